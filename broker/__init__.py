@@ -1,0 +1,1 @@
+"""The Hyrex broker: keeps tasks in Postgres and streams them to workers."""

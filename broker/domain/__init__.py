@@ -1,0 +1,1 @@
+"""The words and rules of the broker. Pure: no I/O, no wire types."""

@@ -1,0 +1,158 @@
+"""What the broker stores and moves, as values. Ids of tasks are canonical UUID texts."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import Final, NewType
+
+TaskId = NewType("TaskId", str)
+SessionId = NewType("SessionId", int)
+BrokerId = NewType("BrokerId", int)
+LaneId = NewType("LaneId", int)
+Token = NewType("Token", int)
+
+DEFAULT_NAMESPACE: Final = 0
+
+
+class Outcome(IntEnum):
+    """How a run ended. Numbers are stored, and equal those of hyrex.v1.RunStatus."""
+
+    COMPLETED = 2
+    FAILED = 3
+    TIMED_OUT = 4
+    CANCELLED = 5
+    LOST = 6
+    RELEASED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """One validated task to store. `rank` is 10 - priority, so that ascending order is turn order."""
+
+    task_id: TaskId
+    name: str
+    queue: str
+    payload: bytes
+    rank: int
+    max_retries: int
+    timeout_ms: int | None
+    retry_delay_ms: int | None
+    parent_id: TaskId | None
+    root_id: TaskId | None
+    extras: "TaskExtras | None"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExtras:
+    """What most tasks do not have; a batch without any takes the shorter statement."""
+
+    delay_ms: int | None = None
+    run_at: datetime | None = None
+    idempotency_key: str | None = None
+    content_type: str | None = None
+    codec: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class Submitted(IntEnum):
+    """What became of a submitted task. Numbers equal those of hyrex.v1.SubmitOutcome."""
+
+    STORED = 1
+    REPEATED = 2
+    DEDUPLICATED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAnswer:
+    """The answer for one stored (or recognised) task."""
+
+    task_id: TaskId
+    outcome: Submitted
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedRun:
+    """One run with its lease, as it goes to a worker."""
+
+    task_id: TaskId
+    token: Token
+    session_id: SessionId
+    sequence: int
+    name: str
+    queue: str
+    payload: bytes
+    content_type: str | None
+    codec: str | None
+    headers: dict[str, str] | None
+    run_number: int
+    attempt_number: int
+    max_retries: int
+    rank: int
+    timeout_ms: int | None
+    parent_id: TaskId | None
+    root_id: TaskId | None
+    submitted_at: datetime
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How one run ended, as reported by its worker or concluded by a sweeper."""
+
+    task_id: TaskId
+    token: Token
+    outcome: Outcome
+    elapsed_us: int | None = None
+    result: bytes | None = None
+    content_type: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    reason: str | None = None
+    retryable: bool = True
+    retry_delay_ms: int | None = None
+    alone: bool = False
+
+
+class Receipt(IntEnum):
+    """The answer to one reported run."""
+
+    ACCEPTED = 1
+    DUPLICATE = 2
+    STALE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRef:
+    """A lease, named by its task and fencing token."""
+
+    task_id: TaskId
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """A run that must stop."""
+
+    task_id: TaskId
+    token: Token
+    session_id: SessionId
+    reason: str
+
+
+class CancelOutcome(IntEnum):
+    """What a cancel did. Numbers equal those of hyrex.v1.CancelOutcome."""
+
+    CANCELLED = 1
+    REQUESTED = 2
+    FINISHED = 3
+    NOT_FOUND = 4
+
+
+class RetryOutcome(IntEnum):
+    """What a retry did. Numbers equal those of hyrex.v1.RetryOutcome."""
+
+    REQUEUED = 1
+    NOT_FINAL = 2
+    NOT_FOUND = 3

@@ -1,0 +1,5 @@
+"""What can go wrong with the embedded Postgres."""
+
+
+class EmbeddedPostgresError(RuntimeError):
+    """The private server cannot be started; the text says why and what to do."""

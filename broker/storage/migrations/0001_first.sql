@@ -1,0 +1,196 @@
+-- The first schema. A task's state is the table that holds it: `ready`, `delayed` and `lease` are the
+-- live tables (insert and delete only, so they stay tiny); `task` and `task_run` are insert-only and
+-- partitioned by the time inside the task's id. No row of a live table is ever updated: a statement
+-- that has waited for a row may then trust the version that it locked.
+
+create table namespace (
+  id   smallint primary key,
+  name text not null unique
+);
+insert into namespace values (0, 'default');
+
+create table broker (
+  id         bigint generated always as identity primary key,
+  name       text not null,
+  address    text not null,
+  version    text not null,
+  started_at timestamptz not null default now(),
+  seen_at    timestamptz not null default now(),
+  watching   boolean not null default false
+);
+
+-- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts.
+create table lane (
+  id        integer generated always as identity primary key,
+  namespace smallint not null references namespace,
+  queue     text not null,
+  name      text not null,
+  limited   boolean not null,
+  unique (namespace, queue, name)
+);
+
+create table queue (
+  namespace smallint not null references namespace,
+  name      text not null,
+  paused    boolean not null default false,
+  primary key (namespace, name)
+);
+
+-- A limit is a lock, not a counter: an assign from a limited lane locks these rows first and counts
+-- the leases in its next statement.
+create table concurrency_limit (
+  namespace smallint not null references namespace,
+  scope     text not null check (scope in ('queue', 'task')),
+  name      text not null,
+  maximum   integer not null check (maximum >= 0),
+  source    text not null check (source in ('code', 'operator')),
+  primary key (namespace, scope, name)
+);
+
+create table task_definition (
+  namespace   smallint not null references namespace,
+  name        text not null,
+  queue       text not null,
+  max_retries integer not null,
+  timeout_ms  bigint,
+  priority    smallint not null,
+  updated_at  timestamptz not null default now(),
+  primary key (namespace, name)
+);
+
+create table worker_session (
+  id               bigint generated always as identity primary key,
+  namespace        smallint not null references namespace,
+  secret           bytea not null,
+  owner            bigint not null references broker,
+  generation       bigint not null default 0,
+  worker_name      text not null,
+  host             text not null,
+  pid              integer not null,
+  sdk              text not null,
+  queue_patterns   text[] not null,
+  task_names       text[] not null,
+  capacity         integer not null,
+  received_through bigint not null default 0,
+  draining         boolean not null default false,
+  started_at       timestamptz not null default now(),
+  expires_at       timestamptz not null,
+  ended_at         timestamptz,
+  end_reason       text
+) with (fillfactor = 50);
+create index worker_session_alive on worker_session (id) where ended_at is null;
+
+create table task (
+  id              uuid not null primary key,
+  lane            integer not null,
+  rank            smallint not null check (rank between 0 and 9),
+  max_retries     integer not null check (max_retries >= 0),
+  timeout_ms      bigint check (timeout_ms > 0),
+  retry_delay_ms  bigint check (retry_delay_ms >= 0),
+  digest          bigint not null,
+  payload         bytea not null,
+  parent_id       uuid,
+  root_id         uuid,
+  submitted_at    timestamptz not null default now(),
+  content_type    text,
+  codec           text,
+  idempotency_key text,
+  headers         jsonb,
+  labels          jsonb,
+  expires_at      timestamptz
+) partition by range (id);
+create index task_by_parent on task (parent_id) where parent_id is not null;
+create index task_by_root on task (root_id) where root_id is not null;
+
+-- outcome: 2 completed, 3 failed, 4 timed out, 5 cancelled, 6 lost, 7 released (hyrex.v1.RunStatus).
+create table task_run (
+  task_id        uuid not null,
+  run_number     integer not null,
+  attempt_number integer not null,
+  outcome        smallint not null check (outcome between 2 and 7),
+  final          boolean not null check (final or outcome in (3, 4, 6, 7)),
+  token          bigint,
+  session_id     bigint,
+  started_at     timestamptz,
+  finished_at    timestamptz not null default now(),
+  result         bytea,
+  content_type   text,
+  error_type     text,
+  error_message  text,
+  traceback      text,
+  reason         text,
+  primary key (task_id, run_number)
+) partition by range (task_id);
+create index task_run_by_bad_end on task_run (outcome, task_id) where final and outcome <> 2;
+
+create table ready (
+  task_id        uuid primary key,
+  lane           integer not null,
+  rank           smallint not null,
+  arrival        timestamptz not null,
+  run_number     integer not null,
+  attempt_number integer not null,
+  redeliveries   smallint not null,
+  releases       smallint not null,
+  alone          boolean not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index ready_by_turn on ready (lane, rank, arrival, task_id);
+
+create table delayed (
+  task_id        uuid primary key,
+  lane           integer not null,
+  rank           smallint not null,
+  run_at         timestamptz not null,
+  run_number     integer not null,
+  attempt_number integer not null,
+  redeliveries   smallint not null,
+  releases       smallint not null,
+  alone          boolean not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index delayed_by_time on delayed (run_at, task_id);
+
+-- A cancel request replaces the row (delete and insert in one statement, same token): see the head.
+create table lease (
+  task_id        uuid primary key,
+  lane           integer not null,
+  rank           smallint not null,
+  token          bigint not null,
+  session_id     bigint not null,
+  sequence       bigint not null,
+  assigned_at    timestamptz not null,
+  deadline       timestamptz,
+  run_number     integer not null,
+  attempt_number integer not null,
+  redeliveries   smallint not null,
+  releases       smallint not null,
+  alone          boolean not null,
+  cancel_at      timestamptz,
+  cancel_reason  text
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index lease_by_lane on lease (lane);
+create index lease_by_session on lease (session_id);
+create index lease_by_deadline on lease (deadline) where deadline is not null;
+create index lease_to_cancel on lease (session_id) where cancel_at is not null;
+
+-- Two retries of one end are one retry: whoever inserts first has reopened it.
+create table reopen (
+  task_id          uuid not null,
+  after_run_number integer not null,
+  reopened_at      timestamptz not null default now(),
+  primary key (task_id, after_run_number)
+);
+
+create table idempotency (
+  namespace smallint not null,
+  name      text not null,
+  key       text not null,
+  task_id   uuid not null,
+  primary key (namespace, name, key)
+);
+create index idempotency_by_task on idempotency (task_id);
