@@ -1,0 +1,170 @@
+"""Connections to Postgres: a hot pool whose plans are pinned, and a pool for reads.
+
+Plans decide everything on the live tables: their statistics say "empty" or "huge" depending on when
+autovacuum last looked, so the hot connections never let the planner choose a scan that reads the
+dead rows of the past (docs/adr/0003-pinned-plans.md has the measurements).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from broker.domain.errors import StorageUnavailable
+
+log = logging.getLogger(__name__)
+
+HOT_SETTINGS: Final = {
+    "application_name": "hyrex-broker",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    # Low-water marks trail the clock by 3 s: no statement that inserts may take longer (rule 11).
+    "statement_timeout": "2500",
+    "idle_in_transaction_session_timeout": "2500",
+}
+READ_SETTINGS: Final = {
+    "application_name": "hyrex-broker-reads",
+    "jit": "off",
+    "statement_timeout": "5000",
+    "idle_in_transaction_session_timeout": "5000",
+}
+ACQUIRE_TIMEOUT_S: Final = 5.0
+_GONE: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+_REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.exceptions.ProgramLimitExceededError,
+)
+
+
+class StatementRefused(Exception):
+    """Postgres refused the data of a statement (SQLSTATE class 22, 23 or 54): one item is at fault."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.sqlstate: str = getattr(cause, "sqlstate", None) or "22000"
+
+
+@contextmanager
+def translated() -> Any:
+    """Turn asyncpg's exceptions into the storage's own."""
+    try:
+        yield
+    except _REFUSED as error:
+        raise StatementRefused(error) from error
+    except _GONE as error:
+        raise StorageUnavailable(f"the database did not answer: {type(error).__name__}: {error}") from error
+
+
+class Transaction:
+    """A connection inside one transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Rows of one statement."""
+        rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
+        return rows
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """The first row, if any."""
+        row: asyncpg.Record | None = await self._connection.fetchrow(sql, *args)
+        return row
+
+    async def execute(self, sql: str, *args: object) -> str:
+        """The command tag of one statement."""
+        tag: str = await self._connection.execute(sql, *args)
+        return tag
+
+
+class Database:
+    """Both pools. Every method raises StorageUnavailable when Postgres does not answer in time,
+    StatementRefused when it refuses an item; deadlocks and serialisation failures are repeated."""
+
+    def __init__(self, url: str, *, hot_connections: int = 6, read_connections: int = 4) -> None:
+        self.url = url
+        self._sizes = (hot_connections, read_connections)
+        self._hot: Any = None
+        self._reads: Any = None
+
+    async def open(self) -> None:
+        """Connect; raises StorageUnavailable if that fails."""
+        with translated():
+            self._hot = await self._pool(self._sizes[0], HOT_SETTINGS)
+            self._reads = await self._pool(self._sizes[1], READ_SETTINGS)
+
+    async def _pool(self, size: int, settings: dict[str, str]) -> Any:
+        return await asyncpg.create_pool(
+            self.url,
+            min_size=1,
+            max_size=size,
+            server_settings=settings,
+            max_inactive_connection_lifetime=0,
+            max_cached_statement_lifetime=0,
+            command_timeout=6.0,
+            timeout=ACQUIRE_TIMEOUT_S,
+        )
+
+    async def close(self) -> None:
+        """Close both pools, by force if they linger."""
+        for pool in (self._hot, self._reads):
+            if pool is None:
+                continue
+            try:
+                async with asyncio.timeout(2):
+                    await pool.close()
+            except (TimeoutError, *_GONE):
+                pool.terminate()
+
+    async def fetch(self, sql: str, *args: object, read: bool = False) -> list[asyncpg.Record]:
+        """Rows of one statement in a transaction of its own."""
+        pool = self._reads if read else self._hot
+        for attempt in range(5):
+            try:
+                with translated():
+                    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                        rows: list[asyncpg.Record] = await connection.fetch(sql, *args)
+                        return rows
+            except _REPEAT:
+                log.warning("statement repeated after a conflict", extra={"attempt": attempt})
+        raise StorageUnavailable("the database kept reporting conflicts")
+
+    async def fetchrow(self, sql: str, *args: object, read: bool = False) -> asyncpg.Record | None:
+        """The first row, if any."""
+        rows = await self.fetch(sql, *args, read=read)
+        return rows[0] if rows else None
+
+    async def execute(self, sql: str, *args: object, read: bool = False) -> str:
+        """The command tag of one statement."""
+        pool = self._reads if read else self._hot
+        with translated():
+            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                tag: str = await connection.execute(sql, *args)
+                return tag
+
+    @asynccontextmanager
+    async def transaction(self, *, read: bool = False) -> AsyncIterator[Transaction]:
+        """Several statements in one transaction (READ COMMITTED: each sees what is committed by then)."""
+        pool = self._reads if read else self._hot
+        with translated():
+            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
+                yield Transaction(connection)

@@ -1,0 +1,96 @@
+-- name: assign
+-- Moves the best ready tasks of some lanes into leases and returns them with their payloads.
+-- The session rows are locked FOR KEY SHARE first: if one of them is no longer this broker's, nothing
+-- is taken (rule 3). A takeover locks them FOR UPDATE; a renewal does not block.
+-- $1 session ids in order, $2 their generations, $3 this broker's id.
+-- $4 lane, $5 quota, $6 offset of its first slot, $7 first pair, $8 last pair: one entry per lane.
+-- $9 rank, $10 low-water mark: pairs, for each lane its ranks in turn order.
+-- $11 session of each slot, $12 sequence of each slot: slots are numbered from 1.
+-- $13 base of the tokens (token = base + slot), $14 whether limited lanes may be read (their limit is
+-- locked by this transaction), $15 largest payload to return in bytes, $16 slack of a deadline in ms.
+with mine as materialized (
+  select w.id
+  from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
+  cross join lateral (
+    select id from worker_session
+    where worker_session.id = s.id and owner = $3 and worker_session.generation = s.generation
+      and ended_at is null and expires_at > now()
+    for key share
+  ) w
+), picked as (
+  delete from ready where ctid = any (array(
+    select turn.place
+    from unnest($4::integer[], $5::integer[], $7::integer[], $8::integer[]) as q (lane, quota, first, last)
+    cross join lateral (
+      select head.place
+      from generate_series(q.first, q.last) as pair (n)
+      cross join lateral (
+        select r.ctid as place from ready r
+        where r.lane = q.lane and r.rank = ($9::smallint[])[pair.n] and r.arrival >= ($10::timestamptz[])[pair.n]
+        order by r.arrival, r.task_id
+        limit q.quota
+        for update skip locked
+      ) head
+      limit q.quota
+    ) turn
+    where (select count(*) from mine) = cardinality($1::bigint[])
+      and ($14::boolean or not (select l.limited from lane l where l.id = q.lane))
+  ))
+  returning task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone
+), numbered as (
+  select p.*,
+         ($6::integer[])[array_position($4::integer[], p.lane)]
+           + row_number() over (partition by p.lane order by p.rank, p.arrival, p.task_id)::integer as slot
+  from picked p
+), found as materialized (
+  select n.*, ($11::bigint[])[n.slot] as session_id, ($12::bigint[])[n.slot] as sequence, $13::bigint + n.slot as token, t.*
+  from numbered n
+  cross join lateral (
+    select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers,
+           octet_length(payload) as size,
+           case when octet_length(payload) <= $15::integer then payload end as payload
+    from task where task.id = n.task_id
+    offset 0
+  ) t
+), placed as (
+  insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
+                     run_number, attempt_number, redeliveries, releases, alone)
+  select task_id, lane, rank, token, session_id, sequence, now(),
+         now() + (timeout_ms + $16::bigint) * interval '1 millisecond',
+         run_number, attempt_number, redeliveries, releases, alone
+  from found order by task_id
+)
+select task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone,
+       max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload,
+       now() as taken_at
+from found
+
+-- name: payloads
+-- Payloads that were too large to come with their assignment. $1 ids.
+select i.id, t.payload
+from unnest($1::uuid[]) as i (id) cross join lateral (select payload from task where task.id = i.id) t
+
+-- name: lanes_with_work
+-- Every (lane, rank) that has a ready task, by skipping from one to the next in the index.
+with recursive pair as (
+  (select lane, rank from ready order by lane, rank limit 1)
+  union all
+  select n.lane, n.rank
+  from pair p cross join lateral (
+    select r.lane, r.rank from ready r where (r.lane, r.rank) > (p.lane, p.rank) order by r.lane, r.rank limit 1
+  ) n
+)
+select lane, rank from pair
+
+-- name: lock_limits
+-- Locks the limits of some lanes in key order and returns them; the count must be a later statement.
+-- $1 scopes, $2 names: arrays of the same length.
+select scope, name, maximum from concurrency_limit
+where namespace = 0 and (scope, name) in (select * from unnest($1::text[], $2::text[]))
+order by scope, name
+for update
+
+-- name: count_leases
+-- Leases of some lanes. $1 lanes.
+select q.lane, (select count(*) from lease where lease.lane = q.lane)::integer as held
+from unnest($1::integer[]) as q (lane)

@@ -1,0 +1,95 @@
+-- name: report
+-- Ends leases whose token still matches: records the run, and repeats the task where that is due.
+-- A token that is missing from the result matched nothing: see `classify_reports`. Whoever removes a
+-- lease comes through here (reports, sweeper, backstop), so a cancel request is always obeyed.
+-- Arrays in task id order: $1 task_id, $2 token, $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
+-- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
+-- $13 alone. $14 bound of redeliveries, $15 bound of releases.
+-- Locks lease rows in task id order.
+with ended as materialized (
+  select r.*, l.*
+  from unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[], $7::text[],
+              $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[])
+    as r (task, seal, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,
+          reason, retryable, retry_delay_ms, was_alone)
+  cross join lateral (
+    select lease.ctid as place, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
+           alone, cancel_at, cancel_reason
+    from lease where task_id = r.task and token = r.seal
+    for update
+  ) l
+), gone as (
+  delete from lease where ctid = any (array(select place from ended))
+), judged as materialized (
+  select e.*,
+         case
+           when outcome in (2, 5) then outcome
+           when cancel_at is not null then 5::smallint
+           when outcome = 7 and releases >= $15::integer then 6::smallint
+           else outcome
+         end as verdict,
+         case
+           when outcome in (2, 5) or cancel_at is not null then false
+           when outcome in (3, 4) then
+             retryable and attempt_number < (select t.max_retries from task t where t.id = e.task)
+           when outcome = 6 then redeliveries + was_alone::integer <= $14::integer
+           else releases < $15::integer
+         end as again
+  from ended e
+), recorded as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
+                        finished_at, result, content_type, error_type, error_message, traceback, reason)
+  select task, run_number, attempt_number, verdict, not again, seal, session_id,
+         now() - elapsed_us * interval '1 microsecond', now(),
+         case when verdict = 2 then result end, content_type, error_type, error_message, traceback,
+         case when verdict = 5 then coalesce(cancel_reason, reason) else reason end
+  from judged
+  -- A run that never began is given back without a trace.
+  where not (outcome = 7 and again and elapsed_us is null)
+  order by task
+), next as materialized (
+  select task, lane, rank, again, outcome,
+         run_number + (outcome <> 7 or elapsed_us is not null)::integer as run_number,
+         attempt_number + (outcome in (3, 4))::integer as attempt_number,
+         redeliveries + (outcome = 6 and was_alone)::integer as redeliveries,
+         releases + (outcome = 7)::integer as releases,
+         alone or outcome = 6 as alone,
+         case
+           when outcome in (3, 4) then coalesce(
+             retry_delay_ms,
+             (select t.retry_delay_ms from task t where t.id = judged.task),
+             (least(2 ^ least(attempt_number, 20), 300) * 1000 * (0.8 + 0.4 * random()))::bigint)
+           when outcome = 6 and was_alone then (array[0, 1000, 5000, 30000])[least(redeliveries + 1, 4)]
+           else 0
+         end as delay_ms
+  from judged where again
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select task, lane, rank, now(), run_number, attempt_number, redeliveries, releases, alone
+  from next where delay_ms <= 0 order by task
+), waiting as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select task, lane, rank, now() + delay_ms * interval '1 millisecond', run_number, attempt_number,
+         redeliveries, releases, alone
+  from next where delay_ms > 0 order by task
+)
+select j.seal as token, j.lane, j.rank, j.session_id, j.again, n.delay_ms
+from judged j left join next n on n.task = j.task
+
+-- name: classify_reports
+-- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a
+-- lease does (the report lost a race and must be repeated). $1 task_id, $2 token.
+select r.token,
+       exists (select from task_run t where t.task_id = r.task and t.token = r.token) as recorded,
+       exists (select from lease l where l.task_id = r.task and l.token = r.token) as held
+from unnest($1::uuid[], $2::bigint[]) as r (task, token)
+
+-- name: overdue
+-- Leases whose worker did not obey their timeout. $1 how many.
+select task_id, token, session_id from lease where deadline < now() order by deadline limit $1
+
+-- name: leases_of
+-- Every lease of some sessions. $1 sessions.
+select task_id, token, session_id, sequence, lane, cancel_at is not null as to_cancel, cancel_reason
+from lease where session_id = any ($1::bigint[])
+order by task_id
