@@ -1,5 +1,6 @@
 """The embedded server: start, stop, kill, start again, with the same data."""
 
+import contextlib
 import json
 import os
 import signal
@@ -98,6 +99,7 @@ class EmbeddedPostgres:
         """
         if self.running:
             return
+        self._end()
         if self._cluster is None:
             self._cluster = Cluster(self._given_dir or _temporary(), self._account)
         lock = self._cluster.lock()
@@ -114,9 +116,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Shut down cleanly; open sessions are cut. Removes a temporary data directory."""
-        if self._supervisor is not None:
-            _say_stop(self._supervisor)
-            self._supervisor = None
+        self._end()
         if self._given_dir is None and self._cluster is not None:
             self._cluster.remove()
             self._cluster = None
@@ -124,15 +124,17 @@ class EmbeddedPostgres:
     def kill(self) -> None:
         """SIGKILL the postmaster, as a crash would. start() then recovers the data."""
         os.kill(self.pid, signal.SIGKILL)
-        assert self._supervisor is not None
-        self._supervisor.wait(STOP_WITHIN_S)
+        self._end()
 
     def restart(self) -> None:
         """Shut down cleanly if it runs, then start on the same port with the same data."""
+        self._end()
+        self.start()
+
+    def _end(self) -> None:
         if self._supervisor is not None:
             _say_stop(self._supervisor)
             self._supervisor = None
-        self.start()
 
     def _start_on_some_port(self, cluster: Cluster, lock: int) -> None:
         fixed = self._port is not None
@@ -142,6 +144,7 @@ class EmbeddedPostgres:
             self._supervisor = self._launch(cluster, self._port, lock)
             if _wait_ready(cluster, self._supervisor):
                 return
+            self._end()
             said = _from(cluster.log, said_before)
             if "could not bind" not in said:
                 raise EmbeddedPostgresError(f"Postgres did not start; see {cluster.log}:\n{said}")
@@ -163,6 +166,7 @@ class EmbeddedPostgres:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__, json.dumps(order)],
             stdin=subprocess.PIPE,
+            bufsize=0,
             stdout=subprocess.DEVNULL,
             pass_fds=[lock],
             start_new_session=True,  # Ctrl-C is for the application, which then stops Postgres last
@@ -206,12 +210,9 @@ def _wait_ready(cluster: Cluster, process: subprocess.Popen[bytes]) -> bool:
 
 def _say_stop(process: subprocess.Popen[bytes]) -> None:
     """Ask the supervisor to end the server and wait; kill the supervisor (and so the server) if it hangs."""
-    if process.stdin is not None:
-        try:
-            process.stdin.write(b"stop\n")
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
+    assert process.stdin is not None
+    with process.stdin, contextlib.suppress(BrokenPipeError):
+        process.stdin.write(b"stop\n")
     try:
         process.wait(STOP_WITHIN_S)
     except subprocess.TimeoutExpired:

@@ -1,0 +1,1 @@
+"""What tests share: real servers and real processes, started fast and always ended."""
