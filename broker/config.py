@@ -1,0 +1,57 @@
+"""What a broker process is told at its start, validated where it is built."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MIB = 1024 * 1024
+
+
+def default_name() -> str:
+    """A name that tells brokers apart in lists: the host and the process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class BrokerConfig(BaseModel):
+    """Settings of one broker process. Times are in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: str
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=50051, ge=0, le=65535)
+    name: str = Field(default_factory=default_name, min_length=1, max_length=255)
+    token: str | None = Field(default=None, min_length=1, repr=False)
+    lease_duration_s: float = Field(default=15.0, ge=1.0, le=3600.0)
+    drain_timeout_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    processes: int = Field(default=1, ge=1, le=256)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    reuse_port: bool = False
+    payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
+    retention_days: int = Field(default=7, ge=1, le=3650)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres_url(cls, url: str) -> str:
+        if urlsplit(url).scheme not in ("postgres", "postgresql"):
+            raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+        return url
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together; set both or neither")
+        if self.processes > 1 and self.port == 0:
+            raise ValueError("several processes share one port; name it instead of port 0")
+        return self
+
+    @property
+    def address(self) -> str:
+        """host:port as gRPC writes it (an IPv6 host in brackets)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
