@@ -1,0 +1,111 @@
+"""The gate behind scripts/check: independent steps, two at a time; exits 1 if any of them fails."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUF_VERSION = "1.75.0"
+BUF_HOME = ROOT / ".cache" / f"buf-{BUF_VERSION}"
+RELEASED = ROOT / "proto" / "released.binpb"
+PYTHON_PLACES = ["hyrex", "broker", "tests", "examples", "scripts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a step ended; `passed` is None where it was skipped."""
+
+    passed: bool | None
+    text: str = ""
+
+
+def run(*command: str) -> Verdict:
+    """Passes if the command does."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return Verdict(done.returncode == 0, (done.stdout + done.stderr).strip())
+
+
+def types() -> Verdict:
+    """Strict types in every place that holds Python."""
+    places = [place for place in PYTHON_PLACES if any((ROOT / place).rglob("*.py"))]
+    return run("mypy", *places)
+
+
+def generated() -> Verdict:
+    """The committed code is what the generator makes of the protos."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = run("scripts/gen-proto", scratch)
+        if not made.passed:
+            return made
+        fresh = {path.name: path.read_bytes() for path in Path(scratch, "hyrex", "v1").iterdir()}
+    kept = {path.name: path.read_bytes() for path in (ROOT / "hyrex" / "v1").glob("*_pb2*")}
+    stale = sorted(name for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name))
+    return Verdict(not stale, f"run scripts/gen-proto; stale: {', '.join(stale)}" if stale else "")
+
+
+def buf(*arguments: str) -> Verdict:
+    """Run buf, installed once into .cache; skipped by name where npm is missing."""
+    program = BUF_HOME / "node_modules" / ".bin" / "buf"
+    if not program.exists():
+        if shutil.which("npm") is None:
+            return Verdict(None, "npm is not installed")
+        package = f"@bufbuild/buf@{BUF_VERSION}"
+        installed = run("npm", "install", "--silent", "--no-save", "--prefix", str(BUF_HOME), package)
+        if not installed.passed:
+            return installed
+    return run(str(program), *arguments)
+
+
+def protos() -> Verdict:
+    """The protos obey buf's rules and break no released client."""
+    lint = buf("lint")
+    if not lint.passed:
+        return lint
+    if not RELEASED.exists():
+        return Verdict(True, "nothing released yet to be compatible with (proto/released.binpb)")
+    return buf("breaking", "--against", str(RELEASED))
+
+
+STEPS: dict[str, Callable[[], Verdict]] = {
+    "types": types,
+    "protos": protos,
+    "generated": generated,
+    "imports": lambda: run("lint-imports"),
+    "format": lambda: run("ruff", "format", "--check"),
+    "lint": lambda: run("ruff", "check", "--output-format=concise"),
+    "sizes": lambda: run(sys.executable, "scripts/sizes.py"),
+}
+SPEAKS_WHEN_PASSED = {"sizes", "protos"}
+
+
+def report(name: str) -> bool:
+    """Run a step and print what became of it; whether the gate may open."""
+    began = time.monotonic()
+    verdict = STEPS[name]()
+    word = {True: "passed", False: "FAILED", None: "skipped"}[verdict.passed]
+    lines = [f"{name:10} {word} ({time.monotonic() - began:.1f} s)"]
+    if verdict.text and (not verdict.passed or name in SPEAKS_WHEN_PASSED):
+        lines += [f"    {line}" for line in verdict.text.splitlines()]
+    print("\n".join(lines), flush=True)
+    return verdict.passed is not False
+
+
+def main() -> int:
+    """Run the steps named on the command line, or all."""
+    names = sys.argv[1:] or list(STEPS)
+    unknown = [name for name in names if name not in STEPS]
+    if unknown:
+        print(f"no step {unknown[0]!r}; there are: {', '.join(STEPS)}", file=sys.stderr)
+        return 2
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return 0 if all(list(pool.map(report, names))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
