@@ -1,1 +1,117 @@
-"""The Hyrex SDK."""
+"""The Hyrex SDK: tasks are functions, sent from anywhere, run by workers.
+
+Names are imported when they are first used, so importing the package costs nothing and touches
+neither network, signals nor environment.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyrex import errors
+    from hyrex.app import HyrexApp
+    from hyrex.client import send_many, send_many_async
+    from hyrex.context import HyrexContext, get_hyrex_context
+    from hyrex.errors import (
+        ArgumentInvalid,
+        BrokerUnavailable,
+        DuplicateTask,
+        HyrexError,
+        NonRetryable,
+        PayloadTooLarge,
+        ResultInvalid,
+        ResultNotSerializable,
+        RetryAfter,
+        SendRejected,
+        SubmitUnknown,
+        TaskCancelled,
+        TaskFailed,
+        TaskLost,
+        TaskNotFound,
+        TaskTimedOut,
+        TaskTimeout,
+        WouldDeadlock,
+    )
+    from hyrex.gather import wait_all, wait_all_async
+    from hyrex.handle import TaskHandle, get_task, get_task_async
+    from hyrex.options import TaskConfig
+    from hyrex.queue import HyrexQueue
+    from hyrex.registry import HyrexRegistry
+    from hyrex.runs import TaskRun
+    from hyrex.sendable import TaskCall
+    from hyrex.status import TaskStatus
+    from hyrex.task import HyrexTask
+
+__all__ = [
+    "ArgumentInvalid",
+    "BrokerUnavailable",
+    "DuplicateTask",
+    "HyrexApp",
+    "HyrexContext",
+    "HyrexError",
+    "HyrexQueue",
+    "HyrexRegistry",
+    "HyrexTask",
+    "NonRetryable",
+    "PayloadTooLarge",
+    "ResultInvalid",
+    "ResultNotSerializable",
+    "RetryAfter",
+    "SendRejected",
+    "SubmitUnknown",
+    "TaskCall",
+    "TaskCancelled",
+    "TaskConfig",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskLost",
+    "TaskNotFound",
+    "TaskRun",
+    "TaskStatus",
+    "TaskTimedOut",
+    "TaskTimeout",
+    "WouldDeadlock",
+    "errors",
+    "get_hyrex_context",
+    "get_task",
+    "get_task_async",
+    "send_many",
+    "send_many_async",
+    "wait_all",
+    "wait_all_async",
+]
+
+_HOMES = {
+    "HyrexApp": "app",
+    "HyrexContext": "context",
+    "HyrexQueue": "queue",
+    "HyrexRegistry": "registry",
+    "HyrexTask": "task",
+    "TaskCall": "sendable",
+    "TaskConfig": "options",
+    "TaskHandle": "handle",
+    "TaskRun": "runs",
+    "TaskStatus": "status",
+    "get_hyrex_context": "context",
+    "get_task": "handle",
+    "get_task_async": "handle",
+    "send_many": "client",
+    "send_many_async": "client",
+    "wait_all": "gather",
+    "wait_all_async": "gather",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    if name == "errors":
+        return import_module("hyrex.errors")
+    value = getattr(import_module(f"hyrex.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,54 @@
+"""What a running task knows of itself.
+
+A ContextVar: set around user code (and its on_error) by whoever runs it, None anywhere else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+__all__ = ["HyrexContext", "bind_context", "get_hyrex_context"]
+
+
+@dataclass(frozen=True, slots=True)
+class HyrexContext:
+    """The run that executes now.
+
+    `queued` and `started` are aware times; `attempt_number` counts from 0 and the last attempt
+    has `attempt_number == max_retries`.
+    """
+
+    task_id: UUID
+    task_name: str
+    queue: str
+    priority: int
+    run_number: int
+    attempt_number: int
+    max_retries: int
+    parent_id: UUID | None
+    root_id: UUID
+    timeout_seconds: float | None
+    queued: datetime
+    started: datetime
+    worker: str
+
+
+_context: ContextVar[HyrexContext | None] = ContextVar("hyrex_context", default=None)
+
+
+def get_hyrex_context() -> HyrexContext | None:
+    """The context of the run that executes now; None outside a task and in direct calls."""
+    return _context.get()
+
+
+@contextmanager
+def bind_context(context: HyrexContext | None) -> Iterator[None]:
+    """Make `context` the current one for the enclosed code."""
+    token = _context.set(context)
+    try:
+        yield
+    finally:
+        _context.reset(token)

@@ -1,0 +1,107 @@
+"""From the words of a decorator to a task's configuration.
+
+Precedence: the task, then its registry, then the defaults of TaskConfig.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from hyrex.options import (
+    DEFAULT_QUEUE,
+    UNSET,
+    Backoff,
+    OnError,
+    TaskConfig,
+    Unset,
+    checked_count,
+    checked_name,
+    checked_priority,
+    checked_retries,
+    checked_timeout,
+)
+from hyrex.queue import HyrexQueue
+from hyrex.retry import checked_backoff
+from hyrex.sendable import queue_name
+
+__all__ = ["TaskOptions", "checked_function"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What a decorator or a registry said, unchecked."""
+
+    name: str | None = None
+    queue: str | HyrexQueue | Unset = UNSET
+    max_retries: int | Unset = UNSET
+    timeout_seconds: float | timedelta | None = None
+    priority: int | Unset = UNSET
+    retry_backoff: Backoff | None = None
+    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
+    on_error: OnError | None = None
+    max_concurrency: int | None = None
+
+    def config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
+        """The checked configuration; raises TypeError or ValueError naming task and option."""
+        try:
+            return self._config(name, defaults)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"task {name}: {error}") from None
+
+    def _config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
+        return TaskConfig(
+            name=checked_name("name", name),
+            queue=queue_name(_first(self.queue, defaults.queue, DEFAULT_QUEUE)),
+            max_retries=checked_retries(_first(self.max_retries, defaults.max_retries, 0)),
+            timeout_seconds=checked_timeout(self.timeout_seconds),
+            priority=checked_priority(_first(self.priority, defaults.priority, 5)),
+            retry_backoff=checked_backoff(self.retry_backoff),
+            no_retry_on=_checked_exceptions(self.no_retry_on),
+            on_error=_checked_on_error(self.on_error),
+            max_concurrency=None
+            if self.max_concurrency is None
+            else checked_count("max_concurrency", self.max_concurrency, minimum=1),
+        )
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if not isinstance(value, Unset))
+
+
+def _checked_exceptions(value: Any) -> tuple[type[BaseException], ...]:
+    kinds = value if isinstance(value, tuple | list) else (value,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"no_retry_on must hold exception classes, got {kind!r}")
+    return tuple(kinds)
+
+
+def _checked_on_error(value: Any) -> Any:
+    if value is None:
+        return None
+    if not callable(value):
+        raise TypeError(f"on_error must be callable, got {value!r}")
+    try:
+        parameters = list(inspect.signature(value).parameters.values())
+    except (TypeError, ValueError):
+        return value  # a builtin without a signature: it is given the exception
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    named = [p for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    if len(required) > 1 or named:
+        raise TypeError(f"on_error must take 0 or 1 argument, got {value!r}")
+    return value
+
+
+def checked_function(function: Callable[..., Any], name: str) -> bool:
+    """Whether the function is async; raises TypeError for what cannot be a task."""
+    if not inspect.isfunction(function):
+        raise TypeError(f"task {name or function!r}: only plain functions can be tasks, got {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"task {name}: a generator cannot be a task; return a list instead")
+    return inspect.iscoroutinefunction(function)

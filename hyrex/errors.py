@@ -1,0 +1,231 @@
+"""Every error a user of the SDK can meet.
+
+    HyrexError
+    ├── DefinitionError            the code declares something impossible
+    │   └── DuplicateTask          two functions under one task name
+    ├── SendError                  send() did not end with an acknowledged task
+    │   ├── ArgumentInvalid        the arguments do not fit the hints (a ValueError); nothing left
+    │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing left
+    │   ├── SendRejected           the broker refused the task, see reason; nothing was stored
+    │   ├── SubmitUnknown          stored or not, no answer came in time; handle.resend() settles it
+    │   └── SendManyFailed         some of many were not acknowledged, see failures
+    ├── BrokerUnavailable          no broker answered; of a send: nothing was stored
+    ├── CallRejected               the broker refused a call, see code and reason
+    │   ├── TaskNotFound           no task has this id
+    │   └── TokenInvalid           HYREX_TOKEN is missing or wrong
+    ├── ResultUnavailable          result() has no result to return
+    │   ├── TaskFailed             its last run raised; carries type, message, remote traceback
+    │   ├── TaskTimedOut           its last run exceeded the timeout
+    │   ├── TaskLost               its worker was lost more often than the broker redelivers
+    │   ├── TaskWasCancelled       it was cancelled (also a TaskCancelled)
+    │   └── ResultInvalid          it completed, but the result does not fit the return annotation
+    ├── ResultNotSerializable      a task returned what cannot be stored; the run is failed, not retried
+    ├── WouldDeadlock              wait() inside a task, and no slot is left to run what it waits for
+    ├── NonRetryable               raise it in a task: the run fails and is not retried
+    └── RetryAfter                 raise it in a task: the run fails and is retried after that delay
+
+    BaseException                  (so that `except Exception` in user code does not swallow them)
+    ├── TaskTimeout                raised inside a run that exceeded its timeout
+    └── TaskCancelled              raised inside a run that was cancelled
+        └── TaskWasCancelled       raised by result() of a cancelled task; an Exception as well
+
+This module knows nothing of the rest of the package.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyrex.handle import TaskHandle
+
+__all__ = [
+    "ArgumentInvalid",
+    "BrokerUnavailable",
+    "CallRejected",
+    "DefinitionError",
+    "DuplicateTask",
+    "HyrexError",
+    "NonRetryable",
+    "PayloadTooLarge",
+    "ResultInvalid",
+    "ResultNotSerializable",
+    "ResultUnavailable",
+    "RetryAfter",
+    "SendError",
+    "SendManyFailed",
+    "SendRejected",
+    "SubmitUnknown",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskLost",
+    "TaskNotFound",
+    "TaskTimedOut",
+    "TaskTimeout",
+    "TaskWasCancelled",
+    "TokenInvalid",
+    "WouldDeadlock",
+]
+
+
+class HyrexError(Exception):
+    """Root of the SDK's errors."""
+
+
+class DefinitionError(HyrexError):
+    """The code declares something impossible."""
+
+
+class DuplicateTask(DefinitionError):
+    """Two functions under one task name; `places` says where each is."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(
+            f"task {name!r} is defined twice: {first} and {second}. Give one of them another name= "
+        )
+        self.name = name
+        self.places = (first, second)
+
+
+class SendError(HyrexError):
+    """A send did not end with an acknowledged task."""
+
+
+class ArgumentInvalid(SendError, ValueError):
+    """Arguments that do not fit the task's hints."""
+
+
+class PayloadTooLarge(SendError, ValueError):
+    """Arguments over the limit of one task."""
+
+    def __init__(self, task_name: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"arguments of {task_name} take {size_bytes:,} bytes, the limit is {limit_bytes:,}; "
+            "store large content elsewhere and send its address"
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class SendRejected(SendError):
+    """The broker refused the task; nothing was stored. `reason` is one of hyrex.v1.ErrorReason."""
+
+    def __init__(self, message: str, reason: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+
+
+class SubmitUnknown(SendError):
+    """No answer in time: the task may be stored or not. `handle.resend()` repeats it under its id."""
+
+    def __init__(self, message: str, handle: "TaskHandle[Any]") -> None:
+        super().__init__(message)
+        self.handle = handle
+
+
+class SendManyFailed(SendError):
+    """Some of many tasks were not acknowledged.
+
+    `handles` are all of them in order, `failures` maps positions to what happened there; the
+    other positions are acknowledged.
+    """
+
+    def __init__(self, handles: "list[TaskHandle[Any]]", failures: "dict[int, HyrexError]") -> None:
+        position, first = next(iter(failures.items()))
+        super().__init__(
+            f"{len(failures)} of {len(handles)} tasks were not acknowledged; "
+            f"the first is number {position}: {type(first).__name__}: {first}"
+        )
+        self.handles = handles
+        self.failures = failures
+
+
+class BrokerUnavailable(HyrexError):
+    """No broker answered. When a send raises it, nothing was stored and `handle` may be resent."""
+
+    def __init__(self, message: str, handle: "TaskHandle[Any] | None" = None) -> None:
+        super().__init__(message)
+        self.handle = handle
+
+
+class CallRejected(HyrexError):
+    """The broker refused a call. `code` is the gRPC status name, `reason` a hyrex.v1.ErrorReason."""
+
+    def __init__(
+        self, message: str, code: str = "", reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+
+
+class TaskNotFound(CallRejected):
+    """No task has this id."""
+
+
+class TokenInvalid(CallRejected):
+    """The broker wants another HYREX_TOKEN."""
+
+
+class ResultUnavailable(HyrexError):
+    """result() has no result to return."""
+
+
+class TaskFailed(ResultUnavailable):
+    """The last run raised `type`: `message`; `traceback` is the remote one."""
+
+    def __init__(self, text: str, error_type: str, message: str, traceback: str) -> None:
+        super().__init__(text)
+        self.type = error_type
+        self.message = message
+        self.traceback = traceback
+        if traceback:
+            self.add_note(f"Remote traceback:\n{traceback}")
+
+
+class TaskTimedOut(ResultUnavailable):
+    """The last run exceeded the task's timeout."""
+
+
+class TaskLost(ResultUnavailable):
+    """The task's workers were lost more often than the broker redelivers."""
+
+
+class ResultInvalid(ResultUnavailable):
+    """The task completed with a result that does not fit the return annotation."""
+
+
+class ResultNotSerializable(HyrexError):
+    """A task returned what cannot be stored."""
+
+
+class WouldDeadlock(HyrexError):
+    """Waiting here would hold the last slot that could run what is waited for."""
+
+
+class NonRetryable(HyrexError):
+    """Raise it in a task to fail the run without a retry."""
+
+
+class RetryAfter(HyrexError):
+    """Raise it in a task to fail the run and say when the next attempt may begin."""
+
+    def __init__(self, delay: float | timedelta, message: str = "") -> None:
+        self.seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if not 0 <= self.seconds < float("inf"):
+            raise ValueError(f"RetryAfter wants seconds >= 0, got {delay!r}")
+        super().__init__(message or f"retry after {self.seconds:g} s")
+
+
+class TaskTimeout(BaseException):
+    """Raised inside a run that exceeded its timeout."""
+
+
+class TaskCancelled(BaseException):
+    """Raised inside a run that was cancelled."""
+
+
+class TaskWasCancelled(TaskCancelled, ResultUnavailable):
+    """Raised by result() of a cancelled task: caught as TaskCancelled and as an Exception."""

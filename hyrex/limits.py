@@ -1,0 +1,16 @@
+"""How much one task may carry."""
+
+from typing import Final
+
+from hyrex.errors import PayloadTooLarge
+
+__all__ = ["PAYLOAD_LIMIT_BYTES", "checked_payload"]
+
+PAYLOAD_LIMIT_BYTES: Final = 4 * 1024 * 1024
+
+
+def checked_payload(task_name: str, payload: bytes) -> bytes:
+    """The payload, or PayloadTooLarge before anything leaves the process."""
+    if len(payload) > PAYLOAD_LIMIT_BYTES:
+        raise PayloadTooLarge(task_name, len(payload), PAYLOAD_LIMIT_BYTES)
+    return payload

@@ -1,0 +1,134 @@
+"""What may be configured, and the check of each value where it is written.
+
+Knows no wire and no registry: values in, checked values out.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+__all__ = [
+    "DEFAULT_QUEUE",
+    "MAX_RETRIES",
+    "UNSET",
+    "Backoff",
+    "OnError",
+    "SendOptions",
+    "TaskConfig",
+    "Unset",
+]
+
+Backoff = float | timedelta | Callable[[int], float | timedelta]
+OnError = Callable[[], object] | Callable[[Any], object] | Callable[[Any], Awaitable[object]]
+
+DEFAULT_QUEUE: Final = "default"
+MAX_RETRIES: Final = 1_000_000
+NAME_LIMIT_BYTES: Final = 255
+DURATION_LIMIT_S: Final = 10 * 365 * 86_400.0
+
+
+class Unset:
+    """The type of UNSET: nothing was said here, so the next level decides."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+
+UNSET: Final = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """A task's own configuration, registry and defaults applied."""
+
+    name: str
+    queue: str = DEFAULT_QUEUE
+    max_retries: int = 0
+    timeout_seconds: float | None = None
+    priority: int = 5
+    retry_backoff: Backoff | None = None
+    no_retry_on: tuple[type[BaseException], ...] = ()
+    on_error: OnError | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """What one send adds to the configuration: the part of with_config that is no TaskConfig."""
+
+    idempotency_key: str | None = None
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("give delay or run_at, not both")
+
+
+def checked_name(what: str, value: object) -> str:
+    """The value as a name of 1..255 bytes of UTF-8 without NUL, or TypeError / ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, got {value!r}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} {value!r} is not valid Unicode") from None
+    if not 1 <= size <= NAME_LIMIT_BYTES or "\0" in value:
+        raise ValueError(f"{what} must have 1..{NAME_LIMIT_BYTES} bytes and no NUL, got {value[:80]!r}")
+    return value
+
+
+def checked_count(what: str, value: object, *, minimum: int, maximum: int = 2**31 - 1) -> int:
+    """The value as an int within the bounds, or TypeError / ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} must be an int, got {value!r}")
+    if not minimum <= value <= maximum:
+        bounds = f"{minimum}..{maximum}" if maximum < 2**31 - 1 else f"{minimum} or more"
+        raise ValueError(f"{what} must be {bounds}, got {value}")
+    return int(value)
+
+
+def checked_priority(value: object) -> int:
+    """1..10, higher first."""
+    return checked_count("priority", value, minimum=1, maximum=10)
+
+
+def checked_retries(value: object) -> int:
+    """0 or more."""
+    return checked_count("max_retries", value, minimum=0, maximum=MAX_RETRIES)
+
+
+def checked_timeout(value: object) -> float | None:
+    """Seconds above 0, or None for no limit."""
+    if value is None:
+        return None
+    seconds = checked_seconds("timeout_seconds", value)
+    if seconds <= 0:
+        raise ValueError(f"timeout_seconds must be above 0, got {value!r}")
+    return seconds
+
+
+def checked_seconds(what: str, value: object) -> float:
+    """Seconds >= 0 from a number or a timedelta, or TypeError / ValueError."""
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise TypeError(f"{what} must be seconds or a timedelta, got {value!r}")
+    if not 0 <= seconds <= DURATION_LIMIT_S:
+        raise ValueError(f"{what} must be 0..{DURATION_LIMIT_S:.0f} seconds, got {value!r}")
+    return seconds
+
+
+def checked_run_at(value: object) -> datetime:
+    """An aware datetime in UTC; a naive one says no time at all."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"run_at must be a datetime, got {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(f"run_at must be aware, got {value!r}: give it a timezone")
+    return value.astimezone(UTC)

@@ -1,0 +1,20 @@
+"""A queue as code declares it."""
+
+from dataclasses import dataclass
+
+from hyrex.options import checked_count, checked_name
+
+__all__ = ["HyrexQueue"]
+
+
+@dataclass(frozen=True, slots=True)
+class HyrexQueue:
+    """A queue's name and, with `concurrency_limit`, the most runs at once in the whole cluster."""
+
+    name: str
+    concurrency_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        checked_name("queue", self.name)
+        if self.concurrency_limit is not None:
+            checked_count("concurrency_limit", self.concurrency_limit, minimum=1)

@@ -1,0 +1,173 @@
+"""Where functions become tasks.
+
+Constructing a registry and decorating functions touches neither network, signals nor environment.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from hyrex.definition import TaskOptions, checked_function
+from hyrex.errors import DefinitionError, DuplicateTask
+from hyrex.options import UNSET, Backoff, OnError, Unset
+from hyrex.queue import HyrexQueue
+from hyrex.signature import local_names
+from hyrex.task import AsyncHyrexTask, HyrexTask, RemoteTask
+
+__all__ = ["HyrexRegistry"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class HyrexRegistry:
+    """Tasks under their names, with defaults for those that say nothing. Registries nest."""
+
+    def __init__(
+        self,
+        *,
+        queue: str | HyrexQueue | Unset = UNSET,
+        max_retries: int | Unset = UNSET,
+        priority: int | Unset = UNSET,
+    ) -> None:
+        self._defaults = TaskOptions(queue=queue, max_retries=max_retries, priority=priority)
+        self._defaults.config("defaults", TaskOptions())
+        self._own: dict[str, HyrexTask[..., Any]] = {}
+        self._queues: list[HyrexQueue] = []
+        self._nested: list[HyrexRegistry] = []
+        self._note_queue(queue)
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncHyrexTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> HyrexTask[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = ...,
+        queue: str | HyrexQueue | Unset = ...,
+        max_retries: int | Unset = ...,
+        timeout_seconds: float | timedelta | None = ...,
+        priority: int | Unset = ...,
+        retry_backoff: Backoff | None = ...,
+        no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+        on_error: OnError | None = ...,
+        max_concurrency: int | None = ...,
+    ) -> "TaskDecorator": ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
+        """Make a function a task: `@hy.task`, or `@hy.task(queue=..., max_retries=..., ...)`.
+
+        Raises TypeError for a parameter that cannot travel, ValueError for an option out of
+        range, DuplicateTask for a name that is taken.
+        """
+        if function is not None and not options:
+            return self._define(function, TaskOptions(), HyrexTask, local_names(1))
+        decorator = TaskDecorator(self, TaskOptions(**options))
+        return decorator if function is None else decorator(function)
+
+    def remote(self, *, name: str | None = None, **options: Any) -> "RemoteDecorator":
+        """Make a stub a task that other code defines: it gives a typed send() and cannot be called."""
+        return RemoteDecorator(self, TaskOptions(name=name, **options))
+
+    def add_registry(self, registry: "HyrexRegistry") -> None:
+        """Include another registry's tasks, those defined later too; raises DuplicateTask."""
+        if self in registry._all_registries():
+            raise DefinitionError("a registry cannot contain itself")
+        self._nested.append(registry)
+        _ = self.tasks, self.queues
+
+    @property
+    def tasks(self) -> Mapping[str, HyrexTask[..., Any]]:
+        """All tasks by name, those of nested registries included, stubs left out."""
+        found: dict[str, HyrexTask[..., Any]] = {}
+        for registry in self._all_registries():
+            for name, task in registry._own.items():
+                if not isinstance(task, RemoteTask) and found.setdefault(name, task) is not task:
+                    raise DuplicateTask(name, found[name].place, task.place)
+        return MappingProxyType(found)
+
+    @property
+    def queues(self) -> Mapping[str, HyrexQueue]:
+        """All queues that were declared with HyrexQueue, by name."""
+        found: dict[str, HyrexQueue] = {}
+        for registry in self._all_registries():
+            for queue in registry._queues:
+                if found.setdefault(queue.name, queue) != queue:
+                    raise DefinitionError(
+                        f"queue {queue.name!r} is declared twice: {found[queue.name]} and {queue}"
+                    )
+        return MappingProxyType(found)
+
+    def _all_registries(self) -> "list[HyrexRegistry]":
+        found: list[HyrexRegistry] = [self]
+        for registry in found:
+            found += [nested for nested in registry._nested if nested not in found]
+        return found
+
+    def _define(
+        self,
+        function: Callable[..., Any],
+        options: TaskOptions,
+        kind: type[HyrexTask[..., Any]],
+        names: Mapping[str, Any] | None,
+    ) -> HyrexTask[..., Any]:
+        name = str(options.name or getattr(function, "__name__", ""))
+        is_async = checked_function(function, name)
+        if is_async and kind is HyrexTask:
+            kind = AsyncHyrexTask
+        task = kind(function, options.config(name, self._defaults), names)
+        earlier = self._own.get(name)
+        if earlier is not None and not _is_rerun(earlier, task):
+            raise DuplicateTask(name, earlier.place, task.place)
+        self._own[name] = task
+        self._note_queue(options.queue)
+        return task
+
+    def _note_queue(self, queue: str | HyrexQueue | Unset) -> None:
+        if isinstance(queue, HyrexQueue) and queue not in self._queues:
+            self._queues.append(queue)
+
+
+class TaskDecorator:
+    """`@hy.task(...)` after its options."""
+
+    def __init__(self, registry: HyrexRegistry, options: TaskOptions) -> None:
+        self._registry = registry
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncHyrexTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> HyrexTask[P, R]: ...
+    def __call__(self, function: Any, /) -> Any:
+        return self._registry._define(function, self._options, HyrexTask, local_names(1))
+
+
+class RemoteDecorator:
+    """`@hy.remote(...)` after its options."""
+
+    def __init__(self, registry: HyrexRegistry, options: TaskOptions) -> None:
+        self._registry = registry
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> RemoteTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> RemoteTask[P, R]: ...
+    def __call__(self, function: Any, /) -> Any:
+        return self._registry._define(function, self._options, RemoteTask, local_names(1))
+
+
+def _is_rerun(earlier: HyrexTask[..., Any], task: HyrexTask[..., Any]) -> bool:
+    """Whether the same piece of code was executed again: a notebook cell, or a reloaded module."""
+    old, new = earlier.function, task.function
+    if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
+        return False
+    return earlier.place == task.place or (_is_cell(old) and _is_cell(new))
+
+
+def _is_cell(function: Callable[..., Any]) -> bool:
+    filename = getattr(getattr(function, "__code__", None), "co_filename", "")
+    return filename.startswith("<") or "ipykernel" in filename

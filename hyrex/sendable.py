@@ -1,0 +1,133 @@
+"""What can be sent: a task with the options of this send.
+
+`HyrexTask` and what `with_config` returns share this; neither knows how a task travels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from hyrex.options import (
+    UNSET,
+    SendOptions,
+    TaskConfig,
+    Unset,
+    checked_name,
+    checked_priority,
+    checked_retries,
+    checked_run_at,
+    checked_seconds,
+    checked_timeout,
+)
+from hyrex.queue import HyrexQueue
+
+if TYPE_CHECKING:
+    from hyrex.handle import TaskHandle
+    from hyrex.task import HyrexTask
+
+__all__ = ["ConfiguredTask", "Sendable", "TaskCall"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall(Generic[R_co]):
+    """A validated call, ready for send_many: the task, its options and its encoded arguments."""
+
+    target: "Sendable[Any, R_co]"
+    payload: bytes
+
+
+class Sendable(Generic[P, R]):
+    """A task under a configuration: everything that starts a run from here."""
+
+    config: TaskConfig
+    options: SendOptions
+    _task: "HyrexTask[P, R]"
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
+        """Store the task and return its handle; once this returns, the task cannot be lost.
+
+        Raises ArgumentInvalid or PayloadTooLarge before anything leaves, BrokerUnavailable if
+        nobody answers within HYREX_SEND_TIMEOUT, SubmitUnknown if the answer alone is missing.
+        """
+        from hyrex.client import send_one
+
+        return send_one(self, self._task.encode_arguments(*args, **kwargs))
+
+    async def send_async(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
+        """As send(), without blocking the running loop."""
+        from hyrex.client import send_one_async
+
+        return await send_one_async(self, self._task.encode_arguments(*args, **kwargs))
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
+        """The call, validated and encoded, for send_many."""
+        return TaskCall(self, self._task.encode_arguments(*args, **kwargs))
+
+    def with_config(
+        self,
+        *,
+        queue: str | HyrexQueue | Unset = UNSET,
+        priority: int | Unset = UNSET,
+        max_retries: int | Unset = UNSET,
+        timeout_seconds: float | timedelta | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
+        delay: float | timedelta | Unset | None = UNSET,
+        run_at: datetime | Unset | None = UNSET,
+    ) -> "ConfiguredTask[P, R]":
+        """A new wrapper that sends this task with these options; what is left out stays as it is."""
+        said: dict[str, Any] = {
+            "queue": _given(queue, queue_name),
+            "priority": _given(priority, checked_priority),
+            "max_retries": _given(max_retries, checked_retries),
+            "timeout_seconds": _given(timeout_seconds, checked_timeout),
+        }
+        options = {
+            "idempotency_key": _given(idempotency_key, _checked_key),
+            "delay": _given(delay, _checked_delay),
+            "run_at": _given(run_at, lambda value: None if value is None else checked_run_at(value)),
+        }
+        return ConfiguredTask(
+            self._task, replace(self.config, **_said(said)), replace(self.options, **_said(options))
+        )
+
+
+class ConfiguredTask(Sendable[P, R]):
+    """A task with other options than its own; made by with_config."""
+
+    def __init__(self, task: "HyrexTask[P, R]", config: TaskConfig, options: SendOptions) -> None:
+        self._task = task
+        self.config = config
+        self.options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function here and now; options do not matter then."""
+        return self._task(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.config.name} with {self.config} {self.options}>"
+
+
+def queue_name(queue: str | HyrexQueue) -> str:
+    """The name of a queue that was given as a name or as a declaration."""
+    return queue.name if isinstance(queue, HyrexQueue) else checked_name("queue", queue)
+
+
+def _given(value: Any, check: Callable[[Any], Any]) -> Any:
+    return value if isinstance(value, Unset) else check(value)
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not isinstance(value, Unset)}
+
+
+def _checked_key(value: object) -> str | None:
+    return None if value is None else checked_name("idempotency_key", value)
+
+
+def _checked_delay(value: object) -> timedelta | None:
+    return None if value is None else timedelta(seconds=checked_seconds("delay", value))

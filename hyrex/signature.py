@@ -1,0 +1,99 @@
+"""A task function's parameters: checked at decoration, resolved at first use.
+
+Hints may be strings (`from __future__ import annotations`) and may name what is defined later,
+so they are only resolved when the first task is sent or run.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, Final, get_type_hints
+
+__all__ = ["TaskSignature", "local_names", "place_of"]
+
+STAR_KINDS: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class TaskSignature:
+    """The parameters of one task function, and how a call's values meet their names."""
+
+    def __init__(
+        self, function: Callable[..., Any], task_name: str, names: Mapping[str, Any] | None = None
+    ) -> None:
+        self.task_name = task_name
+        self.signature = inspect.signature(function)
+        self._function = function
+        self._local_names = names
+        parameters = self.signature.parameters.values()
+        for parameter in parameters:
+            _check_parameter(parameter, task_name)
+        self.names = tuple(p.name for p in parameters)
+        self.required = frozenset(p.name for p in parameters if p.default is p.empty)
+        self._positional = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        self.positional_only = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The values by parameter name, defaults left out; Python's own TypeError if they do not fit."""
+        bound = dict(zip(self._positional, args, strict=False))
+        if kwargs:
+            bound.update(kwargs)
+        fits = len(bound) == len(args) + len(kwargs) and self.required <= bound.keys()
+        if not fits or self.positional_only or not bound.keys() <= self._known:
+            return self._bind_slowly(args, kwargs)
+        return bound
+
+    @functools.cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise TypeError(f"{self.task_name}(): {error}") from None
+
+    @functools.cached_property
+    def hints(self) -> dict[str, Any]:
+        """Resolved hints by parameter name, and `return` where there is one."""
+        try:
+            found = get_type_hints(self._function, localns=self._names(), include_extras=True)
+        except NameError as error:
+            raise TypeError(f"task {self.task_name}: a type hint cannot be resolved: {error}") from error
+        self._local_names = None
+        return found
+
+    def _names(self) -> dict[str, Any] | None:
+        closure = inspect.getclosurevars(self._function).nonlocals if self._is_closure() else {}
+        names = {**(self._local_names or {}), **closure}
+        return names or None
+
+    def _is_closure(self) -> bool:
+        return bool(getattr(self._function, "__closure__", None))
+
+
+def _check_parameter(parameter: inspect.Parameter, task_name: str) -> None:
+    if parameter.kind in STAR_KINDS:
+        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+        raise TypeError(
+            f"task {task_name}: parameter {star}{parameter.name} is not allowed; name each argument"
+        )
+    if parameter.annotation is parameter.empty:
+        raise TypeError(f"task {task_name}: parameter {parameter.name!r} has no type hint")
+
+
+def local_names(depth: int) -> Mapping[str, Any] | None:
+    """Names local to the function that is `depth` calls up, for string hints; None at module level."""
+    frame: FrameType | None = sys._getframe(depth + 1)
+    if frame is None or frame.f_locals is frame.f_globals:
+        return None
+    return dict(frame.f_locals)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """Where a function is written: file:line."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return f"{function.__module__}.{function.__qualname__}"
+    return f"{code.co_filename}:{code.co_firstlineno}"

@@ -1,0 +1,127 @@
+"""A registered function: call it here, send it to run elsewhere, and decode what was sent."""
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
+from uuid import UUID
+
+from hyrex.options import SendOptions, TaskConfig
+from hyrex.retry import retry_delay_s
+from hyrex.sendable import Sendable
+from hyrex.signature import TaskSignature, place_of
+
+if TYPE_CHECKING:
+    from hyrex.handle import TaskHandle
+    from hyrex.payload import ArgumentsCodec, ResultCodec
+
+__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class HyrexTask(Sendable[P, R], Generic[P, R]):
+    """A function under a name. Models for arguments and result are built at their first use."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        config: TaskConfig,
+        local_names: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.options = SendOptions()
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.signature = TaskSignature(function, config.name, local_names)
+        self._task = self
+        functools.update_wrapper(self, function)
+
+    @property
+    def name(self) -> str:
+        """The name under which brokers and workers know it."""
+        return self.config.name
+
+    @property
+    def place(self) -> str:
+        """Where it is written: file:line."""
+        return place_of(self.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, as if it were not decorated."""
+        result: R = self.function(*args, **kwargs)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<task {self.name} of {self.place}>"
+
+    def handle(self, task_id: UUID | str) -> "TaskHandle[R]":
+        """The handle of a task of this name that was sent earlier; no I/O."""
+        from hyrex.handle import TaskHandle
+
+        return TaskHandle(UUID(str(task_id)), self.name, task=self)
+
+    def encode_arguments(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
+        """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
+        from hyrex.limits import checked_payload
+
+        return checked_payload(self.name, self._arguments.encode(self.signature.bind(args, kwargs)))
+
+    def decode_arguments(self, payload: bytes) -> dict[str, Any]:
+        """Validated arguments by parameter name; raises ArgumentInvalid."""
+        return self._arguments.decode(payload)
+
+    def invoke(self, arguments: Mapping[str, Any]) -> Any:
+        """Call the function with decoded arguments; positional-only parameters are respected."""
+        names = self.signature.positional_only
+        if not names:
+            return self.function(**arguments)
+        given = [arguments[name] for name in names if name in arguments]
+        return self.function(*given, **{k: v for k, v in arguments.items() if k not in names})
+
+    def encode_result(self, value: Any) -> bytes:
+        """The returned value as bytes; raises ResultNotSerializable."""
+        return self._result.encode(value)
+
+    def decode_result(self, result: bytes) -> R:
+        """The value of a stored result; raises ResultInvalid."""
+        found: R = self._result.decode(result)
+        return found
+
+    def retry_delay_s(self, retry_number: int) -> float:
+        """Seconds before retry number 1, 2, ...; never raises."""
+        return retry_delay_s(self.config.retry_backoff, retry_number, self.name)
+
+    def build(self) -> None:
+        """Build what is otherwise built at first use; raises TypeError for hints that cannot work."""
+        _ = self._arguments, self._result
+
+    @functools.cached_property
+    def _arguments(self) -> "ArgumentsCodec":
+        from hyrex.payload import ArgumentsCodec
+
+        return ArgumentsCodec(self.signature)
+
+    @functools.cached_property
+    def _result(self) -> "ResultCodec":
+        from hyrex.payload import ResultCodec
+
+        return ResultCodec(self.signature)
+
+
+class AsyncHyrexTask(HyrexTask[P, R]):
+    """A task whose function is `async def`: a local call gives a coroutine, a handle its value."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+        """The function's coroutine, as if it were not decorated."""
+        coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        return coroutine
+
+
+class RemoteTask(HyrexTask[P, R]):
+    """A stub for a function that other code defines: it can be sent, not called."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """Always raises: the code is elsewhere."""
+        raise TypeError(f"{self.name} is a remote stub; send() it, its code is not here")
