@@ -60,7 +60,9 @@ class TooManyItems(BrokerError):
     """More items in one call than allowed."""
 
     def __init__(self, count: int, limit: int) -> None:
-        super().__init__(f"{count} items in one call, the limit is {limit}; split them", {"limit": str(limit)})
+        super().__init__(
+            f"{count} items in one call, the limit is {limit}; split them", {"limit": str(limit)}
+        )
 
 
 class TaskIdOutOfWindow(BrokerError):
@@ -78,14 +80,18 @@ class TaskIdConflict(BrokerError):
     """The id is stored with other content."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"task id {task_id} is stored with other content; make a new id", {"task_id": task_id})
+        super().__init__(
+            f"task id {task_id} is stored with other content; make a new id", {"task_id": task_id}
+        )
 
 
 class TaskNotFound(BrokerError):
     """No such task."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"no task {task_id}; it was never stored or its retention is over", {"task_id": task_id})
+        super().__init__(
+            f"no task {task_id}; it was never stored or its retention is over", {"task_id": task_id}
+        )
 
 
 class QueueNotFound(BrokerError):

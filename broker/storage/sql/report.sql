@@ -32,7 +32,7 @@ with ended as materialized (
            when outcome in (2, 5) or cancel_at is not null then false
            when outcome in (3, 4) then
              retryable and attempt_number < (select t.max_retries from task t where t.id = e.task)
-           when outcome = 6 then redeliveries + was_alone::integer <= $14::integer
+           when outcome = 6 then redeliveries + (was_alone or alone)::integer <= $14::integer
            else releases < $15::integer
          end as again
   from ended e
@@ -51,7 +51,7 @@ with ended as materialized (
   select task, lane, rank, again, outcome,
          run_number + (outcome <> 7 or elapsed_us is not null)::integer as run_number,
          attempt_number + (outcome in (3, 4))::integer as attempt_number,
-         redeliveries + (outcome = 6 and was_alone)::integer as redeliveries,
+         redeliveries + (outcome = 6 and (was_alone or alone))::integer as redeliveries,
          releases + (outcome = 7)::integer as releases,
          alone or outcome = 6 as alone,
          case
@@ -59,7 +59,7 @@ with ended as materialized (
              retry_delay_ms,
              (select t.retry_delay_ms from task t where t.id = judged.task),
              (least(2 ^ least(attempt_number, 20), 300) * 1000 * (0.8 + 0.4 * random()))::bigint)
-           when outcome = 6 and was_alone then (array[0, 1000, 5000, 30000])[least(redeliveries + 1, 4)]
+           when outcome = 6 and (was_alone or alone) then (array[0, 1000, 5000, 30000])[least(redeliveries + 1, 4)]
            else 0
          end as delay_ms
   from judged where again

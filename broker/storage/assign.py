@@ -1,0 +1,176 @@
+"""Leases: the best ready tasks of some lanes move to sessions, in one statement."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId, Token
+from broker.storage.pool import Database, Transaction
+from broker.storage.statements import load
+
+_SQL: Final = load("assign")
+
+INLINE_PAYLOAD_BYTES: Final = 64 * 1024
+DEADLINE_SLACK_MS: Final = 15_000
+"""Backstop of a timeout: the worker's grace (5 s), plus what a run may wait in the worker before it starts."""
+
+
+@dataclass(slots=True)
+class LaneQuota:
+    """How many runs one lane may give, and where its ranks are read from."""
+
+    lane: LaneId
+    pairs: list[tuple[int, datetime]]
+    """(rank, low-water mark) in turn order."""
+    slots: list[SessionId] = field(default_factory=list)
+    """The session that gets the first, second, ... run; its length is the quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One assign: whose sessions, which lanes, which tokens."""
+
+    owner: BrokerId
+    generations: Mapping[SessionId, int]
+    sequences: Mapping[SessionId, int]
+    token_base: int
+    quotas: Sequence[LaneQuota]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One run that an assign took. A payload of None is too large to come along: `size` bytes."""
+
+    run: AssignedRun
+    lane: LaneId
+    arrival: datetime
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssignResult:
+    """What an assign took, and the database's time of it."""
+
+    taken: list[Taken]
+    taken_at: datetime | None
+
+
+class AssignStore:
+    """Statements of `assign.sql`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def assign(self, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
+        """Assign from lanes without a limit. `names` gives (queue, task name) of each lane."""
+        rows = await self._database.fetch(_SQL["assign"], *_arguments(plan, limited=False))
+        return _result(rows, names)
+
+    async def assign_limited(
+        self,
+        plan: Plan,
+        names: Mapping[LaneId, tuple[str, str]],
+        limits: Mapping[LaneId, Sequence[tuple[str, str]]],
+        members: Mapping[tuple[str, str], Sequence[LaneId]],
+    ) -> AssignResult:
+        """Assign from lanes with limits: lock the limits, count the leases, clip the quotas, assign.
+
+        `limits` names the limits (scope, name) of each lane of the plan, `members` all lanes that
+        share each limit. The count is a statement of its own: inside the locking one it would
+        see the past (rule 13).
+        """
+        wanted = sorted({limit for lane_limits in limits.values() for limit in lane_limits})
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch(
+                _SQL["lock_limits"], [w[0] for w in wanted], [w[1] for w in wanted]
+            )
+            room = await _room(transaction, {(r["scope"], r["name"]): r["maximum"] for r in rows}, members)
+            clipped = _clip(plan, limits, room)
+            if not any(quota.slots for quota in clipped.quotas):
+                return AssignResult([], None)
+            return _result(await transaction.fetch(_SQL["assign"], *_arguments(clipped, limited=True)), names)
+
+    async def payloads(self, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
+        """Payloads that were too large to come with their assignment."""
+        rows = await self._database.fetch(_SQL["payloads"], list(task_ids))
+        return {TaskId(str(row["id"])): row["payload"] for row in rows}
+
+    async def lanes_with_work(self) -> list[tuple[LaneId, int]]:
+        """Every (lane, rank) with a ready task."""
+        rows = await self._database.fetch(_SQL["lanes_with_work"])
+        return [(LaneId(row["lane"]), row["rank"]) for row in rows]
+
+
+async def _room(
+    transaction: Transaction,
+    maxima: Mapping[tuple[str, str], int],
+    members: Mapping[tuple[str, str], Sequence[LaneId]],
+) -> dict[tuple[str, str], int]:
+    lanes = sorted({lane for limit in maxima for lane in members[limit]})
+    held = {row["lane"]: row["held"] for row in await transaction.fetch(_SQL["count_leases"], lanes)}
+    return {limit: maximum - sum(held[lane] for lane in members[limit]) for limit, maximum in maxima.items()}
+
+
+def _clip(
+    plan: Plan, limits: Mapping[LaneId, Sequence[tuple[str, str]]], room: dict[tuple[str, str], int]
+) -> Plan:
+    clipped = []
+    for quota in plan.quotas:
+        # A limit that is gone since the plan was made does not bind.
+        mine = [limit for limit in limits[quota.lane] if limit in room]
+        count = min([len(quota.slots), *(max(room[limit], 0) for limit in mine)])
+        for limit in mine:
+            room[limit] -= count
+        if count:
+            clipped.append(LaneQuota(quota.lane, quota.pairs, quota.slots[:count]))
+    return Plan(plan.owner, plan.generations, plan.sequences, plan.token_base, clipped)
+
+
+def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
+    slots = [session for quota in plan.quotas for session in quota.slots]
+    sessions = sorted(set(slots))
+    pairs = [pair for quota in plan.quotas for pair in quota.pairs]
+    offsets, firsts, lasts = [], [], []
+    offset = first = 0
+    for quota in plan.quotas:
+        offsets.append(offset)
+        firsts.append(first + 1)
+        offset += len(quota.slots)
+        first += len(quota.pairs)
+        lasts.append(first)
+    return (
+        sessions,
+        [plan.generations[session] for session in sessions],
+        plan.owner,
+        [quota.lane for quota in plan.quotas],
+        [len(quota.slots) for quota in plan.quotas],
+        offsets,
+        firsts,
+        lasts,
+        [rank for rank, _ in pairs],
+        [mark for _, mark in pairs],
+        slots,
+        [plan.sequences[session] for session in slots],
+        plan.token_base,
+        limited,
+        INLINE_PAYLOAD_BYTES,
+        DEADLINE_SLACK_MS,
+    )
+
+
+def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
+    return AssignResult([_taken(row, names) for row in rows], rows[0]["taken_at"] if rows else None)
+
+
+def _taken(row: Any, names: Mapping[LaneId, tuple[str, str]]) -> Taken:
+    (task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone, max_retries,
+     timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload, _) = row  # fmt: skip
+    queue, name = names[lane]
+    run = AssignedRun(
+        TaskId(str(task_id)), token, session_id, sequence, name, queue, payload, content_type, codec,
+        json.loads(headers) if headers else None, run_number, attempt_number, max_retries, rank, timeout_ms,
+        TaskId(str(parent_id)) if parent_id else None, TaskId(str(root_id)) if root_id else None, submitted_at, alone,
+    )  # fmt: skip
+    return Taken(run, lane, arrival, None if payload is not None else size)

@@ -1,0 +1,82 @@
+"""The brokers that share this database, and how they wake each other."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from broker.domain.model import BrokerId
+from broker.storage.pool import Database, translated
+from broker.storage.statements import load
+
+log = logging.getLogger(__name__)
+
+_SQL: Final = load("brokers")
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Other brokers seen lately, and whether a client watches tasks at any of them."""
+
+    count: int
+    watching: bool
+
+
+class BrokerStore:
+    """Statements of `brokers.sql`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, name: str, address: str, version: str) -> BrokerId:
+        """A new broker."""
+        row = await self._database.fetchrow(_SQL["register"], name, address, version)
+        assert row is not None
+        return BrokerId(row["id"])
+
+    async def seen(self, broker: BrokerId, *, watching: bool) -> Others:
+        """This broker lives; who else does?"""
+        row = await self._database.fetchrow(_SQL["seen"], broker, watching)
+        assert row is not None
+        return Others(row["others"], row["watching"])
+
+    async def unregister(self, broker: BrokerId) -> None:
+        """This broker has stopped."""
+        await self._database.execute(_SQL["unregister"], broker)
+
+
+class Channel:
+    """One connection of its own for LISTEN and NOTIFY: NOTIFY holds an instance-wide lock through
+    its commit, so it never shares a transaction with work."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    async def listen(self, names: tuple[str, ...], on_word: Callable[[str, str], None]) -> None:
+        """Hear until the connection ends, which raises StorageUnavailable."""
+        with translated():
+            self._connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
+            ended = asyncio.Event()
+            self._connection.add_termination_listener(lambda _: ended.set())
+            try:
+                for name in names:
+                    await self._connection.add_listener(
+                        name, lambda _c, _p, channel, text: on_word(channel, text)
+                    )
+                on_word("", "")
+                await ended.wait()
+                raise ConnectionResetError("the listening connection ended")
+            finally:
+                connection, self._connection = self._connection, None
+                connection.terminate()
+
+    async def tell(self, name: str, text: str) -> None:
+        """Say a word to the other brokers; lost words are made up for by polls."""
+        if self._connection is None:
+            return
+        with translated():
+            await self._connection.execute("select pg_notify($1, $2)", name, text)

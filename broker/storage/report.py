@@ -1,0 +1,92 @@
+"""Ends of runs: whoever removes a lease comes through here, so cancels and bounds are always obeyed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, Protocol
+
+import asyncpg
+
+from broker.domain.model import LaneId, LeaseRef, RunEnd, SessionId, TaskId, Token
+from broker.storage.pool import Database
+from broker.storage.statements import load
+
+_SQL: Final = load("report")
+
+REDELIVERIES_BOUND: Final = 5
+RELEASES_BOUND: Final = 100
+_COLUMNS: Final = (
+    "task_id", "token", "outcome", "elapsed_us", "result", "content_type", "error_type", "error_message",
+    "traceback", "reason", "retryable", "retry_delay_ms", "alone",
+)  # fmt: skip
+
+
+class Fetches(Protocol):
+    """A database, or a transaction of one."""
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Rows of one statement."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A lease that was removed. `requeued_in_ms` is None when the task is final."""
+
+    token: Token
+    lane: LaneId
+    rank: int
+    session_id: SessionId
+    requeued_in_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A report that matched no lease: recorded before, or (lost a race) still held, or stale."""
+
+    token: Token
+    recorded: bool
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A lease past its deadline."""
+
+    lease: LeaseRef
+    session_id: SessionId
+
+
+async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+    """Record ends and repeat what must be repeated. Tokens missing from the result matched nothing.
+
+    `database` may be a transaction: the sweeper ends sessions and their runs together.
+    """
+    ordered = sorted(ends, key=attrgetter("task_id"))
+    columns = [[getattr(end, column) for end in ordered] for column in _COLUMNS]
+    rows = await database.fetch(_SQL["report"], *columns, REDELIVERIES_BOUND, RELEASES_BOUND)
+    return [Ended(token, lane, rank, session, delay if again else None)
+            for token, lane, rank, session, again, delay in rows]  # fmt: skip
+
+
+class ReportStore:
+    """Statements of `report.sql`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def end(self, ends: Sequence[RunEnd]) -> list[Ended]:
+        """See `end_runs`; in a transaction of its own."""
+        return await end_runs(self._database, ends)
+
+    async def classify(self, refs: Sequence[RunEnd]) -> list[Unmatched]:
+        """What became of reports that matched no lease."""
+        rows = await self._database.fetch(
+            _SQL["classify_reports"], [ref.task_id for ref in refs], [ref.token for ref in refs]
+        )
+        return [Unmatched(row["token"], row["recorded"], row["held"]) for row in rows]
+
+    async def overdue(self, limit: int) -> list[Overdue]:
+        """Leases whose worker did not obey their timeout."""
+        rows = await self._database.fetch(_SQL["overdue"], limit)
+        return [Overdue(LeaseRef(TaskId(str(row[0])), row[1]), row[2]) for row in rows]

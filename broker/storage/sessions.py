@@ -1,0 +1,232 @@
+"""Worker sessions: one row each, owned by one broker at a time, alive until database time says otherwise."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from broker.domain.errors import SessionEnded, SessionSecretInvalid
+from broker.domain.model import (
+    BrokerId,
+    CancelOrder,
+    LaneId,
+    LeaseRef,
+    Outcome,
+    RunEnd,
+    SessionId,
+    TaskId,
+    Token,
+)
+from broker.storage.pool import Database, Transaction
+from broker.storage.report import Ended, end_runs
+from broker.storage.statements import load
+
+_SQL: Final = load("sessions")
+_LEASES_OF: Final = load("report")["leases_of"]
+_CHUNK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What a worker says of itself."""
+
+    worker_name: str
+    host: str
+    pid: int
+    sdk: str
+    queue_patterns: list[str]
+    task_names: list[str]
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session owned by this broker."""
+
+    session_id: SessionId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease as the database has it."""
+
+    lease: LeaseRef
+    session_id: SessionId
+    sequence: int
+    lane: LaneId
+    cancel_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A resumed session with every lease it has."""
+
+    generation: int
+    leases: list[HeldLease]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat to acknowledge."""
+
+    session_id: SessionId
+    generation: int
+    received_through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A renewed session."""
+
+    session_id: SessionId
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Why a session was not renewed: `taken` by another stream, or `over`; neither: locked just now."""
+
+    session_id: SessionId
+    taken: bool
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that has ended, with the leases it gave back."""
+
+    session_id: SessionId
+    ended: list[Ended]
+    task_ids: list[TaskId]
+
+
+class SessionStore:
+    """Statements of `sessions.sql`."""
+
+    def __init__(self, database: Database, lease_duration: timedelta) -> None:
+        self._database = database
+        self._lease_duration = lease_duration
+
+    async def open(self, owner: BrokerId, secret: bytes, info: SessionInfo) -> Opened:
+        """A new session."""
+        row = await self._database.fetchrow(
+            _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
+            info.queue_patterns, info.task_names, info.capacity, self._lease_duration,
+        )  # fmt: skip
+        assert row is not None
+        return Opened(row["id"], row["generation"])
+
+    async def take_over(
+        self, owner: BrokerId, session_id: SessionId, secret: bytes, info: SessionInfo, received_through: int
+    ) -> TakenOver:
+        """Make a session this broker's, raising its generation; then read its leases (rule 3).
+
+        Raises SessionEnded, SessionSecretInvalid.
+        """
+        async with self._database.transaction() as transaction:
+            await self._lock(transaction, session_id, secret)
+            row = await transaction.fetchrow(
+                _SQL["take_over"], session_id, owner, self._lease_duration, info.queue_patterns,
+                info.task_names, info.capacity, info.sdk, received_through,
+            )  # fmt: skip
+            assert row is not None
+            # A statement of its own: assigns that held the row's lock have committed by now.
+            leases = await transaction.fetch(_LEASES_OF, [session_id])
+            return TakenOver(row["generation"], [_held(lease) for lease in leases])
+
+    async def _lock(self, transaction: Transaction, session_id: SessionId, secret: bytes) -> None:
+        row = await transaction.fetchrow(_SQL["lock_session"], session_id)
+        if row is None or row["over"]:
+            raise SessionEnded(f"session {session_id} has ended; begin a new one")
+        if not hmac.compare_digest(row["secret"], secret):
+            raise SessionSecretInvalid(f"the secret of session {session_id} is wrong")
+
+    async def leases(self, session_id: SessionId) -> list[HeldLease]:
+        """The session's leases as stored."""
+        return [_held(row) for row in await self._database.fetch(_LEASES_OF, [session_id])]
+
+    async def renew(self, owner: BrokerId, beats: Sequence[Beat]) -> list[Renewal]:
+        """Prolong sessions in one statement; one missing from the result is read with `ownership`."""
+        ordered = sorted(beats, key=lambda beat: beat.session_id)
+        rows = await self._database.fetch(
+            _SQL["renew"], [b.session_id for b in ordered], [b.generation for b in ordered],
+            [b.received_through for b in ordered], owner, self._lease_duration,
+        )  # fmt: skip
+        return [Renewal(row["id"], row["draining"]) for row in rows]
+
+    async def ownership(self, owner: BrokerId, beats: Sequence[Beat]) -> list[Ownership]:
+        """Why sessions were not renewed."""
+        rows = await self._database.fetch(
+            _SQL["ownership"], [b.session_id for b in beats], [b.generation for b in beats], owner
+        )
+        return [Ownership(row["id"], row["taken"], row["over"]) for row in rows]
+
+    async def cancels(self, sessions: Sequence[SessionId]) -> list[CancelOrder]:
+        """Cancel requests on the sessions' leases."""
+        rows = await self._database.fetch(_SQL["cancels_of"], list(sessions))
+        return [
+            CancelOrder(TaskId(str(r["task_id"])), r["token"], r["session_id"], r["cancel_reason"] or "")
+            for r in rows
+        ]
+
+    async def expired(self, limit: int) -> list[SessionId]:
+        """Sessions whose time is over and that nobody has ended."""
+        return [row["id"] for row in await self._database.fetch(_SQL["expired"], limit)]
+
+    async def sweep(self, sessions: Sequence[SessionId]) -> list[EndedSession]:
+        """End those of the sessions that are (still) expired; their leases return in the same
+        transaction, but in a later statement than the lock (rule 8)."""
+        ended = []
+        async with self._database.transaction() as transaction:
+            for row in await transaction.fetch(_SQL["lock_expired_of"], sorted(sessions)):
+                reason = f"session of worker {row['worker_name']} expired"
+                ended.append(
+                    await _end(transaction, row["id"], Outcome.LOST, reason, row["received_through"])
+                )
+        return ended
+
+    async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
+        """End a session at its worker's or launcher's word. Raises SessionEnded, SessionSecretInvalid."""
+        async with self._database.transaction() as transaction:
+            await self._lock(transaction, session_id, secret)
+            return await _end(transaction, session_id, outcome, reason, None)
+
+    async def update_capacity(self, session_id: SessionId, capacity: int) -> None:
+        """For people: what a session says it will hold."""
+        await self._database.execute(_SQL["update_capacity"], session_id, capacity)
+
+
+async def _end(
+    transaction: Transaction,
+    session_id: SessionId,
+    outcome: Outcome,
+    reason: str,
+    received_through: int | None,
+) -> EndedSession:
+    """End one locked session. Leases beyond `received_through` never reached it: they return for free."""
+    await transaction.execute(_SQL["end_sessions"], [session_id], reason)
+    leases = [_held(row) for row in await transaction.fetch(_LEASES_OF, [session_id])]
+    ends = [_end_of(held, outcome, reason, received_through) for held in leases]
+    ended: list[Ended] = []
+    for start in range(0, len(ends), _CHUNK):
+        ended += await end_runs(transaction, ends[start : start + _CHUNK])
+    return EndedSession(session_id, ended, [held.lease.task_id for held in leases])
+
+
+def _end_of(held: HeldLease, outcome: Outcome, reason: str, received_through: int | None) -> RunEnd:
+    if received_through is not None and held.sequence > received_through:
+        return RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, reason="never received")
+    if outcome is Outcome.LOST:
+        # Nobody knows which run took the host down: none is blamed unless it was the only one.
+        return RunEnd(held.lease.task_id, held.lease.token, outcome, 0, reason=reason, alone=False)
+    return RunEnd(held.lease.task_id, held.lease.token, outcome, reason=reason)
+
+
+def _held(row: Any) -> HeldLease:
+    return HeldLease(
+        LeaseRef(TaskId(str(row["task_id"])), Token(row["token"])),
+        row["session_id"], row["sequence"], row["lane"],
+        (row["cancel_reason"] or "") if row["to_cancel"] else None,
+    )  # fmt: skip

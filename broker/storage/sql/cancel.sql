@@ -1,0 +1,71 @@
+-- name: cancel
+-- Cancels what waits and flags what runs. Ids missing from the result matched nothing here: read them
+-- with `standing`. $1 ids, $2 reason. Locks ready, then delayed, then lease rows, each in id order.
+with from_ready as (
+  delete from ready where ctid = any (array(
+    select ctid from ready where task_id = any ($1::uuid[]) order by task_id for update))
+  returning task_id, run_number, attempt_number
+), from_delayed as (
+  delete from delayed where ctid = any (array(
+    select ctid from delayed where task_id = any ($1::uuid[]) order by task_id for update))
+  returning task_id, run_number, attempt_number
+), dropped as materialized (
+  select * from from_ready union all select * from from_delayed
+), recorded as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
+  select task_id, run_number, attempt_number, 5, true, $2::text from dropped order by task_id
+), held as (
+  delete from lease where ctid = any (array(
+    select ctid from lease where task_id = any ($1::uuid[]) and cancel_at is null order by task_id for update))
+  returning *
+), flagged as (
+  insert into lease
+  select task_id, lane, rank, token, session_id, sequence, assigned_at, deadline, run_number, attempt_number,
+         redeliveries, releases, alone, now(), $2::text
+  from held
+)
+select task_id, null::bigint as token, null::bigint as session_id from dropped
+union all
+select task_id, token, session_id from held
+
+-- name: standing
+-- Where tasks stand: live, flagged, ended or unknown. $1 ids.
+select i.id,
+       exists (select from task where task.id = i.id) as known,
+       exists (select from lease where task_id = i.id and cancel_at is not null) as flagged,
+       exists (select from lease where task_id = i.id)
+         or exists (select from ready where task_id = i.id)
+         or exists (select from delayed where task_id = i.id) as live
+from unnest($1::uuid[]) as i (id)
+
+-- name: retry
+-- Reopens ended tasks; each end is reopened once, whoever asks. $1 ids in order.
+with last as materialized (
+  select i.id, r.run_number
+  from unnest($1::uuid[]) as i (id)
+  cross join lateral (
+    select run_number, final from task_run where task_id = i.id order by run_number desc limit 1
+  ) r
+  where r.final
+    and not exists (select from ready where task_id = i.id)
+    and not exists (select from delayed where task_id = i.id)
+    and not exists (select from lease where task_id = i.id)
+), reopened as (
+  insert into reopen (task_id, after_run_number)
+  select id, run_number from last order by id
+  on conflict (task_id, after_run_number) do nothing
+  returning task_id, after_run_number
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select r.task_id, t.lane, t.rank, now(), r.after_run_number + 1, 0, 0, 0, false
+  from reopened r cross join lateral (select lane, rank from task where id = r.task_id) t
+  returning task_id, lane, rank
+)
+select task_id, lane, rank from queued
+
+-- name: reopened
+-- Whether the last recorded end of tasks has been reopened by somebody. $1 ids.
+select i.id, exists (
+  select from reopen o where o.task_id = i.id
+    and o.after_run_number = (select max(run_number) from task_run r where r.task_id = i.id and r.final)) as reopened
+from unnest($1::uuid[]) as i (id)

@@ -1,0 +1,19 @@
+-- name: promote
+-- Moves delayed tasks whose time has come into ready; arrival is anew. $1 low-water mark, $2 how many.
+with due as (
+  delete from delayed where ctid = any (array(
+    select ctid from delayed where run_at >= $1 and run_at <= now()
+    order by run_at, task_id limit $2 for update skip locked))
+  returning task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select task_id, lane, rank, now(), run_number, attempt_number, redeliveries, releases, alone
+  from due order by task_id
+)
+select lane, rank, max(run_at) as last_run_at, count(*)::integer as moved from due group by lane, rank
+
+-- name: next_due
+-- How long until the next delayed task is due, and the database's time. $1 low-water mark.
+select extract(epoch from (select run_at from delayed where run_at >= $1 order by run_at limit 1) - now())::float8
+         as wait_s,
+       now() as now

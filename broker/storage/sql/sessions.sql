@@ -1,0 +1,73 @@
+-- name: open_session
+-- A new session owned by this broker. $1 owner, $2 secret, $3 worker_name, $4 host, $5 pid, $6 sdk,
+-- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration.
+insert into worker_session (namespace, owner, secret, worker_name, host, pid, sdk, queue_patterns, task_names,
+                            capacity, expires_at)
+values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval)
+returning id, generation
+
+-- name: lock_session
+-- Locks a session against assigns and renewals; what they did is visible to the next statement only.
+-- $1 id.
+select id, secret, ended_at is not null or expires_at <= now() as over
+from worker_session where id = $1 for update
+
+-- name: take_over
+-- Makes a locked session this broker's. $1 id, $2 owner, $3 lease duration, $4 queue_patterns,
+-- $5 task_names, $6 capacity, $7 sdk, $8 received_through.
+update worker_session
+set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, queue_patterns = $4,
+    task_names = $5, capacity = $6, sdk = $7, received_through = $8, draining = false
+where id = $1
+returning generation
+
+-- name: end_sessions
+-- Ends locked sessions. $1 ids, $2 reason.
+update worker_session set ended_at = now(), end_reason = $2 where id = any ($1::bigint[]) and ended_at is null
+
+-- name: renew
+-- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an
+-- expired one, never waits for a locked one. $1 ids in order, $2 generations, $3 received_through,
+-- $4 owner, $5 lease duration.
+with alive as materialized (
+  select w.id, s.received_through
+  from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as s (id, generation, received_through)
+  cross join lateral (
+    select id from worker_session
+    where worker_session.id = s.id and owner = $4 and worker_session.generation = s.generation
+      and ended_at is null and expires_at > now()
+    for no key update skip locked
+  ) w
+)
+update worker_session w
+set expires_at = now() + $5::interval,
+    received_through = (select a.received_through from alive a where a.id = w.id)
+where w.id = any (array(select id from alive))
+returning w.id, w.draining
+
+-- name: ownership
+-- Why sessions were not renewed: ended or owned by another broker (`lost`), or only locked just now.
+-- $1 ids, $2 generations, $3 owner.
+select s.id, coalesce(w.owner <> $3 or w.generation <> s.generation, true) as taken,
+       coalesce(w.ended_at is not null or w.expires_at <= now(), true) as over
+from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
+left join lateral (select owner, generation, ended_at, expires_at from worker_session where id = s.id) w on true
+
+-- name: cancels_of
+-- Leases with a cancel request. $1 sessions.
+select task_id, token, session_id, cancel_reason from lease
+where session_id = any ($1::bigint[]) and cancel_at is not null
+
+-- name: expired
+-- Sessions whose time is over. $1 how many.
+select id from worker_session where ended_at is null and expires_at <= now() order by id limit $1
+
+-- name: lock_expired_of
+-- Locks those of the given sessions whose time is (still) over; skips what another sweeper holds. $1 ids.
+select id, worker_name, received_through from worker_session
+where id = any ($1::bigint[]) and ended_at is null and expires_at <= now()
+order by id for update skip locked
+
+-- name: update_capacity
+-- For people: what a session says it will hold. $1 id, $2 capacity.
+update worker_session set capacity = $2 where id = $1 and capacity <> $2

@@ -1,0 +1,94 @@
+"""Storing tasks: one statement for a whole batch, a second one only for what it did not store."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
+from broker.storage.pool import Database
+from broker.storage.statements import load
+
+_SQL: Final = load("submit")
+_NONE: Final = TaskExtras()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task with what the broker adds to it."""
+
+    task: NewTask
+    lane: LaneId
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was stored before under an id, and who holds its idempotency key."""
+
+    digest: int | None
+    holder: TaskId | None
+
+
+class SubmitStore:
+    """Statements of `submit.sql`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def submit(self, entries: Sequence[Entry]) -> dict[TaskId, bool]:
+        """Store entries (sorted by id, ids unique); return those stored now, and whether they wait.
+
+        What is missing was stored before, or lost its idempotency key: see `classify`.
+        """
+        columns = _columns(entries)
+        if all(entry.task.extras is None for entry in entries):
+            rows = await self._database.fetch(_SQL["submit"], *columns)
+            return {TaskId(str(row[0])): False for row in rows}
+        rows = await self._database.fetch(_SQL["submit_unusual"], *columns, *_unusual_columns(entries))
+        return {TaskId(str(row[0])): row[1] for row in rows}
+
+    async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, Known]:
+        """What is known of entries that were not stored."""
+        rows = await self._database.fetch(
+            _SQL["classify"],
+            [entry.task.task_id for entry in entries],
+            [entry.task.name for entry in entries],
+            [entry.task.extras.idempotency_key if entry.task.extras else None for entry in entries],
+        )
+        return {
+            TaskId(str(row["id"])): Known(
+                row["digest"], TaskId(str(row["holder"])) if row["holder"] else None
+            )
+            for row in rows
+        }
+
+
+def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
+    tasks = [entry.task for entry in entries]
+    return (
+        [task.task_id for task in tasks],
+        [entry.lane for entry in entries],
+        [task.rank for task in tasks],
+        [task.max_retries for task in tasks],
+        [task.timeout_ms for task in tasks],
+        [task.retry_delay_ms for task in tasks],
+        [entry.digest for entry in entries],
+        [task.payload for task in tasks],
+        [task.parent_id for task in tasks],
+        [task.root_id for task in tasks],
+    )
+
+
+def _unusual_columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
+    extras = [entry.task.extras or _NONE for entry in entries]
+    return (
+        [extra.delay_ms for extra in extras],
+        [extra.run_at for extra in extras],
+        [extra.idempotency_key for extra in extras],
+        [extra.content_type for extra in extras],
+        [extra.codec for extra in extras],
+        [json.dumps(extra.headers) if extra.headers else None for extra in extras],
+        [json.dumps(extra.labels) if extra.labels else None for extra in extras],
+        [entry.task.name for entry in entries],
+    )
