@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -51,10 +51,16 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class AssignResult:
-    """What an assign took, and the database's time of it."""
+    """What an assign took, and the database's time of it (None: nothing was asked).
+
+    `mine` is how many of the plan's sessions are this broker's; fewer than planned: nothing was taken.
+    `allowed` is how many runs limits left to each lane (None: there were no limits).
+    """
 
     taken: list[Taken]
     taken_at: datetime | None
+    mine: int
+    allowed: Mapping[LaneId, int] | None = None
 
 
 class AssignStore:
@@ -88,9 +94,11 @@ class AssignStore:
             )
             room = await _room(transaction, {(r["scope"], r["name"]): r["maximum"] for r in rows}, members)
             clipped = _clip(plan, limits, room)
-            if not any(quota.slots for quota in clipped.quotas):
-                return AssignResult([], None)
-            return _result(await transaction.fetch(_SQL["assign"], *_arguments(clipped, limited=True)), names)
+            allowed = {quota.lane: len(quota.slots) for quota in clipped.quotas}
+            if not allowed:
+                return AssignResult([], None, len(plan.generations), allowed)
+            rows = await transaction.fetch(_SQL["assign"], *_arguments(clipped, limited=True))
+            return replace(_result(rows, names), allowed=allowed)
 
     async def payloads(self, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
         """Payloads that were too large to come with their assignment."""
@@ -161,16 +169,20 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
 
 
 def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
-    return AssignResult([_taken(row, names) for row in rows], rows[0]["taken_at"] if rows else None)
+    first = rows[0]
+    taken = [_taken(row, names) for row in rows] if first["task_id"] is not None else []
+    return AssignResult(taken, first["taken_at"], first["mine"])
 
 
 def _taken(row: Any, names: Mapping[LaneId, tuple[str, str]]) -> Taken:
-    (task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone, max_retries,
-     timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload, _) = row  # fmt: skip
+    (_, _, task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone,
+     max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload,
+    ) = row  # fmt: skip
     queue, name = names[lane]
     run = AssignedRun(
         TaskId(str(task_id)), token, session_id, sequence, name, queue, payload, content_type, codec,
         json.loads(headers) if headers else None, run_number, attempt_number, max_retries, rank, timeout_ms,
-        TaskId(str(parent_id)) if parent_id else None, TaskId(str(root_id)) if root_id else None, submitted_at, alone,
+        TaskId(str(parent_id)) if parent_id else None, TaskId(str(root_id)) if root_id else None,
+        submitted_at, alone,
     )  # fmt: skip
     return Taken(run, lane, arrival, None if payload is not None else size)

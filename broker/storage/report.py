@@ -86,7 +86,7 @@ class ReportStore:
         )
         return [Unmatched(row["token"], row["recorded"], row["held"]) for row in rows]
 
-    async def overdue(self, limit: int) -> list[Overdue]:
-        """Leases whose worker did not obey their timeout."""
-        rows = await self._database.fetch(_SQL["overdue"], limit)
+    async def overdue(self, sessions: Sequence[SessionId], limit: int) -> list[Overdue]:
+        """Leases of some sessions whose worker did not obey their timeout."""
+        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit)
         return [Overdue(LeaseRef(TaskId(str(row[0])), row[1]), row[2]) for row in rows]

@@ -640,7 +640,9 @@ class HeartbeatAck(_message.Message):
     """The heartbeat that this answers, and all before it."""
     @_builtins.property
     def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseRef]:
-        """Held leases that are void: stop these runs."""
+        """Held leases that are void: stop these runs. Match them by token: where the broker no longer
+        knows the task, task_id is empty.
+        """
 
     @_builtins.property
     def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelRun]:

@@ -6,6 +6,8 @@
 -- $4 lane, $5 quota, $6 offset of its first slot, $7 first pair, $8 last pair: one entry per lane.
 -- $9 rank, $10 low-water mark: pairs, for each lane its ranks in turn order.
 -- $11 session of each slot, $12 sequence of each slot: slots are numbered from 1.
+-- The first column tells how many of the sessions are this broker's: fewer than asked means that nothing
+-- was taken; there is always at least one row, all null behind that column if nothing was found.
 -- $13 base of the tokens (token = base + slot), $14 whether limited lanes may be read (their limit is
 -- locked by this transaction), $15 largest payload to return in bytes, $16 slack of a deadline in ms.
 with mine as materialized (
@@ -60,10 +62,10 @@ with mine as materialized (
          run_number, attempt_number, redeliveries, releases, alone
   from found order by task_id
 )
-select task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone,
-       max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload,
-       now() as taken_at
-from found
+select m.mine, now() as taken_at, f.task_id, f.lane, f.rank, f.arrival, f.session_id, f.sequence, f.token,
+       f.run_number, f.attempt_number, f.alone, f.max_retries, f.timeout_ms, f.parent_id, f.root_id,
+       f.submitted_at, f.content_type, f.codec, f.headers, f.size, f.payload
+from (select count(*)::integer as mine from mine) m left join found f on true
 
 -- name: payloads
 -- Payloads that were too large to come with their assignment. $1 ids.

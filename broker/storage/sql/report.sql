@@ -85,8 +85,9 @@ select r.token,
 from unnest($1::uuid[], $2::bigint[]) as r (task, token)
 
 -- name: overdue
--- Leases whose worker did not obey their timeout. $1 how many.
-select task_id, token, session_id from lease where deadline < now() order by deadline limit $1
+-- Leases of some sessions whose worker did not obey their timeout. $1 sessions, $2 how many.
+select task_id, token, session_id from lease
+where deadline < now() and session_id = any ($1::bigint[]) order by deadline limit $2
 
 -- name: leases_of
 -- Every lease of some sessions. $1 sessions.

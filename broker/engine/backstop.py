@@ -1,0 +1,46 @@
+"""The backstop: a run whose worker does not obey its timeout is ended by the broker."""
+
+import asyncio
+import logging
+from typing import Final
+
+from broker.domain.errors import StorageUnavailable
+from broker.domain.model import Outcome, RunEnd
+from broker.engine.reports import Reports
+from broker.engine.sessions import Sessions
+from broker.storage.report import ReportStore
+
+log = logging.getLogger(__name__)
+
+_INTERVAL_S: Final = 1.0
+_MOST: Final = 500
+
+
+class Backstop:
+    """Ends overdue leases of this broker's sessions as timed out; the worker hears with its next
+    heartbeat that they are revoked."""
+
+    def __init__(self, store: ReportStore, sessions: Sessions, reports: Reports) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._reports = reports
+
+    async def run(self) -> None:
+        """Look every second until cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL_S)
+            if not self._sessions.by_id:
+                continue
+            try:
+                overdue = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
+            except StorageUnavailable:
+                continue
+            if overdue:
+                log.warning("runs overdue", extra={"count": len(overdue)})
+                reason = "the worker did not stop the run in time; the broker ended it"
+                await self._reports.report(
+                    [
+                        RunEnd(each.lease.task_id, each.lease.token, Outcome.TIMED_OUT, reason=reason)
+                        for each in overdue
+                    ]
+                )

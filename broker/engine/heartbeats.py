@@ -1,0 +1,124 @@
+"""Heartbeats: one renewal for all sessions of this broker at each tick, acknowledged after its commit."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.domain.errors import SessionEnded, SessionTakenOver, StorageUnavailable
+from broker.domain.model import BrokerId, CancelOrder, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
+from broker.engine.reports import Reports
+from broker.engine.sessions import Session, Sessions
+from broker.storage.sessions import Beat, SessionStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Pending:
+    """The newest heartbeat of a session, not yet acknowledged."""
+
+    session: Session
+    sequence: int
+    revoked: list[LeaseRef]
+
+
+class Heartbeats:
+    """Collects heartbeats and renews their sessions together: the number of statements does not
+    grow with the number of workers."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        sessions: Sessions,
+        reports: Reports,
+        broker: BrokerId,
+        lease_duration: timedelta,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._reports = reports
+        self._broker = broker
+        self._tick_s = lease_duration.total_seconds() / 30
+        self._pending: dict[SessionId, Pending] = {}
+        self._arrived = asyncio.Event()
+
+    def beat(self, session: Session, sequence: int, held: Iterable[Token], received_through: int) -> list[RunEnd]:
+        """Note a heartbeat. Returns orphans: received leases that the worker does not hold any more.
+
+        To be called in the order of the stream: a report that was acknowledged before has already
+        left `session.leases`.
+        """
+        session.received_through = max(session.received_through, received_through)
+        tokens = set(held)
+        unknown = [LeaseRef(TaskId(""), token) for token in tokens - session.leases.keys()]
+        self._pending[session.session_id] = Pending(session, sequence, unknown)
+        self._arrived.set()
+        return [
+            RunEnd(task_id, token, Outcome.LOST, reason="its worker does not hold it any more")
+            for token, (task_id, assigned, _) in session.leases.items()
+            if assigned <= received_through and token not in tokens
+        ]
+
+    async def run(self) -> None:
+        """Renew at each tick until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            pending, self._pending = self._pending, {}
+            try:
+                await self._renew(pending)
+            except StorageUnavailable as error:
+                log.warning("renewal waits for the database", extra={"error": str(error)})
+                self._pending = pending | self._pending
+                self._arrived.set()
+            await asyncio.sleep(self._tick_s)
+
+    async def _renew(self, pending: dict[SessionId, Pending]) -> None:
+        current = {
+            session_id: each
+            for session_id, each in pending.items()
+            if self._sessions.by_id.get(session_id) is each.session
+        }
+        if not current:
+            return
+        beats = [
+            Beat(each.session.session_id, each.session.generation, each.session.received_through)
+            for each in current.values()
+        ]
+        renewed = await self._store.renew(self._broker, beats)
+        alive = {renewal.session_id for renewal in renewed}
+        cancels = await self._store.cancels(sorted(alive))
+        self._acknowledge(current, alive, cancels)
+        for renewal in renewed:
+            if renewal.draining:
+                self._sessions.drain(renewal.session_id)
+        missing = [beat for beat in beats if beat.session_id not in alive]
+        if missing:
+            await self._explain(missing, current)
+
+    def _acknowledge(
+        self, current: dict[SessionId, Pending], alive: set[SessionId], cancels: Sequence[CancelOrder]
+    ) -> None:
+        by_session: dict[SessionId, list[CancelOrder]] = {}
+        for cancel in cancels:
+            by_session.setdefault(cancel.session_id, []).append(cancel)
+        for session_id in alive:
+            each = current[session_id]
+            # What was unknown when the heartbeat came may have been adopted since.
+            revoked = [ref for ref in each.revoked if ref.token not in each.session.leases]
+            each.session.link.push_heartbeat_ack(each.sequence, revoked, by_session.get(session_id, []))
+
+    async def _explain(self, missing: Sequence[Beat], current: dict[SessionId, Pending]) -> None:
+        """Sessions that were not renewed: over, or taken, or only locked just now (then once more)."""
+        for state in await self._store.ownership(self._broker, missing):
+            each = current[state.session_id]
+            if not state.taken and not state.over:
+                self._pending.setdefault(state.session_id, each)
+                self._arrived.set()
+                continue
+            self._sessions.leave(each.session)
+            over = SessionEnded(f"session {state.session_id} has expired or was ended; begin a new one")
+            taken = SessionTakenOver(f"session {state.session_id} is served by another stream")
+            each.session.link.end(taken if state.taken and not state.over else over)

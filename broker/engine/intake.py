@@ -1,0 +1,128 @@
+"""Intake: submitted tasks become stored tasks, and each is answered after its commit."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from operator import attrgetter
+
+from broker.domain.errors import BrokerError, InvalidField, TaskIdConflict
+from broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
+from broker.engine.dispatcher import Dispatcher
+from broker.engine.lanes import Directory
+from broker.engine.merge import Merger
+from broker.engine.promoter import Promoter
+from broker.storage.pool import StatementRefused
+from broker.storage.submit import Entry, SubmitStore
+
+Answer = SubmitAnswer | BrokerError
+
+_by_id = attrgetter("task.task_id")
+
+
+class Intake:
+    """Stores submitted tasks batch by batch, then wakes whoever moves them on."""
+
+    def __init__(
+        self, store: SubmitStore, directory: Directory, dispatcher: Dispatcher, promoter: Promoter
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._promoter = promoter
+        self._merger: Merger[Entry, Answer] = Merger(self._flush, self._refuse)
+
+    async def run(self) -> None:
+        """Store batches until cancelled."""
+        await self._merger.run()
+
+    async def submit(self, tasks: Sequence[NewTask]) -> Sequence[Answer]:
+        """Store validated tasks; one answer for each, after the commit.
+
+        Raises StorageUnavailable; the same tasks may then be submitted again.
+        """
+        return await asyncio.shield(self._merger.add(await self._entries(tasks)))
+
+    async def _entries(self, tasks: Sequence[NewTask]) -> list[Entry]:
+        find = self._directory.find
+        unknown = {(task.queue, task.name) for task in tasks if find(task.queue, task.name) is None}
+        if unknown:
+            await self._directory.intern(unknown)
+        return [Entry(task, self._lane(task), digest(task)) for task in tasks]
+
+    def _lane(self, task: NewTask) -> LaneId:
+        lane = self._directory.find(task.queue, task.name)
+        assert lane is not None
+        return lane
+
+    async def _flush(self, entries: Sequence[Entry]) -> list[Answer]:
+        answers: dict[TaskId, Answer] = {}
+        unique: dict[TaskId, Entry] = {}
+        for entry in entries:
+            unique.setdefault(entry.task.task_id, entry)
+        pending = sorted(unique.values(), key=_by_id)
+        while pending:
+            stored = await self._store.submit(pending)
+            self._wake(pending, stored)
+            for task_id in stored:
+                answers[task_id] = SubmitAnswer(task_id, Submitted.STORED)
+            missing = [entry for entry in pending if entry.task.task_id not in stored]
+            pending = await self._classify(missing, answers) if missing else []
+        return [self._answer(entry, unique[entry.task.task_id], answers) for entry in entries]
+
+    def _answer(self, entry: Entry, first: Entry, answers: dict[TaskId, Answer]) -> Answer:
+        answer = answers[entry.task.task_id]
+        if entry is first or not isinstance(answer, SubmitAnswer):
+            return answer
+        if entry.digest != first.digest:
+            return TaskIdConflict(entry.task.task_id)
+        if answer.outcome is Submitted.STORED:
+            return SubmitAnswer(answer.task_id, Submitted.REPEATED)
+        return answer
+
+    async def _classify(self, missing: list[Entry], answers: dict[TaskId, Answer]) -> list[Entry]:
+        """Answer what a statement did not store; return what is still undecided (rule 4)."""
+        known = await self._store.classify(missing)
+        undecided = []
+        for entry in missing:
+            task_id = entry.task.task_id
+            found = known[task_id]
+            if found.digest is not None:
+                same = found.digest == entry.digest
+                answers[task_id] = SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
+            elif found.holder is not None:
+                answers[task_id] = SubmitAnswer(found.holder, Submitted.DEDUPLICATED)
+            else:
+                undecided.append(entry)
+        return undecided
+
+    def _wake(self, entries: list[Entry], stored: dict[TaskId, bool]) -> None:
+        pairs = {
+            (entry.lane, entry.task.rank)
+            for entry in entries
+            if stored.get(entry.task.task_id) is False
+        }
+        if pairs:
+            self._dispatcher.wake(pairs, local=True)
+        for entry in entries:
+            if stored.get(entry.task.task_id):
+                self._promoter.expect()
+                return
+
+    async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
+        return InvalidField("task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})")
+
+
+def digest(task: NewTask) -> int:
+    """64 bits over the submitted fields, so that "same id, other content" is cheap to see."""
+    extras = task.extras
+    fields = (
+        task.queue, task.name, task.rank, task.max_retries, task.timeout_ms, task.retry_delay_ms,
+        task.parent_id, task.root_id,
+        extras and (
+            extras.delay_ms, extras.run_at, extras.idempotency_key, extras.content_type, extras.codec,
+            sorted(extras.headers.items()), sorted(extras.labels.items()),
+        ),
+    )  # fmt: skip
+    state = hashlib.blake2b(task.payload, digest_size=8, key=b"hyrex")
+    state.update(repr(fields).encode())
+    return int.from_bytes(state.digest(), "big", signed=True)

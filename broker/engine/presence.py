@@ -1,0 +1,55 @@
+"""Presence: this broker tells the others that it lives, and learns who else does."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from broker.domain.errors import StorageUnavailable
+from broker.domain.model import BrokerId
+from broker.engine.wakeups import Wakeups
+from broker.storage.brokers import BrokerStore
+
+log = logging.getLogger(__name__)
+
+_INTERVAL_S: Final = 1.0
+
+
+class Presence:
+    """One row, renewed every second."""
+
+    def __init__(
+        self, store: BrokerStore, broker: BrokerId, wakeups: Wakeups, watching: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._wakeups = wakeups
+        self._watching = watching
+        self.on_reachable: Callable[[bool], None] = lambda reachable: None
+        """Told after each round whether the database answered."""
+
+    async def run(self) -> None:
+        """Renew until cancelled; then leave."""
+        try:
+            while True:
+                await self._renew()
+                await asyncio.sleep(_INTERVAL_S)
+        finally:
+            await self._leave()
+
+    async def _renew(self) -> None:
+        try:
+            others = await self._store.seen(self._broker, watching=self._watching())
+        except StorageUnavailable:
+            self.on_reachable(False)
+            return
+        self._wakeups.others = others.count > 0
+        self._wakeups.others_watch = others.watching
+        self.on_reachable(True)
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await self._store.unregister(self._broker)
+        except (StorageUnavailable, TimeoutError):
+            log.debug("left without a word")

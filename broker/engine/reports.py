@@ -1,0 +1,116 @@
+"""Reports: how runs ended, recorded in batches, each answered accepted, duplicate or stale."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from broker.domain.errors import StorageUnavailable
+from broker.domain.model import Outcome, Receipt, RunEnd, TaskId, Token
+from broker.engine.dispatcher import Dispatcher
+from broker.engine.merge import Merger
+from broker.engine.promoter import Promoter
+from broker.engine.sessions import Sessions
+from broker.storage.pool import StatementRefused
+from broker.storage.report import Ended, ReportStore
+
+log = logging.getLogger(__name__)
+
+_PAUSE_AFTER_FAILURE_S: Final = 0.2
+
+
+class Reports:
+    """Records ends of runs, and wakes whoever waits for what follows from them."""
+
+    def __init__(
+        self, store: ReportStore, sessions: Sessions, dispatcher: Dispatcher, promoter: Promoter
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._promoter = promoter
+        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse)
+        self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+
+    async def run(self) -> None:
+        """Record batches until cancelled."""
+        await self._merger.run()
+
+    async def report(self, ends: Sequence[RunEnd]) -> Sequence[Receipt]:
+        """Record ends; one receipt for each, after the commit. Waits out an absent database."""
+        return await asyncio.shield(self._merger.add(ends))
+
+    async def _flush(self, ends: Sequence[RunEnd]) -> list[Receipt]:
+        while True:
+            try:
+                return await self._record(ends)
+            except StorageUnavailable as error:
+                # Repeating is safe: what was recorded before is found to be a duplicate of itself.
+                log.warning("reports wait for the database", extra={"error": str(error)})
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    async def _record(self, ends: Sequence[RunEnd]) -> list[Receipt]:
+        receipts: dict[Token, Receipt] = {}
+        unique = {end.token: end for end in ends}
+        pending = list(unique.values())
+        while pending:
+            ended = await self._store.end(pending)
+            self.follow(ended, [unique[each.token].task_id for each in ended])
+            for each in ended:
+                receipts[each.token] = Receipt.ACCEPTED
+            missing = [end for end in pending if end.token not in receipts]
+            pending = await self._classify(missing, receipts) if missing else []
+        return [receipts[end.token] for end in ends]
+
+    async def _classify(self, missing: list[RunEnd], receipts: dict[Token, Receipt]) -> list[RunEnd]:
+        """Answer reports that matched no lease; return those that lost a race (rule 4)."""
+        states = {state.token: state for state in await self._store.classify(missing)}
+        undecided = []
+        for end in missing:
+            state = states[end.token]
+            if state.recorded:
+                receipts[end.token] = Receipt.DUPLICATE
+            elif state.held:
+                undecided.append(end)
+            else:
+                receipts[end.token] = Receipt.STALE
+        self._forget(end.token for end in missing if end.token in receipts)
+        return undecided
+
+    def follow(self, ended: Sequence[Ended], task_ids: Iterable[TaskId]) -> None:
+        """What follows from removed leases: capacity, limits, requeued tasks, watchers."""
+        for each in ended:
+            session = self._sessions.by_id.get(each.session_id)
+            if session is not None:
+                session.remove(each.token)
+        ready = {(each.lane, each.rank) for each in ended if each.requeued_in_ms == 0}
+        if ready:
+            self._dispatcher.wake(ready, local=True)
+        if any(each.requeued_in_ms for each in ended):
+            self._promoter.expect()
+        self._dispatcher.lease_ended({each.lane for each in ended})
+        self.on_change(task_ids)
+
+    def _forget(self, tokens: Iterable[Token]) -> None:
+        gone = set(tokens)
+        for session in self._sessions.by_id.values():
+            for token in gone & session.leases.keys():
+                session.remove(token)
+        self._dispatcher.capacity_changed()
+
+    async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:
+        """An unstorable result becomes a failed run that says so."""
+        failed = replace(
+            end,
+            outcome=Outcome.FAILED,
+            result=None,
+            content_type=None,
+            error_type="UnstorableResult",
+            error_message=f"the database refused the report ({error.sqlstate})",
+            traceback=None,
+            reason=None,
+            retryable=False,
+            retry_delay_ms=None,
+        )
+        return (await self._flush([failed]))[0]

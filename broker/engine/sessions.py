@@ -1,0 +1,272 @@
+"""Worker sessions that this broker owns: what each may run, holds, and is told.
+
+What is kept here is a copy that makes decisions quick; the database guards every one of them.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from broker.domain.errors import BrokerError, SessionTakenOver
+from broker.domain.model import (
+    AssignedRun,
+    BrokerId,
+    CancelOrder,
+    LaneId,
+    LeaseRef,
+    Outcome,
+    SessionId,
+    TaskId,
+    Token,
+)
+from broker.domain.patterns import compile_patterns
+from broker.engine.lanes import Directory
+from broker.storage.lanes import Definition
+from broker.storage.sessions import EndedSession, HeldLease, SessionInfo, SessionStore
+
+log = logging.getLogger(__name__)
+
+_SECRET_BYTES: Final = 16
+
+
+class SessionLink(Protocol):
+    """The stream that serves a session now. No method waits; each may be called after its end."""
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether so much is unsent that nothing should be added."""
+        ...
+
+    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
+        """Send runs; `sequence` is the receipt for all of them."""
+
+    def push_heartbeat_ack(
+        self, sequence: int, revoked: Sequence[LeaseRef], cancels: Sequence[CancelOrder]
+    ) -> None:
+        """Acknowledge a heartbeat."""
+
+    def push_cancels(self, cancels: Sequence[CancelOrder]) -> None:
+        """Ask for runs to stop."""
+
+    def push_drain(self, reason: str) -> None:
+        """Ask the worker to finish and leave."""
+
+    def end(self, error: BrokerError) -> None:
+        """End the stream with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a Hello says, validated."""
+
+    info: SessionInfo
+    pools: Mapping[str, int]
+    task_pools: Mapping[str, str]
+    definitions: list[Definition]
+    limits: list[tuple[str, str, int]]
+    queues: list[str]
+    held: list[LeaseRef]
+    received_through: int
+
+
+@dataclass(slots=True)
+class Shape:
+    """What sessions with the same patterns and functions may run: lane -> pool, computed once for all."""
+
+    patterns: tuple[str, ...]
+    task_pools: Mapping[str, str]
+    lanes: dict[LaneId, str] = field(default_factory=dict)
+    sessions: dict[SessionId, "Session"] = field(default_factory=dict)
+
+    def subscribe(self, names: Mapping[LaneId, tuple[str, str]]) -> None:
+        """Look at every lane anew."""
+        serves = compile_patterns(self.patterns)
+        pools = self.task_pools
+        self.lanes = {
+            lane: pools[name] for lane, (queue, name) in names.items() if name in pools and serves(queue)
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One session with what it holds."""
+
+    session_id: SessionId
+    generation: int
+    secret: bytes
+    shape: Shape
+    capacity: dict[str, int]
+    link: SessionLink
+    sequence: int = 0
+    received_through: int = 0
+    draining: bool = False
+    leases: dict[Token, tuple[TaskId, int, str]] = field(default_factory=dict)
+    """token -> (task, assignment sequence, pool)"""
+    held: dict[str, int] = field(default_factory=dict)
+    """pool -> leases of that pool"""
+
+    def free(self, pool: str) -> int:
+        """Leases it would still take."""
+        if self.draining or self.link.backlogged:
+            return 0
+        return self.capacity.get(pool, 0) - self.held.get(pool, 0)
+
+    def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
+        """It holds a lease more."""
+        self.leases[token] = (task_id, sequence, pool)
+        self.held[pool] = self.held.get(pool, 0) + 1
+
+    def remove(self, token: Token) -> TaskId | None:
+        """It holds a lease less."""
+        found = self.leases.pop(token, None)
+        if found is None:
+            return None
+        self.held[found[2]] -= 1
+        return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a resumed session keeps and loses."""
+
+    session: Session
+    adopted: list[LeaseRef]
+    revoked: list[LeaseRef]
+    orphans: list[LeaseRef]
+    """Received, but not held any more: to be redelivered as lost."""
+    unreceived: list[LeaseRef]
+    """Never received: to be given back for free."""
+    cancels: list[CancelOrder]
+
+
+class Sessions:
+    """The sessions of this broker, by id, and by shape for the dispatcher."""
+
+    def __init__(self, store: SessionStore, directory: Directory, broker: BrokerId) -> None:
+        self._store = store
+        self._directory = directory
+        self._broker = broker
+        self._shapes: dict[object, Shape] = {}
+        self.by_id: dict[SessionId, Session] = {}
+        self.on_capacity: Callable[[], None] = lambda: None
+        directory.on_change.append(self._subscribe_all)
+
+    @property
+    def shapes(self) -> Iterable[Shape]:
+        """Every kind of session here."""
+        return self._shapes.values()
+
+    async def open(self, introduction: Introduction, link: SessionLink) -> Session:
+        """Begin a new session. Raises StorageUnavailable."""
+        await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        opened = await self._store.open(self._broker, secret, introduction.info)
+        return self._join(introduction, opened.session_id, opened.generation, secret, link)
+
+    async def resume(
+        self, session_id: SessionId, secret: bytes, introduction: Introduction, link: SessionLink
+    ) -> Resumption:
+        """Take a session over, from another broker or an earlier stream, and reconcile its leases.
+
+        Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
+        """
+        await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+        taken = await self._store.take_over(
+            self._broker, session_id, secret, introduction.info, introduction.received_through
+        )
+        before = self.by_id.get(session_id)
+        if before is not None:
+            self.leave(before)
+            before.link.end(SessionTakenOver("another stream has resumed this session"))
+        session = self._join(introduction, session_id, taken.generation, secret, link)
+        return self._reconcile(session, introduction, taken.leases)
+
+    def _reconcile(self, session: Session, introduction: Introduction, leases: list[HeldLease]) -> Resumption:
+        held = {ref.token: ref for ref in introduction.held}
+        adopted, orphans, unreceived, cancels = [], [], [], []
+        session.received_through = introduction.received_through
+        session.sequence = max([introduction.received_through, *(lease.sequence for lease in leases)])
+        for lease in leases:
+            if held.pop(lease.lease.token, None) is not None:
+                adopted.append(lease.lease)
+                self._adopt(session, lease)
+                if lease.cancel_reason is not None:
+                    cancels.append(
+                        CancelOrder(
+                            lease.lease.task_id, lease.lease.token, session.session_id, lease.cancel_reason
+                        )
+                    )
+            elif lease.sequence <= introduction.received_through:
+                orphans.append(lease.lease)
+            else:
+                unreceived.append(lease.lease)
+        return Resumption(session, adopted, list(held.values()), orphans, unreceived, cancels)
+
+    def _adopt(self, session: Session, lease: HeldLease) -> None:
+        name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
+        pool = session.shape.task_pools.get(name, next(iter(session.capacity), ""))
+        session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
+
+    def _join(
+        self, introduction: Introduction, session_id: SessionId, generation: int, secret: bytes, link: SessionLink
+    ) -> Session:
+        patterns = tuple(introduction.info.queue_patterns)
+        key = (patterns, tuple(sorted(introduction.task_pools.items())))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(patterns, introduction.task_pools)
+            shape.subscribe(self._directory.names)
+        session = Session(session_id, generation, secret, shape, dict(introduction.pools), link)
+        shape.sessions[session_id] = session
+        self.by_id[session_id] = session
+        self.on_capacity()
+        return session
+
+    def leave(self, session: Session) -> None:
+        """Its stream has ended, or another owns it: nothing more is assigned to it here."""
+        session.draining = True
+        if self.by_id.get(session.session_id) is session:
+            del self.by_id[session.session_id]
+        shape = session.shape
+        if shape.sessions.get(session.session_id) is session:
+            del shape.sessions[session.session_id]
+        if not shape.sessions:
+            self._shapes = {key: other for key, other in self._shapes.items() if other is not shape}
+
+    async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
+        """End a session for good; its leases return. Raises SessionEnded, SessionSecretInvalid."""
+        ended = await self._store.end(session_id, secret, outcome, reason)
+        session = self.by_id.get(session_id)
+        if session is not None:
+            self.leave(session)
+        return ended
+
+    def set_capacity(self, session: Session, pools: Mapping[str, int]) -> None:
+        """The worker states new absolute numbers."""
+        session.capacity.update(pools)
+        self.on_capacity()
+
+    def drain(self, session_id: SessionId) -> None:
+        """An operator wants the worker to finish and leave."""
+        session = self.by_id.get(session_id)
+        if session is not None and not session.draining:
+            session.draining = True
+            session.link.push_drain("an operator asked for it")
+
+    def push_cancels(self, cancels: Iterable[CancelOrder]) -> list[SessionId]:
+        """Push cancels to sessions here; return the sessions that are elsewhere."""
+        elsewhere = []
+        for cancel in cancels:
+            session = self.by_id.get(cancel.session_id)
+            if session is None:
+                elsewhere.append(cancel.session_id)
+            else:
+                session.link.push_cancels([cancel])
+        return elsewhere
+
+    def _subscribe_all(self) -> None:
+        for shape in self._shapes.values():
+            shape.subscribe(self._directory.names)
+        self.on_capacity()

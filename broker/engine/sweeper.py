@@ -1,0 +1,66 @@
+"""The sweeper: sessions whose time is over end, and what they held is run again."""
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+from typing import Final
+
+from broker.domain.errors import SessionEnded, StorageUnavailable
+from broker.domain.model import SessionId
+from broker.engine.reports import Reports
+from broker.engine.sessions import Sessions
+from broker.storage.sessions import SessionStore
+
+log = logging.getLogger(__name__)
+
+_MOST: Final = 50
+
+
+class Sweeper:
+    """Ends expired sessions of every broker, dead ones' too.
+
+    After an outage of the database nobody could renew, so "expired" proves nothing at first: the
+    sweeper then waits until it has itself watched for a full lease (rule 8).
+    """
+
+    def __init__(
+        self, store: SessionStore, sessions: Sessions, reports: Reports, lease_duration: timedelta
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._reports = reports
+        self._lease_s = lease_duration.total_seconds()
+        self._interval_s = min(1.0, self._lease_s / 15)
+        self._quiet_until = 0.0
+
+    def distrust(self) -> None:
+        """The database was away, or its clock jumped: watch for a full lease before the next sweep."""
+        self._quiet_until = time.monotonic() + self._lease_s
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                if time.monotonic() >= self._quiet_until:
+                    await self.sweep()
+            except StorageUnavailable:
+                self.distrust()
+
+    async def sweep(self) -> list[SessionId]:
+        """End what has expired; return the sessions ended."""
+        expired = await self._store.expired(_MOST)
+        if not expired:
+            return []
+        ended = await self._store.sweep(expired)
+        for each in ended:
+            log.warning(
+                "session expired", extra={"session": each.session_id, "leases": len(each.ended)}
+            )
+            self._reports.follow(each.ended, each.task_ids)
+            session = self._sessions.by_id.get(each.session_id)
+            if session is not None:
+                self._sessions.leave(session)
+                session.link.end(SessionEnded(f"session {each.session_id} has expired; begin a new one"))
+        return [each.session_id for each in ended]

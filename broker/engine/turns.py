@@ -1,0 +1,154 @@
+"""Whose turn it is: which lanes have work, and how free capacity is shared among them.
+
+Pure planning, no I/O. Strict by priority, fair among lanes of one priority; a lane that a statement
+found empty is not read again until something wakes it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from broker.domain.model import LaneId, SessionId
+from broker.engine.sessions import Session, Shape
+from broker.storage.assign import AssignResult, LaneQuota
+
+ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MARK_LAG: Final = timedelta(seconds=3)
+"""No statement that inserts ready rows may take longer (rule 11)."""
+MOST_RUNS: Final = 1000
+
+
+@dataclass(slots=True)
+class Turns:
+    """The lanes with work, as far as this broker knows, and the low-water mark of each (lane, rank)."""
+
+    active: dict[LaneId, set[int]] = field(default_factory=dict)
+    _marks: dict[tuple[LaneId, int], datetime] = field(default_factory=dict)
+    _woken: set[tuple[LaneId, int]] = field(default_factory=set)
+    _parked: dict[LaneId, set[int]] = field(default_factory=dict)
+    _rotation: int = 0
+
+    def wake(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
+        """These (lane, rank) may have work."""
+        for pair in pairs:
+            self.active.setdefault(pair[0], set()).add(pair[1])
+            self._woken.add(pair)
+
+    def sweep_from_zero(self) -> None:
+        """Forget the marks: rows that a failed statement left below them are found again."""
+        self._marks.clear()
+
+    def plan(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
+        """Share the free capacity of all sessions among the lanes that have work for them."""
+        self._woken.clear()
+        room = Room(shapes)
+        quotas: list[LaneQuota] = []
+        for rank, lanes in self._by_best_rank(readable):
+            for position, lane in enumerate(lanes):
+                slots = room.take(lane, len(lanes) - position, MOST_RUNS - sum(len(q.slots) for q in quotas))
+                if slots:
+                    ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
+                    pairs = [(each, self._marks.get((lane, each), ZERO)) for each in ranks]
+                    quotas.append(LaneQuota(lane, pairs, slots))
+        return quotas
+
+    def _by_best_rank(self, readable: Callable[[LaneId], bool]) -> list[tuple[int, list[LaneId]]]:
+        groups: dict[int, list[LaneId]] = {}
+        for lane, ranks in self.active.items():
+            if readable(lane):
+                groups.setdefault(min(ranks), []).append(lane)
+        self._rotation += 1
+        ordered = []
+        for rank in sorted(groups):
+            lanes = groups[rank]
+            turn = self._rotation % len(lanes)
+            ordered.append((rank, lanes[turn:] + lanes[:turn]))
+        return ordered
+
+    def learn(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
+        """What an assign found tells which lanes are empty, and how far the others were read."""
+        counts: dict[LaneId, int] = {}
+        last: dict[tuple[LaneId, int], datetime] = {}
+        for taken in result.taken:
+            counts[taken.lane] = counts.get(taken.lane, 0) + 1
+            pair = (taken.lane, taken.run.rank)
+            last[pair] = max(last.get(pair, taken.arrival), taken.arrival)
+        if result.taken_at is not None:
+            for pair, arrival in last.items():
+                self._marks[pair] = min(arrival, result.taken_at - MARK_LAG)
+        for quota in quotas:
+            asked = result.allowed.get(quota.lane, 0) if result.allowed is not None else len(quota.slots)
+            if asked < len(quota.slots) and counts.get(quota.lane, 0) == asked:
+                self._park(quota)
+            elif counts.get(quota.lane, 0) < asked:
+                self._emptied(quota)
+
+    def unpark(self, lanes: Iterable[LaneId]) -> bool:
+        """A limit has room again: these lanes may be read. Returns whether any had been parked."""
+        found = False
+        for lane in lanes:
+            ranks = self._parked.pop(lane, None)
+            if ranks:
+                self.wake((lane, rank) for rank in ranks)
+                found = True
+        return found
+
+    def _park(self, quota: LaneQuota) -> None:
+        """The lane's limit is reached: it is not read until a lease of it ends."""
+        self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
+
+    def _emptied(self, quota: LaneQuota) -> None:
+        ranks = self.active.get(quota.lane)
+        if ranks is None:
+            return
+        ranks.difference_update(
+            rank for rank, _ in quota.pairs if (quota.lane, rank) not in self._woken
+        )
+        if not ranks:
+            del self.active[quota.lane]
+
+
+@dataclass(slots=True)
+class Offer:
+    """What one session would still take of one pool."""
+
+    session: Session
+    free: int
+
+
+class Room:
+    """Free capacity by (shape, pool), handed out to sessions in turn."""
+
+    def __init__(self, shapes: Sequence[Shape]) -> None:
+        self._shapes = shapes
+        self._offers: dict[tuple[int, str], list[Offer]] = {}
+
+    def _offers_of(self, index: int, pool: str) -> list[Offer]:
+        key = (index, pool)
+        if key not in self._offers:
+            sessions = self._shapes[index].sessions.values()
+            self._offers[key] = [Offer(session, n) for session in sessions if (n := session.free(pool)) > 0]
+        return self._offers[key]
+
+    def take(self, lane: LaneId, sharers: int, most: int) -> list[SessionId]:
+        """Slots for one lane: its share of what its sessions have free, spread over them evenly."""
+        offers: list[Offer] = []
+        for index, shape in enumerate(self._shapes):
+            pool = shape.lanes.get(lane)
+            if pool is not None:
+                offers += self._offers_of(index, pool)
+        free = sum(offer.free for offer in offers)
+        return _deal(offers, min(-(-free // sharers), most)) if free > 0 else []
+
+
+def _deal(offers: list[Offer], count: int) -> list[SessionId]:
+    """Deal slots like cards, so that few runs spread over many sessions, the freest first."""
+    slots: list[SessionId] = []
+    hands = sorted((offer for offer in offers if offer.free), key=lambda offer: -offer.free)
+    while hands and len(slots) < count:
+        for offer in hands[: count - len(slots)]:
+            offer.free -= 1
+            slots.append(offer.session.session_id)
+        hands = [offer for offer in hands if offer.free]
+    return slots

@@ -1,0 +1,175 @@
+-- name: tasks
+-- Tasks as they stand, one row for each of their newest runs (or one row without a run), by id and
+-- run number. One statement, so one snapshot: state and runs agree. Unknown ids are missing. The
+-- laterals with LIMIT keep every lookup an index probe, whatever the statistics of the live tables say.
+-- $1 ids, $2 whether payload and headers are wanted (they come on a task's first row only),
+-- $3 largest result to include, in bytes, $4 how many runs, $5 whether tracebacks are wanted.
+select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, t.root_id, t.submitted_at,
+       t.content_type, t.codec, t.idempotency_key, t.labels,
+       case when $2::boolean and coalesce(r.place, 1) = 1 then t.payload end as payload,
+       case when $2::boolean and coalesce(r.place, 1) = 1 then t.headers end as headers,
+       coalesce(q.live, d.live, h.live) as live,
+       coalesce(q.run_number, d.run_number, h.run_number) as live_run_number,
+       h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
+       h.cancel_requested, h.worker_name as live_worker,
+       r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
+       r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.reason,
+       w.worker_name as worker
+from unnest($1::uuid[]) as i (id)
+cross join lateral (select * from task where task.id = i.id limit 1) t
+cross join lateral (select queue, name from lane where lane.id = t.lane limit 1) l
+left join lateral (
+  select 'ready' as live, run_number from ready where task_id = i.id limit 1
+) q on true
+left join lateral (
+  select 'delayed' as live, run_number, run_at from delayed where task_id = i.id limit 1
+) d on true
+left join lateral (
+  select 'lease' as live, run_number, attempt_number, assigned_at, cancel_at is not null as cancel_requested,
+         (select worker_name from worker_session s where s.id = lease.session_id)
+  from lease where task_id = i.id limit 1
+) h on true
+left join lateral (
+  select run_number, attempt_number, outcome, session_id, started_at, finished_at,
+         octet_length(result) as result_size_bytes,
+         case when octet_length(result) <= $3::integer then result end as result,
+         content_type, error_type, error_message, reason,
+         case when $5::boolean then traceback end as traceback,
+         row_number() over (order by run_number) as place
+  from (select * from task_run where task_id = i.id order by run_number desc limit $4::integer) newest
+) r on true
+left join lateral (
+  select worker_name from worker_session s where s.id = r.session_id limit 1
+) w on true
+order by t.id, r.run_number
+
+-- name: surroundings
+-- What decides whether tasks of a lane can run. $1 queue, $2 task name.
+select coalesce((select paused from queue where namespace = 0 and name = $1::text), false) as paused,
+       (select maximum from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1::text)
+         as queue_limit,
+       (select count(*) from lease
+        where lane = any (array(select id from lane where namespace = 0 and queue = $1::text))) as queue_running,
+       (select maximum from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
+         as task_limit,
+       (select count(*) from lease
+        where lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running
+
+-- name: services
+-- The live sessions that take new work, folded by their patterns. $1 task name.
+select queue_patterns, bool_or($1::text = any (task_names)) as knows_task
+from worker_session
+where ended_at is null and expires_at > now() and not draining
+group by queue_patterns
+
+-- name: lanes_of
+-- Lanes of a queue, of a task name, or of both; null means any. $1 queue, $2 task name.
+select id from lane
+where namespace = 0 and ($1::text is null or queue = $1) and ($2::text is null or name = $2)
+
+-- The scans below find candidates for a list, newest id first, among a bounded number of rows:
+-- $1 ids below this one, $2 down to this one, $3 lanes or null, $4 rows to look at, $5 rows to return.
+-- Each returns `id` of what fits, and in its last row `looked_at` rows and the lowest `id` of those.
+
+-- name: scan_task
+-- Candidates among all tasks.
+with looked as materialized (
+  select id, lane from task where id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
+), fitting as (
+  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_ready
+-- Candidates among queued tasks.
+with looked as materialized (
+  select task_id as id, lane from ready where task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc limit $4::integer
+), fitting as (
+  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_delayed
+-- Candidates among scheduled and retrying tasks.
+with looked as materialized (
+  select task_id as id, lane from delayed where task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc limit $4::integer
+), fitting as (
+  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_lease
+-- Candidates among running tasks.
+with looked as materialized (
+  select task_id as id, lane from lease where task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc limit $4::integer
+), fitting as (
+  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_completed
+-- Candidates among tasks with a completed run.
+with looked as materialized (
+  select task_id as id, outcome from task_run where task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc, run_number desc limit $4::integer
+), fitting as (
+  select distinct id from looked
+  where outcome = 2
+    and ($3::integer[] is null
+         or exists (select from task t where t.id = looked.id and t.lane = any ($3)))
+  order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_bad_end
+-- Candidates among tasks with a bad end (the partial index task_run_by_bad_end). $6 outcome.
+with looked as materialized (
+  select task_id as id from task_run
+  where final and outcome <> 2 and outcome = $6::smallint and task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc limit $4::integer
+), fitting as (
+  select distinct id from looked
+  where $3::integer[] is null
+     or exists (select from task t where t.id = looked.id and t.lane = any ($3))
+  order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_children
+-- Candidates among a task's children (the index task_by_parent). $6 parent.
+with looked as materialized (
+  select id, lane from task where parent_id = $6::uuid and id < $1::uuid and id >= $2::uuid
+  order by id desc limit $4::integer
+), fitting as (
+  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_tree
+-- Candidates among the tasks below a root (the index task_by_root). $6 root.
+with looked as materialized (
+  select id, lane from task where root_id = $6::uuid and id < $1::uuid and id >= $2::uuid
+  order by id desc limit $4::integer
+), fitting as (
+  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
