@@ -1,0 +1,11 @@
+"""The command line. `hyrex.cli:main` is its entry point; every command group is a file of its own.
+
+Modules here import what is heavy inside their functions, so that `hyrex --help` stays quick.
+"""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from hyrex.cli.program import run
+
+    run()

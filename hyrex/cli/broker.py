@@ -1,0 +1,37 @@
+"""`hyrex broker`: the brokers that share the database."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+commands = typer.Typer(help="The brokers that share the database.", no_args_is_help=True)
+
+
+@commands.callback()
+def group() -> None:
+    """The brokers that share the database."""
+
+
+@commands.command("list")
+def list_brokers(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List brokers seen in the last minute."""
+    from hyrex.cli.wire import broker_values
+    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        request = admin_service_pb2.ListBrokersRequest()
+        return await admin_service_pb2_grpc.AdminServiceStub(channel).ListBrokers(request)
+
+    brokers = [broker_values(found) for found in ask(broker_url, call).brokers]
+    if as_json:
+        print_json(brokers)
+        return
+    columns = ("name", "address", "workers", "started", "version")
+    rows = [tuple(broker[column] for column in columns) for broker in brokers]
+    print_table(columns, rows, "no brokers")

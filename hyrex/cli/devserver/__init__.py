@@ -1,0 +1,1 @@
+"""What `hyrex dev` is made of: children that are kept running, and a worker that follows the code."""

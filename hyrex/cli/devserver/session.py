@@ -1,0 +1,192 @@
+"""One life of `hyrex dev`: Postgres, a broker, a worker that follows the code; then the end of all three."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from hyrex.cli.devserver.child import Child, ChildEnded, Recipe
+from hyrex.cli.devserver.console import say, warn
+from hyrex.cli.devserver.keeper import READY_WITHIN_S, Keeper
+from hyrex.cli.devserver.reload import Reloader
+from hyrex.cli.devserver.target import check
+from hyrex.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from broker.embedded import EmbeddedPostgres
+
+BROKER_READY: Final = re.compile(r"broker ready: listening on (\S+)")
+WORKER_READY: Final = re.compile(r"worker ready: (?P<name>[^,]+), (?P<serves>.*)")
+WORKER_LEAVES_S: Final = 0.9
+BROKER_LEAVES_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """What `hyrex dev` was asked for."""
+
+    target: str
+    port: int
+    data_dir: Path
+    processes: int
+    queues: tuple[str, ...]
+    reload: bool
+
+
+class DevSession:
+    """Starts everything in order, keeps it running, ends it in reverse order within two seconds."""
+
+    def __init__(self, options: DevOptions) -> None:
+        self._options = options
+        self._postgres: EmbeddedPostgres | None = None
+        self._children: list[Keeper] = []
+        self._stop = asyncio.Event()
+        self._failure: CommandError | None = None
+
+    async def run(self) -> None:
+        """Run until Ctrl-C or SIGTERM. Raises: CommandError where it cannot start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            async with asyncio.TaskGroup() as relays:
+                try:
+                    await self._live(relays)
+                finally:
+                    await self._end_children()
+        finally:
+            if self._postgres is not None:
+                self._postgres.stop()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _live(self, relays: asyncio.TaskGroup) -> None:
+        """Start and keep everything until told to stop, or until it cannot start."""
+        async with asyncio.TaskGroup() as parts:
+            until_stop = parts.create_task(self._stop.wait())
+            life = parts.create_task(self._start_and_keep(relays))
+            await asyncio.wait({until_stop, life}, return_when=asyncio.FIRST_COMPLETED)
+            life.cancel()
+            until_stop.cancel()
+
+    async def _start_and_keep(self, relays: asyncio.TaskGroup) -> None:
+        try:
+            broker, worker = await self._start(relays)
+        except CommandError as error:
+            self._failure = error
+            return
+        async with asyncio.TaskGroup() as keeping:
+            keeping.create_task(broker.run())
+            keeping.create_task(worker.run())
+            if self._options.reload:
+                follower = Reloader(self._options.target, worker, Path.cwd(), self._running_of)
+                keeping.create_task(follower.run())
+
+    async def _start(self, relays: asyncio.TaskGroup) -> tuple[Keeper, Keeper]:
+        began = time.monotonic()
+        target = self._options.target
+        require_free_port(self._options.port)
+        broken = await check(target)
+        if broken is not None and not broken.traceback:
+            raise CommandError(str(broken), status=2)
+        url, database = self._database()
+        broker, worker = self._keepers(url, relays)
+        await started(broker)
+        say(f"{database} | broker grpc://localhost:{self._options.port}")
+        if broken is not None:
+            warn(f"{broken.traceback.rstrip()}\n{broken}; mend it and save: the worker starts then")
+            return broker, worker
+        child = await started(worker)
+        found = await child.until_ready(READY_WITHIN_S)
+        say(f"worker {target} {found['serves']} | {self._ready_text(began)}")
+        return broker, worker
+
+    def _ready_text(self, began: float) -> str:
+        watching = "; watching *.py" if self._options.reload else ""
+        return f"ready in {time.monotonic() - began:.1f} s{watching}"
+
+    def _database(self) -> tuple[str, str]:
+        """URL of the database, and how to call it: the one of the environment, or a private one."""
+        given = os.environ.get("HYREX_DATABASE_URL")
+        if given:
+            parts = urlsplit(given)
+            return (
+                given,
+                f"postgres at {parts.hostname}:{parts.port or 5432}{parts.path} (HYREX_DATABASE_URL)",
+            )
+        from broker.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+        folder = self._options.data_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        try:
+            self._postgres = EmbeddedPostgres(folder / "postgres")
+            self._postgres.start()  # blocks, so that no stop can fall into it
+        except EmbeddedPostgresError as error:
+            raise CommandError(str(error)) from None
+        return self._postgres.url, f"postgres {self._postgres.version}, private, data in {folder}/"
+
+    def _keepers(self, database_url: str, relays: asyncio.TaskGroup) -> tuple[Keeper, Keeper]:
+        options = self._options
+        address = f"127.0.0.1:{options.port}"
+        patterns = [part for queue in options.queues for part in ("-q", queue)]
+        run_worker = ["-m", "hyrex.worker", options.target, "-p", str(options.processes), *patterns]
+        broker = Recipe(
+            "broker",
+            ["-m", "broker", "--listen", address],
+            {"HYREX_DATABASE_URL": database_url},
+            BROKER_READY,
+        )
+        worker = Recipe("worker", run_worker, {"HYREX_BROKER_URL": f"grpc://{address}"}, WORKER_READY)
+        self._children = [Keeper(worker, relays), Keeper(broker, relays)]
+        return self._children[1], self._children[0]
+
+    def _running_of(self, worker: Child) -> int:
+        """How many runs the broker knows a worker to hold."""
+        from hyrex.cli.worker import sessions
+
+        name = worker.name
+        try:
+            found = sessions(f"grpc://127.0.0.1:{self._options.port}", ended=False)
+        except CommandError:
+            return 0
+        return sum(session.running for session in found if session.worker_name == name)
+
+    async def _end_children(self) -> None:
+        """The worker first, told twice so that it gives its runs back at once; then the broker."""
+        for keeper, patience_s in zip(self._children, (WORKER_LEAVES_S, BROKER_LEAVES_S), strict=False):
+            if keeper.child is not None:
+                keeper.child.terminate()
+                if keeper is self._children[0]:
+                    await asyncio.sleep(0.05)
+                    keeper.child.terminate()
+                await keeper.child.ended_within(patience_s)
+                await keeper.child.kill()
+
+
+async def started(keeper: Keeper) -> Child:
+    """Start a keeper's child. Raises: CommandError; the child's own output says more."""
+    try:
+        return await keeper.start()
+    except (ChildEnded, TimeoutError) as error:
+        raise CommandError(f"{error}; its output is above") from None
+
+
+def require_free_port(port: int) -> None:
+    """Raises: CommandError where something listens on the port already."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise CommandError(
+                f"port {port} is in use, perhaps by another `hyrex dev`. End that one, or use another port: "
+                f"`hyrex dev --port {port + 1}` and HYREX_BROKER_URL=grpc://localhost:{port + 1}."
+            ) from None

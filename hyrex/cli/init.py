@@ -1,0 +1,30 @@
+"""`hyrex init`: a new project that runs as it is."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from hyrex.cli.errors import CommandError
+
+FILES: Final = ("app.py", "tasks.py", "send.py", "test_tasks.py", "README.md")
+
+
+def init(
+    name: Annotated[str, typer.Argument(help="Folder to make, for instance shop; . for this one.")],
+) -> None:
+    """Make a new project: an app, three tasks, a sender and a test."""
+    folder = Path(name)
+    present = [file for file in FILES if (folder / file).exists()]
+    if present:
+        raise CommandError(f"{folder / present[0]} exists already; choose another name", status=2)
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is a file; choose another name", status=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    template = files("hyrex.cli") / "template"
+    for file in FILES:
+        text = (template / f"{file}.txt").read_text(encoding="utf-8")
+        (folder / file).write_text(text.replace("PROJECT", folder.resolve().name), encoding="utf-8")
+    typer.echo(f"created {' '.join(FILES)}")
+    typer.echo(f"next: {'' if name == '.' else f'cd {name} && '}hyrex dev")

@@ -1,0 +1,54 @@
+"""The program `hyrex`: its commands, and the border where errors become one line."""
+
+import os
+import sys
+from importlib.metadata import version as installed_version
+
+import typer
+
+from hyrex.cli import broker, dev, init, queue, run_broker, run_worker, task, worker
+from hyrex.cli.errors import CommandError
+
+program = typer.Typer(
+    name="hyrex",
+    help="Durable task queues in Postgres, streamed to workers over gRPC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+program.command("dev")(dev.dev)
+program.command("init")(init.init)
+program.command("run-broker")(run_broker.run_broker)
+program.command("run-worker")(run_worker.run_worker)
+program.command("migrate")(run_broker.migrate)
+program.add_typer(task.commands, name="task")
+program.add_typer(queue.commands, name="queue")
+program.add_typer(worker.commands, name="worker")
+program.add_typer(broker.commands, name="broker")
+
+
+@program.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"hyrex {installed_version('hyrex')}")
+
+
+def run() -> None:
+    """Run the command of sys.argv and exit."""
+    try:
+        program()
+    except CommandError as error:
+        _end(str(error), error.status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("HYREX_DEBUG"):
+            raise
+        _end(f"{type(error).__name__}: {error}", 1)
+
+
+def _end(text: str, status: int) -> None:
+    typer.secho(f"error: {text}", err=True, fg=typer.colors.RED)
+    sys.exit(status)

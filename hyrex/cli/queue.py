@@ -1,0 +1,114 @@
+"""`hyrex queue`: queues, their backlog and their limits."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
+
+
+@commands.command("list")
+def list_queues(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List all queues."""
+    from hyrex.cli.wire import queue_values
+    from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+
+    async def call(channel: "grpc.aio.Channel") -> list[Any]:
+        stub = queue_service_pb2_grpc.QueueServiceStub(channel)
+        request = queue_service_pb2.ListQueuesRequest(page_size=1000)
+        found: list[Any] = []
+        while True:
+            answer = await stub.ListQueues(request)
+            found += answer.queues
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
+    _print_queues([queue_values(queue) for queue in ask(broker_url, call)], as_json)
+
+
+@commands.command("pause")
+def pause(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Assign nothing from a queue until it is resumed."""
+    _update(broker_url, as_json, name=name, paused=True)
+
+
+@commands.command("resume")
+def resume(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Assign from a paused queue again."""
+    _update(broker_url, as_json, name=name, paused=False)
+
+
+@commands.command("limit")
+def limit(
+    name: Name,
+    runs: Annotated[int, typer.Argument(min=0, help="Most runs at once in the whole cluster; 0: no limit.")],
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Limit how many tasks of a queue run at once."""
+    _update(broker_url, as_json, name=name, concurrency_limit=runs)
+
+
+@commands.command("purge")
+def purge(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel everything that waits in a queue; running tasks are left alone."""
+    from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+
+    if not yes:
+        typer.confirm(f"cancel every task that waits in {name!r}?", abort=True)
+    request = queue_service_pb2.PurgeQueueRequest(name=name, reason=reason)
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        return await queue_service_pb2_grpc.QueueServiceStub(channel).PurgeQueue(request)
+
+    cancelled = ask(broker_url, call).cancelled
+    if as_json:
+        print_json({"queue": name, "cancelled": cancelled})
+    else:
+        typer.echo(f"cancelled {cancelled} tasks of {name}")
+
+
+def _update(broker_url: str, as_json: bool, **changes: Any) -> None:
+    from hyrex.cli.wire import queue_values
+    from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+
+    request = queue_service_pb2.UpdateQueueRequest(**changes)
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        return await queue_service_pb2_grpc.QueueServiceStub(channel).UpdateQueue(request)
+
+    _print_queues([queue_values(ask(broker_url, call).queue)], as_json)
+
+
+def _print_queues(queues: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(queues)
+        return
+    columns = ("name", "queued", "delayed", "running", "limit", "paused", "workers")
+    rows = [
+        (
+            queue["name"],
+            f"over {queue['queued']}" if queue["queued_capped"] else queue["queued"],
+            queue["delayed"],
+            queue["running"],
+            queue["concurrency_limit"],
+            queue["paused"],
+            queue["workers"],
+        )
+        for queue in queues
+    ]
+    print_table(columns, rows, "no queues yet")

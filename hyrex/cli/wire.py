@@ -1,0 +1,130 @@
+"""Wire messages as plain values that can be printed as JSON. Times are ISO 8601 in UTC."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
+
+
+def word(enum: Any, number: int) -> str:
+    """An enum's value without its prefix, in lower case; a number that is new to this version as such."""
+    try:
+        name = str(enum.Name(number))
+    except ValueError:
+        return str(number)
+    prefix = "_".join(enum.Name(0).split("_")[:-1]) + "_"
+    return name.removeprefix(prefix).lower()
+
+
+def moment(message: Message, field: str) -> datetime | None:
+    """A timestamp field, None where it is absent."""
+    if not message.HasField(field):
+        return None
+    stamp: Timestamp = getattr(message, field)
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def content(data: bytes, content_type: str) -> Any:
+    """A payload or result: its JSON value, or base64 where it is something else."""
+    if content_type in ("", "application/json"):
+        try:
+            return json.loads(data) if data else None
+        except ValueError:
+            pass
+    return {"base64": base64.b64encode(data).decode("ascii"), "content_type": content_type}
+
+
+def task_values(task: task_pb2.Task) -> dict[str, Any]:
+    """A task with its runs."""
+    timeout = task.timeout.ToTimedelta().total_seconds() if task.HasField("timeout") else None
+    return {
+        "id": task.task_id,
+        "name": task.name,
+        "queue": task.queue,
+        "status": word(task_pb2.TaskStatus, task.status),
+        "waiting_for": task.waiting_for or None,
+        "priority": task.priority,
+        "max_retries": task.max_retries,
+        "timeout_seconds": timeout,
+        "parent_id": task.parent_id or None,
+        "root_id": task.root_id or None,
+        "submitted": moment(task, "submitted_at"),
+        "runs_at": moment(task, "run_at"),
+        "idempotency_key": task.idempotency_key or None,
+        "cancel_requested": task.cancel_requested,
+        "labels": dict(task.labels),
+        "payload": content(task.payload, task.content_type) if task.payload else None,
+        "runs": [run_values(run) for run in task.runs],
+    }
+
+
+def run_values(run: task_pb2.TaskRun) -> dict[str, Any]:
+    """One run of a task."""
+    started, finished = moment(run, "started_at"), moment(run, "finished_at")
+    error = run.error if run.HasField("error") else None
+    completed = run.status == task_pb2.RUN_STATUS_COMPLETED
+    return {
+        "run_number": run.run_number,
+        "attempt_number": run.attempt_number,
+        "status": word(task_pb2.RunStatus, run.status),
+        "started": started,
+        "finished": finished,
+        "duration_seconds": (finished - started).total_seconds() if started and finished else None,
+        "worker": run.worker or None,
+        "result": content(run.result, run.content_type) if completed else None,
+        "error": error and {"type": error.type, "message": error.message, "traceback": error.traceback},
+        "reason": run.reason or None,
+    }
+
+
+def queue_values(queue: queue_service_pb2.Queue) -> dict[str, Any]:
+    """A queue and what is in it."""
+    return {
+        "name": queue.name,
+        "paused": queue.paused,
+        "concurrency_limit": queue.concurrency_limit or None,
+        "queued": queue.queued,
+        "queued_capped": queue.queued_capped,
+        "delayed": queue.delayed,
+        "running": queue.running,
+        "workers": queue.workers,
+    }
+
+
+def worker_values(session: admin_service_pb2.WorkerSession) -> dict[str, Any]:
+    """A worker session."""
+    return {
+        "session_id": session.session_id,
+        "name": session.worker_name,
+        "host": session.host,
+        "pid": session.pid,
+        "sdk": session.sdk,
+        "queues": list(session.queue_patterns),
+        "tasks": sorted(session.task_names),
+        "capacity": session.capacity,
+        "running": session.running,
+        "broker": session.broker,
+        "started": moment(session, "started_at"),
+        "expires": moment(session, "expires_at"),
+        "draining": session.draining,
+        "ended": moment(session, "ended_at"),
+        "end_reason": session.end_reason or None,
+    }
+
+
+def broker_values(broker: admin_service_pb2.Broker) -> dict[str, Any]:
+    """A broker."""
+    return {
+        "id": broker.broker_id,
+        "name": broker.name,
+        "address": broker.address,
+        "started": moment(broker, "started_at"),
+        "seen": moment(broker, "seen_at"),
+        "workers": broker.workers,
+        "version": broker.version,
+    }

@@ -1,0 +1,72 @@
+"""`hyrex worker`: the workers that are connected."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+commands = typer.Typer(help="The workers that are connected.", no_args_is_help=True)
+
+
+@commands.callback()
+def group() -> None:
+    """The workers that are connected."""
+
+
+@commands.command("list")
+def list_workers(
+    ended: Annotated[bool, typer.Option("--ended", help="Those that have ended too.")] = False,
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List workers, newest first."""
+    from hyrex.cli.wire import worker_values
+
+    workers = [worker_values(session) for session in sessions(broker_url, ended)]
+    if as_json:
+        print_json(workers)
+        return
+    columns = ("name", "queues", "tasks", "running", "capacity", "broker", "started", "state")
+    rows = [
+        (
+            worker["name"],
+            ", ".join(worker["queues"]),
+            len(worker["tasks"]),
+            worker["running"],
+            worker["capacity"],
+            worker["broker"],
+            worker["started"],
+            _state(worker),
+        )
+        for worker in workers
+    ]
+    print_table(columns, rows, "no workers are connected")
+
+
+def sessions(broker_url: str, ended: bool) -> list[Any]:
+    """All worker sessions that a broker knows."""
+    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+
+    async def call(channel: "grpc.aio.Channel") -> list[Any]:
+        stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+        request = admin_service_pb2.ListWorkersRequest(page_size=1000, include_ended=ended)
+        found: list[Any] = []
+        while True:
+            answer = await stub.ListWorkers(request)
+            found += answer.workers
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
+
+    return ask(broker_url, call)
+
+
+def _state(worker: dict[str, Any]) -> str:
+    if worker["ended"]:
+        return f"ended: {worker['end_reason'] or 'goodbye'}"
+    return "draining" if worker["draining"] else "working"
