@@ -1,0 +1,11 @@
+"""`python -m hyrex.worker module:app [options]`."""
+
+from __future__ import annotations
+
+import sys
+
+from hyrex.worker.launcher import run_worker
+from hyrex.worker.options import parse_options
+
+if __name__ == "__main__":
+    sys.exit(run_worker(parse_options(sys.argv[1:])))

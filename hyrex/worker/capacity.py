@@ -1,0 +1,68 @@
+"""How many leases to ask for: slots, plus what they consume in a tenth of a second.
+
+A slot that waits for the next lease is lost time; a lease that waits for a slot is lost time of
+somebody else's. Tasks over a second are not fetched ahead at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hyrex.worker.outcome import Ending
+
+_AHEAD_S = 0.1
+_SLOW_S = 1.0
+_MOST_AHEAD = 1000  # for each child
+_OVERHEAD_S = 20e-6  # of a run beside its user code
+_MEMORY = 0.98  # weight of what was known, for each run that ended
+
+
+class Pace:
+    """A moving average of how long runs of one pool take."""
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self.run_s: float | None = None
+
+    def observe(self, endings: list[Ending]) -> None:
+        """Learn from runs that ended."""
+        times = [ending.elapsed_ns for ending in endings if ending.elapsed_ns is not None]
+        if not times:
+            return
+        mean_s = sum(times) / len(times) / 1e9 + _OVERHEAD_S
+        kept = 0.0 if self.run_s is None else _MEMORY ** len(times)
+        self.run_s = kept * (self.run_s or 0.0) + (1 - kept) * mean_s
+
+    def ahead(self, slots: int) -> int:
+        """Leases to hold beyond the slots of one child."""
+        if self.run_s is None or self.run_s > _SLOW_S:
+            return 0
+        return min(_MOST_AHEAD, round(slots * _AHEAD_S / self.run_s))
+
+
+class Announcements:
+    """Which capacity the broker was told, and whether it should be told anew."""
+
+    def __init__(self) -> None:
+        """Nothing is announced."""
+        self.told: dict[str, int] = {}
+        self.wanted: dict[str, int] = {}
+
+    def want(self, maximum: Mapping[str, int]) -> None:
+        """The capacity is this now."""
+        self.wanted = dict(maximum)
+
+    def due(self) -> bool:
+        """Whether the difference is material: a fifth, or anything near the slots."""
+        return any(_material(self.told.get(pool, -1), maximum) for pool, maximum in self.wanted.items())
+
+    def tell(self) -> dict[str, int]:
+        """The capacity, as told from now on."""
+        self.told = dict(self.wanted)
+        return self.told
+
+
+def _material(told: int, wanted: int) -> bool:
+    if told < 0 or min(told, wanted) <= 10:
+        return told != wanted
+    return abs(told - wanted) > told // 5

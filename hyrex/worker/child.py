@@ -1,0 +1,127 @@
+"""A child process: imports the user's app and runs what the stream process gives it.
+
+Started as `python -m hyrex.worker.child`; speaks only `frames` over an inherited socket and
+never imports grpc itself. The first child also tells what the app registers.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+
+import msgspec
+
+from hyrex.worker.async_runner import AsyncRunner
+from hyrex.worker.child_link import ChildLink
+from hyrex.worker.frames import Begin, Finish, Give, Ready, Stop, TakeBack, ToChild, Unusable, WaitAnswer
+from hyrex.worker.lifespan import lifespan_entered
+from hyrex.worker.logs import configure_logging
+from hyrex.worker.memory import Ledger, TrustCell
+from hyrex.worker.platform import die_with_parent
+from hyrex.worker.runner import Runner, Workplace
+from hyrex.worker.sync_runner import SyncRunner
+from hyrex.worker.target import Target, TargetInvalid, load_target
+from hyrex.worker.watchdog import start_watchdog
+
+UNUSABLE = 3  # exit status: the user's app cannot be used
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrders:
+    """What a child is told on its command line: the target and the inherited descriptors."""
+
+    target: str
+    worker: str
+    parent_pid: int
+    socket_fd: int
+    trust_fd: int
+    ledger_fd: int
+
+
+class Child:
+    """One child, from its import to its end."""
+
+    def __init__(self, orders: ChildOrders) -> None:
+        """Take over what was inherited."""
+        self._orders = orders
+        self._link = ChildLink(orders.socket_fd)
+        self._trust = TrustCell(orders.trust_fd)
+        self._begin: queue.SimpleQueue[Begin] = queue.SimpleQueue()
+        self._runner: Runner | None = None
+
+    def run(self) -> int:
+        """Import, say what there is, run until finished; the exit status."""
+        self._link.start(self._receive)
+        try:
+            target = load_target(self._orders.target)
+            configure_logging()  # after the user's module had its chance
+            self._link.send(target.describe())
+            begin = self._begin.get()
+            runner = self._make_runner(begin, target)
+            loop = runner.loop if isinstance(runner, AsyncRunner) else None
+            with lifespan_entered(target.lifespan, loop):
+                self._runner = runner
+                self._link.send(Ready())
+                start_watchdog(runner, self._trust, self._orders.parent_pid)
+                runner.run()
+        except TargetInvalid as error:
+            return self._unusable(str(error))
+        except BaseException:
+            return self._unusable(traceback.format_exc())
+        self._link.flush()
+        return 0
+
+    def _make_runner(self, begin: Begin, target: Target) -> Runner:
+        workplace = Workplace(
+            link=self._link,
+            ledger=Ledger(self._orders.ledger_fd, begin.slots),
+            trust=self._trust,
+            tasks=target.tasks,
+            worker=self._orders.worker,
+            slots=begin.slots,
+        )
+        return AsyncRunner(workplace) if begin.asynchronous else SyncRunner(workplace)
+
+    def _unusable(self, text: str) -> int:
+        self._link.send(Unusable(text))
+        self._link.flush()
+        return UNUSABLE
+
+    def _receive(self, message: ToChild) -> None:
+        """Called by the reader thread."""
+        runner = self._runner
+        match message:
+            case Begin():
+                self._begin.put(message)
+            case _ if runner is None:
+                pass
+            case Give(first_ordinal, runs):
+                runner.accept(first_ordinal, runs)
+            case TakeBack(tokens):
+                runner.take_back(tokens)
+            case Stop():
+                runner.stop(message)
+            case Finish():
+                runner.finish()
+            case WaitAnswer():
+                pass
+
+
+def main() -> None:
+    """Run as a child. The only argument is a ChildOrders as JSON."""
+    orders = msgspec.json.decode(sys.argv[1], type=ChildOrders)
+    sys.argv[1:] = []
+    die_with_parent(orders.parent_pid)
+    # Handlers, not SIG_IGN, which the user's own subprocesses would inherit. The stream process
+    # alone decides when a child ends.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, lambda _signal, _frame: None)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.exit(Child(orders).run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""End a session whose processes are all gone: one call to any broker, repeated for a lease's time.
+
+Run by the launcher as a process of its own, so that the launcher never loads grpc.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+import grpc.aio
+
+from hyrex.transport.channel import open_address, parse_url
+from hyrex.transport.errors import call_failure
+from hyrex.transport.token import bearer_metadata
+from hyrex.v1.worker_service_pb2 import EndSessionRequest
+from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
+from hyrex.worker.launcher_line import SessionTold, decode_lines
+
+_WITHIN_S = 10.0
+
+
+async def end_session(urls: str, token: str, session: SessionTold, reason: str) -> bool:
+    """Whether some broker ended it, or knew that it had ended."""
+    request = EndSessionRequest(session_id=session.id, session_secret=session.secret, reason=reason)
+    deadline = time.monotonic() + _WITHIN_S
+    while time.monotonic() < deadline:
+        for address in parse_url(urls):
+            async with open_address(address) as channel:
+                try:
+                    await WorkerServiceStub(channel).EndSession(
+                        request, timeout=3, metadata=bearer_metadata(token or None)
+                    )
+                    return True
+                except grpc.aio.AioRpcError as error:
+                    if not call_failure(error).repeatable:
+                        return False
+        await asyncio.sleep(0.2)
+    return False
+
+
+def main() -> None:
+    """`python -m hyrex.worker.end_session URLS REASON`, the session as a line on stdin."""
+    (session,) = decode_lines(bytearray(sys.stdin.buffer.read()))
+    assert isinstance(session, SessionTold)
+    ended = asyncio.run(end_session(sys.argv[1], os.environ.get("HYREX_TOKEN", ""), session, sys.argv[2]))
+    sys.exit(0 if ended else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The launcher: starts the stream process, buries it if it dies, and ends its session.
+
+Stdlib only: it holds no stream and no thread, so that it survives what kills the others. It owns
+every process below it: on Linux orphans come to it, and it reaps them before it ends a session.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+from hyrex.worker.launcher_line import Order, SessionOver, SessionTold, decode_lines, encode_line
+from hyrex.worker.logs import configure_logging
+from hyrex.worker.options import WorkerOptions
+from hyrex.worker.platform import become_subreaper, children_of, exit_reason
+
+log = logging.getLogger("hyrex.launcher")
+
+FINAL_STATUSES = (0, 3, 4)  # left as told; the app is unusable; the broker refuses
+_LONGEST_BACKOFF_S = 5.0
+_REAP_WITHIN_S = 2.0
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Run a worker until it is told to leave by SIGTERM or SIGINT; the exit status.
+
+    Takes over this process: its signals, its wait status and its descendants.
+    """
+    configure_logging()
+    return Launcher(options.resolved()).run()
+
+
+class Launcher:
+    """Supervises one stream process after the other."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        """Nothing is started before `run`."""
+        self._options = options
+        self._foreign = set(children_of(os.getpid()))  # not ours to reap
+        self._orders = 0
+        self._wakeup_read, self._wakeup_write = socket.socketpair()
+        self._session: SessionTold | None = None
+
+    def run(self) -> int:
+        """Supervise until the worker is done."""
+        become_subreaper()
+        self._catch_signals()
+        failures = 0
+        while True:
+            began = time.monotonic()
+            status = self._run_once()
+            self._bury()
+            self._end_session(f"worker exited with {exit_reason(status)}")
+            if status in FINAL_STATUSES or self._orders:
+                return status if status in FINAL_STATUSES else 1
+            failures = failures + 1 if time.monotonic() - began < 5 else 0
+            log.warning("the stream process ended with %s; starting a new one", exit_reason(status))
+            time.sleep(min(_LONGEST_BACKOFF_S, 0.1 * 2**failures) if failures else 0)
+
+    def _catch_signals(self) -> None:
+        for one in (self._wakeup_read, self._wakeup_write):
+            one.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(wanted, self._on_order)
+        signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+
+    def _on_order(self, _signal: int, _frame: FrameType | None) -> None:
+        self._orders += 1
+
+    def _run_once(self) -> int:
+        """One stream process's life; its return code."""
+        ours, theirs = socket.socketpair()
+        process = self._start(theirs)
+        theirs.close()
+        ours.setblocking(False)
+        buffer, obeyed, deadline = bytearray(), 0, float("inf")
+        while process.poll() is None:
+            if obeyed < self._orders:
+                obeyed = self._orders
+                deadline = time.monotonic() + self._give_order(ours, obeyed)
+            if time.monotonic() > deadline or obeyed > 2:
+                process.kill()
+            self._listen(ours, buffer, 0.5)
+        self._listen(ours, buffer, 0)
+        ours.close()
+        return process.returncode
+
+    def _start(self, line: socket.socket) -> subprocess.Popen[bytes]:
+        # The token travels in the environment, where other users cannot read it.
+        environment = {**os.environ, "HYREX_TOKEN": self._options.token} if self._options.token else None
+        options = self._options.without_token()
+        command = [sys.executable, "-m", "hyrex.worker.runtime", options.to_json(), str(line.fileno())]
+        # A session of its own: a terminal's Ctrl-C reaches the launcher alone.
+        return subprocess.Popen(
+            command,
+            pass_fds=[line.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
+        )
+
+    def _give_order(self, line: socket.socket, orders: int) -> float:
+        """Pass an order on; how long the stream process may take over it."""
+        try:
+            line.send(encode_line(Order("drain" if orders == 1 else "release")))
+        except OSError:
+            pass
+        longest_s = self._options.grace_s + 15.0
+        return longest_s + self._options.drain_timeout_s if orders == 1 else longest_s
+
+    def _listen(self, line: socket.socket, buffer: bytearray, timeout_s: float) -> None:
+        """Wait for news: a signal, or a word of the stream process."""
+        ready, _, _ = select.select([line, self._wakeup_read], [], [], timeout_s)
+        if self._wakeup_read in ready:
+            self._wakeup_read.recv(4096)
+        if line not in ready:
+            return
+        try:
+            chunk = line.recv(65536)
+        except OSError:
+            chunk = b""
+        if not chunk and timeout_s:
+            time.sleep(0.01)  # it has closed its end and is about to exit
+        buffer += chunk
+        for word in decode_lines(buffer):
+            if isinstance(word, SessionTold):
+                self._session = word
+            elif isinstance(word, SessionOver):
+                self._session = None
+
+    def _bury(self) -> None:
+        """Kill and reap everything that the stream process left behind."""
+        deadline = time.monotonic() + _REAP_WITHIN_S
+        while time.monotonic() < deadline:
+            left = [pid for pid in children_of(os.getpid()) if pid not in self._foreign]
+            if not left:
+                return
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except (ProcessLookupError, ChildProcessError):
+                    continue
+
+    def _end_session(self, reason: str) -> None:
+        """Have the session ended, now that nothing of it runs; by a process of its own."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hyrex.worker.end_session", self._options.broker_url, reason],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "HYREX_TOKEN": self._options.token},
+        )
+        self._foreign.add(process.pid)
+        assert process.stdin is not None
+        process.stdin.write(encode_line(session))
+        process.stdin.close()
+        if self._orders:
+            process.wait()
+        else:
+            self._ending = process

@@ -1,0 +1,79 @@
+"""What the writer of a stream sends next: state, not queues, so nothing can pile up.
+
+Heartbeats and reports go before everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker import convert
+from hyrex.worker.capacity import Announcements
+from hyrex.worker.heartbeat import Heart
+from hyrex.worker.report import Reports
+from hyrex.worker.session import Session
+
+
+class Outbox:
+    """The next frame to send, by priority."""
+
+    def __init__(self, session: Session) -> None:
+        """Nothing to send."""
+        self.heart = Heart(session)
+        self.reports = Reports(self.wake)
+        self.capacity = Announcements()
+        self._session = session
+        self._something = asyncio.Event()
+        self._drain_reason = ""
+        self._drain_sent = True
+        self._goodbye = False
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._something.set()
+
+    def drain(self, reason: str) -> None:
+        """Tell the broker, on this stream and on later ones, that no new work is wanted."""
+        self._drain_reason, self._drain_sent = reason, False
+        self.wake()
+
+    def say_goodbye(self) -> None:
+        """End the session once everything else is sent."""
+        self._goodbye = True
+        self.wake()
+
+    def new_stream(self) -> None:
+        """Say again on a new stream what the broker may not have heard."""
+        self.heart.forget()
+        self.reports.repeat_all()
+        self._drain_sent = not self._drain_reason
+        self.wake()
+
+    async def wait(self) -> None:
+        """Wait until something may be due."""
+        try:
+            async with asyncio.timeout(self.heart.due_in_s()):
+                await self._something.wait()
+        except TimeoutError:
+            pass
+        self._something.clear()
+
+    def next_frame(self) -> wire.WorkRequest | None:
+        """The most urgent frame; None if nothing is due."""
+        if self.heart.due():
+            session = self._session
+            return convert.heartbeat(self.heart.beat(), session.held.values(), session.received_through)
+        terms = self._session.terms
+        next_report = self.reports.next_report(terms.max_unacknowledged_reports, terms.max_frame_bytes)
+        if next_report is not None:
+            return convert.report(*next_report)
+        if not self._drain_sent:
+            self._drain_sent = True
+            return convert.worker_drain(self._drain_reason)
+        if self.capacity.due():
+            return convert.capacity_update(self.capacity.tell())
+        if self._goodbye:
+            self._goodbye = False
+            return convert.goodbye()
+        return None

@@ -1,0 +1,149 @@
+"""One child as the stream process sees it: its process, its socket, its ledger and its runs.
+
+Knows how to start, feed, stop and bury a child; what to do with runs that end is the pool's
+business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import msgspec
+
+from hyrex.worker.child import ChildOrders
+from hyrex.worker.frames import Begin, Finish, FromChild, Give, Stop, TakeBack
+from hyrex.worker.lease import Held
+from hyrex.worker.link import Link
+from hyrex.worker.memory import Ledger, create_fd
+
+
+class ChildState(Enum):
+    """Where a child stands."""
+
+    STARTING = auto()  # imports the user's module
+    READY = auto()  # takes runs
+    RETIRING = auto()  # told to end
+    DEAD = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """How to start children: what they run and how many runs at once."""
+
+    target: str
+    worker: str
+    trust_fd: int
+    most_slots: int  # of any kind of child: the ledger is made before the kind is known
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEvents:
+    """Whom a child's news goes to."""
+
+    message: Callable[[ChildProcess, FromChild], None]
+    died: Callable[[ChildProcess, int], None]
+
+
+class ChildProcess:
+    """A child process and the runs it was given and has not ended."""
+
+    def __init__(self, plan: ChildPlan, events: ChildEvents) -> None:
+        """Start it."""
+        self.state = ChildState.STARTING
+        self.given: dict[int, Held] = {}
+        self.slots = 0
+        self.fed = 0  # runs given in its whole life
+        self.was_ready = False
+        self.retiring = False
+        self.worn = False  # a replacement is wanted
+        self.exhausted = False  # it is fed no more
+        self.slow = False  # one of its runs takes long: nothing should wait behind it
+        self.exclusive = False  # reserved for a run that must be alone
+        self.taking_back = False  # a TakeBack is not answered yet
+        self.progress = (0, time.monotonic())  # highest ordinal started, and since when
+        self.killed_for: Held | None = None
+        self.lent = 0  # its slots whose runs block in a wait
+        self.started_at = time.monotonic()
+        self.events = events
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ledger_fd = create_fd(Ledger.size_bytes(plan.most_slots))
+        self.ledger = Ledger(ledger_fd, plan.most_slots)
+        orders = ChildOrders(plan.target, plan.worker, os.getpid(), theirs.fileno(), plan.trust_fd, ledger_fd)
+        command = [sys.executable, "-m", "hyrex.worker.child", msgspec.json.encode(orders).decode()]
+        inherited = (theirs.fileno(), plan.trust_fd, ledger_fd)
+        self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+        theirs.close()
+        os.close(ledger_fd)
+        self.link = Link(ours, lambda message: self.events.message(self, message))
+        threading.Thread(target=self._await_death, name="hyrex-reap", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def begin(self, *, asynchronous: bool, slots: int) -> None:
+        """Make it a child of one kind."""
+        self.slots = slots
+        self.link.send(Begin(asynchronous, slots))
+
+    def give(self, runs: list[Held]) -> None:
+        """Have it execute these runs after those it has."""
+        first = self.fed + 1
+        if len(self.given) == 0:
+            self.progress = (self.fed, time.monotonic())
+        for ordinal, held in enumerate(runs, first):
+            held.child, held.ordinal = self, ordinal
+            self.given[held.run.token] = held
+        self.fed += len(runs)
+        self.link.send(Give(first, [held.run for held in runs]))
+
+    def unstarted(self) -> list[Held]:
+        """Runs that have certainly not started (they may have by the time a message arrives)."""
+        through = self.ledger.started_through()
+        return [held for held in self.given.values() if held.ordinal > through]
+
+    def take_back(self, runs: list[Held]) -> None:
+        """Ask for runs back; one question at a time."""
+        self.taking_back = True
+        self.link.send(TakeBack([held.run.token for held in runs]))
+
+    def stop(self, order: Stop) -> None:
+        """Ask it to stop a run."""
+        self.link.send(order)
+
+    def retire(self) -> None:
+        """Have it end once it has nothing left."""
+        if self.state is not ChildState.DEAD:
+            self.state, self.retiring = ChildState.RETIRING, True
+            self.link.send(Finish())
+
+    def kill(self, blame: Held | None = None) -> None:
+        """Kill it, because of that run if one is named."""
+        self.killed_for = self.killed_for or blame
+        if self.process.poll() is None:
+            self.process.kill()
+
+    def _await_death(self) -> None:
+        status = self.process.wait()
+        try:
+            self._loop.call_soon_threadsafe(self._died, status)
+        except RuntimeError:  # the loop is closed: the worker has ended
+            pass
+
+    def _died(self, status: int) -> None:
+        self.link.drain()
+        self.link.close()
+        self.state = ChildState.DEAD
+        self.events.died(self, status)
+        self.ledger.close()

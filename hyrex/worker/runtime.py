@@ -1,0 +1,182 @@
+"""The stream process: holds the stream and the session, never imports user code.
+
+The composition root: it makes the parts, ties them together, and runs them in one TaskGroup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from hyrex.worker.connection import Connection, Hopeless
+from hyrex.worker.convert import Registration
+from hyrex.worker.departure import Departure
+from hyrex.worker.frames import Imported
+from hyrex.worker.guard import Guard
+from hyrex.worker.launcher_line import LauncherLine, SessionOver, SessionTold
+from hyrex.worker.logs import configure_logging
+from hyrex.worker.memory import TrustCell, create_fd
+from hyrex.worker.nursery import AppUnusable, first_child
+from hyrex.worker.options import WorkerOptions
+from hyrex.worker.outbox import Outbox
+from hyrex.worker.pool import Pool, PoolEvents, PoolPlan
+from hyrex.worker.process import ChildPlan, ChildProcess
+from hyrex.worker.session import Session
+from hyrex.worker.stream import StreamParts
+from hyrex.worker.workload import Workload
+
+log = logging.getLogger("hyrex.worker")
+
+UNUSABLE = 3  # exit status: the user's app cannot be imported
+HOPELESS = 4  # exit status: the broker will never take this worker
+_GOODBYE_WITHIN_S = 3.0
+
+
+class Runtime:
+    """One stream process, from its first child to its Goodbye."""
+
+    def __init__(self, options: WorkerOptions, line: LauncherLine) -> None:
+        """Make what does not depend on the user's app."""
+        self._options = options
+        self._line = line
+        trust_fd = create_fd(TrustCell.SIZE_BYTES)
+        most_slots = max(options.threads, options.async_concurrency)
+        self._child_plan = ChildPlan(options.target, options.name, trust_fd, most_slots)
+        self._session = Session(TrustCell(trust_fd))
+        self._outbox = Outbox(self._session)
+        self._told = ""
+        self._announced_ready = False
+
+    async def run(self) -> int:
+        """Work until told to leave; the exit status."""
+        try:
+            child, app = await first_child(self._child_plan)
+        except AppUnusable as error:
+            sys.stderr.write(f"{error}\n")
+            return UNUSABLE
+        self._workload = self._make_workload(app)
+        self._make_pools(child, app)
+        registration = Registration(self._options.name, self._options.queues, app)
+        parts = StreamParts(registration, self._session, self._workload, self._outbox)
+        self._connection = Connection(parts, self._options.broker_url, self._options.token, self._on_welcome)
+        self._app = app
+        try:
+            return await self._work()
+        finally:
+            await self._close_children()
+
+    async def _work(self) -> int:
+        options, status = self._options, 0
+        departure = Departure(self._workload, self._outbox, options.drain_timeout_s, options.grace_s)
+        guard = Guard(self._session, self._workload, options.grace_s, self._announce)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, departure.drain)
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [
+                    group.create_task(guard.run(), name="hyrex-guard"),
+                    group.create_task(self._obey(departure), name="hyrex-orders"),
+                ]
+                connection = group.create_task(self._connection.run(), name="hyrex-connection")
+                await self._leave(departure, connection)
+                for task in (*helpers, connection):
+                    task.cancel()
+        except* Hopeless as hopeless:
+            log.error("%s", hopeless.exceptions[0])
+            status = HOPELESS
+        return status
+
+    async def _obey(self, departure: Departure) -> None:
+        async for word in self._line.orders():
+            if word == "drain":
+                departure.drain()
+            else:
+                departure.release()
+        departure.drain()  # the launcher is gone
+
+    async def _leave(self, departure: Departure, connection: asyncio.Task[None]) -> None:
+        if await departure.run() and self._session.id:
+            self._connection.finish()
+            self._outbox.say_goodbye()
+            done, _ = await asyncio.wait([connection], timeout=_GOODBYE_WITHIN_S)
+            if done:
+                self._line.tell(SessionOver())
+
+    def _make_workload(self, app: Imported) -> Workload:
+        pool_of = {task.name: "async" if task.is_async else "sync" for task in app.tasks}
+        return Workload(self._session, self._outbox.reports, pool_of)
+
+    def _make_pools(self, child: ChildProcess, app: Imported) -> None:
+        options, events = self._options, PoolEvents(self._workload.ended, self._changed)
+        kinds = {task.is_async for task in app.tasks} or {False}
+        for asynchronous in sorted(kinds):
+            plan = PoolPlan(
+                name="async" if asynchronous else "sync",
+                asynchronous=asynchronous,
+                children=options.async_processes if asynchronous else options.processes,
+                slots=options.async_concurrency if asynchronous else options.threads,
+                prefetch=options.prefetch,
+                max_tasks=options.max_tasks_per_child,
+                max_memory_mb=options.max_memory_per_child_mb,
+            )
+            self._workload.pools[plan.name] = Pool(plan, self._child_plan, self._session.trust, events)
+        pools = list(self._workload.pools.values())
+        pools[0].adopt(child)
+        for pool in pools:
+            pool.maintain()
+        self._announce()
+
+    def _changed(self) -> None:
+        self._announce()
+        if self._outbox.capacity.due():
+            self._outbox.wake()
+
+    def _announce(self) -> bool:
+        """Recompute the capacity; whether the broker has been told all that matters."""
+        if not self._workload.departing:
+            maxima = {name: pool.maximum() for name, pool in self._workload.pools.items()}
+            self._outbox.capacity.want(maxima)
+        return not self._outbox.capacity.due()
+
+    def _on_welcome(self) -> None:
+        if self._told != self._session.id:
+            self._told = self._session.id
+            self._line.tell(SessionTold(self._session.id, self._session.secret))
+        if not self._announced_ready:
+            self._announced_ready = True
+            print(self._ready_line(), flush=True)
+        else:
+            log.info("connected again")
+
+    def _ready_line(self) -> str:
+        slots = sum(pool.slots() for pool in self._workload.pools.values())
+        tasks, queues = len(self._app.tasks), ",".join(self._options.queues)
+        plural = "" if tasks == 1 else "s"
+        return f"worker ready: {self._options.name}, {tasks} task{plural}, queues {queues}, slots {slots}"
+
+    async def _close_children(self) -> None:
+        children = [child for pool in self._workload.pools.values() for child in pool.children]
+        for pool in self._workload.pools.values():
+            pool.closing = True
+        for child in children:
+            child.retire()
+        deadline = asyncio.get_running_loop().time() + self._options.grace_s
+        while any(child.process.poll() is None for child in children):
+            if asyncio.get_running_loop().time() > deadline:
+                for child in children:
+                    child.kill()
+            await asyncio.sleep(0.01)
+
+
+def main() -> None:
+    """Run as the stream process: `python -m hyrex.worker.runtime OPTIONS LINE_FD`."""
+    options = WorkerOptions.from_json(sys.argv[1]).resolved()
+    line = LauncherLine(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging()
+    sys.exit(asyncio.run(Runtime(options, line).run()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""One stream to a broker: Hello, Welcome, then one reader and one writer until it ends.
+
+A stream that ends proves nothing: the session and its runs go on. The reader never waits for
+anything but the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from hyrex.transport.errors import call_failure
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker import convert
+from hyrex.worker.convert import Registration
+from hyrex.worker.memory import boottime_ns
+from hyrex.worker.outbox import Outbox
+from hyrex.worker.session import Session
+from hyrex.worker.workload import Workload
+
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamCall
+
+    Call = StreamStreamCall[wire.WorkRequest, wire.WorkResponse]
+
+log = logging.getLogger("hyrex.worker")
+
+_WELCOME_WITHIN_S = 10.0
+_SILENT_INTERVALS = 2.5  # heartbeat intervals without a frame: the stream is dead
+
+
+class StreamEnded(Exception):
+    """The stream is over; `reason` is one of hyrex.v1.ErrorReason or "", `text` is for people."""
+
+    def __init__(self, text: str, reason: str = "", welcomed: bool = False) -> None:
+        """Say why."""
+        super().__init__(text)
+        self.reason = reason
+        self.welcomed = welcomed
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParts:
+    """What a stream speaks for."""
+
+    registration: Registration
+    session: Session
+    workload: Workload
+    outbox: Outbox
+
+
+class Stream:
+    """One connection's life."""
+
+    def __init__(self, parts: StreamParts, call: Call) -> None:
+        """Speak over this call."""
+        self._parts = parts
+        self._call = call
+        self._hung_up = ""
+        self.welcomed = asyncio.Event()
+        self.leave_within_s: float | None = None  # the broker goes away: reconnect with this jitter
+        self._last_read_ns = boottime_ns()
+
+    async def run(self) -> None:
+        """Speak until the stream ends. Raises: StreamEnded, always, unless it ended with OK."""
+        self._parts.outbox.new_stream()
+        try:
+            await self._greet()
+            writer = asyncio.create_task(self._write(), name="hyrex-stream-writer")
+            try:
+                await self._read()
+            finally:
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+        except grpc.aio.AioRpcError as error:
+            raise StreamEnded(*_why(error), self.welcomed.is_set()) from None
+        except asyncio.CancelledError:
+            if not self._hung_up:
+                raise
+            raise StreamEnded(self._hung_up, "", self.welcomed.is_set()) from None
+        finally:
+            self._call.cancel()
+
+    def hang_up(self, why: str) -> None:
+        """End the stream from this side; the session goes on."""
+        self._hung_up = why
+        self._call.cancel()
+
+    async def _greet(self) -> None:
+        parts, session = self._parts, self._parts.session
+        timer = asyncio.get_running_loop().call_later(
+            _WELCOME_WITHIN_S, self.hang_up, "the broker did not answer Hello"
+        )
+        sent_ns = boottime_ns()
+        await self._call.write(convert.hello(parts.registration, session, parts.outbox.capacity.tell()))
+        frame = await self._call.read()
+        timer.cancel()
+        if not isinstance(frame, wire.WorkResponse) or not frame.HasField("welcome"):
+            raise StreamEnded("the broker's first frame was not Welcome")
+        welcome = frame.welcome
+        resumed = bool(session.id) and welcome.resumed
+        session.begin(welcome.session_id, welcome.session_secret, convert.terms(welcome))
+        if not resumed:
+            session.trust_from(sent_ns)
+            parts.workload.revoke_all_but({ref.token for ref in welcome.adopted})
+        parts.workload.revoke(ref.token for ref in welcome.revoked)
+        parts.workload.feed()
+        self.welcomed.set()
+
+    async def _read(self) -> None:
+        while True:
+            frame = await self._call.read()
+            self._last_read_ns = boottime_ns()
+            if not isinstance(frame, wire.WorkResponse):
+                return
+            self._take(frame)
+
+    def _take(self, frame: wire.WorkResponse) -> None:
+        parts = self._parts
+        match frame.WhichOneof("frame"):
+            case "assignments":
+                parts.session.received_through = frame.assignments.sequence
+                parts.workload.receive(map(convert.run_from, frame.assignments.runs))
+            case "report_ack":
+                done = parts.outbox.reports.acknowledge(frame.report_ack.report_id)
+                parts.session.settle(run.ending.token for run in done)
+            case "heartbeat_ack":
+                self._take_heartbeat(frame.heartbeat_ack)
+            case "cancel":
+                for run in frame.cancel.runs:
+                    parts.workload.cancel(run.token, run.reason)
+            case "drain":
+                self.leave_within_s = convert.seconds(frame.drain.reconnect_jitter)
+                log.info("broker drains: %s", frame.drain.reason)
+                parts.outbox.wake()
+            case _:
+                pass  # a frame of a later version
+
+    def _take_heartbeat(self, ack: wire.HeartbeatAck) -> None:
+        parts = self._parts
+        was_trusted = parts.session.trust.trusted()
+        parts.outbox.heart.acknowledged(ack.sequence)
+        parts.workload.revoke(ref.token for ref in ack.revoked)
+        for run in ack.cancels:
+            parts.workload.cancel(run.token, run.reason)
+        if not was_trusted:
+            parts.workload.feed()
+
+    async def _write(self) -> None:
+        """Send what is due. An error of the call is the reader's to tell."""
+        outbox = self._parts.outbox
+        try:
+            while True:
+                while (frame := outbox.next_frame()) is not None:
+                    await self._call.write(frame)
+                if self._is_silent():
+                    self.hang_up("the broker is silent")
+                await outbox.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
+
+    def _is_silent(self) -> bool:
+        patience_s = max(1.0, _SILENT_INTERVALS * self._parts.session.terms.heartbeat_interval_s)
+        return boottime_ns() - self._last_read_ns > patience_s * 1e9
+
+
+def _why(error: grpc.aio.AioRpcError) -> tuple[str, str]:
+    """A call's end in words, and its reason."""
+    failure = call_failure(error)
+    return str(failure), failure.reason

@@ -1,0 +1,38 @@
+"""Ends a child that must not go on: its leases are no longer trusted, or its parent is gone.
+
+A thread of its own; it sees the time pass whatever user code does, unless that holds the GIL in
+C code (then the stream process kills the child).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from hyrex.worker.memory import TrustCell
+from hyrex.worker.runner import Runner
+
+UNTRUSTED = 71  # exit status: runs were going on and the lease could not be renewed
+ORPHANED = 70
+_TICK_S = 0.05
+
+
+def start_watchdog(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
+    """Watch from now on."""
+    threading.Thread(
+        target=_watch, args=(runner, trust, parent_pid), name="hyrex-watchdog", daemon=True
+    ).start()
+
+
+def _watch(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
+    while True:
+        if os.getppid() != parent_pid:
+            os._exit(ORPHANED)
+        if runner.executions():
+            if not trust.trusted():
+                sys.stderr.write("hyrex child: leases are no longer trusted, ending\n")
+                os._exit(UNTRUSTED)
+            runner.check(time.monotonic_ns())
+        time.sleep(_TICK_S)

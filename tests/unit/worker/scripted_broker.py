@@ -1,0 +1,184 @@
+"""A broker that the test scripts: a real gRPC server that records frames and says what it is told.
+
+It keeps no state but what a test looks at, so a test can make it say what no broker should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
+
+_tokens = itertools.count(1)
+
+
+def assignment(name: str, arguments: dict[str, Any] | None = None, **fields: Any) -> wire.Assignment:
+    """A run to hand out, with an id and a token of its own."""
+    timeout_s = fields.pop("timeout_s", 0)
+    made = wire.Assignment(
+        task_id=str(uuid.uuid4()),
+        token=next(_tokens) - (1 << 62),
+        name=name,
+        queue="default",
+        payload=json.dumps(arguments or {}).encode(),
+        priority=5,
+        **fields,
+    )
+    if timeout_s:
+        made.timeout.FromMilliseconds(round(timeout_s * 1000))
+    made.submitted_at.GetCurrentTime()
+    return made
+
+
+class ScriptedBroker(WorkerServiceServicer):
+    """Answers Hello, heartbeats and reports as a broker would, unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.lease_s = 15.0
+        self.max_unacknowledged = 1000
+        self.acknowledge_heartbeats = True
+        self.acknowledge_reports = True
+        self.resume = True
+        self.refusal: tuple[grpc.StatusCode, tuple[tuple[str, bytes], ...]] | None = None
+        self.hellos: list[wire.Hello] = []
+        self.frames: list[wire.WorkRequest] = []
+        self.outcomes: dict[int, wire.RunReport] = {}
+        self.reports: list[wire.Report] = []
+        self.ended: list[wire.EndSessionRequest] = []
+        self.goodbyes = 0
+        self.capacity: dict[str, int] = {}
+        self.revoke_at_welcome: list[wire.LeaseRef] = []
+        self.session_id = ""
+        self._sequence = itertools.count(1)
+        self._calls: list[grpc.aio.ServicerContext[Any, Any]] = []
+        self._outgoing: asyncio.Queue[wire.WorkResponse | None] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+
+    # What a test does.
+
+    async def assign(self, *runs: wire.Assignment) -> None:
+        """Hand out runs in one frame."""
+        frame = wire.WorkResponse(assignments=wire.Assignments(sequence=next(self._sequence), runs=runs))
+        await self.say(frame)
+
+    async def say(self, frame: wire.WorkResponse) -> None:
+        """Send any frame."""
+        await self._outgoing.put(frame)
+
+    async def cancel(self, run: wire.Assignment, reason: str = "not needed") -> None:
+        """Push a cancel."""
+        order = wire.CancelRun(task_id=run.task_id, token=run.token, reason=reason)
+        await self.say(wire.WorkResponse(cancel=wire.CancelRuns(runs=[order])))
+
+    async def cut(self) -> None:
+        """End the stream without a word."""
+        await self._outgoing.put(None)
+
+    async def until(self, condition: Callable[[], object], within_s: float = 20.0) -> None:
+        """Wait until something that the worker does has come about."""
+        async with asyncio.timeout(within_s), self._changed:
+            await self._changed.wait_for(lambda: bool(condition()))
+
+    async def outcome(self, run: wire.Assignment, within_s: float = 20.0) -> wire.RunReport:
+        """How that run ended."""
+        await self.until(lambda: run.token in self.outcomes, within_s)
+        return self.outcomes[run.token]
+
+    # What the worker sees.
+
+    async def Work(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: N802
+        """One stream."""
+        hello = (await anext(aiter(request_iterator))).hello
+        self.hellos.append(hello)
+        if self.refusal is not None:
+            code, metadata = self.refusal
+            await context.abort(code, "refused by the test", metadata)
+        await context.write(wire.WorkResponse(welcome=self._welcome(hello)))
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(self._write(context))
+            reader = group.create_task(self._read(request_iterator))
+            await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
+            writer.cancel()
+            reader.cancel()
+
+    async def EndSession(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Record it."""
+        self.ended.append(request)
+        await self._notify()
+        return wire.EndSessionResponse()
+
+    def _welcome(self, hello: wire.Hello) -> wire.Welcome:
+        resumed = bool(hello.session_id) and self.resume
+        self.session_id = hello.session_id if resumed else str(uuid.uuid4())
+        self.capacity = {pool.pool: pool.maximum for pool in hello.capacity}
+        welcome = wire.Welcome(
+            session_id=self.session_id,
+            session_secret=b"secret",
+            resumed=resumed,
+            max_frame_bytes=1 << 20,
+            max_unacknowledged_reports=self.max_unacknowledged,
+            revoked=self.revoke_at_welcome,
+            broker="scripted",
+        )
+        if resumed:
+            welcome.adopted.extend(ref for ref in hello.held if ref not in self.revoke_at_welcome)
+        welcome.lease_duration.FromMilliseconds(round(self.lease_s * 1000))
+        welcome.heartbeat_interval.FromMilliseconds(round(self.lease_s * 1000 / 3))
+        return welcome
+
+    async def _write(self, context: Any) -> None:
+        await self._notify()
+        while (frame := await self._outgoing.get()) is not None:
+            await context.write(frame)
+
+    async def _read(self, frames: AsyncIterator[wire.WorkRequest]) -> None:
+        async for frame in frames:
+            self.frames.append(frame)
+            await self._answer(frame)
+            await self._notify()
+            if frame.HasField("goodbye"):
+                self.goodbyes += 1
+                await self._notify()
+                return
+
+    async def _answer(self, frame: wire.WorkRequest) -> None:
+        if frame.HasField("heartbeat") and self.acknowledge_heartbeats:
+            ack = wire.HeartbeatAck(sequence=frame.heartbeat.sequence)
+            await self.say(wire.WorkResponse(heartbeat_ack=ack))
+        elif frame.HasField("report"):
+            self.reports.append(frame.report)
+            self.outcomes.update((run.token, run) for run in frame.report.runs)
+            if self.acknowledge_reports:
+                await self.say(wire.WorkResponse(report_ack=wire.ReportAck(report_id=frame.report.report_id)))
+        elif frame.HasField("capacity"):
+            self.capacity.update((pool.pool, pool.maximum) for pool in frame.capacity.pools)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+@asynccontextmanager
+async def scripted_broker(port: int = 0) -> AsyncIterator[ScriptedBroker]:
+    """Serve one on a free port."""
+    broker = ScriptedBroker()
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    add_WorkerServiceServicer_to_server(broker, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    broker.url = f"grpc://127.0.0.1:{bound}"
+    await server.start()
+    try:
+        yield broker
+    finally:
+        await server.stop(0)
