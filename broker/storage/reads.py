@@ -28,6 +28,7 @@ class Detail:
 
 FULL: Final = Detail(payload=True, result_limit_bytes=2**31 - 1, runs=1000, tracebacks=True)
 WATCHED: Final = Detail(payload=False, result_limit_bytes=16 * 1024, runs=100, tracebacks=True)
+WATCHED_WHOLE: Final = Detail(payload=False, result_limit_bytes=2**31 - 1, runs=100, tracebacks=True)
 LISTED: Final = Detail(payload=False, result_limit_bytes=-1, runs=1, tracebacks=False)
 
 

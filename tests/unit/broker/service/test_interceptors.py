@@ -58,7 +58,7 @@ class Handlers:
             self.left.set()
 
     def as_service(self) -> grpc.GenericRpcHandler:
-        rpcs: dict[str, "grpc.RpcMethodHandler[Any, Any]"] = {
+        rpcs: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "unary_unary": grpc.unary_unary_rpc_method_handler(self.unary_unary),
             "unary_stream": grpc.unary_stream_rpc_method_handler(self.unary_stream),
             "stream_unary": grpc.stream_unary_rpc_method_handler(self.stream_unary),
