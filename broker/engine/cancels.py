@@ -68,7 +68,9 @@ class Cancels:
                     outcomes[task_id] = RetryOutcome.NOT_FOUND
                 else:
                     # Somebody else's retry of the same end is ours too.
-                    outcomes[task_id] = RetryOutcome.REQUEUED if task_id in reopened else RetryOutcome.NOT_FINAL
+                    outcomes[task_id] = (
+                        RetryOutcome.REQUEUED if task_id in reopened else RetryOutcome.NOT_FINAL
+                    )
         self.on_change(outcomes)
         return [outcomes[task_id] for task_id in task_ids]
 

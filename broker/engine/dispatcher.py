@@ -49,6 +49,7 @@ class Dispatcher:
         self._token = secrets.randbits(62)
         self._doubtful: list[Plan] = []
         self._called = asyncio.Event()
+        self._look = asyncio.Event()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
         sessions.on_capacity = self._called.set
 
@@ -69,6 +70,10 @@ class Dispatcher:
             for limit in self._directory.limits_of(lane):
                 self._turns.unpark(self._directory.members(limit))
         self._called.set()
+
+    def look_again(self) -> None:
+        """Something was written elsewhere: read lanes, limits, pauses and work anew, soon."""
+        self._look.set()
 
     async def run(self) -> None:
         """Assign until cancelled."""
@@ -92,7 +97,12 @@ class Dispatcher:
         """Find what no word was heard of: lost notifications, rows of statements that failed."""
         rounds = 0
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            try:
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
             rounds += 1
             if not any(shape.sessions for shape in self._sessions.shapes):
                 continue

@@ -43,8 +43,12 @@ class Heartbeats:
         self._tick_s = lease_duration.total_seconds() / 30
         self._pending: dict[SessionId, Pending] = {}
         self._arrived = asyncio.Event()
+        self._to_cancel: set[SessionId] = set()
+        self._cancelled = asyncio.Event()
 
-    def beat(self, session: Session, sequence: int, held: Iterable[Token], received_through: int) -> list[RunEnd]:
+    def beat(
+        self, session: Session, sequence: int, held: Iterable[Token], received_through: int
+    ) -> list[RunEnd]:
         """Note a heartbeat. Returns orphans: received leases that the worker does not hold any more.
 
         To be called in the order of the stream: a report that was acknowledged before has already
@@ -61,8 +65,29 @@ class Heartbeats:
             if assigned <= received_through and token not in tokens
         ]
 
+    def look_for_cancels(self, sessions: Iterable[SessionId]) -> None:
+        """Another broker stored cancels for some sessions: push those that are served here."""
+        self._to_cancel.update(session for session in sessions if session in self._sessions.by_id)
+        if self._to_cancel:
+            self._cancelled.set()
+
     async def run(self) -> None:
-        """Renew at each tick until cancelled."""
+        """Renew and push cancels until stopped."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_at_each_tick())
+            group.create_task(self._push_cancels())
+
+    async def _push_cancels(self) -> None:
+        while True:
+            await self._cancelled.wait()
+            self._cancelled.clear()
+            sessions, self._to_cancel = sorted(self._to_cancel), set()
+            try:
+                self._sessions.push_cancels(await self._store.cancels(sessions))
+            except StorageUnavailable:
+                log.debug("cancels will come with the next heartbeat")
+
+    async def _renew_at_each_tick(self) -> None:
         while True:
             await self._arrived.wait()
             self._arrived.clear()

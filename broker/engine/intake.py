@@ -88,7 +88,9 @@ class Intake:
             found = known[task_id]
             if found.digest is not None:
                 same = found.digest == entry.digest
-                answers[task_id] = SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
+                answers[task_id] = (
+                    SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
+                )
             elif found.holder is not None:
                 answers[task_id] = SubmitAnswer(found.holder, Submitted.DEDUPLICATED)
             else:
@@ -97,9 +99,7 @@ class Intake:
 
     def _wake(self, entries: list[Entry], stored: dict[TaskId, bool]) -> None:
         pairs = {
-            (entry.lane, entry.task.rank)
-            for entry in entries
-            if stored.get(entry.task.task_id) is False
+            (entry.lane, entry.task.rank) for entry in entries if stored.get(entry.task.task_id) is False
         }
         if pairs:
             self._dispatcher.wake(pairs, local=True)
@@ -109,7 +109,9 @@ class Intake:
                 return
 
     async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
-        return InvalidField("task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})")
+        return InvalidField(
+            "task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})"
+        )
 
 
 def digest(task: NewTask) -> int:

@@ -99,11 +99,8 @@ class Directory:
         changed = [
             (scope, name, maximum)
             for scope, name, maximum in limits
-            if (known := self._limits.get((scope, name))) is None
-            and maximum > 0
-            or known is not None
-            and known.source == "code"
-            and known.maximum != maximum
+            if ((known := self._limits.get((scope, name))) is None and maximum > 0)
+            or (known is not None and known.source == "code" and known.maximum != maximum)
         ]
         if changed:
             await self._store.declare_limits(changed)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from broker.domain import patterns as queue_patterns
 from broker.domain.errors import BrokerError, SessionTakenOver
 from broker.domain.model import (
     AssignedRun,
@@ -21,7 +22,6 @@ from broker.domain.model import (
     TaskId,
     Token,
 )
-from broker.domain.patterns import compile_patterns
 from broker.engine.lanes import Directory
 from broker.storage.lanes import Definition
 from broker.storage.sessions import EndedSession, HeldLease, SessionInfo, SessionStore
@@ -50,8 +50,11 @@ class SessionLink(Protocol):
     def push_cancels(self, cancels: Sequence[CancelOrder]) -> None:
         """Ask for runs to stop."""
 
-    def push_drain(self, reason: str) -> None:
+    def push_leave(self, reason: str) -> None:
         """Ask the worker to finish and leave."""
+
+    def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
+        """Tell the worker to reconnect elsewhere."""
 
     def end(self, error: BrokerError) -> None:
         """End the stream with an error."""
@@ -82,7 +85,7 @@ class Shape:
 
     def subscribe(self, names: Mapping[LaneId, tuple[str, str]]) -> None:
         """Look at every lane anew."""
-        serves = compile_patterns(self.patterns)
+        serves = queue_patterns.compile(self.patterns)
         pools = self.task_pools
         self.lanes = {
             lane: pools[name] for lane, (queue, name) in names.items() if name in pools and serves(queue)
@@ -210,7 +213,12 @@ class Sessions:
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
 
     def _join(
-        self, introduction: Introduction, session_id: SessionId, generation: int, secret: bytes, link: SessionLink
+        self,
+        introduction: Introduction,
+        session_id: SessionId,
+        generation: int,
+        secret: bytes,
+        link: SessionLink,
     ) -> Session:
         patterns = tuple(introduction.info.queue_patterns)
         key = (patterns, tuple(sorted(introduction.task_pools.items())))
@@ -253,7 +261,13 @@ class Sessions:
         session = self.by_id.get(session_id)
         if session is not None and not session.draining:
             session.draining = True
-            session.link.push_drain("an operator asked for it")
+            session.link.push_leave("an operator asked for it")
+
+    def drain_all(self, deadline_s: float, jitter_s: float) -> None:
+        """This broker goes away: its workers go to the others, with what they hold."""
+        for session in self.by_id.values():
+            session.draining = True
+            session.link.push_broker_drain(deadline_s, jitter_s)
 
     def push_cancels(self, cancels: Iterable[CancelOrder]) -> list[SessionId]:
         """Push cancels to sessions here; return the sessions that are elsewhere."""

@@ -55,9 +55,7 @@ class Sweeper:
             return []
         ended = await self._store.sweep(expired)
         for each in ended:
-            log.warning(
-                "session expired", extra={"session": each.session_id, "leases": len(each.ended)}
-            )
+            log.warning("session expired", extra={"session": each.session_id, "leases": len(each.ended)})
             self._reports.follow(each.ended, each.task_ids)
             session = self._sessions.by_id.get(each.session_id)
             if session is not None:

@@ -102,9 +102,7 @@ class Turns:
         ranks = self.active.get(quota.lane)
         if ranks is None:
             return
-        ranks.difference_update(
-            rank for rank, _ in quota.pairs if (quota.lane, rank) not in self._woken
-        )
+        ranks.difference_update(rank for rank, _ in quota.pairs if (quota.lane, rank) not in self._woken)
         if not ranks:
             del self.active[quota.lane]
 

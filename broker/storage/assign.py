@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId, Token
+from broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId
 from broker.storage.pool import Database, Transaction
 from broker.storage.statements import load
 
@@ -14,7 +14,7 @@ _SQL: Final = load("assign")
 
 INLINE_PAYLOAD_BYTES: Final = 64 * 1024
 DEADLINE_SLACK_MS: Final = 15_000
-"""Backstop of a timeout: the worker's grace (5 s), plus what a run may wait in the worker before it starts."""
+"""Backstop of a timeout: the worker's grace (5 s), and what a run may wait there before it starts."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from broker.storage import partitions
 from broker.storage.pool import translated
 
 MINIMUM_POSTGRES: Final = 150000
-_LOCK_KEY: Final = 0x68797265  # "hyre"
+LOCK_KEY: Final = 0x68797265  # "hyre"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def _migrate(connection: Any) -> int:
             " HYREX_DATABASE_URL elsewhere"
         )
     known = migrations()
-    await connection.execute("select pg_advisory_lock($1::bigint)", _LOCK_KEY)
+    await connection.execute("select pg_advisory_lock($1::bigint)", LOCK_KEY)
     try:
         await connection.execute(
             "create table if not exists schema_version"
@@ -68,7 +68,7 @@ async def _migrate(connection: Any) -> int:
         current = await connection.fetchval("select coalesce(max(number), 0) from schema_version")
         if current > known[-1].number:
             raise SchemaOutOfRange(
-                f"the database has schema {current}, this version knows {known[-1].number}; upgrade the broker"
+                f"the database has schema {current}, this broker knows {known[-1].number}: upgrade it"
             )
         for migration in known:
             if migration.number > current:
@@ -81,5 +81,5 @@ async def _migrate(connection: Any) -> int:
                     )
         await partitions.ensure(connection)
     finally:
-        await connection.execute("select pg_advisory_unlock($1::bigint)", _LOCK_KEY)
+        await connection.execute("select pg_advisory_unlock($1::bigint)", LOCK_KEY)
     return known[-1].number

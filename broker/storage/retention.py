@@ -1,14 +1,13 @@
 """Upkeep of partitions and of ended sessions, on a connection of its own."""
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 
 from broker.storage import partitions
+from broker.storage.migrate import LOCK_KEY
 from broker.storage.pool import translated
-
-_LOCK_KEY: Final = 0x72657465  # "rete"
 
 
 class RetentionStore:
@@ -22,7 +21,7 @@ class RetentionStore:
         with translated():
             connection = await asyncpg.connect(self._url, timeout=5, command_timeout=60)
             try:
-                if await connection.fetchval("select pg_try_advisory_lock($1::bigint)", _LOCK_KEY):
+                if await connection.fetchval("select pg_try_advisory_lock($1::bigint)", LOCK_KEY):
                     await self._maintain(connection, keep)
             finally:
                 await connection.close()

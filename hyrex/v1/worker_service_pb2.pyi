@@ -91,6 +91,7 @@ class WorkResponse(_message.Message):
     HEARTBEAT_ACK_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    LEAVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First, the answer to Hello."""
@@ -115,6 +116,10 @@ class WorkResponse(_message.Message):
     def drain(self) -> Global___BrokerDrain:
         """This broker goes away."""
 
+    @_builtins.property
+    def leave(self) -> Global___Leave:
+        """An operator wants this worker to leave."""
+
     def __init__(
         self,
         *,
@@ -124,12 +129,13 @@ class WorkResponse(_message.Message):
         heartbeat_ack: Global___HeartbeatAck | None = ...,
         cancel: Global___CancelRuns | None = ...,
         drain: Global___BrokerDrain | None = ...,
+        leave: Global___Leave | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancel", b"cancel", "drain", b"drain", "frame", b"frame", "heartbeat_ack", b"heartbeat_ack", "report_ack", b"report_ack", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancel", b"cancel", "drain", b"drain", "frame", b"frame", "heartbeat_ack", b"heartbeat_ack", "leave", b"leave", "report_ack", b"report_ack", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancel", b"cancel", "drain", b"drain", "frame", b"frame", "heartbeat_ack", b"heartbeat_ack", "report_ack", b"report_ack", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancel", b"cancel", "drain", b"drain", "frame", b"frame", "heartbeat_ack", b"heartbeat_ack", "leave", b"leave", "report_ack", b"report_ack", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "assignments", "report_ack", "heartbeat_ack", "cancel", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "assignments", "report_ack", "heartbeat_ack", "cancel", "drain", "leave"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -1070,6 +1076,28 @@ class BrokerDrain(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BrokerDrain: _TypeAlias = BrokerDrain  # noqa: Y015
+
+@_typing.final
+class Leave(_message.Message):
+    """Take no new work, finish what runs, report it, say Goodbye and do not come back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Leave: _TypeAlias = Leave  # noqa: Y015
 
 @_typing.final
 class Goodbye(_message.Message):

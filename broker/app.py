@@ -1,0 +1,242 @@
+"""The composition root: builds every part of a broker, runs them in one TaskGroup, and stops in order."""
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from broker.config import BrokerConfig
+from broker.domain.model import BrokerId
+from broker.engine.backstop import Backstop
+from broker.engine.cancels import Cancels
+from broker.engine.dispatcher import Dispatcher
+from broker.engine.heartbeats import Heartbeats
+from broker.engine.intake import Intake
+from broker.engine.lanes import Directory
+from broker.engine.presence import Presence
+from broker.engine.promoter import Promoter
+from broker.engine.reports import Reports
+from broker.engine.retention import Retention
+from broker.engine.sessions import Sessions
+from broker.engine.sweeper import Sweeper
+from broker.engine.wakeups import Wakeups
+from broker.engine.watch import Watches
+from broker.service.server import BuiltServer, Servicers, build_server
+from broker.service.submit import Submitter
+from broker.service.work import WorkEngine, WorkerServicer
+from broker.storage.assign import AssignStore
+from broker.storage.brokers import BrokerStore, Channel
+from broker.storage.cancel import CancelStore
+from broker.storage.lanes import LaneStore
+from broker.storage.migrate import migrate
+from broker.storage.pool import Database
+from broker.storage.promote import PromoteStore
+from broker.storage.reads import TaskReads
+from broker.storage.report import ReportStore
+from broker.storage.retention import RetentionStore
+from broker.storage.sessions import SessionStore
+from broker.storage.submit import SubmitStore
+
+log = logging.getLogger(__name__)
+
+_DRAIN_FLUSH_S: Final = 0.2
+
+
+@dataclass(slots=True)
+class Engine:
+    """Every long-lived part; each has `async def run()` and is cancelled from outside."""
+
+    directory: Directory
+    sessions: Sessions
+    dispatcher: Dispatcher
+    promoter: Promoter
+    intake: Intake
+    reports: Reports
+    heartbeats: Heartbeats
+    sweeper: Sweeper
+    backstop: Backstop
+    cancels: Cancels
+    watches: Watches
+    wakeups: Wakeups
+    presence: Presence
+    retention: Retention
+
+    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """What runs until the broker stops."""
+        return [
+            self.intake.run,
+            self.reports.run,
+            self.dispatcher.run,
+            self.promoter.run,
+            self.heartbeats.run,
+            self.sweeper.run,
+            self.backstop.run,
+            self.watches.run,
+            self.wakeups.run,
+            self.presence.run,
+            self.retention.run,
+        ]
+
+
+async def run_broker(config: BrokerConfig) -> None:
+    """Run a broker until SIGTERM, SIGINT, a DrainBroker call or cancellation.
+
+    Raises StorageUnavailable, SchemaOutOfRange or BindError if it cannot start.
+    """
+    await migrate(config.database_url)
+    database = Database(config.database_url)
+    await database.open()
+    stop = asyncio.Event()
+    try:
+        broker_id = await BrokerStore(database).register(config.name, config.address, _version())
+        engine = _build(config, database, broker_id)
+        await engine.directory.refresh()
+        work = _work_engine(config, engine)
+        built = build_server(config, _servicers(config, database, engine, work, stop))
+        engine.presence.on_reachable = _watch_database(engine, built)
+        await _serve(config, engine, work, built, stop)
+    finally:
+        await database.close()
+
+
+async def _serve(
+    config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer, stop: asyncio.Event
+) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        loops = [group.create_task(_named(run)) for run in engine.loops()]
+        await built.server.start()
+        print(f"broker ready: listening on {config.host}:{built.port}", flush=True)
+        try:
+            await stop.wait()
+        finally:
+            await _drain(config, engine, work, built)
+            for task in loops:
+                task.cancel()
+
+
+async def _named(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+
+
+async def _drain(config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer) -> None:
+    """Hand the workers over: say NOT_SERVING, push Drain, let acks out, then stop."""
+    built.health.drain()
+    work.draining = True
+    workers = len(engine.sessions.by_id)
+    jitter_s = min(1.0, workers / 100) * random.uniform(0.5, 1.0)
+    engine.sessions.drain_all(config.drain_timeout_s, jitter_s)
+    if workers:
+        await asyncio.sleep(_DRAIN_FLUSH_S)
+    grace_s = min(config.drain_timeout_s, 2.0 + jitter_s) if workers else 0.5
+    await built.server.stop(grace_s)
+
+
+def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Engine:
+    lease = timedelta(seconds=config.lease_duration_s)
+    session_store, report_store = SessionStore(database, lease), ReportStore(database)
+    directory = Directory(LaneStore(database))
+    sessions = Sessions(session_store, directory, broker_id)
+    dispatcher = Dispatcher(
+        AssignStore(database), report_store, session_store, sessions, directory, broker_id
+    )
+    promoter = Promoter(PromoteStore(database), dispatcher)
+    reports = Reports(report_store, sessions, dispatcher, promoter)
+    watches = Watches(TaskReads(database))
+    wakeups = Wakeups(Channel(config.database_url))
+    engine = Engine(
+        directory=directory,
+        sessions=sessions,
+        dispatcher=dispatcher,
+        promoter=promoter,
+        intake=Intake(SubmitStore(database), directory, dispatcher, promoter),
+        reports=reports,
+        heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
+        sweeper=Sweeper(session_store, sessions, reports, lease),
+        backstop=Backstop(report_store, sessions, reports),
+        cancels=Cancels(CancelStore(database), sessions, dispatcher),
+        watches=watches,
+        wakeups=wakeups,
+        presence=Presence(BrokerStore(database), broker_id, wakeups, lambda: watches.active),
+        retention=Retention(RetentionStore(config.database_url), timedelta(days=config.retention_days)),
+    )
+    _connect(engine)
+    return engine
+
+
+def _connect(engine: Engine) -> None:
+    """Who hears whom."""
+    watches, wakeups, dispatcher = engine.watches, engine.wakeups, engine.dispatcher
+
+    def changed(task_ids: object) -> None:
+        watches.touch(task_ids)  # type: ignore[arg-type]
+        wakeups.tell_finished()
+
+    engine.reports.on_change = changed
+    engine.cancels.on_change = changed
+    engine.cancels.on_elsewhere = wakeups.tell_cancel
+    engine.directory.on_write.append(wakeups.tell_config)
+    dispatcher.on_local_work = wakeups.tell_ready
+    wakeups.on_ready = lambda pairs: dispatcher.wake(pairs, local=False)
+    wakeups.on_finished = watches.touch_all
+    wakeups.on_config = dispatcher.look_again
+    wakeups.on_relisten = dispatcher.look_again
+    wakeups.on_cancel = engine.heartbeats.look_for_cancels
+
+
+def _watch_database(engine: Engine, built: BuiltServer) -> Callable[[bool], None]:
+    def reachable(answered: bool) -> None:
+        built.health.database_reachable(answered)
+        if not answered:
+            engine.sweeper.distrust()
+
+    return reachable
+
+
+def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
+    return WorkEngine(
+        engine.sessions,
+        engine.reports,
+        engine.heartbeats,
+        config.name,
+        timedelta(seconds=config.lease_duration_s),
+        config.payload_limit_bytes,
+    )
+
+
+def _servicers(
+    config: BrokerConfig, database: Database, engine: Engine, work: WorkEngine, stop: asyncio.Event
+) -> Servicers:
+    from hyrex.v1 import (
+        admin_service_pb2_grpc,
+        queue_service_pb2_grpc,
+        task_service_pb2,
+        task_service_pb2_grpc,
+    )
+
+    submitter = Submitter(engine.intake, config.payload_limit_bytes)
+
+    class Tasks(task_service_pb2_grpc.TaskServiceServicer):
+        async def SubmitTasks(self, request, context):  # type: ignore
+            return task_service_pb2.SubmitTasksResponse(results=await submitter.submit(request.tasks))
+
+    return Servicers(
+        Tasks(),
+        WorkerServicer(work),
+        queue_service_pb2_grpc.QueueServiceServicer(),
+        admin_service_pb2_grpc.AdminServiceServicer(),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("hyrex")
+    except PackageNotFoundError:
+        return "unknown"

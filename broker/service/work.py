@@ -1,0 +1,244 @@
+"""WorkerService: one stream per worker session, and the end of sessions from outside."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from broker.domain.errors import (
+    BrokerError,
+    Draining,
+    FlowControl,
+    HelloExpected,
+    InvalidField,
+    SessionEnded,
+)
+from broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
+from broker.engine.heartbeats import Heartbeats
+from broker.engine.reports import Reports
+from broker.engine.sessions import Resumption, Session, Sessions
+from broker.service import fields
+from broker.service import worker_convert as convert
+from broker.service.outbox import FRAME_BYTES, Outbox
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.v1 import worker_service_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+MOST_UNACKNOWLEDGED: Final = 20_000
+_HELLO_WITHIN_S: Final = 10.0
+_REASON_BYTES: Final = 1000
+
+
+@dataclass(slots=True)
+class WorkEngine:
+    """What the worker service needs of the engine, and what it tells workers."""
+
+    sessions: Sessions
+    reports: Reports
+    heartbeats: Heartbeats
+    broker_name: str
+    lease_duration: timedelta
+    payload_limit_bytes: int
+    draining: bool = False
+
+
+class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Serves workers."""
+
+    def __init__(self, engine: WorkEngine) -> None:
+        self._engine = engine
+
+    async def Work(  # type: ignore[override]  # writes through the context, yields nothing
+        self, request_iterator: AsyncIterator[wire.WorkRequest], context: Any
+    ) -> None:
+        if self._engine.draining:
+            raise Draining("this broker is shutting down; connect to another")
+        await WorkStream(self._engine, request_iterator, context).serve()
+
+    async def EndSession(self, request: wire.EndSessionRequest, context: Any) -> wire.EndSessionResponse:
+        reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "ended by its launcher"
+        ended = await self._engine.sessions.end(
+            session_id(request.session_id), request.session_secret, Outcome.LOST, reason
+        )
+        self._engine.reports.follow(ended.ended, ended.task_ids)
+        return wire.EndSessionResponse(leases_ended=len(ended.ended))
+
+
+def session_id(text: str) -> SessionId:
+    """A session's id from its text form."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidField("session_id", text, "must be the session_id of a Welcome")
+    return SessionId(int(text))
+
+
+class WorkStream:
+    """One stream, from Hello until either side ends it. It never ends the session by its own end."""
+
+    def __init__(self, engine: WorkEngine, frames: AsyncIterator[wire.WorkRequest], context: Any) -> None:
+        self._engine = engine
+        self._frames = frames
+        self._context = context
+        self._outbox = Outbox()
+        self._unacknowledged = 0
+        self._unknown_frames = 0
+
+    async def serve(self) -> None:
+        """Read and write until the end; raises the BrokerError that ended the stream."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._outbox.write(self._context.write))
+                reader = group.create_task(self._read(group))
+                # Whichever ends first ends the other: reading blocks on the worker, writing on us.
+                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+                if writer.done():
+                    reader.cancel()
+                else:
+                    self._outbox.finish()
+        except* BrokerError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        watchdog = group.create_task(self._expect_hello())
+        session: Session | None = None
+        try:
+            async for frame in self._frames:
+                kind = frame.WhichOneof("frame")
+                if session is None:
+                    watchdog.cancel()
+                    session = await self._begin(frame, kind)
+                elif kind == "goodbye":
+                    await self._goodbye(session)
+                    return
+                else:
+                    self._take(session, frame, kind, group)
+        finally:
+            watchdog.cancel()
+            if session is not None:
+                self._engine.sessions.leave(session)
+
+    async def _expect_hello(self) -> None:
+        await asyncio.sleep(_HELLO_WITHIN_S)
+        self._outbox.end(HelloExpected(f"no Hello within {_HELLO_WITHIN_S:.0f} s; send it first"))
+
+    async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> Session:
+        if kind != "hello":
+            raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
+        hello = frame.hello
+        introduction = convert.introduction(hello)
+        sessions = self._engine.sessions
+        if hello.session_id:
+            try:
+                resumption = await sessions.resume(
+                    session_id(hello.session_id), hello.session_secret, introduction, self._outbox
+                )
+            except SessionEnded:
+                log.info("session to resume has ended", extra={"session": hello.session_id})
+            else:
+                await self._welcome_back(resumption)
+                return resumption.session
+        session = await sessions.open(introduction, self._outbox)
+        self._welcome(session, resumed=False, adopted=[], revoked=list(hello.held))
+        return session
+
+    async def _welcome_back(self, resumption: Resumption) -> None:
+        session = resumption.session
+        self._welcome(
+            session,
+            resumed=True,
+            adopted=convert.refs(resumption.adopted),
+            revoked=convert.refs(resumption.revoked),
+        )
+        if resumption.cancels:
+            self._outbox.push_cancels(resumption.cancels)
+        ends = [
+            RunEnd(ref.task_id, ref.token, Outcome.LOST, 0, reason="its worker does not hold it any more")
+            for ref in resumption.orphans
+        ]
+        ends += [
+            RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received")
+            for ref in resumption.unreceived
+        ]
+        if ends:
+            await self._engine.reports.report(ends)
+
+    def _welcome(
+        self,
+        session: Session,
+        *,
+        resumed: bool,
+        adopted: Sequence[wire.LeaseRef],
+        revoked: Sequence[wire.LeaseRef],
+    ) -> None:
+        lease_ms = self._engine.lease_duration.total_seconds() * 1000
+        welcome = wire.Welcome(
+            session_id=str(session.session_id),
+            session_secret=session.secret,
+            resumed=resumed,
+            lease_duration=convert.duration(lease_ms),
+            heartbeat_interval=convert.duration(lease_ms / 5),
+            max_frame_bytes=FRAME_BYTES,
+            max_unacknowledged_reports=MOST_UNACKNOWLEDGED,
+            adopted=adopted,
+            revoked=revoked,
+            broker=self._engine.broker_name,
+            server_time=convert.timestamp(datetime.now(UTC)),
+        )
+        self._outbox.push(wire.WorkResponse(welcome=welcome))
+
+    def _take(
+        self, session: Session, frame: wire.WorkRequest, kind: str | None, group: asyncio.TaskGroup
+    ) -> None:
+        """Act on one frame without waiting: readers never wait for a queue (rule 15)."""
+        match kind:
+            case "report":
+                self._report(frame.report, group)
+            case "heartbeat":
+                self._heartbeat(session, frame.heartbeat, group)
+            case "capacity":
+                self._engine.sessions.set_capacity(session, convert.capacity(frame.capacity.pools))
+            case "drain":
+                session.draining = True
+            case "hello":
+                raise HelloExpected("a second Hello on one stream; open a new stream")
+            case _:
+                self._unknown_frames += 1
+
+    def _report(self, report: wire.Report, group: asyncio.TaskGroup) -> None:
+        ends = convert.ends(report, self._engine.payload_limit_bytes)
+        self._unacknowledged += len(ends)
+        if self._unacknowledged > MOST_UNACKNOWLEDGED:
+            raise FlowControl(
+                f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
+                {"limit": str(MOST_UNACKNOWLEDGED)},
+            )
+        group.create_task(self._record(report.report_id, ends))
+
+    async def _record(self, report_id: int, ends: list[RunEnd]) -> None:
+        receipts = await self._engine.reports.report(ends)
+        self._unacknowledged -= len(ends)
+        ack = wire.ReportAck(report_id=report_id)
+        for end, receipt in zip(ends, receipts, strict=True):
+            if receipt is Receipt.DUPLICATE:
+                ack.duplicate_tokens.append(end.token)
+            elif receipt is Receipt.STALE:
+                ack.stale_tokens.append(end.token)
+        self._outbox.push(wire.WorkResponse(report_ack=ack))
+
+    def _heartbeat(self, session: Session, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:
+        orphans = self._engine.heartbeats.beat(
+            session, beat.sequence, map(Token, beat.held_tokens), beat.received_through
+        )
+        if orphans:
+            group.create_task(self._return(orphans))
+
+    async def _return(self, orphans: list[RunEnd]) -> None:
+        await self._engine.reports.report(orphans)
+
+    async def _goodbye(self, session: Session) -> None:
+        ended = await self._engine.sessions.end(
+            session.session_id, session.secret, Outcome.RELEASED, "its worker left"
+        )
+        self._engine.reports.follow(ended.ended, ended.task_ids)

@@ -1,0 +1,232 @@
+"""Workers' frames: wire to domain, checked; domain to wire."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from broker.domain.errors import InvalidField, PayloadTooLarge, ProtocolUnsupported, TooManyItems
+from broker.domain.model import AssignedRun, CancelOrder, LeaseRef, Outcome, RunEnd, TaskId, Token
+from broker.engine.sessions import Introduction
+from broker.service import fields
+from broker.storage.lanes import Definition
+from broker.storage.sessions import SessionInfo
+from hyrex.v1 import worker_service_pb2 as wire
+
+PROTOCOL_VERSION: Final = 1
+MOST_PATTERNS: Final = 1000
+MOST_DEFINITIONS: Final = 10_000
+MOST_CAPACITY: Final = 100_000
+MOST_POOLS: Final = 100
+MOST_RUNS: Final = 1000
+_ERROR_BYTES: Final = 256 * 1024
+_DEFAULT_PRIORITY: Final = 5
+
+
+def introduction(hello: wire.Hello) -> Introduction:
+    """A checked Hello. Raises ProtocolUnsupported, InvalidField, TooManyItems."""
+    if hello.protocol_version != PROTOCOL_VERSION:
+        version = str(PROTOCOL_VERSION)
+        raise ProtocolUnsupported(
+            f"protocol_version = {hello.protocol_version}: this broker speaks {version}",
+            {"minimum": version, "maximum": version},
+        )
+    for count, limit in (
+        (len(hello.queue_patterns), MOST_PATTERNS),
+        (len(hello.tasks), MOST_DEFINITIONS),
+        (len(hello.queues), MOST_DEFINITIONS),
+        (len(hello.held), MOST_CAPACITY),
+    ):
+        if count > limit:
+            raise TooManyItems(count, limit)
+    if not hello.queue_patterns:
+        raise InvalidField("queue_patterns", [], "name at least one queue or pattern; * serves all")
+    pools = capacity(hello.capacity)
+    definitions = [_definition(task) for task in hello.tasks]
+    for task in hello.tasks:
+        if task.pool not in pools:
+            raise InvalidField("tasks.pool", task.pool, f"the capacity names only the pools {sorted(pools)}")
+    return Introduction(
+        info=SessionInfo(
+            worker_name=fields.name(hello.worker_name, "worker_name"),
+            host=fields.short_text(hello.host, "host") or "",
+            pid=hello.pid,
+            sdk=fields.short_text(hello.sdk, "sdk") or "",
+            queue_patterns=[fields.name(pattern, "queue_patterns") for pattern in hello.queue_patterns],
+            task_names=sorted(definition.name for definition in definitions),
+            capacity=sum(pools.values()),
+        ),
+        pools=pools,
+        task_pools={task.name: task.pool for task in hello.tasks},
+        definitions=definitions,
+        limits=_limits(hello),
+        queues=[queue.name for queue in hello.queues],
+        held=[lease_ref(ref) for ref in hello.held],
+        received_through=hello.received_through,
+    )
+
+
+def _definition(task: wire.TaskDefinition) -> Definition:
+    return Definition(
+        fields.name(task.name, "tasks.name"),
+        fields.name(task.queue or "default", "tasks.queue"),
+        max(task.max_retries, 0),
+        fields.milliseconds(task.timeout, "tasks.timeout", least=1) if task.HasField("timeout") else None,
+        task.priority or _DEFAULT_PRIORITY,
+    )
+
+
+def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
+    limits = [("task", task.name, task.max_concurrency) for task in hello.tasks]
+    limits += [
+        ("queue", fields.name(queue.name, "queues.name"), queue.concurrency_limit) for queue in hello.queues
+    ]
+    for scope, name, maximum in limits:
+        if maximum < 0:
+            raise InvalidField(f"limit of {scope} {name}", maximum, "must be 0 (no limit) or more")
+    return limits
+
+
+def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
+    """Absolute numbers by pool."""
+    if not 1 <= len(pools) <= MOST_POOLS:
+        raise InvalidField("capacity", len(pools), f"name 1 to {MOST_POOLS} pools")
+    for pool in pools:
+        fields.short_text(pool.pool, "capacity.pool")
+        if not 0 <= pool.maximum <= MOST_CAPACITY:
+            raise InvalidField(
+                f"capacity[{pool.pool!r}]", pool.maximum, f"must lie between 0 and {MOST_CAPACITY}"
+            )
+    return {pool.pool: pool.maximum for pool in pools}
+
+
+def lease_ref(ref: wire.LeaseRef) -> LeaseRef:
+    """A lease, named."""
+    return LeaseRef(fields.task_id(ref.task_id), Token(ref.token))
+
+
+def ends(report: wire.Report, payload_limit_bytes: int) -> list[RunEnd]:
+    """Checked ends of runs. Raises InvalidField, TooManyItems."""
+    if not 1 <= len(report.runs) <= MOST_RUNS:
+        raise TooManyItems(len(report.runs), MOST_RUNS)
+    return [_end(run, payload_limit_bytes) for run in report.runs]
+
+
+def _end(run: wire.RunReport, limit_bytes: int) -> RunEnd:
+    task_id, token = fields.task_id(run.task_id), Token(run.token)
+    elapsed = run.elapsed.seconds * 1_000_000 + run.elapsed.nanos // 1000 if run.HasField("elapsed") else None
+    match run.WhichOneof("outcome"):
+        case "completed":
+            return _completed(task_id, token, elapsed, run.completed, limit_bytes)
+        case "failed":
+            failed = run.failed
+            return RunEnd(
+                task_id,
+                token,
+                Outcome.FAILED,
+                elapsed,
+                error_type=_clean(failed.error.type),
+                error_message=_clean(failed.error.message),
+                traceback=_clean(failed.error.traceback),
+                retryable=failed.retryable,
+                retry_delay_ms=_delay(failed),
+            )
+        case "timed_out":
+            error = run.timed_out.error
+            return RunEnd(
+                task_id,
+                token,
+                Outcome.TIMED_OUT,
+                elapsed,
+                error_type=_clean(error.type),
+                error_message=_clean(error.message),
+                traceback=_clean(error.traceback),
+                retry_delay_ms=_delay(run.timed_out),
+            )
+        case "cancelled":
+            return RunEnd(task_id, token, Outcome.CANCELLED, elapsed, reason=_clean(run.cancelled.reason))
+        case "released":
+            started = (elapsed or 0) if run.released.started else None
+            return RunEnd(task_id, token, Outcome.RELEASED, started, reason=_clean(run.released.reason))
+        case "lost":
+            reason, alone = _clean(run.lost.reason), run.lost.alone
+            return RunEnd(task_id, token, Outcome.LOST, elapsed or 0, reason=reason, alone=alone)
+        case _:
+            raise InvalidField("runs.outcome", run.task_id, "each reported run must say how it ended")
+
+
+def _completed(
+    task_id: TaskId, token: Token, elapsed: int | None, done: wire.Completed, limit_bytes: int
+) -> RunEnd:
+    if len(done.result) <= limit_bytes:
+        content_type = fields.short_text(done.content_type, "content_type") if done.content_type else None
+        return RunEnd(task_id, token, Outcome.COMPLETED, elapsed, done.result, content_type)
+    too_large = PayloadTooLarge("result", len(done.result), limit_bytes)
+    return RunEnd(
+        task_id, token, Outcome.FAILED, elapsed, error_type="ResultTooLarge",
+        error_message=too_large.message, retryable=False,
+    )  # fmt: skip
+
+
+def _clean(text: str) -> str | None:
+    """Text that Postgres can store: NUL shown as \\0, and a bound on its length (the end matters most)."""
+    if not text:
+        return None
+    return text.replace("\0", "\\0")[-_ERROR_BYTES:]
+
+
+def _delay(said: wire.Failed | wire.TimedOut) -> int | None:
+    if not said.HasField("retry_delay"):
+        return None
+    return fields.milliseconds(said.retry_delay, "retry_delay", least=0)
+
+
+def duration(milliseconds: float) -> Duration:
+    """A duration for the wire."""
+    seconds, rest = divmod(round(milliseconds * 1000), 1_000_000)
+    return Duration(seconds=seconds, nanos=rest * 1000)
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A point in time for the wire (microseconds)."""
+    return Timestamp(seconds=int(moment.timestamp()), nanos=moment.microsecond * 1000)
+
+
+def assignment(run: AssignedRun) -> wire.Assignment:
+    """One run for the wire."""
+    message = wire.Assignment(
+        task_id=run.task_id,
+        token=run.token,
+        name=run.name,
+        queue=run.queue,
+        payload=run.payload,
+        run_number=run.run_number,
+        attempt_number=run.attempt_number,
+        max_retries=run.max_retries,
+        priority=10 - run.rank,
+        parent_id=run.parent_id or "",
+        root_id=run.root_id or run.task_id,
+        submitted_at=timestamp(run.submitted_at),
+        alone=run.alone,
+    )
+    if run.timeout_ms is not None:
+        message.timeout.CopyFrom(duration(run.timeout_ms))
+    if run.content_type or run.codec or run.headers:
+        message.content_type = run.content_type or ""
+        message.codec = run.codec or ""
+        message.headers.update(run.headers or {})
+    return message
+
+
+def refs(leases: Sequence[LeaseRef]) -> list[wire.LeaseRef]:
+    """Leases for the wire."""
+    return [wire.LeaseRef(task_id=lease.task_id, token=lease.token) for lease in leases]
+
+
+def cancel_runs(cancels: Sequence[CancelOrder]) -> list[wire.CancelRun]:
+    """Cancels for the wire."""
+    return [
+        wire.CancelRun(task_id=cancel.task_id, token=cancel.token, reason=cancel.reason) for cancel in cancels
+    ]
