@@ -12,11 +12,9 @@ import random
 from collections.abc import Callable
 from itertools import cycle
 
-
 from hyrex.transport.channel import Address, open_address, parse_url
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
-from hyrex.worker.outcome import StopCause
 from hyrex.worker.stream import Stream, StreamEnded, StreamParts
 
 log = logging.getLogger("hyrex.worker")
@@ -95,9 +93,8 @@ class Connection:
         await stream.welcomed.wait()
         self._complained = False
         self._on_welcome()
-        while stream.leave_within_s is None:
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(random.uniform(0, stream.leave_within_s))
+        await stream.sent_away.wait()
+        await asyncio.sleep(random.uniform(0, stream.leave_within_s or 0.0))
         stream.leave_within_s = 0.0
         stream.hang_up("the broker drains")
 
@@ -107,7 +104,6 @@ class Connection:
         if end.reason in ("SESSION_ENDED", "SESSION_SECRET_INVALID"):
             log.warning("the session is over (%s); beginning a new one", end)
             self._parts.session.forget()
-            self._parts.workload.stop_all(StopCause.REVOKED, "the session ended")
             self._parts.workload.revoke_all_but(())
         elif not self._complained:
             self._complained = True

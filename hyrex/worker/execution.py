@@ -147,7 +147,7 @@ def describe(error: BaseException) -> ErrorInfo:
 
 def _failed(execution: Execution, error: BaseException) -> Failed:
     assert execution.task is not None
-    if isinstance(error, NonRetryable) or isinstance(error, execution.task.config.no_retry_on):
+    if isinstance(error, (NonRetryable, *execution.task.config.no_retry_on)):
         return Failed(describe(error), retryable=False)
     if isinstance(error, RetryAfter):
         return Failed(describe(error), retryable=True, retry_delay_s=float(error.seconds))

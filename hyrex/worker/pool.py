@@ -105,7 +105,9 @@ class Pool:
 
     def maximum(self) -> int:
         """Leases that the pool can do with now."""
-        return sum(self._limit(child) for child in self.active())
+        return sum(
+            max(1, len(child.given)) if child.exclusive else self._limit(child) for child in self.active()
+        )
 
     def slots(self) -> int:
         """Runs that the pool executes at once when all its children are there."""

@@ -62,6 +62,7 @@ class Stream:
         self._call = call
         self._hung_up = ""
         self.welcomed = asyncio.Event()
+        self.sent_away = asyncio.Event()
         self.leave_within_s: float | None = None  # the broker goes away: reconnect with this jitter
         self._last_read_ns = boottime_ns()
 
@@ -136,7 +137,7 @@ class Stream:
             case "drain":
                 self.leave_within_s = convert.seconds(frame.drain.reconnect_jitter)
                 log.info("broker drains: %s", frame.drain.reason)
-                parts.outbox.wake()
+                self.sent_away.set()
             case _:
                 pass  # a frame of a later version
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from hyrex.worker.frames import Run
 from hyrex.worker.lease import Held
-from hyrex.worker.outcome import Ending, Released, StopCause
 from hyrex.worker.outcome import Cancelled as CancelledOutcome
+from hyrex.worker.outcome import Ending, Released, StopCause
 from hyrex.worker.pool import Pool
 from hyrex.worker.report import Reports
 from hyrex.worker.session import Session
