@@ -36,15 +36,18 @@ class Keeper:
         self._changed.set()
         return fresh
 
+    async def other_than(self, known: Child | None) -> Child:
+        """Wait until the child is another one than `known`, and return it."""
+        while self.child is None or self.child is known:
+            self._changed.clear()
+            await self._changed.wait()
+        return self.child
+
     async def run(self) -> None:
         """Watch the present child; start another one when it ends by itself."""
         pause_s = 0.5
         while True:
-            if self.child is None:
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            watched = self.child
+            watched = self.child or await self.other_than(None)
             began = asyncio.get_running_loop().time()
             status = await watched.process.wait()
             if self.child is not watched:

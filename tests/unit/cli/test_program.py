@@ -1,0 +1,119 @@
+"""The program's border: one line and an exit status, never a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import environment
+
+
+def hyrex(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hyrex.cli", *arguments],
+        cwd=cwd,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """The command ended with this status and one clear line that has all of these words."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_version_is_printed(tmp_path: Path) -> None:
+    assert hyrex("version", cwd=tmp_path).stdout.startswith("hyrex 1.")
+
+
+def test_unknown_command_ends_with_status_2(tmp_path: Path) -> None:
+    assert hyrex("fly", cwd=tmp_path).returncode == 2
+
+
+def test_init_makes_a_project_and_says_what_is_next(tmp_path: Path) -> None:
+    done = hyrex("init", "shop", cwd=tmp_path)
+    assert (
+        done.stdout == "created app.py tasks.py send.py test_tasks.py README.md\nnext: cd shop && hyrex dev\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "shop").iterdir()) == [
+        "README.md",
+        "app.py",
+        "send.py",
+        "tasks.py",
+        "test_tasks.py",
+    ]
+    assert 'HyrexApp("shop")' in (tmp_path / "shop" / "app.py").read_text()
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("mine")
+    refused(hyrex("init", ".", cwd=tmp_path), 2, "tasks.py exists already")
+    assert (tmp_path / "tasks.py").read_text() == "mine"
+    assert not (tmp_path / "app.py").exists()
+
+
+def test_dev_without_an_app_says_how_to_get_one(tmp_path: Path) -> None:
+    refused(hyrex("dev", cwd=tmp_path), 2, "there is no app.py here", "hyrex init")
+
+
+def test_dev_with_a_wrong_module_says_where_it_looked(tmp_path: Path) -> None:
+    refused(hyrex("dev", "shop:app", "--port", "0", cwd=tmp_path), 2, "no module 'shop'", str(tmp_path))
+    assert not (tmp_path / ".hyrex").exists()
+
+
+def test_dev_with_a_wrong_attribute_lists_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from hyrex import HyrexApp\nstore = HyrexApp('store')\n")
+    refused(hyrex("dev", "shop:app", "--port", "0", cwd=tmp_path), 2, "no 'app'", "shop:store (HyrexApp)")
+
+
+@pytest.mark.parametrize(
+    "command", [("task", "list"), ("queue", "list"), ("worker", "list"), ("broker", "list")]
+)
+def test_missing_broker_is_named_with_what_to_do(tmp_path: Path, command: tuple[str, ...]) -> None:
+    url = "grpc://127.0.0.1:1"
+    refused(hyrex(*command, cwd=tmp_path, HYREX_BROKER_URL=url), 1, f"no answer from {url}", "hyrex dev")
+
+
+def test_malformed_broker_url_is_refused(tmp_path: Path) -> None:
+    refused(
+        hyrex("task", "list", "--broker-url", "localhost", cwd=tmp_path),
+        2,
+        "'localhost'",
+        "grpc://host:50051",
+    )
+
+
+def test_unknown_status_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    refused(hyrex("task", "list", "--status", "done", cwd=tmp_path), 2, "no status 'done'", "completed")
+
+
+def test_broker_without_a_database_says_what_to_set(tmp_path: Path) -> None:
+    refused(hyrex("run-broker", cwd=tmp_path), 2, "HYREX_DATABASE_URL", "hyrex dev")
+    refused(hyrex("migrate", cwd=tmp_path), 2, "HYREX_DATABASE_URL")
+
+
+def test_unreachable_database_is_one_line(tmp_path: Path) -> None:
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    refused(hyrex("migrate", "--database-url", url, cwd=tmp_path), 1)
+
+
+def test_worker_options_are_checked(tmp_path: Path) -> None:
+    refused(hyrex("run-worker", "app:app", "--threads", "0", cwd=tmp_path), 2, "threads must be at least 1")
+    refused(hyrex("run-worker", "app:app", "--prefetch", "much", cwd=tmp_path), 2, "'auto' or a number")
+
+
+def test_migrate_brings_an_empty_database_to_the_newest_schema(
+    tmp_path: Path, empty_database_url: str
+) -> None:
+    first = hyrex("migrate", cwd=tmp_path, HYREX_DATABASE_URL=empty_database_url)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("the database has schema ")
+    assert hyrex("migrate", cwd=tmp_path, HYREX_DATABASE_URL=empty_database_url).stdout == first.stdout
