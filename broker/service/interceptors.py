@@ -75,16 +75,24 @@ def auth_interceptor(token: str) -> GuardInterceptor:
 async def _errors_to_status(method: str, context: Context) -> AsyncIterator[None]:
     try:
         yield
-    except BrokerError as error:
-        await abort(context, to_status(error))
     except grpc.aio.AbortError:
         raise
-    except Exception:
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is not None:
+            await abort(context, to_status(refusal))
         if context.cancelled():
             raise  # the caller is gone: a write to it failed, there is nobody to answer
         incident = secrets.token_hex(6)
         logger.exception("a call failed unexpectedly", extra={"incident": incident, "method": method})
         await abort(context, defect_status(incident))
+
+
+def _refusal(error: BaseException) -> BrokerError | None:
+    """The refusal that an error is, or holds: a servicer's task group wraps what its tasks raise."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _refusal(inner))), None)
+    return error if isinstance(error, BrokerError) else None
 
 
 def _bearer(context: Context) -> bytes:
