@@ -15,9 +15,11 @@ from broker.domain.model import BrokerId
 from broker.engine.backstop import Backstop
 from broker.engine.cancels import Cancels
 from broker.engine.dispatcher import Dispatcher
+from broker.engine.handoff import Handoff
 from broker.engine.heartbeats import Heartbeats
 from broker.engine.intake import Intake
 from broker.engine.lanes import Directory
+from broker.engine.placing import Placer
 from broker.engine.presence import Presence
 from broker.engine.promoter import Promoter
 from broker.engine.reports import Reports
@@ -144,9 +146,10 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     session_store, report_store = SessionStore(database, lease), ReportStore(database)
     directory = Directory(LaneStore(database))
     sessions = Sessions(session_store, directory, broker_id)
-    dispatcher = Dispatcher(
-        AssignStore(database), report_store, session_store, sessions, directory, broker_id
-    )
+    assigns, submits = AssignStore(database), SubmitStore(database)
+    placer = Placer(assigns, report_store, session_store, sessions, broker_id)
+    dispatcher = Dispatcher(assigns, placer, sessions, directory)
+    handoff = Handoff(submits, placer, dispatcher, directory)
     promoter = Promoter(PromoteStore(database), dispatcher)
     reports = Reports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
@@ -156,7 +159,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         sessions=sessions,
         dispatcher=dispatcher,
         promoter=promoter,
-        intake=Intake(SubmitStore(database), directory, dispatcher, promoter),
+        intake=Intake(submits, handoff, directory, dispatcher, promoter),
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         sweeper=Sweeper(session_store, sessions, reports, lease),

@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from broker.domain.errors import BrokerError, InvalidField, TaskIdConflict
 from broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
 from broker.engine.dispatcher import Dispatcher
+from broker.engine.handoff import Handoff
 from broker.engine.lanes import Directory
 from broker.engine.merge import Merger
 from broker.engine.promoter import Promoter
@@ -23,9 +24,15 @@ class Intake:
     """Stores submitted tasks batch by batch, then wakes whoever moves them on."""
 
     def __init__(
-        self, store: SubmitStore, directory: Directory, dispatcher: Dispatcher, promoter: Promoter
+        self,
+        store: SubmitStore,
+        handoff: Handoff,
+        directory: Directory,
+        dispatcher: Dispatcher,
+        promoter: Promoter,
     ) -> None:
         self._store = store
+        self._handoff = handoff
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
@@ -61,8 +68,12 @@ class Intake:
             unique.setdefault(entry.task.task_id, entry)
         pending = sorted(unique.values(), key=_by_id)
         while pending:
-            stored = await self._store.submit(pending)
-            self._wake(pending, stored)
+            stored = await self._handoff.submit(pending)
+            if stored is None:
+                stored = await self._store.submit(pending)
+                self._wake(pending, stored)
+            else:
+                self._wake_ready(entry for entry in pending if stored.get(entry.task.task_id) is False)
             for task_id in stored:
                 answers[task_id] = SubmitAnswer(task_id, Submitted.STORED)
             missing = [entry for entry in pending if entry.task.task_id not in stored]
@@ -97,16 +108,17 @@ class Intake:
                 undecided.append(entry)
         return undecided
 
-    def _wake(self, entries: list[Entry], stored: dict[TaskId, bool]) -> None:
-        pairs = {
-            (entry.lane, entry.task.rank) for entry in entries if stored.get(entry.task.task_id) is False
-        }
-        if pairs:
-            self._dispatcher.wake(pairs, local=True)
+    def _wake(self, entries: list[Entry], stored: Mapping[TaskId, bool]) -> None:
+        self._wake_ready(entry for entry in entries if stored.get(entry.task.task_id) is False)
         for entry in entries:
             if stored.get(entry.task.task_id):
                 self._promoter.expect()
                 return
+
+    def _wake_ready(self, entries: Iterable[Entry]) -> None:
+        pairs = {(entry.lane, entry.task.rank) for entry in entries}
+        if pairs:
+            self._dispatcher.wake(pairs, local=True)
 
     async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
         return InvalidField(

@@ -109,12 +109,18 @@ class Session:
     """token -> (task, assignment sequence, pool)"""
     held: dict[str, int] = field(default_factory=dict)
     """pool -> leases of that pool"""
+    reserved: dict[str, int] = field(default_factory=dict)
+    """pool -> slots promised to statements in flight"""
 
     def free(self, pool: str) -> int:
         """Leases it would still take."""
         if self.draining or self.link.backlogged:
             return 0
-        return self.capacity.get(pool, 0) - self.held.get(pool, 0)
+        return self.capacity.get(pool, 0) - self.held.get(pool, 0) - self.reserved.get(pool, 0)
+
+    def reserve(self, pool: str, count: int) -> None:
+        """Promise slots to a statement in flight; a negative count gives them back."""
+        self.reserved[pool] = self.reserved.get(pool, 0) + count
 
     def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
         """It holds a lease more."""

@@ -27,13 +27,21 @@ class Turns:
     _marks: dict[tuple[LaneId, int], datetime] = field(default_factory=dict)
     _woken: set[tuple[LaneId, int]] = field(default_factory=set)
     _parked: dict[LaneId, set[int]] = field(default_factory=dict)
+    _freed: set[LaneId] = field(default_factory=set)
     _rotation: int = 0
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
         """These (lane, rank) may have work."""
-        for pair in pairs:
-            self.active.setdefault(pair[0], set()).add(pair[1])
-            self._woken.add(pair)
+        for lane, rank in pairs:
+            if lane in self._parked:
+                self._parked[lane].add(rank)
+            else:
+                self.active.setdefault(lane, set()).add(rank)
+                self._woken.add((lane, rank))
+
+    def pairs(self, lane: LaneId, ranks: Iterable[int]) -> list[tuple[int, datetime]]:
+        """(rank, low-water mark) of a lane."""
+        return [(rank, self._marks.get((lane, rank), ZERO)) for rank in ranks]
 
     def sweep_from_zero(self) -> None:
         """Forget the marks: rows that a failed statement left below them are found again."""
@@ -42,6 +50,7 @@ class Turns:
     def plan(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
         """Share the free capacity of all sessions among the lanes that have work for them."""
         self._woken.clear()
+        self._freed.clear()
         room = Room(shapes)
         quotas: list[LaneQuota] = []
         for rank, lanes in self._by_best_rank(readable):
@@ -49,8 +58,7 @@ class Turns:
                 slots = room.take(lane, len(lanes) - position, MOST_RUNS - sum(len(q.slots) for q in quotas))
                 if slots:
                     ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
-                    pairs = [(each, self._marks.get((lane, each), ZERO)) for each in ranks]
-                    quotas.append(LaneQuota(lane, pairs, slots))
+                    quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
         return quotas
 
     def _by_best_rank(self, readable: Callable[[LaneId], bool]) -> list[tuple[int, list[LaneId]]]:
@@ -84,19 +92,18 @@ class Turns:
             elif counts.get(quota.lane, 0) < asked:
                 self._emptied(quota)
 
-    def unpark(self, lanes: Iterable[LaneId]) -> bool:
-        """A limit has room again: these lanes may be read. Returns whether any had been parked."""
-        found = False
+    def unpark(self, lanes: Iterable[LaneId]) -> None:
+        """A limit has room again: these lanes may be read."""
         for lane in lanes:
+            self._freed.add(lane)
             ranks = self._parked.pop(lane, None)
             if ranks:
                 self.wake((lane, rank) for rank in ranks)
-                found = True
-        return found
 
     def _park(self, quota: LaneQuota) -> None:
         """The lane's limit is reached: it is not read until a lease of it ends."""
-        self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
+        if quota.lane not in self._freed:
+            self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
 
     def _emptied(self, quota: LaneQuota) -> None:
         ranks = self.active.get(quota.lane)

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
+from broker.storage.assign import DEADLINE_SLACK_MS, Plan
 from broker.storage.pool import Database
 from broker.storage.statements import load
 
@@ -30,6 +32,14 @@ class Known:
     holder: TaskId | None
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOff:
+    """The slot of each task stored now (None: it is ready), and the database's time."""
+
+    slots: dict[TaskId, int | None]
+    stored_at: datetime | None
+
+
 class SubmitStore:
     """Statements of `submit.sql`."""
 
@@ -47,6 +57,13 @@ class SubmitStore:
             return {TaskId(str(row[0])): False for row in rows}
         rows = await self._database.fetch(_SQL["submit_unusual"], *columns, *_unusual_columns(entries))
         return {TaskId(str(row[0])): row[1] for row in rows}
+
+    async def submit_handing_off(self, entries: Sequence[Entry], plan: Plan) -> HandedOff:
+        """Store plain entries (sorted by id, ids unique); the plan's slots take the first of each lane."""
+        rows = await self._database.fetch(
+            _SQL["submit_handing_off"], *_columns(entries), *_slot_columns(plan)
+        )
+        return HandedOff({TaskId(str(row[0])): row[1] for row in rows}, rows[0][2] if rows else None)
 
     async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, Known]:
         """What is known of entries that were not stored."""
@@ -77,6 +94,25 @@ def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
         [task.payload for task in tasks],
         [task.parent_id for task in tasks],
         [task.root_id for task in tasks],
+    )
+
+
+def _slot_columns(plan: Plan) -> tuple[object, ...]:
+    slots = [session for quota in plan.quotas for session in quota.slots]
+    sessions = sorted(plan.generations)
+    quotas = [len(quota.slots) for quota in plan.quotas]
+    return (
+        sessions,
+        [plan.generations[session] for session in sessions],
+        plan.owner,
+        [quota.lane for quota in plan.quotas],
+        quotas,
+        [sum(quotas[:place]) for place in range(len(quotas))],
+        [mark for quota in plan.quotas for _, mark in quota.pairs],
+        slots,
+        [plan.sequences[session] for session in slots],
+        plan.token_base,
+        DEADLINE_SLACK_MS,
     )
 
 

@@ -65,3 +65,55 @@ left join lateral (select digest from task where task.id = i.id) t on true
 left join lateral (
   select task_id from idempotency where namespace = 0 and name = i.name and key = i.key
 ) k on true
+
+-- name: submit_handing_off
+-- `submit` and the assign of the same tasks in one: a lane's first tasks become leases of sessions with
+-- free capacity, the rest is ready. Only where the sessions are still this broker's and the lane has no
+-- limit and no ready row (rule 18); else all of the lane is ready. Returns id and slot (null: ready).
+-- $1..$10 as in `submit`. $11 session ids in order, $12 their generations, $13 this broker's id.
+-- $14 lane, $15 quota, $16 offset of its first slot: one entry per lane.
+-- $17 low-water marks of the lanes' ten ranks, lane after lane.
+-- $18 session of each slot, $19 sequence of each slot, $20 base of the tokens, $21 slack of a deadline in ms.
+with mine as materialized (
+  select w.id
+  from unnest($11::bigint[], $12::bigint[]) as s (id, generation)
+  cross join lateral (
+    select id from worker_session
+    where worker_session.id = s.id and owner = $13 and worker_session.generation = s.generation
+      and ended_at is null and expires_at > now()
+    for key share
+  ) w
+), stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
+  select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+                       $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+  on conflict (id) do nothing
+  returning id, lane, rank, timeout_ms
+), open as materialized (
+  select q.lane, q.quota, q.first
+  from unnest($14::integer[], $15::integer[], $16::integer[]) with ordinality as q (lane, quota, first, place)
+  where (select count(*) from mine) = cardinality($11::bigint[])
+    and not (select l.limited from lane l where l.id = q.lane)
+    and not exists (
+      select from generate_series(0, 9) as turn (rank)
+      cross join lateral (
+        select from ready r
+        where r.lane = q.lane and r.rank = turn.rank
+          and r.arrival >= ($17::timestamptz[])[(q.place::integer - 1) * 10 + turn.rank + 1]
+        limit 1
+      ) waiting)
+), dealt as materialized (
+  select n.id, n.lane, n.rank, n.timeout_ms, o.first + n.place as slot
+  from (select s.*, row_number() over (partition by lane order by rank, id)::integer as place from stored s) n
+  left join lateral (select first from open where open.lane = n.lane and n.place <= open.quota) o on true
+), leased as (
+  insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
+                     run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, $20::bigint + slot, ($18::bigint[])[slot], ($19::bigint[])[slot], now(),
+         now() + (timeout_ms + $21::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
+  from dealt where slot is not null
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from dealt where slot is null
+)
+select id, slot, now() as stored_at from dealt

@@ -1,0 +1,63 @@
+"""Direct hand-off: tasks that find free capacity and no backlog are stored and leased in one statement,
+and go to their workers from memory."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from broker.domain.model import AssignedRun, SessionId, TaskId, Token
+from broker.engine.dispatcher import Dispatcher
+from broker.engine.lanes import Directory
+from broker.engine.placing import Placer
+from broker.storage.assign import Plan, Taken
+from broker.storage.submit import Entry, HandedOff, SubmitStore
+
+
+class Handoff:
+    """Tries to place a batch at once; what finds no slot is ready as usual."""
+
+    def __init__(
+        self, store: SubmitStore, placer: Placer, dispatcher: Dispatcher, directory: Directory
+    ) -> None:
+        self._store = store
+        self._placer = placer
+        self._dispatcher = dispatcher
+        self._directory = directory
+
+    async def submit(self, entries: Sequence[Entry]) -> Mapping[TaskId, bool] | None:
+        """Store plain entries (sorted by id); None if nothing could be handed off and nothing was done.
+
+        Returns the ids stored now: True for those that went to a worker.
+        """
+        if any(entry.task.extras is not None for entry in entries):
+            return None
+        quotas = self._dispatcher.offer(Counter(entry.lane for entry in entries))
+        if not quotas:
+            return None
+        with self._placer.plan(quotas) as plan:
+            handed = await self._store.submit_handing_off(entries, plan)
+            await self._placer.push(plan, self._taken(entries, plan, handed))
+        return {task_id: slot is not None for task_id, slot in handed.slots.items()}
+
+    def _taken(self, entries: Sequence[Entry], plan: Plan, handed: HandedOff) -> list[Taken]:
+        sessions = [session for quota in plan.quotas for session in quota.slots]
+        names, stored_at = self._directory.names, handed.stored_at
+        taken = []
+        for entry in entries:
+            slot = handed.slots.get(entry.task.task_id)
+            if slot is not None and stored_at is not None:
+                run = _run(entry, names[entry.lane], plan, sessions[slot - 1], slot, stored_at)
+                taken.append(Taken(run, entry.lane, stored_at, None))
+        return taken
+
+
+def _run(
+    entry: Entry, names: tuple[str, str], plan: Plan, session: SessionId, slot: int, stored_at: datetime
+) -> AssignedRun:
+    task = entry.task
+    queue, name = names
+    return AssignedRun(
+        task.task_id, Token(plan.token_base + slot), session, plan.sequences[session], name, queue,
+        task.payload, None, None, None, 0, 0, task.max_retries, task.rank, task.timeout_ms, task.parent_id,
+        task.root_id, stored_at, False,
+    )  # fmt: skip
