@@ -46,7 +46,13 @@ class Sendable(Generic[P, R]):
 
     config: TaskConfig
     options: SendOptions
+    encoded_options: bytes | None = None  # kept here by the transport: the same for every send
     _task: "HyrexTask[P, R]"
+
+    @property
+    def task(self) -> "HyrexTask[P, R]":
+        """The task itself."""
+        return self._task
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """Store the task and return its handle; once this returns, the task cannot be lost.

@@ -1,0 +1,31 @@
+"""A blocking send on a running loop: allowed, and said once for each place that does it."""
+
+import asyncio
+import sys
+import warnings
+from types import FrameType
+
+__all__ = ["warn_if_on_loop"]
+
+_warned: set[tuple[str, int]] = set()
+
+
+def warn_if_on_loop(verb: str) -> None:
+    """Warn if the calling thread runs an event loop, which it is about to block."""
+    if asyncio._get_running_loop() is None:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    depth = 2  # as warnings counts: 1 is this function
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "hyrex":
+        frame = frame.f_back
+        depth += 1
+    if frame is None:
+        return
+    place = (frame.f_code.co_filename, frame.f_lineno)
+    if place not in _warned:
+        _warned.add(place)
+        warnings.warn(
+            f"{verb}() blocks the running event loop; await {verb}_async() instead",
+            RuntimeWarning,
+            stacklevel=depth,
+        )

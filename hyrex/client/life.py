@@ -1,0 +1,136 @@
+"""One life of the client's thread: a loop, a connection, and the submitter and watcher on it.
+
+It can be ended and begun anew at any time (before a fork it must be): what is unanswered lives
+in the outbox and the watchlist, outside of it.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import grpc.aio
+
+from hyrex.client.connection import Connection
+from hyrex.client.outbox import Outbox
+from hyrex.client.submitter import Submitter
+from hyrex.client.watcher import Watcher
+from hyrex.client.watchlist import Watchlist
+from hyrex.transport.calls import Calls
+from hyrex.transport.channel import Address
+from hyrex.transport.errors import CallFailure, call_failure
+
+__all__ = ["Life"]
+
+T = TypeVar("T")
+END_S: Final = 2.0
+PAUSE_S: Final = 0.1
+
+
+class Life:
+    """Begins when it is made; `end()` returns when thread and channel are gone."""
+
+    def __init__(
+        self, addresses: Sequence[Address], token: str | None, outbox: Outbox, watchlist: Watchlist
+    ) -> None:
+        self._addresses = addresses
+        self._token = token
+        self._outbox = outbox
+        self._watchlist = watchlist
+        self._begun: Future[asyncio.AbstractEventLoop] = Future()
+        self._connection: Connection | None = None
+        self._submitter: Submitter | None = None
+        self._watcher: Watcher | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="hyrex-client", daemon=True)
+        self._thread.start()
+        self._loop = self._begun.result()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread still works."""
+        return self._thread.is_alive()
+
+    @property
+    def last_failure(self) -> CallFailure | None:
+        """What the broker last said to a submit that must be repeated."""
+        return None if self._submitter is None else self._submitter.last_failure
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a frame is in flight."""
+        return self._submitter is not None and self._submitter.is_busy
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a broker was there a moment ago."""
+        return self._connection is not None and self._connection.was_ready
+
+    def wake(self) -> bool:
+        """Look at outbox and watchlist; from any thread. False if this life is over."""
+        try:
+            self._loop.call_soon_threadsafe(self._pump)
+        except RuntimeError:
+            return False
+        return True
+
+    def call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> "Future[T]":
+        """Make a unary call, repeated while it is repeatable; cancel the future to give up."""
+        calling = self._call(make)
+        try:
+            return asyncio.run_coroutine_threadsafe(calling, self._loop)
+        except RuntimeError:
+            calling.close()
+            over: Future[T] = Future()
+            over.cancel()
+            return over
+
+    def end(self) -> None:
+        """Close the channel and join the thread."""
+        if self.is_alive and self._main is not None:
+            self._loop.call_soon_threadsafe(self._main.cancel)
+            self._thread.join(END_S)
+        # gRPC's own thread goes with its last object: leave no cycle for the collector to find.
+        self._connection = self._submitter = self._watcher = self._main = None
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except asyncio.CancelledError:
+            pass  # end() was called
+        except BaseException as error:
+            if self._begun.done():
+                raise
+            self._begun.set_exception(error)
+
+    async def _live(self) -> None:
+        self._main = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        connection = self._connection = Connection(self._addresses, self._token, self._pump)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._submitter = Submitter(self._outbox, connection, group)
+                self._watcher = Watcher(self._watchlist, connection, group)
+                group.create_task(connection.run())
+                self._pump()
+                self._begun.set_result(loop)
+        finally:
+            if self._submitter is not None:
+                self._submitter.give_back()
+
+    def _pump(self) -> None:
+        if self._submitter is not None and self._watcher is not None:
+            self._submitter.pump()
+            self._watcher.pump()
+
+    async def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+        assert self._connection is not None
+        while True:
+            try:
+                return await make(await self._connection.ready())
+            except grpc.aio.AioRpcError as error:
+                failure = call_failure(error)
+                if not failure.repeatable:
+                    raise failure.exception() from None
+            await asyncio.sleep(PAUSE_S)

@@ -1,0 +1,148 @@
+"""Tasks on their way out: what arrives while frames are in flight forms the next frame.
+
+No timers: whoever can send a frame takes what is there. Callers add and abandon from any thread;
+everything else happens in the client's thread. Knows neither gRPC nor loops.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from hyrex.client.waiters import Waiter
+from hyrex.outgoing import Outcome, Outgoing, Progress
+
+__all__ = ["FRAME_BYTES", "FRAME_ITEMS", "Frame", "Outbox", "Parcel"]
+
+FRAME_ITEMS: Final = 1000
+FRAME_BYTES: Final = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """The tasks of one caller: encoded items, and what became of each."""
+
+    tasks: Sequence[Outgoing]
+    items: list[bytes]
+    waiter: Waiter
+    outcomes: list[Outcome] = field(init=False)
+    remaining: int = field(init=False)
+    abandoned: bool = False
+    answered_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.remaining = len(self.items)
+        self.outcomes = [Progress.WAITING] * self.remaining
+
+
+Part = tuple[Parcel, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """Slices of parcels that travel together."""
+
+    parts: list[Part]
+
+    def request(self) -> bytes:
+        """The encoded SubmitTasksRequest."""
+        if len(self.parts) == 1:
+            parcel, start, stop = self.parts[0]
+            return b"".join(parcel.items[start:stop])
+        return b"".join([item for parcel, a, b in self.parts for item in parcel.items[a:b]])
+
+    @property
+    def count(self) -> int:
+        """How many tasks it holds."""
+        return sum(stop - start for _, start, stop in self.parts)
+
+
+class Outbox:
+    """Slices of parcels that no frame has taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: deque[Part] = deque()
+        self._count = 0
+        self._woken = False
+
+    def add(self, parcel: Parcel) -> bool:
+        """Add a parcel; whether the client's thread must be woken for it."""
+        with self._lock:
+            before, self._count = self._count, self._count + len(parcel.items)
+            self._parts.append((parcel, 0, len(parcel.items)))
+            wake = not self._woken or before < FRAME_ITEMS <= self._count
+            self._woken = True
+            return wake
+
+    def abandon(self, parcel: Parcel) -> None:
+        """Its caller is gone: what has not left stays here, nothing is repeated."""
+        with self._lock:
+            parcel.abandoned = True
+
+    @property
+    def fills_a_frame(self) -> bool:
+        """Whether there is so much that waiting for more would gain nothing."""
+        return self._count >= FRAME_ITEMS
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._parts
+
+    def take(self) -> Frame | None:
+        """The next frame, its tasks marked as sent; None if there is nothing to send."""
+        with self._lock:
+            self._woken = False
+            parts: list[Part] = []
+            room = Room()
+            while self._parts and room.items:
+                part = self._take_part(room)
+                if part is not None:
+                    parts.append(part)
+            return Frame(parts) if parts else None
+
+    def _take_part(self, room: "Room") -> Part | None:
+        parcel, start, stop = self._parts.popleft()
+        if parcel.abandoned:
+            self._count -= stop - start
+            return None
+        end = room.fill(parcel.items, start, stop)
+        if end < stop:
+            room.items = 0
+            # To the back: a caller with a million tasks does not starve one with a single task.
+            self._parts.append((parcel, end, stop))
+        if end == start:
+            return None
+        self._count -= end - start
+        parcel.outcomes[start:end] = [Progress.UNANSWERED] * (end - start)
+        return parcel, start, end
+
+    def put_back(self, frame: Frame) -> None:
+        """Send these tasks again, before all others."""
+        with self._lock:
+            parts = [part for part in reversed(frame.parts) if not part[0].abandoned]
+            self._parts.extendleft(parts)
+            self._count += sum(stop - start for _, start, stop in parts)
+
+
+@dataclass(slots=True)
+class Room:
+    """What still fits into a frame; a single item of any size always does."""
+
+    items: int = FRAME_ITEMS
+    size_bytes: int = FRAME_BYTES
+
+    def fill(self, items: list[bytes], start: int, stop: int) -> int:
+        """Take items from `start` on; returns where it stopped."""
+        at = start
+        while at < stop and self.items:
+            size = len(items[at])
+            if size > self.size_bytes and self.items < FRAME_ITEMS:
+                break
+            self.size_bytes -= size
+            self.items -= 1
+            at += 1
+        return at

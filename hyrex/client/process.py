@@ -1,0 +1,92 @@
+"""The one client of this process: made at first use, by the settings of that moment.
+
+A fork is survived on both sides: thread and channel go before it (gRPC cannot be forked), the
+parent carries on afterwards, the child starts with nothing.
+"""
+
+import atexit
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from hyrex.client.backend import Backend
+from hyrex.config import Settings, read_settings
+
+if TYPE_CHECKING:
+    from hyrex.client.remote import RemoteBackend
+
+__all__ = ["close_client", "current_backend", "replace_backend"]
+
+_lock = threading.Lock()
+_remote: "RemoteBackend | None" = None
+_replacement: Backend | None = None
+_hooked = False
+
+
+def current_backend() -> Backend:
+    """Where this process keeps its tasks now."""
+    if _replacement is not None:
+        return _replacement
+    settings = read_settings()
+    remote = _remote
+    if remote is not None and remote.settings == settings:
+        return remote
+    return _make(settings)
+
+
+def replace_backend(backend: Backend | None) -> Backend | None:
+    """Put another backend in place of the broker; returns what was there. None ends it."""
+    global _replacement
+    before, _replacement = _replacement, backend
+    return before
+
+
+def close_client() -> None:
+    """Let the connection go; the next send makes a new one, by the settings of that moment."""
+    global _remote
+    with _lock:
+        remote, _remote = _remote, None
+    if remote is not None:
+        remote.close()
+
+
+def _make(settings: Settings) -> Backend:
+    global _remote
+    from hyrex.client.remote import RemoteBackend
+
+    with _lock:
+        old = _remote
+        if old is None or old.settings != settings:
+            _remote = RemoteBackend(settings)
+            _hook()
+        made = _remote
+    if old is not None and old is not made:
+        old.retire()
+    assert made is not None
+    return made
+
+
+def _hook() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        atexit.register(close_client)
+        os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    if _remote is not None:
+        _remote.pause()
+
+
+def _in_parent() -> None:
+    if _remote is not None:
+        _remote.resume()
+    _lock.release()
+
+
+def _in_child() -> None:
+    global _lock, _remote
+    _lock = threading.Lock()
+    _remote = None

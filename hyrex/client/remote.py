@@ -1,0 +1,219 @@
+"""The backend that is a broker: callers block or await here while the client's thread works."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+from hyrex.client.backend import Watched
+from hyrex.client.life import Life
+from hyrex.client.outbox import Outbox, Parcel
+from hyrex.client.waiters import LoopWaiter, ThreadWaiter
+from hyrex.client.watchlist import Subscription, Watchlist
+from hyrex.config import Settings
+from hyrex.errors import BrokerUnavailable, TaskNotFound
+from hyrex.outgoing import Outcome, Outgoing
+from hyrex.runs import TaskState
+from hyrex.transport.calls import Calls
+from hyrex.transport.channel import parse_url
+from hyrex.transport.convert import submit_item, task_state
+from hyrex.v1 import task_service_pb2
+
+__all__ = ["RemoteBackend"]
+
+T = TypeVar("T")
+
+
+class RemoteBackend:
+    """One process's way to its broker. Threads and loops may share it; a fork's child may not."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._addresses = parse_url(settings.broker_url)
+        self._outbox = Outbox()
+        self._watchlist = Watchlist()
+        self._lock = threading.Lock()
+        self._life: Life | None = None
+
+    @property
+    def silence(self) -> str:
+        """What to tell a user when no answer came."""
+        return f"no answer from {self.settings.broker_url} within {self.settings.send_timeout_s:g} s"
+
+    @property
+    def last_failure(self) -> str:
+        """What the broker last said instead of an answer, if anything."""
+        failure = self._life.last_failure if self._life is not None else None
+        return "" if failure is None else f" ({failure})"
+
+    def _living(self) -> Life:
+        life = self._life
+        if life is None or not life.is_alive:
+            with self._lock:
+                life = self._life
+                if life is None or not life.is_alive:
+                    life = Life(self._addresses, self.settings.token, self._outbox, self._watchlist)
+                    self._life = life
+        return life
+
+    def pause(self) -> None:
+        """Let thread and channel go, so that the process may fork; what is unanswered stays."""
+        self._lock.acquire()
+        if self._life is not None:
+            self._life.end()
+            self._life = None
+
+    def resume(self) -> None:
+        """After pause(): carry on if anything waits."""
+        self._lock.release()
+        if not self._outbox.is_empty or self._watchlist.has_subscribers:
+            self._living()
+
+    def retire(self) -> None:
+        """Close unless somebody still waits for an answer; then it lives on for them."""
+        busy = self._life is not None and self._life.is_busy
+        if self._outbox.is_empty and not self._watchlist.has_subscribers and not busy:
+            self.close()
+
+    def close(self) -> None:
+        """Let thread and channel go."""
+        with self._lock:
+            if self._life is not None:
+                self._life.end()
+                self._life = None
+
+    # Storing
+
+    def _post(self, tasks: Sequence[Outgoing], waiter: ThreadWaiter | LoopWaiter) -> Parcel:
+        parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
+        if self._outbox.add(parcel):
+            self._wake()
+        else:
+            self._living()
+        return parcel
+
+    def _wake(self) -> None:
+        while not self._living().wake():
+            time.sleep(0.001)  # its thread is on its way out, for a fork
+
+    def _patience(self, parcel: Parcel) -> float:
+        """Seconds to wait for more: a large parcel is waited for as long as it makes progress."""
+        return parcel.answered_at + self.settings.send_timeout_s - time.monotonic()
+
+    def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+        """Store tasks, blocking the calling thread."""
+        if not tasks:
+            return []
+        waiter = ThreadWaiter()
+        parcel = self._post(tasks, waiter)
+        try:
+            while not waiter.wait(patience := self._patience(parcel)) and patience > 0:
+                pass
+        finally:
+            self._outbox.abandon(parcel)
+        return list(parcel.outcomes)
+
+    async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+        """Store tasks, awaiting on the caller's loop."""
+        if not tasks:
+            return []
+        waiter = LoopWaiter()
+        parcel = self._post(tasks, waiter)
+        try:
+            while not await waiter.wait(patience := self._patience(parcel)) and patience > 0:
+                pass
+        finally:
+            self._outbox.abandon(parcel)
+        return list(parcel.outcomes)
+
+    # Watching
+
+    def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
+        """Wait for tasks, blocking the calling thread."""
+        waiter = ThreadWaiter()
+        subscription = self._subscribe(task_ids, waiter)
+        try:
+            done = waiter.wait(timeout_s)
+        finally:
+            self._unsubscribe(subscription)
+        return self._seen(subscription, done)
+
+    async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
+        """Wait for tasks, awaiting on the caller's loop."""
+        waiter = LoopWaiter()
+        subscription = self._subscribe(task_ids, waiter)
+        try:
+            done = await waiter.wait(timeout_s)
+        finally:
+            self._unsubscribe(subscription)
+        return self._seen(subscription, done)
+
+    def _subscribe(self, task_ids: Sequence[str], waiter: ThreadWaiter | LoopWaiter) -> Subscription:
+        subscription = Subscription(set(task_ids), waiter)
+        self._watchlist.add(subscription)
+        self._wake()
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        if subscription.pending:
+            self._watchlist.remove(subscription)
+            self._wake()
+
+    def _seen(self, subscription: Subscription, done: bool) -> Watched:
+        if not done and not subscription.states and not self._living().is_connected:
+            raise BrokerUnavailable(f"no answer from {self.settings.broker_url}")
+        return Watched(subscription.states, subscription.failures)
+
+    # Reading and cancelling
+
+    def get(self, task_id: str) -> TaskState:
+        """One task as it stands."""
+        return self._call(lambda calls: self._get(calls, task_id))
+
+    async def get_async(self, task_id: str) -> TaskState:
+        """One task as it stands."""
+        return await self._call_async(lambda calls: self._get(calls, task_id))
+
+    def cancel(self, task_id: str, reason: str) -> bool:
+        """Ask for a task to end."""
+        return self._call(lambda calls: self._cancel(calls, task_id, reason))
+
+    async def cancel_async(self, task_id: str, reason: str) -> bool:
+        """Ask for a task to end."""
+        return await self._call_async(lambda calls: self._cancel(calls, task_id, reason))
+
+    async def _get(self, calls: Calls, task_id: str) -> TaskState:
+        return task_state((await calls.get(task_id, self.settings.send_timeout_s)).task)
+
+    async def _cancel(self, calls: Calls, task_id: str, reason: str) -> bool:
+        response = await calls.cancel(task_id, reason, self.settings.send_timeout_s)
+        outcome = response.results[0].outcome
+        if outcome == task_service_pb2.CANCEL_OUTCOME_NOT_FOUND:
+            raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+        return outcome != task_service_pb2.CANCEL_OUTCOME_FINISHED
+
+    def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+        ends = time.monotonic() + self.settings.send_timeout_s
+        while True:
+            future = self._living().call(make)
+            try:
+                return future.result(ends - time.monotonic())
+            except TimeoutError:
+                raise self._unavailable() from None
+            except CancelledError:
+                pass  # the client's thread made way for a fork
+            finally:
+                future.cancel()
+
+    async def _call_async(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+        future: Future[T] = self._living().call(make)
+        try:
+            async with asyncio.timeout(self.settings.send_timeout_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise self._unavailable() from None
+
+    def _unavailable(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self.silence}{self.last_failure}")

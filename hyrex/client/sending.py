@@ -1,0 +1,105 @@
+"""send, in all its forms: prepare, store, and give the handle or say what became of it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from hyrex.client.backend import Backend
+from hyrex.client.callsite import warn_if_on_loop
+from hyrex.client.process import current_backend
+from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
+from hyrex.handle import TaskHandle
+from hyrex.outgoing import Deduplicated, Outcome, Progress, prepare
+from hyrex.sendable import Sendable, TaskCall
+
+__all__ = ["repeat", "repeat_async", "send_many", "send_many_async", "send_one", "send_one_async"]
+
+R = TypeVar("R")
+
+
+def send_one(target: Sendable[..., R], payload: bytes) -> TaskHandle[R]:
+    """Store one task."""
+    warn_if_on_loop("send")
+    handle = TaskHandle.of(prepare(target, payload))
+    repeat(handle)
+    return handle
+
+
+async def send_one_async(target: Sendable[..., R], payload: bytes) -> TaskHandle[R]:
+    """Store one task."""
+    handle = TaskHandle.of(prepare(target, payload))
+    await repeat_async(handle)
+    return handle
+
+
+def repeat(handle: TaskHandle[Any]) -> None:
+    """Store a handle's task, for the first time or again."""
+    backend = current_backend()
+    _conclude(backend, [handle], backend.store([handle.outgoing]))
+
+
+async def repeat_async(handle: TaskHandle[Any]) -> None:
+    """Store a handle's task, for the first time or again."""
+    backend = current_backend()
+    _conclude(backend, [handle], await backend.store_async([handle.outgoing]))
+
+
+def send_many(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
+    """Store many tasks, `send_many(task.call(...) for ...)`; handles in the order of the calls.
+
+    All calls are validated before any is sent. Raises BrokerUnavailable if none was stored for
+    want of a broker, SendManyFailed if only some were acknowledged.
+    """
+    warn_if_on_loop("send_many")
+    handles = [TaskHandle.of(prepare(call.target, call.payload)) for call in _checked(calls)]
+    backend = current_backend()
+    _conclude(backend, handles, backend.store([handle.outgoing for handle in handles]))
+    return handles
+
+
+async def send_many_async(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
+    """As send_many(), without blocking the running loop."""
+    handles = [TaskHandle.of(prepare(call.target, call.payload)) for call in _checked(calls)]
+    backend = current_backend()
+    _conclude(backend, handles, await backend.store_async([handle.outgoing for handle in handles]))
+    return handles
+
+
+def _checked(calls: Iterable[TaskCall[R]]) -> Sequence[TaskCall[R]]:
+    found = list(calls)
+    for call in found:
+        if not isinstance(call, TaskCall):
+            raise TypeError(f"send_many wants calls, made by task.call(...), got {call!r}")
+    return found
+
+
+def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> None:
+    """Tell the handles what became of their tasks; raise if not all are acknowledged."""
+    failures: dict[int, HyrexError] = {}
+    for at, (handle, outcome) in enumerate(zip(handles, outcomes, strict=True)):
+        match outcome:
+            case Progress.STORED:
+                handle.acknowledged()
+            case Deduplicated(task_id):
+                handle.acknowledged(first_id=task_id)
+            case HyrexError():
+                failures[at] = outcome
+            case _:
+                failures[at] = _unanswered(backend, handle, outcome)
+    if not failures:
+        return
+    if len(handles) == 1:
+        raise failures[0]
+    if len(failures) == len(handles) and all(isinstance(e, BrokerUnavailable) for e in failures.values()):
+        raise failures[0]
+    raise SendManyFailed(list(handles), failures)
+
+
+def _unanswered(backend: Backend, handle: TaskHandle[Any], outcome: Outcome) -> HyrexError:
+    if outcome is Progress.WAITING:
+        advice = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
+        return BrokerUnavailable(f"{backend.silence}. {advice}", handle)
+    return SubmitUnknown(
+        f"{backend.silence} for {handle.task_name} {handle.id}: it may be stored or not; "
+        "handle.resend() repeats it under the same id",
+        handle,
+    )

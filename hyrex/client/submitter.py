@@ -1,0 +1,155 @@
+"""Frames out, answers in: a few frames in flight, repeated under the same ids until answered.
+
+Runs in the client's thread. A frame that fails for want of a broker goes back to the outbox and
+everything pauses a little; its callers' patience ends elsewhere.
+"""
+
+import asyncio
+import random
+import time
+from typing import Final
+
+import grpc.aio
+
+from hyrex.client.connection import Connection
+from hyrex.client.outbox import Frame, Outbox
+from hyrex.client.waiters import Waiter, notify_all
+from hyrex.errors import HyrexError, SendRejected
+from hyrex.ids import task_ids
+from hyrex.outgoing import Outcome, Progress
+from hyrex.transport.convert import submit_outcome
+from hyrex.transport.errors import CallFailure, call_failure, cancelled_by_channel
+from hyrex.v1 import task_service_pb2
+
+__all__ = ["FRAMES_IN_FLIGHT", "Submitter"]
+
+FRAMES_IN_FLIGHT: Final = 4
+# A frame that takes longer no longer holds up what came after it.
+OVERDUE_S: Final = 0.05
+SHORTEST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+ACCEPTED: Final = frozenset(
+    {task_service_pb2.SUBMIT_OUTCOME_STORED, task_service_pb2.SUBMIT_OUTCOME_REPEATED}
+)
+
+
+class Submitter:
+    """Takes frames from the outbox while there is a connection."""
+
+    def __init__(self, outbox: Outbox, connection: Connection, group: asyncio.TaskGroup) -> None:
+        self._outbox = outbox
+        self._connection = connection
+        self._group = group
+        self._loop = asyncio.get_running_loop()
+        self._in_flight: set[Frame] = set()
+        self._failures = 0
+        self._paused = False
+        self._sent_at = 0.0
+        self._overdue: asyncio.TimerHandle | None = None
+        self.last_failure: CallFailure | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a frame is in flight."""
+        return bool(self._in_flight)
+
+    def pump(self) -> None:
+        """Send what can be sent now."""
+        while not self._paused and not self._outbox.is_empty:
+            if not self._may_send() or self._connection.usable() is None:
+                return
+            frame = self._outbox.take()
+            if frame is not None:
+                self._in_flight.add(frame)
+                self._sent_at = self._loop.time()
+                self._group.create_task(self._deliver(frame))
+
+    def _may_send(self) -> bool:
+        """One frame at a time merges best; full frames overlap, and so does one that takes long."""
+        count = len(self._in_flight)
+        if not count or (count < FRAMES_IN_FLIGHT and self._outbox.fills_a_frame):
+            return True
+        overdue = self._loop.time() - self._sent_at >= OVERDUE_S
+        if not overdue and self._overdue is None:
+            self._overdue = self._loop.call_later(OVERDUE_S, self._look_again)
+        return overdue and count < FRAMES_IN_FLIGHT
+
+    def _look_again(self) -> None:
+        self._overdue = None
+        self.pump()
+
+    async def _deliver(self, frame: Frame) -> None:
+        calls = self._connection.usable()
+        try:
+            if calls is None:
+                self._outbox.put_back(frame)
+            else:
+                self._settle(frame, await calls.submit(frame.request()))
+        except grpc.aio.AioRpcError as error:
+            self._failed(frame, call_failure(error))
+        except asyncio.CancelledError:
+            if not cancelled_by_channel():
+                raise
+            self._outbox.put_back(frame)
+        self._in_flight.discard(frame)
+        self.pump()
+
+    def give_back(self) -> None:
+        """This life is over: its unanswered frames belong to the next one."""
+        for frame in self._in_flight:
+            self._outbox.put_back(frame)
+        self._in_flight.clear()
+
+    def _settle(self, frame: Frame, response: task_service_pb2.SubmitTasksResponse) -> None:
+        self._failures = 0
+        self.last_failure = None
+        results = iter(response.results)
+        if len(response.results) != frame.count:
+            self._refuse(frame, SendRejected("the broker answered another number of tasks than were sent"))
+            return
+        finished: list[Waiter] = []
+        for parcel, start, stop in frame.parts:
+            for at, result in zip(range(start, stop), results, strict=False):
+                if result.outcome in ACCEPTED:
+                    parcel.outcomes[at] = Progress.STORED
+                else:
+                    outcome = submit_outcome(parcel.tasks[at].target.config.name, result)
+                    parcel.outcomes[at] = outcome
+                    _learn(outcome)
+            parcel.remaining -= stop - start
+            parcel.answered_at = time.monotonic()
+            if not parcel.remaining:
+                finished.append(parcel.waiter)
+        notify_all(finished)
+
+    def _failed(self, frame: Frame, failure: CallFailure) -> None:
+        self.last_failure = failure
+        if not failure.repeatable:
+            self._refuse(frame, failure.exception())
+            return
+        self._outbox.put_back(frame)
+        self._failures += 1
+        longest = min(SHORTEST_PAUSE_S * 2 ** min(self._failures, 8), LONGEST_PAUSE_S)
+        self._paused = True
+        self._loop.call_later(random.uniform(longest / 2, longest), self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self.pump()
+
+    def _refuse(self, frame: Frame, error: HyrexError) -> None:
+        finished: list[Waiter] = []
+        for parcel, start, stop in frame.parts:
+            parcel.outcomes[start:stop] = [error] * (stop - start)
+            parcel.remaining -= stop - start
+            if not parcel.remaining:
+                finished.append(parcel.waiter)
+        notify_all(finished)
+
+
+def _learn(outcome: Outcome) -> None:
+    """New ids by the broker's clock, if ours is far off."""
+    if isinstance(outcome, SendRejected) and outcome.reason == "TASK_ID_OUT_OF_WINDOW":
+        server_time_ms = outcome.metadata.get("server_time_ms", "")
+        if server_time_ms.isdigit():
+            task_ids.correct_clock(int(server_time_ms))

@@ -1,0 +1,105 @@
+"""Watches instead of polls: few streams for however many waiting callers.
+
+Runs in the client's thread. A stream that breaks gives its tasks back and another is opened, on
+whichever broker answers, for as long as somebody waits.
+"""
+
+import asyncio
+import random
+from typing import Final
+
+import grpc.aio
+
+from hyrex.client.connection import Connection
+from hyrex.client.watchlist import Watchlist
+from hyrex.transport.calls import Calls
+from hyrex.transport.convert import task_state
+from hyrex.transport.errors import CallFailure, call_failure, cancelled_by_channel
+
+__all__ = ["WATCHED_IDS", "Watcher"]
+
+WATCHED_IDS: Final = 1000
+STREAMS: Final = 8
+PAUSE_S: Final = 0.2
+
+
+class Watcher:
+    """Keeps every task of the watchlist on some stream while there is a connection."""
+
+    def __init__(self, watchlist: Watchlist, connection: Connection, group: asyncio.TaskGroup) -> None:
+        self._watchlist = watchlist
+        self._connection = connection
+        self._group = group
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[asyncio.Task[None], set[str]] = {}
+        self._paused = False
+        watchlist.put_back_all()
+
+    def pump(self) -> None:
+        """Open the streams that are missing, end those that nobody needs."""
+        self._prune()
+        if self._paused or not self._watchlist.has_unwatched or self._connection.usable() is None:
+            return
+        if len(self._streams) >= STREAMS:
+            self._regroup()
+        while self._watchlist.has_unwatched and (calls := self._connection.usable()) is not None:
+            ids = set(self._watchlist.take_unwatched(WATCHED_IDS))
+            task = self._group.create_task(self._watch(calls, ids))
+            self._streams[task] = ids
+
+    def _prune(self) -> None:
+        for task, ids in self._streams.items():
+            ids.intersection_update(self._watchlist.still_wanted(ids))
+            if not ids:
+                task.cancel()
+
+    def _regroup(self) -> None:
+        """Many callers came one by one: their tasks share new streams, the old ones end."""
+        for task, ids in list(self._streams.items()):
+            if len(ids) < WATCHED_IDS // 2:
+                self._watchlist.put_back(ids)
+                ids.clear()
+                del self._streams[task]
+                task.cancel()
+
+    async def _watch(self, calls: Calls, ids: set[str]) -> None:
+        failure: CallFailure | None = None
+        call = calls.watch(list(ids))
+        try:
+            async for response in call:
+                states = [task_state(task) for task in response.tasks]
+                ids.difference_update(state.task_id for state in states if state.status.is_final)
+                self._watchlist.observe(states)
+        except grpc.aio.AioRpcError as error:
+            failure = call_failure(error)
+        except asyncio.CancelledError:
+            if not cancelled_by_channel():
+                raise
+        finally:
+            call.cancel()
+            self._forget()
+        self._ended(ids, failure)
+
+    def _forget(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._streams.pop(task, None)
+
+    def _ended(self, ids: set[str], failure: CallFailure | None) -> None:
+        if failure is not None and failure.reason == "TASK_NOT_FOUND":
+            unknown = failure.metadata.get("task_id", "")
+            self._fail(ids & {unknown} or ids, failure)
+        elif failure is not None and not failure.repeatable:
+            self._fail(ids, failure)
+        elif ids:
+            self._paused = True
+            self._loop.call_later(random.uniform(PAUSE_S / 2, PAUSE_S), self._resume)
+        self._watchlist.put_back(ids)
+        self.pump()
+
+    def _fail(self, refused: set[str], failure: CallFailure) -> None:
+        self._watchlist.fail(refused, failure.exception())
+
+    def _resume(self) -> None:
+        self._paused = False
+        self.pump()

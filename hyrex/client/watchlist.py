@@ -1,0 +1,122 @@
+"""Who waits for which task. Callers subscribe from any thread; the watcher tells what it sees."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hyrex.client.waiters import Waiter, notify_all
+from hyrex.errors import HyrexError
+from hyrex.runs import TaskState
+
+__all__ = ["Subscription", "Watchlist"]
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One caller's tasks: `pending` ones are not final yet."""
+
+    pending: set[str]
+    waiter: Waiter
+    states: dict[str, TaskState] = field(default_factory=dict)
+    failures: dict[str, HyrexError] = field(default_factory=dict)
+
+
+class Watchlist:
+    """Subscriptions by task, and the tasks that no stream watches yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_id: dict[str, list[Subscription]] = {}
+        self._latest: dict[str, TaskState] = {}
+        self._unwatched: dict[str, None] = {}
+
+    def add(self, subscription: Subscription) -> None:
+        """Tell this subscription of its tasks from now on, and what is known already."""
+        with self._lock:
+            for task_id in subscription.pending:
+                there = self._by_id.setdefault(task_id, [])
+                there.append(subscription)
+                if len(there) == 1:
+                    self._unwatched[task_id] = None
+                elif task_id in self._latest:
+                    subscription.states[task_id] = self._latest[task_id]
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget this subscription."""
+        with self._lock:
+            for task_id in subscription.pending:
+                self._drop(task_id, subscription)
+            subscription.pending.clear()
+
+    def _drop(self, task_id: str, subscription: Subscription) -> None:
+        there = self._by_id.get(task_id, [])
+        if subscription in there:
+            there.remove(subscription)
+        if not there:
+            self._by_id.pop(task_id, None)
+            self._latest.pop(task_id, None)
+            self._unwatched.pop(task_id, None)
+
+    def take_unwatched(self, limit: int) -> list[str]:
+        """Up to `limit` tasks that somebody waits for and no stream watches."""
+        with self._lock:
+            taken = list(self._unwatched)[:limit]
+            for task_id in taken:
+                del self._unwatched[task_id]
+            return taken
+
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether anybody waits for anything."""
+        return bool(self._by_id)
+
+    @property
+    def has_unwatched(self) -> bool:
+        """Whether there are such tasks."""
+        return bool(self._unwatched)
+
+    def put_back(self, task_ids: Iterable[str]) -> None:
+        """These lost their stream; those still waited for want another one."""
+        with self._lock:
+            self._unwatched.update((task_id, None) for task_id in task_ids if task_id in self._by_id)
+
+    def put_back_all(self) -> None:
+        """No stream is left."""
+        with self._lock:
+            self._unwatched = dict.fromkeys(self._by_id)
+
+    def still_wanted(self, task_ids: Iterable[str]) -> set[str]:
+        """Those that somebody waits for."""
+        with self._lock:
+            return {task_id for task_id in task_ids if task_id in self._by_id}
+
+    def observe(self, states: Iterable[TaskState]) -> None:
+        """Tell the subscribers; wakes those that have nothing pending any more."""
+        finished: list[Waiter] = []
+        with self._lock:
+            for state in states:
+                there = self._by_id.get(state.task_id)
+                if there is None:
+                    continue
+                self._latest[state.task_id] = state
+                for subscription in list(there):
+                    subscription.states[state.task_id] = state
+                    if state.status.is_final:
+                        self._finish(subscription, state.task_id, finished)
+        notify_all(finished)
+
+    def fail(self, task_ids: Iterable[str], error: HyrexError) -> None:
+        """These cannot be watched, and never will be."""
+        finished: list[Waiter] = []
+        with self._lock:
+            for task_id in task_ids:
+                for subscription in list(self._by_id.get(task_id, ())):
+                    subscription.failures[task_id] = error
+                    self._finish(subscription, task_id, finished)
+        notify_all(finished)
+
+    def _finish(self, subscription: Subscription, task_id: str, finished: list[Waiter]) -> None:
+        subscription.pending.discard(task_id)
+        self._drop(task_id, subscription)
+        if not subscription.pending:
+            finished.append(subscription.waiter)

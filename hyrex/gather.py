@@ -1,0 +1,44 @@
+"""Waiting for many tasks at once, on as few watches as will do."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hyrex.client.backend import Watched
+from hyrex.client.process import current_backend
+from hyrex.handle import TaskHandle
+from hyrex.status import TaskStatus
+from hyrex.waiting import waiting
+
+__all__ = ["wait_all", "wait_all_async"]
+
+
+def wait_all(handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -> bool:
+    """Wait until all have ended, at most `timeout` seconds; whether all of them completed."""
+    handles = list(handles)
+    pending = _pending(handles)
+    if pending:
+        with waiting():
+            _learn(handles, current_backend().watch(pending, timeout))
+    return _all_completed(handles)
+
+
+async def wait_all_async(handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -> bool:
+    """As wait_all(), without blocking the running loop or holding a worker's slot."""
+    handles = list(handles)
+    pending = _pending(handles)
+    if pending:
+        _learn(handles, await current_backend().watch_async(pending, timeout))
+    return _all_completed(handles)
+
+
+def _pending(handles: Iterable[TaskHandle[Any]]) -> list[str]:
+    return [str(handle.id) for handle in handles if not handle.is_final]
+
+
+def _learn(handles: Iterable[TaskHandle[Any]], watched: Watched) -> None:
+    for handle in handles:
+        handle.learn(watched)
+
+
+def _all_completed(handles: Iterable[TaskHandle[Any]]) -> bool:
+    return all(handle.status is TaskStatus.COMPLETED for handle in handles)

@@ -1,0 +1,49 @@
+"""A task on its way to a broker: what must be repeated, unchanged, if it is sent again."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from hyrex.context import get_hyrex_context
+from hyrex.errors import HyrexError
+from hyrex.ids import new_task_id
+from hyrex.sendable import Sendable
+
+__all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "prepare"]
+
+
+class Progress(Enum):
+    """How far a task has come."""
+
+    WAITING = "it has not left this process"
+    UNANSWERED = "it was sent, and no answer came yet"
+    STORED = "the broker has stored it"
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """Its idempotency key belongs to an earlier task."""
+
+    task_id: str
+
+
+Outcome = Progress | Deduplicated | HyrexError
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One task to store."""
+
+    task_id: str
+    target: Sendable[..., Any]
+    payload: bytes
+    parent_id: str
+    root_id: str
+
+
+def prepare(target: Sendable[..., Any], payload: bytes) -> Outgoing:
+    """Give a call its id, and its parent where it is sent by a running task."""
+    context = get_hyrex_context()
+    if context is None:
+        return Outgoing(new_task_id(), target, payload, "", "")
+    return Outgoing(new_task_id(), target, payload, str(context.task_id), str(context.root_id))

@@ -1,0 +1,46 @@
+"""From a finished task to what result() returns or raises."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hyrex.errors import ResultUnavailable, TaskFailed, TaskLost, TaskTimedOut, TaskWasCancelled
+from hyrex.runs import RunState, TaskState
+from hyrex.status import TaskStatus
+
+__all__ = ["decode_freely", "result_of"]
+
+R = TypeVar("R")
+
+
+def decode_freely(result: bytes) -> Any:
+    """The value of a stored result whose function is not known here."""
+    return json.loads(result) if result else None
+
+
+def result_of(state: TaskState, decode: Callable[[bytes], R]) -> R:
+    """The decoded result of a completed task; raises the ResultUnavailable that fits otherwise."""
+    last = state.runs[-1] if state.runs else None
+    if state.status is TaskStatus.COMPLETED:
+        return decode(last.result or b"null" if last is not None else b"null")
+    raise _unavailable(state, last)
+
+
+def _unavailable(state: TaskState, last: RunState | None) -> ResultUnavailable:
+    title = f"{state.name} {state.task_id}"
+    attempts = (
+        f"{last.attempt_number + 1} attempt{'s' if last.attempt_number else ''}" if last else "never ran"
+    )
+    reason = f": {last.reason}" if last is not None and last.reason else ""
+    match state.status:
+        case TaskStatus.FAILED:
+            error = last.error if last is not None else None
+            kind, message, traceback = (error.type, error.message, error.traceback) if error else ("", "", "")
+            said = str(error) if error else "no error was recorded"
+            return TaskFailed(f"{title}: {said} ({attempts})", kind, message, traceback)
+        case TaskStatus.TIMED_OUT:
+            return TaskTimedOut(f"{title} exceeded its timeout ({attempts})")
+        case TaskStatus.CANCELLED:
+            return TaskWasCancelled(f"{title} was cancelled{reason}")
+        case _:
+            return TaskLost(f"{title} was lost{reason}")

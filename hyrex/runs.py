@@ -1,0 +1,119 @@
+"""What a broker says of a task, as plain values.
+
+`TaskState` and `RunState` are as read; `TaskRun` is what users see, with the result decoded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from hyrex.status import TaskStatus
+
+__all__ = ["RunState", "TaskError", "TaskRun", "TaskState"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """What a run raised, or where it was when its time was up."""
+
+    type: str
+    message: str
+    traceback: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """One run, its result still encoded."""
+
+    run_number: int
+    attempt_number: int
+    status: TaskStatus
+    result: bytes | None
+    error: TaskError | None
+    reason: str
+    started: datetime | None
+    finished: datetime | None
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task with its runs, ordered by run number."""
+
+    task_id: str
+    name: str
+    queue: str
+    status: TaskStatus
+    runs: tuple[RunState, ...]
+    waiting_for: str = ""
+    cancel_requested: bool = False
+
+
+class TaskRun(Generic[R_co]):
+    """One execution of a task: `run_number, attempt_number, status, result, error, started, ...`."""
+
+    __slots__ = ("_decode", "_state")
+
+    def __init__(self, state: RunState, decode: Callable[[bytes], R_co]) -> None:
+        self._state = state
+        self._decode = decode
+
+    @property
+    def run_number(self) -> int:
+        """Counts every run from 0."""
+        return self._state.run_number
+
+    @property
+    def attempt_number(self) -> int:
+        """Counts from 0 too, but grows only after a failed or timed-out run."""
+        return self._state.attempt_number
+
+    @property
+    def status(self) -> TaskStatus:
+        """Running, or how it ended."""
+        return self._state.status
+
+    @property
+    def result(self) -> R_co | None:
+        """The returned value; None unless completed. Raises ResultInvalid if it does not fit the hint."""
+        return None if self._state.result is None else self._decode(self._state.result)
+
+    @property
+    def error(self) -> TaskError | None:
+        """What it raised."""
+        return self._state.error
+
+    @property
+    def reason(self) -> str:
+        """Why it was lost, cancelled or released, in words."""
+        return self._state.reason
+
+    @property
+    def started(self) -> datetime | None:
+        """When it began; None if it never did."""
+        return self._state.started
+
+    @property
+    def finished(self) -> datetime | None:
+        """When its end was recorded; None while it runs."""
+        return self._state.finished
+
+    @property
+    def worker(self) -> str:
+        """Name of the worker that ran it."""
+        return self._state.worker
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, TaskRun) and self._state == other._state
+
+    def __hash__(self) -> int:
+        return hash(self._state)
+
+    def __repr__(self) -> str:
+        return f"<run {self.run_number} (attempt {self.attempt_number}): {self.status}>"

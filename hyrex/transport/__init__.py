@@ -1,0 +1,1 @@
+"""How the SDK speaks hyrex.v1. Wire types stay below this package."""

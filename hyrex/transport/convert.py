@@ -1,0 +1,126 @@
+"""Wire messages to plain values and back."""
+
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hyrex.outgoing import Deduplicated, Outcome, Outgoing, Progress
+from hyrex.runs import RunState, TaskError, TaskState
+from hyrex.sendable import Sendable
+from hyrex.status import TaskStatus
+from hyrex.transport.errors import item_error
+from hyrex.v1 import task_pb2, task_service_pb2
+
+__all__ = ["submit_item", "submit_outcome", "task_state"]
+
+TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1, length-delimited
+STATUSES: Final = MappingProxyType(
+    {
+        number: TaskStatus(name.removeprefix("TASK_STATUS_").lower())
+        for name, number in task_pb2.TaskStatus.items()
+        if number
+    }
+)
+RUN_STATUSES: Final = MappingProxyType(
+    {
+        number: TaskStatus(name.removeprefix("RUN_STATUS_").lower())
+        for name, number in task_pb2.RunStatus.items()
+        if number
+    }
+)
+
+
+def submit_item(outgoing: Outgoing) -> bytes:
+    """The task as one item of a SubmitTasksRequest: joined items are a request.
+
+    Encoded messages may be concatenated, so what all tasks of one target share is encoded once.
+    """
+    target = outgoing.target
+    shared = target.encoded_options
+    if shared is None:
+        shared = target.encoded_options = _options(target)
+    own = task_pb2.NewTask(task_id=outgoing.task_id, payload=outgoing.payload)
+    if outgoing.root_id:
+        own.parent_id = outgoing.parent_id
+        own.root_id = outgoing.root_id
+    body = own.SerializeToString() + shared
+    return TASKS_TAG + _varint(len(body)) + body
+
+
+def _options(target: Sendable[..., Any]) -> bytes:
+    config, options = target.config, target.options
+    shared = task_pb2.NewTask(
+        name=config.name, queue=config.queue, priority=config.priority, max_retries=config.max_retries
+    )
+    if config.timeout_seconds is not None:
+        shared.timeout.CopyFrom(_duration(config.timeout_seconds))
+    if options.idempotency_key is not None:
+        shared.idempotency_key = options.idempotency_key
+    if options.delay is not None:
+        shared.delay.CopyFrom(_duration(options.delay.total_seconds()))
+    if options.run_at is not None:
+        shared.run_at.FromDatetime(options.run_at)
+    if config.retry_backoff is not None:
+        shared.retry_delay.CopyFrom(_duration(target.task.retry_delay_s(1)))
+    return shared.SerializeToString()
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _duration(seconds: float) -> Duration:
+    found = Duration()
+    found.FromTimedelta(timedelta(seconds=seconds))
+    return found
+
+
+def submit_outcome(task_name: str, result: task_service_pb2.SubmitResult) -> Outcome:
+    """What became of one submitted task."""
+    if result.outcome == task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED:
+        return Deduplicated(result.task_id)
+    if result.HasField("error") or result.outcome == task_service_pb2.SUBMIT_OUTCOME_REJECTED:
+        error = result.error
+        return item_error(task_name, error.message, error.reason, dict(error.metadata))
+    return Progress.STORED
+
+
+def task_state(task: task_pb2.Task) -> TaskState:
+    """A task as read from a broker."""
+    return TaskState(
+        task_id=task.task_id,
+        name=task.name,
+        queue=task.queue,
+        status=STATUSES.get(task.status, TaskStatus.QUEUED),
+        runs=tuple(sorted(map(_run_state, task.runs), key=lambda run: run.run_number)),
+        waiting_for=task.waiting_for,
+        cancel_requested=task.cancel_requested,
+    )
+
+
+def _run_state(run: task_pb2.TaskRun) -> RunState:
+    status = RUN_STATUSES.get(run.status, TaskStatus.RUNNING)
+    error = run.error if run.HasField("error") else None
+    return RunState(
+        run_number=run.run_number,
+        attempt_number=run.attempt_number,
+        status=status,
+        result=run.result if status is TaskStatus.COMPLETED else None,
+        error=None if error is None else TaskError(error.type, error.message, error.traceback),
+        reason=run.reason,
+        started=_time(run.started_at) if run.HasField("started_at") else None,
+        finished=_time(run.finished_at) if run.HasField("finished_at") else None,
+        worker=run.worker,
+    )
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)
