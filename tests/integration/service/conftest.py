@@ -6,6 +6,7 @@ import pytest
 
 from broker.storage.pool import Database
 from tests.integration.service.seeding import Seed
+from tests.integration.service.stubs import Stubs, serving
 
 
 @pytest.fixture
@@ -22,3 +23,9 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def seed(database_url: str) -> AsyncIterator[Seed]:
     async with Seed.connected(database_url) as seed:
         yield seed
+
+
+@pytest.fixture
+async def stubs(database: Database, database_url: str) -> AsyncIterator[Stubs]:
+    async with serving(database, database_url) as stubs:
+        yield stubs

@@ -1,0 +1,145 @@
+"""The services on a real server and a real channel; submits and cancels are recorded, not done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from broker.config import MIB, BrokerConfig
+from broker.domain.errors import BrokerError, StorageUnavailable
+from broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
+from broker.engine.watch import Watches
+from broker.service.admin import AdminServicer
+from broker.service.queues import QueueServicer
+from broker.service.server import Servicers, build_server
+from broker.service.tasks import TaskParts, TaskServicer
+from broker.storage.listing import TaskLists
+from broker.storage.peers import PeerStore
+from broker.storage.pool import Database
+from broker.storage.queues import QueueStore
+from broker.storage.reads import TaskReads
+from hyrex.v1 import (
+    admin_service_pb2_grpc,
+    queue_service_pb2_grpc,
+    task_pb2,
+    task_service_pb2_grpc,
+    worker_service_pb2_grpc,
+)
+from hyrex.v1.task_service_pb2 import SubmitResult
+
+
+@dataclass
+class Recorded:
+    """What the engine was asked, and the gates that a test holds."""
+
+    submits: list[list[str]] = field(default_factory=list)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    cancels: list[tuple[list[TaskId], str]] = field(default_factory=list)
+    changes: int = 0
+    drained_sessions: list[SessionId] = field(default_factory=list)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
+    refusal: BrokerError | None = None
+    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def submit(
+        self, tasks: Sequence[task_pb2.NewTask], patience_s: float | None = None
+    ) -> list[SubmitResult]:
+        names = [task.task_id for task in tasks]
+        async with self.arrived:
+            self.submits.append(names)
+            self.arrived.notify_all()
+        if names and names[0] in self.gates:
+            await self.gates[names[0]].wait()
+        if self.refusal is not None:
+            raise self.refusal
+        return [SubmitResult(task_id=name, outcome=1) for name in names]  # type: ignore[arg-type]
+
+    async def submitted(self, count: int) -> None:
+        """Wait until so many frames have arrived."""
+        async with self.arrived:
+            await self.arrived.wait_for(lambda: len(self.submits) >= count)
+
+    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
+        self.cancels.append((list(task_ids), reason))
+        return [CancelOutcome.CANCELLED for _ in task_ids]
+
+    async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
+        return [RetryOutcome.REQUEUED for _ in task_ids]
+
+    async def changed_here(self) -> None:
+        self.changes += 1
+
+
+@dataclass
+class Stubs:
+    """Clients of every service, and what is behind them."""
+
+    tasks: Any
+    queues: Any
+    admin: Any
+    recorded: Recorded
+    watches: Watches
+
+    def touch(self, *task_ids: TaskId) -> None:
+        self.watches.touch(task_ids)
+
+
+def storage_away() -> BrokerError:
+    return StorageUnavailable("the database did not answer")
+
+
+@asynccontextmanager
+async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
+    """All services on a free port."""
+    recorded, reads = Recorded(), TaskReads(database)
+    watches = Watches(reads)
+    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches)
+    no_workers: Any = worker_service_pb2_grpc.WorkerServiceServicer
+    servicers = Servicers(
+        TaskServicer(parts),
+        no_workers(),
+        QueueServicer(QueueStore(database), recorded, watches.touch),
+        AdminServicer(PeerStore(database), recorded.drained_sessions.append, recorded.drained.set),
+    )
+    built = build_server(BrokerConfig(database_url=url, port=0), servicers)
+    await built.server.start()
+    running = asyncio.create_task(watches.run())
+    try:
+        options = (("grpc.max_receive_message_length", 16 * MIB),)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{built.port}", options) as channel:
+            yield Stubs(
+                task_service_pb2_grpc.TaskServiceStub(channel),
+                queue_service_pb2_grpc.QueueServiceStub(channel),
+                admin_service_pb2_grpc.AdminServiceStub(channel),
+                recorded,
+                watches,
+            )
+    finally:
+        await built.server.stop(None)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def reason_of(call: Any) -> str:
+    """The reason with which a call is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return str(error_info(caught.value).reason)
+
+
+def error_info(error: grpc.aio.AioRpcError) -> ErrorInfo:
+    """The ErrorInfo of a refused call."""
+    info = ErrorInfo()
+    assert rpc_status.from_call(error).details[0].Unpack(info)
+    return info
+
+
+def ids_of(tasks: Iterable[Any]) -> list[str]:
+    """Ids of wire tasks."""
+    return [task.task_id for task in tasks]
