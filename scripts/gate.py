@@ -62,7 +62,7 @@ def buf(*arguments: str) -> Verdict:
 
 
 def install_buf() -> Verdict:
-    """Install buf from npm; node is told of the system's certificates, which it does not look at by itself."""
+    """Install buf from npm; node has to be told of the system's certificates."""
     if shutil.which("npm") is None:
         return Verdict(False, "npm is not installed")
     if SYSTEM_CERTIFICATES.exists():
