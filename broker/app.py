@@ -28,16 +28,22 @@ from broker.engine.sessions import Sessions
 from broker.engine.sweeper import Sweeper
 from broker.engine.wakeups import Wakeups
 from broker.engine.watch import Watches
+from broker.service.admin import AdminServicer
+from broker.service.queues import QueueServicer
 from broker.service.server import BuiltServer, Servicers, build_server
 from broker.service.submit import Submitter
+from broker.service.tasks import TaskParts, TaskServicer
 from broker.service.work import WorkEngine, WorkerServicer
 from broker.storage.assign import AssignStore
 from broker.storage.brokers import BrokerStore, Channel
 from broker.storage.cancel import CancelStore
 from broker.storage.lanes import LaneStore
+from broker.storage.lists import TaskLists
 from broker.storage.migrate import migrate
+from broker.storage.peers import PeerStore
 from broker.storage.pool import Database
 from broker.storage.promote import PromoteStore
+from broker.storage.queues import QueueStore
 from broker.storage.reads import TaskReads
 from broker.storage.report import ReportStore
 from broker.storage.retention import RetentionStore
@@ -217,24 +223,18 @@ def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
 def _servicers(
     config: BrokerConfig, database: Database, engine: Engine, work: WorkEngine, stop: asyncio.Event
 ) -> Servicers:
-    from hyrex.v1 import (
-        admin_service_pb2_grpc,
-        queue_service_pb2_grpc,
-        task_service_pb2,
-        task_service_pb2_grpc,
+    parts = TaskParts(
+        reads=TaskReads(database),
+        lists=TaskLists(database),
+        watches=engine.watches,
+        cancels=engine.cancels,
+        submits=Submitter(engine.intake, config.payload_limit_bytes),
     )
-
-    submitter = Submitter(engine.intake, config.payload_limit_bytes)
-
-    class Tasks(task_service_pb2_grpc.TaskServiceServicer):
-        async def SubmitTasks(self, request, context):  # type: ignore
-            return task_service_pb2.SubmitTasksResponse(results=await submitter.submit(request.tasks))
-
     return Servicers(
-        Tasks(),
-        WorkerServicer(work),
-        queue_service_pb2_grpc.QueueServiceServicer(),
-        admin_service_pb2_grpc.AdminServiceServicer(),
+        tasks=TaskServicer(parts),
+        workers=WorkerServicer(work),
+        queues=QueueServicer(QueueStore(database), engine.directory, engine.watches.touch),
+        admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from broker.domain.model import LaneId, LeaseRef, RunEnd, SessionId, TaskId, Token
+from broker.storage.columns import column
 from broker.storage.pool import Database
 from broker.storage.statements import load
 
@@ -63,7 +64,7 @@ async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
     `database` may be a transaction: the sweeper ends sessions and their runs together.
     """
     ordered = sorted(ends, key=attrgetter("task_id"))
-    columns = [[getattr(end, column) for end in ordered] for column in _COLUMNS]
+    columns = [column([getattr(end, name) for end in ordered]) for name in _COLUMNS]
     rows = await database.fetch(_SQL["report"], *columns, REDELIVERIES_BOUND, RELEASES_BOUND)
     return [Ended(token, lane, rank, session, delay if again else None)
             for token, lane, rank, session, again, delay in rows]  # fmt: skip

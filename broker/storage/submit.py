@@ -8,6 +8,7 @@ from typing import Final
 
 from broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
 from broker.storage.assign import DEADLINE_SLACK_MS, Plan
+from broker.storage.columns import column
 from broker.storage.pool import Database
 from broker.storage.statements import load
 
@@ -88,12 +89,12 @@ def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
         [entry.lane for entry in entries],
         [task.rank for task in tasks],
         [task.max_retries for task in tasks],
-        [task.timeout_ms for task in tasks],
-        [task.retry_delay_ms for task in tasks],
+        column([task.timeout_ms for task in tasks]),
+        column([task.retry_delay_ms for task in tasks]),
         [entry.digest for entry in entries],
         [task.payload for task in tasks],
-        [task.parent_id for task in tasks],
-        [task.root_id for task in tasks],
+        column([task.parent_id for task in tasks]),
+        column([task.root_id for task in tasks]),
     )
 
 
