@@ -38,7 +38,7 @@ from broker.storage.assign import AssignStore
 from broker.storage.brokers import BrokerStore, Channel
 from broker.storage.cancel import CancelStore
 from broker.storage.lanes import LaneStore
-from broker.storage.lists import TaskLists
+from broker.storage.listing import TaskLists
 from broker.storage.migrate import migrate
 from broker.storage.peers import PeerStore
 from broker.storage.pool import Database
