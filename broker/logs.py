@@ -1,0 +1,26 @@
+"""Log lines for people and machines: time, level, where, a constant text, then key=value fields."""
+
+import logging
+from typing import Final
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class FieldFormatter(logging.Formatter):
+    """Appends what a record carries beside its text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line, *traceback = super().format(record).split("\n", 1)
+        fields = (f" {key}={value!r}" for key, value in vars(record).items() if key not in _STANDARD)
+        return "\n".join(["".join([line, *fields]), *traceback])
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Log to stderr, unless the root logger has handlers already."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(FieldFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(level)
