@@ -104,6 +104,8 @@ class Dispatcher:
                 pass
             self._look.clear()
             rounds += 1
+            if self._placer.doubts:
+                self._called.set()
             try:
                 await self._directory.refresh()
                 if any(shape.sessions for shape in self._sessions.shapes):
@@ -126,9 +128,14 @@ class Dispatcher:
         quotas = self._turns.plan(list(self._sessions.shapes), self._readable)
         limited = [quota for quota in quotas if self._directory.limits_of(quota.lane)]
         free = [quota for quota in quotas if quota not in limited] if limited else quotas
-        for group in (free, limited):
-            if group:
-                await self._make(group, limited=group is limited)
+        if free:
+            await self._make(free, limited=False)
+        if limited and free:
+            # Sessions may have left meanwhile, and others have less room.
+            again = self._turns.plan(list(self._sessions.shapes), self._readable)
+            limited = [quota for quota in again if self._directory.limits_of(quota.lane)]
+        if limited:
+            await self._make(limited, limited=True)
         return bool(quotas)
 
     async def _make(self, quotas: Sequence[LaneQuota], *, limited: bool) -> None:
@@ -136,7 +143,7 @@ class Dispatcher:
             result = await (
                 self._assign_limited(plan) if limited else self._store.assign(plan, self._directory.names)
             )
-            if result.mine == len(plan.generations):
+            if not result.refused:
                 self._turns.learn(quotas, result)
                 await self._placer.push(plan, result.taken)
                 return
@@ -144,9 +151,7 @@ class Dispatcher:
 
     async def _assign_limited(self, plan: Plan) -> AssignResult:
         limits = {quota.lane: self._directory.limits_of(quota.lane) for quota in plan.quotas}
-        keys = {limit for lane_limits in limits.values() for limit in lane_limits}
-        members = {limit: self._directory.members(limit) for limit in keys}
-        return await self._store.assign_limited(plan, self._directory.names, limits, members)
+        return await self._store.assign_limited(plan, self._directory.names, limits)
 
     def _readable(self, lane: LaneId) -> bool:
         return lane in self._directory.names and not self._directory.is_paused(lane)

@@ -81,6 +81,8 @@ class Directory:
 
     def limits_of(self, lane: LaneId) -> list[tuple[str, str]]:
         """Keys of the limits that bind the lane."""
+        if lane not in self.names:
+            return []  # interned elsewhere a moment ago
         queue, name = self.names[lane]
         return [key for key in (("queue", queue), ("task", name)) if key in self._limits]
 

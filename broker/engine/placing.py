@@ -6,22 +6,41 @@ Shared by the dispatcher's assigns and the intake's direct hand-off.
 import asyncio
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.domain.errors import SessionTakenOver, StorageUnavailable
 from broker.domain.model import AssignedRun, BrokerId, Outcome, RunEnd, SessionId
 from broker.engine.sessions import Session, Sessions
 from broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
+from broker.storage.pool import StatementRefused
 from broker.storage.report import ReportStore
 from broker.storage.sessions import Beat, SessionStore
 
 log = logging.getLogger(__name__)
 
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
+LATEST_COMMIT_S: Final = 3.0
+"""Longer than any statement of the hot connections may take."""
+
+
+@dataclass(slots=True, eq=False)
+class Doubt:
+    """A plan whose commit is unknown, and when to look for its leases (0: at once)."""
+
+    plan: Plan
+    sessions: Sequence[Session]
+    due: float = 0.0
+
+
+def _all_sent(plan: Plan, sessions: Sequence[Session]) -> None:
+    """The plan holds no receipt back any more."""
+    for session in sessions:
+        session.unsent.discard(plan.sequences[session.session_id])
 
 
 class Placer:
@@ -42,7 +61,12 @@ class Placer:
         self._broker = broker
         # Random per start, then counted: never the token of an earlier life (rule 9).
         self._token = secrets.randbits(62)
-        self._doubtful: list[Plan] = []
+        self._doubts: list[Doubt] = []
+
+    @property
+    def doubts(self) -> bool:
+        """Whether plans wait to be settled."""
+        return bool(self._doubts)
 
     @contextmanager
     def plan(self, quotas: Sequence[LaneQuota]) -> Iterator[Plan]:
@@ -50,24 +74,26 @@ class Placer:
 
         If the block fails, the commit may have happened all the same: the plan is settled later.
         """
-        plan = self._number(quotas)
+        sessions = [self._sessions.by_id[each] for each in {each for quota in quotas for each in quota.slots}]
+        plan = self._number(quotas, sessions)
         reserved = self._reserve(quotas)
         try:
             yield plan
-        except BaseException:
-            self._doubtful.append(plan)
+        except StatementRefused:
+            _all_sent(plan, sessions)
             raise
+        except BaseException:
+            self._doubts.append(Doubt(plan, sessions))
+            raise
+        else:
+            _all_sent(plan, sessions)
         finally:
             for (session, pool), count in reserved.items():
                 session.reserve(pool, -count)
 
-    def _number(self, quotas: Sequence[LaneQuota]) -> Plan:
-        generations, sequences = {}, {}
-        for session_id in {session for quota in quotas for session in quota.slots}:
-            session = self._sessions.by_id[session_id]
-            session.sequence += 1
-            generations[session_id] = session.generation
-            sequences[session_id] = session.sequence
+    def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[Session]) -> Plan:
+        generations = {session.session_id: session.generation for session in sessions}
+        sequences = {session.session_id: session.next_sequence() for session in sessions}
         base = self._token
         self._token += sum(len(quota.slots) for quota in quotas)
         return Plan(self._broker, generations, sequences, base, quotas)
@@ -87,23 +113,25 @@ class Placer:
         by_session: dict[SessionId, list[Taken]] = {}
         for each in taken:
             by_session.setdefault(each.run.session_id, []).append(each)
-        for session_id, mine in list(by_session.items()):
+        placed: list[tuple[Session, list[Taken]]] = []
+        for session_id, mine in by_session.items():
             session = self._sessions.by_id.get(session_id)
             if session is None or session.generation != plan.generations[session_id]:
                 # It left between the commit and now: whoever owns it returns what it never received.
-                del by_session[session_id]
                 continue
             pools = session.shape.lanes
             for each in mine:
                 run = each.run
                 session.add(run.token, run.task_id, run.sequence, pools.get(each.lane, ""))
-        for session_id, mine in by_session.items():
-            session = self._sessions.by_id.get(session_id)
-            if session is not None:
-                runs = [each.run for each in mine]
-                if any(each.size is not None for each in mine):
-                    runs = await self._with_payloads(mine)
-                session.link.push_assignments(plan.sequences[session_id], runs)
+            placed.append((session, mine))
+        for session, mine in placed:
+            runs = [each.run for each in mine]
+            if any(each.size is not None for each in mine):
+                runs = await self._with_payloads(mine)
+            # To this session's own stream, even if a newer one has resumed it meanwhile: the newer one
+            # has already given these leases back.
+            session.unsent.discard(plan.sequences[session.session_id])
+            session.link.push_assignments(session.receipt, runs)
 
     async def _with_payloads(self, taken: Sequence[Taken]) -> list[AssignedRun]:
         """Fetch the payloads that were too large to come with their assignment."""
@@ -122,17 +150,20 @@ class Placer:
     async def settle_doubts(self) -> list[LaneQuota]:
         """Give back leases of plans whose commit is unknown: their tokens say which they are.
 
+        Each is looked at twice: a statement that we were cut off from may commit after the first look,
+        as late as its timeout allows once Postgres answers again.
         Returns the quotas of those plans: their lanes may have work. Raises StorageUnavailable.
         """
         settled: list[LaneQuota] = []
-        while self._doubtful:
-            plan = self._doubtful[0]
-            count = sum(len(quota.slots) for quota in plan.quotas)
-            tokens = range(plan.token_base + 1, plan.token_base + count + 1)
-            for session_id in plan.generations:
-                await self._give_back(session_id, tokens)
-            settled += plan.quotas
-            self._doubtful.pop(0)
+        for doubt in [each for each in self._doubts if each.due <= time.monotonic()]:
+            for session_id in doubt.plan.generations:
+                await self._give_back(session_id, doubt.plan.tokens)
+            settled += doubt.plan.quotas
+            if doubt.due:
+                _all_sent(doubt.plan, doubt.sessions)
+                self._doubts.remove(doubt)
+            else:
+                doubt.due = time.monotonic() + LATEST_COMMIT_S
         return settled
 
     async def _give_back(self, session_id: SessionId, tokens: range) -> None:

@@ -40,7 +40,7 @@ class SessionLink(Protocol):
         ...
 
     def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
-        """Send runs; `sequence` is the receipt for all of them."""
+        """Send runs; `sequence` is what their last frame is the receipt for."""
 
     def push_heartbeat_ack(
         self, sequence: int, revoked: Sequence[LeaseRef], cancels: Sequence[CancelOrder]
@@ -111,6 +111,8 @@ class Session:
     """pool -> leases of that pool"""
     reserved: dict[str, int] = field(default_factory=dict)
     """pool -> slots promised to statements in flight"""
+    unsent: set[int] = field(default_factory=set)
+    """sequences whose runs are not on their way yet: statements in flight, or of unknown end"""
 
     def free(self, pool: str) -> int:
         """Leases it would still take."""
@@ -121,6 +123,18 @@ class Session:
     def reserve(self, pool: str, count: int) -> None:
         """Promise slots to a statement in flight; a negative count gives them back."""
         self.reserved[pool] = self.reserved.get(pool, 0) + count
+
+    def next_sequence(self) -> int:
+        """The sequence of a new statement; it stays in `unsent` until its runs are sent."""
+        self.sequence += 1
+        self.unsent.add(self.sequence)
+        return self.sequence
+
+    @property
+    def receipt(self) -> int:
+        """All runs up to this sequence were sent. Statements overtake each other: a frame must not
+        promise the runs of one that is still in flight, or the worker would seem to have lost them."""
+        return min(self.unsent, default=self.sequence + 1) - 1
 
     def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
         """It holds a lease more."""

@@ -42,8 +42,8 @@ class Outbox:
         self._filled.set()
 
     def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
-        """Send runs in frames of at most 1 MiB (or one run). Only the last one bears the sequence: it is
-        the receipt for all of them."""
+        """Send runs in frames of at most 1 MiB (or one run). Only the last one bears the sequence as
+        the receipt for all of them; the others promise nothing of this statement."""
         frames: list[tuple[list[wire.Assignment], int]] = []
         size = FRAME_BYTES
         for run in runs:
@@ -55,7 +55,8 @@ class Outbox:
             frames[-1] = (frames[-1][0], size)
             frames[-1][0].append(convert.assignment(run))
         for position, (messages, cost) in enumerate(frames):
-            receipt = sequence if position == len(frames) - 1 else sequence - 1
+            last = position == len(frames) - 1
+            receipt = sequence if last else min(sequence, runs[0].sequence - 1)
             frame = wire.WorkResponse(assignments=wire.Assignments(sequence=receipt, runs=messages))
             self._runs.append((frame, cost))
             self._unsent_bytes += cost

@@ -38,6 +38,12 @@ class Plan:
     token_base: int
     quotas: Sequence[LaneQuota]
 
+    @property
+    def tokens(self) -> range:
+        """Every token that it may give: the base plus the number of the slot, from 1."""
+        count = sum(len(quota.slots) for quota in self.quotas)
+        return range(self.token_base + 1, self.token_base + count + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -53,13 +59,13 @@ class Taken:
 class AssignResult:
     """What an assign took, and the database's time of it (None: nothing was asked).
 
-    `mine` is how many of the plan's sessions are this broker's; fewer than planned: nothing was taken.
+    `refused`: not all of the plan's sessions are this broker's, so nothing was taken.
     `allowed` is how many runs limits left to each lane (None: there were no limits).
     """
 
     taken: list[Taken]
     taken_at: datetime | None
-    mine: int
+    refused: bool
     allowed: Mapping[LaneId, int] | None = None
 
 
@@ -72,33 +78,31 @@ class AssignStore:
     async def assign(self, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
         """Assign from lanes without a limit. `names` gives (queue, task name) of each lane."""
         rows = await self._database.fetch(_SQL["assign"], *_arguments(plan, limited=False))
-        return _result(rows, names)
+        return _result(rows, names, plan)
 
     async def assign_limited(
         self,
         plan: Plan,
         names: Mapping[LaneId, tuple[str, str]],
         limits: Mapping[LaneId, Sequence[tuple[str, str]]],
-        members: Mapping[tuple[str, str], Sequence[LaneId]],
     ) -> AssignResult:
         """Assign from lanes with limits: lock the limits, count the leases, clip the quotas, assign.
 
-        `limits` names the limits (scope, name) of each lane of the plan, `members` all lanes that
-        share each limit. The count is a statement of its own: inside the locking one it would
-        see the past (rule 13).
+        `limits` names the limits (scope, name) of each lane of the plan. The count is a statement of
+        its own: inside the locking one it would see the past (rule 13).
         """
         wanted = sorted({limit for lane_limits in limits.values() for limit in lane_limits})
         async with self._database.transaction() as transaction:
             rows = await transaction.fetch(
                 _SQL["lock_limits"], [w[0] for w in wanted], [w[1] for w in wanted]
             )
-            room = await _room(transaction, {(r["scope"], r["name"]): r["maximum"] for r in rows}, members)
+            room = await _room(transaction, {(r["scope"], r["name"]): r["maximum"] for r in rows})
             clipped = _clip(plan, limits, room)
             allowed = {quota.lane: len(quota.slots) for quota in clipped.quotas}
             if not allowed:
-                return AssignResult([], None, len(plan.generations), allowed)
+                return AssignResult([], None, False, allowed)
             rows = await transaction.fetch(_SQL["assign"], *_arguments(clipped, limited=True))
-            return replace(_result(rows, names), allowed=allowed)
+            return replace(_result(rows, names, clipped), allowed=allowed)
 
     async def payloads(self, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
         """Payloads that were too large to come with their assignment."""
@@ -112,13 +116,12 @@ class AssignStore:
 
 
 async def _room(
-    transaction: Transaction,
-    maxima: Mapping[tuple[str, str], int],
-    members: Mapping[tuple[str, str], Sequence[LaneId]],
+    transaction: Transaction, maxima: Mapping[tuple[str, str], int]
 ) -> dict[tuple[str, str], int]:
-    lanes = sorted({lane for limit in maxima for lane in members[limit]})
-    held = {row["lane"]: row["held"] for row in await transaction.fetch(_SQL["count_leases"], lanes)}
-    return {limit: maximum - sum(held[lane] for lane in members[limit]) for limit, maximum in maxima.items()}
+    rows = await transaction.fetch(
+        _SQL["count_leases"], [scope for scope, _ in maxima], [name for _, name in maxima]
+    )
+    return {(row["scope"], row["name"]): maxima[row["scope"], row["name"]] - row["held"] for row in rows}
 
 
 def _clip(
@@ -168,10 +171,11 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
     )
 
 
-def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
+def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]], plan: Plan) -> AssignResult:
     first = rows[0]
     taken = [_taken(row, names) for row in rows] if first["task_id"] is not None else []
-    return AssignResult(taken, first["taken_at"], first["mine"])
+    asked = {session for quota in plan.quotas for session in quota.slots}
+    return AssignResult(taken, first["taken_at"], first["mine"] < len(asked))
 
 
 def _taken(row: Any, names: Mapping[LaneId, tuple[str, str]]) -> Taken:

@@ -93,6 +93,11 @@ order by scope, name
 for update
 
 -- name: count_leases
--- Leases of some lanes. $1 lanes.
-select q.lane, (select count(*) from lease where lease.lane = q.lane)::integer as held
-from unnest($1::integer[]) as q (lane)
+-- Leases under some limits, in every lane that shares them, those unknown to this broker included.
+-- $1 scopes, $2 names: arrays of the same length.
+select q.scope, q.name,
+       (select count(*) from lease where lease.lane = any (array(
+          select id from lane where q.scope = 'queue' and namespace = 0 and queue = q.name
+          union all
+          select id from lane where q.scope = 'task' and namespace = 0 and lane.name = q.name)))::integer as held
+from unnest($1::text[], $2::text[]) as q (scope, name)
