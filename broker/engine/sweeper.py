@@ -20,8 +20,8 @@ _MOST: Final = 50
 class Sweeper:
     """Ends expired sessions of every broker, dead ones' too.
 
-    After an outage of the database nobody could renew, so "expired" proves nothing at first: the
-    sweeper then waits until it has itself watched for a full lease (rule 8).
+    After an outage of the database, or of all brokers, nobody could renew, so "expired" proves nothing
+    at first: the sweeper then waits until it has itself watched for a full lease (rule 8).
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Sweeper:
         self._reports = reports
         self._lease_s = lease_duration.total_seconds()
         self._interval_s = min(1.0, self._lease_s / 15)
-        self._quiet_until = 0.0
+        self.distrust()
 
     def distrust(self) -> None:
         """The database was away, or its clock jumped: watch for a full lease before the next sweep."""

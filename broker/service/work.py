@@ -137,7 +137,11 @@ class WorkStream:
             except SessionEnded:
                 log.info("session to resume has ended", extra={"session": hello.session_id})
             else:
-                await self._welcome_back(resumption)
+                try:
+                    await self._welcome_back(resumption)
+                except BaseException:
+                    sessions.leave(resumption.session)
+                    raise
                 return resumption.session
         session = await sessions.open(introduction, self._outbox)
         self._welcome(session, resumed=False, adopted=[], revoked=list(hello.held))

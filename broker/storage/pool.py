@@ -43,10 +43,15 @@ _GONE: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    # A failover has left us on a server that only reads, or that fails inside.
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.exceptions.InternalServerError,
     ConnectionError,
     OSError,
     TimeoutError,
 )
+_ATTEMPTS: Final = 5
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _REFUSED: Final = (
     asyncpg.DataError,
@@ -138,7 +143,7 @@ class Database:
     async def fetch(self, sql: str, *args: object, read: bool = False) -> list[asyncpg.Record]:
         """Rows of one statement in a transaction of its own."""
         pool = self._reads if read else self._hot
-        for attempt in range(5):
+        for attempt in range(_ATTEMPTS):
             try:
                 with translated():
                     async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
@@ -156,15 +161,27 @@ class Database:
     async def execute(self, sql: str, *args: object, read: bool = False) -> str:
         """The command tag of one statement."""
         pool = self._reads if read else self._hot
-        with translated():
-            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                tag: str = await connection.execute(sql, *args)
-                return tag
+        for attempt in range(_ATTEMPTS):
+            try:
+                with translated():
+                    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                        tag: str = await connection.execute(sql, *args)
+                        return tag
+            except _REPEAT:
+                log.warning("statement repeated after a conflict", extra={"attempt": attempt})
+        raise StorageUnavailable("the database kept reporting conflicts")
 
     @asynccontextmanager
     async def transaction(self, *, read: bool = False) -> AsyncIterator[Transaction]:
-        """Several statements in one transaction (READ COMMITTED: each sees what is committed by then)."""
+        """Several statements in one transaction (READ COMMITTED: each sees what is committed by then).
+
+        A deadlock or serialisation failure raises StorageUnavailable too: nothing was stored, and the
+        caller repeats the whole.
+        """
         pool = self._reads if read else self._hot
-        with translated():
-            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
-                yield Transaction(connection)
+        try:
+            with translated():
+                async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
+                    yield Transaction(connection)
+        except _REPEAT as error:
+            raise StorageUnavailable(f"a conflict in the database: {error}") from error

@@ -1,7 +1,7 @@
 """Worker sessions: one row each, owned by one broker at a time, alive until database time says otherwise."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -178,50 +178,69 @@ class SessionStore:
     async def sweep(self, sessions: Sequence[SessionId]) -> list[EndedSession]:
         """End those of the sessions that are (still) expired; their leases return in the same
         transaction, but in a later statement than the lock (rule 8)."""
-        ended = []
         async with self._database.transaction() as transaction:
-            for row in await transaction.fetch(_SQL["lock_expired_of"], sorted(sessions)):
-                reason = f"session of worker {row['worker_name']} expired"
-                ended.append(
-                    await _end(transaction, row["id"], Outcome.LOST, reason, row["received_through"])
-                )
-        return ended
+            rows = await transaction.fetch(_SQL["lock_expired_of"], sorted(sessions))
+            return await _end(
+                transaction,
+                {
+                    row["id"]: Ending(
+                        Outcome.LOST,
+                        f"session of worker {row['worker_name']} expired",
+                        row["received_through"],
+                    )
+                    for row in rows
+                },
+            )
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
         """End a session at its worker's or launcher's word. Raises SessionEnded, SessionSecretInvalid."""
         async with self._database.transaction() as transaction:
             await self._lock(transaction, session_id, secret)
-            return await _end(transaction, session_id, outcome, reason, None)
+            return (await _end(transaction, {session_id: Ending(outcome, reason, None)}))[0]
 
     async def update_capacity(self, session_id: SessionId, capacity: int) -> None:
         """For people: what a session says it will hold."""
         await self._database.execute(_SQL["update_capacity"], session_id, capacity)
 
 
-async def _end(
-    transaction: Transaction,
-    session_id: SessionId,
-    outcome: Outcome,
-    reason: str,
-    received_through: int | None,
-) -> EndedSession:
-    """End one locked session. Leases beyond `received_through` never reached it: they return for free."""
-    await transaction.execute(_SQL["end_sessions"], [session_id], reason)
-    leases = [_held(row) for row in await transaction.fetch(_LEASES_OF, [session_id])]
-    ends = [_end_of(held, outcome, reason, received_through) for held in leases]
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a session ends. Leases beyond `received_through` (None: unknown) never reached it: they
+    return for free."""
+
+    outcome: Outcome
+    reason: str
+    received_through: int | None
+
+
+async def _end(transaction: Transaction, endings: Mapping[SessionId, Ending]) -> list[EndedSession]:
+    """End locked sessions. Their leases are removed in task id order over all of them, as every
+    statement that locks leases does."""
+    ids = list(endings)
+    await transaction.execute(_SQL["end_sessions"], ids, [endings[session_id].reason for session_id in ids])
+    leases = [_held(row) for row in await transaction.fetch(_LEASES_OF, ids)]
+    ends = [_end_of(held, endings[held.session_id]) for held in leases]
     ended: list[Ended] = []
     for start in range(0, len(ends), _CHUNK):
         ended += await end_runs(transaction, ends[start : start + _CHUNK])
-    return EndedSession(session_id, ended, [held.lease.task_id for held in leases])
+    return [
+        EndedSession(
+            session_id,
+            [each for each in ended if each.session_id == session_id],
+            [held.lease.task_id for held in leases if held.session_id == session_id],
+        )
+        for session_id in ids
+    ]
 
 
-def _end_of(held: HeldLease, outcome: Outcome, reason: str, received_through: int | None) -> RunEnd:
-    if received_through is not None and held.sequence > received_through:
+def _end_of(held: HeldLease, ending: Ending) -> RunEnd:
+    if ending.received_through is not None and held.sequence > ending.received_through:
         return RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, reason="never received")
-    if outcome is Outcome.LOST:
+    elapsed_us = None
+    if ending.outcome is Outcome.LOST:
         # Nobody knows which run took the host down: none is blamed unless it was the only one.
-        return RunEnd(held.lease.task_id, held.lease.token, outcome, 0, reason=reason, alone=False)
-    return RunEnd(held.lease.task_id, held.lease.token, outcome, reason=reason)
+        elapsed_us = 0
+    return RunEnd(held.lease.task_id, held.lease.token, ending.outcome, elapsed_us, reason=ending.reason)
 
 
 def _held(row: Any) -> HeldLease:

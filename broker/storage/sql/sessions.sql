@@ -17,13 +17,14 @@ from worker_session where id = $1 for update
 -- $5 task_names, $6 capacity, $7 sdk, $8 received_through.
 update worker_session
 set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, queue_patterns = $4,
-    task_names = $5, capacity = $6, sdk = $7, received_through = $8, draining = false
+    task_names = $5, capacity = $6, sdk = $7, received_through = $8
 where id = $1
 returning generation
 
 -- name: end_sessions
--- Ends locked sessions. $1 ids, $2 reason.
-update worker_session set ended_at = now(), end_reason = $2 where id = any ($1::bigint[]) and ended_at is null
+-- Ends locked sessions. $1 ids, $2 reasons: arrays of the same length.
+update worker_session set ended_at = now(), end_reason = ($2::text[])[array_position($1::bigint[], id)]
+where id = any ($1::bigint[]) and ended_at is null
 
 -- name: renew
 -- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an

@@ -30,7 +30,8 @@ with item as materialized (
           delay_ms, run_at, idempotency_key, content_type, codec, headers, labels, name)
 ), claimed as (
   insert into idempotency (namespace, name, key, task_id)
-  select 0, name, idempotency_key, id from item where idempotency_key is not null
+  select 0, name, idempotency_key, id from item
+  where idempotency_key is not null and not exists (select from task where task.id = item.id)
   order by name, idempotency_key, id
   on conflict (namespace, name, key) do nothing
   returning task_id
