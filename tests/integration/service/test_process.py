@@ -1,0 +1,141 @@
+"""A broker as a process: it says when it is ready, stops when asked, and says clearly why it cannot start."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+from tests.support.processes import Processes, RunningBroker, StartBroker
+
+BROKER = [sys.executable, "-m", "broker"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def failing(processes: Processes, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a broker that cannot start; its exit status and the one line it says."""
+    process = processes.start("broker", *BROKER, *arguments, env=env)
+    status = process.wait()
+    said = [line for line in process.output.splitlines() if line.startswith("broker: ")]
+    assert "Traceback" not in process.output
+    assert len(said) == 1
+    return status, said[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_broker_stops_when_asked(broker: RunningBroker, number: int) -> None:
+    broker.process.signal(number)
+    assert broker.process.wait(20) == 0
+    assert "Traceback" not in broker.process.output
+
+
+def test_an_unreachable_postgres_is_named(processes: Processes) -> None:
+    port = free_port()
+    status, line = failing(processes, "--database-url", f"postgresql://127.0.0.1:{port}/hyrex")
+    assert status == 3
+    assert f"127.0.0.1:{port}: connection refused" in line
+    assert "HYREX_DATABASE_URL" in line
+
+
+def test_an_absent_database_and_a_wrong_password_are_told_apart(
+    processes: Processes, empty_database_url: str
+) -> None:
+    place = urlsplit(empty_database_url)
+    status, line = failing(processes, "--database-url", place._replace(path="/absent").geturl())
+    assert (status, 'database "absent" does not exist' in line) == (3, True)
+    if place.password:
+        wrong = place._replace(netloc=f"{place.username}:wrong@{place.hostname}:{place.port}")
+        status, line = failing(processes, "--database-url", wrong.geturl())
+        assert (status, "refused the login" in line, "wrong" in line) == (3, True, False)
+
+
+def test_a_schema_of_a_later_version_is_refused(processes: Processes, database_url: str) -> None:
+    import asyncio
+
+    from tests.integration.service.seeding import Seed
+
+    async def come_from_the_future() -> None:
+        async with Seed.connected(database_url) as seed:
+            await seed.execute("insert into schema_version (number, name) values (9999, 'future')")
+
+    asyncio.run(come_from_the_future())
+    status, line = failing(processes, "--database-url", database_url, "--listen", "127.0.0.1:0")
+    assert (status, "schema 9999" in line) == (4, True)
+
+
+def test_a_port_in_use_is_named(processes: Processes, broker: RunningBroker, database_url: str) -> None:
+    status, line = failing(processes, "--listen", broker.address, env={"HYREX_DATABASE_URL": database_url})
+    assert (status, f"cannot listen on {broker.address}" in line) == (5, True)
+
+
+def test_a_bad_configuration_is_named(processes: Processes) -> None:
+    status, line = failing(processes, "--listen", "nowhere")
+    assert (status, "no database is named" in line) == (2, True)
+
+
+async def test_a_drain_call_stops_the_broker(start_broker: StartBroker) -> None:
+    broker = start_broker("--token", "secret")
+    async with grpc.aio.insecure_channel(broker.address) as channel:
+        stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+        request = admin_service_pb2.DrainBrokerRequest()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.DrainBroker(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await stub.DrainBroker(request, metadata=(("authorization", "Bearer secret"),), timeout=10)
+    assert broker.process.wait(20) == 0
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 1"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(),
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+async def test_tls_is_served_where_a_certificate_is_given(
+    start_broker: StartBroker, certified: tuple[Path, Path]
+) -> None:
+    certificate, key = certified
+    broker = start_broker("--tls-cert", str(certificate), "--tls-key", str(key))
+    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+    async with grpc.aio.secure_channel(broker.address, credentials) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_several_processes_share_a_port_and_end_together(processes: Processes, database_url: str) -> None:
+    port = free_port()
+    parent = processes.start(
+        "brokers",
+        *BROKER,
+        *("--listen", f"127.0.0.1:{port}", "--processes", "2"),
+        env={"HYREX_DATABASE_URL": database_url},
+    )
+    ready = f"broker ready: listening on 127.0.0.1:{port}"
+    parent.wait_for(ready, times=2)
+    children = psutil.Process(parent.pid).children()
+    children[0].kill()
+    parent.wait_for(ready, times=3)
+    children = psutil.Process(parent.pid).children()
+    assert parent.terminate() == 0
+    assert not any(child.is_running() for child in children)

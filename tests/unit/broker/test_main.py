@@ -1,0 +1,70 @@
+"""Flags win over the environment, and every bad value is named by its flag."""
+
+import pytest
+
+from broker.__main__ import BadConfig, configure
+
+URL = "postgresql://localhost/hyrex"
+
+
+def test_flags_win_over_the_environment() -> None:
+    environment = {"HYREX_DATABASE_URL": "postgresql://env/x", "HYREX_TOKEN": "from-env"}
+    config = configure(["--database-url", URL], environment)
+    assert (config.database_url, config.token) == (URL, "from-env")
+
+
+def test_defaults_are_local_and_named_after_the_process() -> None:
+    config = configure([], {"HYREX_DATABASE_URL": URL, "HYREX_TOKEN": ""})
+    assert (config.address, config.token, config.lease_duration_s) == ("127.0.0.1:50051", None, 15.0)
+    assert config.name
+
+
+def test_every_flag_reaches_its_field() -> None:
+    flags = (
+        "--listen [::1]:7000 --name b --lease-duration 2.5 --drain-timeout 3 --processes 2 --reuse-port"
+        " --tls-cert c --tls-key k --token t --payload-limit 100 --retention-days 2"
+    )
+    config = configure(flags.split(), {"HYREX_DATABASE_URL": URL})
+    assert (config.host, config.port, config.address, config.name) == ("::1", 7000, "[::1]:7000", "b")
+    assert (config.lease_duration_s, config.drain_timeout_s, config.processes) == (2.5, 3.0, 2)
+    assert (config.reuse_port, str(config.tls_cert), str(config.tls_key), config.token) == (
+        True,
+        "c",
+        "k",
+        "t",
+    )
+    assert (config.payload_limit_bytes, config.retention_days) == (100, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--listen", "nonsense"], "--listen nonsense"),
+        (["--listen", ":50051"], "--listen :50051"),
+        (["--listen", "127.0.0.1:99999"], "--listen 99999"),
+        (["--lease-duration", "0.1"], "--lease-duration 0.1"),
+        (["--lease-duration", "soon"], "--lease-duration soon"),
+        (["--drain-timeout", "-1"], "--drain-timeout -1"),
+        (["--processes", "0"], "--processes 0"),
+        (["--processes", "2", "--listen", "127.0.0.1:0"], "several processes share one port"),
+        (["--tls-cert", "c.pem"], "tls_cert and tls_key belong together"),
+        (["--payload-limit", "0"], "--payload-limit 0"),
+        (["--name", ""], "--name"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_flag(arguments: list[str], named: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        configure(arguments, {"HYREX_DATABASE_URL": URL})
+    assert str(caught.value).startswith(named)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_url_is_refused_without_showing_its_password() -> None:
+    with pytest.raises(BadConfig, match="--database-url: must be a URL") as caught:
+        configure(["--database-url", "mysql://user:secret@localhost/x"], {})
+    assert "secret" not in str(caught.value)
+
+
+def test_no_database_says_what_to_set() -> None:
+    with pytest.raises(BadConfig, match="HYREX_DATABASE_URL"):
+        configure([], {})
