@@ -5,6 +5,8 @@ It connects only while somebody wants it, so a client that is done costs a lost 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -14,8 +16,23 @@ from hyrex.transport.channel import Address, open_address
 
 __all__ = ["Connection"]
 
-READY = grpc.ChannelConnectivity.READY
-FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+READY: Final = grpc.ChannelConnectivity.READY
+FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+ROUND_PAUSE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A channel and the calls on it."""
+
+    channel: grpc.aio.Channel
+    calls: Calls
+
+    @classmethod
+    def to(cls, address: Address, token: str | None) -> "Open":
+        """Open a channel; it connects when it is asked to."""
+        channel = open_address(address)
+        return cls(channel, Calls(channel, token))
 
 
 class Connection:
@@ -29,13 +46,12 @@ class Connection:
         self._wanted = asyncio.Event()
         self._ready = asyncio.Event()
         self.was_ready = False
-        self._channel: grpc.aio.Channel = open_address(addresses[0])
-        self._calls = Calls(self._channel, token)
+        self._open: Open | None = Open.to(addresses[0], token)
 
     def usable(self) -> Calls | None:
         """The calls of a connected channel; None, and the wish to have one, while there is none."""
-        if self._channel.get_state() is READY:
-            return self._calls
+        if self._open is not None and self._open.channel.get_state() is READY:
+            return self._open.calls
         self._wanted.set()
         return None
 
@@ -59,21 +75,28 @@ class Connection:
                 self._ready.set()
                 self._on_ready()
         finally:
-            await self._channel.close()
-            del self._channel, self._calls
+            await self._close()
 
     async def _connect(self) -> None:
-        while (state := self._channel.get_state(try_to_connect=True)) is not READY:
+        while self._open is not None:
+            channel = self._open.channel
+            state = channel.get_state(try_to_connect=True)
+            if state is READY:
+                return
             if state is FAILED and len(self._addresses) > 1:
                 await self._turn()
             else:
-                await self._channel.wait_for_state_change(state)
+                await channel.wait_for_state_change(state)
 
     async def _turn(self) -> None:
         """Try the next address; after a full round without an answer, pause first."""
         self._at = (self._at + 1) % len(self._addresses)
         if self._at == 0:
-            await asyncio.sleep(0.2)
-        await self._channel.close()
-        self._channel = open_address(self._addresses[self._at])
-        self._calls = Calls(self._channel, self._token)
+            await asyncio.sleep(ROUND_PAUSE_S)
+        await self._close()
+        self._open = Open.to(self._addresses[self._at], self._token)
+
+    async def _close(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.channel.close()

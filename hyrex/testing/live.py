@@ -1,0 +1,136 @@
+"""A real broker and real workers for a user's tests: processes, and a Postgres of their own."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hyrex.client.process import close_client
+from hyrex.errors import HyrexError
+
+__all__ = ["LiveBroker", "LiveHyrex", "live_broker", "live_hyrex"]
+
+READY_S: Final = 60.0
+END_S: Final = 10.0
+SHOWN_CHARACTERS: Final = 4000
+
+
+class Service:
+    """A process that says when it is ready; what it prints is kept for when it is not."""
+
+    def __init__(self, command: list[str], ready: str, env: Mapping[str, str], cwd: Path | None) -> None:
+        self.printed = ""
+        self.found: re.Match[str] | None = None
+        self._pattern = re.compile(ready)
+        self._answered = threading.Event()
+        self._command = " ".join(command[1:])
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **env},
+            cwd=cwd,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self.printed += line
+                self.found = self.found or self._pattern.search(line)
+                if self.found:
+                    self._answered.set()
+        self._answered.set()
+
+    def wait_ready(self) -> re.Match[str]:
+        """The line that says it is ready; raises with all it printed."""
+        if not self._answered.wait(READY_S) or self.found is None:
+            self.end()
+            raise HyrexError(f"{self._command} did not become ready:\n{self.printed[-SHOWN_CHARACTERS:]}")
+        return self.found
+
+    def end(self) -> None:
+        """Ask it to end, then make it."""
+        self.process.terminate()
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(END_S)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBroker:
+    """Where the broker is, and where it keeps its tasks."""
+
+    url: str
+    database_url: str
+
+
+@dataclass(slots=True)
+class LiveHyrex:
+    """A broker, and the workers that a test starts."""
+
+    broker: LiveBroker
+    workers: list[Service] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """The broker's URL; HYREX_BROKER_URL holds it too."""
+        return self.broker.url
+
+    def start_worker(self, target: str, *args: str, cwd: Path | None = None) -> Service:
+        """Run `hyrex run-worker TARGET ARGS` until the test ends; returns when it is ready."""
+        command = [sys.executable, "-m", "hyrex.worker", target, *args]
+        env = {"HYREX_BROKER_URL": self.broker.url, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        worker = Service(command, r"worker ready: ", env, cwd)
+        self.workers.append(worker)
+        worker.wait_ready()
+        return worker
+
+
+@contextmanager
+def live_broker(folder: Path) -> Iterator[LiveBroker]:
+    """Run a broker on HYREX_DATABASE_URL, or on a private Postgres in `folder`."""
+    with ExitStack() as stack:
+        database_url = os.environ.get("HYREX_DATABASE_URL") or _private_postgres(stack, folder)
+        command = [sys.executable, "-m", "broker", "--listen", "127.0.0.1:0"]
+        service = Service(
+            command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url, "HYREX_TOKEN": ""}, None
+        )
+        stack.callback(service.end)
+        yield LiveBroker(f"grpc://{service.wait_ready()[1]}", database_url)
+
+
+def _private_postgres(stack: ExitStack, folder: Path) -> str:
+    from importlib import import_module
+
+    # By name: the SDK does not depend on the broker, only this fixture needs it to be there.
+    postgres = import_module("broker.embedded").EmbeddedPostgres(folder / "postgres")
+    postgres.start()
+    stack.callback(postgres.stop)
+    url: str = postgres.url
+    return url
+
+
+@contextmanager
+def live_hyrex(broker: LiveBroker) -> Iterator[LiveHyrex]:
+    """Let a test start workers; they end with it."""
+    live = LiveHyrex(broker)
+    try:
+        yield live
+    finally:
+        for worker in reversed(live.workers):
+            worker.end()
+        close_client()

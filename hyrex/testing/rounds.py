@@ -1,0 +1,226 @@
+"""The runs of one inline task: attempt after attempt, by the worker's own rules.
+
+Written once as a coroutine. On a loop it awaits; in a thread it is driven to its end in one step,
+because there everything it awaits has already happened.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from hyrex.context import bind_context
+from hyrex.errors import ArgumentInvalid, ResultNotSerializable
+from hyrex.outgoing import Outgoing
+from hyrex.runs import RunState, TaskError, TaskState
+from hyrex.status import TaskStatus
+from hyrex.task import HyrexTask
+from hyrex.worker.execution import Execution, call_on_error, calls_on_error, conclude, explain, prepare
+from hyrex.worker.frames import Run
+from hyrex.worker.outcome import Cancelled, Completed, ErrorInfo, Failed, Outcome, StopCause, TimedOut
+
+__all__ = ["InLoop", "InThread", "Way", "run_rounds"]
+
+log = logging.getLogger("hyrex.testing")
+
+T = TypeVar("T")
+WORKER = "inline"
+
+
+class Way(Protocol):
+    """How plain functions are called and coroutines awaited."""
+
+    async def call(self, function: Callable[[], T]) -> T: ...
+
+    async def wait(self, awaitable: Awaitable[T]) -> T: ...
+
+
+class InLoop:
+    """Coroutines on the running loop; plain functions in a thread, where no loop runs."""
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a plain function."""
+        return await asyncio.to_thread(function)
+
+    async def wait(self, awaitable: Awaitable[T]) -> T:
+        """Await what a function returned."""
+        return await awaitable
+
+
+class InThread:
+    """Plain functions here; coroutines on a loop of their own."""
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a plain function."""
+        return function()
+
+    async def wait(self, awaitable: Awaitable[T]) -> T:
+        """Await what a function returned."""
+
+        async def main() -> T:
+            return await awaitable
+
+        if asyncio._get_running_loop() is None:
+            return asyncio.run(main())
+        return _in_other_thread(lambda: asyncio.run(main()))
+
+    @staticmethod
+    def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine that never suspends."""
+        try:
+            coroutine.send(None)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        raise RuntimeError("an inline task suspended where it must not")
+
+
+def _in_other_thread(function: Callable[[], T]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,))
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+async def run_rounds(
+    outgoing: Outgoing, task: HyrexTask[..., Any], way: Way
+) -> tuple[TaskState, BaseException | None]:
+    """Run a task until it completes or no attempt is left; its end, and the error of its last run."""
+    run = _first_run(outgoing)
+    runs: list[RunState] = []
+    while True:
+        outcome, error = await _one_round(Execution(run, 0, 0), task, way)
+        runs.append(_run_state(run, outcome))
+        if not _is_retried(run, outcome):
+            state = TaskState(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))
+            return state, error
+        number = run.run_number + 1
+        run = _replaced(run, number)
+
+
+def _first_run(outgoing: Outgoing) -> Run:
+    config = outgoing.target.config
+    return Run(
+        token=0,
+        task_id=outgoing.task_id,
+        name=config.name,
+        queue=config.queue,
+        payload=outgoing.payload,
+        max_retries=config.max_retries,
+        priority=config.priority,
+        timeout_ns=int((config.timeout_seconds or 0) * 1e9),
+        parent_id=outgoing.parent_id,
+        root_id=outgoing.root_id or outgoing.task_id,
+        submitted_ns=int(datetime.now(UTC).timestamp() * 1e9),
+    )
+
+
+def _replaced(run: Run, number: int) -> Run:
+    again: Run = msgspec.structs.replace(run, run_number=number, attempt_number=number)
+    return again
+
+
+def _is_retried(run: Run, outcome: Outcome) -> bool:
+    retryable = isinstance(outcome, TimedOut) or (isinstance(outcome, Failed) and outcome.retryable)
+    return retryable and run.attempt_number < run.max_retries
+
+
+async def _one_round(
+    execution: Execution, task: HyrexTask[..., Any], way: Way
+) -> tuple[Outcome, BaseException | None]:
+    refused = prepare(execution, {execution.run.name: task}, WORKER)
+    if refused is not None:
+        return refused, _error_of(refused)
+    with bind_context(execution.context):
+        try:
+            value = await _call(execution, task, way)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            outcome = explain(execution, error)
+            if calls_on_error(execution, outcome):
+                await _call_on_error(execution, error, way)
+            return outcome, error
+        outcome = conclude(execution, value)
+        return outcome, _error_of(outcome)
+
+
+async def _call(execution: Execution, task: HyrexTask[..., Any], way: Way) -> Any:
+    if not task.is_async:
+        return await way.call(lambda: task.invoke(execution.arguments))
+    return await way.wait(_within_timeout(execution, task.invoke(execution.arguments)))
+
+
+async def _within_timeout(execution: Execution, running: Awaitable[Any]) -> Any:
+    limit = asyncio.timeout(execution.run.timeout_ns / 1e9 if execution.run.timeout_ns else None)
+    try:
+        async with limit:
+            return await running
+    except TimeoutError:
+        if limit.expired():
+            execution.stop = StopCause.TIMEOUT
+        raise
+
+
+async def _call_on_error(execution: Execution, error: BaseException, way: Way) -> None:
+    try:
+        told = await way.call(lambda: call_on_error(execution, error))
+        if inspect.isawaitable(told):
+            await way.wait(told)
+    except Exception:
+        log.exception("on_error raised", extra={"task": execution.run.name})
+
+
+def _error_of(outcome: Outcome) -> BaseException | None:
+    if not isinstance(outcome, Failed):
+        return None
+    kind = ArgumentInvalid if outcome.error.type == "ArgumentInvalid" else ResultNotSerializable
+    return kind(outcome.error.message)
+
+
+def _run_state(run: Run, outcome: Outcome) -> RunState:
+    now = datetime.now(UTC)
+    state = RunState(
+        run_number=run.run_number,
+        attempt_number=run.attempt_number,
+        status=TaskStatus.LOST,
+        result=None,
+        error=None,
+        reason="",
+        started=now,
+        finished=now,
+        worker=WORKER,
+    )
+    match outcome:
+        case Completed(result):
+            return replace(state, status=TaskStatus.COMPLETED, result=result)
+        case Failed(error):
+            return replace(state, status=TaskStatus.FAILED, error=_told(error))
+        case TimedOut(error):
+            return replace(state, status=TaskStatus.TIMED_OUT, error=_told(error))
+        case Cancelled(reason):
+            return replace(state, status=TaskStatus.CANCELLED, reason=reason)
+        case _:
+            return state
+
+
+def _told(error: ErrorInfo) -> TaskError:
+    return TaskError(error.type, error.message, error.traceback)
