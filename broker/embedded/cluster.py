@@ -24,6 +24,7 @@ SUPERUSER = "hyrex"
 STAND_INS = Path("/var/lib/hyrex")
 LOG_LIMIT_BYTES = 5_000_000
 LOCK_WAIT_S = 15.0
+WANTED_WAIT_S = 1.0
 
 
 class Cluster:
@@ -50,24 +51,31 @@ class Cluster:
         """Take the directory for one server; return the descriptor that holds it.
 
         The descriptor is inherited by every process of the server, so once it is free none is left.
-        After a kill the last of them may take a moment to go. Raises: EmbeddedPostgresError.
+        After a kill the last of them may take a moment to go; one that is alive and wanted will not go.
+        Raises: EmbeddedPostgresError.
         """
         path = self.directory / "lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + LOCK_WAIT_S
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return descriptor
             except BlockingIOError:
-                holder = path.read_text(encoding="ascii").strip()
-            if _alive(holder) or time.monotonic() > deadline:
+                holders = path.read_text(encoding="ascii").split()
+            if time.monotonic() - began > (WANTED_WAIT_S if all(map(_alive, holders)) else LOCK_WAIT_S):
                 os.close(descriptor)
                 raise EmbeddedPostgresError(
-                    f"{self.directory} is in use by another server (supervised by process {holder}). "
+                    f"{self.directory} is in use by another server, started by process {''.join(holders[1:])}. "
                     "Stop that one, or use another directory."
                 )
             time.sleep(0.02)
+
+    @staticmethod
+    def sign(lock: int, supervisor: int) -> None:
+        """Say in the lock's file who holds it: the supervisor, and the process that wants it to run."""
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{supervisor} {os.getpid()}".encode("ascii"), 0)
 
     def prepare(self, binaries: Binaries) -> None:
         """Make the data directory where there is none; clear what a killed server left. Needs the lock."""
@@ -157,8 +165,6 @@ def _stand_in(directory: Path) -> Path:
 
 
 def _alive(pid_text: str) -> bool:
-    if not pid_text.isdigit():
-        return False
     try:
         os.kill(int(pid_text), 0)
     except ProcessLookupError:

@@ -171,8 +171,7 @@ class EmbeddedPostgres:
             pass_fds=[lock],
             start_new_session=True,  # Ctrl-C is for the application, which then stops Postgres last
         )
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(process.pid).encode("ascii"), 0)
+        cluster.sign(lock, process.pid)
         return process
 
     def _settings(self, port: int) -> list[str]:
