@@ -65,8 +65,9 @@ class Cluster:
                 holders = path.read_text(encoding="ascii").split()
             if time.monotonic() - began > (WANTED_WAIT_S if all(map(_alive, holders)) else LOCK_WAIT_S):
                 os.close(descriptor)
+                starter = holders[-1] if holders else "unknown"
                 raise EmbeddedPostgresError(
-                    f"{self.directory} is in use by another server, started by process {''.join(holders[1:])}. "
+                    f"{self.directory} is in use by another server, started by process {starter}. "
                     "Stop that one, or use another directory."
                 )
             time.sleep(0.02)
