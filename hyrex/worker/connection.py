@@ -73,20 +73,15 @@ class Connection:
         async with open_address(address) as channel:
             call = WorkerServiceStub(channel).Work(metadata=self._metadata)
             stream = Stream(self._parts, call)
-            async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(self._watch(stream), name="hyrex-stream-watch")
-                try:
-                    await stream.run()
-                except StreamEnded as end:
-                    return self._ended(stream, end)
-                finally:
-                    watcher.cancel()
+            watcher = asyncio.create_task(self._watch(stream), name="hyrex-stream-watch")
+            try:
+                await stream.run()
+            except StreamEnded:
+                if stream.leave_within_s is None and not self._finished.is_set():
+                    raise
+            finally:
+                watcher.cancel()
             return stream.leave_within_s
-
-    def _ended(self, stream: Stream, end: StreamEnded) -> float | None:
-        if stream.leave_within_s is not None or self._finished.is_set():
-            return stream.leave_within_s
-        raise end
 
     async def _watch(self, stream: Stream) -> None:
         """See to what a stream does not do itself: announce it, and leave a draining broker."""

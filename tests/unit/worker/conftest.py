@@ -19,6 +19,13 @@ from tests.unit.worker.scripted_broker import ScriptedBroker, scripted_broker
 ROOT = Path(__file__).parents[3]
 
 
+def _runs(process: psutil.Process, module: str) -> bool:
+    try:
+        return module in process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie too
+        return False
+
+
 @dataclass
 class Worker:
     """A real worker, its output as it comes."""
@@ -51,14 +58,12 @@ class Worker:
         return next(
             child
             for child in psutil.Process(self.process.pid).children()
-            if "hyrex.worker.runtime" in child.cmdline()
+            if _runs(child, "hyrex.worker.runtime")
         )
 
     def children(self) -> list[psutil.Process]:
         """Those that run user code."""
-        return [
-            child for child in self.stream_process().children() if "hyrex.worker.child" in child.cmdline()
-        ]
+        return [child for child in self.stream_process().children() if _runs(child, "hyrex.worker.child")]
 
     def stop(self) -> None:
         """SIGTERM."""

@@ -60,6 +60,7 @@ class ScriptedBroker(WorkerServiceServicer):
         self.capacity: dict[str, int] = {}
         self.revoke_at_welcome: list[wire.LeaseRef] = []
         self.session_id = ""
+        self.metadata: dict[str, str] = {}
         self._sequence = itertools.count(1)
         self._calls: list[grpc.aio.ServicerContext[Any, Any]] = []
         self._outgoing: asyncio.Queue[wire.WorkResponse | None] = asyncio.Queue()
@@ -99,8 +100,10 @@ class ScriptedBroker(WorkerServiceServicer):
 
     async def Work(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: N802
         """One stream."""
+        self.metadata = dict(context.invocation_metadata())
         hello = (await anext(aiter(request_iterator))).hello
         self.hellos.append(hello)
+        await self._notify()
         if self.refusal is not None:
             code, metadata = self.refusal
             await context.abort(code, "refused by the test", metadata)

@@ -1,0 +1,110 @@
+"""Who gets which run: no run waits behind another while a slot is free."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.unit.worker.conftest import Bench
+from tests.unit.worker.scripted_broker import assignment
+
+
+async def test_ready_line_says_what_the_worker_is(bench: Bench) -> None:
+    worker = await bench.start("-p", "2", "-q", "emails", "-q", "img-*", "--name", "w1")
+    line = await worker.printed("worker ready")
+    assert line == "worker ready: w1, 21 tasks, queues emails,img-*, slots 102"
+    hello = bench.broker.hellos[0]
+    assert (hello.worker_name, list(hello.queue_patterns)) == ("w1", ["emails", "img-*"])
+    pools = {task.name: task.pool for task in hello.tasks}
+    assert (pools["add"], pools["asleep"]) == ("sync", "async")
+
+
+async def test_slots_run_at_the_same_time(bench: Bench) -> None:
+    await bench.ready("-p", "2", "-t", "2")
+    runs = [assignment("sleep", {"seconds": 0.5}) for _ in range(4)]
+    began = time.monotonic()
+    await bench.broker.assign(*runs)
+    for run in runs:
+        await bench.broker.outcome(run)
+    assert time.monotonic() - began < 0.95
+
+
+async def test_async_runs_share_one_child(bench: Bench) -> None:
+    await bench.ready()
+    runs = [assignment("asleep", {"seconds": 0.5}) for _ in range(100)]
+    began = time.monotonic()
+    await bench.broker.assign(*runs)
+    for run in runs:
+        await bench.broker.outcome(run)
+    assert time.monotonic() - began < 2
+    assert len({line for line in bench.journal() if line.startswith("asleep")}) == 1
+
+
+async def test_run_behind_a_long_one_moves_to_the_slot_that_becomes_free(bench: Bench) -> None:
+    await bench.ready("-p", "2", "--prefetch", "4")
+    long = assignment("sleep", {"seconds": 30})
+    short = [assignment("sleep", {"seconds": 0.1}) for _ in range(5)]
+    began = time.monotonic()
+    await bench.broker.assign(long, *short)
+    for run in short:
+        assert (await bench.broker.outcome(run)).HasField("completed")
+    assert time.monotonic() - began < 2
+
+
+async def test_run_that_finds_no_slot_within_a_second_is_released_after_capacity_shrank(
+    bench: Bench,
+) -> None:
+    await bench.ready("--prefetch", "4")
+    long, waiting = assignment("sleep", {"seconds": 30}), assignment("add", {"a": 1, "b": 1})
+    await bench.broker.assign(long, waiting)
+    released = (await bench.broker.outcome(waiting, 4.0)).released
+    assert not released.started
+    assert bench.broker.capacity["sync"] == 1
+
+
+async def test_capacity_grows_with_the_pace(bench: Bench) -> None:
+    await bench.ready()
+    runs = [assignment("add", {"a": 1, "b": 1}) for _ in range(50)]
+    await bench.broker.assign(*runs)
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] >= 500)
+    slow = [assignment("sleep", {"seconds": 1.1}) for _ in range(1)]
+    await bench.broker.assign(*slow)
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] == 1)
+
+
+async def test_child_is_replaced_after_its_share_of_tasks(bench: Bench) -> None:
+    await bench.ready("--max-tasks-per-child", "4", "--prefetch", "3")
+    pids = []
+    for _ in range(10):
+        run = assignment("pid")
+        await bench.broker.assign(run)
+        await bench.broker.outcome(run)
+        pids.append(bench.result(run.token))
+    assert max(pids.count(pid) for pid in pids) <= 4
+    assert len(set(pids)) >= 3
+
+
+async def test_child_over_its_memory_is_replaced(bench: Bench) -> None:
+    worker = await bench.ready("--max-memory-per-child", "1")
+    before = {child.pid for child in worker.children()}
+    async with asyncio.timeout(20):
+        while before & {child.pid for child in worker.children()}:
+            await asyncio.sleep(0.05)
+    run = assignment("add", {"a": 1, "b": 1})
+    await bench.broker.assign(run)
+    assert (await bench.broker.outcome(run)).HasField("completed")
+
+
+async def test_blocked_event_loop_is_blamed_on_its_task(bench: Bench) -> None:
+    worker = await bench.ready()
+    await bench.broker.assign(assignment("aspin", timeout_s=3))
+    await worker.printed("task aspin blocks the event loop")
+
+
+async def test_thousands_of_runs_cross_in_few_frames(bench: Bench) -> None:
+    await bench.ready("-p", "2")
+    runs = [assignment("add", {"a": n, "b": 1}) for n in range(2000)]
+    await bench.broker.assign(*runs[:1000])
+    await bench.broker.assign(*runs[1000:])
+    await bench.broker.until(lambda: len(bench.broker.outcomes) == 2000)
+    assert len(bench.broker.reports) < 400
