@@ -18,8 +18,9 @@ from pydantic_core import (
 from typing_extensions import TypedDict  # pydantic reads only this one below Python 3.12
 
 from hyrex.errors import ArgumentInvalid, ResultInvalid, ResultNotSerializable
-from hyrex.jsonvalues import NotJson, build_check
+from hyrex.jsonvalues import NotJson
 from hyrex.signature import TaskSignature
+from hyrex.untyped import build_check
 
 __all__ = ["ArgumentsCodec", "ResultCodec"]
 
@@ -110,9 +111,21 @@ def _arguments_schema(signature: TaskSignature) -> Any:
 
 def _schema_of(hint: Any, where: str) -> Any:
     try:
-        return TypeAdapter(hint).core_schema
+        return _configured(TypeAdapter(hint).core_schema)
     except PydanticUserError as error:
         raise TypeError(f"{where}: {error.message}") from error
+
+
+def _configured(schema: Any) -> Any:
+    """A copy in which each TypedDict has CONFIG: their validators, alone of all, do not inherit it."""
+    if isinstance(schema, list):
+        return [_configured(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copy = {key: _configured(value) for key, value in schema.items()}
+    if copy.get("type") == "typed-dict":
+        copy["config"] = {**CONFIG, **copy.get("config", {})}
+    return copy
 
 
 def _described(error: ValidationError) -> str:

@@ -24,6 +24,9 @@ R = TypeVar("R")
 class HyrexTask(Sendable[P, R], Generic[P, R]):
     """A function under a name. Models for arguments and result are built at their first use."""
 
+    __name__: str
+    __qualname__: str
+
     def __init__(
         self,
         function: Callable[..., Any],

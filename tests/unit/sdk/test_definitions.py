@@ -1,0 +1,276 @@
+"""What may become a task, under which name and with which options."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from hyrex import DuplicateTask, HyrexApp, HyrexQueue, HyrexRegistry
+from hyrex.errors import DefinitionError
+
+
+def test_bare_decorator_takes_name_and_defaults() -> None:
+    hy = HyrexRegistry()
+
+    @hy.task
+    def add(a: int, b: int = 2) -> int:
+        """Adds."""
+        return a + b
+
+    assert (add.name, add.__name__, add.__doc__) == ("add", "add", "Adds.")
+    assert add.config.queue == "default"
+    assert (add.config.max_retries, add.config.priority, add.config.timeout_seconds) == (0, 5, None)
+    assert add(1) == 3
+    assert hy.tasks == {"add": add}
+
+
+def test_task_options_win_over_those_of_the_registry() -> None:
+    hy = HyrexRegistry(queue="calm", max_retries=2, priority=3)
+
+    @hy.task
+    def one() -> None: ...
+
+    @hy.task(queue="loud", max_retries=0, priority=9, timeout_seconds=timedelta(minutes=5), name="two")
+    def other() -> None: ...
+
+    assert (one.config.queue, one.config.max_retries, one.config.priority) == ("calm", 2, 3)
+    assert (other.config.queue, other.config.max_retries, other.config.priority) == ("loud", 0, 9)
+    assert (other.name, other.config.timeout_seconds) == ("two", 300.0)
+
+
+def test_parameter_without_hint_is_refused_by_name() -> None:
+    hy = HyrexRegistry()
+    with pytest.raises(TypeError, match=r"task lost: parameter 'where' has no type hint"):
+
+        @hy.task
+        def lost(when: int, where) -> None: ...  # type: ignore[no-untyped-def]
+
+    assert not hy.tasks
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "starred"}])
+def test_star_parameters_are_refused_by_name(options: dict[str, Any]) -> None:
+    hy = HyrexRegistry()
+    with pytest.raises(TypeError, match=r"parameter \*args is not allowed"):
+
+        @hy.task(**options)
+        def positional(*args: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"parameter \*\*kwargs is not allowed"):
+
+        @hy.task(**options)
+        def named(**kwargs: int) -> None: ...
+
+
+def test_method_in_a_class_is_refused_for_its_self() -> None:
+    hy = HyrexRegistry()
+    with pytest.raises(TypeError, match="parameter 'self' has no type hint"):
+
+        class Shop:
+            @hy.task
+            def sell(self, what: str) -> None: ...
+
+
+def test_only_plain_functions_become_tasks() -> None:
+    hy = HyrexRegistry()
+
+    class Callable:
+        def __call__(self) -> None: ...
+
+    for thing in (Callable, Callable(), len, 3):
+        with pytest.raises(TypeError, match="only plain functions"):
+            hy.task(thing)  # type: ignore[arg-type]
+
+    def numbers() -> Any:
+        yield 1
+
+    with pytest.raises(TypeError, match="a generator cannot be a task"):
+        hy.task(numbers)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"priority": 0}, "priority must be 1..10, got 0"),
+        ({"priority": 11}, "priority must be 1..10, got 11"),
+        ({"priority": "high"}, "priority must be an int, got 'high'"),
+        ({"max_retries": -1}, "max_retries must be 0"),
+        ({"max_retries": True}, "max_retries must be an int"),
+        ({"timeout_seconds": 0}, "timeout_seconds must be above 0"),
+        ({"timeout_seconds": -1}, "timeout_seconds must be"),
+        ({"timeout_seconds": float("nan")}, "timeout_seconds must be"),
+        ({"queue": ""}, "queue must have 1..255 bytes"),
+        ({"queue": "a\0b"}, "queue must have 1..255 bytes"),
+        ({"queue": "ü" * 200}, "queue must have 1..255 bytes"),
+        ({"queue": 7}, "queue must be a str"),
+        ({"name": "x" * 256}, "name must have 1..255 bytes"),
+        ({"retry_backoff": -1}, "retry_backoff must be"),
+        ({"retry_backoff": "soon"}, "retry_backoff must be"),
+        ({"no_retry_on": ("ValueError",)}, "no_retry_on must hold exception classes"),
+        ({"on_error": 3}, "on_error must be callable"),
+        ({"on_error": lambda a, b: None}, "on_error must take 0 or 1 argument"),
+        ({"max_concurrency": 0}, "max_concurrency must be 1 or more"),
+    ],
+)
+def test_option_out_of_range_is_refused_with_its_value(options: dict[str, Any], error: str) -> None:
+    hy = HyrexRegistry()
+    with pytest.raises((TypeError, ValueError), match=error):
+
+        @hy.task(**options)
+        def task() -> None: ...
+
+
+@pytest.mark.parametrize("options", [{"priority": 12}, {"max_retries": -2}, {"queue": ""}])
+def test_registry_checks_its_defaults_when_it_is_made(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        HyrexRegistry(**options)
+
+
+def test_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="retries"):
+        HyrexRegistry().task(retries=3)  # type: ignore[call-overload]
+
+
+def test_second_function_under_one_name_names_both_places() -> None:
+    hy = HyrexRegistry()
+
+    @hy.task
+    def twice() -> None: ...
+
+    with pytest.raises(DuplicateTask, match="twice") as caught:
+
+        @hy.task(name="twice")
+        def other() -> None: ...
+
+    first, second = caught.value.places
+    assert first != second
+    assert all("test_definitions.py:" in place for place in (first, second))
+    assert hy.tasks == {"twice": twice}
+
+
+def test_copied_function_with_the_same_name_in_one_file_is_a_duplicate() -> None:
+    hy = HyrexRegistry()
+
+    @hy.task
+    def copied() -> None: ...
+
+    with pytest.raises(DuplicateTask):
+
+        @hy.task
+        def copied() -> None: ...
+
+
+CELL = """
+@hy.task
+def step(x: int) -> int:
+    return x + {n}
+"""
+
+
+def test_rerun_notebook_cell_replaces_its_own_task() -> None:
+    hy = HyrexRegistry()
+    for n in (1, 2):
+        exec(
+            compile(CELL.format(n=n), f"/tmp/ipykernel_7/{n}.py", "exec"), {"hy": hy, "__name__": "__main__"}
+        )
+    assert hy.tasks["step"](1) == 3
+
+
+def test_reloaded_module_replaces_its_own_task() -> None:
+    hy = HyrexRegistry()
+    for n in (1, 2):
+        exec(compile(CELL.format(n=n), "tasks.py", "exec"), {"hy": hy, "__name__": "tasks"})
+    assert hy.tasks["step"](1) == 3
+
+
+def test_app_serves_nested_registries_and_what_they_define_later() -> None:
+    app, outer, inner = HyrexApp("shop"), HyrexRegistry(), HyrexRegistry()
+    outer.add_registry(inner)
+    app.add_registry(outer)
+    app.add_registry(inner)
+
+    @inner.task
+    def deep() -> None: ...
+
+    @outer.task
+    def shallow() -> None: ...
+
+    assert set(app.tasks) == {"deep", "shallow"}
+
+
+def test_duplicate_across_registries_is_found_when_they_meet() -> None:
+    app, one, two = HyrexApp("shop"), HyrexRegistry(), HyrexRegistry()
+
+    @one.task(name="same")
+    def first() -> None: ...
+
+    @two.task(name="same")
+    def second() -> None: ...
+
+    app.add_registry(one)
+    with pytest.raises(DuplicateTask, match="same"):
+        app.add_registry(two)
+
+
+def test_registry_cannot_contain_itself() -> None:
+    outer, inner = HyrexRegistry(), HyrexRegistry()
+    outer.add_registry(inner)
+    with pytest.raises(DefinitionError):
+        inner.add_registry(outer)
+
+
+def test_queues_are_collected_from_registries_and_tasks() -> None:
+    app = HyrexApp("shop")
+    hy = HyrexRegistry(queue=HyrexQueue("main", concurrency_limit=4))
+
+    @hy.task(queue=HyrexQueue("side"))
+    def aside() -> None: ...
+
+    app.add_registry(hy)
+    assert {name: queue.concurrency_limit for name, queue in app.queues.items()} == {"main": 4, "side": None}
+    assert aside.config.queue == "side"
+
+
+def test_queue_declared_twice_with_other_limits_is_refused() -> None:
+    hy = HyrexRegistry(queue=HyrexQueue("main", concurrency_limit=4))
+
+    @hy.task(queue=HyrexQueue("main", concurrency_limit=5))
+    def task() -> None: ...
+
+    with pytest.raises(DefinitionError, match="declared twice"):
+        _ = hy.queues
+    with pytest.raises(ValueError, match="concurrency_limit"):
+        HyrexQueue("main", concurrency_limit=0)
+
+
+def test_remote_stub_can_be_sent_but_not_called() -> None:
+    hy = HyrexRegistry(queue="elsewhere")
+
+    @hy.remote(name="billing.charge", max_retries=2)
+    def charge(customer: int, cents: int) -> bool:
+        raise NotImplementedError
+
+    assert charge.name == "billing.charge"
+    assert (charge.config.queue, charge.config.max_retries) == ("elsewhere", 2)
+    assert charge.call(1, cents=5).payload == b'{"customer":1,"cents":5}'
+    assert not hy.tasks
+    with pytest.raises(TypeError, match="remote stub"):
+        charge(1, 2)
+    with pytest.raises(TypeError, match="no type hint"):
+
+        @hy.remote(name="x")
+        def stub(a) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def test_calling_a_task_runs_it_here_with_its_defaults() -> None:
+    hy = HyrexRegistry()
+
+    @hy.task
+    async def double(x: int, times: int = 2) -> int:
+        return x * times
+
+    coroutine = double(4)
+    with pytest.raises(StopIteration) as stopped:
+        coroutine.send(None)
+    assert stopped.value.value == 8
+    assert double.is_async

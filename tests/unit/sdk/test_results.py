@@ -1,0 +1,94 @@
+"""What a task returns is stored as JSON and comes back by its return annotation."""
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from hyrex import HyrexRegistry, ResultInvalid, ResultNotSerializable
+from hyrex.results import decode_freely
+from hyrex.task import HyrexTask
+
+
+class Report(BaseModel):
+    when: datetime
+    count: int
+
+
+def task_returning(hint: Any) -> HyrexTask[..., Any]:
+    def returns() -> Any: ...
+
+    returns.__annotations__ = {} if hint is None else {"return": hint}
+    task: HyrexTask[..., Any] = HyrexRegistry().task(returns)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, 3),
+        (type(None), None),
+        (Report, Report(when=datetime(2026, 1, 1, tzinfo=UTC), count=1)),
+        (list[Report] | None, None),
+        (tuple[int, str], (1, "a")),
+        (dict[int, set[str]], {1: {"a"}}),
+        (bytes, b"\xff"),
+        (float, math.inf),
+        (None, {"a": [1, None, "ü"]}),
+        (None, None),
+    ],
+)
+def test_result_comes_back_as_it_was_returned(hint: Any, value: Any) -> None:
+    task = task_returning(hint)
+    assert task.decode_result(task.encode_result(value)) == value
+
+
+def test_none_is_stored_as_null() -> None:
+    assert task_returning(None).encode_result(None) == b"null"
+    assert decode_freely(b"null") is None
+
+
+def test_value_that_fits_the_annotation_after_validation_is_stored_by_it() -> None:
+    task = task_returning(Report)
+    assert task.encode_result({"when": "2026-01-01T00:00:00Z", "count": "4"}) == (
+        b'{"when":"2026-01-01T00:00:00Z","count":4}'
+    )
+
+
+def test_unannotated_result_is_stored_as_pydantic_would() -> None:
+    task = task_returning(None)
+    found = task.decode_result(
+        task.encode_result({"r": Report(when=datetime(2026, 1, 1, tzinfo=UTC), count=1), "t": (1, 2)})
+    )
+    assert found == {"r": {"when": "2026-01-01T00:00:00Z", "count": 1}, "t": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("hint", "make"),
+    [
+        (None, object),
+        (None, lambda: open),
+        (None, lambda: b"\xff".decode("latin-1").join(["\ud800"])),
+        (int, lambda: "x"),
+        (type(None), lambda: 3),
+        (Report, lambda: {"count": 1}),
+    ],
+)
+def test_result_that_cannot_be_stored_is_refused(hint: Any, make: Callable[[], object]) -> None:
+    with pytest.raises(ResultNotSerializable, match="returns returned what"):
+        task_returning(hint).encode_result(make())
+
+
+def test_result_that_refers_to_itself_is_refused() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(ResultNotSerializable):
+        task_returning(None).encode_result(cycle)
+
+
+def test_stored_result_that_does_not_fit_the_hint_is_invalid() -> None:
+    with pytest.raises(ResultInvalid, match="result of returns: "):
+        task_returning(int).decode_result(b'"x"')
