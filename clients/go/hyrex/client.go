@@ -1,0 +1,222 @@
+package hyrex
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	hyrexv1 "hyrex.dev/gen/hyrex/v1"
+)
+
+const mostItems = 1000
+
+// Client submits tasks and follows them. It is safe for concurrent use; every error is an *Error.
+type Client struct {
+	conn  *grpc.ClientConn
+	tasks hyrexv1.TaskServiceClient
+}
+
+// NewClient makes a client of the first of these brokers that answers. It connects when first used.
+func NewClient(token string, urls ...string) (*Client, error) {
+	conn, err := dial(token, urls...)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{conn, hyrexv1.NewTaskServiceClient(conn)}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// NewTask is a task with a new id in the queue "default"; args is a struct or a map of the
+// parameters. Set further options on what it returns before submitting it.
+func NewTask(name string, args any) (*hyrexv1.NewTask, error) {
+	payload, err := json.Marshal(args)
+	return &hyrexv1.NewTask{TaskId: NewID(), Name: name, Queue: "default", Payload: payload}, err
+}
+
+// Submit stores one task durably and returns its id: that of the first task, where its
+// idempotency key had been used. Repeating it with the same task is harmless.
+func (c *Client) Submit(ctx context.Context, task *hyrexv1.NewTask) (string, error) {
+	results, err := c.SubmitBatch(ctx, []*hyrexv1.NewTask{task})
+	if err != nil {
+		return "", err
+	}
+	return results[0].TaskId, ItemError(results[0])
+}
+
+// SubmitBatch stores up to 1,000 tasks; see ItemError for each result.
+func (c *Client) SubmitBatch(ctx context.Context, tasks []*hyrexv1.NewTask) ([]*hyrexv1.SubmitResult, error) {
+	response, err := c.tasks.SubmitTasks(ctx, &hyrexv1.SubmitTasksRequest{Tasks: tasks})
+	return response.GetResults(), refusal(err)
+}
+
+// SubmitStream keeps many frames of tasks under way at once, each answered after its commit.
+type SubmitStream struct {
+	stream  grpc.BidiStreamingClient[hyrexv1.StreamSubmitRequest, hyrexv1.StreamSubmitResponse]
+	mu      sync.Mutex
+	last    int64
+	waiting map[int64]chan *hyrexv1.StreamSubmitResponse
+	ended   chan struct{}
+	err     error
+}
+
+// OpenStream begins a stream of submits; ctx bounds its whole life.
+func (c *Client) OpenStream(ctx context.Context) (*SubmitStream, error) {
+	stream, err := c.tasks.StreamSubmit(ctx)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	s := &SubmitStream{stream: stream, waiting: map[int64]chan *hyrexv1.StreamSubmitResponse{}, ended: make(chan struct{})}
+	go s.read()
+	return s, nil
+}
+
+func (s *SubmitStream) read() {
+	defer close(s.ended)
+	for {
+		answer, err := s.stream.Recv()
+		if err != nil {
+			s.err = refusal(err)
+			return
+		}
+		s.mu.Lock()
+		if waiting := s.waiting[answer.Sequence]; waiting != nil {
+			waiting <- answer
+		}
+		delete(s.waiting, answer.Sequence)
+		s.mu.Unlock()
+	}
+}
+
+// Send sends a frame of up to 1,000 tasks and returns at once; call what it returns for the results.
+// Where that fails it is unknown what was stored: submit the same tasks again.
+func (s *SubmitStream) Send(tasks []*hyrexv1.NewTask) func() ([]*hyrexv1.SubmitResult, error) {
+	answer := make(chan *hyrexv1.StreamSubmitResponse, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last++
+	s.waiting[s.last] = answer
+	// A failed send is told by the reader.
+	_ = s.stream.Send(&hyrexv1.StreamSubmitRequest{Sequence: s.last, Tasks: tasks})
+	return func() ([]*hyrexv1.SubmitResult, error) {
+		select {
+		case response := <-answer:
+			return response.Results, nil
+		case <-s.ended:
+			if len(answer) > 0 {
+				return (<-answer).Results, nil
+			}
+			return nil, s.err
+		}
+	}
+}
+
+// Close says that no more will be sent; what was sent is still answered.
+func (s *SubmitStream) Close() error { return s.stream.CloseSend() }
+
+// Get looks a task up, with its payload and all of its runs.
+func (c *Client) Get(ctx context.Context, id string) (*hyrexv1.Task, error) {
+	response, err := c.tasks.GetTask(ctx, &hyrexv1.GetTaskRequest{TaskId: id})
+	return response.GetTask(), refusal(err)
+}
+
+// List lists tasks, newest first, page by page.
+func (c *Client) List(ctx context.Context, request *hyrexv1.ListTasksRequest) (*hyrexv1.ListTasksResponse, error) {
+	response, err := c.tasks.ListTasks(ctx, request)
+	return response, refusal(err)
+}
+
+// Cancel asks for up to 1,000 tasks to end. Once answered, a cancelled task never runs again.
+func (c *Client) Cancel(ctx context.Context, reason string, ids ...string) ([]*hyrexv1.CancelResult, error) {
+	response, err := c.tasks.CancelTasks(ctx, &hyrexv1.CancelTasksRequest{TaskIds: ids, Reason: reason})
+	return response.GetResults(), refusal(err)
+}
+
+// Retry makes up to 1,000 finished tasks run once more.
+func (c *Client) Retry(ctx context.Context, ids ...string) ([]*hyrexv1.RetryResult, error) {
+	response, err := c.tasks.RetryTasks(ctx, &hyrexv1.RetryTasksRequest{TaskIds: ids})
+	return response.GetResults(), refusal(err)
+}
+
+// Wait watches tasks until all are final, or ctx ends: then it returns what it knows of them with the error.
+func (c *Client) Wait(ctx context.Context, ids ...string) (map[string]*hyrexv1.Task, error) {
+	known := make(map[string]*hyrexv1.Task, len(ids))
+	for start := 0; start < len(ids); start += mostItems {
+		some := ids[start:min(start+mostItems, len(ids))]
+		for failures := 0; ; failures++ {
+			heard, err := c.watch(ctx, some, known)
+			if err == nil {
+				break
+			}
+			if status.Code(err) != codes.Unavailable && !errors.Is(err, io.EOF) {
+				return known, refusal(err)
+			}
+			if heard {
+				failures = 0
+			}
+			if !pause(ctx, backoff(failures)) {
+				return known, refusal(ctx.Err())
+			}
+		}
+	}
+	return known, nil
+}
+
+// watch follows one stream; nil once all are final.
+func (c *Client) watch(ctx context.Context, ids []string, known map[string]*hyrexv1.Task) (heard bool, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	stream, err := c.tasks.WatchTasks(ctx, &hyrexv1.WatchTasksRequest{TaskIds: ids})
+	for err == nil {
+		var frame *hyrexv1.WatchTasksResponse
+		if frame, err = stream.Recv(); err == nil {
+			heard = true
+			for _, task := range frame.Tasks {
+				known[task.TaskId] = task
+			}
+		}
+	}
+	for _, id := range ids {
+		if known[id].GetStatus() < hyrexv1.TaskStatus_TASK_STATUS_COMPLETED {
+			return heard, err
+		}
+	}
+	return heard, nil
+}
+
+// Result decodes what a final task returned. The error is a *TaskError where it did not complete.
+func Result[R any](task *hyrexv1.Task) (result R, err error) {
+	var last *hyrexv1.TaskRun
+	if len(task.Runs) > 0 {
+		last = task.Runs[len(task.Runs)-1]
+	}
+	if task.Status != hyrexv1.TaskStatus_TASK_STATUS_COMPLETED {
+		return result, &TaskError{task, last}
+	}
+	return result, json.Unmarshal(last.Result, &result)
+}
+
+// backoff is how long to wait after some failures in a row: at first almost nothing, in the end 5 s.
+func backoff(failures int) time.Duration {
+	longest := min(50*time.Millisecond<<min(failures, 7), 5*time.Second)
+	return time.Duration((0.25 + 0.75*rand.Float64()) * float64(longest))
+}
+
+// pause waits; false if the context ended first.
+func pause(ctx context.Context, wait time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	}
+}
