@@ -6,11 +6,6 @@ contract's text where that is at hand (test_seed.py).
 
 # given
 # ruff: noqa
-from hyrex import HyrexQueue
-
-ATTEMPTS: list[str] = []
-
-
 # end given
 from hyrex import HyrexRegistry
 from pydantic import BaseModel
@@ -31,11 +26,11 @@ def process_file(context: ProcessContext):
 
 
 @hy.task(
-    queue="processing",  # Target queue
-    max_retries=3,  # Retry attempts
-    timeout_seconds=300,  # Timeout (5 minutes)
-    priority=5,  # 1-10 (higher = more important)
-    retry_backoff=lambda n: n * 10,  # Backoff strategy
+    queue="processing",          # Target queue
+    max_retries=3,              # Retry attempts
+    timeout_seconds=300,        # Timeout (5 minutes)
+    priority=5,                 # 1-10 (higher = more important)
+    retry_backoff=lambda n: n*10 # Backoff strategy
 )
 def configured_task(data: dict):
     # Process with specific configuration
@@ -122,7 +117,10 @@ def risky_operation(data: dict):
 
 
 # end given
-@hy.task(max_retries=3, on_error=error_handler)
+@hy.task(
+    max_retries=3,
+    on_error=error_handler
+)
 def monitored_task(data: dict):
     # Task logic that might fail
     result = risky_operation(data)

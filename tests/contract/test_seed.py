@@ -22,7 +22,7 @@ WAIT_S = 30.0
 
 def _given_removed(text: str) -> list[str]:
     kept = re.sub(r"(?ms)^# given$.*?^# end given$", "", text)
-    return [line.strip() for line in kept.splitlines()[6:] if line.strip()]
+    return [line.strip() for line in kept.splitlines()[5:] if line.strip()]
 
 
 @pytest.mark.skipif(not CONTRACT.exists(), reason="the contract's text is not beside this checkout")

@@ -77,8 +77,12 @@ class TestOneBroker:
         )
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", program],
-            env=os.environ | {"HYREX_BROKER_URL": served.url}, capture_output=True, text=True, timeout=90, check=False,
-        )  # fmt: skip
+            env=os.environ | {"HYREX_BROKER_URL": served.url},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
         assert done.stdout.strip() == "[0, 0, 0]", done.stderr
 
     def test_the_same_submit_repeated_is_one_task(self, contract_database: str) -> None:
