@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from types import TracebackType
 
 from hyrex.worker.target import TargetInvalid, load_target
 
@@ -29,8 +30,16 @@ def check(target: str) -> dict[str, object]:
         return {"invalid": str(error)}
     except BaseException as error:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
-        shown = "".join(traceback.format_exception(error))
+        shown = "".join(traceback.format_exception(type(error), error, _from_own_code(error)))
         return {"place": place_of(error), "error": f"{type(error).__name__}: {text}", "traceback": shown}
+
+
+def _from_own_code(error: BaseException) -> TracebackType | None:
+    """The traceback without what leads to the user's code."""
+    trace = error.__traceback__
+    while trace is not None and not _is_own(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
 
 
 def _is_own(filename: str) -> bool:

@@ -23,10 +23,16 @@ class Reloader:
         self._keeper = keeper
         self._folder = folder
         self._running = running
+        self._begun = asyncio.Event()
+
+    def begin(self) -> None:
+        """The first worker runs, or has failed: take up what has changed since run() began."""
+        self._begun.set()
 
     async def run(self) -> None:
-        """Follow the files until cancelled."""
+        """Follow the files until cancelled. Start it before the code is first read: no change is missed."""
         async for _ in self._changes():
+            await self._begun.wait()
             await self._reload()
 
     async def _changes(self) -> AsyncIterator[None]:

@@ -2,25 +2,21 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from hyrex.cli.devserver.child import Child, ChildEnded, Recipe
 from hyrex.cli.devserver.console import say, warn
+from hyrex.cli.devserver.database import DevDatabase
 from hyrex.cli.devserver.keeper import READY_WITHIN_S, Keeper
 from hyrex.cli.devserver.reload import Reloader
 from hyrex.cli.devserver.target import check
 from hyrex.cli.errors import CommandError
-
-if TYPE_CHECKING:
-    from broker.embedded import EmbeddedPostgres
 
 BROKER_READY: Final = re.compile(r"broker ready: listening on (\S+)")
 WORKER_READY: Final = re.compile(r"worker ready: (?P<name>[^,]+), (?P<serves>.*)")
@@ -45,8 +41,9 @@ class DevSession:
 
     def __init__(self, options: DevOptions) -> None:
         self._options = options
-        self._postgres: EmbeddedPostgres | None = None
-        self._children: list[Keeper] = []
+        self._database = DevDatabase(options.data_dir)
+        self._for_broker: dict[str, str] = {}
+        self._leaving: tuple[tuple[Keeper, float], ...] = ()
         self._stop = asyncio.Event()
         self._failure: CommandError | None = None
 
@@ -62,8 +59,7 @@ class DevSession:
                 finally:
                     await self._end_children()
         finally:
-            if self._postgres is not None:
-                self._postgres.stop()
+            self._database.stop()
         if self._failure is not None:
             raise self._failure
 
@@ -77,76 +73,53 @@ class DevSession:
             until_stop.cancel()
 
     async def _start_and_keep(self, relays: asyncio.TaskGroup) -> None:
-        try:
-            broker, worker = await self._start(relays)
-        except CommandError as error:
-            self._failure = error
-            return
-        async with asyncio.TaskGroup() as keeping:
-            keeping.create_task(broker.run())
-            keeping.create_task(worker.run())
-            if self._options.reload:
-                follower = Reloader(self._options.target, worker, Path.cwd(), self._running_of)
-                keeping.create_task(follower.run())
+        broker, worker = self._keepers(relays)
+        reloader = Reloader(self._options.target, worker, Path.cwd(), self._running_of)
+        async with asyncio.TaskGroup() as parts:
+            following = parts.create_task(reloader.run()) if self._options.reload else None
+            try:
+                await self._start(broker, worker)
+            except CommandError as error:
+                self._failure = error
+                if following is not None:
+                    following.cancel()
+                return
+            reloader.begin()
+            parts.create_task(broker.run())
+            parts.create_task(worker.run())
 
-    async def _start(self, relays: asyncio.TaskGroup) -> tuple[Keeper, Keeper]:
+    async def _start(self, broker: Keeper, worker: Keeper) -> None:
         began = time.monotonic()
         target = self._options.target
         require_free_port(self._options.port)
         broken = await check(target)
         if broken is not None and not broken.traceback:
             raise CommandError(str(broken), status=2)
-        url, database = self._database()
-        broker, worker = self._keepers(url, relays)
+        self._for_broker["HYREX_DATABASE_URL"] = self._database.start()
         await started(broker)
-        say(f"{database} | broker grpc://localhost:{self._options.port}")
+        say(f"{self._database} | broker grpc://localhost:{self._options.port}")
         if broken is not None:
             warn(f"{broken.traceback.rstrip()}\n{broken}; mend it and save: the worker starts then")
-            return broker, worker
+            return
         child = await started(worker)
         found = await child.until_ready(READY_WITHIN_S)
         say(f"worker {target} {found['serves']} | {self._ready_text(began)}")
-        return broker, worker
 
     def _ready_text(self, began: float) -> str:
         watching = "; watching *.py" if self._options.reload else ""
         return f"ready in {time.monotonic() - began:.1f} s{watching}"
 
-    def _database(self) -> tuple[str, str]:
-        """URL of the database, and how to call it: the one of the environment, or a private one."""
-        given = os.environ.get("HYREX_DATABASE_URL")
-        if given:
-            parts = urlsplit(given)
-            return (
-                given,
-                f"postgres at {parts.hostname}:{parts.port or 5432}{parts.path} (HYREX_DATABASE_URL)",
-            )
-        from broker.embedded import EmbeddedPostgres, EmbeddedPostgresError
-
-        folder = self._options.data_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-        try:
-            self._postgres = EmbeddedPostgres(folder / "postgres")
-            self._postgres.start()  # blocks, so that no stop can fall into it
-        except EmbeddedPostgresError as error:
-            raise CommandError(str(error)) from None
-        return self._postgres.url, f"postgres {self._postgres.version}, private, data in {folder}/"
-
-    def _keepers(self, database_url: str, relays: asyncio.TaskGroup) -> tuple[Keeper, Keeper]:
+    def _keepers(self, relays: asyncio.TaskGroup) -> tuple[Keeper, Keeper]:
         options = self._options
         address = f"127.0.0.1:{options.port}"
         patterns = [part for queue in options.queues for part in ("-q", queue)]
         run_worker = ["-m", "hyrex.worker", options.target, "-p", str(options.processes), *patterns]
-        broker = Recipe(
-            "broker",
-            ["-m", "broker", "--listen", address],
-            {"HYREX_DATABASE_URL": database_url},
-            BROKER_READY,
-        )
-        worker = Recipe("worker", run_worker, {"HYREX_BROKER_URL": f"grpc://{address}"}, WORKER_READY)
-        self._children = [Keeper(worker, relays), Keeper(broker, relays)]
-        return self._children[1], self._children[0]
+        run_broker = ["-m", "broker", "--listen", address]
+        broker = Keeper(Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
+        to_broker = {"HYREX_BROKER_URL": f"grpc://{address}"}
+        worker = Keeper(Recipe("worker", run_worker, to_broker, WORKER_READY), relays)
+        self._leaving = ((worker, WORKER_LEAVES_S), (broker, BROKER_LEAVES_S))
+        return broker, worker
 
     def _running_of(self, worker: Child) -> int:
         """How many runs the broker knows a worker to hold."""
@@ -161,10 +134,10 @@ class DevSession:
 
     async def _end_children(self) -> None:
         """The worker first, told twice so that it gives its runs back at once; then the broker."""
-        for keeper, patience_s in zip(self._children, (WORKER_LEAVES_S, BROKER_LEAVES_S), strict=False):
+        for keeper, patience_s in self._leaving:
             if keeper.child is not None:
                 keeper.child.terminate()
-                if keeper is self._children[0]:
+                if patience_s == WORKER_LEAVES_S:
                     await asyncio.sleep(0.05)
                     keeper.child.terminate()
                 await keeper.child.ended_within(patience_s)

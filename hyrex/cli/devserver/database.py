@@ -1,0 +1,49 @@
+"""The database of `hyrex dev`: the one of HYREX_DATABASE_URL, or a private one in the data folder."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hyrex.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from broker.embedded import EmbeddedPostgres
+
+
+class DevDatabase:
+    """Started before the broker, stopped after it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._given = os.environ.get("HYREX_DATABASE_URL")
+        self._private: EmbeddedPostgres | None = None
+
+    def start(self) -> str:
+        """Start it where it is ours, and return its URL. Blocks, so that no stop can fall into it.
+
+        Raises: CommandError.
+        """
+        if self._given:
+            return self._given
+        from broker.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        try:
+            self._private = EmbeddedPostgres(self._folder / "postgres")
+            self._private.start()
+        except EmbeddedPostgresError as error:
+            raise CommandError(str(error)) from None
+        return self._private.url
+
+    def stop(self) -> None:
+        """Shut it down where it is ours."""
+        if self._private is not None:
+            self._private.stop()
+
+    def __str__(self) -> str:
+        if self._private is not None:
+            return f"postgres {self._private.version}, private, data in {self._folder}/"
+        parts = urlsplit(self._given or "")
+        return f"postgres at {parts.hostname}:{parts.port or 5432}{parts.path} (HYREX_DATABASE_URL)"
