@@ -33,7 +33,11 @@ LISTED: Final = Detail(payload=False, result_limit_bytes=-1, runs=1, tracebacks=
 
 
 class TaskReads:
-    """Statements of `reads.sql`, all on the pool for reads. Each raises StorageUnavailable."""
+    """Statements of `reads.sql`. Each raises StorageUnavailable.
+
+    Tasks by id are read on the hot connections: index probes whatever the tables hold, and a plan that
+    is made once (planning over the partitions takes some ten times as long as reading one task).
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,7 +51,6 @@ class TaskReads:
             detail.result_limit_bytes,
             detail.runs,
             detail.tracebacks,
-            read=True,
         )
         return list(_views(rows))
 

@@ -40,6 +40,10 @@ class Seed:
         """The first value of any statement."""
         return await self._connection.fetchval(sql, *args)
 
+    async def rows(self, sql: str, *args: object) -> list[Any]:
+        """All rows of any statement."""
+        return list(await self._connection.fetch(sql, *args))
+
     async def lane(self, queue: str = "default", name: str = "greet") -> int:
         await self.execute("insert into queue (namespace, name) values (0, $1) on conflict do nothing", queue)
         lane: int = await self.execute(

@@ -1,0 +1,79 @@
+"""Statements that run often or over large tables are index probes, whatever the statistics say."""
+
+import pytest
+
+from broker.storage.pool import HOT_SETTINGS
+from broker.storage.statements import load
+from tests.integration.service.seeding import Seed
+
+READS, QUEUES = load("reads"), load("queues")
+
+
+async def plan(seed: Seed, statement: str, *arguments: str) -> str:
+    """The generic plan of a statement."""
+    await seed.execute(f"prepare looked_at as {statement}")
+    rows = await seed.rows(f"explain (costs off) execute looked_at ({', '.join(arguments)})")
+    await seed.execute("deallocate looked_at")
+    return "\n".join(row[0] for row in rows)
+
+
+@pytest.fixture
+async def hot(seed: Seed) -> Seed:
+    """A connection with the settings of the hot pool."""
+    for name, value in HOT_SETTINGS.items():
+        await seed.execute("select set_config($1, $2, false)", name, value)
+    return seed
+
+
+async def test_tasks_are_read_by_index_probes(hot: Seed) -> None:
+    text = await plan(hot, READS["tasks"], "'{}'", "true", "1", "1", "true")
+    assert "Seq Scan" not in text
+    for index in ("ready_pkey", "delayed_pkey", "lease_pkey", "lane_pkey", "worker_session_pkey"):
+        assert index in text
+
+
+async def test_a_purge_goes_by_the_lane(hot: Seed) -> None:
+    text = await plan(hot, QUEUES["purge"], "'{1}'", "''", "now()", "1000")
+    assert "Seq Scan" not in text
+    assert "ready_by_turn" in text
+    assert "delayed_by_lane" in text
+
+
+async def test_what_is_in_a_queue_is_counted_by_index(seed: Seed) -> None:
+    for setting in (
+        "enable_seqscan = off",
+        "enable_bitmapscan = off",
+        "plan_cache_mode = force_generic_plan",
+    ):
+        await seed.execute(f"set {setting}")
+    text = await plan(seed, QUEUES["queues"], "''", "null", "100", "10000")
+    assert "Seq Scan" not in text
+    for index in ("ready_by_turn", "delayed_by_lane", "lease_by_lane"):
+        assert index in text
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "index"),
+    [
+        ("scan_task", (), "task_20"),
+        ("scan_ready", (), "ready_pkey"),
+        ("scan_delayed", (), "delayed_pkey"),
+        ("scan_lease", (), "lease_pkey"),
+        ("scan_completed", (), "_pkey"),
+        ("scan_bad_end", ("3",), "_outcome_task_id_idx"),
+        ("scan_children", ("gen_random_uuid()",), "_parent_id_id_idx"),
+        ("scan_tree", ("gen_random_uuid()",), "_root_id_id_idx"),
+    ],
+)
+async def test_a_list_walks_its_index_backwards(
+    seed: Seed, name: str, extra: tuple[str, ...], index: str
+) -> None:
+    # Empty tables are read in one go by any planner; full ones are not: ask as if they were full.
+    await seed.execute("set enable_seqscan = off")
+    await seed.execute("set enable_bitmapscan = off")
+    bounds = ("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'00000000-0000-0000-0000-000000000000'")
+    text = await plan(seed, READS[name], *bounds, "null", "200", "50", *extra)
+    looked = text.split("CTE looked")[1].split("InitPlan")[0]
+    assert "Sort" not in looked
+    assert "Backward" in looked
+    assert index in looked
