@@ -22,6 +22,16 @@ from tests.support.process import Process, environment
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
 
+SLOW = """
+
+@hy.task
+def slow() -> None:
+    import time
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
 @dataclass(frozen=True)
 class Shop:
     """The project made by `hyrex init`, and the port its broker uses."""
@@ -207,6 +217,20 @@ def test_saved_code_replaces_the_worker_and_broken_code_does_not(own_shop: Shop)
     tasks.write_text(sender)
     dev.wait_for(r"worker reloaded", times=2)
     assert "hello Ada" in own_shop.python("send.py").stdout
+    dev.end_group()
+
+
+def test_reload_counts_the_runs_that_it_interrupts(own_shop: Shop) -> None:
+    tasks = own_shop.folder / "tasks.py"
+    tasks.write_text(tasks.read_text() + SLOW)
+    dev = own_shop.dev()
+    task_id = own_shop.python("-c", "from tasks import slow; print(slow.send().id)").stdout.strip()
+    dev.wait_for(r"begun")
+    tasks.write_text(tasks.read_text() + "\n")
+    dev.wait_for(r"worker reloaded in [\d.]+ s, 1 run interrupted")
+    dev.wait_for(r"begun", times=2)
+    runs = json.loads(own_shop.hyrex("task", "get", task_id, "--json").stdout)["runs"]
+    assert [run["attempt_number"] for run in runs] == [0, 0]
     dev.end_group()
 
 
