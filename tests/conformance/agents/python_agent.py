@@ -1,0 +1,253 @@
+"""The conformance agent (AGENT.md) over the Python SDK: its transport, its watches, its worker."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+
+from hyrex.client.remote import RemoteBackend
+from hyrex.config import read_settings
+from hyrex.errors import CallRejected
+from hyrex.ids import new_task_id
+from hyrex.transport.calls import Calls
+from hyrex.transport.channel import open_channel
+from hyrex.transport.errors import call_failure
+from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_pb2, task_service_pb2_grpc
+from hyrex.v1 import task_service_pb2 as pb
+from tests.conformance.agents.python_worker import PythonWorker
+from tests.conformance.task_json import task_json
+
+LINE_LIMIT: Final = 64 * 1024 * 1024
+CALL_WITHIN_S: Final = 10.0
+FRAME_TASKS: Final = 100
+TEXTS: Final = ("content_type", "idempotency_key", "parent_id", "root_id")
+NUMBERS: Final = ("priority", "max_retries")
+DURATIONS: Final = {"timeout_ms": "timeout", "delay_ms": "delay", "retry_delay_ms": "retry_delay"}
+
+
+class UnknownOp(Exception):
+    """A command, or a behaviour, that this agent does not have."""
+
+
+class Agent:
+    """Carries out commands, one after the other."""
+
+    def __init__(self) -> None:
+        settings = read_settings()
+        self._channel = open_channel(settings.broker_url, settings.token)
+        self._calls = Calls(self._channel, None)  # the channel itself adds the token
+        self._stub: Any = task_service_pb2_grpc.TaskServiceStub(self._channel)
+        self._admin: Any = admin_service_pb2_grpc.AdminServiceStub(self._channel)
+        self._backend = RemoteBackend(settings)
+        self._worker: PythonWorker | None = None
+
+    async def answer(self, command: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a command, its id left out."""
+        act = OPS.get(command["op"])
+        try:
+            if act is None:
+                raise UnknownOp(command["op"])
+            return {"ok": await act(self, command)}
+        except UnknownOp as error:
+            return {"error": error_json("UNIMPLEMENTED", "UNKNOWN_OP", f"no {error} here", {})}
+        except CallRejected as error:
+            return {"error": error_json(error.code, error.reason, str(error), dict(error.metadata))}
+        except grpc.aio.AioRpcError as error:
+            failure = call_failure(error)
+            metadata = dict(failure.metadata)
+            return {"error": error_json(failure.code.name, failure.reason, failure.message, metadata)}
+
+    async def close(self) -> None:
+        """End the worker, as a crash would."""
+        if self._worker is not None:
+            await self._worker.close()
+
+    async def submit(self, command: dict[str, Any]) -> dict[str, Any]:
+        tasks = [new_task(task) for task in command["tasks"]]
+        if command.get("stream"):
+            results = await self._stream(tasks)
+        else:
+            request = pb.SubmitTasksRequest(tasks=tasks).SerializeToString()
+            results = list((await self._calls.submit(request)).results)
+        return {"results": [result_json(result) for result in results]}
+
+    async def _stream(self, tasks: list[task_pb2.NewTask]) -> list[pb.SubmitResult]:
+        frames = [tasks[at : at + FRAME_TASKS] for at in range(0, len(tasks), FRAME_TASKS)]
+        call = self._stub.StreamSubmit(timeout=CALL_WITHIN_S)
+        for sequence, frame in enumerate(frames):
+            await call.write(pb.StreamSubmitRequest(sequence=sequence, tasks=frame))
+        await call.done_writing()
+        answers = {answer.sequence: list(answer.results) async for answer in call}
+        return [result for sequence in range(len(frames)) for result in answers[sequence]]
+
+    async def get(self, command: dict[str, Any]) -> dict[str, Any]:
+        return {"task": task_json((await self._calls.get(command["task_id"], CALL_WITHIN_S)).task)}
+
+    async def list(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = pb.ListTasksRequest(
+            queue=command.get("queue", ""),
+            name=command.get("name", ""),
+            statuses=[task_pb2.TaskStatus.Value(f"TASK_STATUS_{one}") for one in command.get("statuses", [])],
+            page_size=command.get("page_size", 0),
+            page_token=command.get("page_token", ""),
+        )
+        page = await self._stub.ListTasks(request, timeout=CALL_WITHIN_S)
+        return {"tasks": [task_json(task) for task in page.tasks], "next_page_token": page.next_page_token}
+
+    async def wait(self, command: dict[str, Any]) -> dict[str, Any]:
+        ids = command["task_ids"]
+        seen = await self._backend.watch_async(ids, command["timeout_ms"] / 1000)
+        for failure in seen.failures.values():
+            raise failure
+        states = [seen.states.get(task_id) for task_id in ids]
+        done = all(state is not None and state.status.is_final for state in states)
+        return {"done": done, "tasks": [state_json(state) for state in states if state is not None]}
+
+    async def cancel(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = pb.CancelTasksRequest(task_ids=command["task_ids"], reason=command.get("reason", ""))
+        results = (await self._stub.CancelTasks(request, timeout=CALL_WITHIN_S)).results
+        return {"results": [outcome_json(pb.CancelOutcome, "CANCEL_OUTCOME_", one) for one in results]}
+
+    async def retry(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = pb.RetryTasksRequest(task_ids=command["task_ids"])
+        results = (await self._stub.RetryTasks(request, timeout=CALL_WITHIN_S)).results
+        return {"results": [outcome_json(pb.RetryOutcome, "RETRY_OUTCOME_", one) for one in results]}
+
+    async def worker_start(self, command: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._worker = await PythonWorker.start(command)
+        except LookupError as error:
+            raise UnknownOp(f"behaviour {error}") from None
+        request = admin_service_pb2.ListWorkersRequest(page_size=1000)
+        workers = (await self._admin.ListWorkers(request, timeout=CALL_WITHIN_S)).workers
+        return {"session_id": next(one.session_id for one in workers if one.worker_name == command["name"])}
+
+    async def worker_stats(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._worker is not None
+        return {"executed": self._worker.executed, "running": self._worker.running}
+
+    async def worker_drain(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._worker is not None
+        await self._worker.drain()
+        return {}
+
+    async def worker_stop(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._worker is not None
+        await self._worker.stop()
+        return {}
+
+
+Op = Callable[[Agent, dict[str, Any]], Awaitable[dict[str, Any]]]
+OPS: Final[dict[str, Op]] = {
+    name: getattr(Agent, name)
+    for name in (
+        "submit", "get", "list", "wait", "cancel", "retry",
+        "worker_start", "worker_stats", "worker_drain", "worker_stop",
+    )
+}  # fmt: skip
+
+
+def new_task(task: dict[str, Any]) -> task_pb2.NewTask:
+    """TASK of AGENT.md on the wire."""
+    if "payload_base64" in task:
+        payload = base64.b64decode(task["payload_base64"])
+    else:
+        payload = json.dumps(task.get("payload", {}), ensure_ascii=False).encode()
+    made = task_pb2.NewTask(
+        task_id=task.get("task_id") or new_task_id(),
+        name=task["name"],
+        queue=task.get("queue", "default"),
+        payload=payload,
+        headers=task.get("headers", {}),
+        labels=task.get("labels", {}),
+    )
+    for field in (*TEXTS, *NUMBERS):
+        if field in task:
+            setattr(made, field, task[field])
+    for field, name in DURATIONS.items():
+        if field in task:
+            getattr(made, name).CopyFrom(
+                Duration(seconds=task[field] // 1000, nanos=task[field] % 1000 * 10**6)
+            )
+    return made
+
+
+def error_json(code: str, reason: str, message: str, metadata: dict[str, str]) -> dict[str, Any]:
+    """A failed call."""
+    return {"code": code, "reason": reason, "message": message, "metadata": metadata}
+
+
+def result_json(result: pb.SubmitResult) -> dict[str, Any]:
+    """What became of one submitted task."""
+    error = None
+    if result.HasField("error"):
+        told = result.error
+        code = next(code.name for code in grpc.StatusCode if code.value[0] == told.code)
+        error = error_json(code, told.reason, told.message, dict(told.metadata))
+    outcome = pb.SubmitOutcome.Name(result.outcome).removeprefix("SUBMIT_OUTCOME_")
+    return {"task_id": result.task_id, "outcome": outcome, "error": error}
+
+
+def outcome_json(enum: Any, prefix: str, result: Any) -> dict[str, str]:
+    """What a cancel or a retry did."""
+    return {"task_id": result.task_id, "outcome": enum.Name(result.outcome).removeprefix(prefix)}
+
+
+def state_json(state: Any) -> dict[str, Any]:
+    """What the SDK's watch tells of a task, as T of AGENT.md."""
+    return {
+        "task_id": state.task_id,
+        "name": state.name,
+        "queue": state.queue,
+        "status": state.status.upper(),
+        "payload": None,
+        "cancel_requested": state.cancel_requested,
+        "runs": [
+            {
+                "run_number": run.run_number,
+                "attempt_number": run.attempt_number,
+                "status": run.status.upper(),
+                "result": json.loads(run.result) if run.result else None,
+                "error": run.error
+                and {"type": run.error.type, "message": run.error.message, "traceback": run.error.traceback},
+                "reason": run.reason,
+                "worker": run.worker,
+            }
+            for run in state.runs
+        ],
+    }
+
+
+async def main() -> None:
+    """Answer until stdin ends."""
+    reader = asyncio.StreamReader(limit=LINE_LIMIT)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    agent = Agent()
+    say({"ready": True, "language": "python", "client": f"hyrex-python/{version('hyrex')}"})
+    try:
+        while line := await reader.readline():
+            command = json.loads(line)
+            say({"id": command["id"]} | await agent.answer(command))
+    finally:
+        await agent.close()
+        os._exit(0)  # at once, as told: no thread of the SDK is waited for
+
+
+def say(answer: dict[str, Any]) -> None:
+    """One line on stdout."""
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

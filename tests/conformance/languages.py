@@ -1,0 +1,79 @@
+"""The languages of the suite: what each needs on a machine, how its agent is built and started."""
+
+import asyncio
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CLIENTS: Final = ROOT / "clients"
+BUILD_WITHIN_S: Final = 900.0
+
+
+class BuildFailed(Exception):
+    """The agent could not be built; the text is what the build printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+    @property
+    def absence(self) -> str:
+        """Why it cannot run on this machine; empty if it can."""
+        missing = [program for program in self.needs if shutil.which(program, path=search_path()) is None]
+        if missing:
+            return f"{', '.join(missing)} not installed"
+        if not self.command and not (CLIENTS / self.name / "build").exists():
+            return f"clients/{self.name}/build does not exist"
+        return ""
+
+    @property
+    def agent(self) -> list[str]:
+        """The command that starts the agent."""
+        return list(self.command) or [str(CLIENTS / self.name / "agent")]
+
+    async def build(self) -> None:
+        """Make the agent; quick when nothing has changed. Raises: BuildFailed."""
+        if self.command:
+            return
+        process = await asyncio.create_subprocess_exec(
+            str(CLIENTS / self.name / "build"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=os.environ | {"PATH": search_path()},
+        )
+        try:
+            async with asyncio.timeout(BUILD_WITHIN_S):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise BuildFailed(f"no end after {BUILD_WITHIN_S:.0f} s") from None
+        if process.returncode != 0:
+            raise BuildFailed(output.decode(errors="replace")[-6000:])
+
+
+def search_path() -> str:
+    """PATH, and where toolchains put themselves without telling anybody."""
+    usual = [Path.home() / ".cargo" / "bin", Path("/usr/local/go/bin"), Path.home() / "go" / "bin"]
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, usual)])
+
+
+LANGUAGES: Final = {
+    language.name: language
+    for language in (
+        Language("python", command=(sys.executable, "-m", "tests.conformance.agents.python_agent")),
+        Language("go", ("go",)),
+        Language("ts", ("node", "npm")),
+        Language("java", ("javac", "mvn")),
+        Language("rust", ("cargo",)),
+    )
+}

@@ -1,0 +1,72 @@
+"""The results of a run as a table of language x scenario, and as numbers."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from tests.conformance.suite import Result, Verdict, load_scenarios
+
+MARKS = {Verdict.PASSED: "passed", Verdict.FAILED: "FAILED", Verdict.SKIPPED: "skipped"}
+
+
+def _columns(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(result.language for result in results))
+
+
+def _rows(results: Sequence[Result]) -> dict[str, dict[str, Result]]:
+    rows: dict[str, dict[str, Result]] = {}
+    for result in results:
+        rows.setdefault(result.scenario, {})[result.language] = result
+    return dict(sorted(rows.items()))
+
+
+def as_text(results: Sequence[Result]) -> str:
+    """For a terminal: the table, then why something failed or was skipped."""
+    columns = _columns(results)
+    lines = [f"{'':26}" + "".join(f"{name:>10}" for name in columns)]
+    for scenario, row in _rows(results).items():
+        cells = "".join(f"{MARKS[row[name].verdict]:>10}" for name in columns)
+        lines.append(f"{scenario:26}{cells}")
+    lines += [""] + [f"{name}: {_numbers_text(results, name)}" for name in columns]
+    absent = {(r.language, r.text) for r in results if r.verdict is Verdict.SKIPPED}
+    lines += [f"skipped {language}: {text}" for language, text in sorted(absent)]
+    for result in results:
+        if result.verdict is Verdict.FAILED:
+            lines += ["", f"FAILED {result.language} {result.scenario}: {result.text}"]
+    return "\n".join(lines)
+
+
+def as_markdown(results: Sequence[Result]) -> str:
+    """The page docs/conformance.md."""
+    columns = _columns(results)
+    lines = [
+        "# Conformance",
+        "",
+        "What each client library does, as the suite in `tests/conformance` saw it: every scenario is data,",
+        "played against real brokers (`tests/conformance/AGENT.md` says how a language joins).",
+        "Made by `scripts/conformance --table docs/conformance.md`.",
+        "",
+        f"| scenario | {' | '.join(columns)} | what it shows |",
+        "|---|" + "---|" * (len(columns) + 1),
+    ]
+    about = {scenario.name: scenario.about for scenario in load_scenarios()}
+    for scenario, row in _rows(results).items():
+        cells = " | ".join(row[name].verdict for name in columns)
+        lines.append(f"| `{scenario}` | {cells} | {about[scenario]} |")
+    lines += ["", *(f"- **{name}**: {_numbers_text(results, name)}" for name in columns), ""]
+    return "\n".join(lines)
+
+
+def numbers(results: Sequence[Result], language: str) -> dict[str, int]:
+    """How many scenarios of a language ended how."""
+    counted = Counter(result.verdict for result in results if result.language == language)
+    return {verdict.value: counted[verdict] for verdict in Verdict}
+
+
+def _numbers_text(results: Sequence[Result], language: str) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers(results, language).items())
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """For programs: {"languages": {"go": {"passed": n, "failed": n, "skipped": n}, ...}}."""
+    return json.dumps({"languages": {name: numbers(results, name) for name in _columns(results)}}, indent=2)

@@ -1,0 +1,146 @@
+"""A gRPC proxy that reads the frames between a worker and its broker.
+
+Every method passes through as bytes: on the wire a unary call is a stream of one message. Work streams are
+also read, checked (rules.py), salted with frames that a worker must ignore, and, for the suite's proof
+of itself, falsified on request.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as Packed
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from hyrex.v1 import worker_service_pb2 as wire
+from tests.conformance.rules import Rules
+
+WORK: Final = "/hyrex.v1.WorkerService/Work"
+MIB: Final = 1024 * 1024
+OPTIONS: Final = (
+    ("grpc.max_send_message_length", 64 * MIB),
+    ("grpc.max_receive_message_length", 64 * MIB),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.so_reuseport", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+UNKNOWN_FRAMES: Final = (b"", b"\xa2\x06\x03abc")  # an unset frame; a frame of a later version (field 100)
+
+Falsify = Callable[[wire.WorkRequest], wire.WorkRequest]
+
+
+@dataclass
+class Tap:
+    """Listens on a port of its own and forwards to `upstream` (host:port), which may change at any time."""
+
+    upstream: str
+    rules: Rules = field(default_factory=Rules)
+    falsify: Falsify | None = None
+    port: int = 0
+    _answers: dict[str, list[Status]] = field(default_factory=dict)
+    _server: grpc.aio.Server | None = None
+    _channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        """Serve."""
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((_Everything(self._serve),))
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            await self._server.stop(None)
+        for channel in self._channels.values():
+            await channel.close()
+
+    def answer_next(self, method: str, code: str, reason: str, metadata: dict[str, str]) -> None:
+        """Refuse the next call of this method with these details, without asking the broker."""
+        number: int = grpc.StatusCode[code].value[0]
+        info = Packed()
+        info.Pack(ErrorInfo(domain="hyrex.dev", reason=reason, metadata=metadata))
+        status = Status(
+            code=number, message=f"{reason} on purpose \N{EN DASH} nothing is wrong", details=[info]
+        )
+        self._answers.setdefault(method, []).append(status)
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self.upstream not in self._channels:
+            self._channels[self.upstream] = grpc.aio.insecure_channel(self.upstream, options=OPTIONS)
+        return self._channels[self.upstream]
+
+    async def _serve(
+        self, method: str, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> None:
+        if answers := self._answers.get(method.rpartition("/")[2]):
+            status = answers.pop(0)
+            code = next(each for each in grpc.StatusCode if each.value[0] == status.code)
+            await context.abort(
+                code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
+            )
+        metadata = tuple(
+            (key, value) for key, value in context.invocation_metadata() or () if key == "authorization"
+        )
+        multi: Any = self._channel().stream_stream(method, None, None)
+        call = multi(metadata=metadata, timeout=context.time_remaining())
+        stream = self.rules.stream() if method == WORK else None
+        sender = asyncio.create_task(self._send(requests, call, stream))
+        try:
+            await self._receive(call, context, stream)
+        finally:
+            sender.cancel()
+            call.cancel()
+            if stream is not None:
+                stream.closed()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    async def _send(self, requests: AsyncIterator[bytes], call: Any, stream: Any) -> None:
+        async for request in requests:
+            if stream is not None:
+                frame = wire.WorkRequest.FromString(request)
+                frame = self.falsify(frame) if self.falsify is not None else frame
+                stream.from_worker(frame)
+                await call.write(frame.SerializeToString())
+            else:
+                await call.write(request)
+        await call.done_writing()
+
+    async def _receive(self, call: Any, context: Any, stream: Any) -> None:
+        try:
+            while isinstance(response := await call.read(), bytes):
+                frame = wire.WorkResponse.FromString(response) if stream is not None else None
+                if frame is not None:
+                    stream.from_broker(frame)
+                await context.write(response)
+                if frame is not None and frame.HasField("welcome"):
+                    for unknown in UNKNOWN_FRAMES:
+                        await context.write(unknown)
+            code = await call.code()
+            if code is not grpc.StatusCode.OK:
+                await self._abort(context, code, await call.details(), await call.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            await self._abort(context, error.code(), error.details(), error.trailing_metadata())
+
+    async def _abort(self, context: Any, code: grpc.StatusCode, details: str | None, trailing: Any) -> None:
+        kept = tuple((key, value) for key, value in trailing or () if key == "grpc-status-details-bin")
+        await context.abort(code, details or "", kept)
+
+
+class _Everything(grpc.GenericRpcHandler):
+    """One handler for every method there is or will be."""
+
+    def __init__(self, serve: Callable[..., Any]) -> None:
+        self._serve = serve
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        async def handle(requests: Any, context: Any) -> None:
+            await self._serve(details.method, requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
