@@ -19,6 +19,7 @@ __all__ = ["close_client", "current_backend", "replace_backend"]
 
 _lock = threading.Lock()
 _remote: "RemoteBackend | None" = None
+_retired: "list[RemoteBackend]" = []  # replaced, with callers that still wait for their answers
 _replacement: Backend | None = None
 _hooked = False
 
@@ -45,8 +46,10 @@ def close_client() -> None:
     """Let the connection go; the next send makes a new one, by the settings of that moment."""
     global _remote
     with _lock:
-        remote, _remote = _remote, None
-    if remote is not None:
+        closing = _all()
+        _remote = None
+        _retired.clear()
+    for remote in closing:
         remote.close()
 
 
@@ -55,14 +58,12 @@ def _make(settings: Settings) -> Backend:
     from hyrex.client.remote import RemoteBackend
 
     with _lock:
-        old = _remote
-        if old is None or old.settings != settings:
-            _remote = RemoteBackend(settings)
-            _hook()
         made = _remote
-    if old is not None and old is not made:
-        old.retire()
-    assert made is not None
+        if made is None or made.settings != settings:
+            _retired.extend([made] if made is not None else [])
+            made = _remote = RemoteBackend(settings)
+            _hook()
+            _retired[:] = [old for old in _retired if not old.retire()]
     return made
 
 
@@ -76,13 +77,13 @@ def _hook() -> None:
 
 def _before_fork() -> None:
     _lock.acquire()
-    if _remote is not None:
-        _remote.pause()
+    for remote in _all():
+        remote.pause()
 
 
 def _in_parent() -> None:
-    if _remote is not None:
-        _remote.resume()
+    for remote in _all():
+        remote.resume()
     _lock.release()
 
 
@@ -90,3 +91,8 @@ def _in_child() -> None:
     global _lock, _remote
     _lock = threading.Lock()
     _remote = None
+    _retired.clear()
+
+
+def _all() -> "list[RemoteBackend]":
+    return [remote for remote in (_remote, *_retired) if remote is not None]

@@ -71,11 +71,13 @@ class RemoteBackend:
         if not self._outbox.is_empty or self._watchlist.has_subscribers:
             self._living()
 
-    def retire(self) -> None:
-        """Close unless somebody still waits for an answer; then it lives on for them."""
+    def retire(self) -> bool:
+        """Close unless somebody still waits for an answer; whether it is closed."""
         busy = self._life is not None and self._life.is_busy
-        if self._outbox.is_empty and not self._watchlist.has_subscribers and not busy:
-            self.close()
+        if busy or not self._outbox.is_empty or self._watchlist.has_subscribers:
+            return False
+        self.close()
+        return True
 
     def close(self) -> None:
         """Let thread and channel go."""

@@ -1,0 +1,26 @@
+"""Fixtures of the SDK's tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from hyrex.client import close_client
+from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server
+
+
+@pytest.fixture
+def tasks() -> ScriptedTasks:
+    """A task service that does what the test says."""
+    return ScriptedTasks()
+
+
+@pytest.fixture
+def server(tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server for it, which this process sends to."""
+    running = Server(tasks)
+    monkeypatch.setenv("HYREX_BROKER_URL", running.url)
+    monkeypatch.delenv("HYREX_TOKEN", raising=False)
+    yield running
+    close_client()
+    tasks.gate.set()
+    running.stop()
