@@ -29,7 +29,14 @@ class SessionRecord:
     sequences: list[tuple[float, int]] = field(default_factory=list)  # (when sent, assignment sequence)
     unacknowledged: dict[int, frozenset[int]] = field(default_factory=dict)  # report id -> tokens
     heartbeat: int = 0
+    receipt: int = 0  # the highest received_through of a heartbeat that was acknowledged
+    beats: dict[int, int] = field(default_factory=dict)  # heartbeat -> its received_through
     read_until: float = 0.0  # what was sent before this moment has been read, as far as one can tell
+
+    @property
+    def receipted(self) -> bool:
+        """Whether the broker knows that everything sent so far was received."""
+        return all(number <= self.receipt for _, number in self.sequences)
 
 
 @dataclass
@@ -56,6 +63,7 @@ class Rules:
     def summary(self) -> dict[str, object]:
         """What a scenario's `wire` step looks at."""
         seen: dict[str, object] = {name: self.counts[name] for name in COUNTED}
+        seen["receipted"] = all(session.receipted for session in self.sessions.values())
         return seen | {"broken": self.broken, "sessions": len(self.sessions), "headers": self.headers}
 
 
@@ -122,6 +130,7 @@ class StreamRules:
         if beat.sequence <= session.heartbeat:
             self._break(f"heartbeat {beat.sequence} after {session.heartbeat}")
         session.heartbeat = max(session.heartbeat, beat.sequence)
+        session.beats[beat.sequence] = beat.received_through
         if now - self._beats[-1] > 2 * self._interval_s + PATIENCE_S:
             self._break(f"no heartbeat for {now - self._beats[-1]:.1f} s (interval {self._interval_s} s)")
         if len(self._beats) > 1:
@@ -185,6 +194,7 @@ class StreamRules:
                 session.settled.setdefault(token, now)
         elif kind == "heartbeat_ack":
             self._rules.counts["revoked"] += len(frame.heartbeat_ack.revoked)
+            session.receipt = max(session.receipt, session.beats.get(frame.heartbeat_ack.sequence, 0))
             for ref in frame.heartbeat_ack.revoked:
                 session.settled.setdefault(ref.token, now)
         else:

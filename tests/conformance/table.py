@@ -28,6 +28,8 @@ def as_text(results: Sequence[Result]) -> str:
         cells = "".join(f"{MARKS[row[name].verdict]:>10}" for name in columns)
         lines.append(f"{scenario:26}{cells}")
     lines += [""] + [f"{name}: {_numbers_text(results, name)}" for name in columns]
+    slowest = sorted(results, key=lambda result: -result.seconds)[:6]
+    lines += ["slowest: " + ", ".join(f"{r.language} {r.scenario} {r.seconds:.1f} s" for r in slowest)]
     absent = {(r.language, r.text) for r in results if r.verdict is Verdict.SKIPPED}
     lines += [f"skipped {language}: {text}" for language, text in sorted(absent)]
     for result in results:
