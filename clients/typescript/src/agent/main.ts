@@ -1,0 +1,85 @@
+// The conformance agent of this client: tests/conformance/AGENT.md is its contract.
+import { createInterface } from "node:readline";
+import { status } from "@grpc/grpc-js";
+import { CancelOutcome, Client, HyrexError, isFinal, itemError, RetryOutcome, SubmitOutcome, type Task, TaskStatus } from "../index.js";
+import { VERSION } from "../wire.js";
+import { Crew } from "./crew.js";
+import { taskFrom, taskObject } from "./wire.js";
+
+const brokers = { url: process.env.HYREX_BROKER_URL ?? "grpc://127.0.0.1:50051", token: process.env.HYREX_TOKEN };
+const client = new Client(brokers);
+const crew = new Crew(brokers);
+
+const operations: Record<string, (told: any) => Promise<object>> = {
+  async submit({ tasks, stream }) {
+    const results = await (stream ? submitStream : submitBatch)(tasks.map(taskFrom));
+    return {
+      results: results.map((result) => {
+        const error = itemError(result);
+        return { task_id: result.taskId, outcome: SubmitOutcome[result.outcome], error: error ? refused(error) : null };
+      }),
+    };
+  },
+  async get({ task_id }) {
+    return { task: taskObject(await client.get(task_id)) };
+  },
+  async list({ queue, name, statuses = [], page_size, page_token }) {
+    const wanted = statuses.map((one: keyof typeof TaskStatus) => TaskStatus[one]);
+    const page = await client.list({ queue, name, statuses: wanted, pageSize: page_size, pageToken: page_token });
+    return { tasks: page.tasks.map(taskObject), next_page_token: page.nextPageToken };
+  },
+  async wait({ task_ids, timeout_ms }) {
+    const signal = AbortSignal.timeout(timeout_ms);
+    const known = new Map<string, Task>();
+    try {
+      for await (const task of client.watch(task_ids, { signal })) known.set(task.taskId, task);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+    const tasks = (task_ids as string[]).flatMap((id) => known.get(id) ?? []);
+    return { done: tasks.length === task_ids.length && tasks.every(isFinal), tasks: tasks.map(taskObject) };
+  },
+  async cancel({ task_ids, reason }) {
+    const results = await client.cancel(task_ids, reason);
+    return { results: results.map(({ taskId, outcome }) => ({ task_id: taskId, outcome: CancelOutcome[outcome] })) };
+  },
+  async retry({ task_ids }) {
+    const results = await client.retry(task_ids);
+    return { results: results.map(({ taskId, outcome }) => ({ task_id: taskId, outcome: RetryOutcome[outcome] })) };
+  },
+  worker_start: (told) => crew.start(told),
+  worker_stats: async () => crew.stats(),
+  worker_drain: () => crew.drain(),
+  worker_stop: () => crew.stop(),
+};
+
+const submitBatch = (tasks: Parameters<Client["submitBatch"]>[0]) => client.submitBatch(tasks);
+
+async function submitStream(tasks: Parameters<Client["submitBatch"]>[0]) {
+  const stream = client.openStream();
+  const answers = [];
+  for (let start = 0; start < tasks.length; start += 100) answers.push(stream.send(tasks.slice(start, start + 100)));
+  stream.close();
+  return (await Promise.all(answers)).flat();
+}
+
+function refused(error: unknown) {
+  const { code, reason, message, metadata } =
+    error instanceof HyrexError ? error : new HyrexError(status.UNKNOWN, error instanceof Error ? (error.stack ?? "") : String(error));
+  return { code: status[code], reason, message, metadata };
+}
+
+const say = (answer: object) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+
+say({ ready: true, language: "ts", client: VERSION });
+for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+  const { id, op, ...told } = JSON.parse(line);
+  try {
+    const operation = operations[op];
+    if (!operation) throw new HyrexError(status.UNIMPLEMENTED, `no op ${op}`, "UNKNOWN_OP");
+    say({ id, ok: await operation(told) });
+  } catch (error) {
+    say({ id, error: refused(error) });
+  }
+}
+process.exit(0);

@@ -1,0 +1,198 @@
+// The producer: submit tasks, look them up, wait for them, cancel and retry them.
+import { type CallOptions as GrpcOptions, type ClientUnaryCall, type Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { NewTask, type Task, TaskStatus } from "../gen/hyrex/v1/task.js";
+import {
+  type CancelTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, type RetryTasksResponse,
+  type SubmitResult, SubmitOutcome, type SubmitTasksResponse, TaskServiceClient,
+} from "../gen/hyrex/v1/task_service.js";
+import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
+
+export interface CallOptions {
+  signal?: AbortSignal;
+  /** 10 s by default; a watch has none. */
+  timeoutMs?: number;
+}
+
+/** A task that ended otherwise than by completing. */
+export class TaskError extends Error {
+  override name = "TaskError";
+  constructor(readonly task: Task) {
+    const last = task.runs.at(-1);
+    const why = last?.error ? `${last.error.type}: ${last.error.message}` : (last?.reason ?? "");
+    super(`task ${task.taskId} (${task.name}) ${TaskStatus[task.status]}: ${why}`);
+  }
+}
+
+/** A task with a new id in the queue "default"; the arguments are an object of its parameters. */
+export function newTask(name: string, args: object = {}, options: Parameters<typeof NewTask.fromPartial>[0] = {}): NewTask {
+  return NewTask.fromPartial({ taskId: newId(), name, queue: "default", payload: Buffer.from(JSON.stringify(args)), ...options });
+}
+
+/** Why one item of a batch was refused; undefined where it was not. */
+export function itemError({ outcome, error }: SubmitResult): HyrexError | undefined {
+  if (outcome !== SubmitOutcome.REJECTED || !error) return undefined;
+  return new HyrexError(error.code, error.message, error.reason, error.metadata);
+}
+
+export const isFinal = (task: Task) => task.status >= TaskStatus.COMPLETED;
+
+/** What a final task returned. Throws TaskError where it did not complete. */
+export function resultOf<R>(task: Task): R {
+  if (task.status !== TaskStatus.COMPLETED) throw new TaskError(task);
+  return JSON.parse(new TextDecoder().decode(task.runs.at(-1)?.result));
+}
+
+type Done<A> = (error: ServiceError | null, response: A) => void;
+type Start<A> = (client: TaskServiceClient, metadata: Metadata, options: Partial<GrpcOptions>, done: Done<A>) => ClientUnaryCall;
+
+/** Every error is a HyrexError, or the reason of the caller's signal. */
+export class Client {
+  #clients: TaskServiceClient[];
+  #metadata: Metadata;
+  #current = 0;
+
+  constructor(brokers: Brokers) {
+    this.#clients = addresses(brokers).map((address) => new TaskServiceClient(...address, CHANNEL_OPTIONS));
+    this.#metadata = bearer(brokers);
+  }
+
+  get #client() {
+    return this.#clients[this.#current % this.#clients.length]!;
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.close();
+  }
+
+  /** Store one task durably; its id: that of the first task, where its idempotency key had been used. */
+  async submit(task: NewTask, options?: CallOptions): Promise<string> {
+    const [result] = await this.submitBatch([task], options);
+    const error = itemError(result!);
+    if (error) throw error;
+    return result!.taskId;
+  }
+
+  /** Store up to 1,000 tasks; see itemError for each result. */
+  async submitBatch(tasks: NewTask[], options?: CallOptions): Promise<SubmitResult[]> {
+    const answer = await this.#call<SubmitTasksResponse>((client, ...rest) => client.submitTasks({ tasks }, ...rest), options);
+    return answer.results;
+  }
+
+  /** Keep many frames of tasks under way at once, each answered after its commit. */
+  openStream(): SubmitStream {
+    return new SubmitStream(this.#client.streamSubmit(this.#metadata));
+  }
+
+  async get(taskId: string, options?: CallOptions): Promise<Task> {
+    const answer = await this.#call<GetTaskResponse>((client, ...rest) => client.getTask({ taskId }, ...rest), options);
+    return answer.task!;
+  }
+
+  async list(request: Parameters<typeof ListTasksRequest.fromPartial>[0], options?: CallOptions): Promise<ListTasksResponse> {
+    const full = ListTasksRequest.fromPartial(request);
+    return this.#call<ListTasksResponse>((client, ...rest) => client.listTasks(full, ...rest), options);
+  }
+
+  async cancel(taskIds: string[], reason = "", options?: CallOptions) {
+    return (await this.#call<CancelTasksResponse>((client, ...rest) => client.cancelTasks({ taskIds, reason }, ...rest), options)).results;
+  }
+
+  async retry(taskIds: string[], options?: CallOptions) {
+    return (await this.#call<RetryTasksResponse>((client, ...rest) => client.retryTasks({ taskIds }, ...rest), options)).results;
+  }
+
+  /** The task once it is final. Bound it with a signal. */
+  async wait(taskId: string, options: { signal?: AbortSignal } = {}): Promise<Task> {
+    for await (const task of this.watch([taskId], options)) if (isFinal(task)) return task;
+    throw new Error("unreachable: a watch ends when all tasks are final");
+  }
+
+  /** Each task as it stands, then at each change, until all are final. Survives brokers. */
+  async *watch(taskIds: string[], { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<Task, void> {
+    const pending = new Set(taskIds);
+    for (let failures = 0; pending.size > 0; failures++) {
+      signal?.throwIfAborted();
+      const call = this.#client.watchTasks({ taskIds: [...pending].slice(0, MOST_ITEMS) }, this.#metadata);
+      const stop = () => call.cancel();
+      call.on("error", () => {}); // a cancelled call still says so after the loop
+      signal?.addEventListener("abort", stop);
+      try {
+        for await (const { tasks } of call as AsyncIterable<{ tasks: Task[] }>) {
+          failures = 0;
+          for (const task of tasks) {
+            if (isFinal(task)) pending.delete(task.taskId);
+            yield task;
+          }
+        }
+      } catch (error) {
+        signal?.throwIfAborted();
+        if ((error as ServiceError).code !== status.UNAVAILABLE) throw refusal(error as ServiceError);
+        this.#current++;
+      } finally {
+        signal?.removeEventListener("abort", stop);
+        call.cancel();
+      }
+      if (pending.size > 0) await pause(backoff(failures), signal);
+    }
+  }
+
+  /** One call, repeated elsewhere while brokers are UNAVAILABLE: a task id submitted twice is one task. */
+  async #call<A>(start: Start<A>, { signal, timeoutMs = 10_000 }: CallOptions = {}): Promise<A> {
+    const deadline = Date.now() + timeoutMs;
+    for (let failures = 0; ; failures++) {
+      try {
+        return await this.#once(start, deadline, signal);
+      } catch (error) {
+        const wait = backoff(failures + 1);
+        const again = (error as HyrexError).code === status.UNAVAILABLE && failures < 5 && Date.now() + wait < deadline;
+        if (!again) throw error;
+        this.#current++;
+        await pause(wait, signal);
+      }
+    }
+  }
+
+  #once<A>(start: Start<A>, deadline: number, signal?: AbortSignal): Promise<A> {
+    return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      const stop = () => call.cancel();
+      const call = start(this.#client, this.#metadata, { deadline }, (error, response) => {
+        signal?.removeEventListener("abort", stop);
+        if (error) reject(signal?.aborted ? signal.reason : refusal(error));
+        else resolve(response);
+      });
+      signal?.addEventListener("abort", stop);
+    });
+  }
+}
+
+/** A stream of submits. Where it breaks it is unknown what was stored: submit the same tasks again. */
+export class SubmitStream {
+  #waiting = new Map<bigint, { resolve(results: SubmitResult[]): void; reject(error: HyrexError): void }>();
+  #last = 0n;
+  #ended?: HyrexError;
+
+  constructor(readonly call: ReturnType<TaskServiceClient["streamSubmit"]>) {
+    call.on("data", ({ sequence, results }) => {
+      this.#waiting.get(sequence)?.resolve(results);
+      this.#waiting.delete(sequence);
+    });
+    call.on("error", () => {}); // told by the status
+    call.on("status", (end) => {
+      this.#ended = refusal(end);
+      for (const { reject } of this.#waiting.values()) reject(this.#ended);
+    });
+  }
+
+  /** Send a frame of up to 1,000 tasks; the results come after their commit. */
+  send(tasks: NewTask[]): Promise<SubmitResult[]> {
+    if (this.#ended) return Promise.reject(this.#ended);
+    this.call.write({ sequence: ++this.#last, tasks });
+    return new Promise((resolve, reject) => this.#waiting.set(this.#last, { resolve, reject }));
+  }
+
+  /** No more will be sent; what was sent is still answered. */
+  close(): void {
+    this.call.end();
+  }
+}

@@ -1,0 +1,88 @@
+// Runs: user code under an AbortSignal, and its end in words of the protocol.
+import type { Assignment, RunReport } from "../gen/hyrex/v1/worker_service.js";
+import { duration, MESSAGE_BYTES, milliseconds } from "./wire.js";
+
+/** What a handler learns of its run. The signal says when to stop: cancelled, timed out, revoked, not trusted. */
+export interface Run extends Assignment {
+  signal: AbortSignal;
+}
+
+/** Executes one run: the payload's JSON in, a JSON value out. One that ignores its signal keeps its slot. */
+export type Handler<A = any, R = unknown> = (args: A, run: Run) => Promise<R> | R;
+
+class Verdict {
+  constructor(readonly error: unknown, readonly isFinal: boolean, readonly delayMs?: number) {}
+}
+
+/** throw final(error): fails for good, whatever retries the task allows. */
+export const final = (error: unknown) => new Verdict(error, true);
+
+/** throw retryAfter(error, ms): fails, and says when to try again if a retry remains. */
+export const retryAfter = (error: unknown, delayMs: number) => new Verdict(error, false, delayMs);
+
+/** Why a run is stopped: the reason of its signal. */
+export class Stop extends Error {
+  constructor(readonly kind: "cancelled" | "timedOut" | "released" | "revoked", message: string) {
+    super(message);
+    this.name = `Task_${kind}`;
+  }
+}
+
+type Outcome = NonNullable<RunReport["outcome"]>;
+
+/** Runs user code to its end, which it never throws. */
+export async function execute(assignment: Assignment, handler: Handler | undefined, control: AbortController) {
+  const { signal } = control;
+  const limit = assignment.timeout && Math.min(milliseconds(assignment.timeout), 2 ** 31 - 1);
+  const began = performance.now();
+  const timer = limit && setTimeout(() => control.abort(new Stop("timedOut", `${limit} ms have passed`)), limit);
+  let outcome: Outcome;
+  try {
+    outcome = completed(await call(assignment, handler, signal));
+  } catch (error) {
+    outcome = signal.aborted ? stopped(signal.reason as Stop, true) : failed(error);
+  }
+  clearTimeout(timer);
+  return { outcome, elapsed: duration(performance.now() - began) };
+}
+
+async function call(assignment: Assignment, handler: Handler | undefined, signal: AbortSignal): Promise<unknown> {
+  if (!handler) throw final(new Error(`this worker has no task ${assignment.name}`));
+  let args: unknown;
+  try {
+    args = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(assignment.payload));
+  } catch (error) {
+    throw final(error);
+  }
+  return handler(args, { ...assignment, signal });
+}
+
+/** A returned value counts, whatever was asked meanwhile. */
+function completed(value: unknown): Outcome {
+  let result: Buffer;
+  try {
+    result = Buffer.from(JSON.stringify(value) ?? "null");
+  } catch (error) {
+    return failed(final(error));
+  }
+  if (result.length > MESSAGE_BYTES - 2 ** 20) return failed(final(new RangeError(`a result of ${result.length} bytes`)));
+  return { $case: "completed", value: { result, contentType: "" } };
+}
+
+function failed(thrown: unknown): Outcome {
+  const { error, isFinal, delayMs } = thrown instanceof Verdict ? thrown : new Verdict(thrown, false);
+  const retryDelay = delayMs === undefined ? undefined : duration(delayMs);
+  return { $case: "failed", value: { error: runError(error), retryable: !isFinal, retryDelay } };
+}
+
+function runError(error: unknown) {
+  if (!(error instanceof Error)) return { type: typeof error, message: String(error), traceback: "" };
+  return { type: error.name, message: error.message, traceback: error.stack ?? "" };
+}
+
+/** The end of a run that obeyed, or never began. */
+export function stopped(why: Stop, started: boolean): Outcome {
+  if (why.kind === "cancelled") return { $case: "cancelled", value: { reason: why.message } };
+  if (why.kind === "timedOut") return { $case: "timedOut", value: { error: runError(why), retryDelay: undefined } };
+  return { $case: "released", value: { started, reason: why.message } };
+}
