@@ -1,0 +1,209 @@
+//! The producer: sends tasks, looks them up, waits for them, cancels them and runs them again.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout_at, Instant};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::v1::task_service_client::TaskServiceClient;
+use crate::v1::*;
+use crate::{endpoints, Bearer, Error, MESSAGE_BYTES};
+
+type Stub = TaskServiceClient<InterceptedService<Channel, Bearer>>;
+
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const MOST_IDS: usize = 1000;
+const FRAME_TASKS: usize = 100;
+const FRAME_BYTES: usize = 1 << 20;
+
+/// Talks to the brokers of one cluster. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    stubs: Vec<Stub>,
+    current: Arc<AtomicUsize>,
+}
+
+/// A new id: a UUID of version 7, as the broker demands.
+pub fn new_task_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// A task with a fresh id and a JSON payload; set the other fields as you like.
+pub fn new_task(name: &str, queue: &str, payload: &impl serde::Serialize) -> Result<NewTask, Error> {
+    let payload = serde_json::to_vec(payload).map_err(|e| Error::invalid("payload", &e.to_string()))?;
+    let (task_id, name, queue) = (new_task_id(), name.to_owned(), queue.to_owned());
+    Ok(NewTask { task_id, name, queue, payload, ..Default::default() })
+}
+
+/// Whether a task has ended for good. A status of a later version counts as not final.
+pub fn is_final(task: &Task) -> bool {
+    use TaskStatus::*;
+    matches!(task.status(), Completed | Failed | TimedOut | Cancelled | Lost)
+}
+
+impl Client {
+    /// A client of "grpc://host:port" (several with commas). Connects when it is first used.
+    pub fn new(brokers: &str, token: &str) -> Result<Self, Error> {
+        let bearer = Bearer::new(token)?;
+        let stub = |channel| {
+            TaskServiceClient::with_interceptor(channel, bearer.clone())
+                .max_decoding_message_size(MESSAGE_BYTES)
+        };
+        let stubs = endpoints(brokers)?.iter().map(|each| stub(each.connect_lazy())).collect();
+        Ok(Self { stubs, current: Arc::default() })
+    }
+
+    /// Stores one task; returns after the commit. Safe to repeat with the same id.
+    pub async fn submit(&self, task: NewTask) -> Result<SubmitResult, Error> {
+        let mut result = self.submit_batch(vec![task]).await?.remove(0);
+        result.error.take().map_or(Ok(result), |error| Err(error.into()))
+    }
+
+    /// Stores up to 1,000 tasks; one result for each, in their order. A bad one harms no other.
+    pub async fn submit_batch(&self, tasks: Vec<NewTask>) -> Result<Vec<SubmitResult>, Error> {
+        let request = SubmitTasksRequest { tasks };
+        let call = |mut stub: Stub, request| async move { stub.submit_tasks(request).await };
+        Ok(self.repeat(request, call).await?.results)
+    }
+
+    /// Stores any number of tasks over one stream, in frames that do not wait for each other.
+    pub async fn submit_stream(&self, tasks: Vec<NewTask>) -> Result<Vec<SubmitResult>, Error> {
+        let frames = into_frames(tasks);
+        let mut results: Vec<Vec<SubmitResult>> = vec![Vec::new(); frames.len()];
+        let mut request = Request::new(tokio_stream::iter(frames));
+        request.set_timeout(CALL_DEADLINE);
+        let mut answers = self.stub().stream_submit(request).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            results[answer.sequence as usize] = answer.results;
+        }
+        Ok(results.concat())
+    }
+
+    /// One task with its runs and payload.
+    pub async fn get(&self, task_id: &str) -> Result<Task, Error> {
+        let request = GetTaskRequest { task_id: task_id.to_owned() };
+        let call = |mut stub: Stub, request| async move { stub.get_task(request).await };
+        let answer = self.repeat(request, call).await?;
+        answer.task.ok_or_else(|| Status::internal("an answer without its task").into())
+    }
+
+    /// Tasks, newest first, page by page.
+    pub async fn list(&self, request: ListTasksRequest) -> Result<ListTasksResponse, Error> {
+        self.repeat(request, |mut stub: Stub, request| async move { stub.list_tasks(request).await }).await
+    }
+
+    /// Asks for tasks to end. Once answered, a cancelled task never runs again.
+    pub async fn cancel(&self, task_ids: &[String], reason: &str) -> Result<Vec<CancelResult>, Error> {
+        let request = CancelTasksRequest { task_ids: task_ids.to_vec(), reason: reason.to_owned() };
+        let call = |mut stub: Stub, request| async move { stub.cancel_tasks(request).await };
+        Ok(self.repeat(request, call).await?.results)
+    }
+
+    /// Makes finished tasks run once more. Not repeated by itself: a second one may requeue again.
+    pub async fn retry(&self, task_ids: &[String]) -> Result<Vec<RetryResult>, Error> {
+        let mut request = Request::new(RetryTasksRequest { task_ids: task_ids.to_vec() });
+        request.set_timeout(CALL_DEADLINE);
+        Ok(self.stub().retry_tasks(request).await?.into_inner().results)
+    }
+
+    /// Watches tasks until all are final or time is up; returns them as they stand, in the order asked.
+    pub async fn wait(&self, task_ids: &[String], patience: Duration) -> Result<Vec<Task>, Error> {
+        let deadline = Instant::now() + patience;
+        let mut watches = JoinSet::new();
+        for ids in task_ids.chunks(MOST_IDS) {
+            watches.spawn(self.clone().watch(ids.to_vec(), deadline));
+        }
+        let mut seen = HashMap::new();
+        while let Some(watched) = watches.join_next().await {
+            seen.extend(watched.expect("a watch does not panic")?);
+        }
+        let unseen = || Error::from(Status::deadline_exceeded("nothing was heard of some tasks in time"));
+        task_ids.iter().map(|id| seen.get(id).cloned().ok_or_else(unseen)).collect()
+    }
+
+    async fn watch(self, ids: Vec<String>, deadline: Instant) -> Result<HashMap<String, Task>, Error> {
+        let mut seen = HashMap::new();
+        loop {
+            let stream = timeout_at(deadline, self.watch_once(&ids, &mut seen)).await;
+            if stream.is_err() || (seen.len() == ids.len() && seen.values().all(is_final)) {
+                return Ok(seen);
+            }
+            if let Ok(Err(status)) = stream {
+                self.rotate_or_fail(status)?;
+            }
+            sleep(jittered(Duration::from_millis(200))).await;
+        }
+    }
+
+    async fn watch_once(&self, ids: &[String], seen: &mut HashMap<String, Task>) -> Result<(), Status> {
+        let request = WatchTasksRequest { task_ids: ids.to_vec() };
+        let mut changes = self.stub().watch_tasks(request).await?.into_inner();
+        while let Some(change) = changes.message().await? {
+            seen.extend(change.tasks.into_iter().map(|task| (task.task_id.clone(), task)));
+        }
+        Ok(())
+    }
+
+    fn stub(&self) -> Stub {
+        self.stubs[self.current.load(Ordering::Relaxed) % self.stubs.len()].clone()
+    }
+
+    /// Turns to the next broker where another attempt makes sense.
+    fn rotate_or_fail(&self, status: Status) -> Result<(), Error> {
+        if status.code() != Code::Unavailable {
+            return Err(status.into());
+        }
+        self.current.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a call that may be repeated: until the deadline, on whichever broker answers.
+    async fn repeat<Q, A, F, Fut>(&self, message: Q, call: F) -> Result<A, Error>
+    where
+        Q: Clone,
+        F: Fn(Stub, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = Instant::now() + CALL_DEADLINE;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(deadline - Instant::now());
+            match timeout_at(deadline, call(self.stub(), request)).await {
+                Err(_) => return Err(Status::deadline_exceeded("no answer in time").into()),
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) if Instant::now() + pause >= deadline => return Err(status.into()),
+                Ok(Err(status)) => self.rotate_or_fail(status)?,
+            }
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Half of it up to all of it.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+fn into_frames(tasks: Vec<NewTask>) -> Vec<StreamSubmitRequest> {
+    let mut frames: Vec<StreamSubmitRequest> = Vec::new();
+    let mut size = 0;
+    for task in tasks {
+        size += task.encoded_len();
+        if frames.last().is_none_or(|frame| frame.tasks.len() == FRAME_TASKS || size > FRAME_BYTES) {
+            size = task.encoded_len();
+            frames.push(StreamSubmitRequest { sequence: frames.len() as i64, tasks: Vec::new() });
+        }
+        frames.last_mut().expect("just pushed").tasks.push(task);
+    }
+    frames
+}

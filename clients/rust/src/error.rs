@@ -1,0 +1,82 @@
+//! Why a call or an item was refused: the broker's typed reason, never to be guessed from texts.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::v1::{ErrorReason, ItemError};
+
+/// A refused or failed call, or a refused item of one.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// The status.
+    pub code: Code,
+    /// The broker's reason without its prefix, as it came; empty where no broker answered.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Details by reason, see [`ErrorReason`].
+    pub metadata: HashMap<String, String>,
+}
+
+impl Error {
+    /// The reason as one that this client knows.
+    pub fn reason(&self) -> ErrorReason {
+        let name = format!("ERROR_REASON_{}", self.reason);
+        ErrorReason::from_str_name(&name).unwrap_or(ErrorReason::Unspecified)
+    }
+
+    pub(crate) fn invalid(field: &str, why: &str) -> Self {
+        Status::invalid_argument(format!("{field}: {why}")).into()
+    }
+
+    /// Whether a worker that meets it must not try again: it would be refused everywhere alike.
+    pub(crate) fn is_fatal(&self) -> bool {
+        use Code::*;
+        let refused = [InvalidArgument, Unauthenticated, PermissionDenied, FailedPrecondition, Unimplemented];
+        refused.contains(&self.code) && self.reason() != ErrorReason::SessionEnded
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}: {}", self.code, self.reason, self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ItemError> for Error {
+    fn from(item: ItemError) -> Self {
+        let ItemError { code, reason, message, metadata } = item;
+        Self { code: Code::from(code), reason, message, metadata }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let details = RpcStatus::decode(status.details()).unwrap_or_default().details;
+        let info = details.iter().find(|any| any.type_url.ends_with("/google.rpc.ErrorInfo"));
+        let info = info.and_then(|any| ErrorInfo::decode(&*any.value).ok()).unwrap_or_default();
+        let message = status.message().to_owned();
+        Self { code: status.code(), reason: info.reason, message, metadata: info.metadata }
+    }
+}
+
+/// google.rpc.Status, as far as it is read here.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// google.rpc.ErrorInfo.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(map = "string, string", tag = "3")]
+    metadata: HashMap<String, String>,
+}
