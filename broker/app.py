@@ -233,7 +233,7 @@ def _servicers(
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(work),
-        queues=QueueServicer(QueueStore(database), engine.directory, engine.watches.touch),
+        queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change),
         admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set),
     )
 
