@@ -24,6 +24,12 @@ class Language:
     name: str
     needs: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    folder: str = ""
+
+    @property
+    def home(self) -> Path:
+        """Where its client is."""
+        return CLIENTS / (self.folder or self.name)
 
     @property
     def absence(self) -> str:
@@ -31,21 +37,21 @@ class Language:
         missing = [program for program in self.needs if shutil.which(program, path=search_path()) is None]
         if missing:
             return f"{', '.join(missing)} not installed"
-        if not self.command and not (CLIENTS / self.name / "build").exists():
-            return f"clients/{self.name}/build does not exist"
+        if not self.command and not (self.home / "build").exists():
+            return f"{self.home.relative_to(ROOT)}/build does not exist"
         return ""
 
     @property
     def agent(self) -> list[str]:
         """The command that starts the agent."""
-        return list(self.command) or [str(CLIENTS / self.name / "agent")]
+        return list(self.command) or [str(self.home / "agent")]
 
     async def build(self) -> None:
         """Make the agent; quick when nothing has changed. Raises: BuildFailed."""
         if self.command:
             return
         process = await asyncio.create_subprocess_exec(
-            str(CLIENTS / self.name / "build"),
+            str(self.home / "build"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -72,7 +78,7 @@ LANGUAGES: Final = {
     for language in (
         Language("python", command=(sys.executable, "-m", "tests.conformance.agents.python_agent")),
         Language("go", ("go",)),
-        Language("ts", ("node", "npm")),
+        Language("ts", ("node", "npm"), folder="typescript"),
         Language("java", ("javac", "mvn")),
         Language("rust", ("cargo",)),
     )

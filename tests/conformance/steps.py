@@ -171,7 +171,13 @@ async def _set_token(stage: Stage, step: Step) -> None:
 
 
 def _answer(door: Any, step: Step) -> None:
-    door.tap.answer_next(step["method"], step["code"], step["reason"], step.get("metadata", {}))
+    metadata, until_told = step.get("metadata", {}), step.get("until_told", False)
+    door.tap.answer_next(step["method"], step["code"], step["reason"], metadata, until_told)
+
+
+def _freeze(door: Any, _: Step) -> None:
+    door.tap.rules.timely = False  # heartbeats that the silent network held back are nobody's fault
+    door.gate.freeze()
 
 
 DRIVER_OPS: Final[dict[str, Callable[[Stage, Step], Awaitable[None]]]] = {
@@ -180,7 +186,7 @@ DRIVER_OPS: Final[dict[str, Callable[[Stage, Step], Awaitable[None]]]] = {
     "wire": _wire,
     "cut": _door(lambda door, _: door.gate.cut()),
     "heal": _door(lambda door, _: door.gate.heal()),
-    "freeze": _door(lambda door, _: door.gate.freeze()),
+    "freeze": _door(_freeze),
     "answer_next": _door(_answer),
     "switch": _switch,
     "terminate_broker": _terminate,

@@ -43,7 +43,7 @@ class Tap:
     rules: Rules = field(default_factory=Rules)
     falsify: Falsify | None = None
     port: int = 0
-    _answers: dict[str, list[Status]] = field(default_factory=dict)
+    _answers: dict[str, tuple[Status, bool]] = field(default_factory=dict)
     _server: grpc.aio.Server | None = None
     _channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
 
@@ -61,15 +61,20 @@ class Tap:
         for channel in self._channels.values():
             await channel.close()
 
-    def answer_next(self, method: str, code: str, reason: str, metadata: dict[str, str]) -> None:
-        """Refuse the next call of this method with these details, without asking the broker."""
+    def answer_next(
+        self, method: str, code: str, reason: str, metadata: dict[str, str], until_told: bool
+    ) -> None:
+        """Refuse the next call of this method with these details, without asking the broker.
+
+        `until_told`: refuse every call until this is called again, for clients repeat what is UNAVAILABLE.
+        """
         number: int = grpc.StatusCode[code].value[0]
         info = Packed()
         info.Pack(ErrorInfo(domain="hyrex.dev", reason=reason, metadata=metadata))
         status = Status(
             code=number, message=f"{reason} on purpose \N{EN DASH} nothing is wrong", details=[info]
         )
-        self._answers.setdefault(method, []).append(status)
+        self._answers[method] = (status, until_told)
 
     def _channel(self) -> grpc.aio.Channel:
         if self.upstream not in self._channels:
@@ -79,8 +84,11 @@ class Tap:
     async def _serve(
         self, method: str, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> None:
-        if answers := self._answers.get(method.rpartition("/")[2]):
-            status = answers.pop(0)
+        name = method.rpartition("/")[2]
+        if name in self._answers:
+            status, until_told = self._answers[name]
+            if not until_told:
+                del self._answers[name]
             code = next(each for each in grpc.StatusCode if each.value[0] == status.code)
             await context.abort(
                 code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
