@@ -24,9 +24,11 @@ type Client struct {
 	tasks hyrexv1.TaskServiceClient
 }
 
-// NewClient makes a client of the first of these brokers that answers. It connects when first used.
-func NewClient(token string, urls ...string) (*Client, error) {
-	conn, err := dial(token, urls...)
+// NewClient makes a client of the first broker that answers of these, grpc://host:port each, separated
+// by commas. It connects when first used. A call that meets UNAVAILABLE is repeated some times, unless
+// told otherwise with grpc.WithDisableRetry().
+func NewClient(urls, token string, options ...grpc.DialOption) (*Client, error) {
+	conn, err := dial(urls, token, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +64,9 @@ func (c *Client) SubmitBatch(ctx context.Context, tasks []*hyrexv1.NewTask) ([]*
 // SubmitStream keeps many frames of tasks under way at once, each answered after its commit.
 type SubmitStream struct {
 	stream  grpc.BidiStreamingClient[hyrexv1.StreamSubmitRequest, hyrexv1.StreamSubmitResponse]
-	mu      sync.Mutex
+	sending sync.Mutex
 	last    int64
+	mu      sync.Mutex
 	waiting map[int64]chan *hyrexv1.StreamSubmitResponse
 	ended   chan struct{}
 	err     error
@@ -101,10 +104,12 @@ func (s *SubmitStream) read() {
 // Where that fails it is unknown what was stored: submit the same tasks again.
 func (s *SubmitStream) Send(tasks []*hyrexv1.NewTask) func() ([]*hyrexv1.SubmitResult, error) {
 	answer := make(chan *hyrexv1.StreamSubmitResponse, 1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	s.last++
+	s.mu.Lock()
 	s.waiting[s.last] = answer
+	s.mu.Unlock()
 	// A failed send is told by the reader.
 	_ = s.stream.Send(&hyrexv1.StreamSubmitRequest{Sequence: s.last, Tasks: tasks})
 	return func() ([]*hyrexv1.SubmitResult, error) {

@@ -38,10 +38,10 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 func (bearer) RequireTransportSecurity() bool { return false }
 
 // dial opens a channel to the first of some brokers that answers; grpc:// is plain, grpcs:// is TLS.
-func dial(token string, urls ...string) (*grpc.ClientConn, error) {
+func dial(urls, token string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	var brokers resolver.State
-	secure := strings.HasPrefix(urls[0], "grpcs://")
-	for _, url := range urls {
+	secure := strings.HasPrefix(urls, "grpcs://")
+	for url := range strings.SplitSeq(urls, ",") {
 		scheme, address, found := strings.Cut(strings.TrimRight(strings.TrimSpace(url), "/"), "://")
 		if !found || (scheme == "grpcs") != secure || (!secure && scheme != "grpc") {
 			return nil, fmt.Errorf("broker URL %q must be like grpc://host:50051 (or all grpcs://)", url)
@@ -64,7 +64,7 @@ func dial(token string, urls ...string) (*grpc.ClientConn, error) {
 	if token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(token)))
 	}
-	return grpc.NewClient("hyrex:///brokers", options...)
+	return grpc.NewClient("hyrex:///brokers", append(options, more...)...)
 }
 
 // NewID makes a task id: a UUID of version 7, as the broker demands.

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -53,8 +55,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		defer w.mu.Unlock()
 		w.stopRuns(errRevoked)
 	}()
+	urls := strings.Split(w.config.URLs, ",")
 	for place, failures := 0, 0; ; place++ {
-		url := w.config.URLs[place%len(w.config.URLs)]
+		url := urls[place%len(urls)]
 		welcomed, err := w.serve(ctx, url)
 		w.mu.Lock()
 		left := w.session.goodbyeSaid
@@ -90,8 +93,10 @@ type workStream = hyrexv1.WorkerService_WorkClient
 // serve lives one stream.
 func (w *Worker) serve(ctx context.Context, url string) (welcomed bool, err error) {
 	ctx, cut := context.WithCancelCause(ctx)
+	var writer sync.WaitGroup
+	defer writer.Wait()
 	defer cut(nil)
-	conn, err := dial(w.config.Token, url)
+	conn, err := dial(url, w.config.Token)
 	if err != nil {
 		return false, err
 	}
@@ -106,7 +111,7 @@ func (w *Worker) serve(ctx context.Context, url string) (welcomed bool, err erro
 	if err = stream.Send(&hyrexv1.WorkRequest{Frame: &hyrexv1.WorkRequest_Hello{Hello: w.hello()}}); err != nil && err != io.EOF {
 		return false, refusal(err)
 	}
-	for err = nil; err == nil; {
+	for {
 		var frame *hyrexv1.WorkResponse
 		if frame, err = stream.Recv(); err != nil {
 			break
@@ -115,7 +120,11 @@ func (w *Worker) serve(ctx context.Context, url string) (welcomed bool, err erro
 			welcomed = true
 			late.Stop()
 			w.begin(welcome, sentAt)
-			go w.write(ctx, stream, cut)
+			writer.Add(1)
+			go func() {
+				defer writer.Done()
+				w.write(ctx, stream, cut)
+			}()
 		}
 		w.take(frame, cut)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func RunFrom(ctx context.Context) *hyrexv1.Assignment {
 
 // WorkerConfig says what a worker is. Only URLs is required.
 type WorkerConfig struct {
-	URLs     []string // brokers, grpc://host:port or grpcs://host:port; tried in turn
+	URLs     string // brokers, grpc://host:port or grpcs://host:port, separated by commas; tried in turn
 	Token    string
 	Name     string   // for people; the host's name by default
 	Queues   []string // names or patterns; all by default
@@ -119,16 +120,17 @@ func (w *Worker) SetCapacity(runs int) {
 }
 
 // Drain takes no new work, finishes what runs and leaves the session; Run returns then. When ctx ends
-// first, what still runs is stopped and given back at no cost.
-func (w *Worker) Drain(ctx context.Context) {
+// first, what still runs is stopped and given back at no cost, and Drain returns the context's error.
+func (w *Worker) Drain(ctx context.Context) error {
 	w.leave()
 	select {
 	case <-w.left:
+		return nil
 	case <-ctx.Done():
 		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.stopRuns(errLeaving)
-		w.mu.Unlock()
-		<-w.left
+		return ctx.Err()
 	}
 }
 
@@ -280,9 +282,8 @@ func (w *Worker) stopLease(token int64, cause error) {
 		run.stop(cause)
 		return
 	}
-	w.waiting = without(w.waiting, run)
-	report := outcome(cause, nil, "", cause)
-	w.end(run, report)
+	w.waiting = slices.DeleteFunc(w.waiting, func(other *lease) bool { return other == run })
+	w.end(run, outcome(cause, nil, "", cause))
 }
 
 // stopRuns asks everything that runs to stop.
@@ -292,14 +293,4 @@ func (w *Worker) stopRuns(cause error) {
 			w.stopLease(token, cause)
 		}
 	}
-}
-
-func without(runs []*lease, gone *lease) []*lease {
-	var rest []*lease
-	for _, run := range runs {
-		if run != gone {
-			rest = append(rest, run)
-		}
-	}
-	return rest
 }

@@ -45,15 +45,20 @@ export function resultOf<R>(task: Task): R {
 type Done<A> = (error: ServiceError | null, response: A) => void;
 type Start<A> = (client: TaskServiceClient, metadata: Metadata, options: Partial<GrpcOptions>, done: Done<A>) => ClientUnaryCall;
 
+export interface ClientOptions extends Brokers {
+  /** How often a call is tried that meets UNAVAILABLE, within its time; 6 by default. */
+  attempts?: number;
+}
+
 /** Every error is a HyrexError, or the reason of the caller's signal. */
 export class Client {
   #clients: TaskServiceClient[];
   #metadata: Metadata;
   #current = 0;
 
-  constructor(brokers: Brokers) {
-    this.#clients = addresses(brokers).map((address) => new TaskServiceClient(...address, CHANNEL_OPTIONS));
-    this.#metadata = bearer(brokers);
+  constructor(readonly options: ClientOptions) {
+    this.#clients = addresses(options).map((address) => new TaskServiceClient(...address, CHANNEL_OPTIONS));
+    this.#metadata = bearer(options);
   }
 
   get #client() {
@@ -139,14 +144,14 @@ export class Client {
   /** One call, repeated elsewhere while brokers are UNAVAILABLE: a task id submitted twice is one task. */
   async #call<A>(start: Start<A>, { signal, timeoutMs = 10_000 }: CallOptions = {}): Promise<A> {
     const deadline = Date.now() + timeoutMs;
-    for (let failures = 0; ; failures++) {
+    for (let failures = 1; ; failures++) {
       try {
         return await this.#once(start, deadline, signal);
       } catch (error) {
-        const wait = backoff(failures + 1);
-        const again = (error as HyrexError).code === status.UNAVAILABLE && failures < 5 && Date.now() + wait < deadline;
-        if (!again) throw error;
+        if ((error as HyrexError).code !== status.UNAVAILABLE) throw error;
         this.#current++;
+        const wait = backoff(failures);
+        if (failures >= (this.options.attempts ?? 6) || Date.now() + wait > deadline) throw error;
         await pause(wait, signal);
       }
     }

@@ -99,7 +99,12 @@ export class Worker {
   drain({ signal }: { signal?: AbortSignal } = {}): void {
     this.#draining = true;
     for (const lease of this.#waiting.splice(0)) this.#end(lease, { outcome: stopped(new Stop("released", "the worker leaves"), false) });
-    signal?.addEventListener("abort", () => this.#stopAll(new Stop("released", "the worker leaves")));
+    const stop = () => {
+      this.#stopAll(new Stop("released", "the worker leaves"));
+      this.#write();
+    };
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
     this.#write();
   }
 

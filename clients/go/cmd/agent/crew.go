@@ -15,7 +15,7 @@ import (
 
 // crew is the agent's one worker with what it has executed.
 type crew struct {
-	urls   []string
+	urls   string
 	token  string
 	worker *hyrex.Worker
 	end    context.CancelFunc
@@ -134,7 +134,9 @@ func (c *crew) drain(ctx context.Context) error {
 	if c.worker == nil {
 		return fmt.Errorf("there is no worker")
 	}
-	c.worker.Drain(ctx)
+	if err := c.worker.Drain(ctx); err != nil {
+		return err
+	}
 	<-c.left
 	return c.failure
 }

@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
@@ -43,13 +43,13 @@ type agent struct {
 }
 
 func main() {
-	urls := strings.Split(os.Getenv("HYREX_BROKER_URL"), ",")
-	client, err := hyrex.NewClient(os.Getenv("HYREX_TOKEN"), urls...)
+	urls, token := os.Getenv("HYREX_BROKER_URL"), os.Getenv("HYREX_TOKEN")
+	client, err := hyrex.NewClient(urls, token, grpc.WithDisableRetry()) // the suite wants to see every refusal
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	a := &agent{client: client, crew: &crew{urls: urls, token: os.Getenv("HYREX_TOKEN")}}
+	a := &agent{client: client, crew: &crew{urls: urls, token: token}}
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)
 	_ = out.Encode(object{"ready": true, "language": "go", "client": hyrex.Version})
