@@ -107,25 +107,29 @@ def terms(welcome: wire.Welcome) -> SessionTerms:
 
 def run_from(assignment: wire.Assignment) -> Run:
     """A run to execute."""
-    timeout, submitted = assignment.timeout, assignment.submitted_at
-    return Run(
-        token=assignment.token,
-        task_id=assignment.task_id,
-        name=assignment.name,
-        queue=assignment.queue,
-        payload=assignment.payload,
-        run_number=assignment.run_number,
-        attempt_number=assignment.attempt_number,
-        max_retries=assignment.max_retries,
-        priority=assignment.priority,
-        timeout_ns=timeout.seconds * 1_000_000_000 + timeout.nanos,
-        parent_id=assignment.parent_id,
-        root_id=assignment.root_id,
-        submitted_ns=submitted.seconds * 1_000_000_000 + submitted.nanos,
-        alone=assignment.alone,
-        content_type=assignment.content_type,
-        codec=assignment.codec,
-        headers=dict(assignment.headers) or None,
+    submitted = assignment.submitted_at
+    timeout_ns = 0
+    if assignment.HasField("timeout"):
+        timeout_ns = assignment.timeout.seconds * 1_000_000_000 + assignment.timeout.nanos
+    headers = assignment.headers
+    return Run(  # positional: this is done for every run
+        assignment.token,
+        assignment.task_id,
+        assignment.name,
+        assignment.queue,
+        assignment.payload,
+        assignment.run_number,
+        assignment.attempt_number,
+        assignment.max_retries,
+        assignment.priority,
+        timeout_ns,
+        assignment.parent_id,
+        assignment.root_id,
+        submitted.seconds * 1_000_000_000 + submitted.nanos,
+        assignment.alone,
+        assignment.content_type,
+        assignment.codec,
+        dict(headers) if headers else None,
     )
 
 

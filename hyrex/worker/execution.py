@@ -170,8 +170,9 @@ def _refused(kind: str, message: str) -> Failed:
 
 
 def _context(run: Run, worker: str) -> HyrexContext:
+    task_id = UUID(run.task_id)
     return HyrexContext(
-        task_id=UUID(run.task_id),
+        task_id=task_id,
         task_name=run.name,
         queue=run.queue,
         priority=run.priority,
@@ -179,7 +180,7 @@ def _context(run: Run, worker: str) -> HyrexContext:
         attempt_number=run.attempt_number,
         max_retries=run.max_retries,
         parent_id=UUID(run.parent_id) if run.parent_id else None,
-        root_id=UUID(run.root_id or run.task_id),
+        root_id=task_id if run.root_id in ("", run.task_id) else UUID(run.root_id),
         timeout_seconds=run.timeout_ns / 1e9 if run.timeout_ns else None,
         queued=datetime.fromtimestamp(run.submitted_ns / 1e9, UTC),
         started=datetime.now(UTC),

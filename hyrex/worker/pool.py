@@ -6,6 +6,7 @@ session; it hands every ending to `ended`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -64,6 +65,7 @@ class Pool:
         self._child_events = ChildEvents(self._on_message, self._on_death)
         self._trust = trust
         self._events = events
+        self._settling = False
         self._failures = 0
         self._not_before = 0.0
 
@@ -189,12 +191,15 @@ class Pool:
         return True
 
     def take_waiting(self, older_than_s: float) -> list[Held]:
-        """Take the runs out that have waited here for so long."""
-        since = time.monotonic() - older_than_s
+        """Take the runs out that have waited here for so long.
+
+        One that must be alone has more patience: a child may have to be emptied or started for it.
+        """
+        now = time.monotonic()
         taken: list[Held] = []
-        for waiting in (self.backlog, self.alone):
-            taken += [held for held in waiting if held.waiting_since <= since]
-            remaining = [held for held in waiting if held.waiting_since > since]
+        for waiting, patience_s in ((self.backlog, older_than_s), (self.alone, 30 * older_than_s)):
+            taken += [held for held in waiting if now - held.waiting_since >= patience_s]
+            remaining = [held for held in waiting if now - held.waiting_since < patience_s]
             waiting.clear()
             waiting.extend(remaining)
         return taken
@@ -216,7 +221,7 @@ class Pool:
             case Unusable(text):
                 log.error("a new child cannot use the app: %s", text)
                 return
-        self._settle()
+        self._settle_soon()
 
     def _on_ended(self, child: ChildProcess, endings: list[Ending]) -> None:
         self.pace.observe(endings)
@@ -240,7 +245,7 @@ class Pool:
         for held, ending in started:
             self._events.ended(held, ending)
         self._requeue(unstarted)
-        self._settle()
+        self._settle_soon()
 
     def _requeue(self, runs: Iterable[Held]) -> None:
         now = time.monotonic()
@@ -248,7 +253,14 @@ class Pool:
             held.child, held.waiting_since = None, now
             (self.alone if held.run.alone else self.backlog).appendleft(held)
 
+    def _settle_soon(self) -> None:
+        """Act once on all the news of this turn of the loop."""
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
     def _settle(self) -> None:
+        self._settling = False
         self.maintain()
         self.feed()
         self._events.changed()

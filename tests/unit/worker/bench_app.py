@@ -48,6 +48,15 @@ def pid() -> int:
     return os.getpid()
 
 
+kept: list[bytearray] = []
+
+
+@hy.task
+def grow(megabytes: int) -> None:
+    """Hold memory."""
+    kept.append(bytearray(megabytes << 20))
+
+
 @hy.task
 def sleep(seconds: float) -> str:
     """Block in C code."""
