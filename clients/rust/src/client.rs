@@ -137,7 +137,9 @@ impl Client {
                 return Ok(seen);
             }
             if let Ok(Err(status)) = stream {
-                self.rotate_or_fail(status)?;
+                let error = Error::from(status);
+                let again = error.code == Code::Unavailable;
+                self.rotate_or_fail(error, again)?;
             }
             sleep(jittered(Duration::from_millis(200))).await;
         }
@@ -156,10 +158,10 @@ impl Client {
         self.stubs[self.current.load(Ordering::Relaxed) % self.stubs.len()].clone()
     }
 
-    /// Turns to the next broker where another attempt makes sense.
-    fn rotate_or_fail(&self, status: Status) -> Result<(), Error> {
-        if status.code() != Code::Unavailable {
-            return Err(status.into());
+    /// Turns to the next broker, where another attempt makes sense.
+    fn rotate_or_fail(&self, error: Error, again: bool) -> Result<(), Error> {
+        if !again {
+            return Err(error);
         }
         self.current.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -180,8 +182,11 @@ impl Client {
             match timeout_at(deadline, call(self.stub(), request)).await {
                 Err(_) => return Err(Status::deadline_exceeded("no answer in time").into()),
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) if Instant::now() + pause >= deadline => return Err(status.into()),
-                Ok(Err(status)) => self.rotate_or_fail(status)?,
+                Ok(Err(status)) => {
+                    let error = Error::from(status);
+                    let again = error.is_unanswered() && Instant::now() + pause < deadline;
+                    self.rotate_or_fail(error, again)?;
+                }
             }
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_secs(1));

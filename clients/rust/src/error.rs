@@ -32,6 +32,11 @@ impl Error {
         Status::invalid_argument(format!("{field}: {why}")).into()
     }
 
+    /// Whether no broker answered: another one, or the same one later, may.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.code == Code::Unavailable && self.reason.is_empty()
+    }
+
     /// Whether a worker that meets it must not try again: it would be refused everywhere alike.
     pub(crate) fn is_fatal(&self) -> bool {
         use Code::*;
@@ -61,8 +66,15 @@ impl From<Status> for Error {
         let info = details.iter().find(|any| any.type_url.ends_with("/google.rpc.ErrorInfo"));
         let info = info.and_then(|any| ErrorInfo::decode(&*any.value).ok()).unwrap_or_default();
         let message = status.message().to_owned();
-        Self { code: status.code(), reason: info.reason, message, metadata: info.metadata }
+        let code = if is_torn(&status) { Code::Unavailable } else { status.code() };
+        Self { code, reason: info.reason, message, metadata: info.metadata }
     }
+}
+
+/// Whether the connection broke, which tonic tells as UNKNOWN, INTERNAL or CANCELLED with a source.
+fn is_torn(status: &Status) -> bool {
+    use std::error::Error;
+    status.code() != Code::DeadlineExceeded && status.source().is_some()
 }
 
 /// google.rpc.Status, as far as it is read here.
