@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.support.process import Process, environment
+from tests.support.processes import Processes
 
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
@@ -38,6 +39,7 @@ class Shop:
 
     folder: Path
     port: int
+    processes: Processes
 
     @property
     def url(self) -> str:
@@ -58,10 +60,14 @@ class Shop:
 
     def dev(self, *arguments: str) -> Process:
         """Start `hyrex dev` and wait until it is ready."""
-        command = [*HYREX, "dev", "--port", str(self.port), *arguments]
-        process = Process("hyrex dev", command, cwd=self.folder)
+        process = self.start_dev(*arguments)
         process.wait_for(r"ready in .* s; watching \*\.py", timeout=60)
         return process
+
+    def start_dev(self, *arguments: str, **env: str) -> Process:
+        """Start `hyrex dev`; it ends with the test."""
+        command = [*HYREX, "dev", "--port", str(self.port), *arguments]
+        return self.processes.start("hyrex dev", *command, env=env, cwd=self.folder)
 
 
 def free_port() -> int:
@@ -71,10 +77,10 @@ def free_port() -> int:
         return port
 
 
-def make_shop(place: Path) -> Shop:
+def make_shop(place: Path, processes: Processes) -> Shop:
     done = subprocess.run([*HYREX, "init", "shop"], cwd=place, env=environment({}), check=True, timeout=60)
     assert done.returncode == 0
-    return Shop(place / "shop", free_port())
+    return Shop(place / "shop", free_port(), processes)
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +96,21 @@ def place() -> Iterator[Path]:
 def shop(place: Path) -> Iterator[Shop]:
     """A project with `hyrex dev` running, shared by the tests that only look."""
     (place / "shared").mkdir()
-    made = make_shop(place / "shared")
-    process = made.dev()
-    yield made
-    process.end_group()
+    processes = Processes()
+    made = make_shop(place / "shared", processes)
+    try:
+        made.dev()
+        yield made
+    finally:
+        processes.end()
 
 
 @pytest.fixture
-def own_shop(place: Path, request: pytest.FixtureRequest) -> Shop:
+def own_shop(place: Path, request: pytest.FixtureRequest, processes: Processes) -> Shop:
     """A project of the test's own; nothing runs yet."""
     folder = place / request.node.name
     folder.mkdir()
-    return make_shop(folder)
+    return make_shop(folder, processes)
 
 
 def sent_id(output: str) -> str:
@@ -148,13 +157,12 @@ def test_failing_task_shows_its_attempts_and_the_remote_traceback(shop: Shop) ->
 
 
 def test_task_that_nobody_serves_says_what_it_waits_for(own_shop: Shop) -> None:
-    dev = own_shop.dev("-q", "default")
+    own_shop.dev("-q", "default")
     done = own_shop.python("send.py", "--queue", "nowhere")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "queued; waiting: no connected worker serves queue 'nowhere'" in done.stdout
     shown = own_shop.hyrex("task", "get", sent_id(done.stdout)).stdout
     assert "waiting: no connected worker serves queue 'nowhere'" in shown
-    dev.end_group()
 
 
 def test_lists_show_what_there_is(shop: Shop) -> None:
@@ -213,11 +221,9 @@ def test_saved_code_replaces_the_worker_and_broken_code_does_not(own_shop: Shop)
     dev.wait_for(r"tasks\.py:1 SyntaxError: .*; old code keeps running")
     tasks.write_text(good + "\nundefined_name\n")
     dev.wait_for(r"tasks\.py:\d+ NameError: .*; old code keeps running")
-    sender = good.replace("hello {name}", "hello {name}")
-    tasks.write_text(sender)
+    tasks.write_text(good)
     dev.wait_for(r"worker reloaded", times=2)
     assert "hello Ada" in own_shop.python("send.py").stdout
-    dev.end_group()
 
 
 def test_reload_counts_the_runs_that_it_interrupts(own_shop: Shop) -> None:
@@ -231,7 +237,6 @@ def test_reload_counts_the_runs_that_it_interrupts(own_shop: Shop) -> None:
     dev.wait_for(r"begun", times=2)
     runs = json.loads(own_shop.hyrex("task", "get", task_id, "--json").stdout)["runs"]
     assert [run["attempt_number"] for run in runs] == [0, 0]
-    dev.end_group()
 
 
 def test_interrupt_ends_everything_in_two_seconds_and_keeps_the_data(own_shop: Shop) -> None:
@@ -248,9 +253,8 @@ def test_interrupt_ends_everything_in_two_seconds_and_keeps_the_data(own_shop: S
     assert refused.returncode == 1
     assert f"BrokerUnavailable: no answer from {own_shop.url} within 2 s" in refused.stdout
     assert "hyrex dev" in refused.stdout
-    again = own_shop.dev()
+    own_shop.dev()
     assert json.loads(own_shop.hyrex("task", "get", task_id, "--json").stdout)["status"] == "completed"
-    again.end_group()
 
 
 def test_crashed_broker_and_worker_are_started_again(own_shop: Shop) -> None:
@@ -265,7 +269,15 @@ def test_crashed_broker_and_worker_are_started_again(own_shop: Shop) -> None:
     while done.returncode != 0 and time.monotonic() < deadline:
         done = own_shop.python("send.py")
     assert "completed" in done.stdout
-    dev.end_group()
+
+
+def test_dev_uses_the_database_of_the_environment(own_shop: Shop, database_url: str) -> None:
+    dev = own_shop.start_dev("--no-reload", HYREX_DATABASE_URL=database_url)
+    dev.wait_for(r"postgres at 127\.0\.0\.1:\d+/\w+ \(HYREX_DATABASE_URL\)", timeout=60)
+    dev.wait_for(r"ready in [\d.]+ s\n", timeout=60)
+    assert database_url not in dev.output
+    assert "completed" in own_shop.python("send.py").stdout
+    assert not (own_shop.folder / ".hyrex").exists()
 
 
 def test_nothing_is_left_when_dev_is_killed(own_shop: Shop) -> None:
@@ -274,17 +286,14 @@ def test_nothing_is_left_when_dev_is_killed(own_shop: Shop) -> None:
     dev.kill()
     left = all_gone(processes, 10.0)
     assert not left
-    dev.end_group()
 
 
 def test_first_start_with_broken_code_waits_for_the_mend(own_shop: Shop) -> None:
     tasks = own_shop.folder / "tasks.py"
     good = tasks.read_text()
     tasks.write_text(good + "\n)")
-    command = [*HYREX, "dev", "--port", str(own_shop.port)]
-    dev = Process("hyrex dev", command, cwd=own_shop.folder)
+    dev = own_shop.start_dev()
     dev.wait_for(r"SyntaxError.*; mend it and save: the worker starts then", timeout=60)
     tasks.write_text(good)
     dev.wait_for(r"worker reloaded")
     assert "hello Ada" in own_shop.python("send.py").stdout
-    dev.end_group()

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +92,7 @@ class DevSession:
     async def _start(self, broker: Keeper, worker: Keeper) -> None:
         began = time.monotonic()
         target = self._options.target
+        require_broker_libraries()
         require_free_port(self._options.port)
         broken = await check(target)
         if broken is not None and not broken.traceback:
@@ -150,6 +152,12 @@ async def started(keeper: Keeper) -> Child:
         return await keeper.start()
     except (ChildEnded, TimeoutError) as error:
         raise CommandError(f"{error}; its output is above") from None
+
+
+def require_broker_libraries() -> None:
+    """Raises: CommandError where only the SDK is installed."""
+    if find_spec("asyncpg") is None:
+        raise CommandError("the broker's libraries are not installed; run `pip install 'hyrex[embedded]'`")
 
 
 def require_free_port(port: int) -> None:
