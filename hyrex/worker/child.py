@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from hyrex.waiting import install_around_wait
 from hyrex.worker.async_runner import AsyncRunner
+from hyrex.worker.borrowing import Waits
 from hyrex.worker.child_link import ChildLink
 from hyrex.worker.frames import Begin, Finish, Give, Ready, Stop, TakeBack, ToChild, Unusable, WaitAnswer
 from hyrex.worker.lifespan import lifespan_entered
@@ -51,6 +53,7 @@ class Child:
         self._trust = TrustCell(orders.trust_fd)
         self._begin: queue.SimpleQueue[Begin] = queue.SimpleQueue()
         self._runner: Runner | None = None
+        self._waits = Waits(self._link)
 
     def run(self) -> int:
         """Import, say what there is, run until finished; the exit status."""
@@ -83,7 +86,10 @@ class Child:
             worker=self._orders.worker,
             slots=begin.slots,
         )
-        return AsyncRunner(workplace) if begin.asynchronous else SyncRunner(workplace)
+        if begin.asynchronous:
+            return AsyncRunner(workplace)
+        install_around_wait(self._waits.around)
+        return SyncRunner(workplace)
 
     def _unusable(self, text: str) -> int:
         self._link.send(Unusable(text))
@@ -107,7 +113,7 @@ class Child:
             case Finish():
                 runner.finish()
             case WaitAnswer():
-                pass
+                self._waits.answer(message)
 
 
 def main() -> None:

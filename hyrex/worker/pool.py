@@ -16,8 +16,20 @@ from dataclasses import dataclass
 from hyrex.worker.burial import bury
 from hyrex.worker.capacity import Pace
 from hyrex.worker.feeder import shares, victim
-from hyrex.worker.frames import Ended, FromChild, Imported, Ready, Returned, Stop, Unusable
+from hyrex.worker.frames import (
+    Ended,
+    FromChild,
+    Imported,
+    Ready,
+    Resumed,
+    Returned,
+    Stop,
+    Unusable,
+    WaitAnswer,
+    Waiting,
+)
 from hyrex.worker.lease import Held
+from hyrex.worker.lending import Lending
 from hyrex.worker.memory import TrustCell
 from hyrex.worker.outcome import Ending, StopCause
 from hyrex.worker.platform import exit_reason
@@ -59,7 +71,7 @@ class Pool:
         self.backlog: deque[Held] = deque()
         self.alone: deque[Held] = deque()  # runs that must have a process for themselves
         self.pace = Pace()
-        self.extra = 0  # substitutes for children whose runs block in a wait
+        self.lending = Lending(plan.children, plan.slots)
         self.closing = False
         self._child_plan = child_plan
         self._child_events = ChildEvents(self._on_message, self._on_death)
@@ -85,7 +97,7 @@ class Pool:
         for child in live:
             self._judge_wear(child)
         fresh = [child for child in live if not child.worn]
-        wanted = self.plan.children + self.extra + (self.plan.asynchronous and bool(self.alone))
+        wanted = self.plan.children + self.lending.kept() + (self.plan.asynchronous and bool(self.alone))
         for _ in range(wanted - len(fresh)):
             if time.monotonic() < self._not_before:
                 break
@@ -103,7 +115,7 @@ class Pool:
         ready = [c for c in self.children if c.state is ChildState.READY]
         busy = sum(1 for child in ready if child.exhausted and child.given)
         usable = [child for child in ready if not child.exhausted]
-        return usable[: max(0, self.plan.children + self.extra - busy)]
+        return usable[: max(0, self.plan.children + self.lending.substitutes - busy)]
 
     def maximum(self) -> int:
         """Leases that the pool can do with now."""
@@ -122,7 +134,7 @@ class Pool:
             child.exhausted = child.exhausted or child.fed >= most
 
     def _limit(self, child: ChildProcess) -> int:
-        if child.slow:
+        if child.slow or child.lent:
             return child.slots
         if self.plan.prefetch is None:
             return child.slots + self.pace.ahead(child.slots)
@@ -213,6 +225,11 @@ class Pool:
             case Returned(tokens, answer):
                 child.taking_back = child.taking_back and not answer
                 self._requeue(held for token in tokens if (held := child.given.pop(token, None)))
+            case Waiting(request):
+                child.link.send(WaitAnswer(request, self.lending.ask(child)))
+                self._recall_from(child)
+            case Resumed():
+                self.lending.resume(child)
             case Imported():
                 child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
                 return
@@ -241,6 +258,7 @@ class Pool:
                 self._failures += 1
                 delay = min(_LONGEST_BACKOFF_S, 0.25 * 2**self._failures)
                 self._not_before = time.monotonic() + delay
+        self.lending.bury(child)
         started, unstarted = bury(child, status)
         for held, ending in started:
             self._events.ended(held, ending)

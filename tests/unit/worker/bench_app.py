@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hyrex.app import HyrexApp
 from hyrex.context import get_hyrex_context
 from hyrex.errors import NonRetryable, RetryAfter, TaskCancelled, TaskTimeout
 from hyrex.registry import HyrexRegistry
+from hyrex.waiting import waiting
 
 
 def note(text: str) -> None:
@@ -46,6 +48,22 @@ def add(a: int, b: int) -> int:
 def pid() -> int:
     """Return the child's pid."""
     return os.getpid()
+
+
+@hy.task
+def write(text: str) -> None:
+    """Note something."""
+    note(text)
+
+
+@hy.task
+def wait_for(text: str) -> str:
+    """Block as `handle.wait()` does, until another task has noted something."""
+    note("waits")
+    with waiting():
+        while text not in Path(os.environ["BENCH_JOURNAL"]).read_text().split():
+            time.sleep(0.01)
+    return text
 
 
 kept: list[bytearray] = []
