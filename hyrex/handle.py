@@ -112,7 +112,8 @@ class TaskHandle(Generic[R]):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, at most `timeout` seconds; whether it completed.
 
-        Raises TaskNotFound; BrokerUnavailable if no broker was there in all that time.
+        Raises TaskNotFound; BrokerUnavailable if no broker was there in all that time (without a
+        timeout: in the first HYREX_SEND_TIMEOUT seconds).
         """
         if not self.is_final:
             with waiting():

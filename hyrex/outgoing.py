@@ -7,6 +7,7 @@ from typing import Any
 from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
 from hyrex.ids import new_task_id
+from hyrex.runs import TaskState
 from hyrex.sendable import Sendable
 
 __all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "prepare"]
@@ -27,7 +28,8 @@ class Deduplicated:
     task_id: str
 
 
-Outcome = Progress | Deduplicated | HyrexError
+# A TaskState: it has run already, where it was sent.
+Outcome = Progress | Deduplicated | TaskState | HyrexError
 
 
 @dataclass(frozen=True, slots=True)

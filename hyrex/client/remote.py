@@ -137,7 +137,10 @@ class RemoteBackend:
         waiter = ThreadWaiter()
         subscription = self._subscribe(task_ids, waiter)
         try:
-            done = waiter.wait(timeout_s)
+            done = waiter.wait(self._first_patience(timeout_s))
+            if not done and timeout_s is None:
+                self._seen(subscription, done)
+                done = waiter.wait(None)
         finally:
             self._unsubscribe(subscription)
         return self._seen(subscription, done)
@@ -147,10 +150,17 @@ class RemoteBackend:
         waiter = LoopWaiter()
         subscription = self._subscribe(task_ids, waiter)
         try:
-            done = await waiter.wait(timeout_s)
+            done = await waiter.wait(self._first_patience(timeout_s))
+            if not done and timeout_s is None:
+                self._seen(subscription, done)
+                done = await waiter.wait(None)
         finally:
             self._unsubscribe(subscription)
         return self._seen(subscription, done)
+
+    def _first_patience(self, timeout_s: float | None) -> float:
+        """Who waits without end still learns soon that there is no broker at all."""
+        return self.settings.send_timeout_s if timeout_s is None else timeout_s
 
     def _subscribe(self, task_ids: Sequence[str], waiter: ThreadWaiter | LoopWaiter) -> Subscription:
         subscription = Subscription(set(task_ids), waiter)

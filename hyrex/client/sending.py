@@ -9,6 +9,7 @@ from hyrex.client.process import current_backend
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.handle import TaskHandle
 from hyrex.outgoing import Deduplicated, Outcome, Progress, prepare
+from hyrex.runs import TaskState
 from hyrex.sendable import Sendable, TaskCall
 
 __all__ = ["repeat", "repeat_async", "send_many", "send_many_async", "send_one", "send_one_async"]
@@ -81,6 +82,9 @@ def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Se
                 handle.acknowledged()
             case Deduplicated(task_id):
                 handle.acknowledged(first_id=task_id)
+            case TaskState():
+                handle.acknowledged(first_id=outcome.task_id)
+                handle.observed(outcome)
             case HyrexError():
                 failures[at] = outcome
             case _:

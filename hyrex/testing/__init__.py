@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hyrex.testing.inline import InlineTasks, inline
+    from hyrex.testing.inplace import InlineTasks, inline
 
 __all__ = ["InlineTasks", "inline"]
 
@@ -14,4 +14,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("hyrex.testing.inline"), name)
+    return getattr(import_module("hyrex.testing.inplace"), name)

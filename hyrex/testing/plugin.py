@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from hyrex.testing.inline import InlineTasks
+    from hyrex.testing.inplace import InlineTasks
     from hyrex.testing.live import LiveBroker, LiveHyrex
 
 __all__ = ["hyrex_inline", "hyrex_live", "hyrex_live_broker"]
@@ -19,8 +19,8 @@ __all__ = ["hyrex_inline", "hyrex_live", "hyrex_live_broker"]
 
 @pytest.fixture
 def hyrex_inline() -> Iterator[InlineTasks]:
-    """Tasks run where they are sent, see hyrex.testing.inline."""
-    from hyrex.testing.inline import inline
+    """Tasks run where they are sent, see hyrex.testing.inline()."""
+    from hyrex.testing.inplace import inline
 
     with inline() as tasks:
         yield tasks

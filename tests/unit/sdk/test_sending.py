@@ -234,6 +234,8 @@ def test_broker_that_is_not_there_is_named_within_the_deadline(monkeypatch: pyte
             add.handle(uuid4()).refresh()
         with pytest.raises(BrokerUnavailable):
             add.handle(uuid4()).wait(0.3)
+        with pytest.raises(BrokerUnavailable):
+            add.handle(uuid4()).result()
     close_client()
 
 

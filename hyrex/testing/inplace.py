@@ -15,7 +15,7 @@ from hyrex.client.backend import Watched
 from hyrex.client.process import replace_backend
 from hyrex.errors import TaskNotFound
 from hyrex.handle import TaskHandle
-from hyrex.outgoing import Deduplicated, Outcome, Outgoing, Progress
+from hyrex.outgoing import Deduplicated, Outcome, Outgoing
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
 from hyrex.runs import TaskState
@@ -65,12 +65,12 @@ class InlineTasks:
 
     async def _store(self, outgoing: Outgoing, way: Way) -> Outcome:
         if outgoing.task_id in self._states:
-            return Progress.STORED
+            return self._states[outgoing.task_id]
         key = outgoing.target.options.idempotency_key
         if key is not None:
             first = self._first_ids.setdefault((outgoing.target.config.name, key), outgoing.task_id)
             if first != outgoing.task_id:
-                return Deduplicated(first)
+                return self._states.get(first, Deduplicated(first))
         self.sent.append(TaskHandle.of(outgoing))
         at = len(self.sent) - 1
         state, error = await run_rounds(outgoing, self._function(outgoing), way)
@@ -80,7 +80,7 @@ class InlineTasks:
             if isinstance(error, SystemExit):
                 result_of(state, bytes)  # raises TaskFailed: a task that exits does not end the test
             raise error
-        return Progress.STORED
+        return state
 
     def _function(self, outgoing: Outgoing) -> HyrexTask[..., Any]:
         task = outgoing.target.task
