@@ -94,7 +94,7 @@ class Connection:
         stream.hang_up("the broker drains")
 
     def _note(self, end: StreamEnded) -> None:
-        if end.reason in _HOPELESS:
+        if end.reason in _HOPELESS and not end.welcomed:
             raise Hopeless(_HOPELESS[end.reason].format(end))
         if end.reason in ("SESSION_ENDED", "SESSION_SECRET_INVALID"):
             log.warning("the session is over (%s); beginning a new one", end)

@@ -58,8 +58,11 @@ class Runtime:
             return UNUSABLE
         self._workload = self._make_workload(app)
         self._make_pools(child, app)
+        self._departure = Departure(
+            self._workload, self._outbox, self._options.drain_timeout_s, self._options.grace_s
+        )
         registration = Registration(self._options.name, self._options.queues, app)
-        parts = StreamParts(registration, self._session, self._workload, self._outbox)
+        parts = StreamParts(registration, self._session, self._workload, self._outbox, self._departure.drain)
         self._connection = Connection(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
         try:
@@ -69,7 +72,7 @@ class Runtime:
 
     async def _work(self) -> int:
         options, status = self._options, 0
-        departure = Departure(self._workload, self._outbox, options.drain_timeout_s, options.grace_s)
+        departure = self._departure
         guard = Guard(self._session, self._workload, options.grace_s, self._announce)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, departure.drain)
         try:

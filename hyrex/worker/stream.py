@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ class StreamParts:
     session: Session
     workload: Workload
     outbox: Outbox
+    leave: Callable[[], None]  # an operator wants this worker to go
 
 
 class Stream:
@@ -124,7 +126,8 @@ class Stream:
         parts = self._parts
         match frame.WhichOneof("frame"):
             case "assignments":
-                parts.session.received_through = frame.assignments.sequence
+                received = max(parts.session.received_through, frame.assignments.sequence)
+                parts.session.received_through = received
                 parts.workload.receive(map(convert.run_from, frame.assignments.runs))
             case "report_ack":
                 done = parts.outbox.reports.acknowledge(frame.report_ack.report_id)
@@ -138,6 +141,9 @@ class Stream:
                 self.leave_within_s = convert.seconds(frame.drain.reconnect_jitter)
                 log.info("broker drains: %s", frame.drain.reason)
                 self.sent_away.set()
+            case "leave":
+                log.info("asked to leave: %s", frame.leave.reason)
+                parts.leave()
             case _:
                 pass  # a frame of a later version
 

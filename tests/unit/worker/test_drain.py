@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from hyrex.v1 import worker_service_pb2 as wire
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -68,6 +69,17 @@ async def test_cancel_works_while_draining(bench: Bench) -> None:
     await bench.broker.cancel(run)
     assert (await bench.broker.outcome(run)).HasField("cancelled")
     assert await worker.exit_status() == 0
+
+
+async def test_worker_that_an_operator_sends_away_finishes_and_leaves(bench: Bench) -> None:
+    worker = await bench.ready()
+    run = assignment("sleep", {"seconds": 1})
+    await bench.broker.assign(run)
+    await bench.noted("sleep")
+    await bench.broker.say(wire.WorkResponse(leave=wire.Leave(reason="drain it")))
+    assert (await bench.broker.outcome(run)).HasField("completed")
+    assert await worker.exit_status() == 0
+    assert bench.broker.goodbyes == 1
 
 
 async def test_worker_whose_launcher_is_killed_drains(bench: Bench) -> None:
