@@ -1,0 +1,1 @@
+"""Measurements of the whole system, one file each; `scripts/bench` runs them side by side."""

@@ -1,0 +1,1 @@
+"""The processes that a measurement starts; each obeys orders on its standard input (see `orders`)."""

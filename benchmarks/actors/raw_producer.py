@@ -1,0 +1,72 @@
+"""Submits tasks over the generated stubs, in pipelined frames; argument: HOST:PORT."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc.aio
+import uvloop
+
+from benchmarks.actors.orders import obey_async
+from hyrex.ids import new_task_id
+from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+
+PAYLOAD: Final = (
+    b'{"order":{"order_id":1,"customer":"customer-0123456789@example.com","amount":99.95,"express":true}}'
+)
+STORED: Final = task_service_pb2.SUBMIT_OUTCOME_STORED
+
+
+class Producer:
+    """One stream of submits with a window of unanswered frames."""
+
+    def __init__(self, stub: task_service_pb2_grpc.TaskServiceAsyncStub) -> None:
+        self._stub = stub
+        self._template = task_pb2.NewTask(name="handle", queue="bench", payload=PAYLOAD)
+
+    async def submit(self, count: int, frame: int, window: int, rate: float = 0.0) -> dict[str, Any]:
+        """Submit so many tasks, at most `rate` a second (0: no limit); when it began and was stored."""
+        room = asyncio.Semaphore(window)
+        began = time.monotonic()
+        answered = 0
+        async for response in self._stub.StreamSubmit(self._frames(count, frame, room, rate)):
+            room.release()
+            answered += len(response.results)
+            if any(result.outcome != STORED for result in response.results):
+                raise RuntimeError(f"not stored: {response.results[0]}")
+        if answered != count:
+            raise RuntimeError(f"{answered} of {count} tasks answered")
+        return {"began": began, "stored": time.monotonic()}
+
+    async def _frames(
+        self, count: int, frame: int, room: asyncio.Semaphore, rate: float
+    ) -> AsyncIterator[task_service_pb2.StreamSubmitRequest]:
+        began = time.monotonic()
+        for first in range(0, count, frame):
+            await room.acquire()
+            if rate:
+                await asyncio.sleep(max(began + first / rate - time.monotonic(), 0))
+            yield self._request(first, min(frame, count - first))
+
+    def _request(self, sequence: int, count: int) -> task_service_pb2.StreamSubmitRequest:
+        request = task_service_pb2.StreamSubmitRequest(sequence=sequence)
+        add, template = request.tasks.add, self._template
+        for _ in range(count):
+            task = add()
+            task.CopyFrom(template)
+            task.task_id = new_task_id()
+        return request
+
+
+async def main() -> None:
+    """Obey until the orders end."""
+    async with grpc.aio.insecure_channel(sys.argv[1]) as channel:
+        await obey_async(Producer(task_service_pb2_grpc.TaskServiceStub(channel)).submit)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
