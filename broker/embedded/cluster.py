@@ -8,7 +8,6 @@ DIR/data/          what initdb made
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -19,9 +18,9 @@ from pathlib import Path
 from broker.embedded.account import Account
 from broker.embedded.binaries import Binaries
 from broker.embedded.errors import EmbeddedPostgresError
+from broker.embedded.place import reachable_home
 
 SUPERUSER = "hyrex"
-STAND_INS = Path("/var/lib/hyrex")
 LOG_LIMIT_BYTES = 5_000_000
 LOCK_WAIT_S = 15.0
 WANTED_WAIT_S = 1.0
@@ -32,7 +31,7 @@ class Cluster:
 
     def __init__(self, directory: Path, account: Account) -> None:
         self._account = account
-        self.directory = _reachable(directory.absolute(), account)
+        self.directory = reachable_home(directory.absolute(), account)
         self.data = self.directory / "data"
         self.log = self.directory / "postgres.log"
 
@@ -137,32 +136,6 @@ class Cluster:
 def environment() -> dict[str, str]:
     """What Postgres's programs get from the caller's environment: nearly nothing."""
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _reachable(directory: Path, account: Account) -> Path:
-    """Make the directory, or, where the account cannot reach it (below /root), a link to one it can."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    if directory.is_symlink() or directory.exists():
-        home = directory.resolve()
-    else:
-        home = directory if account.reaches(directory.parent) else _stand_in(directory)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    account.own(home)
-    if not account.reaches(home):
-        raise EmbeddedPostgresError(
-            f"{home} cannot be reached by the unprivileged user that runs Postgres for root. "
-            "Choose another directory, or run as a normal user."
-        )
-    return home
-
-
-def _stand_in(directory: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-    home = STAND_INS / name
-    STAND_INS.mkdir(mode=0o711, parents=True, exist_ok=True)
-    shutil.rmtree(home, ignore_errors=True)  # what a link deleted by hand left behind
-    directory.symlink_to(home)
-    return home
 
 
 def _alive(pid_text: str) -> bool:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from broker.embedded import supervisor
-from broker.embedded.account import postgres_account
+from broker.embedded.account import Account, postgres_account
 from broker.embedded.binaries import find_binaries
 from broker.embedded.cluster import SUPERUSER, Cluster, environment
 from broker.embedded.errors import EmbeddedPostgresError
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
             return
         self._end()
         if self._cluster is None:
-            self._cluster = Cluster(self._given_dir or _temporary(), self._account)
+            self._cluster = Cluster(self._given_dir or _temporary(self._account), self._account)
         lock = self._cluster.lock()
         try:
             self._cluster.prepare(self._binaries)
@@ -179,9 +179,11 @@ class EmbeddedPostgres:
         return [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
 
 
-def _temporary() -> Path:
-    """A new private directory, in a place that every user can reach where TMPDIR is not."""
-    return Path(tempfile.mkdtemp(prefix="hyrex-postgres-"))
+def _temporary(account: Account) -> Path:
+    """A new private directory, in a place that the account can reach where TMPDIR is not."""
+    bases = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
+    base = next((base for base in bases if account.reaches(Path(base))), None)
+    return Path(tempfile.mkdtemp(prefix="hyrex-postgres-", dir=base))
 
 
 def _free_port() -> int:

@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from broker.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries
+from broker.embedded.account import postgres_account
+from broker.embedded.cluster import Cluster
 from tests.support.postgres import run_apart
 from tests.support.process import ROOT
 
@@ -180,7 +182,24 @@ def test_as_root_a_directory_that_nobody_can_reach_becomes_a_link(public_dir: Pa
     with EmbeddedPostgres(hidden / "pg") as server:
         rows(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
     target = (hidden / "pg").resolve()
+    assert target.parent == Path("/var/lib/hyrex")
     with EmbeddedPostgres(hidden / "pg") as server:
         assert rows(server.url, "SELECT answer FROM kept")[0]["answer"] == 42
-    assert target.parent == Path("/var/lib/hyrex")
-    shutil.rmtree(target)
+        Cluster(hidden / "other", postgres_account())
+        assert target.exists()
+    shutil.rmtree(hidden)
+    hidden.mkdir(mode=0o700)
+    another = Cluster(hidden / "another", postgres_account())
+    assert not target.exists(), "a stand-in without its link is swept by the next one"
+    another.remove()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root only: everyone else reaches their own TMPDIR")
+def test_as_root_a_hidden_tmpdir_does_not_stop_a_temporary_server(
+    public_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = public_dir / "hidden"
+    hidden.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(hidden))
+    with EmbeddedPostgres(durable=False) as server:
+        assert rows(server.url, "SELECT 1 AS one")
