@@ -6,12 +6,12 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
 )
@@ -162,7 +162,7 @@ func (c *Client) Wait(ctx context.Context, ids ...string) (map[string]*hyrexv1.T
 			if err == nil {
 				break
 			}
-			if status.Code(err) != codes.Unavailable && !errors.Is(err, io.EOF) {
+			if !errors.Is(err, io.EOF) && !mayPass(refusal(err).(*Error)) {
 				return known, refusal(err)
 			}
 			if heard {
@@ -174,6 +174,12 @@ func (c *Client) Wait(ctx context.Context, ids ...string) (map[string]*hyrexv1.T
 		}
 	}
 	return known, nil
+}
+
+// mayPass tells a cut connection or an absent broker from a refusal.
+func mayPass(err *Error) bool {
+	cut := []codes.Code{codes.Unavailable, codes.Canceled, codes.Unknown, codes.Internal}
+	return err.Reason == "STORAGE_UNAVAILABLE" || err.Reason == "DRAINING" || err.Reason == "" && slices.Contains(cut, err.Code)
 }
 
 // watch follows one stream; nil once all are final.

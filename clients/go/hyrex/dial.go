@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -67,12 +68,21 @@ func dial(urls, token string, more ...grpc.DialOption) (*grpc.ClientConn, error)
 	return grpc.NewClient("hyrex:///brokers", append(options, more...)...)
 }
 
-// NewID makes a task id: a UUID of version 7, as the broker demands.
+// lastID holds the time in milliseconds and 12 bits that grow within one.
+var lastID struct {
+	sync.Mutex
+	moment uint64
+}
+
+// NewID makes a task id: a UUID of version 7, as the broker demands, greater than all made before.
 func NewID() string {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
-	random := uint64(binary.BigEndian.Uint16(id[6:8])) & 0x0fff
-	binary.BigEndian.PutUint64(id[:8], uint64(time.Now().UnixMilli())<<16|0x7000|random)
+	lastID.Lock()
+	lastID.moment = max(lastID.moment+1, uint64(time.Now().UnixMilli())<<12|uint64(id[7]))
+	moment := lastID.moment
+	lastID.Unlock()
+	binary.BigEndian.PutUint64(id[:8], moment>>12<<16|0x7000|moment&0x0fff)
 	id[8] = id[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }

@@ -5,7 +5,7 @@ import {
   type CancelTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, type RetryTasksResponse,
   type SubmitResult, SubmitOutcome, type SubmitTasksResponse, TaskServiceClient,
 } from "../gen/hyrex/v1/task_service.js";
-import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
+import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, mayPass, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
 
 export interface CallOptions {
   signal?: AbortSignal;
@@ -131,7 +131,8 @@ export class Client {
         }
       } catch (error) {
         signal?.throwIfAborted();
-        if ((error as ServiceError).code !== status.UNAVAILABLE) throw refusal(error as ServiceError);
+        const refused = refusal(error as ServiceError);
+        if (!mayPass(refused)) throw refused;
         this.#current++;
       } finally {
         signal?.removeEventListener("abort", stop);

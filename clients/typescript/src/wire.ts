@@ -82,13 +82,23 @@ function parts(message: Uint8Array): Map<number, Uint8Array[]> {
 
 const text = (field?: Uint8Array[]) => new TextDecoder().decode(field?.[0]);
 
-/** A new task id: a UUID of version 7, as the broker demands. */
+const last = { ms: 0, count: 0 };
+
+/** A new task id: a UUID of version 7, as the broker demands, greater than all made before. */
 export function newId(): string {
   const id = randomBytes(16);
-  id.writeUIntBE(Date.now(), 0, 6);
-  id[6] = (id[6]! & 0x0f) | 0x70;
+  if (Date.now() > last.ms) Object.assign(last, { ms: Date.now(), count: id[7] });
+  else if (++last.count > 0xfff) Object.assign(last, { ms: last.ms + 1, count: 0 });
+  id.writeUIntBE(last.ms, 0, 6);
+  id.writeUInt16BE(0x7000 | last.count, 6);
   id[8] = (id[8]! & 0x3f) | 0x80;
   return id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+/** Whether an error is a cut connection or an absent broker, rather than a refusal. */
+export function mayPass({ code, reason }: HyrexError): boolean {
+  const cut = [status.UNAVAILABLE, status.CANCELLED, status.UNKNOWN, status.INTERNAL];
+  return ["STORAGE_UNAVAILABLE", "DRAINING"].includes(reason) || (reason === "" && cut.includes(code));
 }
 
 export function duration(ms: number): Duration {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
@@ -44,7 +43,7 @@ type agent struct {
 
 func main() {
 	urls, token := os.Getenv("HYREX_BROKER_URL"), os.Getenv("HYREX_TOKEN")
-	client, err := hyrex.NewClient(urls, token, grpc.WithDisableRetry()) // the suite wants to see every refusal
+	client, err := hyrex.NewClient(urls, token)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
