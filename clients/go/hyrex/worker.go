@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -233,7 +234,7 @@ func outcome(cause error, result []byte, trace string, err error) *hyrexv1.RunRe
 		word, err = *said, said.error
 	}
 	raised := func() *hyrexv1.RunError {
-		return &hyrexv1.RunError{Type: fmt.Sprintf("%T", err), Message: err.Error(), Traceback: trace}
+		return &hyrexv1.RunError{Type: typeName(err), Message: err.Error(), Traceback: trace}
 	}
 	switch {
 	case err == nil && len(result) > messageBytes-1<<20:
@@ -252,6 +253,15 @@ func outcome(cause error, result []byte, trace string, err error) *hyrexv1.RunRe
 		failed.RetryDelay = durationpb.New(word.delay)
 	}
 	return &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_Failed{Failed: failed}}
+}
+
+// typeName is the type of an error, below what fmt.Errorf has wrapped around it.
+func typeName(err error) string {
+	name := fmt.Sprintf("%T", err)
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(name, "*fmt.") {
+		return typeName(inner)
+	}
+	return name
 }
 
 func released(started bool, why error) *hyrexv1.RunReport_Released {

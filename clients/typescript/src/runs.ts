@@ -22,9 +22,8 @@ export const retryAfter = (error: unknown, delayMs: number) => new Verdict(error
 
 /** Why a run is stopped: the reason of its signal. */
 export class Stop extends Error {
-  constructor(readonly kind: "cancelled" | "timedOut" | "released" | "revoked", message: string) {
+  constructor(override readonly name: "TaskCancelled" | "TaskTimeout" | "TaskReleased" | "TaskRevoked", message: string) {
     super(message);
-    this.name = `Task_${kind}`;
   }
 }
 
@@ -35,7 +34,7 @@ export async function execute(assignment: Assignment, handler: Handler | undefin
   const { signal } = control;
   const limit = assignment.timeout && Math.min(milliseconds(assignment.timeout), 2 ** 31 - 1);
   const began = performance.now();
-  const timer = limit && setTimeout(() => control.abort(new Stop("timedOut", `${limit} ms have passed`)), limit);
+  const timer = limit && setTimeout(() => control.abort(new Stop("TaskTimeout", `${limit} ms have passed`)), limit);
   let outcome: Outcome;
   try {
     outcome = completed(await call(assignment, handler, signal));
@@ -82,7 +81,7 @@ function runError(error: unknown) {
 
 /** The end of a run that obeyed, or never began. */
 export function stopped(why: Stop, started: boolean): Outcome {
-  if (why.kind === "cancelled") return { $case: "cancelled", value: { reason: why.message } };
-  if (why.kind === "timedOut") return { $case: "timedOut", value: { error: runError(why), retryDelay: undefined } };
+  if (why.name === "TaskCancelled") return { $case: "cancelled", value: { reason: why.message } };
+  if (why.name === "TaskTimeout") return { $case: "timedOut", value: { error: runError(why), retryDelay: undefined } };
   return { $case: "released", value: { started, reason: why.message } };
 }

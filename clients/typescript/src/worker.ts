@@ -89,7 +89,7 @@ export class Worker {
       }
     } finally {
       this.#left = true;
-      this.#stopAll(new Stop("revoked", "the worker has stopped"));
+      this.#stopAll(new Stop("TaskRevoked", "the worker has stopped"));
       clearTimeout(this.#trustTimer);
     }
   }
@@ -98,9 +98,9 @@ export class Worker {
    * still runs is stopped and given back at no cost. */
   drain({ signal }: { signal?: AbortSignal } = {}): void {
     this.#draining = true;
-    for (const lease of this.#waiting.splice(0)) this.#end(lease, { outcome: stopped(new Stop("released", "the worker leaves"), false) });
+    for (const lease of this.#waiting.splice(0)) this.#end(lease, { outcome: stopped(new Stop("TaskReleased", "the worker leaves"), false) });
     const stop = () => {
-      this.#stopAll(new Stop("released", "the worker leaves"));
+      this.#stopAll(new Stop("TaskReleased", "the worker leaves"));
       this.#write();
     };
     if (signal?.aborted) stop();
@@ -187,7 +187,7 @@ export class Worker {
     this.#sent = 0;
     this.#drainSaid = false;
     this.#beatSent.clear();
-    for (const { token } of welcome.revoked) this.#stop(token, new Stop("revoked", "the lease is void"));
+    for (const { token } of welcome.revoked) this.#stop(token, new Stop("TaskRevoked", "the lease is void"));
     if (!resumed) this.#trust(sentAt);
     this.#nextBeat = 0;
     this.#writable = true;
@@ -201,7 +201,7 @@ export class Worker {
     this.#secret = Buffer.alloc(0);
     this.#receivedThrough = this.#beats = 0n;
     this.#trustUntil = 0;
-    this.#stopAll(new Stop("revoked", "the session is over"));
+    this.#stopAll(new Stop("TaskRevoked", "the session is over"));
   }
 
   /** What it does not know, it ignores. */
@@ -235,7 +235,7 @@ export class Worker {
     for (const run of runs) {
       const lease = { run, ended: false };
       this.#held.set(run.token, lease);
-      if (this.#draining) this.#end(lease, { outcome: stopped(new Stop("released", "the worker leaves"), false) });
+      if (this.#draining) this.#end(lease, { outcome: stopped(new Stop("TaskReleased", "the worker leaves"), false) });
       else this.#waiting.push(lease);
     }
     this.#start();
@@ -250,7 +250,7 @@ export class Worker {
   }
 
   #acknowledged({ sequence, revoked, cancels }: HeartbeatAck): void {
-    for (const { token } of revoked) this.#stop(token, new Stop("revoked", "the lease is void"));
+    for (const { token } of revoked) this.#stop(token, new Stop("TaskRevoked", "the lease is void"));
     this.#cancel(cancels);
     const sentAt = this.#beatSent.get(sequence);
     if (sentAt !== undefined) this.#trust(sentAt);
@@ -258,7 +258,7 @@ export class Worker {
   }
 
   #cancel(runs: CancelRun[]): void {
-    for (const { token, reason } of runs) this.#stop(token, new Stop("cancelled", reason));
+    for (const { token, reason } of runs) this.#stop(token, new Stop("TaskCancelled", reason));
   }
 
   get #trusted() {
@@ -270,7 +270,7 @@ export class Worker {
     this.#trustUntil = Math.max(this.#trustUntil, sentAt + 0.9 * milliseconds(this.#terms!.leaseDuration));
     clearTimeout(this.#trustTimer);
     this.#trustTimer = setTimeout(() => {
-      this.#stopAll(new Stop("released", "no heartbeat was acknowledged in time"));
+      this.#stopAll(new Stop("TaskReleased", "no heartbeat was acknowledged in time"));
     }, this.#trustUntil - performance.now());
     this.#start();
   }
@@ -304,14 +304,14 @@ export class Worker {
   #stop(token: bigint, why: Stop): void {
     const lease = this.#held.get(token);
     if (!lease || lease.ended) return;
-    if (why.kind === "revoked") this.#held.delete(token);
+    if (why.name === "TaskRevoked") this.#held.delete(token);
     if (lease.control) return lease.control.abort(why);
     this.#waiting = this.#waiting.filter((other) => other !== lease);
     this.#end(lease, { outcome: stopped(why, false) });
   }
 
   #stopAll(why: Stop): void {
-    for (const [token, lease] of [...this.#held]) if (lease.control || why.kind === "revoked") this.#stop(token, why);
+    for (const [token, lease] of [...this.#held]) if (lease.control || why.name === "TaskRevoked") this.#stop(token, why);
   }
 
   /** Sends the heartbeat that is due, and leaves a broker that is silent. */
