@@ -1,0 +1,199 @@
+"""A stage for storage tests: every store on one database, and the moves of a task in one line each."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from broker.domain.model import (
+    AssignedRun,
+    BrokerId,
+    LaneId,
+    NewTask,
+    Outcome,
+    RunEnd,
+    SessionId,
+    TaskExtras,
+    TaskId,
+)
+from broker.domain.states import Live, TaskState, end_state, state_of
+from broker.storage.assign import AssignStore, LaneQuota, Plan
+from broker.storage.brokers import BrokerStore
+from broker.storage.cancel import CancelStore
+from broker.storage.lanes import LaneStore
+from broker.storage.pool import Database
+from broker.storage.promote import PromoteStore
+from broker.storage.report import Ended, ReportStore
+from broker.storage.sessions import Opened, SessionInfo, SessionStore
+from broker.storage.submit import Entry, SubmitStore
+
+ZERO = datetime(1970, 1, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=15)
+SECRET = b"0123456789abcdef"
+INFO = SessionInfo("worker-1", "host", 1, "test/1", ["*"], ["work"], 100)
+_OLDER_SECOND = 1000
+
+
+def make_id(milliseconds: int | None = None) -> TaskId:
+    """A UUIDv7 of now, or of another time (Unix milliseconds)."""
+    moment = int(time.time() * 1000) if milliseconds is None else milliseconds
+    random = int.from_bytes(os.urandom(10))
+    number = (moment << 80) | (7 << 76) | (random & ~(0xF << 76) & ~(0x3 << 62)) | (2 << 62)
+    return TaskId(str(UUID(int=number)))
+
+
+def new_task(task_id: TaskId | None = None, extras: TaskExtras | None = None, **changes: Any) -> NewTask:
+    """A plain task; name any field to change it."""
+    task = NewTask(
+        task_id or make_id(), "work", "default", b"{}", rank=5, max_retries=0, timeout_ms=None,
+        retry_delay_ms=None, parent_id=None, root_id=None, extras=extras,
+    )  # fmt: skip
+    return replace(task, **changes)
+
+
+@dataclass
+class Stage:
+    """Stores, one broker, and a counter for tokens and sequences."""
+
+    database: Database
+    broker: BrokerId = BrokerId(0)
+    token: int = 1_000_000
+    sequence: int = 0
+    names: dict[LaneId, tuple[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.submits, self.assigns = SubmitStore(self.database), AssignStore(self.database)
+        self.reports, self.cancels = ReportStore(self.database), CancelStore(self.database)
+        self.promotes, self.lanes = PromoteStore(self.database), LaneStore(self.database)
+        self.sessions = SessionStore(self.database, LEASE)
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, url: str, *, connections: int = 4) -> AsyncIterator[Self]:
+        """A stage with a broker of its own."""
+        database = Database(url, hot_connections=connections, read_connections=1)
+        await database.open()
+        try:
+            stage = cls(database)
+            stage.broker = await BrokerStore(database).register("stage", "127.0.0.1:1", "1")
+            stage.token = stage.broker * 1_000_000
+            yield stage
+        finally:
+            await database.close()
+
+    async def execute(self, sql: str, *args: object) -> Any:
+        """The first value of any statement."""
+        row = await self.database.fetchrow(sql, *args)
+        return row[0] if row else None
+
+    async def lane(self, queue: str = "default", name: str = "work") -> LaneId:
+        (lane,) = await self.lanes.intern({(queue, name)})
+        self.names[lane.lane_id] = (lane.queue, lane.name)
+        return lane.lane_id
+
+    async def entries(self, tasks: Iterable[NewTask]) -> list[Entry]:
+        """Tasks as the intake hands them to storage: sorted by id, with lane and a digest of the payload."""
+        ordered = sorted(tasks, key=lambda task: task.task_id)
+        return [Entry(task, await self.lane(task.queue, task.name), hash(task.payload)) for task in ordered]
+
+    async def submit(self, *tasks: NewTask) -> dict[TaskId, bool]:
+        """Store tasks."""
+        return await self.submits.submit(await self.entries(tasks))
+
+    async def submitted(self, count: int = 1, **changes: Any) -> list[TaskId]:
+        """Store some plain tasks; their ids in order."""
+        return list(await self.submit(*(new_task(**changes) for _ in range(count))))
+
+    async def session(self, info: SessionInfo = INFO) -> Opened:
+        return await self.sessions.open(self.broker, SECRET, info)
+
+    def plan(
+        self, opened: Opened | Sequence[Opened], lane: LaneId, count: int = 1, mark: datetime = ZERO
+    ) -> Plan:
+        """An assign of one lane, its slots dealt to the sessions in turn."""
+        sessions = [opened] if isinstance(opened, Opened) else list(opened)
+        base, self.token = self.token, self.token + count
+        self.sequence += 1
+        slots = [sessions[place % len(sessions)].session_id for place in range(count)]
+        return Plan(
+            self.broker,
+            {each.session_id: each.generation for each in sessions},
+            {each.session_id: self.sequence for each in sessions},
+            base,
+            [LaneQuota(lane, [(rank, mark) for rank in range(10)], slots)],
+        )
+
+    async def assign(self, opened: Opened, count: int = 1, lane: LaneId | None = None) -> list[AssignedRun]:
+        """Take up to `count` runs for a session."""
+        lane = lane if lane is not None else await self.lane()
+        result = await self.assigns.assign(self.plan(opened, lane, count), self.names)
+        return [taken.run for taken in result.taken]
+
+    async def assign_limited(
+        self, opened: Opened | Sequence[Opened], lane: LaneId, limits: list[tuple[str, str]], count: int = 1
+    ) -> list[AssignedRun]:
+        """Take up to `count` runs from a lane with limits."""
+        result = await self.assigns.assign_limited(
+            self.plan(opened, lane, count), self.names, {lane: limits}
+        )
+        assert not result.refused
+        return [taken.run for taken in result.taken]
+
+    async def running(self, **changes: Any) -> tuple[Opened, AssignedRun]:
+        """A new task in the hands of a new session."""
+        await self.submitted(**changes)
+        opened = await self.session()
+        (run,) = await self.assign(opened)
+        return opened, run
+
+    async def end(self, run: AssignedRun, outcome: Outcome, **changes: Any) -> list[Ended]:
+        """Report one run."""
+        return await self.reports.end([end_of(run, outcome, **changes)])
+
+    async def state(self, task_id: TaskId) -> TaskState | None:
+        """Where a task stands, by the tables; None if it is unknown."""
+        row = await self.database.fetchrow(_STATE, task_id)
+        assert row is not None
+        lives = [live for live in Live if row[live.value] is not None]
+        assert len(lives) <= 1, f"{task_id} lives in {lives}"
+        if lives:
+            return state_of(lives[0], row[lives[0].value])
+        return None if row["outcome"] is None else end_state(Outcome(row["outcome"]))
+
+    async def runs(self, task_id: TaskId) -> list[dict[str, Any]]:
+        """The recorded runs of a task."""
+        rows = await self.database.fetch(
+            "select * from task_run where task_id = $1 order by run_number", task_id
+        )
+        return [dict(row) for row in rows]
+
+    async def expire(self, session_id: SessionId, seconds: float = 1) -> None:
+        """Let a session's time be over."""
+        await self.execute(
+            "update worker_session set expires_at = now() - $2::interval where id = $1",
+            session_id,
+            timedelta(seconds=seconds),
+        )
+
+    async def due_now(self) -> None:
+        """Let every delayed task be due, and promote it."""
+        await self.execute("update delayed set run_at = now() - interval '1 second'")
+        await self.promotes.promote(ZERO, 1000)
+
+
+def end_of(run: AssignedRun, outcome: Outcome, **changes: Any) -> RunEnd:
+    """The end of a run as a worker would report it."""
+    return replace(RunEnd(run.task_id, run.token, outcome, elapsed_us=_OLDER_SECOND), **changes)
+
+
+_STATE = """
+select (select run_number from ready where task_id = i.id) as ready,
+       (select run_number from delayed where task_id = i.id) as delayed,
+       (select run_number from lease where task_id = i.id) as lease,
+       (select outcome from task_run where task_id = i.id order by run_number desc limit 1) as outcome
+from (select $1::uuid as id) i
+"""

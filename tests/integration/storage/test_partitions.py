@@ -1,0 +1,116 @@
+"""Partitions come and go without holding up a submit, and never while a live row has an id in range."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from broker.domain.model import Outcome, TaskExtras
+from broker.storage import partitions
+from broker.storage.retention import RetentionStore
+from tests.integration.storage.stage import Stage, make_id, new_task
+
+_DAY = timedelta(days=1)
+KEEP = timedelta(days=7)
+
+
+async def days(connection: Any) -> list[str]:
+    rows = await connection.fetch(
+        "select relname from pg_class join pg_inherits on oid = inhrelid"
+        " where inhparent = 'task'::regclass order by 1"
+    )
+    return [row[0] for row in rows]
+
+
+async def old_day(connection: Any, ago: int = 20) -> tuple[datetime, int]:
+    """A partition of long ago, and a Unix time (ms) in it."""
+    day = partitions.day_of(datetime.now(UTC)) - ago * _DAY
+    for parent, _ in partitions.PARENTS:
+        await partitions._ensure_one(connection, parent, day)
+    return day, int(day.timestamp() * 1000) + 1000
+
+
+async def test_partitions_reach_from_the_day_before_yesterday_to_three_days_ahead(connection: Any) -> None:
+    today = partitions.day_of(datetime.now(UTC))
+    expected = [f"task_{today + offset * _DAY:%Y%m%d}" for offset in range(-2, 4)]
+    assert await days(connection) == expected
+
+
+async def test_a_new_partition_does_not_wait_for_open_submits(stage: Stage, connection: Any) -> None:
+    """Rule 12: ATTACH takes a lock that a submit under way does not refuse; CREATE would wait for it."""
+    blocker = await asyncpg.connect(stage.database.url)
+    try:
+        async with blocker.transaction():
+            (entry,) = await stage.entries([new_task()])
+            await blocker.execute(
+                "insert into task (id, lane, rank, max_retries, digest, payload) values ($1, $2, 5, 0, 0, '')",
+                entry.task.task_id,
+                entry.lane,
+            )
+            await old_day(connection)
+    finally:
+        await blocker.close()
+
+
+async def test_submits_go_on_while_a_partition_is_attached(stage: Stage, connection: Any) -> None:
+    day = partitions.day_of(datetime.now(UTC)) - 30 * _DAY
+    lower, upper = partitions.lower_bound(day), partitions.lower_bound(day + _DAY)
+    await stage.lane()
+    async with connection.transaction():
+        await connection.execute("create table task_attached (like task including all)")
+        await connection.execute(
+            f"alter table task attach partition task_attached for values from ('{lower}') to ('{upper}')"
+        )
+        began = time.monotonic()
+        await stage.submitted(10)
+        assert time.monotonic() - began < 1
+
+
+async def test_an_expired_day_is_dropped_with_its_keys(stage: Stage, connection: Any) -> None:
+    day, moment = await old_day(connection)
+    task = new_task(make_id(moment), extras=TaskExtras(idempotency_key="k"))
+    await stage.submit(task)
+    (run,) = await stage.assign(await stage.session())
+    await stage.end(run, Outcome.FAILED)
+    await stage.execute("insert into reopen values ($1, 0)", task.task_id)
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    assert f"task_{day:%Y%m%d}" not in await days(connection)
+    for table in ("task", "task_run", "idempotency", "reopen"):
+        assert await connection.fetchval(f"select count(*) from {table}") == 0
+
+
+@pytest.mark.parametrize("place", ["ready", "delayed", "lease"])
+async def test_a_day_with_a_live_task_is_kept(stage: Stage, connection: Any, place: str) -> None:
+    _, moment = await old_day(connection)
+    extras = TaskExtras(delay_ms=60_000) if place == "delayed" else None
+    await stage.submit(new_task(make_id(moment), extras=extras))
+    if place == "lease":
+        await stage.assign(await stage.session())
+    assert await partitions.expired(connection, KEEP) == []
+    await stage.execute(f"delete from {place}")
+    assert len(await partitions.expired(connection, KEEP)) == 1
+
+
+async def test_dropping_gives_way_to_readers_and_is_finished_later(stage: Stage, connection: Any) -> None:
+    """A detach that had to stop half-way is found again and finished."""
+    day, moment = await old_day(connection)
+    await stage.submit(new_task(make_id(moment)))
+    await stage.execute("delete from ready")
+    reader = await asyncpg.connect(stage.database.url)
+    try:
+        async with reader.transaction():
+            await reader.fetchval("select count(*) from task")
+            await RetentionStore(stage.database.url).maintain(KEEP)
+            await asyncio.wait_for(stage.submitted(3), 1)
+    finally:
+        await reader.close()
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    assert f"task_{day:%Y%m%d}" not in await days(connection)
+
+
+async def test_only_one_broker_maintains_at_a_time(stage: Stage) -> None:
+    stores = [RetentionStore(stage.database.url) for _ in range(4)]
+    await asyncio.gather(*(store.maintain(KEEP) for store in stores))

@@ -1,0 +1,199 @@
+"""Ends of runs: recorded once, under the token only, and followed by what is due."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from broker.domain.model import Outcome, Token
+from broker.domain.states import TaskState
+from broker.storage.report import REDELIVERIES_BOUND, RELEASES_BOUND
+from tests.integration.storage.stage import Stage, end_of
+from tests.integration.storage.waits import until_blocked
+
+
+async def test_a_completed_run_is_recorded_with_its_result(stage: Stage) -> None:
+    opened, run = await stage.running()
+    await stage.end(run, Outcome.COMPLETED, result=b"42", content_type="text/plain")
+    assert await stage.state(run.task_id) is TaskState.COMPLETED
+    (recorded,) = await stage.runs(run.task_id)
+    assert recorded["result"] == b"42"
+    assert recorded["session_id"] == opened.session_id
+    assert recorded["token"] == run.token
+
+
+async def test_a_stale_token_changes_nothing(stage: Stage) -> None:
+    _, run = await stage.running()
+    forged = end_of(run, Outcome.COMPLETED, token=Token(run.token + 1))
+    assert await stage.reports.end([forged]) == []
+    (unmatched,) = await stage.reports.classify([forged])
+    assert not unmatched.recorded
+    assert not unmatched.held
+    assert await stage.state(run.task_id) is TaskState.RUNNING
+
+
+async def test_a_resent_report_is_known_by_its_token(stage: Stage) -> None:
+    _, run = await stage.running()
+    await stage.end(run, Outcome.COMPLETED)
+    assert await stage.end(run, Outcome.COMPLETED) == []
+    (unmatched,) = await stage.reports.classify([end_of(run, Outcome.COMPLETED)])
+    assert unmatched.recorded
+
+
+async def test_a_report_that_waited_for_a_cancel_matches_nothing_and_is_still_held(
+    stage: Stage, connection: Any
+) -> None:
+    """Rule 4: the cancel has replaced the lease, so the report must be repeated, and then obeys it."""
+    _, run = await stage.running()
+    async with connection.transaction():
+        await connection.execute("delete from lease where task_id = $1", run.task_id)
+        await connection.execute(
+            "insert into lease select id, lane, rank, $2, $3, 1, now(), null, 0, 0, 0, 0, false, now(), 'stop'"
+            " from task where id = $1",
+            run.task_id,
+            run.token,
+            run.session_id,
+        )
+        reporting = asyncio.create_task(stage.end(run, Outcome.FAILED))
+        await until_blocked(connection)
+    assert await reporting == []
+    (unmatched,) = await stage.reports.classify([end_of(run, Outcome.FAILED)])
+    assert unmatched.held
+    await stage.end(run, Outcome.FAILED)
+    assert await stage.state(run.task_id) is TaskState.CANCELLED
+
+
+async def test_two_brokers_that_get_one_report_record_it_once(stage: Stage, rival: Stage) -> None:
+    _, run = await stage.running()
+    ended = await asyncio.gather(stage.end(run, Outcome.COMPLETED), rival.end(run, Outcome.COMPLETED))
+    assert sorted(map(len, ended)) == [0, 1]
+    assert len(await stage.runs(run.task_id)) == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
+async def test_a_failed_run_is_repeated_while_attempts_are_left(stage: Stage, outcome: Outcome) -> None:
+    opened, run = await stage.running(max_retries=1, retry_delay_ms=0)
+    await stage.end(run, outcome)
+    (again,) = await stage.assign(opened)
+    assert (again.run_number, again.attempt_number) == (1, 1)
+    (last,) = await stage.end(again, outcome)
+    assert last.requeued_in_ms is None
+    assert [row["final"] for row in await stage.runs(run.task_id)] == [False, True]
+
+
+async def test_the_worker_says_when_and_the_broker_says_whether(stage: Stage) -> None:
+    """Rule 17: the worker's word, else the constant of the task, else the default of 1 s +-20%."""
+    _, said = await stage.running(max_retries=3, retry_delay_ms=9_000)
+    (ended,) = await stage.end(said, Outcome.FAILED, retry_delay_ms=4_000)
+    assert ended.requeued_in_ms == 4_000
+    _, constant = await stage.running(max_retries=3, retry_delay_ms=9_000)
+    (ended,) = await stage.end(constant, Outcome.FAILED)
+    assert ended.requeued_in_ms == 9_000
+    _, default = await stage.running(max_retries=3)
+    (ended,) = await stage.end(default, Outcome.FAILED)
+    assert ended.requeued_in_ms is not None
+    assert 800 <= ended.requeued_in_ms <= 1_200
+    _, refused = await stage.running(max_retries=3)
+    (ended,) = await stage.end(refused, Outcome.FAILED, retryable=False)
+    assert ended.requeued_in_ms is None
+    _, exhausted = await stage.running(max_retries=0)
+    (ended,) = await stage.end(exhausted, Outcome.FAILED, retry_delay_ms=1)
+    assert ended.requeued_in_ms is None
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.FAILED, Outcome.TIMED_OUT, Outcome.LOST, Outcome.RELEASED, Outcome.CANCELLED]
+)
+async def test_whoever_removes_a_flagged_lease_obeys_the_cancel(stage: Stage, outcome: Outcome) -> None:
+    """Rule 5."""
+    _, run = await stage.running(max_retries=5)
+    await stage.cancels.cancel([run.task_id], "enough")
+    await stage.end(run, outcome)
+    assert await stage.state(run.task_id) is TaskState.CANCELLED
+    assert (await stage.runs(run.task_id))[0]["reason"] == "enough"
+
+
+async def test_a_result_that_came_in_spite_of_a_cancel_stays(stage: Stage) -> None:
+    _, run = await stage.running()
+    await stage.cancels.cancel([run.task_id], "enough")
+    await stage.end(run, Outcome.COMPLETED, result=b"1")
+    assert await stage.state(run.task_id) is TaskState.COMPLETED
+
+
+async def test_a_loss_costs_no_attempt_and_the_suspect_reruns_alone(stage: Stage) -> None:
+    opened, run = await stage.running(max_retries=0)
+    (ended,) = await stage.end(run, Outcome.LOST, reason="host lost")
+    assert ended.requeued_in_ms == 0
+    (again,) = await stage.assign(opened)
+    assert (again.run_number, again.attempt_number, again.alone) == (1, 0, True)
+
+
+async def test_losses_among_others_do_not_count_against_the_bound(stage: Stage) -> None:
+    """Rule 16: only a run that was alone in its child is to blame."""
+    opened, run = await stage.running()
+    await stage.end(run, Outcome.LOST)
+    assert await stage.execute("select redeliveries from ready") == 0
+    (run,) = await stage.assign(opened)
+    await stage.end(run, Outcome.LOST)
+    assert await stage.execute("select redeliveries from ready") == 1
+
+
+async def test_a_poison_task_ends_as_lost_after_its_redeliveries_back_off(stage: Stage) -> None:
+    opened, run = await stage.running()
+    delays = []
+    for _ in range(REDELIVERIES_BOUND):
+        (ended,) = await stage.end(run, Outcome.LOST, alone=True, reason="child exited with SIGKILL")
+        delays.append(ended.requeued_in_ms)
+        await stage.due_now()
+        (run,) = await stage.assign(opened)
+    (ended,) = await stage.end(run, Outcome.LOST, alone=True, reason="child exited with SIGKILL")
+    assert ended.requeued_in_ms is None
+    assert delays == [0, 1_000, 5_000, 30_000, 30_000]
+    assert await stage.state(run.task_id) is TaskState.LOST
+    assert [row["outcome"] for row in await stage.runs(run.task_id)] == [6] * (REDELIVERIES_BOUND + 1)
+    assert (await stage.runs(run.task_id))[-1]["reason"] == "child exited with SIGKILL"
+
+
+async def test_a_release_before_the_start_leaves_no_trace(stage: Stage) -> None:
+    opened, run = await stage.running()
+    await stage.end(run, Outcome.RELEASED, elapsed_us=None)
+    assert await stage.runs(run.task_id) == []
+    (again,) = await stage.assign(opened)
+    assert (again.run_number, again.attempt_number, again.alone) == (0, 0, False)
+
+
+async def test_a_release_after_the_start_is_recorded_and_costs_nothing(stage: Stage) -> None:
+    opened, run = await stage.running()
+    await stage.end(run, Outcome.RELEASED, elapsed_us=5)
+    (again,) = await stage.assign(opened)
+    assert (again.run_number, again.attempt_number, again.alone) == (1, 0, False)
+
+
+async def test_a_hundred_releases_in_a_row_end_as_lost(stage: Stage) -> None:
+    opened, run = await stage.running()
+    await stage.execute("update lease set releases = $1", RELEASES_BOUND - 1)
+    await stage.end(run, Outcome.RELEASED, elapsed_us=None)
+    (run,) = await stage.assign(opened)
+    await stage.end(run, Outcome.RELEASED, elapsed_us=None)
+    assert await stage.state(run.task_id) is TaskState.LOST
+
+
+async def test_one_batch_may_hold_ends_of_every_kind(stage: Stage) -> None:
+    await stage.submitted(6, max_retries=1)
+    opened = await stage.session()
+    runs = await stage.assign(opened, 6)
+    outcomes = list(Outcome)
+    ended = await stage.reports.end(
+        [end_of(run, outcome) for run, outcome in zip(runs, outcomes, strict=True)]
+    )
+    assert len(ended) == 6
+    assert await stage.execute("select count(*) from lease") == 0
+    assert sum(each.requeued_in_ms is None for each in ended) == 2
+
+
+async def test_overdue_leases_are_found_for_the_backstop(stage: Stage) -> None:
+    opened, run = await stage.running(timeout_ms=1)
+    assert await stage.reports.overdue([opened.session_id], 10) == []
+    await stage.execute("update lease set deadline = now() - interval '1 second'")
+    (overdue,) = await stage.reports.overdue([opened.session_id], 10)
+    assert overdue.lease.token == run.token

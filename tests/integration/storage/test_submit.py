@@ -1,0 +1,125 @@
+"""Submits are repeatable, keys are unique, and nothing is stored in halves."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from broker.domain.model import Outcome, TaskExtras
+from broker.domain.states import TaskState
+from broker.storage.pool import StatementRefused
+from tests.integration.storage.stage import Stage, make_id, new_task
+from tests.integration.storage.waits import until_blocked
+
+
+async def test_a_task_is_stored_once_however_often_it_is_submitted(stage: Stage) -> None:
+    task = new_task()
+    assert await stage.submit(task) == {task.task_id: False}
+    assert await stage.submit(task) == {}
+    assert await stage.execute("select count(*) from ready") == 1
+
+
+async def test_the_same_id_with_other_content_is_seen_by_its_digest(stage: Stage) -> None:
+    task = new_task(payload=b"1")
+    await stage.submit(task)
+    (other,) = await stage.entries([new_task(task.task_id, payload=b"2")])
+    known = (await stage.submits.classify([other]))[task.task_id]
+    assert known.digest is not None
+    assert known.digest != other.digest
+
+
+async def test_two_brokers_that_get_the_same_task_at_once_store_it_once(stage: Stage, rival: Stage) -> None:
+    tasks = [new_task() for _ in range(50)]
+    stored = await asyncio.gather(stage.submit(*tasks), rival.submit(*reversed(tasks)))
+    assert sorted([*stored[0], *stored[1]]) == sorted(task.task_id for task in tasks)
+    assert await stage.execute("select count(*) from ready") == 50
+
+
+async def test_a_repeated_submit_does_not_revive_a_finished_task(stage: Stage) -> None:
+    task = new_task()
+    await stage.submit(task)
+    opened = await stage.session()
+    (run,) = await stage.assign(opened)
+    await stage.end(run, Outcome.COMPLETED)
+    assert await stage.submit(task) == {}
+    assert await stage.state(task.task_id) is TaskState.COMPLETED
+
+
+async def test_a_taken_idempotency_key_names_its_holder(stage: Stage) -> None:
+    first = new_task(extras=TaskExtras(idempotency_key="k"))
+    second = new_task(extras=TaskExtras(idempotency_key="k"))
+    assert list(await stage.submit(first)) == [first.task_id]
+    assert await stage.submit(second) == {}
+    known = await stage.submits.classify(await stage.entries([second]))
+    assert known[second.task_id].digest is None
+    assert known[second.task_id].holder == first.task_id
+
+
+async def test_one_key_twice_in_a_batch_stores_one_task(stage: Stage) -> None:
+    tasks = [new_task(extras=TaskExtras(idempotency_key="k")) for _ in range(3)]
+    assert len(await stage.submit(*tasks)) == 1
+    assert await stage.execute("select count(*) from task") == 1
+
+
+async def test_keys_of_different_tasks_do_not_meet(stage: Stage) -> None:
+    extras = TaskExtras(idempotency_key="k")
+    stored = await stage.submit(new_task(extras=extras), new_task(extras=extras, name="other"))
+    assert len(stored) == 2
+
+
+async def test_a_submit_that_lost_the_race_for_a_key_waits_and_then_finds_the_winner(
+    stage: Stage, connection: Any
+) -> None:
+    """Rule 4: its own snapshot shows neither key nor task; the statement after it does."""
+    winner = new_task()
+    await stage.submit(winner)
+    loser = new_task(extras=TaskExtras(idempotency_key="k"))
+    async with connection.transaction():
+        await connection.execute("insert into idempotency values (0, 'work', 'k', $1)", winner.task_id)
+        losing = asyncio.create_task(stage.submit(loser))
+        await until_blocked(connection)
+    assert await losing == {}
+    known = await stage.submits.classify(await stage.entries([loser]))
+    assert known[loser.task_id].holder == winner.task_id
+
+
+async def test_a_refused_duplicate_claims_no_key(stage: Stage) -> None:
+    task = new_task()
+    await stage.submit(task)
+    await stage.submit(new_task(task.task_id, payload=b"2", extras=TaskExtras(idempotency_key="k")))
+    other = new_task(extras=TaskExtras(idempotency_key="k"))
+    assert list(await stage.submit(other)) == [other.task_id]
+
+
+async def test_tasks_with_a_delay_or_a_time_wait_for_it(stage: Stage) -> None:
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    delayed, timed, past = (
+        new_task(extras=TaskExtras(delay_ms=60_000)),
+        new_task(extras=TaskExtras(run_at=later)),
+        new_task(extras=TaskExtras(run_at=later - timedelta(hours=1))),
+    )
+    stored = await stage.submit(delayed, timed, past)
+    assert stored == {delayed.task_id: True, timed.task_id: True, past.task_id: False}
+    assert await stage.state(timed.task_id) is TaskState.SCHEDULED
+    assert await stage.state(past.task_id) is TaskState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("bad", "sqlstate"),
+    [
+        (new_task(make_id(1)), "23"),
+        (new_task(extras=TaskExtras(labels={"a": "\0"})), "22"),
+        (new_task(extras=TaskExtras(idempotency_key="k" * 3000 + "".join(map(chr, range(200, 4000))))), "54"),
+    ],
+    ids=["an id without a partition", "NUL in a text", "an oversized key"],
+)
+async def test_what_postgres_refuses_is_refused_as_such_and_stores_nothing(
+    stage: Stage, bad: Any, sqlstate: str
+) -> None:
+    """Rule 6: the class of the error says that one item is at fault, so the batch is bisected."""
+    with pytest.raises(StatementRefused) as refused:
+        await stage.submit(new_task(), bad)
+    assert refused.value.sqlstate.startswith(sqlstate)
+    assert await stage.execute("select count(*) from task") == 0
+    assert await stage.execute("select count(*) from idempotency") == 0
