@@ -1,7 +1,6 @@
 """Intake: submitted tasks become stored tasks, and each is answered after its commit."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
@@ -54,7 +53,7 @@ class Intake:
         unknown = {(task.queue, task.name) for task in tasks if find(task.queue, task.name) is None}
         if unknown:
             await self._directory.intern(unknown)
-        return [Entry(task, self._lane(task), digest(task)) for task in tasks]
+        return [Entry(task, self._lane(task), task.digest) for task in tasks]
 
     def _lane(self, task: NewTask) -> LaneId:
         lane = self._directory.find(task.queue, task.name)
@@ -124,19 +123,3 @@ class Intake:
         return InvalidField(
             "task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})"
         )
-
-
-def digest(task: NewTask) -> int:
-    """64 bits over the submitted fields, so that "same id, other content" is cheap to see."""
-    extras = task.extras
-    fields = (
-        task.queue, task.name, task.rank, task.max_retries, task.timeout_ms, task.retry_delay_ms,
-        task.parent_id, task.root_id,
-        extras and (
-            extras.delay_ms, extras.run_at, extras.idempotency_key, extras.content_type, extras.codec,
-            sorted(extras.headers.items()), sorted(extras.labels.items()),
-        ),
-    )  # fmt: skip
-    state = hashlib.blake2b(task.payload, digest_size=8, key=b"hyrex")
-    state.update(repr(fields).encode())
-    return int.from_bytes(state.digest(), "big", signed=True)

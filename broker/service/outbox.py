@@ -44,22 +44,20 @@ class Outbox:
     def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
         """Send runs in frames of at most 1 MiB (or one run). Only the last one bears the sequence as
         the receipt for all of them; the others promise nothing of this statement."""
-        frames: list[tuple[list[wire.Assignment], int]] = []
-        size = FRAME_BYTES
+        frames: list[tuple[wire.WorkResponse, int]] = []
+        frame, size = wire.WorkResponse(), 0
         for run in runs:
             cost = len(run.payload) + _RUN_OVERHEAD_BYTES
-            if size + cost > FRAME_BYTES or len(frames[-1][0]) >= _FRAME_RUNS:
-                frames.append(([], 0))
-                size = 0
+            if size and (size + cost > FRAME_BYTES or len(frame.assignments.runs) >= _FRAME_RUNS):
+                frame.assignments.sequence = sequence - 1
+                frames.append((frame, size))
+                frame, size = wire.WorkResponse(), 0
             size += cost
-            frames[-1] = (frames[-1][0], size)
-            frames[-1][0].append(convert.assignment(run))
-        for position, (messages, cost) in enumerate(frames):
-            last = position == len(frames) - 1
-            receipt = sequence if last else min(sequence, runs[0].sequence - 1)
-            frame = wire.WorkResponse(assignments=wire.Assignments(sequence=receipt, runs=messages))
-            self._runs.append((frame, cost))
-            self._unsent_bytes += cost
+            convert.add_assignment(frame.assignments.runs.add(), run)
+        frames.append((frame, size))
+        frames[-1][0].assignments.sequence = sequence
+        self._runs.extend(frames)
+        self._unsent_bytes += sum(cost for _, cost in frames)
         self._filled.set()
 
     def push_heartbeat_ack(

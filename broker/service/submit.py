@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from xxhash import xxh3_64_intdigest
+
 from broker.domain.errors import (
     BrokerError,
     InvalidField,
@@ -25,6 +27,8 @@ _DEFAULT_PRIORITY: Final = 5
 _HIGHEST_PRIORITY: Final = 10
 _OLDEST_MS: Final = 24 * 3600 * 1000
 _NEWEST_MS: Final = 60 * 1000
+_HALF: Final = 1 << 63
+_MOST_NAMES: Final = 10_000
 _MAP_BYTES: Final = 64 * 1024
 _REJECTED: Final = task_service_pb2.SUBMIT_OUTCOME_REJECTED
 _OUTCOMES: Final = {
@@ -43,6 +47,7 @@ class Submitter:
     def __init__(self, intake: Intake, payload_limit_bytes: int) -> None:
         self._intake = intake
         self._limit = payload_limit_bytes
+        self._names: set[str] = set()
 
     async def submit(
         self, tasks: Sequence[task_pb2.NewTask], patience_s: float | None = None
@@ -99,8 +104,8 @@ class Submitter:
             raise InvalidField("max_retries", wire.max_retries, "must be 0 or more")
         return NewTask(
             task_id,
-            fields.name(wire.name, "name"),
-            fields.name(wire.queue, "queue"),
+            self._name(wire.name, "name"),
+            self._name(wire.queue, "queue"),
             wire.payload,
             _HIGHEST_PRIORITY - (wire.priority or _DEFAULT_PRIORITY),
             wire.max_retries,
@@ -111,7 +116,21 @@ class Submitter:
             fields.task_id(wire.parent_id, "parent_id") if wire.parent_id else None,
             fields.task_id(wire.root_id, "root_id") if wire.root_id else None,
             _extras(wire),
+            digest(wire),
         )
+
+    def _name(self, text: str, field: str) -> str:
+        """A checked name; the few names of a service are checked once."""
+        if text not in self._names:
+            if len(self._names) >= _MOST_NAMES:
+                self._names.clear()
+            self._names.add(fields.name(text, field))
+        return text
+
+
+def digest(wire: task_pb2.NewTask) -> int:
+    """64 bits over everything submitted (protobuf's deterministic bytes)."""
+    return xxh3_64_intdigest(wire.SerializeToString(deterministic=True)) - _HALF
 
 
 def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:

@@ -194,30 +194,33 @@ def timestamp(moment: datetime) -> Timestamp:
     return Timestamp(seconds=int(moment.timestamp()), nanos=moment.microsecond * 1000)
 
 
-def assignment(run: AssignedRun) -> wire.Assignment:
-    """One run for the wire."""
-    message = wire.Assignment(
-        task_id=run.task_id,
-        token=run.token,
-        name=run.name,
-        queue=run.queue,
-        payload=run.payload,
-        run_number=run.run_number,
-        attempt_number=run.attempt_number,
-        max_retries=run.max_retries,
-        priority=10 - run.rank,
-        parent_id=run.parent_id or "",
-        root_id=run.root_id or run.task_id,
-        submitted_at=timestamp(run.submitted_at),
-        alone=run.alone,
-    )
+def add_assignment(message: wire.Assignment, run: AssignedRun) -> None:
+    """Fill in one run of a frame. Attribute by attribute into the frame itself, and only what is not
+    zero: a third of the cost of keyword arguments and a copy."""
+    message.task_id = run.task_id
+    message.token = run.token
+    message.name = run.name
+    message.queue = run.queue
+    message.payload = run.payload
+    message.priority = 10 - run.rank
+    message.root_id = run.root_id or run.task_id
+    submitted = message.submitted_at
+    submitted.seconds = int(run.submitted_at.timestamp())
+    submitted.nanos = run.submitted_at.microsecond * 1000
+    if run.run_number:
+        message.run_number = run.run_number
+        message.attempt_number = run.attempt_number
+        message.alone = run.alone
+    if run.max_retries:
+        message.max_retries = run.max_retries
+    if run.parent_id is not None:
+        message.parent_id = run.parent_id
     if run.timeout_ms is not None:
         message.timeout.CopyFrom(duration(run.timeout_ms))
     if run.content_type or run.codec or run.headers:
         message.content_type = run.content_type or ""
         message.codec = run.codec or ""
         message.headers.update(run.headers or {})
-    return message
 
 
 def refs(leases: Sequence[LeaseRef]) -> list[wire.LeaseRef]:

@@ -45,7 +45,7 @@ class Plan:
         return range(self.token_base + 1, self.token_base + count + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taken:
     """One run that an assign took. A payload of None is too large to come along: `size` bytes."""
 

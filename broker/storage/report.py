@@ -30,7 +30,7 @@ class Fetches(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
     """A lease that was removed. `requeued_in_ms` is None when the task is final."""
 

@@ -16,7 +16,7 @@ _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A task with what the broker adds to it."""
 
