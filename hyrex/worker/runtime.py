@@ -96,7 +96,7 @@ class Runtime:
                 departure.drain()
             else:
                 departure.release()
-        departure.drain()  # the launcher is gone
+        departure.release()  # the launcher is gone, and with it whoever would end the session
 
     async def _leave(self, departure: Departure, connection: asyncio.Task[None]) -> None:
         if await departure.run() and self._session.id:
