@@ -3,8 +3,9 @@
 `HyrexTask` and what `with_config` returns share this; neither knows how a task travels.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -23,6 +24,8 @@ from hyrex.options import (
 from hyrex.queue import HyrexQueue
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from hyrex.handle import TaskHandle
     from hyrex.task import HyrexTask
 
@@ -33,12 +36,25 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
 class TaskCall(Generic[R_co]):
     """A validated call, ready for send_many: the task, its options and its encoded arguments."""
 
-    target: "Sendable[Any, R_co]"
-    payload: bytes
+    __slots__ = ("payload", "target")
+
+    def __init__(self, target: "Sendable[..., R_co]", payload: bytes) -> None:
+        self.target = target
+        self.payload = payload
+
+    def __repr__(self) -> str:
+        return f"<call of {self.target.config.name}, {len(self.payload)} bytes>"
+
+
+@functools.cache
+def _sending() -> "ModuleType":
+    """The client, imported when the first task is sent."""
+    from hyrex.client import sending
+
+    return sending
 
 
 class Sendable(Generic[P, R]):
@@ -60,15 +76,14 @@ class Sendable(Generic[P, R]):
         Raises ArgumentInvalid or PayloadTooLarge before anything leaves, BrokerUnavailable if
         nobody answers within HYREX_SEND_TIMEOUT, SubmitUnknown if the answer alone is missing.
         """
-        from hyrex.client import send_one
-
-        return send_one(self, self._task.encode_arguments(*args, **kwargs))
+        handle: TaskHandle[R] = _sending().send_one(self, self._task.encode_arguments(*args, **kwargs))
+        return handle
 
     async def send_async(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """As send(), without blocking the running loop."""
-        from hyrex.client import send_one_async
-
-        return await send_one_async(self, self._task.encode_arguments(*args, **kwargs))
+        payload = self._task.encode_arguments(*args, **kwargs)
+        handle: TaskHandle[R] = await _sending().send_one_async(self, payload)
+        return handle
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
         """The call, validated and encoded, for send_many."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
+from hyrex.limits import checked_payload
 from hyrex.options import SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
 from hyrex.sendable import Sendable
@@ -67,8 +68,6 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
 
     def encode_arguments(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
         """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
-        from hyrex.limits import checked_payload
-
         return checked_payload(self.name, self._arguments.encode(self.signature.bind(args, kwargs)))
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:

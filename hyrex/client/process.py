@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from hyrex.client.backend import Backend
-from hyrex.config import Settings, read_settings
+from hyrex.config import fingerprint, read_settings
 
 if TYPE_CHECKING:
     from hyrex.client.remote import RemoteBackend
@@ -21,6 +21,7 @@ _lock = threading.Lock()
 _remote: "RemoteBackend | None" = None
 _retired: "list[RemoteBackend]" = []  # replaced, with callers that still wait for their answers
 _replacement: Backend | None = None
+_fingerprint: tuple[object, ...] = ()
 _hooked = False
 
 
@@ -28,11 +29,10 @@ def current_backend() -> Backend:
     """Where this process keeps its tasks now."""
     if _replacement is not None:
         return _replacement
-    settings = read_settings()
     remote = _remote
-    if remote is not None and remote.settings == settings:
+    if remote is not None and _fingerprint == fingerprint():
         return remote
-    return _make(settings)
+    return _make()
 
 
 def replace_backend(backend: Backend | None) -> Backend | None:
@@ -53,17 +53,19 @@ def close_client() -> None:
         remote.close()
 
 
-def _make(settings: Settings) -> Backend:
-    global _remote
+def _make() -> Backend:
+    global _remote, _fingerprint
     from hyrex.client.remote import RemoteBackend
 
     with _lock:
+        read, settings = fingerprint(), read_settings()
         made = _remote
         if made is None or made.settings != settings:
             _retired.extend([made] if made is not None else [])
             made = _remote = RemoteBackend(settings)
             _hook()
             _retired[:] = [old for old in _retired if not old.retire()]
+        _fingerprint = read
     return made
 
 
