@@ -197,11 +197,17 @@ func (c *Client) watch(ctx context.Context, ids []string, known map[string]*hyre
 		}
 	}
 	for _, id := range ids {
-		if known[id].GetStatus() < hyrexv1.TaskStatus_TASK_STATUS_COMPLETED {
+		if !IsFinal(known[id]) {
 			return heard, err
 		}
 	}
 	return heard, nil
+}
+
+// IsFinal tells whether a task has ended. A status that this version does not know is not final.
+func IsFinal(task *hyrexv1.Task) bool {
+	status := task.GetStatus()
+	return status >= hyrexv1.TaskStatus_TASK_STATUS_COMPLETED && status <= hyrexv1.TaskStatus_TASK_STATUS_LOST
 }
 
 // Result decodes what a final task returned. The error is a *TaskError where it did not complete.

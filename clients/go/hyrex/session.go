@@ -17,7 +17,10 @@ import (
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
 )
 
-const welcomeWithin = 10 * time.Second
+const (
+	welcomeWithin = 10 * time.Second
+	leastMargin   = 100 * time.Millisecond
+)
 
 // session is what a worker keeps from stream to stream. Trust is reckoned on Go's monotonic clock.
 type session struct {
@@ -174,9 +177,7 @@ func (w *Worker) begin(welcome *hyrexv1.Welcome, sentAt time.Time) {
 	for _, ref := range welcome.Revoked {
 		w.stopLease(ref.Token, errRevoked)
 	}
-	if !welcome.Resumed {
-		w.trust(sentAt)
-	}
+	w.trust(sentAt)
 	select {
 	case <-w.welcomed:
 	default:
@@ -184,10 +185,10 @@ func (w *Worker) begin(welcome *hyrexv1.Welcome, sentAt time.Time) {
 	}
 }
 
-// trust prolongs the trust in all leases: something sent then was acknowledged as a sign of life.
+// trust prolongs the trust in all leases: a Hello or heartbeat sent then was acknowledged.
 func (w *Worker) trust(sentAt time.Time) {
 	lease := w.session.terms.LeaseDuration.AsDuration()
-	if until := sentAt.Add(lease - lease/10); until.After(w.session.trustUntil) {
+	if until := sentAt.Add(lease - max(lease/10, leastMargin)); until.After(w.session.trustUntil) {
 		w.session.trustUntil = until
 		if w.session.trustTimer != nil {
 			w.session.trustTimer.Stop()
@@ -211,7 +212,7 @@ func (w *Worker) take(frame *hyrexv1.WorkResponse, cut context.CancelCauseFunc) 
 	s.lastRead = time.Now()
 	switch frame := frame.Frame.(type) {
 	case *hyrexv1.WorkResponse_Assignments:
-		s.receivedThrough = frame.Assignments.Sequence
+		s.receivedThrough = max(s.receivedThrough, frame.Assignments.Sequence)
 		w.receive(frame.Assignments.Runs)
 	case *hyrexv1.WorkResponse_ReportAck:
 		w.settle(frame.ReportAck)

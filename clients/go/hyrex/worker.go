@@ -27,6 +27,9 @@ type Handler func(ctx context.Context, run *hyrexv1.Assignment) ([]byte, error)
 func JSON[A, R any](function func(context.Context, A) (R, error)) Handler {
 	return func(ctx context.Context, run *hyrexv1.Assignment) ([]byte, error) {
 		var arguments A
+		if run.Codec != "" || run.ContentType != "" && run.ContentType != "application/json" {
+			return nil, Final(fmt.Errorf("payload of %s is %s %s, not plain JSON", run.Name, run.ContentType, run.Codec))
+		}
 		if err := json.Unmarshal(run.Payload, &arguments); err != nil {
 			return nil, Final(fmt.Errorf("payload of %s: %w", run.Name, err))
 		}

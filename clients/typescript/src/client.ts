@@ -34,7 +34,8 @@ export function itemError({ outcome, error }: SubmitResult): HyrexError | undefi
   return new HyrexError(error.code, error.message, error.reason, error.metadata);
 }
 
-export const isFinal = (task: Task) => task.status >= TaskStatus.COMPLETED;
+/** Whether a task has ended. A status that this version does not know is not final. */
+export const isFinal = ({ status }: Task) => status >= TaskStatus.COMPLETED && status <= TaskStatus.LOST;
 
 /** What a final task returned. Throws TaskError where it did not complete. */
 export function resultOf<R>(task: Task): R {

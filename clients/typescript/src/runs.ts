@@ -47,6 +47,8 @@ export async function execute(assignment: Assignment, handler: Handler | undefin
 
 async function call(assignment: Assignment, handler: Handler | undefined, signal: AbortSignal): Promise<unknown> {
   if (!handler) throw final(new Error(`this worker has no task ${assignment.name}`));
+  const { contentType, codec } = assignment;
+  if (codec || !["", "application/json"].includes(contentType)) throw final(new TypeError(`a payload of ${contentType} ${codec}`));
   let args: unknown;
   try {
     args = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(assignment.payload));

@@ -11,6 +11,7 @@ import {
 } from "./wire.js";
 
 const WELCOME_WITHIN_MS = 10_000;
+const LEAST_MARGIN_MS = 100;
 const HOPELESS = ["PROTOCOL_UNSUPPORTED", "TOKEN_INVALID", "INVALID_FIELD", "TOO_MANY_ITEMS"];
 const SESSION_OVER = ["SESSION_ENDED", "SESSION_TAKEN_OVER", "SESSION_SECRET_INVALID"];
 
@@ -188,7 +189,7 @@ export class Worker {
     this.#drainSaid = false;
     this.#beatSent.clear();
     for (const { token } of welcome.revoked) this.#stop(token, new Stop("TaskRevoked", "the lease is void"));
-    if (!resumed) this.#trust(sentAt);
+    this.#trust(sentAt);
     this.#nextBeat = 0;
     this.#writable = true;
     this.#write();
@@ -208,7 +209,7 @@ export class Worker {
   #take(frame: WorkResponse["frame"]): void {
     switch (frame?.$case) {
       case "assignments":
-        this.#receivedThrough = frame.value.sequence;
+        if (frame.value.sequence > this.#receivedThrough) this.#receivedThrough = frame.value.sequence;
         this.#receive(frame.value.runs);
         break;
       case "reportAck":
@@ -265,9 +266,10 @@ export class Worker {
     return performance.now() < this.#trustUntil;
   }
 
-  /** Something sent then was acknowledged as a sign of life: all leases may be trusted for longer. */
+  /** A Hello or heartbeat sent then was acknowledged: all leases may be trusted for longer. */
   #trust(sentAt: number): void {
-    this.#trustUntil = Math.max(this.#trustUntil, sentAt + 0.9 * milliseconds(this.#terms!.leaseDuration));
+    const lease = milliseconds(this.#terms!.leaseDuration);
+    this.#trustUntil = Math.max(this.#trustUntil, sentAt + lease - Math.max(lease / 10, LEAST_MARGIN_MS));
     clearTimeout(this.#trustTimer);
     this.#trustTimer = setTimeout(() => {
       this.#stopAll(new Stop("TaskReleased", "no heartbeat was acknowledged in time"));
