@@ -31,7 +31,7 @@ MEASUREMENTS: dict[str, Measure] = {}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
-    names = [*cycles.CONTESTANTS, *MEASUREMENTS]
+    names = [*cycles.NAMES, *MEASUREMENTS]
     options = _options(names, arguments)
     wanted = options.only or names
     sizes = TINY if options.tiny else QUICK if options.quick else FULL
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(stage: Stage, sizes: Sizes, wanted: Sequence[str], results: Results) -> None:
-    contestants = [name for name in cycles.CONTESTANTS if name in wanted]
+    contestants = [name for name in cycles.NAMES if name in wanted]
     steps: dict[str, Callable[[], None]] = {}
     if contestants:
         steps["cycles"] = lambda: cycles.measure(stage, sizes, contestants, results)

@@ -1,18 +1,17 @@
 """The cycles side by side: how many tasks a second go all the way, through more and more of the system."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks.broker_cycle import BrokerCycle
 from benchmarks.figures import Results
 from benchmarks.rounds import Contestant, Rounds, alternate, cpu, rate, ratio
+from benchmarks.sdk_cycle import SdkCycle, SdkSystem
 from benchmarks.sizes import Sizes
+from benchmarks.sql_cycle import SqlCycle
 from benchmarks.stage import Stage
 
-CONTESTANTS: Final[Mapping[str, Callable[[Stage], Contestant]]] = {
-    "broker_cycle": BrokerCycle,
-    "broker_cycle_no_handoff": lambda stage: BrokerCycle(stage, handoff=False),
-}
+NAMES: Final = ("sql_cycle", "broker_cycle", "broker_cycle_no_handoff", "sdk_cycle", "sdk_single_cycle")
 RATIOS: Final = (
     ("broker_cycle_no_handoff", "sql_cycle"),
     ("broker_cycle", "sql_cycle"),
@@ -23,9 +22,29 @@ RATIOS: Final = (
 
 def measure(stage: Stage, sizes: Sizes, names: Sequence[str], results: Results) -> None:
     """Let the named contestants take turns; note rates, ratios and CPU per task."""
-    contestants = [CONTESTANTS[name](stage) for name in names]
+    contestants = _contestants(stage, names)
     counts = {name: sizes.single_cycle if name == "sdk_single_cycle" else sizes.cycle for name in names}
     _note(alternate(contestants, counts, sizes.rounds), results)
+
+
+def _contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
+    """The named ones, in the order of NAMES."""
+    alone: dict[str, Callable[[], Contestant]] = {
+        "sql_cycle": lambda: SqlCycle(stage),
+        "broker_cycle": lambda: BrokerCycle(stage),
+        "broker_cycle_no_handoff": lambda: BrokerCycle(stage, handoff=False),
+    }
+    sdk = [name for name in NAMES[3:] if name in names]
+    makers: list[Callable[[], Contestant | SdkSystem]] = [alone[name] for name in alone if name in names]
+    if sdk:
+        makers.append(lambda: SdkSystem(stage))
+    found: list[Contestant] = []
+    for each in stage.start(*makers):
+        if isinstance(each, SdkSystem):
+            found += [SdkCycle(stage, each, single=name == "sdk_single_cycle") for name in sdk]
+        else:
+            found.append(each)
+    return found
 
 
 def _note(found: Rounds, results: Results) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import sys
-from collections.abc import Coroutine, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -17,6 +19,7 @@ from broker.storage.migrate import migrate
 
 T = TypeVar("T")
 APP: Final = "benchmarks.actors.app:app"
+STARTERS: Final = 4
 BROKER_READY: Final = r"broker ready: listening on (\S+:\d+)"
 
 
@@ -27,6 +30,9 @@ class Stage:
         self._cleanup = ExitStack()
         self._started: list[Process] = []
         self._databases: list[str] = []
+        # Its threads live as long as the stage: a tied process dies with the thread that started it.
+        self._starters = ThreadPoolExecutor(max_workers=STARTERS)
+        self._creating = threading.Lock()
         self._server = EmbeddedPostgres()
         self._numbers = itertools.count(1)
 
@@ -38,7 +44,12 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.strike()
+        self._starters.shutdown()
         self._cleanup.close()
+
+    def start(self, *makers: Callable[[], T]) -> list[T]:
+        """Make several things that start processes, at the same time."""
+        return [future.result() for future in [self._starters.submit(maker) for maker in makers]]
 
     def strike(self) -> None:
         """End what was started since the last time, and drop its databases."""
@@ -60,7 +71,8 @@ class Stage:
     def database(self, *, migrated: bool = True) -> str:
         """URL of a new database, with Hyrex's schema or empty."""
         name = f"bench_{next(self._numbers)}"
-        self.run_sql(self._server.url, f'create database "{name}"')
+        with self._creating:
+            self.run_sql(self._server.url, f'create database "{name}"')
         url = urlunsplit(urlsplit(self._server.url)._replace(path=f"/{name}"))
         self._databases.append(url)
         if migrated:
