@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from hyrex.callsite import warn_if_on_loop
 from hyrex.client.backend import Watched
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle
@@ -17,6 +18,7 @@ def wait_all(handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -
     handles = list(handles)
     pending = _pending(handles)
     if pending:
+        warn_if_on_loop("wait_all")
         with waiting():
             _learn(handles, current_backend().watch(pending, timeout))
     return _all_completed(handles)

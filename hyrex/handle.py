@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
+from hyrex.callsite import warn_if_on_loop
 from hyrex.errors import HyrexError
 from hyrex.outgoing import Outgoing
 from hyrex.results import decode_freely, result_of
@@ -116,6 +117,7 @@ class TaskHandle(Generic[R]):
         timeout: in the first HYREX_SEND_TIMEOUT seconds).
         """
         if not self.is_final:
+            warn_if_on_loop("wait")
             with waiting():
                 self.learn(_backend().watch([self._id], timeout))
         return self._status is TaskStatus.COMPLETED

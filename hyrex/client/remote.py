@@ -40,13 +40,9 @@ class RemoteBackend:
     @property
     def silence(self) -> str:
         """What to tell a user when no answer came."""
-        return f"no answer from {self.settings.broker_url} within {self.settings.send_timeout_s:g} s"
-
-    @property
-    def last_failure(self) -> str:
-        """What the broker last said instead of an answer, if anything."""
         failure = self._life.last_failure if self._life is not None else None
-        return "" if failure is None else f" ({failure})"
+        said = "" if failure is None else f" ({failure})"
+        return f"no answer from {self.settings.broker_url} within {self.settings.send_timeout_s:g} s{said}"
 
     def _living(self) -> Life:
         life = self._life
@@ -228,4 +224,4 @@ class RemoteBackend:
             raise self._unavailable() from None
 
     def _unavailable(self) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self.silence}{self.last_failure}")
+        return BrokerUnavailable(self.silence)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from hyrex.callsite import warn_if_on_loop
 from hyrex.client.backend import Backend
-from hyrex.client.callsite import warn_if_on_loop
 from hyrex.client.process import current_backend
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.handle import TaskHandle

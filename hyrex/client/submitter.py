@@ -14,7 +14,7 @@ import grpc.aio
 from hyrex.client.connection import Connection
 from hyrex.client.outbox import Frame, Outbox
 from hyrex.client.waiters import Waiter, notify_all
-from hyrex.errors import HyrexError, SendRejected
+from hyrex.errors import SendRejected
 from hyrex.ids import task_ids
 from hyrex.outgoing import Outcome, Progress
 from hyrex.transport.convert import submit_outcome
@@ -125,7 +125,9 @@ class Submitter:
     def _failed(self, frame: Frame, failure: CallFailure) -> None:
         self.last_failure = failure
         if not failure.repeatable:
-            self._refuse(frame, failure.exception())
+            # A defect of the broker may strike before or after the commit: nothing is known.
+            unknown = failure.reason == "INTERNAL"
+            self._refuse(frame, Progress.UNANSWERED if unknown else failure.exception())
             return
         self._outbox.put_back(frame)
         self._failures += 1
@@ -137,10 +139,10 @@ class Submitter:
         self._paused = False
         self.pump()
 
-    def _refuse(self, frame: Frame, error: HyrexError) -> None:
+    def _refuse(self, frame: Frame, outcome: Outcome) -> None:
         finished: list[Waiter] = []
         for parcel, start, stop in frame.parts:
-            parcel.outcomes[start:stop] = [error] * (stop - start)
+            parcel.outcomes[start:stop] = [outcome] * (stop - start)
             parcel.remaining -= stop - start
             if not parcel.remaining:
                 finished.append(parcel.waiter)

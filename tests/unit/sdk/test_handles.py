@@ -328,6 +328,19 @@ def test_async_twins_await_on_the_callers_loop(
     assert len(tasks.submitted) == 2
 
 
+def test_blocking_wait_on_a_running_loop_warns(
+    handle: TaskHandle[list[datetime]], tasks: ScriptedTasks
+) -> None:
+    tasks.put(wire(handle.id, "completed", COMPLETED))
+
+    async def main() -> None:
+        with pytest.warns(RuntimeWarning, match=r"wait\(\) blocks the running event loop; await wait_async"):
+            handle.wait(5)
+        assert handle.result(5)
+
+    asyncio.run(main())
+
+
 def test_blocking_waits_enter_the_workers_hook_and_awaits_do_not(
     handle: TaskHandle[list[datetime]], tasks: ScriptedTasks
 ) -> None:

@@ -1,4 +1,4 @@
-"""A blocking send on a running loop: allowed, and said once for each place that does it."""
+"""A blocking call on a running loop: allowed, and said once for each place that does it."""
 
 import asyncio
 import sys
