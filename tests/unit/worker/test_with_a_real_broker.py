@@ -143,7 +143,8 @@ def test_worker_that_sleeps_through_its_lease_does_not_run_on(cluster: Cluster) 
     handle.cancel()
     assert not handle.wait(WAIT_S)
     assert other.running
-    assert runs_of(handle) == ["lost", "cancelled"]
+    # A lease whose receipt had not come when its session expired returns without a run recorded.
+    assert runs_of(handle) in (["lost", "cancelled"], ["cancelled"])
 
 
 def test_drained_worker_leaves_nothing_behind(cluster: Cluster) -> None:
