@@ -6,7 +6,7 @@ from typing import Final
 from hyrex.cli.devserver.child import Child, ChildEnded, Recipe, describe_status
 from hyrex.cli.devserver.console import warn
 
-READY_WITHIN_S: Final = 30.0
+READY_WITHIN_S: Final = 60.0
 LONGEST_PAUSE_S: Final = 10.0
 STEADY_AFTER_S: Final = 30.0
 
