@@ -189,6 +189,7 @@ class WorkStream:
             revoked=revoked,
             broker=self._engine.broker_name,
             server_time=convert.timestamp(datetime.now(UTC)),
+            max_payload_bytes=self._engine.payload_limit_bytes,
         )
         self._outbox.push(wire.WorkResponse(welcome=welcome))
 

@@ -375,6 +375,7 @@ class Welcome(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     BROKER_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
+    MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session, new or resumed."""
     session_secret: _builtins.bytes
@@ -387,9 +388,15 @@ class Welcome(_message.Message):
     """Most runs reported and not yet acknowledged; beyond it the stream ends (FLOW_CONTROL)."""
     broker: _builtins.str
     """Name of the broker, for people."""
+    max_payload_bytes: _builtins.int
+    """Largest payload or result that the broker stores. A larger result becomes a failed run, so that a
+    frame must only be large enough for one run with such a payload.
+    """
     @_builtins.property
     def lease_duration(self) -> _duration_pb2.Duration:
-        """A lease is valid for this long after the sending of the last heartbeat that was acknowledged."""
+        """A lease is valid for this long after the sending of the last frame that was acknowledged as proof
+        of life: this Hello, or a heartbeat.
+        """
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
@@ -428,10 +435,11 @@ class Welcome(_message.Message):
         revoked: _abc.Iterable[Global___LeaseRef] | None = ...,
         broker: _builtins.str = ...,
         server_time: _timestamp_pb2.Timestamp | None = ...,
+        max_payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "broker", b"broker", "capabilities", b"capabilities", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_frame_bytes", b"max_frame_bytes", "max_unacknowledged_reports", b"max_unacknowledged_reports", "resumed", b"resumed", "revoked", b"revoked", "server_time", b"server_time", "session_id", b"session_id", "session_secret", b"session_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "broker", b"broker", "capabilities", b"capabilities", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_frame_bytes", b"max_frame_bytes", "max_payload_bytes", b"max_payload_bytes", "max_unacknowledged_reports", b"max_unacknowledged_reports", "resumed", b"resumed", "revoked", b"revoked", "server_time", b"server_time", "session_id", b"session_id", "session_secret", b"session_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -914,7 +922,7 @@ class Report(_message.Message):
     REPORT_ID_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     report_id: _builtins.int
-    """Chosen by the worker, unique in its session."""
+    """Chosen by the worker, unique in its session; simply counting on across sessions is fine."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunReport]:
         """1..1000 runs."""
