@@ -1,0 +1,479 @@
+package dev.hyrex;
+
+import com.google.protobuf.ByteString;
+import com.google.protobuf.Duration;
+import com.google.protobuf.util.Durations;
+import dev.hyrex.v1.Assignment;
+import dev.hyrex.v1.BrokerDrain;
+import dev.hyrex.v1.Cancelled;
+import dev.hyrex.v1.Completed;
+import dev.hyrex.v1.ErrorReason;
+import dev.hyrex.v1.Failed;
+import dev.hyrex.v1.Goodbye;
+import dev.hyrex.v1.Heartbeat;
+import dev.hyrex.v1.HeartbeatAck;
+import dev.hyrex.v1.Hello;
+import dev.hyrex.v1.LeaseRef;
+import dev.hyrex.v1.PoolCapacity;
+import dev.hyrex.v1.Released;
+import dev.hyrex.v1.Report;
+import dev.hyrex.v1.RunError;
+import dev.hyrex.v1.RunReport;
+import dev.hyrex.v1.TaskDefinition;
+import dev.hyrex.v1.TimedOut;
+import dev.hyrex.v1.Welcome;
+import dev.hyrex.v1.WorkRequest;
+import dev.hyrex.v1.WorkResponse;
+import dev.hyrex.v1.WorkerDrain;
+import dev.hyrex.v1.WorkerServiceGrpc;
+import io.grpc.ManagedChannel;
+import io.grpc.Status;
+import io.grpc.stub.StreamObserver;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * One session over any number of streams: what is held, what is reported, until when it may be trusted.
+ * All of its state belongs to one thread, the loop; runs have threads of their own.
+ */
+final class Session {
+  private static final long LONGEST_PAUSE_MS = 5000;
+  private static final long FIRST_PATIENCE_NS = TimeUnit.SECONDS.toNanos(10);
+  private static final int REPORT_RUNS = 1000;
+
+  final CompletableFuture<Void> welcomed = new CompletableFuture<>();
+  final CompletableFuture<Void> ended = new CompletableFuture<>();
+
+  private final Worker worker;
+  private final ScheduledThreadPoolExecutor loop;
+  private volatile Welcome welcome = Welcome.getDefaultInstance();
+  private Link link;
+  private int attempts;
+  private int failures;
+  private long receivedThrough;
+  /** Received and neither acknowledged as reported nor revoked, by token. */
+  private final Map<Long, Lease> held = new HashMap<>();
+  private final ArrayDeque<Lease> waiting = new ArrayDeque<>();
+  private final List<Lease> running = new ArrayList<>();
+  private final ArrayDeque<RunReport> finished = new ArrayDeque<>();
+  /** Sent and not acknowledged, by report id. */
+  private final TreeMap<Long, Report> reports = new TreeMap<>();
+  private long lastReport;
+  private long lastBeat;
+  private long trustedUntil;
+  private boolean trusted;
+  private boolean draining;
+
+  Session(Worker worker) {
+    this.worker = worker;
+    loop = new ScheduledThreadPoolExecutor(1, code -> daemon(code, "hyrex-session"));
+    loop.setRejectedExecutionHandler(new ThreadPoolExecutor.DiscardPolicy());
+    connectIn(0);
+  }
+
+  String id() {
+    return welcome.getSessionId();
+  }
+
+  void drain(String reason) {
+    on(() -> {
+      if (!draining) {
+        draining = true;
+        say(WorkRequest.newBuilder().setDrain(WorkerDrain.newBuilder().setReason(reason)));
+      }
+    });
+  }
+
+  /** Ends everything at once; {@code failure} is null if nothing went wrong. */
+  void end(HyrexException failure) {
+    loop.execute(() -> {
+      running.forEach(lease -> lease.thread.interrupt());
+      leave();
+      loop.shutdownNow();
+      if (failure == null) {
+        ended.complete(null);
+      } else {
+        welcomed.completeExceptionally(failure);
+        ended.completeExceptionally(failure);
+      }
+    });
+  }
+
+  /** Does a step on the loop, then says what follows from it. */
+  private void on(Runnable step) {
+    loop.execute(guarded(step));
+  }
+
+  private void in(long delayNs, Runnable step) {
+    loop.schedule(guarded(step), delayNs, TimeUnit.NANOSECONDS);
+  }
+
+  private Runnable guarded(Runnable step) {
+    return () -> {
+      try {
+        step.run();
+        begin();
+        tell();
+      } catch (RuntimeException defect) {
+        end(HyrexException.of(Status.INTERNAL.withDescription(trace(defect)).asException()));
+      }
+    };
+  }
+
+  // Streams
+
+  /** One stream to one broker. Whatever it says after it was left is ignored. */
+  private final class Link implements StreamObserver<WorkResponse> {
+    final ManagedChannel channel = worker.brokers.channel(attempts++);
+    final TreeMap<Long, Long> beats = new TreeMap<>();
+    final long sent = System.nanoTime();
+    StreamObserver<WorkRequest> out;
+    long heardAt;
+    boolean open;
+    boolean parted;
+
+    @Override
+    public void onNext(WorkResponse frame) {
+      on(() -> {
+        if (link == this) {
+          hear(frame);
+        }
+      });
+    }
+
+    @Override
+    public void onError(Throwable failure) {
+      on(() -> {
+        if (link == this) {
+          survive(HyrexException.of(failure));
+        }
+      });
+    }
+
+    @Override
+    public void onCompleted() {
+      on(() -> {
+        if (link == this && parted) {
+          end(null);
+        } else if (link == this) {
+          reconnect();
+        }
+      });
+    }
+  }
+
+  private void connectIn(long pauseMs) {
+    in(pauseMs * 1_000_000, () -> {
+      Link opening = link = new Link();
+      opening.out = worker.brokers.withToken(WorkerServiceGrpc.newStub(opening.channel)).work(opening);
+      opening.out.onNext(WorkRequest.newBuilder().setHello(hello()).build());
+      in(id().isEmpty() ? FIRST_PATIENCE_NS : leaseNs() / 3, () -> {
+        if (link == opening && !opening.open) {
+          reconnect();
+        }
+      });
+    });
+  }
+
+  private Hello hello() {
+    var hello = Hello.newBuilder().setWorkerName(worker.name).setPid((int) ProcessHandle.current().pid())
+        .setSessionId(id()).setSessionSecret(welcome.getSessionSecret()).setSdk("hyrex-java/0.1.0")
+        .setProtocolVersion(1).addAllQueuePatterns(worker.queues).setReceivedThrough(receivedThrough)
+        .addCapacity(PoolCapacity.newBuilder().setMaximum(draining ? 0 : worker.capacity));
+    worker.functions.keySet().forEach(name -> hello.addTasks(TaskDefinition.newBuilder().setName(name)));
+    held.values().forEach(lease -> hello.addHeld(
+        LeaseRef.newBuilder().setTaskId(lease.run.getTaskId()).setToken(lease.run.getToken())));
+    return hello.build();
+  }
+
+  private void leave() {
+    if (link != null) {
+      link.channel.shutdownNow();
+      link = null;
+    }
+  }
+
+  /** Leaves the stream for another: at once the first time, then ever more slowly. */
+  private void reconnect() {
+    leave();
+    long first = ThreadLocalRandom.current().nextLong(50);
+    long later = Brokers.jittered(Math.min(LONGEST_PAUSE_MS, 50L << Math.min(failures, 10)));
+    connectIn(failures++ == 0 ? first : later);
+  }
+
+  private void survive(HyrexException error) {
+    if (error.isFatal()) {
+      end(error);
+      leave();
+      return;
+    }
+    ErrorReason reason = error.reason();
+    if (reason == ErrorReason.ERROR_REASON_SESSION_ENDED || reason == ErrorReason.ERROR_REASON_SESSION_TAKEN_OVER) {
+      forget();
+    }
+    reconnect();
+  }
+
+  /** The session is over, and so is every lease of it. */
+  private void forget() {
+    welcome = welcome.toBuilder().clearSessionId().clearSessionSecret().build();
+    receivedThrough = 0;
+    List.copyOf(held.keySet()).forEach(this::revoke);
+  }
+
+  private void hear(WorkResponse frame) {
+    link.heardAt = System.nanoTime();
+    switch (frame.getFrameCase()) {
+      case WELCOME -> welcome(frame.getWelcome());
+      case ASSIGNMENTS -> {
+        receivedThrough = Math.max(receivedThrough, frame.getAssignments().getSequence());
+        frame.getAssignments().getRunsList().forEach(run -> {
+          Lease lease = new Lease(run);
+          held.put(run.getToken(), lease);
+          waiting.add(lease);
+        });
+      }
+      case REPORT_ACK -> {
+        Report settled = reports.remove(frame.getReportAck().getReportId());
+        if (settled != null) { // accepted, duplicate or stale: over in every case
+          settled.getRunsList().forEach(run -> held.remove(run.getToken()));
+        }
+      }
+      case HEARTBEAT_ACK -> heartbeatAck(frame.getHeartbeatAck());
+      case CANCEL -> frame.getCancel().getRunsList().forEach(run -> cancel(run.getToken(), run.getReason()));
+      case DRAIN -> moveOn(frame.getDrain());
+      case LEAVE -> drain(frame.getLeave().getReason());
+      default -> { } // a frame of a later version
+    }
+  }
+
+  private void welcome(Welcome said) {
+    if (!said.getSessionId().equals(id())) {
+      forget();
+    }
+    said.getRevokedList().forEach(lease -> revoke(lease.getToken()));
+    welcome = said;
+    link.open = true;
+    trust(link.sent);
+    if (draining) {
+      say(WorkRequest.newBuilder().setDrain(WorkerDrain.getDefaultInstance()));
+    }
+    beat(link);
+    reports.values().forEach(report -> say(WorkRequest.newBuilder().setReport(report)));
+    welcomed.complete(null);
+  }
+
+  private void heartbeatAck(HeartbeatAck ack) {
+    var acknowledged = link.beats.headMap(ack.getSequence(), true);
+    acknowledged.values().forEach(this::trust);
+    acknowledged.clear();
+    failures = 0;
+    ack.getRevokedList().forEach(lease -> revoke(lease.getToken()));
+    ack.getCancelsList().forEach(run -> cancel(run.getToken(), run.getReason()));
+  }
+
+  /** Proof of life every interval, and the test whether the broker lives. */
+  private void beat(Link of) {
+    if (link != of) {
+      return;
+    }
+    long interval = Durations.toNanos(welcome.getHeartbeatInterval());
+    if (System.nanoTime() - of.heardAt > interval * 5 / 2) {
+      reconnect();
+      return;
+    }
+    of.beats.put(++lastBeat, System.nanoTime());
+    say(WorkRequest.newBuilder().setHeartbeat(Heartbeat.newBuilder().setSequence(lastBeat)
+        .addAllHeldTokens(held.keySet()).setReceivedThrough(receivedThrough)));
+    in(interval, () -> beat(of));
+  }
+
+  private void moveOn(BrokerDrain drain) {
+    long jitter = Math.min(Durations.toNanos(drain.getReconnectJitter()), Durations.toNanos(drain.getDeadline()) / 2);
+    Link leaving = link;
+    in(ThreadLocalRandom.current().nextLong(jitter + 1), () -> {
+      if (link == leaving) {
+        reconnect();
+      }
+    });
+  }
+
+  /** What was sent at that moment is acknowledged: leases hold from then on, less a margin. */
+  private void trust(long sent) {
+    trustedUntil = sent + leaseNs() / 10 * 9;
+    if (!trusted && trustedUntil > System.nanoTime()) {
+      trusted = true;
+      watchTrust();
+    }
+  }
+
+  private void watchTrust() {
+    long left = trustedUntil - System.nanoTime();
+    if (left > 0) {
+      in(left, this::watchTrust);
+      return;
+    }
+    trusted = false; // nobody has acknowledged us for too long: others may hold these leases now
+    Released released = Released.newBuilder().setReason("its lease could not be renewed").build();
+    List.copyOf(held.values()).forEach(lease -> {
+      boolean started = lease.thread != null;
+      stop(lease, RunReport.newBuilder().setReleased(released.toBuilder().setStarted(started)));
+    });
+  }
+
+  private long leaseNs() {
+    return Durations.toNanos(welcome.getLeaseDuration());
+  }
+
+  // Runs
+
+  /** One lease with its run. */
+  private static final class Lease {
+    final Assignment run;
+    Thread thread;
+    RunReport.Builder stopped;
+
+    Lease(Assignment run) {
+      this.run = run;
+    }
+  }
+
+  private void cancel(long token, String reason) {
+    Cancelled cancelled = Cancelled.newBuilder().setReason(reason).build();
+    stop(held.get(token), RunReport.newBuilder().setCancelled(cancelled));
+  }
+
+  /** Asks a run to end so; it is reported when it has. One that has not begun ends at once. */
+  private void stop(Lease lease, RunReport.Builder outcome) {
+    if (lease == null || lease.stopped != null) {
+      return;
+    }
+    lease.stopped = outcome;
+    if (waiting.remove(lease)) {
+      report(lease, outcome);
+    } else if (lease.thread != null) {
+      lease.thread.interrupt();
+    }
+  }
+
+  /** The lease is void: its run is stopped. Only one that had ended by itself is still reported. */
+  private void revoke(long token) {
+    Lease lease = held.remove(token);
+    stop(lease, RunReport.newBuilder());
+    finished.removeIf(run -> run.getToken() == token && run.hasReleased());
+  }
+
+  /** Begins what waits and has a slot; a run that must be alone waits for all slots and holds them. */
+  private void begin() {
+    while (trusted && !waiting.isEmpty() && running.size() < worker.capacity) {
+      boolean occupied = running.stream().anyMatch(lease -> lease.run.getAlone());
+      if (occupied || waiting.peek().run.getAlone() && !running.isEmpty()) {
+        return;
+      }
+      Lease lease = waiting.poll();
+      running.add(lease);
+      lease.thread = daemon(() -> execute(lease), "hyrex-run");
+      lease.thread.start();
+      if (lease.run.hasTimeout()) {
+        var timedOut = RunReport.newBuilder().setTimedOut(TimedOut.getDefaultInstance());
+        in(Durations.toNanos(lease.run.getTimeout()), () -> stop(lease, timedOut));
+      }
+    }
+  }
+
+  /** Runs on the run's thread. */
+  private void execute(Lease lease) {
+    var report = RunReport.newBuilder();
+    long began = System.nanoTime();
+    try {
+      Worker.Code function = worker.functions.get(lease.run.getName());
+      if (function == null) {
+        throw new TaskFailure("no function " + lease.run.getName() + " is registered").last();
+      }
+      ByteString result = function.call(lease.run);
+      report.setCompleted(Completed.newBuilder().setResult(result));
+    } catch (Throwable error) {
+      report.setFailed(failed(error));
+    }
+    Duration elapsed = Durations.fromNanos(System.nanoTime() - began);
+    on(() -> {
+      running.remove(lease);
+      lease.thread = null;
+      boolean obeyed = lease.stopped != null && report.hasFailed();
+      report(lease, (obeyed ? lease.stopped : report).setElapsed(elapsed));
+    });
+  }
+
+  private void report(Lease lease, RunReport.Builder outcome) {
+    if (held.get(lease.run.getToken()) == lease) {
+      finished.add(outcome.setTaskId(lease.run.getTaskId()).setToken(lease.run.getToken()).build());
+    }
+  }
+
+  private static Failed failed(Throwable error) {
+    var failed = Failed.newBuilder().setRetryable(true).setError(RunError.newBuilder()
+        .setType(error.getClass().getSimpleName()).setMessage(String.valueOf(error.getMessage()))
+        .setTraceback(trace(error)));
+    if (error instanceof TaskFailure said) {
+      failed.setRetryable(said.isRetryable());
+      if (said.retryDelay() != null) {
+        failed.setRetryDelay(Durations.fromNanos(said.retryDelay().toNanos()));
+      }
+    }
+    return failed.build();
+  }
+
+  // Telling
+
+  /** Reports what has ended; parts when a drain has nothing left to wait for. */
+  private void tell() {
+    if (link == null || !link.open || link.parted) {
+      return;
+    }
+    while (!finished.isEmpty()) {
+      var report = Report.newBuilder().setReportId(++lastReport);
+      int size = 64;
+      do {
+        size += finished.peek().getSerializedSize() + 8;
+        report.addRuns(finished.poll());
+      } while (!finished.isEmpty() && report.getRunsCount() < REPORT_RUNS
+          && size + finished.peek().getSerializedSize() + 8 < welcome.getMaxFrameBytes());
+      reports.put(lastReport, report.build());
+      say(WorkRequest.newBuilder().setReport(report));
+    }
+    if (draining && held.isEmpty() && reports.isEmpty()) {
+      link.parted = true;
+      say(WorkRequest.newBuilder().setGoodbye(Goodbye.getDefaultInstance()));
+    }
+  }
+
+  /** Sends a frame; never waits. What is unsent is bounded by the leases held. */
+  private void say(WorkRequest.Builder frame) {
+    if (link != null && link.open) {
+      link.out.onNext(frame.build());
+    }
+  }
+
+  private static Thread daemon(Runnable code, String name) {
+    Thread thread = new Thread(code, name);
+    thread.setDaemon(true);
+    return thread;
+  }
+
+  private static String trace(Throwable error) {
+    var text = new StringWriter();
+    error.printStackTrace(new PrintWriter(text));
+    return text.toString();
+  }
+}
