@@ -10,16 +10,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-import grpc.aio
-
-from hyrex.client.connection import Connection
 from hyrex.client.outbox import Outbox
 from hyrex.client.submitter import Submitter
 from hyrex.client.watcher import Watcher
 from hyrex.client.watchlist import Watchlist
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import Address
-from hyrex.transport.errors import CallFailure, call_failure
+from hyrex.transport.connection import Connection
+from hyrex.transport.errors import CallFailed, CallFailure
 
 __all__ = ["Life"]
 
@@ -129,8 +127,7 @@ class Life:
         while True:
             try:
                 return await make(await self._connection.ready())
-            except grpc.aio.AioRpcError as error:
-                failure = call_failure(error)
-                if not failure.repeatable:
-                    raise failure.exception() from None
+            except CallFailed as error:
+                if not error.failure.repeatable:
+                    raise error.failure.exception() from None
             await asyncio.sleep(PAUSE_S)

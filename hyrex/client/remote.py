@@ -13,13 +13,12 @@ from hyrex.client.outbox import Outbox, Parcel
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
 from hyrex.config import Settings
-from hyrex.errors import BrokerUnavailable, TaskNotFound
+from hyrex.errors import BrokerUnavailable
 from hyrex.outgoing import Outcome, Outgoing
 from hyrex.runs import TaskState
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
-from hyrex.transport.convert import submit_item, task_state
-from hyrex.v1 import task_service_pb2
+from hyrex.transport.convert import submit_item
 
 __all__ = ["RemoteBackend"]
 
@@ -178,29 +177,21 @@ class RemoteBackend:
 
     def get(self, task_id: str) -> TaskState:
         """One task as it stands."""
-        return self._call(lambda calls: self._get(calls, task_id))
+        return self._call(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 
     async def get_async(self, task_id: str) -> TaskState:
         """One task as it stands."""
-        return await self._call_async(lambda calls: self._get(calls, task_id))
+        return await self._call_async(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 
     def cancel(self, task_id: str, reason: str) -> bool:
         """Ask for a task to end."""
-        return self._call(lambda calls: self._cancel(calls, task_id, reason))
+        return self._call(lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s))
 
     async def cancel_async(self, task_id: str, reason: str) -> bool:
         """Ask for a task to end."""
-        return await self._call_async(lambda calls: self._cancel(calls, task_id, reason))
-
-    async def _get(self, calls: Calls, task_id: str) -> TaskState:
-        return task_state((await calls.get(task_id, self.settings.send_timeout_s)).task)
-
-    async def _cancel(self, calls: Calls, task_id: str, reason: str) -> bool:
-        response = await calls.cancel(task_id, reason, self.settings.send_timeout_s)
-        outcome = response.results[0].outcome
-        if outcome == task_service_pb2.CANCEL_OUTCOME_NOT_FOUND:
-            raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
-        return outcome != task_service_pb2.CANCEL_OUTCOME_FINISHED
+        return await self._call_async(
+            lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s)
+        )
 
     def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         ends = time.monotonic() + self.settings.send_timeout_s

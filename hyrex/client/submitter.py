@@ -7,19 +7,17 @@ everything pauses a little; its callers' patience ends elsewhere.
 import asyncio
 import random
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-import grpc.aio
-
-from hyrex.client.connection import Connection
 from hyrex.client.outbox import Frame, Outbox
 from hyrex.client.waiters import Waiter, notify_all
 from hyrex.errors import SendRejected
 from hyrex.ids import task_ids
 from hyrex.outgoing import Outcome, Progress
+from hyrex.transport.connection import Connection
 from hyrex.transport.convert import submit_outcome
-from hyrex.transport.errors import CallFailure, call_failure, cancelled_by_channel
-from hyrex.v1 import task_service_pb2
+from hyrex.transport.errors import CallFailed, CallFailure
 
 __all__ = ["FRAMES_IN_FLIGHT", "Submitter"]
 
@@ -28,9 +26,6 @@ FRAMES_IN_FLIGHT: Final = 4
 OVERDUE_S: Final = 0.05
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
-ACCEPTED: Final = frozenset(
-    {task_service_pb2.SUBMIT_OUTCOME_STORED, task_service_pb2.SUBMIT_OUTCOME_REPEATED}
-)
 
 
 class Submitter:
@@ -85,12 +80,8 @@ class Submitter:
                 self._outbox.put_back(frame)
             else:
                 self._settle(frame, await calls.submit(frame.request()))
-        except grpc.aio.AioRpcError as error:
-            self._failed(frame, call_failure(error))
-        except asyncio.CancelledError:
-            if not cancelled_by_channel():
-                raise
-            self._outbox.put_back(frame)
+        except CallFailed as error:
+            self._failed(frame, error.failure)
         self._in_flight.discard(frame)
         self.pump()
 
@@ -100,21 +91,18 @@ class Submitter:
             self._outbox.put_back(frame)
         self._in_flight.clear()
 
-    def _settle(self, frame: Frame, response: task_service_pb2.SubmitTasksResponse) -> None:
+    def _settle(self, frame: Frame, answers: Sequence[Any]) -> None:
         self._failures = 0
         self.last_failure = None
-        results = iter(response.results)
-        if len(response.results) != frame.count:
+        if len(answers) != frame.count:
             self._refuse(frame, SendRejected("the broker answered another number of tasks than were sent"))
             return
         finished: list[Waiter] = []
+        coming = iter(answers)
         for parcel, start, stop in frame.parts:
-            for at, result in zip(range(start, stop), results, strict=False):
-                if result.outcome in ACCEPTED:
-                    parcel.outcomes[at] = Progress.STORED
-                else:
-                    outcome = submit_outcome(parcel.tasks[at].target.config.name, result)
-                    parcel.outcomes[at] = outcome
+            for at, answer in zip(range(start, stop), coming, strict=False):
+                outcome = parcel.outcomes[at] = submit_outcome(parcel.tasks[at], answer)
+                if outcome is not Progress.STORED:
                     _learn(outcome)
             parcel.remaining -= stop - start
             parcel.answered_at = time.monotonic()

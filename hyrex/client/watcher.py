@@ -6,15 +6,13 @@ whichever broker answers, for as long as somebody waits.
 
 import asyncio
 import random
+from contextlib import aclosing
 from typing import Final
 
-import grpc.aio
-
-from hyrex.client.connection import Connection
 from hyrex.client.watchlist import Watchlist
 from hyrex.transport.calls import Calls
-from hyrex.transport.convert import task_state
-from hyrex.transport.errors import CallFailure, call_failure, cancelled_by_channel
+from hyrex.transport.connection import Connection
+from hyrex.transport.errors import CallFailed, CallFailure
 
 __all__ = ["WATCHED_IDS", "Watcher"]
 
@@ -64,19 +62,14 @@ class Watcher:
 
     async def _watch(self, calls: Calls, ids: set[str]) -> None:
         failure: CallFailure | None = None
-        call = calls.watch(list(ids))
         try:
-            async for response in call:
-                states = [task_state(task) for task in response.tasks]
-                ids.difference_update(state.task_id for state in states if state.status.is_final)
-                self._watchlist.observe(states)
-        except grpc.aio.AioRpcError as error:
-            failure = call_failure(error)
-        except asyncio.CancelledError:
-            if not cancelled_by_channel():
-                raise
+            async with aclosing(calls.watch(list(ids))) as changes:
+                async for states in changes:
+                    ids.difference_update(state.task_id for state in states if state.status.is_final)
+                    self._watchlist.observe(states)
+        except CallFailed as error:
+            failure = error.failure
         finally:
-            call.cancel()
             self._forget()
         self._ended(ids, failure)
 

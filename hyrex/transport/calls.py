@@ -1,9 +1,20 @@
-"""The calls of TaskService that the SDK makes, each with its deadline."""
+"""The calls of TaskService that the SDK makes: plain values in and out, each with its deadline.
 
+What goes wrong comes out as CallFailed, whether a broker said it or the connection broke.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
+import grpc
 import grpc.aio
 
+from hyrex.errors import TaskNotFound
+from hyrex.runs import TaskState
+from hyrex.transport.convert import task_state
+from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import task_service_pb2_grpc
@@ -28,34 +39,53 @@ class Calls:
         self._cancel: Any = stub.CancelTasks
         self._watch: Any = stub.WatchTasks
 
-    async def submit(self, request: bytes) -> pb.SubmitTasksResponse:
+    async def submit(self, request: bytes) -> Sequence[pb.SubmitResult]:
         """Store the tasks of an encoded SubmitTasksRequest."""
-        response: pb.SubmitTasksResponse = await self._submit(
-            request, timeout=FRAME_DEADLINE_S, metadata=self._metadata
-        )
-        return response
+        with _failures():
+            response = await self._submit(request, timeout=FRAME_DEADLINE_S, metadata=self._metadata)
+        results: Sequence[pb.SubmitResult] = response.results
+        return results
 
-    async def get(self, task_id: str, timeout_s: float) -> pb.GetTaskResponse:
+    async def get(self, task_id: str, timeout_s: float) -> TaskState:
         """One task with its runs."""
-        response: pb.GetTaskResponse = await self._get(
-            pb.GetTaskRequest(task_id=task_id), timeout=timeout_s, metadata=self._metadata
-        )
-        return response
+        request = pb.GetTaskRequest(task_id=task_id)
+        with _failures():
+            response = await self._get(request, timeout=timeout_s, metadata=self._metadata)
+        return task_state(response.task)
 
-    async def cancel(self, task_id: str, reason: str, timeout_s: float) -> pb.CancelTasksResponse:
-        """Ask for a task to end."""
+    async def cancel(self, task_id: str, reason: str, timeout_s: float) -> bool:
+        """Ask for a task to end; whether it was not over yet. Raises TaskNotFound."""
         request = pb.CancelTasksRequest(task_ids=[task_id], reason=reason)
-        response: pb.CancelTasksResponse = await self._cancel(
-            request, timeout=timeout_s, metadata=self._metadata
-        )
-        return response
+        with _failures():
+            response = await self._cancel(request, timeout=timeout_s, metadata=self._metadata)
+        outcome = response.results[0].outcome
+        if outcome == pb.CANCEL_OUTCOME_NOT_FOUND:
+            raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+        return bool(outcome != pb.CANCEL_OUTCOME_FINISHED)
 
-    def watch(
-        self, task_ids: list[str]
-    ) -> "grpc.aio.UnaryStreamCall[pb.WatchTasksRequest, pb.WatchTasksResponse]":
-        """Open a watch over up to 1,000 tasks."""
-        request = pb.WatchTasksRequest(task_ids=task_ids)
-        call: grpc.aio.UnaryStreamCall[pb.WatchTasksRequest, pb.WatchTasksResponse] = self._watch(
-            request, timeout=WATCH_DEADLINE_S, metadata=self._metadata
+    async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskState], None]:
+        """The states of up to 1,000 tasks, then every change, until all are final."""
+        call = self._watch(
+            pb.WatchTasksRequest(task_ids=task_ids), timeout=WATCH_DEADLINE_S, metadata=self._metadata
         )
-        return call
+        try:
+            with _failures():
+                async for response in call:
+                    yield [task_state(task) for task in response.tasks]
+        finally:
+            call.cancel()
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Whatever ends a call without an answer becomes CallFailed, but for our own cancel."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise CallFailed(call_failure(error)) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # A closing channel cancels its calls in the same way as their caller would.
+        raise CallFailed(CallFailure(grpc.StatusCode.CANCELLED, "channel closed", "", {})) from None

@@ -17,6 +17,9 @@ from hyrex.v1 import task_pb2, task_service_pb2
 __all__ = ["submit_item", "submit_outcome", "task_state"]
 
 TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1, length-delimited
+ACCEPTED: Final = frozenset(
+    {task_service_pb2.SUBMIT_OUTCOME_STORED, task_service_pb2.SUBMIT_OUTCOME_REPEATED}
+)
 STATUSES: Final = MappingProxyType(
     {
         number: TaskStatus(name.removeprefix("TASK_STATUS_").lower())
@@ -83,13 +86,15 @@ def _duration(seconds: float) -> Duration:
     return found
 
 
-def submit_outcome(task_name: str, result: task_service_pb2.SubmitResult) -> Outcome:
+def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) -> Outcome:
     """What became of one submitted task."""
+    if result.outcome in ACCEPTED:
+        return Progress.STORED
     if result.outcome == task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED:
         return Deduplicated(result.task_id)
     if result.HasField("error") or result.outcome == task_service_pb2.SUBMIT_OUTCOME_REJECTED:
         error = result.error
-        return item_error(task_name, error.message, error.reason, dict(error.metadata))
+        return item_error(outgoing.target.config.name, error.message, error.reason, dict(error.metadata))
     return Progress.STORED
 
 

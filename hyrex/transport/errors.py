@@ -1,6 +1,5 @@
 """From a gRPC status to an exception of the SDK: by code and reason, never by text."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,7 @@ from google.rpc.status_pb2 import Status
 
 from hyrex.errors import CallRejected, HyrexError, PayloadTooLarge, SendRejected, TaskNotFound, TokenInvalid
 
-__all__ = ["CallFailure", "call_failure", "cancelled_by_channel", "item_error"]
+__all__ = ["CallFailed", "CallFailure", "call_failure", "item_error"]
 
 DOMAIN: Final = "hyrex.dev"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -56,6 +55,14 @@ class CallFailure:
         return kind(self.message or self.code.name, self.code.name, self.reason, dict(self.metadata))
 
 
+class CallFailed(Exception):
+    """A call that brought no answer. It stays inside the client, which repeats it or says so."""
+
+    def __init__(self, failure: CallFailure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
 def call_failure(error: grpc.aio.AioRpcError) -> CallFailure:
     """What a failed call says."""
     info = _error_info(error)
@@ -73,12 +80,6 @@ def _error_info(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
         if detail.Unpack(info) and info.domain == DOMAIN:
             return info
     return None
-
-
-def cancelled_by_channel() -> bool:
-    """Inside `except CancelledError`: whether a closing channel ended the call, not our own cancel."""
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()
 
 
 def item_error(task_name: str, message: str, reason: str, metadata: Mapping[str, str]) -> HyrexError:
