@@ -70,7 +70,7 @@ from (select count(*)::integer as mine from mine) m left join found f on true
 -- name: payloads
 -- Payloads that were too large to come with their assignment. $1 ids.
 select i.id, t.payload
-from unnest($1::uuid[]) as i (id) cross join lateral (select payload from task where task.id = i.id) t
+from unnest($1::uuid[]) as i (id) cross join lateral (select payload from task where task.id = i.id limit 1) t
 
 -- name: lanes_with_work
 -- Every (lane, rank) that has a ready task, by skipping from one to the next in the index.

@@ -31,12 +31,13 @@ select task_id, token, session_id from held
 -- name: standing
 -- Where tasks stand: live, flagged, ended or unknown. $1 ids.
 select i.id,
-       exists (select from task where task.id = i.id) as known,
-       exists (select from lease where task_id = i.id and cancel_at is not null) as flagged,
-       exists (select from lease where task_id = i.id)
-         or exists (select from ready where task_id = i.id)
-         or exists (select from delayed where task_id = i.id) as live
+       (select true from task where task.id = i.id limit 1) is not null as known,
+       coalesce(l.flagged, false) as flagged,
+       l.flagged is not null
+         or (select true from ready where task_id = i.id limit 1) is not null
+         or (select true from delayed where task_id = i.id limit 1) is not null as live
 from unnest($1::uuid[]) as i (id)
+left join lateral (select cancel_at is not null as flagged from lease where task_id = i.id limit 1) l on true
 
 -- name: retry
 -- Reopens ended tasks; each end is reopened once, whoever asks. $1 ids in order.
@@ -47,9 +48,9 @@ with last as materialized (
     select run_number, final from task_run where task_id = i.id order by run_number desc limit 1
   ) r
   where r.final
-    and not exists (select from ready where task_id = i.id)
-    and not exists (select from delayed where task_id = i.id)
-    and not exists (select from lease where task_id = i.id)
+    and (select true from ready where task_id = i.id limit 1) is null
+    and (select true from delayed where task_id = i.id limit 1) is null
+    and (select true from lease where task_id = i.id limit 1) is null
 ), reopened as (
   insert into reopen (task_id, after_run_number)
   select id, run_number from last order by id
@@ -58,14 +59,15 @@ with last as materialized (
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select r.task_id, t.lane, t.rank, now(), r.after_run_number + 1, 0, 0, 0, false
-  from reopened r cross join lateral (select lane, rank from task where id = r.task_id) t
+  from reopened r cross join lateral (select lane, rank from task where id = r.task_id limit 1) t
   returning task_id, lane, rank
 )
 select task_id, lane, rank from queued
 
 -- name: reopened
 -- Whether the last recorded end of tasks has been reopened by somebody. $1 ids.
-select i.id, exists (
-  select from reopen o where o.task_id = i.id
-    and o.after_run_number = (select max(run_number) from task_run r where r.task_id = i.id and r.final)) as reopened
+select i.id, (
+  select true from reopen o where o.task_id = i.id
+    and o.after_run_number = (select max(run_number) from task_run r where r.task_id = i.id and r.final)
+  limit 1) is not null as reopened
 from unnest($1::uuid[]) as i (id)

@@ -79,9 +79,10 @@ from judged j left join next n on n.task = j.task
 -- name: classify_reports
 -- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a
 -- lease does (the report lost a race and must be repeated). $1 task_id, $2 token.
+-- Scalar subqueries: an EXISTS here may become a hash of the whole table.
 select r.token,
-       exists (select from task_run t where t.task_id = r.task and t.token = r.token) as recorded,
-       exists (select from lease l where l.task_id = r.task and l.token = r.token) as held
+       (select true from task_run t where t.task_id = r.task and t.token = r.token limit 1) is not null as recorded,
+       (select true from lease l where l.task_id = r.task and l.token = r.token limit 1) is not null as held
 from unnest($1::uuid[], $2::bigint[]) as r (task, token)
 
 -- name: overdue
@@ -93,4 +94,3 @@ where deadline < now() and session_id = any ($1::bigint[]) order by deadline lim
 -- Every lease of some sessions. $1 sessions.
 select task_id, token, session_id, sequence, lane, cancel_at is not null as to_cancel, cancel_reason
 from lease where session_id = any ($1::bigint[])
-order by task_id

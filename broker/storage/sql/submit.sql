@@ -31,7 +31,7 @@ with item as materialized (
 ), claimed as (
   insert into idempotency (namespace, name, key, task_id)
   select 0, name, idempotency_key, id from item
-  where idempotency_key is not null and not exists (select from task where task.id = item.id)
+  where idempotency_key is not null and (select true from task where task.id = item.id limit 1) is null
   order by name, idempotency_key, id
   on conflict (namespace, name, key) do nothing
   returning task_id
@@ -62,9 +62,9 @@ select id, due > now() as waits from placed
 -- $1 id, $2 name, $3 idempotency_key (or null): arrays.
 select i.id, t.digest, k.task_id as holder
 from unnest($1::uuid[], $2::text[], $3::text[]) as i (id, name, key)
-left join lateral (select digest from task where task.id = i.id) t on true
+left join lateral (select digest from task where task.id = i.id limit 1) t on true
 left join lateral (
-  select task_id from idempotency where namespace = 0 and name = i.name and key = i.key
+  select task_id from idempotency where namespace = 0 and name = i.name and key = i.key limit 1
 ) k on true
 
 -- name: submit_handing_off

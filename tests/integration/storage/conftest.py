@@ -1,32 +1,65 @@
 """Two brokers' storage on one database, and a bare connection beside them."""
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.integration.storage.stage import Stage
+from tests.support.postgres import run_apart, with_database
+
+_EMPTY = (
+    "ready", "delayed", "lease", "task_run", "task", "reopen", "idempotency", "worker_session", "broker",
+    "lane", "queue", "concurrency_limit", "task_definition",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A database for many tests; making one costs more than most of them."""
+    name = f"hyrex_storage_{os.getpid()}"
+    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
+    yield with_database(postgres_url, name)
+    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
 
 
 @pytest.fixture
-async def stage(database_url: str) -> AsyncIterator[Stage]:
-    async with Stage.on(database_url) as stage:
+def storage_url(shared_url: str) -> str:
+    """The shared database, emptied."""
+    run_apart(execute(shared_url, *(f"delete from {table}" for table in _EMPTY)))
+    return shared_url
+
+
+@pytest.fixture
+async def stage(storage_url: str) -> AsyncIterator[Stage]:
+    async with Stage.on(storage_url) as stage:
         yield stage
 
 
 @pytest.fixture
-async def rival(database_url: str) -> AsyncIterator[Stage]:
+async def rival(storage_url: str) -> AsyncIterator[Stage]:
     """Another broker's storage on the same database."""
-    async with Stage.on(database_url) as rival:
+    async with Stage.on(storage_url) as rival:
         yield rival
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[Any]:
+async def connection(storage_url: str) -> AsyncIterator[Any]:
     """A bare connection, to hold locks with."""
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(storage_url)
     try:
         yield connection
+    finally:
+        await connection.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements on a connection of their own."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
     finally:
         await connection.close()

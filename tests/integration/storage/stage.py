@@ -60,7 +60,7 @@ class Stage:
     """Stores, one broker, and a counter for tokens and sequences."""
 
     database: Database
-    broker: BrokerId = BrokerId(0)
+    broker: BrokerId = field(default_factory=lambda: BrokerId(0))
     token: int = 1_000_000
     sequence: int = 0
     names: dict[LaneId, tuple[str, str]] = field(default_factory=dict)
@@ -137,9 +137,7 @@ class Stage:
         self, opened: Opened | Sequence[Opened], lane: LaneId, limits: list[tuple[str, str]], count: int = 1
     ) -> list[AssignedRun]:
         """Take up to `count` runs from a lane with limits."""
-        result = await self.assigns.assign_limited(
-            self.plan(opened, lane, count), self.names, {lane: limits}
-        )
+        result = await self.assigns.assign_limited(self.plan(opened, lane, count), self.names, {lane: limits})
         assert not result.refused
         return [taken.run for taken in result.taken]
 

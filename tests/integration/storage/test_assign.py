@@ -91,9 +91,7 @@ async def test_a_takeover_that_waited_for_an_assign_sees_its_leases(
     opened = await stage.session()
     async with connection.transaction():
         # The first half of an assign, by hand: the key lock, then the lease.
-        await connection.execute(
-            "select from worker_session where id = $1 for key share", opened.session_id
-        )
+        await connection.execute("select from worker_session where id = $1 for key share", opened.session_id)
         taking_over = asyncio.create_task(
             rival.sessions.take_over(rival.broker, opened.session_id, SECRET, INFO, 0)
         )

@@ -37,8 +37,7 @@ class Scene:
         self.sessions = [each.session_id for each in opened]
         result = await stage.assigns.assign(stage.plan(opened, await stage.lane(), BATCH // 2), stage.names)
         self.runs = [taken.run for taken in result.taken]
-        await stage.execute("update worker_session set expires_at = now() - interval '1 second' where id = $1",
-                            self.sessions[0])  # fmt: skip
+        await stage.expire(self.sessions[0])
 
     def shuffled_ids(self) -> list[TaskId]:
         return random.sample(self.ids, len(self.ids))
@@ -50,10 +49,9 @@ async def submit(stage: Stage, scene: Scene) -> object:
 
 
 async def submit_unusual(stage: Stage, scene: Scene) -> object:
-    keys = random.sample(range(BATCH), BATCH)
-    extras = (TaskExtras(idempotency_key=f"k{n}") for n in keys)
-    return await stage.submit(*(new_task(task.task_id, extras=each) for task, each in zip(scene.fresh, extras,
-                                                                                         strict=True)))  # fmt: skip
+    keys = (TaskExtras(idempotency_key=f"k{n}") for n in random.sample(range(BATCH), BATCH))
+    tasks = [new_task(task.task_id, extras=key) for task, key in zip(scene.fresh, keys, strict=True)]
+    return await stage.submit(*tasks)
 
 
 async def assign(stage: Stage, scene: Scene) -> object:
@@ -83,7 +81,9 @@ async def renew(stage: Stage, scene: Scene) -> object:
 
 
 async def sweep(stage: Stage, scene: Scene) -> object:
-    await stage.execute("update worker_session set expires_at = now() - interval '1 second' where ended_at is null")
+    await stage.execute(
+        "update worker_session set expires_at = now() - interval '1 second' where ended_at is null"
+    )
     return await stage.sessions.sweep(random.sample(scene.sessions, len(scene.sessions)))
 
 
@@ -111,6 +111,6 @@ async def test_no_pair_of_statements_deadlocks(stage: Stage, rival: Stage, pair:
         await scene.set_up()
         await asyncio.gather(pair[0](stage, scene), pair[1](rival, scene), pair[0](rival, scene))
     await stage.execute("select pg_stat_force_next_flush()")
-    assert await stage.execute(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    ) == 0
+    assert (
+        await stage.execute("select deadlocks from pg_stat_database where datname = current_database()") == 0
+    )

@@ -17,6 +17,12 @@ _DAY = timedelta(days=1)
 KEEP = timedelta(days=7)
 
 
+@pytest.fixture
+def storage_url(database_url: str) -> str:
+    """A database of its own: these tests change its partitions."""
+    return database_url
+
+
 async def days(connection: Any) -> list[str]:
     rows = await connection.fetch(
         "select relname from pg_class join pg_inherits on oid = inhrelid"
@@ -46,7 +52,8 @@ async def test_a_new_partition_does_not_wait_for_open_submits(stage: Stage, conn
         async with blocker.transaction():
             (entry,) = await stage.entries([new_task()])
             await blocker.execute(
-                "insert into task (id, lane, rank, max_retries, digest, payload) values ($1, $2, 5, 0, 0, '')",
+                "insert into task (id, lane, rank, max_retries, digest, payload)"
+                " values ($1, $2, 5, 0, 0, '')",
                 entry.task.task_id,
                 entry.lane,
             )

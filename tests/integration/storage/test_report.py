@@ -48,8 +48,8 @@ async def test_a_report_that_waited_for_a_cancel_matches_nothing_and_is_still_he
     async with connection.transaction():
         await connection.execute("delete from lease where task_id = $1", run.task_id)
         await connection.execute(
-            "insert into lease select id, lane, rank, $2, $3, 1, now(), null, 0, 0, 0, 0, false, now(), 'stop'"
-            " from task where id = $1",
+            "insert into lease select id, lane, rank, $2, $3, 1, now(), null, 0, 0, 0, 0, false, now(),"
+            " 'stop' from task where id = $1",
             run.task_id,
             run.token,
             run.session_id,

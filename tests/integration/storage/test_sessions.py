@@ -76,9 +76,7 @@ async def test_a_drain_that_an_operator_wants_survives_a_reconnect(stage: Stage)
     opened = await stage.session()
     await stage.execute("update worker_session set draining = true")
     taken = await stage.sessions.take_over(stage.broker, opened.session_id, SECRET, INFO, 0)
-    (renewal,) = await stage.sessions.renew(
-        stage.broker, [Beat(opened.session_id, taken.generation, 0)]
-    )
+    (renewal,) = await stage.sessions.renew(stage.broker, [Beat(opened.session_id, taken.generation, 0)])
     assert renewal.draining
 
 
@@ -137,15 +135,15 @@ async def test_two_sweepers_end_a_session_once(stage: Stage, rival: Stage) -> No
         opened, _ = await stage.running()
         await stage.expire(opened.session_id)
         sessions.append(opened.session_id)
-    swept = await asyncio.gather(*(each.sessions.sweep(sessions) for each in (stage, rival) for _ in range(3)))
+    swept = await asyncio.gather(
+        *(each.sessions.sweep(sessions) for each in (stage, rival) for _ in range(3))
+    )
     assert sorted(ended.session_id for part in swept for ended in part) == sessions
     assert await stage.execute("select count(*) from lease") == 0
     assert await stage.execute("select count(*) from ready") == 5
 
 
-async def test_a_sweep_that_waited_for_an_assign_takes_its_leases_too(
-    stage: Stage, connection: Any
-) -> None:
+async def test_a_sweep_that_waited_for_an_assign_takes_its_leases_too(stage: Stage, connection: Any) -> None:
     """No orphan: the leases are read in the statement after the lock."""
     (task_id,) = await stage.submitted()
     opened = await stage.session()
