@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import cycles
+from benchmarks import backlog, cycles, latency, memory, pinned, stored
 from benchmarks.figures import Results
 from benchmarks.rounds import say
 from benchmarks.sizes import FULL, QUICK, TINY, Sizes
@@ -26,7 +26,13 @@ from benchmarks.stage import Stage
 from benchmarks.table import table
 
 Measure = Callable[[Stage, Sizes, Results], None]
-MEASUREMENTS: dict[str, Measure] = {}
+MEASUREMENTS: dict[str, Measure] = {
+    "latency": latency.measure,
+    "backlog": backlog.measure,
+    "pinned": pinned.measure,
+    "memory": memory.measure,
+    "stored": stored.measure,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

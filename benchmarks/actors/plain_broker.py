@@ -1,18 +1,43 @@
-"""`python -m broker` without direct hand-off: every task is stored as ready, then assigned."""
+"""`python -m broker` without direct hand-off: every task is stored as ready, then assigned.
 
+With BENCH_ASSIGN_JOURNAL it appends what each assign took to that file: "milliseconds tasks".
+"""
+
+import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 from broker.__main__ import main
-from broker.domain.model import TaskId
+from broker.domain.model import LaneId, TaskId
 from broker.engine.handoff import Handoff
+from broker.storage.assign import AssignResult, AssignStore, Plan
 from broker.storage.submit import Entry
 
 
-async def _hands_nothing_off(self: Handoff, entries: Sequence[Entry]) -> Mapping[TaskId, bool] | None:
+async def hands_nothing_off(self: Handoff, entries: Sequence[Entry]) -> Mapping[TaskId, bool] | None:
+    """In place of Handoff.submit."""
     return None
 
 
+def note_assigns(journal: TextIO) -> None:
+    """Write down what each assign takes from now on."""
+    assign = AssignStore.assign
+
+    async def noted(self: AssignStore, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
+        began = time.perf_counter()
+        result = await assign(self, plan, names)
+        journal.write(f"{(time.perf_counter() - began) * 1000:.4f} {len(result.taken)}\n")
+        return result
+
+    AssignStore.assign = noted  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    Handoff.submit = _hands_nothing_off  # type: ignore[method-assign]
+    Handoff.submit = hands_nothing_off  # type: ignore[method-assign]
+    if path := os.environ.get("BENCH_ASSIGN_JOURNAL"):
+        with open(path, "a", buffering=1) as file:
+            note_assigns(file)
+            sys.exit(main())
     sys.exit(main())
