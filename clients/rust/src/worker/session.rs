@@ -21,6 +21,7 @@ use crate::v1::*;
 use crate::{Bearer, Error};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const REPORT_RUNS: usize = 1000;
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
@@ -151,7 +152,7 @@ impl Session {
 
     fn connect(&mut self, pause: Duration) {
         let broker = self.brokers[0].clone();
-        let patience = if self.lease().is_zero() { LONGEST_PAUSE } else { self.lease() / 4 };
+        let patience = if self.lease().is_zero() { FIRST_PATIENCE } else { self.lease() / 3 };
         self.link = Link::open(broker, self.bearer.clone(), self.hello(), pause, patience);
         self.beats.clear();
         self.next_beat = Instant::now() + FAR;
