@@ -32,10 +32,19 @@ def as_text(results: Sequence[Result]) -> str:
     lines += ["slowest: " + ", ".join(f"{r.language} {r.scenario} {r.seconds:.1f} s" for r in slowest)]
     absent = {(r.language, r.text) for r in results if r.verdict is Verdict.SKIPPED}
     lines += [f"skipped {language}: {text}" for language, text in sorted(absent)]
+    for (language, text), scenarios in _failures(results).items():
+        named = scenarios[0] if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
+        lines += ["", f"FAILED {language} {named}: {text}"]
+    return "\n".join(lines)
+
+
+def _failures(results: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+    """Scenarios by language and by what went wrong: a failed build is told once."""
+    failures: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result.verdict is Verdict.FAILED:
-            lines += ["", f"FAILED {result.language} {result.scenario}: {result.text}"]
-    return "\n".join(lines)
+            failures.setdefault((result.language, result.text), []).append(result.scenario)
+    return failures
 
 
 def as_markdown(results: Sequence[Result]) -> str:
