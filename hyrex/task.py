@@ -40,7 +40,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = TaskSignature(function, config.name, local_names)
         self._task = self
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     @property
     def name(self) -> str:

@@ -61,9 +61,9 @@ class Life:
         return self._submitter is not None and self._submitter.is_busy
 
     @property
-    def is_connected(self) -> bool:
-        """Whether a broker was there a moment ago."""
-        return self._connection is not None and self._connection.was_ready
+    def is_refused(self) -> bool:
+        """Whether the last attempt to connect failed."""
+        return self._connection is not None and self._connection.is_refused
 
     def wake(self) -> bool:
         """Look at outbox and watchlist; from any thread. False if this life is over."""

@@ -169,7 +169,7 @@ class RemoteBackend:
             self._wake()
 
     def _seen(self, subscription: Subscription, done: bool) -> Watched:
-        if not done and not subscription.states and not self._living().is_connected:
+        if not done and not subscription.states and self._living().is_refused:
             raise BrokerUnavailable(f"no answer from {self.settings.broker_url}")
         return Watched(subscription.states, subscription.failures)
 

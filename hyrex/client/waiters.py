@@ -18,7 +18,8 @@ class ThreadWaiter:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Whether notify() came within the time."""
-        return self._lock.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0))
+        limit = -1 if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
+        return self._lock.acquire(timeout=limit)
 
     def notify(self) -> None:
         """Wake the thread; once."""
@@ -36,7 +37,8 @@ class LoopWaiter:
 
     async def wait(self, timeout_s: float | None) -> bool:
         """Whether notify() came within the time; may be repeated until it did."""
-        done, _ = await asyncio.wait([self._future], timeout=timeout_s)
+        limit = None if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
+        done, _ = await asyncio.wait([self._future], timeout=limit)
         return bool(done)
 
     def notify(self) -> None:

@@ -45,7 +45,7 @@ class Connection:
         self._at = 0
         self._wanted = asyncio.Event()
         self._ready = asyncio.Event()
-        self.was_ready = False
+        self.is_refused = False
         self._open: Open | None = Open.to(addresses[0], token)
 
     def usable(self) -> Calls | None:
@@ -67,11 +67,10 @@ class Connection:
         try:
             while True:
                 await self._wanted.wait()
-                self.was_ready = False
                 self._ready.clear()
                 await self._connect()
                 self._wanted.clear()
-                self.was_ready = True
+                self.is_refused = False
                 self._ready.set()
                 self._on_ready()
         finally:
@@ -83,6 +82,7 @@ class Connection:
             state = channel.get_state(try_to_connect=True)
             if state is READY:
                 return
+            self.is_refused = self.is_refused or state is FAILED
             if state is FAILED and len(self._addresses) > 1:
                 await self._turn()
             else:

@@ -262,6 +262,15 @@ def test_remote_stub_can_be_sent_but_not_called() -> None:
         def stub(a) -> None: ...  # type: ignore[no-untyped-def]
 
 
+def test_attributes_of_the_function_do_not_shadow_those_of_the_task() -> None:
+    def marked() -> None: ...
+
+    vars(marked).update(config="mine", options=1, function=2)
+    task = HyrexRegistry().task(marked)
+    assert task.config.name == "marked"
+    assert task.function is marked
+
+
 def test_calling_a_task_runs_it_here_with_its_defaults() -> None:
     hy = HyrexRegistry()
 

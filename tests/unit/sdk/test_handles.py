@@ -328,6 +328,25 @@ def test_async_twins_await_on_the_callers_loop(
     assert len(tasks.submitted) == 2
 
 
+@pytest.mark.parametrize("timeout", [0, -1, 0.0])
+def test_result_without_patience_is_a_timeout_not_an_outage(
+    server: Server, tasks: ScriptedTasks, timeout: float
+) -> None:
+    handle = parse.handle(uuid4())
+    tasks.put(wire(handle.id, "running"))
+    with pytest.raises(TimeoutError):
+        handle.result(timeout)
+
+
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_endless_patience_is_no_overflow(
+    handle: TaskHandle[list[datetime]], tasks: ScriptedTasks, timeout: float
+) -> None:
+    tasks.put(wire(handle.id, "completed", COMPLETED))
+    assert parse.handle(handle.id).result(timeout)
+    assert asyncio.run(parse.handle(handle.id).result_async(timeout))
+
+
 def test_blocking_wait_on_a_running_loop_warns(
     handle: TaskHandle[list[datetime]], tasks: ScriptedTasks
 ) -> None:
