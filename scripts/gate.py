@@ -16,7 +16,7 @@ BUF_VERSION = "1.75.0"
 BUF_HOME = ROOT / ".cache" / f"buf-{BUF_VERSION}"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 RELEASED = ROOT / "proto" / "released.binpb"
-PYTHON_PLACES = ["hyrex", "broker", "tests", "examples", "scripts"]
+PYTHON_PLACES = ["hyrex", "broker", "tests", "examples", "benchmarks", "scripts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +40,22 @@ def types() -> Verdict:
 
 
 def generated() -> Verdict:
-    """The committed code is what the generator makes of the protos."""
+    """The committed code and descriptor set are what the generator makes of the protos."""
     with tempfile.TemporaryDirectory() as scratch:
         made = run("scripts/gen-proto", scratch)
-        if not made.passed:
-            return made
+        descriptors = Path(scratch, "hyrex.binpb")
+        sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "proto").rglob("*.proto"))
+        command = ["-m", "grpc_tools.protoc", "-I", "proto", "--include_imports", *sources]
+        described = run(sys.executable, *command, f"--descriptor_set_out={descriptors}")
+        if not (made.passed and described.passed):
+            return Verdict(False, made.text + described.text)
         fresh = {path.name: path.read_bytes() for path in Path(scratch, "hyrex", "v1").iterdir()}
+        fresh["hyrex.binpb"] = descriptors.read_bytes()
     kept = {path.name: path.read_bytes() for path in (ROOT / "hyrex" / "v1").glob("*_pb2*")}
+    kept["hyrex.binpb"] = (ROOT / "proto" / "hyrex.binpb").read_bytes()
     stale = sorted(name for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name))
-    return Verdict(not stale, f"run scripts/gen-proto; stale: {', '.join(stale)}" if stale else "")
+    remedy = "run scripts/gen-proto and scripts/proto-descriptors; stale: "
+    return Verdict(not stale, remedy + ", ".join(stale) if stale else "")
 
 
 def buf(*arguments: str) -> Verdict:

@@ -1,0 +1,128 @@
+"""The life of `hyrex dev`: code that changes and breaks, children that crash, the end of it all."""
+
+import json
+import os
+import signal
+import time
+
+import psutil
+
+from tests.cli.shop import DEV_WITHIN_S, Shop, sent_id
+from tests.support.process import Process
+
+SLOW = """
+
+@hy.task
+def slow() -> None:
+    import time
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+def overloaded() -> bool:
+    """Whether so much else runs here that seconds say nothing about Hyrex."""
+    return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+
+
+def family(process: Process) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def all_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Those that still live after a while; none, one hopes."""
+    deadline = time.monotonic() + timeout
+    left = processes
+    while left and time.monotonic() < deadline:
+        left = [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        time.sleep(0.02)
+    return left
+
+
+def test_saved_code_replaces_the_worker_and_broken_code_does_not(own_shop: Shop) -> None:
+    tasks = own_shop.folder / "tasks.py"
+    good = tasks.read_text()
+    dev = own_shop.dev()
+    tasks.write_text(good.replace("hello {name}", "goodbye {name}"))
+    dev.wait_for(r"worker reloaded in [\d.]+ s, 0 runs interrupted")
+    assert "goodbye Ada" in own_shop.python("send.py").stdout
+    tasks.write_text("def (\n" + good)
+    dev.wait_for(r"tasks\.py:1 SyntaxError: .*; old code keeps running")
+    tasks.write_text(good + "\nundefined_name\n")
+    dev.wait_for(r"tasks\.py:\d+ NameError: .*; old code keeps running")
+    tasks.write_text(good)
+    dev.wait_for(r"worker reloaded", times=2)
+    assert "hello Ada" in own_shop.python("send.py").stdout
+
+
+def test_reload_counts_the_runs_that_it_interrupts(own_shop: Shop) -> None:
+    tasks = own_shop.folder / "tasks.py"
+    tasks.write_text(tasks.read_text() + SLOW)
+    dev = own_shop.dev()
+    task_id = own_shop.python("-c", "from tasks import slow; print(slow.send().id)").stdout.strip()
+    dev.wait_for(r"begun")
+    tasks.write_text(tasks.read_text() + "\n")
+    dev.wait_for(r"worker reloaded in [\d.]+ s, 1 run interrupted")
+    dev.wait_for(r"begun", times=2)
+    runs = json.loads(own_shop.hyrex("task", "get", task_id, "--json").stdout)["runs"]
+    assert [run["attempt_number"] for run in runs] == [0, 0]
+
+
+def test_interrupt_ends_everything_in_two_seconds_and_keeps_the_data(own_shop: Shop) -> None:
+    dev = own_shop.dev()
+    task_id = sent_id(own_shop.python("send.py").stdout)
+    processes = family(dev)
+    assert len(processes) >= 5
+    began = time.monotonic()
+    dev.signal(signal.SIGINT)
+    assert dev.wait(10) == 0, dev.output
+    assert time.monotonic() - began < (10.0 if overloaded() else 2.0)
+    assert not all_gone(processes, 1.0)
+    refused = own_shop.python("send.py")
+    assert refused.returncode == 1
+    assert f"BrokerUnavailable: no answer from {own_shop.url} within 2 s" in refused.stdout
+    assert "hyrex dev" in refused.stdout
+    own_shop.dev()
+    assert json.loads(own_shop.hyrex("task", "get", task_id, "--json").stdout)["status"] == "completed"
+
+
+def test_crashed_broker_and_worker_are_started_again(own_shop: Shop) -> None:
+    dev = own_shop.dev()
+    for module in ("broker", "hyrex.worker"):
+        found = [p for p in psutil.Process(dev.pid).children() if module in p.cmdline()]
+        os.kill(found[0].pid, signal.SIGKILL)
+    dev.wait_for(r"the broker was killed by SIGKILL; starting it again")
+    dev.wait_for(r"the worker was killed by SIGKILL; starting it again")
+    done = own_shop.python("send.py")
+    deadline = time.monotonic() + 30
+    while done.returncode != 0 and time.monotonic() < deadline:
+        done = own_shop.python("send.py")
+    assert "completed" in done.stdout
+
+
+def test_dev_uses_the_database_of_the_environment(own_shop: Shop, database_url: str) -> None:
+    dev = own_shop.start_dev("--no-reload", HYREX_DATABASE_URL=database_url)
+    dev.wait_for(r"postgres at 127\.0\.0\.1:\d+/\w+ \(HYREX_DATABASE_URL\)", timeout=DEV_WITHIN_S)
+    dev.wait_for(r"ready in [\d.]+ s\n", timeout=DEV_WITHIN_S)
+    assert database_url not in dev.output
+    assert "completed" in own_shop.python("send.py").stdout
+    assert not (own_shop.folder / ".hyrex").exists()
+
+
+def test_nothing_is_left_when_dev_is_killed(own_shop: Shop) -> None:
+    dev = own_shop.dev()
+    processes = family(dev)
+    dev.kill()
+    left = all_gone(processes, 10.0)
+    assert not left
+
+
+def test_first_start_with_broken_code_waits_for_the_mend(own_shop: Shop) -> None:
+    tasks = own_shop.folder / "tasks.py"
+    good = tasks.read_text()
+    tasks.write_text(good + "\n)")
+    dev = own_shop.start_dev()
+    dev.wait_for(r"SyntaxError.*; mend it and save: the worker starts then", timeout=DEV_WITHIN_S)
+    tasks.write_text(good)
+    dev.wait_for(r"worker reloaded")
+    assert "hello Ada" in own_shop.python("send.py").stdout
