@@ -75,6 +75,9 @@ class Reports:
                 undecided.append(end)
             else:
                 receipts[end.token] = Receipt.STALE
+        stale = sum(receipts.get(end.token) is Receipt.STALE for end in missing)
+        if stale:
+            log.info("stale reports refused", extra={"count": stale})
         self._forget(end.token for end in missing if end.token in receipts)
         return undecided
 

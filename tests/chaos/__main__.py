@@ -1,0 +1,114 @@
+"""`scripts/chaos --seconds N --seed S --json FILE`: run the storm, then judge."""
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from tests.chaos.cluster import Cluster, Size
+from tests.chaos.record import digest
+from tests.chaos.storm import Storm
+from tests.chaos.verdict import Verdict, executions_by_end, judge, read_stored, recovery_times
+
+_QUIET_WITHIN_S: Final = 120.0
+_STALE: Final = "stale reports refused"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; the exit status is 0 only if every promise was kept."""
+    options = _parser().parse_args(arguments)
+    directory = Path(tempfile.mkdtemp(prefix="hyrex-chaos-"))
+    size = Size(lease_s=options.lease_duration, rate=options.rate)
+    verdict = run(size, options.seed, options.seconds, options.gap, directory)
+    text = json.dumps(verdict.figures(), indent=2)
+    if options.json:
+        Path(options.json).write_text(text + "\n")
+    print(text)
+    for complaint in verdict.complaints:
+        print(complaint, file=sys.stderr)
+    if verdict.good:
+        shutil.rmtree(directory)
+        return 0
+    print(f"journal and output are kept in {directory}", file=sys.stderr)
+    return 1
+
+
+def run(size: Size, seed: int, seconds: float, gap_s: float, directory: Path) -> Verdict:
+    """One cluster, one storm, one verdict."""
+    cluster = Cluster(size, seed, directory)
+    try:
+        cluster.start()
+        storm = Storm(cluster, seed, gap_s)
+        storm.run(seconds)
+        unquiet = _wait_for_quiet(cluster)
+        record = digest(cluster.journal.read())
+        verdict = judge(record, asyncio.run(read_stored(cluster.postgres.url)), size.lease_s)
+        verdict.kills = dict(sorted(storm.kills.items()))
+        outputs = [
+            party.output + (party.process.output if party.process else "") for party in cluster.parties
+        ]
+        verdict.stale_refused = sum(_stale(output) for output in outputs)
+        verdict.complaints += [crash for party in cluster.parties for crash in party.crashes]
+        verdict.complaints += unquiet
+        for party, output in zip(cluster.parties, outputs, strict=True):
+            (directory / f"{party.name}.log").write_text(output)
+        print(f"executions: {dict(executions_by_end(record))}")
+        for kind in ("stream_kill", "child_kill", "worker_kill", "worker_stop"):
+            times = sorted(recovery_times(record, (kind,)))
+            if times:
+                print(f"{kind}: {len(times)} runs again after {times[len(times) // 2]:.2f} s (median),"
+                      f" {times[-1]:.2f} s (longest)")  # fmt: skip
+        return verdict
+    finally:
+        cluster.close()
+
+
+def _stale(output: str) -> int:
+    return sum(int(line.rpartition("count=")[2]) for line in output.splitlines() if _STALE in line)
+
+
+def _wait_for_quiet(cluster: Cluster) -> list[str]:
+    """Stop the producers, then wait until nothing is ready, delayed or leased."""
+    for producer in cluster.producers:
+        producer.wanted = False
+        producer.terminate()
+    deadline = time.monotonic() + _QUIET_WITHIN_S
+    while time.monotonic() < deadline:
+        cluster.tend()
+        if all(producer.process is None for producer in cluster.producers):
+            left = asyncio.run(_live(cluster.postgres.url))
+            if not any(left):
+                return []
+        time.sleep(0.1)
+    return [f"not quiet after {_QUIET_WITHIN_S} s: {left} ready, delayed, leased"]
+
+
+async def _live(url: str) -> list[int]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [await connection.fetchval(f"select count(*) from {t}") for t in ("ready", "delayed", "lease")]
+    finally:
+        await connection.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chaos", description="Kill, stop and cut a cluster under load.")
+    add = parser.add_argument
+    add("--seconds", type=float, default=60.0, help="how long the storm lasts (60)")
+    add("--seed", type=int, default=1, help="what happens when, and what is sent (1)")
+    add("--json", metavar="FILE", help="where the verdict is written")
+    add("--lease-duration", type=float, default=5.0, metavar="SECONDS", help="of the brokers (5)")
+    add("--rate", type=float, default=15.0, help="tasks per second of each producer (15)")
+    add("--gap", type=float, default=2.0, help="longest time between disturbances in seconds (2)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The tasks of the chaos run: short, long, failing, retrying, sending more, limited, asynchronous."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any, Final
+
+from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, SubmitUnknown, TaskHandle, get_hyrex_context
+from hyrex.errors import BrokerUnavailable
+from tests.chaos.journal import Journal
+
+TASK_LIMIT: Final = 3
+QUEUE_LIMIT: Final = 2
+FAILURES: Final = 2
+_SEND_FOR_S: Final = 30.0
+
+narrow_queue = HyrexQueue("narrow", concurrency_limit=QUEUE_LIMIT)
+hy = HyrexRegistry()
+app = HyrexApp("chaos")
+
+
+@cache
+def journal() -> Journal:
+    """Opened at the first use, in the process that uses it."""
+    return Journal.of_environment()
+
+
+class Planned(Exception):
+    """A failure that is part of the plan."""
+
+
+@contextmanager
+def execution() -> Iterator[int]:
+    """Write down that this run began, and how its code ended, if it did; gives the attempt number."""
+    context = get_hyrex_context()
+    assert context is not None
+    task, run = str(context.task_id), context.run_number
+    journal().note(
+        "start", task=task, name=context.task_name, run=run, pid=os.getpid(), worker=context.worker
+    )
+    how = "stopped"
+    try:
+        yield context.attempt_number
+        how = "completed"
+    except Planned:
+        how = "failed"
+        raise
+    finally:
+        journal().note("end", task=task, run=run, how=how, pid=os.getpid())
+
+
+@hy.task(max_retries=5, retry_backoff=0.2)
+def short(number: int) -> int:
+    """Returns its argument."""
+    with execution():
+        return number
+
+
+@hy.task(max_retries=5, retry_backoff=0.2)
+def long(seconds: float) -> float:
+    """Works for a while, in steps that an exception can enter."""
+    with execution():
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.02)
+        return seconds
+
+
+@hy.task(max_retries=5, retry_backoff=0.2)
+async def waiting(seconds: float) -> float:
+    """Waits beside others in one process."""
+    with execution():
+        await asyncio.sleep(seconds)
+        return seconds
+
+
+@hy.task(max_retries=FAILURES, retry_backoff=0.2)
+def failing() -> None:
+    """Fails each time."""
+    with execution():
+        raise Planned("as planned")
+
+
+@hy.task(max_retries=FAILURES + 1, retry_backoff=0.2)
+def retrying() -> str:
+    """Fails at first."""
+    with execution() as attempt:
+        if attempt < FAILURES:
+            raise Planned(f"attempt {attempt}")
+        return "at last"
+
+
+@hy.task(max_retries=5, retry_backoff=0.2)
+def parent(children: int) -> int:
+    """Sends tasks of its own."""
+    with execution():
+        for number in range(children):
+            send_surely("short", partial(short.send, number))
+        return children
+
+
+def send_surely(kind: str, send: Callable[[], TaskHandle[Any]], **noted: Any) -> TaskHandle[Any] | None:
+    """Send until it is acknowledged, which is written down; None if no broker was there in all the time."""
+    until = time.monotonic() + _SEND_FOR_S
+    attempt: Callable[[], TaskHandle[Any]] = send
+    while time.monotonic() < until:
+        try:
+            handle = attempt()
+        except SubmitUnknown as unknown:
+            attempt = partial(_sent_again, unknown.handle)
+        except BrokerUnavailable:
+            time.sleep(0.1)
+        else:
+            journal().note("acknowledged", task=str(handle.id), kind=kind, **noted)
+            return handle
+    return None
+
+
+def _sent_again(handle: TaskHandle[Any]) -> TaskHandle[Any]:
+    handle.resend()
+    return handle
+
+
+@hy.task(max_concurrency=TASK_LIMIT, max_retries=5, retry_backoff=0.2)
+def limited(seconds: float) -> None:
+    """Never more than TASK_LIMIT at once."""
+    with execution():
+        time.sleep(seconds)
+
+
+@hy.task(queue=narrow_queue, max_retries=5, retry_backoff=0.2)
+def narrow(seconds: float) -> None:
+    """Never more than QUEUE_LIMIT at once."""
+    with execution():
+        time.sleep(seconds)
+
+
+app.add_registry(hy)

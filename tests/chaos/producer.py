@@ -1,0 +1,75 @@
+"""A producer: sends a mix of tasks until it is told to stop, and writes down what was acknowledged.
+
+`python -m tests.chaos.producer SEED RATE`: RATE is tasks per second.
+"""
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from hyrex import TaskHandle
+from hyrex.errors import HyrexError
+from tests.chaos import app
+
+Send = Callable[[], TaskHandle[Any]]
+_KEYS: Final = 50
+
+
+class Producer:
+    """Chooses, sends, and now and then cancels."""
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self._random = random.Random(seed)
+        self._pause_s = 1 / rate
+        self._to_cancel: list[TaskHandle[Any]] = []
+        self._stopping = False
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    def run(self) -> None:
+        """Send until SIGTERM."""
+        while not self._stopping:
+            self._send_one()
+            if self._to_cancel and self._random.random() < 0.5:
+                self._cancel(self._to_cancel.pop())
+            time.sleep(self._random.uniform(0, 2 * self._pause_s))
+
+    def _send_one(self) -> None:
+        rnd = self._random
+        choices: list[tuple[float, str, Send]] = [
+            (40, "short", partial(app.short.send, 1)),
+            (5, "long", partial(app.long.send, rnd.uniform(0.2, 3.0))),
+            (5, "long_to_cancel", partial(app.long.send, 5.0)),
+            (10, "waiting", partial(app.waiting.send, rnd.uniform(0.01, 1.0))),
+            (5, "failing", app.failing.send),
+            (8, "retrying", app.retrying.send),
+            (4, "parent", partial(app.parent.send, 3)),
+            (6, "limited", partial(app.limited.send, rnd.uniform(0.01, 0.2))),
+            (6, "narrow", partial(app.narrow.send, rnd.uniform(0.01, 0.2))),
+            (6, "short", partial(app.short.with_config(delay=rnd.uniform(0, 2)).send, 2)),
+        ]
+        key = f"key-{rnd.randrange(_KEYS)}-{int(time.monotonic() / 10)}"
+        choices.append((10, "idempotent", partial(app.short.with_config(idempotency_key=key).send, 3)))
+        weights = [weight for weight, _, _ in choices]
+        (_, kind, send), *_ = rnd.choices(choices, weights)
+        noted = {"key": key} if kind == "idempotent" else {}
+        handle = app.send_surely(kind, send, **noted)
+        if handle is not None and kind == "long_to_cancel":
+            self._to_cancel.append(handle)
+
+    def _cancel(self, handle: TaskHandle[Any]) -> None:
+        try:
+            handle.cancel("chaos")
+        except HyrexError:
+            return
+        app.journal().note("cancelled", task=str(handle.id))
+
+
+if __name__ == "__main__":
+    Producer(int(sys.argv[1]), float(sys.argv[2])).run()

@@ -1,0 +1,175 @@
+"""The storm: at random moments something is killed, stopped, cut off or restarted, and comes back later.
+
+Every disturbance is written to the journal with its victim, its beginning and, once it is known, its end:
+the verdict asks whether one of them explains a repeated execution.
+"""
+
+import heapq
+import itertools
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from tests.chaos.cluster import Cluster, Party, signal_tree
+
+_LONGEST_GAP_S: Final = 2.0
+_TICK_S: Final = 0.05
+
+
+class Storm:
+    """Chooses victims; `run(seconds)` returns when it is over and everything is healed."""
+
+    def __init__(self, cluster: Cluster, seed: int, gap_s: float = _LONGEST_GAP_S) -> None:
+        self._cluster = cluster
+        self._random = random.Random(seed)
+        self._gap_s = gap_s
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._busy: set[str] = set()
+        self.kills: Counter[str] = Counter()
+
+    def run(self, seconds: float) -> None:
+        """Disturb for so long, then heal everything."""
+        until = time.monotonic() + seconds
+        next_at = time.monotonic() + self._random.uniform(0, self._gap_s)
+        while time.monotonic() < until:
+            if time.monotonic() >= next_at:
+                self._disturb()
+                next_at = time.monotonic() + self._random.uniform(0, self._gap_s)
+            self._tick()
+        while self._later:
+            self._tick()
+
+    def _tick(self) -> None:
+        self._cluster.tend()
+        while self._later and self._later[0][0] <= time.monotonic():
+            heapq.heappop(self._later)[2]()
+        time.sleep(_TICK_S)
+
+    def _disturb(self) -> None:
+        lease_s = self._cluster.size.lease_s
+        choices: list[tuple[int, Callable[[], None]]] = [
+            (4, lambda: self._kill_broker(self._random.choice(self._cluster.brokers))),
+            (3, lambda: self._restart_broker(self._random.choice(self._cluster.brokers))),
+            (3, lambda: self._stop("broker_stop", self._random.choice(self._cluster.brokers), 1.5 * lease_s)),
+            (5, lambda: self._kill_part("stream_kill", "hyrex.worker.runtime")),
+            (8, lambda: self._kill_part("child_kill", "hyrex.worker.child")),
+            (2, lambda: self._kill_worker(self._random.choice(self._cluster.workers))),
+            (3, lambda: self._stop("worker_stop", self._random.choice(self._cluster.workers), 2.5 * lease_s)),
+            (2, lambda: self._restart_worker(self._random.choice(self._cluster.workers))),
+            (4, self._reset_worker_link),
+            (3, self._silence_worker_link),
+            (2, self._silence_database_link),
+            (2, self._kill_postgres),
+            (2, self._restart_postgres),
+        ]
+        self._random.choices([act for _, act in choices], [weight for weight, _ in choices])[0]()
+
+    def _note(self, kind: str, victim: str, **fields: object) -> None:
+        self.kills[kind] += 1
+        self._cluster.journal.note("disturbed", kind=kind, victim=victim, **fields)
+
+    def _in(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._later, (time.monotonic() + seconds, next(self._numbers), act))
+
+    def _for(self, what: str, seconds: float, undo: Callable[[], None]) -> None:
+        """`what` is disturbed for so long; nothing else happens to it meanwhile."""
+        self._busy.add(what)
+
+        def over() -> None:
+            undo()
+            self._busy.discard(what)
+            self._cluster.journal.note("healed", victim=what)
+
+        self._in(seconds, over)
+
+    # Processes
+
+    def _kill_broker(self, party: Party) -> None:
+        if party.process is not None and party.name not in self._busy:
+            self._note("broker_kill", party.name)
+            party.kill(self._random.uniform(0.1, 3))
+
+    def _restart_broker(self, party: Party) -> None:
+        if party.process is not None and party.name not in self._busy and party.leave_by is None:
+            self._note("broker_restart", party.name)
+            party.terminate()
+
+    def _stop(self, kind: str, party: Party, longest_s: float) -> None:
+        tree = party.tree()
+        if not tree or party.name in self._busy:
+            return
+        seconds = self._random.uniform(0.2, longest_s)
+        self._note(kind, party.name, seconds=seconds)
+        signal_tree(tree, signal.SIGSTOP)
+        self._for(party.name, seconds, lambda: signal_tree(tree, signal.SIGCONT))
+
+    def _kill_part(self, kind: str, module: str) -> None:
+        party = self._random.choice(self._cluster.workers)
+        parts = party.below(module)
+        if parts and party.name not in self._busy:
+            part = self._random.choice(parts)
+            self._note(kind, party.name, pid=part.pid)
+            signal_tree([part], signal.SIGKILL)
+
+    def _kill_worker(self, party: Party) -> None:
+        if party.process is not None and party.name not in self._busy:
+            self._note("worker_kill", party.name)
+            party.kill(self._random.uniform(0.1, 3))
+
+    def _restart_worker(self, party: Party) -> None:
+        if party.process is not None and party.name not in self._busy and party.leave_by is None:
+            self._note("worker_restart", party.name)
+            party.terminate()
+
+    # Cables
+
+    def _reset_worker_link(self) -> None:
+        number = self._random.randrange(len(self._cluster.workers))
+        self._note("link_reset", f"worker-{number}")
+        for link in self._cluster.worker_links[number]:
+            link.reset()
+
+    def _silence_worker_link(self) -> None:
+        number = self._random.randrange(len(self._cluster.workers))
+        name, links = f"link-{number}", self._cluster.worker_links[number]
+        if name in self._busy:
+            return
+        seconds = self._random.uniform(0.2, 2 * self._cluster.size.lease_s)
+        self._note("link_silence", f"worker-{number}", seconds=seconds)
+        for link in links:
+            link.silence()
+
+        def heal() -> None:
+            for link in links:
+                link.heal()
+
+        self._for(name, seconds, heal)
+
+    def _silence_database_link(self) -> None:
+        number = self._random.randrange(len(self._cluster.brokers))
+        name, link = f"database-link-{number}", self._cluster.database_links[number]
+        if name in self._busy:
+            return
+        seconds = self._random.uniform(0.2, 2 * self._cluster.size.lease_s)
+        self._note("database_link_silence", f"broker-{number}", seconds=seconds)
+        link.silence()
+        self._for(name, seconds, link.heal)
+
+    # Postgres
+
+    def _kill_postgres(self) -> None:
+        if "postgres" not in self._busy:
+            seconds = self._random.choice([0.0, 0.5, self._cluster.size.lease_s])
+            self._note("postgres_kill", "postgres", seconds=seconds)
+            self._cluster.postgres.kill()
+            self._for("postgres", seconds, self._cluster.postgres.start)
+
+    def _restart_postgres(self) -> None:
+        if "postgres" not in self._busy:
+            self._note("postgres_restart", "postgres")
+            self._cluster.postgres.restart()
+            self._cluster.journal.note("healed", victim="postgres")

@@ -1,0 +1,192 @@
+"""The verdict: the journal against the database.
+
+Lost, recorded twice, executed again without loss, over a limit: each must be nothing at all.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+import asyncpg
+
+from tests.chaos.app import QUEUE_LIMIT, TASK_LIMIT
+from tests.chaos.record import FOREVER, Disturbance, Execution, Record
+
+COMPLETED, FAILED, CANCELLED = 2, 3, 5
+_LIMITS: Final = {"limited": TASK_LIMIT, "narrow": QUEUE_LIMIT}
+_EXPECTED: Final = {"failing": {FAILED}, "long_to_cancel": {COMPLETED, CANCELLED}}
+_KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
+_KILLS_OF_WORKERS: Final = ("stream_kill", "worker_kill", "worker_restart", "worker_stop")
+_SILENCES: Final = ("link_silence", "database_link_silence", "postgres_kill", "postgres_restart")
+_SLACK_S: Final = 0.3
+
+
+@dataclass
+class Verdict:
+    """The figures, and a line for each thing that is wrong."""
+
+    acknowledged: int = 0
+    completed: int = 0
+    lost: int = 0
+    recorded_twice: int = 0
+    executed_again_without_loss: int = 0
+    over_limit: int = 0
+    stale_refused: int = 0
+    kills: dict[str, int] = field(default_factory=dict)
+    seconds_to_recover: dict[str, float | None] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """What is written to the file: these keys and no others."""
+        return {name: value for name, value in vars(self).items() if name != "complaints"}
+
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept."""
+        broken = self.lost + self.recorded_twice + self.executed_again_without_loss + self.over_limit
+        return broken == 0 and not self.complaints
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the database says of a task."""
+
+    live: bool
+    runs: list[tuple[int, int, bool]]
+    """(run number, outcome, final) in order"""
+
+    @property
+    def outcome(self) -> int | None:
+        """How it ended; None while it has not."""
+        return self.runs[-1][1] if self.runs and self.runs[-1][2] and not self.live else None
+
+
+async def read_stored(database_url: str) -> dict[str, Stored]:
+    """Every task of the database."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(
+            "select t.id::text, exists (select from ready where task_id = t.id)"
+            " or exists (select from delayed where task_id = t.id)"
+            " or exists (select from lease where task_id = t.id) as live,"
+            " (select array_agg(array[run_number, outcome, final::integer] order by run_number)"
+            "  from task_run r where r.task_id = t.id) as runs"
+            " from task t"
+        )
+    finally:
+        await connection.close()
+    return {
+        row["id"]: Stored(
+            row["live"], [(run, outcome, bool(final)) for run, outcome, final in row["runs"] or ()]
+        )
+        for row in rows
+    }
+
+
+def judge(record: Record, stored: Mapping[str, Stored], lease_s: float) -> Verdict:
+    """Compare; the caller adds kills, stale reports and crashes."""
+    verdict = Verdict(acknowledged=len(record.acknowledged))
+    _judge_ends(verdict, record, stored)
+    _judge_recording(verdict, record, stored)
+    _judge_repetitions(verdict, record, lease_s)
+    _judge_limits(verdict, record)
+    recoveries = list(recovery_times(record))
+    verdict.seconds_to_recover = {
+        "median": round(statistics.median(recoveries), 3) if recoveries else None,
+        "max": round(max(recoveries), 3) if recoveries else None,
+    }
+    return verdict
+
+
+def _judge_ends(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:
+    for task, kinds in record.acknowledged.items():
+        outcome = stored[task].outcome if task in stored else None
+        verdict.completed += outcome == COMPLETED
+        expected = set.union(*(_EXPECTED.get(kind, {COMPLETED}) for kind in kinds))
+        if outcome not in expected:
+            verdict.lost += 1
+            verdict.complaints.append(f"lost: {task} {kinds} ended as {outcome}: {stored.get(task)}")
+        elif outcome == COMPLETED and not any(e.how == "completed" for e in record.executions[task]):
+            verdict.lost += 1
+            verdict.complaints.append(f"lost: {task} {kinds} is recorded as completed and was never executed")
+
+
+def _judge_recording(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:
+    for task, known in stored.items():
+        finals = sum(final for _, _, final in known.runs)
+        completed = sum(outcome == COMPLETED for _, outcome, _ in known.runs)
+        if finals > 1 or completed > 1:
+            verdict.recorded_twice += 1
+            verdict.complaints.append(f"recorded twice: {task} {known.runs}")
+    for key, tasks in record.keys.items():
+        if len(tasks) > 1:
+            verdict.recorded_twice += 1
+            verdict.complaints.append(f"one key, several tasks: {key} {tasks}")
+
+
+def _judge_repetitions(verdict: Verdict, record: Record, lease_s: float) -> None:
+    for task, executions in record.executions.items():
+        for first, again in pairwise(executions):
+            if first.how != "failed" and not _explained(first, again, record.disturbances, lease_s):
+                verdict.executed_again_without_loss += 1
+                verdict.complaints.append(f"executed again without loss: {first} then {again}")
+        asked_at = record.cancelled.get(task, FOREVER)
+        if executions[-1].began > asked_at:
+            verdict.executed_again_without_loss += 1
+            verdict.complaints.append(f"executed after its cancel at {asked_at}: {executions[-1]}")
+
+
+def _explained(first: Execution, again: Execution, disturbances: list[Disturbance], lease_s: float) -> bool:
+    """Whether something befell the first execution's own worker, or everybody's database, so that it could
+    not end or report. Brokers that come and go, and short cuts, explain nothing."""
+    for each in disturbances:
+        if each.ended < first.began - _SLACK_S or each.began > again.began:
+            continue
+        if each.kind == "child_kill" and each.pid == first.pid:
+            return True
+        if each.kind in _KILLS_OF_WORKERS and each.victim == first.worker:
+            return True
+        lasted_s = min(each.ended, again.began) - each.began
+        touched = each.kind != "link_silence" or each.victim == first.worker
+        if each.kind in _SILENCES and touched and lasted_s > lease_s / 2:
+            return True
+    return False
+
+
+def _judge_limits(verdict: Verdict, record: Record) -> None:
+    """At no moment more executions under a limit than it allows, counting those that ended by themselves:
+    of the others nobody knows when they ended."""
+    for name, limit in _LIMITS.items():
+        changes = sorted(
+            change
+            for executions in record.executions.values()
+            for each in executions
+            if each.name == name and each.how in ("completed", "failed")
+            for change in ((each.began, 1), (each.ended, -1))
+        )
+        running = 0
+        for at, change in changes:
+            running += change
+            if running > limit and change > 0:
+                verdict.over_limit += 1
+                verdict.complaints.append(f"over the limit: {running} of {name} at {at}")
+
+
+def recovery_times(record: Record, kinds: tuple[str, ...] = _KILLS_OF_PARTS) -> Iterator[float]:
+    """Seconds from a kill until a run that it ended runs again; the first redelivery of each kill."""
+    for kill in record.disturbances:
+        if kill.kind not in kinds:
+            continue
+        for executions in record.executions.values():
+            for first, again in pairwise(executions):
+                hit = first.pid == kill.pid if kill.kind == "child_kill" else first.worker == kill.victim
+                if hit and not first.how and first.began < kill.began < again.began:
+                    yield again.began - kill.began
+
+
+def executions_by_end(record: Record) -> Counter[str]:
+    """How many executions ended how, for people."""
+    return Counter(each.how or "cut short" for all_of in record.executions.values() for each in all_of)
