@@ -17,7 +17,6 @@ from hyrex.client.remote import RemoteBackend
 from hyrex.config import read_settings
 from hyrex.errors import CallRejected
 from hyrex.ids import new_task_id
-from hyrex.transport.calls import Calls
 from hyrex.transport.channel import open_channel
 from hyrex.transport.errors import call_failure
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_pb2, task_service_pb2_grpc
@@ -43,7 +42,6 @@ class Agent:
     def __init__(self) -> None:
         settings = read_settings()
         self._channel = open_channel(settings.broker_url, settings.token)
-        self._calls = Calls(self._channel, None)  # the channel itself adds the token
         self._stub: Any = task_service_pb2_grpc.TaskServiceStub(self._channel)
         self._admin: Any = admin_service_pb2_grpc.AdminServiceStub(self._channel)
         self._backend = RemoteBackend(settings)
@@ -75,8 +73,8 @@ class Agent:
         if command.get("stream"):
             results = await self._stream(tasks)
         else:
-            request = pb.SubmitTasksRequest(tasks=tasks).SerializeToString()
-            results = list((await self._calls.submit(request)).results)
+            request = pb.SubmitTasksRequest(tasks=tasks)
+            results = list((await self._stub.SubmitTasks(request, timeout=CALL_WITHIN_S)).results)
         return {"results": [result_json(result) for result in results]}
 
     async def _stream(self, tasks: list[task_pb2.NewTask]) -> list[pb.SubmitResult]:
@@ -89,7 +87,8 @@ class Agent:
         return [result for sequence in range(len(frames)) for result in answers[sequence]]
 
     async def get(self, command: dict[str, Any]) -> dict[str, Any]:
-        return {"task": task_json((await self._calls.get(command["task_id"], CALL_WITHIN_S)).task)}
+        request = pb.GetTaskRequest(task_id=command["task_id"])
+        return {"task": task_json((await self._stub.GetTask(request, timeout=CALL_WITHIN_S)).task)}
 
     async def list(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.ListTasksRequest(
