@@ -16,6 +16,9 @@ from pydantic import ValidationError
 from broker import logs
 from broker.config import BrokerConfig
 
+# gRPC's core writes lines of its own to stderr; what matters of them is said by the broker.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
 
 _FLAGS: Final = {

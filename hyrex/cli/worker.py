@@ -31,9 +31,10 @@ def list_workers(
     if as_json:
         print_json(workers)
         return
-    columns = ("name", "queues", "tasks", "running", "capacity", "broker", "started", "state")
+    columns = ("session", "name", "queues", "tasks", "running", "capacity", "broker", "started", "state")
     rows = [
         (
+            worker["session_id"],
             worker["name"],
             ", ".join(worker["queues"]),
             len(worker["tasks"]),
@@ -46,6 +47,23 @@ def list_workers(
         for worker in workers
     ]
     print_table(columns, rows, "no workers are connected")
+
+
+@commands.command("drain")
+def drain(
+    session_id: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id, from the list.")],
+    broker_url: BrokerUrl = DEFAULT_URL,
+) -> None:
+    """Ask a worker to take no new work, finish what it runs, and leave."""
+    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+
+    request = admin_service_pb2.DrainWorkerRequest(session_id=session_id)
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        return await admin_service_pb2_grpc.AdminServiceStub(channel).DrainWorker(request)
+
+    ask(broker_url, call)
+    typer.echo(f"worker session {session_id} was asked to drain")
 
 
 def sessions(broker_url: str, ended: bool) -> list[Any]:
