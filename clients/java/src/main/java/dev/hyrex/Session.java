@@ -1,14 +1,10 @@
 package dev.hyrex;
 
-import com.google.protobuf.ByteString;
-import com.google.protobuf.Duration;
 import com.google.protobuf.util.Durations;
-import dev.hyrex.v1.Assignment;
+import dev.hyrex.Runs.Lease;
 import dev.hyrex.v1.BrokerDrain;
 import dev.hyrex.v1.Cancelled;
-import dev.hyrex.v1.Completed;
 import dev.hyrex.v1.ErrorReason;
-import dev.hyrex.v1.Failed;
 import dev.hyrex.v1.Goodbye;
 import dev.hyrex.v1.Heartbeat;
 import dev.hyrex.v1.HeartbeatAck;
@@ -17,10 +13,8 @@ import dev.hyrex.v1.LeaseRef;
 import dev.hyrex.v1.PoolCapacity;
 import dev.hyrex.v1.Released;
 import dev.hyrex.v1.Report;
-import dev.hyrex.v1.RunError;
 import dev.hyrex.v1.RunReport;
 import dev.hyrex.v1.TaskDefinition;
-import dev.hyrex.v1.TimedOut;
 import dev.hyrex.v1.Welcome;
 import dev.hyrex.v1.WorkRequest;
 import dev.hyrex.v1.WorkResponse;
@@ -29,10 +23,7 @@ import dev.hyrex.v1.WorkerServiceGrpc;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
-import java.io.PrintWriter;
-import java.io.StringWriter;
 import java.util.ArrayDeque;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -56,6 +47,7 @@ final class Session {
   final CompletableFuture<Void> ended = new CompletableFuture<>();
 
   private final Worker worker;
+  private final Runs runs;
   private final ScheduledThreadPoolExecutor loop;
   private volatile Welcome welcome = Welcome.getDefaultInstance();
   private Link link;
@@ -64,8 +56,6 @@ final class Session {
   private long receivedThrough;
   /** Received and neither acknowledged as reported nor revoked, by token. */
   private final Map<Long, Lease> held = new HashMap<>();
-  private final ArrayDeque<Lease> waiting = new ArrayDeque<>();
-  private final List<Lease> running = new ArrayList<>();
   private final ArrayDeque<RunReport> finished = new ArrayDeque<>();
   /** Sent and not acknowledged, by report id. */
   private final TreeMap<Long, Report> reports = new TreeMap<>();
@@ -77,7 +67,8 @@ final class Session {
 
   Session(Worker worker) {
     this.worker = worker;
-    loop = new ScheduledThreadPoolExecutor(1, code -> daemon(code, "hyrex-session"));
+    runs = new Runs(worker, this);
+    loop = new ScheduledThreadPoolExecutor(1, code -> Runs.daemon(code, "hyrex-session"));
     loop.setRejectedExecutionHandler(new ThreadPoolExecutor.DiscardPolicy());
     connectIn(0);
   }
@@ -98,7 +89,7 @@ final class Session {
   /** Ends everything at once; {@code failure} is null if nothing went wrong. */
   void end(HyrexException failure) {
     loop.execute(() -> {
-      running.forEach(lease -> lease.thread.interrupt());
+      runs.interrupt();
       leave();
       loop.shutdownNow();
       if (failure == null) {
@@ -111,11 +102,12 @@ final class Session {
   }
 
   /** Does a step on the loop, then says what follows from it. */
-  private void on(Runnable step) {
+  void on(Runnable step) {
     loop.execute(guarded(step));
   }
 
-  private void in(long delayNs, Runnable step) {
+  /** The same, later. */
+  void in(long delayNs, Runnable step) {
     loop.schedule(guarded(step), delayNs, TimeUnit.NANOSECONDS);
   }
 
@@ -123,15 +115,15 @@ final class Session {
     return () -> {
       try {
         step.run();
-        begin();
+        if (trusted) {
+          runs.begin();
+        }
         tell();
       } catch (RuntimeException defect) {
-        end(HyrexException.of(Status.INTERNAL.withDescription(trace(defect)).asException()));
+        end(HyrexException.of(Status.INTERNAL.withDescription(Runs.trace(defect)).asException()));
       }
     };
   }
-
-  // Streams
 
   /** One stream to one broker. Whatever it says after it was left is ignored. */
   private final class Link implements StreamObserver<WorkResponse> {
@@ -239,9 +231,7 @@ final class Session {
       case ASSIGNMENTS -> {
         receivedThrough = Math.max(receivedThrough, frame.getAssignments().getSequence());
         frame.getAssignments().getRunsList().forEach(run -> {
-          Lease lease = new Lease(run);
-          held.put(run.getToken(), lease);
-          waiting.add(lease);
+          held.put(run.getToken(), runs.add(run));
         });
       }
       case REPORT_ACK -> {
@@ -325,116 +315,31 @@ final class Session {
       return;
     }
     trusted = false; // nobody has acknowledged us for too long: others may hold these leases now
-    Released released = Released.newBuilder().setReason("its lease could not be renewed").build();
-    List.copyOf(held.values()).forEach(lease -> {
-      boolean started = lease.thread != null;
-      stop(lease, RunReport.newBuilder().setReleased(released.toBuilder().setStarted(started)));
-    });
+    List.copyOf(held.values()).forEach(lease -> runs.stop(lease, RunReport.newBuilder().setReleased(
+        Released.newBuilder().setStarted(lease.thread != null).setReason("its lease could not be renewed"))));
   }
 
   private long leaseNs() {
     return Durations.toNanos(welcome.getLeaseDuration());
   }
 
-  // Runs
-
-  /** One lease with its run. */
-  private static final class Lease {
-    final Assignment run;
-    Thread thread;
-    RunReport.Builder stopped;
-
-    Lease(Assignment run) {
-      this.run = run;
-    }
+  /** The lease is void: its run is stopped. Only one that had ended by itself is still reported. */
+  private void revoke(long token) {
+    runs.stop(held.remove(token), RunReport.newBuilder());
+    finished.removeIf(run -> run.getToken() == token && run.hasReleased());
   }
 
   private void cancel(long token, String reason) {
     Cancelled cancelled = Cancelled.newBuilder().setReason(reason).build();
-    stop(held.get(token), RunReport.newBuilder().setCancelled(cancelled));
+    runs.stop(held.get(token), RunReport.newBuilder().setCancelled(cancelled));
   }
 
-  /** Asks a run to end so; it is reported when it has. One that has not begun ends at once. */
-  private void stop(Lease lease, RunReport.Builder outcome) {
-    if (lease == null || lease.stopped != null) {
-      return;
-    }
-    lease.stopped = outcome;
-    if (waiting.remove(lease)) {
-      report(lease, outcome);
-    } else if (lease.thread != null) {
-      lease.thread.interrupt();
-    }
-  }
-
-  /** The lease is void: its run is stopped. Only one that had ended by itself is still reported. */
-  private void revoke(long token) {
-    Lease lease = held.remove(token);
-    stop(lease, RunReport.newBuilder());
-    finished.removeIf(run -> run.getToken() == token && run.hasReleased());
-  }
-
-  /** Begins what waits and has a slot; a run that must be alone waits for all slots and holds them. */
-  private void begin() {
-    while (trusted && !waiting.isEmpty() && running.size() < worker.capacity) {
-      boolean occupied = running.stream().anyMatch(lease -> lease.run.getAlone());
-      if (occupied || waiting.peek().run.getAlone() && !running.isEmpty()) {
-        return;
-      }
-      Lease lease = waiting.poll();
-      running.add(lease);
-      lease.thread = daemon(() -> execute(lease), "hyrex-run");
-      lease.thread.start();
-      if (lease.run.hasTimeout()) {
-        var timedOut = RunReport.newBuilder().setTimedOut(TimedOut.getDefaultInstance());
-        in(Durations.toNanos(lease.run.getTimeout()), () -> stop(lease, timedOut));
-      }
-    }
-  }
-
-  /** Runs on the run's thread. */
-  private void execute(Lease lease) {
-    var report = RunReport.newBuilder();
-    long began = System.nanoTime();
-    try {
-      Worker.Code function = worker.functions.get(lease.run.getName());
-      if (function == null) {
-        throw new TaskFailure("no function " + lease.run.getName() + " is registered").last();
-      }
-      ByteString result = function.call(lease.run);
-      report.setCompleted(Completed.newBuilder().setResult(result));
-    } catch (Throwable error) {
-      report.setFailed(failed(error));
-    }
-    Duration elapsed = Durations.fromNanos(System.nanoTime() - began);
-    on(() -> {
-      running.remove(lease);
-      lease.thread = null;
-      boolean obeyed = lease.stopped != null && report.hasFailed();
-      report(lease, (obeyed ? lease.stopped : report).setElapsed(elapsed));
-    });
-  }
-
-  private void report(Lease lease, RunReport.Builder outcome) {
+  /** A run has ended so. If its lease is void by now, nobody wants to know. */
+  void ended(Lease lease, RunReport.Builder outcome) {
     if (held.get(lease.run.getToken()) == lease) {
       finished.add(outcome.setTaskId(lease.run.getTaskId()).setToken(lease.run.getToken()).build());
     }
   }
-
-  private static Failed failed(Throwable error) {
-    var failed = Failed.newBuilder().setRetryable(true).setError(RunError.newBuilder()
-        .setType(error.getClass().getSimpleName()).setMessage(String.valueOf(error.getMessage()))
-        .setTraceback(trace(error)));
-    if (error instanceof TaskFailure said) {
-      failed.setRetryable(said.isRetryable());
-      if (said.retryDelay() != null) {
-        failed.setRetryDelay(Durations.fromNanos(said.retryDelay().toNanos()));
-      }
-    }
-    return failed.build();
-  }
-
-  // Telling
 
   /** Reports what has ended; parts when a drain has nothing left to wait for. */
   private void tell() {
@@ -463,17 +368,5 @@ final class Session {
     if (link != null && link.open) {
       link.out.onNext(frame.build());
     }
-  }
-
-  private static Thread daemon(Runnable code, String name) {
-    Thread thread = new Thread(code, name);
-    thread.setDaemon(true);
-    return thread;
-  }
-
-  private static String trace(Throwable error) {
-    var text = new StringWriter();
-    error.printStackTrace(new PrintWriter(text));
-    return text.toString();
   }
 }
