@@ -125,8 +125,14 @@ impl Client {
         while let Some(watched) = watches.join_next().await {
             seen.extend(watched.expect("a watch does not panic")?);
         }
-        let unseen = || Error::from(Status::deadline_exceeded("nothing was heard of some tasks in time"));
-        task_ids.iter().map(|id| seen.get(id).cloned().ok_or_else(unseen)).collect()
+        let mut tasks = Vec::with_capacity(task_ids.len());
+        for id in task_ids {
+            tasks.push(match seen.get(id) {
+                Some(task) => Task::clone(task),
+                None => self.get(id).await?,
+            });
+        }
+        Ok(tasks)
     }
 
     async fn watch(self, ids: Vec<String>, deadline: Instant) -> Result<HashMap<String, Task>, Error> {
