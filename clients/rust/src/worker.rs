@@ -93,7 +93,7 @@ impl Worker {
         let mut life = tokio::spawn(Session::new(self, endpoints, bearer).live(orders, told));
         tokio::select! {
             end = &mut life => end.expect("a session does not panic").map(|()| unreachable!("never drained")),
-            _ = session_id.changed() => Ok(RunningWorker { drain, session_id, life }),
+            Ok(()) = session_id.changed() => Ok(RunningWorker { drain, session_id, life }),
         }
     }
 }
