@@ -142,7 +142,7 @@ class Cluster:
         ]
         self.worker_links = [[Proxy(("127.0.0.1", port)) for port in ports] for _ in range(size.workers)]
         self.workers = [
-            Party(f"worker-{n}", self._worker_command(n, links), self._env())
+            Party(f"worker-{n}", self._worker_command(n), self._env({"HYREX_BROKER_URL": _urls(n, links)}))
             for n, links in enumerate(self.worker_links)
         ]
         urls = ",".join(f"grpc://127.0.0.1:{port}" for port in ports)
@@ -186,12 +186,10 @@ class Cluster:
             "--lease-duration", str(self.size.lease_s), "--drain-timeout", "3",
         ]  # fmt: skip
 
-    def _worker_command(self, number: int, links: list[Proxy]) -> list[str]:
-        rotated = links[number % len(links) :] + links[: number % len(links)]
-        urls = ",".join(f"grpc://{link.address}" for link in rotated)
+    def _worker_command(self, number: int) -> list[str]:
         return [
             sys.executable, "-m", "hyrex.worker", "tests.chaos.app:app", "--name", f"worker-{number}",
-            "--broker-url", urls, "-p", "2", "--drain-timeout", "2", "--grace", "1",
+            "-p", "2", "--drain-timeout", "2", "--grace", "1",
         ]  # fmt: skip
 
     def _producer_command(self, seed: int) -> list[str]:
@@ -204,6 +202,12 @@ class Cluster:
         location = urlsplit(self.postgres.url)
         user = location.netloc.rpartition("@")[0]
         return location._replace(netloc=f"{user}@{link.address}").geturl()
+
+
+def _urls(number: int, links: list[Proxy]) -> str:
+    """All brokers for a worker, beginning with another one for each worker."""
+    first = number % len(links)
+    return ",".join(f"grpc://{link.address}" for link in links[first:] + links[:first])
 
 
 def _free_port() -> int:

@@ -134,7 +134,9 @@ def _judge_repetitions(verdict: Verdict, record: Record, lease_s: float) -> None
                 verdict.executed_again_without_loss += 1
                 verdict.complaints.append(f"executed again without loss: {first} then {again}")
         asked_at = record.cancelled.get(task, FOREVER)
-        if executions[-1].began > asked_at:
+        # What was on its way to a worker may begin, and is then stopped; what has begun never does again.
+        on_its_way_s = lease_s if len(executions) == 1 else 0
+        if executions[-1].began > asked_at + on_its_way_s:
             verdict.executed_again_without_loss += 1
             verdict.complaints.append(f"executed after its cancel at {asked_at}: {executions[-1]}")
 
