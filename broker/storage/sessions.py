@@ -205,8 +205,8 @@ class SessionStore:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a session ends. Leases beyond `received_through` (None: unknown) never reached it: they
-    return for free."""
+    """How a session ends. Leases beyond `received_through` (None: unknown) may never have reached it:
+    they return at no cost."""
 
     outcome: Outcome
     reason: str
@@ -235,7 +235,9 @@ async def _end(transaction: Transaction, endings: Mapping[SessionId, Ending]) ->
 
 def _end_of(held: HeldLease, ending: Ending) -> RunEnd:
     if ending.received_through is not None and held.sequence > ending.received_through:
-        return RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, reason="never received")
+        # It may have begun since the last heartbeat: recorded, so that no two executions share a number.
+        unknown = "its session expired before its receipt"
+        return RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, 0, reason=unknown)
     elapsed_us = None
     if ending.outcome is Outcome.LOST:
         # Nobody knows which run took the host down: none is blamed unless it was the only one.

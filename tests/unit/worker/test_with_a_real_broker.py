@@ -103,7 +103,9 @@ def test_killed_broker_costs_no_execution(cluster: Cluster) -> None:
 
 
 def test_runs_of_a_killed_stream_process_run_again_within_moments(cluster: Cluster) -> None:
+    began = time.monotonic()
     worker = cluster.worker("-p", "1")
+    start_s = time.monotonic() - began
     handle = app.sleep.send(1.0)
     cluster.noted("sleep")
     began = time.monotonic()
@@ -112,7 +114,7 @@ def test_runs_of_a_killed_stream_process_run_again_within_moments(cluster: Clust
     took_s = time.monotonic() - began
     assert handle.wait(WAIT_S)
     assert runs_of(handle) == ["lost", "completed"]
-    assert took_s < 4  # less than a lease; two seconds on a machine that is not shared
+    assert took_s < 1 + 2 * start_s  # a worker's start, however busy the machine is
 
 
 def test_task_that_kills_its_process_ends_as_lost(cluster: Cluster) -> None:
@@ -143,8 +145,8 @@ def test_worker_that_sleeps_through_its_lease_does_not_run_on(cluster: Cluster) 
     handle.cancel()
     assert not handle.wait(WAIT_S)
     assert other.running
-    # A lease whose receipt had not come when its session expired returns without a run recorded.
-    assert runs_of(handle) in (["lost", "cancelled"], ["cancelled"])
+    # A lease whose receipt had not come when its session expired may never have begun.
+    assert runs_of(handle) in (["lost", "cancelled"], ["released", "cancelled"])
 
 
 def test_drained_worker_leaves_nothing_behind(cluster: Cluster) -> None:
