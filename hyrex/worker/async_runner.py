@@ -79,7 +79,8 @@ class AsyncRunner(Runner):
             )
         if execution.stop is None and execution.overdue(now_ns):
             execution.stop = StopCause.TIMEOUT
-        if execution.stop is not None and execution.interruptible:
+        if execution.stop is not None and execution.interruptible and not execution.interrupted:
+            execution.interrupted = True
             interrupt(execution.thread_id, TaskTimeout)
 
     def _current(self) -> Execution | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 
 from hyrex.worker.lease import Held
+from hyrex.worker.orders import UNTRUSTED
 from hyrex.worker.outcome import Cancelled, Ending, ErrorInfo, Lost, Outcome, StopCause, TimedOut
 from hyrex.worker.platform import exit_reason
 from hyrex.worker.process import ChildProcess
-from hyrex.worker.watchdog import UNTRUSTED
 
 
 def bury(child: ChildProcess, status: int) -> tuple[list[tuple[Held, Ending]], list[Held]]:

@@ -10,7 +10,6 @@ import queue
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,25 +21,12 @@ from hyrex.worker.frames import Begin, Finish, Give, Ready, Stop, TakeBack, ToCh
 from hyrex.worker.lifespan import lifespan_entered
 from hyrex.worker.logs import configure_logging
 from hyrex.worker.memory import Ledger, TrustCell
+from hyrex.worker.orders import UNUSABLE, ChildOrders
 from hyrex.worker.platform import die_with_parent
 from hyrex.worker.runner import Runner, Workplace
 from hyrex.worker.sync_runner import SyncRunner
 from hyrex.worker.target import Target, TargetInvalid, load_target
 from hyrex.worker.watchdog import start_watchdog
-
-UNUSABLE = 3  # exit status: the user's app cannot be used
-
-
-@dataclass(frozen=True, slots=True)
-class ChildOrders:
-    """What a child is told on its command line: the target and the inherited descriptors."""
-
-    target: str
-    worker: str
-    parent_pid: int
-    socket_fd: int
-    trust_fd: int
-    ledger_fd: int
 
 
 class Child:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from hyrex.worker.frames import Ended, FromChild, ToChild, cut, decode_to_child, encode
+from hyrex.worker.orders import ORPHANED
 from hyrex.worker.outcome import Ending
 
 _READ_BYTES = 1 << 18
@@ -20,7 +21,6 @@ _READ_BYTES = 1 << 18
 # a frame held one or two endings, because encoding a result lets go of the GIL (pydantic 2.50):
 # 86 us of CPU in the child and 70 us in the stream process for a no-op task, 57 and 38 with it.
 _GAP_S = 0.002
-ORPHANED = 70  # exit status: the stream process went away
 
 
 class ChildLink:

@@ -99,7 +99,7 @@ class Connection:
         if end.reason in ("SESSION_ENDED", "SESSION_SECRET_INVALID"):
             log.warning("the session is over (%s); beginning a new one", end)
             self._parts.session.forget()
-            self._parts.workload.revoke_all_but(())
+            self._parts.workload.begin_anew((), was_trusted=False)
         elif not self._complained:
             self._complained = True
             text = "lost the broker" if end.welcomed else f"cannot reach a broker at {self._urls}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ class Execution:
     context: HyrexContext | None = None
     started_ns: int = 0  # when user code began; 0 before
     interruptible: bool = False  # user code is on the stack
+    interrupted: bool = False  # its thread was made to raise
+    gate: threading.Lock = field(default_factory=threading.Lock)  # held by who may change that
     stop: StopCause | None = None
     stop_reason: str = ""
 

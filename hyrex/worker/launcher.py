@@ -88,8 +88,8 @@ class Launcher:
                 deadline = time.monotonic() + self._give_order(ours, obeyed)
             if time.monotonic() > deadline or obeyed > 2:
                 process.kill()
-            self._listen(ours, buffer, 0.5)
-        self._listen(ours, buffer, 0)
+            self._listen(ours, buffer, 0.5, process.pid)
+        self._listen(ours, buffer, 0, process.pid)
         ours.close()
         return process.returncode
 
@@ -116,11 +116,12 @@ class Launcher:
         longest_s = self._options.grace_s + 15.0
         return longest_s + self._options.drain_timeout_s if orders == 1 else longest_s
 
-    def _listen(self, line: socket.socket, buffer: bytearray, timeout_s: float) -> None:
+    def _listen(self, line: socket.socket, buffer: bytearray, timeout_s: float, stream_pid: int) -> None:
         """Wait for news: a signal, or a word of the stream process."""
         ready, _, _ = select.select([line, self._wakeup_read], [], [], timeout_s)
         if self._wakeup_read in ready:
             self._wakeup_read.recv(4096)
+            self._reap_orphans(stream_pid)
         if line not in ready:
             return
         try:
@@ -135,6 +136,15 @@ class Launcher:
                 self._session = word
             elif isinstance(word, SessionOver):
                 self._session = None
+
+    def _reap_orphans(self, stream_pid: int) -> None:
+        """Reap what user code left behind and has ended."""
+        for pid in children_of(os.getpid()):
+            if pid != stream_pid and pid not in self._foreign:
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    continue
 
     def _bury(self) -> None:
         """Kill and reap everything that the stream process left behind."""

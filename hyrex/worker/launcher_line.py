@@ -6,10 +6,6 @@ The end of the line means that the other side is gone.
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator
-
 import msgspec
 from msgspec import Struct
 
@@ -45,28 +41,3 @@ def decode_lines(buffer: bytearray) -> list[Line]:
     *lines, rest = bytes(buffer).split(b"\n")
     buffer[:] = rest
     return [_decode(line) for line in lines if line]
-
-
-class LauncherLine:
-    """The stream process's end."""
-
-    def __init__(self, fd: int) -> None:
-        """Take over the inherited socket."""
-        self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(False)
-
-    def tell(self, line: Line) -> None:
-        """Say something; a launcher that is gone hears nothing."""
-        try:
-            self._socket.send(encode_line(line))
-        except OSError:
-            pass
-
-    async def orders(self) -> AsyncIterator[str]:
-        """The launcher's orders; ends when the launcher is gone."""
-        loop, buffer = asyncio.get_running_loop(), bytearray()
-        while chunk := await loop.sock_recv(self._socket, 4096):
-            buffer += chunk
-            for line in decode_lines(buffer):
-                if isinstance(line, Order):
-                    yield line.word

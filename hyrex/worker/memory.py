@@ -100,6 +100,11 @@ class Ledger:
         """Bytes that a ledger needs."""
         return slots * cls._WIDTH * _CELL_BYTES
 
+    def use(self, slots: int) -> None:
+        """Look at so many slots only."""
+        self._slots = slots
+        self._view = self._cells.view[: slots * self._WIDTH]
+
     def begin(self, slot: int, ordinal: int, token: int) -> None:
         """Note a run before anything of it is touched."""
         view, at = self._view, slot * self._WIDTH
@@ -129,4 +134,5 @@ class Ledger:
 
     def close(self) -> None:
         """Unmap."""
+        self._view.release()
         self._cells.close()

@@ -202,6 +202,12 @@ class Pool:
             held.child.stop(Stop(held.run.token, cause, reason))
         return True
 
+    def kill_running(self) -> None:
+        """Kill the children that run something."""
+        for child in self.children:
+            if child.given and child.ledger.running():
+                child.kill()
+
     def take_waiting(self, older_than_s: float) -> list[Held]:
         """Take the runs out that have waited here for so long.
 

@@ -19,11 +19,11 @@ from enum import Enum, auto
 
 import msgspec
 
-from hyrex.worker.child import ChildOrders
 from hyrex.worker.frames import Begin, Finish, FromChild, Give, Stop, TakeBack
 from hyrex.worker.lease import Held
 from hyrex.worker.link import Link
 from hyrex.worker.memory import Ledger, create_fd
+from hyrex.worker.orders import ChildOrders
 
 
 class ChildState(Enum):
@@ -95,6 +95,7 @@ class ChildProcess:
     def begin(self, *, asynchronous: bool, slots: int) -> None:
         """Make it a child of one kind."""
         self.slots = slots
+        self.ledger.use(slots)
         self.link.send(Begin(asynchronous, slots))
 
     def give(self, runs: list[Held]) -> None:

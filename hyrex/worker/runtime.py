@@ -15,11 +15,13 @@ from hyrex.worker.convert import Registration
 from hyrex.worker.departure import Departure
 from hyrex.worker.frames import Imported
 from hyrex.worker.guard import Guard
-from hyrex.worker.launcher_line import LauncherLine, SessionOver, SessionTold
+from hyrex.worker.launcher_line import SessionOver, SessionTold
 from hyrex.worker.logs import configure_logging
 from hyrex.worker.memory import TrustCell, create_fd
 from hyrex.worker.nursery import AppUnusable, first_child
+from hyrex.worker.obedience import LauncherLine
 from hyrex.worker.options import WorkerOptions
+from hyrex.worker.orders import UNUSABLE
 from hyrex.worker.outbox import Outbox
 from hyrex.worker.pool import Pool, PoolEvents, PoolPlan
 from hyrex.worker.process import ChildPlan, ChildProcess
@@ -29,7 +31,6 @@ from hyrex.worker.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
-UNUSABLE = 3  # exit status: the user's app cannot be imported
 HOPELESS = 4  # exit status: the broker will never take this worker
 _GOODBYE_WITHIN_S = 3.0
 
@@ -48,14 +49,28 @@ class Runtime:
         self._outbox = Outbox(self._session)
         self._told = ""
         self._announced_ready = False
+        self._departure: Departure | None = None
+        self._ordered_early = asyncio.Event()
 
     async def run(self) -> int:
         """Work until told to leave; the exit status."""
+        obeying = asyncio.create_task(self._obey(), name="hyrex-orders")
         try:
-            child, app = await first_child(self._child_plan)
+            return await self._run()
         except AppUnusable as error:
             sys.stderr.write(f"{error}\n")
             return UNUSABLE
+        finally:
+            obeying.cancel()
+
+    async def _run(self) -> int:
+        first = asyncio.create_task(first_child(self._child_plan), name="hyrex-first-child")
+        early = asyncio.create_task(self._ordered_early.wait(), name="hyrex-ordered-early")
+        await asyncio.wait([first, early], return_when=asyncio.FIRST_COMPLETED)
+        early.cancel()
+        if not first.done():
+            return 0  # told to leave before the app was imported; the child dies with this process
+        child, app = first.result()
         self._workload = self._make_workload(app)
         self._make_pools(child, app)
         self._departure = Departure(
@@ -73,30 +88,34 @@ class Runtime:
     async def _work(self) -> int:
         options, status = self._options, 0
         departure = self._departure
+        assert departure is not None
         guard = Guard(self._session, self._workload, options.grace_s, self._announce)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, departure.drain)
         try:
             async with asyncio.TaskGroup() as group:
-                helpers = [
-                    group.create_task(guard.run(), name="hyrex-guard"),
-                    group.create_task(self._obey(departure), name="hyrex-orders"),
-                ]
+                guarding = group.create_task(guard.run(), name="hyrex-guard")
                 connection = group.create_task(self._connection.run(), name="hyrex-connection")
                 await self._leave(departure, connection)
-                for task in (*helpers, connection):
-                    task.cancel()
+                guarding.cancel()
+                connection.cancel()
         except* Hopeless as hopeless:
             log.error("%s", hopeless.exceptions[0])
             status = HOPELESS
         return status
 
-    async def _obey(self, departure: Departure) -> None:
+    async def _obey(self) -> None:
+        """Do what the launcher says. When it is gone, nobody is left who would end the session."""
         async for word in self._line.orders():
-            if word == "drain":
-                departure.drain()
-            else:
-                departure.release()
-        departure.release()  # the launcher is gone, and with it whoever would end the session
+            self._go(now=word == "release")
+        self._go(now=True)
+
+    def _go(self, *, now: bool) -> None:
+        if self._departure is None:
+            self._ordered_early.set()
+        elif now:
+            self._departure.release()
+        else:
+            self._departure.drain()
 
     async def _leave(self, departure: Departure, connection: asyncio.Task[None]) -> None:
         if await departure.run() and self._session.id:

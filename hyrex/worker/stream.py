@@ -108,8 +108,9 @@ class Stream:
         resumed = bool(session.id) and welcome.resumed
         session.begin(welcome.session_id, welcome.session_secret, convert.terms(welcome))
         if not resumed:
+            adopted = {ref.token for ref in welcome.adopted}
+            parts.workload.begin_anew(adopted, was_trusted=session.trust.trusted())
             session.trust_from(sent_ns)
-            parts.workload.revoke_all_but({ref.token for ref in welcome.adopted})
         parts.workload.revoke(ref.token for ref in welcome.revoked)
         parts.workload.feed()
         self.welcomed.set()

@@ -31,7 +31,7 @@ class SyncRunner(Runner):
     def __init__(self, workplace: Workplace) -> None:
         """Prepare; nothing runs before `run`."""
         super().__init__(workplace)
-        self._arrived = threading.Semaphore(0)
+        self._arrived = threading.Condition(self._lock)
         self._in_main: Execution | None = None
 
     def run(self) -> None:
@@ -55,13 +55,17 @@ class SyncRunner(Runner):
                 self._ask(execution)
 
     def _wake(self) -> None:
-        self._arrived.release(self._place.slots)
+        with self._arrived:
+            self._arrived.notify_all()
 
     def _ask(self, execution: Execution) -> None:
-        # No bytecode boundary that could run the other thread lies between test and call
-        # for longer than a GIL switch; what slips through is caught in `_execute`.
-        if execution.interruptible:
-            interrupt(execution.thread_id, _error_for(execution))
+        # The gate is shut by the run's own thread when user code is over (`_leave`).
+        if execution.gate.acquire(blocking=False):
+            try:
+                if execution.interruptible:
+                    interrupt(execution.thread_id, _error_for(execution))
+            finally:
+                execution.gate.release()
 
     def _error_for_main_thread(self) -> type[BaseException] | None:
         execution = self._in_main
@@ -74,9 +78,10 @@ class SyncRunner(Runner):
         while True:
             execution = self._begin(slot)
             if execution is None:
-                if self._finishing:
-                    return
-                self._arrived.acquire()
+                with self._arrived:
+                    self._arrived.wait_for(lambda: self._pending or self._finishing)
+                    if not self._pending:
+                        return
                 continue
             if slot == 0:
                 self._in_main = execution
@@ -96,9 +101,7 @@ class SyncRunner(Runner):
                 value = self._call(execution)
             except BaseException as error:
                 caught = error
-            execution.interruptible = False
-            if execution.stop is not None:
-                _settle(execution)
+            _leave(execution)
             if caught is None and value is not _MISSING:
                 return conclude(execution, value)
             return self._failed(execution, caught or TaskTimeout())
@@ -110,9 +113,7 @@ class SyncRunner(Runner):
         execution.interruptible = True
         if execution.stop is not None:  # asked while the arguments were decoded
             raise _error_for(execution)
-        value = execution.task.invoke(execution.arguments)
-        execution.interruptible = False
-        return value
+        return execution.task.invoke(execution.arguments)
 
     def _failed(self, execution: Execution, error: BaseException) -> Outcome:
         outcome = explain(execution, error)
@@ -135,11 +136,18 @@ def _error_for(execution: Execution) -> type[BaseException]:
     return TaskTimeout if execution.stop is StopCause.TIMEOUT else TaskCancelled
 
 
-def _settle(execution: Execution) -> None:
-    """Make sure that no late interrupt strikes after user code has ended."""
+def _leave(execution: Execution) -> None:
+    """Shut the gate behind user code: no interrupt comes later, and none that is pending strikes.
+
+    An interrupt may strike in here; then it is done again. An attempt to shut what is shut
+    already ends after a moment.
+    """
     while True:
         try:
-            forget_interrupt(execution.thread_id)
+            execution.interruptible = False
+            execution.gate.acquire(timeout=0.1)
+            if execution.stop is not None:
+                forget_interrupt(execution.thread_id)
             return
         except (TaskTimeout, TaskCancelled):
             continue

@@ -12,10 +12,9 @@ import threading
 import time
 
 from hyrex.worker.memory import TrustCell
+from hyrex.worker.orders import ORPHANED, UNTRUSTED
 from hyrex.worker.runner import Runner
 
-UNTRUSTED = 71  # exit status: runs were going on and the lease could not be renewed
-ORPHANED = 70
 _TICK_S = 0.05
 
 

@@ -80,9 +80,16 @@ class Workload:
                 held.revoked = True
                 self.stop(held, StopCause.REVOKED, "the lease was revoked")
 
-    def revoke_all_but(self, adopted: Collection[int]) -> None:
-        """A new session: only what it adopted goes on."""
+    def begin_anew(self, adopted: Collection[int], *, was_trusted: bool) -> None:
+        """A new session: what it has not adopted is void, and stopped.
+
+        If trust had lapsed, nobody may be asked to stop: the runs may be going on elsewhere by now,
+        and the new session's trust would call their children's watchdogs off.
+        """
         self.revoke([held.run.token for held in self.running() if held.run.token not in adopted])
+        if not was_trusted:
+            for pool in self.pools.values():
+                pool.kill_running()
 
     def stop_all(self, cause: StopCause, reason: str) -> None:
         """Stop every run."""
