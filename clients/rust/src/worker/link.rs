@@ -28,6 +28,7 @@ impl Open {
     }
 }
 
+#[allow(clippy::large_enum_variant)] // there is one of it
 pub(super) enum Link {
     Opening(Pin<Box<dyn Future<Output = Result<Event, Status>> + Send>>),
     Open(Open),
