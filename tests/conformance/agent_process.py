@@ -3,14 +3,11 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import psutil
-
+from tests.conformance.killing import kill_tree
 from tests.conformance.languages import ROOT, search_path
 from tests.support.process import TIED, environment
 
@@ -97,14 +94,7 @@ class AgentProcess:
 
     async def end(self) -> None:
         """Kill it and whatever is below it."""
-        below: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            below = psutil.Process(self._process.pid).children(recursive=True)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        for process in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_tree(self._process.pid)
         await self._process.wait()
         self._logging.cancel()
         await asyncio.gather(self._logging, return_exceptions=True)

@@ -1,7 +1,6 @@
 """The worker of the Python agent: `python -m hyrex.worker` over the module of behaviours."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -10,9 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tests.conformance.agents.behaviours import BEHAVIOURS, EXECUTED, TASKS
+from tests.conformance.killing import kill_tree
 
 READY = b"worker ready: "
 READY_WITHIN_S = 20.0
@@ -68,15 +66,8 @@ class PythonWorker:
         await self._process.wait()
 
     async def stop(self) -> None:
-        """End it as a crash would: first its launcher, which would bury the rest."""
-        below: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            below = psutil.Process(self._process.pid).children(recursive=True)
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        for process in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        """End it as a crash would."""
+        kill_tree(self._process.pid)
         await self._process.wait()
 
     async def close(self) -> None:
