@@ -19,6 +19,7 @@ def server(tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     """A server for it, which this process sends to."""
     running = Server(tasks)
     monkeypatch.setenv("HYREX_BROKER_URL", running.url)
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "30")  # a loaded machine is not what these tests are about
     monkeypatch.delenv("HYREX_TOKEN", raising=False)
     yield running
     close_client()

@@ -89,19 +89,19 @@ def test_result_of_a_run_is_validated_by_the_return_annotation(
     handle: TaskHandle[list[datetime]], tasks: ScriptedTasks
 ) -> None:
     tasks.put(wire(handle.id, "completed", COMPLETED))
-    assert handle.result(5) == [datetime(2026, 1, 1, tzinfo=UTC)]
+    assert handle.result(30) == [datetime(2026, 1, 1, tzinfo=UTC)]
     assert handle.task_runs[0].result == [datetime(2026, 1, 1, tzinfo=UTC)]
     by_id = get_task(handle.id)
     assert (by_id.task_name, by_id.status) == ("parse", "completed")
     assert by_id.task_runs[0].result == ["2026-01-01T00:00:00Z"]
-    assert parse.handle(str(handle.id)).result(5) == handle.result()
+    assert parse.handle(str(handle.id)).result(30) == handle.result()
 
 
 def test_finished_task_is_not_asked_for_again(
     handle: TaskHandle[list[datetime]], tasks: ScriptedTasks
 ) -> None:
     tasks.put(wire(handle.id, "completed", COMPLETED))
-    assert handle.wait(5)
+    assert handle.wait(30)
     assert handle.wait(0)
     assert handle.result(0)
     assert len(tasks.watches) == 1
@@ -112,10 +112,10 @@ def test_wait_returns_when_the_task_ends_not_at_a_poll(
 ) -> None:
     tasks.put(wire(handle.id, "running"))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(handle.wait, 10)
-        assert tasks.arrived.acquire(timeout=5)
+        waiting = pool.submit(handle.wait, 60)
+        assert tasks.arrived.acquire(timeout=30)
         tasks.put(wire(handle.id, "completed", COMPLETED))
-        assert waiting.result(5)
+        assert waiting.result(30)
     assert (len(tasks.watches), handle.status) == (1, "completed")
 
 
@@ -123,12 +123,12 @@ def test_wait_says_false_when_time_is_up_and_result_raises(
     handle: TaskHandle[list[datetime]], tasks: ScriptedTasks
 ) -> None:
     tasks.put(wire(handle.id, "running"))
-    assert not handle.wait(0.2)
-    assert handle.status == "running"
+    while handle.status != "running":
+        assert not handle.wait(0.2)
     with pytest.raises(TimeoutError, match=f"parse {handle.id} is running after 0"):
         handle.result(0.1)
     tasks.put(wire(handle.id, "completed", COMPLETED))
-    assert handle.wait(5)
+    assert handle.wait(30)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_result_raises_what_became_of_the_task(
     text: str,
 ) -> None:
     tasks.put(wire(handle.id, status, last))
-    assert handle.wait(5) is (status == "completed")
+    assert handle.wait(30) is (status == "completed")
     with pytest.raises(error, match=text) as caught:
         handle.result()
     assert isinstance(caught.value, ResultUnavailable)
@@ -170,7 +170,7 @@ def test_failed_task_carries_type_message_and_remote_traceback(
     error = RunError(type="KeyError", message="'x'", traceback="Traceback (most recent call last): ...")
     tasks.put(wire(handle.id, "failed", run(0, "failed", error=error)))
     with pytest.raises(TaskFailed) as caught:
-        handle.result(5)
+        handle.result(30)
     assert (caught.value.type, caught.value.message) == ("KeyError", "'x'")
     assert caught.value.traceback in caught.value.__notes__[0]
 
@@ -207,17 +207,17 @@ def test_unknown_task_does_not_end_the_watch_of_others(server: Server, tasks: Sc
     known, unknown = parse.handle(uuid4()), parse.handle(uuid4())
     tasks.put(wire(known.id, "running"))
     with ThreadPoolExecutor(2) as pool:
-        good, bad = pool.submit(known.wait, 10), pool.submit(unknown.wait, 10)
+        good, bad = pool.submit(known.wait, 60), pool.submit(unknown.wait, 60)
         with pytest.raises(TaskNotFound):
-            bad.result(5)
+            bad.result(30)
         tasks.put(wire(known.id, "completed", COMPLETED))
-        assert good.result(5)
+        assert good.result(30)
 
 
 def test_refused_watch_is_an_error_at_once(handle: TaskHandle[list[datetime]], tasks: ScriptedTasks) -> None:
     tasks.failures = [lambda context: refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")]
     with pytest.raises(CallRejected) as caught:
-        handle.wait(10)
+        handle.wait(60)
     assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
 
 
@@ -226,13 +226,13 @@ def test_wait_survives_a_broker_that_restarts(
 ) -> None:
     tasks.put(wire(handle.id, "running"))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(handle.result, 20)
-        assert tasks.arrived.acquire(timeout=5)
+        waiting = pool.submit(handle.result, 60)
+        assert tasks.arrived.acquire(timeout=30)
         server.stop()
         server.start()
-        assert tasks.arrived.acquire(timeout=10)
+        assert tasks.arrived.acquire(timeout=30)
         tasks.put(wire(handle.id, "completed", COMPLETED))
-        assert waiting.result(10) == [datetime(2026, 1, 1, tzinfo=UTC)]
+        assert waiting.result(60) == [datetime(2026, 1, 1, tzinfo=UTC)]
 
 
 def test_refresh_survives_unavailable_storage(
@@ -248,7 +248,7 @@ def test_gathering_many_takes_few_watches(server: Server, tasks: ScriptedTasks) 
     handles = [parse.handle(uuid4()) for _ in range(2_500)]
     for handle in handles:
         tasks.put(wire(handle.id, "completed", COMPLETED))
-    assert wait_all(handles, 30)
+    assert wait_all(handles, 60)
     assert sorted(map(len, tasks.watches)) == [500, 1000, 1000]
     assert all(handle.result(0) for handle in handles)
     assert wait_all([], 0)
@@ -259,8 +259,9 @@ def test_gathering_is_false_when_one_failed_or_time_is_up(server: Server, tasks:
     tasks.put(wire(good.id, "completed", COMPLETED))
     tasks.put(wire(bad.id, "failed", run(0, "failed")))
     tasks.put(wire(slow.id, "running"))
-    assert not wait_all([good, bad], 5)
-    assert not asyncio.run(wait_all_async([good, slow], 0.3))
+    assert not wait_all([good, bad], 60)
+    while slow.status is None:
+        assert not asyncio.run(wait_all_async([good, slow], 0.3))
     assert [handle.status for handle in (good, bad, slow)] == ["completed", "failed", "running"]
 
 
@@ -271,12 +272,12 @@ def test_many_single_waits_share_streams(server: Server, tasks: ScriptedTasks) -
     with ThreadPoolExecutor(40) as pool:
         waiting = []
         for handle in handles:
-            waiting.append(pool.submit(handle.wait, 20))
+            waiting.append(pool.submit(handle.wait, 60))
             if len(waiting) <= 20:
-                assert tasks.arrived.acquire(timeout=5)
+                assert tasks.arrived.acquire(timeout=30)
         for handle in handles:
             tasks.put(wire(handle.id, "completed", COMPLETED))
-        assert all(future.result(10) for future in waiting)
+        assert all(future.result(60) for future in waiting)
     assert max(map(len, tasks.watches)) >= 8
 
 
@@ -286,13 +287,13 @@ def test_two_waits_for_one_task_share_its_watch(
     tasks.put(wire(handle.id, "running"))
     other = parse.handle(handle.id)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(handle.wait, 10)
-        assert tasks.arrived.acquire(timeout=5)
+        first = pool.submit(handle.wait, 60)
+        assert tasks.arrived.acquire(timeout=30)
         assert not other.wait(0.1)
         while other.status != "running":
             other.wait(0.05)
         tasks.put(wire(handle.id, "completed", COMPLETED))
-        assert first.result(5)
+        assert first.result(30)
     assert len(tasks.watches) == 1
 
 
@@ -306,7 +307,7 @@ def test_watch_ends_when_nobody_waits_any_more(
     life = process._remote._life if process._remote else None
     assert life is not None
     assert life._watcher is not None
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 30
     while life._watcher._streams and time.monotonic() < ends:
         time.sleep(0.001)
     assert not life._watcher._streams
@@ -354,8 +355,8 @@ def test_blocking_wait_on_a_running_loop_warns(
 
     async def main() -> None:
         with pytest.warns(RuntimeWarning, match=r"wait\(\) blocks the running event loop; await wait_async"):
-            handle.wait(5)
-        assert handle.result(5)
+            handle.wait(30)
+        assert handle.result(30)
 
     asyncio.run(main())
 
@@ -375,7 +376,7 @@ def test_blocking_waits_enter_the_workers_hook_and_awaits_do_not(
     try:
         asyncio.run(parse.handle(handle.id).wait_async(5))
         assert not entered
-        parse.handle(handle.id).result(5)
+        parse.handle(handle.id).result(30)
         wait_all([parse.handle(handle.id)], 5)
         assert len(entered) == 2
     finally:
@@ -391,7 +392,7 @@ def test_hook_may_refuse_a_wait_that_would_deadlock(
     install_around_wait(hook)
     try:
         with pytest.raises(WouldDeadlock):
-            handle.wait(5)
+            handle.wait(30)
     finally:
         install_around_wait(None)
 
