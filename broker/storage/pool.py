@@ -60,6 +60,11 @@ _REFUSED: Final = (
 )
 
 
+async def _as_it_is(connection: object) -> None:
+    """No statement here changes its session, so nothing is reset when a connection returns: asyncpg's own
+    reset is a round trip for each statement."""
+
+
 class StatementRefused(Exception):
     """Postgres refused the data of a statement (SQLSTATE class 22, 23 or 54): one item is at fault."""
 
@@ -127,6 +132,7 @@ class Database:
             max_cached_statement_lifetime=0,
             command_timeout=6.0,
             timeout=ACQUIRE_TIMEOUT_S,
+            reset=_as_it_is,
         )
 
     async def close(self) -> None:
