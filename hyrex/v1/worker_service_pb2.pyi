@@ -566,7 +566,9 @@ class Assignments(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Grows with each frame of the session, across streams; echoed as received_through."""
+    """Never falls in a session, across streams; frames of one batch may repeat it. Echo the highest one
+    read as received_through.
+    """
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
         """1..1000 runs."""
