@@ -12,6 +12,7 @@ from typing import NamedTuple
 from hyrex.worker.outcome import Completed, Ending, Failed, TimedOut
 
 _MOST_RUNS = 1000
+_MOST_FRAMES = 4  # in flight: enough to keep the broker busy, few enough that frames fill up
 _ITEM_BYTES = 96  # ids, token and framing of one run
 
 
@@ -61,6 +62,8 @@ class Reports:
             self._resend.popleft()
             self._unacknowledged += len(runs)
             return report_id, runs
+        if len(self._in_flight) >= _MOST_FRAMES:
+            return None
         runs = self._take(min(_MOST_RUNS, max_runs - self._unacknowledged), max_bytes)
         if not runs:
             return None
