@@ -20,6 +20,7 @@ import psutil
 
 from benchmarks import backlog, cycles, latency, memory, pinned, stored
 from benchmarks.figures import Results
+from benchmarks.peers import cycle as peers
 from benchmarks.rounds import say
 from benchmarks.sizes import FULL, QUICK, TINY, Sizes
 from benchmarks.stage import Stage
@@ -32,6 +33,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "pinned": pinned.measure,
     "memory": memory.measure,
     "stored": stored.measure,
+    "peers": peers.measure,
 }
 
 
@@ -39,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
     names = [*cycles.NAMES, *MEASUREMENTS]
     options = _options(names, arguments)
-    wanted = options.only or names
+    wanted = options.only or [name for name in names if name != "peers"]
+    if options.peers:
+        wanted = [*wanted, "peers"]
     sizes = TINY if options.tiny else QUICK if options.quick else FULL
     results = Results()
     with Stage() as stage:
@@ -80,6 +84,7 @@ def _options(names: Sequence[str], arguments: Sequence[str] | None) -> argparse.
     add = parser.add_argument
     add("--quick", action="store_true", help="small sizes, under a minute")
     add("--tiny", action="store_true", help="only see that everything runs")
+    add("--peers", action="store_true", help="other task queues beside Hyrex")
     add("--json", type=Path, metavar="FILE", help="write every figure there")
     add("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
     return parser.parse_args(arguments)

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import shutil
+import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -96,6 +98,18 @@ class Stage:
     def actor(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """An actor that is ready for orders."""
         return self.keep(actor(module, *arguments, env=env))
+
+    def redis(self) -> str:
+        """URL of a new Redis with neither log nor dumps; "" where there is no redis-server."""
+        program = shutil.which("redis-server")
+        if program is None:
+            return ""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.keep(Process("redis", command)).wait_for("Ready to accept connections")
+        return f"redis://127.0.0.1:{port}"
 
     def broker(
         self, database_url: str, *, handoff: bool = True, env: Mapping[str, str] | None = None

@@ -1,0 +1,75 @@
+"""peer_cycle_per_s: the same count of the same tasks through each peer, in turns with Hyrex's sdk_cycle.
+
+Timed like sdk_cycle: from the first send to the end of the last task, its workers running all the time.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+from benchmarks.figures import Results
+from benchmarks.peers.catalogue import PEERS, Peer
+from benchmarks.peers.environment import Unavailable, fill, prepare
+from benchmarks.processes import Process, ProcessFailed
+from benchmarks.rounds import Contestant, Round, alternate, cpu, rate, ratio, say
+from benchmarks.sdk_cycle import SdkCycle, SdkSystem
+from benchmarks.sizes import Sizes
+from benchmarks.stage import Stage
+from benchmarks.usage import Cpu, tree
+
+WITHIN_S = 1800.0
+
+
+class PeerCycle:
+    """A peer's producer and workers, on a database or a Redis of their own."""
+
+    def __init__(self, stage: Stage, peer: Peer, redis_url: str) -> None:
+        home = prepare(peer)
+        env = {"BENCH_DATABASE_URL": stage.database(migrated=False), "BENCH_REDIS_URL": redis_url}
+        self.name = peer.name
+        self._stage = stage
+        self._producer = stage.keep(Process(peer.name, fill(peer.producer, home), env))
+        self._producer.wait_for("^actor ready")
+        self._workers = [
+            stage.keep(Process(f"{peer.name} worker", fill(peer.worker, home), env))
+            for _ in range(peer.workers)
+        ]
+
+    def round(self, tasks: int) -> Round:
+        """Send and run so many tasks."""
+        workers = [pid for worker in self._workers for pid in tree(worker.pid)]
+        groups = {"workers": workers, "producer": [self._producer.pid]}
+        used = Cpu(self._stage.postmaster, groups)
+        answer: dict[str, Any] = self._producer.ask(WITHIN_S, count=tasks)
+        return Round.of(tasks, answer["ended"] - answer["began"], used.seconds())
+
+
+def measure(stage: Stage, sizes: Sizes, results: Results) -> None:
+    """Note the rates of all peers that can be had, and Hyrex's over the best one's."""
+    contestants: list[Contestant] = [SdkCycle(stage, SdkSystem(stage))]
+    redis_url = stage.redis()
+    for peer in PEERS:
+        try:
+            found = PeerCycle(stage, peer, redis_url)
+            found.round(max(sizes.peer_tasks // 20, 1))
+            contestants.append(found)
+        except Unavailable as reason:
+            results.skipped[peer.name] = str(reason)
+            say(f"  skipped {peer.name}: {reason}")
+        except ProcessFailed as error:
+            results.failures[peer.name] = str(error)
+            say(f"  {peer.name} FAILED")
+    rounds = alternate(
+        contestants, dict.fromkeys([c.name for c in contestants], sizes.peer_tasks), sizes.peer_rounds
+    )
+    hyrex = rounds["sdk_cycle"]
+    peers = {name: found for name, found in rounds.items() if name != "sdk_cycle"}
+    results.add(
+        peer_cycle_per_s={name: round(rate(found)) for name, found in peers.items()},
+        sdk_cycle_beside_peers_per_s=round(rate(hyrex)),
+        cpu_us_per_task={f"peer {name}": cpu(found) for name, found in peers.items()},
+    )
+    with suppress(ValueError):
+        best = max(peers, key=lambda name: rate(peers[name]))
+        results.add(best_peer=best, ratios={"sdk_cycle/best_peer": round(ratio(hyrex, peers[best]), 3)})
+    if "celery" in peers:
+        results.add(ratios={"sdk_cycle/celery": round(ratio(hyrex, peers["celery"]), 3)})
