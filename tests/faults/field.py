@@ -1,0 +1,127 @@
+"""A field for fault tests: brokers and workers on one database, whose parts can be killed, stopped, cut."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from hyrex import TaskHandle
+from tests.chaos.journal import VARIABLE, Journal
+from tests.chaos.proxy import Proxy
+from tests.chaos.record import Execution, digest
+from tests.support.eventually import eventually
+from tests.support.process import Process
+from tests.support.processes import Processes, RunningBroker
+
+LEASE_S = 2.0
+"""Where leases must end."""
+LONG_LEASE_S = 6.0
+"""Where they must not, on a busy machine too."""
+PATIENCE_S = 40.0
+
+
+@dataclass
+class Field:
+    """Starts parties; finds and signals their parts; reads the journal."""
+
+    processes: Processes
+    database_url: str
+    directory: Path
+    proxies: list[Proxy] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.path = self.directory / "journal.jsonl"
+        self.journal = Journal(self.path)
+
+    def broker(self, *args: str, port: int = 0, lease_s: float = LEASE_S) -> RunningBroker:
+        """A broker with short leases."""
+        return self.processes.broker(self.database_url, "--lease-duration", str(lease_s), *args, port=port)
+
+    def worker(self, *urls: str, args: tuple[str, ...] = ("-p", "1")) -> Process:
+        """A worker for tests.faults.app, at the first of some brokers that answers."""
+        env = {VARIABLE: str(self.path)}
+        return self.processes.worker(
+            ",".join(urls), "tests.faults.app:app", "--grace", "0.5", "--drain-timeout", "5", *args, env=env
+        )
+
+    def proxy_to(self, url: str) -> Proxy:
+        """A cable to a broker or to Postgres."""
+        location = urlsplit(url)
+        assert location.hostname is not None
+        assert location.port is not None
+        proxy = Proxy((location.hostname, location.port))
+        self.proxies.append(proxy)
+        return proxy
+
+    def executions(self, handle: TaskHandle[Any]) -> list[Execution]:
+        """Every time that the task's code began."""
+        return digest(self.journal.read()).executions[str(handle.id)]
+
+    def begun(self, handle: TaskHandle[Any], times: int = 1) -> Execution:
+        """Wait until the task's code has begun so many times; the last of these."""
+        return eventually(lambda: self.executions(handle)[times - 1 : times], PATIENCE_S)[0]
+
+
+def part(worker: Process, module: str) -> psutil.Process:
+    """A worker's process that runs a module."""
+    return eventually(lambda: parts(worker, module))[0]
+
+
+def parts(worker: Process, module: str) -> list[psutil.Process]:
+    """A worker's processes that run a module."""
+    found = []
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        try:
+            if module in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def whole(worker: Process) -> list[psutil.Process]:
+    """A worker's processes, the launcher first."""
+    launcher = psutil.Process(worker.pid)
+    return [launcher, *launcher.children(recursive=True)]
+
+
+def stop(processes: list[psutil.Process]) -> Callable[[], None]:
+    """SIGSTOP; call what is returned to let them go on."""
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+
+    def go_on() -> None:
+        for process in processes:
+            if process.is_running():
+                process.send_signal(signal.SIGCONT)
+
+    return go_on
+
+
+def ends(handle: TaskHandle[Any]) -> list[str]:
+    """How each run of a task ended, by what the broker says now."""
+    handle.refresh()
+    return [str(run.status) for run in handle.task_runs]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return True

@@ -1,0 +1,152 @@
+"""Brokers and cables come and go: nothing runs twice, nothing is lost, and limits stay exact."""
+
+import time
+
+import pytest
+
+from hyrex import send_many
+from tests.chaos.record import digest
+from tests.faults import app
+from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, free_port, stop, whole
+from tests.support.eventually import eventually
+from tests.support.processes import RunningBroker
+
+
+@pytest.mark.parametrize("how", ["killed", "restarted"])
+def test_a_broker_that_comes_back_costs_no_execution(
+    field: Field, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    port = free_port()
+    broker = field.broker(port=port, lease_s=LONG_LEASE_S)
+    monkeypatch.setenv("HYREX_BROKER_URL", broker.url)
+    field.worker(broker.url, args=("-p", "2"))
+    handles = [app.hold.send(1.5), app.hold_async.send(1.5)]
+    for handle in handles:
+        field.begun(handle)
+    if how == "killed":
+        broker.process.kill()
+    else:
+        assert broker.process.terminate() == 0
+    field.broker(port=port, lease_s=LONG_LEASE_S)
+    for handle in handles:
+        assert handle.wait(PATIENCE_S)
+        assert ends(handle) == ["completed"]
+        assert len(field.executions(handle)) == 1
+
+
+def test_another_broker_adopts_the_sessions_of_a_dead_one(
+    field: Field, lasting_broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = field.broker(lease_s=LONG_LEASE_S)
+    field.worker(dying.url, lasting_broker.url)
+    handle = app.hold.send(1.5)
+    field.begun(handle)
+    dying.process.kill()
+    assert handle.wait(PATIENCE_S)
+    assert ends(handle) == ["completed"]
+    assert app.once.send(1).wait(PATIENCE_S)
+
+
+def test_a_stopped_broker_is_left_for_another_before_the_lease_ends(
+    field: Field, lasting_broker: RunningBroker
+) -> None:
+    import psutil
+
+    frozen = field.broker(lease_s=LONG_LEASE_S)
+    field.worker(frozen.url, lasting_broker.url)
+    handle = app.hold.send(LONG_LEASE_S + 1.0)
+    field.begun(handle)
+    go_on = stop([psutil.Process(frozen.process.pid)])
+    assert handle.wait(PATIENCE_S)
+    assert ends(handle) == ["completed"]
+    go_on()
+    assert len(field.executions(handle)) == 1
+
+
+def test_a_broker_killed_for_good_leaves_its_dead_workers_to_the_others(
+    field: Field, one_broker: RunningBroker
+) -> None:
+    dying = field.broker()
+    lost = field.worker(dying.url)
+    handle = app.hold.send(0.5)
+    field.begun(handle)
+    for process in whole(lost):
+        process.kill()
+    dying.process.kill()
+    field.worker(one_broker.url)
+    assert handle.wait(PATIENCE_S)
+    assert len(field.executions(handle)) == 2
+
+
+@pytest.mark.parametrize("how", ["reset", "silent"])
+def test_a_cut_stream_costs_no_execution(field: Field, lasting_broker: RunningBroker, how: str) -> None:
+    cable, spare = field.proxy_to(lasting_broker.url), field.proxy_to(lasting_broker.url)
+    field.worker(f"grpc://{cable.address}", f"grpc://{spare.address}")
+    handle = app.hold.send(LONG_LEASE_S + 1.0)
+    field.begun(handle)
+    if how == "reset":
+        cable.reset()
+    else:
+        cable.silence()
+    assert handle.wait(PATIENCE_S)
+    assert ends(handle) == ["completed"]
+    assert len(field.executions(handle)) == 1
+
+
+def test_a_worker_behind_a_dead_cable_stops_its_runs_before_they_run_elsewhere(
+    field: Field, one_broker: RunningBroker
+) -> None:
+    """Network partition: the side that cannot renew is silent by the time the other side goes on."""
+    cable = field.proxy_to(one_broker.url)
+    field.worker(f"grpc://{cable.address}")
+    handle = app.hold.send(6.0)
+    field.begun(handle)
+    time.sleep(0.6)  # one heartbeat says that the run was received
+    cable.silence()
+    field.worker(one_broker.url)
+    second = field.begun(handle, times=2)
+    (first, *_) = field.executions(handle)
+    assert first.ended < second.began
+    cable.heal()
+    assert handle.wait(PATIENCE_S)
+    assert ends(handle)[0] in ("lost", "released")
+    assert ends(handle)[-1] == "completed"
+    assert len(field.executions(handle)) == 2
+
+
+def test_a_limit_holds_across_brokers_while_workers_and_brokers_are_killed(
+    field: Field, one_broker: RunningBroker
+) -> None:
+    port = free_port()
+    second = field.broker(port=port)
+    workers = [
+        field.worker(one_broker.url, args=("-p", "3")),
+        field.worker(second.url, one_broker.url, args=("-p", "3")),
+    ]
+    handles = send_many([app.narrow.call(0.15) for _ in range(40)])
+    field.begun(handles[0])
+    for process in whole(workers[0])[1:]:
+        process.kill()
+    second.process.kill()
+    field.broker(port=port)
+    for handle in handles:
+        assert handle.wait(PATIENCE_S)
+    changes = sorted(
+        change
+        for executions in digest(field.journal.read()).executions.values()
+        for each in executions
+        if each.how
+        for change in ((each.began, 1), (each.ended, -1))
+    )
+    running, most = 0, 0
+    for _, change in changes:
+        running += change
+        most = max(most, running)
+    assert most == app.LIMIT
+    eventually(lambda: all(is_free(field, handle) for handle in handles[:1]))
+
+
+def is_free(field: Field, handle: object) -> bool:
+    """No slot of the limit leaked: more of it runs at once."""
+    more = send_many([app.narrow.call(0.01) for _ in range(app.LIMIT)])
+    return all(each.wait(PATIENCE_S) for each in more)
