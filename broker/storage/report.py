@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import asyncpg
 
-from broker.domain.model import LaneId, LeaseRef, RunEnd, SessionId, TaskId, Token
+from broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from broker.storage.columns import column
 from broker.storage.pool import Database
 from broker.storage.statements import load
@@ -16,10 +16,12 @@ _SQL: Final = load("report")
 
 REDELIVERIES_BOUND: Final = 5
 RELEASES_BOUND: Final = 100
-_COLUMNS: Final = (
-    "task_id", "token", "outcome", "elapsed_us", "result", "content_type", "error_type", "error_message",
-    "traceback", "reason", "retryable", "retry_delay_ms", "alone",
-)  # fmt: skip
+_COLUMNS: Final = {
+    "task_id": None, "token": None, "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
+    "content_type": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
+    "retryable": True, "retry_delay_ms": None, "alone": False,
+}  # fmt: skip
+"""The columns of `report` and what most runs have there, which is what a null means."""
 
 
 class Fetches(Protocol):
@@ -64,7 +66,7 @@ async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
     `database` may be a transaction: the sweeper ends sessions and their runs together.
     """
     ordered = sorted(ends, key=attrgetter("task_id"))
-    columns = [column([getattr(end, name) for end in ordered]) for name in _COLUMNS]
+    columns = [column([*map(attrgetter(name), ordered)], usual) for name, usual in _COLUMNS.items()]
     rows = await database.fetch(_SQL["report"], *columns, REDELIVERIES_BOUND, RELEASES_BOUND)
     return [Ended(token, lane, rank, session, delay if again else None)
             for token, lane, rank, session, again, delay in rows]  # fmt: skip

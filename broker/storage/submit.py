@@ -14,6 +14,7 @@ from broker.storage.statements import load
 
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
+_USUAL_RANK: Final = 5
 
 
 @dataclass(slots=True)
@@ -87,8 +88,8 @@ def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
     return (
         [task.task_id for task in tasks],
         [entry.lane for entry in entries],
-        [task.rank for task in tasks],
-        [task.max_retries for task in tasks],
+        column([task.rank for task in tasks], _USUAL_RANK),
+        column([task.max_retries for task in tasks], 0),
         column([task.timeout_ms for task in tasks]),
         column([task.retry_delay_ms for task in tasks]),
         [entry.digest for entry in entries],

@@ -4,10 +4,12 @@
 -- lease comes through here (reports, sweeper, backstop), so a cancel request is always obeyed.
 -- Arrays in task id order: $1 task_id, $2 token, $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
 -- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
--- $13 alone. $14 bound of redeliveries, $15 bound of releases.
+-- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases.
 -- Locks lease rows in task id order.
 with ended as materialized (
-  select r.*, l.*
+  select r.task, r.seal, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
+         r.error_type, r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
+         r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, l.*
   from unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[], $7::text[],
               $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[])
     as r (task, seal, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,

@@ -2,11 +2,15 @@
 -- Stores a batch whose tasks may all run at once and have nothing unusual; returns the ids stored.
 -- An id that is missing from the result was stored before: read it with `classify`.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
--- $9 parent_id, $10 root_id: arrays in id order (unique keys are locked in that order).
+-- $9 parent_id, $10 root_id: arrays in id order (unique keys are locked in that order). A null rank is 5,
+-- a null max_retries 0.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
-  select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-                       $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+  select id, lane, coalesce(rank, 5::smallint), coalesce(max_retries, 0), timeout_ms, retry_delay_ms, digest,
+         payload, parent_id, root_id
+  from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
   on conflict (id) do nothing
   returning id, lane, rank
 ), queued as (
@@ -22,7 +26,10 @@ select id from stored
 -- $16 headers, $17 labels, $18 name (of the task, for the key): arrays in id order.
 -- Keys are locked in (name, key) order, ids in id order.
 with item as materialized (
-  select t.*, coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
+  select t.id, t.lane, coalesce(t.rank, 5::smallint) as rank, coalesce(t.max_retries, 0) as max_retries,
+         t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
+         t.content_type, t.codec, t.headers, t.labels, t.name,
+         coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
   from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[], $11::bigint[], $12::timestamptz[],
               $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::text[])
@@ -86,8 +93,11 @@ with mine as materialized (
   ) w
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
-  select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-                       $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+  select id, lane, coalesce(rank, 5::smallint), coalesce(max_retries, 0), timeout_ms, retry_delay_ms, digest,
+         payload, parent_id, root_id
+  from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
   on conflict (id) do nothing
   returning id, lane, rank, timeout_ms
 ), open as materialized (
