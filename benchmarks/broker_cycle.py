@@ -23,13 +23,17 @@ class BrokerCycle:
         self._producer = stage.actor("raw_producer", self._broker.address)
         self._worker = stage.actor("raw_worker", self._broker.address, str(CAPACITY))
 
-    def round(self, tasks: int) -> Round:
-        """Submit, run and record so many tasks."""
-        cpu = Cpu(self._stage.postmaster, {
+    def processes(self) -> dict[str, list[int]]:
+        """By name."""
+        return {
             "broker": [self._broker.process.pid],
             "worker_stream": [self._worker.pid],
             "producer": [self._producer.pid],
-        })  # fmt: skip
+        }
+
+    def round(self, tasks: int) -> Round:
+        """Submit, run and record so many tasks."""
+        cpu = Cpu(self._stage.postmaster, self.processes())
         self._worker.order(count=tasks)
         submitted = self._producer.ask(WITHIN_S, count=tasks, frame=FRAME, window=WINDOW)
         done = self._worker.answer(WITHIN_S)

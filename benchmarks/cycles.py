@@ -22,12 +22,12 @@ RATIOS: Final = (
 
 def measure(stage: Stage, sizes: Sizes, names: Sequence[str], results: Results) -> None:
     """Let the named contestants take turns; note rates, ratios and CPU per task."""
-    contestants = _contestants(stage, names)
+    found = contestants(stage, names)
     counts = {name: sizes.single_cycle if name == "sdk_single_cycle" else sizes.cycle for name in names}
-    _note(alternate(contestants, counts, sizes.rounds), results)
+    _note(alternate(found, counts, sizes.rounds), results)
 
 
-def _contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
+def contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
     """The named ones, in the order of NAMES."""
     alone: dict[str, Callable[[], Contestant]] = {
         "sql_cycle": lambda: SqlCycle(stage),

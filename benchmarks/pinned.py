@@ -1,8 +1,8 @@
 """pinned_ratio: cost of an assign after minutes of load with a long transaction held open, over its cost
-before: the snapshot keeps vacuum away, so dead rows pile up in the live tables.
+in a fresh system: the old snapshot keeps vacuum away, so dead rows pile up in the live tables.
 
-A real broker without hand-off (so that everything is assigned) under a steady rate from raw stubs; it
-notes what each assign took (benchmarks/actors/plain_broker.py). Medians of a window before and at the end.
+Real brokers without hand-off (so that everything is assigned) under a steady rate from raw stubs; they
+note what each assign took (benchmarks/actors/plain_broker.py). After the load both take turns.
 """
 
 import tempfile
@@ -11,44 +11,45 @@ from statistics import median
 
 from benchmarks.broker_cycle import CAPACITY, WINDOW
 from benchmarks.figures import Results
-from benchmarks.processes import Process
 from benchmarks.sizes import Sizes
 from benchmarks.stage import Stage
 
 FRAME = 500
 WARM_UP_S = 1.0
+TURNS = 4
 
 
 def measure(stage: Stage, sizes: Sizes, results: Results) -> None:
     """Note the ratio and both costs."""
     with tempfile.TemporaryDirectory(prefix="hyrex-bench-") as folder:
-        journal = Path(folder) / "assigns"
-        database = stage.database()
-        broker = stage.broker(database, handoff=False, env={"BENCH_ASSIGN_JOURNAL": str(journal)})
-        producer = stage.actor("raw_producer", broker.address)
-        worker = stage.actor("raw_worker", broker.address, str(CAPACITY))
-        load = Load(producer, worker, sizes.pinned_rate)
-        load.apply(WARM_UP_S)
-        before = _costs(journal, load, sizes.pinned_window_s)
-        pin = stage.actor("pin", database)
-        load.apply(sizes.pinned_s)
-        after = _costs(journal, load, sizes.pinned_window_s)
-        pin.kill()
+        fresh = Loaded(stage, sizes.pinned_rate, Path(folder) / "fresh")
+        pinned = Loaded(stage, sizes.pinned_rate, Path(folder) / "pinned")
+        pinned.apply(WARM_UP_S)
+        stage.actor("pin", pinned.database)
+        pinned.apply(sizes.pinned_s)
+        fresh.apply(WARM_UP_S)
+        costs = [(fresh.cost(sizes.pinned_turn_s), pinned.cost(sizes.pinned_turn_s)) for _ in range(TURNS)]
     results.add(
-        pinned_ratio=round(median(after) / median(before), 3),
-        pinned_assign_ms={"before": round(median(before), 2), "after": round(median(after), 2)},
+        pinned_ratio=round(median(after / before for before, after in costs), 3),
+        pinned_assign_us_per_task={
+            "fresh": round(median(before for before, _ in costs), 1),
+            "pinned": round(median(after for _, after in costs), 1),
+        },
         pinned_s=sizes.pinned_s,
         pinned_rate_per_s=sizes.pinned_rate,
     )
 
 
-class Load:
-    """A producer and a worker at a steady rate."""
+class Loaded:
+    """A broker that notes its assigns, with a producer at a steady rate and a worker."""
 
-    def __init__(self, producer: Process, worker: Process, rate: float) -> None:
-        self._producer = producer
-        self._worker = worker
+    def __init__(self, stage: Stage, rate: float, journal: Path) -> None:
+        self.database = stage.database()
         self._rate = rate
+        self._journal = journal
+        broker = stage.broker(self.database, handoff=False, env={"BENCH_ASSIGN_JOURNAL": str(journal)})
+        self._producer = stage.actor("raw_producer", broker.address)
+        self._worker = stage.actor("raw_worker", broker.address, str(CAPACITY))
 
     def apply(self, seconds: float) -> None:
         """Load for so long; everything is recorded then."""
@@ -58,12 +59,11 @@ class Load:
         self._producer.ask(patience_s, count=count, frame=FRAME, window=WINDOW, rate=self._rate)
         self._worker.answer(patience_s)
 
-
-def _costs(journal: Path, load: Load, seconds: float) -> list[float]:
-    """Milliseconds of every assign that took a whole frame during some seconds of load."""
-    start = journal.stat().st_size
-    load.apply(seconds)
-    lines = journal.read_text()[start:].split("\n")[:-1]
-    costs = [(float(ms), int(taken)) for ms, taken in (line.split() for line in lines)]
-    full = [ms for ms, taken in costs if taken >= FRAME // 2]
-    return full or [ms for ms, _ in costs]
+    def cost(self, seconds: float) -> float:
+        """Microseconds per task of the median assign during some seconds of load."""
+        start = self._journal.stat().st_size
+        self.apply(seconds)
+        lines = self._journal.read_text()[start:].split("\n")[:-1]
+        assigns = [(float(ms), int(taken)) for ms, taken in (line.split() for line in lines)]
+        most = max(taken for _, taken in assigns)
+        return median(ms * 1000 / taken for ms, taken in assigns if taken >= most / 2)

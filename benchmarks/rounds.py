@@ -28,6 +28,10 @@ class Contestant(Protocol):
 
     name: str
 
+    def processes(self) -> dict[str, list[int]]:
+        """Its processes by name, Postgres left out."""
+        ...
+
     def round(self, tasks: int) -> Round:
         """Do so many cycles."""
         ...

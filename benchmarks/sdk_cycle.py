@@ -41,16 +41,20 @@ class SdkCycle:
         self._order = {"threads": THREADS} if single else {"chunk": CHUNK}
         self._system = system
 
-    def round(self, tasks: int) -> Round:
-        """Send, run and record so many tasks."""
+    def processes(self) -> dict[str, list[int]]:
+        """By name."""
         system = self._system
-        cpu = Cpu(self._stage.postmaster, {
+        return {
             "broker": [system.broker.process.pid],
             **worker_groups(system.worker.pid),
             "producer": [system.sender.pid],
-        })  # fmt: skip
-        began = system.sender.ask(WITHIN_S, count=tasks, **self._order)["began"]
-        run(idle(system.database))
+        }
+
+    def round(self, tasks: int) -> Round:
+        """Send, run and record so many tasks."""
+        cpu = Cpu(self._stage.postmaster, self.processes())
+        began = self._system.sender.ask(WITHIN_S, count=tasks, **self._order)["began"]
+        run(idle(self._system.database))
         return Round.of(tasks, time.monotonic() - began, cpu.seconds())
 
 

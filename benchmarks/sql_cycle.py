@@ -22,9 +22,13 @@ class SqlCycle:
         self._stage = stage
         self._actor = stage.actor("sql_cycler", stage.database(), str(CONNECTIONS))
 
+    def processes(self) -> dict[str, list[int]]:
+        """By name."""
+        return {"sql_client": [self._actor.pid]}
+
     def round(self, tasks: int) -> Round:
         """Submit, assign and report so many tasks."""
         self._actor.ask(WITHIN_S, prepare=tasks, batch=BATCH)
-        cpu = Cpu(self._stage.postmaster, {"sql_client": [self._actor.pid]})
+        cpu = Cpu(self._stage.postmaster, self.processes())
         took = self._actor.ask(WITHIN_S, go=True)
         return Round.of(tasks, took["seconds"], cpu.seconds())

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -99,17 +100,18 @@ class Stage:
         """An actor that is ready for orders."""
         return self.keep(actor(module, *arguments, env=env))
 
-    def redis(self) -> str:
-        """URL of a new Redis with neither log nor dumps; "" where there is no redis-server."""
+    def redis(self) -> "Redis | None":
+        """A new Redis with neither log nor dumps, where there is a redis-server."""
         program = shutil.which("redis-server")
         if program is None:
-            return ""
+            return None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.keep(Process("redis", command)).wait_for("Ready to accept connections")
-        return f"redis://127.0.0.1:{port}"
+        process = self.keep(Process("redis", command))
+        process.wait_for("Ready to accept connections")
+        return Redis(process, f"redis://127.0.0.1:{port}")
 
     def broker(
         self, database_url: str, *, handoff: bool = True, env: Mapping[str, str] | None = None
@@ -129,17 +131,25 @@ class Stage:
         return process
 
 
+@dataclass(frozen=True, slots=True)
 class Broker:
     """A running broker."""
 
-    def __init__(self, process: Process, address: str) -> None:
-        self.process = process
-        self.address = address
+    process: Process
+    address: str
 
     @property
     def url(self) -> str:
         """What clients connect to."""
         return f"grpc://{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """A running Redis."""
+
+    process: Process
+    url: str
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

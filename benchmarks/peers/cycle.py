@@ -13,7 +13,7 @@ from benchmarks.processes import Process, ProcessFailed
 from benchmarks.rounds import Contestant, Round, alternate, cpu, rate, ratio, say
 from benchmarks.sdk_cycle import SdkCycle, SdkSystem
 from benchmarks.sizes import Sizes
-from benchmarks.stage import Stage
+from benchmarks.stage import Redis, Stage
 from benchmarks.usage import Cpu, tree
 
 WITHIN_S = 1800.0
@@ -22,10 +22,14 @@ WITHIN_S = 1800.0
 class PeerCycle:
     """A peer's producer and workers, on a database or a Redis of their own."""
 
-    def __init__(self, stage: Stage, peer: Peer, redis_url: str) -> None:
+    def __init__(self, stage: Stage, peer: Peer, redis: Redis | None) -> None:
         home = prepare(peer)
-        env = {"BENCH_DATABASE_URL": stage.database(migrated=False), "BENCH_REDIS_URL": redis_url}
+        env = {
+            "BENCH_DATABASE_URL": stage.database(migrated=False),
+            "BENCH_REDIS_URL": redis.url if redis else "",
+        }
         self.name = peer.name
+        self._redis = [redis.process.pid] if redis and "redis-server" in peer.needs else []
         self._stage = stage
         self._producer = stage.keep(Process(peer.name, fill(peer.producer, home), env))
         self._producer.wait_for("^actor ready")
@@ -34,11 +38,14 @@ class PeerCycle:
             for _ in range(peer.workers)
         ]
 
+    def processes(self) -> dict[str, list[int]]:
+        """By name."""
+        workers = [pid for worker in self._workers for pid in tree(worker.pid)]
+        return {"workers": workers, "producer": [self._producer.pid], "redis": self._redis}
+
     def round(self, tasks: int) -> Round:
         """Send and run so many tasks."""
-        workers = [pid for worker in self._workers for pid in tree(worker.pid)]
-        groups = {"workers": workers, "producer": [self._producer.pid]}
-        used = Cpu(self._stage.postmaster, groups)
+        used = Cpu(self._stage.postmaster, self.processes())
         answer: dict[str, Any] = self._producer.ask(WITHIN_S, count=tasks)
         return Round.of(tasks, answer["ended"] - answer["began"], used.seconds())
 
@@ -46,10 +53,10 @@ class PeerCycle:
 def measure(stage: Stage, sizes: Sizes, results: Results) -> None:
     """Note the rates of all peers that can be had, and Hyrex's over the best one's."""
     contestants: list[Contestant] = [SdkCycle(stage, SdkSystem(stage))]
-    redis_url = stage.redis()
+    redis = stage.redis()
     for peer in PEERS:
         try:
-            found = PeerCycle(stage, peer, redis_url)
+            found = PeerCycle(stage, peer, redis)
             found.round(max(sizes.peer_tasks // 20, 1))
             contestants.append(found)
         except Unavailable as reason:
