@@ -7,6 +7,7 @@ ordinals, which is what makes the ledger's answer exact.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,8 @@ class Runner:
         """Nothing to run yet."""
         self._place = workplace
         self._lock = threading.Lock()
-        self._pending: dict[int, tuple[int, Run]] = {}
+        self._pending: dict[int, int] = {}  # token -> ordinal
+        self._queue: deque[tuple[int, Run]] = deque()  # by ordinal; those not pending are skipped
         self._executions: dict[int, Execution] = {}  # by token
         self._finishing = False
 
@@ -46,7 +48,8 @@ class Runner:
         """Queue runs."""
         with self._lock:
             for ordinal, run in enumerate(runs, first_ordinal):
-                self._pending[run.token] = (ordinal, run)
+                self._pending[run.token] = ordinal
+                self._queue.append((ordinal, run))
         self._wake()
 
     def take_back(self, tokens: Iterable[int]) -> None:
@@ -82,9 +85,12 @@ class Runner:
     def _begin(self, slot: int) -> Execution | None:
         """Start the next run in a free slot; None if there is none or it may not start."""
         with self._lock:
-            while self._pending:
-                token = next(iter(self._pending))
-                ordinal, run = self._pending.pop(token)
+            while self._queue:
+                ordinal, run = self._queue.popleft()
+                token = run.token
+                if self._pending.get(token) != ordinal:  # taken back, perhaps given again since
+                    continue
+                del self._pending[token]
                 if not self._place.trust.trusted():
                     self._place.link.send(Returned([token], answer=False))
                     continue
