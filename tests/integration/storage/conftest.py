@@ -10,7 +10,7 @@ import pytest
 from tests.integration.storage.stage import Stage
 from tests.support.postgres import run_apart, with_database
 
-_EMPTY = (
+EMPTY = (
     "ready", "delayed", "lease", "task_run", "task", "reopen", "idempotency", "worker_session", "broker",
     "lane", "queue", "concurrency_limit", "task_definition",
 )  # fmt: skip
@@ -28,7 +28,7 @@ def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
 @pytest.fixture
 def storage_url(shared_url: str) -> str:
     """The shared database, emptied."""
-    run_apart(execute(shared_url, *(f"delete from {table}" for table in _EMPTY)))
+    run_apart(execute(shared_url, *(f"delete from {table}" for table in EMPTY)))
     return shared_url
 
 
