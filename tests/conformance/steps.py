@@ -77,7 +77,7 @@ def _fields(stage: Stage, step: Step) -> dict[str, Any]:
 def _wrong(stage: Stage, step: Step, answer: dict[str, Any]) -> list[str]:
     error = answer.get("error")
     if error is not None and error.get("reason") == "UNKNOWN_OP":
-        raise NotOffered(f"the agent does not offer {step['do']}")
+        raise NotOffered(f"the agent does not offer this: {error.get('message', step['do'])}")
     if "error" in step:
         if error is None:
             return [f"should fail with {step['error']}, was answered {str(answer)[:300]}"]
