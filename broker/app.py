@@ -111,6 +111,7 @@ async def run_broker(config: BrokerConfig) -> None:
         await engine.directory.refresh()
         work = _work_engine(config, engine)
         built = build_server(config, _servicers(config, database, engine, work, stop))
+        await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
         engine.presence.on_reachable = _watch_database(engine, built)
         await _serve(config, engine, work, built, stop)
     finally:

@@ -3,10 +3,10 @@
 A ContextVar: set around user code (and its on_error) by whoever runs it, None anywhere else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -34,6 +34,8 @@ class HyrexContext:
     queued: datetime
     started: datetime
     worker: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """As its sender gave them; trace context travels here."""
 
 
 _context: ContextVar[HyrexContext | None] = ContextVar("hyrex_context", default=None)

@@ -5,6 +5,7 @@ Whatever cannot make the round trip unchanged is refused while the caller can st
 """
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, Final, NotRequired
 
@@ -79,9 +80,11 @@ class ResultCodec:
         """The value as JSON; raises ResultNotSerializable."""
         try:
             if self._validator is None:
-                return to_json(value, by_alias=False, bytes_mode="base64")
+                return _portable(
+                    to_json(value, by_alias=False, bytes_mode="base64", inf_nan_mode="constants")
+                )
             valid = self._validator.validate_python(value, by_alias=True, by_name=True)
-            return self._to_json(valid)
+            return _portable(self._to_json(valid))
         except ValidationError as error:
             text = f"{self._task_name} returned what its annotation forbids: {_described(error)}"
             raise ResultNotSerializable(text) from error
@@ -128,6 +131,17 @@ def _configured(schema: Any) -> Any:
     if copy.get("type") == "typed-dict":
         copy["config"] = {**CONFIG, **copy.get("config", {})}
     return copy
+
+
+def _portable(result: bytes) -> bytes:
+    """The same JSON; raises ValueError where it holds NaN or Infinity, which only Python reads."""
+    if b"NaN" in result or b"Infinity" in result:
+        json.loads(result, parse_constant=_refuse_constant)
+    return result
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON value")
 
 
 def _dumper(schema: Any) -> Callable[[Any], bytes]:

@@ -28,13 +28,14 @@ class Outbox:
         self._runs: deque[tuple[wire.WorkResponse, int]] = deque()
         self._unsent_bytes = 0
         self._filled = asyncio.Event()
-        self._error: BrokerError | None = None
+        self.error: BrokerError | None = None
+        """What ended the stream, if anything did."""
         self._finished = False
 
     @property
     def backlogged(self) -> bool:
         """Whether so much is unsent that nothing should be added."""
-        return self._unsent_bytes > _BACKLOG_BYTES or self._error is not None
+        return self._unsent_bytes > _BACKLOG_BYTES or self.error is not None
 
     def push(self, frame: wire.WorkResponse) -> None:
         """Send a frame before any assignment."""
@@ -88,7 +89,7 @@ class Outbox:
 
     def end(self, error: BrokerError) -> None:
         """End the stream with an error, after what is urgent has been sent."""
-        self._error = self._error or error
+        self.error = self.error or error
         self._filled.set()
 
     def finish(self) -> None:
@@ -104,13 +105,13 @@ class Outbox:
             while self._urgent or self._runs:
                 if self._urgent:
                     await write(self._urgent.popleft())
-                elif self._error is None and not self._finished:
+                elif self.error is None and not self._finished:
                     frame, cost = self._runs.popleft()
                     await write(frame)
                     self._unsent_bytes -= cost
                 else:
                     break
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self._finished:
                 return

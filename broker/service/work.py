@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MOST_UNACKNOWLEDGED: Final = 20_000
 _HELLO_WITHIN_S: Final = 10.0
+_LAST_WRITE_WITHIN_S: Final = 5.0
 _REASON_BYTES: Final = 1000
 
 
@@ -90,15 +91,26 @@ class WorkStream:
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._outbox.write(self._context.write))
-                reader = group.create_task(self._read(group))
+                reader = group.create_task(self._read_until_refused(group))
                 # Whichever ends first ends the other: reading blocks on the worker, writing on us.
                 await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
                 if writer.done():
                     reader.cancel()
                 else:
                     self._outbox.finish()
+                    # A write under way must end by itself: gRPC cannot tell the worker anything beside it.
+                    await asyncio.wait({writer}, timeout=_LAST_WRITE_WITHIN_S)
+                    writer.cancel()
         except* BrokerError as errors:
             raise errors.exceptions[0] from None
+        if self._outbox.error is not None:
+            raise self._outbox.error
+
+    async def _read_until_refused(self, group: asyncio.TaskGroup) -> None:
+        try:
+            await self._read(group)
+        except BrokerError as error:
+            self._outbox.end(error)
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         watchdog = group.create_task(self._expect_hello())

@@ -37,6 +37,10 @@ class BrokerStore:
         assert row is not None
         return BrokerId(row["id"])
 
+    async def moved(self, broker: BrokerId, address: str) -> None:
+        """The broker's real address, once it is bound."""
+        await self._database.execute(_SQL["moved"], broker, address)
+
     async def seen(self, broker: BrokerId, *, watching: bool) -> Others:
         """This broker lives; who else does?"""
         row = await self._database.fetchrow(_SQL["seen"], broker, watching)

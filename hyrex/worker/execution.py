@@ -188,6 +188,7 @@ def _context(run: Run, worker: str) -> HyrexContext:
         queued=datetime.fromtimestamp(run.submitted_ns / 1e9, UTC),
         started=datetime.now(UTC),
         worker=worker,
+        headers=run.headers or {},
     )
 
 

@@ -2,6 +2,10 @@
 -- A new broker. $1 name, $2 address, $3 version.
 insert into broker (name, address, version) values ($1, $2, $3) returning id
 
+-- name: moved
+-- The address that this broker was given, where it had asked for any. $1 id, $2 address.
+update broker set address = $2 where id = $1
+
 -- name: seen
 -- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately and
 -- whether any of them watches.

@@ -77,8 +77,16 @@ async def attempt() -> dict[str, Any]:
     return begun()
 
 
+async def headers() -> dict[str, str]:
+    """Return the headers as the sender gave them."""
+    begun()
+    context = get_hyrex_context()
+    assert context is not None
+    return dict(context.headers)
+
+
 BEHAVIOURS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (echo, fail, fail_final, retry_after, sleep, attempt)
+    function.__name__: function for function in (echo, fail, fail_final, retry_after, sleep, attempt, headers)
 }
 
 app = HyrexRegistry()
