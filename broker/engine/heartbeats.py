@@ -9,7 +9,8 @@ from datetime import timedelta
 from broker.domain.errors import SessionEnded, SessionTakenOver, StorageUnavailable
 from broker.domain.model import BrokerId, CancelOrder, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from broker.engine.reports import Reports
-from broker.engine.sessions import Session, Sessions
+from broker.engine.session import Session
+from broker.engine.sessions import Sessions
 from broker.storage.sessions import Beat, SessionStore
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from typing import Final
 
 from broker.domain.errors import SessionTakenOver, StorageUnavailable
 from broker.domain.model import AssignedRun, BrokerId, Outcome, RunEnd, SessionId
-from broker.engine.sessions import Session, Sessions
+from broker.engine.session import Session
+from broker.engine.sessions import Sessions
 from broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
 from broker.storage.pool import StatementRefused
 from broker.storage.report import ReportStore

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker.domain.model import LaneId, SessionId
-from broker.engine.sessions import Session, Shape
+from broker.engine.session import Session, Shape
 from broker.storage.assign import AssignResult, LaneQuota
 
 ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)

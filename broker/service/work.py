@@ -18,7 +18,8 @@ from broker.domain.errors import (
 from broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
 from broker.engine.heartbeats import Heartbeats
 from broker.engine.reports import Reports
-from broker.engine.sessions import Resumption, Session, Sessions
+from broker.engine.session import Session
+from broker.engine.sessions import Resumption, Sessions
 from broker.service import fields
 from broker.service import worker_convert as convert
 from broker.service.outbox import FRAME_BYTES, Outbox

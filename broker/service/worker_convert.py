@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.errors import InvalidField, PayloadTooLarge, ProtocolUnsupported, TooManyItems
 from broker.domain.model import AssignedRun, CancelOrder, LeaseRef, Outcome, RunEnd, TaskId, Token
-from broker.engine.sessions import Introduction
+from broker.engine.session import Introduction
 from broker.service import fields
 from broker.storage.lanes import Definition
 from broker.storage.sessions import SessionInfo
