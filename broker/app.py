@@ -5,7 +5,7 @@ import gc
 import logging
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -54,6 +54,7 @@ from broker.storage.submit import SubmitStore
 log = logging.getLogger(__name__)
 
 _DRAIN_FLUSH_S: Final = 0.2
+_CANCEL_WITHIN_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -113,13 +114,18 @@ async def run_broker(config: BrokerConfig) -> None:
         built = build_server(config, _servicers(config, database, engine, work, stop))
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
         engine.presence.on_reachable = _watch_database(engine, built)
-        await _serve(config, engine, work, built, stop)
+        await _serve(config, engine, work, built, database, stop)
     finally:
         await database.close()
 
 
 async def _serve(
-    config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer, stop: asyncio.Event
+    config: BrokerConfig,
+    engine: Engine,
+    work: WorkEngine,
+    built: BuiltServer,
+    database: Database,
+    stop: asyncio.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -132,8 +138,20 @@ async def _serve(
             await stop.wait()
         finally:
             await _drain(config, engine, work, built)
-            for task in loops:
-                task.cancel()
+            await _end(loops, database)
+
+
+async def _end(loops: Sequence[asyncio.Task[None]], database: Database) -> None:
+    """Cancel the loops. A connection that its server does not answer any more holds a cancellation up, or
+    turns it into a timeout: then the connections are cut and it is asked for again."""
+    pending = set(loops)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_WITHIN_S)
+        if pending:
+            log.warning("cutting connections that do not answer", extra={"loops": len(pending)})
+            database.terminate()
 
 
 async def _named(run: Callable[[], Awaitable[None]]) -> None:

@@ -110,7 +110,12 @@ class Heartbeats:
         if not current:
             return
         beats = [
-            Beat(each.session.session_id, each.session.generation, each.session.received_through)
+            Beat(
+                each.session.session_id,
+                each.session.generation,
+                each.session.received_through,
+                sum(each.session.capacity.values()),
+            )
             for each in current.values()
         ]
         renewed = await self._store.renew(self._broker, beats)

@@ -135,6 +135,12 @@ class Database:
             reset=_as_it_is,
         )
 
+    def terminate(self) -> None:
+        """Cut every connection at once; whoever waits for one gets StorageUnavailable."""
+        for pool in (self._hot, self._reads):
+            if pool is not None:
+                pool.terminate()
+
     async def close(self) -> None:
         """Close both pools, by force if they linger."""
         for pool in (self._hot, self._reads):

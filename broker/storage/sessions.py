@@ -74,6 +74,8 @@ class Beat:
     session_id: SessionId
     generation: int
     received_through: int
+    capacity: int = 0
+    """For people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class SessionStore:
         ordered = sorted(beats, key=lambda beat: beat.session_id)
         rows = await self._database.fetch(
             _SQL["renew"], [b.session_id for b in ordered], [b.generation for b in ordered],
-            [b.received_through for b in ordered], owner, self._lease_duration,
+            [b.received_through for b in ordered], owner, self._lease_duration, [b.capacity for b in ordered],
         )  # fmt: skip
         return [Renewal(row["id"], row["draining"]) for row in rows]
 
@@ -197,10 +199,6 @@ class SessionStore:
         async with self._database.transaction() as transaction:
             await self._lock(transaction, session_id, secret)
             return (await _end(transaction, {session_id: Ending(outcome, reason, None)}))[0]
-
-    async def update_capacity(self, session_id: SessionId, capacity: int) -> None:
-        """For people: what a session says it will hold."""
-        await self._database.execute(_SQL["update_capacity"], session_id, capacity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import threading
 import time
 import traceback
@@ -37,7 +38,7 @@ from hyrex.worker.outcome import (
 
 log = logging.getLogger("hyrex.worker")
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parent.parent) + os.sep
 _MESSAGE_CHARACTERS = 10_000
 _TRACEBACK_CHARACTERS = 50_000
 

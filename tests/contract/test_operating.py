@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from tests.contract.conftest import TARGET
+from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker, StartWorker
 
 
@@ -20,6 +21,7 @@ def test_a_drained_worker_leaves_by_itself(broker: RunningBroker, start_worker: 
     worker = start_worker(TARGET, "-p", "1", "--name", "leaver")
     (session,) = json.loads(hyrex(broker, "worker", "list", "--json"))
     assert session["name"] == "leaver"
+    eventually(lambda: json.loads(hyrex(broker, "worker", "list", "--json"))[0]["capacity"] > 0)
     hyrex(broker, "worker", "drain", session["session_id"])
     assert worker.wait(60) == 0
     assert json.loads(hyrex(broker, "worker", "list", "--json")) == []

@@ -101,6 +101,10 @@ def test_on_error_runs_on_each_failure_and_changes_nothing(shared_worker: Proces
     assert not task.wait(timeout=WAIT_S)
     assert task.status == "failed"
     assert _attempts(task) == [(number, "failed") for number in range(4)]
+    error = task.task_runs[-1].error
+    assert error is not None
+    # The traceback begins in the user's code.
+    assert error.traceback.splitlines()[1].strip().startswith(f'File "{seed.__file__}"')
     for attempt in range(4):
         shared_worker.wait_for(rf"Task error: TemporaryError: attempt {attempt}")
 

@@ -29,10 +29,11 @@ where id = any ($1::bigint[]) and ended_at is null
 -- name: renew
 -- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an
 -- expired one, never waits for a locked one. $1 ids in order, $2 generations, $3 received_through,
--- $4 owner, $5 lease duration.
+-- $4 owner, $5 lease duration, $6 capacities (for people).
 with alive as materialized (
-  select w.id, s.received_through
-  from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as s (id, generation, received_through)
+  select w.id, s.received_through, s.capacity
+  from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[])
+    as s (id, generation, received_through, capacity)
   cross join lateral (
     select id from worker_session
     where worker_session.id = s.id and owner = $4 and worker_session.generation = s.generation
@@ -42,7 +43,7 @@ with alive as materialized (
 )
 update worker_session w
 set expires_at = now() + $5::interval,
-    received_through = (select a.received_through from alive a where a.id = w.id)
+    (received_through, capacity) = (select a.received_through, a.capacity from alive a where a.id = w.id)
 where w.id = any (array(select id from alive))
 returning w.id, w.draining
 
@@ -68,7 +69,3 @@ select id from worker_session where ended_at is null and expires_at <= now() ord
 select id, worker_name, received_through from worker_session
 where id = any ($1::bigint[]) and ended_at is null and expires_at <= now()
 order by id for update skip locked
-
--- name: update_capacity
--- For people: what a session says it will hold. $1 id, $2 capacity.
-update worker_session set capacity = $2 where id = $1 and capacity <> $2
