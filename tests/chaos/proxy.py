@@ -80,7 +80,8 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        # Cancelled only by close(); nobody else asks how a connection ended.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             self._writers.add(writer)
             try:
                 await self._open.wait()

@@ -1,6 +1,7 @@
 """Brokers and cables come and go: nothing runs twice, nothing is lost, and limits stay exact."""
 
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_a_broker_killed_for_good_leaves_its_dead_workers_to_the_others(
     field.worker(one_broker.url)
     assert handle.wait(PATIENCE_S)
     assert len(field.executions(handle)) == 2
+
+
+def test_a_broker_leaves_when_told_to_though_its_database_is_silent(field: Field) -> None:
+    cable = field.proxy_to(field.database_url)
+    location = urlsplit(field.database_url)
+    through = location._replace(netloc=f"{location.netloc.rpartition('@')[0]}@{cable.address}").geturl()
+    broker = field.processes.broker(through, "--drain-timeout", "1")
+    cable.silence()
+    time.sleep(0.5)  # its loops are waiting for answers by now
+    assert broker.process.terminate(timeout=15) == 0
 
 
 @pytest.mark.parametrize("how", ["reset", "silent"])
