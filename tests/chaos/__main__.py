@@ -14,7 +14,7 @@ import asyncpg
 
 from tests.chaos.cluster import Cluster, Size
 from tests.chaos.record import digest
-from tests.chaos.storm import Storm
+from tests.chaos.storm import WEIGHTS, Storm
 from tests.chaos.verdict import Verdict, executions_by_end, judge, read_stored, recovery_times
 
 _QUIET_WITHIN_S: Final = 120.0
@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     directory = Path(tempfile.mkdtemp(prefix="hyrex-chaos-"))
     size = Size(lease_s=options.lease_duration, rate=options.rate)
-    verdict = run(size, options.seed, options.seconds, options.gap, directory)
+    only = frozenset(options.only.split(",")) if options.only else frozenset[str]()
+    verdict = run(size, options.seed, options.seconds, options.gap, directory, only)
     text = json.dumps(verdict.figures(), indent=2)
     if options.json:
         Path(options.json).write_text(text + "\n")
@@ -40,12 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 1
 
 
-def run(size: Size, seed: int, seconds: float, gap_s: float, directory: Path) -> Verdict:
+def run(
+    size: Size, seed: int, seconds: float, gap_s: float, directory: Path, only: frozenset[str] = frozenset()
+) -> Verdict:
     """One cluster, one storm, one verdict."""
     cluster = Cluster(size, seed, directory)
     try:
         cluster.start()
-        storm = Storm(cluster, seed, gap_s)
+        storm = Storm(cluster, seed, gap_s, only)
         storm.run(seconds)
         unquiet = _wait_for_quiet(cluster)
         record = digest(cluster.journal.read())
@@ -105,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="what happens when, and what is sent (1)")
     add("--json", metavar="FILE", help="where the verdict is written")
     add("--lease-duration", type=float, default=5.0, metavar="SECONDS", help="of the brokers (5)")
-    add("--rate", type=float, default=15.0, help="tasks per second of each producer (15)")
+    add("--rate", type=float, default=10.0, help="tasks per second of each producer (10)")
+    add("--only", metavar="KINDS", help=f"some of {','.join(WEIGHTS)}")
     add("--gap", type=float, default=2.0, help="longest time between disturbances in seconds (2)")
     return parser
 

@@ -117,7 +117,7 @@ class Size:
     brokers: int = 3
     workers: int = 3
     producers: int = 2
-    rate: float = 15.0
+    rate: float = 10.0
     lease_s: float = 5.0
 
 

@@ -17,15 +17,33 @@ from tests.chaos.cluster import Cluster, Party, signal_tree
 
 _LONGEST_GAP_S: Final = 2.0
 _TICK_S: Final = 0.05
+WEIGHTS: Final = {
+    "broker_kill": 4,
+    "broker_restart": 3,
+    "broker_stop": 3,
+    "stream_kill": 5,
+    "child_kill": 8,
+    "worker_kill": 2,
+    "worker_stop": 3,
+    "worker_restart": 2,
+    "link_reset": 4,
+    "link_silence": 3,
+    "database_link_silence": 2,
+    "postgres_kill": 2,
+    "postgres_restart": 2,
+}
 
 
 class Storm:
     """Chooses victims; `run(seconds)` returns when it is over and everything is healed."""
 
-    def __init__(self, cluster: Cluster, seed: int, gap_s: float = _LONGEST_GAP_S) -> None:
+    def __init__(
+        self, cluster: Cluster, seed: int, gap_s: float = _LONGEST_GAP_S, only: frozenset[str] = frozenset()
+    ) -> None:
         self._cluster = cluster
         self._random = random.Random(seed)
         self._gap_s = gap_s
+        self._only = only
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._busy: set[str] = set()
@@ -50,23 +68,39 @@ class Storm:
         time.sleep(_TICK_S)
 
     def _disturb(self) -> None:
-        lease_s = self._cluster.size.lease_s
-        choices: list[tuple[int, Callable[[], None]]] = [
-            (4, lambda: self._kill_broker(self._random.choice(self._cluster.brokers))),
-            (3, lambda: self._restart_broker(self._random.choice(self._cluster.brokers))),
-            (3, lambda: self._stop("broker_stop", self._random.choice(self._cluster.brokers), 1.5 * lease_s)),
-            (5, lambda: self._kill_part("stream_kill", "hyrex.worker.runtime")),
-            (8, lambda: self._kill_part("child_kill", "hyrex.worker.child")),
-            (2, lambda: self._kill_worker(self._random.choice(self._cluster.workers))),
-            (3, lambda: self._stop("worker_stop", self._random.choice(self._cluster.workers), 2.5 * lease_s)),
-            (2, lambda: self._restart_worker(self._random.choice(self._cluster.workers))),
-            (4, self._reset_worker_link),
-            (3, self._silence_worker_link),
-            (2, self._silence_database_link),
-            (2, self._kill_postgres),
-            (2, self._restart_postgres),
-        ]
-        self._random.choices([act for _, act in choices], [weight for weight, _ in choices])[0]()
+        kinds = {kind: weight for kind, weight in WEIGHTS.items() if not self._only or kind in self._only}
+        (kind,) = self._random.choices(list(kinds), list(kinds.values()))
+        self._act(kind)
+
+    def _act(self, kind: str) -> None:
+        lease_s, pick = self._cluster.size.lease_s, self._random.choice
+        match kind:
+            case "broker_kill":
+                self._kill_broker(pick(self._cluster.brokers))
+            case "broker_restart":
+                self._restart_broker(pick(self._cluster.brokers))
+            case "broker_stop":
+                self._stop(kind, pick(self._cluster.brokers), 1.5 * lease_s)
+            case "stream_kill":
+                self._kill_part(kind, "hyrex.worker.runtime")
+            case "child_kill":
+                self._kill_part(kind, "hyrex.worker.child")
+            case "worker_kill":
+                self._kill_worker(pick(self._cluster.workers))
+            case "worker_stop":
+                self._stop(kind, pick(self._cluster.workers), 2.5 * lease_s)
+            case "worker_restart":
+                self._restart_worker(pick(self._cluster.workers))
+            case "link_reset":
+                self._reset_worker_link()
+            case "link_silence":
+                self._silence_worker_link()
+            case "database_link_silence":
+                self._silence_database_link()
+            case "postgres_kill":
+                self._kill_postgres()
+            case _:
+                self._restart_postgres()
 
     def _note(self, kind: str, victim: str, **fields: object) -> None:
         self.kills[kind] += 1

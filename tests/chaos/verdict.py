@@ -22,6 +22,7 @@ _KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
 _KILLS_OF_WORKERS: Final = ("stream_kill", "worker_kill", "worker_restart", "worker_stop")
 _SILENCES: Final = ("link_silence", "database_link_silence", "postgres_kill", "postgres_restart")
 _SLACK_S: Final = 0.3
+_SETTLED_S: Final = 1.0
 
 
 @dataclass
@@ -178,15 +179,22 @@ def _judge_limits(verdict: Verdict, record: Record) -> None:
 
 
 def recovery_times(record: Record, kinds: tuple[str, ...] = _KILLS_OF_PARTS) -> Iterator[float]:
-    """Seconds from a kill until a run that it ended runs again; the first redelivery of each kill."""
+    """Seconds from a kill until a run that it ended runs again, where nothing else was disturbed between
+    (else it would be the time to recover from several faults)."""
     for kill in record.disturbances:
         if kill.kind not in kinds:
             continue
         for executions in record.executions.values():
             for first, again in pairwise(executions):
                 hit = first.pid == kill.pid if kill.kind == "child_kill" else first.worker == kill.victim
-                if hit and not first.how and first.began < kill.began < again.began:
+                hit = hit and not first.how and first.began < kill.began < again.began
+                if hit and _undisturbed(record, kill, again.began):
                     yield again.began - kill.began
+
+
+def _undisturbed(record: Record, kill: Disturbance, until: float) -> bool:
+    others = (each for each in record.disturbances if each is not kill)
+    return all(each.ended < kill.began - _SETTLED_S or each.began > until for each in others)
 
 
 def executions_by_end(record: Record) -> Counter[str]:
