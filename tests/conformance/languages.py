@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CLIENTS: Final = ROOT / "clients"
+CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILD_WITHIN_S: Final = 900.0
 
 
@@ -25,6 +27,8 @@ class Language:
     needs: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     folder: str = ""
+    probe: tuple[str, ...] = ()
+    """A command that fails where the toolchain is there by name only (rustup without a toolchain)."""
 
     @property
     def home(self) -> Path:
@@ -37,9 +41,15 @@ class Language:
         missing = [program for program in self.needs if shutil.which(program, path=search_path()) is None]
         if missing:
             return f"{', '.join(missing)} not installed"
+        if self.probe and self._probe_fails():
+            return f"`{' '.join(self.probe)}` fails"
         if not self.command and not (self.home / "build").exists():
             return f"{self.home.relative_to(ROOT)}/build does not exist"
         return ""
+
+    def _probe_fails(self) -> bool:
+        done = subprocess.run(self.probe, capture_output=True, env=build_environment(), check=False)
+        return done.returncode != 0
 
     @property
     def agent(self) -> list[str]:
@@ -55,7 +65,7 @@ class Language:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | {"PATH": search_path()},
+            env=build_environment(),
         )
         try:
             async with asyncio.timeout(BUILD_WITHIN_S):
@@ -65,6 +75,13 @@ class Language:
             raise BuildFailed(f"no end after {BUILD_WITHIN_S:.0f} s") from None
         if process.returncode != 0:
             raise BuildFailed(output.decode(errors="replace")[-6000:])
+
+
+def build_environment() -> dict[str, str]:
+    """The environment of builds: where toolchains are, and the system's certificates for npm, which
+    otherwise knows its own only."""
+    certificates = {"NODE_EXTRA_CA_CERTS": str(CERTIFICATES)} if CERTIFICATES.exists() else {}
+    return certificates | os.environ | {"PATH": search_path()}
 
 
 def search_path() -> str:
@@ -80,6 +97,6 @@ LANGUAGES: Final = {
         Language("go", ("go",)),
         Language("ts", ("node", "npm"), folder="typescript"),
         Language("java", ("javac", "mvn")),
-        Language("rust", ("cargo",)),
+        Language("rust", ("cargo",), probe=("cargo", "--version")),
     )
 }
