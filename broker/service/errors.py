@@ -11,11 +11,12 @@ from typing import Any, Final, NamedTuple, NoReturn
 import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from broker.domain import errors
-from broker.domain.errors import BrokerError
+from broker.domain.errors import BrokerError, InvalidField
 from hyrex.v1 import error_pb2
 from hyrex.v1.task_service_pb2 import ItemError
 
@@ -91,6 +92,11 @@ def to_item_error(error: BrokerError) -> ItemError:
 def reason_name(row: Row) -> str:
     """The reason without its prefix, as an ErrorInfo carries it."""
     return error_pb2.ErrorReason.Name(row.reason).removeprefix(_PREFIX)
+
+
+def undecodable(error: DecodeError) -> InvalidField:
+    """Bytes that are no message; whoever sent them does not speak this protocol."""
+    return InvalidField("frame", str(error), "must be a message of the method's type in protobuf's encoding")
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], status: Status) -> NoReturn:

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from broker.domain.errors import BrokerError, TokenInvalid
-from broker.service.errors import abort, defect_status, to_status
+from broker.service.errors import abort, defect_status, to_status, undecodable
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def _refusal(error: BaseException) -> BrokerError | None:
     """The refusal that an error is, or holds: a servicer's task group wraps what its tasks raise."""
     if isinstance(error, BaseExceptionGroup):
         return next((found for inner in error.exceptions if (found := _refusal(inner))), None)
+    if isinstance(error, DecodeError):
+        return undecodable(error)
     return error if isinstance(error, BrokerError) else None
 
 

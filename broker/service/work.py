@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import grpc.aio
+from google.protobuf.message import DecodeError
+
 from broker.domain.errors import (
     BrokerError,
     Draining,
@@ -22,6 +25,7 @@ from broker.engine.session import Session
 from broker.engine.sessions import Resumption, Sessions
 from broker.service import fields
 from broker.service import worker_convert as convert
+from broker.service.errors import undecodable
 from broker.service.outbox import FRAME_BYTES, Outbox
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.v1 import worker_service_pb2_grpc
@@ -91,7 +95,7 @@ class WorkStream:
         """Read and write until the end; raises the BrokerError that ended the stream."""
         try:
             async with asyncio.TaskGroup() as group:
-                writer = group.create_task(self._outbox.write(self._context.write))
+                writer = group.create_task(self._write_while_read())
                 reader = group.create_task(self._read_until_refused(group))
                 # Whichever ends first ends the other: reading blocks on the worker, writing on us.
                 await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,11 +111,19 @@ class WorkStream:
         if self._outbox.error is not None:
             raise self._outbox.error
 
+    async def _write_while_read(self) -> None:
+        try:
+            await self._outbox.write(self._context.write)
+        except grpc.aio.InternalError:
+            log.debug("the worker is gone")  # a write to it failed: there is nobody to answer
+
     async def _read_until_refused(self, group: asyncio.TaskGroup) -> None:
         try:
             await self._read(group)
         except BrokerError as error:
             self._outbox.end(error)
+        except DecodeError as error:
+            self._outbox.end(undecodable(error))
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         watchdog = group.create_task(self._expect_hello())

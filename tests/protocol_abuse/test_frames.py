@@ -1,0 +1,145 @@
+"""Any bytes and any order of frames get a typed answer, and nobody else notices."""
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hyrex.v1 import worker_service_pb2 as wire
+from tests.integration.storage.stage import make_id
+from tests.protocol_abuse.abuser import TYPED, hello, speak
+from tests.protocol_abuse.conftest import Bystander
+
+HEARTBEAT = wire.WorkRequest(heartbeat=wire.Heartbeat())
+EMPTY_REPORT = wire.WorkRequest(report=wire.Report())
+BOUNDED = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+_texts = st.one_of(
+    st.sampled_from(["", "\0", "x" * 300, "1", "-1", "9" * 30, make_id()]), st.text(max_size=20)
+)
+_numbers = st.integers(-(2**63), 2**63 - 1)
+_small = st.integers(-(2**31), 2**31 - 1)
+_refs = st.lists(st.builds(wire.LeaseRef, task_id=_texts, token=_numbers), max_size=3)
+_errors = st.builds(wire.Failed, error=st.just(None), retryable=st.booleans())
+_runs = st.lists(
+    st.one_of(
+        st.builds(wire.RunReport, task_id=_texts, token=_numbers),
+        st.builds(wire.RunReport, task_id=_texts, token=_numbers, released=st.just(wire.Released())),
+        st.builds(wire.RunReport, task_id=_texts, token=_numbers, lost=st.builds(wire.Lost, reason=_texts)),
+        st.builds(
+            wire.RunReport, task_id=_texts, token=_numbers,
+            completed=st.builds(wire.Completed, result=st.binary(max_size=50), content_type=_texts),
+        ),
+    ),
+    max_size=3,
+)  # fmt: skip
+_pools = st.lists(st.builds(wire.PoolCapacity, pool=_texts, maximum=_small), max_size=3)
+_frames = st.one_of(
+    st.builds(
+        lambda **fields: wire.WorkRequest(hello=wire.Hello(**fields)),
+        worker_name=_texts, session_id=_texts, session_secret=st.binary(max_size=20), host=_texts, pid=_small,
+        protocol_version=st.sampled_from([0, 1, 1, 1, 2]), queue_patterns=st.lists(_texts, max_size=2),
+        held=_refs, received_through=_numbers, capacity=_pools,
+    ),
+    st.just(hello()),
+    st.builds(lambda pools: wire.WorkRequest(capacity=wire.CapacityUpdate(pools=pools)), _pools),
+    st.builds(
+        lambda **fields: wire.WorkRequest(heartbeat=wire.Heartbeat(**fields)),
+        sequence=_numbers, held_tokens=st.lists(_numbers, max_size=3), received_through=_numbers,
+    ),
+    st.builds(
+        lambda number, runs: wire.WorkRequest(report=wire.Report(report_id=number, runs=runs)),
+        _numbers, _runs,
+    ),
+    st.just(wire.WorkRequest(drain=wire.WorkerDrain())),
+    st.just(wire.WorkRequest(goodbye=wire.Goodbye())),
+    st.just(wire.WorkRequest()),
+)  # fmt: skip
+
+
+@given(frames=st.lists(st.binary(max_size=200), min_size=1, max_size=4), polite=st.booleans())
+@BOUNDED
+def _random_bytes(channel: grpc.Channel, frames: list[bytes], polite: bool) -> None:
+    outcome = speak(channel, [hello(), *frames] if polite else frames)
+    assert outcome.code in TYPED, outcome
+
+
+@given(frames=st.lists(_frames, min_size=1, max_size=6), polite=st.booleans())
+@BOUNDED
+def _random_frames(channel: grpc.Channel, frames: list[wire.WorkRequest], polite: bool) -> None:
+    outcome = speak(channel, [hello(), *frames] if polite else frames)
+    assert outcome.code in TYPED, outcome
+    assert outcome.code is grpc.StatusCode.OK or outcome.reason, outcome
+
+
+@given(frame=_frames, cut=st.floats(0, 1))
+@BOUNDED
+def _truncated_frames(channel: grpc.Channel, frame: wire.WorkRequest, cut: float) -> None:
+    whole = frame.SerializeToString()
+    outcome = speak(channel, [hello(), whole[: int(cut * len(whole))]])
+    assert outcome.code in TYPED, outcome
+
+
+def test_random_bytes_get_a_typed_status(bystander: Bystander) -> None:
+    _random_bytes(bystander.channel)
+
+
+def test_random_frames_in_any_order_get_a_typed_status(bystander: Bystander) -> None:
+    _random_frames(bystander.channel)
+
+
+def test_truncated_frames_get_a_typed_status(bystander: Bystander) -> None:
+    _truncated_frames(bystander.channel)
+
+
+@pytest.mark.parametrize(
+    ("frames", "code", "reason"),
+    [
+        ([HEARTBEAT], grpc.StatusCode.FAILED_PRECONDITION, "HELLO_EXPECTED"),
+        ([hello(), hello()], grpc.StatusCode.FAILED_PRECONDITION, "HELLO_EXPECTED"),
+        ([hello(protocol_version=9)], grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_UNSUPPORTED"),
+        ([hello(queue_patterns=[])], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ([hello(capacity=[])], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ([hello(worker_name="\0")], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ([hello(session_id="abc")], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ([hello(queue_patterns=["q"] * 2000)], grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS"),
+        ([hello(), EMPTY_REPORT], grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_is_named(
+    bystander: Bystander, frames: list[wire.WorkRequest], code: grpc.StatusCode, reason: str
+) -> None:
+    outcome = speak(bystander.channel, frames)
+    assert (outcome.code, outcome.reason) == (code, reason), outcome.details
+
+
+def test_a_guessed_secret_opens_no_session(bystander: Bystander) -> None:
+    (welcome, *_) = speak(bystander.channel, [hello()]).frames
+    guess = hello(session_id=welcome.welcome.session_id, session_secret=b"guess")
+    outcome = speak(bystander.channel, [guess])
+    assert outcome.reason == "SESSION_SECRET_INVALID"
+
+
+def test_a_frame_over_the_limit_is_refused_at_once(bystander: Bystander) -> None:
+    outcome = speak(bystander.channel, [hello(), b"\x22" * (17 * 2**20)])
+    assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_reports_of_made_up_tokens_are_stale_however_often_they_are_replayed(bystander: Bystander) -> None:
+    run = wire.RunReport(task_id=make_id(), token=77, completed=wire.Completed(result=b"1"))
+    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=[run]))
+    outcome = speak(bystander.channel, [hello(), *[report] * 50, wire.WorkRequest(goodbye=wire.Goodbye())])
+    assert outcome.code is grpc.StatusCode.OK
+    acks = [frame.report_ack for frame in outcome.frames if frame.HasField("report_ack")]
+    assert all(list(ack.stale_tokens) == [77] for ack in acks)
+
+
+def test_frames_of_a_later_version_are_ignored(bystander: Bystander) -> None:
+    unknown = bytes([0xFA, 0x7F, 3]) + b"abc"
+    outcome = speak(bystander.channel, [hello(), unknown, wire.WorkRequest(goodbye=wire.Goodbye())])
+    assert outcome.code is grpc.StatusCode.OK
