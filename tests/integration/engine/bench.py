@@ -1,0 +1,108 @@
+"""A whole engine without a server: its loops run, and workers are links that remember what they are sent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from broker.app import Engine, _build
+from broker.config import BrokerConfig
+from broker.domain.errors import BrokerError
+from broker.domain.model import AssignedRun, CancelOrder, LeaseRef
+from broker.engine.session import Introduction, Session
+from broker.storage.brokers import BrokerStore
+from broker.storage.lanes import Definition
+from broker.storage.pool import Database
+from broker.storage.sessions import SessionInfo
+
+
+@dataclass
+class Link:
+    """A stream's end that writes down what is pushed."""
+
+    backlogged: bool = False
+    frames: list[tuple[int, list[AssignedRun]]] = field(default_factory=list)
+    acks: list[tuple[int, list[LeaseRef], list[CancelOrder]]] = field(default_factory=list)
+    cancels: list[CancelOrder] = field(default_factory=list)
+    error: BrokerError | None = None
+    pushed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def runs(self) -> list[AssignedRun]:
+        """All runs that were sent."""
+        return [run for _, runs in self.frames for run in runs]
+
+    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
+        self.frames.append((sequence, list(runs)))
+        self.pushed.set()
+
+    def push_heartbeat_ack(
+        self, sequence: int, revoked: Sequence[LeaseRef], cancels: Sequence[CancelOrder]
+    ) -> None:
+        self.acks.append((sequence, list(revoked), list(cancels)))
+        self.pushed.set()
+
+    def push_cancels(self, cancels: Sequence[CancelOrder]) -> None:
+        self.cancels += cancels
+        self.pushed.set()
+
+    def push_leave(self, reason: str) -> None:
+        self.pushed.set()
+
+    def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
+        self.pushed.set()
+
+    def end(self, error: BrokerError) -> None:
+        self.error = error
+        self.pushed.set()
+
+    async def until_runs(self, count: int) -> list[AssignedRun]:
+        """Wait until so many runs were sent."""
+        async with asyncio.timeout(10):
+            while len(self.runs) < count:
+                self.pushed.clear()
+                await self.pushed.wait()
+        return self.runs
+
+
+@dataclass
+class Bench:
+    """A running engine."""
+
+    engine: Engine
+    database: Database
+
+    async def worker(
+        self,
+        capacity: int = 10,
+        tasks: Sequence[str] = ("work",),
+        limits: Sequence[tuple[str, str, int]] = (),
+    ) -> tuple[Session, Link]:
+        """A new session."""
+        link = Link()
+        introduction = Introduction(
+            info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity),
+            pools={"sync": capacity}, task_pools=dict.fromkeys(tasks, "sync"),
+            definitions=[Definition(name, "default", 0, None, 5) for name in tasks],
+            limits=list(limits), queues=[], held=[], received_through=0,
+        )  # fmt: skip
+        return await self.engine.sessions.open(introduction, link), link
+
+
+@asynccontextmanager
+async def running_engine(url: str, lease_s: float = 15.0) -> AsyncIterator[Bench]:
+    """An engine whose loops run until the block ends."""
+    database = Database(url, hot_connections=4, read_connections=1)
+    await database.open()
+    broker = await BrokerStore(database).register("bench", "127.0.0.1:1", "1")
+    engine = _build(BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s), database, broker)
+    await engine.directory.refresh()
+    loops = [asyncio.ensure_future(run()) for run in engine.loops()]
+    try:
+        yield Bench(engine, database)
+        assert not [loop for loop in loops if loop.done()], "a loop of the engine has ended"
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await database.close()

@@ -1,0 +1,76 @@
+"""Heartbeats, cancels and sweeps of a running engine."""
+
+import asyncio
+
+from broker.domain.model import CancelOutcome, Outcome, RetryOutcome
+from tests.integration.engine.bench import Bench, Link, running_engine
+from tests.integration.storage.stage import end_of, make_id, new_task
+
+
+async def until_acked(link: Link, count: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while len(link.acks) < count:
+            link.pushed.clear()
+            await link.pushed.wait()
+
+
+async def test_a_heartbeat_is_answered_with_what_is_void_and_what_must_stop(bench: Bench) -> None:
+    session, link = await bench.worker()
+    await bench.engine.intake.submit([new_task(), new_task()])
+    stopped, kept = await link.until_runs(2)
+    await bench.engine.cancels.cancel([stopped.task_id], "enough")
+    assert [order.token for order in link.cancels] == [stopped.token]
+    bench.engine.heartbeats.beat(session, 7, [stopped.token, kept.token, 99], link.frames[-1][0])  # type: ignore[list-item]
+    await until_acked(link)
+    sequence, revoked, cancels = link.acks[0]
+    assert sequence == 7
+    assert [ref.token for ref in revoked] == [99]
+    assert [order.token for order in cancels] == [stopped.token]
+
+
+async def test_a_cancel_is_answered_by_what_it_found(bench: Bench) -> None:
+    _, link = await bench.worker(capacity=2)
+    running, ended, queued = new_task(), new_task(), new_task()
+    await bench.engine.intake.submit([running, ended])
+    runs = {run.task_id: run for run in await link.until_runs(2)}
+    await bench.engine.intake.submit([queued])
+    await bench.engine.reports.report([end_of(runs[ended.task_id], Outcome.COMPLETED)])
+    queued = new_task(name="unserved")
+    await bench.engine.intake.submit([queued])
+    unknown = make_id()
+    outcomes = await bench.engine.cancels.cancel(
+        [running.task_id, ended.task_id, queued.task_id, unknown, running.task_id], "enough"
+    )
+    assert outcomes == [
+        CancelOutcome.REQUESTED, CancelOutcome.FINISHED, CancelOutcome.CANCELLED, CancelOutcome.NOT_FOUND,
+        CancelOutcome.REQUESTED,
+    ]  # fmt: skip
+    assert await bench.engine.cancels.retry([ended.task_id, running.task_id, unknown]) == [
+        RetryOutcome.REQUEUED, RetryOutcome.NOT_FINAL, RetryOutcome.NOT_FOUND,
+    ]  # fmt: skip
+
+
+async def test_a_sweeper_watches_for_a_lease_before_it_ends_anybody(storage_url: str) -> None:
+    """Rule 8: it has just started, so an expired session proves nothing yet."""
+    async with running_engine(storage_url, lease_s=1.5) as bench:
+        began = asyncio.get_running_loop().time()
+        _, link = await bench.worker()
+        await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+        async with asyncio.timeout(10):
+            while link.error is None:
+                link.pushed.clear()
+                await link.pushed.wait()
+        assert asyncio.get_running_loop().time() - began >= 1.4
+
+
+async def test_a_lane_that_another_broker_made_is_no_surprise(bench: Bench, storage_url: str) -> None:
+    """A session of a dead broker is swept here, with leases of a lane that was never heard of here."""
+    async with running_engine(storage_url) as other:
+        session, link = await other.worker(tasks=["unheard"])
+        await other.engine.intake.submit([new_task(name="unheard")])
+        await link.until_runs(1)
+        await bench.database.execute(
+            "update worker_session set expires_at = now() - interval '1 second' where id = $1",
+            session.session_id,
+        )
+        assert await bench.engine.sweeper.sweep() == [session.session_id]

@@ -1,0 +1,138 @@
+"""Leases of statements that overtake each other, fail half-way, or were cut off from us."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from broker.domain.errors import StorageUnavailable
+from broker.domain.model import Outcome
+from broker.engine import placing
+from broker.storage.assign import AssignStore
+from tests.integration.engine.bench import Bench
+from tests.integration.storage.stage import end_of, new_task
+
+
+async def test_a_frame_promises_nothing_of_runs_that_are_not_sent_yet(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An assign that waits for a large payload is overtaken by a hand-off to the same session: a heartbeat
+    after the second frame must not make the first one's runs orphans."""
+    session, link = await bench.worker(capacity=3000)  # an assign reserves up to a thousand slots
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+    payloads = AssignStore.payloads
+
+    async def slow(self: AssignStore, *args: Any) -> Any:
+        asked.set()
+        await may_answer.wait()
+        return await payloads(self, *args)
+
+    monkeypatch.setattr(AssignStore, "payloads", slow)
+    link.backlogged = True
+    await bench.engine.intake.submit([new_task(payload=b"x" * 100_000)])
+    link.backlogged = False
+    bench.engine.sessions.on_capacity()
+    await asyncio.wait_for(asked.wait(), 10)
+    await bench.engine.intake.submit([new_task()])
+    (overtaking,) = await link.until_runs(1)
+    receipt = link.frames[0][0]
+    assert bench.engine.heartbeats.beat(session, 1, [overtaking.token], receipt) == []
+    may_answer.set()
+    (_, overtaken) = await link.until_runs(2)
+    assert receipt < overtaken.sequence < overtaking.sequence
+    assert link.frames[1][0] == overtaking.sequence
+
+
+async def test_leases_of_an_unknown_commit_return_and_are_assigned_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, link = await bench.worker()
+    assign = AssignStore.assign
+    cut = asyncio.Event()
+
+    async def answer_lost(self: AssignStore, *args: Any) -> Any:
+        result = await assign(self, *args)
+        if result.taken and not cut.is_set():
+            cut.set()
+            raise StorageUnavailable("the answer was lost")
+        return result
+
+    monkeypatch.setattr(AssignStore, "assign", answer_lost)
+    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    await bench.engine.intake.submit([new_task() for _ in range(5)])
+    runs = await link.until_runs(5)
+    assert cut.is_set()
+    assert Counter(run.run_number for run in runs) == {0: 5}
+    assert (await bench.database.fetchrow("select count(*) from lease"))[0] == 5  # type: ignore[index]
+
+
+async def test_a_commit_after_the_first_look_is_found_by_the_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We were cut off from a statement; it commits when we have already looked for its leases."""
+    monkeypatch.setattr(placing, "LATEST_COMMIT_S", 1.0)
+    _, link = await bench.worker()
+    assign = AssignStore.assign
+    late: list[Any] = []
+
+    async def cut_off(self: AssignStore, plan: Any, *args: Any) -> Any:
+        if not late:
+            late.append((self, plan, args))
+            raise StorageUnavailable("cut off")
+        return await assign(self, plan, *args)
+
+    monkeypatch.setattr(AssignStore, "assign", cut_off)
+    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    await bench.engine.intake.submit([new_task()])
+    async with asyncio.timeout(10):
+        while not bench.engine.dispatcher._placer._doubts[0].due:
+            link.backlogged = True
+            await asyncio.sleep(0.01)
+    store, plan, args = late[0]
+    committed = await assign(store, plan, *args)
+    link.backlogged = False
+    (run,) = await link.until_runs(1)
+    assert run.token not in {taken.run.token for taken in committed.taken}
+    assert run.run_number == 0
+
+
+async def test_limits_that_leave_a_worker_out_still_reach_the_other(bench: Bench) -> None:
+    limits = [("task", "work", 1)]
+    links = [(await bench.worker(limits=limits))[1] for _ in range(3)]
+    await bench.engine.intake.submit([new_task() for _ in range(6)])
+    done = 0
+    async with asyncio.timeout(15):
+        while done < 6:
+            for link in links:
+                for run in link.runs:
+                    link.frames.clear()
+                    await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])
+                    done += 1
+            await asyncio.sleep(0.005)
+
+
+async def test_a_session_that_leaves_between_two_statements_ends_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One round serves a free and a limited lane; the session leaves between the two statements."""
+    session, link = await bench.worker(tasks=["work", "narrow"], limits=[("task", "narrow", 1)])
+    assign = AssignStore.assign
+
+    async def leaving(self: AssignStore, *args: Any) -> Any:
+        result = await assign(self, *args)
+        bench.engine.sessions.leave(session)
+        return result
+
+    monkeypatch.setattr(AssignStore, "assign", leaving)
+    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    link.backlogged = True
+    await bench.engine.intake.submit([new_task(), new_task(name="narrow")])
+    link.backlogged = False
+    bench.engine.sessions.on_capacity()
+    async with asyncio.timeout(10):
+        while session.session_id in bench.engine.sessions.by_id:
+            await asyncio.sleep(0.01)
+    _, link = await bench.worker(tasks=["work", "narrow"], limits=[("task", "narrow", 1)])
+    monkeypatch.setattr(AssignStore, "assign", assign)
+    await link.until_runs(1)
