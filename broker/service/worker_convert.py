@@ -27,22 +27,7 @@ _DEFAULT_PRIORITY: Final = 5
 
 def introduction(hello: wire.Hello) -> Introduction:
     """A checked Hello. Raises ProtocolUnsupported, InvalidField, TooManyItems."""
-    if hello.protocol_version != PROTOCOL_VERSION:
-        version = str(PROTOCOL_VERSION)
-        raise ProtocolUnsupported(
-            f"protocol_version = {hello.protocol_version}: this broker speaks {version}",
-            {"minimum": version, "maximum": version},
-        )
-    for count, limit in (
-        (len(hello.queue_patterns), MOST_PATTERNS),
-        (len(hello.tasks), MOST_DEFINITIONS),
-        (len(hello.queues), MOST_DEFINITIONS),
-        (len(hello.held), MOST_CAPACITY),
-    ):
-        if count > limit:
-            raise TooManyItems(count, limit)
-    if not hello.queue_patterns:
-        raise InvalidField("queue_patterns", [], "name at least one queue or pattern; * serves all")
+    _check_size_and_version(hello)
     pools = capacity(hello.capacity)
     definitions = [_definition(task) for task in hello.tasks]
     for task in hello.tasks:
@@ -66,6 +51,25 @@ def introduction(hello: wire.Hello) -> Introduction:
         held=[lease_ref(ref) for ref in hello.held],
         received_through=hello.received_through,
     )
+
+
+def _check_size_and_version(hello: wire.Hello) -> None:
+    if hello.protocol_version != PROTOCOL_VERSION:
+        version = str(PROTOCOL_VERSION)
+        raise ProtocolUnsupported(
+            f"protocol_version = {hello.protocol_version}: this broker speaks {version}",
+            {"minimum": version, "maximum": version},
+        )
+    for count, limit in (
+        (len(hello.queue_patterns), MOST_PATTERNS),
+        (len(hello.tasks), MOST_DEFINITIONS),
+        (len(hello.queues), MOST_DEFINITIONS),
+        (len(hello.held), MOST_CAPACITY),
+    ):
+        if count > limit:
+            raise TooManyItems(count, limit)
+    if not hello.queue_patterns:
+        raise InvalidField("queue_patterns", [], "name at least one queue or pattern; * serves all")
 
 
 def _definition(task: wire.TaskDefinition) -> Definition:
@@ -121,30 +125,9 @@ def _end(run: wire.RunReport, limit_bytes: int) -> RunEnd:
         case "completed":
             return _completed(task_id, token, elapsed, run.completed, limit_bytes)
         case "failed":
-            failed = run.failed
-            return RunEnd(
-                task_id,
-                token,
-                Outcome.FAILED,
-                elapsed,
-                error_type=_clean(failed.error.type),
-                error_message=_clean(failed.error.message),
-                traceback=_clean(failed.error.traceback),
-                retryable=failed.retryable,
-                retry_delay_ms=_delay(failed),
-            )
+            return _failed(task_id, token, elapsed, run.failed)
         case "timed_out":
-            error = run.timed_out.error
-            return RunEnd(
-                task_id,
-                token,
-                Outcome.TIMED_OUT,
-                elapsed,
-                error_type=_clean(error.type),
-                error_message=_clean(error.message),
-                traceback=_clean(error.traceback),
-                retry_delay_ms=_delay(run.timed_out),
-            )
+            return _timed_out(task_id, token, elapsed, run.timed_out)
         case "cancelled":
             return RunEnd(task_id, token, Outcome.CANCELLED, elapsed, reason=_clean(run.cancelled.reason))
         case "released":
@@ -168,6 +151,33 @@ def _completed(
         task_id, token, Outcome.FAILED, elapsed, error_type="ResultTooLarge",
         error_message=too_large.message, retryable=False,
     )  # fmt: skip
+
+
+def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Failed) -> RunEnd:
+    return RunEnd(
+        task_id,
+        token,
+        Outcome.FAILED,
+        elapsed,
+        error_type=_clean(said.error.type),
+        error_message=_clean(said.error.message),
+        traceback=_clean(said.error.traceback),
+        retryable=said.retryable,
+        retry_delay_ms=_delay(said),
+    )
+
+
+def _timed_out(task_id: TaskId, token: Token, elapsed: int | None, said: wire.TimedOut) -> RunEnd:
+    return RunEnd(
+        task_id,
+        token,
+        Outcome.TIMED_OUT,
+        elapsed,
+        error_type=_clean(said.error.type),
+        error_message=_clean(said.error.message),
+        traceback=_clean(said.error.traceback),
+        retry_delay_ms=_delay(said),
+    )
 
 
 def _clean(text: str) -> str | None:
