@@ -64,9 +64,18 @@ class Connection:
                 self._note(end)
                 failures = 0 if end.welcomed else failures + 1
             if failures:
-                longest_s = min(_LONGEST_BACKOFF_S, 0.1 * 2**failures)
+                longest_s = min(self._longest_backoff_s(), 0.1 * 2**failures)
                 jitter_s = random.uniform(longest_s / 4, longest_s)
             await asyncio.sleep(jitter_s)
+
+    def _longest_backoff_s(self) -> float:
+        """Short while runs are at stake: some broker must be found before their lease ends."""
+        session = self._parts.session
+        return (
+            min(_LONGEST_BACKOFF_S, session.terms.lease_duration_s / 10)
+            if session.held
+            else _LONGEST_BACKOFF_S
+        )
 
     async def _speak(self, address: Address) -> float | None:
         """One stream's life; the jitter the broker asked for if it sent us away."""

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from tests.chaos.storm import WEIGHTS, Storm
 from tests.chaos.verdict import Verdict, executions_by_end, judge, read_stored, recovery_times
 
 _QUIET_WITHIN_S: Final = 120.0
+_BACKLOG: Final = 5
 _STALE: Final = "stale reports refused"
 
 
@@ -42,7 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(
-    size: Size, seed: int, seconds: float, gap_s: float, directory: Path, only: frozenset[str] = frozenset()
+    size: Size,
+    seed: int,
+    seconds: float,
+    gap_s: float,
+    directory: Path,
+    only: frozenset[str] = frozenset(),
+    probes: int = 6,
 ) -> Verdict:
     """One cluster, one storm, one verdict."""
     cluster = Cluster(size, seed, directory)
@@ -50,6 +58,8 @@ def run(
         cluster.start()
         storm = Storm(cluster, seed, gap_s, only)
         storm.run(seconds)
+        _wait_for(cluster, lambda live: live[0] < _BACKLOG)
+        storm.probe(probes)
         unquiet = _wait_for_quiet(cluster)
         record = digest(cluster.journal.read())
         verdict = judge(record, asyncio.run(read_stored(cluster.postgres.url)), size.lease_s)
@@ -82,15 +92,23 @@ def _wait_for_quiet(cluster: Cluster) -> list[str]:
     for producer in cluster.producers:
         producer.wanted = False
         producer.terminate()
+    left = _wait_for(
+        cluster, lambda live: all(p.process is None for p in cluster.producers) and not any(live)
+    )
+    return [f"not quiet after {_QUIET_WITHIN_S} s: {left} ready, delayed, leased"] if left else []
+
+
+def _wait_for(cluster: Cluster, enough: Callable[[list[int]], bool]) -> list[int]:
+    """Tend until the numbers of ready, delayed and leased tasks are right; else what they are."""
     deadline = time.monotonic() + _QUIET_WITHIN_S
+    live: list[int] = []
     while time.monotonic() < deadline:
         cluster.tend()
-        if all(producer.process is None for producer in cluster.producers):
-            left = asyncio.run(_live(cluster.postgres.url))
-            if not any(left):
-                return []
+        live = asyncio.run(_live(cluster.postgres.url))
+        if enough(live):
+            return []
         time.sleep(0.1)
-    return [f"not quiet after {_QUIET_WITHIN_S} s: {left} ready, delayed, leased"]
+    return live
 
 
 async def _live(url: str) -> list[int]:

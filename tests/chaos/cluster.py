@@ -58,6 +58,10 @@ class Party:
         if self.process is None and self.wanted and time.monotonic() >= self.start_at:
             self.start()
 
+    def is_ready(self, word: str) -> bool:
+        """Whether it runs and has said so."""
+        return self.process is not None and self.process.running and word in self.process.output
+
     def kill(self, again_after_s: float) -> None:
         """SIGKILL it and everything below it; it comes back later."""
         if self.process is not None:

@@ -1,5 +1,6 @@
 """What the journal says, sorted by task: executions with their ends, and disturbances with theirs."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ class Execution:
     began: float
     ended: float = FOREVER
     how: str = ""
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it began."""
+        return time.monotonic() - self.began
 
 
 @dataclass(slots=True)
@@ -49,6 +55,10 @@ class Record:
     cancelled: dict[str, float] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=lambda: defaultdict(list))
     disturbances: list[Disturbance] = field(default_factory=list)
+
+    def running(self) -> list[Execution]:
+        """Executions of which no end is written."""
+        return [each for all_of in self.executions.values() for each in all_of if not each.how]
 
 
 def digest(events: Iterable[dict[str, Any]]) -> Record:

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.chaos.cluster import Cluster, Party, signal_tree
+from tests.chaos.record import Execution, digest
 
 _LONGEST_GAP_S: Final = 2.0
 _TICK_S: Final = 0.05
+_CALM_S: Final = 2.5
 WEIGHTS: Final = {
     "broker_kill": 4,
     "broker_restart": 3,
@@ -61,6 +63,31 @@ class Storm:
         while self._later:
             self._tick()
 
+    def probe(self, kills: int) -> None:
+        """After the storm: kill one stream process or child that runs something, let all recover, repeat.
+        Recovery from one fault is only seen where nothing else is disturbed."""
+        for number in range(kills):
+            until = time.monotonic() + _CALM_S
+            while time.monotonic() < until:
+                self._tick()
+            running = [
+                each for each in digest(self._cluster.journal.read()).running() if each.age_s < _CALM_S
+            ]
+            if running:
+                self._kill_under(self._random.choice(running), "stream_kill" if number % 2 else "child_kill")
+        until = time.monotonic() + _CALM_S
+        while time.monotonic() < until:
+            self._tick()
+
+    def _kill_under(self, execution: Execution, kind: str) -> None:
+        for party in self._cluster.workers:
+            parts = party.below("hyrex.worker.runtime" if kind == "stream_kill" else "hyrex.worker.child")
+            if execution.worker == party.name:
+                victims = [part for part in parts if kind == "stream_kill" or part.pid == execution.pid]
+                for victim in victims[:1]:
+                    self._note(kind, party.name, pid=victim.pid)
+                    signal_tree([victim], signal.SIGKILL)
+
     def _tick(self) -> None:
         self._cluster.tend()
         while self._later and self._later[0][0] <= time.monotonic():
@@ -75,12 +102,8 @@ class Storm:
     def _act(self, kind: str) -> None:
         lease_s, pick = self._cluster.size.lease_s, self._random.choice
         match kind:
-            case "broker_kill":
-                self._kill_broker(pick(self._cluster.brokers))
-            case "broker_restart":
-                self._restart_broker(pick(self._cluster.brokers))
-            case "broker_stop":
-                self._stop(kind, pick(self._cluster.brokers), 1.5 * lease_s)
+            case "broker_kill" | "broker_restart" | "broker_stop" | "database_link_silence":
+                self._disturb_broker(kind)
             case "stream_kill":
                 self._kill_part(kind, "hyrex.worker.runtime")
             case "child_kill":
@@ -95,8 +118,6 @@ class Storm:
                 self._reset_worker_link()
             case "link_silence":
                 self._silence_worker_link()
-            case "database_link_silence":
-                self._silence_database_link()
             case "postgres_kill":
                 self._kill_postgres()
             case _:
@@ -121,6 +142,28 @@ class Storm:
         self._in(seconds, over)
 
     # Processes
+
+    def _disturb_broker(self, kind: str) -> None:
+        """Some broker is always left in peace: that all are away at once is no fault of theirs to bear."""
+        at_peace = [n for n in range(len(self._cluster.brokers)) if self._is_at_peace(n)]
+        if len(at_peace) < 2:
+            return
+        number = self._random.choice(at_peace)
+        party = self._cluster.brokers[number]
+        match kind:
+            case "broker_kill":
+                self._kill_broker(party)
+            case "broker_restart":
+                self._restart_broker(party)
+            case "broker_stop":
+                self._stop(kind, party, 1.5 * self._cluster.size.lease_s)
+            case _:
+                self._silence_database_link(number)
+
+    def _is_at_peace(self, number: int) -> bool:
+        party = self._cluster.brokers[number]
+        disturbed = party.name in self._busy or f"database-link-{number}" in self._busy
+        return not disturbed and party.leave_by is None and party.is_ready("broker ready")
 
     def _kill_broker(self, party: Party) -> None:
         if party.process is not None and party.name not in self._busy:
@@ -183,8 +226,7 @@ class Storm:
 
         self._for(name, seconds, heal)
 
-    def _silence_database_link(self) -> None:
-        number = self._random.randrange(len(self._cluster.brokers))
+    def _silence_database_link(self, number: int) -> None:
         name, link = f"database-link-{number}", self._cluster.database_links[number]
         if name in self._busy:
             return
