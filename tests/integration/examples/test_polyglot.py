@@ -1,13 +1,12 @@
 """The polyglot example: Python sends, Go executes, TypeScript waits."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.conformance.languages import LANGUAGES, ROOT, search_path
+from tests.conformance.languages import LANGUAGES, ROOT, build_environment
 from tests.support.process import environment
 from tests.support.processes import Processes, RunningBroker
 
@@ -29,8 +28,8 @@ def test_a_task_passes_through_three_languages(broker: RunningBroker, processes:
     for language in ("go", "ts"):
         if absence := LANGUAGES[language].absence:
             pytest.skip(f"{language}: {absence}")
-    run(str(HERE / "build"), env=os.environ | {"PATH": search_path()})
-    env = environment({"HYREX_BROKER_URL": broker.url, "PATH": search_path()})
+    run(str(HERE / "build"), env=build_environment())
+    env = environment(build_environment() | {"HYREX_BROKER_URL": broker.url})
     processes.start(
         "go worker", str(HERE / "worker" / ".cache" / "worker"), env={"HYREX_BROKER_URL": broker.url}
     )

@@ -1,21 +1,21 @@
 """scripts/gen-clients makes stubs for every language whose toolchain is here."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from scripts import gate
-from tests.conformance.languages import search_path
+from tests.conformance.languages import LANGUAGES, build_environment
 from tests.support.process import environment
 
+# By language: whose toolchain its generator needs, and one of the files it makes.
 MADE = {
     "go": ("go", "hyrex/v1/worker_service_grpc.pb.go"),
-    "ts": ("npm", "hyrex/v1/worker_service.ts"),
-    "java": ("mvn", "dev/hyrex/v1/WorkerServiceGrpc.java"),
-    "rust": ("cargo", "hyrex.v1.tonic.rs"),
-    "ruby": ("mvn", "hyrex/v1/worker_service_pb.rb"),
+    "ts": ("ts", "hyrex/v1/worker_service.ts"),
+    "java": ("java", "dev/hyrex/v1/WorkerServiceGrpc.java"),
+    "rust": ("rust", "hyrex.v1.tonic.rs"),
+    "ruby": ("java", "hyrex/v1/worker_service_pb.rb"),
 }
 
 
@@ -23,12 +23,12 @@ MADE = {
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("language", MADE)
 def test_stubs_are_made(language: str, tmp_path: Path) -> None:
-    program, stub = MADE[language]
-    if shutil.which(program, path=search_path()) is None:
-        pytest.skip(f"{language}: {program} not installed")
+    toolchain, stub = MADE[language]
+    if absence := LANGUAGES[toolchain].absence:
+        pytest.skip(f"{language}: {absence}")
     done = subprocess.run(
         [str(gate.ROOT / "scripts" / "gen-clients"), "--lang", language, "--out", str(tmp_path)],
-        env=environment({"PATH": search_path()}),
+        env=environment(build_environment()),
         capture_output=True,
         text=True,
         check=False,
