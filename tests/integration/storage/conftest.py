@@ -1,5 +1,6 @@
 """Two brokers' storage on one database, and a bare connection beside them."""
 
+import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.storage.stage import Stage
 from tests.support.postgres import run_apart, with_database
 
+_numbers = itertools.count(1)
 EMPTY = (
     "ready", "delayed", "lease", "task_run", "task", "reopen", "idempotency", "worker_session", "broker",
     "lane", "queue", "concurrency_limit", "task_definition",
@@ -19,7 +21,7 @@ EMPTY = (
 @pytest.fixture(scope="session")
 def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A database for many tests; making one costs more than most of them."""
-    name = f"hyrex_storage_{os.getpid()}"
+    name = f"hyrex_storage_{os.getpid()}_{next(_numbers)}"
     run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
     yield with_database(postgres_url, name)
     run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
