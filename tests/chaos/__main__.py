@@ -14,9 +14,9 @@ from typing import Final
 import asyncpg
 
 from tests.chaos.cluster import Cluster, Size
-from tests.chaos.record import digest
+from tests.chaos.record import Record, digest
 from tests.chaos.storm import WEIGHTS, Storm
-from tests.chaos.verdict import Verdict, executions_by_end, judge, read_stored, recovery_times
+from tests.chaos.verdict import Verdict, executions_by_end, flow_times, judge, read_stored, recovery_times
 
 _QUIET_WITHIN_S: Final = 120.0
 _BACKLOG: Final = 5
@@ -72,15 +72,24 @@ def run(
         verdict.complaints += unquiet
         for party, output in zip(cluster.parties, outputs, strict=True):
             (directory / f"{party.name}.log").write_text(output)
-        print(f"executions: {dict(executions_by_end(record))}")
-        for kind in ("stream_kill", "child_kill", "worker_kill", "worker_stop"):
-            times = sorted(recovery_times(record, (kind,)))
-            if times:
-                print(f"{kind}: {len(times)} runs again after {times[len(times) // 2]:.2f} s (median),"
-                      f" {times[-1]:.2f} s (longest)")  # fmt: skip
+        _tell(record)
         return verdict
     finally:
         cluster.close()
+
+
+def _tell(record: Record) -> None:
+    """For people: how fast what recovered."""
+    print(f"executions: {dict(executions_by_end(record))}")
+    for kind in ("stream_kill", "child_kill", "worker_kill", "worker_stop"):
+        times = sorted(recovery_times(record, (kind,)))
+        if times:
+            median, longest = times[len(times) // 2], times[-1]
+            print(f"{kind}: {len(times)} runs again after {median:.2f} s (median), {longest:.2f} s (longest)")
+    times = sorted(flow_times(record))
+    if times:
+        print(f"postgres: back {len(times)} times; tasks sent then ran after {times[len(times) // 2]:.2f} s"
+              f" (median), {times[-1]:.2f} s (longest)")  # fmt: skip
 
 
 def _stale(output: str) -> int:

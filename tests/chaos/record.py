@@ -50,6 +50,8 @@ class Record:
 
     acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """task -> the kinds under which producers know it"""
+    sent: dict[str, float] = field(default_factory=dict)
+    """task -> when it was first acknowledged"""
     keys: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """idempotency key -> acknowledged tasks"""
     cancelled: dict[str, float] = field(default_factory=dict)
@@ -71,6 +73,7 @@ def digest(events: Iterable[dict[str, Any]]) -> Record:
         match event["event"]:
             case "acknowledged":
                 record.acknowledged[event["task"]].add(event["kind"])
+                record.sent.setdefault(event["task"], at)
                 if "key" in event:
                     record.keys[event["key"]].add(event["task"])
             case "cancelled":

@@ -197,6 +197,20 @@ def _undisturbed(record: Record, kill: Disturbance, until: float) -> bool:
     return all(each.ended < kill.began - _SETTLED_S or each.began > until for each in others)
 
 
+def flow_times(record: Record) -> Iterator[float]:
+    """Seconds from a return of Postgres until a task that was sent after it begins."""
+    begun = sorted(
+        (record.sent[task], executions[0].began)
+        for task, executions in record.executions.items()
+        if task in record.sent
+    )
+    for outage in record.disturbances:
+        if outage.kind.startswith("postgres"):
+            after = [began for sent, began in begun if sent > outage.ended]
+            if after:
+                yield min(after) - outage.ended
+
+
 def executions_by_end(record: Record) -> Counter[str]:
     """How many executions ended how, for people."""
     return Counter(each.how or "cut short" for all_of in record.executions.values() for each in all_of)
