@@ -24,3 +24,5 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(FieldFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(level)
+    # asyncpg tells each failed connection with a traceback; an outage is told once, by the broker's presence.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)

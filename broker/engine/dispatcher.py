@@ -89,7 +89,7 @@ class Dispatcher:
                 while await self._assign():
                     pass
             except StorageUnavailable as error:
-                log.warning("dispatcher waits for the database", extra={"error": str(error)})
+                log.debug("dispatcher waits for the database", extra={"error": str(error)})
                 self._called.set()
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 

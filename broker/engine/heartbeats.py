@@ -96,7 +96,7 @@ class Heartbeats:
             try:
                 await self._renew(pending)
             except StorageUnavailable as error:
-                log.warning("renewal waits for the database", extra={"error": str(error)})
+                log.debug("renewal waits for the database", extra={"error": str(error)})
                 self._pending = pending | self._pending
                 self._arrived.set()
             await asyncio.sleep(self._tick_s)

@@ -39,7 +39,7 @@ class Promoter:
             try:
                 wait_s = await self._promote_due()
             except StorageUnavailable:
-                log.warning("promoter waits for the database")
+                log.debug("promoter waits for the database")
                 wait_s = _LONGEST_WAIT_S
             try:
                 async with asyncio.timeout(wait_s):

@@ -47,7 +47,7 @@ class Reports:
                 return await self._record(ends)
             except StorageUnavailable as error:
                 # Repeating is safe: what was recorded before is found to be a duplicate of itself.
-                log.warning("reports wait for the database", extra={"error": str(error)})
+                log.debug("reports wait for the database", extra={"error": str(error)})
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def _record(self, ends: Sequence[RunEnd]) -> list[Receipt]:

@@ -19,10 +19,12 @@ _SQL: Final = load("brokers")
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Other brokers seen lately, and whether a client watches tasks at any of them."""
+    """Other brokers seen lately, whether a client watches tasks at any of them, and the database's time
+    (Unix seconds)."""
 
     count: int
     watching: bool
+    now_s: float
 
 
 class BrokerStore:
@@ -45,7 +47,7 @@ class BrokerStore:
         """This broker lives; who else does?"""
         row = await self._database.fetchrow(_SQL["seen"], broker, watching)
         assert row is not None
-        return Others(row["others"], row["watching"])
+        return Others(row["others"], row["watching"], row["now_s"])
 
     async def unregister(self, broker: BrokerId) -> None:
         """This broker has stopped."""

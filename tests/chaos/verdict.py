@@ -22,6 +22,8 @@ _KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
 _KILLS_OF_WORKERS: Final = ("stream_kill", "worker_kill", "worker_restart", "worker_stop")
 _SILENCES: Final = ("link_silence", "database_link_silence", "postgres_kill", "postgres_restart")
 _SLACK_S: Final = 0.3
+_LEAVING_S: Final = 20.0
+"""How long a worker that was told to leave may take: what begins meanwhile may be given back."""
 _SETTLED_S: Final = 1.0
 
 
@@ -146,7 +148,8 @@ def _explained(first: Execution, again: Execution, disturbances: list[Disturbanc
     """Whether something befell the first execution's own worker, or everybody's database, so that it could
     not end or report. Brokers that come and go, and short cuts, explain nothing."""
     for each in disturbances:
-        if each.ended < first.began - _SLACK_S or each.began > again.began:
+        slack_s = _LEAVING_S if each.kind == "worker_restart" else _SLACK_S
+        if each.ended < first.began - slack_s or each.began > again.began:
             continue
         if each.kind == "child_kill" and each.pid == first.pid:
             return True

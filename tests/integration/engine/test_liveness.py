@@ -74,3 +74,15 @@ async def test_a_lane_that_another_broker_made_is_no_surprise(bench: Bench, stor
             session.session_id,
         )
         assert await bench.engine.sweeper.sweep() == [session.session_id]
+
+
+async def test_a_jump_of_the_database_clock_makes_the_sweeper_wait(bench: Bench) -> None:
+    """Rule 8: after it, "expired" proves nothing."""
+    jumps: list[bool] = []
+    presence = bench.engine.presence
+    presence.on_jump = lambda: jumps.append(True)
+    presence._compare_clocks(1000.0)
+    presence._compare_clocks(1001.0)
+    assert jumps == []
+    presence._compare_clocks(1060.0)
+    assert jumps == [True]
