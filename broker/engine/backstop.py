@@ -1,4 +1,4 @@
-"""The backstop: a run whose worker does not obey its timeout is ended by the broker."""
+"""The backstop: a run whose worker obeys neither its timeout nor a cancel is ended by the broker."""
 
 import asyncio
 import logging
@@ -17,8 +17,8 @@ _MOST: Final = 500
 
 
 class Backstop:
-    """Ends overdue leases of this broker's sessions as timed out; the worker hears with its next
-    heartbeat that they are revoked."""
+    """Ends overdue leases of this broker's sessions as timed out (which a cancel request turns into
+    cancelled); the worker hears with its next heartbeat that they are revoked."""
 
     def __init__(self, store: ReportStore, sessions: Sessions, reports: Reports) -> None:
         self._store = store

@@ -16,6 +16,8 @@ _SQL: Final = load("report")
 
 REDELIVERIES_BOUND: Final = 5
 RELEASES_BOUND: Final = 100
+CANCEL_WITHIN_MS: Final = 15_000
+"""How long a worker may take to stop a run that is cancelled, its grace included."""
 _COLUMNS: Final = {
     "task_id": None, "token": None, "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
     "content_type": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
@@ -54,7 +56,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A lease past its deadline."""
+    """A lease past its deadline, or past the time to obey a cancel."""
 
     lease: LeaseRef
     session_id: SessionId
@@ -90,6 +92,6 @@ class ReportStore:
         return [Unmatched(row["token"], row["recorded"], row["held"]) for row in rows]
 
     async def overdue(self, sessions: Sequence[SessionId], limit: int) -> list[Overdue]:
-        """Leases of some sessions whose worker did not obey their timeout."""
-        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit)
+        """Leases of some sessions whose worker did not obey their timeout, or a cancel."""
+        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit, CANCEL_WITHIN_MS)
         return [Overdue(LeaseRef(TaskId(str(row[0])), row[1]), row[2]) for row in rows]

@@ -122,3 +122,19 @@ def test_a_worker_told_to_leave_gives_back_at_no_cost(field: Field, one_broker: 
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["released", "completed"]
     assert handle.task_runs[1].attempt_number == 0
+
+
+def test_a_killed_launcher_takes_everything_with_it(field: Field, one_broker: RunningBroker) -> None:
+    """Its stream process gives back what runs, says Goodbye and ends; nothing is left behind."""
+    lost = field.worker(one_broker.url)
+    handle = app.hold.send(1.0)
+    field.begun(handle)
+    time.sleep(0.6)  # one heartbeat says that the run was received
+    below = whole(lost)[1:]
+    lost.kill()
+    for process in below:
+        eventually(lambda pid=process.pid: is_gone(pid), 5)  # type: ignore[misc]
+    field.worker(one_broker.url)
+    assert handle.wait(PATIENCE_S)
+    assert ends(handle) in (["lost", "completed"], ["released", "completed"])
+    assert handle.task_runs[1].attempt_number == 0

@@ -88,9 +88,14 @@ select r.token,
 from unnest($1::uuid[], $2::bigint[]) as r (task, token)
 
 -- name: overdue
--- Leases of some sessions whose worker did not obey their timeout. $1 sessions, $2 how many.
-select task_id, token, session_id from lease
-where deadline < now() and session_id = any ($1::bigint[]) order by deadline limit $2
+-- Leases of some sessions whose worker did not obey their timeout, or a cancel, in time.
+-- $1 sessions, $2 how many of each, $3 how long a cancel may take, in ms.
+(select task_id, token, session_id from lease
+ where deadline < now() and session_id = any ($1::bigint[]) order by deadline limit $2::integer)
+union all
+(select task_id, token, session_id from lease
+ where cancel_at < now() - $3::bigint * interval '1 millisecond' and session_id = any ($1::bigint[])
+ limit $2::integer)
 
 -- name: leases_of
 -- Every lease of some sessions. $1 sessions.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from broker.domain.model import Outcome, Token
+from broker.domain.model import Outcome, RunEnd, Token
 from broker.domain.states import TaskState
 from broker.storage.report import REDELIVERIES_BOUND, RELEASES_BOUND
 from tests.integration.storage.stage import Stage, end_of
@@ -197,3 +197,13 @@ async def test_overdue_leases_are_found_for_the_backstop(stage: Stage) -> None:
     await stage.execute("update lease set deadline = now() - interval '1 second'")
     (overdue,) = await stage.reports.overdue([opened.session_id], 10)
     assert overdue.lease.token == run.token
+
+
+async def test_a_cancel_that_is_not_obeyed_is_found_for_the_backstop(stage: Stage) -> None:
+    opened, run = await stage.running()
+    await stage.cancels.cancel([run.task_id], "enough")
+    assert await stage.reports.overdue([opened.session_id], 10) == []
+    await stage.execute("update lease set cancel_at = now() - interval '1 minute'")
+    (overdue,) = await stage.reports.overdue([opened.session_id], 10)
+    await stage.reports.end([RunEnd(overdue.lease.task_id, overdue.lease.token, Outcome.TIMED_OUT)])
+    assert await stage.state(run.task_id) is TaskState.CANCELLED
