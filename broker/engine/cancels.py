@@ -1,11 +1,14 @@
 """Cancels and retries that people ask for. A cancel is durable before it is answered (rule 5)."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from broker.domain.model import CancelOrder, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
 from broker.engine.dispatcher import Dispatcher
 from broker.engine.sessions import Sessions
 from broker.storage.cancel import CancelStore
+
+_RETRY_ROUNDS: Final = 5
 
 
 class Cancels:
@@ -54,25 +57,38 @@ class Cancels:
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
         """One outcome for each id. Raises StorageUnavailable."""
-        unique = list(dict.fromkeys(task_ids))
-        requeued = await self._store.retry(unique)
-        outcomes = {each.task_id: RetryOutcome.REQUEUED for each in requeued}
-        if requeued:
-            self._wake({(each.lane, each.rank) for each in requeued})
-        missing = [task_id for task_id in unique if task_id not in outcomes]
-        if missing:
-            reopened = await self._store.reopened(missing)
-            for standing in await self._store.standing(missing):
-                task_id = standing.task_id
-                if not standing.known:
-                    outcomes[task_id] = RetryOutcome.NOT_FOUND
-                else:
-                    # Somebody else's retry of the same end is ours too.
-                    outcomes[task_id] = (
-                        RetryOutcome.REQUEUED if task_id in reopened else RetryOutcome.NOT_FINAL
-                    )
+        outcomes: dict[TaskId, RetryOutcome] = {}
+        pending = list(dict.fromkeys(task_ids))
+        for _ in range(_RETRY_ROUNDS):
+            requeued = await self._store.retry(pending)
+            outcomes |= {each.task_id: RetryOutcome.REQUEUED for each in requeued}
+            if requeued:
+                self._wake({(each.lane, each.rank) for each in requeued})
+            missing = [task_id for task_id in pending if task_id not in outcomes]
+            pending = await self._classify_retries(missing, outcomes) if missing else []
+            if not pending:
+                break
+        outcomes |= dict.fromkeys(pending, RetryOutcome.NOT_FINAL)
         self.on_change(outcomes)
         return [outcomes[task_id] for task_id in task_ids]
+
+    async def _classify_retries(
+        self, missing: list[TaskId], outcomes: dict[TaskId, RetryOutcome]
+    ) -> list[TaskId]:
+        """Answer what the statement did not reopen; return what has ended meanwhile (rule 4)."""
+        reopened = await self._store.reopened(missing)
+        ended = []
+        for standing in await self._store.standing(missing):
+            if not standing.known:
+                outcomes[standing.task_id] = RetryOutcome.NOT_FOUND
+            elif standing.task_id in reopened:
+                # Somebody else's retry of the same end is ours too.
+                outcomes[standing.task_id] = RetryOutcome.REQUEUED
+            elif standing.live:
+                outcomes[standing.task_id] = RetryOutcome.NOT_FINAL
+            else:
+                ended.append(standing.task_id)
+        return ended
 
     def _wake(self, pairs: set[tuple[LaneId, int]]) -> None:
         self._dispatcher.wake(pairs, local=True)

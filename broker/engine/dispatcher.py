@@ -64,9 +64,12 @@ class Dispatcher:
     def offer(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Slots for tasks that are about to be stored: only while nothing waits, from lanes that are
         neither limited nor paused (rule 18)."""
-        if any(self._readable(lane) for lane in self._turns.active):
+        shapes = list(self._sessions.shapes)
+        # What waits for a worker of another broker, or for none, is no reason to make others wait.
+        served = (lane for lane in self._turns.active if any(lane in shape.lanes for shape in shapes))
+        if any(self._readable(lane) for lane in served):
             return []
-        room = Room(list(self._sessions.shapes))
+        room = Room(shapes)
         quotas = []
         for lane, count in counts.items():
             if self._readable(lane) and not self._directory.limits_of(lane):

@@ -60,11 +60,13 @@ class Heartbeats:
         unknown = [LeaseRef(TaskId(""), token) for token in tokens - session.leases.keys()]
         self._pending[session.session_id] = Pending(session, sequence, unknown)
         self._arrived.set()
-        return [
+        orphans = [
             RunEnd(task_id, token, Outcome.LOST, reason="its worker does not hold it any more")
             for token, (task_id, assigned, _) in session.leases.items()
-            if assigned <= received_through and token not in tokens
+            if assigned <= received_through and token not in tokens and token not in session.orphans
         ]
+        session.orphans.update(end.token for end in orphans)
+        return orphans
 
     def look_for_cancels(self, sessions: Iterable[SessionId]) -> None:
         """Another broker stored cancels for some sessions: push those that are served here."""

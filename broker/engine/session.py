@@ -91,6 +91,8 @@ class Session:
     """pool -> leases of that pool"""
     reserved: dict[str, int] = field(default_factory=dict)
     """pool -> slots promised to statements in flight"""
+    orphans: set[Token] = field(default_factory=set)
+    """leases that are being taken back, because its worker does not hold them any more"""
     unsent: set[int] = field(default_factory=set)
     """sequences whose runs are not on their way yet: statements in flight, or of unknown end"""
 
@@ -127,4 +129,5 @@ class Session:
         if found is None:
             return None
         self.held[found[2]] -= 1
+        self.orphans.discard(token)
         return found[0]
