@@ -39,3 +39,8 @@ class RetentionStore:
             " and not exists (select from lease where session_id = worker_session.id)",
             keep + timedelta(days=2),
         )
+        await connection.execute(
+            "delete from broker where seen_at < now() - $1::interval"
+            " and not exists (select from worker_session where owner = broker.id)",
+            keep,
+        )

@@ -121,3 +121,22 @@ async def test_dropping_gives_way_to_readers_and_is_finished_later(stage: Stage,
 async def test_only_one_broker_maintains_at_a_time(stage: Stage) -> None:
     stores = [RetentionStore(stage.database.url) for _ in range(4)]
     await asyncio.gather(*(store.maintain(KEEP) for store in stores))
+
+
+async def test_brokers_of_long_ago_are_forgotten_unless_they_own_a_session(
+    stage: Stage, connection: Any
+) -> None:
+    gone, owner = [
+        await connection.fetchval(
+            "insert into broker (name, address, version, seen_at)"
+            " values ($1, '', '1', now() - interval '30 days') returning id",
+            name,
+        )
+        for name in ("gone", "owner")
+    ]
+    opened = await stage.session()
+    await connection.execute("update worker_session set owner = $1 where id = $2", owner, opened.session_id)
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    left = {row[0] for row in await connection.fetch("select id from broker")}
+    assert left == {owner, stage.broker}
+    assert gone not in left
