@@ -3,7 +3,6 @@
 What ends without having been ended is noted as a crash: no process may need a restart.
 """
 
-import contextlib
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from tests.chaos.journal import VARIABLE, Journal
 from tests.chaos.proxy import Proxy
 from tests.support.postgres import migrate_now
 from tests.support.process import Process
+from tests.support.trees import running, signal_all, tree
 
 _RESTART_AFTER_S: Final = 0.5
 _LEAVE_WITHIN_S: Final = 20.0
@@ -65,7 +65,7 @@ class Party:
     def kill(self, again_after_s: float) -> None:
         """SIGKILL it and everything below it; it comes back later."""
         if self.process is not None:
-            signal_tree(self.tree(), signal.SIGKILL)
+            signal_all(self.tree(), signal.SIGKILL)
             self.process.end_group()
             self._ended(again_after_s)
 
@@ -83,20 +83,11 @@ class Party:
         """It and everything below it, as far as it lives."""
         if self.process is None:
             return []
-        try:
-            top = psutil.Process(self.process.pid)
-            return [top, *top.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return tree(self.process.pid)
 
     def below(self, module: str) -> list[psutil.Process]:
         """Its processes that run a Python module."""
-        found = []
-        for process in self.tree():
-            with contextlib.suppress(psutil.Error):
-                if module in process.cmdline():
-                    found.append(process)
-        return found
+        return [] if self.process is None else running(self.process.pid, module)
 
     def _ended(self, again_after_s: float) -> None:
         assert self.process is not None
@@ -105,13 +96,6 @@ class Party:
         self.process = None
         self.leave_by = None
         self.start_at = time.monotonic() + again_after_s
-
-
-def signal_tree(processes: list[psutil.Process], number: int) -> None:
-    """Signal processes, those above first."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(number)
 
 
 @dataclass(frozen=True, slots=True)

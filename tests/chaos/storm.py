@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from tests.chaos.cluster import Cluster, Party, signal_tree
+from tests.chaos.cluster import Cluster, Party
 from tests.chaos.record import Execution, digest
+from tests.support.trees import signal_all
 
 _LONGEST_GAP_S: Final = 2.0
 _TICK_S: Final = 0.05
@@ -86,7 +87,7 @@ class Storm:
                 victims = [part for part in parts if kind == "stream_kill" or part.pid == execution.pid]
                 for victim in victims[:1]:
                     self._note(kind, party.name, pid=victim.pid)
-                    signal_tree([victim], signal.SIGKILL)
+                    signal_all([victim], signal.SIGKILL)
 
     def _tick(self) -> None:
         self._cluster.tend()
@@ -181,8 +182,8 @@ class Storm:
             return
         seconds = self._random.uniform(0.2, longest_s)
         self._note(kind, party.name, seconds=seconds)
-        signal_tree(tree, signal.SIGSTOP)
-        self._for(party.name, seconds, lambda: signal_tree(tree, signal.SIGCONT))
+        signal_all(tree, signal.SIGSTOP)
+        self._for(party.name, seconds, lambda: signal_all(tree, signal.SIGCONT))
 
     def _kill_part(self, kind: str, module: str) -> None:
         party = self._random.choice(self._cluster.workers)
@@ -190,7 +191,7 @@ class Storm:
         if parts and party.name not in self._busy:
             part = self._random.choice(parts)
             self._note(kind, party.name, pid=part.pid)
-            signal_tree([part], signal.SIGKILL)
+            signal_all([part], signal.SIGKILL)
 
     def _kill_worker(self, party: Party) -> None:
         if party.process is not None and party.name not in self._busy:

@@ -8,7 +8,9 @@ import time
 import psutil
 
 from tests.cli.shop import DEV_WITHIN_S, Shop, sent_id
+from tests.support.eventually import eventually
 from tests.support.process import Process
+from tests.support.trees import running
 
 SLOW = """
 
@@ -89,8 +91,7 @@ def test_interrupt_ends_everything_in_two_seconds_and_keeps_the_data(own_shop: S
 def test_crashed_broker_and_worker_are_started_again(own_shop: Shop) -> None:
     dev = own_shop.dev()
     for module in ("broker", "hyrex.worker"):
-        found = [p for p in psutil.Process(dev.pid).children() if module in p.cmdline()]
-        os.kill(found[0].pid, signal.SIGKILL)
+        eventually(lambda module=module: running(dev.pid, module))[0].kill()  # type: ignore[misc]
     dev.wait_for(r"the broker was killed by SIGKILL; starting it again")
     dev.wait_for(r"the worker was killed by SIGKILL; starting it again")
     done = own_shop.python("send.py")

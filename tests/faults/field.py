@@ -1,14 +1,16 @@
 """A field for fault tests: brokers and workers on one database, whose parts can be killed, stopped, cut."""
 
+import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
 
 from hyrex import TaskHandle
@@ -18,12 +20,17 @@ from tests.chaos.record import Execution, digest
 from tests.support.eventually import eventually
 from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker
+from tests.support.trees import running, signal_all, tree
 
 LEASE_S = 2.0
 """Where leases must end."""
 LONG_LEASE_S = 6.0
 """Where they must not, on a busy machine too."""
 PATIENCE_S = 40.0
+RECEIVED: Final = """
+select session.received_through >= lease.sequence
+from lease join worker_session session on session.id = lease.session_id where lease.task_id = $1
+"""
 
 
 @dataclass
@@ -63,6 +70,18 @@ class Field:
         """Every time that the task's code began."""
         return digest(self.journal.read()).executions[str(handle.id)]
 
+    def received(self, handle: TaskHandle[Any]) -> Execution:
+        """Wait until the task's code has begun and a heartbeat has said that its run was received."""
+        eventually(lambda: asyncio.run(self._is_received(str(handle.id))), PATIENCE_S)
+        return self.begun(handle)
+
+    async def _is_received(self, task_id: str) -> bool:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return bool(await connection.fetchval(RECEIVED, task_id))
+        finally:
+            await connection.close()
+
     def begun(self, handle: TaskHandle[Any], times: int = 1) -> Execution:
         """Wait until the task's code has begun so many times; the last of these."""
         return eventually(lambda: self.executions(handle)[times - 1 : times], PATIENCE_S)[0]
@@ -70,38 +89,23 @@ class Field:
 
 def part(worker: Process, module: str) -> psutil.Process:
     """A worker's process that runs a module."""
-    return eventually(lambda: parts(worker, module))[0]
-
-
-def parts(worker: Process, module: str) -> list[psutil.Process]:
-    """A worker's processes that run a module."""
-    found = []
-    for process in psutil.Process(worker.pid).children(recursive=True):
-        try:
-            if module in process.cmdline():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return eventually(lambda: running(worker.pid, module))[0]
 
 
 def whole(worker: Process) -> list[psutil.Process]:
     """A worker's processes, the launcher first."""
-    launcher = psutil.Process(worker.pid)
-    return [launcher, *launcher.children(recursive=True)]
+    return tree(worker.pid)
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL."""
+    signal_all(processes, signal.SIGKILL)
 
 
 def stop(processes: list[psutil.Process]) -> Callable[[], None]:
     """SIGSTOP; call what is returned to let them go on."""
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
-
-    def go_on() -> None:
-        for process in processes:
-            if process.is_running():
-                process.send_signal(signal.SIGCONT)
-
-    return go_on
+    signal_all(processes, signal.SIGSTOP)
+    return lambda: signal_all(processes, signal.SIGCONT)
 
 
 def ends(handle: TaskHandle[Any]) -> list[str]:

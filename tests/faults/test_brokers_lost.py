@@ -8,7 +8,7 @@ import pytest
 from hyrex import send_many
 from tests.chaos.record import digest
 from tests.faults import app
-from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, free_port, stop, whole
+from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, free_port, kill, stop, whole
 from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker
 
@@ -71,8 +71,7 @@ def test_a_broker_killed_for_good_leaves_its_dead_workers_to_the_others(
     lost = field.worker(dying.url)
     handle = app.hold.send(0.5)
     field.begun(handle)
-    for process in whole(lost):
-        process.kill()
+    kill(whole(lost))
     dying.process.kill()
     field.worker(one_broker.url)
     assert handle.wait(PATIENCE_S)
@@ -111,8 +110,7 @@ def test_a_worker_behind_a_dead_cable_stops_its_runs_before_they_run_elsewhere(
     cable = field.proxy_to(one_broker.url)
     field.worker(f"grpc://{cable.address}")
     handle = app.hold.send(6.0)
-    field.begun(handle)
-    time.sleep(0.6)  # one heartbeat says that the run was received
+    field.received(handle)
     cable.silence()
     field.worker(one_broker.url)
     second = field.begun(handle, times=2)
@@ -136,8 +134,7 @@ def test_a_limit_holds_across_brokers_while_workers_and_brokers_are_killed(
     ]
     handles = send_many([app.narrow.call(0.15) for _ in range(40)])
     field.begun(handles[0])
-    for process in whole(workers[0])[1:]:
-        process.kill()
+    kill(whole(workers[0])[1:])
     second.process.kill()
     field.broker(port=port)
     for handle in handles:

@@ -1,10 +1,9 @@
 """Parts of workers are killed and stopped: their runs are recorded lost and run again, for no attempt."""
 
-import signal
 import time
 
 from tests.faults import app
-from tests.faults.field import PATIENCE_S, Field, ends, is_gone, part, stop, whole
+from tests.faults.field import PATIENCE_S, Field, ends, is_gone, kill, part, stop, whole
 from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker
 
@@ -73,8 +72,7 @@ def test_a_silent_host_is_expired_and_its_late_report_is_stale(
 ) -> None:
     worker = field.worker(one_broker.url)
     handle = app.hold.send(2.0)
-    frozen = field.begun(handle)
-    time.sleep(0.6)  # one heartbeat says that the run was received
+    frozen = field.received(handle)
     processes = whole(worker)
     go_on = stop(processes)
     field.worker(one_broker.url)
@@ -103,10 +101,8 @@ def test_a_short_pause_costs_nothing(field: Field, lasting_broker: RunningBroker
 def test_a_killed_host_is_swept_by_database_time(field: Field, one_broker: RunningBroker) -> None:
     lost = field.worker(one_broker.url)
     handle = app.hold.send(1.0)
-    field.begun(handle)
-    time.sleep(0.6)  # one heartbeat says that the run was received
-    for process in whole(lost):
-        process.send_signal(signal.SIGKILL)
+    field.received(handle)
+    kill(whole(lost))
     field.worker(one_broker.url)
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["lost", "completed"]
@@ -128,8 +124,7 @@ def test_a_killed_launcher_takes_everything_with_it(field: Field, one_broker: Ru
     """Its stream process gives back what runs, says Goodbye and ends; nothing is left behind."""
     lost = field.worker(one_broker.url)
     handle = app.hold.send(1.0)
-    field.begun(handle)
-    time.sleep(0.6)  # one heartbeat says that the run was received
+    field.received(handle)
     below = whole(lost)[1:]
     lost.kill()
     for process in below:

@@ -15,16 +15,10 @@ import psutil
 import pytest
 
 from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.trees import running
 from tests.unit.worker.scripted_broker import ScriptedBroker, scripted_broker
 
 ROOT = Path(__file__).parents[3]
-
-
-def _runs(process: psutil.Process, module: str) -> bool:
-    try:
-        return module in process.cmdline()
-    except psutil.NoSuchProcess:  # a zombie too
-        return False
 
 
 @dataclass
@@ -56,15 +50,11 @@ class Worker:
 
     def stream_process(self) -> psutil.Process:
         """The process that holds the stream."""
-        return next(
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if _runs(child, "hyrex.worker.runtime")
-        )
+        return running(self.process.pid, "hyrex.worker.runtime")[0]
 
     def children(self) -> list[psutil.Process]:
         """Those that run user code."""
-        return [child for child in self.stream_process().children() if _runs(child, "hyrex.worker.child")]
+        return running(self.process.pid, "hyrex.worker.child")
 
     def stop(self) -> None:
         """SIGTERM."""

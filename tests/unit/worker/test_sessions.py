@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.trees import signal_all
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment, scripted_broker
 
@@ -225,11 +226,9 @@ async def test_worker_that_was_stopped_for_longer_than_its_lease_does_not_run_on
     await bench.broker.assign(run)
     child = int((await bench.noted("spin")).split()[1])
     processes = [worker.stream_process(), *worker.children()]
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    signal_all(processes, signal.SIGSTOP)
     await asyncio.sleep(1.2)  # longer than the lease
-    for process in processes:
-        process.send_signal(signal.SIGCONT)
+    signal_all(processes, signal.SIGCONT)
     told = await bench.broker.outcome(run, 3.0)
     assert told.WhichOneof("outcome") in ("lost", "released")
     assert child not in {one.pid for one in worker.children()} or told.HasField("released")

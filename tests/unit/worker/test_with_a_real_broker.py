@@ -16,8 +16,10 @@ import pytest
 from hyrex.client import send_many
 from hyrex.client.process import close_client
 from hyrex.handle import TaskHandle
+from tests.support.eventually import eventually
 from tests.support.process import Process
 from tests.support.processes import RunningBroker, StartBroker, StartWorker
+from tests.support.trees import running, signal_all
 from tests.unit.worker import bench_app as app
 
 WAIT_S = 40.0
@@ -86,8 +88,7 @@ def runs_of(handle: TaskHandle[Any]) -> list[str]:
 
 def part(worker: Process, module: str) -> psutil.Process:
     """A process of the worker's, by the module it runs."""
-    found = [p for p in psutil.Process(worker.pid).children(recursive=True) if module in p.cmdline()]
-    return found[0]
+    return eventually(lambda: running(worker.pid, module))[0]
 
 
 def test_killed_broker_costs_no_execution(cluster: Cluster) -> None:
@@ -132,12 +133,10 @@ def test_worker_that_sleeps_through_its_lease_does_not_run_on(cluster: Cluster) 
     handle = app.sleep.send(30.0)
     child = int(cluster.noted("sleep")[0].split()[1])
     processes = [part(worker, "hyrex.worker.runtime"), psutil.Process(child)]
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    signal_all(processes, signal.SIGSTOP)
     other = cluster.worker("-p", "1")
     cluster.noted("sleep", times=2)
-    for process in processes:
-        process.send_signal(signal.SIGCONT)
+    signal_all(processes, signal.SIGCONT)
     began = time.monotonic()
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() - began < 2
