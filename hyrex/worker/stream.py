@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hyrex.worker")
 
 _WELCOME_WITHIN_S = 10.0
+_NO_WELCOME = "the broker did not answer Hello"
 _SILENT_INTERVALS = 2.5  # heartbeat intervals without a frame: the stream is dead
 
 
@@ -104,11 +105,16 @@ class Stream:
 
     async def _greet(self) -> None:
         parts, session = self._parts, self._parts.session
-        timer = asyncio.get_running_loop().call_later(
-            self._welcome_within_s(), self.hang_up, "the broker did not answer Hello"
-        )
+        within_s = self._welcome_within_s()
+        timer = asyncio.get_running_loop().call_later(within_s, self.hang_up, _NO_WELCOME)
         sent_ns = boottime_ns()
-        await self._call.write(convert.hello(parts.registration, session, parts.outbox.capacity.tell()))
+        hello = convert.hello(parts.registration, session, parts.outbox.capacity.tell())
+        try:
+            # A write that waits for its connection is not woken when its call is cancelled (grpcio 1.85).
+            async with asyncio.timeout(within_s):
+                await self._call.write(hello)
+        except TimeoutError:
+            raise StreamEnded(_NO_WELCOME) from None
         frame = await self._call.read()
         timer.cancel()
         if not isinstance(frame, wire.WorkResponse) or not frame.HasField("welcome"):

@@ -78,7 +78,8 @@ def test_a_silent_host_is_expired_and_its_late_report_is_stale(
     field.worker(one_broker.url)
     field.begun(handle, times=2)
     go_on()
-    eventually(lambda: is_gone(frozen.pid), 5)  # it does not trust its lease any more
+    # It does not trust its lease any more: the run is asked to stop, or its child is ended.
+    eventually(lambda: field.executions(handle)[0].how or is_gone(frozen.pid), 5)
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["lost", "completed"]
     first, second = field.executions(handle)
