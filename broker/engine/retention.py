@@ -24,9 +24,17 @@ class Retention:
     async def run(self) -> None:
         """Maintain until cancelled."""
         while True:
-            try:
-                await self._store.maintain(self._keep)
-                await asyncio.sleep(_INTERVAL_S)
-            except StorageUnavailable as error:
-                log.warning("retention will try again", extra={"error": str(error)})
-                await asyncio.sleep(_RETRY_S)
+            pause_s = _INTERVAL_S if await self._maintained() else _RETRY_S
+            await asyncio.sleep(pause_s)
+
+    async def _maintained(self) -> bool:
+        """Whether the round is over; without an answer of the database it is tried again soon."""
+        try:
+            await self._store.maintain(self._keep)
+        except StorageUnavailable as error:
+            log.warning("retention will try again", extra={"error": str(error)})
+            return False
+        except Exception:
+            # A partition that cannot be made or dropped is no reason to stop serving: there are others.
+            log.exception("retention failed; it goes on at the next round")
+        return True

@@ -5,11 +5,13 @@ locks the parent and stalls submits (rule 12).
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
+from broker.storage.statements import load
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +19,7 @@ DAYS_BEHIND: Final = 2
 DAYS_AHEAD: Final = 3
 PARENTS: Final = (("task", "id"), ("task_run", "task_id"))
 _DAY: Final = timedelta(days=1)
+_SQL: Final = load("partitions")
 
 
 def lower_bound(day: datetime) -> UUID:
@@ -52,45 +55,76 @@ async def _ensure_one(connection: Any, parent: str, day: datetime) -> None:
 
 
 async def expired(connection: Any, retention: timedelta) -> list[datetime]:
-    """Days whose partitions are past retention and hold no task that still lives."""
+    """Days whose removal was interrupted, and days past retention that hold no task that still lives."""
     now = await connection.fetchval("select now()")
-    rows = await connection.fetch(
-        "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-        " where i.inhparent = 'task'::regclass order by 1"
-    )
-    days = [datetime.strptime(row["relname"].rsplit("_", 1)[1], "%Y%m%d").replace(tzinfo=UTC) for row in rows]
     limit = min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
-    return [day for day in days if day <= limit and not await _lives(connection, day)]
+    days = await _days(connection)
+    # A day that detaches can only go on; until it has, no other one can be detached, so it comes first.
+    detaching = [day for day, tables in days.items() if any(table.detaching for table in tables)]
+    return detaching + [
+        day
+        for day, tables in days.items()
+        if day <= limit
+        and day not in detaching
+        and (not _is_whole(tables) or not await _lives(connection, day))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A day's table of one parent: `attached` to it, perhaps with a detach that was interrupted half-way."""
+
+    name: str
+    attached: bool
+    detaching: bool
+
+
+async def _days(connection: Any) -> dict[datetime, list[_Table]]:
+    """Every day's tables, the oldest day first."""
+    found: dict[datetime, list[_Table]] = {}
+    for row in await connection.fetch(_SQL["tables"]):
+        day = _day_in(row["name"])
+        if day is not None:
+            found.setdefault(day, []).append(_Table(row["name"], row["attached"], row["detaching"]))
+    return dict(sorted(found.items()))
+
+
+def _day_in(name: str) -> datetime | None:
+    """The day of a table's name; eight digits that are none belong to somebody else's table."""
+    try:
+        return datetime.strptime(name.rsplit("_", 1)[1], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _is_whole(tables: Sequence[_Table]) -> bool:
+    """Whether nothing has begun to remove the day."""
+    return len(tables) == len(PARENTS) and all(table.attached and not table.detaching for table in tables)
 
 
 async def _lives(connection: Any, day: datetime) -> bool:
-    first, last = lower_bound(day), lower_bound(day + _DAY)
-    return bool(
-        await connection.fetchval(
-            "select exists (select from ready where task_id >= $1 and task_id < $2)"
-            " or exists (select from delayed where task_id >= $1 and task_id < $2)"
-            " or exists (select from lease where task_id >= $1 and task_id < $2)",
-            first,
-            last,
-        )
-    )
+    return bool(await connection.fetchval(_SQL["lives"], lower_bound(day), lower_bound(day + _DAY)))
 
 
 async def drop(connection: Any, day: datetime) -> None:
-    """Remove one day's tasks, runs and keys."""
+    """Remove one day's tasks, runs and keys. Where it is interrupted, the day is found again and the
+    removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""
     await connection.execute("set lock_timeout = '2s'")
-    # `task` goes last: an interrupted drop is found again by its partition.
+    tables = {table.name: table for table in (await _days(connection)).get(day, ())}
+    # `task` goes last: an interruption may leave tasks without runs, never runs without their tasks.
     for parent, _ in reversed(PARENTS):
-        name = f"{parent}_{day:%Y%m%d}"
-        if await connection.fetchval("select to_regclass($1)", name) is None:
-            continue
-        try:
-            await connection.execute(f"alter table {parent} detach partition {name} concurrently")
-        except asyncpg.ObjectNotInPrerequisiteStateError:
-            # An earlier detach was interrupted half-way.
-            await connection.execute(f"alter table {parent} detach partition {name} finalize")
-        await connection.execute(f"drop table {name}")
+        table = tables.get(f"{parent}_{day:%Y%m%d}")
+        if table is not None:
+            await _remove(connection, parent, table)
     bound = lower_bound(day + _DAY)
     await connection.execute("delete from idempotency where task_id < $1", bound)
     await connection.execute("delete from reopen where task_id < $1", bound)
     log.info("partition dropped", extra={"day": f"{day:%Y-%m-%d}"})
+
+
+async def _remove(connection: Any, parent: str, table: _Table) -> None:
+    if table.detaching:
+        await connection.execute(f"alter table {parent} detach partition {table.name} finalize")
+    elif table.attached:
+        await connection.execute(f"alter table {parent} detach partition {table.name} concurrently")
+    await connection.execute(f"drop table {table.name}")

@@ -12,6 +12,7 @@ from broker.domain.model import Outcome, TaskExtras
 from broker.storage import partitions
 from broker.storage.retention import RetentionStore
 from tests.integration.storage.stage import Stage, make_id, new_task
+from tests.integration.storage.waits import until_blocked
 
 _DAY = timedelta(days=1)
 KEEP = timedelta(days=7)
@@ -116,6 +117,79 @@ async def test_dropping_gives_way_to_readers_and_is_finished_later(stage: Stage,
         await reader.close()
     await RetentionStore(stage.database.url).maintain(KEEP)
     assert f"task_{day:%Y%m%d}" not in await days(connection)
+
+
+async def test_a_detach_that_is_pending_is_finished_before_another_begins(
+    stage: Stage, connection: Any
+) -> None:
+    """Postgres refuses a second one; an older day may expire later, when its last task has ended."""
+    newer, _ = await old_day(connection)
+    reader = await asyncpg.connect(stage.database.url)
+    try:
+        async with reader.transaction():
+            await reader.fetchval("select count(*) from task, task_run")
+            await RetentionStore(stage.database.url).maintain(KEEP)
+    finally:
+        await reader.close()
+    older, _ = await old_day(connection, ago=25)
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    assert await tables_of(connection, newer) == []
+    assert await tables_of(connection, older) == []
+
+
+async def tables_of(connection: Any, day: datetime) -> list[str]:
+    rows = await connection.fetch("select relname from pg_class where relname ~ $1", f"^task.*_{day:%Y%m%d}$")
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("detached", [["task_run"], ["task_run", "task"]], ids=["runs", "runs and tasks"])
+async def test_a_drop_that_was_interrupted_after_a_detach_goes_on(
+    stage: Stage, connection: Any, detached: list[str]
+) -> None:
+    """Its tables are partitions no more, and are still found and dropped."""
+    day, _ = await old_day(connection)
+    for parent in detached:
+        name = f"{parent}_{day:%Y%m%d}"
+        await connection.execute(f"alter table {parent} detach partition {name} concurrently")
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    assert await tables_of(connection, day) == []
+
+
+async def test_a_lock_that_is_not_had_in_time_leaves_the_day_as_it_was(stage: Stage, connection: Any) -> None:
+    """Nothing is finished that has not begun: the next round begins anew."""
+    day, _ = await old_day(connection)
+    holder = await asyncpg.connect(stage.database.url)
+    try:
+        async with holder.transaction():
+            await holder.execute("lock table task_run in share update exclusive mode")
+            maintaining = asyncio.ensure_future(RetentionStore(stage.database.url).maintain(KEEP))
+            await until_blocked(connection)
+            await until_detached_no_more(connection)
+        await maintaining
+    finally:
+        await holder.close()
+    assert f"task_{day:%Y%m%d}" in await days(connection)
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    assert await tables_of(connection, day) == []
+
+
+async def until_detached_no_more(connection: Any) -> None:
+    """Wait until no detach waits for its lock any more."""
+    async with asyncio.timeout(10):
+        while await connection.fetchval(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and wait_event_type = 'Lock' and query like '%detach partition % concurrently'"
+        ):
+            await asyncio.sleep(0.005)
+
+
+async def test_tables_of_others_are_left_alone(stage: Stage, connection: Any) -> None:
+    kept = ["task_99999999", "task_log_20200101", "mytask_20200101"]
+    for name in kept:
+        await connection.execute(f"create table {name} (id integer)")
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    for name in kept:
+        assert await connection.fetchval("select to_regclass($1)::text", name) == name
 
 
 async def test_only_one_broker_maintains_at_a_time(stage: Stage) -> None:

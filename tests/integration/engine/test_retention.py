@@ -1,0 +1,54 @@
+"""Retention of a running broker: what fails in one round is done in a later one."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from broker.engine import retention
+from broker.engine.retention import Retention
+from broker.storage import partitions
+from broker.storage.retention import RetentionStore
+
+
+async def test_retention_goes_on_after_a_round_that_failed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retention, "_INTERVAL_S", 0.02)
+    caplog.set_level(logging.ERROR)
+    day = partitions.day_of(datetime.now(UTC)) - timedelta(days=20)
+    connection = await asyncpg.connect(database_url)
+    try:
+        for parent, _ in partitions.PARENTS:
+            await partitions._ensure_one(connection, parent, day)
+        await connection.execute("alter table ready rename to out_of_reach")
+        running = asyncio.ensure_future(Retention(RetentionStore(database_url), timedelta(days=7)).run())
+        try:
+            await until(lambda: bool(caplog.records))
+            await connection.execute("alter table out_of_reach rename to ready")
+            await until_gone(connection, f"task_{day:%Y%m%d}")
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    finally:
+        await connection.close()
+    record = caplog.records[0]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], asyncpg.UndefinedTableError)
+
+
+async def until_gone(connection: Any, table: str) -> None:
+    async with asyncio.timeout(10):
+        while await connection.fetchval("select to_regclass($1)::text", table) is not None:
+            await asyncio.sleep(0.01)
+
+
+async def until(said: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not said():
+            await asyncio.sleep(0.01)
