@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 DAYS_BEHIND: Final = 2
 DAYS_AHEAD: Final = 3
+FORGET_CHUNK: Final = 10_000
 PARENTS: Final = (("task", "id"), ("task_run", "task_id"))
 _DAY: Final = timedelta(days=1)
 _SQL: Final = load("partitions")
@@ -107,19 +108,30 @@ async def _lives(connection: Any, day: datetime) -> bool:
 
 
 async def drop(connection: Any, day: datetime) -> None:
-    """Remove one day's tasks, runs and keys. Where it is interrupted, the day is found again and the
+    """Remove one day's keys, runs and tasks. Where it is interrupted, the day is found again and the
     removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""
     await connection.execute("set lock_timeout = '2s'")
-    tables = {table.name: table for table in (await _days(connection)).get(day, ())}
+    # Keys go first: one that outlived its task would name a task that nobody can find.
+    for name in ("forget_keys", "forget_reopenings"):
+        await _forget(connection, name, day)
+    tables = (await _days(connection)).get(day, [])
+    if _is_whole(tables) and await _lives(connection, day):
+        # One of its tasks was retried meanwhile.
+        return
     # `task` goes last: an interruption may leave tasks without runs, never runs without their tasks.
     for parent, _ in reversed(PARENTS):
-        table = tables.get(f"{parent}_{day:%Y%m%d}")
-        if table is not None:
-            await _remove(connection, parent, table)
-    bound = lower_bound(day + _DAY)
-    await connection.execute("delete from idempotency where task_id < $1", bound)
-    await connection.execute("delete from reopen where task_id < $1", bound)
+        for table in tables:
+            if table.name == f"{parent}_{day:%Y%m%d}":
+                await _remove(connection, parent, table)
     log.info("partition dropped", extra={"day": f"{day:%Y-%m-%d}"})
+
+
+async def _forget(connection: Any, name: str, day: datetime) -> None:
+    """Delete a day's rows chunk by chunk, each committed: a busy day has millions of them."""
+    first: UUID | None = lower_bound(day)
+    while first is not None:
+        # From the last id on, so that no chunk reads the dead rows of those before it.
+        first = await connection.fetchval(_SQL[name], first, lower_bound(day + _DAY), FORGET_CHUNK)
 
 
 async def _remove(connection: Any, parent: str, table: _Table) -> None:

@@ -11,3 +11,24 @@ order by c.relname
 select exists (select from ready where task_id >= $1 and task_id < $2)
     or exists (select from delayed where task_id >= $1 and task_id < $2)
     or exists (select from lease where task_id >= $1 and task_id < $2)
+
+-- name: forget_keys
+-- Deletes idempotency keys of tasks in a range of ids; returns the highest id met, null when none is left.
+-- $1 first id, $2 id after the last, $3 how many. Waits for no row: who holds one replaces it (`submit_unusual`).
+with gone as (
+  delete from idempotency where ctid = any (array(
+    select ctid from idempotency where task_id >= $1 and task_id < $2
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1
+
+-- name: forget_reopenings
+-- The same for what `reopen` remembers of them.
+with gone as (
+  delete from reopen where ctid = any (array(
+    select ctid from reopen where task_id >= $1 and task_id < $2
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1

@@ -24,7 +24,8 @@ select id from stored
 -- A task whose key is taken is not stored. Returns id and whether it waits for its time.
 -- $1..$10 as in `submit`; $11 delay_ms, $12 run_at, $13 idempotency_key, $14 content_type, $15 codec,
 -- $16 headers, $17 labels, $18 name (of the task, for the key): arrays in id order.
--- Keys are locked in (name, key) order, ids in id order.
+-- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
+-- first; ids in id order.
 with item as materialized (
   select t.id, t.lane, coalesce(t.rank, 5::smallint) as rank, coalesce(t.max_retries, 0) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
@@ -35,10 +36,24 @@ with item as materialized (
               $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           delay_ms, run_at, idempotency_key, content_type, codec, headers, labels, name)
+), freed as (
+  -- Key and task are stored together, so one snapshot never shows a key before its task.
+  delete from idempotency where ctid = any (array(
+    select k.place
+    from (select name, idempotency_key as key from item where idempotency_key is not null order by 1, 2) i
+    cross join lateral (
+      select ctid as place from idempotency
+      where namespace = 0 and idempotency.name = i.name and idempotency.key = i.key
+        and (select true from task where task.id = idempotency.task_id limit 1) is null
+      for update
+    ) k))
+  returning task_id
 ), claimed as (
   insert into idempotency (namespace, name, key, task_id)
   select 0, name, idempotency_key, id from item
   where idempotency_key is not null and (select true from task where task.id = item.id limit 1) is null
+    -- Always true; it makes this wait for `freed`.
+    and (select count(*) from freed) >= 0
   order by name, idempotency_key, id
   on conflict (namespace, name, key) do nothing
   returning task_id
@@ -65,13 +80,17 @@ select id, due > now() as waits from placed
 
 -- name: classify
 -- What is known of ids and keys that a submit did not store. An id without a row in the result was
--- refused for its key (see holder), or its competitor rolled back: submit it again.
+-- refused for its key (see holder), or its competitor rolled back: submit it again. A key whose task is
+-- gone has no holder.
 -- $1 id, $2 name, $3 idempotency_key (or null): arrays.
 select i.id, t.digest, k.task_id as holder
 from unnest($1::uuid[], $2::text[], $3::text[]) as i (id, name, key)
 left join lateral (select digest from task where task.id = i.id limit 1) t on true
 left join lateral (
-  select task_id from idempotency where namespace = 0 and name = i.name and key = i.key limit 1
+  select task_id from idempotency
+  where namespace = 0 and name = i.name and key = i.key
+    and (select true from task where task.id = idempotency.task_id limit 1) is not null
+  limit 1
 ) k on true
 
 -- name: submit_handing_off

@@ -90,6 +90,44 @@ async def test_an_expired_day_is_dropped_with_its_keys(stage: Stage, connection:
         assert await connection.fetchval(f"select count(*) from {table}") == 0
 
 
+async def test_keys_are_gone_before_their_tasks(
+    stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stops the drop, no key is left that names a task which is gone."""
+    monkeypatch.setattr(partitions, "FORGET_CHUNK", 2)
+    _, moment = await old_day(connection)
+    keyed = [new_task(make_id(moment), extras=TaskExtras(idempotency_key=f"k{n}")) for n in range(5)]
+    await stage.submit(*keyed)
+    await stage.execute("delete from ready")
+    holder = await asyncpg.connect(stage.database.url)
+    try:
+        async with holder.transaction():
+            await holder.execute("lock table task_run in share update exclusive mode")
+            await RetentionStore(stage.database.url).maintain(KEEP)
+    finally:
+        await holder.close()
+    assert await connection.fetchval("select count(*) from task") == 5
+    assert await connection.fetchval("select count(*) from idempotency") == 0
+
+
+async def test_an_older_day_that_still_lives_keeps_its_keys(stage: Stage, connection: Any) -> None:
+    _, kept = await old_day(connection, ago=25)
+    await stage.submit(new_task(make_id(kept), extras=TaskExtras(idempotency_key="kept")))
+    day, moment = await old_day(connection)
+    await stage.submit(new_task(make_id(moment), extras=TaskExtras(idempotency_key="gone")))
+    await stage.execute("delete from ready where task_id >= $1", partitions.lower_bound(day))
+    await RetentionStore(stage.database.url).maintain(KEEP)
+    assert [row[0] for row in await connection.fetch("select key from idempotency")] == ["kept"]
+
+
+async def test_a_day_that_lives_again_when_it_is_to_be_dropped_is_kept(stage: Stage, connection: Any) -> None:
+    day, moment = await old_day(connection)
+    assert await partitions.expired(connection, KEEP) == [day]
+    (task_id,) = await stage.submit(new_task(make_id(moment)))
+    await partitions.drop(connection, day)
+    assert await connection.fetchval("select id::text from task") == task_id
+
+
 @pytest.mark.parametrize("place", ["ready", "delayed", "lease"])
 async def test_a_day_with_a_live_task_is_kept(stage: Stage, connection: Any, place: str) -> None:
     _, moment = await old_day(connection)

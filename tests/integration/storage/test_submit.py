@@ -84,6 +84,36 @@ async def test_a_submit_that_lost_the_race_for_a_key_waits_and_then_finds_the_wi
     assert known[loser.task_id].holder == winner.task_id
 
 
+async def gone_with_its_key_left(stage: Stage, key: str) -> None:
+    """A key whose task is no more."""
+    await stage.submit(new_task(extras=TaskExtras(idempotency_key=key)))
+    for table in ("ready", "task"):
+        await stage.execute(f"delete from {table}")
+
+
+async def test_a_key_whose_task_is_gone_is_free(stage: Stage) -> None:
+    await gone_with_its_key_left(stage, "k")
+    tasks = [new_task(extras=TaskExtras(idempotency_key="k")) for _ in range(3)]
+    known = await stage.submits.classify(await stage.entries(tasks))
+    assert [known[task.task_id].holder for task in tasks] == [None] * 3
+    (winner,) = await stage.submit(*tasks)
+    known = await stage.submits.classify(await stage.entries(tasks))
+    assert {known[task.task_id].holder for task in tasks} == {winner}
+
+
+async def test_two_brokers_that_free_a_key_at_once_store_one_task(stage: Stage, rival: Stage) -> None:
+    await rival.lane()
+    for round_number in range(5):
+        keys = [f"{round_number}-{n}" for n in range(20)]
+        for key in keys:
+            await gone_with_its_key_left(stage, key)
+        batches = [[new_task(extras=TaskExtras(idempotency_key=key)) for key in order]
+                   for order in (keys, keys[::-1])]  # fmt: skip
+        stored = await asyncio.gather(stage.submit(*batches[0]), rival.submit(*batches[1]))
+        assert len([*stored[0], *stored[1]]) == len(keys)
+        assert await stage.execute("select count(*) from task") == len(keys)
+
+
 async def test_a_refused_duplicate_claims_no_key(stage: Stage) -> None:
     task = new_task()
     await stage.submit(task)
