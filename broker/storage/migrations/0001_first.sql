@@ -1,3 +1,5 @@
+-- serves brokers from: 1
+--
 -- The first schema. A task's state is the table that holds it: `ready`, `delayed` and `lease` are the
 -- live tables (insert and delete only, so they stay tiny); `task` and `task_run` are insert-only and
 -- partitioned by the time inside the task's id. No row of a live table is ever updated: a statement
@@ -99,8 +101,9 @@ create table task (
   labels          jsonb,
   expires_at      timestamptz
 ) partition by range (id);
-create index task_by_parent on task (parent_id) where parent_id is not null;
-create index task_by_root on task (root_id) where root_id is not null;
+-- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
+create index task_by_parent on task (parent_id, id) where parent_id is not null;
+create index task_by_root on task (root_id, id) where root_id is not null;
 
 -- outcome: 2 completed, 3 failed, 4 timed out, 5 cancelled, 6 lost, 7 released (hyrex.v1.RunStatus).
 create table task_run (
@@ -152,6 +155,7 @@ create table delayed (
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
 create index delayed_by_time on delayed (run_at, task_id);
+create index delayed_by_lane on delayed (lane, task_id);
 
 -- A cancel request replaces the row (delete and insert in one statement, same token): see the head.
 create table lease (

@@ -70,7 +70,9 @@ def test_a_schema_of_a_later_version_is_refused(processes: Processes, database_u
 
     async def come_from_the_future() -> None:
         async with Seed.connected(database_url) as seed:
-            await seed.execute("insert into schema_version (number, name) values (9999, 'future')")
+            await seed.execute(
+                "insert into schema_version (number, name, serves_from) values (9999, 'future', 9999)"
+            )
 
     asyncio.run(come_from_the_future())
     status, line = failing(processes, "--database-url", database_url, "--listen", "127.0.0.1:0")
