@@ -60,6 +60,15 @@ _REFUSED: Final = (
 )
 
 
+async def _durable(connection: Any) -> None:
+    """A commit is on disk before it is acknowledged, whatever the server, database or role prefers (rule 9).
+    Only `off` is overruled: every other value keeps what is acknowledged, or keeps it in more places."""
+    await connection.execute(
+        "select set_config('synchronous_commit', 'on', false)"
+        " where current_setting('synchronous_commit') = 'off'"
+    )
+
+
 async def _as_it_is(connection: object) -> None:
     """No statement here changes its session, so nothing is reset when a connection returns: asyncpg's own
     reset is a round trip for each statement."""
@@ -132,6 +141,7 @@ class Database:
             max_cached_statement_lifetime=0,
             command_timeout=6.0,
             timeout=ACQUIRE_TIMEOUT_S,
+            init=_durable,
             reset=_as_it_is,
         )
 

@@ -1,5 +1,7 @@
-"""A first look at the database: whether it lets this broker in, in words that say what to do."""
+"""A first look at the database: whether it lets this broker in, and how safe is what it acknowledges, in
+words that say what to do."""
 
+import logging
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -7,14 +9,21 @@ import asyncpg
 
 from broker.domain.errors import StorageUnavailable
 
+log = logging.getLogger(__name__)
+
 _TIMEOUT_S: Final = 5.0
 _REMEDY: Final = "set --database-url or HYREX_DATABASE_URL"
+_DURABILITY: Final = """
+select current_setting('synchronous_commit') as commits,
+       current_setting('synchronous_standby_names') as standbys
+"""
 
 
 async def check(database_url: str) -> None:
-    """Connect once. Raises StorageUnavailable, naming host and port, never the password."""
+    """Connect once, and say what a crash or a failover may cost. Raises StorageUnavailable, naming host
+    and port, never the password."""
     try:
-        connection = await asyncpg.connect(database_url, timeout=_TIMEOUT_S)
+        commits, standbys = await _durability(database_url)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise StorageUnavailable(
             f"Postgres at {place(database_url)} refused the login: {error}; {_REMEDY}"
@@ -27,7 +36,23 @@ async def check(database_url: str) -> None:
         raise StorageUnavailable(
             f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {_REMEDY}"
         ) from error
-    await connection.close()
+    if commits == "off":
+        log.warning("this server's synchronous_commit is off; the broker sets it on for its own sessions")
+    if not standbys or commits == "local":
+        log.info(
+            "failover can lose acknowledged tasks unless replication is synchronous",
+            extra={"synchronous_commit": commits, "synchronous_standby_names": standbys},
+        )
+
+
+async def _durability(database_url: str) -> tuple[str, str]:
+    connection = await asyncpg.connect(database_url, timeout=_TIMEOUT_S)
+    try:
+        row = await connection.fetchrow(_DURABILITY, timeout=_TIMEOUT_S)
+        assert row is not None
+        return row["commits"], row["standbys"]
+    finally:
+        await connection.close(timeout=_TIMEOUT_S)
 
 
 def place(database_url: str) -> str:
