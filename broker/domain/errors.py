@@ -141,7 +141,14 @@ class FlowControl(BrokerError):
 
 
 class StorageUnavailable(BrokerError):
-    """The database did not answer in time; nothing is known to be stored. Safe to repeat."""
+    """The database did not answer in time; nothing is known to be stored. Safe to repeat.
+
+    `conflict`: it did answer, with a deadlock or a serialisation failure, and nothing was stored.
+    """
+
+    def __init__(self, message: str, *, conflict: bool = False) -> None:
+        super().__init__(message)
+        self.conflict = conflict
 
 
 class SchemaOutOfRange(BrokerError):

@@ -10,7 +10,8 @@ from broker.domain.errors import SessionEnded, StorageUnavailable
 from broker.domain.model import SessionId
 from broker.engine.reports import Reports
 from broker.engine.sessions import Sessions
-from broker.storage.sessions import SessionStore
+from broker.storage.pool import StatementRefused
+from broker.storage.sessions import EndedSession, SessionStore
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +50,32 @@ class Sweeper:
                 self.distrust()
 
     async def sweep(self) -> list[SessionId]:
-        """End what has expired; return the sessions ended."""
-        expired = await self._store.expired(_MOST)
-        if not expired:
-            return []
-        ended = await self._store.sweep(expired)
-        for each in ended:
-            log.warning("session expired", extra={"session": each.session_id, "leases": len(each.ended)})
-            self._reports.follow(each.ended, each.task_ids)
-            session = self._sessions.by_id.get(each.session_id)
-            if session is not None:
-                self._sessions.leave(session)
-                session.link.end(SessionEnded(f"session {each.session_id} has expired; begin a new one"))
-        return [each.session_id for each in ended]
+        """End what has expired, one by one; return the sessions ended."""
+        ended = []
+        for session_id in await self._store.expired(_MOST):
+            each = await self._end(session_id)
+            if each is not None:
+                self._follow(each)
+                ended.append(session_id)
+        return ended
+
+    async def _end(self, session_id: SessionId) -> EndedSession | None:
+        """None where it is not to be ended, or cannot be just now: the next sweep looks again."""
+        try:
+            return await self._store.sweep(session_id)
+        except StatementRefused as error:
+            log.error("a session cannot be ended", extra={"session": session_id, "error": str(error)})
+        except StorageUnavailable as error:
+            if not error.conflict:
+                raise
+            # The database is there, and so were the others' renewals.
+            log.warning("a sweep met a conflict", extra={"session": session_id, "error": str(error)})
+        return None
+
+    def _follow(self, ended: EndedSession) -> None:
+        log.warning("session expired", extra={"session": ended.session_id, "leases": len(ended.ended)})
+        self._reports.follow(ended.ended, ended.task_ids)
+        session = self._sessions.by_id.get(ended.session_id)
+        if session is not None:
+            self._sessions.leave(session)
+            session.link.end(SessionEnded(f"session {ended.session_id} has expired; begin a new one"))

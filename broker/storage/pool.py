@@ -173,7 +173,7 @@ class Database:
                         return rows
             except _REPEAT:
                 log.warning("statement repeated after a conflict", extra={"attempt": attempt})
-        raise StorageUnavailable("the database kept reporting conflicts")
+        raise StorageUnavailable("the database kept reporting conflicts", conflict=True)
 
     async def fetchrow(self, sql: str, *args: object, read: bool = False) -> asyncpg.Record | None:
         """The first row, if any."""
@@ -191,7 +191,7 @@ class Database:
                         return tag
             except _REPEAT:
                 log.warning("statement repeated after a conflict", extra={"attempt": attempt})
-        raise StorageUnavailable("the database kept reporting conflicts")
+        raise StorageUnavailable("the database kept reporting conflicts", conflict=True)
 
     @asynccontextmanager
     async def transaction(self, *, read: bool = False) -> AsyncIterator[Transaction]:
@@ -206,4 +206,4 @@ class Database:
                 async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
                     yield Transaction(connection)
         except _REPEAT as error:
-            raise StorageUnavailable(f"a conflict in the database: {error}") from error
+            raise StorageUnavailable(f"a conflict in the database: {error}", conflict=True) from error

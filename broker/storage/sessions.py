@@ -1,7 +1,7 @@
 """Worker sessions: one row each, owned by one broker at a time, alive until database time says otherwise."""
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -177,28 +177,21 @@ class SessionStore:
         """Sessions whose time is over and that nobody has ended."""
         return [row["id"] for row in await self._database.fetch(_SQL["expired"], limit)]
 
-    async def sweep(self, sessions: Sequence[SessionId]) -> list[EndedSession]:
-        """End those of the sessions that are (still) expired; their leases return in the same
-        transaction, but in a later statement than the lock (rule 8)."""
+    async def sweep(self, session_id: SessionId) -> EndedSession | None:
+        """End a session that is (still) expired; its leases return in the same transaction, but in a later
+        statement than the lock (rule 8). None: it was renewed, has ended, or another sweeper ends it."""
         async with self._database.transaction() as transaction:
-            rows = await transaction.fetch(_SQL["lock_expired_of"], sorted(sessions))
-            return await _end(
-                transaction,
-                {
-                    row["id"]: Ending(
-                        Outcome.LOST,
-                        f"session of worker {row['worker_name']} expired",
-                        row["received_through"],
-                    )
-                    for row in rows
-                },
-            )
+            row = await transaction.fetchrow(_SQL["lock_expired"], session_id)
+            if row is None:
+                return None
+            reason = f"session of worker {row['worker_name']} expired"
+            return await _end(transaction, session_id, Ending(Outcome.LOST, reason, row["received_through"]))
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
         """End a session at its worker's or launcher's word. Raises SessionEnded, SessionSecretInvalid."""
         async with self._database.transaction() as transaction:
             await self._lock(transaction, session_id, secret)
-            return (await _end(transaction, {session_id: Ending(outcome, reason, None)}))[0]
+            return await _end(transaction, session_id, Ending(outcome, reason, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,24 +204,16 @@ class Ending:
     received_through: int | None
 
 
-async def _end(transaction: Transaction, endings: Mapping[SessionId, Ending]) -> list[EndedSession]:
-    """End locked sessions. Their leases are removed in task id order over all of them, as every
-    statement that locks leases does."""
-    ids = list(endings)
-    await transaction.execute(_SQL["end_sessions"], ids, [endings[session_id].reason for session_id in ids])
-    leases = [_held(row) for row in await transaction.fetch(_LEASES_OF, ids)]
-    ends = [_end_of(held, endings[held.session_id]) for held in leases]
+async def _end(transaction: Transaction, session_id: SessionId, ending: Ending) -> EndedSession:
+    """End a locked session. Its leases are removed in task id order, as by every statement that locks
+    leases."""
+    await transaction.execute(_SQL["end_session"], session_id, ending.reason)
+    leases = [_held(row) for row in await transaction.fetch(_LEASES_OF, [session_id])]
+    ends = [_end_of(held, ending) for held in leases]
     ended: list[Ended] = []
     for start in range(0, len(ends), _CHUNK):
         ended += await end_runs(transaction, ends[start : start + _CHUNK])
-    return [
-        EndedSession(
-            session_id,
-            [each for each in ended if each.session_id == session_id],
-            [held.lease.task_id for held in leases if held.session_id == session_id],
-        )
-        for session_id in ids
-    ]
+    return EndedSession(session_id, ended, [held.lease.task_id for held in leases])
 
 
 def _end_of(held: HeldLease, ending: Ending) -> RunEnd:

@@ -345,7 +345,8 @@ def _heartbeats(world: World, number: int, registry: Sessions) -> Heartbeats:
 
 
 async def _sweep(store: Any) -> list[SessionId]:
-    return [ended.session_id for ended in await store.sweep(await store.expired(50))]
+    swept = [await store.sweep(session_id) for session_id in await store.expired(50)]
+    return [ended.session_id for ended in swept if ended is not None]
 
 
 async def _tokens(database: Any) -> set[int]:

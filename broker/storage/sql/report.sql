@@ -98,6 +98,10 @@ union all
  limit $2::integer)
 
 -- name: leases_of
--- Every lease of some sessions. $1 sessions.
-select task_id, token, session_id, sequence, lane, cancel_at is not null as to_cancel, cancel_reason
-from lease where session_id = any ($1::bigint[])
+-- Every lease of some sessions in task id order, in which leases are locked. $1 sessions.
+-- Found before they are sorted: else the planner may walk all leases for their order.
+with found as materialized (
+  select task_id, token, session_id, sequence, lane, cancel_at is not null as to_cancel, cancel_reason
+  from lease where session_id = any ($1::bigint[])
+)
+select * from found order by task_id

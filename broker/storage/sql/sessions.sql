@@ -21,10 +21,9 @@ set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, 
 where id = $1
 returning generation
 
--- name: end_sessions
--- Ends locked sessions. $1 ids, $2 reasons: arrays of the same length.
-update worker_session set ended_at = now(), end_reason = ($2::text[])[array_position($1::bigint[], id)]
-where id = any ($1::bigint[]) and ended_at is null
+-- name: end_session
+-- Ends a locked session. $1 id, $2 reason.
+update worker_session set ended_at = now(), end_reason = $2 where id = $1 and ended_at is null
 
 -- name: renew
 -- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an
@@ -64,8 +63,8 @@ where session_id = any ($1::bigint[]) and cancel_at is not null
 -- Sessions whose time is over. $1 how many.
 select id from worker_session where ended_at is null and expires_at <= now() order by id limit $1
 
--- name: lock_expired_of
--- Locks those of the given sessions whose time is (still) over; skips what another sweeper holds. $1 ids.
-select id, worker_name, received_through from worker_session
-where id = any ($1::bigint[]) and ended_at is null and expires_at <= now()
-order by id for update skip locked
+-- name: lock_expired
+-- Locks a session if its time is (still) over; passes over what another sweeper holds. $1 id.
+select worker_name, received_through from worker_session
+where id = $1 and ended_at is null and expires_at <= now()
+for update skip locked

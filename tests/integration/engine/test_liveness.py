@@ -1,10 +1,14 @@
 """Heartbeats, cancels and sweeps of a running engine."""
 
 import asyncio
+from datetime import UTC, datetime
+
+import asyncpg
 
 from broker.domain.model import CancelOutcome, Outcome, RetryOutcome
 from tests.integration.engine.bench import Bench, Link, running_engine
 from tests.integration.storage.stage import end_of, make_id, new_task
+from tests.integration.storage.waits import until_blocked
 
 
 async def until_acked(link: Link, count: int = 1) -> None:
@@ -61,6 +65,50 @@ async def test_a_sweeper_watches_for_a_lease_before_it_ends_anybody(storage_url:
                 link.pushed.clear()
                 await link.pushed.wait()
         assert asyncio.get_running_loop().time() - began >= 1.4
+
+
+async def until_ended(link: Link) -> None:
+    async with asyncio.timeout(10):
+        while link.error is None:
+            link.pushed.clear()
+            await link.pushed.wait()
+
+
+async def test_a_sweep_that_meets_a_conflict_costs_neither_trust_nor_the_others(bench: Bench) -> None:
+    """A deadlock proves that the database is there: only that session waits, for the next sweep."""
+    (held, first), (_, second) = [await bench.worker(tasks=[name]) for name in ("work", "other")]
+    await bench.engine.intake.submit([new_task()])
+    await first.until_runs(1)
+    await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+    connection = await asyncpg.connect(bench.database.url)
+    try:
+        async with connection.transaction():
+            await connection.execute("select from lease for update")
+            bench.engine.sweeper._quiet_until = 0.0
+            await until_blocked(connection)
+            # The sweep has waited for longer, so it is the one that is cut off.
+            await connection.execute("select from worker_session where id = $1 for update", held.session_id)
+            await until_ended(second)
+            assert first.error is None
+        await until_ended(first)
+    finally:
+        await connection.close()
+    assert bench.engine.sweeper._quiet_until == 0.0
+
+
+async def test_a_session_that_cannot_be_ended_holds_up_no_other(database_url: str) -> None:
+    async with running_engine(database_url) as bench:
+        (held, first), (_, second) = [await bench.worker(tasks=[name]) for name in ("work", "other")]
+        await bench.engine.intake.submit([new_task()])
+        await first.until_runs(1)
+        await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+        today = f"task_run_{datetime.now(UTC):%Y%m%d}"
+        await bench.database.execute(f"alter table task_run detach partition {today}")
+        bench.engine.sweeper._quiet_until = 0.0
+        await until_ended(second)
+        assert await bench.engine.sweeper.sweep() == []
+        assert first.error is None
+        assert await bench.database.fetchrow("select true from lease where session_id = $1", held.session_id)
 
 
 async def test_a_lane_that_another_broker_made_is_no_surprise(bench: Bench, storage_url: str) -> None:

@@ -75,7 +75,7 @@ async def test_a_swept_session_obeys_the_cancels_of_its_leases(stage: Stage) -> 
     opened, run = await stage.running()
     await stage.cancels.cancel([run.task_id], "enough")
     await stage.expire(opened.session_id)
-    await stage.sessions.sweep([opened.session_id])
+    await stage.sessions.sweep(opened.session_id)
     assert await stage.state(run.task_id) is TaskState.CANCELLED
 
 

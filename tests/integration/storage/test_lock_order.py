@@ -4,13 +4,16 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from itertools import combinations_with_replacement
+from typing import Any
 
 import pytest
 
 from broker.domain.errors import SessionEnded
 from broker.domain.model import AssignedRun, Outcome, SessionId, TaskExtras, TaskId
+from broker.storage import sessions
 from broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, SECRET, ZERO, Stage, end_of, new_task
+from tests.integration.storage.waits import until_blocked
 
 ROUNDS = 2
 BATCH = 30
@@ -84,7 +87,7 @@ async def sweep(stage: Stage, scene: Scene) -> object:
     await stage.execute(
         "update worker_session set expires_at = now() - interval '1 second' where ended_at is null"
     )
-    return await stage.sessions.sweep(random.sample(scene.sessions, len(scene.sessions)))
+    return [await stage.sessions.sweep(session) for session in random.sample(scene.sessions, 3)]
 
 
 async def take_over(stage: Stage, scene: Scene) -> object:
@@ -114,3 +117,27 @@ async def test_no_pair_of_statements_deadlocks(stage: Stage, rival: Stage, pair:
     assert (
         await stage.execute("select deadlocks from pg_stat_database where datname = current_database()") == 0
     )
+
+
+async def test_the_runs_of_a_session_end_in_id_order_however_they_are_stored(
+    stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In chunks: a late report locks several of them in id order, and would meet the sweep half-way."""
+    monkeypatch.setattr(sessions, "_CHUNK", 1)
+    ids = await stage.submitted(2)
+    opened = await stage.session()
+    await stage.assign(opened, 2)
+    await connection.execute(
+        "with moved as (delete from lease where task_id = $1 returning *)"
+        " insert into lease select * from moved",
+        ids[0],
+    )
+    await stage.expire(opened.session_id)
+    async with connection.transaction():
+        await connection.execute("select from lease where task_id = $1 for update", ids[0])
+        sweeping = asyncio.ensure_future(stage.sessions.sweep(opened.session_id))
+        await until_blocked(connection)
+        await connection.execute("select from lease where task_id = $1 for update", ids[1])
+    ended = await sweeping
+    assert ended is not None
+    assert ended.task_ids == ids

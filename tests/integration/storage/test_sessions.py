@@ -84,7 +84,8 @@ async def test_expiry_records_the_runs_as_lost_and_redelivers_them(stage: Stage)
     await stage.sessions.renew(stage.broker, [Beat(opened.session_id, 0, run.sequence)])
     await stage.expire(opened.session_id)
     assert await stage.sessions.expired(10) == [opened.session_id]
-    (ended,) = await stage.sessions.sweep([opened.session_id])
+    ended = await stage.sessions.sweep(opened.session_id)
+    assert ended is not None
     assert ended.task_ids == [run.task_id]
     assert await stage.state(run.task_id) is TaskState.QUEUED
     (lost,) = await stage.runs(run.task_id)
@@ -95,7 +96,7 @@ async def test_what_has_no_receipt_returns_at_no_cost(stage: Stage) -> None:
     """Rule 7. It may have begun since the last heartbeat, so its number is not used again."""
     opened, run = await stage.running()
     await stage.expire(opened.session_id)
-    await stage.sessions.sweep([opened.session_id])
+    await stage.sessions.sweep(opened.session_id)
     assert [row["outcome"] for row in await stage.runs(run.task_id)] == [Outcome.RELEASED]
     (again,) = await stage.assign(await stage.session())
     assert (again.run_number, again.attempt_number, again.alone) == (1, 0, False)
@@ -104,7 +105,7 @@ async def test_what_has_no_receipt_returns_at_no_cost(stage: Stage) -> None:
 async def test_a_late_report_of_a_swept_session_is_stale(stage: Stage) -> None:
     opened, run = await stage.running()
     await stage.expire(opened.session_id)
-    await stage.sessions.sweep([opened.session_id])
+    await stage.sessions.sweep(opened.session_id)
     assert await stage.end(run, Outcome.COMPLETED, result=b"late") == []
     assert await stage.state(run.task_id) is TaskState.QUEUED
 
@@ -114,7 +115,8 @@ async def test_a_report_between_expiry_and_sweep_is_still_accepted(stage: Stage)
     opened, run = await stage.running()
     await stage.expire(opened.session_id)
     await stage.end(run, Outcome.COMPLETED)
-    (ended,) = await stage.sessions.sweep([opened.session_id])
+    ended = await stage.sessions.sweep(opened.session_id)
+    assert ended is not None
     assert ended.ended == []
     assert await stage.state(run.task_id) is TaskState.COMPLETED
 
@@ -123,9 +125,9 @@ async def test_a_sweeper_rechecks_the_deadline_under_its_lock(stage: Stage) -> N
     """Rule 8: the session was renewed between the look and the lock."""
     opened = await stage.session()
     await stage.expire(opened.session_id)
-    expired = await stage.sessions.expired(10)
+    (expired,) = await stage.sessions.expired(10)
     await stage.expire(opened.session_id, -60)
-    assert await stage.sessions.sweep(expired) == []
+    assert await stage.sessions.sweep(expired) is None
 
 
 async def test_two_sweepers_end_a_session_once(stage: Stage, rival: Stage) -> None:
@@ -135,9 +137,9 @@ async def test_two_sweepers_end_a_session_once(stage: Stage, rival: Stage) -> No
         await stage.expire(opened.session_id)
         sessions.append(opened.session_id)
     swept = await asyncio.gather(
-        *(each.sessions.sweep(sessions) for each in (stage, rival) for _ in range(3))
+        *(each.sessions.sweep(session) for each in (stage, rival) for session in sessions * 3)
     )
-    assert sorted(ended.session_id for part in swept for ended in part) == sessions
+    assert sorted(ended.session_id for ended in swept if ended is not None) == sessions
     assert await stage.execute("select count(*) from lease") == 0
     assert await stage.execute("select count(*) from ready") == 5
 
@@ -178,7 +180,7 @@ async def test_sessions_end_with_a_reason_each(stage: Stage) -> None:
     sessions = [await stage.session(replace(INFO, worker_name=name)) for name in ("a", "b")]
     for opened in sessions:
         await stage.expire(opened.session_id)
-    await stage.sessions.sweep([opened.session_id for opened in sessions])
+        await stage.sessions.sweep(opened.session_id)
     rows = await stage.database.fetch("select end_reason from worker_session order by id")
     assert [row[0] for row in rows] == ["session of worker a expired", "session of worker b expired"]
 
