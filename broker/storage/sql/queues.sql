@@ -44,8 +44,8 @@ select id from lane where namespace = 0 and queue = $1
 
 -- name: purge
 -- Cancels tasks that wait in some lanes; returns their ids. What somebody else holds is left to him: it
--- is being assigned, promoted or cancelled. $1 lanes, $2 reason, $3 arrived until, $4 how many of each
--- kind. Locks ready rows, then delayed rows, and waits for none.
+-- is being assigned, promoted or cancelled. $1 lanes, $2 reason, $3 arrived until (what is delayed:
+-- submitted until), $4 how many of each kind. Locks ready rows, then delayed rows, and waits for none.
 with from_ready as (
   delete from ready where ctid = any (array(
     select ctid from ready where lane = any ($1::integer[]) and arrival <= $3::timestamptz
@@ -53,7 +53,9 @@ with from_ready as (
   returning task_id, run_number, attempt_number
 ), from_delayed as (
   delete from delayed where ctid = any (array(
-    select ctid from delayed where lane = any ($1::integer[])
+    select ctid from delayed
+    where lane = any ($1::integer[])
+      and (select submitted_at from task where task.id = delayed.task_id) <= $3::timestamptz
     limit $4::integer for update skip locked))
   returning task_id, run_number, attempt_number
 ), dropped as materialized (
