@@ -15,6 +15,8 @@ from broker.storage.statements import load
 log = logging.getLogger(__name__)
 
 _SQL: Final = load("brokers")
+_PROBE_EVERY_S: Final = 10.0
+_ANSWER_WITHIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +63,44 @@ class Channel:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: Any = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def listen(self, names: tuple[str, ...], on_word: Callable[[str, str], None]) -> None:
-        """Hear until the connection ends, which raises StorageUnavailable."""
+        """Hear until the connection ends or falls silent, which raises StorageUnavailable."""
         with translated():
-            self._connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
+            connection = await asyncpg.connect(self._url, timeout=5, command_timeout=_ANSWER_WITHIN_S)
             ended = asyncio.Event()
-            self._connection.add_termination_listener(lambda _: ended.set())
+            connection.add_termination_listener(lambda _: ended.set())
             try:
                 for name in names:
-                    await self._connection.add_listener(
-                        name, lambda _c, _p, channel, text: on_word(channel, text)
-                    )
+                    await connection.add_listener(name, lambda _c, _p, channel, text: on_word(channel, text))
+                self._connection = connection
                 on_word("", "")
-                await ended.wait()
+                while not await _set_within(ended, _PROBE_EVERY_S):
+                    # Who only listens never notices that nobody is there any more.
+                    await self._execute(connection, "select 1")
                 raise ConnectionResetError("the listening connection ended")
             finally:
-                connection, self._connection = self._connection, None
+                self._connection = None
                 connection.terminate()
 
     async def tell(self, name: str, text: str) -> None:
         """Say a word to the other brokers; lost words are made up for by polls."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return
         with translated():
-            await self._connection.execute("select pg_notify($1, $2)", name, text)
+            await self._execute(connection, "select pg_notify($1, $2)", name, text)
+
+    async def _execute(self, connection: Any, sql: str, *args: object) -> None:
+        async with self._one_at_a_time:
+            await connection.execute(sql, *args)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set, now or within some seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
