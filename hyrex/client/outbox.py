@@ -78,9 +78,17 @@ class Outbox:
             return wake
 
     def abandon(self, parcel: Parcel) -> None:
-        """Its caller is gone: what has not left stays here, nothing is repeated."""
+        """Its caller is gone: what has not left never will, nothing is repeated.
+
+        Nothing is kept for longer than its callers wait, whether or not anybody takes frames.
+        """
         with self._lock:
             parcel.abandoned = True
+            while self._parts and self._parts[0][0].abandoned:
+                _, start, stop = self._parts.popleft()
+                self._count -= stop - start
+                # Who was woken for it finds nothing to take: wake again for what comes next.
+                self._woken = self._woken and bool(self._parts)
 
     @property
     def fills_a_frame(self) -> bool:

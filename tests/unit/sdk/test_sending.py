@@ -252,6 +252,31 @@ def test_task_without_a_broker_may_be_resent_when_there_is_one(
     server.stop()
 
 
+def test_sends_whose_callers_are_gone_are_not_kept_until_a_broker_comes(
+    tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("HYREX_BROKER_URL", f"grpc://127.0.0.1:{port}")
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "1")
+    with ThreadPoolExecutor(20) as pool:
+        for future in [pool.submit(send_many, [add.call(n) for n in range(100)]) for _ in range(20)]:
+            with pytest.raises(BrokerUnavailable):
+                future.result()
+    assert _unanswered() == 0
+    while not _is_refused():
+        time.sleep(0.001)
+    server = Server(tasks, port)
+    while _is_refused():
+        time.sleep(0.001)
+    # The connection came about with nothing to take: the next send wakes the client's thread again.
+    assert add.send(1).status == "queued"
+    assert len(tasks.submitted) == 1
+    close_client()
+    server.stop()
+
+
 def test_send_without_an_answer_is_unknown_and_resend_settles_it(
     server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
