@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from hyrex.client.backend import Watched
@@ -207,10 +207,16 @@ class RemoteBackend:
                 future.cancel()
 
     async def _call_async(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
-        future: Future[T] = self._living().call(make)
         try:
             async with asyncio.timeout(self.settings.send_timeout_s):
-                return await asyncio.wrap_future(future)
+                while True:
+                    try:
+                        return await asyncio.wrap_future(self._living().call(make))
+                    except asyncio.CancelledError:
+                        task = asyncio.current_task()
+                        if task is None or task.cancelling():
+                            raise
+                        # nobody cancelled the caller: the client's thread made way for a fork
         except TimeoutError:
             raise self._unavailable() from None
 

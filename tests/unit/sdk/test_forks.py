@@ -9,7 +9,8 @@ import time
 import pytest
 
 from hyrex import HyrexRegistry
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server
+from hyrex.v1 import task_pb2, task_service_pb2
+from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, stored
 
 hy = HyrexRegistry()
 
@@ -40,6 +41,26 @@ sys.exit(failed)
 """
 
 
+READS_ON_A_LOOP = """
+import asyncio, os
+from tests.unit.sdk.test_forks import add, exit_code
+
+async def main():
+    handle = await add.send_async(0)
+    reading = asyncio.create_task(handle.refresh_async())
+    await asyncio.sleep(0)  # the read is on its way
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    exit_code(child)
+    await add.send_async(1)  # reads are answered from here on
+    await reading
+    assert handle.status == "running", handle.status
+
+asyncio.run(main())
+"""
+
+
 def children_that_send(count: int) -> int:
     """Fork children that send one task each; how many of them failed."""
     failed = 0
@@ -51,11 +72,12 @@ def children_that_send(count: int) -> int:
                 os._exit(0)
             finally:
                 os._exit(1)
-        failed += _exit_code(child) != 0
+        failed += exit_code(child) != 0
     return failed
 
 
-def _exit_code(child: int) -> int:
+def exit_code(child: int) -> int:
+    """How a forked child ended; it is killed if it does not."""
     ends = time.monotonic() + 20
     while time.monotonic() < ends:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -82,3 +104,24 @@ def test_children_of_a_prefork_server_send(server: Server, tasks: ScriptedTasks,
     by_id = {task.task_id: task.payload for task in tasks.submitted}
     assert list(by_id.values()).count(b'{"a":7}') == 4
     assert list(by_id.values()).count(b'{"a":2}') == 1
+
+
+def test_read_on_a_loop_outlives_a_fork(server: Server, tasks: ScriptedTasks) -> None:
+    forked = threading.Event()
+
+    def hold(_: object) -> None:
+        forked.wait(30)
+
+    def answer(task: task_pb2.NewTask) -> task_service_pb2.SubmitResult:
+        if task.payload == b'{"a":1}':
+            forked.set()
+        else:
+            tasks.put(task_pb2.Task(task_id=task.task_id, status=task_pb2.TASK_STATUS_RUNNING))
+            tasks.failures = [hold]
+        return stored(task)
+
+    tasks.answer = answer
+    done = subprocess.run(
+        [sys.executable, "-c", READS_ON_A_LOOP], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
