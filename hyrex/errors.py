@@ -29,12 +29,14 @@
     └── TaskCancelled              raised inside a run that was cancelled
         └── TaskWasCancelled       raised by result() of a cancelled task; an Exception as well
 
-This module knows nothing of the rest of the package.
+Of the rest of the package this module knows only what a delay may be.
 """
 
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from hyrex.options import checked_seconds
 
 if TYPE_CHECKING:
     from hyrex.handle import TaskHandle
@@ -213,9 +215,7 @@ class RetryAfter(HyrexError):
     """Raise it in a task to fail the run and say when the next attempt may begin."""
 
     def __init__(self, delay: float | timedelta, message: str = "") -> None:
-        self.seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not 0 <= self.seconds < float("inf"):
-            raise ValueError(f"RetryAfter wants seconds >= 0, got {delay!r}")
+        self.seconds = checked_seconds("RetryAfter", delay)
         super().__init__(message or f"retry after {self.seconds:g} s")
 
 

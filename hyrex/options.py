@@ -25,7 +25,7 @@ OnError = Callable[[], object] | Callable[[Any], object] | Callable[[Any], Await
 DEFAULT_QUEUE: Final = "default"
 MAX_RETRIES: Final = 1_000_000
 NAME_LIMIT_BYTES: Final = 255
-DURATION_LIMIT_S: Final = 10 * 365 * 86_400.0
+DURATION_LIMIT_S: Final = 10 * 366 * 86_400.0  # the broker refuses what is longer
 
 
 class Unset:

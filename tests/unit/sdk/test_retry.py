@@ -1,6 +1,8 @@
 """When a failed run is retried."""
 
 import logging
+import re
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -42,7 +44,17 @@ def test_backoff_is_seconds_or_timedelta_or_a_callable_of_the_retry_number(
 
 
 @pytest.mark.parametrize(
-    "backoff", [lambda n: 1 / 0, lambda n: -1, lambda n: "soon", lambda n: None, lambda: 1]
+    "backoff",
+    [
+        lambda n: 1 / 0,
+        lambda n: -1,
+        lambda n: "soon",
+        lambda n: None,
+        lambda: 1,
+        lambda n: time.time() + 60,
+        lambda n: float("nan"),
+        lambda n: timedelta(days=3661),
+    ],
 )
 def test_backoff_that_fails_falls_back_to_the_default_and_is_logged(
     backoff: Any, caplog: pytest.LogCaptureFixture
@@ -55,6 +67,19 @@ def test_backoff_that_fails_falls_back_to_the_default_and_is_logged(
 def test_retry_after_takes_seconds_or_a_timedelta() -> None:
     assert RetryAfter(5).seconds == 5.0
     assert RetryAfter(timedelta(minutes=1), "busy").seconds == 60.0
-    for wrong in (-1, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="RetryAfter"):
-            RetryAfter(wrong)
+    assert RetryAfter(timedelta(days=3660)).seconds == 316_224_000
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), 1e300, timedelta(days=3661)])
+def test_retry_after_refuses_what_no_broker_stores(wrong: Any) -> None:
+    with pytest.raises(
+        ValueError, match=re.escape(f"RetryAfter must be 0..316224000 seconds, got {wrong!r}")
+    ):
+        RetryAfter(wrong)
+
+
+def test_retry_after_refuses_a_time_of_day() -> None:
+    with pytest.raises(ValueError, match="RetryAfter must be"):
+        RetryAfter(time.time() + 60)
+    with pytest.raises(TypeError, match="RetryAfter must be seconds or a timedelta, got 'soon'"):
+        RetryAfter("soon")  # type: ignore[arg-type]
