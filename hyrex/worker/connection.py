@@ -43,6 +43,7 @@ class Connection:
         self._metadata = bearer_metadata(token or None)
         self._on_welcome = on_welcome
         self._complained = False
+        self._failures = 0  # streams in a row that were of no use
         self._finished = asyncio.Event()
 
     def finish(self) -> None:
@@ -51,7 +52,6 @@ class Connection:
 
     async def run(self) -> None:
         """Stay connected until finished. Raises: Hopeless."""
-        failures = 0
         while not self._finished.is_set():
             jitter_s = random.uniform(0, _FIRST_JITTER_S)
             try:
@@ -59,13 +59,11 @@ class Connection:
                 if self._finished.is_set():
                     return
                 jitter_s = random.uniform(0, leave_within_s or _FIRST_JITTER_S)
-                failures = 0
             except StreamEnded as end:
                 self._note(end)
-                failures = 0 if end.welcomed else failures + 1
-            if failures:
-                longest_s = min(self._longest_backoff_s(), 0.1 * 2**failures)
-                jitter_s = random.uniform(longest_s / 4, longest_s)
+            if self._failures:
+                longest_s = min(self._longest_backoff_s(), 0.1 * 2**self._failures)
+                jitter_s = max(jitter_s, random.uniform(longest_s / 4, longest_s))
             await asyncio.sleep(jitter_s)
 
     def _longest_backoff_s(self) -> float:
@@ -90,6 +88,7 @@ class Connection:
                     raise
             finally:
                 watcher.cancel()
+                self._failures = 0 if stream.proven else self._failures + 1
             return stream.leave_within_s
 
     async def _watch(self, stream: Stream) -> None:

@@ -64,6 +64,7 @@ class Stream:
         self._parts = parts
         self._call = call
         self._hung_up = ""
+        self.proven = False  # a broker can work with us: a Welcome alone does not say so
         self.welcomed = asyncio.Event()
         self.sent_away = asyncio.Event()
         self.leave_within_s: float | None = None  # the broker goes away: reconnect with this jitter
@@ -75,6 +76,7 @@ class Stream:
         try:
             await self._greet()
             writer = asyncio.create_task(self._write(), name="hyrex-stream-writer")
+            writer.add_done_callback(self._writer_ended)
             try:
                 await self._read()
             finally:
@@ -146,6 +148,7 @@ class Stream:
                 parts.session.received_through = received
                 parts.workload.receive(map(convert.run_from, frame.assignments.runs))
             case "report_ack":
+                self.proven = True
                 done = parts.outbox.reports.acknowledge(frame.report_ack.report_id)
                 parts.session.settle(run.ending.token for run in done)
             case "heartbeat_ack":
@@ -165,6 +168,8 @@ class Stream:
 
     def _take_heartbeat(self, ack: wire.HeartbeatAck) -> None:
         parts = self._parts
+        # A heartbeat says nothing of a report that the broker may refuse.
+        self.proven = self.proven or not len(parts.outbox.reports)
         was_trusted = parts.session.trust.trusted()
         parts.outbox.heart.acknowledged(ack.sequence)
         parts.workload.revoke(ref.token for ref in ack.revoked)
@@ -174,7 +179,7 @@ class Stream:
             parts.workload.feed()
 
     async def _write(self) -> None:
-        """Send what is due. An error of the call is the reader's to tell."""
+        """Send what is due. An error of the call is the reader's to tell, any other ends the stream."""
         outbox = self._parts.outbox
         try:
             while True:
@@ -185,6 +190,12 @@ class Stream:
                 await outbox.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return
+
+    def _writer_ended(self, writer: asyncio.Task[None]) -> None:
+        error = None if writer.cancelled() else writer.exception()
+        if error is not None:
+            log.error("the writer of the stream failed", exc_info=error)
+            self.hang_up(f"its writer failed: {error!r}")
 
     def _is_silent(self) -> bool:
         patience_s = max(1.0, _SILENT_INTERVALS * self._parts.session.terms.heartbeat_interval_s)

@@ -15,6 +15,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
@@ -40,6 +43,14 @@ def assignment(name: str, arguments: dict[str, Any] | None = None, **fields: Any
     return made
 
 
+def refusal(code: grpc.StatusCode, reason: str) -> tuple[grpc.StatusCode, tuple[tuple[str, bytes], ...]]:
+    """A status with a reason, as a broker gives it."""
+    detail = AnyMessage()
+    detail.Pack(ErrorInfo(domain="hyrex.dev", reason=reason))
+    status = Status(code=code.value[0], message="refused", details=[detail])
+    return code, (("grpc-status-details-bin", status.SerializeToString()),)
+
+
 class ScriptedBroker(WorkerServiceServicer):
     """Answers Hello, heartbeats and reports as a broker would, unless told otherwise."""
 
@@ -51,6 +62,7 @@ class ScriptedBroker(WorkerServiceServicer):
         self.acknowledge_reports = True
         self.resume = True
         self.refusal: tuple[grpc.StatusCode, tuple[tuple[str, bytes], ...]] | None = None
+        self.ends_at: dict[str, str] = {}  # kind of frame -> reason (INVALID_FIELD, ...), or "" for OK
         self.hellos: list[wire.Hello] = []
         self.frames: list[wire.WorkRequest] = []
         self.outcomes: dict[int, wire.RunReport] = {}
@@ -114,6 +126,9 @@ class ScriptedBroker(WorkerServiceServicer):
             await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
             writer.cancel()
             reader.cancel()
+        if reader.done() and not reader.cancelled() and (reason := reader.result()):
+            code, metadata = refusal(grpc.StatusCode.INVALID_ARGUMENT, reason)
+            await context.abort(code, "refused by the test", metadata)
 
     async def EndSession(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Record it."""
@@ -145,15 +160,20 @@ class ScriptedBroker(WorkerServiceServicer):
         while (frame := await self._outgoing.get()) is not None:
             await context.write(frame)
 
-    async def _read(self, frames: AsyncIterator[wire.WorkRequest]) -> None:
+    async def _read(self, frames: AsyncIterator[wire.WorkRequest]) -> str:
+        """Answer frames; the reason why the stream must end, "" for none."""
         async for frame in frames:
             self.frames.append(frame)
+            reason = self.ends_at.get(frame.WhichOneof("frame") or "")
+            if reason is not None:
+                return reason
             await self._answer(frame)
             await self._notify()
             if frame.HasField("goodbye"):
                 self.goodbyes += 1
                 await self._notify()
-                return
+                break
+        return ""
 
     async def _answer(self, frame: wire.WorkRequest) -> None:
         if frame.HasField("heartbeat") and self.acknowledge_heartbeats:

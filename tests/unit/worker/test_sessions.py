@@ -8,22 +8,11 @@ import time
 
 import grpc
 import pytest
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
 
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.support.trees import signal_all
 from tests.unit.worker.conftest import Bench
-from tests.unit.worker.scripted_broker import assignment, scripted_broker
-
-
-def refusal(code: grpc.StatusCode, reason: str) -> tuple[grpc.StatusCode, tuple[tuple[str, bytes], ...]]:
-    """A status with a reason, as a broker gives it."""
-    detail = AnyMessage()
-    detail.Pack(ErrorInfo(domain="hyrex.dev", reason=reason))
-    status = Status(code=code.value[0], message="refused", details=[detail])
-    return code, (("grpc-status-details-bin", status.SerializeToString()),)
+from tests.unit.worker.scripted_broker import assignment, refusal, scripted_broker
 
 
 async def test_run_goes_on_while_the_stream_is_cut_and_its_result_is_delivered(bench: Bench) -> None:
@@ -129,6 +118,29 @@ async def test_what_no_retry_can_mend_ends_the_worker_with_status_4(
     worker = await bench.start()
     assert await worker.exit_status() == 4
     await worker.printed(text)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("heartbeat", ""), ("report", "INVALID_FIELD")])
+async def test_stream_that_ends_again_and_again_is_tried_less_often(
+    bench: Bench, kind: str, reason: str
+) -> None:
+    await bench.ready()
+    began, before = time.monotonic(), len(bench.broker.hellos)
+    bench.broker.ends_at = {kind: reason}
+    await bench.broker.assign(assignment("add", {"a": 1, "b": 1}))
+    await bench.broker.cut()
+    await bench.broker.until(lambda: len(bench.broker.hellos) >= before + 6)
+    assert time.monotonic() - began > 0.7  # 0.05 + 0.1 + 0.2 + 0.37 s at least, runs at stake or not
+    bench.broker.ends_at = {}
+    await bench.broker.until(lambda: bench.broker.outcomes)
+
+
+async def test_stream_whose_writer_fails_is_left_with_the_reason(bench: Bench) -> None:
+    worker = await bench.ready()
+    await bench.broker.assign(assignment("fail_in_an_age"))
+    await bench.broker.until(lambda: len(bench.broker.hellos) >= 3)
+    await worker.printed("the writer of the stream failed")
+    await worker.printed("lost the broker: its writer failed: ")
 
 
 async def test_token_travels_with_every_call(bench: Bench) -> None:
