@@ -15,6 +15,7 @@ from itertools import cycle
 from hyrex.transport.channel import Address, open_address, parse_url
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
+from hyrex.worker.backoff import backoff_s
 from hyrex.worker.stream import Stream, StreamEnded, StreamParts
 
 log = logging.getLogger("hyrex.worker")
@@ -62,7 +63,7 @@ class Connection:
             except StreamEnded as end:
                 self._note(end)
             if self._failures:
-                longest_s = min(self._longest_backoff_s(), 0.1 * 2**self._failures)
+                longest_s = backoff_s(0.1, self._failures, self._longest_backoff_s())
                 jitter_s = max(jitter_s, random.uniform(longest_s / 4, longest_s))
             await asyncio.sleep(jitter_s)
 

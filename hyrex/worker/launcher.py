@@ -16,6 +16,7 @@ import sys
 import time
 from types import FrameType
 
+from hyrex.worker.backoff import backoff_s
 from hyrex.worker.launcher_line import Order, SessionOver, SessionTold, decode_lines, encode_line
 from hyrex.worker.logs import configure_logging
 from hyrex.worker.options import WorkerOptions
@@ -62,7 +63,7 @@ class Launcher:
                 return status if status in FINAL_STATUSES else 1
             failures = failures + 1 if time.monotonic() - began < 5 else 0
             log.warning("the stream process ended with %s; starting a new one", exit_reason(status))
-            time.sleep(min(_LONGEST_BACKOFF_S, 0.1 * 2**failures) if failures else 0)
+            time.sleep(backoff_s(0.1, failures, _LONGEST_BACKOFF_S) if failures else 0)
 
     def _catch_signals(self) -> None:
         for one in (self._wakeup_read, self._wakeup_write):

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from hyrex.worker.backoff import backoff_s
 from hyrex.worker.burial import bury
 from hyrex.worker.capacity import Pace
 from hyrex.worker.feeder import shares, victim
@@ -262,7 +263,7 @@ class Pool:
             log.warning("child %d ended with %s", child.pid, exit_reason(status))
             if not child.was_ready:
                 self._failures += 1
-                delay = min(_LONGEST_BACKOFF_S, 0.25 * 2**self._failures)
+                delay = backoff_s(0.25, self._failures, _LONGEST_BACKOFF_S)
                 self._not_before = time.monotonic() + delay
         self.lending.bury(child)
         started, unstarted = bury(child, status)

@@ -1,0 +1,8 @@
+"""How long to wait after failures in a row: doubled each time, up to a bound."""
+
+from __future__ import annotations
+
+
+def backoff_s(first_s: float, failures: int, longest_s: float) -> float:
+    """The pause after so many failures, 0 or more of them: a day of them must not overflow."""
+    return min(longest_s, first_s * 2.0 ** min(failures, 64))
