@@ -85,7 +85,8 @@ class Stream:
         except grpc.aio.AioRpcError as error:
             raise StreamEnded(*_why(error), self.welcomed.is_set()) from None
         except asyncio.CancelledError:
-            if not self._hung_up:
+            task = asyncio.current_task()
+            if not self._hung_up or task is None or task.cancelling():
                 raise
             raise StreamEnded(self._hung_up, "", self.welcomed.is_set()) from None
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from hyrex.worker.frames import Imported
 from hyrex.worker.memory import TrustCell, create_fd
 from hyrex.worker.outbox import Outbox
 from hyrex.worker.session import Session
-from hyrex.worker.stream import StreamParts
+from hyrex.worker.stream import Stream, StreamParts
 from hyrex.worker.workload import Workload
 from tests.unit.worker.scripted_broker import scripted_broker
 
@@ -43,6 +44,24 @@ async def test_outage_of_any_length_is_outlived(
             await asyncio.sleep(0.01)
     async with scripted_broker(port) as broker:
         await broker.until(lambda: broker.hellos)
+        await _cancelled(running)
+
+
+async def test_connection_ends_when_told_though_its_stream_was_just_hung_up(
+    parts: StreamParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams: list[Stream] = []
+
+    class Noted(Stream):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            streams.append(self)
+
+    monkeypatch.setattr("hyrex.worker.connection.Stream", Noted)
+    async with scripted_broker() as broker:
+        running = asyncio.create_task(Connection(parts, broker.url, "", lambda: None).run())
+        await broker.until(lambda: broker.frames)
+        streams[0].hang_up("the broker is silent")
         await _cancelled(running)
 
 
