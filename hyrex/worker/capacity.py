@@ -6,6 +6,7 @@ somebody else's. Tasks over a second are not fetched ahead at all.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from hyrex.worker.outcome import Ending
@@ -14,6 +15,7 @@ _AHEAD_S = 0.1
 _SLOW_S = 1.0
 _MOST_AHEAD = 1000  # for each child
 _OVERHEAD_S = 20e-6  # of a run beside its user code
+_PERSISTS_S = 0.5  # shorter than runs wait before they are given back
 _MEMORY = 0.98  # weight of what was known, for each run that ended
 
 
@@ -47,18 +49,34 @@ class Announcements:
         """Nothing is announced."""
         self.told: dict[str, int] = {}
         self.wanted: dict[str, int] = {}
+        self._sides: dict[str, tuple[bool, float]] = {}  # whether too much was told, and since when
 
     def want(self, maximum: Mapping[str, int]) -> None:
-        """The capacity is this now."""
+        """The capacity is this now; called again and again while it stays so."""
         self.wanted = dict(maximum)
+        now = time.monotonic()
+        for pool, wanted in maximum.items():
+            told = self.told.get(pool, -1)
+            if wanted == told:
+                self._sides.pop(pool, None)
+            elif self._sides.get(pool, (None, 0.0))[0] != (wanted < told):
+                self._sides[pool] = wanted < told, now
 
     def due(self) -> bool:
-        """Whether the difference is material: a fifth, or anything near the slots."""
-        return any(_material(self.told.get(pool, -1), maximum) for pool, maximum in self.wanted.items())
+        """Whether the difference is material, or small but there to stay.
+
+        What follows the pace wavers with every run: a fifth is not worth a frame. But leases beyond
+        what children take would be given back and come again, without end.
+        """
+        if any(_material(self.told.get(pool, -1), maximum) for pool, maximum in self.wanted.items()):
+            return True
+        now = time.monotonic()
+        return any(now - since >= _PERSISTS_S for _, since in self._sides.values())
 
     def tell(self) -> dict[str, int]:
         """The capacity, as told from now on."""
         self.told = dict(self.wanted)
+        self._sides.clear()
         return self.told
 
 

@@ -151,15 +151,16 @@ class Runtime:
 
     def _changed(self) -> None:
         self._announce()
-        if self._outbox.capacity.due():
-            self._outbox.wake()
 
     def _announce(self) -> bool:
         """Recompute the capacity; whether the broker has been told all that matters."""
         if not self._workload.departing:
             maxima = {name: pool.maximum() for name, pool in self._workload.pools.items()}
             self._outbox.capacity.want(maxima)
-        return not self._outbox.capacity.due()
+        due = self._outbox.capacity.due()
+        if due:
+            self._outbox.wake()
+        return not due
 
     def _on_welcome(self) -> None:
         if self._told != self._session.id:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+from hyrex.worker.capacity import Announcements
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -69,6 +71,36 @@ async def test_capacity_grows_with_the_pace(bench: Bench) -> None:
     slow = [assignment("sleep", {"seconds": 1.1}) for _ in range(1)]
     await bench.broker.assign(*slow)
     await bench.broker.until(lambda: bench.broker.capacity["sync"] == 1)
+
+
+async def test_capacity_that_is_a_little_less_for_long_is_announced(bench: Bench) -> None:
+    await bench.ready("-p", "4", "--prefetch", "3")
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] == 16)
+    long = assignment("sleep", {"seconds": 30})
+    await bench.broker.assign(long)
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] == 13)  # nothing waits behind it
+    await bench.broker.cancel(long)
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] == 16)
+
+
+async def test_capacity_that_wavers_a_little_is_not_announced_but_one_that_stays_is() -> None:
+    announcements = Announcements()
+    announcements.want({"sync": 60})
+    assert announcements.tell() == {"sync": 60}
+    began = time.monotonic()
+    while time.monotonic() - began < 1.0:
+        for wanted in (72, 48, 60):
+            announcements.want({"sync": wanted})
+            assert not announcements.due()
+        await asyncio.sleep(0.01)
+    for wanted in (72, 61):
+        began = time.monotonic()
+        async with asyncio.timeout(20):
+            while not announcements.due():
+                announcements.want({"sync": wanted})
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - began >= 0.5
+        assert announcements.tell() == {"sync": wanted}
 
 
 async def test_child_is_replaced_after_its_share_of_tasks(bench: Bench) -> None:
