@@ -54,7 +54,7 @@ with ended as materialized (
          run_number + (outcome <> 7 or elapsed_us is not null)::integer as run_number,
          attempt_number + (outcome in (3, 4))::integer as attempt_number,
          redeliveries + (outcome = 6 and (was_alone or alone))::integer as redeliveries,
-         releases + (outcome = 7)::integer as releases,
+         case when outcome = 7 then releases + 1 else 0 end as releases,
          alone or outcome = 6 as alone,
          case
            when outcome in (3, 4) then coalesce(

@@ -178,6 +178,15 @@ async def test_a_hundred_releases_in_a_row_end_as_lost(stage: Stage) -> None:
     assert await stage.state(run.task_id) is TaskState.LOST
 
 
+async def test_a_run_that_ends_otherwise_breaks_the_row_of_releases(stage: Stage) -> None:
+    opened, run = await stage.running(max_retries=1)
+    await stage.execute("update lease set releases = $1", RELEASES_BOUND)
+    await stage.end(run, Outcome.FAILED, retry_delay_ms=0)
+    (run,) = await stage.assign(opened)
+    await stage.end(run, Outcome.RELEASED, elapsed_us=None)
+    assert await stage.state(run.task_id) is TaskState.QUEUED
+
+
 async def test_one_batch_may_hold_ends_of_every_kind(stage: Stage) -> None:
     await stage.submitted(6, max_retries=1)
     opened = await stage.session()
