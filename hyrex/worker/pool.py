@@ -180,6 +180,9 @@ class Pool:
                 reserved.exclusive = True
                 self._recall_from(reserved)
             return
+        # Whatever became of the run that a child was reserved for: nothing waits for it any more.
+        for child in self.children:
+            child.exclusive = child.exclusive and any(held.run.alone for held in child.given.values())
 
     def recall(self) -> None:
         """Ask every child for the runs that it has not started."""
@@ -212,11 +215,12 @@ class Pool:
     def take_waiting(self, older_than_s: float) -> list[Held]:
         """Take the runs out that have waited here for so long.
 
-        One that must be alone has more patience: a child may have to be emptied or started for it.
+        One that must be alone has more patience: a child may have to be emptied or started for it. With
+        the grace it stays below what the broker adds to a timeout (15 s from the assignment).
         """
         now = time.monotonic()
         taken: list[Held] = []
-        for waiting, patience_s in ((self.backlog, older_than_s), (self.alone, 30 * older_than_s)):
+        for waiting, patience_s in ((self.backlog, older_than_s), (self.alone, 8 * older_than_s)):
             taken += [held for held in waiting if now - held.waiting_since >= patience_s]
             remaining = [held for held in waiting if now - held.waiting_since < patience_s]
             waiting.clear()

@@ -60,6 +60,30 @@ async def test_run_that_must_be_alone_has_its_child_for_itself(bench: Bench) -> 
     await bench.complete(after)
 
 
+async def test_run_that_must_be_alone_is_given_back_before_the_broker_takes_it_for_overdue(
+    bench: Bench,
+) -> None:
+    await bench.ready("-t", "2")
+    await bench.broker.assign(assignment("sleep", {"seconds": 60}))
+    await bench.noted("sleep")
+    alone = assignment("add", {"a": 1, "b": 1}, alone=True)
+    await bench.broker.assign(alone)
+    assert not (await bench.broker.outcome(alone, 10.0)).released.started
+
+
+async def test_child_reserved_for_a_run_that_is_gone_takes_others(bench: Bench) -> None:
+    await bench.ready("-t", "2")
+    await bench.broker.assign(assignment("sleep", {"seconds": 60}))
+    await bench.noted("sleep")
+    alone, after = assignment("add", {"a": 1, "b": 1}, alone=True), assignment("add", {"a": 1, "b": 1})
+    await bench.broker.assign(alone)
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] == 1)  # reserved
+    await bench.broker.cancel(alone)
+    await bench.broker.until(lambda: bench.broker.capacity["sync"] == 2)
+    await bench.broker.assign(after)
+    assert (await bench.broker.outcome(after)).HasField("completed")
+
+
 async def test_alone_async_run_has_its_child_for_itself(bench: Bench) -> None:
     await bench.ready()
     slow, alone = assignment("asleep", {"seconds": 5}), assignment("asleep", {"seconds": 0}, alone=True)
