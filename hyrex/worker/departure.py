@@ -16,6 +16,7 @@ from hyrex.worker.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
+_DEAD_WITHIN_S = 2.0
 _ACKNOWLEDGED_WITHIN_S = 5.0
 _TICK_S = 0.02
 
@@ -42,7 +43,7 @@ class Departure:
         self._ordered.set()
 
     async def run(self) -> bool:
-        """Wait for the order, then leave; whether everything was acknowledged."""
+        """Wait for the order, then leave; whether nothing runs and everything was acknowledged."""
         await self._ordered.wait()
         workload = self._workload
         reason = "worker drains"
@@ -57,7 +58,19 @@ class Departure:
         if workload.running():
             workload.stop_all(StopCause.DRAIN, "the worker was stopped before it ended")
             await self._until(lambda: not workload.running(), self._grace_s + 2.0)
-        return await self._until(lambda: not len(self._outbox.reports), _ACKNOWLEDGED_WITHIN_S)
+        if workload.running():
+            self._kill()
+            await self._until(lambda: not workload.running(), _DEAD_WITHIN_S)
+        acknowledged = await self._until(lambda: not len(self._outbox.reports), _ACKNOWLEDGED_WITHIN_S)
+        return acknowledged and not workload.running()
+
+    def _kill(self) -> None:
+        """End the children that do not answer: what becomes of their runs is told like any death."""
+        log.warning("%d runs did not end when asked; killing their children", len(self._workload.running()))
+        for pool in self._workload.pools.values():
+            for child in pool.children:
+                if child.given:
+                    child.kill()
 
     def _idle_or_told(self) -> bool:
         return self._release_now or not self._workload.running()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.trees import signal_all
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -57,6 +58,21 @@ async def test_run_that_does_not_stop_in_a_drain_is_lost_not_released(bench: Ben
     worker.stop()
     assert not (await bench.broker.outcome(run)).lost.alone
     assert await worker.exit_status() == 0
+
+
+async def test_run_of_a_child_that_does_not_answer_is_given_back_before_goodbye(bench: Bench) -> None:
+    bench.broker.lease_s = 3.0
+    worker = await bench.ready("--drain-timeout", "0.2")
+    signal_all(worker.children(), signal.SIGSTOP)
+    run = assignment("add", {"a": 1, "b": 1})
+    await bench.broker.assign(run)
+    await bench.broker.until(
+        lambda: any(run.token in frame.heartbeat.held_tokens for frame in bench.broker.frames)
+    )
+    worker.stop()
+    assert not (await bench.broker.outcome(run)).released.started
+    assert await worker.exit_status() == 0
+    assert bench.broker.goodbyes == 1
 
 
 async def test_cancel_works_while_draining(bench: Bench) -> None:
