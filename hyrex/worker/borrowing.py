@@ -30,16 +30,16 @@ class Waits:
             return
         number = next(self._numbers)
         answer = self._answers[number] = queue.SimpleQueue()
-        self._link.send(Waiting(number))
-        refusal = "?"
+        refusal = ""
         try:
+            self._link.send(Waiting(number))
             refusal = answer.get()
             if refusal:
                 raise WouldDeadlock(refusal)
             yield
         finally:
             del self._answers[number]
-            if not refusal:
+            if not refusal:  # stopped before the answer came, too: the slot may have been lent
                 self._link.send(Resumed(number))
 
     def answer(self, message: WaitAnswer) -> None:

@@ -36,8 +36,8 @@ class Lending:
             self._most_lately, self._lately = self.substitutes, now
         return self._most_lately
 
-    def ask(self, child: ChildProcess) -> str:
-        """Lend a slot of this child; why not, if it may not be lent."""
+    def ask(self, child: ChildProcess, request: int) -> str:
+        """Lend a slot of this child for its wait of that number; why not, if it may not be lent."""
         usual = self._children * self._slots
         if self._lent + 1 >= 2 * usual:
             return (
@@ -46,16 +46,16 @@ class Lending:
                 "Use more processes, or `await` in an async task."
             )
         self._lent += 1
-        child.lent += 1
+        child.lent.add(request)
         return ""
 
-    def resume(self, child: ChildProcess) -> None:
-        """That wait is over."""
-        if child.lent:
-            child.lent -= 1
+    def resume(self, child: ChildProcess, request: int) -> None:
+        """That wait is over, whether or not a slot was lent for it."""
+        if request in child.lent:
+            child.lent.remove(request)
             self._lent -= 1
 
     def bury(self, child: ChildProcess) -> None:
         """A child died with its waits."""
-        self._lent -= child.lent
-        child.lent = 0
+        self._lent -= len(child.lent)
+        child.lent.clear()

@@ -237,10 +237,10 @@ class Pool:
                 child.taking_back = child.taking_back and not answer
                 self._requeue(held for token in tokens if (held := child.given.pop(token, None)))
             case Waiting(request):
-                child.link.send(WaitAnswer(request, self.lending.ask(child)))
+                child.link.send(WaitAnswer(request, self.lending.ask(child, request)))
                 self._recall_from(child)
-            case Resumed():
-                self.lending.resume(child)
+            case Resumed(request):
+                self.lending.resume(child, request)
             case Imported():
                 child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
                 return

@@ -71,7 +71,7 @@ class ChildProcess:
         self.taking_back = False  # a TakeBack is not answered yet
         self.progress = (0, time.monotonic())  # highest ordinal started, and since when
         self.killed_for: Held | None = None
-        self.lent = 0  # its slots whose runs block in a wait
+        self.lent: set[int] = set()  # waits that its runs block in, each with a slot
         self.started_at = time.monotonic()
         self.events = events
         self._loop = asyncio.get_running_loop()

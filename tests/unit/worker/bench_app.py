@@ -66,6 +66,19 @@ def wait_for(text: str) -> str:
     return text
 
 
+@hy.task
+def wait_later(seconds: float) -> None:
+    """Block for a while, then as `handle.wait()` does, for ever."""
+    note("waits later")
+    time.sleep(seconds)
+    try:
+        with waiting():
+            time.sleep(60)
+    except TaskTimeout:
+        note("time is up")
+        raise
+
+
 kept: list[bytearray] = []
 
 

@@ -31,9 +31,7 @@ def parts() -> Iterator[StreamParts]:
     os.close(trust_fd)
 
 
-async def test_outage_of_any_length_is_outlived(
-    parts: StreamParts, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_outage_of_any_length_is_outlived(parts: StreamParts, caplog: pytest.LogCaptureFixture) -> None:
     async with scripted_broker() as gone:
         url, port = gone.url, int(gone.url.rpartition(":")[2])
     connection = Connection(parts, url, "", lambda: None)
