@@ -75,11 +75,12 @@ class RemoteBackend:
         return True
 
     def close(self) -> None:
-        """Let thread and channel go."""
+        """Let thread and channel go; who waits for a task is told, since nobody would wake it."""
         with self._lock:
             if self._life is not None:
                 self._life.end()
                 self._life = None
+        self._watchlist.fail_all(BrokerUnavailable("the client was closed"))
 
     # Storing
 

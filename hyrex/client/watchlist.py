@@ -115,6 +115,12 @@ class Watchlist:
                     self._finish(subscription, task_id, finished)
         notify_all(finished)
 
+    def fail_all(self, error: HyrexError) -> None:
+        """Nothing is watched any more."""
+        with self._lock:
+            everything = list(self._by_id)
+        self.fail(everything, error)
+
     def _finish(self, subscription: Subscription, task_id: str, finished: list[Waiter]) -> None:
         subscription.pending.discard(task_id)
         self._drop(task_id, subscription)

@@ -27,8 +27,8 @@ from hyrex import (
     wait_all,
     wait_all_async,
 )
-from hyrex.client import current_backend
-from hyrex.errors import CallRejected, HyrexError, ResultUnavailable, WouldDeadlock
+from hyrex.client import close_client, current_backend
+from hyrex.errors import BrokerUnavailable, CallRejected, HyrexError, ResultUnavailable, WouldDeadlock
 from hyrex.v1.task_pb2 import RunError, RunStatus, Task, TaskRun, TaskStatus
 from hyrex.waiting import install_around_wait
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
@@ -401,3 +401,14 @@ def test_handle_of_an_id_alone_cannot_be_resent(server: Server) -> None:
     with pytest.raises(HyrexError, match="was not sent by this handle"):
         parse.handle(uuid4()).resend()
     assert "no answer" in current_backend().silence
+
+
+def test_wait_without_end_is_told_that_the_client_was_closed(server: Server, tasks: ScriptedTasks) -> None:
+    handle = parse.handle(uuid4())
+    tasks.put(wire(handle.id, "running"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(handle.wait)
+        assert tasks.arrived.acquire(timeout=30)
+        close_client()
+        with pytest.raises(BrokerUnavailable, match="the client was closed"):
+            waiting.result(10)
