@@ -6,6 +6,7 @@ from typing import Final
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
@@ -76,9 +77,12 @@ def _error_info(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
     if not isinstance(packed, bytes):
         return None
     info = ErrorInfo()
-    for detail in Status.FromString(packed).details:
-        if detail.Unpack(info) and info.domain == DOMAIN:
-            return info
+    try:
+        for detail in Status.FromString(packed).details:
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                return info
+    except DecodeError:
+        pass  # no broker said this
     return None
 
 

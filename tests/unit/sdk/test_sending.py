@@ -196,6 +196,18 @@ def test_unavailable_storage_is_tried_again_under_the_same_id(server: Server, ta
     assert [task.task_id for task in tasks.submitted] == [str(handle.id)] * 3
 
 
+def test_failure_with_details_that_no_broker_wrote_is_like_one_without(
+    server: Server, tasks: ScriptedTasks
+) -> None:
+    def garbled(context: grpc.ServicerContext) -> None:
+        context.set_trailing_metadata((("grpc-status-details-bin", b"\xff"),))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "from a proxy")
+
+    tasks.failures = [garbled]
+    handle = add.send(1)
+    assert [task.task_id for task in tasks.submitted] == [str(handle.id)] * 2
+
+
 def test_broker_that_restarts_within_the_deadline_costs_no_error(
     server: Server, tasks: ScriptedTasks
 ) -> None:
