@@ -245,7 +245,11 @@ class Pool:
                 child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
                 return
             case Ready():
-                self._failures, child.state, child.was_ready = 0, ChildState.READY, True
+                self._failures, child.was_ready = 0, True
+                if child.retiring:
+                    child.retire()  # said while it could not hear
+                else:
+                    child.state = ChildState.READY
             case Unusable(text):
                 log.error("a new child cannot use the app: %s", text)
                 return
