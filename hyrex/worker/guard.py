@@ -62,7 +62,8 @@ class Guard:
                 log.warning("leases could not be renewed in time; stopping what runs")
             self._workload.recall()
             for held in self._workload.running():
-                if held.child is not None and held.ordinal <= held.child.progress[0]:
+                # By the ledger: what was noted a tick ago does not know who began just before a pause.
+                if held.child is not None and held.ordinal <= held.child.ledger.started_through():
                     self._workload.stop(held, StopCause.TRUST, "the lease could not be renewed")
 
     def _check_pool(self, pool: Pool, *, check_memory: bool) -> None:
