@@ -29,21 +29,31 @@ class Outcome(IntEnum):
     RELEASED = 7
 
 
-@dataclass(slots=True)
-class NewTask:
-    """One validated task to store. `rank` is 10 - priority, so that ascending order is turn order."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the tasks of one call site share: all but id, payload and parents, validated.
 
-    task_id: TaskId
+    `rank` is 10 - priority, so that ascending order is turn order.
+    """
+
     name: str
     queue: str
-    payload: bytes
     rank: int
     max_retries: int
     timeout_ms: int | None
     retry_delay_ms: int | None
+    extras: "TaskExtras | None"
+
+
+@dataclass(slots=True)
+class NewTask:
+    """One validated task to store."""
+
+    task_id: TaskId
+    terms: Terms
+    payload: bytes
     parent_id: TaskId | None
     root_id: TaskId | None
-    extras: "TaskExtras | None"
     digest: int = 0
     """64 bits over everything submitted, so that "same id, other content" is cheap to see."""
 

@@ -29,7 +29,7 @@ class Handoff:
 
         Returns the ids stored now: True for those that went to a worker.
         """
-        if any(entry.task.extras is not None for entry in entries):
+        if any(entry.task.terms.extras is not None for entry in entries):
             return None
         quotas = self._dispatcher.offer(Counter(entry.lane for entry in entries))
         if not quotas:
@@ -54,10 +54,10 @@ class Handoff:
 def _run(
     entry: Entry, names: tuple[str, str], plan: Plan, session: SessionId, slot: int, stored_at: datetime
 ) -> AssignedRun:
-    task = entry.task
+    task, terms = entry.task, entry.task.terms
     queue, name = names
     return AssignedRun(
         task.task_id, Token(plan.token_base + slot), session, plan.sequences[session], name, queue,
-        task.payload, None, None, None, 0, 0, task.max_retries, task.rank, task.timeout_ms, task.parent_id,
+        task.payload, None, None, None, 0, 0, terms.max_retries, terms.rank, terms.timeout_ms, task.parent_id,
         task.root_id, stored_at, False,
     )  # fmt: skip

@@ -50,13 +50,15 @@ class Intake:
 
     async def _entries(self, tasks: Sequence[NewTask]) -> list[Entry]:
         find = self._directory.find
-        unknown = {(task.queue, task.name) for task in tasks if find(task.queue, task.name) is None}
+        wanted = {(task.terms.queue, task.terms.name) for task in tasks}
+        unknown = {each for each in wanted if find(*each) is None}
         if unknown:
             await self._directory.intern(unknown)
-        return [Entry(task, self._lane(task), task.digest) for task in tasks]
+        lanes = {each: self._lane(*each) for each in wanted}
+        return [Entry(task, lanes[task.terms.queue, task.terms.name]) for task in tasks]
 
-    def _lane(self, task: NewTask) -> LaneId:
-        lane = self._directory.find(task.queue, task.name)
+    def _lane(self, queue: str, name: str) -> LaneId:
+        lane = self._directory.find(queue, name)
         assert lane is not None
         return lane
 
@@ -83,7 +85,7 @@ class Intake:
         answer = answers[entry.task.task_id]
         if entry is first or not isinstance(answer, SubmitAnswer):
             return answer
-        if entry.digest != first.digest:
+        if entry.task.digest != first.task.digest:
             return TaskIdConflict(entry.task.task_id)
         if answer.outcome is Submitted.STORED:
             return SubmitAnswer(answer.task_id, Submitted.REPEATED)
@@ -97,7 +99,7 @@ class Intake:
             task_id = entry.task.task_id
             found = known[task_id]
             if found.digest is not None:
-                same = found.digest == entry.digest
+                same = found.digest == entry.task.digest
                 answers[task_id] = (
                     SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
                 )
@@ -115,7 +117,7 @@ class Intake:
                 return
 
     def _wake_ready(self, entries: Iterable[Entry]) -> None:
-        pairs = {(entry.lane, entry.task.rank) for entry in entries}
+        pairs = {(entry.lane, entry.task.terms.rank) for entry in entries}
         if pairs:
             self._dispatcher.wake(pairs, local=True)
 

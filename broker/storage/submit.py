@@ -19,11 +19,10 @@ _USUAL_RANK: Final = 5
 
 @dataclass(slots=True)
 class Entry:
-    """A task with what the broker adds to it."""
+    """A task with its lane."""
 
     task: NewTask
     lane: LaneId
-    digest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class SubmitStore:
         What is missing was stored before, or lost its idempotency key: see `classify`.
         """
         columns = _columns(entries)
-        if all(entry.task.extras is None for entry in entries):
+        if all(entry.task.terms.extras is None for entry in entries):
             rows = await self._database.fetch(_SQL["submit"], *columns)
             return {TaskId(str(row[0])): False for row in rows}
         rows = await self._database.fetch(_SQL["submit_unusual"], *columns, *_unusual_columns(entries))
@@ -72,8 +71,8 @@ class SubmitStore:
         rows = await self._database.fetch(
             _SQL["classify"],
             [entry.task.task_id for entry in entries],
-            [entry.task.name for entry in entries],
-            [entry.task.extras.idempotency_key if entry.task.extras else None for entry in entries],
+            [entry.task.terms.name for entry in entries],
+            [extras.idempotency_key for extras in _extras(entries)],
         )
         return {
             TaskId(str(row["id"])): Known(
@@ -85,14 +84,15 @@ class SubmitStore:
 
 def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
     tasks = [entry.task for entry in entries]
+    terms = [task.terms for task in tasks]
     return (
         [task.task_id for task in tasks],
         [entry.lane for entry in entries],
-        column([task.rank for task in tasks], _USUAL_RANK),
-        column([task.max_retries for task in tasks], 0),
-        column([task.timeout_ms for task in tasks]),
-        column([task.retry_delay_ms for task in tasks]),
-        [entry.digest for entry in entries],
+        column([each.rank for each in terms], _USUAL_RANK),
+        column([each.max_retries for each in terms], 0),
+        column([each.timeout_ms for each in terms]),
+        column([each.retry_delay_ms for each in terms]),
+        [task.digest for task in tasks],
         [task.payload for task in tasks],
         column([task.parent_id for task in tasks]),
         column([task.root_id for task in tasks]),
@@ -119,7 +119,7 @@ def _slot_columns(plan: Plan) -> tuple[object, ...]:
 
 
 def _unusual_columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
-    extras = [entry.task.extras or _NONE for entry in entries]
+    extras = _extras(entries)
     return (
         [extra.delay_ms for extra in extras],
         [extra.run_at for extra in extras],
@@ -128,5 +128,9 @@ def _unusual_columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
         [extra.codec for extra in extras],
         [json.dumps(extra.headers) if extra.headers else None for extra in extras],
         [json.dumps(extra.labels) if extra.labels else None for extra in extras],
-        [entry.task.name for entry in entries],
+        [entry.task.terms.name for entry in entries],
     )
+
+
+def _extras(entries: Sequence[Entry]) -> list[TaskExtras]:
+    return [entry.task.terms.extras or _NONE for entry in entries]

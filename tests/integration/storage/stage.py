@@ -19,6 +19,7 @@ from broker.domain.model import (
     SessionId,
     TaskExtras,
     TaskId,
+    Terms,
 )
 from broker.domain.states import Live, TaskState, end_state, state_of
 from broker.storage.assign import AssignStore, LaneQuota, Plan
@@ -36,6 +37,7 @@ LEASE = timedelta(seconds=15)
 SECRET = b"0123456789abcdef"
 INFO = SessionInfo("worker-1", "host", 1, "test/1", ["*"], ["work"], 100)
 _OLDER_SECOND = 1000
+_OWN = ("payload", "parent_id", "root_id", "digest")
 
 
 def make_id(milliseconds: int | None = None) -> TaskId:
@@ -47,12 +49,14 @@ def make_id(milliseconds: int | None = None) -> TaskId:
 
 
 def new_task(task_id: TaskId | None = None, extras: TaskExtras | None = None, **changes: Any) -> NewTask:
-    """A plain task; name any field to change it."""
-    task = NewTask(
-        task_id or make_id(), "work", "default", b"{}", rank=5, max_retries=0, timeout_ms=None,
-        retry_delay_ms=None, parent_id=None, root_id=None, extras=extras,
-    )  # fmt: skip
-    return replace(task, **changes)
+    """A plain task; name any field to change it, or any of its terms."""
+    terms = Terms(
+        "work", "default", rank=5, max_retries=0, timeout_ms=None, retry_delay_ms=None, extras=extras
+    )
+    own = {name: changes.pop(name) for name in _OWN if name in changes}
+    task = replace(NewTask(task_id or make_id(), replace(terms, **changes), b"{}", None, None), **own)
+    task.digest = task.digest or hash(task.payload)
+    return task
 
 
 @dataclass
@@ -96,9 +100,9 @@ class Stage:
         return lane.lane_id
 
     async def entries(self, tasks: Iterable[NewTask]) -> list[Entry]:
-        """Tasks as the intake hands them to storage: sorted by id, with lane and a digest of the payload."""
+        """Tasks as the intake hands them to storage: sorted by id, with their lanes."""
         ordered = sorted(tasks, key=lambda task: task.task_id)
-        return [Entry(task, await self.lane(task.queue, task.name), hash(task.payload)) for task in ordered]
+        return [Entry(task, await self.lane(task.terms.queue, task.terms.name)) for task in ordered]
 
     async def submit(self, *tasks: NewTask) -> dict[TaskId, bool]:
         """Store tasks."""

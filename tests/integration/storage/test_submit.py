@@ -26,7 +26,7 @@ async def test_the_same_id_with_other_content_is_seen_by_its_digest(stage: Stage
     (other,) = await stage.entries([new_task(task.task_id, payload=b"2")])
     known = (await stage.submits.classify([other]))[task.task_id]
     assert known.digest is not None
-    assert known.digest != other.digest
+    assert known.digest != other.task.digest
 
 
 async def test_two_brokers_that_get_the_same_task_at_once_store_it_once(stage: Stage, rival: Stage) -> None:
