@@ -7,8 +7,8 @@ from typing import Any, Final, Self
 
 import asyncpg
 
+from broker.storage import columns
 from broker.storage.pool import HOT_SETTINGS
-from broker.storage.report import REDELIVERIES_BOUND, RELEASES_BOUND
 from broker.storage.statements import load
 
 PAYLOAD: Final = (
@@ -16,7 +16,7 @@ PAYLOAD: Final = (
 )
 SUBMIT: Final = load("submit")["submit"]
 ASSIGN: Final = load("assign")["assign"]
-REPORT: Final = load("report")["report"]
+REPORT: Final = load("report")["report_completed"]
 RANK: Final = 5
 LAG: Final = timedelta(seconds=3)
 ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,7 +67,7 @@ async def submit(connection: Any, lane: Lane, ids: Sequence[str]) -> None:
     """Store tasks as ready. `ids` in order."""
     count = len(ids)
     await connection.fetch(
-        SUBMIT, ids, [lane.lane] * count, [RANK] * count, [0] * count, [], [], [1] * count,
+        SUBMIT, columns.ids(ids), [lane.lane], [RANK], [0], [], [], columns.integers([1] * count),
         [PAYLOAD] * count, [], [],
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ async def assign(connection: Any, lane: Lane, quota: int) -> list[Any]:
     base, lane.token = lane.token, lane.token + quota
     rows = await connection.fetch(
         ASSIGN, [lane.session], [0], lane.owner, [lane.lane], [quota], [0], [1], [1], [RANK], [lane.mark],
-        [lane.session] * quota, [base] * quota, base, False, INLINE_BYTES, SLACK_MS,
+        columns.integers([1]), [base], base, False, INLINE_BYTES, SLACK_MS,
     )  # fmt: skip
     if rows[0]["task_id"] is None:
         return []
@@ -89,9 +89,10 @@ async def report(connection: Any, rows: Sequence[Any]) -> None:
     """Record all of them completed."""
     ordered = sorted((row["task_id"], row["token"]) for row in rows)
     count = len(ordered)
-    ended = await connection.fetch(
-        REPORT, [task for task, _ in ordered], [token for _, token in ordered], [2] * count, [1] * count,
-        [b"1"] * count, [], [], [], [], [], [], [], [False] * count, REDELIVERIES_BOUND, RELEASES_BOUND,
+    groups = await connection.fetch(
+        REPORT, columns.ids([task for task, _ in ordered]), columns.integers([token for _, token in ordered]),
+        columns.integers([1] * count), [b"1"] * count, [],
     )  # fmt: skip
-    if len(ended) != count:
-        raise RuntimeError(f"{count - len(ended)} reports of {count} matched no lease")
+    ended = sum(len(group["tokens"]) for group in groups)
+    if ended != count:
+        raise RuntimeError(f"{count - ended} reports of {count} matched no lease")

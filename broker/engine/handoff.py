@@ -45,7 +45,7 @@ class Handoff:
         taken = []
         for entry in entries:
             slot = handed.slots.get(entry.task.task_id)
-            if slot is not None and stored_at is not None:
+            if slot is not None:
                 run = _run(entry, names[entry.lane], plan, sessions[slot - 1], slot, stored_at)
                 taken.append(Taken(run, entry.lane, stored_at, None))
         return taken

@@ -20,6 +20,15 @@ log = logging.getLogger(__name__)
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
 
 
+def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
+    """Completed runs apart from the others: they have a cheaper statement."""
+    completed: list[RunEnd] = []
+    others: list[RunEnd] = []
+    for end in ends:
+        (completed if end.outcome is Outcome.COMPLETED else others).append(end)
+    return [part for part in (completed, others) if part]
+
+
 class Reports:
     """Records ends of runs, and wakes whoever waits for what follows from them."""
 
@@ -55,10 +64,10 @@ class Reports:
         unique = {end.token: end for end in ends}
         pending = list(unique.values())
         while pending:
-            ended = await self._store.end(pending)
-            self.follow(ended, [unique[each.token].task_id for each in ended])
-            for each in ended:
-                receipts[each.token] = Receipt.ACCEPTED
+            for part in _parts(pending):
+                ended = await self._store.end(part)
+                self.follow(ended, [unique[each.token].task_id for each in ended])
+                receipts |= dict.fromkeys([each.token for each in ended], Receipt.ACCEPTED)
             missing = [end for end in pending if end.token not in receipts]
             pending = await self._classify(missing, receipts) if missing else []
         return [receipts[end.token] for end in ends]

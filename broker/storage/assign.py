@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId
+from broker.storage.columns import integers
 from broker.storage.pool import Database, Transaction
 from broker.storage.statements import load
 
@@ -142,6 +143,7 @@ def _clip(
 def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
     slots = [session for quota in plan.quotas for session in quota.slots]
     sessions = sorted(set(slots))
+    places = {session: place for place, session in enumerate(sessions, 1)}
     pairs = [pair for quota in plan.quotas for pair in quota.pairs]
     offsets, firsts, lasts = [], [], []
     offset = first = 0
@@ -162,8 +164,8 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
         lasts,
         [rank for rank, _ in pairs],
         [mark for _, mark in pairs],
-        slots,
-        [plan.sequences[session] for session in slots],
+        integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
+        [plan.sequences[session] for session in sessions],
         plan.token_base,
         limited,
         INLINE_PAYLOAD_BYTES,
@@ -184,9 +186,9 @@ def _taken(row: Any, names: Mapping[LaneId, tuple[str, str]]) -> Taken:
     ) = row  # fmt: skip
     queue, name = names[lane]
     run = AssignedRun(
-        TaskId(str(task_id)), token, session_id, sequence, name, queue, payload, content_type, codec,
+        TaskId(task_id), token, session_id, sequence, name, queue, payload, content_type, codec,
         json.loads(headers) if headers else None, run_number, attempt_number, max_retries, rank, timeout_ms,
-        TaskId(str(parent_id)) if parent_id else None, TaskId(str(root_id)) if root_id else None,
+        parent_id, root_id,
         submitted_at, alone,
     )  # fmt: skip
     return Taken(run, lane, arrival, None if payload is not None else size)

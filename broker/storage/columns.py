@@ -1,5 +1,10 @@
-"""Columns of a batch as Postgres arrays."""
+"""Columns of a batch as Postgres arrays.
 
+Encoding an element costs asyncpg 0.2 to 0.35 us, as text a tenth of that (Postgres pays 0.1 us more for a
+uuid, nothing for a number): so ids, tokens and the like travel as text.
+"""
+
+from collections.abc import Iterable
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -8,7 +13,21 @@ Value = TypeVar("Value")
 def column(values: list[Value], usual: object = None) -> list[Value]:
     """A column for unnest, which pads short ones with nulls: one that is usual throughout is sent empty.
 
-    Encoding an element costs asyncpg 0.6 us, whatever it holds, and most columns of most batches hold
-    one value. Where that is not null, the statement coalesces to it.
+    Where the usual value is not null, the statement coalesces to it.
     """
     return [] if values.count(usual) == len(values) else values  # type: ignore[arg-type]
+
+
+def shared(values: list[Value]) -> list[Value]:
+    """A column without nulls; a value that all share is sent once, and the statement coalesces to it."""
+    return values[:1] if values.count(values[0]) == len(values) else values
+
+
+def ids(values: Iterable[str]) -> str:
+    """An array of canonical uuids as text."""
+    return f"{{{','.join(values)}}}"
+
+
+def integers(values: Iterable[int | None]) -> str:
+    """An array of integers as text."""
+    return f"{{{','.join(['null' if value is None else str(value) for value in values])}}}"

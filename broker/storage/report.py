@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
-from broker.storage.columns import column
+from broker.storage.columns import column, ids, integers
 from broker.storage.pool import Database
 from broker.storage.statements import load
 
@@ -19,11 +19,14 @@ RELEASES_BOUND: Final = 100
 CANCEL_WITHIN_MS: Final = 15_000
 """How long a worker may take to stop a run that is cancelled, its grace included."""
 _COLUMNS: Final = {
-    "task_id": None, "token": None, "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
+    "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
     "content_type": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
     "retryable": True, "retry_delay_ms": None, "alone": False,
 }  # fmt: skip
 """The columns of `report` and what most runs have there, which is what a null means."""
+
+
+_by_task = attrgetter("task_id")
 
 
 class Fetches(Protocol):
@@ -36,13 +39,13 @@ class Fetches(Protocol):
 
 @dataclass(slots=True)
 class Ended:
-    """A lease that was removed. `requeued_in_ms` is None when the task is final."""
+    """A lease that was removed; where its task runs again, at which rank and how soon."""
 
     token: Token
     lane: LaneId
-    rank: int
     session_id: SessionId
-    requeued_in_ms: int | None
+    rank: int = 0
+    requeued_in_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,42 @@ class Overdue:
 async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
     """Record ends and repeat what must be repeated. Tokens missing from the result matched nothing.
 
-    `database` may be a transaction: the sweeper ends sessions and their runs together.
+    `database` may be a transaction: the sweeper ends sessions and their runs together. A batch of completed
+    runs alone costs two thirds of a mixed one.
     """
-    ordered = sorted(ends, key=attrgetter("task_id"))
-    columns = [column([*map(attrgetter(name), ordered)], usual) for name, usual in _COLUMNS.items()]
-    rows = await database.fetch(_SQL["report"], *columns, REDELIVERIES_BOUND, RELEASES_BOUND)
-    return [Ended(token, lane, rank, session, delay if again else None)
-            for token, lane, rank, session, again, delay in rows]  # fmt: skip
+    ordered = sorted(ends, key=_by_task)
+    if all(end.outcome is Outcome.COMPLETED for end in ordered):
+        return await _record_completed(database, ordered)
+    return await _record(database, ordered)
+
+
+async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+    rows = await database.fetch(
+        _SQL["report_completed"],
+        ids([end.task_id for end in ends]),
+        integers([end.token for end in ends]),
+        integers([end.elapsed_us for end in ends]),
+        [end.result for end in ends],
+        column([end.content_type for end in ends]),
+    )
+    return [Ended(token, lane, session) for lane, session, tokens in rows for token in tokens]
+
+
+async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+    columns = [column([*map(attrgetter(name), ends)], usual) for name, usual in _COLUMNS.items()]
+    rows = await database.fetch(
+        _SQL["report"],
+        ids([end.task_id for end in ends]),
+        integers([end.token for end in ends]),
+        *columns,
+        REDELIVERIES_BOUND,
+        RELEASES_BOUND,
+    )
+    return [
+        Ended(token, lane, session, rank, delay if again else None)
+        for lane, session, tokens, rank, again, delay in rows
+        for token in tokens
+    ]
 
 
 class ReportStore:

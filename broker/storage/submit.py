@@ -8,13 +8,12 @@ from typing import Final
 
 from broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
 from broker.storage.assign import DEADLINE_SLACK_MS, Plan
-from broker.storage.columns import column
+from broker.storage.columns import column, ids, integers, shared
 from broker.storage.pool import Database
 from broker.storage.statements import load
 
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
-_USUAL_RANK: Final = 5
 
 
 @dataclass(slots=True)
@@ -38,7 +37,7 @@ class HandedOff:
     """The slot of each task stored now (None: it is ready), and the database's time."""
 
     slots: dict[TaskId, int | None]
-    stored_at: datetime | None
+    stored_at: datetime
 
 
 class SubmitStore:
@@ -54,17 +53,23 @@ class SubmitStore:
         """
         columns = _columns(entries)
         if all(entry.task.terms.extras is None for entry in entries):
-            rows = await self._database.fetch(_SQL["submit"], *columns)
-            return {TaskId(str(row[0])): False for row in rows}
+            ((count, stored),) = await self._database.fetch(_SQL["submit"], *columns)
+            if count == len(entries):
+                return {entry.task.task_id: False for entry in entries}
+            return dict.fromkeys(map(TaskId, stored or ()), False)
         rows = await self._database.fetch(_SQL["submit_unusual"], *columns, *_unusual_columns(entries))
-        return {TaskId(str(row[0])): row[1] for row in rows}
+        return {TaskId(row[0]): row[1] for row in rows}
 
     async def submit_handing_off(self, entries: Sequence[Entry], plan: Plan) -> HandedOff:
         """Store plain entries (sorted by id, ids unique); the plan's slots take the first of each lane."""
-        rows = await self._database.fetch(
+        ((slots, stored_at, stored),) = await self._database.fetch(
             _SQL["submit_handing_off"], *_columns(entries), *_slot_columns(plan)
         )
-        return HandedOff({TaskId(str(row[0])): row[1] for row in rows}, rows[0][2] if rows else None)
+        if slots is None:
+            return HandedOff({}, stored_at)
+        if stored is None:
+            stored = [entry.task.task_id for entry in entries]
+        return HandedOff(dict(zip(map(TaskId, stored), slots, strict=True)), stored_at)
 
     async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, Known]:
         """What is known of entries that were not stored."""
@@ -82,17 +87,17 @@ class SubmitStore:
         }
 
 
-def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
+def _columns(entries: Sequence[Entry]) -> tuple[object, ...]:
     tasks = [entry.task for entry in entries]
     terms = [task.terms for task in tasks]
     return (
-        [task.task_id for task in tasks],
-        [entry.lane for entry in entries],
-        column([each.rank for each in terms], _USUAL_RANK),
-        column([each.max_retries for each in terms], 0),
+        ids([task.task_id for task in tasks]),
+        shared([entry.lane for entry in entries]),
+        shared([each.rank for each in terms]),
+        shared([each.max_retries for each in terms]),
         column([each.timeout_ms for each in terms]),
         column([each.retry_delay_ms for each in terms]),
-        [task.digest for task in tasks],
+        integers([task.digest for task in tasks]),
         [task.payload for task in tasks],
         column([task.parent_id for task in tasks]),
         column([task.root_id for task in tasks]),
@@ -102,17 +107,18 @@ def _columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
 def _slot_columns(plan: Plan) -> tuple[object, ...]:
     slots = [session for quota in plan.quotas for session in quota.slots]
     sessions = sorted(plan.generations)
+    places = {session: place for place, session in enumerate(sessions, 1)}
     quotas = [len(quota.slots) for quota in plan.quotas]
     return (
         sessions,
         [plan.generations[session] for session in sessions],
+        [plan.sequences[session] for session in sessions],
         plan.owner,
         [quota.lane for quota in plan.quotas],
         quotas,
         [sum(quotas[:place]) for place in range(len(quotas))],
         [mark for quota in plan.quotas for _, mark in quota.pairs],
-        slots,
-        [plan.sequences[session] for session in slots],
+        integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
         plan.token_base,
         DEADLINE_SLACK_MS,
     )

@@ -5,9 +5,11 @@
 -- $1 session ids in order, $2 their generations, $3 this broker's id.
 -- $4 lane, $5 quota, $6 offset of its first slot, $7 first pair, $8 last pair: one entry per lane.
 -- $9 rank, $10 low-water mark: pairs, for each lane its ranks in turn order.
--- $11 session of each slot, $12 sequence of each slot: slots are numbered from 1.
+-- $11 the session of each slot, by its place in $1, an array as text: slots are numbered from 1, and a
+-- single one is that of every slot. $12 sequences of the sessions.
 -- The first column tells how many of the sessions are this broker's: fewer than asked means that nothing
--- was taken; there is always at least one row, all null behind that column if nothing was found.
+-- was taken; there is always at least one row, all null behind taken_at if nothing was found. Only the first
+-- row has these two.
 -- $13 base of the tokens (token = base + slot), $14 whether limited lanes may be read (their limit is
 -- locked by this transaction), $15 largest payload to return in bytes, $16 slack of a deadline in ms.
 with mine as materialized (
@@ -45,8 +47,11 @@ with mine as materialized (
            + row_number() over (partition by p.lane order by p.rank, p.arrival, p.task_id)::integer as slot
   from picked p
 ), found as materialized (
-  select n.*, ($11::bigint[])[n.slot] as session_id, ($12::bigint[])[n.slot] as sequence, $13::bigint + n.slot as token, t.*
+  select n.*, ($1::bigint[])[p.place] as session_id, ($12::bigint[])[p.place] as sequence,
+         $13::bigint + n.slot as token, t.*
   from numbered n
+  cross join (select ($11::text)::integer[] as of_slot offset 0) places
+  cross join lateral (select coalesce(places.of_slot[n.slot], places.of_slot[1]) as place) p
   cross join lateral (
     select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers,
            octet_length(payload) as size,
@@ -62,8 +67,10 @@ with mine as materialized (
          run_number, attempt_number, redeliveries, releases, alone
   from found order by task_id
 )
-select m.mine, now() as taken_at, f.task_id, f.lane, f.rank, f.arrival, f.session_id, f.sequence, f.token,
-       f.run_number, f.attempt_number, f.alone, f.max_retries, f.timeout_ms, f.parent_id, f.root_id,
+select case when row_number() over () = 1 then m.mine end as mine,
+       case when row_number() over () = 1 then now() end as taken_at,
+       f.task_id::text, f.lane, f.rank, f.arrival, f.session_id, f.sequence, f.token,
+       f.run_number, f.attempt_number, f.alone, f.max_retries, f.timeout_ms, f.parent_id::text, f.root_id::text,
        f.submitted_at, f.content_type, f.codec, f.headers, f.size, f.payload
 from (select count(*)::integer as mine from mine) m left join found f on true
 

@@ -1,8 +1,33 @@
+-- name: report_completed
+-- `report` for runs that all completed, which is what most do: nothing is repeated, and a cancel that came
+-- too late changes nothing. Returns the tokens that matched by lane and session.
+-- Arrays in task id order: $1 task_id, $2 token, $3 elapsed_us (these three as text), $4 result,
+-- $5 content_type. Locks lease rows in task id order.
+with mine as materialized (
+  select r.task, r.seal, r.elapsed_us, r.result, r.content_type, l.*
+  from unnest(($1::text)::uuid[], ($2::text)::bigint[], ($3::text)::bigint[], $4::bytea[], $5::text[])
+    as r (task, seal, elapsed_us, result, content_type)
+  cross join lateral (
+    select lease.ctid as place, lane, session_id, run_number, attempt_number
+    from lease where task_id = r.task and token = r.seal
+    for update
+  ) l
+), gone as (
+  delete from lease where ctid = any (array(select place from mine))
+), recorded as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
+                        finished_at, result, content_type)
+  select task, run_number, attempt_number, 2, true, seal, session_id,
+         now() - elapsed_us * interval '1 microsecond', now(), result, content_type
+  from mine order by task
+)
+select lane, session_id, array_agg(seal) as tokens from mine group by lane, session_id
+
 -- name: report
 -- Ends leases whose token still matches: records the run, and repeats the task where that is due.
 -- A token that is missing from the result matched nothing: see `classify_reports`. Whoever removes a
 -- lease comes through here (reports, sweeper, backstop), so a cancel request is always obeyed.
--- Arrays in task id order: $1 task_id, $2 token, $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
+-- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
 -- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
 -- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases.
 -- Locks lease rows in task id order.
@@ -10,8 +35,8 @@ with ended as materialized (
   select r.task, r.seal, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
          r.error_type, r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
          r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, l.*
-  from unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[], $7::text[],
-              $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[])
+  from unnest(($1::text)::uuid[], ($2::text)::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[],
+              $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[])
     as r (task, seal, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,
           reason, retryable, retry_delay_ms, was_alone)
   cross join lateral (
@@ -75,8 +100,9 @@ with ended as materialized (
          redeliveries, releases, alone
   from next where delay_ms > 0 order by task
 )
-select j.seal as token, j.lane, j.rank, j.session_id, j.again, n.delay_ms
+select j.lane, j.session_id, array_agg(j.seal) as tokens, j.rank, j.again, n.delay_ms
 from judged j left join next n on n.task = j.task
+group by j.lane, j.session_id, j.rank, j.again, n.delay_ms
 
 -- name: classify_reports
 -- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a

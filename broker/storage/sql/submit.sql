@@ -1,15 +1,15 @@
 -- name: submit
--- Stores a batch whose tasks may all run at once and have nothing unusual; returns the ids stored.
--- An id that is missing from the result was stored before: read it with `classify`.
+-- Stores a batch whose tasks may all run at once and have nothing unusual; returns how many were stored
+-- and, if not all were, their ids. An id that is missing was stored before: read it with `classify`.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
--- $9 parent_id, $10 root_id: arrays in id order (unique keys are locked in that order). A null rank is 5,
--- a null max_retries 0.
+-- $9 parent_id, $10 root_id: arrays in id order (unique keys are locked in that order); $1 and $7 as text.
+-- A lane, rank or max_retries that all share is sent once.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
-  select id, lane, coalesce(rank, 5::smallint), coalesce(max_retries, 0), timeout_ms, retry_delay_ms, digest,
-         payload, parent_id, root_id
-  from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+  select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
+         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id
+  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
   on conflict (id) do nothing
   returning id, lane, rank
@@ -17,7 +17,8 @@ with stored as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 )
-select id from stored
+select n.stored, case when n.stored < cardinality($8::bytea[]) then (select array_agg(id::text) from stored) end
+from (select count(*)::integer as stored from stored) n
 
 -- name: submit_unusual
 -- The same for batches with delays, run times, idempotency keys, headers, labels or content types.
@@ -27,12 +28,13 @@ select id from stored
 -- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
 -- first; ids in id order.
 with item as materialized (
-  select t.id, t.lane, coalesce(t.rank, 5::smallint) as rank, coalesce(t.max_retries, 0) as max_retries,
+  select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
+         coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
          t.content_type, t.codec, t.headers, t.labels, t.name,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
-  from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[], $11::bigint[], $12::timestamptz[],
+  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[], $11::bigint[], $12::timestamptz[],
               $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           delay_ms, run_at, idempotency_key, content_type, codec, headers, labels, name)
@@ -76,7 +78,7 @@ with item as materialized (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
 )
-select id, due > now() as waits from placed
+select id::text, due > now() as waits from placed
 
 -- name: classify
 -- What is known of ids and keys that a submit did not store. An id without a row in the result was
@@ -96,32 +98,34 @@ left join lateral (
 -- name: submit_handing_off
 -- `submit` and the assign of the same tasks in one: a lane's first tasks become leases of sessions with
 -- free capacity, the rest is ready. Only where the sessions are still this broker's and the lane has no
--- limit and no ready row (rule 18); else all of the lane is ready. Returns id and slot (null: ready).
--- $1..$10 as in `submit`. $11 session ids in order, $12 their generations, $13 this broker's id.
--- $14 lane, $15 quota, $16 offset of its first slot: one entry per lane.
--- $17 low-water marks of the lanes' ten ranks, lane after lane.
--- $18 session of each slot, $19 sequence of each slot, $20 base of the tokens, $21 slack of a deadline in ms.
+-- limit and no ready row (rule 18); else all of the lane is ready. Returns one row: the slots of the stored
+-- tasks in id order (null: ready), the database's time and, if not all were stored, the ids of those that were.
+-- $1..$10 as in `submit`. $11 session ids in order, $12 their generations, $13 their sequences, $14 this broker's id.
+-- $15 lane, $16 quota, $17 offset of its first slot: one entry per lane.
+-- $18 low-water marks of the lanes' ten ranks, lane after lane.
+-- $19 the session of each slot, by its place in $11, an array as text; a single one is that of every slot.
+-- $20 base of the tokens, $21 slack of a deadline in ms.
 with mine as materialized (
   select w.id
   from unnest($11::bigint[], $12::bigint[]) as s (id, generation)
   cross join lateral (
     select id from worker_session
-    where worker_session.id = s.id and owner = $13 and worker_session.generation = s.generation
+    where worker_session.id = s.id and owner = $14 and worker_session.generation = s.generation
       and ended_at is null and expires_at > now()
     for key share
   ) w
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
-  select id, lane, coalesce(rank, 5::smallint), coalesce(max_retries, 0), timeout_ms, retry_delay_ms, digest,
-         payload, parent_id, root_id
-  from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              $7::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
+  select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
+         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id
+  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
   on conflict (id) do nothing
   returning id, lane, rank, timeout_ms
 ), open as materialized (
   select q.lane, q.quota, q.first
-  from unnest($14::integer[], $15::integer[], $16::integer[]) with ordinality as q (lane, quota, first, place)
+  from unnest($15::integer[], $16::integer[], $17::integer[]) with ordinality as q (lane, quota, first, place)
   where (select count(*) from mine) = cardinality($11::bigint[])
     and not (select l.limited from lane l where l.id = q.lane)
     and not exists (
@@ -129,21 +133,28 @@ with mine as materialized (
       cross join lateral (
         select from ready r
         where r.lane = q.lane and r.rank = turn.rank
-          and r.arrival >= ($17::timestamptz[])[(q.place::integer - 1) * 10 + turn.rank + 1]
+          and r.arrival >= ($18::timestamptz[])[(q.place::integer - 1) * 10 + turn.rank + 1]
         limit 1
       ) waiting)
+), numbered as (
+  select s.*, row_number() over (partition by lane order by rank, id)::integer as place from stored s
 ), dealt as materialized (
-  select n.id, n.lane, n.rank, n.timeout_ms, o.first + n.place as slot
-  from (select s.*, row_number() over (partition by lane order by rank, id)::integer as place from stored s) n
+  select n.id, n.lane, n.rank, n.timeout_ms, o.first + n.place as slot,
+         coalesce((places.of_slot)[o.first + n.place], (places.of_slot)[1]) as session
+  from numbered n
+  cross join (select ($19::text)::integer[] as of_slot offset 0) places
   left join lateral (select first from open where open.lane = n.lane and n.place <= open.quota) o on true
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, $20::bigint + slot, ($18::bigint[])[slot], ($19::bigint[])[slot], now(),
+  select id, lane, rank, $20::bigint + slot, ($11::bigint[])[session], ($13::bigint[])[session], now(),
          now() + (timeout_ms + $21::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
   from dealt where slot is not null
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from dealt where slot is null
 )
-select id, slot, now() as stored_at from dealt
+select n.slots, now() as stored_at,
+       case when cardinality(n.slots) < cardinality($8::bytea[])
+            then (select array_agg(id::text order by id) from stored) end as ids
+from (select array_agg(slot order by id) as slots from dealt) n

@@ -28,6 +28,7 @@ HOT = [
     ("assign", "count_leases"),
     ("assign", "payloads"),
     ("report", "report"),
+    ("report", "report_completed"),
     ("report", "classify_reports"),
     ("report", "leases_of"),
     ("report", "overdue"),
