@@ -55,6 +55,7 @@ class Heartbeats:
         To be called in the order of the stream: a report that was acknowledged before has already
         left `session.leases`.
         """
+        received_through = min(received_through, session.sequence)
         session.received_through = max(session.received_through, received_through)
         tokens = set(held)
         unknown = [LeaseRef(TaskId(""), token) for token in tokens - session.leases.keys()]

@@ -19,6 +19,10 @@ Answer = SubmitAnswer | BrokerError
 _by_id = attrgetter("task.task_id")
 
 
+def _size_bytes(entry: Entry) -> int:
+    return len(entry.task.payload)
+
+
 class Intake:
     """Stores submitted tasks batch by batch, then wakes whoever moves them on."""
 
@@ -35,7 +39,7 @@ class Intake:
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Merger[Entry, Answer] = Merger(self._flush, self._refuse)
+        self._merger: Merger[Entry, Answer] = Merger(self._flush, self._refuse, _size_bytes)
 
     async def run(self) -> None:
         """Store batches until cancelled."""

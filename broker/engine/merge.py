@@ -1,13 +1,15 @@
 """Merging without timers: while one statement is in flight, whatever arrives forms the next batch.
 
-A single item on an idle broker waits for nothing; under load batches grow by themselves.
+A single item on an idle broker waits for nothing; under load batches grow by themselves. Only a full batch
+goes out beside another one: waiting would not make it larger.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from broker.storage.pool import StatementRefused
 
@@ -16,73 +18,118 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+BATCH_ITEMS: Final = 1000
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""More than that in one statement might outlast its timeout. A larger group goes alone."""
+
+
+@dataclass(slots=True, eq=False)
+class Group(Generic[Item, Answer]):
+    """Items that arrived together, and who waits for their answers."""
+
+    items: Sequence[Item]
+    size_bytes: int
+    answers: "asyncio.Future[Sequence[Answer]]"
+
 
 class Merger(Generic[Item, Answer]):
     """Collects groups of items, stores them in batches, answers each group when its batch is stored.
 
-    `store` gets up to `limit` items and returns one answer for each. An item that makes Postgres
-    refuse the statement is found by bisection and answered by `refused`, alone (rule 6). The loop
-    belongs to the broker: a caller that goes away cancels nobody else.
+    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together and returns one answer for each. An
+    item that makes Postgres refuse the statement is found by bisection and answered by `refused`, alone
+    (rule 6). The batches belong to the broker: a caller that goes away cancels nobody else.
     """
 
     def __init__(
         self,
         store: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
+        size_bytes: Callable[[Item], int],
         *,
-        limit: int = 1000,
+        at_once: int = 1,
     ) -> None:
         self._store = store
         self._refused = refused
-        self._limit = limit
-        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[Sequence[Answer]]]] = deque()
-        self._arrived = asyncio.Event()
+        self._size_bytes = size_bytes
+        self._at_once = at_once
+        self._waiting: deque[Group[Item, Answer]] = deque()
+        self._items = 0
+        self._bytes = 0
+        self._in_flight = 0
+        self._tasks: asyncio.TaskGroup | None = None
 
     def add(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Answer]]":
         """Queue a group; the future resolves to its answers after the commit, or to the batch's error."""
         future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((items, future))
-        self._arrived.set()
+        group = Group(items, sum(map(self._size_bytes, items)), future)
+        self._waiting.append(group)
+        self._items += len(items)
+        self._bytes += group.size_bytes
+        self._start()
         return future
 
     async def run(self) -> None:
         """Store batches until cancelled."""
         try:
-            while True:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._waiting:
-                    await self._flush(self._next_batch())
+            async with asyncio.TaskGroup() as self._tasks:
+                self._start()
+                await asyncio.Event().wait()
         finally:
-            for _, future in self._waiting:
-                future.cancel()
+            self._tasks = None
+            for group in self._waiting:
+                group.answers.cancel()
 
-    def _next_batch(self) -> list[tuple[Sequence[Item], "asyncio.Future[Sequence[Answer]]"]]:
-        batch = [self._waiting.popleft()]
-        size = len(batch[0][0])
-        while self._waiting and size + len(self._waiting[0][0]) <= self._limit:
+    def _start(self) -> None:
+        """Begin to store what waits, with whatever else arrives in this turn of the loop."""
+        if self._tasks is None or not self._waiting:
+            return
+        full = self._items >= BATCH_ITEMS or self._bytes >= BATCH_BYTES
+        if not self._in_flight or (full and self._in_flight < self._at_once):
+            self._in_flight += 1
+            self._tasks.create_task(self._store_batch())
+
+    async def _store_batch(self) -> None:
+        try:
+            batch = self._next_batch()
+            self._start()
+            if batch:
+                await self._flush(batch)
+        finally:
+            self._in_flight -= 1
+        self._start()
+
+    def _next_batch(self) -> list[Group[Item, Answer]]:
+        batch: list[Group[Item, Answer]] = []
+        items = size_bytes = 0
+        while self._waiting:
+            group = self._waiting[0]
+            items += len(group.items)
+            size_bytes += group.size_bytes
+            if batch and (items > BATCH_ITEMS or size_bytes > BATCH_BYTES):
+                break
             batch.append(self._waiting.popleft())
-            size += len(batch[-1][0])
+            self._items -= len(group.items)
+            self._bytes -= group.size_bytes
         return batch
 
-    async def _flush(self, batch: list[tuple[Sequence[Item], "asyncio.Future[Sequence[Answer]]"]]) -> None:
-        items = batch[0][0] if len(batch) == 1 else [item for group, _ in batch for item in group]
+    async def _flush(self, batch: list[Group[Item, Answer]]) -> None:
+        items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
         try:
             answers = await self._bisect(items)
         except Exception as error:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            for group in batch:
+                if not group.answers.done():
+                    group.answers.set_exception(error)
             return
         except asyncio.CancelledError:
-            for _, future in batch:
-                future.cancel()
+            for group in batch:
+                group.answers.cancel()
             raise
         start = 0
-        for group, future in batch:
-            end = start + len(group)
-            if not future.done():
-                future.set_result(answers[start:end])
+        for group in batch:
+            end = start + len(group.items)
+            if not group.answers.done():
+                group.answers.set_result(answers[start:end])
             start = end
 
     async def _bisect(self, items: Sequence[Item]) -> Sequence[Answer]:

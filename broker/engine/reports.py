@@ -12,12 +12,16 @@ from broker.engine.dispatcher import Dispatcher
 from broker.engine.merge import Merger
 from broker.engine.promoter import Promoter
 from broker.engine.sessions import Sessions
-from broker.storage.pool import StatementRefused
+from broker.storage.pool import StatementRefused, StatementTimedOut
 from broker.storage.report import Ended, ReportStore
 
 log = logging.getLogger(__name__)
 
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
+
+
+def _size_bytes(end: RunEnd) -> int:
+    return len(end.result or b"") + len(end.traceback or "")
 
 
 def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
@@ -39,7 +43,7 @@ class Reports:
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse)
+        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse, _size_bytes, at_once=2)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     async def run(self) -> None:
@@ -51,13 +55,19 @@ class Reports:
         return await asyncio.shield(self._merger.add(ends))
 
     async def _flush(self, ends: Sequence[RunEnd]) -> list[Receipt]:
-        while True:
+        """Record a batch however long that takes; in smaller portions when the whole takes too long."""
+        receipts: list[Receipt] = []
+        portion = len(ends)
+        while len(receipts) < len(ends):
             try:
-                return await self._record(ends)
-            except StorageUnavailable as error:
                 # Repeating is safe: what was recorded before is found to be a duplicate of itself.
+                receipts += await self._record(ends[len(receipts) : len(receipts) + portion])
+            except StorageUnavailable as error:
                 log.debug("reports wait for the database", extra={"error": str(error)})
+                if isinstance(error, StatementTimedOut):
+                    portion = max(portion // 2, 1)
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+        return receipts
 
     async def _record(self, ends: Sequence[RunEnd]) -> list[Receipt]:
         receipts: dict[Token, Receipt] = {}
@@ -112,10 +122,11 @@ class Reports:
         self._dispatcher.capacity_changed()
 
     async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:
-        """An unstorable result becomes a failed run that says so."""
+        """An unstorable result becomes a failed run that says so; what cannot even be that is stale."""
         failed = replace(
             end,
             outcome=Outcome.FAILED,
+            elapsed_us=None,
             result=None,
             content_type=None,
             error_type="UnstorableResult",
@@ -125,4 +136,8 @@ class Reports:
             retryable=False,
             retry_delay_ms=None,
         )
-        return (await self._flush([failed]))[0]
+        try:
+            return (await self._flush([failed]))[0]
+        except StatementRefused as again:
+            log.error("a report cannot be stored at all", extra={"sqlstate": again.sqlstate})
+            return Receipt.STALE

@@ -10,7 +10,7 @@ from broker.domain.errors import InvalidField
 from broker.domain.model import TaskId
 
 NAME_BYTES: Final = 255
-_LONGEST_MS: Final = 10 * 366 * 24 * 3600 * 1000
+LONGEST_MS: Final = 10 * 366 * 24 * 3600 * 1000
 
 
 def task_id(text: str, field: str = "task_id") -> TaskId:
@@ -41,7 +41,7 @@ def short_text(text: str, field: str, limit: int = NAME_BYTES) -> str | None:
 def milliseconds(value: Duration, field: str, *, least: int) -> int:
     """A duration in whole milliseconds, at least `least`, at most ten years."""
     total = value.seconds * 1000 + -(-value.nanos // 1_000_000)
-    if not least <= total <= _LONGEST_MS:
+    if not least <= total <= LONGEST_MS:
         raise InvalidField(field, f"{total / 1000} s", f"must lie between {least / 1000} s and ten years")
     return total
 

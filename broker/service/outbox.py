@@ -47,6 +47,7 @@ class Outbox:
         the receipt for all of them; the others promise nothing of this statement."""
         frames: list[tuple[wire.WorkResponse, int]] = []
         frame, size = wire.WorkResponse(), 0
+        forms = convert.AssignmentForms()
         for run in runs:
             cost = len(run.payload) + _RUN_OVERHEAD_BYTES
             if size and (size + cost > FRAME_BYTES or len(frame.assignments.runs) >= _FRAME_RUNS):
@@ -54,7 +55,7 @@ class Outbox:
                 frames.append((frame, size))
                 frame, size = wire.WorkResponse(), 0
             size += cost
-            convert.add_assignment(frame.assignments.runs.add(), run)
+            convert.add_assignment(frame.assignments.runs.add(), run, forms)
         frames.append((frame, size))
         frames[-1][0].assignments.sequence = sequence
         self._runs.extend(frames)

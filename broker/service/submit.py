@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from xxhash import xxh3_64_intdigest
 
@@ -40,6 +40,14 @@ _LONGEST_PAUSE_S: Final = 1.0
 _PATIENCE_S: Final = 30.0
 
 
+class Results(Protocol):
+    """The results of a response, as protobuf has them."""
+
+    def add(self) -> SubmitResult:
+        """A new one at the end."""
+        ...
+
+
 class Submitter:
     """Turns submitted wire tasks into answers."""
 
@@ -49,9 +57,9 @@ class Submitter:
         self._terms = KnownTerms()
 
     async def submit(
-        self, tasks: Sequence[task_pb2.NewTask], patience_s: float | None = None
-    ) -> list[SubmitResult]:
-        """Store tasks (which are taken apart); one result for each, after the commit.
+        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+    ) -> None:
+        """Store tasks (which are taken apart) and add one result for each, after the commit.
 
         While the database is away, tries again for `patience_s` (the caller's deadline), then raises
         StorageUnavailable. Raises TooManyItems.
@@ -60,19 +68,19 @@ class Submitter:
             raise TooManyItems(len(tasks), MOST_TASKS)
         ids = [wire.task_id for wire in tasks]
         usual = _are_usual(ids)
-        results: list[SubmitResult | None] = []
+        refused: dict[int, BrokerError] = {}
         accepted: list[NewTask] = []
         for wire, task_id in zip(tasks, ids, strict=True):
             try:
                 accepted.append(self._convert(wire, TaskId(task_id) if usual else _checked_id(task_id)))
-                results.append(None)
             except BrokerError as error:
-                results.append(_rejected(task_id, error))
-        if not accepted:
-            return [result for result in results if result is not None]
-        answers = iter(await self._store(accepted, patience_s if patience_s is not None else _PATIENCE_S))
-        stored = iter(accepted)
-        return [result or _result(next(stored), next(answers)) for result in results]
+                refused[len(accepted) + len(refused)] = error
+        stored: Sequence[SubmitAnswer | BrokerError] = []
+        if accepted:
+            stored = await self._store(accepted, patience_s if patience_s is not None else _PATIENCE_S)
+        answers = iter(stored)
+        for place, task_id in enumerate(ids):
+            _fill(results.add(), task_id, refused.get(place) or next(answers))
 
     async def _store(self, tasks: list[NewTask], patience_s: float) -> Sequence[SubmitAnswer | BrokerError]:
         deadline = time.monotonic() + patience_s
@@ -144,14 +152,12 @@ def _checked_id(text: str) -> TaskId:
     return task_id
 
 
-def _result(task: NewTask, answer: SubmitAnswer | BrokerError) -> SubmitResult:
+def _fill(result: SubmitResult, task_id: str, answer: SubmitAnswer | BrokerError) -> None:
+    """Attribute by attribute, in place: a third of the cost of making a message and copying it."""
     if isinstance(answer, SubmitAnswer):
-        result = SubmitResult()  # set one by one: half the cost of keyword arguments
         result.task_id = answer.task_id
         result.outcome = _OUTCOMES[answer.outcome]
-        return result
-    return _rejected(task.task_id, answer)
-
-
-def _rejected(task_id: str, error: BrokerError) -> SubmitResult:
-    return SubmitResult(task_id=task_id, outcome=_REJECTED, error=to_item_error(error))
+        return
+    result.task_id = task_id
+    result.outcome = _REJECTED
+    result.error.CopyFrom(to_item_error(answer))

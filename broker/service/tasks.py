@@ -15,10 +15,10 @@ from broker.engine.watch import Watches
 from broker.service import convert, requests
 from broker.service import fields as checks
 from broker.service.interceptors import Context
+from broker.service.submit import Results
 from broker.storage.listing import TaskLists
 from broker.storage.reads import TaskReads
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
-from hyrex.v1.task_service_pb2 import SubmitResult
 
 FRAMES_UNDER_WAY: Final = 8
 _DEFAULT_PAGE: Final = 50
@@ -29,9 +29,9 @@ class Submits(Protocol):
     """Stores submitted tasks."""
 
     async def submit(
-        self, tasks: Sequence[task_pb2.NewTask], patience_s: float | None = None
-    ) -> list[SubmitResult]:
-        """One result for each task, after the commit."""
+        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+    ) -> None:
+        """Add one result for each task, after the commit."""
         ...
 
 
@@ -67,8 +67,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def SubmitTasks(
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
     ) -> task_service_pb2.SubmitTasksResponse:
-        results = await self._parts.submits.submit(request.tasks, requests.patience_s(context))
-        return task_service_pb2.SubmitTasksResponse(results=results)
+        response = task_service_pb2.SubmitTasksResponse()
+        await self._parts.submits.submit(request.tasks, response.results, requests.patience_s(context))
+        return response
 
     # Typed as the generated signature wants it; a coroutine that writes is as good for grpc.aio.
     async def StreamSubmit(  # type: ignore[override]
@@ -82,11 +83,10 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         writing = asyncio.Lock()
 
         async def answer(frame: task_service_pb2.StreamSubmitRequest) -> None:
-            results = await self._parts.submits.submit(frame.tasks, requests.patience_s(context))
+            response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
+            await self._parts.submits.submit(frame.tasks, response.results, requests.patience_s(context))
             async with writing:
-                await context.write(
-                    task_service_pb2.StreamSubmitResponse(sequence=frame.sequence, results=results)
-                )
+                await context.write(response)
             window.release()
 
         async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from broker.engine.heartbeats import Heartbeats
 from broker.engine.reports import Reports
 from broker.engine.session import Session
 from broker.engine.sessions import Resumption, Sessions
-from broker.service import fields
+from broker.service import fields, reported
 from broker.service import worker_convert as convert
 from broker.service.errors import undecodable
 from broker.service.outbox import FRAME_BYTES, Outbox
@@ -66,10 +66,12 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def EndSession(self, request: wire.EndSessionRequest, context: Any) -> wire.EndSessionResponse:
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "ended by its launcher"
-        ended = await self._engine.sessions.end(
-            session_id(request.session_id), request.session_secret, Outcome.LOST, reason
-        )
+        number = session_id(request.session_id)
+        session = self._engine.sessions.by_id.get(number)
+        ended = await self._engine.sessions.end(number, request.session_secret, Outcome.LOST, reason)
         self._engine.reports.follow(ended.ended, ended.task_ids)
+        if session is not None:
+            session.link.end(SessionEnded(f"session {number} was ended from outside: {reason}"))
         return wire.EndSessionResponse(leases_ended=len(ended.ended))
 
 
@@ -224,7 +226,7 @@ class WorkStream:
         """Act on one frame without waiting: readers never wait for a queue (rule 15)."""
         match kind:
             case "report":
-                self._report(frame.report, group)
+                self._report(session, frame.report, group)
             case "heartbeat":
                 self._heartbeat(session, frame.heartbeat, group)
             case "capacity":
@@ -236,8 +238,8 @@ class WorkStream:
             case _:
                 self._unknown_frames += 1
 
-    def _report(self, report: wire.Report, group: asyncio.TaskGroup) -> None:
-        ends = convert.ends(report, self._engine.payload_limit_bytes)
+    def _report(self, session: Session, report: wire.Report, group: asyncio.TaskGroup) -> None:
+        ends = reported.ends(report, session.leases, self._engine.payload_limit_bytes)
         self._unacknowledged += len(ends)
         if self._unacknowledged > MOST_UNACKNOWLEDGED:
             raise FlowControl(
@@ -250,11 +252,10 @@ class WorkStream:
         receipts = await self._engine.reports.report(ends)
         self._unacknowledged -= len(ends)
         ack = wire.ReportAck(report_id=report_id)
-        for end, receipt in zip(ends, receipts, strict=True):
-            if receipt is Receipt.DUPLICATE:
-                ack.duplicate_tokens.append(end.token)
-            elif receipt is Receipt.STALE:
-                ack.stale_tokens.append(end.token)
+        if receipts.count(Receipt.ACCEPTED) != len(receipts):
+            told = list(zip(ends, receipts, strict=True))
+            ack.duplicate_tokens.extend(end.token for end, said in told if said is Receipt.DUPLICATE)
+            ack.stale_tokens.extend(end.token for end, said in told if said is Receipt.STALE)
         self._outbox.push(wire.WorkResponse(report_ack=ack))
 
     def _heartbeat(self, session: Session, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:

@@ -49,7 +49,6 @@ _GONE: Final = (
     asyncpg.exceptions.InternalServerError,
     ConnectionError,
     OSError,
-    TimeoutError,
 )
 _ATTEMPTS: Final = 5
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -82,6 +81,10 @@ class StatementRefused(Exception):
         self.sqlstate: str = getattr(cause, "sqlstate", None) or "22000"
 
 
+class StatementTimedOut(StorageUnavailable):
+    """The statement took longer than it may: if it was large, smaller ones may do."""
+
+
 @contextmanager
 def translated() -> Any:
     """Turn asyncpg's exceptions into the storage's own."""
@@ -89,6 +92,8 @@ def translated() -> Any:
         yield
     except _REFUSED as error:
         raise StatementRefused(error) from error
+    except (asyncpg.QueryCanceledError, TimeoutError) as error:
+        raise StatementTimedOut(f"the database did not answer in time: {error}") from error
     except _GONE as error:
         raise StorageUnavailable(f"the database did not answer: {type(error).__name__}: {error}") from error
 

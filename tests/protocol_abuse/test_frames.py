@@ -2,10 +2,12 @@
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.v1.task_pb2 import RunError
 from tests.integration.storage.stage import make_id
 from tests.protocol_abuse.abuser import TYPED, hello, speak
 from tests.protocol_abuse.conftest import Bystander
@@ -106,9 +108,10 @@ def test_truncated_frames_get_a_typed_status(bystander: Bystander) -> None:
         ([hello(queue_patterns=[])], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ([hello(capacity=[])], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ([hello(worker_name="\0")], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ([hello(received_through=2**63 - 1)], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ([hello(session_id="abc")], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ([hello(queue_patterns=["q"] * 2000)], grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS"),
-        ([hello(), EMPTY_REPORT], grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS"),
+        ([hello(), EMPTY_REPORT], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     ],
 )  # fmt: skip
 def test_a_broken_rule_is_named(
@@ -137,6 +140,33 @@ def test_reports_of_made_up_tokens_are_stale_however_often_they_are_replayed(bys
     assert outcome.code is grpc.StatusCode.OK
     acks = [frame.report_ack for frame in outcome.frames if frame.HasField("report_ack")]
     assert all(list(ack.stale_tokens) == [77] for ack in acks)
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 1_795_000_000_000])
+def test_times_beyond_all_sense_are_brought_into_bounds(bystander: Bystander, seconds: int) -> None:
+    """A clock in milliseconds, say: a refused report would be repeated by its worker for ever."""
+    beyond = Duration(seconds=seconds)
+    failed = wire.Failed(error=RunError(type="E"), retryable=True, retry_delay=beyond)
+    runs = [
+        wire.RunReport(task_id=make_id(), token=77, elapsed=beyond, completed=wire.Completed(result=b"1")),
+        wire.RunReport(task_id=make_id(), token=78, elapsed=beyond, failed=failed),
+    ]
+    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs))
+    outcome = speak(bystander.channel, [hello(), report])
+    assert outcome.code is grpc.StatusCode.OK, outcome.details
+
+
+def test_a_receipt_beyond_what_was_sent_counts_as_all_of_it(bystander: Bystander) -> None:
+    beat = wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=1, received_through=2**63 - 1))
+    (welcome, *_) = speak(bystander.channel, [hello(), beat]).frames
+    again = hello(
+        session_id=welcome.welcome.session_id,
+        session_secret=welcome.welcome.session_secret,
+        received_through=2**53,
+    )
+    outcome = speak(bystander.channel, [again, beat, wire.WorkRequest(goodbye=wire.Goodbye())])
+    assert outcome.code is grpc.StatusCode.OK, outcome.details
+    assert outcome.frames[0].welcome.resumed
 
 
 def test_frames_of_a_later_version_are_ignored(bystander: Bystander) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
 from broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
-from broker.engine.merge import Merger
-from broker.storage.pool import StatementRefused
+from broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger
+from broker.storage.pool import StatementRefused, StatementTimedOut
+from broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
 
@@ -78,12 +79,16 @@ async def test_a_batch_that_cannot_be_stored_fails_each_of_its_callers() -> None
     async def away(items: Sequence[int]) -> Sequence[int]:
         raise StorageUnavailable("away")
 
-    merger: Merger[int, int] = Merger(away, _never)
+    merger: Merger[int, int] = Merger(away, _never, _no_size)
     running = asyncio.ensure_future(merger.run())
     for future in (merger.add([1]), merger.add([2])):
         with pytest.raises(StorageUnavailable):
             await future
     running.cancel()
+
+
+def _no_size(item: int) -> int:
+    return 0
 
 
 async def _never(item: int, error: StatementRefused) -> int:
@@ -99,3 +104,85 @@ async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Ben
     assert list(await bench.engine.reports.report([end])) == [Receipt.ACCEPTED]
     assert list(await bench.engine.reports.report([end])) == [Receipt.DUPLICATE]
     assert list(await bench.engine.reports.report([made_up])) == [Receipt.STALE]
+
+
+async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
+    batches: list[list[int]] = []
+
+    async def store(items: Sequence[int]) -> Sequence[int]:
+        batches.append(list(items))
+        await asyncio.sleep(0)
+        return items
+
+    merger: Merger[int, int] = Merger(store, _never, lambda size: size)
+    large = BATCH_BYTES // 4
+    futures = [merger.add([large]) for _ in range(10)] + [merger.add([2 * BATCH_BYTES]), merger.add([1, 1])]
+    running = asyncio.ensure_future(merger.run())
+    answers = [await future for future in futures]
+    running.cancel()
+    assert answers == [[large]] * 10 + [[2 * BATCH_BYTES], [1, 1]]
+    assert all(sum(batch) <= BATCH_BYTES or len(batch) == 1 for batch in batches)
+    assert len(batches) == 5
+
+
+async def test_only_a_full_batch_goes_out_beside_another() -> None:
+    may_end, sizes = asyncio.Event(), []
+
+    async def store(items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        await may_end.wait()
+        return items
+
+    merger: Merger[int, int] = Merger(store, _never, _no_size, at_once=2)
+    running = asyncio.ensure_future(merger.run())
+    await asyncio.sleep(0)
+    futures = [merger.add([1]), merger.add([2])]
+    await asyncio.sleep(0.01)
+    futures += [merger.add([3]), merger.add([4])]
+    await asyncio.sleep(0.01)
+    assert sizes == [2]
+    futures += [merger.add(range(BATCH_ITEMS - 2)), merger.add([5])]
+    await asyncio.sleep(0.01)
+    assert sizes == [2, BATCH_ITEMS]
+    may_end.set()
+    await asyncio.gather(*futures)
+    assert sizes == [2, BATCH_ITEMS, 1]
+    running.cancel()
+
+
+async def test_reports_that_take_too_long_together_are_recorded_in_portions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, link = await bench.worker(capacity=20)
+    await bench.engine.intake.submit([new_task() for _ in range(16)])
+    runs = await link.until_runs(16)
+    end, sizes = ReportStore.end, []
+
+    async def slow(self: ReportStore, ends: Sequence[RunEnd]) -> object:
+        sizes.append(len(ends))
+        if len(ends) > 5:
+            raise StatementTimedOut("too large")
+        return await end(self, ends)
+
+    monkeypatch.setattr(ReportStore, "end", slow)
+    receipts = await bench.engine.reports.report([end_of(run, Outcome.COMPLETED) for run in runs])
+    assert list(receipts) == [Receipt.ACCEPTED] * 16
+    assert sizes == [16, 8, 4, 4, 4, 4]
+
+
+async def test_a_report_that_cannot_be_stored_in_any_form_harms_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, link = await bench.worker()
+    await bench.engine.intake.submit([new_task(), new_task()])
+    good, bad = await link.until_runs(2)
+    end = ReportStore.end
+
+    async def refuses(self: ReportStore, ends: Sequence[RunEnd]) -> object:
+        if any(each.token == bad.token for each in ends):
+            raise StatementRefused(ValueError("no"))
+        return await end(self, ends)
+
+    monkeypatch.setattr(ReportStore, "end", refuses)
+    ends = [end_of(good, Outcome.COMPLETED), end_of(bad, Outcome.COMPLETED)]
+    assert list(await bench.engine.reports.report(ends)) == [Receipt.ACCEPTED, Receipt.STALE]

@@ -18,6 +18,7 @@ from broker.engine.watch import Watches
 from broker.service.admin import AdminServicer
 from broker.service.queues import QueueServicer
 from broker.service.server import Servicers, build_server
+from broker.service.submit import Results
 from broker.service.tasks import TaskParts, TaskServicer
 from broker.storage.listing import TaskLists
 from broker.storage.peers import PeerStore
@@ -31,7 +32,7 @@ from hyrex.v1 import (
     task_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
-from hyrex.v1.task_service_pb2 import SubmitResult
+from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_STORED
 
 
 @dataclass
@@ -48,8 +49,8 @@ class Recorded:
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
-        self, tasks: Sequence[task_pb2.NewTask], patience_s: float | None = None
-    ) -> list[SubmitResult]:
+        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+    ) -> None:
         names = [task.task_id for task in tasks]
         async with self.arrived:
             self.submits.append(names)
@@ -58,7 +59,9 @@ class Recorded:
             await self.gates[names[0]].wait()
         if self.refusal is not None:
             raise self.refusal
-        return [SubmitResult(task_id=name, outcome=1) for name in names]  # type: ignore[arg-type]
+        for name in names:
+            result = results.add()
+            result.task_id, result.outcome = name, SUBMIT_OUTCOME_STORED
 
     async def submitted(self, count: int) -> None:
         """Wait until so many frames have arrived."""
