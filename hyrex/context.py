@@ -1,9 +1,10 @@
 """What a running task knows of itself.
 
-A ContextVar: set around user code (and its on_error) by whoever runs it, None anywhere else.
+A ContextVar: set around user code (and its on_error) by whoever runs it, None anywhere else. Most
+tasks never ask, so what is bound may be a way to make the context when somebody does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -38,17 +39,19 @@ class HyrexContext:
     """As its sender gave them; trace context travels here."""
 
 
-_context: ContextVar[HyrexContext | None] = ContextVar("hyrex_context", default=None)
+Bound = HyrexContext | Callable[[], HyrexContext] | None
+_context: ContextVar[Bound] = ContextVar("hyrex_context", default=None)
 
 
 def get_hyrex_context() -> HyrexContext | None:
     """The context of the run that executes now; None outside a task and in direct calls."""
-    return _context.get()
+    bound = _context.get()
+    return bound if bound is None or isinstance(bound, HyrexContext) else bound()
 
 
 @contextmanager
-def bind_context(context: HyrexContext | None) -> Iterator[None]:
-    """Make `context` the current one for the enclosed code."""
+def bind_context(context: Bound) -> Iterator[None]:
+    """Make `context`, or what it makes, the current one for the enclosed code."""
     token = _context.set(context)
     try:
         yield

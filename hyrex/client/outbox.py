@@ -67,15 +67,40 @@ class Outbox:
         self._parts: deque[Part] = deque()
         self._count = 0
         self._woken = False
+        self._returning = 0
 
     def add(self, parcel: Parcel) -> bool:
         """Add a parcel; whether the client's thread must be woken for it."""
         with self._lock:
             before, self._count = self._count, self._count + len(parcel.items)
             self._parts.append((parcel, 0, len(parcel.items)))
-            wake = not self._woken or before < FRAME_ITEMS <= self._count
+            full = before < FRAME_ITEMS <= self._count
+            if self._returning and not full:
+                return False  # the last of them to return wakes it
+            wake = not self._woken or full
             self._woken = True
             return wake
+
+    def expect(self, callers: int) -> None:
+        """So many threads have their answers and are about to run: what they send at once may go together.
+
+        Without that the first of them would fill a frame with its one task, and the others wait for it.
+        """
+        with self._lock:
+            self._returning = callers if callers > 1 else 0
+
+    def returned(self) -> bool:
+        """An expected thread runs; whether the client's thread must be woken for what they all sent."""
+        if not self._returning:
+            return False
+        with self._lock:
+            self._returning = max(0, self._returning - 1)
+            return not self._returning and bool(self._parts)
+
+    @property
+    def is_expecting(self) -> bool:
+        """Whether more is about to come than would be worth waiting for less."""
+        return bool(self._returning) and not self.fills_a_frame
 
     def abandon(self, parcel: Parcel) -> None:
         """Its caller is gone: what has not left never will, nothing is repeated.

@@ -111,6 +111,8 @@ class RemoteBackend:
                 pass
         finally:
             self._outbox.abandon(parcel)
+            if self._outbox.returned():
+                self._wake()
         return list(parcel.outcomes)
 
     async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:

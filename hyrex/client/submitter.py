@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from hyrex.client.outbox import Frame, Outbox
-from hyrex.client.waiters import Waiter, notify_all
+from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
 from hyrex.ids import task_ids
 from hyrex.outgoing import Outcome, Progress
@@ -24,6 +24,8 @@ __all__ = ["FRAMES_IN_FLIGHT", "Submitter"]
 FRAMES_IN_FLIGHT: Final = 4
 # A frame that takes longer no longer holds up what came after it.
 OVERDUE_S: Final = 0.05
+# Threads that were answered run within that time, or are not waited for.
+EXPECT_S: Final = 0.002
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
@@ -41,6 +43,7 @@ class Submitter:
         self._paused = False
         self._sent_at = 0.0
         self._overdue: asyncio.TimerHandle | None = None
+        self._expecting: asyncio.TimerHandle | None = None
         self.last_failure: CallFailure | None = None
 
     @property
@@ -61,6 +64,8 @@ class Submitter:
 
     def _may_send(self) -> bool:
         """One frame at a time merges best; full frames overlap, and so does one that takes long."""
+        if self._outbox.is_expecting:
+            return False
         count = len(self._in_flight)
         if not count or (count < FRAMES_IN_FLIGHT and self._outbox.fills_a_frame):
             return True
@@ -108,7 +113,21 @@ class Submitter:
             parcel.answered_at = time.monotonic()
             if not parcel.remaining:
                 finished.append(parcel.waiter)
+        self._expect(finished)
         notify_all(finished)
+
+    def _expect(self, finished: Sequence[Waiter]) -> None:
+        threads = sum(isinstance(waiter, ThreadWaiter) for waiter in finished)
+        self._outbox.expect(threads)
+        if threads > 1:
+            if self._expecting is not None:
+                self._expecting.cancel()
+            self._expecting = self._loop.call_later(EXPECT_S, self._expect_no_more)
+
+    def _expect_no_more(self) -> None:
+        """Some thread has better things to do than to run: the others do not wait for it."""
+        self._outbox.expect(0)
+        self.pump()
 
     def _failed(self, frame: Frame, failure: CallFailure) -> None:
         self.last_failure = failure

@@ -107,7 +107,7 @@ async def run_rounds(
     run = _first_run(outgoing)
     runs: list[RunState] = []
     while True:
-        outcome, error = await _one_round(Execution(run, 0, 0), task, way)
+        outcome, error = await _one_round(Execution(run, 0, 0, WORKER), task, way)
         runs.append(_run_state(run, outcome))
         if not _is_retried(run, outcome):
             state = TaskState(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))
@@ -146,7 +146,7 @@ def _is_retried(run: Run, outcome: Outcome) -> bool:
 async def _one_round(
     execution: Execution, task: HyrexTask[..., Any], way: Way
 ) -> tuple[Outcome, BaseException | None]:
-    refused = prepare(execution, {execution.run.name: task}, WORKER)
+    refused = prepare(execution, {execution.run.name: task})
     if refused is not None:
         return refused, _error_of(refused)
     with bind_context(execution.context):

@@ -137,10 +137,9 @@ class AsyncRunner(Runner):
         self._end(execution, execution.ending(outcome))
 
     async def _execute(self, execution: Execution) -> Outcome:
-        outcome = prepare(execution, self._place.tasks, self._place.worker)
+        outcome = prepare(execution, self._place.tasks)
         if outcome is not None:
             return outcome
-        assert execution.context is not None
         with bind_context(execution.context):
             try:
                 value = await self._call(execution)

@@ -80,7 +80,12 @@ def heartbeat(sequence: int, held: Iterable[Held], received_through: int) -> wir
 
 def report(report_id: int, runs: Iterable[RunEnding]) -> wire.WorkRequest:
     """How runs ended."""
-    return wire.WorkRequest(report=wire.Report(report_id=report_id, runs=[_run_report(run) for run in runs]))
+    frame = wire.WorkRequest()
+    frame.report.report_id = report_id
+    add = frame.report.runs.add
+    for run in runs:
+        _tell(add(), run)
+    return frame
 
 
 def worker_drain(reason: str) -> wire.WorkRequest:
@@ -150,11 +155,18 @@ def _error(error: ErrorInfo) -> task_wire.RunError:
     return task_wire.RunError(type=error.type, message=error.message, traceback=error.traceback)
 
 
-def _run_report(run: RunEnding) -> wire.RunReport:
+def _tell(told: wire.RunReport, run: RunEnding) -> None:
+    """Fill in how a run ended, in place: half the cost of making a message and copying it."""
     ending, outcome = run.ending, run.ending.outcome
-    told = wire.RunReport(task_id=run.task_id, token=ending.token)
-    if ending.elapsed_ns is not None:
-        told.elapsed.seconds, told.elapsed.nanos = divmod(ending.elapsed_ns, 1_000_000_000)
+    told.task_id = run.task_id
+    told.token = ending.token
+    elapsed_ns = ending.elapsed_ns
+    if elapsed_ns is not None:
+        elapsed = told.elapsed
+        if elapsed_ns < 1_000_000_000:
+            elapsed.nanos = elapsed_ns
+        else:
+            elapsed.seconds, elapsed.nanos = divmod(elapsed_ns, 1_000_000_000)
     match outcome:
         case Completed(result):
             told.completed.result = result
@@ -172,7 +184,6 @@ def _run_report(run: RunEnding) -> wire.RunReport:
             told.lost.CopyFrom(wire.Lost(reason=reason, alone=alone))
         case _:
             assert_never(outcome)
-    return told
 
 
 def _definition(task: TaskInfo) -> wire.TaskDefinition:

@@ -13,9 +13,9 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -43,23 +43,34 @@ _MESSAGE_CHARACTERS = 10_000
 _TRACEBACK_CHARACTERS = 50_000
 
 
-@dataclass(slots=True)
 class Execution:
-    """A run on its way through a child."""
+    """A run on its way through a child. What most runs never change is kept by the class: a run in
+    thousands is stopped, and each attribute set costs."""
 
-    run: Run
-    ordinal: int
-    slot: int
-    thread_id: int = 0
     task: HyrexTask[..., Any] | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    context: HyrexContext | None = None
-    started_ns: int = 0  # when user code began; 0 before
-    interruptible: bool = False  # user code is on the stack
-    interrupted: bool = False  # its thread was made to raise
-    gate: threading.Lock = field(default_factory=threading.Lock)  # held by who may change that
+    thread_id = 0
+    started_ns = 0  # when user code began; 0 before
+    interruptible = False  # user code is on the stack
+    interrupted = False  # its thread was made to raise
     stop: StopCause | None = None
-    stop_reason: str = ""
+    stop_reason = ""
+    arguments: Mapping[str, Any] = MappingProxyType({})
+    _context: HyrexContext | None = None
+
+    def __init__(self, run: Run, ordinal: int, slot: int, worker: str) -> None:
+        """About to begin."""
+        self.run = run
+        self.ordinal = ordinal
+        self.slot = slot
+        self.gate = threading.Lock()  # held by who may change `interruptible`
+        self._worker = worker
+        self._began = time.time()
+
+    def context(self) -> HyrexContext:
+        """What user code may ask for; made when it does."""
+        if self._context is None:
+            self._context = _context(self.run, self._worker, self._began)
+        return self._context
 
     def overdue(self, now_ns: int) -> bool:
         """Whether user code has had all its time."""
@@ -72,7 +83,7 @@ class Execution:
         return Ending(self.run.token, outcome, elapsed)
 
 
-def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]], worker: str) -> Outcome | None:
+def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> Outcome | None:
     """Find the function and decode its arguments; an outcome if that is impossible."""
     run = execution.run
     task = execution.task = tasks.get(run.name)
@@ -82,7 +93,6 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]], work
         return _refused("UnknownEncoding", f"payload is {run.content_type!r} with codec {run.codec!r}")
     try:
         execution.arguments = task.decode_arguments(run.payload)
-        execution.context = _context(run, worker)
     except Exception as error:
         return Failed(describe(error), retryable=False)
     return None
@@ -173,7 +183,7 @@ def _refused(kind: str, message: str) -> Failed:
     return Failed(ErrorInfo(kind, message), retryable=False)
 
 
-def _context(run: Run, worker: str) -> HyrexContext:
+def _context(run: Run, worker: str, began: float) -> HyrexContext:
     task_id = UUID(run.task_id)
     return HyrexContext(
         task_id=task_id,
@@ -187,7 +197,7 @@ def _context(run: Run, worker: str) -> HyrexContext:
         root_id=task_id if run.root_id in ("", run.task_id) else UUID(run.root_id),
         timeout_seconds=run.timeout_ns / 1e9 if run.timeout_ns else None,
         queued=datetime.fromtimestamp(run.submitted_ns / 1e9, UTC),
-        started=datetime.now(UTC),
+        started=datetime.fromtimestamp(began, UTC),
         worker=worker,
         headers=run.headers or {},
     )

@@ -5,7 +5,6 @@ Held means received and not yet acknowledged as reported (rule 7).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,17 +15,19 @@ if TYPE_CHECKING:
     from hyrex.worker.process import ChildProcess
 
 
-@dataclass(slots=True, eq=False)
 class Held:
-    """One lease and its run."""
+    """One lease and its run. What most runs never change is kept by the class: each attribute set costs."""
 
-    run: Run
-    pool: str
     child: ChildProcess | None = None  # where it was given to; None while it waits here
-    ordinal: int = 0  # its place among all runs given to that child
-    waiting_since: float = field(default_factory=monotonic)  # since when it waits here
-    ended: bool = False  # its outcome is on the way to the broker
-    revoked: bool = False  # nothing of it is reported any more
+    ordinal = 0  # its place among all runs given to that child
+    ended = False  # its outcome is on the way to the broker
+    revoked = False  # nothing of it is reported any more
     stop: StopCause | None = None  # it was asked to stop
-    stop_reason: str = ""
-    stop_at: float = 0.0  # when it was asked (monotonic)
+    stop_reason = ""
+    stop_at = 0.0  # when it was asked (monotonic)
+
+    def __init__(self, run: Run, pool: str) -> None:
+        """It has arrived, and waits here."""
+        self.run = run
+        self.pool = pool
+        self.waiting_since = monotonic()

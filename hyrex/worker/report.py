@@ -13,6 +13,7 @@ from hyrex.worker.outcome import Completed, Ending, Failed, TimedOut
 
 _MOST_RUNS = 1000
 _MOST_FRAMES = 4  # in flight: enough to keep the broker busy, few enough that frames fill up
+_LARGE_RUNS = 250  # so many go beside a frame in flight; fewer gain by waiting for its answer
 _ITEM_BYTES = 96  # ids, token and framing of one run
 
 
@@ -62,7 +63,8 @@ class Reports:
             self._resend.popleft()
             self._unacknowledged += len(runs)
             return report_id, runs
-        if len(self._in_flight) >= _MOST_FRAMES:
+        most = _MOST_FRAMES if len(self._gathered) >= _LARGE_RUNS else 1
+        if len(self._in_flight) >= most:
             return None
         runs = self._take(min(_MOST_RUNS, max_runs - self._unacknowledged), max_bytes)
         if not runs:

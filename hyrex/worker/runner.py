@@ -95,16 +95,20 @@ class Runner:
                     self._place.link.send(Returned([token], answer=False))
                     continue
                 self._place.ledger.begin(slot, ordinal, token)
-                execution = self._executions[token] = Execution(run, ordinal, slot)
+                execution = self._executions[token] = Execution(run, ordinal, slot, self._place.worker)
                 return execution
         return None
 
     def _end(self, execution: Execution, ending: Ending) -> None:
         """Tell of the end and free the slot, in this order: a kill in between says Lost."""
-        self._place.link.end(ending)
+        self._tell(ending)
         with self._lock:
             del self._executions[execution.run.token]
         self._place.ledger.end(execution.slot)
+
+    def _tell(self, ending: Ending) -> None:
+        """Send the ending, soon."""
+        self._place.link.end(ending)
 
     def _wake(self) -> None:
         """Something came."""

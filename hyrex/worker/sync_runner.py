@@ -19,7 +19,7 @@ from hyrex.worker.execution import (
     prepare,
 )
 from hyrex.worker.interrupt import forget_interrupt, interrupt, raise_in_main_thread_by
-from hyrex.worker.outcome import Outcome, StopCause
+from hyrex.worker.outcome import Ending, Outcome, StopCause
 from hyrex.worker.runner import Runner, Workplace
 
 _MISSING = object()
@@ -46,6 +46,10 @@ class SyncRunner(Runner):
         self._work(0)
         for thread in others:
             thread.join()
+
+    def _tell(self, ending: Ending) -> None:
+        # No thread has to be woken for it, and nothing is left to run that it would hold up.
+        self._place.link.end_here(ending, more=bool(self._pending))
 
     def check(self, now_ns: int) -> None:
         """Ask those to stop whose time is up."""
@@ -90,12 +94,11 @@ class SyncRunner(Runner):
 
     def _execute(self, execution: Execution) -> Outcome:
         execution.thread_id = threading.get_ident()
-        outcome = prepare(execution, self._place.tasks, self._place.worker)
+        outcome = prepare(execution, self._place.tasks)
         if outcome is not None:
             return outcome
         value: object = _MISSING
         caught: BaseException | None = None
-        assert execution.context is not None
         with bind_context(execution.context):
             try:
                 value = self._call(execution)
