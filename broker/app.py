@@ -114,7 +114,6 @@ async def run_broker(config: BrokerConfig) -> None:
         built = build_server(config, _servicers(config, database, engine, work, stop))
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
         engine.presence.on_reachable = _watch_database(engine, built)
-        engine.presence.on_jump = engine.sweeper.distrust
         await _serve(config, engine, work, built, database, stop)
     finally:
         await database.close()

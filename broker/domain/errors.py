@@ -144,11 +144,13 @@ class StorageUnavailable(BrokerError):
     """The database did not answer in time; nothing is known to be stored. Safe to repeat.
 
     `conflict`: it did answer, with a deadlock or a serialisation failure, and nothing was stored.
+    `timed_out`: the statement took longer than it may; if it was large, smaller ones may do.
     """
 
-    def __init__(self, message: str, *, conflict: bool = False) -> None:
+    def __init__(self, message: str, *, conflict: bool = False, timed_out: bool = False) -> None:
         super().__init__(message)
         self.conflict = conflict
+        self.timed_out = timed_out
 
 
 class SchemaOutOfRange(BrokerError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +13,6 @@ from broker.storage.brokers import BrokerStore
 log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
-_JUMP_S: Final = 3.0
 
 
 class Presence:
@@ -29,10 +27,7 @@ class Presence:
         self._watching = watching
         self.on_reachable: Callable[[bool], None] = lambda reachable: None
         """Told after each round whether the database answered."""
-        self.on_jump: Callable[[], None] = lambda: None
-        """Told when the database's clock has jumped against this machine's."""
         self._away = False
-        self._offset_s: float | None = None
 
     async def run(self) -> None:
         """Renew until cancelled; then leave."""
@@ -55,17 +50,9 @@ class Presence:
         if self._away:
             log.warning("the database is back")
         self._away = False
-        self._compare_clocks(others.now_s)
         self._wakeups.others = others.count > 0
         self._wakeups.others_watch = others.watching
         self.on_reachable(True)
-
-    def _compare_clocks(self, now_s: float) -> None:
-        offset_s = now_s - time.monotonic()
-        if self._offset_s is not None and abs(offset_s - self._offset_s) > _JUMP_S:
-            log.warning("the database's clock jumped", extra={"seconds": round(offset_s - self._offset_s, 1)})
-            self.on_jump()
-        self._offset_s = offset_s
 
     async def _leave(self) -> None:
         try:

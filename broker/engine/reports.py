@@ -12,7 +12,7 @@ from broker.engine.dispatcher import Dispatcher
 from broker.engine.merge import Merger
 from broker.engine.promoter import Promoter
 from broker.engine.sessions import Sessions
-from broker.storage.pool import StatementRefused, StatementTimedOut
+from broker.storage.pool import StatementRefused
 from broker.storage.report import Ended, ReportStore
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Reports:
                 receipts += await self._record(ends[len(receipts) : len(receipts) + portion])
             except StorageUnavailable as error:
                 log.debug("reports wait for the database", extra={"error": str(error)})
-                if isinstance(error, StatementTimedOut):
+                if error.timed_out:
                     portion = max(portion // 2, 1)
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
         return receipts

@@ -21,12 +21,10 @@ _ANSWER_WITHIN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Other brokers seen lately, whether a client watches tasks at any of them, and the database's time
-    (Unix seconds)."""
+    """Other brokers seen lately, and whether a client watches tasks at any of them."""
 
     count: int
     watching: bool
-    now_s: float
 
 
 class BrokerStore:
@@ -47,9 +45,9 @@ class BrokerStore:
 
     async def seen(self, broker: BrokerId, *, watching: bool) -> Others:
         """This broker lives; who else does?"""
-        row = await self._database.fetchrow(_SQL["seen"], broker, watching)
+        row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
         assert row is not None
-        return Others(row["others"], row["watching"], row["now_s"])
+        return Others(row["others"], row["watching"])
 
     async def unregister(self, broker: BrokerId) -> None:
         """This broker has stopped."""

@@ -1,4 +1,4 @@
-"""Connections to Postgres: a hot pool whose plans are pinned, and a pool for reads.
+"""Connections to Postgres: a hot pool whose plans are pinned, a pool for reads, and one for proofs of life.
 
 Plans decide everything on the live tables: their statistics say "empty" or "huge" depending on when
 autovacuum last looked, so the hot connections never let the planner choose a scan that reads the
@@ -7,7 +7,7 @@ dead rows of the past (docs/adr/0003-pinned-plans.md has the measurements).
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -36,6 +36,10 @@ READ_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "5000",
 }
 ACQUIRE_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 6.0
+VITAL_TIMEOUT_S: Final = 2.0
+"""A connection that a middlebox has dropped says nothing: workers must be renewed over another one long
+before their leases end, and no flood of other statements may be in the way."""
 _GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
@@ -81,10 +85,6 @@ class StatementRefused(Exception):
         self.sqlstate: str = getattr(cause, "sqlstate", None) or "22000"
 
 
-class StatementTimedOut(StorageUnavailable):
-    """The statement took longer than it may: if it was large, smaller ones may do."""
-
-
 @contextmanager
 def translated() -> Any:
     """Turn asyncpg's exceptions into the storage's own."""
@@ -93,7 +93,7 @@ def translated() -> Any:
     except _REFUSED as error:
         raise StatementRefused(error) from error
     except (asyncpg.QueryCanceledError, TimeoutError) as error:
-        raise StatementTimedOut(f"the database did not answer in time: {error}") from error
+        raise StorageUnavailable(f"the database did not answer in time: {error}", timed_out=True) from error
     except _GONE as error:
         raise StorageUnavailable(f"the database did not answer: {type(error).__name__}: {error}") from error
 
@@ -121,7 +121,7 @@ class Transaction:
 
 
 class Database:
-    """Both pools. Every method raises StorageUnavailable when Postgres does not answer in time,
+    """The pools. Every method raises StorageUnavailable when Postgres does not answer in time,
     StatementRefused when it refuses an item; deadlocks and serialisation failures are repeated."""
 
     def __init__(self, url: str, *, hot_connections: int = 6, read_connections: int = 4) -> None:
@@ -129,14 +129,16 @@ class Database:
         self._sizes = (hot_connections, read_connections)
         self._hot: Any = None
         self._reads: Any = None
+        self._vital: Any = None
 
     async def open(self) -> None:
         """Connect; raises StorageUnavailable if that fails."""
         with translated():
             self._hot = await self._pool(self._sizes[0], HOT_SETTINGS)
             self._reads = await self._pool(self._sizes[1], READ_SETTINGS)
+            self._vital = await self._pool(2, HOT_SETTINGS, VITAL_TIMEOUT_S)
 
-    async def _pool(self, size: int, settings: dict[str, str]) -> Any:
+    async def _pool(self, size: int, settings: dict[str, str], timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
         return await asyncpg.create_pool(
             self.url,
             min_size=1,
@@ -144,56 +146,56 @@ class Database:
             server_settings=settings,
             max_inactive_connection_lifetime=0,
             max_cached_statement_lifetime=0,
-            command_timeout=6.0,
+            command_timeout=timeout_s,
             timeout=ACQUIRE_TIMEOUT_S,
             init=_durable,
             reset=_as_it_is,
         )
 
+    def _pools(self) -> list[Any]:
+        return [pool for pool in (self._hot, self._reads, self._vital) if pool is not None]
+
     def terminate(self) -> None:
         """Cut every connection at once; whoever waits for one gets StorageUnavailable."""
-        for pool in (self._hot, self._reads):
-            if pool is not None:
-                pool.terminate()
+        for pool in self._pools():
+            pool.terminate()
 
     async def close(self) -> None:
-        """Close both pools, by force if they linger."""
-        for pool in (self._hot, self._reads):
-            if pool is None:
-                continue
+        """Close the pools, by force if they linger."""
+        for pool in self._pools():
             try:
                 async with asyncio.timeout(2):
                     await pool.close()
             except (TimeoutError, *_GONE):
                 pool.terminate()
 
-    async def fetch(self, sql: str, *args: object, read: bool = False) -> list[asyncpg.Record]:
-        """Rows of one statement in a transaction of its own."""
-        pool = self._reads if read else self._hot
-        for attempt in range(_ATTEMPTS):
-            try:
-                with translated():
-                    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                        rows: list[asyncpg.Record] = await connection.fetch(sql, *args)
-                        return rows
-            except _REPEAT:
-                log.warning("statement repeated after a conflict", extra={"attempt": attempt})
-        raise StorageUnavailable("the database kept reporting conflicts", conflict=True)
+    async def fetch(
+        self, sql: str, *args: object, read: bool = False, vital: bool = False
+    ) -> list[asyncpg.Record]:
+        """Rows of one statement in a transaction of its own; `vital` for what keeps sessions alive."""
+        pool = self._vital if vital else self._reads if read else self._hot
+        rows: list[asyncpg.Record] = await self._repeated(pool, lambda one: one.fetch(sql, *args))
+        return rows
 
-    async def fetchrow(self, sql: str, *args: object, read: bool = False) -> asyncpg.Record | None:
+    async def fetchrow(
+        self, sql: str, *args: object, read: bool = False, vital: bool = False
+    ) -> asyncpg.Record | None:
         """The first row, if any."""
-        rows = await self.fetch(sql, *args, read=read)
+        rows = await self.fetch(sql, *args, read=read, vital=vital)
         return rows[0] if rows else None
 
     async def execute(self, sql: str, *args: object, read: bool = False) -> str:
         """The command tag of one statement."""
         pool = self._reads if read else self._hot
+        tag: str = await self._repeated(pool, lambda one: one.execute(sql, *args))
+        return tag
+
+    async def _repeated(self, pool: Any, speak: Callable[[Any], Awaitable[Any]]) -> Any:
         for attempt in range(_ATTEMPTS):
             try:
                 with translated():
                     async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                        tag: str = await connection.execute(sql, *args)
-                        return tag
+                        return await _answered(connection, speak)
             except _REPEAT:
                 log.warning("statement repeated after a conflict", extra={"attempt": attempt})
         raise StorageUnavailable("the database kept reporting conflicts", conflict=True)
@@ -212,3 +214,12 @@ class Database:
                     yield Transaction(connection)
         except _REPEAT as error:
             raise StorageUnavailable(f"a conflict in the database: {error}", conflict=True) from error
+
+
+async def _answered(connection: Any, speak: Callable[[Any], Awaitable[Any]]) -> Any:
+    try:
+        return await speak(connection)
+    except TimeoutError:
+        # Nobody waits for a cancellation that its server may never hear: the next statement has another.
+        connection.terminate()
+        raise

@@ -145,9 +145,9 @@ class SessionStore:
         if not hmac.compare_digest(row["secret"], secret):
             raise SessionSecretInvalid(f"the secret of session {session_id} is wrong")
 
-    async def leases(self, session_id: SessionId) -> list[HeldLease]:
-        """The session's leases as stored."""
-        return [_held(row) for row in await self._database.fetch(_LEASES_OF, [session_id])]
+    async def leases(self, sessions: Sequence[SessionId]) -> list[HeldLease]:
+        """The sessions' leases as stored."""
+        return [_held(row) for row in await self._database.fetch(_LEASES_OF, list(sessions))]
 
     async def renew(self, owner: BrokerId, beats: Sequence[Beat]) -> list[Renewal]:
         """Prolong sessions in one statement; one missing from the result is read with `ownership`."""
@@ -155,27 +155,29 @@ class SessionStore:
         rows = await self._database.fetch(
             _SQL["renew"], [b.session_id for b in ordered], [b.generation for b in ordered],
             [b.received_through for b in ordered], owner, self._lease_duration, [b.capacity for b in ordered],
+            vital=True,
         )  # fmt: skip
         return [Renewal(row["id"], row["draining"]) for row in rows]
 
     async def ownership(self, owner: BrokerId, beats: Sequence[Beat]) -> list[Ownership]:
         """Why sessions were not renewed."""
         rows = await self._database.fetch(
-            _SQL["ownership"], [b.session_id for b in beats], [b.generation for b in beats], owner
+            _SQL["ownership"], [b.session_id for b in beats], [b.generation for b in beats], owner, vital=True
         )
         return [Ownership(row["id"], row["taken"], row["over"]) for row in rows]
 
     async def cancels(self, sessions: Sequence[SessionId]) -> list[CancelOrder]:
         """Cancel requests on the sessions' leases."""
-        rows = await self._database.fetch(_SQL["cancels_of"], list(sessions))
+        rows = await self._database.fetch(_SQL["cancels_of"], list(sessions), vital=True)
         return [
             CancelOrder(TaskId(str(r["task_id"])), r["token"], r["session_id"], r["cancel_reason"] or "")
             for r in rows
         ]
 
-    async def expired(self, limit: int) -> list[SessionId]:
-        """Sessions whose time is over and that nobody has ended."""
-        return [row["id"] for row in await self._database.fetch(_SQL["expired"], limit)]
+    async def expired(self, limit: int) -> tuple[list[SessionId], float]:
+        """Sessions whose time is over and that nobody has ended; and the database's time (Unix seconds)."""
+        ((sessions, now_s),) = await self._database.fetch(_SQL["expired"], limit, vital=True)
+        return sessions, now_s
 
     async def sweep(self, session_id: SessionId) -> EndedSession | None:
         """End a session that is (still) expired; its leases return in the same transaction, but in a later

@@ -50,15 +50,20 @@ class Walk:
         self.sweep(1)
 
 
-def late_report(walk: Walk) -> None:
+def late_report(walk: Walk, outcome: Outcome = Outcome.COMPLETED) -> None:
     """The first worker's run ends, but it reports after its session was swept and the task went on."""
     walk.submit(1)
     walk.assign(0, 1)
     walk.deliver(0)
-    walk.finish(0)
+    walk.finish(0, outcome)
     walk.first_worker_is_silent_for_a_lease()
     walk.assign(1, 1)
     walk.report(0)
+
+
+def late_failure(walk: Walk) -> None:
+    """The same with a run that failed, which another statement records."""
+    late_report(walk, Outcome.FAILED)
 
 
 def late_assign(walk: Walk) -> None:
@@ -103,7 +108,9 @@ def test_trust_is_never_shared(world: World) -> None:
     run_state_machine_as_test(machine_on(world), settings=steps(40, 40))
 
 
-@pytest.mark.parametrize("scenario", [late_report, late_assign, late_answer, crossing_heartbeat])
+@pytest.mark.parametrize(
+    "scenario", [late_report, late_failure, late_assign, late_answer, crossing_heartbeat]
+)
 def test_a_guarded_scenario_goes_well(world: World, scenario: Scenario) -> None:
     scenario(Walk(machine_on(world)()))
 
@@ -112,7 +119,11 @@ def test_a_guarded_scenario_goes_well(world: World, scenario: Scenario) -> None:
     ("scenario", "module", "statement", "guard", "without", "complaint"),
     [
         pytest.param(
-            late_report, report, "report", "where task_id = r.task and token = r.seal",
+            late_report, report, "report_completed", "where task_id = r.task and token = r.seal",
+            "where task_id = r.task", "without its lease", id="token match of a completed run",
+        ),
+        pytest.param(
+            late_failure, report, "report", "where task_id = r.task and token = r.seal",
             "where task_id = r.task", "without its lease", id="token match",
         ),
         pytest.param(

@@ -29,6 +29,7 @@ from tests.state.world import World
 _SECOND_NS = 1_000_000_000
 _workers = st.integers(0, 1)
 _brokers = st.integers(0, 1)
+_outcomes = st.sampled_from([Outcome.COMPLETED, Outcome.FAILED])
 
 
 @dataclass
@@ -242,12 +243,12 @@ class TrustMachine(RuleBasedStateMachine):
         fresh.held = {token: end.task_id for token, end in worker.ended.items()}
         return fresh
 
-    @rule(pick=_workers)
-    def finish(self, pick: int) -> None:
+    @rule(pick=_workers, outcome=_outcomes)
+    def finish(self, pick: int, outcome: Outcome) -> None:
         worker = self.workers[pick]
         for token, task_id in list(worker.executing.items())[:1]:
             del worker.executing[token]
-            worker.ended[token] = RunEnd(task_id, token, Outcome.COMPLETED, 1, result=b"1")
+            worker.ended[token] = RunEnd(task_id, token, outcome, 1)
 
     @rule(pick=_workers)
     def report(self, pick: int) -> None:
@@ -345,7 +346,7 @@ def _heartbeats(world: World, number: int, registry: Sessions) -> Heartbeats:
 
 
 async def _sweep(store: Any) -> list[SessionId]:
-    swept = [await store.sweep(session_id) for session_id in await store.expired(50)]
+    swept = [await store.sweep(session_id) for session_id in (await store.expired(50))[0]]
     return [ended.session_id for ended in swept if ended is not None]
 
 

@@ -8,10 +8,9 @@ update broker set address = $2 where id = $1
 
 -- name: seen
 -- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately and
--- whether any of them watches, and the database's time.
+-- whether any of them watches.
 with me as (update broker set seen_at = now(), watching = $2 where id = $1)
-select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
-       extract(epoch from clock_timestamp())::float8 as now_s
+select count(*)::integer as others, coalesce(bool_or(watching), false) as watching
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
 -- name: unregister

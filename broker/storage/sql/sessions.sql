@@ -60,8 +60,9 @@ select task_id, token, session_id, cancel_reason from lease
 where session_id = any ($1::bigint[]) and cancel_at is not null
 
 -- name: expired
--- Sessions whose time is over. $1 how many.
-select id from worker_session where ended_at is null and expires_at <= now() order by id limit $1
+-- Sessions whose time is over, and the database's time. $1 how many.
+select array(select id from worker_session where ended_at is null and expires_at <= now() order by id limit $1),
+       extract(epoch from clock_timestamp())::float8
 
 -- name: lock_expired
 -- Locks a session if its time is (still) over; passes over what another sweeper holds. $1 id.

@@ -8,7 +8,7 @@ import pytest
 from broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
 from broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
 from broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger
-from broker.storage.pool import StatementRefused, StatementTimedOut
+from broker.storage.pool import StatementRefused
 from broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
@@ -161,7 +161,7 @@ async def test_reports_that_take_too_long_together_are_recorded_in_portions(
     async def slow(self: ReportStore, ends: Sequence[RunEnd]) -> object:
         sizes.append(len(ends))
         if len(ends) > 5:
-            raise StatementTimedOut("too large")
+            raise StorageUnavailable("too large", timed_out=True)
         return await end(self, ends)
 
     monkeypatch.setattr(ReportStore, "end", slow)

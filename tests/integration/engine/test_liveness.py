@@ -1,11 +1,14 @@
 """Heartbeats, cancels and sweeps of a running engine."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 import asyncpg
+import pytest
 
-from broker.domain.model import CancelOutcome, Outcome, RetryOutcome
+from broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SessionId
+from broker.storage.sessions import SessionStore
 from tests.integration.engine.bench import Bench, Link, running_engine
 from tests.integration.storage.stage import end_of, make_id, new_task
 from tests.integration.storage.waits import until_blocked
@@ -124,13 +127,53 @@ async def test_a_lane_that_another_broker_made_is_no_surprise(bench: Bench, stor
         assert await bench.engine.sweeper.sweep() == [session.session_id]
 
 
-async def test_a_jump_of_the_database_clock_makes_the_sweeper_wait(bench: Bench) -> None:
-    """Rule 8: after it, "expired" proves nothing."""
-    jumps: list[bool] = []
-    presence = bench.engine.presence
-    presence.on_jump = lambda: jumps.append(True)
-    presence._compare_clocks(1000.0)
-    presence._compare_clocks(1001.0)
-    assert jumps == []
-    presence._compare_clocks(1060.0)
-    assert jumps == [True]
+async def test_a_jump_of_the_database_clock_makes_the_sweeper_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 8: after it, "expired" proves nothing. The very look that sees it ends nobody."""
+    session, link = await bench.worker()
+    ahead_s = 0.0
+    expired = SessionStore.expired
+
+    async def jumped(self: SessionStore, limit: int) -> tuple[list[SessionId], float]:
+        found, now_s = await expired(self, limit)
+        return (found if not ahead_s else [session.session_id]), now_s + ahead_s
+
+    monkeypatch.setattr(SessionStore, "expired", jumped)
+    sweeper = bench.engine.sweeper
+    await sweeper._look()
+    sweeper._quiet_until = 0.0
+    ahead_s = 60.0
+    await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+    await sweeper._look()
+    await sweeper._look()
+    assert link.error is None
+
+
+def stand_still() -> None:
+    """As under SIGSTOP: nothing of this process goes on."""
+    time.sleep(2.5)
+
+
+async def test_a_pause_of_the_broker_makes_its_sweeper_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped for longer than a lease: its workers could not be renewed, and are about to be."""
+    _, link = await bench.worker()
+    sweeper, asleep = bench.engine.sweeper, asyncio.sleep
+
+    async def paused(seconds: float) -> None:
+        stand_still()
+        await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+        monkeypatch.setattr(asyncio, "sleep", asleep)
+
+    sweeper._quiet_until = 0.0
+    monkeypatch.setattr(asyncio, "sleep", paused)
+    running = asyncio.ensure_future(sweeper.run())
+    await asleep(0)
+    async with asyncio.timeout(10):
+        while sweeper._quiet_until == 0.0:
+            await asleep(0.01)
+    await asleep(0.2)
+    running.cancel()
+    assert link.error is None

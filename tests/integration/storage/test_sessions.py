@@ -83,7 +83,7 @@ async def test_expiry_records_the_runs_as_lost_and_redelivers_them(stage: Stage)
     opened, run = await stage.running()
     await stage.sessions.renew(stage.broker, [Beat(opened.session_id, 0, run.sequence)])
     await stage.expire(opened.session_id)
-    assert await stage.sessions.expired(10) == [opened.session_id]
+    assert (await stage.sessions.expired(10))[0] == [opened.session_id]
     ended = await stage.sessions.sweep(opened.session_id)
     assert ended is not None
     assert ended.task_ids == [run.task_id]
@@ -125,7 +125,7 @@ async def test_a_sweeper_rechecks_the_deadline_under_its_lock(stage: Stage) -> N
     """Rule 8: the session was renewed between the look and the lock."""
     opened = await stage.session()
     await stage.expire(opened.session_id)
-    (expired,) = await stage.sessions.expired(10)
+    ((expired,), _) = await stage.sessions.expired(10)
     await stage.expire(opened.session_id, -60)
     assert await stage.sessions.sweep(expired) is None
 
