@@ -6,7 +6,10 @@ in the next one. Runs are pushed after the commit only.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from broker.domain.errors import StorageUnavailable
@@ -20,8 +23,31 @@ from broker.storage.assign import AssignResult, AssignStore, LaneQuota, Plan
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 1.0
-FULL_SWEEP_EVERY: Final = 4
+SWEEP_INTERVAL_S: Final = 4.0
+_PATIENCE_FACTOR: Final = 20
+"""A look that takes long is taken less often: it may use a twentieth of a connection's time."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
+
+
+@dataclass(slots=True)
+class Look:
+    """Something to look for now and then."""
+
+    interval_s: float
+    look: Callable[[], Awaitable[None]]
+    due: float = 0.0
+
+    async def again(self) -> None:
+        """Look, if it is time."""
+        began = time.monotonic()
+        if began < self.due:
+            return
+        try:
+            await self.look()
+        finally:
+            ended = time.monotonic()
+            # Half a tick early: the ticks of the caller decide.
+            self.due = ended + max(self.interval_s / 2, _PATIENCE_FACTOR * (ended - began))
 
 
 class Dispatcher:
@@ -66,8 +92,7 @@ class Dispatcher:
         neither limited nor paused (rule 18)."""
         shapes = list(self._sessions.shapes)
         # What waits for a worker of another broker, or for none, is no reason to make others wait.
-        served = (lane for lane in self._turns.active if any(lane in shape.lanes for shape in shapes))
-        if any(self._readable(lane) for lane in served):
+        if any(self._readable(lane) for lane in self._turns.served(shapes)):
             return []
         room = Room(shapes)
         quotas = []
@@ -77,6 +102,11 @@ class Dispatcher:
                 if slots:
                     quotas.append(LaneQuota(lane, self._turns.pairs(lane, range(10)), slots))
         return quotas
+
+    def offered(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
+        """A hand-off has found nothing ready in these lanes, at that time of the database."""
+        for quota in quotas:
+            self._turns.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
 
     async def run(self) -> None:
         """Assign until cancelled."""
@@ -98,31 +128,37 @@ class Dispatcher:
 
     async def _poll(self) -> None:
         """Find what no word was heard of: lost notifications, rows of statements that failed."""
-        rounds = 0
+        looks = [Look(POLL_INTERVAL_S, self._find_work), Look(SWEEP_INTERVAL_S, self._find_below_marks)]
         while True:
             try:
                 async with asyncio.timeout(POLL_INTERVAL_S):
                     await self._look.wait()
+                looks[0].due = 0.0
             except TimeoutError:
                 pass
             self._look.clear()
-            rounds += 1
             if self._placer.doubts:
                 self._called.set()
             try:
                 await self._directory.refresh()
                 if any(shape.sessions for shape in self._sessions.shapes):
-                    await self._find_work(from_zero=rounds % FULL_SWEEP_EVERY == 0)
+                    for look in looks:
+                        await look.again()
             except StorageUnavailable:
                 continue
 
-    async def _find_work(self, *, from_zero: bool) -> None:
+    async def _find_work(self) -> None:
         pairs = await self._store.lanes_with_work()
-        if from_zero:
-            self._turns.sweep_from_zero()
         self._turns.unpark({lane for lane, _ in pairs})
         if pairs:
             self.wake(pairs, local=False)
+
+    async def _find_below_marks(self) -> None:
+        """Assigns never read below the marks, whatever became of this: under a transaction that is held open
+        it may have to pass millions of dead entries."""
+        for lane, rank, arrival in await self._store.below_marks(self._turns.marked()):
+            self._turns.lower(lane, rank, arrival)
+            self._called.set()
 
     async def _assign(self) -> bool:
         """Make one assign for free lanes and one for limited ones; return whether to go on."""

@@ -31,12 +31,17 @@ class Handoff:
         """
         if any(entry.task.terms.extras is not None for entry in entries):
             return None
+        if self._placer.doubts:
+            return None  # the database was away: no more plans before those of unknown end are settled
         quotas = self._dispatcher.offer(Counter(entry.lane for entry in entries))
         if not quotas:
             return None
         with self._placer.plan(quotas) as plan:
             handed = await self._store.submit_handing_off(entries, plan)
-            await self._placer.push(plan, self._taken(entries, plan, handed))
+            taken = self._taken(entries, plan, handed)
+            await self._placer.push(plan, taken)
+            lanes = {each.lane for each in taken}
+            self._dispatcher.offered([quota for quota in quotas if quota.lane in lanes], handed.stored_at)
         return {task_id: slot is not None for task_id, slot in handed.slots.items()}
 
     def _taken(self, entries: Sequence[Entry], plan: Plan, handed: HandedOff) -> list[Taken]:

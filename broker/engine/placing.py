@@ -155,23 +155,24 @@ class Placer:
         as late as its timeout allows once Postgres answers again.
         Returns the quotas of those plans: their lanes may have work. Raises StorageUnavailable.
         """
-        settled: list[LaneQuota] = []
-        for doubt in [each for each in self._doubts if each.due <= time.monotonic()]:
-            for session_id in doubt.plan.generations:
-                await self._give_back(session_id, doubt.plan.tokens)
-            settled += doubt.plan.quotas
+        due = [each for each in self._doubts if each.due <= time.monotonic()]
+        if not due:
+            return []
+        sessions = sorted({session_id for doubt in due for session_id in doubt.plan.generations})
+        await self._give_back(sessions, [doubt.plan.tokens for doubt in due])
+        for doubt in due:
             if doubt.due:
                 _all_sent(doubt.plan, doubt.sessions)
                 self._doubts.remove(doubt)
             else:
                 doubt.due = time.monotonic() + LATEST_COMMIT_S
-        return settled
+        return [quota for doubt in due for quota in doubt.plan.quotas]
 
-    async def _give_back(self, session_id: SessionId, tokens: range) -> None:
+    async def _give_back(self, sessions: Sequence[SessionId], doubtful: Sequence[range]) -> None:
         ends = [
             RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, reason="commit unknown")
-            for held in await self._session_store.leases(session_id)
-            if held.lease.token in tokens
+            for held in await self._session_store.leases(sessions)
+            if any(held.lease.token in tokens for tokens in doubtful)
         ]
         if ends:
             await self._reports.end(ends)

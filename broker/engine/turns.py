@@ -43,9 +43,26 @@ class Turns:
         """(rank, low-water mark) of a lane."""
         return [(rank, self._marks.get((lane, rank), ZERO)) for rank in ranks]
 
-    def sweep_from_zero(self) -> None:
-        """Forget the marks: rows that a failed statement left below them are found again."""
-        self._marks.clear()
+    def marked(self) -> list[tuple[LaneId, int, datetime]]:
+        """(lane, rank, low-water mark) of all that have been read."""
+        return [(lane, rank, mark) for (lane, rank), mark in self._marks.items()]
+
+    def lower(self, lane: LaneId, rank: int, arrival: datetime) -> None:
+        """A row stands below the mark: it was left there by a statement that failed."""
+        self._marks[lane, rank] = min(self._marks.get((lane, rank), arrival), arrival)
+        self.wake({(lane, rank)})
+
+    def read_empty(self, pairs: Iterable[tuple[LaneId, int]], at: datetime) -> None:
+        """Nothing was ready there at that time of the database: nothing will be below it, less the lag."""
+        for pair in pairs:
+            self._marks[pair] = max(self._marks.get(pair, ZERO), at - MARK_LAG)
+
+    def served(self, shapes: Iterable[Shape]) -> set[LaneId]:
+        """Lanes with work that some session here may run: the others may be many, and cost nothing."""
+        found: set[LaneId] = set()
+        for shape in shapes:
+            found.update(self.active.keys() & shape.lanes.keys())
+        return found
 
     def plan(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
         """Share the free capacity of all sessions among the lanes that have work for them."""
@@ -53,7 +70,8 @@ class Turns:
         self._freed.clear()
         room = Room(shapes)
         quotas: list[LaneQuota] = []
-        for rank, lanes in self._by_best_rank(readable):
+        for rank, group in self._by_best_rank(shapes, readable):
+            lanes = [lane for lane in group if room.has(lane)]
             for position, lane in enumerate(lanes):
                 slots = room.take(lane, len(lanes) - position, MOST_RUNS - sum(len(q.slots) for q in quotas))
                 if slots:
@@ -61,11 +79,13 @@ class Turns:
                     quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
         return quotas
 
-    def _by_best_rank(self, readable: Callable[[LaneId], bool]) -> list[tuple[int, list[LaneId]]]:
+    def _by_best_rank(
+        self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]
+    ) -> list[tuple[int, list[LaneId]]]:
         groups: dict[int, list[LaneId]] = {}
-        for lane, ranks in self.active.items():
+        for lane in sorted(self.served(shapes)):
             if readable(lane):
-                groups.setdefault(min(ranks), []).append(lane)
+                groups.setdefault(min(self.active[lane]), []).append(lane)
         self._rotation += 1
         ordered = []
         for rank in sorted(groups):
@@ -90,7 +110,7 @@ class Turns:
             if asked < len(quota.slots) and counts.get(quota.lane, 0) == asked:
                 self._park(quota)
             elif counts.get(quota.lane, 0) < asked:
-                self._emptied(quota)
+                self._emptied(quota, result.taken_at)
 
     def unpark(self, lanes: Iterable[LaneId]) -> None:
         """A limit has room again: these lanes may be read."""
@@ -105,11 +125,14 @@ class Turns:
         if quota.lane not in self._freed:
             self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
 
-    def _emptied(self, quota: LaneQuota) -> None:
+    def _emptied(self, quota: LaneQuota, at: datetime | None) -> None:
         ranks = self.active.get(quota.lane)
         if ranks is None:
             return
-        ranks.difference_update(rank for rank, _ in quota.pairs if (quota.lane, rank) not in self._woken)
+        empty = [rank for rank, _ in quota.pairs if (quota.lane, rank) not in self._woken]
+        ranks.difference_update(empty)
+        if at is not None:
+            self.read_empty(((quota.lane, rank) for rank in empty), at)
         if not ranks:
             del self.active[quota.lane]
 
@@ -136,13 +159,21 @@ class Room:
             self._offers[key] = [Offer(session, n) for session in sessions if (n := session.free(pool)) > 0]
         return self._offers[key]
 
-    def take(self, lane: LaneId, sharers: int, most: int) -> list[SessionId]:
-        """Slots for one lane: its share of what its sessions have free, spread over them evenly."""
+    def has(self, lane: LaneId) -> bool:
+        """Whether any session would take a run of this lane."""
+        return any(offer.free for offer in self._offers_for(lane))
+
+    def _offers_for(self, lane: LaneId) -> list[Offer]:
         offers: list[Offer] = []
         for index, shape in enumerate(self._shapes):
             pool = shape.lanes.get(lane)
             if pool is not None:
                 offers += self._offers_of(index, pool)
+        return offers
+
+    def take(self, lane: LaneId, sharers: int, most: int) -> list[SessionId]:
+        """Slots for one lane: its share of what its sessions have free, spread over them evenly."""
+        offers = self._offers_for(lane)
         free = sum(offer.free for offer in offers)
         return _deal(offers, min(-(-free // sharers), most)) if free > 0 else []
 

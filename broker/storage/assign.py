@@ -110,6 +110,15 @@ class AssignStore:
         rows = await self._database.fetch(_SQL["payloads"], list(task_ids))
         return {TaskId(str(row["id"])): row["payload"] for row in rows}
 
+    async def below_marks(
+        self, marked: Sequence[tuple[LaneId, int, datetime]]
+    ) -> list[tuple[LaneId, int, datetime]]:
+        """(lane, rank, arrival) of the first ready task below each mark, where there is one."""
+        rows = await self._database.fetch(
+            _SQL["below_marks"], [m[0] for m in marked], [m[1] for m in marked], [m[2] for m in marked]
+        )
+        return [(LaneId(row[0]), row[1], row[2]) for row in rows]
+
     async def lanes_with_work(self) -> list[tuple[LaneId, int]]:
         """Every (lane, rank) with a ready task."""
         rows = await self._database.fetch(_SQL["lanes_with_work"])

@@ -91,6 +91,17 @@ with recursive pair as (
 )
 select lane, rank from pair
 
+-- name: below_marks
+-- The first ready task below each low-water mark, where there is one: left there by a statement that failed.
+-- $1 lane, $2 rank, $3 mark: arrays of the same length.
+select m.lane, m.rank, r.arrival
+from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) as m (lane, rank, mark)
+cross join lateral (
+  select arrival from ready
+  where ready.lane = m.lane and ready.rank = m.rank and ready.arrival < m.mark
+  order by arrival limit 1
+) r
+
 -- name: lock_limits
 -- Locks the limits of some lanes in key order and returns them; the count must be a later statement.
 -- $1 scopes, $2 names: arrays of the same length.

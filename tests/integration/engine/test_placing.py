@@ -10,6 +10,7 @@ from broker.domain.errors import StorageUnavailable
 from broker.domain.model import Outcome
 from broker.engine import placing
 from broker.storage.assign import AssignStore
+from broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, new_task
 
@@ -136,3 +137,43 @@ async def test_a_session_that_leaves_between_two_statements_ends_nothing(
     _, link = await bench.worker(tasks=["work", "narrow"], limits=[("task", "narrow", 1)])
     monkeypatch.setattr(AssignStore, "assign", assign)
     await link.until_runs(1)
+
+
+async def test_a_row_that_was_left_below_the_mark_is_found(bench: Bench) -> None:
+    """Its insert had failed half-way, by all that this broker knew; assigns never read below the mark."""
+    _, link = await bench.worker()
+    await bench.engine.intake.submit([new_task()])
+    await link.until_runs(1)
+    (marked,) = {lane for lane, _, _ in bench.engine.dispatcher._turns.marked()}
+    task = new_task()
+    await bench.database.execute(
+        "with stored as (insert into task (id, lane, rank, max_retries, digest, payload)"
+        " values ($1, $2, 5, 0, 0, '{}'))"
+        " insert into ready values ($1, $2, 5, now() - interval '1 hour', 0, 0, 0, 0, false)",
+        task.task_id,
+        marked,
+    )
+    await bench.engine.dispatcher._find_below_marks()
+    assert (await link.until_runs(2))[1].task_id == task.task_id
+
+
+async def test_nothing_is_handed_off_while_commits_are_in_doubt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt would leave one more plan of unknown end to settle."""
+    await bench.worker()
+    submit = SubmitStore.submit_handing_off
+    plans: list[Any] = []
+
+    async def cut_off(self: SubmitStore, entries: Any, plan: Any) -> Any:
+        plans.append(plan)
+        raise StorageUnavailable("cut off")
+
+    monkeypatch.setattr(SubmitStore, "submit_handing_off", cut_off)
+    for _ in range(5):
+        try:
+            await bench.engine.intake.submit([new_task()])
+        except StorageUnavailable:
+            continue
+    assert len(plans) == 1
+    monkeypatch.setattr(SubmitStore, "submit_handing_off", submit)

@@ -25,6 +25,7 @@ HOT = [
     ("submit", "classify"),
     ("assign", "assign"),
     ("assign", "lanes_with_work"),
+    ("assign", "below_marks"),
     ("assign", "count_leases"),
     ("assign", "payloads"),
     ("report", "report"),
