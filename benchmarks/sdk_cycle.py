@@ -16,6 +16,7 @@ from benchmarks.usage import Cpu, worker_groups
 from broker.storage.pool import HOT_SETTINGS
 
 CHUNK = 5_000
+SENDERS = 2  # as the raw producer has frames under way while it makes the next
 THREADS = 32
 WITHIN_S = 600.0
 LOOK_EVERY_S = 0.005
@@ -38,7 +39,7 @@ class SdkCycle:
     def __init__(self, stage: Stage, system: SdkSystem, *, single: bool = False) -> None:
         self.name = "sdk_single_cycle" if single else "sdk_cycle"
         self._stage = stage
-        self._order = {"threads": THREADS} if single else {"chunk": CHUNK}
+        self._order = {"threads": THREADS} if single else {"threads": SENDERS, "chunk": CHUNK}
         self._system = system
 
     def processes(self) -> dict[str, list[int]]:

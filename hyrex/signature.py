@@ -32,10 +32,15 @@ class TaskSignature:
         self.names = tuple(p.name for p in parameters)
         self.required = frozenset(p.name for p in parameters if p.default is p.empty)
         self._positional = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        # So many arguments by position are all there are; no number where that is not how they are given.
+        plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+        self._arity = len(self._positional) if plain else -1
         self.positional_only = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The values by parameter name, defaults left out; Python's own TypeError if they do not fit."""
+        if not kwargs and len(args) == self._arity:
+            return dict(zip(self._positional, args, strict=True))
         bound = dict(zip(self._positional, args, strict=False))
         if kwargs:
             bound.update(kwargs)

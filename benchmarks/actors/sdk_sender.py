@@ -1,6 +1,7 @@
 """Sends tasks with the SDK, to HYREX_BROKER_URL.
 
-Orders: {"count": N, "chunk": M} uses send_many; {"count": N, "threads": T} plain send() from threads.
+Orders: {"count": N, "chunk": M, "threads": T} uses send_many, {"count": N, "threads": T} plain send(), from
+so many threads.
 """
 
 import threading
@@ -12,27 +13,25 @@ from benchmarks.actors.orders import obey
 from hyrex import send_many
 
 
-def send(count: int, chunk: int = 0, threads: int = 0) -> dict[str, Any]:
+def send(count: int, threads: int, chunk: int = 0) -> dict[str, Any]:
     """Send and return when it began; all is stored then."""
     began = time.monotonic()
-    if threads:
-        _send_singly(count, threads)
-    else:
-        for first in range(0, count, chunk):
-            send_many(app.handle.call(app.order(n)) for n in range(first, min(first + chunk, count)))
-    return {"began": began}
+    chunks = iter(range(0, count, chunk or 1))
 
+    def work() -> None:
+        for first in chunks:  # shared: whoever is free takes the next
+            if chunk:
+                numbers = range(first, min(first + chunk, count))
+                send_many(app.handle.call(app.order(number)) for number in numbers)
+            else:
+                app.handle.send(app.order(first))
 
-def _send_singly(count: int, threads: int) -> None:
-    def work(first: int) -> None:
-        for number in range(first, count, threads):
-            app.handle.send(app.order(number))
-
-    crew = [threading.Thread(target=work, args=(first,)) for first in range(threads)]
+    crew = [threading.Thread(target=work) for _ in range(threads)]
     for thread in crew:
         thread.start()
     for thread in crew:
         thread.join()
+    return {"began": began}
 
 
 if __name__ == "__main__":

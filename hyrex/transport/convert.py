@@ -16,7 +16,12 @@ from hyrex.v1 import task_pb2, task_service_pb2
 
 __all__ = ["submit_item", "submit_outcome", "task_state"]
 
-TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1, length-delimited
+# Fields as they stand on the wire, each length-delimited: what differs from task to task is joined by hand,
+# which costs half of making a message for it.
+TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1
+TASK_ID: Final = b"\x0a\x24"  # NewTask.task_id: field 1, 36 bytes
+PAYLOAD_TAG: Final = b"\x22"  # NewTask.payload: field 4
+SMALL: Final = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1024))
 ACCEPTED: Final = frozenset(
     {task_service_pb2.SUBMIT_OUTCOME_STORED, task_service_pb2.SUBMIT_OUTCOME_REPEATED}
 )
@@ -45,11 +50,11 @@ def submit_item(outgoing: Outgoing) -> bytes:
     shared = target.encoded_options
     if shared is None:
         shared = target.encoded_options = _options(target)
-    own = task_pb2.NewTask(task_id=outgoing.task_id, payload=outgoing.payload)
+    payload = outgoing.payload
+    body = b"".join((TASK_ID, outgoing.task_id.encode(), PAYLOAD_TAG, _varint(len(payload)), payload, shared))
     if outgoing.root_id:
-        own.parent_id = outgoing.parent_id
-        own.root_id = outgoing.root_id
-    body = own.SerializeToString() + shared
+        family = task_pb2.NewTask(parent_id=outgoing.parent_id, root_id=outgoing.root_id)
+        body += family.SerializeToString()
     return TASKS_TAG + _varint(len(body)) + body
 
 
@@ -72,6 +77,8 @@ def _options(target: Sendable[..., Any]) -> bytes:
 
 
 def _varint(value: int) -> bytes:
+    if value < len(SMALL):
+        return SMALL[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

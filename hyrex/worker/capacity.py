@@ -13,7 +13,7 @@ from hyrex.worker.outcome import Ending
 
 _AHEAD_S = 0.1
 _SLOW_S = 1.0
-_MOST_AHEAD = 1000  # for each child
+_MOST_AHEAD = 2500  # for each child: what 100 ms consume at 40 us a run
 _OVERHEAD_S = 20e-6  # of a run beside its user code
 _PERSISTS_S = 0.5  # shorter than runs wait before they are given back
 _MEMORY = 0.98  # weight of what was known, for each run that ended
