@@ -14,6 +14,7 @@ _DEFAULT_PRIORITY: Final = 5
 _HIGHEST_PRIORITY: Final = 10
 _MAP_BYTES: Final = 64 * 1024
 _MOST_KNOWN: Final = 10_000
+_LONGEST_KNOWN: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Known:
 
 
 class KnownTerms:
-    """Remembers terms by their bytes. Those with extras may be another task's never, and are not kept."""
+    """Remembers terms by their bytes. Those with extras are hardly another task's, and long ones (fields of a
+    later version) would fill the memory: neither are kept."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
@@ -36,7 +38,7 @@ class KnownTerms:
         known = self._known.get(written)
         if known is None:
             known = Known(_checked(wire), xxh3_64_intdigest(written))
-            if known.terms.extras is None:
+            if known.terms.extras is None and len(written) <= _LONGEST_KNOWN:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[written] = known
