@@ -1,11 +1,7 @@
-"""Sends on a real channel: merged without timers, repeated under the same id, never silently lost."""
+"""Sends on a real channel: what travels, and what comes back."""
 
 import asyncio
-import socket
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
@@ -13,36 +9,18 @@ import grpc
 import pytest
 
 from hyrex import (
-    BrokerUnavailable,
-    HyrexRegistry,
     PayloadTooLarge,
     SendRejected,
-    SubmitUnknown,
     send_many,
     send_many_async,
 )
-from hyrex.client import close_client
 from hyrex.context import HyrexContext, bind_context
 from hyrex.errors import SendManyFailed, TokenInvalid
 from hyrex.ids import task_ids
 from hyrex.v1 import task_service_pb2
 from hyrex.v1.task_pb2 import NewTask
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, rejected
-
-hy = HyrexRegistry(queue="work", max_retries=2)
-
-
-@hy.task
-def add(a: int, b: int = 1) -> int:
-    return a + b
-
-
-@hy.task(timeout_seconds=1.5, priority=9, retry_backoff=30)
-def careful(data: dict[str, int]) -> None: ...
-
-
-def unavailable(context: grpc.ServicerContext) -> None:
-    refuse(context, grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+from tests.unit.sdk.sent_tasks import add, careful
 
 
 def test_send_stores_the_task_under_the_id_of_its_handle(server: Server, tasks: ScriptedTasks) -> None:
@@ -100,232 +78,6 @@ def test_bad_arguments_never_leave(server: Server, tasks: ScriptedTasks) -> None
     with pytest.raises(ValueError, match="add: a: "):
         send_many(add.call(n) for n in (1, 2, "x"))  # type: ignore[arg-type]
     assert not tasks.frames
-
-
-def test_what_arrives_while_a_frame_is_in_flight_forms_the_next_one(
-    server: Server, tasks: ScriptedTasks
-) -> None:
-    add.send(0)
-    tasks.arrived.acquire(timeout=30)
-    tasks.gate.clear()
-    with ThreadPoolExecutor(20) as pool:
-        first = pool.submit(add.send, 1)
-        assert tasks.arrived.acquire(timeout=30)
-        rest = [pool.submit(add.send, n) for n in range(2, 20)]
-        while _unanswered() < 19:
-            time.sleep(0.001)
-        tasks.gate.set()
-        handles = [future.result(30) for future in [first, *rest]]
-    sizes = [len(frame) for frame in tasks.frames[1:]]
-    assert sum(sizes) == 19
-    assert len(sizes) <= 3  # the overdue look may have sent some of them earlier
-    assert {str(handle.id) for handle in handles} <= {task.task_id for task in tasks.submitted}
-
-
-def _is_refused() -> bool:
-    from hyrex.client import process
-
-    assert process._remote is not None
-    assert process._remote._life is not None
-    return process._remote._life.is_refused
-
-
-def _unanswered() -> int:
-    """How many tasks this process has asked to store and not heard of."""
-    from hyrex.client import process
-
-    assert process._remote is not None
-    life = process._remote._life
-    assert life is not None
-    assert life._submitter is not None
-    return process._remote._outbox._count + sum(frame.count for frame in list(life._submitter._in_flight))
-
-
-def test_frame_that_hangs_does_not_hold_up_later_sends(server: Server, tasks: ScriptedTasks) -> None:
-    tasks.gate.clear()
-    with ThreadPoolExecutor(1) as pool:
-        stuck = pool.submit(add.send, 1)
-        assert tasks.arrived.acquire(timeout=30)
-        later = threading.Thread(target=add.send, args=(2,))
-        later.start()
-        assert tasks.arrived.acquire(timeout=30)  # a second frame, while the first is unanswered
-        tasks.gate.set()
-        later.join()
-        stuck.result(30)
-
-
-def test_large_sends_are_split_by_count_and_by_bytes(server: Server, tasks: ScriptedTasks) -> None:
-    @HyrexRegistry().task
-    def text(value: str) -> None: ...
-
-    handles = send_many(add.call(n) for n in range(2_500))
-    assert sorted(len(frame) for frame in tasks.frames) == [500, 1000, 1000]
-    assert sorted(task.task_id for task in tasks.submitted) == [str(handle.id) for handle in handles]
-    tasks.frames.clear()
-    send_many(text.call("x" * size) for size in (600_000, 600_000, 2_000_000, 10, 10))
-    assert sorted(len(frame) for frame in tasks.frames) == [1, 1, 1, 2]
-
-
-def test_single_send_is_not_starved_by_a_large_batch(server: Server, tasks: ScriptedTasks) -> None:
-    tasks.gate.clear()
-    calls = [add.call(n) for n in range(20_000)]
-    with ThreadPoolExecutor(2) as pool:
-        batch = pool.submit(send_many, calls)
-        for _ in range(4):
-            assert tasks.arrived.acquire(timeout=30)
-        single = pool.submit(careful.send, {})
-        while _unanswered() <= 20_000:
-            time.sleep(0.001)
-        tasks.gate.set()
-        single.result(30)
-        assert len(batch.result(30)) == 20_000
-    position = [task.name for task in tasks.submitted].index("careful")
-    assert position < 10_000
-
-
-def test_no_tasks_are_no_frame(server: Server, tasks: ScriptedTasks) -> None:
-    assert send_many([]) == []
-    with pytest.raises(TypeError, match=r"made by task\.call"):
-        send_many([3])  # type: ignore[arg-type]
-    assert not tasks.frames
-
-
-def test_unavailable_storage_is_tried_again_under_the_same_id(server: Server, tasks: ScriptedTasks) -> None:
-    tasks.failures = [unavailable, unavailable]
-    handle = add.send(1)
-    assert [task.task_id for task in tasks.submitted] == [str(handle.id)] * 3
-
-
-def test_failure_with_details_that_no_broker_wrote_is_like_one_without(
-    server: Server, tasks: ScriptedTasks
-) -> None:
-    def garbled(context: grpc.ServicerContext) -> None:
-        context.set_trailing_metadata((("grpc-status-details-bin", b"\xff"),))
-        context.abort(grpc.StatusCode.UNAVAILABLE, "from a proxy")
-
-    tasks.failures = [garbled]
-    handle = add.send(1)
-    assert [task.task_id for task in tasks.submitted] == [str(handle.id)] * 2
-
-
-def test_broker_that_restarts_within_the_deadline_costs_no_error(
-    server: Server, tasks: ScriptedTasks
-) -> None:
-    add.send(1)
-    server.stop()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(add.send, 2)
-        while not _is_refused():
-            time.sleep(0.001)
-        server.start()
-        assert future.result(30).status == "queued"
-
-
-def test_broker_that_is_not_there_is_named_within_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"grpc://127.0.0.1:{unused.getsockname()[1]}"
-        monkeypatch.setenv("HYREX_BROKER_URL", url)
-        monkeypatch.setenv("HYREX_SEND_TIMEOUT", "0.5")
-        began = time.monotonic()
-        with pytest.raises(BrokerUnavailable) as caught:
-            add.send(1)
-        assert 0.4 < time.monotonic() - began < 3
-        text = f"no answer from {url} within 0.5 s. Start one with `hyrex dev`, or set HYREX_BROKER_URL."
-        assert str(caught.value) == text
-        with pytest.raises(BrokerUnavailable):
-            send_many(add.call(n) for n in range(3))
-        with pytest.raises(BrokerUnavailable):
-            add.handle(uuid4()).refresh()
-        with pytest.raises(BrokerUnavailable):
-            add.handle(uuid4()).wait(0.3)
-        with pytest.raises(BrokerUnavailable):
-            add.handle(uuid4()).result()
-    close_client()
-
-
-def test_task_without_a_broker_may_be_resent_when_there_is_one(
-    tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    monkeypatch.setenv("HYREX_BROKER_URL", f"grpc://127.0.0.1:{port}")
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "0.5")
-    with pytest.raises(BrokerUnavailable) as caught:
-        add.send(1)
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "10")
-    server = Server(tasks, port)
-    handle = caught.value.handle
-    assert handle is not None
-    handle.resend()
-    assert [task.task_id for task in tasks.submitted] == [str(handle.id)]
-    close_client()
-    server.stop()
-
-
-def test_sends_whose_callers_are_gone_are_not_kept_until_a_broker_comes(
-    tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    monkeypatch.setenv("HYREX_BROKER_URL", f"grpc://127.0.0.1:{port}")
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "1")
-    with ThreadPoolExecutor(20) as pool:
-        for future in [pool.submit(send_many, [add.call(n) for n in range(100)]) for _ in range(20)]:
-            with pytest.raises(BrokerUnavailable):
-                future.result()
-    assert _unanswered() == 0
-    while not _is_refused():
-        time.sleep(0.001)
-    server = Server(tasks, port)
-    while _is_refused():
-        time.sleep(0.001)
-    # The connection came about with nothing to take: the next send wakes the client's thread again.
-    assert add.send(1).status == "queued"
-    assert len(tasks.submitted) == 1
-    close_client()
-    server.stop()
-
-
-def test_send_without_an_answer_is_unknown_and_resend_settles_it(
-    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "0.3")
-    tasks.gate.clear()
-    with pytest.raises(SubmitUnknown, match="it may be stored or not") as caught:
-        add.send(1)
-    tasks.gate.set()
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "30")
-    caught.value.handle.resend()
-    assert caught.value.handle.status == "queued"
-    assert {task.task_id for task in tasks.submitted} == {str(caught.value.handle.id)}
-    assert len({task.SerializeToString() for task in tasks.submitted}) == 1
-
-
-def test_one_callers_patience_cuts_nobody_elses_frame(
-    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add.send(0)
-    assert tasks.arrived.acquire(timeout=30)
-    tasks.gate.clear()
-    loop_done = threading.Event()
-
-    async def impatient() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await add.send_async(1)
-        loop_done.set()
-
-    with ThreadPoolExecutor(2) as pool:
-        both = pool.submit(asyncio.run, impatient())
-        assert tasks.arrived.acquire(timeout=30)
-        patient = pool.submit(add.send, 2)
-        assert loop_done.wait(30)
-        tasks.gate.set()
-        patient.result(30)
-        both.result(30)
 
 
 def test_rejected_task_raises_with_reason_and_nothing_else_of_its_frame_is_harmed(
@@ -394,21 +146,6 @@ def test_token_travels_and_a_wrong_one_is_an_error_at_once(
         add.send(1)
 
 
-def test_address_without_hyrex_is_an_error_not_a_hang(server: Server, tasks: ScriptedTasks) -> None:
-    tasks.failures = [lambda context: refuse(context, grpc.StatusCode.UNIMPLEMENTED)]
-    with pytest.raises(Exception, match="scripted"):
-        add.send(1)
-
-
-def test_next_address_is_tried_when_the_first_does_not_answer(
-    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HYREX_BROKER_URL", f"grpc://127.0.0.1:{unused.getsockname()[1]},{server.url}")
-        assert add.send(1).status == "queued"
-
-
 def test_send_async_and_send_many_async_await_on_their_own_loop(server: Server, tasks: ScriptedTasks) -> None:
     async def main() -> None:
         handles = await asyncio.gather(*(add.send_async(n) for n in range(50)))
@@ -453,20 +190,6 @@ def test_send_inside_a_task_names_its_parent_and_root(server: Server, tasks: Scr
     assert (outside.parent_id, outside.root_id) == ("", "")
 
 
-def test_threads_and_loops_share_one_connection(server: Server, tasks: ScriptedTasks) -> None:
-    def work(n: int) -> None:
-        for m in range(20):
-            add.send(n, m)
-
-    before = threading.active_count()
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(work, range(16)))
-    assert len(tasks.submitted) == 320
-    assert len({task.task_id for task in tasks.submitted}) == 320
-    assert sum(thread.name == "hyrex-client" for thread in threading.enumerate()) == 1
-    assert threading.active_count() <= before + 70  # the scripted server's own pool
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -489,30 +212,3 @@ def test_send_timeout_must_be_seconds(text: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HYREX_SEND_TIMEOUT", text)
     with pytest.raises(ValueError, match="HYREX_SEND_TIMEOUT"):
         add.send(1)
-
-
-def test_interrupted_send_leaves_nothing_waiting(
-    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hyrex.client.waiters import ThreadWaiter
-
-    wait: Callable[..., bool] = ThreadWaiter.wait
-
-    def interrupted(self: ThreadWaiter, timeout_s: float | None) -> bool:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ThreadWaiter, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        add.send(1)
-    monkeypatch.setattr(ThreadWaiter, "wait", wait)
-    assert add.send(2).status == "queued"
-
-
-def test_defect_of_the_broker_leaves_the_send_unknown_and_says_so(
-    server: Server, tasks: ScriptedTasks
-) -> None:
-    tasks.failures = [lambda context: refuse(context, grpc.StatusCode.INTERNAL, "INTERNAL", incident="7")]
-    with pytest.raises(SubmitUnknown, match=r"\(INTERNAL: scripted\)") as caught:
-        add.send(1)
-    caught.value.handle.resend()
-    assert len({task.task_id for task in tasks.submitted}) == 1

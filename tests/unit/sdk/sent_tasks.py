@@ -1,0 +1,42 @@
+"""Tasks that the tests of sending send, and looks into the client that sends them."""
+
+import grpc
+
+from hyrex import HyrexRegistry
+from tests.unit.sdk.scripted_tasks import refuse
+
+hy = HyrexRegistry(queue="work", max_retries=2)
+
+
+@hy.task
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@hy.task(timeout_seconds=1.5, priority=9, retry_backoff=30)
+def careful(data: dict[str, int]) -> None: ...
+
+
+def unavailable(context: grpc.ServicerContext) -> None:
+    """Answer as a broker without its database does."""
+    refuse(context, grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+
+
+def is_refused() -> bool:
+    """Whether the last attempt to connect failed."""
+    from hyrex.client import process
+
+    assert process._remote is not None
+    assert process._remote._life is not None
+    return process._remote._life.is_refused
+
+
+def unanswered() -> int:
+    """How many tasks this process has asked to store and not heard of."""
+    from hyrex.client import process
+
+    assert process._remote is not None
+    life = process._remote._life
+    assert life is not None
+    assert life._submitter is not None
+    return process._remote._outbox._count + sum(frame.count for frame in list(life._submitter._in_flight))
