@@ -102,7 +102,7 @@ def conclude(execution: Execution, value: object) -> Outcome:
     """The outcome of a function that returned, whatever it was asked before."""
     assert execution.task is not None
     try:
-        return Completed(checked_payload(execution.task.name, execution.task.encode_result(value)))
+        return Completed(checked_payload(execution.run.name, execution.task.encode_result(value)))
     except PayloadTooLarge as error:
         text = f"the result takes {error.size_bytes:,} bytes, the limit is {error.limit_bytes:,}"
         return Failed(ErrorInfo("ResultNotSerializable", text), retryable=False)

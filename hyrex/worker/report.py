@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from hyrex.worker.outcome import Completed, Ending, Failed, TimedOut
 
@@ -17,7 +18,7 @@ _LARGE_RUNS = 250  # so many go beside a frame in flight; fewer gain by waiting 
 _ITEM_BYTES = 96  # ids, token and framing of one run
 
 
-class RunEnding(NamedTuple):
+class RunEnding(Struct, frozen=True, gc=False):
     """A run that ended, and which task it was of."""
 
     task_id: str

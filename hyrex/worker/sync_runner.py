@@ -148,7 +148,7 @@ def _leave(execution: Execution) -> None:
     while True:
         try:
             execution.interruptible = False
-            execution.gate.acquire(timeout=0.1)
+            execution.gate.acquire(True, 0.1)
             if execution.stop is not None:
                 forget_interrupt(execution.thread_id)
             return
