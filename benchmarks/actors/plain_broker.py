@@ -12,11 +12,14 @@ from typing import TextIO
 from broker.__main__ import main
 from broker.domain.model import LaneId, TaskId
 from broker.engine.handoff import Handoff
+from broker.engine.merge import Turn
 from broker.storage.assign import AssignResult, AssignStore, Plan
 from broker.storage.submit import Entry
 
 
-async def hands_nothing_off(self: Handoff, entries: Sequence[Entry]) -> Mapping[TaskId, bool] | None:
+async def hands_nothing_off(
+    self: Handoff, entries: Sequence[Entry], turn: Turn
+) -> Mapping[TaskId, bool] | None:
     """In place of Handoff.submit."""
     return None
 

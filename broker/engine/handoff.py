@@ -8,6 +8,7 @@ from datetime import datetime
 from broker.domain.model import AssignedRun, SessionId, TaskId, Token
 from broker.engine.dispatcher import Dispatcher
 from broker.engine.lanes import Directory
+from broker.engine.merge import Turn
 from broker.engine.placing import Placer
 from broker.storage.assign import Plan, Taken
 from broker.storage.submit import Entry, HandedOff, SubmitStore
@@ -24,7 +25,7 @@ class Handoff:
         self._dispatcher = dispatcher
         self._directory = directory
 
-    async def submit(self, entries: Sequence[Entry]) -> Mapping[TaskId, bool] | None:
+    async def submit(self, entries: Sequence[Entry], turn: Turn) -> Mapping[TaskId, bool] | None:
         """Store plain entries (sorted by id); None if nothing could be handed off and nothing was done.
 
         Returns the ids stored now: True for those that went to a worker.
@@ -38,6 +39,7 @@ class Handoff:
             return None
         with self._placer.plan(quotas) as plan:
             handed = await self._store.submit_handing_off(entries, plan)
+            await turn.pass_on()
             taken = self._taken(entries, plan, handed)
             await self._placer.push(plan, taken)
             lanes = {each.lane for each in taken}

@@ -9,7 +9,7 @@ from broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
 from broker.engine.dispatcher import Dispatcher
 from broker.engine.handoff import Handoff
 from broker.engine.lanes import Directory
-from broker.engine.merge import Merger
+from broker.engine.merge import Merger, Turn
 from broker.engine.promoter import Promoter
 from broker.storage.pool import StatementRefused
 from broker.storage.submit import Entry, SubmitStore
@@ -66,16 +66,17 @@ class Intake:
         assert lane is not None
         return lane
 
-    async def _flush(self, entries: Sequence[Entry]) -> list[Answer]:
+    async def _flush(self, entries: Sequence[Entry], turn: Turn) -> list[Answer]:
         answers: dict[TaskId, Answer] = {}
         unique: dict[TaskId, Entry] = {}
         for entry in entries:
             unique.setdefault(entry.task.task_id, entry)
         pending = sorted(unique.values(), key=_by_id)
         while pending:
-            stored = await self._handoff.submit(pending)
+            stored = await self._handoff.submit(pending, turn)
             if stored is None:
                 stored = await self._store.submit(pending)
+                await turn.pass_on()
                 self._wake(pending, stored)
             else:
                 self._wake_ready(entry for entry in pending if stored.get(entry.task.task_id) is False)

@@ -1,7 +1,7 @@
 """Merging without timers: while one statement is in flight, whatever arrives forms the next batch.
 
-A single item on an idle broker waits for nothing; under load batches grow by themselves. Only a full batch
-goes out beside another one: waiting would not make it larger.
+A single item on an idle broker waits for nothing; under load batches grow by themselves. The next statement
+is sent before the answers of the last one are looked at, so that Postgres does not wait for us.
 """
 
 import asyncio
@@ -21,6 +21,26 @@ Answer = TypeVar("Answer")
 BATCH_ITEMS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """More than that in one statement might outlast its timeout. A larger group goes alone."""
+_MOST_UNFINISHED: Final = 4
+
+
+class Turn:
+    """A batch's right to have a statement in flight."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end: Callable[[], None] | None = end
+
+    def end(self) -> None:
+        """The next batch may begin, if it may not already."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+
+    async def pass_on(self) -> None:
+        """The statement is answered: let the next one be on its way before the answers are looked at."""
+        if self._end is not None:
+            self.end()
+            await asyncio.sleep(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -35,27 +55,24 @@ class Group(Generic[Item, Answer]):
 class Merger(Generic[Item, Answer]):
     """Collects groups of items, stores them in batches, answers each group when its batch is stored.
 
-    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together and returns one answer for each. An
-    item that makes Postgres refuse the statement is found by bisection and answered by `refused`, alone
-    (rule 6). The batches belong to the broker: a caller that goes away cancels nobody else.
+    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the turn of their batch, which it
+    may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is found by
+    bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller that goes
+    away cancels nobody else.
     """
 
     def __init__(
         self,
-        store: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        store: Callable[[Sequence[Item], Turn], Awaitable[Sequence[Answer]]],
         refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
         size_bytes: Callable[[Item], int],
-        *,
-        at_once: int = 1,
     ) -> None:
         self._store = store
         self._refused = refused
         self._size_bytes = size_bytes
-        self._at_once = at_once
         self._waiting: deque[Group[Item, Answer]] = deque()
-        self._items = 0
-        self._bytes = 0
-        self._in_flight = 0
+        self._is_taken = False
+        self._unfinished = 0
         self._tasks: asyncio.TaskGroup | None = None
 
     def add(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Answer]]":
@@ -63,8 +80,6 @@ class Merger(Generic[Item, Answer]):
         future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
         group = Group(items, sum(map(self._size_bytes, items)), future)
         self._waiting.append(group)
-        self._items += len(items)
-        self._bytes += group.size_bytes
         self._start()
         return future
 
@@ -83,19 +98,24 @@ class Merger(Generic[Item, Answer]):
         """Begin to store what waits, with whatever else arrives in this turn of the loop."""
         if self._tasks is None or not self._waiting:
             return
-        full = self._items >= BATCH_ITEMS or self._bytes >= BATCH_BYTES
-        if not self._in_flight or (full and self._in_flight < self._at_once):
-            self._in_flight += 1
+        if not self._is_taken and self._unfinished < _MOST_UNFINISHED:
+            self._is_taken = True
+            self._unfinished += 1
             self._tasks.create_task(self._store_batch())
 
     async def _store_batch(self) -> None:
+        turn = Turn(self._end_turn)
         try:
             batch = self._next_batch()
-            self._start()
             if batch:
-                await self._flush(batch)
+                await self._flush(batch, turn)
         finally:
-            self._in_flight -= 1
+            self._unfinished -= 1
+            turn.end()
+            self._start()
+
+    def _end_turn(self) -> None:
+        self._is_taken = False
         self._start()
 
     def _next_batch(self) -> list[Group[Item, Answer]]:
@@ -108,14 +128,12 @@ class Merger(Generic[Item, Answer]):
             if batch and (items > BATCH_ITEMS or size_bytes > BATCH_BYTES):
                 break
             batch.append(self._waiting.popleft())
-            self._items -= len(group.items)
-            self._bytes -= group.size_bytes
         return batch
 
-    async def _flush(self, batch: list[Group[Item, Answer]]) -> None:
+    async def _flush(self, batch: list[Group[Item, Answer]], turn: Turn) -> None:
         items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
         try:
-            answers = await self._bisect(items)
+            answers = await self._bisect(items, turn)
         except Exception as error:
             for group in batch:
                 if not group.answers.done():
@@ -132,12 +150,12 @@ class Merger(Generic[Item, Answer]):
                 group.answers.set_result(answers[start:end])
             start = end
 
-    async def _bisect(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def _bisect(self, items: Sequence[Item], turn: Turn) -> Sequence[Answer]:
         try:
-            return await self._store(items)
+            return await self._store(items, turn)
         except StatementRefused as error:
             if len(items) == 1:
                 log.warning("item refused by the database", extra={"sqlstate": error.sqlstate})
                 return [await self._refused(items[0], error)]
             middle = len(items) // 2
-            return [*await self._bisect(items[:middle]), *await self._bisect(items[middle:])]
+            return [*await self._bisect(items[:middle], turn), *await self._bisect(items[middle:], turn)]

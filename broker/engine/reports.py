@@ -9,7 +9,7 @@ from typing import Final
 from broker.domain.errors import StorageUnavailable
 from broker.domain.model import Outcome, Receipt, RunEnd, TaskId, Token
 from broker.engine.dispatcher import Dispatcher
-from broker.engine.merge import Merger
+from broker.engine.merge import Merger, Turn
 from broker.engine.promoter import Promoter
 from broker.engine.sessions import Sessions
 from broker.storage.pool import StatementRefused
@@ -43,7 +43,7 @@ class Reports:
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse, _size_bytes, at_once=2)
+        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse, _size_bytes)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     async def run(self) -> None:
@@ -54,14 +54,14 @@ class Reports:
         """Record ends; one receipt for each, after the commit. Waits out an absent database."""
         return await asyncio.shield(self._merger.add(ends))
 
-    async def _flush(self, ends: Sequence[RunEnd]) -> list[Receipt]:
+    async def _flush(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
         """Record a batch however long that takes; in smaller portions when the whole takes too long."""
         receipts: list[Receipt] = []
         portion = len(ends)
         while len(receipts) < len(ends):
             try:
                 # Repeating is safe: what was recorded before is found to be a duplicate of itself.
-                receipts += await self._record(ends[len(receipts) : len(receipts) + portion])
+                receipts += await self._record(ends[len(receipts) : len(receipts) + portion], turn)
             except StorageUnavailable as error:
                 log.debug("reports wait for the database", extra={"error": str(error)})
                 if error.timed_out:
@@ -69,13 +69,14 @@ class Reports:
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
         return receipts
 
-    async def _record(self, ends: Sequence[RunEnd]) -> list[Receipt]:
+    async def _record(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
         receipts: dict[Token, Receipt] = {}
         unique = {end.token: end for end in ends}
         pending = list(unique.values())
         while pending:
             for part in _parts(pending):
                 ended = await self._store.end(part)
+                await turn.pass_on()
                 self.follow(ended, [unique[each.token].task_id for each in ended])
                 receipts |= dict.fromkeys([each.token for each in ended], Receipt.ACCEPTED)
             missing = [end for end in pending if end.token not in receipts]
@@ -137,7 +138,7 @@ class Reports:
             retry_delay_ms=None,
         )
         try:
-            return (await self._flush([failed]))[0]
+            return (await self._flush([failed], Turn(lambda: None)))[0]
         except StatementRefused as again:
             log.error("a report cannot be stored at all", extra={"sqlstate": again.sqlstate})
             return Receipt.STALE

@@ -7,7 +7,7 @@ import pytest
 
 from broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
 from broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
-from broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger
+from broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger, Turn
 from broker.storage.pool import StatementRefused
 from broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
@@ -76,7 +76,7 @@ async def test_a_caller_that_goes_away_cancels_nobody(bench: Bench) -> None:
 
 
 async def test_a_batch_that_cannot_be_stored_fails_each_of_its_callers() -> None:
-    async def away(items: Sequence[int]) -> Sequence[int]:
+    async def away(items: Sequence[int], turn: Turn) -> Sequence[int]:
         raise StorageUnavailable("away")
 
     merger: Merger[int, int] = Merger(away, _never, _no_size)
@@ -109,7 +109,7 @@ async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Ben
 async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
     batches: list[list[int]] = []
 
-    async def store(items: Sequence[int]) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
         batches.append(list(items))
         await asyncio.sleep(0)
         return items
@@ -125,28 +125,49 @@ async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
     assert len(batches) == 5
 
 
-async def test_only_a_full_batch_goes_out_beside_another() -> None:
-    may_end, sizes = asyncio.Event(), []
+async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before() -> None:
+    answered, may_end, sizes = asyncio.Event(), asyncio.Event(), []
 
-    async def store(items: Sequence[int]) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
         sizes.append(len(items))
+        await answered.wait()
+        await turn.pass_on()
         await may_end.wait()
         return items
 
-    merger: Merger[int, int] = Merger(store, _never, _no_size, at_once=2)
+    merger: Merger[int, int] = Merger(store, _never, _no_size)
     running = asyncio.ensure_future(merger.run())
     await asyncio.sleep(0)
     futures = [merger.add([1]), merger.add([2])]
     await asyncio.sleep(0.01)
-    futures += [merger.add([3]), merger.add([4])]
+    futures += [merger.add([3]), merger.add(range(BATCH_ITEMS))]
     await asyncio.sleep(0.01)
     assert sizes == [2]
-    futures += [merger.add(range(BATCH_ITEMS - 2)), merger.add([5])]
+    answered.set()
     await asyncio.sleep(0.01)
-    assert sizes == [2, BATCH_ITEMS]
+    assert sizes == [2, 1, BATCH_ITEMS]
     may_end.set()
     await asyncio.gather(*futures)
-    assert sizes == [2, BATCH_ITEMS, 1]
+    running.cancel()
+
+
+async def test_batches_whose_answers_take_long_do_not_pile_up() -> None:
+    may_end, begun = asyncio.Event(), []
+
+    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
+        begun.append(len(items))
+        await turn.pass_on()
+        await may_end.wait()
+        return items
+
+    merger: Merger[int, int] = Merger(store, _never, _no_size)
+    running = asyncio.ensure_future(merger.run())
+    futures = [merger.add(range(BATCH_ITEMS)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert len(begun) == 4
+    may_end.set()
+    await asyncio.gather(*futures)
+    assert len(begun) == 20
     running.cancel()
 
 
