@@ -9,7 +9,7 @@ from benchmarks.usage import Cpu
 
 FRAME = 500
 WINDOW = 8
-CAPACITY = 4000
+CAPACITY = 8000
 WITHIN_S = 600.0
 
 
