@@ -118,6 +118,7 @@ class Heartbeats:
                 each.session.generation,
                 each.session.received_through,
                 sum(each.session.capacity.values()),
+                each.session.self_draining,
             )
             for each in current.values()
         ]

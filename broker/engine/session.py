@@ -85,6 +85,9 @@ class Session:
     sequence: int = 0
     received_through: int = 0
     draining: bool = False
+    """Nothing more is assigned to it, for whatever reason."""
+    self_draining: bool = False
+    """Its worker said so."""
     leases: dict[Token, tuple[TaskId, int, str]] = field(default_factory=dict)
     """token -> (task, assignment sequence, pool)"""
     held: dict[str, int] = field(default_factory=dict)

@@ -19,10 +19,11 @@ from broker.domain.model import (
 )
 from broker.engine.lanes import Directory
 from broker.engine.session import Introduction, Session, SessionLink, Shape
-from broker.storage.sessions import EndedSession, HeldLease, SessionStore
+from broker.storage.sessions import EndedSession, HeldLease, SessionStore, TakenOver
 
 log = logging.getLogger(__name__)
 
+LEAVE_REASON: Final = "an operator asked for it"
 _SECRET_BYTES: Final = 16
 
 
@@ -38,6 +39,8 @@ class Resumption:
     unreceived: list[LeaseRef]
     """Never received: to be given back for free."""
     cancels: list[CancelOrder]
+    to_leave: bool
+    """An operator wants its worker to finish and leave."""
 
 
 class Sessions:
@@ -80,9 +83,12 @@ class Sessions:
             self.leave(before)
             before.link.end(SessionTakenOver("another stream has resumed this session"))
         session = self._join(introduction, session_id, taken.generation, secret, link)
-        return self._reconcile(session, introduction, taken.leases)
+        session.self_draining = taken.self_draining
+        session.draining = taken.self_draining or taken.draining
+        return self._reconcile(session, introduction, taken)
 
-    def _reconcile(self, session: Session, introduction: Introduction, leases: list[HeldLease]) -> Resumption:
+    def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:
+        leases = taken.leases
         held = {ref.token: ref for ref in introduction.held}
         adopted, orphans, unreceived, cancels = [], [], [], []
         session.received_through = introduction.received_through
@@ -101,7 +107,8 @@ class Sessions:
                 orphans.append(lease.lease)
             else:
                 unreceived.append(lease.lease)
-        return Resumption(session, adopted, list(held.values()), orphans, unreceived, cancels)
+        revoked = list(held.values())
+        return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
 
     def _adopt(self, session: Session, lease: HeldLease) -> None:
         name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
@@ -157,7 +164,11 @@ class Sessions:
         session = self.by_id.get(session_id)
         if session is not None and not session.draining:
             session.draining = True
-            session.link.push_leave("an operator asked for it")
+            session.link.push_leave(LEAVE_REASON)
+
+    def drain_itself(self, session: Session) -> None:
+        """Its worker wants no more work; stored with its next heartbeat, for whoever resumes it."""
+        session.draining = session.self_draining = True
 
     def drain_all(self, deadline_s: float, jitter_s: float) -> None:
         """This broker goes away: its workers go to the others, with what they hold."""

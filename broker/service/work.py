@@ -22,7 +22,7 @@ from broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
 from broker.engine.heartbeats import Heartbeats
 from broker.engine.reports import Reports
 from broker.engine.session import Session
-from broker.engine.sessions import Resumption, Sessions
+from broker.engine.sessions import LEAVE_REASON, Resumption, Sessions
 from broker.service import fields, reported
 from broker.service import worker_convert as convert
 from broker.service.errors import undecodable
@@ -182,6 +182,8 @@ class WorkStream:
             adopted=convert.refs(resumption.adopted),
             revoked=convert.refs(resumption.revoked),
         )
+        if resumption.to_leave:
+            self._outbox.push_leave(LEAVE_REASON)
         if resumption.cancels:
             self._outbox.push_cancels(resumption.cancels)
         ends = [
@@ -232,7 +234,7 @@ class WorkStream:
             case "capacity":
                 self._engine.sessions.set_capacity(session, convert.capacity(frame.capacity.pools))
             case "drain":
-                session.draining = True
+                self._engine.sessions.drain_itself(session)
             case "hello":
                 raise HelloExpected("a second Hello on one stream; open a new stream")
             case _:

@@ -65,6 +65,10 @@ class TakenOver:
 
     generation: int
     leases: list[HeldLease]
+    draining: bool
+    """An operator wants its worker to leave."""
+    self_draining: bool
+    """Its worker wants no more work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,13 @@ class Beat:
     received_through: int
     capacity: int = 0
     """For people."""
+    self_draining: bool = False
+    """Its worker wants no more work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A renewed session."""
+    """A renewed session; `draining`: an operator wants its worker to leave."""
 
     session_id: SessionId
     draining: bool
@@ -136,7 +142,8 @@ class SessionStore:
             assert row is not None
             # A statement of its own: assigns that held the row's lock have committed by now.
             leases = await transaction.fetch(_LEASES_OF, [session_id])
-            return TakenOver(row["generation"], [_held(lease) for lease in leases])
+            held = [_held(lease) for lease in leases]
+            return TakenOver(row["generation"], held, row["draining"], row["self_draining"])
 
     async def _lock(self, transaction: Transaction, session_id: SessionId, secret: bytes) -> None:
         row = await transaction.fetchrow(_SQL["lock_session"], session_id)
@@ -155,7 +162,7 @@ class SessionStore:
         rows = await self._database.fetch(
             _SQL["renew"], [b.session_id for b in ordered], [b.generation for b in ordered],
             [b.received_through for b in ordered], owner, self._lease_duration, [b.capacity for b in ordered],
-            vital=True,
+            [b.self_draining for b in ordered], vital=True,
         )  # fmt: skip
         return [Renewal(row["id"], row["draining"]) for row in rows]
 

@@ -19,7 +19,7 @@ update worker_session
 set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, queue_patterns = $4,
     task_names = $5, capacity = $6, sdk = $7, received_through = $8
 where id = $1
-returning generation
+returning generation, draining, self_draining
 
 -- name: end_session
 -- Ends a locked session. $1 id, $2 reason.
@@ -28,11 +28,12 @@ update worker_session set ended_at = now(), end_reason = $2 where id = $1 and en
 -- name: renew
 -- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an
 -- expired one, never waits for a locked one. $1 ids in order, $2 generations, $3 received_through,
--- $4 owner, $5 lease duration, $6 capacities (for people).
+-- $4 owner, $5 lease duration, $6 capacities (for people), $7 whether their workers want no more work:
+-- that is never unsaid.
 with alive as materialized (
-  select w.id, s.received_through, s.capacity
-  from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[])
-    as s (id, generation, received_through, capacity)
+  select w.id, s.received_through, s.capacity, s.self_draining
+  from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[], $7::boolean[])
+    as s (id, generation, received_through, capacity, self_draining)
   cross join lateral (
     select id from worker_session
     where worker_session.id = s.id and owner = $4 and worker_session.generation = s.generation
@@ -42,7 +43,8 @@ with alive as materialized (
 )
 update worker_session w
 set expires_at = now() + $5::interval,
-    (received_through, capacity) = (select a.received_through, a.capacity from alive a where a.id = w.id)
+    (received_through, capacity, self_draining) = (
+      select a.received_through, a.capacity, w.self_draining or a.self_draining from alive a where a.id = w.id)
 where w.id = any (array(select id from alive))
 returning w.id, w.draining
 

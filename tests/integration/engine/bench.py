@@ -10,6 +10,7 @@ from broker.config import BrokerConfig
 from broker.domain.errors import BrokerError
 from broker.domain.model import AssignedRun, CancelOrder, LeaseRef
 from broker.engine.session import Introduction, Session
+from broker.engine.sessions import Resumption
 from broker.storage.brokers import BrokerStore
 from broker.storage.lanes import Definition
 from broker.storage.pool import Database
@@ -24,6 +25,7 @@ class Link:
     frames: list[tuple[int, list[AssignedRun]]] = field(default_factory=list)
     acks: list[tuple[int, list[LeaseRef], list[CancelOrder]]] = field(default_factory=list)
     cancels: list[CancelOrder] = field(default_factory=list)
+    left: int = 0
     error: BrokerError | None = None
     pushed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,6 +49,7 @@ class Link:
         self.pushed.set()
 
     def push_leave(self, reason: str) -> None:
+        self.left += 1
         self.pushed.set()
 
     def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
@@ -80,13 +83,25 @@ class Bench:
     ) -> tuple[Session, Link]:
         """A new session."""
         link = Link()
-        introduction = Introduction(
-            info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity),
-            pools={"sync": capacity}, task_pools=dict.fromkeys(tasks, "sync"),
-            definitions=[Definition(name, "default", 0, None, 5) for name in tasks],
-            limits=list(limits), queues=[], held=[], received_through=0,
-        )  # fmt: skip
-        return await self.engine.sessions.open(introduction, link), link
+        return await self.engine.sessions.open(introduced(capacity, tasks, limits), link), link
+
+    async def resumed(self, session: Session) -> tuple[Resumption, Link]:
+        """A session on a new stream of a worker that holds nothing any more."""
+        link = Link()
+        hello = introduced(sum(session.capacity.values()), list(session.shape.task_pools))
+        return await self.engine.sessions.resume(session.session_id, session.secret, hello, link), link
+
+
+def introduced(
+    capacity: int, tasks: Sequence[str], limits: Sequence[tuple[str, str, int]] = ()
+) -> Introduction:
+    """What a worker's Hello says."""
+    return Introduction(
+        info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity),
+        pools={"sync": capacity}, task_pools=dict.fromkeys(tasks, "sync"),
+        definitions=[Definition(name, "default", 0, None, 5) for name in tasks],
+        limits=list(limits), queues=[], held=[], received_through=0,
+    )  # fmt: skip
 
 
 @asynccontextmanager

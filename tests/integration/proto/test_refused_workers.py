@@ -91,6 +91,20 @@ async def test_the_older_of_two_streams_of_a_session_ends(channel: grpc.aio.Chan
     newer.cancel()
 
 
+async def test_a_worker_that_an_operator_drained_is_told_so_right_after_it_resumes(
+    channel: grpc.aio.Channel,
+) -> None:
+    call, welcome = await welcomed(channel)
+    drain: Any = admin_service_pb2_grpc.AdminServiceStub(channel).DrainWorker
+    await drain(admin_service_pb2.DrainWorkerRequest(session_id=welcome.session_id))
+    assert (await call.read()).HasField("leave")
+    newer: Any = WorkerServiceStub(channel).Work()
+    await newer.write(hello(session_id=welcome.session_id, session_secret=welcome.session_secret))
+    assert (await newer.read()).welcome.resumed
+    assert (await newer.read()).HasField("leave")
+    newer.cancel()
+
+
 async def test_an_ended_session_cannot_be_ended_again(channel: grpc.aio.Channel) -> None:
     call, welcome = await welcomed(channel)
     await call.write(wire.WorkRequest(goodbye=wire.Goodbye()))

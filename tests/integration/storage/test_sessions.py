@@ -10,6 +10,7 @@ import pytest
 from broker.domain.errors import SessionEnded, SessionSecretInvalid
 from broker.domain.model import Outcome
 from broker.domain.states import TaskState
+from broker.storage.peers import NEWEST, PeerStore
 from broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, LEASE, SECRET, Stage
 from tests.integration.storage.waits import until_blocked
@@ -77,6 +78,20 @@ async def test_a_drain_that_an_operator_wants_survives_a_reconnect(stage: Stage)
     taken = await stage.sessions.take_over(stage.broker, opened.session_id, SECRET, INFO, 0)
     (renewal,) = await stage.sessions.renew(stage.broker, [Beat(opened.session_id, taken.generation, 0)])
     assert renewal.draining
+    assert (taken.draining, taken.self_draining) == (True, False)
+
+
+async def test_a_worker_that_wants_no_more_work_is_known_to_whoever_resumes_it(stage: Stage) -> None:
+    """Its own word is not an operator's wish, and is never unsaid."""
+    opened = await stage.session()
+    for said in (True, False):
+        beat = Beat(opened.session_id, opened.generation, 0, self_draining=said)
+        (renewal,) = await stage.sessions.renew(stage.broker, [beat])
+        assert not renewal.draining
+    (listed,) = await PeerStore(stage.database).sessions(NEWEST, 10, ended=False)
+    assert listed.draining
+    taken = await stage.sessions.take_over(stage.broker, opened.session_id, SECRET, INFO, 0)
+    assert (taken.draining, taken.self_draining) == (False, True)
 
 
 async def test_expiry_records_the_runs_as_lost_and_redelivers_them(stage: Stage) -> None:
