@@ -53,8 +53,11 @@ class Heartbeats:
         """Note a heartbeat. Returns orphans: received leases that the worker does not hold any more.
 
         To be called in the order of the stream: a report that was acknowledged before has already
-        left `session.leases`.
+        left `session.leases`. A late one of a stream that another has followed says nothing: it must not
+        take the place of the new stream's.
         """
+        if self._sessions.by_id.get(session.session_id) is not session:
+            return []
         received_through = min(received_through, session.sequence)
         session.received_through = max(session.received_through, received_through)
         tokens = set(held)

@@ -5,7 +5,7 @@ exact (an assign never reads a limited lane without holding its limit).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from broker.domain.model import LaneId
 from broker.storage.lanes import Definition, Lane, LaneStore, Limit
@@ -23,8 +23,10 @@ class Directory:
         self._highest = LaneId(0)
         self._interning = asyncio.Lock()
         self.names: dict[LaneId, tuple[str, str]] = {}
+        self.on_new_lanes: list[Callable[[Mapping[LaneId, tuple[str, str]]], None]] = []
+        """Called with the (queue, task name) of lanes that were not known here."""
         self.on_change: list[Callable[[], None]] = []
-        """Called after lanes, limits or pauses have changed here."""
+        """Called after limits or pauses have changed here."""
         self.on_write: list[Callable[[], None]] = []
         """Called after this broker has written a change that the others must read."""
 
@@ -35,7 +37,8 @@ class Directory:
         paused = await self._store.paused()
         if limits != self._limits or paused != self._paused:
             self._limits, self._paused = limits, paused
-            self._changed()
+            for call in self.on_change:
+                call()
 
     async def changed_here(self) -> None:
         """Read a change that this broker has just written, and tell the others."""
@@ -46,23 +49,20 @@ class Directory:
     async def _read_new_lanes(self) -> None:
         # Ids become visible out of order when two brokers intern at once: read some again.
         lanes = await self._store.lanes(LaneId(max(self._highest - 100, 0)))
-        if self._learn(lanes):
-            self._changed()
+        self._learn(lanes)
         if lanes:
             self._highest = max(self._highest, lanes[-1].lane_id)
 
-    def _learn(self, lanes: Iterable[Lane]) -> bool:
-        new = [lane for lane in lanes if lane.lane_id not in self.names]
-        for lane in new:
-            self._ids[lane.queue, lane.name] = lane.lane_id
-            self.names[lane.lane_id] = (lane.queue, lane.name)
-            self._members.setdefault(("queue", lane.queue), []).append(lane.lane_id)
-            self._members.setdefault(("task", lane.name), []).append(lane.lane_id)
-        return bool(new)
-
-    def _changed(self) -> None:
-        for call in self.on_change:
-            call()
+    def _learn(self, lanes: Iterable[Lane]) -> None:
+        new = {lane.lane_id: (lane.queue, lane.name) for lane in lanes if lane.lane_id not in self.names}
+        self.names |= new
+        for lane, (queue, name) in new.items():
+            self._ids[queue, name] = lane
+            self._members.setdefault(("queue", queue), []).append(lane)
+            self._members.setdefault(("task", name), []).append(lane)
+        if new:
+            for call in self.on_new_lanes:
+                call(new)
 
     def find(self, queue: str, name: str) -> LaneId | None:
         """The lane, if this broker knows it."""
@@ -72,8 +72,8 @@ class Directory:
         """Make lanes known, here and in the database. One at a time: it is rare."""
         async with self._interning:
             missing = {pair for pair in pairs if pair not in self._ids}
-            if missing and self._learn(await self._store.intern(missing)):
-                self._changed()
+            if missing:
+                self._learn(await self._store.intern(missing))
 
     def is_paused(self, lane: LaneId) -> bool:
         """Whether the lane's queue is paused."""

@@ -1,6 +1,6 @@
 """One worker session: what it said of itself, what it may run and holds, and the stream that serves it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,14 +62,17 @@ class Shape:
     task_pools: Mapping[str, str]
     lanes: dict[LaneId, str] = field(default_factory=dict)
     sessions: dict[SessionId, "Session"] = field(default_factory=dict)
+    _serves: Callable[[str], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._serves = queue_patterns.compile(self.patterns)
 
     def subscribe(self, names: Mapping[LaneId, tuple[str, str]]) -> None:
-        """Look at every lane anew."""
-        serves = queue_patterns.compile(self.patterns)
-        pools = self.task_pools
-        self.lanes = {
-            lane: pools[name] for lane, (queue, name) in names.items() if name in pools and serves(queue)
-        }
+        """Add those of some lanes that it may run: of all once, then of the new ones. Lanes never change."""
+        pools, serves = self.task_pools, self._serves
+        self.lanes.update(
+            (lane, pools[name]) for lane, (queue, name) in names.items() if name in pools and serves(queue)
+        )
 
 
 @dataclass(slots=True, eq=False)

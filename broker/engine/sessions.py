@@ -13,6 +13,7 @@ from broker.domain.errors import SessionTakenOver
 from broker.domain.model import (
     BrokerId,
     CancelOrder,
+    LaneId,
     LeaseRef,
     Outcome,
     SessionId,
@@ -53,7 +54,8 @@ class Sessions:
         self._shapes: dict[object, Shape] = {}
         self.by_id: dict[SessionId, Session] = {}
         self.on_capacity: Callable[[], None] = lambda: None
-        directory.on_change.append(self._subscribe_all)
+        directory.on_new_lanes.append(self._subscribe)
+        directory.on_change.append(self._look_again)
 
     @property
     def shapes(self) -> Iterable[Shape]:
@@ -187,7 +189,10 @@ class Sessions:
                 session.link.push_cancels([cancel])
         return elsewhere
 
-    def _subscribe_all(self) -> None:
+    def _look_again(self) -> None:
+        self.on_capacity()
+
+    def _subscribe(self, lanes: Mapping[LaneId, tuple[str, str]]) -> None:
         for shape in self._shapes.values():
-            shape.subscribe(self._directory.names)
+            shape.subscribe(lanes)
         self.on_capacity()

@@ -35,6 +35,18 @@ async def test_a_heartbeat_is_answered_with_what_is_void_and_what_must_stop(benc
     assert [order.token for order in cancels] == [stopped.token]
 
 
+async def test_a_late_heartbeat_of_an_old_stream_does_not_silence_the_new_one(bench: Bench) -> None:
+    session, link = await bench.worker()
+    await bench.engine.intake.submit([new_task()])
+    await link.until_runs(1)
+    resumption, resumed = await bench.resumed(session)
+    bench.engine.heartbeats.beat(resumption.session, 5, [], 0)
+    assert bench.engine.heartbeats.beat(session, 4, [], link.frames[0][0]) == []
+    await until_acked(resumed)
+    assert resumed.acks[0][0] == 5
+    assert link.acks == []
+
+
 async def test_a_cancel_is_answered_by_what_it_found(bench: Bench) -> None:
     _, link = await bench.worker(capacity=2)
     running, ended, queued = new_task(), new_task(), new_task()

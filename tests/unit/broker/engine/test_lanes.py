@@ -1,0 +1,58 @@
+"""What a new lane costs: the queues of a cluster may be many."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+import pytest
+
+from broker.domain.model import BrokerId, LaneId
+from broker.engine.lanes import Directory
+from broker.engine.session import Shape
+from broker.engine.sessions import Sessions
+from broker.storage.lanes import Lane, LaneStore
+from broker.storage.sessions import SessionStore
+
+
+class Interned:
+    """Lanes as a database would number them."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], Lane] = {}
+
+    async def intern(self, pairs: Collection[tuple[str, str]]) -> list[Lane]:
+        for queue, name in sorted(pairs):
+            self.known.setdefault((queue, name), Lane(LaneId(len(self.known) + 1), queue, name))
+        return [self.known[pair] for pair in pairs]
+
+
+def served(shape: Shape) -> Directory:
+    """A directory whose lanes some sessions of this shape may run."""
+    directory = Directory(cast(LaneStore, Interned()))
+    sessions = Sessions(cast(SessionStore, None), directory, BrokerId(1))
+    sessions._shapes["any"] = shape
+    return directory
+
+
+async def test_a_new_lane_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    subscribe = Shape.subscribe
+
+    def counted(self: Shape, names: Mapping[LaneId, tuple[str, str]]) -> Any:
+        looks.append(len(names))
+        return subscribe(self, names)
+
+    monkeypatch.setattr(Shape, "subscribe", counted)
+    shape = Shape(("mail-*",), {"send": "sync"})
+    directory = served(shape)
+    for number in range(50):
+        await directory.intern([(f"mail-{number}", "send"), (f"mail-{number}", "other")])
+        await directory.intern([(f"mail-{number}", "send")])
+    assert looks == [2] * 50
+    assert shape.lanes == {lane: "sync" for lane, (_, name) in directory.names.items() if name == "send"}
+
+
+async def test_lanes_of_other_queues_are_not_served() -> None:
+    shape = Shape(("mail",), {"send": "sync"})
+    directory = served(shape)
+    await directory.intern([("mail", "send"), ("mails", "send")])
+    assert [directory.names[lane] for lane in shape.lanes] == [("mail", "send")]
