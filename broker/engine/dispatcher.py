@@ -113,6 +113,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._assign_when_called())
             group.create_task(self._poll())
+            group.create_task(self._placer.run())
 
     async def _assign_when_called(self) -> None:
         while True:
@@ -184,7 +185,7 @@ class Dispatcher:
             )
             if not result.refused:
                 self._turns.learn(quotas, result)
-                await self._placer.push(plan, result.taken)
+                self._placer.push(plan, result.taken)
                 return
         await self._placer.drop_lost_sessions(plan)
 

@@ -41,7 +41,7 @@ class Handoff:
             handed = await self._store.submit_handing_off(entries, plan)
             await turn.pass_on()
             taken = self._taken(entries, plan, handed)
-            await self._placer.push(plan, taken)
+            self._placer.push(plan, taken)
             lanes = {each.lane for each in taken}
             self._dispatcher.offered([quota for quota in quotas if quota.lane in lanes], handed.stored_at)
         return {task_id: slot is not None for task_id, slot in handed.slots.items()}

@@ -3,18 +3,18 @@
 Shared by the dispatcher's assigns and the intake's direct hand-off.
 """
 
-import asyncio
 import logging
 import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from broker.domain.errors import SessionTakenOver, StorageUnavailable
-from broker.domain.model import AssignedRun, BrokerId, Outcome, RunEnd, SessionId
+from broker.domain.errors import SessionTakenOver
+from broker.domain.model import BrokerId, Outcome, RunEnd, SessionId
+from broker.engine.deliveries import Deliveries
 from broker.engine.session import Session
 from broker.engine.sessions import Sessions
 from broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
@@ -24,7 +24,6 @@ from broker.storage.sessions import Beat, SessionStore
 
 log = logging.getLogger(__name__)
 
-_PAUSE_AFTER_FAILURE_S: Final = 0.2
 LATEST_COMMIT_S: Final = 3.0
 """Longer than any statement of the hot connections may take."""
 
@@ -55,7 +54,6 @@ class Placer:
         sessions: Sessions,
         broker: BrokerId,
     ) -> None:
-        self._assigns = assigns
         self._reports = reports
         self._session_store = session_store
         self._sessions = sessions
@@ -63,6 +61,11 @@ class Placer:
         # Random per start, then counted: never the token of an earlier life (rule 9).
         self._token = secrets.randbits(62)
         self._doubts: list[Doubt] = []
+        self._deliveries = Deliveries(assigns, sessions)
+
+    async def run(self) -> None:
+        """Send what waits for its payloads, until cancelled."""
+        await self._deliveries.run()
 
     @property
     def doubts(self) -> bool:
@@ -109,8 +112,9 @@ class Placer:
                 reserved[session, pool] += count
         return reserved
 
-    async def push(self, plan: Plan, taken: Sequence[Taken]) -> None:
-        """Note the leases, then send each session its runs in one go. Only after the commit."""
+    def push(self, plan: Plan, taken: Sequence[Taken]) -> None:
+        """Note the leases, then send each session its runs in one go, or as their payloads come. Only after
+        the commit."""
         by_session: dict[SessionId, list[Taken]] = {}
         for each in taken:
             by_session.setdefault(each.run.session_id, []).append(each)
@@ -126,27 +130,12 @@ class Placer:
                 session.add(run.token, run.task_id, run.sequence, pools.get(each.lane, ""))
             placed.append((session, mine))
         for session, mine in placed:
-            runs = [each.run for each in mine]
+            sequence = plan.sequences[session.session_id]
             if any(each.size is not None for each in mine):
-                runs = await self._with_payloads(mine)
-            # To this session's own stream, even if a newer one has resumed it meanwhile: the newer one
-            # has already given these leases back.
-            session.unsent.discard(plan.sequences[session.session_id])
-            session.link.push_assignments(session.receipt, runs)
-
-    async def _with_payloads(self, taken: Sequence[Taken]) -> list[AssignedRun]:
-        """Fetch the payloads that were too large to come with their assignment."""
-        missing = [each.run.task_id for each in taken if each.size is not None]
-        while True:
-            try:
-                payloads = await self._assigns.payloads(missing)
-                break
-            except StorageUnavailable:
-                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
-        return [
-            each.run if each.size is None else replace(each.run, payload=payloads[each.run.task_id])
-            for each in taken
-        ]
+                self._deliveries.begin(session, sequence, mine)
+                continue
+            session.unsent.discard(sequence)
+            session.link.push_assignments(session.receipt, [each.run for each in mine])
 
     async def settle_doubts(self) -> list[LaneQuota]:
         """Give back leases of plans whose commit is unknown: their tokens say which they are.

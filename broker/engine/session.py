@@ -101,6 +101,8 @@ class Session:
     """leases that are being taken back, because its worker does not hold them any more"""
     unsent: set[int] = field(default_factory=set)
     """sequences whose runs are not on their way yet: statements in flight, or of unknown end"""
+    trailing: set[int] = field(default_factory=set)
+    """sequences some of whose runs wait for their payloads"""
 
     def free(self, pool: str) -> int:
         """Leases it would still take."""
@@ -122,7 +124,7 @@ class Session:
     def receipt(self) -> int:
         """All runs up to this sequence were sent. Statements overtake each other: a frame must not
         promise the runs of one that is still in flight, or the worker would seem to have lost them."""
-        return min(self.unsent, default=self.sequence + 1) - 1
+        return min(self.unsent | self.trailing, default=self.sequence + 1) - 1
 
     def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
         """It holds a lease more."""

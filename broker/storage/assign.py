@@ -14,6 +14,9 @@ from broker.storage.statements import load
 _SQL: Final = load("assign")
 
 INLINE_PAYLOAD_BYTES: Final = 64 * 1024
+"""A payload up to this size comes with its assignment,"""
+ASSIGN_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
+"""while all of them together, if every slot is filled, are not more than this (rule 15)."""
 DEADLINE_SLACK_MS: Final = 15_000
 """Backstop of a timeout: the worker's grace (5 s), and what a run may wait there before it starts."""
 
@@ -177,7 +180,7 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
         [plan.sequences[session] for session in sessions],
         plan.token_base,
         limited,
-        INLINE_PAYLOAD_BYTES,
+        min(INLINE_PAYLOAD_BYTES, ASSIGN_PAYLOAD_BYTES // len(slots)),
         DEADLINE_SLACK_MS,
     )
 

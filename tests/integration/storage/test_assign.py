@@ -219,14 +219,6 @@ async def test_rows_below_the_low_water_mark_are_found_from_zero(stage: Stage) -
     assert run.task_id == task_id
 
 
-async def test_large_payloads_come_apart_from_their_assign(stage: Stage) -> None:
-    (task_id,) = await stage.submitted(payload=b"x" * 100_000)
-    opened, lane = await stage.session(), await stage.lane()
-    (taken,) = (await stage.assigns.assign(stage.plan(opened, lane), stage.names)).taken
-    assert taken.size == 100_000
-    assert await stage.assigns.payloads([task_id]) == {task_id: b"x" * 100_000}
-
-
 async def test_the_deadline_of_a_lease_is_its_timeout_and_some_grace(stage: Stage) -> None:
     await stage.submitted(timeout_ms=60_000)
     await stage.assign(await stage.session())
