@@ -76,6 +76,7 @@ class Watches:
         self._touched: dict[TaskId, None] = {}
         self._due: dict[TaskId, None] = {}
         self._call = asyncio.Event()
+        self._most = IDS_PER_STATEMENT
 
     @property
     def active(self) -> bool:
@@ -124,7 +125,7 @@ class Watches:
             await self._call.wait()
             self._call.clear()
             while self._touched:
-                batch = [task_id for task_id, _ in zip(self._touched, range(IDS_PER_STATEMENT), strict=False)]
+                batch = [task_id for task_id, _ in zip(self._touched, range(self._most), strict=False)]
                 for task_id in batch:
                     del self._touched[task_id]
                 await self._read(batch)
@@ -140,16 +141,21 @@ class Watches:
             self.touch(batch)
 
     async def _read(self, batch: list[TaskId]) -> None:
+        """Read states and tell them. What takes too long together (runs, errors and tracebacks of all) is
+        halved until it does not, and grows again slowly."""
         watched = [task_id for task_id in batch if task_id in self._watchers]
         if not watched:
             return
         try:
             views = await self._reads.tasks(watched, WATCHED)
-        except StorageUnavailable:
+        except StorageUnavailable as error:
+            if error.timed_out:
+                self._most = max(len(watched) // 2, 1)
             log.warning("watched tasks could not be read; trying again", extra={"tasks": len(watched)})
             self._touched.update(dict.fromkeys(watched))
             await asyncio.sleep(_REPEAT_AFTER_S)
             return
+        self._most = min(self._most + max(self._most // 10, 1), IDS_PER_STATEMENT)
         self._tell(watched, views)
 
     def _tell(self, asked: list[TaskId], views: list[TaskView]) -> None:

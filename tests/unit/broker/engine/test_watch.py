@@ -57,6 +57,7 @@ class Table:
         self.views = {each.task_id: each for each in views}
         self.reads: list[list[TaskId]] = []
         self.failures = 0
+        self.most = 1000
         self._begun = asyncio.Condition()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -78,6 +79,8 @@ class Table:
         if self.failures:
             self.failures -= 1
             raise StorageUnavailable("away")
+        if len(task_ids) > self.most:
+            raise StorageUnavailable("too much", timed_out=True)
         return [_within(each, detail) for each in found]
 
 
@@ -238,3 +241,17 @@ async def test_more_ids_than_one_statement_takes_are_read_in_several() -> None:
         received = [each.task_id async for frame in frames for each in frame]
     assert sorted(received) == ids
     assert [len(batch) for batch in table.reads] == [1000, 1000, 500]
+
+
+async def test_what_takes_too_long_to_read_together_is_read_in_smaller_portions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "_REPEAT_AFTER_S", 0.001)
+    ids = [TaskId(f"{number:036d}") for number in range(1000)]
+    table = Table(*(view(each, TaskState.COMPLETED) for each in ids))
+    table.most = 300
+    async with watching(table) as watches, aclosing(watches.watch(ids)) as frames:
+        async with asyncio.timeout(5):
+            received = [each.task_id async for frame in frames for each in frame]
+    assert sorted(received) == ids
+    assert [len(batch) for batch in table.reads] == [1000, 500, 250, 275, 302, 151, 166, 158]
