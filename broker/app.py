@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 _DRAIN_FLUSH_S: Final = 0.2
 _CANCEL_WITHIN_S: Final = 1.0
+_RESTART_AFTER_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -131,13 +132,15 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
-        loops = [group.create_task(_named(run)) for run in engine.loops()]
+        ending = asyncio.Event()
+        loops = [group.create_task(_again_and_again(run, ending)) for run in engine.loops()]
         await built.server.start()
         print(f"broker ready: listening on {config.host}:{built.port}", flush=True)
         try:
             await stop.wait()
         finally:
             await _drain(config, engine, work, built)
+            ending.set()
             await _end(loops, database)
 
 
@@ -154,8 +157,15 @@ async def _end(loops: Sequence[asyncio.Task[None]], database: Database) -> None:
             database.terminate()
 
 
-async def _named(run: Callable[[], Awaitable[None]]) -> None:
-    await run()
+async def _again_and_again(run: Callable[[], Awaitable[None]], ending: asyncio.Event) -> None:
+    """Run a loop until it is cancelled. A defect costs the broker a second of this loop, not its life."""
+    while not ending.is_set():
+        try:
+            await run()
+        except Exception:
+            log.exception("a loop failed; it runs again", extra={"loop": getattr(run, "__qualname__", "")})
+        if not ending.is_set():
+            await asyncio.sleep(_RESTART_AFTER_S)
 
 
 async def _drain(config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer) -> None:

@@ -32,15 +32,19 @@ class Backstop:
             if not self._sessions.by_id:
                 continue
             try:
-                overdue = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
+                await self._end_overdue()
             except StorageUnavailable:
                 continue
-            if overdue:
-                log.warning("runs overdue", extra={"count": len(overdue)})
-                reason = "the worker did not stop the run in time; the broker ended it"
-                await self._reports.report(
-                    [
-                        RunEnd(each.lease.task_id, each.lease.token, Outcome.TIMED_OUT, reason=reason)
-                        for each in overdue
-                    ]
-                )
+
+    async def _end_overdue(self) -> None:
+        overdue = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
+        if not overdue:
+            return
+        log.warning("runs overdue", extra={"count": len(overdue)})
+        reason = "the worker did not stop the run in time; the broker ended it"
+        await self._reports.report(
+            [
+                RunEnd(each.lease.task_id, each.lease.token, Outcome.TIMED_OUT, reason=reason)
+                for each in overdue
+            ]
+        )

@@ -110,6 +110,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Assign until cancelled."""
+        self._called.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._assign_when_called())
             group.create_task(self._poll())

@@ -7,10 +7,11 @@ is sent before the answers of the last one are looked at, so that Postgres does 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from broker.domain.errors import StorageUnavailable
 from broker.storage.pool import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,14 @@ class Group(Generic[Item, Answer]):
     answers: "asyncio.Future[Sequence[Answer]]"
 
 
+def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
+    """Tell callers that nobody stores their items any more; they may add them again."""
+    for group in groups:
+        if not group.answers.done():
+            group.answers.set_exception(StorageUnavailable("storing was broken off; repeat it"))
+            group.answers.exception()  # its caller may be gone: nothing to complain of
+
+
 class Merger(Generic[Item, Answer]):
     """Collects groups of items, stores them in batches, answers each group when its batch is stored.
 
@@ -84,15 +93,17 @@ class Merger(Generic[Item, Answer]):
         return future
 
     async def run(self) -> None:
-        """Store batches until cancelled."""
+        """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""
+        self._in_flight = 0  # a task that was cancelled before its first step has counted nothing down
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 self._start()
                 await asyncio.Event().wait()
         finally:
             self._tasks = None
-            for group in self._waiting:
-                group.answers.cancel()
+            _stop(self._waiting)
+            self._waiting.clear()
+            self._items = self._bytes = 0
 
     def _start(self) -> None:
         """Begin to store what waits, with whatever else arrives in this turn of the loop."""
@@ -140,8 +151,7 @@ class Merger(Generic[Item, Answer]):
                     group.answers.set_exception(error)
             return
         except asyncio.CancelledError:
-            for group in batch:
-                group.answers.cancel()
+            _stop(batch)
             raise
         start = 0
         for group in batch:

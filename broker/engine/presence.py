@@ -35,8 +35,9 @@ class Presence:
             while True:
                 await self._renew()
                 await asyncio.sleep(_INTERVAL_S)
-        finally:
+        except asyncio.CancelledError:
             await self._leave()
+            raise
 
     async def _renew(self) -> None:
         try:

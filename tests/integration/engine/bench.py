@@ -74,6 +74,13 @@ class Bench:
 
     engine: Engine
     database: Database
+    loops: "list[asyncio.Future[None]]" = field(default_factory=list)
+
+    async def stop(self) -> None:
+        """Cancel the loops."""
+        for loop in self.loops:
+            loop.cancel()
+        await asyncio.gather(*self.loops, return_exceptions=True)
 
     async def worker(
         self,
@@ -90,6 +97,11 @@ class Bench:
         link = Link()
         hello = introduced(sum(session.capacity.values()), list(session.shape.task_pools))
         return await self.engine.sessions.resume(session.session_id, session.secret, hello, link), link
+
+
+def started(engine: Engine) -> "list[asyncio.Future[None]]":
+    """The engine's loops, running."""
+    return [asyncio.ensure_future(run()) for run in engine.loops()]
 
 
 def introduced(
@@ -112,12 +124,10 @@ async def running_engine(url: str, lease_s: float = 15.0) -> AsyncIterator[Bench
     broker = await BrokerStore(database).register("bench", "127.0.0.1:1", "1")
     engine = _build(BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s), database, broker)
     await engine.directory.refresh()
-    loops = [asyncio.ensure_future(run()) for run in engine.loops()]
+    bench = Bench(engine, database, started(engine))
     try:
-        yield Bench(engine, database)
-        assert not [loop for loop in loops if loop.done()], "a loop of the engine has ended"
+        yield bench
+        assert not [loop for loop in bench.loops if loop.done()], "a loop of the engine has ended"
     finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await bench.stop()
         await database.close()

@@ -1,0 +1,106 @@
+"""Every loop of the engine may be broken off and run again, with whatever was under way."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from broker.domain.errors import StorageUnavailable
+from broker.domain.model import Outcome, SubmitAnswer
+from broker.engine.merge import Merger
+from broker.storage.assign import AssignStore
+from broker.storage.brokers import BrokerStore
+from tests.integration.engine.bench import Bench, started
+from tests.integration.storage.stage import end_of, new_task
+
+
+async def stored(items: Sequence[int]) -> Sequence[int]:
+    return items
+
+
+async def refuse(item: int, error: object) -> int:
+    raise AssertionError
+
+
+async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
+    """Told of a cancellation that is not theirs, they would be cancelled themselves."""
+    never = asyncio.Event()
+    answering = False
+
+    async def store(items: Sequence[int]) -> Sequence[int]:
+        if not answering:
+            await never.wait()
+        return items
+
+    merger: Merger[int, int] = Merger(store, refuse, lambda item: 0)
+    running = asyncio.ensure_future(merger.run())
+    first = merger.add([1])
+    await asyncio.sleep(0.01)
+    second = merger.add([2])
+    running.cancel()
+    for future in (first, second):
+        with pytest.raises(StorageUnavailable):
+            await future
+    answering = True
+    third = merger.add([3])
+    running = asyncio.ensure_future(merger.run())
+    assert await asyncio.wait_for(third, 5) == [3]
+    assert await asyncio.wait_for(merger.add([4]), 5) == [4]
+    running.cancel()
+
+
+async def test_a_batch_that_never_began_does_not_count_as_under_way() -> None:
+    merger: Merger[int, int] = Merger(stored, refuse, lambda item: 0)
+    running = asyncio.ensure_future(merger.run())
+    await asyncio.sleep(0.01)
+    running.cancel()
+    lost = merger.add([1])
+    with pytest.raises(StorageUnavailable):
+        await lost
+    running = asyncio.ensure_future(merger.run())
+    assert await asyncio.wait_for(merger.add([2]), 5) == [2]
+    running.cancel()
+
+
+async def test_an_engine_whose_loops_were_all_broken_off_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an assign and a large payload under way."""
+    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    payloads, asked, never = AssignStore.payloads, asyncio.Event(), asyncio.Event()
+
+    async def silent(self: AssignStore, *args: object) -> object:
+        asked.set()
+        return await never.wait()
+
+    monkeypatch.setattr(AssignStore, "payloads", silent)
+    _, link = await bench.worker()
+    await bench.engine.intake.submit([new_task(payload=b"x" * 100_000)])
+    await asyncio.wait_for(asked.wait(), 10)
+    await bench.stop()
+    monkeypatch.setattr(AssignStore, "payloads", payloads)
+    bench.loops = started(bench.engine)
+    (answer,) = await bench.engine.intake.submit([new_task()])
+    assert isinstance(answer, SubmitAnswer)
+    for run in await link.until_runs(2):
+        await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])
+
+
+async def test_a_broker_whose_presence_fails_is_not_taken_for_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+    await bench.stop()
+    bench.loops.clear()
+
+    async def seen(self: BrokerStore, *args: object, **more: object) -> object:
+        raise ValueError("a defect")
+
+    async def unregister(self: BrokerStore, broker: object) -> None:
+        left.append(broker)
+
+    monkeypatch.setattr(BrokerStore, "seen", seen)
+    monkeypatch.setattr(BrokerStore, "unregister", unregister)
+    with pytest.raises(ValueError, match="a defect"):
+        await bench.engine.presence.run()
+    assert left == []
