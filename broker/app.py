@@ -49,6 +49,7 @@ from broker.storage.reads import TaskReads
 from broker.storage.report import ReportStore
 from broker.storage.retention import RetentionStore
 from broker.storage.sessions import SessionStore
+from broker.storage.slack import slack_ms
 from broker.storage.submit import SubmitStore
 
 log = logging.getLogger(__name__)
@@ -183,10 +184,11 @@ async def _drain(config: BrokerConfig, engine: Engine, work: WorkEngine, built: 
 
 def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Engine:
     lease = timedelta(seconds=config.lease_duration_s)
-    session_store, report_store = SessionStore(database, lease), ReportStore(database)
+    slack = slack_ms(lease)
+    session_store, report_store = SessionStore(database, lease), ReportStore(database, slack)
     directory = Directory(LaneStore(database))
     sessions = Sessions(session_store, directory, broker_id)
-    assigns, submits = AssignStore(database), SubmitStore(database)
+    assigns, submits = AssignStore(database, slack), SubmitStore(database, slack)
     placer = Placer(assigns, report_store, session_store, sessions, broker_id)
     dispatcher = Dispatcher(assigns, placer, sessions, directory)
     handoff = Handoff(submits, placer, dispatcher, directory)

@@ -17,8 +17,6 @@ INLINE_PAYLOAD_BYTES: Final = 64 * 1024
 """A payload up to this size comes with its assignment,"""
 ASSIGN_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 """while all of them together, if every slot is filled, are not more than this (rule 15)."""
-DEADLINE_SLACK_MS: Final = 15_000
-"""Backstop of a timeout: the worker's grace (5 s), and what a run may wait there before it starts."""
 
 
 @dataclass(slots=True)
@@ -76,12 +74,14 @@ class AssignResult:
 class AssignStore:
     """Statements of `assign.sql`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slack_ms: int) -> None:
+        """`slack_ms`: what a lease has beyond its run's timeout."""
         self._database = database
+        self._slack_ms = slack_ms
 
     async def assign(self, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
         """Assign from lanes without a limit. `names` gives (queue, task name) of each lane."""
-        rows = await self._database.fetch(_SQL["assign"], *_arguments(plan, limited=False))
+        rows = await self._database.fetch(_SQL["assign"], *self._arguments(plan, limited=False))
         return _result(rows, names, plan)
 
     async def assign_limited(
@@ -105,8 +105,11 @@ class AssignStore:
             allowed = {quota.lane: len(quota.slots) for quota in clipped.quotas}
             if not allowed:
                 return AssignResult([], None, False, allowed)
-            rows = await transaction.fetch(_SQL["assign"], *_arguments(clipped, limited=True))
+            rows = await transaction.fetch(_SQL["assign"], *self._arguments(clipped, limited=True))
             return replace(_result(rows, names, clipped), allowed=allowed)
+
+    def _arguments(self, plan: Plan, *, limited: bool) -> tuple[object, ...]:
+        return (*_arguments(plan, limited=limited), self._slack_ms)
 
     async def payloads(self, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
         """Payloads that were too large to come with their assignment."""
@@ -181,7 +184,6 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
         plan.token_base,
         limited,
         min(INLINE_PAYLOAD_BYTES, ASSIGN_PAYLOAD_BYTES // len(slots)),
-        DEADLINE_SLACK_MS,
     )
 
 

@@ -16,8 +16,6 @@ _SQL: Final = load("report")
 
 REDELIVERIES_BOUND: Final = 5
 RELEASES_BOUND: Final = 100
-CANCEL_WITHIN_MS: Final = 15_000
-"""How long a worker may take to stop a run that is cancelled, its grace included."""
 _COLUMNS: Final = {
     "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
     "content_type": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
@@ -109,8 +107,10 @@ async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
 class ReportStore:
     """Statements of `report.sql`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slack_ms: int) -> None:
+        """`slack_ms`: what a run that is cancelled may take to stop."""
         self._database = database
+        self._slack_ms = slack_ms
 
     async def end(self, ends: Sequence[RunEnd]) -> list[Ended]:
         """See `end_runs`; in a transaction of its own."""
@@ -125,5 +125,5 @@ class ReportStore:
 
     async def overdue(self, sessions: Sequence[SessionId], limit: int) -> list[Overdue]:
         """Leases of some sessions whose worker did not obey their timeout, or a cancel."""
-        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit, CANCEL_WITHIN_MS)
+        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit, self._slack_ms)
         return [Overdue(LeaseRef(TaskId(str(row[0])), row[1]), row[2]) for row in rows]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
-from broker.storage.assign import DEADLINE_SLACK_MS, Plan
+from broker.storage.assign import Plan
 from broker.storage.columns import column, ids, integers, shared
 from broker.storage.pool import Database
 from broker.storage.statements import load
@@ -43,8 +43,10 @@ class HandedOff:
 class SubmitStore:
     """Statements of `submit.sql`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slack_ms: int) -> None:
+        """`slack_ms`: what a lease has beyond its run's timeout."""
         self._database = database
+        self._slack_ms = slack_ms
 
     async def submit(self, entries: Sequence[Entry]) -> dict[TaskId, bool]:
         """Store entries (sorted by id, ids unique); return those stored now, and whether they wait.
@@ -63,7 +65,7 @@ class SubmitStore:
     async def submit_handing_off(self, entries: Sequence[Entry], plan: Plan) -> HandedOff:
         """Store plain entries (sorted by id, ids unique); the plan's slots take the first of each lane."""
         ((slots, stored_at, stored),) = await self._database.fetch(
-            _SQL["submit_handing_off"], *_columns(entries), *_slot_columns(plan)
+            _SQL["submit_handing_off"], *_columns(entries), *_slot_columns(plan), self._slack_ms
         )
         if slots is None:
             return HandedOff({}, stored_at)
@@ -120,7 +122,6 @@ def _slot_columns(plan: Plan) -> tuple[object, ...]:
         [mark for quota in plan.quotas for _, mark in quota.pairs],
         integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
         plan.token_base,
-        DEADLINE_SLACK_MS,
     )
 
 

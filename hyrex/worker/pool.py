@@ -216,7 +216,7 @@ class Pool:
         """Take the runs out that have waited here for so long.
 
         One that must be alone has more patience: a child may have to be emptied or started for it. With
-        the grace it stays below what the broker adds to a timeout (15 s from the assignment).
+        the grace it stays below what the broker adds to a timeout (15 s and a lease, from the assignment).
         """
         now = time.monotonic()
         taken: list[Held] = []

@@ -30,6 +30,7 @@ from broker.storage.pool import Database
 from broker.storage.promote import PromoteStore
 from broker.storage.report import Ended, ReportStore
 from broker.storage.sessions import Opened, SessionInfo, SessionStore
+from broker.storage.slack import slack_ms
 from broker.storage.submit import Entry, SubmitStore
 
 ZERO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,8 +71,9 @@ class Stage:
     names: dict[LaneId, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.submits, self.assigns = SubmitStore(self.database), AssignStore(self.database)
-        self.reports, self.cancels = ReportStore(self.database), CancelStore(self.database)
+        slack = slack_ms(LEASE)
+        self.submits, self.assigns = SubmitStore(self.database, slack), AssignStore(self.database, slack)
+        self.reports, self.cancels = ReportStore(self.database, slack), CancelStore(self.database)
         self.promotes, self.lanes = PromoteStore(self.database), LaneStore(self.database)
         self.sessions = SessionStore(self.database, LEASE)
 
