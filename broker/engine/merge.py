@@ -94,16 +94,19 @@ class Merger(Generic[Item, Answer]):
 
     async def run(self) -> None:
         """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""
-        self._in_flight = 0  # a task that was cancelled before its first step has counted nothing down
+        self._is_taken = False  # a batch that was cancelled before its first step has counted nothing down
+        self._unfinished = 0
         try:
-            async with asyncio.TaskGroup() as self._tasks:
+            async with asyncio.TaskGroup() as group:
+                self._tasks = group
                 self._start()
-                await asyncio.Event().wait()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._tasks = None
         finally:
-            self._tasks = None
             _stop(self._waiting)
             self._waiting.clear()
-            self._items = self._bytes = 0
 
     def _start(self) -> None:
         """Begin to store what waits, with whatever else arrives in this turn of the loop."""
@@ -120,6 +123,9 @@ class Merger(Generic[Item, Answer]):
             batch = self._next_batch()
             if batch:
                 await self._flush(batch, turn)
+        except asyncio.CancelledError:
+            self._tasks = None  # all of them are being broken off: nothing new begins
+            raise
         finally:
             self._unfinished -= 1
             turn.end()

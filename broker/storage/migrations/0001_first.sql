@@ -75,6 +75,9 @@ create table worker_session (
   capacity         integer not null,
   received_through bigint not null default 0,
   draining         boolean not null default false,
+  -- The worker's own word that it wants no more work, apart from an operator's wish (`draining`): whoever
+  -- resumes the session must know both, and only the wish is told to the worker.
+  self_draining    boolean not null default false,
   started_at       timestamptz not null default now(),
   expires_at       timestamptz not null,
   ended_at         timestamptz,

@@ -7,14 +7,14 @@ import pytest
 
 from broker.domain.errors import StorageUnavailable
 from broker.domain.model import Outcome, SubmitAnswer
-from broker.engine.merge import Merger
+from broker.engine.merge import Merger, Turn
 from broker.storage.assign import AssignStore
 from broker.storage.brokers import BrokerStore
 from tests.integration.engine.bench import Bench, started
 from tests.integration.storage.stage import end_of, new_task
 
 
-async def stored(items: Sequence[int]) -> Sequence[int]:
+async def stored(items: Sequence[int], turn: Turn) -> Sequence[int]:
     return items
 
 
@@ -27,7 +27,7 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
     never = asyncio.Event()
     answering = False
 
-    async def store(items: Sequence[int]) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
         if not answering:
             await never.wait()
         return items
