@@ -25,6 +25,9 @@ _SLACK_S: Final = 0.3
 _LEAVING_S: Final = 20.0
 """How long a worker that was told to leave may take: what begins meanwhile may be given back."""
 _SETTLED_S: Final = 1.0
+_TOO_LONG: Final = 0.55
+"""Of a lease: trust is nine tenths of it, runs are asked to stop 0.15 before its end, and the last heartbeat
+that was acknowledged may have been sent an interval (0.2) before."""
 
 
 @dataclass
@@ -95,7 +98,7 @@ def judge(record: Record, stored: Mapping[str, Stored], lease_s: float) -> Verdi
     _judge_ends(verdict, record, stored)
     _judge_recording(verdict, record, stored)
     _judge_repetitions(verdict, record, lease_s)
-    _judge_limits(verdict, record)
+    _judge_limits(verdict, record, lease_s)
     recoveries = list(recovery_times(record))
     verdict.seconds_to_recover = {
         "median": round(statistics.median(recoveries), 3) if recoveries else None,
@@ -159,19 +162,32 @@ def _explained(first: Execution, again: Execution, disturbances: list[Disturbanc
         touched = each.kind != "link_silence" or each.victim == first.worker
         if each.kind in _SILENCES and touched and lasted_s > lease_s / 2:
             return True
+        if each.kind.startswith("postgres") and _outage_s(each, disturbances, lease_s) > _TOO_LONG * lease_s:
+            return True
     return False
 
 
-def _judge_limits(verdict: Verdict, record: Record) -> None:
+def _outage_s(outage: Disturbance, disturbances: list[Disturbance], lease_s: float) -> float:
+    """How long a worker may be without an answer where Postgres goes away while brokers are stopped: until it
+    takes its own broker for dead (half a lease), and then until there is a database to resume at."""
+    unnoticed_s = [
+        min(outage.began - stop.began, lease_s / 2)
+        for stop in disturbances
+        if stop.kind == "broker_stop" and stop.began < outage.began <= stop.ended
+    ]
+    return outage.seconds + max(unnoticed_s, default=0.0)
+
+
+def _judge_limits(verdict: Verdict, record: Record, lease_s: float) -> None:
     """At no moment more executions under a limit than it allows, counting those that ended by themselves:
-    of the others nobody knows when they ended."""
+    of the others nobody knows when they ended. One whose worker was stopped counts until then."""
     for name, limit in _LIMITS.items():
         changes = sorted(
             change
             for executions in record.executions.values()
             for each in executions
             if each.name == name and each.how in ("completed", "failed")
-            for change in ((each.began, 1), (each.ended, -1))
+            for change in ((each.began, 1), (_under_way_until(each, record, lease_s), -1))
         )
         running = 0
         for at, change in changes:
@@ -179,6 +195,17 @@ def _judge_limits(verdict: Verdict, record: Record) -> None:
             if running > limit and change > 0:
                 verdict.over_limit += 1
                 verdict.complaints.append(f"over the limit: {running} of {name} at {at}")
+
+
+def _under_way_until(execution: Execution, record: Record, lease_s: float) -> float:
+    """Its end, or the moment at which its worker was stopped for so long that its lease may have ended: what
+    it does when it is let go on is refused, and docs/promises.md names it."""
+    stops = (
+        each.began
+        for each in record.disturbances
+        if each.kind == "worker_stop" and each.victim == execution.worker and each.seconds > lease_s / 2
+    )
+    return min([execution.ended, *(at for at in stops if execution.began < at < execution.ended)])
 
 
 def recovery_times(record: Record, kinds: tuple[str, ...] = _KILLS_OF_PARTS) -> Iterator[float]:

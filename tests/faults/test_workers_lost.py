@@ -71,7 +71,7 @@ def test_a_silent_host_is_expired_and_its_late_report_is_stale(
     field: Field, one_broker: RunningBroker
 ) -> None:
     worker = field.worker(one_broker.url)
-    handle = app.hold.send(2.0)
+    handle = app.hold.send(8.0)  # far from its end when it is let go on
     frozen = field.received(handle)
     processes = whole(worker)
     go_on = stop(processes)
