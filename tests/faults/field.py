@@ -1,7 +1,6 @@
 """A field for fault tests: brokers and workers on one database, whose parts can be killed, stopped, cut."""
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -120,12 +119,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        os.kill(pid, 0)
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return True

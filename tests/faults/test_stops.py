@@ -8,9 +8,10 @@ import asyncpg
 
 from hyrex import TaskHandle
 from tests.faults import app
-from tests.faults.field import PATIENCE_S, Field, ends, is_gone, stop, whole
+from tests.faults.field import PATIENCE_S, Field, ends, stop, whole
 from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker
+from tests.support.trees import is_gone
 
 
 def is_cancelled(handle: TaskHandle[Any]) -> bool:

@@ -3,9 +3,10 @@
 import time
 
 from tests.faults import app
-from tests.faults.field import PATIENCE_S, Field, ends, is_gone, kill, part, stop, whole
+from tests.faults.field import PATIENCE_S, Field, ends, kill, part, stop, whole
 from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker
+from tests.support.trees import is_gone
 
 
 def test_runs_of_a_killed_stream_process_run_again(field: Field, one_broker: RunningBroker) -> None:

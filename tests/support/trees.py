@@ -1,6 +1,7 @@
 """Processes below a process, found and signalled while they come and go."""
 
 import contextlib
+import os
 from collections.abc import Iterable
 
 import psutil
@@ -30,3 +31,12 @@ def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return True

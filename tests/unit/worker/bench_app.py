@@ -92,7 +92,11 @@ def grow(megabytes: int) -> None:
 def sleep(seconds: float) -> str:
     """Block in C code."""
     note(f"sleep {os.getpid()}")
-    time.sleep(seconds)
+    try:
+        time.sleep(seconds)
+    except BaseException:
+        note(f"woken {os.getpid()}")
+        raise
     return "slept"
 
 
