@@ -87,7 +87,7 @@ class Outbox:
         Without that the first of them would fill a frame with its one task, and the others wait for it.
         """
         with self._lock:
-            self._returning = callers if callers > 1 else 0
+            self._returning = callers if callers > 1 or self._parts else 0
 
     def returned(self) -> bool:
         """An expected thread runs; whether the client's thread must be woken for what they all sent."""

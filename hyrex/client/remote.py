@@ -110,6 +110,7 @@ class RemoteBackend:
             while not waiter.wait(patience := self._patience(parcel)) and patience > 0:
                 pass
         finally:
+            waiter.leave()
             self._outbox.abandon(parcel)
             if self._outbox.returned():
                 self._wake()
@@ -140,6 +141,7 @@ class RemoteBackend:
                 self._seen(subscription, done)
                 done = waiter.wait(None)
         finally:
+            waiter.leave()
             self._unsubscribe(subscription)
         return self._seen(subscription, done)
 

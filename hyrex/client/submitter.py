@@ -119,7 +119,7 @@ class Submitter:
     def _expect(self, finished: Sequence[Waiter]) -> None:
         threads = sum(isinstance(waiter, ThreadWaiter) for waiter in finished)
         self._outbox.expect(threads)
-        if threads > 1:
+        if self._outbox.is_expecting:
             if self._expecting is not None:
                 self._expecting.cancel()
             self._expecting = self._loop.call_later(EXPECT_S, self._expect_no_more)

@@ -2,28 +2,68 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable
+from itertools import pairwise
+from typing import Final
 
 __all__ = ["LoopWaiter", "ThreadWaiter", "Waiter", "notify_all"]
 
+_HELD_UP_S: Final = 0.001
+
 
 class ThreadWaiter:
-    """A thread that blocks. A bare lock: an Event costs several times as much per send."""
+    """A thread that blocks. A bare lock: an Event costs several times as much per send.
 
-    __slots__ = ("_lock",)
+    Threads that are notified together wake one another, each the next as soon as it runs: they all need the
+    interpreter's lock, and thirty that contend for it spend more time on that than on what they do (54 us a
+    thread instead of 33 where each works for 25).
+    """
+
+    __slots__ = ("_called_at", "_following", "_gone", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self._following: ThreadWaiter | None = None
+        self._called_at = 0.0
+        self._gone = False
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Whether notify() came within the time."""
+        """Whether notify() came within the time; may be repeated until it did."""
         limit = -1 if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
-        return self._lock.acquire(timeout=limit)
+        notified = self._lock.acquire(timeout=limit)
+        if notified and self._following is not None:
+            self._pass_on()
+        return notified
+
+    def leave(self) -> None:
+        """Wait no more, notified or not: who was to be woken next is woken now. Always call it last."""
+        self._gone = True
+        if self._following is not None:
+            self._pass_on()
 
     def notify(self) -> None:
-        """Wake the thread; once."""
-        self._lock.release()
+        """Wake the thread; again does nothing."""
+        self._called_at = time.monotonic()
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it was awake
+
+    def precede(self, following: "ThreadWaiter") -> None:
+        """Another is to be woken by this one. The first of a row is notified when all are in it."""
+        self._following = following
+        if self._gone:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        following, self._following = self._following, None
+        # Where some thread holds on to the interpreter's lock, each of a row would wait for it anew.
+        held_up = time.monotonic() - self._called_at > _HELD_UP_S
+        while following is not None:
+            following.notify()
+            following = following._following if held_up else None
 
 
 class LoopWaiter:
@@ -55,13 +95,19 @@ Waiter = ThreadWaiter | LoopWaiter
 
 
 def notify_all(waiters: Iterable[Waiter]) -> None:
-    """Wake every waiter, with one call for each loop however many wait on it."""
+    """Wake every waiter: threads in a row, and with one call for each loop however many wait on it."""
     by_loop: dict[asyncio.AbstractEventLoop, list[LoopWaiter]] = {}
+    threads: list[ThreadWaiter] = []
     for waiter in waiters:
         if isinstance(waiter, ThreadWaiter):
-            waiter.notify()
+            threads.append(waiter)
         else:
             by_loop.setdefault(waiter.loop, []).append(waiter)
+    # From the end, so that whoever has gone passes on to a row that is complete.
+    for following, waiter in pairwise(reversed(threads)):
+        waiter.precede(following)
+    if threads:
+        threads[0].notify()
     for loop, ours in by_loop.items():
         _notify_loop(loop, ours)
 
