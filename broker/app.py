@@ -265,6 +265,7 @@ def _servicers(
         watches=engine.watches,
         cancels=engine.cancels,
         submits=Submitter(engine.intake, config.payload_limit_bytes),
+        leaving=stop,
     )
     return Servicers(
         tasks=TaskServicer(parts),

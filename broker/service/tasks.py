@@ -56,6 +56,8 @@ class TaskParts:
     reads: TaskReads
     lists: TaskLists
     watches: Watches
+    leaving: asyncio.Event
+    """Set when the broker is about to stop."""
 
 
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
@@ -77,7 +79,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> None:
         """Store frames as they come, a few at once; beyond those HTTP/2 flow control holds the client.
 
-        A refused frame ends the stream with its status: every frame not answered may be sent again.
+        A refused frame ends the stream with its status: every frame not answered may be sent again. A broker
+        that leaves answers what it has read, and ends the stream with OK.
         """
         window = asyncio.Semaphore(FRAMES_UNDER_WAY)
         writing = asyncio.Lock()
@@ -89,10 +92,16 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 await context.write(response)
             window.release()
 
-        async with asyncio.TaskGroup() as group:
+        async def read() -> None:
             async for frame in request_iterator:
                 await window.acquire()
                 group.create_task(answer(frame))
+
+        async with asyncio.TaskGroup() as group:
+            either = group.create_task(read()), group.create_task(self._parts.leaving.wait())
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for task in either:
+                task.cancel()
 
     async def GetTask(
         self, request: task_service_pb2.GetTaskRequest, context: Context

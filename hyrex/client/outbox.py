@@ -46,8 +46,8 @@ class Frame:
 
     parts: list[Part]
 
-    def request(self) -> bytes:
-        """The encoded SubmitTasksRequest."""
+    def items(self) -> bytes:
+        """Its encoded items."""
         if len(self.parts) == 1:
             parcel, start, stop = self.parts[0]
             return b"".join(parcel.items[start:stop])

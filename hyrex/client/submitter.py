@@ -41,6 +41,7 @@ class Submitter:
         self._in_flight: set[Frame] = set()
         self._failures = 0
         self._paused = False
+        self._singly = False  # some frame was refused and nobody knows which: one at a time until an answer
         self._sent_at = 0.0
         self._overdue: asyncio.TimerHandle | None = None
         self._expecting: asyncio.TimerHandle | None = None
@@ -67,6 +68,8 @@ class Submitter:
         if self._outbox.is_expecting:
             return False
         count = len(self._in_flight)
+        if count and self._singly:
+            return False
         if not count or (count < FRAMES_IN_FLIGHT and self._outbox.fills_a_frame):
             return True
         overdue = self._loop.time() - self._sent_at >= OVERDUE_S
@@ -84,9 +87,9 @@ class Submitter:
             if calls is None:
                 self._outbox.put_back(frame)
             else:
-                self._settle(frame, await calls.submit(frame.request()))
+                self._settle(frame, await calls.submit(frame.items()))
         except CallFailed as error:
-            self._failed(frame, error.failure)
+            self._failed(frame, error.failure, shared=error.shared)
         self._in_flight.discard(frame)
         self.pump()
 
@@ -98,6 +101,7 @@ class Submitter:
 
     def _settle(self, frame: Frame, answers: Sequence[Any]) -> None:
         self._failures = 0
+        self._singly = False
         self.last_failure = None
         if len(answers) != frame.count:
             self._refuse(frame, SendRejected("the broker answered another number of tasks than were sent"))
@@ -129,8 +133,12 @@ class Submitter:
         self._outbox.expect(0)
         self.pump()
 
-    def _failed(self, frame: Frame, failure: CallFailure) -> None:
+    def _failed(self, frame: Frame, failure: CallFailure, *, shared: bool) -> None:
         self.last_failure = failure
+        if shared and not failure.repeatable:
+            self._singly = True
+            self._outbox.put_back(frame)
+            return
         if not failure.repeatable:
             # A defect of the broker may strike before or after the commit: nothing is known.
             unknown = failure.reason == "INTERNAL"

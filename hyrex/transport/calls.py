@@ -15,36 +15,30 @@ from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskState
 from hyrex.transport.convert import task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
+from hyrex.transport.submit_stream import SubmitStream
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import task_service_pb2_grpc
 
 __all__ = ["Calls"]
 
-SUBMIT: Final = "/{}/SubmitTasks".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
-# A frame holds tasks of many callers: its deadline is its own, longer than any one's patience.
-FRAME_DEADLINE_S: Final = 10.0
+SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
 # A watch has no natural end; after this long it is opened again.
 WATCH_DEADLINE_S: Final = 3600.0
 
 
 class Calls:
-    """Calls on one channel. Requests of submit are already encoded."""
+    """Calls on one channel."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str | None) -> None:
-        self._metadata = bearer_metadata(token)
+        metadata = self._metadata = bearer_metadata(token)
         stub = task_service_pb2_grpc.TaskServiceStub(channel)
-        self._submit: Any = channel.unary_unary(SUBMIT, None, pb.SubmitTasksResponse.FromString)
+        stream: Any = channel.stream_stream(SUBMIT, None, pb.StreamSubmitResponse.FromString)
+        self.submit = SubmitStream(lambda: stream(metadata=metadata)).submit
+        """Stores the encoded tasks of one frame: see SubmitStream.submit."""
         self._get: Any = stub.GetTask
         self._cancel: Any = stub.CancelTasks
         self._watch: Any = stub.WatchTasks
-
-    async def submit(self, request: bytes) -> Sequence[pb.SubmitResult]:
-        """Store the tasks of an encoded SubmitTasksRequest."""
-        with _failures():
-            response = await self._submit(request, timeout=FRAME_DEADLINE_S, metadata=self._metadata)
-        results: Sequence[pb.SubmitResult] = response.results
-        return results
 
     async def get(self, task_id: str, timeout_s: float) -> TaskState:
         """One task with its runs."""

@@ -14,11 +14,12 @@ from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
 
-__all__ = ["submit_item", "submit_outcome", "task_state"]
+__all__ = ["submit_frame", "submit_item", "submit_outcome", "task_state"]
 
-# Fields as they stand on the wire, each length-delimited: what differs from task to task is joined by hand,
-# which costs half of making a message for it.
-TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1
+# Fields as they stand on the wire, length-delimited but for the sequence: what differs from task to task is
+# joined by hand, which costs half of making a message for it.
+SEQUENCE_TAG: Final = b"\x08"  # StreamSubmitRequest.sequence: field 1
+TASKS_TAG: Final = b"\x12"  # StreamSubmitRequest.tasks: field 2
 TASK_ID: Final = b"\x0a\x24"  # NewTask.task_id: field 1, 36 bytes
 PAYLOAD_TAG: Final = b"\x22"  # NewTask.payload: field 4
 SMALL: Final = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1024))
@@ -41,8 +42,13 @@ RUN_STATUSES: Final = MappingProxyType(
 )
 
 
+def submit_frame(sequence: int, items: bytes) -> bytes:
+    """A StreamSubmitRequest of joined items."""
+    return b"".join((SEQUENCE_TAG, _varint(sequence), items))
+
+
 def submit_item(outgoing: Outgoing) -> bytes:
-    """The task as one item of a SubmitTasksRequest: joined items are a request.
+    """The task as one item of a StreamSubmitRequest: they may be joined.
 
     Encoded messages may be concatenated, so what all tasks of one target share is encoded once.
     """

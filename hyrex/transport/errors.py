@@ -57,11 +57,15 @@ class CallFailure:
 
 
 class CallFailed(Exception):
-    """A call that brought no answer. It stays inside the client, which repeats it or says so."""
+    """A call that brought no answer. It stays inside the client, which repeats it or says so.
 
-    def __init__(self, failure: CallFailure) -> None:
+    `shared`: other requests had no answer either, and any of them may be why.
+    """
+
+    def __init__(self, failure: CallFailure, *, shared: bool = False) -> None:
         super().__init__(str(failure))
         self.failure = failure
+        self.shared = shared
 
 
 def call_failure(error: grpc.aio.AioRpcError) -> CallFailure:

@@ -102,7 +102,7 @@ async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
     """All services on a free port."""
     recorded, reads = Recorded(), TaskReads(database)
     watches = Watches(reads)
-    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches)
+    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, recorded.drained)
     no_workers: Any = worker_service_pb2_grpc.WorkerServiceServicer
     servicers = Servicers(
         TaskServicer(parts),

@@ -212,6 +212,18 @@ async def test_a_refused_frame_ends_the_stream_with_its_status(stubs: Stubs) -> 
     assert error_info(caught.value).reason == "STORAGE_UNAVAILABLE"
 
 
+async def test_a_broker_that_leaves_answers_what_it_has_read_and_ends_the_stream(stubs: Stubs) -> None:
+    stubs.recorded.gates = {"task-1": asyncio.Event()}
+    stream = stubs.tasks.StreamSubmit(timeout=20)
+    await stream.write(frame(1))
+    await stubs.recorded.submitted(1)
+    stubs.recorded.drained.set()
+    stubs.recorded.gates["task-1"].set()
+    answer = await stream.read()
+    assert (answer.sequence, ids_of(answer.results)) == (1, ["task-1"])
+    assert await stream.code() is grpc.StatusCode.OK
+
+
 async def test_headers_are_left_out_of_lists(stubs: Stubs, seed: Seed) -> None:
     await seed.ready(await seed.task(headers=json.dumps({"h": "1"}), labels=json.dumps({"l": "2"})))
     (task,) = (await stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest())).tasks

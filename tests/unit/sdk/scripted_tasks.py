@@ -6,6 +6,7 @@ It controls timing, which a real broker would not allow; what a broker stores is
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -67,16 +68,46 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         """Every task of every frame."""
         return [task for frame in self.frames for task in frame]
 
-    def SubmitTasks(  # noqa: N802
-        self, request: task_service_pb2.SubmitTasksRequest, context: Any
-    ) -> task_service_pb2.SubmitTasksResponse:
-        self.frames.append(list(request.tasks))
-        self.metadata.append(dict(context.invocation_metadata()))
-        self.arrived.release()
-        self.gate.wait(30)
-        if self.failures:
-            self.failures.pop(0)(context)
-        return task_service_pb2.SubmitTasksResponse(results=map(self.answer, request.tasks))
+    def SubmitTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
+        refuse(context, grpc.StatusCode.UNIMPLEMENTED)
+
+    def StreamSubmit(  # noqa: N802
+        self, request_iterator: Iterator[task_service_pb2.StreamSubmitRequest], context: Any
+    ) -> Iterator[task_service_pb2.StreamSubmitResponse]:
+        """Frames at once, in threads of their own, as a broker would."""
+        made: SimpleQueue[Callable[[], task_service_pb2.StreamSubmitResponse] | None] = SimpleQueue()
+
+        def answer(request: task_service_pb2.StreamSubmitRequest) -> None:
+            self.frames.append(list(request.tasks))
+            self.metadata.append(dict(context.invocation_metadata()))
+            self.arrived.release()
+            self.gate.wait(30)
+            failure = self.failures.pop(0) if self.failures else None
+            made.put(lambda: self._answered(request, context, failure))
+
+        def read() -> None:
+            try:
+                for request in request_iterator:
+                    threading.Thread(target=answer, args=(request,), daemon=True).start()
+            except grpc.RpcError:
+                pass  # the client is gone
+            made.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        while (make := made.get()) is not None:
+            yield make()
+
+    def _answered(
+        self,
+        request: task_service_pb2.StreamSubmitRequest,
+        context: Any,
+        failure: Callable[[grpc.ServicerContext], None] | None,
+    ) -> task_service_pb2.StreamSubmitResponse:
+        if failure is not None:
+            failure(context)
+        return task_service_pb2.StreamSubmitResponse(
+            sequence=request.sequence, results=map(self.answer, request.tasks)
+        )
 
     def GetTask(  # noqa: N802
         self, request: task_service_pb2.GetTaskRequest, context: Any
@@ -129,9 +160,6 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         refuse(context, grpc.StatusCode.UNIMPLEMENTED)
 
     def RetryTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
-        refuse(context, grpc.StatusCode.UNIMPLEMENTED)
-
-    def StreamSubmit(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
         refuse(context, grpc.StatusCode.UNIMPLEMENTED)
 
     def put(self, task: task_pb2.Task) -> None:

@@ -4,15 +4,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+import grpc
 import pytest
 
-from hyrex import (
-    HyrexRegistry,
-    send_many,
-)
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server
+from hyrex import HyrexRegistry, SendManyFailed, send_many
+from hyrex.transport import submit_stream
+from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import add, careful, unanswered
 
 
@@ -121,6 +121,48 @@ def test_threads_and_loops_share_one_connection(server: Server, tasks: ScriptedT
     assert len({task.task_id for task in tasks.submitted}) == 320
     assert sum(thread.name == "hyrex-client" for thread in threading.enumerate()) == 1
     assert threading.active_count() <= before + 70  # the scripted server's own pool
+
+
+def two_frames_under_way(pool: ThreadPoolExecutor, tasks: ScriptedTasks) -> "list[Future[Any]]":
+    tasks.gate.clear()
+    sends = [pool.submit(send_many, [add.call(n) for n in range(1_000)]) for _ in range(2)]
+    for _ in sends:
+        assert tasks.arrived.acquire(timeout=30)
+    return sends
+
+
+def test_a_refused_frame_is_not_the_end_of_those_beside_it(server: Server, tasks: ScriptedTasks) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        sends = two_frames_under_way(pool, tasks)
+        tasks.failures = [lambda context: refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")]
+        tasks.gate.set()
+        assert [len(send.result(30)) for send in sends] == [1_000, 1_000]
+
+
+def test_each_frame_that_is_refused_by_itself_says_so(server: Server, tasks: ScriptedTasks) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        sends = two_frames_under_way(pool, tasks)
+        tasks.failures = 4 * [  # two of them on the one stream that the first ends
+            lambda context: refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        ]
+        tasks.gate.set()
+        for send in sends:
+            with pytest.raises(SendManyFailed):
+                send.result(30)
+
+
+def test_a_frame_without_an_answer_goes_again_on_another_stream(
+    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_stream, "FRAME_DEADLINE_S", 0.2)
+    tasks.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(add.send, 1)
+        for _ in range(2):
+            assert tasks.arrived.acquire(timeout=30)
+        tasks.gate.set()
+        handle = sent.result(30)
+    assert {task.task_id for task in tasks.submitted} == {str(handle.id)}
 
 
 def test_interrupted_send_leaves_nothing_waiting(

@@ -39,3 +39,14 @@ def test_a_full_frame_waits_for_nobody() -> None:
     outbox.expect(5)
     assert outbox.add(parcel(FRAME_ITEMS))
     assert not outbox.is_expecting
+
+
+def test_a_single_caller_is_waited_for_where_others_wait_already() -> None:
+    outbox = Outbox()
+    assert outbox.add(parcel())
+    outbox.expect(1)
+    assert outbox.is_expecting
+    assert outbox.returned()
+    frame = outbox.take()
+    assert frame is not None
+    assert frame.count == 1

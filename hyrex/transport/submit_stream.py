@@ -1,0 +1,114 @@
+"""Frames of tasks over one long call, each answered by its number; a call that ends is followed by another.
+
+A frame costs half of what a call of its own would. What ends a call ends its unanswered frames with it, and
+whoever sent them may repeat them: a task that was stored is recognised by its id.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from hyrex.transport.convert import submit_frame
+from hyrex.transport.errors import CallFailed, CallFailure, call_failure
+from hyrex.v1 import task_service_pb2 as pb
+
+__all__ = ["SubmitStream"]
+
+# A frame holds tasks of many callers: its deadline is its own, longer than any one's patience.
+FRAME_DEADLINE_S: Final = 10.0
+
+Answers = Sequence[pb.SubmitResult]
+
+
+class SubmitStream:
+    """Begins its call with the first frame, and another after an end. For one loop."""
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        """`begin` makes a StreamSubmit call whose requests are bytes."""
+        self._begin = begin
+        self._exchange: Exchange | None = None
+
+    async def submit(self, tasks: bytes) -> Answers:
+        """Send encoded items (see `convert.submit_item`); one result for each. Raises CallFailed."""
+        exchange = self._exchange
+        if exchange is None or exchange.failure is not None:
+            exchange = self._exchange = Exchange(self._begin())
+        return await exchange.submit(tasks)
+
+
+class Exchange:
+    """The life of one call."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self._last = 0
+        self._answers: dict[int, asyncio.Future[Answers]] = {}
+        self._outgoing: deque[bytes] = deque()
+        self._something = asyncio.Event()
+        self.failure: CallFailure | None = None
+        self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write()))
+
+    async def submit(self, tasks: bytes) -> Answers:
+        """Send a frame and wait for its answer. Raises CallFailed."""
+        self._last += 1
+        number = self._last
+        answer = self._answers[number] = self._loop.create_future()
+        self._outgoing.append(submit_frame(number, tasks))
+        self._something.set()
+        overdue = self._loop.call_later(FRAME_DEADLINE_S, self._give_up)
+        try:
+            found: Answers = await answer
+            return found
+        finally:
+            overdue.cancel()
+            self._answers.pop(number, None)
+
+    def _give_up(self) -> None:
+        """A frame is not answered in time: whatever holds it up, another call may not suffer from it."""
+        text = f"no answer to a frame within {FRAME_DEADLINE_S:g} s"
+        self._end(CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, text, "", {}))
+
+    def _end(self, failure: CallFailure) -> None:
+        if self.failure is not None:
+            return
+        self.failure = failure
+        self._call.cancel()
+        # A write that waits for its connection is not woken when its call is cancelled (grpcio 1.85).
+        _, writer = self._tasks
+        writer.cancel()
+        # An ended task holds its frames, and they hold the call: gRPC's threads would outlive the client.
+        del self._tasks, writer
+        unanswered = [answer for answer in self._answers.values() if not answer.done()]
+        for answer in unanswered:
+            answer.set_exception(CallFailed(failure, shared=len(unanswered) > 1))
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._something.wait()
+                self._something.clear()
+                while self._outgoing:
+                    await self._call.write(self._outgoing.popleft())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the reader knows why
+
+    async def _read(self) -> None:
+        failure = CallFailure(grpc.StatusCode.UNAVAILABLE, "the broker ended the stream", "", {})
+        try:
+            while isinstance(response := await self._call.read(), pb.StreamSubmitResponse):
+                answer = self._answers.get(response.sequence)
+                if answer is not None and not answer.done():
+                    answer.set_result(response.results)
+        except grpc.aio.AioRpcError as error:
+            failure = call_failure(error)
+        except asyncio.CancelledError:
+            # A closing channel cancels its calls in the same way as our own end does.
+            failure = CallFailure(grpc.StatusCode.CANCELLED, "channel closed", "", {})
+            raise
+        finally:
+            self._end(failure)
