@@ -10,15 +10,23 @@ from collections.abc import Callable, Sequence
 from hyrex.worker.process import ChildProcess
 
 _WORTH_MOVING_S = 0.002
+_WORTH_WAKING_S = 0.001
 
 
 def shares(
-    children: Sequence[ChildProcess], waiting: int, limit: Callable[[ChildProcess], int]
+    children: Sequence[ChildProcess], waiting: int, limit: Callable[[ChildProcess], int], run_s: float | None
 ) -> list[tuple[ChildProcess, int]]:
-    """How many of the waiting runs each child gets: slots are filled before anything waits behind."""
+    """How many of the waiting runs each child gets: slots are filled before anything waits behind.
+
+    But what takes less than a millisecond in all is not worth a second child's wake-up and its report.
+    """
     if not children or not waiting:
         return []
     ordered = sorted(children, key=lambda child: len(child.given))
+    for child in reversed(ordered):
+        held = len(child.given) + waiting
+        if run_s is not None and held * run_s < _WORTH_WAKING_S * child.slots and held <= limit(child):
+            return [(child, waiting)]
     level = -(-(sum(len(child.given) for child in ordered) + waiting) // len(ordered))
     portions = dict.fromkeys(ordered, 0)
     for most in (lambda child: child.slots, lambda child: min(limit(child), level), limit):

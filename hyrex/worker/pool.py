@@ -153,7 +153,7 @@ class Pool:
             return
         self._feed_alone()
         children = [child for child in self.active() if not child.exclusive]
-        for child, portion in shares(children, len(self.backlog), self._room_limit):
+        for child, portion in shares(children, len(self.backlog), self._room_limit, self.pace.run_s):
             child.give([self.backlog.popleft() for _ in range(portion)])
         if not self.backlog and (loser := victim(children, self.pace.run_s, patient)):
             waiting = loser.unstarted()
