@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 
 from broker.domain.errors import StorageUnavailable
+from broker.storage.connections import Connections
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +128,9 @@ class Database:
     def __init__(self, url: str, *, hot_connections: int = 6, read_connections: int = 4) -> None:
         self.url = url
         self._sizes = (hot_connections, read_connections)
-        self._hot: Any = None
-        self._reads: Any = None
-        self._vital: Any = None
+        self._hot: Connections | None = None
+        self._reads: Connections | None = None
+        self._vital: Connections | None = None
 
     async def open(self) -> None:
         """Connect; raises StorageUnavailable if that fails."""
@@ -138,8 +139,10 @@ class Database:
             self._reads = await self._pool(self._sizes[1], READ_SETTINGS)
             self._vital = await self._pool(2, HOT_SETTINGS, VITAL_TIMEOUT_S)
 
-    async def _pool(self, size: int, settings: dict[str, str], timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
-        return await asyncpg.create_pool(
+    async def _pool(
+        self, size: int, settings: dict[str, str], timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> Connections:
+        pool = await asyncpg.create_pool(
             self.url,
             min_size=1,
             max_size=size,
@@ -151,8 +154,9 @@ class Database:
             init=_durable,
             reset=_as_it_is,
         )
+        return Connections(pool, ACQUIRE_TIMEOUT_S)
 
-    def _pools(self) -> list[Any]:
+    def _pools(self) -> list[Connections]:
         return [pool for pool in (self._hot, self._reads, self._vital) if pool is not None]
 
     def terminate(self) -> None:
@@ -190,11 +194,12 @@ class Database:
         tag: str = await self._repeated(pool, lambda one: one.execute(sql, *args))
         return tag
 
-    async def _repeated(self, pool: Any, speak: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _repeated(self, pool: Connections | None, speak: Callable[[Any], Awaitable[Any]]) -> Any:
+        assert pool is not None  # opened
         for attempt in range(_ATTEMPTS):
             try:
                 with translated():
-                    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                    async with pool.one() as connection:
                         return await _answered(connection, speak)
             except _REPEAT:
                 log.warning("statement repeated after a conflict", extra={"attempt": attempt})
@@ -208,9 +213,10 @@ class Database:
         caller repeats the whole.
         """
         pool = self._reads if read else self._hot
+        assert pool is not None  # opened
         try:
             with translated():
-                async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
+                async with pool.one() as connection, connection.transaction():
                     yield Transaction(connection)
         except _REPEAT as error:
             raise StorageUnavailable(f"a conflict in the database: {error}", conflict=True) from error
