@@ -1,6 +1,5 @@
 """Intake: submitted tasks become stored tasks, and each is answered after its commit."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
@@ -50,7 +49,7 @@ class Intake:
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
-        return await asyncio.shield(self._merger.add(await self._entries(tasks)))
+        return await self._merger.add(await self._entries(tasks))
 
     async def _entries(self, tasks: Sequence[NewTask]) -> list[Entry]:
         find = self._directory.find

@@ -28,19 +28,17 @@ _MOST_UNFINISHED: Final = 4
 class Turn:
     """A batch's right to have a statement in flight."""
 
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end: Callable[[], None] | None = end
+    def __init__(self, end: Callable[[], bool]) -> None:
+        self._end: Callable[[], bool] | None = end
 
-    def end(self) -> None:
-        """The next batch may begin, if it may not already."""
+    def end(self) -> bool:
+        """The next batch may begin, if it may not already; whether there is one that does now."""
         end, self._end = self._end, None
-        if end is not None:
-            end()
+        return end is not None and end()
 
     async def pass_on(self) -> None:
         """The statement is answered: let the next one be on its way before the answers are looked at."""
-        if self._end is not None:
-            self.end()
+        if self.end():
             await asyncio.sleep(0)
 
 
@@ -85,7 +83,10 @@ class Merger(Generic[Item, Answer]):
         self._tasks: asyncio.TaskGroup | None = None
 
     def add(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Answer]]":
-        """Queue a group; the future resolves to its answers after the commit, or to the batch's error."""
+        """Queue a group; the future resolves to its answers after the commit, or to the batch's error.
+
+        Whoever awaits it may be cancelled: its batch is stored all the same.
+        """
         future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
         group = Group(items, sum(map(self._size_bytes, items)), future)
         self._waiting.append(group)
@@ -108,14 +109,16 @@ class Merger(Generic[Item, Answer]):
             _stop(self._waiting)
             self._waiting.clear()
 
-    def _start(self) -> None:
-        """Begin to store what waits, with whatever else arrives in this turn of the loop."""
+    def _start(self) -> bool:
+        """Begin to store what waits, with whatever else arrives in this turn of the loop; whether it did."""
         if self._tasks is None or not self._waiting:
-            return
-        if not self._is_taken and self._unfinished < _MOST_UNFINISHED:
-            self._is_taken = True
-            self._unfinished += 1
-            self._tasks.create_task(self._store_batch())
+            return False
+        if self._is_taken or self._unfinished >= _MOST_UNFINISHED:
+            return False
+        self._is_taken = True
+        self._unfinished += 1
+        self._tasks.create_task(self._store_batch())
+        return True
 
     async def _store_batch(self) -> None:
         turn = Turn(self._end_turn)
@@ -131,9 +134,9 @@ class Merger(Generic[Item, Answer]):
             turn.end()
             self._start()
 
-    def _end_turn(self) -> None:
+    def _end_turn(self) -> bool:
         self._is_taken = False
-        self._start()
+        return self._start()
 
     def _next_batch(self) -> list[Group[Item, Answer]]:
         batch: list[Group[Item, Answer]] = []

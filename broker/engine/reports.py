@@ -52,7 +52,7 @@ class Reports:
 
     async def report(self, ends: Sequence[RunEnd]) -> Sequence[Receipt]:
         """Record ends; one receipt for each, after the commit. Waits out an absent database."""
-        return await asyncio.shield(self._merger.add(ends))
+        return await self._merger.add(ends)
 
     async def _flush(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
         """Record a batch however long that takes; in smaller portions when the whole takes too long."""
@@ -138,7 +138,7 @@ class Reports:
             retry_delay_ms=None,
         )
         try:
-            return (await self._flush([failed], Turn(lambda: None)))[0]
+            return (await self._flush([failed], Turn(lambda: False)))[0]
         except StatementRefused as again:
             log.error("a report cannot be stored at all", extra={"sqlstate": again.sqlstate})
             return Receipt.STALE
