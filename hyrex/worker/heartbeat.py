@@ -32,10 +32,6 @@ class Heart:
         self._next_ns = now + int(self._session.terms.heartbeat_interval_s * 1e9)
         return self._sequence
 
-    def hurry(self) -> None:
-        """Make the next one due now."""
-        self._next_ns = 0
-
     def acknowledged(self, sequence: int) -> None:
         """This heartbeat and all before it are acknowledged."""
         sent = self._sent.get(sequence)

@@ -25,6 +25,7 @@ class Outbox:
         self.capacity = Announcements()
         self._session = session
         self._something = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._drain_reason = ""
         self._drain_sent = True
         self._goodbye = False
@@ -52,18 +53,26 @@ class Outbox:
 
     async def wait(self) -> None:
         """Wait until something may be due."""
-        try:
-            async with asyncio.timeout(self.heart.due_in_s()):
-                await self._something.wait()
-        except TimeoutError:
-            pass
+        await self._something.wait()
         self._something.clear()
+
+    def _wake_when_due(self) -> None:
+        """One timer for each heartbeat: a timeout for each wait took a twentieth of this process's time."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        left_s = self.heart.due_in_s()
+        if left_s:
+            self._alarm = asyncio.get_running_loop().call_later(left_s, self._wake_when_due)
+        else:
+            self.wake()
 
     def next_frame(self) -> wire.WorkRequest | None:
         """The most urgent frame; None if nothing is due."""
         if self.heart.due():
             session = self._session
-            return convert.heartbeat(self.heart.beat(), session.held.values(), session.received_through)
+            sequence = self.heart.beat()
+            self._wake_when_due()
+            return convert.heartbeat(sequence, session.held.values(), session.received_through)
         terms = self._session.terms
         next_report = self.reports.next_report(terms.max_unacknowledged_reports, terms.max_frame_bytes)
         if next_report is not None:
