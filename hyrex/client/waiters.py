@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["LoopWaiter", "ThreadWaiter", "Waiter", "notify_all"]
 
-_HELD_UP_S: Final = 0.001
+_HELD_UP_S: Final = 0.004  # a thread that does not let go is made to after 5 ms
 
 
 class ThreadWaiter:
