@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+from hyrex import loops
 from hyrex.client.outbox import Outbox
 from hyrex.client.submitter import Submitter
 from hyrex.client.watcher import Watcher
@@ -94,7 +95,7 @@ class Life:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._live())
+            loops.run(self._live())
         except asyncio.CancelledError:
             pass  # end() was called
         except BaseException as error:

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 
+from hyrex import loops
 from hyrex.worker.connection import Connection, Hopeless
 from hyrex.worker.convert import Registration
 from hyrex.worker.departure import Departure
@@ -192,13 +193,17 @@ class Runtime:
             await asyncio.sleep(0.01)
 
 
+async def _run(options: WorkerOptions, line: LauncherLine) -> int:
+    return await Runtime(options, line).run()
+
+
 def main() -> None:
     """Run as the stream process: `python -m hyrex.worker.runtime OPTIONS LINE_FD`."""
     options = WorkerOptions.from_json(sys.argv[1]).resolved()
     line = LauncherLine(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging()
-    sys.exit(asyncio.run(Runtime(options, line).run()))
+    sys.exit(loops.run(_run(options, line)))
 
 
 if __name__ == "__main__":
