@@ -40,3 +40,12 @@ def test_every_measurement_runs_and_prints_its_figures(tmp_path: Path) -> None:
     assert set(figures["broker_rss_mb"]) == {"idle", "backlog_1m", "workers_1000"}
     assert all(key in done.stdout for key in KEYS - {"cpu_us_per_task"})
     assert "sdk_cycle / broker_cycle" in done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_the_cost_of_a_frame_is_printed() -> None:
+    command = [sys.executable, "-m", "benchmarks.frames", "20"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("a frame of a stream") == 2
+    assert "32 threads" in done.stdout
