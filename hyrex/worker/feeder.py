@@ -18,15 +18,15 @@ def shares(
 ) -> list[tuple[ChildProcess, int]]:
     """How many of the waiting runs each child gets: slots are filled before anything waits behind.
 
-    But what takes less than a millisecond in all is not worth a second child's wake-up and its report.
+    But what takes an idle child less than a millisecond is not worth another's wake-up and its report.
     """
     if not children or not waiting:
         return []
     ordered = sorted(children, key=lambda child: len(child.given))
-    for child in reversed(ordered):
-        held = len(child.given) + waiting
-        if run_s is not None and held * run_s < _WORTH_WAKING_S * child.slots and held <= limit(child):
-            return [(child, waiting)]
+    idlest = ordered[0]
+    short = run_s is not None and waiting * run_s < _WORTH_WAKING_S * idlest.slots
+    if short and not idlest.given and waiting <= limit(idlest):
+        return [(idlest, waiting)]
     level = -(-(sum(len(child.given) for child in ordered) + waiting) // len(ordered))
     portions = dict.fromkeys(ordered, 0)
     for most in (lambda child: child.slots, lambda child: min(limit(child), level), limit):

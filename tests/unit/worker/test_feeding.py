@@ -52,6 +52,34 @@ async def test_run_behind_a_long_one_moves_to_the_slot_that_becomes_free(bench: 
     assert time.monotonic() - began < 2
 
 
+async def swift(bench: Bench) -> None:
+    """Let a worker of two children learn that runs are short."""
+    await bench.ready("-p", "2")
+    runs = [assignment("pid") for _ in range(300)]
+    await bench.broker.assign(*runs)
+    for run in runs:
+        await bench.broker.outcome(run)
+
+
+async def test_few_short_runs_wake_one_child(bench: Bench) -> None:
+    await swift(bench)
+    runs = [assignment("pid") for _ in range(4)]
+    await bench.broker.assign(*runs)
+    pids = {(await bench.broker.outcome(run)).completed.result for run in runs}
+    assert len(pids) == 1
+
+
+async def test_what_few_runs_were_given_moves_on_when_the_first_is_not_short(bench: Bench) -> None:
+    await swift(bench)
+    long = assignment("sleep", {"seconds": 30})
+    short = [assignment("pid") for _ in range(4)]
+    began = time.monotonic()
+    await bench.broker.assign(long, *short)
+    for run in short:
+        assert (await bench.broker.outcome(run)).HasField("completed")
+    assert time.monotonic() - began < 2
+
+
 async def test_run_that_finds_no_slot_within_a_second_is_released_after_capacity_shrank(
     bench: Bench,
 ) -> None:
