@@ -17,6 +17,7 @@ from broker.domain.model import LaneId
 from broker.engine.lanes import Directory
 from broker.engine.placing import Placer
 from broker.engine.sessions import Sessions
+from broker.engine.turnover import Turnover
 from broker.engine.turns import Room, Turns
 from broker.storage.assign import AssignResult, AssignStore, LaneQuota, Plan
 
@@ -61,6 +62,7 @@ class Dispatcher:
         self._turns = Turns()
         self._called = asyncio.Event()
         self._look = asyncio.Event()
+        self.turnover = Turnover()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
         sessions.on_capacity = self._called.set
 
@@ -76,12 +78,13 @@ class Dispatcher:
         if self._turns.active:
             self._called.set()
 
-    def lease_ended(self, lanes: Iterable[LaneId]) -> None:
-        """Leases of these lanes have ended: limits may have room, sessions have capacity."""
+    def leases_ended(self, lanes: Iterable[LaneId], count: int) -> None:
+        """So many leases of these lanes have ended: limits may have room, sessions have capacity."""
         for lane in lanes:
             for limit in self._directory.limits_of(lane):
                 self._turns.unpark(self._directory.members(limit))
         self.capacity_changed()
+        self.turnover.ended(count)
 
     def look_again(self) -> None:
         """Something was written elsewhere: read lanes, limits, pauses and work anew, soon."""
@@ -90,18 +93,27 @@ class Dispatcher:
     def offer(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Slots for tasks that are about to be stored: only while nothing waits, from lanes that are
         neither limited nor paused (rule 18)."""
+        room = Room(list(self._sessions.shapes))
+        quotas = []
+        for lane in self.offerable(counts):
+            slots = room.take(lane, 1, counts[lane])
+            if slots:
+                quotas.append(LaneQuota(lane, self._turns.pairs(lane, range(10)), slots))
+        return quotas
+
+    def offerable(self, lanes: Iterable[LaneId]) -> list[LaneId]:
+        """Those of the lanes that some session here would be offered tasks of, had it room."""
         shapes = list(self._sessions.shapes)
         # What waits for a worker of another broker, or for none, is no reason to make others wait.
         if any(self._readable(lane) for lane in self._turns.served(shapes)):
             return []
-        room = Room(shapes)
-        quotas = []
-        for lane, count in counts.items():
-            if self._readable(lane) and not self._directory.limits_of(lane):
-                slots = room.take(lane, 1, count)
-                if slots:
-                    quotas.append(LaneQuota(lane, self._turns.pairs(lane, range(10)), slots))
-        return quotas
+        return [
+            lane
+            for lane in lanes
+            if self._readable(lane)
+            and not self._directory.limits_of(lane)
+            and any(lane in shape.lanes for shape in shapes)
+        ]
 
     def offered(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
         """A hand-off has found nothing ready in these lanes, at that time of the database."""

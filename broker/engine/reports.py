@@ -112,7 +112,7 @@ class Reports:
             self._dispatcher.wake(ready, local=True)
         if any(each.requeued_in_ms for each in ended):
             self._promoter.expect()
-        self._dispatcher.lease_ended({each.lane for each in ended})
+        self._dispatcher.leases_ended({each.lane for each in ended}, len(ended))
         self.on_change(task_ids)
 
     def _forget(self, tokens: Iterable[Token]) -> None:
