@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
+
 
 class Connections:
     """The connections of one pool."""
@@ -17,6 +19,7 @@ class Connections:
         self._acquire_timeout_s = acquire_timeout_s
         self._at_hand: list[Any] = []
         self._waiting = 0
+        self._is_closing = False
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Any]:
@@ -28,7 +31,7 @@ class Connections:
             # It may be closed, or amid a cancellation: the pool knows how to wait for that.
             await self._pool.release(connection)
             raise
-        if self._waiting or connection.is_closed():
+        if self._waiting or self._is_closing or _is_gone(connection):
             await self._pool.release(connection)
         else:
             self._at_hand.append(connection)
@@ -36,7 +39,7 @@ class Connections:
     async def _take(self) -> Any:
         while self._at_hand:
             connection = self._at_hand.pop()
-            if not connection.is_closed():
+            if not _is_gone(connection):
                 return connection
             await self._pool.release(connection)
         self._waiting += 1
@@ -51,6 +54,15 @@ class Connections:
 
     async def close(self) -> None:
         """Close all, once they are given back."""
+        self._is_closing = True
         while self._at_hand:
             await self._pool.release(self._at_hand.pop())
         await self._pool.close()
+
+
+def _is_gone(connection: Any) -> bool:
+    """Whether it was lost; asyncpg takes a lost one from its holder, who may not even ask any more."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
