@@ -153,7 +153,7 @@ class Pool:
             return
         self._feed_alone()
         children = [child for child in self.active() if not child.exclusive]
-        for child, portion in shares(children, len(self.backlog), self._room_limit, self.pace.run_s):
+        for child, portion in shares(children, len(self.backlog), self._room_limit, self.pace.fresh_run_s):
             child.give([self.backlog.popleft() for _ in range(portion)])
         if not self.backlog and (loser := victim(children, self.pace.run_s, patient)):
             waiting = loser.unstarted()
@@ -235,6 +235,7 @@ class Pool:
                 self._on_ended(child, endings)
             case Returned(tokens, answer):
                 child.taking_back = child.taking_back and not answer
+                self.pace.doubt()
                 self._requeue(held for token in tokens if (held := child.given.pop(token, None)))
             case Waiting(request):
                 child.link.send(WaitAnswer(request, self.lending.ask(child, request)))
