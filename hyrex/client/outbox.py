@@ -81,13 +81,15 @@ class Outbox:
             self._woken = True
             return wake
 
-    def expect(self, callers: int) -> None:
+    def expect(self, callers: int) -> bool:
         """So many threads have their answers and are about to run: what they send at once may go together.
+        Whether they are waited for.
 
         Without that the first of them would fill a frame with its one task, and the others wait for it.
         """
         with self._lock:
             self._returning = callers if callers > 1 or self._parts else 0
+            return bool(self._returning)
 
     def returned(self) -> bool:
         """An expected thread runs; whether the client's thread must be woken for what they all sent."""

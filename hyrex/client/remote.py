@@ -84,13 +84,11 @@ class RemoteBackend:
 
     # Storing
 
-    def _post(self, tasks: Sequence[Outgoing], waiter: ThreadWaiter | LoopWaiter) -> Parcel:
-        parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
+    def _post(self, parcel: Parcel) -> None:
         if self._outbox.add(parcel):
             self._wake()
         else:
             self._living()
-        return parcel
 
     def _wake(self) -> None:
         while not self._living().wake():
@@ -105,8 +103,9 @@ class RemoteBackend:
         if not tasks:
             return []
         waiter = ThreadWaiter()
-        parcel = self._post(tasks, waiter)
+        parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
         try:
+            self._post(parcel)
             while not waiter.wait(patience := self._patience(parcel)) and patience > 0:
                 pass
         finally:
@@ -121,8 +120,9 @@ class RemoteBackend:
         if not tasks:
             return []
         waiter = LoopWaiter()
-        parcel = self._post(tasks, waiter)
+        parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
         try:
+            self._post(parcel)
             while not await waiter.wait(patience := self._patience(parcel)) and patience > 0:
                 pass
         finally:
@@ -134,8 +134,9 @@ class RemoteBackend:
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """Wait for tasks, blocking the calling thread."""
         waiter = ThreadWaiter()
-        subscription = self._subscribe(task_ids, waiter)
+        subscription = Subscription(set(task_ids), waiter)
         try:
+            self._subscribe(subscription)
             done = waiter.wait(self._first_patience(timeout_s))
             if not done and timeout_s is None:
                 self._seen(subscription, done)
@@ -148,8 +149,9 @@ class RemoteBackend:
     async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """Wait for tasks, awaiting on the caller's loop."""
         waiter = LoopWaiter()
-        subscription = self._subscribe(task_ids, waiter)
+        subscription = Subscription(set(task_ids), waiter)
         try:
+            self._subscribe(subscription)
             done = await waiter.wait(self._first_patience(timeout_s))
             if not done and timeout_s is None:
                 self._seen(subscription, done)
@@ -162,11 +164,9 @@ class RemoteBackend:
         """Who waits without end still learns soon that there is no broker at all."""
         return self.settings.send_timeout_s if timeout_s is None else timeout_s
 
-    def _subscribe(self, task_ids: Sequence[str], waiter: ThreadWaiter | LoopWaiter) -> Subscription:
-        subscription = Subscription(set(task_ids), waiter)
+    def _subscribe(self, subscription: Subscription) -> None:
         self._watchlist.add(subscription)
         self._wake()
-        return subscription
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         if subscription.pending:

@@ -38,10 +38,11 @@ class Submitter:
         self._connection = connection
         self._group = group
         self._loop = asyncio.get_running_loop()
+        outbox.expect(0)  # whoever an earlier life expected
         self._in_flight: set[Frame] = set()
         self._failures = 0
         self._paused = False
-        self._singly = False  # some frame was refused and nobody knows which: one at a time until an answer
+        self._doubtful = 0  # frames that failed together, for the sake of one: they go one at a time
         self._sent_at = 0.0
         self._overdue: asyncio.TimerHandle | None = None
         self._expecting: asyncio.TimerHandle | None = None
@@ -68,7 +69,7 @@ class Submitter:
         if self._outbox.is_expecting:
             return False
         count = len(self._in_flight)
-        if count and self._singly:
+        if count and self._doubtful:
             return False
         if not count or (count < FRAMES_IN_FLIGHT and self._outbox.fills_a_frame):
             return True
@@ -101,7 +102,7 @@ class Submitter:
 
     def _settle(self, frame: Frame, answers: Sequence[Any]) -> None:
         self._failures = 0
-        self._singly = False
+        self._doubtful = max(0, self._doubtful - 1)
         self.last_failure = None
         if len(answers) != frame.count:
             self._refuse(frame, SendRejected("the broker answered another number of tasks than were sent"))
@@ -122,8 +123,7 @@ class Submitter:
 
     def _expect(self, finished: Sequence[Waiter]) -> None:
         threads = sum(isinstance(waiter, ThreadWaiter) for waiter in finished)
-        self._outbox.expect(threads)
-        if self._outbox.is_expecting:
+        if self._outbox.expect(threads):
             if self._expecting is not None:
                 self._expecting.cancel()
             self._expecting = self._loop.call_later(EXPECT_S, self._expect_no_more)
@@ -135,16 +135,20 @@ class Submitter:
 
     def _failed(self, frame: Frame, failure: CallFailure, *, shared: bool) -> None:
         self.last_failure = failure
-        if shared and not failure.repeatable:
-            self._singly = True
-            self._outbox.put_back(frame)
-            return
+        if shared:
+            self._doubtful += 1
+            if not failure.repeatable:
+                self._outbox.put_back(frame)
+                return
         if not failure.repeatable:
+            self._doubtful = max(0, self._doubtful - 1)
             # A defect of the broker may strike before or after the commit: nothing is known.
             unknown = failure.reason == "INTERNAL"
             self._refuse(frame, Progress.UNANSWERED if unknown else failure.exception())
             return
         self._outbox.put_back(frame)
+        if self._paused:
+            return
         self._failures += 1
         longest = min(SHORTEST_PAUSE_S * 2 ** min(self._failures, 8), LONGEST_PAUSE_S)
         self._paused = True

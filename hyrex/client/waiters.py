@@ -58,12 +58,14 @@ class ThreadWaiter:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        following, self._following = self._following, None
+        # Cleared last: whoever is interrupted in here passes on again as it leaves.
+        following = self._following
         # Where some thread holds on to the interpreter's lock, each of a row would wait for it anew.
         held_up = time.monotonic() - self._called_at > _HELD_UP_S
         while following is not None:
             following.notify()
             following = following._following if held_up else None
+        self._following = None
 
 
 class LoopWaiter:

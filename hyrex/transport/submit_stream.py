@@ -67,6 +67,8 @@ class Exchange:
         finally:
             overdue.cancel()
             self._answers.pop(number, None)
+            # Its exception holds this frame, and so the call: see `_end`.
+            del answer
 
     def _give_up(self) -> None:
         """A frame is not answered in time: whatever holds it up, another call may not suffer from it."""

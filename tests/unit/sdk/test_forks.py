@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 
+import grpc
 import pytest
 
 from hyrex import HyrexRegistry
 from hyrex.v1 import task_pb2, task_service_pb2
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, stored
+from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, stored
 
 hy = HyrexRegistry()
 
@@ -38,6 +39,16 @@ for thread in threads:
     thread.join()
 add.send(2)
 sys.exit(failed)
+"""
+
+
+AFTER_A_FAILURE = """
+import gc, sys
+from tests.unit.sdk.test_forks import add, children_that_send
+
+gc.disable()  # what a failed frame leaves must go by itself, or gRPC's threads live on over the fork
+add.send(0)
+sys.exit(children_that_send(2))
 """
 
 
@@ -125,3 +136,13 @@ def test_read_on_a_loop_outlives_a_fork(server: Server, tasks: ScriptedTasks) ->
         [sys.executable, "-c", READS_ON_A_LOOP], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_children_send_though_a_frame_of_their_parent_had_failed(
+    server: Server, tasks: ScriptedTasks
+) -> None:
+    tasks.failures = [lambda context: refuse(context, grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")]
+    command = [sys.executable, "-c", AFTER_A_FAILURE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len({task.task_id for task in tasks.submitted}) == 3
