@@ -18,7 +18,8 @@ def shares(
 ) -> list[tuple[ChildProcess, int]]:
     """How many of the waiting runs each child gets: slots are filled before anything waits behind.
 
-    But what, by the runs of this very moment (`run_s`), takes an idle child less than a millisecond is not worth another's wake-up and its report.
+    But what takes an idle child less than a millisecond, by the runs of this very moment (`run_s`), is not
+    worth another's wake-up and its report.
     """
     if not children or not waiting:
         return []
