@@ -43,7 +43,8 @@ def _idle_workers(stage: Stage, sizes: Sizes, broker: Broker, database: str, res
     for count in (min(FEW, sizes.memory_workers), sizes.memory_workers):
         crowd = stage.actor("crowd", broker.address)
         crowd.ask(WITHIN_S, workers=count)
-        time.sleep(SETTLE_S)
+        # A backend that has become idle counts its commits up to ten seconds late.
+        time.sleep(sizes.memory_settle_s)
         costs[count] = _cost(stage, sizes, broker, database)
         if count == sizes.memory_workers:
             results.add(broker_rss_mb={"workers_1000": _rss(broker)})
