@@ -58,6 +58,11 @@ def rate(rounds: Sequence[Round]) -> float:
     return median(each.per_s for each in rounds)
 
 
+def best_rate(rounds: Sequence[Round]) -> float:
+    """The highest rate."""
+    return max(each.per_s for each in rounds)
+
+
 def ratio(above: Sequence[Round], below: Sequence[Round]) -> float:
     """The median of the ratios, pair by pair."""
     return median(a.per_s / b.per_s for a, b in zip(above, below, strict=True))
