@@ -86,11 +86,18 @@ async def test_a_batch_behind_a_backlog_does_not_wait(
     assert await ready(bench) == LARGE + 1
 
 
-def test_the_rate_follows_what_ends_and_fades() -> None:
+async def test_the_rate_of_the_last_work_is_hoped_for_until_somebody_waits_in_vain() -> None:
     turnover = Turnover()
+    assert turnover.per_s == 0
     for _ in range(10):
         turnover.ended(50)
     risen = turnover.per_s
-    assert 4000 < risen <= 5000
-    time.sleep(0.2)
+    assert 2000 < risen <= 5000
+    await asyncio.sleep(0.3)
+    assert turnover.per_s == risen
+    assert not await turnover.more(0.01)
     assert turnover.per_s < risen / 5
+    ending = asyncio.get_running_loop().call_later(0.01, turnover.ended, 50)
+    assert await turnover.more(10)
+    assert turnover.per_s >= 500
+    ending.cancel()
