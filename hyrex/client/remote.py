@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from hyrex.client.backend import Watched
 from hyrex.client.life import Life
+from hyrex.client.natives import wait_for_grpc_to_end
 from hyrex.client.outbox import Outbox, Parcel
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
@@ -59,6 +60,7 @@ class RemoteBackend:
         if self._life is not None:
             self._life.end()
             self._life = None
+            wait_for_grpc_to_end()
 
     def resume(self) -> None:
         """After pause(): carry on if anything waits."""
