@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from hyrex.client.backend import Watched
 from hyrex.client.life import Life
-from hyrex.client.natives import wait_for_grpc_to_end
 from hyrex.client.outbox import Outbox, Parcel
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
@@ -20,6 +19,7 @@ from hyrex.runs import TaskState
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
 from hyrex.transport.convert import submit_item
+from hyrex.transport.grpc_threads import wait_for_grpc_to_end
 
 __all__ = ["RemoteBackend"]
 

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from hyrex import HyrexRegistry
+from hyrex.transport import grpc_threads
 from hyrex.v1 import task_pb2, task_service_pb2
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, stored
 
@@ -146,3 +147,11 @@ def test_children_send_though_a_frame_of_their_parent_had_failed(
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert len({task.task_id for task in tasks.submitted}) == 3
+
+
+def test_a_fork_waits_for_threads_of_grpc_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    for names, least_s, most_s in ((("no such thread",), 0.0, 0.2), (("",), 0.25, 20.0)):
+        monkeypatch.setattr(grpc_threads, "NAMES", names)
+        began = time.monotonic()
+        grpc_threads.wait_for_grpc_to_end()
+        assert least_s <= time.monotonic() - began < most_s
