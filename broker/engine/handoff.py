@@ -54,13 +54,15 @@ class Handoff:
         """Slots for these tasks. A large batch that finds too few waits a moment for those that leases leave
         as they end, if they end fast enough."""
         dispatcher = self._dispatcher
+        if sum(counts.values()) < _LARGE_BATCH:
+            return dispatcher.offer(counts)
         ends_at = time.monotonic() + _LONGEST_WAIT_S
         while True:
             quotas = dispatcher.offer(counts)
             lacking = sum(counts[lane] for lane in dispatcher.offerable(counts))
             lacking -= sum(len(quota.slots) for quota in quotas)
             left_s = ends_at - time.monotonic()
-            if sum(counts.values()) < _LARGE_BATCH or not 0 < lacking < dispatcher.turnover.per_s * left_s:
+            if not 0 < lacking < dispatcher.turnover.per_s * left_s:
                 return quotas
             if not await dispatcher.turnover.more(left_s):
                 return dispatcher.offer(counts)
