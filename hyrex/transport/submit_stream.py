@@ -1,8 +1,8 @@
 """Frames of tasks over one long call, each answered by its number; a call that ends is followed by another.
 
-A frame costs two thirds of what a call of its own would (`python -m benchmarks.frames`). What ends a call ends
-its unanswered frames with it, and whoever sent them may repeat them: a task that was stored is recognised by
-its id.
+A frame costs two thirds of what a call of its own would (`python -m benchmarks.frames`). What ends a call
+ends its unanswered frames with it, and whoever sent them may repeat them: a task that was stored is
+recognised by its id.
 """
 
 import asyncio
