@@ -13,7 +13,7 @@ import asyncpg
 from benchmarks.rounds import Round
 from benchmarks.stage import Stage, run
 from benchmarks.usage import Cpu, worker_groups
-from broker.storage.pool import HOT_SETTINGS
+from hyrex_broker.storage.pool import HOT_SETTINGS
 
 CHUNK = 5_000
 SENDERS = 2  # as the raw producer has frames under way while it makes the next

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from benchmarks.processes import Process, actor
-from broker.embedded import EmbeddedPostgres
-from broker.storage.migrate import migrate
+from hyrex_broker.embedded import EmbeddedPostgres
+from hyrex_broker.storage.migrate import migrate
 
 T = TypeVar("T")
 APP: Final = "benchmarks.actors.app:app"
@@ -117,7 +117,7 @@ class Stage:
         self, database_url: str, *, handoff: bool = True, env: Mapping[str, str] | None = None
     ) -> "Broker":
         """A broker process that is ready."""
-        module = ["broker"] if handoff else ["benchmarks.actors.plain_broker"]
+        module = ["hyrex_broker"] if handoff else ["benchmarks.actors.plain_broker"]
         command = [sys.executable, "-m", *module, "--listen", "127.0.0.1:0"]
         environment = {"HYREX_DATABASE_URL": database_url} | dict(env or {})
         process = self.keep(Process("broker", command, environment))

@@ -1,4 +1,4 @@
-"""`python -m broker` without direct hand-off: every task is stored as ready, then assigned.
+"""`python -m hyrex_broker` without direct hand-off: every task is stored as ready, then assigned.
 
 With BENCH_ASSIGN_JOURNAL it appends what each assign took to that file: "milliseconds tasks".
 """
@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from broker.__main__ import main
-from broker.domain.model import LaneId, TaskId
-from broker.engine.handoff import Handoff
-from broker.engine.merge import Turn
-from broker.storage.assign import AssignResult, AssignStore, Plan
-from broker.storage.submit import Entry
+from hyrex_broker.__main__ import main
+from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.engine.handoff import Handoff
+from hyrex_broker.engine.merge import Turn
+from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
+from hyrex_broker.storage.submit import Entry
 
 
 async def hands_nothing_off(

@@ -7,9 +7,9 @@ from typing import Any, Final, Self
 
 import asyncpg
 
-from broker.storage import columns
-from broker.storage.pool import HOT_SETTINGS
-from broker.storage.statements import load
+from hyrex_broker.storage import columns
+from hyrex_broker.storage.pool import HOT_SETTINGS
+from hyrex_broker.storage.statements import load
 
 PAYLOAD: Final = (
     b'{"order":{"order_id":1,"customer":"customer-0123456789@example.com","amount":99.95,"express":true}}'

@@ -46,11 +46,11 @@ def run_broker(
 
 
 def _become_broker(arguments: list[str], secrets: dict[str, str]) -> None:
-    """Go on as `python -m broker`; secrets go by environment, where `ps` does not show them."""
+    """Go on as `python -m hyrex_broker`; secrets go by environment, where `ps` does not show them."""
     if find_spec("asyncpg") is None:
         raise CommandError(NEEDS_EXTRA)
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "broker", *arguments]
+    command = [sys.executable, "-P", "-m", "hyrex_broker", *arguments]
     os.execve(sys.executable, command, dict(os.environ) | secrets)
 
 
@@ -59,7 +59,7 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     import asyncio
 
     try:
-        from broker.storage.migrate import migrate as migrate_database
+        from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
         raise CommandError(NEEDS_EXTRA) from error
     applied = asyncio.run(migrate_database(required_url(database_url)))

@@ -105,7 +105,7 @@ def live_broker(folder: Path) -> Iterator[LiveBroker]:
     """Run a broker on HYREX_DATABASE_URL, or on a private Postgres in `folder`."""
     with ExitStack() as stack:
         database_url = os.environ.get("HYREX_DATABASE_URL") or _private_postgres(stack, folder)
-        command = [sys.executable, "-m", "broker", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "hyrex_broker", "--listen", "127.0.0.1:0"]
         service = Service(
             command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url, "HYREX_TOKEN": ""}, None
         )
@@ -117,7 +117,7 @@ def _private_postgres(stack: ExitStack, folder: Path) -> str:
     from importlib import import_module
 
     # By name: the SDK does not depend on the broker, only this fixture needs it to be there.
-    postgres = import_module("broker.embedded").EmbeddedPostgres(folder / "postgres")
+    postgres = import_module("hyrex_broker.embedded").EmbeddedPostgres(folder / "postgres")
     postgres.start()
     stack.callback(postgres.stop)
     url: str = postgres.url

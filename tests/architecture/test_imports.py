@@ -8,7 +8,17 @@ import pytest
 
 from tests.support.process import ROOT
 
-HEAVY = ("grpc", "asyncpg", "broker", "typer", "rich", "watchfiles", "uvloop", "google.protobuf", "asyncio")
+HEAVY = (
+    "grpc",
+    "asyncpg",
+    "hyrex_broker",
+    "typer",
+    "rich",
+    "watchfiles",
+    "uvloop",
+    "google.protobuf",
+    "asyncio",
+)
 
 
 @cache
@@ -26,22 +36,22 @@ def test_import_of_the_package_loads_nothing_heavy(name: str) -> None:
     assert name not in modules_after("import hyrex")
 
 
-@pytest.mark.parametrize("name", ["grpc", "asyncpg", "broker", "typer"])
+@pytest.mark.parametrize("name", ["grpc", "asyncpg", "hyrex_broker", "typer"])
 def test_registering_tasks_needs_neither_network_nor_database(name: str) -> None:
     code = "import hyrex\nhy = hyrex.HyrexRegistry()\n@hy.task\ndef greet(name: str) -> str: return name"
     assert name not in modules_after(code)
 
 
-@pytest.mark.parametrize("name", ["grpc", "asyncpg", "broker", "rich", "watchfiles", "pydantic"])
+@pytest.mark.parametrize("name", ["grpc", "asyncpg", "hyrex_broker", "rich", "watchfiles", "pydantic"])
 def test_command_line_loads_what_is_heavy_only_on_demand(name: str) -> None:
     assert name not in modules_after("import hyrex.cli.program")
 
 
-@pytest.mark.parametrize("name", ["hyrex", "asyncpg", "broker.storage", "broker.config"])
+@pytest.mark.parametrize("name", ["hyrex", "asyncpg", "hyrex_broker.storage", "hyrex_broker.config"])
 def test_embedded_postgres_knows_nothing_of_the_rest(name: str) -> None:
-    assert name not in modules_after("import broker.embedded")
+    assert name not in modules_after("import hyrex_broker.embedded")
 
 
 def test_supervisor_of_postgres_runs_on_the_standard_library_alone() -> None:
-    loaded = modules_after("import runpy; runpy.run_path('broker/embedded/supervisor.py')")
-    assert not {name for name in loaded if name.split(".")[0] in ("broker", "hyrex", "asyncpg")}
+    loaded = modules_after("import runpy; runpy.run_path('broker/hyrex_broker/embedded/supervisor.py')")
+    assert not {name for name in loaded if name.split(".")[0] in ("hyrex_broker", "hyrex", "asyncpg")}

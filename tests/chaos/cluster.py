@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from broker.embedded import EmbeddedPostgres
+from hyrex_broker.embedded import EmbeddedPostgres
 from tests.chaos.journal import VARIABLE, Journal
 from tests.chaos.proxy import Proxy
 from tests.support.postgres import migrate_now
@@ -170,7 +170,7 @@ class Cluster:
 
     def _broker_command(self, port: int) -> list[str]:
         return [
-            sys.executable, "-m", "broker", "--listen", f"127.0.0.1:{port}",
+            sys.executable, "-m", "hyrex_broker", "--listen", f"127.0.0.1:{port}",
             "--lease-duration", str(self.size.lease_s), "--drain-timeout", "3",
         ]  # fmt: skip
 

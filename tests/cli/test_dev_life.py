@@ -90,7 +90,7 @@ def test_interrupt_ends_everything_in_two_seconds_and_keeps_the_data(own_shop: S
 
 def test_crashed_broker_and_worker_are_started_again(own_shop: Shop) -> None:
     dev = own_shop.dev()
-    for module in ("broker", "hyrex.worker"):
+    for module in ("hyrex_broker", "hyrex.worker"):
         eventually(lambda module=module: running(dev.pid, module))[0].kill()  # type: ignore[misc]
     dev.wait_for(r"the broker was killed by SIGKILL; starting it again")
     dev.wait_for(r"the worker was killed by SIGKILL; starting it again")

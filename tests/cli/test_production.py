@@ -84,7 +84,7 @@ def test_database_url_and_token_stay_out_of_the_process_list(processes: Processe
     broker = processes.start("broker", *command)
     broker.wait_for(r"broker ready")
     arguments = Path(f"/proc/{broker.pid}/cmdline").read_bytes()
-    assert b"-m\0broker" in arguments
+    assert b"-m\0hyrex_broker" in arguments
     assert b"secret" not in arguments
     assert b"postgresql://" not in arguments
 

@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from broker.embedded import EmbeddedPostgres
+from hyrex_broker.embedded import EmbeddedPostgres
 from tests.conformance.cluster import Cluster
 from tests.conformance.languages import LANGUAGES
 from tests.conformance.suite import Result, Suite, Verdict, load_scenarios

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.embedded import EmbeddedPostgres
 from hyrex import TaskHandle
 from hyrex.errors import BrokerUnavailable, SubmitUnknown
+from hyrex_broker.embedded import EmbeddedPostgres
 from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field, ends
 from tests.support.processes import Processes, RunningBroker
@@ -100,6 +100,6 @@ def test_a_broker_started_without_postgres_says_so(processes: Processes, tmp_pat
 
     url = "postgresql://nobody@127.0.0.1:1/none"
     process = processes.start(
-        "broker", sys.executable, "-m", "broker", "--database-url", url, "--listen", "127.0.0.1:0"
+        "broker", sys.executable, "-m", "hyrex_broker", "--database-url", url, "--listen", "127.0.0.1:0"
     )
     assert process.wait() == 3

@@ -1,6 +1,6 @@
 """The life of tasks as a machine: random events on the real storage, compared with the table of moves.
 
-The model is broker/domain/states.py: an event that the table has for a task's state must move it
+The model is broker/hyrex_broker/domain/states.py: an event that the table has for a task's state must move it
 there, and one that the table lacks must change nothing.
 """
 
@@ -10,10 +10,10 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker.domain.model import AssignedRun, Outcome, TaskExtras, TaskId, Token
-from broker.domain.states import TRANSITIONS, Event, TaskState, move
-from broker.storage.report import REDELIVERIES_BOUND
-from broker.storage.sessions import Opened
+from hyrex_broker.domain.model import AssignedRun, Outcome, TaskExtras, TaskId, Token
+from hyrex_broker.domain.states import TRANSITIONS, Event, TaskState, move
+from hyrex_broker.storage.report import REDELIVERIES_BOUND
+from hyrex_broker.storage.sessions import Opened
 from tests.integration.storage.stage import ZERO, Stage, end_of, new_task
 from tests.state.world import World
 

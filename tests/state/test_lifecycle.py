@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from broker.domain.model import Outcome
-from broker.domain.states import TRANSITIONS, Event, TaskState
-from broker.storage import report
+from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.states import TRANSITIONS, Event, TaskState
+from hyrex_broker.storage import report
 from tests.state.lifecycle import Lifecycle
 from tests.state.world import World, steps
 

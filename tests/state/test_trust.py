@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from broker.domain.model import Outcome, RunEnd
-from broker.engine import heartbeats
-from broker.storage import assign, report
+from hyrex_broker.domain.model import Outcome, RunEnd
+from hyrex_broker.engine import heartbeats
+from hyrex_broker.storage import assign, report
 from tests.state.trust import Answer, TrustMachine, Worker
 from tests.state.world import World, steps
 

@@ -13,16 +13,16 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from broker.domain.errors import SessionEnded
-from broker.domain.model import AssignedRun, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
-from broker.engine.heartbeats import Heartbeats
-from broker.engine.session import Introduction, Session
-from broker.engine.sessions import Sessions
-from broker.storage.assign import LaneQuota, Plan
-from broker.storage.lanes import Definition
-from broker.storage.sessions import Beat
 from hyrex.worker.session import Session as WorkerSession
 from hyrex.worker.session import SessionTerms
+from hyrex_broker.domain.errors import SessionEnded
+from hyrex_broker.domain.model import AssignedRun, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.engine.heartbeats import Heartbeats
+from hyrex_broker.engine.session import Introduction, Session
+from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.storage.assign import LaneQuota, Plan
+from hyrex_broker.storage.lanes import Definition
+from hyrex_broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, LEASE, ZERO
 from tests.state.world import World
 

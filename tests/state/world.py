@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 
-from broker.engine.lanes import Directory
-from broker.engine.sessions import Sessions
-from broker.storage.lanes import LaneStore
+from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.storage.lanes import LaneStore
 from tests.integration.storage.conftest import EMPTY
 from tests.integration.storage.stage import Stage
 

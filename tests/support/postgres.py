@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from broker.embedded import EmbeddedPostgres
+from hyrex_broker.embedded import EmbeddedPostgres
 
 T = TypeVar("T")
 TEMPLATE = f"hyrex_template_{os.getpid()}"
@@ -37,7 +37,7 @@ def with_database(server_url: str, database: str) -> str:
 
 def migrate_now(url: str) -> None:
     """Bring a database to the newest schema."""
-    from broker.storage.migrate import migrate  # here, so that tests without a database do not load it
+    from hyrex_broker.storage.migrate import migrate  # here, so that tests without a database do not load it
 
     run_apart(migrate(url))
 

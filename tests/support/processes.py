@@ -47,9 +47,9 @@ class Processes:
     def broker(
         self, database_url: str, *args: str, port: int = 0, env: Mapping[str, str] | None = None
     ) -> RunningBroker:
-        """Start `python -m broker` and wait until it is ready; more flags in `args`."""
+        """Start `python -m hyrex_broker` and wait until it is ready; more flags in `args`."""
         name = f"broker-{len(self.started)}"
-        command = [sys.executable, "-m", "broker", "--listen", f"127.0.0.1:{port}", *args]
+        command = [sys.executable, "-m", "hyrex_broker", "--listen", f"127.0.0.1:{port}", *args]
         process = self.start(name, *command, env={"HYREX_DATABASE_URL": database_url} | dict(env or {}))
         ready = process.wait_for(r"broker ready: listening on (\S+:\d+)")
         return RunningBroker(process, ready[1])

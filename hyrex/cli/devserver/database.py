@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from hyrex.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from broker.embedded import EmbeddedPostgres
+    from hyrex_broker.embedded import EmbeddedPostgres
 
 
 class DevDatabase:
@@ -26,7 +26,7 @@ class DevDatabase:
         """
         if self._given:
             return self._given
-        from broker.embedded import EmbeddedPostgres, EmbeddedPostgresError
+        from hyrex_broker.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")

@@ -116,7 +116,7 @@ class DevSession:
         address = f"127.0.0.1:{options.port}"
         patterns = [part for queue in options.queues for part in ("-q", queue)]
         run_worker = ["-m", "hyrex.worker", options.target, "-p", str(options.processes), *patterns]
-        run_broker = ["-m", "broker", "--listen", address]
+        run_broker = ["-m", "hyrex_broker", "--listen", address]
         broker = Keeper(Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
         to_broker = {"HYREX_BROKER_URL": f"grpc://{address}"}
         worker = Keeper(Recipe("worker", run_worker, to_broker, WORKER_READY), relays)

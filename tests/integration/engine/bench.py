@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from broker.app import Engine, _build
-from broker.config import BrokerConfig
-from broker.domain.errors import BrokerError
-from broker.domain.model import AssignedRun, CancelOrder, LeaseRef
-from broker.engine.session import Introduction, Session
-from broker.engine.sessions import Resumption
-from broker.storage.brokers import BrokerStore
-from broker.storage.lanes import Definition
-from broker.storage.pool import Database
-from broker.storage.sessions import SessionInfo
+from hyrex_broker.app import Engine, _build
+from hyrex_broker.config import BrokerConfig
+from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
+from hyrex_broker.engine.session import Introduction, Session
+from hyrex_broker.engine.sessions import Resumption
+from hyrex_broker.storage.brokers import BrokerStore
+from hyrex_broker.storage.lanes import Definition
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.sessions import SessionInfo
 
 
 @dataclass

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
-from broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
-from broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger, Turn
-from broker.storage.pool import StatementRefused
-from broker.storage.report import ReportStore
+from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
+from hyrex_broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger, Turn
+from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
 

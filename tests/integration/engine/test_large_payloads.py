@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from broker.domain.errors import StorageUnavailable
-from broker.domain.model import AssignedRun, Outcome, RunEnd, TaskId
-from broker.engine import deliveries
-from broker.storage.assign import AssignStore
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import AssignedRun, Outcome, RunEnd, TaskId
+from hyrex_broker.engine import deliveries
+from hyrex_broker.storage.assign import AssignStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import new_task
 

@@ -1,6 +1,6 @@
 """Sessions that are to end: an operator's wish and a worker's own word outlive the stream they came on."""
 
-from broker.storage.peers import PeerStore
+from hyrex_broker.storage.peers import PeerStore
 from tests.integration.engine.bench import Bench, Link
 from tests.integration.engine.test_liveness import until_acked
 from tests.integration.storage.stage import new_task

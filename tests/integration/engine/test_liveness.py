@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SessionId
-from broker.storage.sessions import SessionStore
+from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SessionId
+from hyrex_broker.storage.sessions import SessionStore
 from tests.integration.engine.bench import Bench, Link, running_engine
 from tests.integration.storage.stage import end_of, make_id, new_task
 from tests.integration.storage.waits import until_blocked

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from broker.domain.model import CancelOutcome, Outcome, RetryOutcome, Submitted
-from broker.storage.cancel import CancelStore
-from broker.storage.submit import SubmitStore
+from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, Submitted
+from hyrex_broker.storage.cancel import CancelStore
+from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
 

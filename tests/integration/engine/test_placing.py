@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from broker.domain.errors import StorageUnavailable
-from broker.domain.model import Outcome
-from broker.engine import placing
-from broker.storage.assign import AssignStore
-from broker.storage.submit import SubmitStore
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import Outcome
+from hyrex_broker.engine import placing
+from hyrex_broker.storage.assign import AssignStore
+from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, new_task
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from broker.domain.errors import StorageUnavailable
-from broker.domain.model import Outcome, SubmitAnswer
-from broker.engine.merge import Merger, Turn
-from broker.storage.assign import AssignStore
-from broker.storage.brokers import BrokerStore
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import Outcome, SubmitAnswer
+from hyrex_broker.engine.merge import Merger, Turn
+from hyrex_broker.storage.assign import AssignStore
+from hyrex_broker.storage.brokers import BrokerStore
 from tests.integration.engine.bench import Bench, started
 from tests.integration.storage.stage import end_of, new_task
 

@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from broker.engine import retention
-from broker.engine.retention import Retention
-from broker.storage import partitions
-from broker.storage.retention import RetentionStore
+from hyrex_broker.engine import retention
+from hyrex_broker.engine.retention import Retention
+from hyrex_broker.storage import partitions
+from hyrex_broker.storage.retention import RetentionStore
 
 
 async def test_retention_goes_on_after_a_round_that_failed(

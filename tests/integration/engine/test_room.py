@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.domain.model import NewTask, Outcome
-from broker.engine import handoff
-from broker.engine.turnover import Turnover
+from hyrex_broker.domain.model import NewTask, Outcome
+from hyrex_broker.engine import handoff
+from hyrex_broker.engine.turnover import Turnover
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, new_task
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker.storage.pool import Database
+from hyrex_broker.storage.pool import Database
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, serving
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from broker.domain.model import TaskId
+from hyrex_broker.domain.model import TaskId
 
 
 def make_id(milliseconds: int | None = None) -> TaskId:

@@ -11,20 +11,6 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from broker.config import MIB, BrokerConfig
-from broker.domain.errors import BrokerError, StorageUnavailable
-from broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
-from broker.engine.watch import Watches
-from broker.service.admin import AdminServicer
-from broker.service.queues import QueueServicer
-from broker.service.server import Servicers, build_server
-from broker.service.submit import Results
-from broker.service.tasks import TaskParts, TaskServicer
-from broker.storage.listing import TaskLists
-from broker.storage.peers import PeerStore
-from broker.storage.pool import Database
-from broker.storage.queues import QueueStore
-from broker.storage.reads import TaskReads
 from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
@@ -33,6 +19,20 @@ from hyrex.v1 import (
     worker_service_pb2_grpc,
 )
 from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_STORED
+from hyrex_broker.config import MIB, BrokerConfig
+from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
+from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
+from hyrex_broker.engine.watch import Watches
+from hyrex_broker.service.admin import AdminServicer
+from hyrex_broker.service.queues import QueueServicer
+from hyrex_broker.service.server import Servicers, build_server
+from hyrex_broker.service.submit import Results
+from hyrex_broker.service.tasks import TaskParts, TaskServicer
+from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.peers import PeerStore
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.reads import TaskReads
 
 
 @dataclass

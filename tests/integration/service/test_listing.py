@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from broker.domain.model import TaskId
-from broker.domain.states import TaskState
-from broker.domain.views import Selection
-from broker.storage import listing
-from broker.storage.listing import TaskLists
-from broker.storage.pool import Database
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import Selection
+from hyrex_broker.storage import listing
+from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.pool import Database
 from tests.integration.service.seeding import Seed, make_id
 
 

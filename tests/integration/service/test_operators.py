@@ -2,8 +2,8 @@
 
 import pytest
 
-from broker.storage import queues
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2, task_service_pb2
+from hyrex_broker.storage import queues
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, reason_of
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from broker.storage.pool import HOT_SETTINGS
-from broker.storage.statements import load
+from hyrex_broker.storage.pool import HOT_SETTINGS
+from hyrex_broker.storage.statements import load
 from tests.integration.service.seeding import Seed
 
 READS, QUEUES = load("reads"), load("queues")

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 from tests.support.processes import Processes, RunningBroker, StartBroker
 
-BROKER = [sys.executable, "-m", "broker"]
+BROKER = [sys.executable, "-m", "hyrex_broker"]
 
 
 def free_port() -> int:

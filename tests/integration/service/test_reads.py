@@ -2,11 +2,11 @@
 
 import pytest
 
-from broker.domain.states import TaskState
-from broker.domain.views import RunState
-from broker.domain.waiting import waiting_for
-from broker.storage.pool import Database
-from broker.storage.reads import FULL, LISTED, WATCHED, TaskReads
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import RunState
+from hyrex_broker.domain.waiting import waiting_for
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.reads import FULL, LISTED, WATCHED, TaskReads
 from tests.integration.service.seeding import Seed, make_id
 
 

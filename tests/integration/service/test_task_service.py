@@ -9,9 +9,9 @@ import grpc.aio
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from broker.domain.model import TaskId
-from broker.service.tasks import FRAMES_UNDER_WAY
 from hyrex.v1 import task_pb2, task_service_pb2
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.service.tasks import FRAMES_UNDER_WAY
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import Stubs, error_info, ids_of, reason_of, storage_away
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from broker.domain.model import (
+from hyrex_broker.domain.model import (
     AssignedRun,
     BrokerId,
     LaneId,
@@ -21,17 +21,17 @@ from broker.domain.model import (
     TaskId,
     Terms,
 )
-from broker.domain.states import Live, TaskState, end_state, state_of
-from broker.storage.assign import AssignStore, LaneQuota, Plan
-from broker.storage.brokers import BrokerStore
-from broker.storage.cancel import CancelStore
-from broker.storage.lanes import LaneStore
-from broker.storage.pool import Database
-from broker.storage.promote import PromoteStore
-from broker.storage.report import Ended, ReportStore
-from broker.storage.sessions import Opened, SessionInfo, SessionStore
-from broker.storage.slack import slack_ms
-from broker.storage.submit import Entry, SubmitStore
+from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
+from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan
+from hyrex_broker.storage.brokers import BrokerStore
+from hyrex_broker.storage.cancel import CancelStore
+from hyrex_broker.storage.lanes import LaneStore
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.promote import PromoteStore
+from hyrex_broker.storage.report import Ended, ReportStore
+from hyrex_broker.storage.sessions import Opened, SessionInfo, SessionStore
+from hyrex_broker.storage.slack import slack_ms
+from hyrex_broker.storage.submit import Entry, SubmitStore
 
 ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=15)

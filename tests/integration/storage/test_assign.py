@@ -4,9 +4,9 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from broker.domain.model import Outcome
-from broker.domain.states import TaskState
-from broker.storage.assign import LaneQuota, Plan
+from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage.assign import LaneQuota, Plan
 from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, new_task
 from tests.integration.storage.waits import until_blocked
 

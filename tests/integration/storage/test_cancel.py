@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from broker.domain.errors import SessionSecretInvalid
-from broker.domain.model import Outcome, TaskExtras
-from broker.domain.states import TaskState
-from broker.storage.promote import PromoteStore
+from hyrex_broker.domain.errors import SessionSecretInvalid
+from hyrex_broker.domain.model import Outcome, TaskExtras
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage.promote import PromoteStore
 from tests.integration.storage.stage import SECRET, ZERO, Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from broker.domain.errors import StorageUnavailable
-from broker.storage import brokers
-from broker.storage.brokers import Channel
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.storage import brokers
+from hyrex_broker.storage.brokers import Channel
 from tests.chaos.proxy import Proxy
 
 NAME = "hyrex_test"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from broker.storage.pool import Database
+from hyrex_broker.storage.pool import Database
 from tests.integration.storage.conftest import execute
 
 CUT = (

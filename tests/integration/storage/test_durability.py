@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from broker.embedded import EmbeddedPostgres
-from broker.storage import preflight
-from broker.storage.pool import Database
+from hyrex_broker.embedded import EmbeddedPostgres
+from hyrex_broker.storage import preflight
+from hyrex_broker.storage.pool import Database
 from tests.integration.storage.conftest import execute
 
 SAFE = "failover can lose acknowledged tasks unless replication is synchronous"

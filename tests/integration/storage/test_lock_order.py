@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from broker.domain.errors import SessionEnded
-from broker.domain.model import AssignedRun, Outcome, SessionId, TaskExtras, TaskId
-from broker.storage import sessions
-from broker.storage.sessions import Beat
+from hyrex_broker.domain.errors import SessionEnded
+from hyrex_broker.domain.model import AssignedRun, Outcome, SessionId, TaskExtras, TaskId
+from hyrex_broker.storage import sessions
+from hyrex_broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, SECRET, ZERO, Stage, end_of, new_task
 from tests.integration.storage.waits import until_blocked
 

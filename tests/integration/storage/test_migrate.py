@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from broker.domain.errors import SchemaOutOfRange, StorageUnavailable
-from broker.storage import migrate, partitions
-from broker.storage.migrate import Migration
+from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
+from hyrex_broker.storage import migrate, partitions
+from hyrex_broker.storage.migrate import Migration
 from tests.integration.storage.stage import Stage
 from tests.integration.storage.waits import until_blocked
 

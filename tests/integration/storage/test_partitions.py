@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from broker.domain.model import Outcome, TaskExtras
-from broker.storage import partitions
-from broker.storage.retention import RetentionStore
+from hyrex_broker.domain.model import Outcome, TaskExtras
+from hyrex_broker.storage import partitions
+from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 

@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from broker.storage.pool import HOT_SETTINGS
-from broker.storage.statements import load
+from hyrex_broker.storage.pool import HOT_SETTINGS
+from hyrex_broker.storage.statements import load
 from tests.integration.storage.conftest import execute
 from tests.support.postgres import run_apart, with_database
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.domain.model import NewTask, TaskExtras, TaskId
-from broker.domain.states import TaskState
-from broker.storage import queues
-from broker.storage.queues import QueueStore
+from hyrex_broker.domain.model import NewTask, TaskExtras, TaskId
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage import queues
+from hyrex_broker.storage.queues import QueueStore
 from tests.integration.storage.stage import Stage, new_task
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from broker.domain.model import Outcome, RunEnd, Token
-from broker.domain.states import TaskState
-from broker.storage.report import REDELIVERIES_BOUND, RELEASES_BOUND
+from hyrex_broker.domain.model import Outcome, RunEnd, Token
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage.report import REDELIVERIES_BOUND, RELEASES_BOUND
 from tests.integration.storage.stage import Stage, end_of
 from tests.integration.storage.waits import until_blocked
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from broker.domain.errors import SessionEnded, SessionSecretInvalid
-from broker.domain.model import Outcome
-from broker.domain.states import TaskState
-from broker.storage.peers import NEWEST, PeerStore
-from broker.storage.sessions import Beat
+from hyrex_broker.domain.errors import SessionEnded, SessionSecretInvalid
+from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage.peers import NEWEST, PeerStore
+from hyrex_broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, LEASE, SECRET, Stage
 from tests.integration.storage.waits import until_blocked
 

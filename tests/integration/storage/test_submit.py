@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.domain.model import Outcome, TaskExtras
-from broker.domain.states import TaskState
-from broker.storage.pool import StatementRefused
+from hyrex_broker.domain.model import Outcome, TaskExtras
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage.pool import StatementRefused
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from broker import app
+from hyrex_broker import app
 
 
 class Loop:

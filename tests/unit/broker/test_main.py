@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.__main__ import BadConfig, configure
+from hyrex_broker.__main__ import BadConfig, configure
 
 URL = "postgresql://localhost/hyrex"
 

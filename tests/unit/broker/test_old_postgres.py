@@ -5,8 +5,8 @@ No such server is to be had here, so this stands in for one; it answers one ques
 
 import pytest
 
-from broker.domain.errors import SchemaOutOfRange
-from broker.storage import migrate
+from hyrex_broker.domain.errors import SchemaOutOfRange
+from hyrex_broker.storage import migrate
 
 
 class Fourteen:

@@ -15,16 +15,16 @@ import asyncpg
 import psutil
 import pytest
 
-from broker.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries
-from broker.embedded.account import postgres_account
-from broker.embedded.cluster import Cluster
+from hyrex_broker.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries
+from hyrex_broker.embedded.account import postgres_account
+from hyrex_broker.embedded.cluster import Cluster
 from tests.support.postgres import run_apart
 from tests.support.process import ROOT
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from broker.embedded import EmbeddedPostgres
+from hyrex_broker.embedded import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
 server.start()
 print(server.pid, server.url, flush=True)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from broker.domain.model import Outcome
-from broker.domain.states import (
+from hyrex.v1.task_pb2 import RunStatus, TaskStatus
+from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.states import (
     INITIAL,
     TRANSITIONS,
     Event,
@@ -14,8 +15,7 @@ from broker.domain.states import (
     move,
     state_of,
 )
-from broker.domain.views import RunState
-from hyrex.v1.task_pb2 import RunStatus, TaskStatus
+from hyrex_broker.domain.views import RunState
 
 
 def test_states_have_the_numbers_of_the_wire() -> None:

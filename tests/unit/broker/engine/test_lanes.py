@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from broker.domain.model import BrokerId, LaneId
-from broker.engine.lanes import Directory
-from broker.engine.session import Shape
-from broker.engine.sessions import Sessions
-from broker.storage.lanes import Lane, LaneStore
-from broker.storage.sessions import SessionStore
+from hyrex_broker.domain.model import BrokerId, LaneId
+from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.session import Shape
+from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.storage.lanes import Lane, LaneStore
+from hyrex_broker.storage.sessions import SessionStore
 
 
 class Interned:

@@ -3,10 +3,10 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from broker.domain.model import LaneId, SessionId
-from broker.engine.session import Session, Shape
-from broker.engine.turns import MARK_LAG, ZERO, Turns
-from broker.storage.assign import AssignResult, LaneQuota
+from hyrex_broker.domain.model import LaneId, SessionId
+from hyrex_broker.engine.session import Session, Shape
+from hyrex_broker.engine.turns import MARK_LAG, ZERO, Turns
+from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from tests.integration.engine.bench import Link
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

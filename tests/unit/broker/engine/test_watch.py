@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from broker.domain.errors import StorageUnavailable, TaskNotFound
-from broker.domain.model import TaskId
-from broker.domain.states import TaskState
-from broker.domain.views import RunState, RunView, TaskView
-from broker.engine import watch
-from broker.engine.watch import FRAME_BYTES, Watches
-from broker.storage.reads import Detail
+from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import RunState, RunView, TaskView
+from hyrex_broker.engine import watch
+from hyrex_broker.engine.watch import FRAME_BYTES, Watches
+from hyrex_broker.storage.reads import Detail
 
 A, B, C = (TaskId(f"{letter}" * 8) for letter in "abc")
 NOW = datetime.now(UTC)

@@ -6,10 +6,10 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from broker.domain import errors
-from broker.domain.errors import BrokerError, Draining, InvalidField, TaskNotFound
-from broker.service.errors import DEFECT, ROWS, defect_status, to_item_error, to_status
 from hyrex.v1.error_pb2 import ErrorReason
+from hyrex_broker.domain import errors
+from hyrex_broker.domain.errors import BrokerError, Draining, InvalidField, TaskNotFound
+from hyrex_broker.service.errors import DEFECT, ROWS, defect_status, to_item_error, to_status
 
 SUBCLASSES = {
     value

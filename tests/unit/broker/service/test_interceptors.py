@@ -12,8 +12,8 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from broker.domain.errors import QueueNotFound
-from broker.service.interceptors import Context, auth_interceptor, errors_interceptor
+from hyrex_broker.domain.errors import QueueNotFound
+from hyrex_broker.service.interceptors import Context, auth_interceptor, errors_interceptor
 
 Raise = Callable[[], Exception]
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream", "stream_written")

@@ -11,14 +11,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from broker.config import BrokerConfig
-from broker.service.server import SERVICES, BindError, BuiltServer, Servicers, build_server
 from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
     task_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
+from hyrex_broker.config import BrokerConfig
+from hyrex_broker.service.server import SERVICES, BindError, BuiltServer, Servicers, build_server
 
 Health = health_pb2.HealthCheckResponse
 

@@ -3,10 +3,10 @@
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from broker.domain.errors import InvalidField
-from broker.service import terms
-from broker.service.terms import KnownTerms
 from hyrex.v1 import task_pb2
+from hyrex_broker.domain.errors import InvalidField
+from hyrex_broker.service import terms
+from hyrex_broker.service.terms import KnownTerms
 
 
 def wire(**changes: object) -> task_pb2.NewTask:

@@ -1,0 +1,152 @@
+"""`python -m hyrex_broker`: reads flags and environment, runs a broker, ends with a clear word.
+
+Exit status: 0 stopped as asked, 2 bad configuration, 3 the database cannot be reached, 4 the database
+is too old or its schema is not this version's, 5 the address cannot be listened on, 1 anything else.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from hyrex_broker import logs
+from hyrex_broker.config import BrokerConfig
+
+# gRPC's core writes lines of its own to stderr; what matters of them is said by the broker.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
+
+_FLAGS: Final = {
+    "database_url": "--database-url",
+    "host": "--listen",
+    "port": "--listen",
+    "name": "--name",
+    "token": "--token",
+    "lease_duration_s": "--lease-duration",
+    "drain_timeout_s": "--drain-timeout",
+    "processes": "--processes",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
+    "payload_limit_bytes": "--payload-limit",
+    "retention_days": "--retention-days",
+}
+
+
+class BadConfig(Exception):
+    """The configuration is not usable; the text is one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a broker until it is told to stop; return the exit status."""
+    try:
+        config = configure(sys.argv[1:] if arguments is None else arguments, os.environ)
+    except BadConfig as error:
+        return _say(BAD_CONFIG, str(error))
+    logs.configure()
+    if config.processes > 1:
+        from hyrex_broker import processes  # the parent of several needs nothing of the broker itself
+
+        return processes.run(config)
+    return _run(config)
+
+
+def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> BrokerConfig:
+    """The configuration, flags over environment. Raises BadConfig."""
+    given = {key: value for key, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    for key, variable in (("database_url", "HYREX_DATABASE_URL"), ("token", "HYREX_TOKEN")):
+        if value := environment.get(variable):
+            given.setdefault(key, value)
+    if "database_url" not in given:
+        raise BadConfig("no database is named; pass --database-url or set HYREX_DATABASE_URL")
+    if "listen" in given:
+        given["host"], given["port"] = _address(given.pop("listen"))
+    try:
+        return BrokerConfig(**given)
+    except ValidationError as error:
+        raise BadConfig("; ".join(_problem(problem) for problem in error.errors())) from None
+
+
+def _run(config: BrokerConfig) -> int:
+    from hyrex_broker.app import run_broker
+    from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
+    from hyrex_broker.service.server import BindError
+    from hyrex_broker.storage import preflight
+
+    async def checked() -> None:
+        await preflight.check(config.database_url)
+        await run_broker(config)
+
+    try:
+        _run_loop(checked())
+    except StorageUnavailable as error:
+        return _say(NO_DATABASE, str(error))
+    except SchemaOutOfRange as error:
+        return _say(UNFIT_DATABASE, str(error))
+    except BindError as error:
+        return _say(NO_ADDRESS, str(error))
+    except KeyboardInterrupt:
+        return OK
+    return OK
+
+
+def _run_loop(work: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hyrex_broker", description="Run a Hyrex broker.")
+    add = parser.add_argument
+    add("--database-url", metavar="URL", help="postgresql://... (HYREX_DATABASE_URL)")
+    add("--listen", metavar="HOST:PORT", help="default 127.0.0.1:50051; port 0 picks a free one")
+    add("--name", help="a name for people; default host-pid")
+    add("--token", help="what clients must show (HYREX_TOKEN)")
+    add("--lease-duration", dest="lease_duration_s", metavar="S", help="until a silent worker is lost (15)")
+    add("--drain-timeout", dest="drain_timeout_s", metavar="S", help="to hand workers over at the end (10)")
+    add("--processes", metavar="N", help="broker processes on one port (1)")
+    add("--reuse-port", action="store_const", const=True, help="share the port with other processes")
+    add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
+    add("--tls-key", metavar="FILE", help="its key, PEM")
+    add(
+        "--payload-limit",
+        dest="payload_limit_bytes",
+        metavar="BYTES",
+        help="largest payload or result (4 MiB)",
+    )
+    add("--retention-days", metavar="DAYS", help="how long finished tasks are kept (7)")
+    return parser
+
+
+def _address(text: str) -> tuple[str, str]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise BadConfig(f"--listen {text}: must be HOST:PORT, for instance 127.0.0.1:50051")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def _problem(problem: Any) -> str:
+    """One line for one problem, by the flag's name and without the value of a secret."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    field = str(problem["loc"][0])
+    value = "" if field in ("token", "database_url") else f" {problem['input']}"
+    return f"{_FLAGS.get(field, field)}{value}: {message}"
+
+
+def _say(status: int, text: str) -> int:
+    print(f"broker: {text}", file=sys.stderr, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

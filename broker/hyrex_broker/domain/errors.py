@@ -1,0 +1,161 @@
+"""What the broker refuses, and why.
+
+BrokerError
+├── InvalidField            a field is missing, malformed or out of range
+├── PayloadTooLarge
+├── TooManyItems
+├── TaskIdOutOfWindow       the id's time is too old or too far ahead
+├── TaskIdConflict          the id is stored with other content
+├── TaskNotFound
+├── QueueNotFound
+├── PeerNotFound            no such worker session or broker
+├── PageTokenInvalid
+├── TokenInvalid            no bearer token, or a wrong one
+├── HelloExpected
+├── ProtocolUnsupported
+├── SessionEnded
+├── SessionTakenOver
+├── SessionSecretInvalid
+├── FlowControl
+├── StorageUnavailable      the database did not answer in time; safe to repeat
+├── SchemaOutOfRange        the database's schema is too old or too new for this broker
+└── Draining
+
+broker/hyrex_broker/service/errors.py turns each into a gRPC status and a reason.
+"""
+
+from collections.abc import Mapping
+
+
+class BrokerError(Exception):
+    """Root of the tree. `metadata` becomes the ErrorInfo's metadata on the wire."""
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+
+class InvalidField(BrokerError):
+    """A field is missing, malformed or out of range."""
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 100 else shown[:97] + "..."
+        super().__init__(f"{field} = {shown}: {remedy}", {"field": field, "value": shown})
+
+
+class PayloadTooLarge(BrokerError):
+    """A payload or result is over the limit."""
+
+    def __init__(self, field: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{field} has {size_bytes} bytes, the limit is {limit_bytes}; store large values elsewhere"
+            " and send a reference",
+            {"field": field, "size_bytes": str(size_bytes), "limit_bytes": str(limit_bytes)},
+        )
+
+
+class TooManyItems(BrokerError):
+    """More items in one call than allowed."""
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(
+            f"{count} items in one call, the limit is {limit}; split them", {"limit": str(limit)}
+        )
+
+
+class TaskIdOutOfWindow(BrokerError):
+    """The id's time is outside what the broker accepts."""
+
+    def __init__(self, task_id: str, server_time_ms: int) -> None:
+        super().__init__(
+            f"task id {task_id} was not made between 24 h ago and 60 s ahead of the server's clock;"
+            " make ids with UUIDv7 and a correct clock",
+            {"task_id": task_id, "server_time_ms": str(server_time_ms)},
+        )
+
+
+class TaskIdConflict(BrokerError):
+    """The id is stored with other content."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(
+            f"task id {task_id} is stored with other content; make a new id", {"task_id": task_id}
+        )
+
+
+class TaskNotFound(BrokerError):
+    """No such task."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(
+            f"no task {task_id}; it was never stored or its retention is over", {"task_id": task_id}
+        )
+
+
+class QueueNotFound(BrokerError):
+    """No such queue."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"no queue {queue!r}; a queue exists once a task was put in it", {"queue": queue})
+
+
+class PeerNotFound(BrokerError):
+    """No such worker session or broker."""
+
+    def __init__(self, kind: str, identity: str) -> None:
+        super().__init__(f"no {kind} {identity}", {"id": identity})
+
+
+class PageTokenInvalid(BrokerError):
+    """A page token that this broker did not make, or made for other filters."""
+
+
+class TokenInvalid(BrokerError):
+    """No bearer token, or a wrong one."""
+
+
+class HelloExpected(BrokerError):
+    """The first frame was not Hello, or Hello came twice."""
+
+
+class ProtocolUnsupported(BrokerError):
+    """The peer's protocol version is outside the supported range."""
+
+
+class SessionEnded(BrokerError):
+    """The session has ended or expired."""
+
+
+class SessionTakenOver(BrokerError):
+    """Another stream has resumed this session."""
+
+
+class SessionSecretInvalid(BrokerError):
+    """The session's secret is wrong."""
+
+
+class FlowControl(BrokerError):
+    """More unacknowledged reports, frames or bytes than granted."""
+
+
+class StorageUnavailable(BrokerError):
+    """The database did not answer in time; nothing is known to be stored. Safe to repeat.
+
+    `conflict`: it did answer, with a deadlock or a serialisation failure, and nothing was stored.
+    `timed_out`: the statement took longer than it may; if it was large, smaller ones may do.
+    """
+
+    def __init__(self, message: str, *, conflict: bool = False, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.conflict = conflict
+        self.timed_out = timed_out
+
+
+class SchemaOutOfRange(BrokerError):
+    """The database's schema is too old or too new for this broker."""
+
+
+class Draining(BrokerError):
+    """This broker is shutting down."""

@@ -1,0 +1,145 @@
+"""Where a task stands, and every legal move between.
+
+The one table of moves: the diagram in the docs and the model in the tests are derived from it. No
+status column holds a state; it follows from the table that holds the task's live row, else from the
+outcome of its highest run.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Final, assert_never
+
+from hyrex_broker.domain.model import Outcome
+
+
+class TaskState(IntEnum):
+    """Where a task stands. Numbers equal those of hyrex.v1.TaskStatus."""
+
+    QUEUED = 1
+    """Moved out by ASSIGN, CANCEL."""
+    SCHEDULED = 2
+    """Moved out by DUE, CANCEL."""
+    RETRYING = 3
+    """Moved out by DUE, CANCEL."""
+    RUNNING = 4
+    """Moved out by whoever removes the lease: a report, the sweeper, the backstop."""
+    COMPLETED = 5
+    """Final, as all below: moved out by REOPEN only."""
+    FAILED = 6
+    TIMED_OUT = 7
+    CANCELLED = 8
+    LOST = 9
+
+    @property
+    def final(self) -> bool:
+        """Whether the task has ended."""
+        return self >= TaskState.COMPLETED
+
+
+class Event(StrEnum):
+    """What moves a task."""
+
+    DUE = "due"
+    """Its time has come (promoter)."""
+    ASSIGN = "assign"
+    """A worker session takes its lease."""
+    CANCEL = "cancel"
+    """Somebody asks for its end; a running one is only flagged."""
+    COMPLETE = "complete"
+    """Its run returned a result."""
+    FAIL = "fail"
+    """Its run failed and no retry is due."""
+    TIME_OUT = "time out"
+    """Its run exceeded the timeout and no retry is due."""
+    LOSE = "lose"
+    """Its run was lost, or given back, once more than allowed."""
+    STOP = "stop"
+    """Its run ended without a result after a cancel request, or obeyed one."""
+    REPEAT = "repeat"
+    """Its run failed, timed out, was lost or was given back; it runs again at once."""
+    BACK_OFF = "back off"
+    """Its run failed, timed out or was lost; it runs again after a delay."""
+    REOPEN = "reopen"
+    """Somebody asks for an ended task to run once more."""
+
+
+_S, _E = TaskState, Event
+
+TRANSITIONS: Final[Mapping[tuple[TaskState, Event], TaskState]] = MappingProxyType(
+    {
+        (_S.SCHEDULED, _E.DUE): _S.QUEUED,
+        (_S.RETRYING, _E.DUE): _S.QUEUED,
+        (_S.QUEUED, _E.ASSIGN): _S.RUNNING,
+        (_S.QUEUED, _E.CANCEL): _S.CANCELLED,
+        (_S.SCHEDULED, _E.CANCEL): _S.CANCELLED,
+        (_S.RETRYING, _E.CANCEL): _S.CANCELLED,
+        (_S.RUNNING, _E.CANCEL): _S.RUNNING,
+        (_S.RUNNING, _E.COMPLETE): _S.COMPLETED,
+        (_S.RUNNING, _E.FAIL): _S.FAILED,
+        (_S.RUNNING, _E.TIME_OUT): _S.TIMED_OUT,
+        (_S.RUNNING, _E.LOSE): _S.LOST,
+        (_S.RUNNING, _E.STOP): _S.CANCELLED,
+        (_S.RUNNING, _E.REPEAT): _S.QUEUED,
+        (_S.RUNNING, _E.BACK_OFF): _S.RETRYING,
+        (_S.COMPLETED, _E.REOPEN): _S.QUEUED,
+        (_S.FAILED, _E.REOPEN): _S.QUEUED,
+        (_S.TIMED_OUT, _E.REOPEN): _S.QUEUED,
+        (_S.CANCELLED, _E.REOPEN): _S.QUEUED,
+        (_S.LOST, _E.REOPEN): _S.QUEUED,
+    }
+)
+INITIAL: Final = (TaskState.QUEUED, TaskState.SCHEDULED)
+
+
+class InvalidTransition(Exception):
+    """A move that the table does not have."""
+
+    def __init__(self, state: TaskState, event: Event) -> None:
+        super().__init__(f"a {state.name} task knows no {event.name}")
+
+
+def move(state: TaskState, event: Event) -> TaskState:
+    """The state after the event. Raises: InvalidTransition."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise InvalidTransition(state, event) from None
+
+
+class Live(StrEnum):
+    """The live table that holds a task's row."""
+
+    READY = "ready"
+    DELAYED = "delayed"
+    LEASE = "lease"
+
+
+def state_of(live: Live, run_number: int) -> TaskState:
+    """The state of a task that has a live row with this run number."""
+    match live:
+        case Live.READY:
+            return TaskState.QUEUED
+        case Live.DELAYED:
+            return TaskState.RETRYING if run_number > 0 else TaskState.SCHEDULED
+        case Live.LEASE:
+            return TaskState.RUNNING
+        case _:
+            assert_never(live)
+
+
+def end_state(outcome: Outcome) -> TaskState:
+    """The state of a task without a live row, by the outcome of its highest run."""
+    match outcome:
+        case Outcome.COMPLETED:
+            return TaskState.COMPLETED
+        case Outcome.FAILED:
+            return TaskState.FAILED
+        case Outcome.TIMED_OUT:
+            return TaskState.TIMED_OUT
+        case Outcome.CANCELLED:
+            return TaskState.CANCELLED
+        case Outcome.LOST | Outcome.RELEASED:
+            return TaskState.LOST
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,158 @@
+"""What people and clients read: tasks, runs, queues, sessions and brokers as they stand."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from hyrex_broker.domain.model import BrokerId, SessionId, TaskId
+from hyrex_broker.domain.states import TaskState
+
+
+class RunState(IntEnum):
+    """Where a run stands, or how it ended. Numbers equal those of hyrex.v1.RunStatus."""
+
+    RUNNING = 1
+    COMPLETED = 2
+    FAILED = 3
+    TIMED_OUT = 4
+    CANCELLED = 5
+    LOST = 6
+    RELEASED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run. `result` is None where it was left out for its size or for a list."""
+
+    run_number: int
+    attempt_number: int
+    state: RunState
+    started_at: datetime | None
+    finished_at: datetime | None = None
+    worker: str = ""
+    result: bytes | None = None
+    result_size_bytes: int | None = None
+    content_type: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task with its state. `payload` and `headers` are None where they were left out."""
+
+    task_id: TaskId
+    name: str
+    queue: str
+    rank: int
+    max_retries: int
+    timeout_ms: int | None
+    state: TaskState
+    parent_id: TaskId | None
+    root_id: TaskId | None
+    submitted_at: datetime
+    run_at: datetime | None
+    cancel_requested: bool
+    content_type: str | None
+    codec: str | None
+    idempotency_key: str | None
+    labels: dict[str, str]
+    payload: bytes | None
+    headers: dict[str, str] | None
+    runs: tuple[RunView, ...]
+
+    @property
+    def left_out_bytes(self) -> int:
+        """Size of the results that were left out."""
+        return sum(run.result_size_bytes or 0 for run in self.runs if run.result is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which tasks to list: what is set narrows the list together. Times are of the ids."""
+
+    queue: str | None = None
+    name: str | None = None
+    states: frozenset[TaskState] = frozenset()
+    parent_id: TaskId | None = None
+    root_id: TaskId | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """One page, newest first; `before` is where the next one starts, None on the last."""
+
+    tasks: list[TaskView]
+    before: TaskId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What could run tasks of one queue: session patterns alike, and whether they know the name."""
+
+    patterns: tuple[str, ...]
+    knows_task: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What decides whether a queued task can run: its queue, its limits, the live sessions."""
+
+    paused: bool
+    queue_limit: int | None
+    queue_running: int
+    task_limit: int | None
+    task_running: int
+    services: tuple[Service, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue and what is in it; `queued` and `delayed` are counted up to a cap."""
+
+    name: str
+    paused: bool
+    concurrency_limit: int
+    queued: int
+    queued_capped: bool
+    delayed: int
+    running: int
+    workers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A worker session."""
+
+    session_id: SessionId
+    worker_name: str
+    host: str
+    pid: int
+    sdk: str
+    queue_patterns: tuple[str, ...]
+    task_names: tuple[str, ...]
+    capacity: int
+    running: int
+    broker: str
+    started_at: datetime
+    expires_at: datetime
+    draining: bool
+    ended_at: datetime | None
+    end_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerView:
+    """A broker."""
+
+    broker_id: BrokerId
+    name: str
+    address: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    workers: int

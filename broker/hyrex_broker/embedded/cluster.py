@@ -1,0 +1,156 @@
+"""The data directory: its place, its lock, its password, and Postgres's own files below it.
+
+DIR/lock           held by every process of a running server, so that none is overlooked
+DIR/password       of the superuser, for its owner only
+DIR/postgres.log   what the server said
+DIR/data/          what initdb made
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from hyrex_broker.embedded.account import Account
+from hyrex_broker.embedded.binaries import Binaries
+from hyrex_broker.embedded.errors import EmbeddedPostgresError
+from hyrex_broker.embedded.place import reachable_home
+
+SUPERUSER = "hyrex"
+LOG_LIMIT_BYTES = 5_000_000
+LOCK_WAIT_S = 15.0
+WANTED_WAIT_S = 1.0
+
+
+class Cluster:
+    """One data directory, made on demand, used by one server at a time."""
+
+    def __init__(self, directory: Path, account: Account) -> None:
+        self._account = account
+        self.directory = reachable_home(directory.absolute(), account)
+        self.data = self.directory / "data"
+        self.log = self.directory / "postgres.log"
+
+    @property
+    def password(self) -> str:
+        """The superuser's password, made on first use."""
+        path = self.directory / "password"
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(24))
+            self._account.own(path)
+        return path.read_text(encoding="ascii")
+
+    def lock(self) -> int:
+        """Take the directory for one server; return the descriptor that holds it.
+
+        The descriptor is inherited by every process of the server, so once it is free none is left.
+        After a kill the last of them may take a moment to go; one that is alive and wanted will not go.
+        Raises: EmbeddedPostgresError.
+        """
+        path = self.directory / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        began = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                holders = path.read_text(encoding="ascii").split()
+            if time.monotonic() - began > (WANTED_WAIT_S if all(map(_alive, holders)) else LOCK_WAIT_S):
+                os.close(descriptor)
+                starter = holders[-1] if holders else "unknown"
+                raise EmbeddedPostgresError(
+                    f"{self.directory} is in use by another server, started by process {starter}. "
+                    "Stop that one, or use another directory."
+                )
+            time.sleep(0.02)
+
+    @staticmethod
+    def sign(lock: int, supervisor: int) -> None:
+        """Say in the lock's file who holds it: the supervisor, and the process that wants it to run."""
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{supervisor} {os.getpid()}".encode("ascii"), 0)
+
+    def prepare(self, binaries: Binaries) -> None:
+        """Make the data directory where there is none; clear what a killed server left. Needs the lock."""
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise(binaries)
+        made_by = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
+        if made_by != str(binaries.major):
+            raise EmbeddedPostgresError(
+                f"{self.data} was made by Postgres {made_by}, but {binaries.folder} has {binaries.version}. "
+                f"Point HYREX_PG_BIN to Postgres {made_by}, or move the directory away to start afresh."
+            )
+        self._clear_stale_pid()
+        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
+            self.log.unlink()
+
+    def state(self) -> tuple[int, bool] | None:
+        """The postmaster's process id and whether it accepts connections; None before it says."""
+        with contextlib.suppress(OSError, ValueError):
+            lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            if lines:
+                return int(lines[0]), len(lines) > 7 and lines[7].strip() == "ready"
+        return None
+
+    def remove(self) -> None:
+        """Delete the directory and all in it."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _initialise(self, binaries: Binaries) -> None:
+        """Run initdb beside the final place and rename: a half-made directory is never used."""
+        scratch = self.directory / "data.new"
+        shutil.rmtree(scratch, ignore_errors=True)
+        _ = self.password
+        command = [str(binaries.initdb), "-D", str(scratch), "-U", SUPERUSER, "--auth=scram-sha-256"]
+        command += [f"--pwfile={self.directory / 'password'}", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env=environment(),
+            **self._account.popen_options(),
+        )
+        if done.returncode != 0:
+            raise EmbeddedPostgresError(f"initdb failed in {self.directory}: {done.stderr.strip()}")
+        scratch.rename(self.data)
+
+    def _clear_stale_pid(self) -> None:
+        """Remove a dead server's pid file: in a container its number may by now be somebody else's."""
+        found = self.state()
+        if found is None:
+            return
+        if _works_in(found[0], self.data):
+            raise EmbeddedPostgresError(f"{self.data} is in use by a Postgres with process id {found[0]}.")
+        (self.data / "postmaster.pid").unlink()
+
+
+def environment() -> dict[str, str]:
+    """What Postgres's programs get from the caller's environment: nearly nothing."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _alive(pid_text: str) -> bool:
+    try:
+        os.kill(int(pid_text), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _works_in(pid: int, data: Path) -> bool:
+    """Whether the process is a server of this directory; unknowable without /proc, where Postgres checks."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
+    except OSError:
+        return False

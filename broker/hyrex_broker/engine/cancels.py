@@ -1,0 +1,94 @@
+"""Cancels and retries that people ask for. A cancel is durable before it is answered (rule 5)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from hyrex_broker.domain.model import CancelOrder, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
+from hyrex_broker.engine.dispatcher import Dispatcher
+from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.storage.cancel import CancelStore
+
+_RETRY_ROUNDS: Final = 5
+
+
+class Cancels:
+    """Cancels what waits, flags what runs, pushes the word; reopens what has ended."""
+
+    def __init__(self, store: CancelStore, sessions: Sessions, dispatcher: Dispatcher) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        self.on_elsewhere: Callable[[Iterable[SessionId]], None] = lambda sessions: None
+
+    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
+        """One outcome for each id. Raises StorageUnavailable."""
+        outcomes: dict[TaskId, CancelOutcome] = {}
+        pending = list(dict.fromkeys(task_ids))
+        while pending:
+            for struck in await self._store.cancel(pending, reason):
+                waits = struck.token is None
+                outcomes[struck.task_id] = CancelOutcome.CANCELLED if waits else CancelOutcome.REQUESTED
+                if struck.token is not None and struck.session_id is not None:
+                    self._push(CancelOrder(struck.task_id, struck.token, struck.session_id, reason))
+            missing = [task_id for task_id in pending if task_id not in outcomes]
+            pending = await self._classify(missing, outcomes) if missing else []
+        self.on_change(outcomes)
+        return [outcomes[task_id] for task_id in task_ids]
+
+    def _push(self, order: CancelOrder) -> None:
+        elsewhere = self._sessions.push_cancels([order])
+        if elsewhere:
+            self.on_elsewhere(elsewhere)
+
+    async def _classify(self, missing: list[TaskId], outcomes: dict[TaskId, CancelOutcome]) -> list[TaskId]:
+        """Answer what the statement did not find; return what moved meanwhile (rule 4)."""
+        moved = []
+        for standing in await self._store.standing(missing):
+            if not standing.known:
+                outcomes[standing.task_id] = CancelOutcome.NOT_FOUND
+            elif standing.flagged:
+                outcomes[standing.task_id] = CancelOutcome.REQUESTED
+            elif standing.live:
+                moved.append(standing.task_id)
+            else:
+                outcomes[standing.task_id] = CancelOutcome.FINISHED
+        return moved
+
+    async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
+        """One outcome for each id. Raises StorageUnavailable."""
+        outcomes: dict[TaskId, RetryOutcome] = {}
+        pending = list(dict.fromkeys(task_ids))
+        for _ in range(_RETRY_ROUNDS):
+            requeued = await self._store.retry(pending)
+            outcomes |= {each.task_id: RetryOutcome.REQUEUED for each in requeued}
+            if requeued:
+                self._wake({(each.lane, each.rank) for each in requeued})
+            missing = [task_id for task_id in pending if task_id not in outcomes]
+            pending = await self._classify_retries(missing, outcomes) if missing else []
+            if not pending:
+                break
+        outcomes |= dict.fromkeys(pending, RetryOutcome.NOT_FINAL)
+        self.on_change(outcomes)
+        return [outcomes[task_id] for task_id in task_ids]
+
+    async def _classify_retries(
+        self, missing: list[TaskId], outcomes: dict[TaskId, RetryOutcome]
+    ) -> list[TaskId]:
+        """Answer what the statement did not reopen; return what has ended meanwhile (rule 4)."""
+        reopened = await self._store.reopened(missing)
+        ended = []
+        for standing in await self._store.standing(missing):
+            if not standing.known:
+                outcomes[standing.task_id] = RetryOutcome.NOT_FOUND
+            elif standing.task_id in reopened:
+                # Somebody else's retry of the same end is ours too.
+                outcomes[standing.task_id] = RetryOutcome.REQUEUED
+            elif standing.live:
+                outcomes[standing.task_id] = RetryOutcome.NOT_FINAL
+            else:
+                ended.append(standing.task_id)
+        return ended
+
+    def _wake(self, pairs: set[tuple[LaneId, int]]) -> None:
+        self._dispatcher.wake(pairs, local=True)

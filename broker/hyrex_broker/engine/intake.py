@@ -1,0 +1,131 @@
+"""Intake: submitted tasks become stored tasks, and each is answered after its commit."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+
+from hyrex_broker.domain.errors import BrokerError, InvalidField, TaskIdConflict
+from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
+from hyrex_broker.engine.dispatcher import Dispatcher
+from hyrex_broker.engine.handoff import Handoff
+from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.merge import Merger, Turn
+from hyrex_broker.engine.promoter import Promoter
+from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.submit import Entry, SubmitStore
+
+Answer = SubmitAnswer | BrokerError
+
+_by_id = attrgetter("task.task_id")
+
+
+def _size_bytes(entry: Entry) -> int:
+    return len(entry.task.payload)
+
+
+class Intake:
+    """Stores submitted tasks batch by batch, then wakes whoever moves them on."""
+
+    def __init__(
+        self,
+        store: SubmitStore,
+        handoff: Handoff,
+        directory: Directory,
+        dispatcher: Dispatcher,
+        promoter: Promoter,
+    ) -> None:
+        self._store = store
+        self._handoff = handoff
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._promoter = promoter
+        self._merger: Merger[Entry, Answer] = Merger(self._flush, self._refuse, _size_bytes)
+
+    async def run(self) -> None:
+        """Store batches until cancelled."""
+        await self._merger.run()
+
+    async def submit(self, tasks: Sequence[NewTask]) -> Sequence[Answer]:
+        """Store validated tasks; one answer for each, after the commit.
+
+        Raises StorageUnavailable; the same tasks may then be submitted again.
+        """
+        return await self._merger.add(await self._entries(tasks))
+
+    async def _entries(self, tasks: Sequence[NewTask]) -> list[Entry]:
+        find = self._directory.find
+        wanted = {(task.terms.queue, task.terms.name) for task in tasks}
+        unknown = {each for each in wanted if find(*each) is None}
+        if unknown:
+            await self._directory.intern(unknown)
+        lanes = {each: self._lane(*each) for each in wanted}
+        return [Entry(task, lanes[task.terms.queue, task.terms.name]) for task in tasks]
+
+    def _lane(self, queue: str, name: str) -> LaneId:
+        lane = self._directory.find(queue, name)
+        assert lane is not None
+        return lane
+
+    async def _flush(self, entries: Sequence[Entry], turn: Turn) -> list[Answer]:
+        answers: dict[TaskId, Answer] = {}
+        unique: dict[TaskId, Entry] = {}
+        for entry in entries:
+            unique.setdefault(entry.task.task_id, entry)
+        pending = sorted(unique.values(), key=_by_id)
+        while pending:
+            stored = await self._handoff.submit(pending, turn)
+            if stored is None:
+                stored = await self._store.submit(pending)
+                await turn.pass_on()
+                self._wake(pending, stored)
+            else:
+                self._wake_ready(entry for entry in pending if stored.get(entry.task.task_id) is False)
+            for task_id in stored:
+                answers[task_id] = SubmitAnswer(task_id, Submitted.STORED)
+            missing = [entry for entry in pending if entry.task.task_id not in stored]
+            pending = await self._classify(missing, answers) if missing else []
+        return [self._answer(entry, unique[entry.task.task_id], answers) for entry in entries]
+
+    def _answer(self, entry: Entry, first: Entry, answers: dict[TaskId, Answer]) -> Answer:
+        answer = answers[entry.task.task_id]
+        if entry is first or not isinstance(answer, SubmitAnswer):
+            return answer
+        if entry.task.digest != first.task.digest:
+            return TaskIdConflict(entry.task.task_id)
+        if answer.outcome is Submitted.STORED:
+            return SubmitAnswer(answer.task_id, Submitted.REPEATED)
+        return answer
+
+    async def _classify(self, missing: list[Entry], answers: dict[TaskId, Answer]) -> list[Entry]:
+        """Answer what a statement did not store; return what is still undecided (rule 4)."""
+        known = await self._store.classify(missing)
+        undecided = []
+        for entry in missing:
+            task_id = entry.task.task_id
+            found = known[task_id]
+            if found.digest is not None:
+                same = found.digest == entry.task.digest
+                answers[task_id] = (
+                    SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
+                )
+            elif found.holder is not None:
+                answers[task_id] = SubmitAnswer(found.holder, Submitted.DEDUPLICATED)
+            else:
+                undecided.append(entry)
+        return undecided
+
+    def _wake(self, entries: list[Entry], stored: Mapping[TaskId, bool]) -> None:
+        self._wake_ready(entry for entry in entries if stored.get(entry.task.task_id) is False)
+        for entry in entries:
+            if stored.get(entry.task.task_id):
+                self._promoter.expect()
+                return
+
+    def _wake_ready(self, entries: Iterable[Entry]) -> None:
+        pairs = {(entry.lane, entry.task.terms.rank) for entry in entries}
+        if pairs:
+            self._dispatcher.wake(pairs, local=True)
+
+    async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
+        return InvalidField(
+            "task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})"
+        )

@@ -1,0 +1,180 @@
+"""Merging without timers: while one statement is in flight, whatever arrives forms the next batch.
+
+A single item on an idle broker waits for nothing; under load batches grow by themselves. The next statement
+is sent before the answers of the last one are looked at, so that Postgres does not wait for us.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.storage.pool import StatementRefused
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+BATCH_ITEMS: Final = 1000
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""More than that in one statement might outlast its timeout. A larger group goes alone."""
+_MOST_UNFINISHED: Final = 4
+
+
+class Turn:
+    """A batch's right to have a statement in flight."""
+
+    def __init__(self, end: Callable[[], bool]) -> None:
+        self._end: Callable[[], bool] | None = end
+
+    def end(self) -> bool:
+        """The next batch may begin, if it may not already; whether there is one that does now."""
+        end, self._end = self._end, None
+        return end is not None and end()
+
+    async def pass_on(self) -> None:
+        """The statement is answered: let the next one be on its way before the answers are looked at."""
+        if self.end():
+            await asyncio.sleep(0)
+
+
+@dataclass(slots=True, eq=False)
+class Group(Generic[Item, Answer]):
+    """Items that arrived together, and who waits for their answers."""
+
+    items: Sequence[Item]
+    size_bytes: int
+    answers: "asyncio.Future[Sequence[Answer]]"
+
+
+def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
+    """Tell callers that nobody stores their items any more; they may add them again."""
+    for group in groups:
+        if not group.answers.done():
+            group.answers.set_exception(StorageUnavailable("storing was broken off; repeat it"))
+            group.answers.exception()  # its caller may be gone: nothing to complain of
+
+
+class Merger(Generic[Item, Answer]):
+    """Collects groups of items, stores them in batches, answers each group when its batch is stored.
+
+    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the turn of their batch, which it
+    may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is found by
+    bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller that goes
+    away cancels nobody else.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[Sequence[Item], Turn], Awaitable[Sequence[Answer]]],
+        refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
+        size_bytes: Callable[[Item], int],
+    ) -> None:
+        self._store = store
+        self._refused = refused
+        self._size_bytes = size_bytes
+        self._waiting: deque[Group[Item, Answer]] = deque()
+        self._is_taken = False
+        self._unfinished = 0
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def add(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Answer]]":
+        """Queue a group; the future resolves to its answers after the commit, or to the batch's error.
+
+        Whoever awaits it may be cancelled: its batch is stored all the same.
+        """
+        future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
+        group = Group(items, sum(map(self._size_bytes, items)), future)
+        self._waiting.append(group)
+        self._start()
+        return future
+
+    async def run(self) -> None:
+        """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""
+        self._is_taken = False  # a batch that was cancelled before its first step has counted nothing down
+        self._unfinished = 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._tasks = group
+                self._start()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._tasks = None
+        finally:
+            _stop(self._waiting)
+            self._waiting.clear()
+
+    def _start(self) -> bool:
+        """Begin to store what waits, with whatever else arrives in this turn of the loop; whether it did."""
+        if self._tasks is None or not self._waiting:
+            return False
+        if self._is_taken or self._unfinished >= _MOST_UNFINISHED:
+            return False
+        self._is_taken = True
+        self._unfinished += 1
+        self._tasks.create_task(self._store_batch())
+        return True
+
+    async def _store_batch(self) -> None:
+        turn = Turn(self._end_turn)
+        try:
+            batch = self._next_batch()
+            if batch:
+                await self._flush(batch, turn)
+        except asyncio.CancelledError:
+            self._tasks = None  # all of them are being broken off: nothing new begins
+            raise
+        finally:
+            self._unfinished -= 1
+            turn.end()
+            self._start()
+
+    def _end_turn(self) -> bool:
+        self._is_taken = False
+        return self._start()
+
+    def _next_batch(self) -> list[Group[Item, Answer]]:
+        batch: list[Group[Item, Answer]] = []
+        items = size_bytes = 0
+        while self._waiting:
+            group = self._waiting[0]
+            items += len(group.items)
+            size_bytes += group.size_bytes
+            if batch and (items > BATCH_ITEMS or size_bytes > BATCH_BYTES):
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _flush(self, batch: list[Group[Item, Answer]], turn: Turn) -> None:
+        items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
+        try:
+            answers = await self._bisect(items, turn)
+        except Exception as error:
+            for group in batch:
+                if not group.answers.done():
+                    group.answers.set_exception(error)
+            return
+        except asyncio.CancelledError:
+            _stop(batch)
+            raise
+        start = 0
+        for group in batch:
+            end = start + len(group.items)
+            if not group.answers.done():
+                group.answers.set_result(answers[start:end])
+            start = end
+
+    async def _bisect(self, items: Sequence[Item], turn: Turn) -> Sequence[Answer]:
+        try:
+            return await self._store(items, turn)
+        except StatementRefused as error:
+            if len(items) == 1:
+                log.warning("item refused by the database", extra={"sqlstate": error.sqlstate})
+                return [await self._refused(items[0], error)]
+            middle = len(items) // 2
+            return [*await self._bisect(items[:middle], turn), *await self._bisect(items[middle:], turn)]

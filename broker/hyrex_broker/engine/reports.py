@@ -1,0 +1,144 @@
+"""Reports: how runs ended, recorded in batches, each answered accepted, duplicate or stale."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, TaskId, Token
+from hyrex_broker.engine.dispatcher import Dispatcher
+from hyrex_broker.engine.merge import Merger, Turn
+from hyrex_broker.engine.promoter import Promoter
+from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.report import Ended, ReportStore
+
+log = logging.getLogger(__name__)
+
+_PAUSE_AFTER_FAILURE_S: Final = 0.2
+
+
+def _size_bytes(end: RunEnd) -> int:
+    return len(end.result or b"") + len(end.traceback or "")
+
+
+def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
+    """Completed runs apart from the others: they have a cheaper statement."""
+    completed: list[RunEnd] = []
+    others: list[RunEnd] = []
+    for end in ends:
+        (completed if end.outcome is Outcome.COMPLETED else others).append(end)
+    return [part for part in (completed, others) if part]
+
+
+class Reports:
+    """Records ends of runs, and wakes whoever waits for what follows from them."""
+
+    def __init__(
+        self, store: ReportStore, sessions: Sessions, dispatcher: Dispatcher, promoter: Promoter
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._promoter = promoter
+        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse, _size_bytes)
+        self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+
+    async def run(self) -> None:
+        """Record batches until cancelled."""
+        await self._merger.run()
+
+    async def report(self, ends: Sequence[RunEnd]) -> Sequence[Receipt]:
+        """Record ends; one receipt for each, after the commit. Waits out an absent database."""
+        return await self._merger.add(ends)
+
+    async def _flush(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
+        """Record a batch however long that takes; in smaller portions when the whole takes too long."""
+        receipts: list[Receipt] = []
+        portion = len(ends)
+        while len(receipts) < len(ends):
+            try:
+                # Repeating is safe: what was recorded before is found to be a duplicate of itself.
+                receipts += await self._record(ends[len(receipts) : len(receipts) + portion], turn)
+            except StorageUnavailable as error:
+                log.debug("reports wait for the database", extra={"error": str(error)})
+                if error.timed_out:
+                    portion = max(portion // 2, 1)
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+        return receipts
+
+    async def _record(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
+        receipts: dict[Token, Receipt] = {}
+        unique = {end.token: end for end in ends}
+        pending = list(unique.values())
+        while pending:
+            for part in _parts(pending):
+                ended = await self._store.end(part)
+                await turn.pass_on()
+                self.follow(ended, [unique[each.token].task_id for each in ended])
+                receipts |= dict.fromkeys([each.token for each in ended], Receipt.ACCEPTED)
+            missing = [end for end in pending if end.token not in receipts]
+            pending = await self._classify(missing, receipts) if missing else []
+        return [receipts[end.token] for end in ends]
+
+    async def _classify(self, missing: list[RunEnd], receipts: dict[Token, Receipt]) -> list[RunEnd]:
+        """Answer reports that matched no lease; return those that lost a race (rule 4)."""
+        states = {state.token: state for state in await self._store.classify(missing)}
+        undecided = []
+        for end in missing:
+            state = states[end.token]
+            if state.recorded:
+                receipts[end.token] = Receipt.DUPLICATE
+            elif state.held:
+                undecided.append(end)
+            else:
+                receipts[end.token] = Receipt.STALE
+        stale = sum(receipts.get(end.token) is Receipt.STALE for end in missing)
+        if stale:
+            log.info("stale reports refused", extra={"count": stale})
+        self._forget(end.token for end in missing if end.token in receipts)
+        return undecided
+
+    def follow(self, ended: Sequence[Ended], task_ids: Iterable[TaskId]) -> None:
+        """What follows from removed leases: capacity, limits, requeued tasks, watchers."""
+        for each in ended:
+            session = self._sessions.by_id.get(each.session_id)
+            if session is not None:
+                session.remove(each.token)
+        ready = {(each.lane, each.rank) for each in ended if each.requeued_in_ms == 0}
+        if ready:
+            self._dispatcher.wake(ready, local=True)
+        if any(each.requeued_in_ms for each in ended):
+            self._promoter.expect()
+        self._dispatcher.leases_ended({each.lane for each in ended}, len(ended))
+        self.on_change(task_ids)
+
+    def _forget(self, tokens: Iterable[Token]) -> None:
+        gone = set(tokens)
+        for session in self._sessions.by_id.values():
+            for token in gone & session.leases.keys():
+                session.remove(token)
+        self._dispatcher.capacity_changed()
+
+    async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:
+        """An unstorable result becomes a failed run that says so; what cannot even be that is stale."""
+        failed = replace(
+            end,
+            outcome=Outcome.FAILED,
+            elapsed_us=None,
+            result=None,
+            content_type=None,
+            error_type="UnstorableResult",
+            error_message=f"the database refused the report ({error.sqlstate})",
+            traceback=None,
+            reason=None,
+            retryable=False,
+            retry_delay_ms=None,
+        )
+        try:
+            return (await self._flush([failed], Turn(lambda: False)))[0]
+        except StatementRefused as again:
+            log.error("a report cannot be stored at all", extra={"sqlstate": again.sqlstate})
+            return Receipt.STALE

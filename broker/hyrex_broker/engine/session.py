@@ -1,0 +1,141 @@
+"""One worker session: what it said of itself, what it may run and holds, and the stream that serves it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hyrex_broker.domain import patterns as queue_patterns
+from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.model import AssignedRun, CancelOrder, LaneId, LeaseRef, SessionId, TaskId, Token
+from hyrex_broker.storage.lanes import Definition
+from hyrex_broker.storage.sessions import SessionInfo
+
+
+class SessionLink(Protocol):
+    """The stream that serves a session now. No method waits; each may be called after its end."""
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether so much is unsent that nothing should be added."""
+        ...
+
+    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
+        """Send runs; `sequence` is what their last frame is the receipt for."""
+
+    def push_heartbeat_ack(
+        self, sequence: int, revoked: Sequence[LeaseRef], cancels: Sequence[CancelOrder]
+    ) -> None:
+        """Acknowledge a heartbeat."""
+
+    def push_cancels(self, cancels: Sequence[CancelOrder]) -> None:
+        """Ask for runs to stop."""
+
+    def push_leave(self, reason: str) -> None:
+        """Ask the worker to finish and leave."""
+
+    def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
+        """Tell the worker to reconnect elsewhere."""
+
+    def end(self, error: BrokerError) -> None:
+        """End the stream with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a Hello says, validated."""
+
+    info: SessionInfo
+    pools: Mapping[str, int]
+    task_pools: Mapping[str, str]
+    definitions: list[Definition]
+    limits: list[tuple[str, str, int]]
+    queues: list[str]
+    held: list[LeaseRef]
+    received_through: int
+
+
+@dataclass(slots=True)
+class Shape:
+    """What sessions with the same patterns and functions may run: lane -> pool, computed once for all."""
+
+    patterns: tuple[str, ...]
+    task_pools: Mapping[str, str]
+    lanes: dict[LaneId, str] = field(default_factory=dict)
+    sessions: dict[SessionId, "Session"] = field(default_factory=dict)
+    _serves: Callable[[str], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._serves = queue_patterns.compile(self.patterns)
+
+    def subscribe(self, names: Mapping[LaneId, tuple[str, str]]) -> None:
+        """Add those of some lanes that it may run: of all once, then of the new ones. Lanes never change."""
+        pools, serves = self.task_pools, self._serves
+        self.lanes.update(
+            (lane, pools[name]) for lane, (queue, name) in names.items() if name in pools and serves(queue)
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One session with what it holds."""
+
+    session_id: SessionId
+    generation: int
+    secret: bytes
+    shape: Shape
+    capacity: dict[str, int]
+    link: SessionLink
+    sequence: int = 0
+    received_through: int = 0
+    draining: bool = False
+    """Nothing more is assigned to it, for whatever reason."""
+    self_draining: bool = False
+    """Its worker said so."""
+    leases: dict[Token, tuple[TaskId, int, str]] = field(default_factory=dict)
+    """token -> (task, assignment sequence, pool)"""
+    held: dict[str, int] = field(default_factory=dict)
+    """pool -> leases of that pool"""
+    reserved: dict[str, int] = field(default_factory=dict)
+    """pool -> slots promised to statements in flight"""
+    orphans: set[Token] = field(default_factory=set)
+    """leases that are being taken back, because its worker does not hold them any more"""
+    unsent: set[int] = field(default_factory=set)
+    """sequences whose runs are not on their way yet: statements in flight, or of unknown end"""
+    trailing: set[int] = field(default_factory=set)
+    """sequences some of whose runs wait for their payloads"""
+
+    def free(self, pool: str) -> int:
+        """Leases it would still take."""
+        if self.draining or self.link.backlogged:
+            return 0
+        return self.capacity.get(pool, 0) - self.held.get(pool, 0) - self.reserved.get(pool, 0)
+
+    def reserve(self, pool: str, count: int) -> None:
+        """Promise slots to a statement in flight; a negative count gives them back."""
+        self.reserved[pool] = self.reserved.get(pool, 0) + count
+
+    def next_sequence(self) -> int:
+        """The sequence of a new statement; it stays in `unsent` until its runs are sent."""
+        self.sequence += 1
+        self.unsent.add(self.sequence)
+        return self.sequence
+
+    @property
+    def receipt(self) -> int:
+        """All runs up to this sequence were sent. Statements overtake each other: a frame must not
+        promise the runs of one that is still in flight, or the worker would seem to have lost them."""
+        return min(self.unsent | self.trailing, default=self.sequence + 1) - 1
+
+    def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
+        """It holds a lease more."""
+        self.leases[token] = (task_id, sequence, pool)
+        self.held[pool] = self.held.get(pool, 0) + 1
+
+    def remove(self, token: Token) -> TaskId | None:
+        """It holds a lease less."""
+        found = self.leases.pop(token, None)
+        if found is None:
+            return None
+        self.held[found[2]] -= 1
+        self.orphans.discard(token)
+        return found[0]

@@ -1,0 +1,198 @@
+"""Worker sessions that this broker owns: what each may run, holds, and is told.
+
+What is kept here is a copy that makes decisions quick; the database guards every one of them.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hyrex_broker.domain.errors import SessionTakenOver
+from hyrex_broker.domain.model import (
+    BrokerId,
+    CancelOrder,
+    LaneId,
+    LeaseRef,
+    Outcome,
+    SessionId,
+)
+from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.session import Introduction, Session, SessionLink, Shape
+from hyrex_broker.storage.sessions import EndedSession, HeldLease, SessionStore, TakenOver
+
+log = logging.getLogger(__name__)
+
+LEAVE_REASON: Final = "an operator asked for it"
+_SECRET_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a resumed session keeps and loses."""
+
+    session: Session
+    adopted: list[LeaseRef]
+    revoked: list[LeaseRef]
+    orphans: list[LeaseRef]
+    """Received, but not held any more: to be redelivered as lost."""
+    unreceived: list[LeaseRef]
+    """Never received: to be given back for free."""
+    cancels: list[CancelOrder]
+    to_leave: bool
+    """An operator wants its worker to finish and leave."""
+
+
+class Sessions:
+    """The sessions of this broker, by id, and by shape for the dispatcher."""
+
+    def __init__(self, store: SessionStore, directory: Directory, broker: BrokerId) -> None:
+        self._store = store
+        self._directory = directory
+        self._broker = broker
+        self._shapes: dict[object, Shape] = {}
+        self.by_id: dict[SessionId, Session] = {}
+        self.on_capacity: Callable[[], None] = lambda: None
+        directory.on_new_lanes.append(self._subscribe)
+        directory.on_change.append(self._look_again)
+
+    @property
+    def shapes(self) -> Iterable[Shape]:
+        """Every kind of session here."""
+        return self._shapes.values()
+
+    async def open(self, introduction: Introduction, link: SessionLink) -> Session:
+        """Begin a new session. Raises StorageUnavailable."""
+        await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        opened = await self._store.open(self._broker, secret, introduction.info)
+        return self._join(introduction, opened.session_id, opened.generation, secret, link)
+
+    async def resume(
+        self, session_id: SessionId, secret: bytes, introduction: Introduction, link: SessionLink
+    ) -> Resumption:
+        """Take a session over, from another broker or an earlier stream, and reconcile its leases.
+
+        Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
+        """
+        await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+        taken = await self._store.take_over(
+            self._broker, session_id, secret, introduction.info, introduction.received_through
+        )
+        before = self.by_id.get(session_id)
+        if before is not None:
+            self.leave(before)
+            before.link.end(SessionTakenOver("another stream has resumed this session"))
+        session = self._join(introduction, session_id, taken.generation, secret, link)
+        session.self_draining = taken.self_draining
+        session.draining = taken.self_draining or taken.draining
+        return self._reconcile(session, introduction, taken)
+
+    def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:
+        leases = taken.leases
+        held = {ref.token: ref for ref in introduction.held}
+        adopted, orphans, unreceived, cancels = [], [], [], []
+        session.received_through = introduction.received_through
+        session.sequence = max([introduction.received_through, *(lease.sequence for lease in leases)])
+        for lease in leases:
+            if held.pop(lease.lease.token, None) is not None:
+                adopted.append(lease.lease)
+                self._adopt(session, lease)
+                if lease.cancel_reason is not None:
+                    cancels.append(
+                        CancelOrder(
+                            lease.lease.task_id, lease.lease.token, session.session_id, lease.cancel_reason
+                        )
+                    )
+            elif lease.sequence <= introduction.received_through:
+                orphans.append(lease.lease)
+            else:
+                unreceived.append(lease.lease)
+        revoked = list(held.values())
+        return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
+
+    def _adopt(self, session: Session, lease: HeldLease) -> None:
+        name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
+        pool = session.shape.task_pools.get(name, next(iter(session.capacity), ""))
+        session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
+
+    def _join(
+        self,
+        introduction: Introduction,
+        session_id: SessionId,
+        generation: int,
+        secret: bytes,
+        link: SessionLink,
+    ) -> Session:
+        patterns = tuple(introduction.info.queue_patterns)
+        key = (patterns, tuple(sorted(introduction.task_pools.items())))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(patterns, introduction.task_pools)
+            shape.subscribe(self._directory.names)
+        session = Session(session_id, generation, secret, shape, dict(introduction.pools), link)
+        shape.sessions[session_id] = session
+        self.by_id[session_id] = session
+        self.on_capacity()
+        return session
+
+    def leave(self, session: Session) -> None:
+        """Its stream has ended, or another owns it: nothing more is assigned to it here."""
+        session.draining = True
+        if self.by_id.get(session.session_id) is session:
+            del self.by_id[session.session_id]
+        shape = session.shape
+        if shape.sessions.get(session.session_id) is session:
+            del shape.sessions[session.session_id]
+        if not shape.sessions:
+            self._shapes = {key: other for key, other in self._shapes.items() if other is not shape}
+
+    async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
+        """End a session for good; its leases return. Raises SessionEnded, SessionSecretInvalid."""
+        ended = await self._store.end(session_id, secret, outcome, reason)
+        session = self.by_id.get(session_id)
+        if session is not None:
+            self.leave(session)
+        return ended
+
+    def set_capacity(self, session: Session, pools: Mapping[str, int]) -> None:
+        """The worker states new absolute numbers."""
+        session.capacity.update(pools)
+        self.on_capacity()
+
+    def drain(self, session_id: SessionId) -> None:
+        """An operator wants the worker to finish and leave."""
+        session = self.by_id.get(session_id)
+        if session is not None and not session.draining:
+            session.draining = True
+            session.link.push_leave(LEAVE_REASON)
+
+    def drain_itself(self, session: Session) -> None:
+        """Its worker wants no more work; stored with its next heartbeat, for whoever resumes it."""
+        session.draining = session.self_draining = True
+
+    def drain_all(self, deadline_s: float, jitter_s: float) -> None:
+        """This broker goes away: its workers go to the others, with what they hold."""
+        for session in self.by_id.values():
+            session.draining = True
+            session.link.push_broker_drain(deadline_s, jitter_s)
+
+    def push_cancels(self, cancels: Iterable[CancelOrder]) -> list[SessionId]:
+        """Push cancels to sessions here; return the sessions that are elsewhere."""
+        elsewhere = []
+        for cancel in cancels:
+            session = self.by_id.get(cancel.session_id)
+            if session is None:
+                elsewhere.append(cancel.session_id)
+            else:
+                session.link.push_cancels([cancel])
+        return elsewhere
+
+    def _look_again(self) -> None:
+        self.on_capacity()
+
+    def _subscribe(self, lanes: Mapping[LaneId, tuple[str, str]]) -> None:
+        for shape in self._shapes.values():
+            shape.subscribe(lanes)
+        self.on_capacity()

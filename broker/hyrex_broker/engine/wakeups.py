@@ -1,0 +1,105 @@
+"""How brokers wake each other: debounced words over NOTIFY, never one per task.
+
+A word goes out at once if the last one is long enough ago, else when that time is up (a trailing edge),
+with everything that came meanwhile. A lost word is made up for by polls.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import LaneId, SessionId
+from hyrex_broker.storage.brokers import Channel
+
+log = logging.getLogger(__name__)
+
+READY: Final = "hyrex_ready"
+FINISHED: Final = "hyrex_finished"
+CONFIG: Final = "hyrex_config"
+CANCEL: Final = "hyrex_cancel"
+_DEBOUNCE_S: Final = 0.02
+_RELISTEN_AFTER_S: Final = 0.5
+_MOST_WORDS: Final = 300
+
+
+class Wakeups:
+    """Speaks for this broker and hears the others."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._unsaid: dict[str, set[str]] = {}
+        self._call = asyncio.Event()
+        self.others = False
+        """Whether any other broker lives; alone, nothing is said."""
+        self.others_watch = False
+        """Whether a client of another broker watches tasks."""
+        self.on_ready: Callable[[list[tuple[LaneId, int]]], None] = lambda pairs: None
+        self.on_finished: Callable[[], None] = lambda: None
+        self.on_config: Callable[[], None] = lambda: None
+        self.on_cancel: Callable[[list[SessionId]], None] = lambda sessions: None
+        self.on_relisten: Callable[[], None] = lambda: None
+
+    def tell_ready(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
+        """These (lane, rank) have work."""
+        if self.others:
+            self._say(READY, (f"{lane}:{rank}" for lane, rank in pairs))
+
+    def tell_finished(self) -> None:
+        """Tasks have changed that others may watch."""
+        if self.others_watch:
+            self._say(FINISHED, ("",))
+
+    def tell_config(self) -> None:
+        """Limits, pauses or lanes have changed."""
+        if self.others:
+            self._say(CONFIG, ("",))
+
+    def tell_cancel(self, sessions: Iterable[SessionId]) -> None:
+        """Sessions that are served elsewhere have runs to stop."""
+        self._say(CANCEL, map(str, sessions))
+
+    def _say(self, name: str, words: Iterable[str]) -> None:
+        self._unsaid.setdefault(name, set()).update(words)
+        self._call.set()
+
+    async def run(self) -> None:
+        """Speak and listen until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._speak())
+
+    async def _speak(self) -> None:
+        while True:
+            await self._call.wait()
+            self._call.clear()
+            unsaid, self._unsaid = self._unsaid, {}
+            for name, words in unsaid.items():
+                ordered = sorted(words)
+                for start in range(0, len(ordered), _MOST_WORDS):
+                    try:
+                        await self._channel.tell(name, ",".join(ordered[start : start + _MOST_WORDS]))
+                    except StorageUnavailable:
+                        log.debug("word lost", extra={"channel": name})
+            await asyncio.sleep(_DEBOUNCE_S)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._channel.listen((READY, FINISHED, CONFIG, CANCEL), self._hear)
+            except StorageUnavailable:
+                await asyncio.sleep(_RELISTEN_AFTER_S)
+
+    def _hear(self, name: str, text: str) -> None:
+        if name == READY:
+            pairs = [word.split(":") for word in text.split(",")]
+            self.on_ready([(LaneId(int(lane)), int(rank)) for lane, rank in pairs])
+        elif name == FINISHED:
+            self.on_finished()
+        elif name == CONFIG:
+            self.on_config()
+        elif name == CANCEL:
+            self.on_cancel([SessionId(int(word)) for word in text.split(",")])
+        else:
+            self.on_relisten()

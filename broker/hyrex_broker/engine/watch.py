@@ -1,0 +1,223 @@
+"""Watching tasks: every state that matters reaches whoever waits for it, without polling per waiter.
+
+Register, then read, then stream: nothing that happens after the registration is missed. All watched
+ids that were touched are read again in one statement for everybody; what is touched while that
+statement runs forms the next one, so there are no timers on the way. A slow round over all watched ids
+makes up for lost words of other brokers.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import TaskView
+from hyrex_broker.storage.reads import IDS_PER_STATEMENT, WATCHED, WATCHED_WHOLE, Detail
+
+log = logging.getLogger(__name__)
+
+FRAME_BYTES: Final = 1024 * 1024
+_ROUND_S: Final = 1.0
+_REPEAT_AFTER_S: Final = 0.5
+_TASK_OVERHEAD_BYTES: Final = 200
+
+
+class Reads(Protocol):
+    """Where states come from."""
+
+    async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
+        """Tasks by id; unknown ids are missing. Raises StorageUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a watcher was told last of a task; an equal one is no news."""
+
+    state: TaskState
+    runs: int
+    run_number: int
+    cancel_requested: bool
+
+
+class _Watcher:
+    """One caller and its ids; keeps the newest unsent state of each, never a history."""
+
+    def __init__(self, task_ids: Iterable[TaskId]) -> None:
+        self.open = set(task_ids)
+        self.unsent: dict[TaskId, TaskView] = {}
+        self.unknown: TaskId | None = None
+        self.news = asyncio.Event()
+        self._told: dict[TaskId, _Told] = {}
+
+    def tell(self, view: TaskView) -> None:
+        last = view.runs[-1].run_number if view.runs else -1
+        told = _Told(view.state, len(view.runs), last, view.cancel_requested)
+        if self._told.get(view.task_id) != told:
+            self._told[view.task_id] = told
+            self.unsent[view.task_id] = view
+            self.news.set()
+
+    def tell_unknown(self, task_id: TaskId) -> None:
+        self.unknown = task_id
+        self.news.set()
+
+
+class Watches:
+    """All watchers of this broker."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+        self._watchers: dict[TaskId, set[_Watcher]] = {}
+        self._touched: dict[TaskId, None] = {}
+        self._due: dict[TaskId, None] = {}
+        self._call = asyncio.Event()
+        self._most = IDS_PER_STATEMENT
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is watched."""
+        return bool(self._watchers)
+
+    def touch(self, task_ids: Iterable[TaskId]) -> None:
+        """These tasks have changed (committed). A lookup per id, and nothing while nobody watches."""
+        if not self._watchers:
+            return
+        watched = [task_id for task_id in task_ids if task_id in self._watchers]
+        if watched:
+            self._touched.update(dict.fromkeys(watched))
+            self._call.set()
+
+    def touch_all(self) -> None:
+        """Tasks have changed somewhere else."""
+        self.touch(list(self._watchers))
+
+    async def watch(self, task_ids: Collection[TaskId]) -> AsyncGenerator[list[TaskView], None]:
+        """Frames of states: every task first, then each change, until all are final.
+
+        Raises: TaskNotFound.
+        """
+        watcher = _Watcher(task_ids)
+        self._register(watcher)
+        try:
+            while watcher.open:
+                await watcher.news.wait()
+                watcher.news.clear()
+                if watcher.unknown is not None:
+                    raise TaskNotFound(watcher.unknown)
+                for frame in self._frames(watcher):
+                    yield await self._completed(frame)
+        finally:
+            self._forget(watcher, watcher.open)
+
+    async def run(self) -> None:
+        """Read what was touched, and everything that is watched round by round, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._answer_touches())
+            group.create_task(self._go_round())
+
+    async def _answer_touches(self) -> None:
+        while True:
+            await self._call.wait()
+            self._call.clear()
+            while self._touched:
+                batch = [task_id for task_id, _ in zip(self._touched, range(self._most), strict=False)]
+                for task_id in batch:
+                    del self._touched[task_id]
+                await self._read(batch)
+
+    async def _go_round(self) -> None:
+        while True:
+            await asyncio.sleep(_ROUND_S)
+            # At most one statement's worth a second: thousands of idle watchers stay cheap.
+            self._due = self._due or dict.fromkeys(self._watchers)
+            batch = [task_id for task_id, _ in zip(self._due, range(IDS_PER_STATEMENT), strict=False)]
+            for task_id in batch:
+                del self._due[task_id]
+            self.touch(batch)
+
+    async def _read(self, batch: list[TaskId]) -> None:
+        """Read states and tell them. What takes too long together (runs, errors and tracebacks of all) is
+        halved until it does not, and grows again slowly."""
+        watched = [task_id for task_id in batch if task_id in self._watchers]
+        if not watched:
+            return
+        try:
+            views = await self._reads.tasks(watched, WATCHED)
+        except StorageUnavailable as error:
+            if error.timed_out:
+                self._most = max(len(watched) // 2, 1)
+            log.warning("watched tasks could not be read; trying again", extra={"tasks": len(watched)})
+            self._touched.update(dict.fromkeys(watched))
+            await asyncio.sleep(_REPEAT_AFTER_S)
+            return
+        self._most = min(self._most + max(self._most // 10, 1), IDS_PER_STATEMENT)
+        self._tell(watched, views)
+
+    def _tell(self, asked: list[TaskId], views: list[TaskView]) -> None:
+        for view in views:
+            for watcher in self._watchers.get(view.task_id, ()):
+                watcher.tell(view)
+        for task_id in set(asked) - {view.task_id for view in views}:
+            for watcher in self._watchers.get(task_id, ()):
+                watcher.tell_unknown(task_id)
+
+    def _frames(self, watcher: _Watcher) -> Iterable[list[TaskView]]:
+        """What is unsent, in frames of a megabyte or one task; ids told final are watched no more."""
+        frame: list[TaskView] = []
+        size = 0
+        while watcher.unsent:
+            task_id = next(iter(watcher.unsent))
+            view = watcher.unsent.pop(task_id)
+            if view.state.final:
+                self._forget(watcher, [task_id])
+                watcher.open.discard(task_id)
+            cost = _size(view)
+            if frame and size + cost > FRAME_BYTES:
+                yield frame
+                frame, size = [], 0
+            frame.append(view)
+            size += cost
+        if frame:
+            yield frame
+
+    async def _completed(self, frame: list[TaskView]) -> list[TaskView]:
+        """Fetch results that were too large to be kept for every watcher."""
+        missing = [view.task_id for view in frame if view.left_out_bytes]
+        if not missing:
+            return frame
+        whole = {view.task_id: view for view in await self._reads.tasks(missing, WATCHED_WHOLE)}
+        return [_with_results(view, whole.get(view.task_id)) for view in frame]
+
+    def _register(self, watcher: _Watcher) -> None:
+        for task_id in watcher.open:
+            self._watchers.setdefault(task_id, set()).add(watcher)
+        self.touch(watcher.open)
+
+    def _forget(self, watcher: _Watcher, task_ids: Iterable[TaskId]) -> None:
+        for task_id in task_ids:
+            watchers = self._watchers.get(task_id)
+            if watchers is not None:
+                watchers.discard(watcher)
+                if not watchers:
+                    del self._watchers[task_id]
+
+
+def _with_results(view: TaskView, whole: TaskView | None) -> TaskView:
+    """The same state with its results: a task may have been reopened since, its end is still told."""
+    results = {run.run_number: run.result for run in whole.runs} if whole is not None else {}
+    runs = tuple(replace(run, result=results.get(run.run_number, run.result)) for run in view.runs)
+    return replace(view, runs=runs)
+
+
+def _size(view: TaskView) -> int:
+    """About how many bytes a task takes in a frame."""
+    size = _TASK_OVERHEAD_BYTES + view.left_out_bytes
+    for run in view.runs:
+        size += _TASK_OVERHEAD_BYTES + len(run.result or b"")
+        size += sum(len(text or "") for text in (run.error_message, run.traceback, run.reason))
+    return size

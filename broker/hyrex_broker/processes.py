@@ -1,0 +1,115 @@
+"""Several broker processes on one port: a parent that starts them, passes signals on and reaps them.
+
+Each is a broker of its own with SO_REUSEPORT; the kernel spreads connections over them. One that dies is
+started again; one that cannot even start ends them all with its exit status.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hyrex_broker.config import BrokerConfig
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_LIFE_S: Final = 5.0
+_START_FAILURES: Final = range(2, 6)
+
+
+class _Stopping(Exception):
+    """A signal to stop has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """One broker process."""
+
+    number: int
+    started: float
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.started
+
+
+def run(config: BrokerConfig) -> int:
+    """Run `config.processes` brokers until a signal; return the exit status."""
+    children: dict[int, _Child] = {}
+    try:
+        with _stop_signals():
+            for number in range(config.processes):
+                _start(config, number, children)
+            while True:
+                pid, status = os.wait()
+                child = children.pop(pid)
+                code = os.waitstatus_to_exitcode(status)
+                if code in _START_FAILURES and child.age_s < _SHORTEST_LIFE_S:
+                    return code
+                log.error("a broker process ended; starting another", extra={"pid": pid, "status": code})
+                time.sleep(max(0.0, 1.0 - child.age_s))
+                _start(config, child.number, children)
+    except _Stopping:
+        return 0
+    finally:
+        _end(config, children)
+
+
+def _start(config: BrokerConfig, number: int, children: dict[int, _Child]) -> None:
+    process = subprocess.Popen(_command(config, number), env=_environment(config))
+    children[process.pid] = _Child(number, time.monotonic(), process)
+
+
+def _command(config: BrokerConfig, number: int) -> list[str]:
+    flags: dict[str, Any] = {
+        "--listen": config.address,
+        "--name": f"{config.name}-{number}",
+        "--lease-duration": config.lease_duration_s,
+        "--drain-timeout": config.drain_timeout_s,
+        "--payload-limit": config.payload_limit_bytes,
+        "--retention-days": config.retention_days,
+        "--tls-cert": config.tls_cert,
+        "--tls-key": config.tls_key,
+    }
+    arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+    safe_path = ["-P"] if sys.flags.safe_path else []
+    return [sys.executable, *safe_path, "-m", "hyrex_broker", "--reuse-port", *arguments]
+
+
+def _environment(config: BrokerConfig) -> dict[str, str]:
+    """Secrets go by environment, where `ps` does not show them."""
+    secrets = {"HYREX_DATABASE_URL": config.database_url, "HYREX_TOKEN": config.token or ""}
+    return dict(os.environ) | secrets
+
+
+def _end(config: BrokerConfig, children: dict[int, _Child]) -> None:
+    for child in children.values():
+        child.process.terminate()
+    deadline = time.monotonic() + config.drain_timeout_s + 5.0
+    for child in children.values():
+        try:
+            child.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    def stop(number: int, frame: object) -> None:
+        raise _Stopping
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        # A second signal while the children end must not leave them behind.
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,72 @@
+"""AdminService: workers and brokers for operators."""
+
+from collections.abc import Callable
+from typing import Final
+
+from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
+from hyrex_broker.domain.model import SessionId
+from hyrex_broker.service import convert, requests
+from hyrex_broker.service.interceptors import Context
+from hyrex_broker.storage.peers import NEWEST, PeerStore
+
+_DEFAULT_PAGE: Final = 100
+
+
+class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+    """The RPCs of AdminService.
+
+    `drain_session` pushes the word to a worker served here; `drain_broker` begins this broker's end.
+    """
+
+    def __init__(
+        self,
+        store: PeerStore,
+        drain_session: Callable[[SessionId], None],
+        drain_broker: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._drain_session = drain_session
+        self._drain_broker = drain_broker
+
+    async def ListWorkers(
+        self, request: admin_service_pb2.ListWorkersRequest, context: Context
+    ) -> admin_service_pb2.ListWorkersResponse:
+        size = requests.page_size(request.page_size, _DEFAULT_PAGE)
+        filters = ["workers", request.include_ended]
+        before = _session_before(requests.cursor(request.page_token, filters))
+        page = await self._store.sessions(before, size, ended=request.include_ended)
+        more = str(page[-1].session_id) if len(page) == size else None
+        return admin_service_pb2.ListWorkersResponse(
+            workers=map(convert.session, page), next_page_token=requests.page_token(more, filters)
+        )
+
+    async def DrainWorker(
+        self, request: admin_service_pb2.DrainWorkerRequest, context: Context
+    ) -> admin_service_pb2.DrainWorkerResponse:
+        session_id = SessionId(requests.number_id(request.session_id, "session_id"))
+        if not await self._store.drain(session_id):
+            raise PeerNotFound("living worker session", request.session_id)
+        self._drain_session(session_id)
+        return admin_service_pb2.DrainWorkerResponse()
+
+    async def ListBrokers(
+        self, request: admin_service_pb2.ListBrokersRequest, context: Context
+    ) -> admin_service_pb2.ListBrokersResponse:
+        brokers = await self._store.brokers()
+        return admin_service_pb2.ListBrokersResponse(brokers=map(convert.broker, brokers))
+
+    async def DrainBroker(
+        self, request: admin_service_pb2.DrainBrokerRequest, context: Context
+    ) -> admin_service_pb2.DrainBrokerResponse:
+        self._drain_broker()
+        return admin_service_pb2.DrainBrokerResponse()
+
+
+def _session_before(cursor: str | None) -> SessionId:
+    if cursor is None:
+        return NEWEST
+    try:
+        return SessionId(requests.number_id(cursor, "page_token"))
+    except InvalidField as error:
+        raise PageTokenInvalid(error.message) from error

@@ -1,0 +1,138 @@
+"""What people and clients read, as wire messages."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
+from hyrex_broker.domain.views import BrokerView, QueueView, RunView, SessionView, TaskView
+
+_HIGHEST_PRIORITY: Final = 10
+# A message may have 16 MiB; beyond this, results and tracebacks of older runs are left out.
+_RUNS_BUDGET_BYTES: Final = 10 * 1024 * 1024
+
+
+def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
+    """A task with whatever of it was read."""
+    return task_pb2.Task(
+        task_id=view.task_id,
+        name=view.name,
+        queue=view.queue,
+        priority=_HIGHEST_PRIORITY - view.rank,
+        max_retries=view.max_retries,
+        timeout=_duration(view.timeout_ms),
+        status=task_pb2.TaskStatus.ValueType(view.state),
+        parent_id=view.parent_id or "",
+        root_id=view.root_id or view.task_id,
+        submitted_at=timestamp(view.submitted_at),
+        run_at=timestamp(view.run_at),
+        payload=view.payload or b"",
+        content_type=view.content_type or "",
+        codec=view.codec or "",
+        idempotency_key=view.idempotency_key or "",
+        headers=view.headers or {},
+        labels=view.labels,
+        runs=reversed(list(_runs_newest_first(view))),
+        waiting_for=waiting_for,
+        cancel_requested=view.cancel_requested,
+    )
+
+
+def _runs_newest_first(view: TaskView) -> Iterator[task_pb2.TaskRun]:
+    left = _RUNS_BUDGET_BYTES
+    for run in reversed(view.runs):
+        left -= len(run.result or b"") + len(run.traceback or "")
+        yield _run(run, whole=left >= 0 or run is view.runs[-1])
+
+
+def _run(run: RunView, *, whole: bool) -> task_pb2.TaskRun:
+    return task_pb2.TaskRun(
+        run_number=run.run_number,
+        attempt_number=run.attempt_number,
+        status=task_pb2.RunStatus.ValueType(run.state),
+        result=(run.result or b"") if whole else b"",
+        content_type=run.content_type or "",
+        error=_error(run, whole=whole),
+        reason=run.reason or "",
+        started_at=timestamp(run.started_at),
+        finished_at=timestamp(run.finished_at),
+        worker=run.worker,
+    )
+
+
+def _error(run: RunView, *, whole: bool) -> task_pb2.RunError | None:
+    if run.error_type is None and run.error_message is None and run.traceback is None:
+        return None
+    return task_pb2.RunError(
+        type=run.error_type or "",
+        message=run.error_message or "",
+        traceback=(run.traceback or "") if whole else "",
+    )
+
+
+def queue(view: QueueView) -> queue_service_pb2.Queue:
+    """A queue."""
+    return queue_service_pb2.Queue(
+        name=view.name,
+        paused=view.paused,
+        concurrency_limit=view.concurrency_limit,
+        queued=view.queued,
+        queued_capped=view.queued_capped,
+        delayed=view.delayed,
+        running=view.running,
+        workers=view.workers,
+    )
+
+
+def session(view: SessionView) -> admin_service_pb2.WorkerSession:
+    """A worker session."""
+    return admin_service_pb2.WorkerSession(
+        session_id=str(view.session_id),
+        worker_name=view.worker_name,
+        host=view.host,
+        pid=view.pid,
+        sdk=view.sdk,
+        queue_patterns=view.queue_patterns,
+        task_names=view.task_names,
+        capacity=view.capacity,
+        running=view.running,
+        broker=view.broker,
+        started_at=timestamp(view.started_at),
+        expires_at=timestamp(view.expires_at),
+        draining=view.draining,
+        ended_at=timestamp(view.ended_at),
+        end_reason=view.end_reason or "",
+    )
+
+
+def broker(view: BrokerView) -> admin_service_pb2.Broker:
+    """A broker."""
+    return admin_service_pb2.Broker(
+        broker_id=str(view.broker_id),
+        name=view.name,
+        address=view.address,
+        started_at=timestamp(view.started_at),
+        seen_at=timestamp(view.seen_at),
+        workers=view.workers,
+        version=view.version,
+    )
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A point in time, or nothing."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _duration(milliseconds: int | None) -> Duration | None:
+    if milliseconds is None:
+        return None
+    duration = Duration()
+    duration.FromMilliseconds(milliseconds)
+    return duration

@@ -1,0 +1,118 @@
+"""The outgoing side of one Work stream: one writer, acks and cancels before assignments.
+
+What it holds is bounded by what the worker may hold: runs by its capacity, acks by its unacknowledged
+reports. A stream that does not read fills its own outbox and is assigned nothing more.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
+from hyrex_broker.service import worker_convert as convert
+
+FRAME_BYTES: Final = 1024 * 1024
+_FRAME_RUNS: Final = 1000
+_RUN_OVERHEAD_BYTES: Final = 250
+_BACKLOG_BYTES: Final = 8 * FRAME_BYTES
+
+
+class Outbox:
+    """A SessionLink over one stream."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[wire.WorkResponse] = deque()
+        self._runs: deque[tuple[wire.WorkResponse, int]] = deque()
+        self._unsent_bytes = 0
+        self._filled = asyncio.Event()
+        self.error: BrokerError | None = None
+        """What ended the stream, if anything did."""
+        self._finished = False
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether so much is unsent that nothing should be added."""
+        return self._unsent_bytes > _BACKLOG_BYTES or self.error is not None
+
+    def push(self, frame: wire.WorkResponse) -> None:
+        """Send a frame before any assignment."""
+        self._urgent.append(frame)
+        self._filled.set()
+
+    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
+        """Send runs in frames of at most 1 MiB (or one run). Only the last one bears the sequence as
+        the receipt for all of them; the others promise nothing of this statement."""
+        frames: list[tuple[wire.WorkResponse, int]] = []
+        frame, size = wire.WorkResponse(), 0
+        forms = convert.AssignmentForms()
+        for run in runs:
+            cost = len(run.payload) + _RUN_OVERHEAD_BYTES
+            if size and (size + cost > FRAME_BYTES or len(frame.assignments.runs) >= _FRAME_RUNS):
+                frame.assignments.sequence = sequence - 1
+                frames.append((frame, size))
+                frame, size = wire.WorkResponse(), 0
+            size += cost
+            convert.add_assignment(frame.assignments.runs.add(), run, forms)
+        frames.append((frame, size))
+        frames[-1][0].assignments.sequence = sequence
+        self._runs.extend(frames)
+        self._unsent_bytes += sum(cost for _, cost in frames)
+        self._filled.set()
+
+    def push_heartbeat_ack(
+        self, sequence: int, revoked: Sequence[LeaseRef], cancels: Sequence[CancelOrder]
+    ) -> None:
+        """Acknowledge a heartbeat."""
+        ack = wire.HeartbeatAck(
+            sequence=sequence, revoked=convert.refs(revoked), cancels=convert.cancel_runs(cancels)
+        )
+        self.push(wire.WorkResponse(heartbeat_ack=ack))
+
+    def push_cancels(self, cancels: Sequence[CancelOrder]) -> None:
+        """Ask for runs to stop."""
+        self.push(wire.WorkResponse(cancel=wire.CancelRuns(runs=convert.cancel_runs(cancels))))
+
+    def push_leave(self, reason: str) -> None:
+        """Ask the worker to finish and leave."""
+        self.push(wire.WorkResponse(leave=wire.Leave(reason=reason)))
+
+    def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
+        """Tell the worker to reconnect elsewhere."""
+        drain = wire.BrokerDrain(
+            deadline=convert.duration(deadline_s * 1000),
+            reconnect_jitter=convert.duration(jitter_s * 1000),
+            reason="the broker is shutting down",
+        )
+        self.push(wire.WorkResponse(drain=drain))
+
+    def end(self, error: BrokerError) -> None:
+        """End the stream with an error, after what is urgent has been sent."""
+        self.error = self.error or error
+        self._filled.set()
+
+    def finish(self) -> None:
+        """End the stream with OK, after what is urgent has been sent."""
+        self._finished = True
+        self._filled.set()
+
+    async def write(self, write: Callable[[wire.WorkResponse], Awaitable[None]]) -> None:
+        """Send until the end; raises the error that ended the stream, returns if it was finished."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._urgent or self._runs:
+                if self._urgent:
+                    await write(self._urgent.popleft())
+                elif self.error is None and not self._finished:
+                    frame, cost = self._runs.popleft()
+                    await write(frame)
+                    self._unsent_bytes -= cost
+                else:
+                    break
+            if self.error is not None:
+                raise self.error
+            if self._finished:
+                return

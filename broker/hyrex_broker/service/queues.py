@@ -1,0 +1,80 @@
+"""QueueService: queues for operators."""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+from hyrex_broker.domain.errors import InvalidField, QueueNotFound
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.service import convert, fields, requests
+from hyrex_broker.service.interceptors import Context
+from hyrex_broker.storage.queues import QueueStore
+
+_DEFAULT_PAGE: Final = 100
+_REASON_BYTES: Final = 1000
+_HIGHEST_LIMIT: Final = 1_000_000
+
+
+class Lanes(Protocol):
+    """What this broker knows of limits and pauses."""
+
+    async def changed_here(self) -> None:
+        """Read a change that this broker has just written, and tell the others."""
+
+
+class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
+    """The RPCs of QueueService. `touch` is told which tasks have changed."""
+
+    def __init__(self, store: QueueStore, lanes: Lanes, touch: Callable[[Iterable[TaskId]], None]) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._touch = touch
+
+    async def ListQueues(
+        self, request: queue_service_pb2.ListQueuesRequest, context: Context
+    ) -> queue_service_pb2.ListQueuesResponse:
+        size = requests.page_size(request.page_size, _DEFAULT_PAGE)
+        after = requests.cursor(request.page_token, ["queues"]) or ""
+        page = await self._store.page(after, size)
+        more = page[-1].name if len(page) == size else None
+        return queue_service_pb2.ListQueuesResponse(
+            queues=map(convert.queue, page), next_page_token=requests.page_token(more, ["queues"])
+        )
+
+    async def GetQueue(
+        self, request: queue_service_pb2.GetQueueRequest, context: Context
+    ) -> queue_service_pb2.GetQueueResponse:
+        return queue_service_pb2.GetQueueResponse(queue=await self._queue(fields.name(request.name, "name")))
+
+    async def UpdateQueue(
+        self, request: queue_service_pb2.UpdateQueueRequest, context: Context
+    ) -> queue_service_pb2.UpdateQueueResponse:
+        name = fields.name(request.name, "name")
+        limit = request.concurrency_limit if request.HasField("concurrency_limit") else None
+        if limit is not None and not 0 <= limit <= _HIGHEST_LIMIT:
+            raise InvalidField(
+                "concurrency_limit", limit, f"must lie between 1 and {_HIGHEST_LIMIT}, or be 0 for no limit"
+            )
+        paused = request.paused if request.HasField("paused") else None
+        await self._store.update(name, paused=paused, limit=limit)
+        await self._lanes.changed_here()
+        return queue_service_pb2.UpdateQueueResponse(queue=await self._queue(name))
+
+    async def PurgeQueue(
+        self, request: queue_service_pb2.PurgeQueueRequest, context: Context
+    ) -> queue_service_pb2.PurgeQueueResponse:
+        name = fields.name(request.name, "name")
+        reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "the queue was purged"
+        if await self._store.find(name) is None:
+            raise QueueNotFound(name)
+        cancelled = 0
+        async for task_ids in self._store.purge(name, reason):
+            cancelled += len(task_ids)
+            self._touch(task_ids)
+        return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled)
+
+    async def _queue(self, name: str) -> queue_service_pb2.Queue:
+        view = await self._store.find(name)
+        if view is None:
+            raise QueueNotFound(name)
+        return convert.queue(view)

@@ -1,0 +1,119 @@
+"""Reports: what workers say of the ends of runs, checked. Whatever a worker's code, clock or settings made of
+a run is brought into bounds rather than refused: a refused report would be repeated for ever."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.domain.errors import InvalidField, PayloadTooLarge, TooManyItems
+from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
+from hyrex_broker.service import fields
+
+MOST_RUNS: Final = 1000
+_ERROR_BYTES: Final = 256 * 1024
+_LONGEST_US: Final = fields.LONGEST_MS * 1000
+
+
+def ends(
+    report: wire.Report, leases: Mapping[Token, tuple[TaskId, int, str]], payload_limit_bytes: int
+) -> list[RunEnd]:
+    """Ends of runs; ids that `leases` knows need no other check. Raises InvalidField, TooManyItems."""
+    runs = report.runs
+    if not runs:
+        raise InvalidField("report.runs", 0, "report at least one run")
+    if len(runs) > MOST_RUNS:
+        raise TooManyItems(len(runs), MOST_RUNS)
+    found = []
+    for run in runs:
+        task_id, token = TaskId(run.task_id), Token(run.token)
+        known = leases.get(token)
+        if known is None or known[0] != task_id:
+            task_id = fields.task_id(task_id)
+        found.append(_end(run, task_id, token, payload_limit_bytes))
+    return found
+
+
+def _end(run: wire.RunReport, task_id: TaskId, token: Token, limit_bytes: int) -> RunEnd:
+    outcome = run.WhichOneof("outcome")
+    elapsed = _microseconds(run.elapsed) if run.HasField("elapsed") else None
+    if outcome == "completed":
+        return _completed(task_id, token, elapsed, run.completed, limit_bytes)
+    match outcome:
+        case "failed":
+            return _failed(task_id, token, elapsed, run.failed)
+        case "timed_out":
+            return _timed_out(task_id, token, elapsed, run.timed_out)
+        case "cancelled":
+            return RunEnd(task_id, token, Outcome.CANCELLED, elapsed, reason=_clean(run.cancelled.reason))
+        case "released":
+            started = (elapsed or 0) if run.released.started else None
+            return RunEnd(task_id, token, Outcome.RELEASED, started, reason=_clean(run.released.reason))
+        case "lost":
+            reason, alone = _clean(run.lost.reason), run.lost.alone
+            return RunEnd(task_id, token, Outcome.LOST, elapsed or 0, reason=reason, alone=alone)
+        case _:
+            raise InvalidField("runs.outcome", run.task_id, "each reported run must say how it ended")
+
+
+def _microseconds(elapsed: Duration) -> int:
+    """What a run took, as far as anybody can believe it: a worker's clock harms no batch."""
+    return min(max(elapsed.seconds * 1_000_000 + elapsed.nanos // 1000, 0), _LONGEST_US)
+
+
+def _completed(
+    task_id: TaskId, token: Token, elapsed: int | None, done: wire.Completed, limit_bytes: int
+) -> RunEnd:
+    result, content_type = done.result, done.content_type
+    if len(result) <= limit_bytes:
+        checked = fields.short_text(content_type, "content_type") if content_type else None
+        return RunEnd(task_id, token, Outcome.COMPLETED, elapsed, result, checked)
+    too_large = PayloadTooLarge("result", len(result), limit_bytes)
+    return RunEnd(
+        task_id, token, Outcome.FAILED, elapsed, error_type="ResultTooLarge",
+        error_message=too_large.message, retryable=False,
+    )  # fmt: skip
+
+
+def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Failed) -> RunEnd:
+    return RunEnd(
+        task_id,
+        token,
+        Outcome.FAILED,
+        elapsed,
+        error_type=_clean(said.error.type),
+        error_message=_clean(said.error.message),
+        traceback=_clean(said.error.traceback),
+        retryable=said.retryable,
+        retry_delay_ms=_delay(said),
+    )
+
+
+def _timed_out(task_id: TaskId, token: Token, elapsed: int | None, said: wire.TimedOut) -> RunEnd:
+    return RunEnd(
+        task_id,
+        token,
+        Outcome.TIMED_OUT,
+        elapsed,
+        error_type=_clean(said.error.type),
+        error_message=_clean(said.error.message),
+        traceback=_clean(said.error.traceback),
+        retry_delay_ms=_delay(said),
+    )
+
+
+def _clean(text: str) -> str | None:
+    """Text that Postgres can store: NUL shown as \\0, and a bound on its length (the end matters most)."""
+    if not text:
+        return None
+    return text.replace("\0", "\\0")[-_ERROR_BYTES:]
+
+
+def _delay(said: wire.Failed | wire.TimedOut) -> int | None:
+    """When to repeat. One beyond all sense is brought within it: to refuse the report would have its worker
+    repeat it for ever."""
+    if not said.HasField("retry_delay"):
+        return None
+    delay = said.retry_delay
+    return min(max(delay.seconds * 1000 + -(-delay.nanos // 1_000_000), 0), fields.LONGEST_MS)

@@ -1,0 +1,116 @@
+"""The gRPC server: its options, its services, and the address it listens on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from hyrex.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    queue_service_pb2,
+    queue_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+from hyrex_broker.config import MIB, BrokerConfig
+from hyrex_broker.service.health import HealthServicer
+from hyrex_broker.service.interceptors import auth_interceptor, errors_interceptor
+
+SERVICES: Final = (
+    task_service_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name,
+    worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
+    queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name,
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+)
+_MESSAGE_LIMIT: Final = 16 * MIB
+
+
+class BindError(Exception):
+    """The address cannot be listened on; the text says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servicers:
+    """The servicers of hyrex.v1."""
+
+    tasks: task_service_pb2_grpc.TaskServiceServicer
+    workers: worker_service_pb2_grpc.WorkerServiceServicer
+    queues: queue_service_pb2_grpc.QueueServiceServicer
+    admin: admin_service_pb2_grpc.AdminServiceServicer
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltServer:
+    """A bound server, not yet started. `port` is the real one where the config said 0."""
+
+    server: grpc.aio.Server
+    health: HealthServicer
+    port: int
+
+
+def build_server(config: BrokerConfig, servicers: Servicers) -> BuiltServer:
+    """Build the server with every service on it and bind its address.
+
+    Raises: BindError.
+    """
+    interceptors = [errors_interceptor()]
+    if config.token is not None:
+        interceptors.append(auth_interceptor(config.token))
+    server = grpc.aio.server(interceptors=interceptors, options=_options(config))
+    health = _add_services(server, servicers)
+    return BuiltServer(server, health, _bind(server, config))
+
+
+def _options(config: BrokerConfig) -> Sequence[tuple[str, Any]]:
+    return (
+        ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
+        ("grpc.max_send_message_length", _MESSAGE_LIMIT),
+        ("grpc.so_reuseport", int(config.reuse_port)),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Below the 30 s of the clients' own keepalive, else they are told GOAWAY too_many_pings.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    )
+
+
+def _add_services(server: grpc.aio.Server, servicers: Servicers) -> HealthServicer:
+    task_service_pb2_grpc.add_TaskServiceServicer_to_server(servicers.tasks, server)
+    worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(servicers.workers, server)
+    queue_service_pb2_grpc.add_QueueServiceServicer_to_server(servicers.queues, server)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, server)
+    health = HealthServicer(SERVICES)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    reflection.enable_server_reflection((*SERVICES, health_name, reflection.SERVICE_NAME), server)
+    return health
+
+
+def _bind(server: grpc.aio.Server, config: BrokerConfig) -> int:
+    credentials = _credentials(config)
+    try:
+        if credentials is None:
+            return server.add_insecure_port(config.address)
+        return server.add_secure_port(config.address, credentials)
+    except RuntimeError as error:
+        raise BindError(
+            f"cannot listen on {config.address}: the port is in use or the address is not of this"
+            " machine; choose another with --listen HOST:PORT (port 0 picks a free one)"
+        ) from error
+
+
+def _credentials(config: BrokerConfig) -> grpc.ServerCredentials | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    try:
+        pairs = [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())]
+    except OSError as error:
+        raise BindError(f"cannot read the TLS certificate or key: {error}") from error
+    return grpc.ssl_server_credentials(pairs)

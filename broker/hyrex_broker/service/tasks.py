@@ -1,0 +1,208 @@
+"""TaskService: what senders ask for. Thin: checks a request, asks the engine or the storage, converts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, fields
+from typing import Final, Protocol
+
+from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, TaskNotFound
+from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import Selection, TaskView
+from hyrex_broker.domain.waiting import waiting_for
+from hyrex_broker.engine.watch import Watches
+from hyrex_broker.service import convert, requests
+from hyrex_broker.service import fields as checks
+from hyrex_broker.service.interceptors import Context
+from hyrex_broker.service.submit import Results
+from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.reads import TaskReads
+
+FRAMES_UNDER_WAY: Final = 8
+_FRAME_PATIENCE_S: Final = 9.0
+"""While the database is away: less than the SDK waits for a frame, so that it learns why."""
+_DEFAULT_PAGE: Final = 50
+_REASON_BYTES: Final = 1000
+
+
+class Submits(Protocol):
+    """Stores submitted tasks."""
+
+    async def submit(
+        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+    ) -> None:
+        """Add one result for each task, after the commit."""
+        ...
+
+
+class Cancelling(Protocol):
+    """Ends tasks, and reopens ended ones."""
+
+    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
+        """One outcome for each id."""
+        ...
+
+    async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
+        """One outcome for each id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParts:
+    """What TaskService is made of."""
+
+    submits: Submits
+    cancels: Cancelling
+    reads: TaskReads
+    lists: TaskLists
+    watches: Watches
+    leaving: asyncio.Event
+    """Set when the broker is about to stop."""
+
+
+class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
+    """The RPCs of TaskService."""
+
+    def __init__(self, parts: TaskParts) -> None:
+        self._parts = parts
+
+    async def SubmitTasks(
+        self, request: task_service_pb2.SubmitTasksRequest, context: Context
+    ) -> task_service_pb2.SubmitTasksResponse:
+        response = task_service_pb2.SubmitTasksResponse()
+        await self._parts.submits.submit(request.tasks, response.results, requests.patience_s(context))
+        return response
+
+    # Typed as the generated signature wants it; a coroutine that writes is as good for grpc.aio.
+    async def StreamSubmit(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[task_service_pb2.StreamSubmitRequest], context: Context
+    ) -> None:
+        """Store frames as they come, a few at once; beyond those HTTP/2 flow control holds the client.
+
+        A refused frame ends the stream with its status: every frame not answered may be sent again. A broker
+        that leaves answers what it has read, and ends the stream with OK.
+        """
+        window = asyncio.Semaphore(FRAMES_UNDER_WAY)
+        writing = asyncio.Lock()
+
+        async def answer(frame: task_service_pb2.StreamSubmitRequest) -> None:
+            response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
+            left_s = requests.patience_s(context)
+            patience_s = _FRAME_PATIENCE_S if left_s is None else min(left_s, _FRAME_PATIENCE_S)
+            await self._parts.submits.submit(frame.tasks, response.results, patience_s)
+            async with writing:
+                await context.write(response)
+            window.release()
+
+        async def read() -> None:
+            async for frame in request_iterator:
+                await window.acquire()
+                group.create_task(answer(frame))
+
+        async with asyncio.TaskGroup() as group:
+            either = group.create_task(read()), group.create_task(self._parts.leaving.wait())
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for task in either:
+                task.cancel()
+
+    async def GetTask(
+        self, request: task_service_pb2.GetTaskRequest, context: Context
+    ) -> task_service_pb2.GetTaskResponse:
+        task_id = checks.task_id(request.task_id)
+        view = await self._parts.reads.task(task_id)
+        if view is None:
+            raise TaskNotFound(task_id)
+        return task_service_pb2.GetTaskResponse(task=convert.task(view, await self._waiting_for(view)))
+
+    async def ListTasks(
+        self, request: task_service_pb2.ListTasksRequest, context: Context
+    ) -> task_service_pb2.ListTasksResponse:
+        selection, size = _selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
+        filters = _filters(selection)
+        before = _task_before(requests.cursor(request.page_token, filters))
+        page = await self._parts.lists.page(selection, before, size)
+        return task_service_pb2.ListTasksResponse(
+            tasks=[convert.task(view) for view in page.tasks],
+            next_page_token=requests.page_token(page.before, filters),
+        )
+
+    async def CancelTasks(
+        self, request: task_service_pb2.CancelTasksRequest, context: Context
+    ) -> task_service_pb2.CancelTasksResponse:
+        ids = requests.task_ids(request.task_ids)
+        reason = checks.short_text(request.reason, "reason", _REASON_BYTES) or ""
+        outcomes = await self._parts.cancels.cancel(ids, reason) if ids else []
+        return task_service_pb2.CancelTasksResponse(
+            results=[
+                task_service_pb2.CancelResult(
+                    task_id=task_id, outcome=task_service_pb2.CancelOutcome.ValueType(outcome)
+                )
+                for task_id, outcome in zip(ids, outcomes, strict=True)
+            ]
+        )
+
+    async def RetryTasks(
+        self, request: task_service_pb2.RetryTasksRequest, context: Context
+    ) -> task_service_pb2.RetryTasksResponse:
+        ids = requests.task_ids(request.task_ids)
+        outcomes = await self._parts.cancels.retry(ids) if ids else []
+        return task_service_pb2.RetryTasksResponse(
+            results=[
+                task_service_pb2.RetryResult(
+                    task_id=task_id, outcome=task_service_pb2.RetryOutcome.ValueType(outcome)
+                )
+                for task_id, outcome in zip(ids, outcomes, strict=True)
+            ]
+        )
+
+    async def WatchTasks(
+        self, request: task_service_pb2.WatchTasksRequest, context: Context
+    ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:
+        ids = requests.task_ids(request.task_ids)
+        async with aclosing(self._parts.watches.watch(ids)) as frames:
+            async for frame in frames:
+                yield task_service_pb2.WatchTasksResponse(tasks=[convert.task(view) for view in frame])
+
+    async def _waiting_for(self, view: TaskView) -> str:
+        if view.state is not TaskState.QUEUED:
+            return ""
+        around = await self._parts.reads.surroundings(view.queue, view.name)
+        return waiting_for(view.queue, view.name, around)
+
+
+def _selection(request: task_service_pb2.ListTasksRequest) -> Selection:
+    return Selection(
+        queue=checks.name(request.queue, "queue") if request.queue else None,
+        name=checks.name(request.name, "name") if request.name else None,
+        states=frozenset(_state(status) for status in request.statuses),
+        parent_id=checks.task_id(request.parent_id, "parent_id") if request.parent_id else None,
+        root_id=checks.task_id(request.root_id, "root_id") if request.root_id else None,
+        created_after=checks.moment(request.created_after, "created_after")
+        if request.HasField("created_after")
+        else None,
+        created_before=checks.moment(request.created_before, "created_before")
+        if request.HasField("created_before")
+        else None,
+    )
+
+
+def _state(status: int) -> TaskState:
+    try:
+        return TaskState(status)
+    except ValueError:
+        raise InvalidField("statuses", status, "must be a TaskStatus other than UNSPECIFIED") from None
+
+
+def _task_before(cursor: str | None) -> TaskId | None:
+    try:
+        return None if cursor is None else checks.task_id(cursor, "page_token")
+    except InvalidField as error:
+        raise PageTokenInvalid(error.message) from error
+
+
+def _filters(selection: Selection) -> list[object]:
+    """The filters in a form that is the same for equal selections."""
+    values = [getattr(selection, field.name) for field in fields(selection)]
+    return [sorted(value) if isinstance(value, frozenset) else value for value in values]

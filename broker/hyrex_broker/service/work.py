@@ -1,0 +1,277 @@
+"""WorkerService: one stream per worker session, and the end of sessions from outside."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.v1 import worker_service_pb2_grpc
+from hyrex_broker.domain.errors import (
+    BrokerError,
+    Draining,
+    FlowControl,
+    HelloExpected,
+    InvalidField,
+    SessionEnded,
+)
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
+from hyrex_broker.engine.heartbeats import Heartbeats
+from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.session import Session
+from hyrex_broker.engine.sessions import LEAVE_REASON, Resumption, Sessions
+from hyrex_broker.service import fields, reported
+from hyrex_broker.service import worker_convert as convert
+from hyrex_broker.service.errors import undecodable
+from hyrex_broker.service.outbox import FRAME_BYTES, Outbox
+
+log = logging.getLogger(__name__)
+
+MOST_UNACKNOWLEDGED: Final = 20_000
+_HELLO_WITHIN_S: Final = 10.0
+_LAST_WRITE_WITHIN_S: Final = 5.0
+_REASON_BYTES: Final = 1000
+
+
+@dataclass(slots=True)
+class WorkEngine:
+    """What the worker service needs of the engine, and what it tells workers."""
+
+    sessions: Sessions
+    reports: Reports
+    heartbeats: Heartbeats
+    broker_name: str
+    lease_duration: timedelta
+    payload_limit_bytes: int
+    draining: bool = False
+
+
+class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Serves workers."""
+
+    def __init__(self, engine: WorkEngine) -> None:
+        self._engine = engine
+
+    async def Work(  # type: ignore[override]  # writes through the context, yields nothing
+        self, request_iterator: AsyncIterator[wire.WorkRequest], context: Any
+    ) -> None:
+        if self._engine.draining:
+            raise Draining("this broker is shutting down; connect to another")
+        await WorkStream(self._engine, request_iterator, context).serve()
+
+    async def EndSession(self, request: wire.EndSessionRequest, context: Any) -> wire.EndSessionResponse:
+        reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "ended by its launcher"
+        number = session_id(request.session_id)
+        session = self._engine.sessions.by_id.get(number)
+        ended = await self._engine.sessions.end(number, request.session_secret, Outcome.LOST, reason)
+        self._engine.reports.follow(ended.ended, ended.task_ids)
+        if session is not None:
+            session.link.end(SessionEnded(f"session {number} was ended from outside: {reason}"))
+        return wire.EndSessionResponse(leases_ended=len(ended.ended))
+
+
+def session_id(text: str) -> SessionId:
+    """A session's id from its text form."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidField("session_id", text, "must be the session_id of a Welcome")
+    return SessionId(int(text))
+
+
+class WorkStream:
+    """One stream, from Hello until either side ends it. It never ends the session by its own end."""
+
+    def __init__(self, engine: WorkEngine, frames: AsyncIterator[wire.WorkRequest], context: Any) -> None:
+        self._engine = engine
+        self._frames = frames
+        self._context = context
+        self._outbox = Outbox()
+        self._unacknowledged = 0
+        self._unknown_frames = 0
+
+    async def serve(self) -> None:
+        """Read and write until the end; raises the BrokerError that ended the stream."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write_while_read())
+                reader = group.create_task(self._read_until_refused(group))
+                # Whichever ends first ends the other: reading blocks on the worker, writing on us.
+                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+                if writer.done():
+                    reader.cancel()
+                else:
+                    self._outbox.finish()
+                    # A write under way must end by itself: gRPC cannot tell the worker anything beside it.
+                    await asyncio.wait({writer}, timeout=_LAST_WRITE_WITHIN_S)
+                    writer.cancel()
+        except* BrokerError as errors:
+            raise errors.exceptions[0] from None
+        if self._outbox.error is not None:
+            raise self._outbox.error
+
+    async def _write_while_read(self) -> None:
+        try:
+            await self._outbox.write(self._context.write)
+        except grpc.aio.InternalError:
+            log.debug("the worker is gone")  # a write to it failed: there is nobody to answer
+
+    async def _read_until_refused(self, group: asyncio.TaskGroup) -> None:
+        try:
+            await self._read(group)
+        except BrokerError as error:
+            self._outbox.end(error)
+        except DecodeError as error:
+            self._outbox.end(undecodable(error))
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        watchdog = group.create_task(self._expect_hello())
+        session: Session | None = None
+        try:
+            async for frame in self._frames:
+                kind = frame.WhichOneof("frame")
+                if session is None:
+                    watchdog.cancel()
+                    session = await self._begin(frame, kind)
+                elif kind == "goodbye":
+                    await self._goodbye(session)
+                    return
+                else:
+                    self._take(session, frame, kind, group)
+        finally:
+            watchdog.cancel()
+            if session is not None:
+                self._engine.sessions.leave(session)
+
+    async def _expect_hello(self) -> None:
+        await asyncio.sleep(_HELLO_WITHIN_S)
+        self._outbox.end(HelloExpected(f"no Hello within {_HELLO_WITHIN_S:.0f} s; send it first"))
+
+    async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> Session:
+        if kind != "hello":
+            raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
+        hello = frame.hello
+        introduction = convert.introduction(hello)
+        sessions = self._engine.sessions
+        if hello.session_id:
+            try:
+                resumption = await sessions.resume(
+                    session_id(hello.session_id), hello.session_secret, introduction, self._outbox
+                )
+            except SessionEnded:
+                log.info("session to resume has ended", extra={"session": hello.session_id})
+            else:
+                try:
+                    await self._welcome_back(resumption)
+                except BaseException:
+                    sessions.leave(resumption.session)
+                    raise
+                return resumption.session
+        session = await sessions.open(introduction, self._outbox)
+        self._welcome(session, resumed=False, adopted=[], revoked=list(hello.held))
+        return session
+
+    async def _welcome_back(self, resumption: Resumption) -> None:
+        session = resumption.session
+        self._welcome(
+            session,
+            resumed=True,
+            adopted=convert.refs(resumption.adopted),
+            revoked=convert.refs(resumption.revoked),
+        )
+        if resumption.to_leave:
+            self._outbox.push_leave(LEAVE_REASON)
+        if resumption.cancels:
+            self._outbox.push_cancels(resumption.cancels)
+        ends = [
+            RunEnd(ref.task_id, ref.token, Outcome.LOST, 0, reason="its worker does not hold it any more")
+            for ref in resumption.orphans
+        ]
+        ends += [
+            RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received")
+            for ref in resumption.unreceived
+        ]
+        if ends:
+            await self._engine.reports.report(ends)
+
+    def _welcome(
+        self,
+        session: Session,
+        *,
+        resumed: bool,
+        adopted: Sequence[wire.LeaseRef],
+        revoked: Sequence[wire.LeaseRef],
+    ) -> None:
+        lease_ms = self._engine.lease_duration.total_seconds() * 1000
+        welcome = wire.Welcome(
+            session_id=str(session.session_id),
+            session_secret=session.secret,
+            resumed=resumed,
+            lease_duration=convert.duration(lease_ms),
+            heartbeat_interval=convert.duration(lease_ms / 5),
+            max_frame_bytes=FRAME_BYTES,
+            max_unacknowledged_reports=MOST_UNACKNOWLEDGED,
+            adopted=adopted,
+            revoked=revoked,
+            broker=self._engine.broker_name,
+            server_time=convert.timestamp(datetime.now(UTC)),
+            max_payload_bytes=self._engine.payload_limit_bytes,
+        )
+        self._outbox.push(wire.WorkResponse(welcome=welcome))
+
+    def _take(
+        self, session: Session, frame: wire.WorkRequest, kind: str | None, group: asyncio.TaskGroup
+    ) -> None:
+        """Act on one frame without waiting: readers never wait for a queue (rule 15)."""
+        match kind:
+            case "report":
+                self._report(session, frame.report, group)
+            case "heartbeat":
+                self._heartbeat(session, frame.heartbeat, group)
+            case "capacity":
+                self._engine.sessions.set_capacity(session, convert.capacity(frame.capacity.pools))
+            case "drain":
+                self._engine.sessions.drain_itself(session)
+            case "hello":
+                raise HelloExpected("a second Hello on one stream; open a new stream")
+            case _:
+                self._unknown_frames += 1
+
+    def _report(self, session: Session, report: wire.Report, group: asyncio.TaskGroup) -> None:
+        ends = reported.ends(report, session.leases, self._engine.payload_limit_bytes)
+        self._unacknowledged += len(ends)
+        if self._unacknowledged > MOST_UNACKNOWLEDGED:
+            raise FlowControl(
+                f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
+                {"limit": str(MOST_UNACKNOWLEDGED)},
+            )
+        group.create_task(self._record(report.report_id, ends))
+
+    async def _record(self, report_id: int, ends: list[RunEnd]) -> None:
+        receipts = await self._engine.reports.report(ends)
+        self._unacknowledged -= len(ends)
+        ack = wire.ReportAck(report_id=report_id)
+        if receipts.count(Receipt.ACCEPTED) != len(receipts):
+            told = list(zip(ends, receipts, strict=True))
+            ack.duplicate_tokens.extend(end.token for end, said in told if said is Receipt.DUPLICATE)
+            ack.stale_tokens.extend(end.token for end, said in told if said is Receipt.STALE)
+        self._outbox.push(wire.WorkResponse(report_ack=ack))
+
+    def _heartbeat(self, session: Session, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:
+        orphans = self._engine.heartbeats.beat(
+            session, beat.sequence, map(Token, beat.held_tokens), beat.received_through
+        )
+        if orphans:
+            group.create_task(self._return(orphans))
+
+    async def _return(self, orphans: list[RunEnd]) -> None:
+        await self._engine.reports.report(orphans)
+
+    async def _goodbye(self, session: Session) -> None:
+        ended = await self._engine.sessions.end(
+            session.session_id, session.secret, Outcome.RELEASED, "its worker left"
+        )
+        self._engine.reports.follow(ended.ended, ended.task_ids)

@@ -1,0 +1,186 @@
+"""Workers' frames: wire to domain, checked; domain to wire."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
+from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef, Token
+from hyrex_broker.engine.session import Introduction
+from hyrex_broker.service import fields
+from hyrex_broker.storage.lanes import Definition
+from hyrex_broker.storage.sessions import SessionInfo
+
+PROTOCOL_VERSION: Final = 1
+MOST_PATTERNS: Final = 1000
+MOST_DEFINITIONS: Final = 10_000
+MOST_CAPACITY: Final = 100_000
+MOST_POOLS: Final = 100
+_DEFAULT_PRIORITY: Final = 5
+_HIGHEST_SEQUENCE: Final = 1 << 53
+
+
+def introduction(hello: wire.Hello) -> Introduction:
+    """A checked Hello. Raises ProtocolUnsupported, InvalidField, TooManyItems."""
+    _check_size_and_version(hello)
+    pools = capacity(hello.capacity)
+    definitions = [_definition(task) for task in hello.tasks]
+    for task in hello.tasks:
+        if task.pool not in pools:
+            raise InvalidField("tasks.pool", task.pool, f"the capacity names only the pools {sorted(pools)}")
+    return Introduction(
+        info=SessionInfo(
+            worker_name=fields.name(hello.worker_name, "worker_name"),
+            host=fields.short_text(hello.host, "host") or "",
+            pid=hello.pid,
+            sdk=fields.short_text(hello.sdk, "sdk") or "",
+            queue_patterns=[fields.name(pattern, "queue_patterns") for pattern in hello.queue_patterns],
+            task_names=sorted(definition.name for definition in definitions),
+            capacity=sum(pools.values()),
+        ),
+        pools=pools,
+        task_pools={task.name: task.pool for task in hello.tasks},
+        definitions=definitions,
+        limits=_limits(hello),
+        queues=[queue.name for queue in hello.queues],
+        held=[lease_ref(ref) for ref in hello.held],
+        received_through=_sequence(hello.received_through),
+    )
+
+
+def _check_size_and_version(hello: wire.Hello) -> None:
+    if hello.protocol_version != PROTOCOL_VERSION:
+        version = str(PROTOCOL_VERSION)
+        raise ProtocolUnsupported(
+            f"protocol_version = {hello.protocol_version}: this broker speaks {version}",
+            {"minimum": version, "maximum": version},
+        )
+    for count, limit in (
+        (len(hello.queue_patterns), MOST_PATTERNS),
+        (len(hello.tasks), MOST_DEFINITIONS),
+        (len(hello.queues), MOST_DEFINITIONS),
+        (len(hello.held), MOST_CAPACITY),
+    ):
+        if count > limit:
+            raise TooManyItems(count, limit)
+    if not hello.queue_patterns:
+        raise InvalidField("queue_patterns", [], "name at least one queue or pattern; * serves all")
+
+
+def _sequence(number: int) -> int:
+    """A sequence that assignments may go on from for ever."""
+    if not 0 <= number <= _HIGHEST_SEQUENCE:
+        raise InvalidField("received_through", number, "must be the highest sequence of Assignments read")
+    return number
+
+
+def _definition(task: wire.TaskDefinition) -> Definition:
+    return Definition(
+        fields.name(task.name, "tasks.name"),
+        fields.name(task.queue or "default", "tasks.queue"),
+        max(task.max_retries, 0),
+        fields.milliseconds(task.timeout, "tasks.timeout", least=1) if task.HasField("timeout") else None,
+        task.priority or _DEFAULT_PRIORITY,
+    )
+
+
+def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
+    limits = [("task", task.name, task.max_concurrency) for task in hello.tasks]
+    limits += [
+        ("queue", fields.name(queue.name, "queues.name"), queue.concurrency_limit) for queue in hello.queues
+    ]
+    for scope, name, maximum in limits:
+        if maximum < 0:
+            raise InvalidField(f"limit of {scope} {name}", maximum, "must be 0 (no limit) or more")
+    return limits
+
+
+def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
+    """Absolute numbers by pool."""
+    if not 1 <= len(pools) <= MOST_POOLS:
+        raise InvalidField("capacity", len(pools), f"name 1 to {MOST_POOLS} pools")
+    for pool in pools:
+        fields.short_text(pool.pool, "capacity.pool")
+        if not 0 <= pool.maximum <= MOST_CAPACITY:
+            raise InvalidField(
+                f"capacity[{pool.pool!r}]", pool.maximum, f"must lie between 0 and {MOST_CAPACITY}"
+            )
+    return {pool.pool: pool.maximum for pool in pools}
+
+
+def lease_ref(ref: wire.LeaseRef) -> LeaseRef:
+    """A lease, named."""
+    return LeaseRef(fields.task_id(ref.task_id), Token(ref.token))
+
+
+def duration(milliseconds: float) -> Duration:
+    """A duration for the wire."""
+    seconds, rest = divmod(round(milliseconds * 1000), 1_000_000)
+    return Duration(seconds=seconds, nanos=rest * 1000)
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A point in time for the wire (microseconds)."""
+    return Timestamp(seconds=int(moment.timestamp()), nanos=moment.microsecond * 1000)
+
+
+class AssignmentForms:
+    """What the runs of one batch share, made once: a copy costs half of setting its fields one by one."""
+
+    def __init__(self) -> None:
+        self._forms: dict[tuple[object, ...], wire.Assignment] = {}
+
+    def of(self, run: AssignedRun) -> wire.Assignment:
+        """An assignment with name, queue, priority and times."""
+        key = (run.name, run.queue, run.rank, run.submitted_at, run.max_retries, run.timeout_ms)
+        form = self._forms.get(key)
+        if form is None:
+            form = self._forms[key] = _form(run)
+        return form
+
+
+def _form(run: AssignedRun) -> wire.Assignment:
+    return wire.Assignment(
+        name=run.name,
+        queue=run.queue,
+        priority=10 - run.rank,
+        submitted_at=timestamp(run.submitted_at),
+        max_retries=run.max_retries,
+        timeout=None if run.timeout_ms is None else duration(run.timeout_ms),
+    )
+
+
+def add_assignment(message: wire.Assignment, run: AssignedRun, forms: AssignmentForms) -> None:
+    """Fill in one run of a frame: attribute by attribute into the frame itself, and only what is not
+    zero: a third of the cost of keyword arguments and a copy."""
+    message.CopyFrom(forms.of(run))
+    message.task_id = run.task_id
+    message.token = run.token
+    message.payload = run.payload
+    message.root_id = run.root_id or run.task_id
+    if run.run_number:
+        message.run_number = run.run_number
+        message.attempt_number = run.attempt_number
+        message.alone = run.alone
+    if run.parent_id is not None:
+        message.parent_id = run.parent_id
+    if run.content_type or run.codec or run.headers:
+        message.content_type = run.content_type or ""
+        message.codec = run.codec or ""
+        message.headers.update(run.headers or {})
+
+
+def refs(leases: Sequence[LeaseRef]) -> list[wire.LeaseRef]:
+    """Leases for the wire."""
+    return [wire.LeaseRef(task_id=lease.task_id, token=lease.token) for lease in leases]
+
+
+def cancel_runs(cancels: Sequence[CancelOrder]) -> list[wire.CancelRun]:
+    """Cancels for the wire."""
+    return [
+        wire.CancelRun(task_id=cancel.task_id, token=cancel.token, reason=cancel.reason) for cancel in cancels
+    ]

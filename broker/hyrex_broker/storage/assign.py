@@ -1,0 +1,208 @@
+"""Leases: the best ready tasks of some lanes move to sessions, in one statement."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from hyrex_broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId
+from hyrex_broker.storage.columns import integers
+from hyrex_broker.storage.pool import Database, Transaction
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("assign")
+
+INLINE_PAYLOAD_BYTES: Final = 64 * 1024
+"""A payload up to this size comes with its assignment,"""
+ASSIGN_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
+"""while all of them together, if every slot is filled, are not more than this (rule 15)."""
+
+
+@dataclass(slots=True)
+class LaneQuota:
+    """How many runs one lane may give, and where its ranks are read from."""
+
+    lane: LaneId
+    pairs: list[tuple[int, datetime]]
+    """(rank, low-water mark) in turn order."""
+    slots: list[SessionId] = field(default_factory=list)
+    """The session that gets the first, second, ... run; its length is the quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One assign: whose sessions, which lanes, which tokens."""
+
+    owner: BrokerId
+    generations: Mapping[SessionId, int]
+    sequences: Mapping[SessionId, int]
+    token_base: int
+    quotas: Sequence[LaneQuota]
+
+    @property
+    def tokens(self) -> range:
+        """Every token that it may give: the base plus the number of the slot, from 1."""
+        count = sum(len(quota.slots) for quota in self.quotas)
+        return range(self.token_base + 1, self.token_base + count + 1)
+
+
+@dataclass(slots=True)
+class Taken:
+    """One run that an assign took. A payload of None is too large to come along: `size` bytes."""
+
+    run: AssignedRun
+    lane: LaneId
+    arrival: datetime
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssignResult:
+    """What an assign took, and the database's time of it (None: nothing was asked).
+
+    `refused`: not all of the plan's sessions are this broker's, so nothing was taken.
+    `allowed` is how many runs limits left to each lane (None: there were no limits).
+    """
+
+    taken: list[Taken]
+    taken_at: datetime | None
+    refused: bool
+    allowed: Mapping[LaneId, int] | None = None
+
+
+class AssignStore:
+    """Statements of `assign.sql`."""
+
+    def __init__(self, database: Database, slack_ms: int) -> None:
+        """`slack_ms`: what a lease has beyond its run's timeout."""
+        self._database = database
+        self._slack_ms = slack_ms
+
+    async def assign(self, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
+        """Assign from lanes without a limit. `names` gives (queue, task name) of each lane."""
+        rows = await self._database.fetch(_SQL["assign"], *self._arguments(plan, limited=False))
+        return _result(rows, names, plan)
+
+    async def assign_limited(
+        self,
+        plan: Plan,
+        names: Mapping[LaneId, tuple[str, str]],
+        limits: Mapping[LaneId, Sequence[tuple[str, str]]],
+    ) -> AssignResult:
+        """Assign from lanes with limits: lock the limits, count the leases, clip the quotas, assign.
+
+        `limits` names the limits (scope, name) of each lane of the plan. The count is a statement of
+        its own: inside the locking one it would see the past (rule 13).
+        """
+        wanted = sorted({limit for lane_limits in limits.values() for limit in lane_limits})
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch(
+                _SQL["lock_limits"], [w[0] for w in wanted], [w[1] for w in wanted]
+            )
+            room = await _room(transaction, {(r["scope"], r["name"]): r["maximum"] for r in rows})
+            clipped = _clip(plan, limits, room)
+            allowed = {quota.lane: len(quota.slots) for quota in clipped.quotas}
+            if not allowed:
+                return AssignResult([], None, False, allowed)
+            rows = await transaction.fetch(_SQL["assign"], *self._arguments(clipped, limited=True))
+            return replace(_result(rows, names, clipped), allowed=allowed)
+
+    def _arguments(self, plan: Plan, *, limited: bool) -> tuple[object, ...]:
+        return (*_arguments(plan, limited=limited), self._slack_ms)
+
+    async def payloads(self, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
+        """Payloads that were too large to come with their assignment."""
+        rows = await self._database.fetch(_SQL["payloads"], list(task_ids))
+        return {TaskId(str(row["id"])): row["payload"] for row in rows}
+
+    async def below_marks(
+        self, marked: Sequence[tuple[LaneId, int, datetime]]
+    ) -> list[tuple[LaneId, int, datetime]]:
+        """(lane, rank, arrival) of the first ready task below each mark, where there is one."""
+        rows = await self._database.fetch(
+            _SQL["below_marks"], [m[0] for m in marked], [m[1] for m in marked], [m[2] for m in marked]
+        )
+        return [(LaneId(row[0]), row[1], row[2]) for row in rows]
+
+    async def lanes_with_work(self) -> list[tuple[LaneId, int]]:
+        """Every (lane, rank) with a ready task."""
+        rows = await self._database.fetch(_SQL["lanes_with_work"])
+        return [(LaneId(row["lane"]), row["rank"]) for row in rows]
+
+
+async def _room(
+    transaction: Transaction, maxima: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    rows = await transaction.fetch(
+        _SQL["count_leases"], [scope for scope, _ in maxima], [name for _, name in maxima]
+    )
+    return {(row["scope"], row["name"]): maxima[row["scope"], row["name"]] - row["held"] for row in rows}
+
+
+def _clip(
+    plan: Plan, limits: Mapping[LaneId, Sequence[tuple[str, str]]], room: dict[tuple[str, str], int]
+) -> Plan:
+    clipped = []
+    for quota in plan.quotas:
+        # A limit that is gone since the plan was made does not bind.
+        mine = [limit for limit in limits[quota.lane] if limit in room]
+        count = min([len(quota.slots), *(max(room[limit], 0) for limit in mine)])
+        for limit in mine:
+            room[limit] -= count
+        if count:
+            clipped.append(LaneQuota(quota.lane, quota.pairs, quota.slots[:count]))
+    return Plan(plan.owner, plan.generations, plan.sequences, plan.token_base, clipped)
+
+
+def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
+    slots = [session for quota in plan.quotas for session in quota.slots]
+    sessions = sorted(set(slots))
+    places = {session: place for place, session in enumerate(sessions, 1)}
+    pairs = [pair for quota in plan.quotas for pair in quota.pairs]
+    offsets, firsts, lasts = [], [], []
+    offset = first = 0
+    for quota in plan.quotas:
+        offsets.append(offset)
+        firsts.append(first + 1)
+        offset += len(quota.slots)
+        first += len(quota.pairs)
+        lasts.append(first)
+    return (
+        sessions,
+        [plan.generations[session] for session in sessions],
+        plan.owner,
+        [quota.lane for quota in plan.quotas],
+        [len(quota.slots) for quota in plan.quotas],
+        offsets,
+        firsts,
+        lasts,
+        [rank for rank, _ in pairs],
+        [mark for _, mark in pairs],
+        integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
+        [plan.sequences[session] for session in sessions],
+        plan.token_base,
+        limited,
+        min(INLINE_PAYLOAD_BYTES, ASSIGN_PAYLOAD_BYTES // len(slots)),
+    )
+
+
+def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]], plan: Plan) -> AssignResult:
+    first = rows[0]
+    taken = [_taken(row, names) for row in rows] if first["task_id"] is not None else []
+    asked = {session for quota in plan.quotas for session in quota.slots}
+    return AssignResult(taken, first["taken_at"], first["mine"] < len(asked))
+
+
+def _taken(row: Any, names: Mapping[LaneId, tuple[str, str]]) -> Taken:
+    (_, _, task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone,
+     max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload,
+    ) = row  # fmt: skip
+    queue, name = names[lane]
+    run = AssignedRun(
+        TaskId(task_id), token, session_id, sequence, name, queue, payload, content_type, codec,
+        json.loads(headers) if headers else None, run_number, attempt_number, max_retries, rank, timeout_ms,
+        parent_id, root_id,
+        submitted_at, alone,
+    )  # fmt: skip
+    return Taken(run, lane, arrival, None if payload is not None else size)

@@ -1,0 +1,66 @@
+"""Cancelling and retrying by people: what waits, what runs, what has ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("cancel")
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A task that a cancel found: `token` and `session_id` are set if it runs."""
+
+    task_id: TaskId
+    token: Token | None
+    session_id: SessionId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a task stands that a cancel did not find."""
+
+    task_id: TaskId
+    known: bool
+    flagged: bool
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """A task that a retry made ready."""
+
+    task_id: TaskId
+    lane: LaneId
+    rank: int
+
+
+class CancelStore:
+    """Statements of `cancel.sql`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[Struck]:
+        """Cancel what waits, flag what runs; ids missing from the result: see `standing`."""
+        rows = await self._database.fetch(_SQL["cancel"], sorted(set(task_ids)), reason)
+        return [Struck(TaskId(str(row[0])), row[1], row[2]) for row in rows]
+
+    async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
+        """Where tasks stand now."""
+        rows = await self._database.fetch(_SQL["standing"], list(task_ids))
+        return [Standing(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+
+    async def retry(self, task_ids: Sequence[TaskId]) -> list[Requeued]:
+        """Reopen ended tasks; ids missing from the result: see `standing` and `reopened`."""
+        rows = await self._database.fetch(_SQL["retry"], sorted(set(task_ids)))
+        return [Requeued(TaskId(str(row[0])), row[1], row[2]) for row in rows]
+
+    async def reopened(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
+        """Those whose last end was reopened, by whomever."""
+        rows = await self._database.fetch(_SQL["reopened"], list(task_ids))
+        return {TaskId(str(row["id"])) for row in rows if row["reopened"]}

@@ -1,0 +1,142 @@
+"""Partitions of `task` and `task_run`: one per day of the time inside the task's id (UTC).
+
+Made by LIKE + ATTACH and removed by DETACH CONCURRENTLY + DROP: plain CREATE or DROP of a partition
+locks the parent and stalls submits (rule 12).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from hyrex_broker.storage.statements import load
+
+log = logging.getLogger(__name__)
+
+DAYS_BEHIND: Final = 2
+DAYS_AHEAD: Final = 3
+FORGET_CHUNK: Final = 10_000
+PARENTS: Final = (("task", "id"), ("task_run", "task_id"))
+_DAY: Final = timedelta(days=1)
+_SQL: Final = load("partitions")
+
+
+def lower_bound(day: datetime) -> UUID:
+    """The smallest UUIDv7-like id of a moment: 48 bits of Unix milliseconds, then zeros."""
+    return UUID(int=int(day.timestamp() * 1000) << 80)
+
+
+def day_of(moment: datetime) -> datetime:
+    """Midnight (UTC) of a moment's day."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+async def ensure(connection: Any) -> None:
+    """Make the partitions around today. Call under the migration lock."""
+    today = day_of(await connection.fetchval("select now()"))
+    for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1):
+        day = today + offset * _DAY
+        for parent, _ in PARENTS:
+            await _ensure_one(connection, parent, day)
+
+
+async def _ensure_one(connection: Any, parent: str, day: datetime) -> None:
+    name = f"{parent}_{day:%Y%m%d}"
+    if await connection.fetchval("select to_regclass($1)", name) is not None:
+        return
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '2s'")
+        await connection.execute(f"create table {name} (like {parent} including all)")
+        await connection.execute(
+            f"alter table {parent} attach partition {name}"
+            f" for values from ('{lower_bound(day)}') to ('{lower_bound(day + _DAY)}')"
+        )
+
+
+async def expired(connection: Any, retention: timedelta) -> list[datetime]:
+    """Days whose removal was interrupted, and days past retention that hold no task that still lives."""
+    now = await connection.fetchval("select now()")
+    limit = min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
+    days = await _days(connection)
+    # A day that detaches can only go on; until it has, no other one can be detached, so it comes first.
+    detaching = [day for day, tables in days.items() if any(table.detaching for table in tables)]
+    return detaching + [
+        day
+        for day, tables in days.items()
+        if day <= limit
+        and day not in detaching
+        and (not _is_whole(tables) or not await _lives(connection, day))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A day's table of one parent: `attached` to it, perhaps with a detach that was interrupted half-way."""
+
+    name: str
+    attached: bool
+    detaching: bool
+
+
+async def _days(connection: Any) -> dict[datetime, list[_Table]]:
+    """Every day's tables, the oldest day first."""
+    found: dict[datetime, list[_Table]] = {}
+    for row in await connection.fetch(_SQL["tables"]):
+        day = _day_in(row["name"])
+        if day is not None:
+            found.setdefault(day, []).append(_Table(row["name"], row["attached"], row["detaching"]))
+    return dict(sorted(found.items()))
+
+
+def _day_in(name: str) -> datetime | None:
+    """The day of a table's name; eight digits that are none belong to somebody else's table."""
+    try:
+        return datetime.strptime(name.rsplit("_", 1)[1], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _is_whole(tables: Sequence[_Table]) -> bool:
+    """Whether nothing has begun to remove the day."""
+    return len(tables) == len(PARENTS) and all(table.attached and not table.detaching for table in tables)
+
+
+async def _lives(connection: Any, day: datetime) -> bool:
+    return bool(await connection.fetchval(_SQL["lives"], lower_bound(day), lower_bound(day + _DAY)))
+
+
+async def drop(connection: Any, day: datetime) -> None:
+    """Remove one day's keys, runs and tasks. Where it is interrupted, the day is found again and the
+    removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""
+    await connection.execute("set lock_timeout = '2s'")
+    # Keys go first: one that outlived its task would name a task that nobody can find.
+    for name in ("forget_keys", "forget_reopenings"):
+        await _forget(connection, name, day)
+    tables = (await _days(connection)).get(day, [])
+    if _is_whole(tables) and await _lives(connection, day):
+        # One of its tasks was retried meanwhile.
+        return
+    # `task` goes last: an interruption may leave tasks without runs, never runs without their tasks.
+    for parent, _ in reversed(PARENTS):
+        for table in tables:
+            if table.name == f"{parent}_{day:%Y%m%d}":
+                await _remove(connection, parent, table)
+    log.info("partition dropped", extra={"day": f"{day:%Y-%m-%d}"})
+
+
+async def _forget(connection: Any, name: str, day: datetime) -> None:
+    """Delete a day's rows chunk by chunk, each committed: a busy day has millions of them."""
+    first: UUID | None = lower_bound(day)
+    while first is not None:
+        # From the last id on, so that no chunk reads the dead rows of those before it.
+        first = await connection.fetchval(_SQL[name], first, lower_bound(day + _DAY), FORGET_CHUNK)
+
+
+async def _remove(connection: Any, parent: str, table: _Table) -> None:
+    if table.detaching:
+        await connection.execute(f"alter table {parent} detach partition {table.name} finalize")
+    elif table.attached:
+        await connection.execute(f"alter table {parent} detach partition {table.name} concurrently")
+    await connection.execute(f"drop table {table.name}")

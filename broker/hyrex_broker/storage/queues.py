@@ -1,0 +1,83 @@
+"""Queues for operators: what is in them, their limits and pauses, and purging."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Final
+
+from hyrex_broker.domain import patterns
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.views import QueueView
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("queues")
+_LANES: Final = load("lanes")
+COUNT_CAP: Final = 10_000
+PURGE_CHUNK: Final = 1000
+
+
+class QueueStore:
+    """Statements of `queues.sql`. Each method raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(self, after: str, size: int) -> list[QueueView]:
+        """Up to `size` queues with names above `after`, by name."""
+        return await self._views(after, None, size)
+
+    async def find(self, name: str) -> QueueView | None:
+        """One queue."""
+        found = await self._views("", name, 1)
+        return found[0] if found else None
+
+    async def update(self, name: str, *, paused: bool | None, limit: int | None) -> None:
+        """Pause or resume a queue and set its limit (0 removes it); None leaves either as it is.
+
+        Under the lock of the lanes, so that no lane is made at the same time that misses its limit.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_LANES["lock_lanes"])
+            await transaction.execute(_SQL["put"], name, paused)
+            if limit is not None:
+                if limit > 0:
+                    await transaction.execute(_SQL["limit"], name, limit)
+                else:
+                    await transaction.execute(_SQL["unlimit"], name)
+                await transaction.execute(_LANES["flag_lanes"])
+
+    async def purge(self, name: str, reason: str) -> AsyncIterator[list[TaskId]]:
+        """Cancel what waits in a queue and arrived before now, chunk by chunk, each committed."""
+        lanes = [row["id"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)]
+        now = await self._database.fetchrow(_SQL["now"])
+        assert now is not None
+        while True:
+            rows = await self._database.fetch(_SQL["purge"], lanes, reason, now[0], PURGE_CHUNK)
+            if not rows:
+                return
+            yield [TaskId(str(row["task_id"])) for row in rows]
+
+    async def _views(self, after: str, name: str | None, size: int) -> list[QueueView]:
+        async with self._database.transaction(read=True) as transaction:
+            # Statistics of live tables say anything; only index probes keep the capped counts cheap.
+            await transaction.execute("set local enable_seqscan = off")
+            await transaction.execute("set local enable_bitmapscan = off")
+            rows = await transaction.fetch(_SQL["queues"], after, name, size, COUNT_CAP)
+            sessions = await transaction.fetch(_SQL["patterns"])
+        matchers = [(patterns.compile(row["queue_patterns"]), row["sessions"]) for row in sessions]
+        return [
+            replace(view, workers=sum(count for serves, count in matchers if serves(view.name)))
+            for view in map(_view, rows)
+        ]
+
+
+def _view(row: Any) -> QueueView:
+    return QueueView(
+        name=row["name"],
+        paused=row["paused"],
+        concurrency_limit=row["concurrency_limit"],
+        queued=min(row["queued"], COUNT_CAP),
+        queued_capped=row["queued"] > COUNT_CAP,
+        delayed=row["delayed"],
+        running=row["running"],
+    )

@@ -1,0 +1,158 @@
+"""Reading tasks as they stand. One statement, so one snapshot: the state and the runs agree."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from hyrex_broker.domain.model import Outcome, TaskId
+from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
+from hyrex_broker.domain.views import RunState, RunView, Service, Surroundings, TaskView
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("reads")
+IDS_PER_STATEMENT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much of a task to read. Results above the limit are left out, only their size is told."""
+
+    payload: bool
+    result_limit_bytes: int
+    runs: int
+    tracebacks: bool
+
+
+FULL: Final = Detail(payload=True, result_limit_bytes=2**31 - 1, runs=1000, tracebacks=True)
+WATCHED: Final = Detail(payload=False, result_limit_bytes=16 * 1024, runs=100, tracebacks=True)
+WATCHED_WHOLE: Final = Detail(payload=False, result_limit_bytes=2**31 - 1, runs=100, tracebacks=True)
+LISTED: Final = Detail(payload=False, result_limit_bytes=-1, runs=1, tracebacks=False)
+
+
+class TaskReads:
+    """Statements of `reads.sql`. Each raises StorageUnavailable.
+
+    Tasks by id are read on the hot connections: index probes whatever the tables hold, and a plan that
+    is made once (planning over the partitions takes some ten times as long as reading one task).
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
+        """Tasks by id, oldest first; unknown ids are missing. At most IDS_PER_STATEMENT ids."""
+        rows = await self._database.fetch(
+            _SQL["tasks"],
+            list(task_ids),
+            detail.payload,
+            detail.result_limit_bytes,
+            detail.runs,
+            detail.tracebacks,
+        )
+        return list(_views(rows))
+
+    async def task(self, task_id: TaskId) -> TaskView | None:
+        """One task with its payload and all of its runs."""
+        views = await self.tasks([task_id], FULL)
+        return views[0] if views else None
+
+    async def surroundings(self, queue: str, name: str) -> Surroundings:
+        """What decides whether tasks of this queue and name can run now."""
+        around = await self._database.fetchrow(_SQL["surroundings"], queue, name, read=True)
+        assert around is not None
+        services = await self._database.fetch(_SQL["services"], name, read=True)
+        return Surroundings(
+            paused=around["paused"],
+            queue_limit=around["queue_limit"],
+            queue_running=around["queue_running"],
+            task_limit=around["task_limit"],
+            task_running=around["task_running"],
+            services=tuple(Service(tuple(row["queue_patterns"]), row["knows_task"]) for row in services),
+        )
+
+
+def _views(rows: Iterable[Any]) -> Iterator[TaskView]:
+    for _, of_task in groupby(rows, key=lambda row: row["id"]):
+        yield _view(list(of_task))
+
+
+def _view(rows: list[Any]) -> TaskView:
+    first = rows[0]
+    return TaskView(
+        task_id=TaskId(str(first["id"])),
+        name=first["name"],
+        queue=first["queue"],
+        rank=first["rank"],
+        max_retries=first["max_retries"],
+        timeout_ms=first["timeout_ms"],
+        state=_state(first["live"], first["live_run_number"], rows[-1]["outcome"]),
+        parent_id=_optional_id(first["parent_id"]),
+        root_id=_optional_id(first["root_id"]),
+        submitted_at=first["submitted_at"],
+        run_at=first["run_at"],
+        cancel_requested=bool(first["cancel_requested"]),
+        content_type=first["content_type"],
+        codec=first["codec"],
+        idempotency_key=first["idempotency_key"],
+        labels=_texts(first["labels"]) or {},
+        payload=first["payload"],
+        headers=_texts(first["headers"]),
+        runs=tuple(_runs(rows)),
+    )
+
+
+def _state(live: str | None, run_number: int | None, outcome: int | None) -> TaskState:
+    if live is not None:
+        return state_of(Live(live), run_number or 0)
+    # A task without any row but its own cannot be: every end is recorded in the statement that ends it.
+    return end_state(Outcome(outcome)) if outcome is not None else TaskState.LOST
+
+
+def _runs(rows: list[Any]) -> Iterator[RunView]:
+    for row in rows:
+        if row["run_number"] is not None:
+            yield _ended_run(row)
+    if rows[0]["live"] == Live.LEASE:
+        yield _running_run(rows[0])
+
+
+def _ended_run(row: Any) -> RunView:
+    return RunView(
+        run_number=row["run_number"],
+        attempt_number=row["attempt_number"],
+        state=RunState(row["outcome"]),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        worker=row["worker"] or "",
+        result=row["result"],
+        result_size_bytes=row["result_size_bytes"],
+        content_type=row["result_content_type"],
+        error_type=row["error_type"],
+        error_message=row["error_message"],
+        traceback=row["traceback"],
+        reason=row["reason"],
+    )
+
+
+def _running_run(row: Any) -> RunView:
+    return RunView(
+        run_number=row["live_run_number"],
+        attempt_number=row["live_attempt_number"],
+        state=RunState.RUNNING,
+        started_at=row["assigned_at"],
+        worker=row["live_worker"] or "",
+    )
+
+
+def _optional_id(value: object) -> TaskId | None:
+    return None if value is None else TaskId(str(value))
+
+
+def _texts(value: str | None) -> dict[str, str] | None:
+    if value is None:
+        return None
+    texts: dict[str, str] = json.loads(value)
+    return texts

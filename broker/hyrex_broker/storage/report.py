@@ -1,0 +1,129 @@
+"""Ends of runs: whoever removes a lease comes through here, so cancels and bounds are always obeyed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, Protocol
+
+import asyncpg
+
+from hyrex_broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.storage.columns import column, ids, integers
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("report")
+
+REDELIVERIES_BOUND: Final = 5
+RELEASES_BOUND: Final = 100
+_COLUMNS: Final = {
+    "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
+    "content_type": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
+    "retryable": True, "retry_delay_ms": None, "alone": False,
+}  # fmt: skip
+"""The columns of `report` and what most runs have there, which is what a null means."""
+
+
+_by_task = attrgetter("task_id")
+
+
+class Fetches(Protocol):
+    """A database, or a transaction of one."""
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Rows of one statement."""
+        ...
+
+
+@dataclass(slots=True)
+class Ended:
+    """A lease that was removed; where its task runs again, at which rank and how soon."""
+
+    token: Token
+    lane: LaneId
+    session_id: SessionId
+    rank: int = 0
+    requeued_in_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A report that matched no lease: recorded before, or (lost a race) still held, or stale."""
+
+    token: Token
+    recorded: bool
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A lease past its deadline, or past the time to obey a cancel."""
+
+    lease: LeaseRef
+    session_id: SessionId
+
+
+async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+    """Record ends and repeat what must be repeated. Tokens missing from the result matched nothing.
+
+    `database` may be a transaction: the sweeper ends sessions and their runs together. A batch of completed
+    runs alone costs two thirds of a mixed one.
+    """
+    ordered = sorted(ends, key=_by_task)
+    if all(end.outcome is Outcome.COMPLETED for end in ordered):
+        return await _record_completed(database, ordered)
+    return await _record(database, ordered)
+
+
+async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+    rows = await database.fetch(
+        _SQL["report_completed"],
+        ids([end.task_id for end in ends]),
+        integers([end.token for end in ends]),
+        integers([end.elapsed_us for end in ends]),
+        [end.result for end in ends],
+        column([end.content_type for end in ends]),
+    )
+    return [Ended(token, lane, session) for lane, session, tokens in rows for token in tokens]
+
+
+async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+    columns = [column([*map(attrgetter(name), ends)], usual) for name, usual in _COLUMNS.items()]
+    rows = await database.fetch(
+        _SQL["report"],
+        ids([end.task_id for end in ends]),
+        integers([end.token for end in ends]),
+        *columns,
+        REDELIVERIES_BOUND,
+        RELEASES_BOUND,
+    )
+    return [
+        Ended(token, lane, session, rank, delay if again else None)
+        for lane, session, tokens, rank, again, delay in rows
+        for token in tokens
+    ]
+
+
+class ReportStore:
+    """Statements of `report.sql`."""
+
+    def __init__(self, database: Database, slack_ms: int) -> None:
+        """`slack_ms`: what a run that is cancelled may take to stop."""
+        self._database = database
+        self._slack_ms = slack_ms
+
+    async def end(self, ends: Sequence[RunEnd]) -> list[Ended]:
+        """See `end_runs`; in a transaction of its own."""
+        return await end_runs(self._database, ends)
+
+    async def classify(self, refs: Sequence[RunEnd]) -> list[Unmatched]:
+        """What became of reports that matched no lease."""
+        rows = await self._database.fetch(
+            _SQL["classify_reports"], [ref.task_id for ref in refs], [ref.token for ref in refs]
+        )
+        return [Unmatched(row["token"], row["recorded"], row["held"]) for row in rows]
+
+    async def overdue(self, sessions: Sequence[SessionId], limit: int) -> list[Overdue]:
+        """Leases of some sessions whose worker did not obey their timeout, or a cancel."""
+        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit, self._slack_ms)
+        return [Overdue(LeaseRef(TaskId(str(row[0])), row[1]), row[2]) for row in rows]
