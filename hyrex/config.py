@@ -2,9 +2,10 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["DEFAULT_BROKER_URL", "Settings", "fingerprint", "read_settings"]
+__all__ = ["DEFAULT_BROKER_URL", "Settings", "fingerprint", "read_settings", "read_token"]
 
 DEFAULT_BROKER_URL: Final = "grpc://localhost:50051"
 DEFAULT_SEND_TIMEOUT_S: Final = 5.0
@@ -22,23 +23,45 @@ class Settings:
 # The dictionary behind os.environ: each read through the front costs a send a microsecond.
 _variables: Final[Any] = getattr(os.environ, "_data", os.environ)
 _encode: Final[Any] = getattr(os.environ, "encodekey", str)
-_BROKER_URL, _TOKEN, _SEND_TIMEOUT = (
-    _encode(f"HYREX_{name}") for name in ("BROKER_URL", "TOKEN", "SEND_TIMEOUT")
+_NAMES: Final = tuple(
+    _encode(f"HYREX_{name}") for name in ("BROKER_URL", "TOKEN", "TOKEN_FILE", "SEND_TIMEOUT")
 )
 
 
 def fingerprint() -> tuple[object, ...]:
     """Something that is equal as long as read_settings() would say the same."""
-    return _variables.get(_BROKER_URL), _variables.get(_TOKEN), _variables.get(_SEND_TIMEOUT)
+    return tuple(map(_variables.get, _NAMES))
 
 
 def read_settings() -> Settings:
-    """The settings of the environment: HYREX_BROKER_URL, HYREX_TOKEN, HYREX_SEND_TIMEOUT."""
+    """The settings of the environment: HYREX_BROKER_URL, HYREX_TOKEN, HYREX_SEND_TIMEOUT.
+
+    Raises: ValueError where one of them cannot be used.
+    """
     return Settings(
         broker_url=os.environ.get("HYREX_BROKER_URL") or DEFAULT_BROKER_URL,
-        token=os.environ.get("HYREX_TOKEN") or None,
+        token=read_token(),
         send_timeout_s=_seconds("HYREX_SEND_TIMEOUT", DEFAULT_SEND_TIMEOUT_S),
     )
+
+
+def read_token() -> str | None:
+    """The token of HYREX_TOKEN, or of the file that HYREX_TOKEN_FILE names; None where neither is set.
+
+    Raises: ValueError where the file cannot be read or is empty, or where both are set.
+    """
+    token, path = os.environ.get("HYREX_TOKEN"), os.environ.get("HYREX_TOKEN_FILE")
+    if not path:
+        return token or None
+    if token:
+        raise ValueError("HYREX_TOKEN and HYREX_TOKEN_FILE are both set; keep one")
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"HYREX_TOKEN_FILE {path}: cannot be read ({error})") from None
+    if not text.strip():
+        raise ValueError(f"HYREX_TOKEN_FILE {path}: the file is empty; is a secret missing?")
+    return text
 
 
 def _seconds(variable: str, default: float) -> float:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from hyrex_broker import logs
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret
 
 # gRPC's core writes lines of its own to stderr; what matters of them is said by the broker.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -58,17 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> BrokerConfig:
     """The configuration, flags over environment. Raises BadConfig."""
     given = {key: value for key, value in vars(_parser().parse_args(arguments)).items() if value is not None}
-    for key, variable in (("database_url", "HYREX_DATABASE_URL"), ("token", "HYREX_TOKEN")):
-        if value := environment.get(variable):
-            given.setdefault(key, value)
+    try:
+        secrets = {key: read_secret(key, given, environment) for key in ("database_url", "token")}
+    except SecretUnusable as error:
+        raise BadConfig(str(error)) from None
+    given |= {key: value for key, value in secrets.items() if value is not None}
     if "database_url" not in given:
         raise BadConfig("no database is named; pass --database-url or set HYREX_DATABASE_URL")
     if "listen" in given:
         given["host"], given["port"] = _address(given.pop("listen"))
     try:
-        return BrokerConfig(**given)
+        config = BrokerConfig(**given)
     except ValidationError as error:
         raise BadConfig("; ".join(_problem(problem) for problem in error.errors())) from None
+    if config.token is None and is_blank(environment, "HYREX_TOKEN") and not config.is_private:
+        raise BadConfig(
+            f"HYREX_TOKEN is set but empty, and --listen {config.host} can be reached from other machines; "
+            "is a secret missing? Give it a value, or unset it"
+        )
+    return config
 
 
 def _run(config: BrokerConfig) -> int:
@@ -106,10 +115,14 @@ def _run_loop(work: Any) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hyrex_broker", description="Run a Hyrex broker.")
     add = parser.add_argument
-    add("--database-url", metavar="URL", help="postgresql://... (HYREX_DATABASE_URL)")
+    add("--version", action="version", version=f"hyrex {_version()}")
+    add("--database-url", metavar="URL", help="postgresql://... (HYREX_DATABASE_URL); `ps` shows it")
+    add("--database-url-file", metavar="FILE", help="a file that holds it (HYREX_DATABASE_URL_FILE)")
     add("--listen", metavar="HOST:PORT", help="default 127.0.0.1:50051; port 0 picks a free one")
     add("--name", help="a name for people; default host-pid")
-    add("--token", help="what clients must show (HYREX_TOKEN)")
+    add("--token", help="what clients must show (HYREX_TOKEN); `ps` shows it")
+    add("--token-file", metavar="FILE", help="a file that holds it (HYREX_TOKEN_FILE)")
+    add("--insecure", action="store_const", const=True, help="listen off loopback without TLS and token")
     add("--lease-duration", dest="lease_duration_s", metavar="S", help="until a silent worker is lost (15)")
     add("--drain-timeout", dest="drain_timeout_s", metavar="S", help="to hand workers over at the end (10)")
     add("--processes", metavar="N", help="broker processes on one port (1)")
@@ -124,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--retention-days", metavar="DAYS", help="how long finished tasks are kept (7)")
     return parser
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hyrex")
 
 
 def _address(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What a broker process is told at its start, validated where it is built."""
 
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -34,6 +35,7 @@ class BrokerConfig(BaseModel):
     reuse_port: bool = False
     payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
     retention_days: int = Field(default=7, ge=1, le=3650)
+    insecure: bool = False
 
     @field_validator("database_url")
     @classmethod
@@ -48,7 +50,22 @@ class BrokerConfig(BaseModel):
             raise ValueError("tls_cert and tls_key belong together; set both or neither")
         if self.processes > 1 and self.port == 0:
             raise ValueError("several processes share one port; name it instead of port 0")
+        missing = [name for name, value in (("TLS", self.tls_cert), ("token", self.token)) if not value]
+        if missing and not self.insecure and not self.is_private:
+            raise ValueError(
+                f"--listen {self.host} can be reached from other machines, and there is no "
+                f"{' and no '.join(missing)}: pass --tls-cert and --tls-key, and a token by HYREX_TOKEN or "
+                "HYREX_TOKEN_FILE; or --insecure where something else guards the network"
+            )
         return self
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine can reach it; a name other than localhost counts as reachable."""
+        try:
+            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def address(self) -> str:

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_LIFE_S: Final = 5.0
 _START_FAILURES: Final = range(2, 6)
+_SECRETS: Final = frozenset(
+    f"HYREX_{name}{ending}" for name in ("DATABASE_URL", "TOKEN") for ending in ("", "_FILE")
+)
 
 
 class _Stopping(Exception):
@@ -80,13 +83,15 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     safe_path = ["-P"] if sys.flags.safe_path else []
-    return [sys.executable, *safe_path, "-m", "hyrex_broker", "--reuse-port", *arguments]
+    insecure = ["--insecure"] if config.insecure else []
+    return [sys.executable, *safe_path, "-m", "hyrex_broker", "--reuse-port", *insecure, *arguments]
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:
-    """Secrets go by environment, where `ps` does not show them."""
-    secrets = {"HYREX_DATABASE_URL": config.database_url, "HYREX_TOKEN": config.token or ""}
-    return dict(os.environ) | secrets
+    """Secrets go by environment, where `ps` does not show them; what they were read from stays behind."""
+    rest = {key: value for key, value in os.environ.items() if key not in _SECRETS}
+    token = {"HYREX_TOKEN": config.token} if config.token else {}
+    return rest | {"HYREX_DATABASE_URL": config.database_url} | token
 
 
 def _end(config: BrokerConfig, children: dict[int, _Child]) -> None:

@@ -1,14 +1,13 @@
 """Calls of the data commands to a broker, and their failures as one clear line."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from hyrex.cli.errors import CommandError
-from hyrex.config import DEFAULT_BROKER_URL
+from hyrex.config import DEFAULT_BROKER_URL, read_token
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -36,7 +35,7 @@ async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]") -> 
     from hyrex.transport.errors import call_failure
 
     try:
-        channel = open_channel(url, os.environ.get("HYREX_TOKEN") or None)
+        channel = open_channel(url, read_token())
     except ValueError as error:
         raise CommandError(str(error), status=2) from None
     async with channel:

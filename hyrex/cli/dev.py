@@ -1,5 +1,7 @@
 """`hyrex dev`: Postgres, broker and worker for development, from one command."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,16 +20,32 @@ def dev(
     queue: Annotated[
         list[str] | None, typer.Option("-q", "--queue", metavar="PATTERN", help="Queues to serve (*).")
     ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Use this database instead of a private one.")
+    ] = None,
     reload: Annotated[bool, typer.Option(help="Start the worker anew when a Python file changes.")] = True,
 ) -> None:
     """Run all of Hyrex for development; Ctrl-C ends it.
 
-    Uses HYREX_DATABASE_URL where it is set, else a private Postgres with its data in .hyrex/.
+    A private Postgres keeps its data in .hyrex/. HYREX_DATABASE_URL is left alone: name another database
+    with --database-url.
     """
     import asyncio
 
+    from hyrex.cli.devserver.console import NobodyReads
     from hyrex.cli.devserver.session import DevOptions, DevSession
     from hyrex.cli.devserver.target import chosen_target
 
-    options = DevOptions(chosen_target(target), port, data_dir, processes, tuple(queue or ()), reload)
-    asyncio.run(DevSession(options).run())
+    options = DevOptions(
+        target=chosen_target(target),
+        port=port,
+        data_dir=data_dir,
+        processes=processes,
+        queues=tuple(queue or ()),
+        reload=reload,
+        database_url=database_url,
+    )
+    try:
+        asyncio.run(DevSession(options).run())
+    except* NobodyReads:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end

@@ -12,7 +12,7 @@ from hyrex.cli.errors import CommandError
 
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option(envvar="HYREX_DATABASE_URL", help="postgresql://user:password@host:port/database"),
+    typer.Option(help="postgresql://user:password@host:port/database (HYREX_DATABASE_URL)"),
 ]
 NEEDS_EXTRA = "the broker's libraries are not installed; run `pip install 'hyrex[broker]'`"
 
@@ -23,12 +23,23 @@ def run_broker(
         str, typer.Option(metavar="HOST:PORT", help="Port 0 picks a free one.")
     ] = "127.0.0.1:50051",
     name: Annotated[str | None, typer.Option(help="A name for people (host-pid).")] = None,
-    token: Annotated[str | None, typer.Option(envvar="HYREX_TOKEN", help="What clients must show.")] = None,
+    database_url_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the URL (HYREX_DATABASE_URL_FILE).")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="What clients must show (HYREX_TOKEN).")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="A file that holds it (HYREX_TOKEN_FILE).")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen off loopback without TLS and token.")
+    ] = False,
     lease_duration: Annotated[float, typer.Option(help="Seconds until a silent worker is lost.")] = 15.0,
     drain_timeout: Annotated[float, typer.Option(help="Seconds to hand workers over at the end.")] = 10.0,
     processes: Annotated[int, typer.Option(help="Broker processes on one port.")] = 1,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    payload_limit: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Largest payload or result (4 MiB).")
+    ] = None,
+    retention_days: Annotated[int | None, typer.Option(help="Days to keep finished tasks (7).")] = None,
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C."""
     flags = {
@@ -39,22 +50,34 @@ def run_broker(
         "--processes": processes if processes != 1 else None,
         "--tls-cert": tls_cert,
         "--tls-key": tls_key,
+        "--payload-limit": payload_limit,
+        "--retention-days": retention_days,
+        "--token-file": token_file,
     }
-    secrets = {"HYREX_DATABASE_URL": required_url(database_url), "HYREX_TOKEN": token}
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
-    _become_broker(arguments, {key: value for key, value in secrets.items() if value})
+    secrets = {"HYREX_DATABASE_URL": _required_url(database_url, database_url_file), "HYREX_TOKEN": token}
+    _become_broker([*arguments, *(["--insecure"] if insecure else [])], secrets)
 
 
-def _become_broker(arguments: list[str], secrets: dict[str, str]) -> None:
+def _become_broker(arguments: list[str], secrets: dict[str, str | None]) -> None:
     """Go on as `python -m hyrex_broker`; secrets go by environment, where `ps` does not show them."""
     if find_spec("asyncpg") is None:
         raise CommandError(NEEDS_EXTRA)
+    environment = dict(os.environ)
+    for variable, value in secrets.items():
+        if value is not None:
+            environment.pop(f"{variable}_FILE", None)
+            environment[variable] = value
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "hyrex_broker", *arguments]
-    os.execve(sys.executable, command, dict(os.environ) | secrets)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "hyrex_broker", *arguments], environment)
 
 
-def migrate(database_url: DatabaseUrl = None) -> None:
+def migrate(
+    database_url: DatabaseUrl = None,
+    database_url_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the URL (HYREX_DATABASE_URL_FILE).")
+    ] = None,
+) -> None:
     """Bring the database to the newest schema; safe to repeat, and while brokers run."""
     import asyncio
 
@@ -62,17 +85,23 @@ def migrate(database_url: DatabaseUrl = None) -> None:
         from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
         raise CommandError(NEEDS_EXTRA) from error
-    applied = asyncio.run(migrate_database(required_url(database_url)))
+    applied = asyncio.run(migrate_database(_required_url(database_url, database_url_file)))
     typer.echo(f"the database has schema {applied}")
 
 
-def required_url(given: str | None) -> str:
+def _required_url(url: str | None, file: Path | None) -> str:
     """The database to use. Raises: CommandError where none is named."""
-    url = given or os.environ.get("HYREX_DATABASE_URL")
-    if not url:
+    from hyrex_broker.given_secrets import SecretUnusable, read_secret
+
+    given = {"database_url": url, "database_url_file": file and str(file)}
+    try:
+        found = read_secret("database_url", given, os.environ)
+    except SecretUnusable as error:
+        raise CommandError(str(error), status=2) from None
+    if found is None:
         raise CommandError(
             "no database is named; pass --database-url or set HYREX_DATABASE_URL "
             "(for development, `hyrex dev` brings its own)",
             status=2,
         )
-    return url
+    return found

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,15 @@ __all__ = ["LiveBroker", "LiveHyrex", "live_broker", "live_hyrex"]
 READY_S: Final = 60.0
 END_S: Final = 10.0
 SHOWN_CHARACTERS: Final = 4000
+NOT_INHERITED: Final = frozenset(  # what names or opens some other Hyrex
+    f"HYREX_{name}" for name in ("DATABASE_URL", "DATABASE_URL_FILE", "TOKEN", "TOKEN_FILE", "SCHEMA")
+)
 
 
 class Service:
     """A process that says when it is ready; what it prints is kept for when it is not."""
 
-    def __init__(self, command: list[str], ready: str, env: Mapping[str, str], cwd: Path | None) -> None:
+    def __init__(self, command: list[str], ready: str, env: dict[str, str], cwd: Path | None) -> None:
         self.printed = ""
         self.found: re.Match[str] | None = None
         self._pattern = re.compile(ready)
@@ -36,7 +39,7 @@ class Service:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, **env},
+            env={key: value for key, value in os.environ.items() if key not in NOT_INHERITED} | env,
             cwd=cwd,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -102,13 +105,14 @@ class LiveHyrex:
 
 @contextmanager
 def live_broker(folder: Path) -> Iterator[LiveBroker]:
-    """Run a broker on HYREX_DATABASE_URL, or on a private Postgres in `folder`."""
+    """Run a broker on a private Postgres in `folder`, or on the database of HYREX_TEST_DATABASE_URL.
+
+    HYREX_DATABASE_URL is not looked at: tests run in shells that are set up for production too.
+    """
     with ExitStack() as stack:
-        database_url = os.environ.get("HYREX_DATABASE_URL") or _private_postgres(stack, folder)
+        database_url = os.environ.get("HYREX_TEST_DATABASE_URL") or _private_postgres(stack, folder)
         command = [sys.executable, "-m", "hyrex_broker", "--listen", "127.0.0.1:0"]
-        service = Service(
-            command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url, "HYREX_TOKEN": ""}, None
-        )
+        service = Service(command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url}, None)
         stack.callback(service.end)
         yield LiveBroker(f"grpc://{service.wait_ready()[1]}", database_url)
 

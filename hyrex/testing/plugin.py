@@ -28,7 +28,7 @@ def hyrex_inline() -> Iterator[InlineTasks]:
 
 @pytest.fixture(scope="session")
 def hyrex_live_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBroker]:
-    """A real broker for the whole session, on HYREX_DATABASE_URL or a private Postgres."""
+    """A real broker for the whole session, on a private Postgres or HYREX_TEST_DATABASE_URL."""
     from hyrex.testing.live import live_broker
 
     with live_broker(tmp_path_factory.mktemp("hyrex")) as broker:
@@ -41,5 +41,7 @@ def hyrex_live(hyrex_live_broker: LiveBroker, monkeypatch: pytest.MonkeyPatch) -
     from hyrex.testing.live import live_hyrex
 
     monkeypatch.setenv("HYREX_BROKER_URL", hyrex_live_broker.url)
+    for secret in ("HYREX_TOKEN", "HYREX_TOKEN_FILE"):
+        monkeypatch.delenv(secret, raising=False)  # of another Hyrex, perhaps of production
     with live_hyrex(hyrex_live_broker) as live:
         yield live

@@ -19,11 +19,12 @@ from types import FrameType
 from hyrex.worker.backoff import backoff_s
 from hyrex.worker.launcher_line import Order, SessionOver, SessionTold, decode_lines, encode_line
 from hyrex.worker.logs import configure_logging
-from hyrex.worker.options import WorkerOptions
+from hyrex.worker.options import WorkerOptions, environment_with
 from hyrex.worker.platform import become_subreaper, children_of, exit_reason
 
 log = logging.getLogger("hyrex.launcher")
 
+BAD_OPTIONS = 2
 FINAL_STATUSES = (0, 3, 4)  # left as told; the app is unusable; the broker refuses
 _LONGEST_BACKOFF_S = 5.0
 _REAP_WITHIN_S = 2.0
@@ -35,7 +36,12 @@ def run_worker(options: WorkerOptions) -> int:
     Takes over this process: its signals, its wait status and its descendants.
     """
     configure_logging()
-    return Launcher(options.resolved()).run()
+    try:
+        resolved = options.resolved()
+    except ValueError as error:
+        log.error("%s", error)
+        return BAD_OPTIONS
+    return Launcher(resolved).run()
 
 
 class Launcher:
@@ -96,7 +102,7 @@ class Launcher:
 
     def _start(self, line: socket.socket) -> subprocess.Popen[bytes]:
         # The token travels in the environment, where other users cannot read it.
-        environment = {**os.environ, "HYREX_TOKEN": self._options.token} if self._options.token else None
+        environment = environment_with(self._options.token)
         options = self._options.without_token()
         command = [sys.executable, "-m", "hyrex.worker.runtime", options.to_json(), str(line.fileno())]
         # A session of its own: a terminal's Ctrl-C reaches the launcher alone.
@@ -169,7 +175,7 @@ class Launcher:
         process = subprocess.Popen(
             [sys.executable, "-m", "hyrex.worker.end_session", self._options.broker_url, reason],
             stdin=subprocess.PIPE,
-            env={**os.environ, "HYREX_TOKEN": self._options.token},
+            env=environment_with(self._options.token),
         )
         self._foreign.add(process.pid)
         assert process.stdin is not None

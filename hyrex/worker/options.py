@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from hyrex.config import DEFAULT_BROKER_URL, read_token
 from hyrex.worker.platform import usable_cpus
-
-DEFAULT_URL = "grpc://localhost:50051"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +46,16 @@ class WorkerOptions:
             raise ValueError("at least one queue pattern is needed, and none may be empty")
 
     def resolved(self) -> WorkerOptions:
-        """The same with every default filled in from the environment and the machine."""
+        """The same with every default filled in from the environment and the machine.
+
+        Raises: ValueError where the environment names a token that cannot be read.
+        """
         return replace(
             self,
             processes=self.processes or usable_cpus(),
             name=self.name or f"{socket.gethostname()}-{os.getpid()}",
-            broker_url=self.broker_url or os.environ.get("HYREX_BROKER_URL", "") or DEFAULT_URL,
-            token=self.token or os.environ.get("HYREX_TOKEN", ""),
+            broker_url=self.broker_url or os.environ.get("HYREX_BROKER_URL", "") or DEFAULT_BROKER_URL,
+            token=self.token or read_token() or "",
         )
 
     def without_token(self) -> WorkerOptions:
@@ -68,6 +70,12 @@ class WorkerOptions:
     def from_json(cls, text: str | bytes) -> WorkerOptions:
         """Back from text."""
         return msgspec.json.decode(text, type=cls)
+
+
+def environment_with(token: str) -> dict[str, str]:
+    """This process's environment with the token in it, and without the file that it may have come from."""
+    rest = {key: value for key, value in os.environ.items() if key not in ("HYREX_TOKEN", "HYREX_TOKEN_FILE")}
+    return rest | ({"HYREX_TOKEN": token} if token else {})
 
 
 def _prefetch(text: str) -> int | None:
@@ -91,7 +99,7 @@ def parse_options(arguments: list[str]) -> WorkerOptions:
     add("--grace", dest="grace_s", type=float, default=5.0, metavar="SECONDS", help="ask first, then kill")
     add("--name", default="", help="a name for people (host-pid)")
     add("--broker-url", default="", help="HYREX_BROKER_URL; several are separated by commas")
-    add("--token", default="", help="HYREX_TOKEN")
+    add("--token", default="", help="`ps` shows it: better by HYREX_TOKEN or HYREX_TOKEN_FILE")
     found = vars(parser.parse_args(arguments))
     found["queues"] = tuple(found["queues"] or ("*",))
     try:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 import signal
 import time
 
+import asyncpg
 import psutil
 
-from tests.cli.shop import DEV_WITHIN_S, Shop, sent_id
+from tests.cli.shop import DEV_WITHIN_S, HYREX, Shop, sent_id
 from tests.support.eventually import eventually
 from tests.support.process import Process
 from tests.support.trees import running
@@ -19,6 +21,20 @@ def slow() -> None:
     import time
     print("begun", flush=True)
     time.sleep(60)
+"""
+
+PRINTER = """
+
+@hy.task
+def noisy() -> str:
+    import sys
+    print("x" * 3_000_000)
+    for step in range(12_000):
+        sys.stdout.write(f"{step} of 12000" + " " * 100 + "\\r")
+    sys.stdout.buffer.write(bytes(range(128, 256)) * 20)
+    sys.stdout.write("\\nlast line\\n")
+    sys.stdout.flush()
+    return "done"
 """
 
 
@@ -101,9 +117,9 @@ def test_crashed_broker_and_worker_are_started_again(own_shop: Shop) -> None:
     assert "completed" in done.stdout
 
 
-def test_dev_uses_the_database_of_the_environment(own_shop: Shop, database_url: str) -> None:
-    dev = own_shop.start_dev("--no-reload", HYREX_DATABASE_URL=database_url)
-    dev.wait_for(r"postgres at 127\.0\.0\.1:\d+/\w+ \(HYREX_DATABASE_URL\)", timeout=DEV_WITHIN_S)
+def test_dev_uses_the_database_that_its_command_line_names(own_shop: Shop, database_url: str) -> None:
+    dev = own_shop.start_dev("--no-reload", "--database-url", database_url)
+    dev.wait_for(r"postgres at 127\.0\.0\.1:\d+/\w+ \(--database-url\)", timeout=DEV_WITHIN_S)
     dev.wait_for(r"ready in [\d.]+ s\n", timeout=DEV_WITHIN_S)
     assert database_url not in dev.output
     assert "completed" in own_shop.python("send.py").stdout
@@ -127,3 +143,41 @@ def test_first_start_with_broken_code_waits_for_the_mend(own_shop: Shop) -> None
     tasks.write_text(good)
     dev.wait_for(r"worker reloaded")
     assert "hello Ada" in own_shop.python("send.py").stdout
+
+
+async def test_dev_leaves_the_database_of_the_environment_alone(
+    own_shop: Shop, empty_database_url: str
+) -> None:
+    dev = own_shop.start_dev("--no-reload", HYREX_DATABASE_URL=empty_database_url)
+    dev.wait_for(r"HYREX_DATABASE_URL is set, and not used here", timeout=DEV_WITHIN_S)
+    dev.wait_for(r"private, data in .hyrex/", timeout=DEV_WITHIN_S)
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        made = await connection.fetchval(
+            "select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace"
+            " where nspname not like 'pg\\_%' and nspname <> 'information_schema'"
+        )
+    finally:
+        await connection.close()
+    assert made == 0
+
+
+def test_dev_outlives_what_its_tasks_print(own_shop: Shop) -> None:
+    tasks = own_shop.folder / "tasks.py"
+    tasks.write_text(tasks.read_text() + PRINTER)
+    dev = own_shop.dev()
+    sent = own_shop.python("-c", "from tasks import noisy; print(noisy.send().result(60))")
+    assert sent.stdout == "done\n", sent.stderr + dev.output[-2000:]
+    dev.wait_for(r"last line")
+    assert "more bytes)" in dev.output
+    assert max(map(len, dev.output.splitlines())) < 20_000
+    assert "completed" in own_shop.python("send.py").stdout
+
+
+def test_dev_ends_quietly_when_nobody_reads_it(own_shop: Shop) -> None:
+    command = [*HYREX, "dev", "--port", str(own_shop.port), "--no-reload"]
+    line = f"{shlex.join(command)} | head -1; echo status ${{PIPESTATUS[0]}}"
+    dev = own_shop.processes.start("hyrex dev", "bash", "-c", line, cwd=own_shop.folder)
+    dev.wait_for(r"status \d+", timeout=DEV_WITHIN_S)
+    assert "Traceback" not in dev.output
+    assert "ExceptionGroup" not in dev.output

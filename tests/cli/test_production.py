@@ -98,3 +98,39 @@ def test_worker_for_a_wrong_target_says_what_there_is(
     worker = processes.start("worker", *HYREX, "run-worker", "shop:store", env=env, cwd=tmp_path)
     assert worker.wait() == 3
     assert "module 'shop' has no 'store'; it does contain: shop:app (HyrexApp)" in worker.output
+
+
+def test_token_of_a_file_opens_the_broker_to_worker_sender_and_command_line(
+    processes: Processes, database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "token").write_text("from-a-file\n")
+    secret = {"HYREX_TOKEN_FILE": str(tmp_path / "token")}
+    broker = processes.start(
+        "broker",
+        *HYREX,
+        "run-broker",
+        "--listen",
+        "127.0.0.1:0",
+        env=secret | {"HYREX_DATABASE_URL": database_url},
+    )
+    env = secret | {"HYREX_BROKER_URL": "grpc://" + broker.wait_for(r"listening on (\S+)")[1]}
+    worker = processes.start("worker", *HYREX, "run-worker", "shop:app", "-p", "1", env=env, cwd=tmp_path)
+    worker.wait_for(r"worker ready")
+    send = [sys.executable, "-c", "from shop import double; print(double.send(21).result(20))"]
+    done = subprocess.run(
+        send, cwd=tmp_path, env=environment(env), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "42\n", done.stderr
+    listing = processes.start("list", *HYREX, "worker", "list", env=env)
+    assert listing.wait() == 0, listing.output
+    worker.terminate()
+
+
+def test_token_file_that_is_missing_ends_a_worker_with_one_line(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    env = {"HYREX_TOKEN_FILE": str(tmp_path / "absent")}
+    worker = processes.start("worker", *HYREX, "run-worker", "shop:app", env=env, cwd=tmp_path)
+    assert worker.wait() == 2
+    assert "HYREX_TOKEN_FILE" in worker.output
+    assert "Traceback" not in worker.output

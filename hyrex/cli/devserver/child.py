@@ -12,8 +12,7 @@ from pathlib import Path
 
 from hyrex.cli.devserver import tied
 from hyrex.cli.devserver.console import relay
-
-LINE_LIMIT_BYTES = 1024 * 1024
+from hyrex.cli.devserver.lines import lines_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            limit=LINE_LIMIT_BYTES,
             start_new_session=True,
         )
         return cls(recipe, process)
@@ -60,8 +58,7 @@ class Child:
     async def relay_output(self) -> None:
         """Pass every line to the console, until there are no more."""
         assert self.process.stdout is not None
-        async for raw in self.process.stdout:
-            line = raw.decode("utf-8", "replace").rstrip()
+        async for line in lines_of(self.process.stdout):
             if not self._ready.done() and (found := self.recipe.ready.search(line)):
                 self._ready.set_result(found)
             relay(self.recipe.label, line)

@@ -1,6 +1,9 @@
-"""The database of `hyrex dev`: the one of HYREX_DATABASE_URL, or a private one in the data folder."""
+"""The database of `hyrex dev`: one that its command line names, or a private one in the data folder.
 
-import os
+HYREX_DATABASE_URL alone never counts: in a shell that is set up for production it would have `hyrex dev`
+migrate that database and run its tasks with code that is being written.
+"""
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,9 +17,9 @@ if TYPE_CHECKING:
 class DevDatabase:
     """Started before the broker, stopped after it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, given: str | None) -> None:
         self._folder = folder
-        self._given = os.environ.get("HYREX_DATABASE_URL")
+        self._given = given
         self._private: EmbeddedPostgres | None = None
 
     def start(self) -> str:
@@ -46,4 +49,4 @@ class DevDatabase:
         if self._private is not None:
             return f"postgres {self._private.version}, private, data in {self._folder}/"
         parts = urlsplit(self._given or "")
-        return f"postgres at {parts.hostname}:{parts.port or 5432}{parts.path} (HYREX_DATABASE_URL)"
+        return f"postgres at {parts.hostname}:{parts.port or 5432}{parts.path} (--database-url)"

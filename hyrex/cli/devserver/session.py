@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -35,6 +36,7 @@ class DevOptions:
     processes: int
     queues: tuple[str, ...]
     reload: bool
+    database_url: str | None = None
 
 
 class DevSession:
@@ -42,7 +44,7 @@ class DevSession:
 
     def __init__(self, options: DevOptions) -> None:
         self._options = options
-        self._database = DevDatabase(options.data_dir)
+        self._database = DevDatabase(options.data_dir, options.database_url)
         self._for_broker: dict[str, str] = {}
         self._leaving: tuple[tuple[Keeper, float], ...] = ()
         self._stop = asyncio.Event()
@@ -99,6 +101,8 @@ class DevSession:
             raise CommandError(str(broken), status=2)
         self._for_broker["HYREX_DATABASE_URL"] = self._database.start()
         await started(broker)
+        if self._options.database_url is None and os.environ.get("HYREX_DATABASE_URL"):
+            say("HYREX_DATABASE_URL is set, and not used here; --database-url would use it")
         say(f"{self._database} | broker grpc://localhost:{self._options.port}")
         if broken is not None:
             warn(f"{broken.traceback.rstrip()}\n{broken}; mend it and save: the worker starts then")

@@ -1,5 +1,7 @@
 """Flags win over the environment, and every bad value is named by its flag."""
 
+from pathlib import Path
+
 import pytest
 
 from hyrex_broker.__main__ import BadConfig, configure
@@ -68,3 +70,55 @@ def test_a_bad_url_is_refused_without_showing_its_password() -> None:
 def test_no_database_says_what_to_set() -> None:
     with pytest.raises(BadConfig, match="HYREX_DATABASE_URL"):
         configure([], {})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.7", "broker.internal"])
+def test_off_loopback_a_broker_wants_tls_and_token(host: str) -> None:
+    given = {"HYREX_DATABASE_URL": URL}
+    with pytest.raises(BadConfig, match="no TLS and no token: pass --tls-cert"):
+        configure(["--listen", f"{host}:50051"], given)
+    with pytest.raises(BadConfig, match="there is no TLS: pass"):
+        configure(["--listen", f"{host}:50051", "--token", "t"], given)
+    with pytest.raises(BadConfig, match="there is no token: pass"):
+        configure(["--listen", f"{host}:50051", "--tls-cert", "c", "--tls-key", "k"], given)
+    assert configure(["--listen", f"{host}:50051", "--insecure"], given).token is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost"])
+def test_loopback_is_as_easy_as_ever(host: str) -> None:
+    assert configure(["--listen", f"{host}:50051"], {"HYREX_DATABASE_URL": URL}).token is None
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_a_blank_token_never_opens_a_broker_to_others(blank: str) -> None:
+    environment = {"HYREX_DATABASE_URL": URL, "HYREX_TOKEN": blank}
+    with pytest.raises(BadConfig, match="HYREX_TOKEN is set but empty"):
+        configure(["--listen", "0.0.0.0:50051", "--insecure"], environment)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_secrets_come_from_files_without_their_line_end(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "token").write_text(f"secret{ending}", newline="")
+    (tmp_path / "url").write_text(f"{URL}{ending}", newline="")
+    by_flag = configure(
+        ["--token-file", f"{tmp_path}/token", "--database-url-file", f"{tmp_path}/url"],
+        {"HYREX_TOKEN": "other"},
+    )
+    variables = {"HYREX_TOKEN_FILE": f"{tmp_path}/token", "HYREX_DATABASE_URL_FILE": f"{tmp_path}/url"}
+    for config in (by_flag, configure([], variables)):
+        assert (config.token, config.database_url) == ("secret", URL)
+
+
+def test_a_secret_file_that_cannot_serve_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    for path, problem in ((tmp_path / "absent", "cannot be read"), (tmp_path / "empty", "is set but empty")):
+        with pytest.raises(BadConfig, match=problem) as caught:
+            configure([], {"HYREX_DATABASE_URL": URL, "HYREX_TOKEN_FILE": str(path)})
+        assert str(path) in str(caught.value)
+
+
+def test_a_secret_given_twice_in_one_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    both = {"HYREX_DATABASE_URL": URL, "HYREX_TOKEN": "t", "HYREX_TOKEN_FILE": f"{tmp_path}/token"}
+    with pytest.raises(BadConfig, match="HYREX_TOKEN and HYREX_TOKEN_FILE are both given"):
+        configure([], both)

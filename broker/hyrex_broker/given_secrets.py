@@ -1,0 +1,53 @@
+"""The two secrets of a broker, from where they were given: a flag, a file, or the environment.
+
+A file is what secret stores mount, and what `ps` does not show. A secret that is given and empty is one that
+went missing on its way here, so it is refused. Only an empty variable counts as not set, as a shell has no
+other way to say so; `is_blank` lets the caller refuse that too where the broker would stand open.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class SecretUnusable(Exception):
+    """A secret cannot be read, is empty, or is given twice; the text is one line without its value."""
+
+
+def read_secret(field: str, given: dict[str, Any], environment: Mapping[str, str]) -> str | None:
+    """The secret `field` (`token`, `database_url`): flags over environment; None where it is not given.
+
+    Takes `field` and `field_file` out of `given`. Raises: SecretUnusable.
+    """
+    flag = "--" + field.replace("_", "-")
+    variable = "HYREX_" + field.upper()
+    by_flag = {flag: given.pop(field, None), f"{flag}-file": given.pop(f"{field}_file", None)}
+    by_variable = {name: environment.get(name) or None for name in (variable, f"{variable}_FILE")}
+    for places in (by_flag, by_variable):
+        named = {name: value for name, value in places.items() if value is not None}
+        if len(named) > 1:
+            raise SecretUnusable(f"{' and '.join(named)} are both given; keep one")
+        for name, value in named.items():
+            return _from_file(name, value) if name.upper().endswith("FILE") else _not_empty(name, value)
+    return None
+
+
+def is_blank(environment: Mapping[str, str], variable: str) -> bool:
+    """Return True if the variable is set, yet holds nothing."""
+    return not environment.get(variable, "-").strip()
+
+
+def _from_file(name: str, path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecretUnusable(f"{name} {path}: cannot be read ({error})") from None
+    return _not_empty(f"the file of {name}, {path},", text.strip("\r\n"))
+
+
+def _not_empty(name: str, value: str) -> str:
+    if not value.strip():
+        raise SecretUnusable(
+            f"{name} is set but empty; is a secret missing? Give it a value, or leave it out to run without"
+        )
+    return value
