@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from hyrex_broker import logs
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.following import follow
 from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret
 
 # gRPC's core writes lines of its own to stderr; what matters of them is said by the broker.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
+_STOP_BEYOND_DRAIN_S: Final = 5.0
 
 _FLAGS: Final = {
     "database_url": "--database-url",
@@ -81,6 +83,8 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> Broke
 
 
 def _run(config: BrokerConfig) -> int:
+    if config.parent_pid is not None:
+        follow(config.parent_pid, config.drain_timeout_s + _STOP_BEYOND_DRAIN_S)
     from hyrex_broker.app import run_broker
     from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
     from hyrex_broker.service.server import BindError
@@ -127,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--drain-timeout", dest="drain_timeout_s", metavar="S", help="to hand workers over at the end (10)")
     add("--processes", metavar="N", help="broker processes on one port (1)")
     add("--reuse-port", action="store_const", const=True, help="share the port with other processes")
+    add("--parent", dest="parent_pid", help=argparse.SUPPRESS)  # by the parent of several processes
     add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", metavar="FILE", help="its key, PEM")
     add(

@@ -36,6 +36,7 @@ class BrokerConfig(BaseModel):
     payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
     retention_days: int = Field(default=7, ge=1, le=3650)
     insecure: bool = False
+    parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
 
     @field_validator("database_url")
     @classmethod

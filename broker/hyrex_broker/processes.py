@@ -1,7 +1,8 @@
 """Several broker processes on one port: a parent that starts them, passes signals on and reaps them.
 
 Each is a broker of its own with SO_REUSEPORT; the kernel spreads connections over them. One that dies is
-started again; one that cannot even start ends them all with its exit status.
+started again; one that cannot even start ends them all with its exit status. They stop by themselves when the
+parent is killed.
 """
 
 import logging
@@ -52,7 +53,9 @@ def run(config: BrokerConfig) -> int:
                 _start(config, number, children)
             while True:
                 pid, status = os.wait()
-                child = children.pop(pid)
+                child = children.pop(pid, None)
+                if child is None:
+                    continue  # not a broker: a shell's that became this process, or, as PID 1, any orphan
                 code = os.waitstatus_to_exitcode(status)
                 if code in _START_FAILURES and child.age_s < _SHORTEST_LIFE_S:
                     return code
@@ -80,6 +83,7 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
         "--retention-days": config.retention_days,
         "--tls-cert": config.tls_cert,
         "--tls-key": config.tls_key,
+        "--parent": os.getpid(),
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     safe_path = ["-P"] if sys.flags.safe_path else []

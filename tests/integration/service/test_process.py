@@ -14,7 +14,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+from tests.support.eventually import eventually
+from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker, StartBroker
+from tests.support.trees import is_gone
 
 BROKER = [sys.executable, "-m", "hyrex_broker"]
 
@@ -125,19 +128,48 @@ async def test_tls_is_served_where_a_certificate_is_given(
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_several_processes_share_a_port_and_end_together(processes: Processes, database_url: str) -> None:
+def two_brokers(processes: Processes, database_url: str, *prefix: str) -> tuple[Process, str]:
+    """Two brokers on one port, ready; their parent, and what each of them says when it is ready."""
     port = free_port()
     parent = processes.start(
         "brokers",
+        *prefix,
         *BROKER,
         *("--listen", f"127.0.0.1:{port}", "--processes", "2"),
         env={"HYREX_DATABASE_URL": database_url},
     )
     ready = f"broker ready: listening on 127.0.0.1:{port}"
     parent.wait_for(ready, times=2)
+    return parent, ready
+
+
+def test_several_processes_share_a_port_and_end_together(processes: Processes, database_url: str) -> None:
+    parent, ready = two_brokers(processes, database_url)
     children = psutil.Process(parent.pid).children()
     children[0].kill()
     parent.wait_for(ready, times=3)
     children = psutil.Process(parent.pid).children()
     assert parent.terminate() == 0
     assert not any(child.is_running() for child in children)
+
+
+def test_several_processes_outlive_the_end_of_a_child_that_is_not_theirs(
+    processes: Processes, database_url: str
+) -> None:
+    # What a container's shell does; as PID 1 any orphan comes to the parent in the same way.
+    parent, ready = two_brokers(processes, database_url, "sh", "-c", 'sleep 0.01 & exec "$0" "$@"')
+    brokers = [child for child in psutil.Process(parent.pid).children() if "hyrex_broker" in child.cmdline()]
+    eventually(lambda: psutil.Process(parent.pid).children() == brokers)  # the other one has been reaped
+    brokers[0].kill()
+    parent.wait_for(ready, times=3)
+    assert brokers[1].is_running()
+    assert parent.terminate() == 0
+
+
+def test_brokers_of_a_killed_parent_stop_by_themselves(processes: Processes, database_url: str) -> None:
+    parent, _ = two_brokers(processes, database_url)
+    brokers = psutil.Process(parent.pid).children()
+    assert len(brokers) == 2
+    parent.kill()
+    for broker in brokers:
+        eventually(lambda pid=broker.pid: is_gone(pid))  # type: ignore[misc]

@@ -1,0 +1,31 @@
+"""A process that must not outlive the one that started it: it asks itself to stop when that one is gone.
+
+Whoever started it may be killed at any moment and cannot pass anything on then; so the one that stays looks.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 0.5
+
+
+def follow(parent_pid: int, stop_within_s: float) -> None:
+    """From now on: SIGTERM to this process when its parent is another one, and its end after `stop_within_s`."""
+    threading.Thread(
+        target=_follow, args=(parent_pid, stop_within_s), name="hyrex-follow-parent", daemon=True
+    ).start()
+
+
+def _follow(parent_pid: int, stop_within_s: float) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_LOOK_EVERY_S)
+    log.error("the process that started this one is gone; stopping", extra={"parent": parent_pid})
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(stop_within_s)
+    os._exit(1)
