@@ -16,7 +16,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 
 def follow(parent_pid: int, stop_within_s: float) -> None:
-    """From now on: SIGTERM to this process when its parent is another one, and its end after `stop_within_s`."""
+    """From now on: SIGTERM to this process when its parent is gone, and its end `stop_within_s` later."""
     threading.Thread(
         target=_follow, args=(parent_pid, stop_within_s), name="hyrex-follow-parent", daemon=True
     ).start()

@@ -90,6 +90,8 @@ class Launcher:
         ours.setblocking(False)
         buffer, obeyed, deadline = bytearray(), 0, float("inf")
         while process.poll() is None:
+            if self._is_orphan():
+                self._orders = max(self._orders, 1)
             if obeyed < self._orders:
                 obeyed = self._orders
                 deadline = time.monotonic() + self._give_order(ours, obeyed)
@@ -100,11 +102,16 @@ class Launcher:
         ours.close()
         return process.returncode
 
+    def _is_orphan(self) -> bool:
+        """Whether a starter that wants this worker to end with it is gone."""
+        return self._options.parent_pid not in (0, os.getppid())
+
     def _start(self, line: socket.socket) -> subprocess.Popen[bytes]:
         # The token travels in the environment, where other users cannot read it.
         environment = environment_with(self._options.token)
         options = self._options.without_token()
-        command = [sys.executable, "-m", "hyrex.worker.runtime", options.to_json(), str(line.fileno())]
+        command = [sys.executable, "-m", "hyrex.worker.runtime", options.to_json()]
+        command += [str(line.fileno()), str(os.getpid())]
         # A session of its own: a terminal's Ctrl-C reaches the launcher alone.
         return subprocess.Popen(
             command,

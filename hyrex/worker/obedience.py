@@ -26,9 +26,16 @@ class LauncherLine:
 
     async def orders(self) -> AsyncIterator[str]:
         """The launcher's orders; ends when the launcher is gone."""
-        loop, buffer = asyncio.get_running_loop(), bytearray()
-        while chunk := await loop.sock_recv(self._socket, 4096):
+        buffer = bytearray()
+        while chunk := await self._heard():
             buffer += chunk
             for line in decode_lines(buffer):
                 if isinstance(line, Order):
                     yield line.word
+
+    async def _heard(self) -> bytes:
+        """Empty at the end of the line: a reset (it was killed before it had read all) is one too."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._socket, 4096)
+        except OSError:
+            return b""

@@ -31,6 +31,7 @@ class WorkerOptions:
     name: str = ""
     broker_url: str = ""
     token: str = ""
+    parent_pid: int = 0  # the worker leaves when this process, its parent, is gone
 
     def __post_init__(self) -> None:
         """Refuse what cannot work. Raises: ValueError."""
@@ -100,6 +101,7 @@ def parse_options(arguments: list[str]) -> WorkerOptions:
     add("--name", default="", help="a name for people (host-pid)")
     add("--broker-url", default="", help="HYREX_BROKER_URL; several are separated by commas")
     add("--token", default="", help="`ps` shows it: better by HYREX_TOKEN or HYREX_TOKEN_FILE")
+    add("--parent", dest="parent_pid", type=int, default=0, help=argparse.SUPPRESS)
     found = vars(parser.parse_args(arguments))
     found["queues"] = tuple(found["queues"] or ("*",))
     try:

@@ -24,6 +24,11 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
+def wake_with_parent() -> None:
+    """Have this process go on when its parent ends, if it is stopped then: it has to see to its own end."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def become_subreaper() -> None:
     """Inherit the orphans among this process's descendants, so that they can be reaped."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

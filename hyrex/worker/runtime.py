@@ -14,6 +14,7 @@ from hyrex import loops
 from hyrex.worker.connection import Connection, Hopeless
 from hyrex.worker.convert import Registration
 from hyrex.worker.departure import Departure
+from hyrex.worker.following import follow
 from hyrex.worker.frames import Imported
 from hyrex.worker.guard import Guard
 from hyrex.worker.launcher_line import SessionOver, SessionTold
@@ -24,6 +25,7 @@ from hyrex.worker.obedience import LauncherLine
 from hyrex.worker.options import WorkerOptions
 from hyrex.worker.orders import UNUSABLE
 from hyrex.worker.outbox import Outbox
+from hyrex.worker.platform import wake_with_parent
 from hyrex.worker.pool import Pool, PoolEvents, PoolPlan
 from hyrex.worker.process import ChildPlan, ChildProcess
 from hyrex.worker.session import Session
@@ -34,15 +36,18 @@ log = logging.getLogger("hyrex.worker")
 
 HOPELESS = 4  # exit status: the broker will never take this worker
 _GOODBYE_WITHIN_S = 3.0
+_ORPHAN_BEYOND_GRACE_S = 15.0  # an orphan that has not left by then ends as it is
 
 
 class Runtime:
     """One stream process, from its first child to its Goodbye."""
 
-    def __init__(self, options: WorkerOptions, line: LauncherLine) -> None:
-        """Make what does not depend on the user's app."""
+    def __init__(self, options: WorkerOptions, line: LauncherLine, launcher_pid: int) -> None:
+        """Make what does not depend on the user's app. Needs a running loop."""
         self._options = options
         self._line = line
+        self._launcher_pid = launcher_pid
+        self._loop = asyncio.get_running_loop()
         trust_fd = create_fd(TrustCell.SIZE_BYTES)
         most_slots = max(options.threads, options.async_concurrency)
         self._child_plan = ChildPlan(options.target, options.name, trust_fd, most_slots)
@@ -56,6 +61,7 @@ class Runtime:
     async def run(self) -> int:
         """Work until told to leave; the exit status."""
         obeying = asyncio.create_task(self._obey(), name="hyrex-orders")
+        follow(self._launcher_pid, self._release_soon, self._options.grace_s + _ORPHAN_BEYOND_GRACE_S)
         try:
             return await self._run()
         except AppUnusable as error:
@@ -109,6 +115,10 @@ class Runtime:
         async for word in self._line.orders():
             self._go(now=word == "release")
         self._go(now=True)
+
+    def _release_soon(self) -> None:
+        """The launcher is gone; said by a thread."""
+        self._loop.call_soon_threadsafe(lambda: self._go(now=True))
 
     def _go(self, *, now: bool) -> None:
         if self._departure is None:
@@ -193,17 +203,18 @@ class Runtime:
             await asyncio.sleep(0.01)
 
 
-async def _run(options: WorkerOptions, line: LauncherLine) -> int:
-    return await Runtime(options, line).run()
+async def _run(options: WorkerOptions, line: LauncherLine, launcher_pid: int) -> int:
+    return await Runtime(options, line, launcher_pid).run()
 
 
 def main() -> None:
-    """Run as the stream process: `python -m hyrex.worker.runtime OPTIONS LINE_FD`."""
+    """Run as the stream process: `python -m hyrex.worker.runtime OPTIONS LINE_FD LAUNCHER_PID`."""
     options = WorkerOptions.from_json(sys.argv[1]).resolved()
-    line = LauncherLine(int(sys.argv[2]))
+    line, launcher_pid = LauncherLine(int(sys.argv[2])), int(sys.argv[3])
+    wake_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging()
-    sys.exit(loops.run(_run(options, line)))
+    sys.exit(loops.run(_run(options, line, launcher_pid)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Parts of workers are killed and stopped: their runs are recorded lost and run again, for no attempt."""
 
+import signal
+import sys
 import time
 
 from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field, ends, kill, part, stop, whole
 from tests.support.eventually import eventually
-from tests.support.processes import RunningBroker
-from tests.support.trees import is_gone
+from tests.support.processes import Processes, RunningBroker
+from tests.support.trees import is_gone, running, tree
 
 
 def test_runs_of_a_killed_stream_process_run_again(field: Field, one_broker: RunningBroker) -> None:
@@ -135,3 +137,29 @@ def test_a_killed_launcher_takes_everything_with_it(field: Field, one_broker: Ru
     assert handle.wait(PATIENCE_S)
     assert ends(handle) in (["lost", "completed"], ["released", "completed"])
     assert handle.task_runs[1].attempt_number == 0
+
+
+def test_a_launcher_killed_before_it_heard_of_the_session_takes_everything_with_it(
+    processes: Processes, one_broker: RunningBroker
+) -> None:
+    """What it has not read when it is killed makes the end of its line a reset."""
+    command = [sys.executable, "-m", "hyrex.worker", "tests.faults.app:app", "-p", "1", "--grace", "0.5"]
+    lost = processes.start("worker", *command, env={"HYREX_BROKER_URL": one_broker.url})
+    eventually(lambda: running(lost.pid, "hyrex.worker.child"))
+    lost.signal(signal.SIGSTOP)
+    lost.wait_for("worker ready: ")
+    below = tree(lost.pid)[1:]
+    lost.kill()
+    for process in below:
+        eventually(lambda pid=process.pid: is_gone(pid))  # type: ignore[misc]
+
+
+def test_a_stopped_stream_process_whose_launcher_is_killed_ends(
+    field: Field, one_broker: RunningBroker
+) -> None:
+    lost = field.worker(one_broker.url)
+    below = whole(lost)[1:]
+    stop(below)
+    lost.kill()
+    for process in below:
+        eventually(lambda pid=process.pid: is_gone(pid))  # type: ignore[misc]

@@ -34,6 +34,7 @@ class PythonWorker:
         handle, path = tempfile.mkstemp(prefix="conformance-")
         os.close(handle)
         arguments = ["--name", command["name"], "--prefetch", "0", "--drain-timeout", "20"]
+        arguments += ["--parent", str(os.getpid())]
         arguments += ["-p", "1", "--async-concurrency", str(command["capacity"])]
         for queue in command["queues"]:
             arguments += ["-q", queue]

@@ -1,11 +1,15 @@
 """The fixtures give a real broker and a real worker, and say why when they cannot."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from hyrex.errors import HyrexError
 from hyrex.testing.live import LiveHyrex
+from tests.support.eventually import eventually
+from tests.support.processes import Processes
+from tests.support.trees import is_gone, tree
 from tests.unit.sdk.live_tasks import divide
 
 
@@ -20,3 +24,25 @@ def test_worker_that_cannot_start_shows_what_it_printed(hyrex_live: LiveHyrex, t
     (tmp_path / "broken.py").write_text("import nothing_like_this\n")
     with pytest.raises(HyrexError, match="nothing_like_this"):
         hyrex_live.start_worker("broken:app", cwd=tmp_path)
+
+
+TESTS = """
+import threading
+from pathlib import Path
+from hyrex.testing.live import live_broker, live_hyrex
+with live_broker(Path(".")) as broker, live_hyrex(broker) as live:
+    live.start_worker("tests.unit.sdk.live_tasks:app", "-p", "1")
+    print("in the test", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_what_live_tests_started_ends_when_they_are_killed(processes: Processes, database_url: str) -> None:
+    env = {"HYREX_TEST_DATABASE_URL": database_url}
+    tests = processes.start("tests", sys.executable, "-c", TESTS, env=env)
+    tests.wait_for("in the test")
+    below = tree(tests.pid)[1:]
+    assert len(below) >= 4  # a broker; a launcher, its stream process and a child
+    tests.kill()
+    for process in below:
+        eventually(lambda pid=process.pid: is_gone(pid))  # type: ignore[misc]

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.process import TIED
 from tests.support.trees import running
 from tests.unit.worker.scripted_broker import ScriptedBroker, scripted_broker
 
@@ -74,7 +75,7 @@ class Bench:
         defaults = [] if "-p" in args else ["-p", "1"]
         defaults += [] if "--grace" in args else ["--grace", "1"]
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            *(sys.executable, "-I", "-S", str(TIED), sys.executable),
             *("-m", "hyrex.worker", target, "--broker-url", self.broker.url, *defaults, *args),
             cwd=ROOT,
             env={**os.environ, "BENCH_JOURNAL": str(self.journal_path), "PYTHONPATH": str(ROOT)},
