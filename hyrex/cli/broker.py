@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
-from hyrex.cli.output import print_json, print_table
+from hyrex.cli.output import print_list, print_table
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -30,7 +30,7 @@ def list_brokers(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -
 
     brokers = [broker_values(found) for found in ask(broker_url, call).brokers]
     if as_json:
-        print_json(brokers)
+        print_list("brokers", brokers)
         return
     columns = ("name", "address", "workers", "started", "version")
     rows = [tuple(broker[column] for column in columns) for broker in brokers]

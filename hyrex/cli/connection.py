@@ -23,12 +23,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 DEFAULT_URL = DEFAULT_BROKER_URL
 
 
-def ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]") -> T:
+def ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float = CALL_TIMEOUT_S) -> T:
     """Open a channel, make the call and return its answer. Raises: CommandError."""
-    return asyncio.run(_ask(url, call))
+    return asyncio.run(_ask(url, call, timeout_s))
 
 
-async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]") -> T:
+async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float) -> T:
     import grpc.aio
 
     from hyrex.transport.channel import open_channel
@@ -40,10 +40,10 @@ async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]") -> 
         raise CommandError(str(error), status=2) from None
     async with channel:
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await call(channel)
         except TimeoutError:
-            raise CommandError(f"no answer from {url} within {CALL_TIMEOUT_S:.0f} s") from None
+            raise CommandError(f"no answer from {url} within {timeout_s:.0f} s") from None
         except grpc.aio.AioRpcError as error:
             failure = call_failure(error)
     if failure.code is grpc.StatusCode.UNAVAILABLE and not failure.reason:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from hyrex.cli.app_dir import AppDir, use_app_dir
+
 
 def dev(
     target: Annotated[
         str | None, typer.Argument(metavar="[MODULE:APP]", help="The application; app:app where app.py is.")
     ] = None,
+    app_dir: AppDir = None,
     port: Annotated[int, typer.Option(help="Where the broker listens.")] = 50051,
     data_dir: Annotated[Path, typer.Option(help="Where the private Postgres keeps its data.")] = Path(
         ".hyrex"
@@ -36,6 +39,7 @@ def dev(
     from hyrex.cli.devserver.session import DevOptions, DevSession
     from hyrex.cli.devserver.target import chosen_target
 
+    use_app_dir(app_dir)
     options = DevOptions(
         target=chosen_target(target),
         port=port,

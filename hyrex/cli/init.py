@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from hyrex.cli.errors import CommandError
+from hyrex.cli.output import say
 
 FILES: Final = ("app.py", "tasks.py", "send.py", "test_tasks.py", "README.md")
 
@@ -26,5 +27,5 @@ def init(
     for file in FILES:
         text = (template / f"{file}.txt").read_text(encoding="utf-8")
         (folder / file).write_text(text.replace("PROJECT", folder.resolve().name), encoding="utf-8")
-    typer.echo(f"created {' '.join(FILES)}")
-    typer.echo(f"next: {'' if name == '.' else f'cd {name} && '}hyrex dev")
+    say(f"created {' '.join(FILES)}")
+    say(f"next: {'' if name == '.' else f'cd {name} && '}hyrex dev")

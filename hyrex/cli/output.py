@@ -1,23 +1,47 @@
 """How data is printed: a table for people, JSON for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import typer
+
+# Control characters, and those that change the direction of a line: names, errors and tracebacks come from
+# whoever may send a task, and would move the cursor, hide lines or type answers in the reader's terminal.
+_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey made visible; tabs and line ends stay."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"  # what JSON writes too
+
+
+def say(text: str) -> None:
+    """Print a line of text, whatever is in it."""
+    typer.echo(printable(text))
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat))
+    say(json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat))
+
+
+def print_list(kind: str, items: Sequence[Any], next_page: str = "") -> None:
+    """Print a list as JSON: an object with the list under its kind, and the next page's token or null."""
+    print_json({kind: items, "next_page": next_page or None})
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Print rows under their columns, or `empty` where there are none."""
     if not rows:
-        typer.echo(empty)
+        say(empty)
         return
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +65,7 @@ def shown(value: object) -> str:
         case datetime():
             return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         case _:
-            return str(value)
+            return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def duration(seconds: float | None) -> str:

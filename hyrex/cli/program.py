@@ -3,11 +3,13 @@
 import os
 import sys
 from importlib.metadata import version as installed_version
+from typing import Annotated
 
 import typer
 
-from hyrex.cli import broker, dev, init, queue, run_broker, run_worker, task, worker
+from hyrex.cli import broker, dev, init, queue, run_broker, run_worker, task, task_send, worker
 from hyrex.cli.errors import CommandError
+from hyrex.cli.output import printable, say
 
 program = typer.Typer(
     name="hyrex",
@@ -23,6 +25,7 @@ program.command("init")(init.init)
 program.command("run-broker")(run_broker.run_broker)
 program.command("run-worker")(run_worker.run_worker)
 program.command("migrate")(run_broker.migrate)
+task.commands.command("send")(task_send.send)
 program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
 program.add_typer(worker.commands, name="worker")
@@ -32,7 +35,22 @@ program.add_typer(broker.commands, name="broker")
 @program.command()
 def version() -> None:
     """Print the version."""
-    typer.echo(f"hyrex {installed_version('hyrex')}")
+    say(f"hyrex {installed_version('hyrex')}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@program.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Durable task queues in Postgres, streamed to workers over gRPC."""
 
 
 def run() -> None:
@@ -50,5 +68,5 @@ def run() -> None:
 
 
 def _end(text: str, status: int) -> None:
-    typer.secho(f"error: {text}", err=True, fg=typer.colors.RED)
+    typer.secho(f"error: {printable(text)}", err=True, fg=typer.colors.RED)
     sys.exit(status)

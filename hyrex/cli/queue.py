@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
-from hyrex.cli.output import print_json, print_table
+from hyrex.cli.output import print_json, print_list, print_table, say
 
 if TYPE_CHECKING:
     import grpc.aio
 
 commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
+Create = Annotated[bool, typer.Option("--create", help="Make the queue where there is none.")]
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
 
 
@@ -31,30 +32,54 @@ def list_queues(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) ->
                 return found
             request.page_token = answer.next_page_token
 
-    _print_queues([queue_values(queue) for queue in ask(broker_url, call)], as_json)
+    queues = [queue_values(queue) for queue in ask(broker_url, call)]
+    if as_json:
+        print_list("queues", queues)
+    else:
+        _print_queues(queues)
 
 
 @commands.command("pause")
-def pause(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+def pause(
+    name: Name, create: Create = False, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False
+) -> None:
     """Assign nothing from a queue until it is resumed."""
-    _update(broker_url, as_json, name=name, paused=True)
+    _update(broker_url, as_json, create, name=name, paused=True)
 
 
 @commands.command("resume")
 def resume(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Assign from a paused queue again."""
-    _update(broker_url, as_json, name=name, paused=False)
+    _update(broker_url, as_json, create=False, name=name, paused=False)
 
 
 @commands.command("limit")
 def limit(
     name: Name,
     runs: Annotated[int, typer.Argument(min=0, help="Most runs at once in the whole cluster; 0: no limit.")],
+    create: Create = False,
     broker_url: BrokerUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Limit how many tasks of a queue run at once."""
-    _update(broker_url, as_json, name=name, concurrency_limit=runs)
+    _update(broker_url, as_json, create, name=name, concurrency_limit=runs)
+
+
+@commands.command("delete")
+def delete(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Delete a queue that never had a task, with its limit."""
+    from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+
+    request = queue_service_pb2.DeleteQueueRequest(name=name)
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        return await queue_service_pb2_grpc.QueueServiceStub(channel).DeleteQueue(request)
+
+    ask(broker_url, call)
+    if as_json:
+        print_json({"queue": name, "deleted": True})
+    else:
+        say(f"deleted queue {name}")
 
 
 @commands.command("purge")
@@ -79,25 +104,30 @@ def purge(
     if as_json:
         print_json({"queue": name, "cancelled": cancelled})
     else:
-        typer.echo(f"cancelled {cancelled} tasks of {name}")
+        say(f"cancelled {cancelled} tasks of {name}")
 
 
-def _update(broker_url: str, as_json: bool, **changes: Any) -> None:
+def _update(broker_url: str, as_json: bool, create: bool, **changes: Any) -> None:
+    """Change a queue. `create` allows one that is not there: a name mistyped must not become a queue."""
     from hyrex.cli.wire import queue_values
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 
     request = queue_service_pb2.UpdateQueueRequest(**changes)
 
     async def call(channel: "grpc.aio.Channel") -> Any:
-        return await queue_service_pb2_grpc.QueueServiceStub(channel).UpdateQueue(request)
+        stub = queue_service_pb2_grpc.QueueServiceStub(channel)
+        if not create:
+            await stub.GetQueue(queue_service_pb2.GetQueueRequest(name=request.name))
+        return await stub.UpdateQueue(request)
 
-    _print_queues([queue_values(ask(broker_url, call).queue)], as_json)
-
-
-def _print_queues(queues: list[dict[str, Any]], as_json: bool) -> None:
+    queue = queue_values(ask(broker_url, call).queue)
     if as_json:
-        print_json(queues)
-        return
+        print_json(queue)
+    else:
+        _print_queues([queue])
+
+
+def _print_queues(queues: list[dict[str, Any]]) -> None:
     columns = ("name", "queued", "delayed", "running", "limit", "paused", "workers")
     rows = [
         (

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hyrex.cli.errors import CommandError
+from hyrex.cli.output import say
 
 DatabaseUrl = Annotated[
     str | None,
@@ -86,7 +87,7 @@ def migrate(
     except ModuleNotFoundError as error:
         raise CommandError(NEEDS_EXTRA) from error
     applied = asyncio.run(migrate_database(_required_url(database_url, database_url_file)))
-    typer.echo(f"the database has schema {applied}")
+    say(f"the database has schema {applied}")
 
 
 def _required_url(url: str | None, file: Path | None) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from hyrex.cli.app_dir import AppDir, use_app_dir
 from hyrex.cli.errors import CommandError
 
 
@@ -11,6 +12,7 @@ def run_worker(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:APP", help="Where the HyrexApp or HyrexRegistry is.")
     ],
+    app_dir: AppDir = None,
     queue: Annotated[
         list[str] | None,
         typer.Option("-q", "--queue", metavar="PATTERN", help="Queues to serve; repeat it (*)."),
@@ -32,12 +34,15 @@ def run_worker(
     broker_url: Annotated[
         str, typer.Option(envvar="HYREX_BROKER_URL", help="grpc://host:port, several with commas.")
     ] = "",
-    token: Annotated[str, typer.Option(envvar="HYREX_TOKEN", help="What the broker wants to see.")] = "",
+    token: Annotated[
+        str, typer.Option(help="What the broker wants to see (HYREX_TOKEN); `ps` shows it.")
+    ] = "",
 ) -> None:
     """Run the tasks of MODULE:APP until SIGTERM or Ctrl-C."""
     from hyrex.worker.launcher import run_worker as run
     from hyrex.worker.options import WorkerOptions
 
+    use_app_dir(app_dir)
     try:
         options = WorkerOptions(
             target=target,

@@ -6,7 +6,7 @@ import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
 from hyrex.cli.errors import CommandError
-from hyrex.cli.output import duration, print_json, print_table, shown
+from hyrex.cli.output import duration, print_json, print_list, print_table, printable, say, shown
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -46,7 +46,7 @@ def get(
     if as_json:
         print_json(task)
     else:
-        _print_task(task)
+        print_task(task)
 
 
 @commands.command("list")
@@ -77,14 +77,14 @@ def list_tasks(
         return await task_service_pb2_grpc.TaskServiceStub(channel).ListTasks(request)
 
     answer = ask(broker_url, call)
-    tasks = [task_values(task) for task in answer.tasks]
+    tasks = [task_values(task, listed=True) for task in answer.tasks]
     if as_json:
-        print_json({"tasks": tasks, "next_page": answer.next_page_token or None})
+        print_list("tasks", tasks, answer.next_page_token)
         return
     rows = [(t["id"], t["name"], t["queue"], t["status"], t["submitted"], _last_error(t)) for t in tasks]
     print_table(("id", "name", "queue", "status", "submitted", "last error"), rows, "no tasks")
     if answer.next_page_token:
-        typer.echo(f"more: --page {answer.next_page_token}")
+        say(f"more: --page {answer.next_page_token}")
 
 
 @commands.command("cancel")
@@ -137,7 +137,7 @@ def _status_value(word: str) -> "task_pb2.TaskStatus.ValueType":
 
 def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:
     if as_json:
-        print_json([{"id": task_id, "outcome": outcome} for task_id, outcome in outcomes])
+        print_list("results", [{"id": task_id, "outcome": outcome} for task_id, outcome in outcomes])
     else:
         print_table(("id", "outcome"), outcomes, "no tasks")
     if any(outcome in ("not_found", "not_final") for _, outcome in outcomes):
@@ -155,14 +155,15 @@ def _error_text(run: dict[str, Any]) -> str:
     return run["reason"] or ""
 
 
-def _print_task(task: dict[str, Any]) -> None:
-    typer.echo(f"{task['name']} {task['id']}  {typer.style(task['status'], bold=True)}")
+def print_task(task: dict[str, Any]) -> None:
+    """Print a task with its runs, for people."""
+    typer.echo(f"{printable(task['name'])} {task['id']}  {typer.style(task['status'], bold=True)}")
     if task["cancel_requested"]:
-        typer.echo("a cancel was accepted; its worker has not obeyed yet")
+        say("a cancel was accepted; its worker has not obeyed yet")
     if task["waiting_for"]:
-        typer.echo(f"waiting: {task['waiting_for']}")
+        say(f"waiting: {task['waiting_for']}")
     if task["runs_at"]:
-        typer.echo(f"runs next at {shown(task['runs_at'])}")
+        say(f"runs next at {shown(task['runs_at'])}")
     facts = {
         "queue": task["queue"],
         "priority": task["priority"],
@@ -172,7 +173,7 @@ def _print_task(task: dict[str, Any]) -> None:
         "parent": task["parent_id"],
         "key": task["idempotency_key"],
     }
-    typer.echo("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))
+    say("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))
     runs = task["runs"]
     rows = [
         (
@@ -192,11 +193,9 @@ def _print_task(task: dict[str, Any]) -> None:
 def _print_end(runs: list[dict[str, Any]]) -> None:
     """The result, or the traceback of the newest run that has one."""
     if runs and runs[-1]["status"] == "completed":
-        typer.echo("result:")
+        say("result:")
         print_json(runs[-1]["result"])
         return
     failed = [run for run in runs if run["error"] and run["error"]["traceback"]]
     if failed:
-        typer.echo(
-            f"traceback of run {failed[-1]['run_number']}:\n{failed[-1]['error']['traceback'].rstrip()}"
-        )
+        say(f"traceback of run {failed[-1]['run_number']}:\n{failed[-1]['error']['traceback'].rstrip()}")

@@ -39,10 +39,10 @@ def content(data: bytes, content_type: str) -> Any:
     return {"base64": base64.b64encode(data).decode("ascii"), "content_type": content_type}
 
 
-def task_values(task: task_pb2.Task) -> dict[str, Any]:
-    """A task with its runs."""
+def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
+    """A task with its runs. `listed`: without payload and results, which lists leave out."""
     timeout = task.timeout.ToTimedelta().total_seconds() if task.HasField("timeout") else None
-    return {
+    values: dict[str, Any] = {
         "id": task.task_id,
         "name": task.name,
         "queue": task.queue,
@@ -61,6 +61,10 @@ def task_values(task: task_pb2.Task) -> dict[str, Any]:
         "payload": content(task.payload, task.content_type) if task.payload else None,
         "runs": [run_values(run) for run in task.runs],
     }
+    if listed:
+        for holder, key in ((values, "payload"), *((run, "result") for run in values["runs"])):
+            del holder[key]
+    return values
 
 
 def run_values(run: task_pb2.TaskRun) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
-from hyrex.cli.output import print_json, print_table
+from hyrex.cli.output import print_json, print_list, print_table, say
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -29,7 +29,7 @@ def list_workers(
 
     workers = [worker_values(session) for session in sessions(broker_url, ended)]
     if as_json:
-        print_json(workers)
+        print_list("workers", workers)
         return
     columns = ("session", "name", "queues", "tasks", "running", "capacity", "broker", "started", "state")
     rows = [
@@ -53,6 +53,7 @@ def list_workers(
 def drain(
     session_id: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id, from the list.")],
     broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a worker to take no new work, finish what it runs, and leave."""
     from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
@@ -63,7 +64,10 @@ def drain(
         return await admin_service_pb2_grpc.AdminServiceStub(channel).DrainWorker(request)
 
     ask(broker_url, call)
-    typer.echo(f"worker session {session_id} was asked to drain")
+    if as_json:
+        print_json({"session_id": session_id, "asked_to_drain": True})
+    else:
+        say(f"worker session {session_id} was asked to drain")
 
 
 def sessions(broker_url: str, ended: bool) -> list[Any]:

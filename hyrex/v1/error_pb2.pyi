@@ -71,6 +71,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: this broker is shutting down; another one may answer."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
     """INTERNAL: a defect of the broker; metadata: incident (look for it in the broker's log)."""
+    ERROR_REASON_QUEUE_IN_USE: _ErrorReason.ValueType  # 20
+    """FAILED_PRECONDITION: the queue has tasks, or had some, so it cannot be deleted; metadata: queue."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -119,4 +121,6 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 18
 """UNAVAILABLE: this broker is shutting down; another one may answer."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 """INTERNAL: a defect of the broker; metadata: incident (look for it in the broker's log)."""
+ERROR_REASON_QUEUE_IN_USE: ErrorReason.ValueType  # 20
+"""FAILED_PRECONDITION: the queue has tasks, or had some, so it cannot be deleted; metadata: queue."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -55,6 +55,11 @@ class QueueServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_queue__service__pb2.PurgeQueueRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_queue__service__pb2.PurgeQueueResponse.FromString,
                 _registered_method=True)
+        self.DeleteQueue = channel.unary_unary(
+                '/hyrex.v1.QueueService/DeleteQueue',
+                request_serializer=hyrex_dot_v1_dot_queue__service__pb2.DeleteQueueRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_queue__service__pb2.DeleteQueueResponse.FromString,
+                _registered_method=True)
 
 
 class QueueServiceServicer(object):
@@ -89,6 +94,14 @@ class QueueServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteQueue(self, request, context):
+        """Removes a queue that never had a task, with its limit: one that a typing error made.
+        FAILED_PRECONDITION (QUEUE_IN_USE) where it has or had tasks: those name their queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +124,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.PurgeQueue,
                     request_deserializer=hyrex_dot_v1_dot_queue__service__pb2.PurgeQueueRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_queue__service__pb2.PurgeQueueResponse.SerializeToString,
+            ),
+            'DeleteQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteQueue,
+                    request_deserializer=hyrex_dot_v1_dot_queue__service__pb2.DeleteQueueRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_queue__service__pb2.DeleteQueueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +240,33 @@ class QueueService(object):
             '/hyrex.v1.QueueService/PurgeQueue',
             hyrex_dot_v1_dot_queue__service__pb2.PurgeQueueRequest.SerializeToString,
             hyrex_dot_v1_dot_queue__service__pb2.PurgeQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.QueueService/DeleteQueue',
+            hyrex_dot_v1_dot_queue__service__pb2.DeleteQueueRequest.SerializeToString,
+            hyrex_dot_v1_dot_queue__service__pb2.DeleteQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,

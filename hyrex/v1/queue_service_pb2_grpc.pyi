@@ -41,6 +41,10 @@ class QueueServiceStub:
     """Sets a queue's limit or pauses it; creates the queue where there is none."""
     PurgeQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.PurgeQueueRequest, _queue_service_pb2.PurgeQueueResponse]
     """Cancels what waits in a queue. Running tasks are left alone."""
+    DeleteQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.DeleteQueueRequest, _queue_service_pb2.DeleteQueueResponse]
+    """Removes a queue that never had a task, with its limit: one that a typing error made.
+    FAILED_PRECONDITION (QUEUE_IN_USE) where it has or had tasks: those name their queue.
+    """
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
@@ -55,6 +59,10 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Sets a queue's limit or pauses it; creates the queue where there is none."""
     PurgeQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.PurgeQueueRequest, _queue_service_pb2.PurgeQueueResponse]  # type: ignore[assignment]
     """Cancels what waits in a queue. Running tasks are left alone."""
+    DeleteQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.DeleteQueueRequest, _queue_service_pb2.DeleteQueueResponse]  # type: ignore[assignment]
+    """Removes a queue that never had a task, with its limit: one that a typing error made.
+    FAILED_PRECONDITION (QUEUE_IN_USE) where it has or had tasks: those name their queue.
+    """
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     """Queues. A queue exists once a task was put in it or a worker declared it."""
@@ -90,5 +98,15 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_service_pb2.PurgeQueueResponse, _abc.Awaitable[_queue_service_pb2.PurgeQueueResponse]]:
         """Cancels what waits in a queue. Running tasks are left alone."""
+
+    @_abc_1.abstractmethod
+    def DeleteQueue(
+        self,
+        request: _queue_service_pb2.DeleteQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.DeleteQueueResponse, _abc.Awaitable[_queue_service_pb2.DeleteQueueResponse]]:
+        """Removes a queue that never had a task, with its limit: one that a typing error made.
+        FAILED_PRECONDITION (QUEUE_IN_USE) where it has or had tasks: those name their queue.
+        """
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

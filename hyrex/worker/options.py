@@ -83,10 +83,17 @@ def _prefetch(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hyrex")
+
+
 def parse_options(arguments: list[str]) -> WorkerOptions:
     """Options of `python -m hyrex.worker`; exits with a usage message if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m hyrex.worker", description="Run a Hyrex worker.")
     add = parser.add_argument
+    add("--version", action="version", version=f"hyrex {_version()}")
     add("target", metavar="module:app", help="where the HyrexApp or HyrexRegistry is")
     add("-q", "--queue", dest="queues", action="append", metavar="PATTERN", help="queues to serve (*)")
     add("-p", "--processes", type=int, default=0, help="processes for sync tasks (usable CPUs)")

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -41,14 +42,16 @@ class Target:
 def load_target(target: str) -> Target:
     """Import the target. Raises: TargetInvalid, and whatever the user's module raises."""
     module_name, _, attribute = target.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    folder = app_dir()
+    _refuse_file(module_name, attribute)
+    if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
+        sys.path.insert(0, str(folder))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise TargetInvalid(f"there is no module {module_name!r} (looked in {os.getcwd()} first)") from None
+        raise TargetInvalid(_no_module(module_name, folder)) from None
     found: Any = module
     for name in (attribute or "app").split("."):
         found = getattr(found, name, None)
@@ -59,6 +62,39 @@ def load_target(target: str) -> Target:
         task.build()
     lifespan = getattr(found, "lifespan", None)
     return Target(tasks, found.queues, functools.partial(lifespan, found) if lifespan else None)
+
+
+def app_dir() -> Path:
+    """Where modules of the user are looked for first: HYREX_APP_DIR (--app-dir), else where we were started.
+
+    Raises: TargetInvalid.
+    """
+    folder = Path(os.environ.get("HYREX_APP_DIR") or os.getcwd()).resolve()
+    if not folder.is_dir():
+        raise TargetInvalid(f"--app-dir {folder}: there is no such folder")
+    return folder
+
+
+def _refuse_file(module_name: str, attribute: str) -> None:
+    path = Path(module_name)
+    if path.suffix != ".py" and len(path.parts) == 1:
+        return
+    module = ".".join(path.with_suffix("").parts).removeprefix("src.").lstrip("/.")
+    place = " --app-dir src" if path.parts[0] == "src" else ""
+    raise TargetInvalid(
+        f"{module_name!r} is a file, and a target is MODULE:APP as in an import; "
+        f"try {module}:{attribute or 'app'}{place}"
+    )
+
+
+def _no_module(module_name: str, folder: Path) -> str:
+    first = module_name.partition(".")[0]
+    for place in ("src", "app", "lib"):
+        if (folder / place / f"{first}.py").is_file() or (folder / place / first / "__init__.py").is_file():
+            return (
+                f"there is no module {module_name!r} in {folder}, but one in {place}/: add --app-dir {place}"
+            )
+    return f"there is no module {module_name!r} (looked in {folder} first; --app-dir names another folder)"
 
 
 def _is_app(found: object) -> bool:

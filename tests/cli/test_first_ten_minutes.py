@@ -42,23 +42,25 @@ def test_lists_show_what_there_is(shop: Shop) -> None:
     assert shop.python("send.py").returncode == 0
     tasks = json.loads(shop.hyrex("task", "list", "--name", "hello", "--limit", "1", "--json").stdout)
     assert tasks["tasks"][0]["name"] == "hello"
-    workers = json.loads(shop.hyrex("worker", "list", "--json").stdout)
+    assert "payload" not in tasks["tasks"][0]
+    assert "result" not in tasks["tasks"][0]["runs"][0]
+    workers = json.loads(shop.hyrex("worker", "list", "--json").stdout)["workers"]
     assert [worker["tasks"] for worker in workers] == [["flaky", "hello", "total"]]
-    assert len(json.loads(shop.hyrex("broker", "list", "--json").stdout)) == 1
+    assert len(json.loads(shop.hyrex("broker", "list", "--json").stdout)["brokers"]) == 1
     assert "default" in shop.hyrex("queue", "list").stdout
 
 
 def test_queue_can_be_paused_purged_and_resumed(shop: Shop) -> None:
-    paused = shop.hyrex("queue", "pause", "slow", "--json")
-    assert json.loads(paused.stdout)[0]["paused"] is True, paused.stderr
+    paused = shop.hyrex("queue", "pause", "slow", "--create", "--json")
+    assert json.loads(paused.stdout)["paused"] is True, paused.stderr
     sent = shop.python("-c", "from tasks import hello; print(hello.with_config(queue='slow').send('Ada').id)")
     purged = shop.hyrex("queue", "purge", "slow", "--yes", "--json")
     assert json.loads(purged.stdout)["cancelled"] == 1, purged.stderr
     assert (
         json.loads(shop.hyrex("task", "get", sent.stdout.strip(), "--json").stdout)["status"] == "cancelled"
     )
-    assert json.loads(shop.hyrex("queue", "resume", "slow", "--json").stdout)[0]["paused"] is False
-    assert json.loads(shop.hyrex("queue", "limit", "slow", "3", "--json").stdout)[0]["concurrency_limit"] == 3
+    assert json.loads(shop.hyrex("queue", "resume", "slow", "--json").stdout)["paused"] is False
+    assert json.loads(shop.hyrex("queue", "limit", "slow", "3", "--json").stdout)["concurrency_limit"] == 3
 
 
 def test_finished_task_can_be_retried_and_a_waiting_one_cancelled(shop: Shop) -> None:
@@ -81,3 +83,64 @@ def test_second_dev_on_the_port_is_refused(shop: Shop) -> None:
 def test_tests_of_the_template_pass_without_a_broker(own_shop: Shop) -> None:
     done = own_shop.python("-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_task_is_sent_by_name_and_awaited(shop: Shop) -> None:
+    done = shop.hyrex("task", "send", "hello", '{"name": "Ada"}', "--wait", "30", "--json")
+    assert done.returncode == 0, done.stderr
+    task = json.loads(done.stdout)
+    assert (task["status"], task["runs"][0]["result"]) == ("completed", {"greeting": "hello Ada"})
+    failed = shop.hyrex("task", "send", "flaky", "--timeout", "2.5", "--wait", "30")
+    assert (failed.returncode, "ValueError: no luck" in failed.stdout) == (1, True)
+    twice = [
+        json.loads(shop.hyrex("task", "send", "hello", '{"name": "B"}', "--key", "once", "--json").stdout)
+        for _ in range(2)
+    ]
+    assert [sent["deduplicated"] for sent in twice] == [False, True]
+    assert twice[0]["id"] == twice[1]["id"]
+
+
+def test_bad_arguments_of_a_send_are_named(shop: Shop) -> None:
+    for arguments, problem in (("{name}", "not JSON"), ('["Ada"]', "must be an object")):
+        done = shop.hyrex("task", "send", "hello", arguments)
+        assert (done.returncode, problem in done.stderr) == (2, True), done.stderr
+
+
+def test_name_mistyped_makes_no_queue_and_one_made_can_be_deleted(shop: Shop) -> None:
+    for command in (("pause", "typo"), ("limit", "typo", "3"), ("resume", "typo")):
+        done = shop.hyrex("queue", *command)
+        assert (done.returncode, "no queue 'typo'" in done.stderr) == (1, True), done.stderr
+    assert "typo" not in shop.hyrex("queue", "list").stdout
+    assert shop.hyrex("queue", "limit", "typo", "3", "--create").returncode == 0
+    assert shop.hyrex("queue", "delete", "typo").stdout == "deleted queue typo\n"
+    assert "typo" not in shop.hyrex("queue", "list").stdout
+    assert shop.python("send.py").returncode == 0
+    used = shop.hyrex("queue", "delete", "default")
+    assert (used.returncode, "has tasks" in used.stderr) == (1, True), used.stderr
+
+
+def test_what_a_stranger_sent_does_not_reach_the_terminal(shop: Shop) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202egnp"
+    code = (
+        f"from hyrex import HyrexRegistry; hy = HyrexRegistry(); evil = {evil!r}\n"
+        "@hy.remote(name=f'n{evil}')\ndef stub() -> None: ...\n"
+        "print(stub.with_config(queue=f'q{evil}', idempotency_key=f'k{evil}').send().id)"
+    )
+    sent = shop.python("-c", code).stdout.strip()
+    commands = [
+        ("task", "get", sent),
+        ("task", "get", sent, "--json"),
+        ("task", "list"),
+        ("task", "list", "--json"),
+        ("task", "list", "-q", f"q{evil}"),
+        ("queue", "list"),
+        ("queue", "purge", f"q{evil}", "--yes"),
+        ("queue", "pause", f"absent{evil}"),
+    ]
+    for command in commands:
+        done = shop.hyrex(*command)
+        printed = done.stdout + done.stderr
+        assert not {character for character in printed if character in evil and not character.isalnum()} - {
+            *"[];"
+        }, command
+        assert "u001b" in printed or "x1b" in printed, command

@@ -19,9 +19,9 @@ def hyrex(broker: RunningBroker, *arguments: str) -> str:
 
 def test_a_drained_worker_leaves_by_itself(broker: RunningBroker, start_worker: StartWorker) -> None:
     worker = start_worker(TARGET, "-p", "1", "--name", "leaver")
-    (session,) = json.loads(hyrex(broker, "worker", "list", "--json"))
+    (session,) = json.loads(hyrex(broker, "worker", "list", "--json"))["workers"]
     assert session["name"] == "leaver"
-    eventually(lambda: json.loads(hyrex(broker, "worker", "list", "--json"))[0]["capacity"] > 0)
+    eventually(lambda: json.loads(hyrex(broker, "worker", "list", "--json"))["workers"][0]["capacity"] > 0)
     hyrex(broker, "worker", "drain", session["session_id"])
     assert worker.wait(60) == 0
-    assert json.loads(hyrex(broker, "worker", "list", "--json")) == []
+    assert json.loads(hyrex(broker, "worker", "list", "--json"))["workers"] == []

@@ -8,6 +8,7 @@ BrokerError
 ├── TaskIdConflict          the id is stored with other content
 ├── TaskNotFound
 ├── QueueNotFound
+├── QueueInUse              it has tasks, or had some
 ├── PeerNotFound            no such worker session or broker
 ├── PageTokenInvalid
 ├── TokenInvalid            no bearer token, or a wrong one
@@ -99,6 +100,16 @@ class QueueNotFound(BrokerError):
 
     def __init__(self, queue: str) -> None:
         super().__init__(f"no queue {queue!r}; a queue exists once a task was put in it", {"queue": queue})
+
+
+class QueueInUse(BrokerError):
+    """A queue that has tasks, or had some, cannot be deleted."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"queue {queue!r} has tasks, or had some, and they name it: purge or pause it instead",
+            {"queue": queue},
+        )
 
 
 class PeerNotFound(BrokerError):

@@ -45,6 +45,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.TaskIdConflict: Row(_Code.ALREADY_EXISTS, error_pb2.ERROR_REASON_TASK_ID_CONFLICT),
         errors.TaskNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_TASK_NOT_FOUND),
         errors.QueueNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_QUEUE_NOT_FOUND),
+        errors.QueueInUse: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_QUEUE_IN_USE),
         errors.PeerNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_PEER_NOT_FOUND),
         errors.PageTokenInvalid: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_PAGE_TOKEN_INVALID),
         errors.TokenInvalid: Row(_Code.UNAUTHENTICATED, error_pb2.ERROR_REASON_TOKEN_INVALID),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, QueueNotFound
+from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import convert, fields, requests
 from hyrex_broker.service.interceptors import Context
@@ -72,6 +72,16 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
             cancelled += len(task_ids)
             self._touch(task_ids)
         return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled)
+
+    async def DeleteQueue(
+        self, request: queue_service_pb2.DeleteQueueRequest, context: Context
+    ) -> queue_service_pb2.DeleteQueueResponse:
+        name = fields.name(request.name, "name")
+        if not await self._store.delete(name):
+            await self._queue(name)
+            raise QueueInUse(name)
+        await self._lanes.changed_here()
+        return queue_service_pb2.DeleteQueueResponse()
 
     async def _queue(self, name: str) -> queue_service_pb2.Queue:
         view = await self._store.find(name)

@@ -46,6 +46,12 @@ class QueueStore:
                     await transaction.execute(_SQL["unlimit"], name)
                 await transaction.execute(_LANES["flag_lanes"])
 
+    async def delete(self, name: str) -> bool:
+        """Remove a queue that has no lane, with its limit; False where there is no such queue."""
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_LANES["lock_lanes"])
+            return await transaction.fetchrow(_SQL["delete"], name) is not None
+
     async def purge(self, name: str, reason: str) -> AsyncIterator[list[TaskId]]:
         """Cancel what waits in a queue and arrived before now, chunk by chunk, each committed."""
         lanes = [row["id"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)]

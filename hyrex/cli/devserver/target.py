@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,11 @@ def chosen_target(given: str | None) -> str:
     """The target named, or app:app where there is an app.py. Raises: CommandError."""
     if given:
         return given if ":" in given else f"{given}:app"
-    if Path("app.py").exists() or Path("app/__init__.py").exists():
+    folder = Path(os.environ.get("HYREX_APP_DIR") or ".")
+    if (folder / "app.py").exists() or (folder / "app" / "__init__.py").exists():
         return "app:app"
+    if Path("src/app.py").exists() or Path("src/app/__init__.py").exists():
+        raise CommandError("app is in src/; try `hyrex dev --app-dir src`", status=2)
     raise CommandError(
         "there is no app.py here. Name the application (`hyrex dev module:app`), "
         "or make a project with `hyrex init NAME`.",

@@ -117,3 +117,42 @@ def test_migrate_brings_an_empty_database_to_the_newest_schema(
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("the database has schema ")
     assert hyrex("migrate", cwd=tmp_path, HYREX_DATABASE_URL=empty_database_url).stdout == first.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["version"]])
+def test_version_is_an_option_and_a_command(tmp_path: Path, arguments: list[str]) -> None:
+    assert hyrex(*arguments, cwd=tmp_path).stdout.startswith("hyrex 1.")
+
+
+@pytest.mark.parametrize("module", ["hyrex_broker", "hyrex.worker"])
+def test_processes_know_their_version(tmp_path: Path, module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("hyrex 1.")
+
+
+def test_a_file_as_target_gets_the_module_to_name(tmp_path: Path) -> None:
+    for given, wanted in (
+        ("app.py:app", "try app:app"),
+        ("app.py", "try app:app"),
+        ("src/shop/main.py:web", "try shop.main:web --app-dir src"),
+        ("./app.py:app", "try app:app"),
+    ):
+        for command in ("dev", "run-worker"):
+            done = hyrex(command, given, cwd=tmp_path, HYREX_BROKER_URL="grpc://127.0.0.1:1")
+            assert done.returncode in (2, 3), done.stderr
+            assert wanted in done.stderr + done.stdout, (given, command)
+
+
+def test_an_app_below_src_is_found_with_app_dir_and_hinted_at_without(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "shop.py").write_text("import nothing_like_this")
+    without = hyrex("run-worker", "shop:app", cwd=tmp_path, HYREX_BROKER_URL="grpc://127.0.0.1:1")
+    assert "one in src/: add --app-dir src" in without.stderr
+    found = hyrex(
+        "run-worker", "shop:app", "--app-dir", "src", cwd=tmp_path, HYREX_BROKER_URL="grpc://127.0.0.1:1"
+    )
+    assert "No module named 'nothing_like_this'" in found.stderr
+    (tmp_path / "src" / "app.py").write_text("")
+    assert "try `hyrex dev --app-dir src`" in hyrex("dev", cwd=tmp_path).stderr

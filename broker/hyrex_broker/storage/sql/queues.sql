@@ -38,6 +38,19 @@ on conflict (namespace, scope, name) do update set maximum = excluded.maximum, s
 -- Removes a queue's limit, whoever set it. $1 name. Call under `lock_lanes`.
 delete from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1
 
+-- name: delete
+-- Removes a queue without lanes (it never had a task) and its limit; returns its name if it was there.
+-- $1 name. Call under `lock_lanes`, so that no lane comes to be meanwhile.
+with gone as (
+  delete from queue q where q.namespace = 0 and q.name = $1::text
+    and not exists (select from lane l where l.namespace = 0 and l.queue = q.name)
+  returning q.name
+), unlimited as (
+  delete from concurrency_limit c using gone
+  where c.namespace = 0 and c.scope = 'queue' and c.name = gone.name
+)
+select name from gone
+
 -- name: lanes_of_queue
 -- Lanes of a queue. $1 name.
 select id from lane where namespace = 0 and queue = $1

@@ -1,0 +1,116 @@
+"""`hyrex task send`: a task by its name and arguments, without the code that defines it."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.errors import CommandError
+from hyrex.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from hyrex.v1 import task_pb2
+
+
+def send(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The task's name.")],
+    arguments: Annotated[
+        str, typer.Argument(metavar="[JSON]", help='Its arguments, as {"parameter": value}; - reads stdin.')
+    ] = "{}",
+    queue: Annotated[str, typer.Option("-q", "--queue", help="The queue to put it in.")] = "default",
+    priority: Annotated[int, typer.Option(min=1, max=10, help="1 to 10, higher first.")] = 5,
+    max_retries: Annotated[int, typer.Option(min=0, help="Runs after the first failed one.")] = 0,
+    timeout: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds for a run; 0: no limit.")] = 0,
+    delay: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds before it may run.")] = 0,
+    key: Annotated[str, typer.Option(help="Idempotency key: a second task with it is the first.")] = "",
+    wait: Annotated[float, typer.Option(min=0, metavar="S", help="Wait for its end so long; 0: do not.")] = 0,
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Send a task; its queue and options are those given here, not those of its code.
+
+    With --wait the exit status is 0 only if it completed.
+    """
+    from hyrex.ids import new_task_id
+    from hyrex.v1 import task_pb2
+
+    task = task_pb2.NewTask(
+        task_id=new_task_id(),
+        name=name,
+        queue=queue,
+        payload=_payload(arguments),
+        priority=priority,
+        max_retries=max_retries,
+        idempotency_key=key,
+    )
+    if timeout:
+        task.timeout.FromMilliseconds(round(timeout * 1000))
+    if delay:
+        task.delay.FromMilliseconds(round(delay * 1000))
+    result = ask(broker_url, lambda channel: _submit(channel, task))
+    if result.error.reason:
+        raise CommandError(f"{result.error.message} ({result.error.reason})")
+    if wait:
+        _wait(broker_url, result.task_id, wait, as_json)
+    elif as_json:
+        print_json({"id": result.task_id, "deduplicated": result.task_id != task.task_id})
+    else:
+        say(f"sent {name} {result.task_id}")
+
+
+def _payload(text: str) -> bytes:
+    """The arguments as they are stored. Raises: CommandError."""
+    text = sys.stdin.read() if text == "-" else text
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"the arguments are not JSON: {error}; got {text[:100]!r}", status=2) from None
+    if not isinstance(value, dict):
+        raise CommandError(
+            f'the arguments must be an object {{"parameter": value}}, got {text[:100]!r}', status=2
+        )
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+async def _submit(channel: "grpc.aio.Channel", task: "task_pb2.NewTask") -> Any:
+    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
+
+    request = task_service_pb2.SubmitTasksRequest(tasks=[task])
+    return (await task_service_pb2_grpc.TaskServiceStub(channel).SubmitTasks(request)).results[0]
+
+
+def _wait(broker_url: str, task_id: str, wait_s: float, as_json: bool) -> None:
+    """Print the task once it has ended, or as it stands when time is up."""
+    from hyrex.cli.task import print_task
+    from hyrex.cli.wire import task_values
+
+    task = task_values(ask(broker_url, lambda channel: _ended(channel, task_id, wait_s), wait_s + 10))
+    if as_json:
+        print_json(task)
+    else:
+        print_task(task)
+    if task["status"] != "completed":
+        raise typer.Exit(1)
+
+
+async def _ended(channel: "grpc.aio.Channel", task_id: str, wait_s: float) -> Any:
+    import grpc.aio
+
+    from hyrex.cli.wire import word
+    from hyrex.status import FINAL
+    from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+
+    stub = task_service_pb2_grpc.TaskServiceStub(channel)
+    watch = stub.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[task_id]), timeout=wait_s)
+    try:
+        async for frame in watch:
+            if any(word(task_pb2.TaskStatus, task.status) in FINAL for task in frame.tasks):
+                break
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise
+    return (await stub.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))).task
