@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from hyrex_broker import logs
+from hyrex_broker import hangup, logs
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.following import follow
 from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadConfig as error:
         return _say(BAD_CONFIG, str(error))
     logs.configure()
+    hangup.ignore_without_terminal()
     if config.processes > 1:
         from hyrex_broker import processes  # the parent of several needs nothing of the broker itself
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import random
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +28,7 @@ from hyrex_broker.engine.sessions import Sessions
 from hyrex_broker.engine.sweeper import Sweeper
 from hyrex_broker.engine.wakeups import Wakeups
 from hyrex_broker.engine.watch import Watches
+from hyrex_broker.hangup import stop_signals
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import BuiltServer, Servicers, build_server
@@ -130,7 +130,7 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
         ending = asyncio.Event()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.hangup import stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +87,8 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
         "--parent": os.getpid(),
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
-    safe_path = ["-P"] if sys.flags.safe_path else []
     insecure = ["--insecure"] if config.insecure else []
-    return [sys.executable, *safe_path, "-m", "hyrex_broker", "--reuse-port", *insecure, *arguments]
+    return [sys.executable, "-P", "-m", "hyrex_broker", "--reuse-port", *insecure, *arguments]
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _stop_signals() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise _Stopping
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
     try:
         yield
     finally:

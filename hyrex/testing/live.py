@@ -95,7 +95,7 @@ class LiveHyrex:
 
     def start_worker(self, target: str, *args: str, cwd: Path | None = None) -> Service:
         """Run `hyrex run-worker TARGET ARGS` until the test ends; returns when it is ready."""
-        command = [sys.executable, "-m", "hyrex.worker", target, "--parent", str(os.getpid()), *args]
+        command = [sys.executable, "-P", "-m", "hyrex.worker", target, "--parent", str(os.getpid()), *args]
         env = {"HYREX_BROKER_URL": self.broker.url, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         worker = Service(command, r"worker ready: ", env, cwd)
         self.workers.append(worker)
@@ -111,7 +111,7 @@ def live_broker(folder: Path) -> Iterator[LiveBroker]:
     """
     with ExitStack() as stack:
         database_url = os.environ.get("HYREX_TEST_DATABASE_URL") or _private_postgres(stack, folder)
-        command = [sys.executable, "-m", "hyrex_broker", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-P", "-m", "hyrex_broker", "--listen", "127.0.0.1:0"]
         command += ["--parent", str(os.getpid())]
         service = Service(command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url}, None)
         stack.callback(service.end)

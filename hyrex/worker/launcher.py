@@ -110,7 +110,7 @@ class Launcher:
         # The token travels in the environment, where other users cannot read it.
         environment = environment_with(self._options.token)
         options = self._options.without_token()
-        command = [sys.executable, "-m", "hyrex.worker.runtime", options.to_json()]
+        command = [sys.executable, "-P", "-m", "hyrex.worker.runtime", options.to_json()]
         command += [str(line.fileno()), str(os.getpid())]
         # A session of its own: a terminal's Ctrl-C reaches the launcher alone.
         return subprocess.Popen(
@@ -180,7 +180,7 @@ class Launcher:
         if session is None:
             return
         process = subprocess.Popen(
-            [sys.executable, "-m", "hyrex.worker.end_session", self._options.broker_url, reason],
+            [sys.executable, "-P", "-m", "hyrex.worker.end_session", self._options.broker_url, reason],
             stdin=subprocess.PIPE,
             env=environment_with(self._options.token),
         )

@@ -79,7 +79,7 @@ class ChildProcess:
         ledger_fd = create_fd(Ledger.size_bytes(plan.most_slots))
         self.ledger = Ledger(ledger_fd, plan.most_slots)
         orders = ChildOrders(plan.target, plan.worker, os.getpid(), theirs.fileno(), plan.trust_fd, ledger_fd)
-        command = [sys.executable, "-m", "hyrex.worker.child", msgspec.json.encode(orders).decode()]
+        command = [sys.executable, "-P", "-m", "hyrex.worker.child", msgspec.json.encode(orders).decode()]
         inherited = (theirs.fileno(), plan.trust_fd, ledger_fd)
         self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
         theirs.close()

@@ -44,6 +44,7 @@ def load_target(target: str) -> Target:
     module_name, _, attribute = target.partition(":")
     folder = app_dir()
     _refuse_file(module_name, attribute)
+    _load_our_libraries()
     if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
         sys.path.insert(0, str(folder))
     try:
@@ -73,6 +74,18 @@ def app_dir() -> Path:
     if not folder.is_dir():
         raise TargetInvalid(f"--app-dir {folder}: there is no such folder")
     return folder
+
+
+def _load_our_libraries() -> None:
+    """Load what our libraries would import later, by name, from a path that begins with the user's folder.
+
+    A file there that is called secrets.py or queue.py would then be taken for Python's own.
+    """
+    from pydantic import TypeAdapter
+
+    for name in ("concurrent.futures.thread", "importlib.metadata", "queue", "secrets"):
+        importlib.import_module(name)
+    TypeAdapter(int)  # pydantic loads most of itself at the first use
 
 
 def _refuse_file(module_name: str, attribute: str) -> None:

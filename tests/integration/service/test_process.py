@@ -1,5 +1,6 @@
 """A broker as a process: it says when it is ready, stops when asked, and says clearly why it cannot start."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -44,6 +45,30 @@ def test_a_broker_stops_when_asked(broker: RunningBroker, number: int) -> None:
     broker.process.signal(number)
     assert broker.process.wait(20) == 0
     assert "Traceback" not in broker.process.output
+
+
+async def test_a_hangup_ends_no_broker_that_has_no_terminal(broker: RunningBroker) -> None:
+    broker.process.signal(signal.SIGHUP)
+    async with grpc.aio.insecure_channel(broker.address) as channel:
+        request = health_pb2.HealthCheckRequest()
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert broker.process.terminate(20) == 0
+
+
+def test_a_terminal_that_goes_away_stops_its_broker(processes: Processes, database_url: str) -> None:
+    ours, theirs = os.openpty()
+    command = [*BROKER, "--listen", "127.0.0.1:0", "--database-url", database_url]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, text=True) as broker:
+        try:
+            assert broker.stdout is not None
+            assert "broker ready" in broker.stdout.readline()
+            broker.send_signal(signal.SIGHUP)
+            assert broker.wait(20) == 0
+        finally:
+            broker.kill()
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_an_unreachable_postgres_is_named(processes: Processes) -> None:
