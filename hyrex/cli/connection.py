@@ -24,28 +24,31 @@ DEFAULT_URL = DEFAULT_BROKER_URL
 
 
 def ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float = CALL_TIMEOUT_S) -> T:
-    """Open a channel, make the call and return its answer. Raises: CommandError."""
+    """Make the call at a broker of the list, and return its answer. Raises: CommandError.
+
+    Where several are listed, one that does not serve is passed over, and the call may be made twice.
+    """
     return asyncio.run(_ask(url, call, timeout_s))
 
 
 async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float) -> T:
-    import grpc.aio
+    import grpc
 
-    from hyrex.transport.channel import open_channel
-    from hyrex.transport.errors import call_failure
+    from hyrex.transport.any_broker import at_any
+    from hyrex.transport.channel import parse_url
+    from hyrex.transport.errors import CallFailed
 
     try:
-        channel = open_channel(url, read_token())
+        addresses = parse_url(url)
     except ValueError as error:
         raise CommandError(str(error), status=2) from None
-    async with channel:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await call(channel)
-        except TimeoutError:
-            raise CommandError(f"no answer from {url} within {timeout_s:.0f} s") from None
-        except grpc.aio.AioRpcError as error:
-            failure = call_failure(error)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await at_any(addresses, read_token(), call)
+    except TimeoutError:
+        raise CommandError(f"no answer from {url} within {timeout_s:.0f} s") from None
+    except CallFailed as error:
+        failure = error.failure
     if failure.code is grpc.StatusCode.UNAVAILABLE and not failure.reason:
         raise CommandError(
             f"no answer from {url}. Start a broker with `hyrex dev`, or set HYREX_BROKER_URL. "

@@ -53,8 +53,9 @@ class Life:
 
     @property
     def last_failure(self) -> CallFailure | None:
-        """What the broker last said to a submit that must be repeated."""
-        return None if self._submitter is None else self._submitter.last_failure
+        """What the broker last said to a submit that must be repeated, or why none will do."""
+        said = None if self._submitter is None else self._submitter.last_failure
+        return said or (None if self._connection is None else self._connection.failure)
 
     @property
     def is_busy(self) -> bool:
@@ -126,9 +127,16 @@ class Life:
     async def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         assert self._connection is not None
         while True:
+            calls = await self._connection.ready()
             try:
-                return await make(await self._connection.ready())
+                with self._connection.look_after(calls):
+                    found = await make(calls)
             except CallFailed as error:
                 if not error.failure.repeatable:
                     raise error.failure.exception() from None
-            await asyncio.sleep(PAUSE_S)
+                self._connection.leave(calls)
+                pause_s = max(PAUSE_S, error.failure.retry_after_s or 0.0)
+            else:
+                self._connection.answered()
+                return found
+            await asyncio.sleep(pause_s)

@@ -15,6 +15,7 @@ from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
 from hyrex.ids import task_ids
 from hyrex.outgoing import Outcome, Progress
+from hyrex.transport.calls import Calls
 from hyrex.transport.connection import Connection
 from hyrex.transport.convert import submit_outcome
 from hyrex.transport.errors import CallFailed, CallFailure
@@ -88,11 +89,22 @@ class Submitter:
             if calls is None:
                 self._outbox.put_back(frame)
             else:
-                self._settle(frame, await calls.submit(frame.items()))
+                self._settle(frame, await self._submit(calls, frame))
         except CallFailed as error:
             self._failed(frame, error.failure, shared=error.shared)
         self._in_flight.discard(frame)
         self.pump()
+
+    async def _submit(self, calls: Calls, frame: Frame) -> Sequence[Any]:
+        try:
+            with self._connection.look_after(calls):
+                answers = await calls.submit(frame.items())
+        except CallFailed as error:
+            if error.failure.repeatable:
+                self._connection.leave(calls)
+            raise
+        self._connection.answered()
+        return answers
 
     def give_back(self) -> None:
         """This life is over: its unanswered frames belong to the next one."""
@@ -152,7 +164,8 @@ class Submitter:
         self._failures += 1
         longest = min(SHORTEST_PAUSE_S * 2 ** min(self._failures, 8), LONGEST_PAUSE_S)
         self._paused = True
-        self._loop.call_later(random.uniform(longest / 2, longest), self._resume)
+        pause_s = max(random.uniform(longest / 2, longest), failure.retry_after_s or 0.0)
+        self._loop.call_later(pause_s, self._resume)
 
     def _resume(self) -> None:
         self._paused = False

@@ -63,15 +63,21 @@ class Watcher:
     async def _watch(self, calls: Calls, ids: set[str]) -> None:
         failure: CallFailure | None = None
         try:
-            async with aclosing(calls.watch(list(ids))) as changes:
-                async for states in changes:
-                    ids.difference_update(state.task_id for state in states if state.status.is_final)
-                    self._watchlist.observe(states)
+            with self._connection.look_after(calls, is_watch=True):
+                await self._follow(calls, ids)
         except CallFailed as error:
             failure = error.failure
+            if failure.repeatable and not failure.ran_out_of_time:
+                self._connection.leave(calls)
         finally:
             self._forget()
         self._ended(ids, failure)
+
+    async def _follow(self, calls: Calls, ids: set[str]) -> None:
+        async with aclosing(calls.watch(list(ids))) as changes:
+            async for states in changes:
+                ids.difference_update(state.task_id for state in states if state.status.is_final)
+                self._watchlist.observe(states)
 
     def _forget(self) -> None:
         task = asyncio.current_task()

@@ -4,7 +4,9 @@ A URL is `grpc://host:port`, or `grpcs://host:port` for TLS; several may be give
 commas, where any broker of a cluster will do.
 """
 
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +15,7 @@ import grpc.aio
 
 from hyrex.transport.token import token_interceptors
 
-__all__ = ["Address", "open_address", "open_channel", "parse_url"]
+__all__ = ["Address", "open_address", "open_channel", "parse_url", "spread"]
 
 DEFAULT_PORT: Final = 50051
 MIB: Final = 1024 * 1024
@@ -52,6 +54,14 @@ def parse_url(url: str) -> list[Address]:
     if len({address.secure for address in found}) > 1:
         raise ValueError(f"broker URL {url!r} mixes grpc:// and grpcs://")
     return found
+
+
+def spread(addresses: Sequence[Address]) -> list[Address]:
+    """The addresses in an order of this client's own: those with one list do not all sit on its first.
+
+    By the operating system's randomness: many a program seeds the module's own.
+    """
+    return random.SystemRandom().sample(addresses, len(addresses))
 
 
 def _parse_one(part: str, url: str) -> Address:

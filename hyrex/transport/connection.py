@@ -1,57 +1,86 @@
-"""The connection to whichever broker answers: one channel at a time, the next address when it fails.
+"""The connection to whichever broker serves: one channel at a time, another address when it fails.
 
-It connects only while somebody wants it, so a client that is done costs a lost broker nothing.
+Each client goes through its addresses in an order of its own, so that many spread over all brokers; one
+that had to leave the first of them comes back. It connects only while somebody wants it, so a client that is
+done costs a lost broker nothing. With a single address there is nowhere to go, and nothing is asked or timed.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import grpc
 import grpc.aio
 
 from hyrex.transport.calls import Calls
-from hyrex.transport.channel import Address, open_address
+from hyrex.transport.channel import Address, open_address, spread
+from hyrex.transport.errors import CallFailure
+from hyrex.transport.health import CONNECT_WITHIN_S, Health, check, serves
+from hyrex.transport.vigil import FOR_EVER_S, Vigil
 
 __all__ = ["Connection"]
 
 READY: Final = grpc.ChannelConnectivity.READY
 FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 ROUND_PAUSE_S: Final = 0.2
+RETURN_AFTER_S: Final = 30.0
+# A broker that serves, but does not answer for so long, is left; each time it takes twice as long to.
+FIRST_PATIENCE_S: Final = 2.5
+LONGEST_PATIENCE_S: Final = 60.0
+# After a return, what is under way at the other broker has so long to end there.
+LINGER_S: Final = 3.0
 
 
-@dataclass(frozen=True, slots=True)
 class Open:
-    """A channel and the calls on it."""
+    """A channel and the calls on it. `left`: no new call may use it."""
 
-    channel: grpc.aio.Channel
-    calls: Calls
+    def __init__(self, address: Address, token: str | None) -> None:
+        self.address = address
+        self.channel = open_address(address)
+        self.calls = Calls(self.channel, token)
+        self.left = False
+        self.began = False  # it was connected, and looked at
+        self._asking: asyncio.Task[Health] | None = None
 
-    @classmethod
-    def to(cls, address: Address, token: str | None) -> "Open":
-        """Open a channel; it connects when it is asked to."""
-        channel = open_address(address)
-        return cls(channel, Calls(channel, token))
+    async def health(self) -> Health:
+        """Ask the broker; many who ask at once ask together."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(check(self.channel))
+        return await asyncio.shield(self._asking)
+
+    async def close(self) -> None:
+        """End the channel and every call on it."""
+        if self._asking is not None:
+            self._asking.cancel()
+        await self.channel.close()
 
 
 class Connection:
     """Made on the loop that uses it. `on_ready` is called whenever a channel becomes usable."""
 
     def __init__(self, addresses: Sequence[Address], token: str | None, on_ready: Callable[[], None]) -> None:
-        self._addresses = addresses
+        self._addresses = spread(addresses)
         self._token = token
         self._on_ready = on_ready
+        self._has_others = len(self._addresses) > 1
         self._at = 0
+        self._patience_s = FIRST_PATIENCE_S
+        self._return_at = FOR_EVER_S
+        self._returning: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._ready = asyncio.Event()
         self.is_refused = False
-        self._open: Open | None = Open.to(addresses[0], token)
+        self.failure: CallFailure | None = None
+        """Why no address will do; None while one does."""
+        self._open: Open | None = Open(self._addresses[0], token)
 
     def usable(self) -> Calls | None:
         """The calls of a connected channel; None, and the wish to have one, while there is none."""
-        if self._open is not None and self._open.channel.get_state() is READY:
-            return self._open.calls
+        opened = self._open
+        if opened is not None and opened.began and not opened.left and opened.channel.get_state() is READY:
+            return opened.calls
         self._wanted.set()
         return None
 
@@ -62,6 +91,36 @@ class Connection:
             await self._ready.wait()
         return calls
 
+    def look_after(self, calls: Calls, *, is_watch: bool = False) -> AbstractContextManager[None]:
+        """Enter it around a call: where there is another broker, it fails, repeatably, if its own is silent.
+
+        A watch is silent by nature: only the broker's health counts.
+        """
+        opened = self._open
+        if not self._has_others or opened is None or opened.calls is not calls:
+            return nullcontext()
+        patience_s = FOR_EVER_S if is_watch else self._patience_s
+        return Vigil(opened.health, lambda: self._leave_silent(calls), patience_s)
+
+    def answered(self) -> None:
+        """A call was answered: its broker is as good as any."""
+        if self._has_others:
+            self._patience_s = FIRST_PATIENCE_S
+            if self._return_at < asyncio.get_running_loop().time():
+                self._return_at = FOR_EVER_S
+                self._returning = asyncio.create_task(self._return())
+
+    def leave(self, calls: Calls) -> None:
+        """Go to another broker, unless that has happened already or there is none: these calls fail here."""
+        opened = self._open
+        if self._has_others and opened is not None and opened.calls is calls and not opened.left:
+            opened.left = True
+            self._wanted.set()
+
+    def _leave_silent(self, calls: Calls) -> None:
+        self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
+        self.leave(calls)
+
     async def run(self) -> None:
         """Keep a channel connected while it is wanted; until cancelled."""
         try:
@@ -71,32 +130,81 @@ class Connection:
                 await self._connect()
                 self._wanted.clear()
                 self.is_refused = False
+                self.failure = None
                 self._ready.set()
                 self._on_ready()
         finally:
-            await self._close()
+            await self._end()
 
     async def _connect(self) -> None:
-        while self._open is not None:
-            channel = self._open.channel
-            state = channel.get_state(try_to_connect=True)
-            if state is READY:
+        while (opened := self._open) is not None:
+            state = opened.channel.get_state(try_to_connect=True)
+            if not opened.left and state is READY and await self._serves(opened):
+                opened.began = True
                 return
-            self.is_refused = self.is_refused or state is FAILED
-            if state is FAILED and len(self._addresses) > 1:
-                await self._turn()
-            else:
-                await channel.wait_for_state_change(state)
+            if opened.left or state is READY or not await self._changes(opened, state):
+                await self._turn(opened)
 
-    async def _turn(self) -> None:
+    async def _changes(self, opened: Open, state: grpc.ChannelConnectivity) -> bool:
+        """Wait for another state; False where another broker is to be tried instead."""
+        self.is_refused = self.is_refused or state is FAILED
+        if state is FAILED and self._has_others:
+            return False
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S if self._has_others else None):
+                await opened.channel.wait_for_state_change(state)
+        except TimeoutError:
+            self.is_refused = True
+            return False
+        return True
+
+    async def _serves(self, opened: Open) -> bool:
+        if not self._has_others or (await opened.health()).serves:
+            return True
+        text = f"{opened.address.url} does not serve"
+        self.failure = CallFailure(grpc.StatusCode.UNAVAILABLE, text, "", {})
+        return False
+
+    async def _turn(self, opened: Open) -> None:
         """Try the next address; after a full round without an answer, pause first."""
+        if self._open is not opened:
+            return  # it has returned to the first one
         self._at = (self._at + 1) % len(self._addresses)
         if self._at == 0:
             await asyncio.sleep(ROUND_PAUSE_S)
         await self._close()
-        self._open = Open.to(self._addresses[self._at], self._token)
+        self._open = Open(self._addresses[self._at], self._token)
+        self._plan_return()
+
+    def _plan_return(self) -> None:
+        """Else all who left a broker would stay with the others for ever; each returns in its own time."""
+        after_s = random.uniform(RETURN_AFTER_S / 2, RETURN_AFTER_S)
+        self._return_at = asyncio.get_running_loop().time() + after_s if self._at else FOR_EVER_S
+
+    async def _return(self) -> None:
+        """Go back to the first address if it serves; what is under way here may end here."""
+        left = self._open
+        home = Open(self._addresses[0], self._token)
+        if left is None or not await serves(home.channel) or self._open is not left:
+            await home.close()
+            self._plan_return()
+            return
+        home.began = True
+        self._open, self._at = home, 0
+        self._ready.set()
+        self._on_ready()
+        try:
+            await asyncio.sleep(LINGER_S)
+        finally:
+            await left.close()
 
     async def _close(self) -> None:
         opened, self._open = self._open, None
         if opened is not None:
-            await opened.channel.close()
+            await opened.close()
+
+    async def _end(self) -> None:
+        if self._returning is not None:
+            self._returning.cancel()
+            await asyncio.wait([self._returning])
+        await self._close()

@@ -1,13 +1,13 @@
 """From a gRPC status to an exception of the SDK: by code and reason, never by text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from hyrex.errors import CallRejected, HyrexError, PayloadTooLarge, SendRejected, TaskNotFound, TokenInvalid
@@ -31,19 +31,30 @@ REPEATABLE_REASONS: Final = frozenset({"STORAGE_UNAVAILABLE", "DRAINING"})
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """How a call failed. `repeatable`: the same call may succeed later, here or elsewhere."""
+    """How a call failed. `repeatable`: the same call may succeed later, here or elsewhere.
+
+    `retry_after_s`: the broker asks for a repeat, not before that.
+    """
 
     code: grpc.StatusCode
     message: str
     reason: str
     metadata: Mapping[str, str]
+    retry_after_s: float | None = None
 
     @property
     def repeatable(self) -> bool:
         """Whether it is worth repeating."""
+        if self.retry_after_s is not None:
+            return True
         if self.reason:
             return self.reason in REPEATABLE_REASONS
         return self.code in BROKEN
+
+    @property
+    def ran_out_of_time(self) -> bool:
+        """Whether it merely reached its own deadline."""
+        return self.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
@@ -70,24 +81,22 @@ class CallFailed(Exception):
 
 def call_failure(error: grpc.aio.AioRpcError) -> CallFailure:
     """What a failed call says."""
-    info = _error_info(error)
-    if info is None:
-        return CallFailure(error.code(), error.details() or "", "", {})
-    return CallFailure(error.code(), error.details() or "", info.reason, dict(info.metadata))
-
-
-def _error_info(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
-    packed = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
-    if not isinstance(packed, bytes):
-        return None
-    info = ErrorInfo()
+    info, retry_after_s = ErrorInfo(), None
     try:
-        for detail in Status.FromString(packed).details:
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                return info
+        for detail in _details(error):
+            retry, found = RetryInfo(), ErrorInfo()
+            if detail.Unpack(retry):
+                retry_after_s = max(0.0, retry.retry_delay.ToTimedelta().total_seconds())
+            elif detail.Unpack(found) and found.domain == DOMAIN:
+                info = found
     except DecodeError:
         pass  # no broker said this
-    return None
+    return CallFailure(error.code(), error.details() or "", info.reason, dict(info.metadata), retry_after_s)
+
+
+def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+    packed = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
+    return Status.FromString(packed).details if isinstance(packed, bytes) else ()
 
 
 def item_error(task_name: str, message: str, reason: str, metadata: Mapping[str, str]) -> HyrexError:

@@ -12,32 +12,36 @@ import time
 
 import grpc.aio
 
-from hyrex.transport.channel import open_address, parse_url
-from hyrex.transport.errors import call_failure
-from hyrex.transport.token import bearer_metadata
+from hyrex.transport.any_broker import at_any
+from hyrex.transport.channel import parse_url
+from hyrex.transport.errors import CallFailed
 from hyrex.v1.worker_service_pb2 import EndSessionRequest
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
 from hyrex.worker.launcher_line import SessionTold, decode_lines
 
 _WITHIN_S = 10.0
+_ANSWER_WITHIN_S = 3.0
+_PAUSE_S = 0.2
 
 
 async def end_session(urls: str, token: str, session: SessionTold, reason: str) -> bool:
     """Whether some broker ended it, or knew that it had ended."""
     request = EndSessionRequest(session_id=session.id, session_secret=session.secret, reason=reason)
+    addresses = parse_url(urls)
+
+    async def end(channel: grpc.aio.Channel) -> None:
+        await WorkerServiceStub(channel).EndSession(request, timeout=_ANSWER_WITHIN_S)
+
     deadline = time.monotonic() + _WITHIN_S
     while time.monotonic() < deadline:
-        for address in parse_url(urls):
-            async with open_address(address) as channel:
-                try:
-                    await WorkerServiceStub(channel).EndSession(
-                        request, timeout=3, metadata=bearer_metadata(token or None)
-                    )
-                    return True
-                except grpc.aio.AioRpcError as error:
-                    if not call_failure(error).repeatable:
-                        return False
-        await asyncio.sleep(0.2)
+        try:
+            await at_any(addresses, token or None, end)
+        except CallFailed as error:
+            if not error.failure.repeatable:
+                return False
+        else:
+            return True
+        await asyncio.sleep(_PAUSE_S)
     return False
 
 

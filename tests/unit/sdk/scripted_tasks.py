@@ -11,11 +11,15 @@ from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 Answer = Callable[[task_pb2.NewTask], task_service_pb2.SubmitResult]
 
 
@@ -37,12 +41,20 @@ def rejected(reason: str, message: str = "no", **metadata: str) -> Answer:
     return answer
 
 
-def refuse(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str = "", **metadata: str) -> Any:
+def refuse(
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str = "",
+    retry: Duration | None = None,
+    **metadata: str,
+) -> Any:
     """End a call as a broker does: status, and the reason in its details."""
     if reason:
         detail = Packed()
         detail.Pack(ErrorInfo(domain="hyrex.dev", reason=reason, metadata=metadata))
         status = Status(code=code.value[0], message="scripted", details=[detail])
+        if retry is not None:
+            status.details.add().Pack(RetryInfo(retry_delay=retry))
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
     context.abort(code, "scripted")
 
@@ -62,6 +74,9 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         self.changed = threading.Condition()
         self.watches: list[list[str]] = []
         self.cancelled: list[str] = []
+        self.health: int | None = None
+        """What it says of itself; None: it has no such service."""
+        self.asked = threading.Semaphore(0)
 
     @property
     def submitted(self) -> list[task_pb2.NewTask]:
@@ -169,6 +184,19 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
             self.changed.notify_all()
 
 
+class ScriptedHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # no types in grpc_health
+    """Says what the tasks beside it say."""
+
+    def __init__(self, tasks: ScriptedTasks) -> None:
+        self.tasks = tasks
+
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self.tasks.health is None:
+            refuse(context, grpc.StatusCode.UNIMPLEMENTED)
+        self.tasks.asked.release()
+        return health_pb2.HealthCheckResponse(status=self.tasks.health)
+
+
 FINAL = frozenset(range(task_pb2.TASK_STATUS_COMPLETED, task_pb2.TASK_STATUS_LOST + 1))
 
 
@@ -190,6 +218,7 @@ class Server:
         """Listen."""
         self._server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(self.tasks, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(ScriptedHealth(self.tasks), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 

@@ -1,0 +1,66 @@
+"""One call at whichever broker of a list serves: for programs that make a call and end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import grpc
+import grpc.aio
+
+from hyrex.transport.channel import Address, open_address, spread
+from hyrex.transport.errors import CallFailed, CallFailure, call_failure
+from hyrex.transport.health import check, serves
+from hyrex.transport.vigil import FOR_EVER_S, Vigil
+
+__all__ = ["at_any"]
+
+T = TypeVar("T")
+Call = Callable[[grpc.aio.Channel], Awaitable[T]]
+AWAY: Final = grpc.StatusCode.UNAVAILABLE
+
+
+async def at_any(addresses: Sequence[Address], token: str | None, call: Call[T]) -> T:
+    """Make the call at one broker after the other until one answers; each is tried once.
+
+    A broker that is not there, does not serve, falls silent or says that another may do is passed over.
+    So the call may be made twice: it must be one that may be repeated. Raises CallFailed.
+    """
+    failed: CallFailed | None = None
+    for address in spread(addresses):
+        async with open_address(address, token) as channel:
+            try:
+                if len(addresses) == 1:
+                    return await _answer(call(channel))
+                return await _looked_after(address, channel, call)
+            except CallFailed as error:
+                if not error.failure.repeatable:
+                    raise
+                failed = error if failed is None or error.failure.reason else failed
+    assert failed is not None, "a list of addresses is never empty"
+    raise failed
+
+
+async def _looked_after(address: Address, channel: grpc.aio.Channel, call: Call[T]) -> T:
+    if not await serves(channel):
+        raise CallFailed(CallFailure(AWAY, f"{address.url} does not serve", "", {}))
+    calling = asyncio.ensure_future(_answer(call(channel)))
+
+    def leave() -> None:
+        calling.cancel()
+
+    try:
+        with Vigil(lambda: check(channel), leave, FOR_EVER_S):
+            return await calling
+    except asyncio.CancelledError:
+        calling.cancel()
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CallFailed(CallFailure(AWAY, f"{address.url} does not answer", "", {})) from None
+
+
+async def _answer(calling: Awaitable[T]) -> T:
+    try:
+        return await calling
+    except grpc.aio.AioRpcError as error:
+        raise CallFailed(call_failure(error)) from None
