@@ -1,5 +1,6 @@
 """`hyrex init`: a new project that runs as it is."""
 
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
@@ -9,7 +10,7 @@ import typer
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import say
 
-FILES: Final = ("app.py", "tasks.py", "send.py", "test_tasks.py", "README.md")
+FILES: Final = ("app.py", "tasks.py", "send.py", "test_tasks.py", "requirements.txt", "README.md")
 
 
 def init(
@@ -26,6 +27,7 @@ def init(
     template = files("hyrex.cli") / "template"
     for file in FILES:
         text = (template / f"{file}.txt").read_text(encoding="utf-8")
-        (folder / file).write_text(text.replace("PROJECT", folder.resolve().name), encoding="utf-8")
+        text = text.replace("PROJECT", folder.resolve().name).replace("VERSION", version("hyrex"))
+        (folder / file).write_text(text, encoding="utf-8")
     say(f"created {' '.join(FILES)}")
     say(f"next: {'' if name == '.' else f'cd {name} && '}hyrex dev")

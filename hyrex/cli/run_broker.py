@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hyrex.cli.errors import CommandError
+from hyrex.cli.errors import CommandError, libraries_missing
 from hyrex.cli.output import say
 
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(help="postgresql://user:password@host:port/database (HYREX_DATABASE_URL)"),
 ]
-NEEDS_EXTRA = "the broker's libraries are not installed; run `pip install 'hyrex[broker]'`"
 
 
 def run_broker(
@@ -63,7 +62,7 @@ def run_broker(
 def _become_broker(arguments: list[str], secrets: dict[str, str | None]) -> None:
     """Go on as `python -m hyrex_broker`; secrets go by environment, where `ps` does not show them."""
     if find_spec("asyncpg") is None:
-        raise CommandError(NEEDS_EXTRA)
+        raise libraries_missing("broker")
     environment = dict(os.environ)
     for variable, value in secrets.items():
         if value is not None:
@@ -85,7 +84,7 @@ def migrate(
     try:
         from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
-        raise CommandError(NEEDS_EXTRA) from error
+        raise libraries_missing("broker") from error
     applied = asyncio.run(migrate_database(_required_url(database_url, database_url_file)))
     say(f"the database has schema {applied}")
 

