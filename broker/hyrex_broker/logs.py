@@ -26,3 +26,9 @@ def configure(level: int = logging.INFO) -> None:
     root.setLevel(level)
     # asyncpg tells each failed connection with a traceback; an outage is told once, by the broker's presence.
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_departure)
+
+
+def _is_no_departure(record: logging.LogRecord) -> bool:
+    """gRPC tells with a traceback that an answer could not be sent: its caller had left."""
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")

@@ -156,7 +156,7 @@ def at_once(calls: Sequence[Callable[[], Any]], threads: int = 20) -> list[grpc.
 
 def send(
     channel: grpc.Channel,
-    method: str,
+    method: str | bytes,
     *bodies: bytes,
     metadata: Iterable[tuple[str, str]] = (),
     compression: grpc.Compression | None = None,
@@ -165,5 +165,6 @@ def send(
 
     Whether an RPC is a stream does not matter to gRPC's wire.
     """
-    call: Any = channel.stream_stream(method)
-    return list(call(iter(bodies), timeout=WITHIN_S, metadata=tuple(metadata), compression=compression))
+    stream: Any = channel.stream_stream
+    call = stream(method)(iter(bodies), timeout=WITHIN_S, metadata=tuple(metadata), compression=compression)
+    return list(call)

@@ -18,6 +18,7 @@ BrokerError
 ├── SessionTakenOver
 ├── SessionSecretInvalid
 ├── FlowControl
+├── Overloaded              more bytes in flight than this connection or broker may have; repeat it later
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
 ├── SchemaOutOfRange        the database's schema is too old or too new for this broker
 └── Draining
@@ -149,6 +150,17 @@ class SessionSecretInvalid(BrokerError):
 
 class FlowControl(BrokerError):
     """More unacknowledged reports, frames or bytes than granted."""
+
+
+class Overloaded(BrokerError):
+    """More bytes in flight than a connection or a broker may have. Safe to repeat, after a moment."""
+
+    def __init__(self, whose: str, in_flight_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{whose} has {in_flight_bytes} bytes in flight that are not answered yet, the limit is"
+            f" {limit_bytes}; wait for answers, then repeat",
+            {"limit": str(limit_bytes)},
+        )
 
 
 class StorageUnavailable(BrokerError):

@@ -7,7 +7,7 @@ from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.service import convert, requests
-from hyrex_broker.service.interceptors import Context
+from hyrex_broker.service.receiving import Context
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 
 _DEFAULT_PAGE: Final = 100

@@ -59,6 +59,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
             _Code.PERMISSION_DENIED, error_pb2.ERROR_REASON_SESSION_SECRET_INVALID
         ),
         errors.FlowControl: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
+        errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         # Met while serving only when the schema moves on under a running broker: another one may do.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
@@ -70,7 +71,10 @@ DEFECT: Final = Row(_Code.INTERNAL, error_pb2.ERROR_REASON_INTERNAL)
 
 def to_status(error: BrokerError) -> Status:
     """The google.rpc.Status of a refused call."""
-    return _status(ROWS.get(type(error), DEFECT), error.message, error.metadata)
+    status = _status(ROWS.get(type(error), DEFECT), error.message, error.metadata)
+    if isinstance(error, errors.Overloaded):
+        status.details.add().Pack(RetryInfo(retry_delay=_RETRY_AFTER))
+    return status
 
 
 def defect_status(incident: str) -> Status:

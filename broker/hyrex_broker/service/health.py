@@ -10,7 +10,7 @@ from typing import TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from hyrex_broker.service.interceptors import Context
+from hyrex_broker.service.receiving import Context
 
 _Response: TypeAlias = health_pb2.HealthCheckResponse
 

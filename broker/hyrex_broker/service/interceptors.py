@@ -1,92 +1,139 @@
-"""What surrounds every call: who may call, and how errors leave.
+"""What surrounds every call: who may call, what its messages may cost, and how errors leave.
 
-Each interceptor is a guard, an asynchronous context manager around the servicer's own code, the same
-for all four kinds of RPC. A servicer that yields is driven here with `context.write`, so that its
-`finally` runs at the moment its caller leaves and not when the garbage collector finds it.
+A call without a token is refused before anything of it is received. A servicer that yields is driven here
+with `context.write`, so that its `finally` runs at the moment its caller leaves and not when the garbage
+collector finds it.
 """
 
 import hmac
 import inspect
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing, nullcontext
 from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
 
 from hyrex_broker.domain.errors import BrokerError, TokenInvalid
+from hyrex_broker.service.bodies import decoder
 from hyrex_broker.service.errors import abort, defect_status, to_status, undecodable
+from hyrex_broker.service.inflight import Budget
+from hyrex_broker.service.open_calls import OPEN_SERVICES, OpenCalls
+from hyrex_broker.service.receiving import Context, Receiving
+
+__all__ = ["Context", "auth_interceptor", "errors_interceptor"]
 
 logger = logging.getLogger(__name__)
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class without [] at runtime
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
-Guard: TypeAlias = Callable[[str, Context], AbstractAsyncContextManager[None]]
-
-OPEN_SERVICES: Final = (
-    "/grpc.health.v1.Health/",
-    "/grpc.reflection.v1alpha.ServerReflection/",
-    "/grpc.reflection.v1.ServerReflection/",
-)
+Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"]
 
 
-class GuardInterceptor(grpc.aio.ServerInterceptor):
-    """Runs every call of the server inside the guard."""
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls without `authorization: Bearer <token>`, health and reflection excepted."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, token: str) -> None:
+        self._expected = token.encode()
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        details: Any = handler_call_details
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(OPEN_SERVICES):
+            return handler
+        known = hmac.compare_digest(_bearer(details.invocation_metadata), self._expected)
+        return handler if known else REFUSAL
+
+
+class ErrorsInterceptor(grpc.aio.ServerInterceptor):
+    """Reads what calls send within the broker's bounds, and gives every error its status."""
+
+    def __init__(self) -> None:
+        self._budget = Budget()
+        self._open_calls = {prefix: OpenCalls() for prefix in OPEN_SERVICES}
+        self._known: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        return _guarded(handler, handler_call_details.method, self._guard)
+        if handler is None or handler is REFUSAL:
+            return handler
+        method = handler_call_details.method
+        if method not in self._known:
+            self._known[method] = self._guarded(handler, method)
+        return self._known[method]
+
+    def _guarded(self, handler: Handler, method: str) -> Handler:
+        """A handler that reads for itself. gRPC is told that its requests stream: what it takes for unary it
+        receives whole before it asks anybody, and parses where no error is given its status."""
+        streams, lasts = handler.request_streaming, handler.request_streaming or handler.response_streaming
+        responses = "stream" if handler.response_streaming else "unary"
+        behaviour: Behaviour = getattr(handler, f"{'stream' if streams else 'unary'}_{responses}")
+        answer = _answer_each if inspect.isasyncgenfunction(behaviour) else _answer
+        decode = decoder(handler.request_deserializer)
+        open_calls = self._open_calls.get(method[: method.rfind("/") + 1])
+        source = self._budget if open_calls is None else open_calls
+        place = open_calls.stream if open_calls is not None and lasts else nullcontext
+
+        async def received(context: Context) -> Any:
+            with place(context), Receiving(context, decode, source) as messages:
+                request = messages if streams else await messages.only()
+                return await answer(behaviour, request, context)
+
+        async def serve(_: Any, context: Context) -> Any:
+            try:
+                return await received(context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                if (departure := _departure(error)) is not None:
+                    raise departure from None
+                status = _status_of(error, method)
+            # Only here: what is raised while an error is handled holds that error, its frames and their
+            # messages, and gRPC keeps it in a cycle with the call.
+            return await abort(context, status)
+
+        make: Callable[..., Handler] = getattr(grpc, f"stream_{responses}_rpc_method_handler")
+        return make(serve, response_serializer=handler.response_serializer)
 
 
-def errors_interceptor() -> GuardInterceptor:
+def errors_interceptor() -> ErrorsInterceptor:
     """Turns BrokerError into its status, and any other error into INTERNAL with an incident id."""
-    return GuardInterceptor(_errors_to_status)
+    return ErrorsInterceptor()
 
 
-def auth_interceptor(token: str) -> GuardInterceptor:
-    """Refuses calls without `authorization: Bearer <token>`, health and reflection excepted."""
-    expected = token.encode()
-
-    @asynccontextmanager
-    async def authorised(method: str, context: Context) -> AsyncIterator[None]:
-        if not method.startswith(OPEN_SERVICES) and not hmac.compare_digest(_bearer(context), expected):
-            raise TokenInvalid(
-                "the call carries no valid token; send metadata 'authorization: Bearer <token>'"
-                " (HYREX_TOKEN) with the token that the broker was started with"
-            )
-        yield
-
-    return GuardInterceptor(authorised)
+def auth_interceptor(token: str) -> TokenInterceptor:
+    """Refuses calls without the token before anything of them is received."""
+    return TokenInterceptor(token)
 
 
-@asynccontextmanager
-async def _errors_to_status(method: str, context: Context) -> AsyncIterator[None]:
-    try:
-        yield
-    except grpc.aio.AbortError:
-        raise
-    except Exception as error:
-        refusal = _refusal(error)
-        if refusal is not None:
-            await abort(context, to_status(refusal))
-        if context.cancelled():
-            raise  # the caller is gone: a write to it failed, there is nobody to answer
-        incident = secrets.token_hex(6)
-        logger.exception("a call failed unexpectedly", extra={"incident": incident, "method": method})
-        await abort(context, defect_status(incident))
+async def _refuse(_: Any, context: Context) -> None:
+    await abort(context, to_status(NO_TOKEN))
+
+
+NO_TOKEN: Final = TokenInvalid(
+    "the call carries no valid token; send metadata 'authorization: Bearer <token>'"
+    " (HYREX_TOKEN) with the token that the broker was started with"
+)
+REFUSAL: Final[Handler] = grpc.stream_stream_rpc_method_handler(_refuse)
+"""What gRPC takes for a stream it receives nothing of until it is read: this one never is."""
+
+
+def _status_of(error: Exception, method: str) -> Status:
+    """The status of a call that an error has ended. What is no refusal is logged."""
+    refusal = _refusal(error)
+    if refusal is not None:
+        return to_status(refusal)
+    incident = secrets.token_hex(6)
+    logger.error("a call failed unexpectedly", exc_info=error, extra={"incident": incident, "method": method})
+    return defect_status(incident)
 
 
 def _refusal(error: BaseException) -> BrokerError | None:
@@ -98,8 +145,15 @@ def _refusal(error: BaseException) -> BrokerError | None:
     return error if isinstance(error, BrokerError) else None
 
 
-def _bearer(context: Context) -> bytes:
-    for key, value in context.invocation_metadata() or ():
+def _departure(error: BaseException) -> BaseException | None:
+    """What says that the caller is gone: a write failed. Nobody can be answered, and nothing went wrong."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _departure(inner))), None)
+    return error if isinstance(error, grpc.aio.InternalError) else None
+
+
+def _bearer(metadata: Iterable[tuple[str, str | bytes]] | None) -> bytes:
+    for key, value in metadata or ():
         if key == "authorization":
             text = value if isinstance(value, str) else value.decode(errors="replace")
             scheme, _, token = text.partition(" ")
@@ -107,39 +161,11 @@ def _bearer(context: Context) -> bytes:
     return b""
 
 
-def _guarded(handler: Handler, method: str, guard: Guard) -> Handler:
-    kind, behaviour = _kind_and_behaviour(handler)
-    make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
-    wrap = _wrap_stream if handler.response_streaming else _wrap_unary
-    return make(
-        wrap(behaviour, method, guard),
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+async def _answer(behaviour: Behaviour, request: Any, context: Context) -> Any:
+    return await behaviour(request, context)
 
 
-def _kind_and_behaviour(handler: Handler) -> tuple[str, Behaviour]:
-    requests = "stream" if handler.request_streaming else "unary"
-    responses = "stream" if handler.response_streaming else "unary"
-    kind = f"{requests}_{responses}"
-    return kind, getattr(handler, kind)
-
-
-def _wrap_unary(behaviour: Behaviour, method: str, guard: Guard) -> Behaviour:
-    async def call(request: Any, context: Context) -> Any:
-        async with guard(method, context):
-            return await behaviour(request, context)
-
-    return call
-
-
-def _wrap_stream(behaviour: Behaviour, method: str, guard: Guard) -> Behaviour:
-    if not inspect.isasyncgenfunction(behaviour):
-        return _wrap_unary(behaviour, method, guard)
-
-    async def call(request: Any, context: Context) -> None:
-        async with guard(method, context), aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                await context.write(response)
-
-    return call
+async def _answer_each(behaviour: Behaviour, request: Any, context: Context) -> None:
+    async with aclosing(behaviour(request, context)) as responses:
+        async for response in responses:
+            await context.write(response)

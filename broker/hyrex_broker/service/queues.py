@@ -7,7 +7,7 @@ from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import convert, fields, requests
-from hyrex_broker.service.interceptors import Context
+from hyrex_broker.service.receiving import Context
 from hyrex_broker.storage.queues import QueueStore
 
 _DEFAULT_PAGE: Final = 100

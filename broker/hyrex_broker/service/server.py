@@ -22,6 +22,7 @@ from hyrex.v1 import (
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.service.health import HealthServicer
 from hyrex_broker.service.interceptors import auth_interceptor, errors_interceptor
+from hyrex_broker.service.unknown_methods import tolerant_servers
 
 SERVICES: Final = (
     task_service_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name,
@@ -30,6 +31,7 @@ SERVICES: Final = (
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
 )
 _MESSAGE_LIMIT: Final = 16 * MIB
+_STREAMS_OF_A_CONNECTION: Final = 1000
 
 
 class BindError(Exception):
@@ -60,10 +62,11 @@ def build_server(config: BrokerConfig, servicers: Servicers) -> BuiltServer:
 
     Raises: BindError.
     """
-    interceptors = [errors_interceptor()]
+    interceptors: list[grpc.aio.ServerInterceptor] = [errors_interceptor()]
     if config.token is not None:
         interceptors.append(auth_interceptor(config.token))
-    server = grpc.aio.server(interceptors=interceptors, options=_options(config))
+    with tolerant_servers():
+        server = grpc.aio.server(interceptors=interceptors, options=_options(config))
     health = _add_services(server, servicers)
     return BuiltServer(server, health, _bind(server, config))
 
@@ -76,8 +79,15 @@ def _options(config: BrokerConfig) -> Sequence[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Below the 30 s of the clients' own keepalive, else they are told GOAWAY too_many_pings.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Below the 30 s of the clients' own keepalive: a channel that pings more often is told GOAWAY
+        # too_many_pings, and without this one that has no call for two minutes is.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # A small body that inflates to millions of tasks is not received at all.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        # Without a guess at the bandwidth nothing is received ahead of its reader but 64 KiB a stream.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", 10_000),
     )
 
 

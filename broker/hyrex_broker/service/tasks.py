@@ -1,7 +1,7 @@
 """TaskService: what senders ask for. Thin: checks a request, asks the engine or the storage, converts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields
 from typing import Final, Protocol
@@ -15,7 +15,7 @@ from hyrex_broker.domain.waiting import waiting_for
 from hyrex_broker.engine.watch import Watches
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service import fields as checks
-from hyrex_broker.service.interceptors import Context
+from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import Results
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
@@ -87,19 +87,20 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         window = asyncio.Semaphore(FRAMES_UNDER_WAY)
         writing = asyncio.Lock()
 
-        async def answer(frame: task_service_pb2.StreamSubmitRequest) -> None:
+        async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
             response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
             left_s = requests.patience_s(context)
             patience_s = _FRAME_PATIENCE_S if left_s is None else min(left_s, _FRAME_PATIENCE_S)
             await self._parts.submits.submit(frame.tasks, response.results, patience_s)
             async with writing:
                 await context.write(response)
+            release()
             window.release()
 
         async def read() -> None:
             async for frame in request_iterator:
                 await window.acquire()
-                group.create_task(answer(frame))
+                group.create_task(answer(frame, hold(request_iterator)))
 
         async with asyncio.TaskGroup() as group:
             either = group.create_task(read()), group.create_task(self._parts.leaving.wait())

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -29,6 +29,7 @@ from hyrex_broker.service import fields, reported
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.errors import undecodable
 from hyrex_broker.service.outbox import FRAME_BYTES, Outbox
+from hyrex_broker.service.receiving import hold
 
 log = logging.getLogger(__name__)
 
@@ -248,11 +249,12 @@ class WorkStream:
                 f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
                 {"limit": str(MOST_UNACKNOWLEDGED)},
             )
-        group.create_task(self._record(report.report_id, ends))
+        group.create_task(self._record(report.report_id, ends, hold(self._frames)))
 
-    async def _record(self, report_id: int, ends: list[RunEnd]) -> None:
+    async def _record(self, report_id: int, ends: list[RunEnd], release: Callable[[], None]) -> None:
         receipts = await self._engine.reports.report(ends)
         self._unacknowledged -= len(ends)
+        release()
         ack = wire.ReportAck(report_id=report_id)
         if receipts.count(Receipt.ACCEPTED) != len(receipts):
             told = list(zip(ends, receipts, strict=True))

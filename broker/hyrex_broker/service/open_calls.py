@@ -1,0 +1,111 @@
+"""Calls that need no token, health and reflection: what anybody may cost a broker by them.
+
+gRPC's limit on a message is one for all methods, 16 MiB. So one of these is received at a time, and of each
+connection one waits for its turn: a proper one has arrived with its headers, and one that is still arriving
+makes way for the next.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import grpc.aio
+
+from hyrex_broker.domain.errors import FlowControl, InvalidField
+from hyrex_broker.service.errors import abort, to_status
+from hyrex_broker.service.receiving import EOF, Context
+
+OPEN_SERVICES: Final = (
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+    "/grpc.reflection.v1.ServerReflection/",
+)
+MOST_BYTES: Final = 4096
+MOST_WAITING: Final = 500
+MOST_STREAMS: Final = 1000
+MOST_STREAMS_EACH: Final = 10
+"""For one connection: it watches the health of a handful of services."""
+TURN_S: Final = 0.1
+
+
+class OpenCalls:
+    """All calls of one such service."""
+
+    def __init__(self) -> None:
+        self._one_of_all = asyncio.Lock()
+        self._one_of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._asking = 0
+        self._streams: Counter[str] = Counter()
+        self._overdue_timers: dict[int, asyncio.TimerHandle] = {}
+        self._evictions: set[asyncio.Task[None]] = set()
+
+    async def read(self, context: Any, peer: str) -> Any:
+        """The next message or EOF. Raises InvalidField for a large one, FlowControl if too many wait."""
+        if self._asking >= MOST_WAITING:
+            raise FlowControl("too many calls without a token at a time; repeat it", _limit(MOST_WAITING))
+        mine = self._one_of.setdefault(peer, asyncio.Lock())
+        self._asking += 1
+        try:
+            async with mine, self._one_of_all:
+                return await self._read_in_turn(context)
+        finally:
+            self._asking -= 1
+
+    def give(self, peer: str, size: int) -> None:
+        """Small messages are not counted."""
+
+    @contextmanager
+    def stream(self, context: Context) -> Iterator[None]:
+        """A place for a call that lasts. Raises FlowControl."""
+        peer = context.peer()
+        mine, total = self._streams[peer], self._streams.total()
+        if mine >= MOST_STREAMS_EACH or total >= MOST_STREAMS:
+            raise FlowControl(
+                f"{mine} streams without a token on this connection, {total} in all; the limits are"
+                f" {MOST_STREAMS_EACH} and {MOST_STREAMS}",
+                _limit(MOST_STREAMS_EACH),
+            )
+        self._streams[peer] += 1
+        try:
+            yield
+        finally:
+            self._streams[peer] -= 1
+            if not self._streams[peer]:
+                del self._streams[peer]
+
+    async def _read_in_turn(self, context: Any) -> Any:
+        overdue = asyncio.get_running_loop().call_later(TURN_S, self._overdue, context)
+        self._overdue_timers[id(context)] = overdue
+        try:
+            body = await context.read()
+        finally:
+            self._overdue_timers.pop(id(context)).cancel()
+        if body is EOF or len(body) <= MOST_BYTES:
+            return body
+        size = f"{len(body)} bytes"
+        del body  # before the next one is received
+        raise InvalidField("message", size, f"calls without a token may have {MOST_BYTES} bytes")
+
+    def _overdue(self, context: Context) -> None:
+        """A call has had its turn: while others wait, it ends."""
+        loop = asyncio.get_running_loop()
+        if self._asking < 2:
+            self._overdue_timers[id(context)] = loop.call_later(TURN_S, self._overdue, context)
+            return
+        eviction = loop.create_task(_end(context))
+        self._evictions.add(eviction)
+        eviction.add_done_callback(self._evictions.discard)
+
+
+async def _end(context: Context) -> None:
+    """End a call from outside; its reader finds that it has ended."""
+    slow = FlowControl("others waited while this call was still arriving; repeat it", _limit(1))
+    with suppress(grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
+        await abort(context, to_status(slow))
+
+
+def _limit(number: int) -> dict[str, str]:
+    return {"limit": str(number)}
