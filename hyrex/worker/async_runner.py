@@ -18,6 +18,7 @@ from hyrex.worker.execution import (
     log,
     prepare,
 )
+from hyrex.worker.forks import end_if_fork
 from hyrex.worker.interrupt import interrupt, raise_in_main_thread_by
 from hyrex.worker.outcome import Outcome, StopCause
 from hyrex.worker.runner import Runner, Workplace
@@ -51,6 +52,10 @@ class AsyncRunner(Runner):
         raise_in_main_thread_by(self._error_for_main_thread)
         self._loop.call_soon(self._start_pending)
         self._loop.run_until_complete(self._done)
+
+    def disown(self) -> None:
+        """As in Runner: a fork that awaits goes no further."""
+        self._loop.stop()
 
     def check(self, now_ns: int) -> None:
         """See whether the loop is blocked, and by whom."""
@@ -144,8 +149,10 @@ class AsyncRunner(Runner):
             try:
                 value = await self._call(execution)
             except BaseException as error:
+                end_if_fork(error)
                 execution.interruptible = False
                 return await self._failed(execution, error)
+            end_if_fork(None)
             return conclude(execution, value)
 
     async def _call(self, execution: Execution) -> object:

@@ -17,6 +17,7 @@ from hyrex.waiting import install_around_wait
 from hyrex.worker.async_runner import AsyncRunner
 from hyrex.worker.borrowing import Waits
 from hyrex.worker.child_link import ChildLink
+from hyrex.worker.forks import end_if_fork, guard_forks, handle_here
 from hyrex.worker.frames import Begin, Finish, Give, Ready, Stop, TakeBack, ToChild, Unusable, WaitAnswer
 from hyrex.worker.lifespan import lifespan_entered
 from hyrex.worker.logs import configure_logging
@@ -44,21 +45,25 @@ class Child:
     def run(self) -> int:
         """Import, say what there is, run until finished; the exit status."""
         self._link.start(self._receive)
+        guard_forks(self._let_go)
         try:
             target = load_target(self._orders.target)
+            end_if_fork(None)
             configure_logging()  # after the user's module had its chance
             self._link.send(target.describe())
             begin = self._begin.get()
             runner = self._make_runner(begin, target)
             loop = runner.loop if isinstance(runner, AsyncRunner) else None
             with lifespan_entered(target.lifespan, loop):
+                end_if_fork(None)
                 self._runner = runner
                 self._link.send(Ready())
                 start_watchdog(runner, self._trust, self._orders.parent_pid)
                 runner.run()
         except TargetInvalid as error:
             return self._unusable(str(error))
-        except BaseException:
+        except BaseException as error:
+            end_if_fork(error)
             return self._unusable(traceback.format_exc())
         self._link.flush()
         return 0
@@ -76,6 +81,12 @@ class Child:
             return AsyncRunner(workplace)
         install_around_wait(self._waits.around)
         return SyncRunner(workplace)
+
+    def _let_go(self) -> None:
+        """Called in a fork of user code: neither link nor runner are its own."""
+        self._link.disown()
+        if self._runner is not None:
+            self._runner.disown()
 
     def _unusable(self, text: str) -> int:
         self._link.send(Unusable(text))
@@ -110,7 +121,7 @@ def main() -> None:
     # Handlers, not SIG_IGN, which the user's own subprocesses would inherit. The stream process
     # alone decides when a child ends.
     for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, lambda _signal, _frame: None)
+        handle_here(ignored, lambda _signal, _frame: None)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.exit(Child(orders).run())
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from hyrex.worker.forks import end_if_fork
 from hyrex.worker.frames import Ended, FromChild, ToChild, cut, decode_to_child, encode
 from hyrex.worker.orders import ORPHANED
 from hyrex.worker.outcome import Ending
@@ -43,6 +44,11 @@ class ChildLink:
         """Begin to read and write."""
         threading.Thread(target=self._read, args=(receive,), name="hyrex-read", daemon=True).start()
         threading.Thread(target=self._write, name="hyrex-write", daemon=True).start()
+
+    def disown(self) -> None:
+        """Called in a fork of user code: it must not speak over the link of its parent."""
+        self._socket.close()
+        self._sending = threading.Lock()  # a thread of the parent may have held it
 
     def send(self, message: FromChild) -> None:
         """Send a message soon, after the endings before it; never blocks."""
@@ -78,6 +84,7 @@ class ChildLink:
             try:
                 self._socket.sendall(encode(messages))
             except OSError:
+                end_if_fork(None)
                 os._exit(ORPHANED)
 
     def _write(self) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from hyrex.worker.orders import ORPHANED
+from hyrex.worker.remains import end_everything_below
 
 _LOOK_EVERY_S = 0.2
 
@@ -26,4 +27,5 @@ def _follow(parent_pid: int, gone: Callable[[], None], end_within_s: float) -> N
         gone()
         time.sleep(end_within_s)
     finally:
+        end_everything_below()
         os._exit(ORPHANED)

@@ -15,6 +15,7 @@ from hyrex.worker.outcome import StopCause
 from hyrex.worker.platform import resident_mb
 from hyrex.worker.pool import Pool
 from hyrex.worker.process import ChildProcess, ChildState
+from hyrex.worker.remains import reap_ended_orphans
 from hyrex.worker.session import Session
 from hyrex.worker.workload import Workload
 
@@ -23,6 +24,7 @@ log = logging.getLogger("hyrex.worker")
 _TICK_S = 0.1
 _LONG_S = 1.0  # nothing waits behind a run that takes longer
 _MEMORY_TICKS = 10
+_REAP_TICKS = 10
 
 
 class Guard:
@@ -45,6 +47,8 @@ class Guard:
             await asyncio.sleep(_TICK_S)
             ticks += 1
             self._check_trust()
+            if ticks % _REAP_TICKS == 0:
+                self._reap_orphans()
             for pool in self._workload.pools.values():
                 self._check_pool(pool, check_memory=ticks % _MEMORY_TICKS == 0)
             self._workload.feed()
@@ -66,12 +70,17 @@ class Guard:
                 if held.child is not None and held.ordinal <= held.child.ledger.started_through():
                     self._workload.stop(held, StopCause.TRUST, "the lease could not be renewed")
 
+    def _reap_orphans(self) -> None:
+        """What user code has started and left comes to this process, and would stay as a zombie."""
+        reap_ended_orphans({child.pid for pool in self._workload.pools.values() for child in pool.children})
+
     def _check_pool(self, pool: Pool, *, check_memory: bool) -> None:
         now = time.monotonic()
         for child in pool.children:
             if child.state is ChildState.DEAD:
                 continue
             self._check_runs(child, now)
+            self._check_end(child, now)
             if check_memory and pool.plan.max_memory_mb and not child.worn:
                 child.worn = resident_mb(child.pid) > pool.plan.max_memory_mb
         pool.maintain()
@@ -95,6 +104,21 @@ class Guard:
                 log.warning("task %s did not stop within its grace; killing its child", held.run.name)
                 child.kill(blame=held)
                 return
+
+    def _check_end(self, child: ChildProcess, now: float) -> None:
+        """A child that is told to end and has nothing to run gets the grace, then it is killed."""
+        if not child.retiring or child.given:
+            return
+        if child.ending_since is None:
+            child.ending_since = now
+        elif now - child.ending_since > self._grace_s:
+            log.warning(
+                "child %d does not end by itself (a lifespan, a thread or a process of user code holds it); "
+                "killing it after %g s",
+                child.pid,
+                self._grace_s,
+            )
+            child.kill()
 
     def _must_be_killed(self, held: Held, started_ns: int, now: float) -> bool:
         if held.stop is not None:

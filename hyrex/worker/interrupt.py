@@ -11,6 +11,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from hyrex.worker.forks import handle_here
+
 INTERRUPT_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (7 if hasattr(signal, "SIGRTMIN") else 0)
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -29,7 +31,7 @@ def raise_in_main_thread_by(choose: Callable[[], type[BaseException] | None]) ->
         if error is not None:
             raise error
 
-    signal.signal(INTERRUPT_SIGNAL, handler)
+    handle_here(INTERRUPT_SIGNAL, handler)
 
 
 def interrupt(thread_id: int, error: type[BaseException]) -> None:

@@ -21,13 +21,13 @@ from hyrex.worker.launcher_line import Order, SessionOver, SessionTold, decode_l
 from hyrex.worker.logs import configure_logging
 from hyrex.worker.options import WorkerOptions, environment_with
 from hyrex.worker.platform import become_subreaper, children_of, exit_reason
+from hyrex.worker.remains import end_everything_below, reap_ended_orphans
 
 log = logging.getLogger("hyrex.launcher")
 
 BAD_OPTIONS = 2
 FINAL_STATUSES = (0, 3, 4)  # left as told; the app is unusable; the broker refuses
 _LONGEST_BACKOFF_S = 5.0
-_REAP_WITHIN_S = 2.0
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -153,26 +153,11 @@ class Launcher:
 
     def _reap_orphans(self, stream_pid: int) -> None:
         """Reap what user code left behind and has ended."""
-        for pid in children_of(os.getpid()):
-            if pid != stream_pid and pid not in self._foreign:
-                try:
-                    os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    continue
+        reap_ended_orphans({stream_pid, *self._foreign})
 
     def _bury(self) -> None:
         """Kill and reap everything that the stream process left behind."""
-        deadline = time.monotonic() + _REAP_WITHIN_S
-        while time.monotonic() < deadline:
-            left = [pid for pid in children_of(os.getpid()) if pid not in self._foreign]
-            if not left:
-                return
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                except (ProcessLookupError, ChildProcessError):
-                    continue
+        end_everything_below(keep=self._foreign)
 
     def _end_session(self, reason: str) -> None:
         """Have the session ended, now that nothing of it runs; by a process of its own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from hyrex.worker.lease import Held
 from hyrex.worker.link import Link
 from hyrex.worker.memory import Ledger, create_fd
 from hyrex.worker.orders import ChildOrders
+from hyrex.worker.remains import MARK, await_end, end_remains_of
 
 
 class ChildState(Enum):
@@ -70,6 +72,7 @@ class ChildProcess:
         self.exclusive = False  # reserved for a run that must be alone
         self.taking_back = False  # a TakeBack is not answered yet
         self.progress = (0, time.monotonic())  # highest ordinal started, and since when
+        self.ending_since: float | None = None  # told to end, and nothing left to run
         self.killed_for: Held | None = None
         self.lent: set[int] = set()  # waits that its runs block in, each with a slot
         self.started_at = time.monotonic()
@@ -81,7 +84,14 @@ class ChildProcess:
         orders = ChildOrders(plan.target, plan.worker, os.getpid(), theirs.fileno(), plan.trust_fd, ledger_fd)
         command = [sys.executable, "-P", "-m", "hyrex.worker.child", msgspec.json.encode(orders).decode()]
         inherited = (theirs.fileno(), plan.trust_fd, ledger_fd)
-        self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+        self._mark = secrets.token_hex(8)
+        self.process = subprocess.Popen(
+            command,
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, MARK: self._mark},
+            start_new_session=True,
+        )
         theirs.close()
         os.close(ledger_fd)
         self.link = Link(ours, lambda message: self.events.message(self, message))
@@ -136,6 +146,9 @@ class ChildProcess:
             self.process.kill()
 
     def _await_death(self) -> None:
+        """Reap it after what user code left below it: from then on its runs may go on elsewhere."""
+        await_end(self.pid)
+        end_remains_of(self.pid, self._mark)
         status = self.process.wait()
         try:
             self._loop.call_soon_threadsafe(self._died, status)

@@ -82,6 +82,9 @@ class Runner:
         with self._lock:
             return list(self._executions.values())
 
+    def disown(self) -> None:
+        """Called in a fork of user code: nothing is executed there."""
+
     def _begin(self, slot: int) -> Execution | None:
         """Start the next run in a free slot; None if there is none or it may not start."""
         with self._lock:

@@ -25,9 +25,10 @@ from hyrex.worker.obedience import LauncherLine
 from hyrex.worker.options import WorkerOptions
 from hyrex.worker.orders import UNUSABLE
 from hyrex.worker.outbox import Outbox
-from hyrex.worker.platform import wake_with_parent
+from hyrex.worker.platform import become_subreaper, wake_with_parent
 from hyrex.worker.pool import Pool, PoolEvents, PoolPlan
 from hyrex.worker.process import ChildPlan, ChildProcess
+from hyrex.worker.remains import end_everything_below
 from hyrex.worker.session import Session
 from hyrex.worker.stream import StreamParts
 from hyrex.worker.workload import Workload
@@ -201,6 +202,7 @@ class Runtime:
                 for child in children:
                     child.kill()
             await asyncio.sleep(0.01)
+        end_everything_below()
 
 
 async def _run(options: WorkerOptions, line: LauncherLine, launcher_pid: int) -> int:
@@ -212,6 +214,7 @@ def main() -> None:
     options = WorkerOptions.from_json(sys.argv[1]).resolved()
     line, launcher_pid = LauncherLine(int(sys.argv[2])), int(sys.argv[3])
     wake_with_parent()
+    become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging()
     sys.exit(loops.run(_run(options, line, launcher_pid)))

@@ -18,6 +18,7 @@ from hyrex.worker.execution import (
     log,
     prepare,
 )
+from hyrex.worker.forks import end_if_fork
 from hyrex.worker.interrupt import forget_interrupt, interrupt, raise_in_main_thread_by
 from hyrex.worker.outcome import Ending, Outcome, StopCause
 from hyrex.worker.runner import Runner, Workplace
@@ -104,6 +105,7 @@ class SyncRunner(Runner):
                 value = self._call(execution)
             except BaseException as error:
                 caught = error
+            end_if_fork(caught)
             _leave(execution)
             if caught is None and value is not _MISSING:
                 return conclude(execution, value)

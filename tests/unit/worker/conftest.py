@@ -87,9 +87,9 @@ class Bench:
         self.workers.append(worker)
         return worker
 
-    async def ready(self, *args: str) -> Worker:
+    async def ready(self, *args: str, target: str = "tests.unit.worker.bench_app:app") -> Worker:
         """Start a worker and wait until all its children are ready."""
-        worker = await self.start(*args)
+        worker = await self.start(*args, target=target)
         await worker.printed("worker ready")
         processes = int(args[args.index("-p") + 1]) if "-p" in args else 1
         threads = int(args[args.index("-t") + 1]) if "-t" in args else 1

@@ -1,0 +1,88 @@
+"""What a fork of user code inherits of its child: nothing that speaks, listens or acts for the child.
+
+User code may fork (multiprocessing does): the fork is the user's process. It obeys signals as any process
+does, its return or error is not its parent's, and it holds none of the child's lines.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+_handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+_masks = threading.local()
+_forked = False
+
+
+def handle_here(number: int, handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Handle a signal in this process; forks begin with its default again."""
+    _handlers[number] = handler
+    signal.signal(number, handler)
+
+
+def guard_forks(let_go: Callable[[], None]) -> None:
+    """From now on a fork calls `let_go`, and handles signals as if there were no child."""
+
+    def begin() -> None:
+        global _forked
+        _forked = True
+        for number, handler in _handlers.items():
+            if signal.getsignal(number) is handler:  # else it is the user's own
+                signal.signal(number, _default(number))
+        let_go()
+        _unblock()
+
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=begin)
+
+
+def is_fork() -> bool:
+    """Whether this process is a fork of a child."""
+    return _forked
+
+
+def end_if_fork(error: BaseException | None) -> None:
+    """User code has returned, or raised: where that was in a fork, end it as Python ends a program."""
+    if _forked:
+        end_fork(error)
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a fork; what it was about to say belongs to its parent."""
+    try:
+        status = _status(error)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(status)
+
+
+def _status(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def _default(number: int) -> Any:
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+
+
+def _block() -> None:
+    # One that is sent to the fork before its handlers are gone would be swallowed by them:
+    # Process.terminate() right after start() did nothing.
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
