@@ -80,6 +80,7 @@ class Stage:
         self._databases.append(url)
         if migrated:
             run(migrate(url))
+            self.run_sql(url, f'alter database "{name}" set search_path = hyrex, public')
         return url
 
     def drop(self, database_url: str) -> None:

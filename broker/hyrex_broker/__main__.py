@@ -37,6 +37,7 @@ _FLAGS: Final = {
     "tls_key": "--tls-key",
     "payload_limit_bytes": "--payload-limit",
     "retention_days": "--retention-days",
+    "database_schema": "--schema",
 }
 
 
@@ -67,6 +68,8 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> Broke
     except SecretUnusable as error:
         raise BadConfig(str(error)) from None
     given |= {key: value for key, value in secrets.items() if value is not None}
+    if schema := environment.get("HYREX_SCHEMA"):
+        given.setdefault("database_schema", schema)
     if "database_url" not in given:
         raise BadConfig("no database is named; pass --database-url or set HYREX_DATABASE_URL")
     if "listen" in given:
@@ -140,6 +143,12 @@ def _parser() -> argparse.ArgumentParser:
         dest="payload_limit_bytes",
         metavar="BYTES",
         help="largest payload or result (4 MiB)",
+    )
+    add(
+        "--schema",
+        dest="database_schema",
+        metavar="NAME",
+        help="Hyrex's own schema in the database (hyrex; HYREX_SCHEMA)",
     )
     add("--retention-days", metavar="DAYS", help="how long finished tasks are kept (7)")
     return parser

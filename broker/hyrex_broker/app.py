@@ -104,8 +104,8 @@ async def run_broker(config: BrokerConfig) -> None:
     # thresholds collections took 7% of its time (py-spy, 500 tasks a frame).
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    await migrate(config.database_url)
-    database = Database(config.database_url)
+    await migrate(config.database_url, config.database_schema)
+    database = Database(config.database_url, schema=config.database_schema)
     await database.open()
     stop = asyncio.Event()
     try:
@@ -115,7 +115,8 @@ async def run_broker(config: BrokerConfig) -> None:
         work = _work_engine(config, engine)
         built = build_server(config, _servicers(config, database, engine, work, stop))
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
-        engine.presence.on_reachable = _watch_database(engine, built)
+        engine.presence.on_round = _watch_rounds(engine)
+        database.availability.on_change = built.health.database_reachable
         await _serve(config, engine, work, built, database, stop)
     finally:
         await database.close()
@@ -195,7 +196,8 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     promoter = Promoter(PromoteStore(database), dispatcher)
     reports = Reports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
-    wakeups = Wakeups(Channel(config.database_url))
+    wakeups = Wakeups(Channel(config.database_url, config.database_schema))
+    upkeep = RetentionStore(config.database_url, config.database_schema)
     engine = Engine(
         directory=directory,
         sessions=sessions,
@@ -210,8 +212,9 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         watches=watches,
         wakeups=wakeups,
         presence=Presence(BrokerStore(database), broker_id, wakeups, lambda: watches.active),
-        retention=Retention(RetentionStore(config.database_url), timedelta(days=config.retention_days)),
+        retention=Retention(upkeep, timedelta(days=config.retention_days)),
     )
+    database.on_missing_partition = engine.retention.hurry
     _connect(engine)
     return engine
 
@@ -236,13 +239,12 @@ def _connect(engine: Engine) -> None:
     wakeups.on_cancel = engine.heartbeats.look_for_cancels
 
 
-def _watch_database(engine: Engine, built: BuiltServer) -> Callable[[bool], None]:
-    def reachable(answered: bool) -> None:
-        built.health.database_reachable(answered)
+def _watch_rounds(engine: Engine) -> Callable[[bool], None]:
+    def after(answered: bool) -> None:
         if not answered:
             engine.sweeper.distrust()
 
-    return reachable
+    return after
 
 
 def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
@@ -264,7 +266,7 @@ def _servicers(
         lists=TaskLists(database),
         watches=engine.watches,
         cancels=engine.cancels,
-        submits=Submitter(engine.intake, config.payload_limit_bytes),
+        submits=Submitter(engine.intake, config.payload_limit_bytes, database.availability),
         leaving=stop,
     )
     return Servicers(

@@ -2,13 +2,18 @@
 
 import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEFAULT_SCHEMA: Final = "hyrex"
+SCHEMA_PATTERN: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
+"""Short enough for names of channels (63 bytes), and the same with and without quotes."""
+SCHEMA_RULE: Final = "up to 40 of a-z, 0-9 and _, beginning with neither a digit nor pg_"
 MIB = 1024 * 1024
 
 
@@ -37,6 +42,7 @@ class BrokerConfig(BaseModel):
     retention_days: int = Field(default=7, ge=1, le=3650)
     insecure: bool = False
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
+    database_schema: str = DEFAULT_SCHEMA
 
     @field_validator("database_url")
     @classmethod
@@ -44,6 +50,13 @@ class BrokerConfig(BaseModel):
         if urlsplit(url).scheme not in ("postgres", "postgresql"):
             raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
         return url
+
+    @field_validator("database_schema")
+    @classmethod
+    def _is_schema(cls, name: str) -> str:
+        if SCHEMA_PATTERN.fullmatch(name) is None:
+            raise ValueError(f"must be {SCHEMA_RULE}")
+        return name
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

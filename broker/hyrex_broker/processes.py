@@ -82,6 +82,7 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
         "--drain-timeout": config.drain_timeout_s,
         "--payload-limit": config.payload_limit_bytes,
         "--retention-days": config.retention_days,
+        "--schema": config.database_schema,
         "--tls-cert": config.tls_cert,
         "--tls-key": config.tls_key,
         "--parent": os.getpid(),

@@ -26,6 +26,9 @@ def dev(
     database_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Use this database instead of a private one.")
     ] = None,
+    schema: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Hyrex's own schema there (hyrex; HYREX_SCHEMA).")
+    ] = None,
     reload: Annotated[bool, typer.Option(help="Start the worker anew when a Python file changes.")] = True,
 ) -> None:
     """Run all of Hyrex for development; Ctrl-C ends it.
@@ -48,6 +51,7 @@ def dev(
         queues=tuple(queue or ()),
         reload=reload,
         database_url=database_url,
+        schema=schema,
     )
     try:
         asyncio.run(DevSession(options).run())

@@ -15,6 +15,9 @@ DatabaseUrl = Annotated[
     str | None,
     typer.Option(help="postgresql://user:password@host:port/database (HYREX_DATABASE_URL)"),
 ]
+Schema = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Hyrex's own schema in the database (hyrex; HYREX_SCHEMA).")
+]
 
 
 def run_broker(
@@ -40,6 +43,7 @@ def run_broker(
         int | None, typer.Option(metavar="BYTES", help="Largest payload or result (4 MiB).")
     ] = None,
     retention_days: Annotated[int | None, typer.Option(help="Days to keep finished tasks (7).")] = None,
+    schema: Schema = None,
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C."""
     flags = {
@@ -52,6 +56,7 @@ def run_broker(
         "--tls-key": tls_key,
         "--payload-limit": payload_limit,
         "--retention-days": retention_days,
+        "--schema": schema,
         "--token-file": token_file,
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
@@ -77,16 +82,35 @@ def migrate(
     database_url_file: Annotated[
         Path | None, typer.Option(help="A file that holds the URL (HYREX_DATABASE_URL_FILE).")
     ] = None,
+    schema: Schema = None,
+    grant_to: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Let this role run brokers; it need own nothing.")
+    ] = None,
 ) -> None:
     """Bring the database to the newest schema; safe to repeat, and while brokers run."""
     import asyncio
 
     try:
+        from hyrex_broker.domain.errors import BrokerError
         from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
         raise libraries_missing("broker") from error
-    applied = asyncio.run(migrate_database(_required_url(database_url, database_url_file)))
-    say(f"the database has schema {applied}")
+    url, name = _required_url(database_url, database_url_file), _schema(schema)
+    try:
+        applied = asyncio.run(migrate_database(url, name, grant_to=grant_to))
+    except BrokerError as error:
+        raise CommandError(error.message) from error
+    say(f"schema {name} of the database is at version {applied}")
+
+
+def _schema(given: str | None) -> str:
+    """The schema to use. Raises: CommandError where its name cannot be one."""
+    from hyrex_broker.config import DEFAULT_SCHEMA, SCHEMA_PATTERN, SCHEMA_RULE
+
+    name = given or os.environ.get("HYREX_SCHEMA") or DEFAULT_SCHEMA
+    if SCHEMA_PATTERN.fullmatch(name) is None:
+        raise CommandError(f"--schema {name}: must be {SCHEMA_RULE}", status=2)
+    return name
 
 
 def _required_url(url: str | None, file: Path | None) -> str:

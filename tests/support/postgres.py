@@ -36,10 +36,12 @@ def with_database(server_url: str, database: str) -> str:
 
 
 def migrate_now(url: str) -> None:
-    """Bring a database to the newest schema."""
+    """Bring a database to the newest schema. The tests' own connections to this server see that schema too;
+    a broker's set their search_path themselves."""
     from hyrex_broker.storage.migrate import migrate  # here, so that tests without a database do not load it
 
     run_apart(migrate(url))
+    run_apart(_execute(url, "alter role current_user set search_path = hyrex, public"))
 
 
 async def _execute(url: str, *statements: str) -> None:

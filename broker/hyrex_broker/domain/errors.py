@@ -168,12 +168,21 @@ class StorageUnavailable(BrokerError):
 
     `conflict`: it did answer, with a deadlock or a serialisation failure, and nothing was stored.
     `timed_out`: the statement took longer than it may; if it was large, smaller ones may do.
+    `lasts`: the database is there and refuses; so it will until somebody mends it.
     """
 
-    def __init__(self, message: str, *, conflict: bool = False, timed_out: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        conflict: bool = False,
+        timed_out: bool = False,
+        lasts: bool = False,
+    ) -> None:
         super().__init__(message)
         self.conflict = conflict
         self.timed_out = timed_out
+        self.lasts = lasts
 
 
 class SchemaOutOfRange(BrokerError):

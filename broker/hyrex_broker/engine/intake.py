@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from hyrex_broker.domain.errors import BrokerError, InvalidField, TaskIdConflict
+from hyrex_broker.domain.errors import BrokerError, InvalidField, StorageUnavailable, TaskIdConflict
 from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
 from hyrex_broker.engine.dispatcher import Dispatcher
 from hyrex_broker.engine.handoff import Handoff
 from hyrex_broker.engine.lanes import Directory
 from hyrex_broker.engine.merge import Merger, Turn
 from hyrex_broker.engine.promoter import Promoter
+from hyrex_broker.storage import partitions
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.submit import Entry, SubmitStore
 
@@ -126,6 +127,10 @@ class Intake:
             self._dispatcher.wake(pairs, local=True)
 
     async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
+        """Answer the culprit of a batch. Raises StorageUnavailable where it is our fault: a partition that is
+        not made yet, after days of sleep."""
+        if error.lacks_partition and partitions.is_near(entry.task.task_id):
+            raise StorageUnavailable("a day has no partition yet; it is being made")
         return InvalidField(
             "task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})"
         )

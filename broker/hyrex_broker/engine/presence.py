@@ -1,4 +1,5 @@
-"""Presence: this broker tells the others that it lives, and learns who else does."""
+"""Presence: this broker tells the others that it lives, and learns who else does, and whether the database
+is there and takes what it is given."""
 
 import asyncio
 import logging
@@ -9,6 +10,7 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.wakeups import Wakeups
 from hyrex_broker.storage.brokers import BrokerStore
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,9 @@ class Presence:
         self._broker = broker
         self._wakeups = wakeups
         self._watching = watching
-        self.on_reachable: Callable[[bool], None] = lambda reachable: None
+        self._availability = store.availability
+        self.on_round: Callable[[bool], None] = lambda answered: None
         """Told after each round whether the database answered."""
-        self._away = False
 
     async def run(self) -> None:
         """Renew until cancelled; then leave."""
@@ -42,22 +44,31 @@ class Presence:
     async def _renew(self) -> None:
         try:
             others = await self._store.seen(self._broker, watching=self._watching())
-        except StorageUnavailable as error:
-            if not self._away:
-                log.warning("the database is away; waiting for it", extra={"error": str(error)})
-            self._away = True
-            self.on_reachable(False)
+        except (StorageUnavailable, StatementRefused) as error:
+            if self._availability.unanswered(str(error)):
+                # What they are in the midst of has its own timeouts; the next ones begin anew.
+                await self._store.replace_connections()
+            self.on_round(False)
             return
-        if self._away:
-            log.warning("the database is back")
-        self._away = False
         self._wakeups.others = others.count > 0
         self._wakeups.others_watch = others.watching
-        self.on_reachable(True)
+        self._availability.answered()
+        self.on_round(True)
+        if self._availability.is_due_for_trial:
+            await self._try()
+
+    async def _try(self) -> None:
+        """Whether the database still refuses what it refused."""
+        try:
+            await self._store.trial()
+        except (StorageUnavailable, StatementRefused) as error:
+            log.debug("the database still refuses statements", extra={"error": str(error)})
+        else:
+            self._availability.accepted()
 
     async def _leave(self) -> None:
         try:
             async with asyncio.timeout(1):
                 await self._store.unregister(self._broker)
         except (StorageUnavailable, TimeoutError):
-            log.debug("left without a word")
+            log.debug("broker row not removed at the stop")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1800.0
 _RETRY_S: Final = 30.0
+_SHORTEST_PAUSE_S: Final = 0.2
 
 
 class Retention:
@@ -20,21 +22,34 @@ class Retention:
     def __init__(self, store: RetentionStore, keep: timedelta) -> None:
         self._store = store
         self._keep = keep
+        self._wanted = asyncio.Event()
+        self._failed = False
+
+    def hurry(self) -> None:
+        """A day lacks its partition: after days of sleep the ones made ahead are used up."""
+        self._wanted.set()
 
     async def run(self) -> None:
         """Maintain until cancelled."""
         while True:
+            self._wanted.clear()
             pause_s = _INTERVAL_S if await self._maintained() else _RETRY_S
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(_SHORTEST_PAUSE_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wanted.wait()
 
     async def _maintained(self) -> bool:
         """Whether the round is over; without an answer of the database it is tried again soon."""
         try:
             await self._store.maintain(self._keep)
         except StorageUnavailable as error:
-            log.warning("retention will try again", extra={"error": str(error)})
+            if not self._failed:
+                log.warning("retention will try again", extra={"error": str(error)})
+            self._failed = True
             return False
         except Exception:
             # A partition that cannot be made or dropped is no reason to stop serving: there are others.
             log.exception("retention failed; it goes on at the next round")
+        self._failed = False
         return True

@@ -151,7 +151,7 @@ class Watches:
         except StorageUnavailable as error:
             if error.timed_out:
                 self._most = max(len(watched) // 2, 1)
-            log.warning("watched tasks could not be read; trying again", extra={"tasks": len(watched)})
+            log.debug("watched tasks could not be read; trying again", extra={"tasks": len(watched)})
             self._touched.update(dict.fromkeys(watched))
             await asyncio.sleep(_REPEAT_AFTER_S)
             return

@@ -22,6 +22,7 @@ from hyrex_broker.engine.intake import Intake
 from hyrex_broker.service import fields
 from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.terms import KnownTerms
+from hyrex_broker.storage.availability import Availability
 
 MOST_TASKS: Final = 1000
 _OLDEST_MS: Final = 24 * 3600 * 1000
@@ -37,7 +38,8 @@ _OUTCOMES: Final = {
 }
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
-_PATIENCE_S: Final = 30.0
+_PATIENCE_S: Final = 2.0
+"""Long enough for a restart of Postgres; beyond it another broker may do."""
 
 
 class Results(Protocol):
@@ -51,8 +53,9 @@ class Results(Protocol):
 class Submitter:
     """Turns submitted wire tasks into answers."""
 
-    def __init__(self, intake: Intake, payload_limit_bytes: int) -> None:
+    def __init__(self, intake: Intake, payload_limit_bytes: int, availability: Availability) -> None:
         self._intake = intake
+        self._availability = availability
         self._limit = payload_limit_bytes
         self._terms = KnownTerms()
 
@@ -61,8 +64,8 @@ class Submitter:
     ) -> None:
         """Store tasks (which are taken apart) and add one result for each, after the commit.
 
-        While the database is away, tries again for `patience_s` (the caller's deadline), then raises
-        StorageUnavailable. Raises TooManyItems.
+        While the database is away, tries again for a moment (or `patience_s`, the caller's deadline, if that
+        is shorter), then raises StorageUnavailable. Raises TooManyItems.
         """
         if len(tasks) > MOST_TASKS:
             raise TooManyItems(len(tasks), MOST_TASKS)
@@ -77,7 +80,8 @@ class Submitter:
                 refused[len(accepted) + len(refused)] = error
         stored: Sequence[SubmitAnswer | BrokerError] = []
         if accepted:
-            stored = await self._store(accepted, patience_s if patience_s is not None else _PATIENCE_S)
+            patience_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
+            stored = await self._store(accepted, patience_s)
         answers = iter(stored)
         for place, task_id in enumerate(ids):
             _fill(results.add(), task_id, refused.get(place) or next(answers))
@@ -87,13 +91,24 @@ class Submitter:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                return await self._intake.submit(tasks)
+                return await self._submit(tasks, patience_s)
             except StorageUnavailable:
                 # Repeating is safe: an id that the lost commit did store is recognised.
                 if time.monotonic() + pause_s >= deadline:
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _submit(self, tasks: list[NewTask], patience_s: float) -> Sequence[SubmitAnswer | BrokerError]:
+        """Wait for a statement as long as it takes, unless the database goes away meanwhile: what hangs on a
+        cut connection is answered by nobody. Raises StorageUnavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                with self._availability.told_when_lost(lambda: limit.reschedule(loop.time() + patience_s)):
+                    return await self._intake.submit(tasks)
+        except TimeoutError:
+            raise StorageUnavailable(self._availability.away or "the database was away") from None
 
     def _convert(self, wire: task_pb2.NewTask, task_id: TaskId) -> NewTask:
         payload, parent, root = wire.payload, wire.parent_id, wire.root_id

@@ -21,8 +21,6 @@ from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
 
 FRAMES_UNDER_WAY: Final = 8
-_FRAME_PATIENCE_S: Final = 9.0
-"""While the database is away: less than the SDK waits for a frame, so that it learns why."""
 _DEFAULT_PAGE: Final = 50
 _REASON_BYTES: Final = 1000
 
@@ -89,9 +87,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
         async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
             response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
-            left_s = requests.patience_s(context)
-            patience_s = _FRAME_PATIENCE_S if left_s is None else min(left_s, _FRAME_PATIENCE_S)
-            await self._parts.submits.submit(frame.tasks, response.results, patience_s)
+            await self._parts.submits.submit(frame.tasks, response.results, requests.patience_s(context))
             async with writing:
                 await context.write(response)
             release()

@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import asyncpg
-
 from hyrex_broker.domain.model import BrokerId
-from hyrex_broker.storage.pool import Database, translated
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.settings import CHANNEL_SETTINGS
+from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
 
 log = logging.getLogger(__name__)
 
 _SQL: Final = load("brokers")
+_TRIAL_BYTES: Final = 256 * 1024
 _PROBE_EVERY_S: Final = 10.0
 _ANSWER_WITHIN_S: Final = 5.0
 
@@ -27,11 +30,20 @@ class Others:
     watching: bool
 
 
+class _TakenBackError(Exception):
+    """Rolls a trial back."""
+
+
 class BrokerStore:
     """Statements of `brokers.sql`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.availability = database.availability
+
+    async def replace_connections(self) -> None:
+        """Let no statement begin on a connection that stands now."""
+        await self._database.replace_connections()
 
     async def register(self, name: str, address: str, version: str) -> BrokerId:
         """A new broker."""
@@ -49,6 +61,18 @@ class BrokerStore:
         assert row is not None
         return Others(row["others"], row["watching"])
 
+    async def trial(self) -> None:
+        """Store a task in every table that work goes through, and take it back: what refused work refuses
+        this. Raises StorageUnavailable, StatementRefused."""
+        try:
+            async with self._database.transaction() as transaction:
+                # Random bytes do not compress: they need room on the disk.
+                await transaction.execute(_SQL["trial"], os.urandom(_TRIAL_BYTES))
+                await transaction.execute(_SQL["trial_removes"])
+                raise _TakenBackError
+        except _TakenBackError:
+            pass
+
     async def unregister(self, broker: BrokerId) -> None:
         """This broker has stopped."""
         await self._database.execute(_SQL["unregister"], broker)
@@ -58,25 +82,28 @@ class Channel:
     """One connection of its own for LISTEN and NOTIFY: NOTIFY holds an instance-wide lock through
     its commit, so it never shares a transaction with work."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: str = DEFAULT_SCHEMA) -> None:
         self._url = url
+        self._schema = schema
         self._connection: Any = None
         self._one_at_a_time = asyncio.Lock()
 
     async def listen(self, names: tuple[str, ...], on_word: Callable[[str, str], None]) -> None:
         """Hear until the connection ends or falls silent, which raises StorageUnavailable."""
         with translated():
-            connection = await asyncpg.connect(self._url, timeout=5, command_timeout=_ANSWER_WITHIN_S)
+            timeouts = Timeouts(connect_s=5, command_s=_ANSWER_WITHIN_S)
+            connection = await connect(self._url, self._schema, CHANNEL_SETTINGS, timeouts)
             ended = asyncio.Event()
             connection.add_termination_listener(lambda _: ended.set())
             try:
                 for name in names:
-                    await connection.add_listener(name, lambda _c, _p, channel, text: on_word(channel, text))
+                    await connection.add_listener(self._of_schema(name), _hearing(on_word, name))
                 self._connection = connection
                 on_word("", "")
                 while not await _set_within(ended, _PROBE_EVERY_S):
-                    # Who only listens never notices that nobody is there any more.
-                    await self._execute(connection, "select 1")
+                    # Who only listens never notices that nobody is there any more, nor that others speak
+                    # to another server by now: a standby refuses this.
+                    await self._execute(connection, "listen " + self._of_schema(names[0]))
                 raise ConnectionResetError("the listening connection ended")
             finally:
                 self._connection = None
@@ -88,11 +115,19 @@ class Channel:
         if connection is None:
             return
         with translated():
-            await self._execute(connection, "select pg_notify($1, $2)", name, text)
+            await self._execute(connection, "select pg_notify($1, $2)", self._of_schema(name), text)
+
+    def _of_schema(self, name: str) -> str:
+        """Channels belong to the whole database: brokers of other schemas are not to be woken."""
+        return f"{self._schema}_{name}"
 
     async def _execute(self, connection: Any, sql: str, *args: object) -> None:
         async with self._one_at_a_time:
             await connection.execute(sql, *args)
+
+
+def _hearing(on_word: Callable[[str, str], None], name: str) -> Callable[..., None]:
+    return lambda _connection, _pid, _channel, text: on_word(name, text)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -20,18 +20,20 @@ class Connections:
         self._at_hand: list[Any] = []
         self._waiting = 0
         self._is_closing = False
+        self._generation = 0
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Any]:
         """A connection for a while. Raises what asyncpg's acquire() does, TimeoutError among it."""
         connection = await self._take()
+        generation = self._generation
         try:
             yield connection
         except BaseException:
             # It may be closed, or amid a cancellation: the pool knows how to wait for that.
             await self._pool.release(connection)
             raise
-        if self._waiting or self._is_closing or _is_gone(connection):
+        if self._waiting or self._is_closing or _is_gone(connection) or generation != self._generation:
             await self._pool.release(connection)
         else:
             self._at_hand.append(connection)
@@ -47,6 +49,16 @@ class Connections:
             return await self._pool.acquire(timeout=self._acquire_timeout_s)
         finally:
             self._waiting -= 1
+
+    async def replace(self) -> None:
+        """Close every connection that is not in use, and the others when they are given back."""
+        self._generation += 1
+        await self._pool.expire_connections()
+        idle, self._at_hand = self._at_hand, []
+        for connection in idle:
+            if not _is_gone(connection):
+                connection.terminate()
+            await self._pool.release(connection)
 
     def terminate(self) -> None:
         """Cut all at once; whoever waits for one gets an error."""

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -22,13 +23,15 @@ from typing import Any, Final
 import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
-from hyrex_broker.storage import partitions
-from hyrex_broker.storage.pool import translated
+from hyrex_broker.storage import grants, partitions
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect
+from hyrex_broker.storage.settings import UPKEEP_SETTINGS
+from hyrex_broker.storage.sqlstates import translated
+from hyrex_broker.storage.statements import load
 
 log = logging.getLogger(__name__)
 
 MINIMUM_POSTGRES: Final = 150000
-LOCK_KEY: Final = 0x68797265  # "hyre"
 PATIENCE_S: Final = 60.0
 TURN_WITHIN_S: Final = 300.0
 _PAUSE_S: Final = 1.0
@@ -36,6 +39,8 @@ _LOOK_EVERY_S: Final = 0.1
 # How long a running broker's statements may be held up; they are cut off after 2.5 s.
 _LOCK_TIMEOUT: Final = "300ms"
 _STAND_BACK: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+_TIMEOUTS: Final = Timeouts(connect_s=10, command_s=300)
+_SQL: Final = load("schema")
 _SERVES: Final = re.compile(r"^-- serves brokers from: (\d+)$", re.MULTILINE)
 
 
@@ -62,49 +67,88 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
-async def migrate(database_url: str) -> int:
-    """Bring the database to this version's schema and make today's partitions; return the schema's number,
-    which is higher than this version's where a later one has been here.
+async def migrate(database_url: str, schema: str = DEFAULT_SCHEMA, *, grant_to: str | None = None) -> int:
+    """Bring a schema of the database to this version and make today's partitions; return its number, which
+    is higher than this version's where a later one has been here. `grant_to`: a role for brokers.
 
+    A schema that is current is only looked at, so a broker's role need not be allowed to change it.
     Safe to call from several processes at once, and while brokers run. Raises StorageUnavailable, or
-    SchemaOutOfRange for a Postgres before 15 or a schema that does not serve this version any more.
+    SchemaOutOfRange for a database or schema that does not serve this version.
     """
     with translated():
-        connection = await asyncpg.connect(database_url, timeout=10, command_timeout=300)
+        connection = await connect(database_url, schema, UPKEEP_SETTINGS, _TIMEOUTS)
         try:
-            return await _migrate(connection)
+            number = await _migrate(connection, schema)
+            if grant_to is not None:
+                await grants.grant(connection, schema, grant_to)
+            return number
         finally:
             await connection.close()
 
 
-async def _migrate(connection: Any) -> int:
+async def _migrate(connection: Any, schema: str = DEFAULT_SCHEMA) -> int:
     version = int(await connection.fetchval("show server_version_num"))
     if version < MINIMUM_POSTGRES:
         raise SchemaOutOfRange(
             f"Postgres {version // 10000} is too old: Hyrex needs Postgres 15 or newer; upgrade it or point"
             " HYREX_DATABASE_URL elsewhere"
         )
-    await _take_turn(connection)
+    await _require_utf8(connection)
+    await take_turn(connection)
     try:
-        await connection.execute(
-            "create table if not exists schema_version"
-            " (number integer primary key, name text not null, serves_from integer not null,"
-            " applied_at timestamptz not null default now())"
-        )
-        known = migrations()
-        current = await _current(connection, known[-1].number)
-        for migration in known:
-            if migration.number > current:
-                await _patiently(f"migration {migration.number}", partial(_apply, connection, migration))
-        await _patiently("the making of partitions", partial(partitions.ensure, connection))
+        with _explained(schema, await connection.fetchval("select current_user")):
+            return await _bring_up(connection, schema)
     finally:
-        await connection.execute("select pg_advisory_unlock($1::bigint)", LOCK_KEY)
+        await connection.execute(_SQL["give_up_turn"])
+
+
+async def _bring_up(connection: Any, schema: str) -> int:
+    known = migrations()
+    found = await connection.fetchrow(_SQL["found"], schema)
+    current = await _current(connection, found, schema, known[-1].number)
+    if current < known[-1].number and not found["has_versions"]:
+        await _begin(connection, found, schema)
+    for migration in known:
+        if migration.number > current:
+            await _patiently(f"migration {migration.number}", partial(_apply, connection, migration))
+    await _patiently("the making of partitions", partial(partitions.ensure, connection))
     return max(current, known[-1].number)
 
 
-async def _take_turn(connection: Any) -> None:
+async def _require_utf8(connection: Any) -> None:
+    encoding = await connection.fetchval("show server_encoding")
+    if encoding != "UTF8":
+        raise SchemaOutOfRange(
+            f"the database has encoding {encoding}: names and errors of tasks may have any character, so"
+            " Hyrex needs UTF8; make one with: create database ... encoding 'UTF8' template template0"
+        )
+
+
+@contextmanager
+def _explained(schema: str, role: str) -> Iterator[None]:
+    """Say who may do what a role may not."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaOutOfRange(
+            f"role {role} may not do what this start needs in schema {schema} ({error}); run `hyrex migrate"
+            f" --grant-to {role}` as a role that may: it makes the schema and gives {role} what brokers need"
+        ) from error
+
+
+async def _begin(connection: Any, found: Any, schema: str) -> None:
+    """Make the schema, and where its versions are kept."""
+    for other in found["others"]:
+        log.warning("this database has a Hyrex in schema %s; a new, empty one is made in %s", other, schema)
+    if not found["exists"]:
+        await connection.execute(f'create schema if not exists "{schema}"')
+    await connection.execute(_SQL["make_versions"])
+
+
+async def take_turn(connection: Any) -> None:
+    """Exclude everybody else who migrates or maintains this schema. Raises StorageUnavailable."""
     deadline = time.monotonic() + TURN_WITHIN_S
-    while not await connection.fetchval("select pg_try_advisory_lock($1::bigint)", LOCK_KEY):
+    while not await connection.fetchval(_SQL["try_turn"]):
         if time.monotonic() > deadline:
             raise StorageUnavailable(
                 f"another process has been migrating this database for {TURN_WITHIN_S:.0f} s; wait for it,"
@@ -113,13 +157,25 @@ async def _take_turn(connection: Any) -> None:
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _current(connection: Any, own: int) -> int:
-    """The database's schema. Raises SchemaOutOfRange if it does not serve brokers of `own`."""
-    row = await connection.fetchrow(
-        "select coalesce(max(number), 0) as number, coalesce(max(serves_from), 0) as serves_from"
-        " from schema_version"
-    )
+async def _current(connection: Any, found: Any, schema: str, own: int) -> int:
+    """The schema's number, 0 where there is nothing yet. Raises SchemaOutOfRange if it does not serve brokers
+    of `own`, or is somebody else's."""
+    if found["exists"] and not found["usable"]:
+        raise asyncpg.InsufficientPrivilegeError(f"permission denied for schema {schema}")
+    if found["foreign"] is not None:
+        raise SchemaOutOfRange(
+            f"schema {schema} has a table {found['foreign']!r} that is not Hyrex's; give Hyrex a schema of"
+            " its own with --schema or HYREX_SCHEMA"
+        )
+    if not found["has_versions"]:
+        return 0
+    row = await connection.fetchrow(_SQL["current"])
     current, serves_from = int(row["number"]), int(row["serves_from"])
+    if not current and found["has_tables"]:
+        raise SchemaOutOfRange(
+            f"schema {schema} has Hyrex's tables, but its table schema_version is empty, so nobody can tell"
+            " which version they are of; restore that table from a backup, or name another schema"
+        )
     if serves_from > own:
         raise SchemaOutOfRange(
             f"the database has schema {current}, which serves brokers from schema {serves_from}; this broker"

@@ -1,7 +1,8 @@
 """Partitions of `task` and `task_run`: one per day of the time inside the task's id (UTC).
 
 Made by LIKE + ATTACH and removed by DETACH CONCURRENTLY + DROP: plain CREATE or DROP of a partition
-locks the parent and stalls submits (rule 12).
+locks the parent and stalls submits (rule 12). Only the owner of the tables may do either, so both are also
+functions with the owner's rights (migrations/0001_first.sql), for brokers whose role owns nothing.
 """
 
 import logging
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 DAYS_BEHIND: Final = 2
 DAYS_AHEAD: Final = 3
+_AROUND: Final = range(-DAYS_BEHIND, DAYS_AHEAD + 1)
 FORGET_CHUNK: Final = 10_000
 PARENTS: Final = (("task", "id"), ("task_run", "task_id"))
 _DAY: Final = timedelta(days=1)
@@ -34,25 +36,27 @@ def day_of(moment: datetime) -> datetime:
 
 
 async def ensure(connection: Any) -> None:
-    """Make the partitions around today. Call under the migration lock."""
-    today = day_of(await connection.fetchval("select now()"))
-    for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1):
-        day = today + offset * _DAY
-        for parent, _ in PARENTS:
+    """Make the partitions around today. Call under the migration lock.
+
+    Ids are made and accepted by other clocks than the database's; where those disagree by days, the days of
+    both have their partitions.
+    """
+    todays = {day_of(await connection.fetchval("select now()")), day_of(datetime.now(UTC))}
+    for day in sorted({today + offset * _DAY for today in todays for offset in _AROUND}):
+        # `task` comes last: a task that can be stored can be ended.
+        for parent, _ in reversed(PARENTS):
             await _ensure_one(connection, parent, day)
 
 
+def is_near(task_id: str) -> bool:
+    """Return True if the day of an id is one of those that `ensure` makes by this machine's clock."""
+    day = day_of(datetime.fromtimestamp((UUID(task_id).int >> 80) / 1000, UTC))
+    return (day - day_of(datetime.now(UTC))) // _DAY in _AROUND
+
+
 async def _ensure_one(connection: Any, parent: str, day: datetime) -> None:
-    name = f"{parent}_{day:%Y%m%d}"
-    if await connection.fetchval("select to_regclass($1)", name) is not None:
-        return
-    async with connection.transaction():
-        await connection.execute("set local lock_timeout = '2s'")
-        await connection.execute(f"create table {name} (like {parent} including all)")
-        await connection.execute(
-            f"alter table {parent} attach partition {name}"
-            f" for values from ('{lower_bound(day)}') to ('{lower_bound(day + _DAY)}')"
-        )
+    if await connection.fetchval("select to_regclass($1)", f"{parent}_{day:%Y%m%d}") is None:
+        await connection.execute(_SQL["make"], parent, day.date())
 
 
 async def expired(connection: Any, retention: timedelta) -> list[datetime]:
@@ -135,6 +139,11 @@ async def _forget(connection: Any, name: str, day: datetime) -> None:
 
 
 async def _remove(connection: Any, parent: str, table: _Table) -> None:
+    if not await connection.fetchval(_SQL["is_mine"], parent):
+        # A broker's role: the owner's function does it, with a short lock instead of none.
+        while await connection.fetchval(_SQL["remove"], parent, table.name[-8:]):
+            pass
+        return
     if table.detaching:
         await connection.execute(f"alter table {parent} detach partition {table.name} finalize")
     elif table.attached:

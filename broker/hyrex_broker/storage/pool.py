@@ -7,96 +7,31 @@ dead rows of the past (docs/adr/0003-pinned-plans.md has the measurements).
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.storage.availability import Availability
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, create_pool
 from hyrex_broker.storage.connections import Connections
+from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
+from hyrex_broker.storage.sqlstates import StatementRefused, translated
+
+__all__ = ["HOT_SETTINGS", "READ_SETTINGS", "Database", "StatementRefused", "Transaction", "translated"]
 
 log = logging.getLogger(__name__)
 
-HOT_SETTINGS: Final = {
-    "application_name": "hyrex-broker",
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "enable_bitmapscan": "off",
-    # Low-water marks trail the clock by 3 s: no statement that inserts may take longer (rule 11).
-    "statement_timeout": "2500",
-    "idle_in_transaction_session_timeout": "2500",
-}
-READ_SETTINGS: Final = {
-    "application_name": "hyrex-broker-reads",
-    "jit": "off",
-    "statement_timeout": "5000",
-    "idle_in_transaction_session_timeout": "5000",
-}
 ACQUIRE_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 6.0
 VITAL_TIMEOUT_S: Final = 2.0
 """A connection that a middlebox has dropped says nothing: workers must be renewed over another one long
 before their leases end, and no flood of other statements may be in the way."""
-_GONE: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.exceptions.OperatorInterventionError,
-    asyncpg.exceptions.InsufficientResourcesError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    # A failover has left us on a server that only reads, or that fails inside.
-    asyncpg.exceptions.ReadOnlySQLTransactionError,
-    asyncpg.exceptions.PostgresSystemError,
-    asyncpg.exceptions.InternalServerError,
-    ConnectionError,
-    OSError,
-)
 _ATTEMPTS: Final = 5
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-_REFUSED: Final = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.exceptions.ProgramLimitExceededError,
-)
-
-
-async def _durable(connection: Any) -> None:
-    """A commit is on disk before it is acknowledged, whatever the server, database or role prefers (rule 9).
-    Only `off` is overruled: every other value keeps what is acknowledged, or keeps it in more places."""
-    await connection.execute(
-        "select set_config('synchronous_commit', 'on', false)"
-        " where current_setting('synchronous_commit') = 'off'"
-    )
-
-
-async def _as_it_is(connection: object) -> None:
-    """No statement here changes its session, so nothing is reset when a connection returns: asyncpg's own
-    reset is a round trip for each statement."""
-
-
-class StatementRefused(Exception):
-    """Postgres refused the data of a statement (SQLSTATE class 22, 23 or 54): one item is at fault."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.sqlstate: str = getattr(cause, "sqlstate", None) or "22000"
-
-
-@contextmanager
-def translated() -> Any:
-    """Turn asyncpg's exceptions into the storage's own."""
-    try:
-        yield
-    except _REFUSED as error:
-        raise StatementRefused(error) from error
-    except (asyncpg.QueryCanceledError, TimeoutError) as error:
-        raise StorageUnavailable(f"the database did not answer in time: {error}", timed_out=True) from error
-    except _GONE as error:
-        raise StorageUnavailable(f"the database did not answer: {type(error).__name__}: {error}") from error
+_CLOSING: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 class Transaction:
@@ -122,11 +57,17 @@ class Transaction:
 
 
 class Database:
-    """The pools. Every method raises StorageUnavailable when Postgres does not answer in time,
-    StatementRefused when it refuses an item; deadlocks and serialisation failures are repeated."""
+    """The pools. Every method raises StorageUnavailable when Postgres does not answer in time or refuses
+    everything, StatementRefused when it refuses an item; deadlocks and the like are repeated."""
 
-    def __init__(self, url: str, *, hot_connections: int = 6, read_connections: int = 4) -> None:
+    def __init__(
+        self, url: str, *, schema: str = DEFAULT_SCHEMA, hot_connections: int = 6, read_connections: int = 4
+    ) -> None:
         self.url = url
+        self.schema = schema
+        self.availability = Availability()
+        self.on_missing_partition: Callable[[], None] = lambda: None
+        """Told when a statement found no partition for its day."""
         self._sizes = (hot_connections, read_connections)
         self._hot: Connections | None = None
         self._reads: Connections | None = None
@@ -140,21 +81,11 @@ class Database:
             self._vital = await self._pool(2, HOT_SETTINGS, VITAL_TIMEOUT_S)
 
     async def _pool(
-        self, size: int, settings: dict[str, str], timeout_s: float = COMMAND_TIMEOUT_S
+        self, size: int, settings: Mapping[str, str], timeout_s: float = COMMAND_TIMEOUT_S
     ) -> Connections:
-        pool = await asyncpg.create_pool(
-            self.url,
-            min_size=1,
-            max_size=size,
-            server_settings=settings,
-            max_inactive_connection_lifetime=0,
-            max_cached_statement_lifetime=0,
-            command_timeout=timeout_s,
-            timeout=ACQUIRE_TIMEOUT_S,
-            init=_durable,
-            reset=_as_it_is,
-        )
-        return Connections(pool, ACQUIRE_TIMEOUT_S)
+        timeouts = Timeouts(min(timeout_s, ACQUIRE_TIMEOUT_S), timeout_s)
+        pool = await create_pool(self.url, self.schema, settings, timeouts, size)
+        return Connections(pool, timeouts.connect_s)
 
     def _pools(self) -> list[Connections]:
         return [pool for pool in (self._hot, self._reads, self._vital) if pool is not None]
@@ -164,13 +95,19 @@ class Database:
         for pool in self._pools():
             pool.terminate()
 
+    async def replace_connections(self) -> None:
+        """Close what is not in use, and the rest when it is given back: their server is not ours any more, or
+        a middlebox has dropped them."""
+        for pool in self._pools():
+            await pool.replace()
+
     async def close(self) -> None:
         """Close the pools, by force if they linger."""
         for pool in self._pools():
             try:
                 async with asyncio.timeout(2):
                     await pool.close()
-            except (TimeoutError, *_GONE):
+            except _CLOSING:
                 pool.terminate()
 
     async def fetch(
@@ -196,6 +133,8 @@ class Database:
 
     async def _repeated(self, pool: Connections | None, speak: Callable[[Any], Awaitable[Any]]) -> Any:
         assert pool is not None  # opened
+        if pool is not self._vital:
+            self.availability.check()
         for attempt in range(_ATTEMPTS):
             try:
                 with translated():
@@ -203,6 +142,9 @@ class Database:
                         return await _answered(connection, speak)
             except _REPEAT:
                 log.warning("statement repeated after a conflict", extra={"attempt": attempt})
+            except (StorageUnavailable, StatementRefused) as error:
+                await self._note(pool, error)
+                raise
         raise StorageUnavailable("the database kept reporting conflicts", conflict=True)
 
     @asynccontextmanager
@@ -214,12 +156,28 @@ class Database:
         """
         pool = self._reads if read else self._hot
         assert pool is not None  # opened
+        self.availability.check()
         try:
             with translated():
                 async with pool.one() as connection, connection.transaction():
                     yield Transaction(connection)
         except _REPEAT as error:
             raise StorageUnavailable(f"a conflict in the database: {error}", conflict=True) from error
+        except (StorageUnavailable, StatementRefused) as error:
+            await self._note(pool, error)
+            raise
+
+    async def _note(self, pool: Connections, error: StorageUnavailable | StatementRefused) -> None:
+        """Act on what a failure says beyond its statement."""
+        if isinstance(error, StatementRefused):
+            if error.lacks_partition:
+                self.on_missing_partition()
+            return
+        if isinstance(error.__cause__, asyncpg.ReadOnlySQLTransactionError):
+            # The other connections lead to the same server, which is a standby by now.
+            await self.replace_connections()
+        if error.lasts and pool is self._hot:
+            self.availability.refused(error)
 
 
 async def _answered(connection: Any, speak: Callable[[Any], Awaitable[Any]]) -> Any:

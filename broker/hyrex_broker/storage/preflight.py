@@ -2,16 +2,17 @@
 words that say what to do."""
 
 import logging
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 import asyncpg
 
-from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
+from hyrex_broker.storage.connect import WRITES, place, plain
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
+_TURNS: Final = 3
 _REMEDY: Final = "set --database-url or HYREX_DATABASE_URL"
 _DURABILITY: Final = """
 select current_setting('synchronous_commit') as commits,
@@ -20,10 +21,10 @@ select current_setting('synchronous_commit') as commits,
 
 
 async def check(database_url: str) -> None:
-    """Connect once, and say what a crash or a failover may cost. Raises StorageUnavailable, naming host
-    and port, never the password."""
+    """Connect, and say what a crash or a failover may cost. Raises StorageUnavailable or SchemaOutOfRange,
+    naming host and port, never the password."""
     try:
-        commits, standbys = await _durability(database_url)
+        commits, standbys = await _looked_at(database_url)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise StorageUnavailable(
             f"Postgres at {place(database_url)} refused the login: {error}; {_REMEDY}"
@@ -31,6 +32,11 @@ async def check(database_url: str) -> None:
     except asyncpg.InvalidCatalogNameError as error:
         raise StorageUnavailable(
             f"Postgres at {place(database_url)}: {error}; create it, or {_REMEDY}"
+        ) from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise StorageUnavailable(
+            f"Postgres at {place(database_url)} takes no writes: it is a standby, or its"
+            f" default_transaction_read_only is on; {_REMEDY}"
         ) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
         raise StorageUnavailable(
@@ -45,23 +51,36 @@ async def check(database_url: str) -> None:
         )
 
 
-async def _durability(database_url: str) -> tuple[str, str]:
-    connection = await asyncpg.connect(database_url, timeout=_TIMEOUT_S)
+async def _looked_at(database_url: str) -> tuple[str, str]:
+    connections = [await _connected(database_url) for _ in range(2)]
     try:
-        row = await connection.fetchrow(_DURABILITY, timeout=_TIMEOUT_S)
-        assert row is not None
+        await _require_sessions(*connections)
+        row = await connections[0].fetchrow(_DURABILITY, timeout=_TIMEOUT_S)
         return row["commits"], row["standbys"]
     finally:
-        await connection.close(timeout=_TIMEOUT_S)
+        for connection in connections:
+            connection.terminate()
 
 
-def place(database_url: str) -> str:
-    """host:port of a URL."""
-    try:
-        parts = urlsplit(database_url)
-        return f"{parts.hostname or 'localhost'}:{parts.port or 5432}"
-    except ValueError:
-        return "an invalid address"
+async def _connected(database_url: str) -> Any:
+    # Nothing is prepared here: behind some poolers no statement may be.
+    return await asyncpg.connect(
+        plain(database_url), timeout=_TIMEOUT_S, target_session_attrs=WRITES, statement_cache_size=0
+    )
+
+
+async def _require_sessions(one: Any, other: Any) -> None:
+    """Raise SchemaOutOfRange where a connection is not a session of Postgres: a pooler that hands servers out
+    by transaction loses settings, locks and LISTEN. Then two connections meet the same server in turn."""
+    pids: list[set[int]] = [set(), set()]
+    for _ in range(_TURNS):
+        for connection, met in zip((one, other), pids, strict=True):
+            met.add(await connection.fetchval("select pg_backend_pid()", timeout=_TIMEOUT_S))
+    if len(pids[0] | pids[1]) != 2 or pids[0] & pids[1]:
+        raise SchemaOutOfRange(
+            "the database is behind a pooler that hands servers out by transaction; Hyrex needs sessions:"
+            " PgBouncer with pool_mode = session, or a direct connection"
+        )
 
 
 def _cause(error: Exception) -> str:

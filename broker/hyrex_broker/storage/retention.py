@@ -1,27 +1,33 @@
 """Upkeep of partitions and of ended sessions, on a connection of its own."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
 from hyrex_broker.storage import partitions
-from hyrex_broker.storage.migrate import LOCK_KEY
-from hyrex_broker.storage.pool import translated
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect
+from hyrex_broker.storage.settings import UPKEEP_SETTINGS
+from hyrex_broker.storage.sqlstates import translated
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("schema")
+_TIMEOUTS: Final = Timeouts(connect_s=5, command_s=60)
 
 
 class RetentionStore:
     """Makes and drops partitions; only one broker at a time does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: str = DEFAULT_SCHEMA) -> None:
         self._url = url
+        self._schema = schema
 
     async def maintain(self, keep: timedelta) -> None:
         """Make the partitions around today; drop days past `keep` that hold nothing alive."""
         with translated():
-            connection = await asyncpg.connect(self._url, timeout=5, command_timeout=60)
+            connection = await connect(self._url, self._schema, UPKEEP_SETTINGS, _TIMEOUTS)
             try:
-                if await connection.fetchval("select pg_try_advisory_lock($1::bigint)", LOCK_KEY):
+                if await connection.fetchval(_SQL["try_turn"]):
                     await self._maintain(connection, keep)
             finally:
                 await connection.close()

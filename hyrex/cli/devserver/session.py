@@ -37,6 +37,7 @@ class DevOptions:
     queues: tuple[str, ...]
     reload: bool
     database_url: str | None = None
+    schema: str | None = None
 
 
 class DevSession:
@@ -100,6 +101,8 @@ class DevSession:
         if broken is not None and not broken.traceback:
             raise CommandError(str(broken), status=2)
         self._for_broker["HYREX_DATABASE_URL"] = self._database.start()
+        if self._options.schema is not None:
+            self._for_broker["HYREX_SCHEMA"] = self._options.schema
         await started(broker)
         if self._options.database_url is None and os.environ.get("HYREX_DATABASE_URL"):
             say("HYREX_DATABASE_URL is set, and not used here; --database-url would use it")

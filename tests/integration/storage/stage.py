@@ -79,9 +79,9 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, url: str, *, connections: int = 4) -> AsyncIterator[Self]:
+    async def on(cls, url: str, *, connections: int = 4, schema: str = "hyrex") -> AsyncIterator[Self]:
         """A stage with a broker of its own."""
-        database = Database(url, hot_connections=connections, read_connections=1)
+        database = Database(url, schema=schema, hot_connections=connections, read_connections=1)
         await database.open()
         try:
             stage = cls(database)

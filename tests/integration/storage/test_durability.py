@@ -57,7 +57,7 @@ async def test_no_session_of_a_broker_acknowledges_what_a_crash_takes(
 async def test_the_start_says_what_a_failover_may_cost(
     database_url: str, caplog: pytest.LogCaptureFixture, commits: str, said: Sequence[str]
 ) -> None:
-    caplog.set_level(logging.INFO, "broker")
+    caplog.set_level(logging.INFO, "hyrex_broker")
     await prefer(database_url, commits)
     await preflight.check(database_url)
     assert [record.message for record in caplog.records] == said
@@ -66,7 +66,7 @@ async def test_the_start_says_what_a_failover_may_cost(
 async def test_with_a_synchronous_standby_nothing_need_be_said(
     private_postgres: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "broker")
+    caplog.set_level(logging.INFO, "hyrex_broker")
     await execute(
         private_postgres.url,
         "alter system set synchronous_standby_names = 'standby'",

@@ -117,8 +117,24 @@ def test_migrate_brings_an_empty_database_to_the_newest_schema(
 ) -> None:
     first = hyrex("migrate", cwd=tmp_path, HYREX_DATABASE_URL=empty_database_url)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("the database has schema ")
+    assert first.stdout.startswith("schema hyrex of the database is at version ")
     assert hyrex("migrate", cwd=tmp_path, HYREX_DATABASE_URL=empty_database_url).stdout == first.stdout
+
+
+def test_migrate_makes_the_schema_that_is_named_and_grants_what_a_broker_needs(
+    tmp_path: Path, empty_database_url: str
+) -> None:
+    env = {"HYREX_DATABASE_URL": empty_database_url}
+    named = hyrex("migrate", "--schema", "tasks", "--grant-to", "pg_monitor", cwd=tmp_path, **env)
+    assert named.stdout.startswith("schema tasks of the database is at version "), named.stderr
+    refused(
+        hyrex("migrate", "--schema", "pg_own", cwd=tmp_path, **env), 2, "--schema pg_own: must be up to 40"
+    )
+    refused(
+        hyrex("migrate", "--schema", "tasks", "--grant-to", "nobody", cwd=tmp_path, **env),
+        1,
+        "no role 'nobody'",
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["version"]])

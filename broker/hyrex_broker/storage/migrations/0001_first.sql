@@ -201,3 +201,52 @@ create table idempotency (
   primary key (namespace, name, key)
 );
 create index idempotency_by_task on idempotency (task_id);
+
+-- Partitions are made and removed by functions with their owner's rights, so that a broker's role needs none of
+-- them: it may use these and read and write rows (storage/grants.py), and nothing else.
+create function make_partition(parent text, day date) returns void
+language plpgsql security definer
+set search_path from current
+set lock_timeout = '2s'
+as $$
+declare
+  child text := parent || '_' || to_char(day, 'YYYYMMDD');
+  lower text := lpad(to_hex((extract(epoch from day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20);
+  upper text := lpad(to_hex((extract(epoch from (day + 1)::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20);
+begin
+  if parent not in ('task', 'task_run') then
+    raise exception 'no table of days: %', parent;
+  end if;
+  if to_regclass(child) is null then
+    -- LIKE + ATTACH: to create a partition locks the parent.
+    execute format('create table %I (like %I including all)', child, parent);
+    execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, child, lower, upper);
+  end if;
+end
+$$;
+
+-- One step: true when the partition was detached, false when its table is gone. Whoever owns the tables detaches
+-- concurrently instead, which a function cannot; this one gives way to whoever reads the parent.
+create function remove_partition(parent text, day date) returns boolean
+language plpgsql security definer
+set search_path from current
+set lock_timeout = '300ms'
+as $$
+declare
+  child text := parent || '_' || to_char(day, 'YYYYMMDD');
+  pending boolean;
+begin
+  if parent not in ('task', 'task_run') or day > (now() at time zone 'UTC')::date - 2 then
+    raise exception 'no day that may go: % %', parent, day;
+  end if;
+  select inhdetachpending into pending from pg_inherits
+  where inhrelid = to_regclass(child) and inhparent = to_regclass(parent);
+  if found then
+    execute format('alter table %I detach partition %I %s', parent, child, case when pending then 'finalize' else '' end);
+    return true;
+  end if;
+  execute format('drop table if exists %I', child);
+  return false;
+end
+$$;
+revoke all on function make_partition(text, date), remove_partition(text, date) from public;

@@ -16,3 +16,29 @@ from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 -- name: unregister
 -- This broker has stopped: it is not seen any more. $1 id.
 update broker set seen_at = 'epoch' where id = $1
+
+-- name: trial
+-- Stores a task in the tables that work goes through. It is rolled back: what refused work refuses this, a full
+-- disk among it, so $1 is a payload that needs room of its own.
+with made as materialized (
+  select (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || '7'
+          || substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid as id
+), task as (
+  insert into task (id, lane, rank, max_retries, digest, payload) select id, 0, 0, 0, 0, $1::bytea from made
+), task_run as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final) select id, 0, 0, 2, true from made
+), ready as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, 0, 0, now(), 0, 0, 0, 0, false from made
+), delayed as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, 0, 0, now(), 0, 0, 0, 0, false from made
+)
+insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at,
+                   run_number, attempt_number, redeliveries, releases, alone)
+select id, 0, 0, 0, 0, 0, now(), 0, 0, 0, 0, false from made
+
+-- name: trial_removes
+-- Removes nothing, with the rights that it takes.
+with r as (delete from ready where false), d as (delete from delayed where false)
+delete from lease where false

@@ -4,7 +4,7 @@ select id, queue, name, limited from lane where id > $1 order by id
 
 -- name: lock_lanes
 -- Interning lanes and setting limits exclude each other, so that `lane.limited` is never stale.
-select pg_advisory_xact_lock(hashtext('hyrex.lanes'))
+select pg_advisory_xact_lock(hashtext('hyrex.lanes'), hashtext(current_schema()))
 
 -- name: intern
 -- Adds lanes; call under `lock_lanes`. $1 queue, $2 name.

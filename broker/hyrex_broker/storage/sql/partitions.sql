@@ -32,3 +32,16 @@ with gone as (
   returning task_id
 )
 select task_id from gone order by task_id desc limit 1
+
+-- name: make
+-- Makes one day's partition of a parent, with the rights of its owner. $1 parent, $2 day.
+select make_partition($1, $2)
+
+-- name: is_mine
+-- Whether this role owns a table, or is a member of the role that does. $1 table.
+select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass($1)
+
+-- name: remove
+-- One step of removing a day's partition with the rights of its owner: detached (true), then dropped (false).
+-- $1 parent, $2 day as YYYYMMDD.
+select remove_partition($1, to_date($2, 'YYYYMMDD'))

@@ -1,0 +1,99 @@
+"""Whether the database answers, and takes what it is given: known in one place, said once at each change.
+
+`away`: proofs of life get no answer. Statements other than those then fail at once, and whoever waits for one
+is told soon. `refuses`: it answers, but a statement was refused for a reason that lasts (no right, no room on
+the disk, a login that is not accepted any more); only a trial that is accepted ends that.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from hyrex_broker.domain.errors import StorageUnavailable
+
+log = logging.getLogger(__name__)
+
+SHORTEST_HOLD_S: Final = 1.0
+LONGEST_HOLD_S: Final = 30.0
+_SOON_AGAIN_S: Final = 60.0
+
+
+class Availability:
+    """What is known of the database. For one loop."""
+
+    def __init__(self) -> None:
+        self.away: str | None = None
+        """Why no statement but a proof of life is tried; None: all are."""
+        self.refuses: str | None = None
+        """Why the last statement that was refused for good was."""
+        self._waiting: set[Callable[[], None]] = set()
+        self._hold_s = SHORTEST_HOLD_S
+        self._refused_at = self._accepted_at = float("-inf")
+        self.on_change: Callable[[bool], None] = lambda usable: None
+        """Told at each change whether the database is usable."""
+
+    @property
+    def usable(self) -> bool:
+        """Return True if it answers and refuses nothing."""
+        return self.away is None and self.refuses is None
+
+    @property
+    def is_due_for_trial(self) -> bool:
+        """Return True if it refuses, and it is time to try whether it still does."""
+        return self.refuses is not None and time.monotonic() >= self._refused_at + self._hold_s
+
+    def answered(self) -> None:
+        """A proof of life was answered."""
+        if self.away is not None:
+            self.away = None
+            self._say_back()
+
+    def unanswered(self, why: str) -> bool:
+        """A proof of life was not; return True if the last one was."""
+        was, self.away = self.away, why
+        if was is None:
+            log.warning("the database is away; waiting for it", extra={"error": why})
+            self.on_change(False)
+            for told in list(self._waiting):
+                told()
+        return was is None
+
+    def refused(self, error: StorageUnavailable) -> None:
+        """A statement was refused for a reason that lasts."""
+        was, self.refuses = self.refuses, error.message
+        if was is not None:
+            return
+        now = time.monotonic()
+        again = now < self._accepted_at + _SOON_AGAIN_S
+        self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S) if again else SHORTEST_HOLD_S
+        self._refused_at = now
+        log.error("the database refuses; waiting until that is mended", extra={"error": error.message})
+        self.on_change(False)
+
+    def accepted(self) -> None:
+        """A trial was accepted."""
+        if self.refuses is not None:
+            self.refuses = None
+            self._accepted_at = time.monotonic()
+            self._say_back()
+
+    def _say_back(self) -> None:
+        if self.usable:
+            log.warning("the database is back")
+            self.on_change(True)
+
+    def check(self) -> None:
+        """Raise StorageUnavailable while the database is away."""
+        if self.away is not None:
+            raise StorageUnavailable(self.away)
+
+    @contextmanager
+    def told_when_lost(self, told: Callable[[], None]) -> Iterator[None]:
+        """Within the block, call `told` when the database goes away."""
+        self._waiting.add(told)
+        try:
+            yield
+        finally:
+            self._waiting.discard(told)
