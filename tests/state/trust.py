@@ -153,7 +153,8 @@ class TrustMachine(RuleBasedStateMachine):
         base, stage.token = stage.token, stage.token + count
         quota = LaneQuota(lane, [(rank, ZERO) for rank in range(10)], [session.session_id] * count)
         ids = {session.session_id: session.generation}
-        plan = Plan(stage.broker, ids, {session.session_id: sequence}, base, [quota])
+        tokens = [Token(base + place) for place in range(count)]
+        plan = Plan(stage.broker, ids, {session.session_id: sequence}, tokens, [quota])
         result = self.world.run(stage.assigns.assign(plan, stage.names))
         session.unsent.discard(sequence)
         runs = [taken.run for taken in result.taken]

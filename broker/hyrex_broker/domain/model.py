@@ -129,6 +129,8 @@ class RunEnd:
     retryable: bool = True
     retry_delay_ms: int | None = None
     alone: bool = False
+    session_id: SessionId | None = None
+    """Only a lease of this session ends by it. None: whichever holds the lease; for the broker's own word."""
 
 
 class Receipt(IntEnum):

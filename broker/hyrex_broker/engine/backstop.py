@@ -44,7 +44,13 @@ class Backstop:
         reason = "the worker did not stop the run in time; the broker ended it"
         await self._reports.report(
             [
-                RunEnd(each.lease.task_id, each.lease.token, Outcome.TIMED_OUT, reason=reason)
+                RunEnd(
+                    each.lease.task_id,
+                    each.lease.token,
+                    Outcome.TIMED_OUT,
+                    reason=reason,
+                    session_id=each.session_id,
+                )
                 for each in overdue
             ]
         )

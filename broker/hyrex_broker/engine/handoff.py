@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from hyrex_broker.domain.model import AssignedRun, LaneId, SessionId, TaskId, Token
+from hyrex_broker.domain.model import AssignedRun, LaneId, SessionId, TaskId
 from hyrex_broker.engine.dispatcher import Dispatcher
 from hyrex_broker.engine.lanes import Directory
 from hyrex_broker.engine.merge import Turn
@@ -85,7 +85,7 @@ def _run(
     task, terms = entry.task, entry.task.terms
     queue, name = names
     return AssignedRun(
-        task.task_id, Token(plan.token_base + slot), session, plan.sequences[session], name, queue,
+        task.task_id, plan.tokens[slot - 1], session, plan.sequences[session], name, queue,
         task.payload, None, None, None, 0, 0, terms.max_retries, terms.rank, terms.timeout_ms, task.parent_id,
         task.root_id, stored_at, False,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from hyrex_broker.domain.errors import SessionEnded, SessionTakenOver, StorageUnavailable
+from hyrex_broker.domain.errors import BrokerError, SessionEnded, SessionTakenOver, StorageUnavailable
 from hyrex_broker.domain.model import (
     BrokerId,
     CancelOrder,
@@ -20,7 +20,7 @@ from hyrex_broker.domain.model import (
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.session import Session
 from hyrex_broker.engine.sessions import Sessions
-from hyrex_broker.storage.sessions import Beat, SessionStore
+from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,13 @@ class Heartbeats:
         self._pending[session.session_id] = Pending(session, sequence, unknown)
         self._arrived.set()
         orphans = [
-            RunEnd(task_id, token, Outcome.LOST, reason="its worker does not hold it any more")
+            RunEnd(
+                task_id,
+                token,
+                Outcome.LOST,
+                reason="its worker does not hold it any more",
+                session_id=session.session_id,
+            )
             for token, (task_id, assigned, _) in session.leases.items()
             if assigned <= received_through and token not in tokens and token not in session.orphans
         ]
@@ -166,6 +172,17 @@ class Heartbeats:
                 self._arrived.set()
                 continue
             self._sessions.leave(each.session)
-            over = SessionEnded(f"session {state.session_id} has expired or was ended; begin a new one")
-            taken = SessionTakenOver(f"session {state.session_id} is served by another stream")
-            each.session.link.end(taken if state.taken and not state.over else over)
+            each.session.link.end(_why(state))
+
+
+def _why(state: Ownership) -> BrokerError:
+    """What a stream whose session was not renewed ends with.
+
+    Where its leases still stand, it is told to come back and name that session: the results that it holds
+    are then accepted although it gets a new one.
+    """
+    if state.taken and not state.over:
+        return SessionTakenOver(f"session {state.session_id} is served by another stream")
+    if state.ended or state.taken:
+        return SessionEnded(f"session {state.session_id} has expired or was ended; begin a new one")
+    return StorageUnavailable(f"session {state.session_id} was not renewed in time; resume it")

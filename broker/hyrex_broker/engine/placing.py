@@ -4,16 +4,17 @@ Shared by the dispatcher's assigns and the intake's direct hand-off.
 """
 
 import logging
-import secrets
+import os
+import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from hyrex_broker.domain.errors import SessionTakenOver
-from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId
+from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.deliveries import Deliveries
 from hyrex_broker.engine.session import Session
 from hyrex_broker.engine.sessions import Sessions
@@ -37,6 +38,11 @@ class Doubt:
     due: float = 0.0
 
 
+def fresh_tokens(count: int) -> list[Token]:
+    """64 random bits each: whoever knows some knows nothing of the others (rule 9)."""
+    return [*map(Token, struct.unpack(f"={count}q", os.urandom(8 * count)))]
+
+
 def _all_sent(plan: Plan, sessions: Sequence[Session]) -> None:
     """The plan holds no receipt back any more."""
     for session in sessions:
@@ -58,8 +64,6 @@ class Placer:
         self._session_store = session_store
         self._sessions = sessions
         self._broker = broker
-        # Random per start, then counted: never the token of an earlier life (rule 9).
-        self._token = secrets.randbits(62)
         self._doubts: list[Doubt] = []
         self._deliveries = Deliveries(assigns, sessions)
 
@@ -98,9 +102,8 @@ class Placer:
     def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[Session]) -> Plan:
         generations = {session.session_id: session.generation for session in sessions}
         sequences = {session.session_id: session.next_sequence() for session in sessions}
-        base = self._token
-        self._token += sum(len(quota.slots) for quota in quotas)
-        return Plan(self._broker, generations, sequences, base, quotas)
+        tokens = fresh_tokens(sum(len(quota.slots) for quota in quotas))
+        return Plan(self._broker, generations, sequences, tokens, quotas)
 
     def _reserve(self, quotas: Sequence[LaneQuota]) -> Counter[tuple[Session, str]]:
         reserved: Counter[tuple[Session, str]] = Counter()
@@ -148,7 +151,7 @@ class Placer:
         if not due:
             return []
         sessions = sorted({session_id for doubt in due for session_id in doubt.plan.generations})
-        await self._give_back(sessions, [doubt.plan.tokens for doubt in due])
+        await self._give_back(sessions, {token for doubt in due for token in doubt.plan.tokens})
         for doubt in due:
             if doubt.due:
                 _all_sent(doubt.plan, doubt.sessions)
@@ -157,11 +160,17 @@ class Placer:
                 doubt.due = time.monotonic() + LATEST_COMMIT_S
         return [quota for doubt in due for quota in doubt.plan.quotas]
 
-    async def _give_back(self, sessions: Sequence[SessionId], doubtful: Sequence[range]) -> None:
+    async def _give_back(self, sessions: Sequence[SessionId], doubtful: Set[Token]) -> None:
         ends = [
-            RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, reason="commit unknown")
+            RunEnd(
+                held.lease.task_id,
+                held.lease.token,
+                Outcome.RELEASED,
+                reason="commit unknown",
+                session_id=held.session_id,
+            )
             for held in await self._session_store.leases(sessions)
-            if any(held.lease.token in tokens for tokens in doubtful)
+            if held.lease.token in doubtful
         ]
         if ends:
             await self._reports.end(ends)

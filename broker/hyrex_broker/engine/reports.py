@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, TaskId, Token
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.engine.dispatcher import Dispatcher
 from hyrex_broker.engine.merge import Merger, Turn
 from hyrex_broker.engine.promoter import Promoter
@@ -18,6 +18,14 @@ from hyrex_broker.storage.report import Ended, ReportStore
 log = logging.getLogger(__name__)
 
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
+
+
+Key = tuple[TaskId, Token, SessionId | None]
+"""What a report is about: nobody's word stands for another's, even in one batch."""
+
+
+def _key(end: RunEnd | Ended) -> Key:
+    return end.task_id, end.token, end.session_id
 
 
 def _size_bytes(end: RunEnd) -> int:
@@ -51,7 +59,8 @@ class Reports:
         await self._merger.run()
 
     async def report(self, ends: Sequence[RunEnd]) -> Sequence[Receipt]:
-        """Record ends; one receipt for each, after the commit. Waits out an absent database."""
+        """Record ends (of named sessions); one receipt for each, after the commit. Waits out an absent
+        database."""
         return await self._merger.add(ends)
 
     async def _flush(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
@@ -70,35 +79,31 @@ class Reports:
         return receipts
 
     async def _record(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
-        receipts: dict[Token, Receipt] = {}
-        unique = {end.token: end for end in ends}
-        pending = list(unique.values())
+        receipts: dict[Key, Receipt] = {}
+        pending = list({_key(end): end for end in ends}.values())
         while pending:
             for part in _parts(pending):
                 ended = await self._store.end(part)
                 await turn.pass_on()
-                self.follow(ended, [unique[each.token].task_id for each in ended])
-                receipts |= dict.fromkeys([each.token for each in ended], Receipt.ACCEPTED)
-            missing = [end for end in pending if end.token not in receipts]
+                self.follow(ended, [each.task_id for each in ended])
+                receipts |= dict.fromkeys(map(_key, ended), Receipt.ACCEPTED)
+            missing = [end for end in pending if _key(end) not in receipts]
             pending = await self._classify(missing, receipts) if missing else []
-        return [receipts[end.token] for end in ends]
+        return [receipts[_key(end)] for end in ends]
 
-    async def _classify(self, missing: list[RunEnd], receipts: dict[Token, Receipt]) -> list[RunEnd]:
+    async def _classify(self, missing: list[RunEnd], receipts: dict[Key, Receipt]) -> list[RunEnd]:
         """Answer reports that matched no lease; return those that lost a race (rule 4)."""
-        states = {state.token: state for state in await self._store.classify(missing)}
-        undecided = []
-        for end in missing:
-            state = states[end.token]
-            if state.recorded:
-                receipts[end.token] = Receipt.DUPLICATE
-            elif state.held:
+        undecided, settled, stale = [], [], 0
+        for end, state in zip(missing, await self._store.classify(missing), strict=True):
+            if state.held and not state.recorded:
                 undecided.append(end)
-            else:
-                receipts[end.token] = Receipt.STALE
-        stale = sum(receipts.get(end.token) is Receipt.STALE for end in missing)
+                continue
+            settled.append(end)
+            stale += not state.recorded
+            receipts[_key(end)] = Receipt.DUPLICATE if state.recorded else Receipt.STALE
         if stale:
             log.info("stale reports refused", extra={"count": stale})
-        self._forget(end.token for end in missing if end.token in receipts)
+        self._forget(settled)
         return undecided
 
     def follow(self, ended: Sequence[Ended], task_ids: Iterable[TaskId]) -> None:
@@ -115,11 +120,12 @@ class Reports:
         self._dispatcher.leases_ended({each.lane for each in ended}, len(ended))
         self.on_change(task_ids)
 
-    def _forget(self, tokens: Iterable[Token]) -> None:
-        gone = set(tokens)
-        for session in self._sessions.by_id.values():
-            for token in gone & session.leases.keys():
-                session.remove(token)
+    def _forget(self, settled: Iterable[RunEnd]) -> None:
+        """Who reported these holds them no more. Nobody else's word says anything of a lease."""
+        for end in settled:
+            session = self._sessions.of(end.session_id)
+            if session is not None and session.holds(end.task_id, end.token):
+                session.remove(end.token)
         self._dispatcher.capacity_changed()
 
     async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:

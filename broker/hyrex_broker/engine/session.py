@@ -99,6 +99,8 @@ class Session:
     """pool -> slots promised to statements in flight"""
     orphans: set[Token] = field(default_factory=set)
     """leases that are being taken back, because its worker does not hold them any more"""
+    inherited: Mapping[Token, SessionId] = field(default_factory=dict)
+    """leases of sessions of the same worker whose time was over: what it ran under them it may report"""
     unsent: set[int] = field(default_factory=set)
     """sequences whose runs are not on their way yet: statements in flight, or of unknown end"""
     trailing: set[int] = field(default_factory=set)
@@ -130,6 +132,15 @@ class Session:
         """It holds a lease more."""
         self.leases[token] = (task_id, sequence, pool)
         self.held[pool] = self.held.get(pool, 0) + 1
+
+    def holds(self, task_id: TaskId, token: Token) -> bool:
+        """Whether this lease is its own."""
+        found = self.leases.get(token)
+        return found is not None and found[0] == task_id
+
+    def holder(self, token: Token) -> SessionId:
+        """Whose lease a report of its worker is about: its own, or one of a session that it followed."""
+        return self.inherited.get(token, self.session_id) if self.inherited else self.session_id
 
     def remove(self, token: Token) -> TaskId | None:
         """It holds a lease less."""

@@ -17,10 +17,11 @@ from hyrex_broker.domain.model import (
     LeaseRef,
     Outcome,
     SessionId,
+    Token,
 )
 from hyrex_broker.engine.lanes import Directory
 from hyrex_broker.engine.session import Introduction, Session, SessionLink, Shape
-from hyrex_broker.storage.sessions import EndedSession, HeldLease, SessionStore, TakenOver
+from hyrex_broker.storage.sessions import EndedSession, HeldLease, Heritage, SessionStore, TakenOver
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,11 @@ class Resumption:
     """An operator wants its worker to finish and leave."""
 
 
+def _held_of(leases: Iterable[HeldLease], introduction: Introduction) -> dict[Token, SessionId]:
+    held = {ref.token for ref in introduction.held}
+    return {lease.lease.token: lease.session_id for lease in leases if lease.lease.token in held}
+
+
 class Sessions:
     """The sessions of this broker, by id, and by shape for the dispatcher."""
 
@@ -62,21 +68,37 @@ class Sessions:
         """Every kind of session here."""
         return self._shapes.values()
 
-    async def open(self, introduction: Introduction, link: SessionLink) -> Session:
-        """Begin a new session. Raises StorageUnavailable."""
-        await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+    def of(self, session_id: SessionId | None) -> Session | None:
+        """The session, if it is served here."""
+        return None if session_id is None else self.by_id.get(session_id)
+
+    async def open(
+        self, introduction: Introduction, link: SessionLink, heritage: Heritage | None = None
+    ) -> Session:
+        """Begin a new session; one with a heritage is of a worker that was here before, and declares nothing
+        anew. Raises StorageUnavailable."""
+        if heritage is None:
+            await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
         secret = secrets.token_bytes(_SECRET_BYTES)
-        opened = await self._store.open(self._broker, secret, introduction.info)
-        return self._join(introduction, opened.session_id, opened.generation, secret, link)
+        follows = heritage.follows if heritage is not None else ()
+        opened = await self._store.open(self._broker, secret, introduction.info, follows)
+        session = self._join(introduction, opened.session_id, opened.generation, secret, link)
+        session.inherited = _held_of(heritage.leases if heritage is not None else (), introduction)
+        return session
+
+    async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
+        """What the worker of a session that is over takes along. Raises SessionSecretInvalid."""
+        return await self._store.heritage(session_id, secret)
 
     async def resume(
         self, session_id: SessionId, secret: bytes, introduction: Introduction, link: SessionLink
     ) -> Resumption:
         """Take a session over, from another broker or an earlier stream, and reconcile its leases.
 
+        Nothing is declared anew: its worker has said what its code declares when the session began, and
+        newer code may have said otherwise since.
         Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
         """
-        await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
         taken = await self._store.take_over(
             self._broker, session_id, secret, introduction.info, introduction.received_through
         )
@@ -87,6 +109,7 @@ class Sessions:
         session = self._join(introduction, session_id, taken.generation, secret, link)
         session.self_draining = taken.self_draining
         session.draining = taken.self_draining or taken.draining
+        session.inherited = _held_of(taken.inherited, introduction)
         return self._reconcile(session, introduction, taken)
 
     def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:

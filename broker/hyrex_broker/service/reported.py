@@ -1,7 +1,6 @@
 """Reports: what workers say of the ends of runs, checked. Whatever a worker's code, clock or settings made of
 a run is brought into bounds rather than refused: a refused report would be repeated for ever."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -9,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import InvalidField, PayloadTooLarge, TooManyItems
 from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
+from hyrex_broker.engine.session import Session
 from hyrex_broker.service import fields
 
 MOST_RUNS: Final = 1000
@@ -16,10 +16,8 @@ _ERROR_BYTES: Final = 256 * 1024
 _LONGEST_US: Final = fields.LONGEST_MS * 1000
 
 
-def ends(
-    report: wire.Report, leases: Mapping[Token, tuple[TaskId, int, str]], payload_limit_bytes: int
-) -> list[RunEnd]:
-    """Ends of runs; ids that `leases` knows need no other check. Raises InvalidField, TooManyItems."""
+def ends(report: wire.Report, session: Session, payload_limit_bytes: int) -> list[RunEnd]:
+    """Ends of the session's runs; ids it knows need no other check. Raises InvalidField, TooManyItems."""
     runs = report.runs
     if not runs:
         raise InvalidField("report.runs", 0, "report at least one run")
@@ -28,10 +26,11 @@ def ends(
     found = []
     for run in runs:
         task_id, token = TaskId(run.task_id), Token(run.token)
-        known = leases.get(token)
-        if known is None or known[0] != task_id:
+        if not session.holds(task_id, token):
             task_id = fields.task_id(task_id)
-        found.append(_end(run, task_id, token, payload_limit_bytes))
+        end = _end(run, task_id, token, payload_limit_bytes)
+        end.session_id = session.holder(token)
+        found.append(end)
     return found
 
 

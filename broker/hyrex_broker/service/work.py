@@ -156,14 +156,14 @@ class WorkStream:
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
         hello = frame.hello
         introduction = convert.introduction(hello)
-        sessions = self._engine.sessions
+        sessions, heritage = self._engine.sessions, None
         if hello.session_id:
+            number, secret = session_id(hello.session_id), hello.session_secret
             try:
-                resumption = await sessions.resume(
-                    session_id(hello.session_id), hello.session_secret, introduction, self._outbox
-                )
+                resumption = await sessions.resume(number, secret, introduction, self._outbox)
             except SessionEnded:
                 log.info("session to resume has ended", extra={"session": hello.session_id})
+                heritage = await sessions.heritage(number, secret)
             else:
                 try:
                     await self._welcome_back(resumption)
@@ -171,7 +171,7 @@ class WorkStream:
                     sessions.leave(resumption.session)
                     raise
                 return resumption.session
-        session = await sessions.open(introduction, self._outbox)
+        session = await sessions.open(introduction, self._outbox, heritage)
         self._welcome(session, resumed=False, adopted=[], revoked=list(hello.held))
         return session
 
@@ -188,11 +188,24 @@ class WorkStream:
         if resumption.cancels:
             self._outbox.push_cancels(resumption.cancels)
         ends = [
-            RunEnd(ref.task_id, ref.token, Outcome.LOST, 0, reason="its worker does not hold it any more")
+            RunEnd(
+                ref.task_id,
+                ref.token,
+                Outcome.LOST,
+                0,
+                reason="its worker does not hold it any more",
+                session_id=session.session_id,
+            )
             for ref in resumption.orphans
         ]
         ends += [
-            RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received")
+            RunEnd(
+                ref.task_id,
+                ref.token,
+                Outcome.RELEASED,
+                reason="never received",
+                session_id=session.session_id,
+            )
             for ref in resumption.unreceived
         ]
         if ends:
@@ -242,7 +255,7 @@ class WorkStream:
                 self._unknown_frames += 1
 
     def _report(self, session: Session, report: wire.Report, group: asyncio.TaskGroup) -> None:
-        ends = reported.ends(report, session.leases, self._engine.payload_limit_bytes)
+        ends = reported.ends(report, session, self._engine.payload_limit_bytes)
         self._unacknowledged += len(ends)
         if self._unacknowledged > MOST_UNACKNOWLEDGED:
             raise FlowControl(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from hyrex_broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId
+from hyrex_broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId, Token
 from hyrex_broker.storage.columns import integers
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
@@ -37,14 +37,9 @@ class Plan:
     owner: BrokerId
     generations: Mapping[SessionId, int]
     sequences: Mapping[SessionId, int]
-    token_base: int
+    tokens: Sequence[Token]
+    """The token of each slot, in the order of the quotas' slots."""
     quotas: Sequence[LaneQuota]
-
-    @property
-    def tokens(self) -> range:
-        """Every token that it may give: the base plus the number of the slot, from 1."""
-        count = sum(len(quota.slots) for quota in self.quotas)
-        return range(self.token_base + 1, self.token_base + count + 1)
 
 
 @dataclass(slots=True)
@@ -152,7 +147,7 @@ def _clip(
             room[limit] -= count
         if count:
             clipped.append(LaneQuota(quota.lane, quota.pairs, quota.slots[:count]))
-    return Plan(plan.owner, plan.generations, plan.sequences, plan.token_base, clipped)
+    return Plan(plan.owner, plan.generations, plan.sequences, plan.tokens, clipped)
 
 
 def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
@@ -181,7 +176,7 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
         [mark for _, mark in pairs],
         integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
         [plan.sequences[session] for session in sessions],
-        plan.token_base,
+        integers(plan.tokens),
         limited,
         min(INLINE_PAYLOAD_BYTES, ASSIGN_PAYLOAD_BYTES // len(slots)),
     )

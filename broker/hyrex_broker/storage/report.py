@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from hyrex_broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
-from hyrex_broker.storage.columns import column, ids, integers
+from hyrex_broker.storage.columns import column, ids, integers, shared
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -39,6 +39,7 @@ class Fetches(Protocol):
 class Ended:
     """A lease that was removed; where its task runs again, at which rank and how soon."""
 
+    task_id: TaskId
     token: Token
     lane: LaneId
     session_id: SessionId
@@ -50,7 +51,6 @@ class Ended:
 class Unmatched:
     """A report that matched no lease: recorded before, or (lost a race) still held, or stale."""
 
-    token: Token
     recorded: bool
     held: bool
 
@@ -64,7 +64,7 @@ class Overdue:
 
 
 async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
-    """Record ends and repeat what must be repeated. Tokens missing from the result matched nothing.
+    """Record ends and repeat what must be repeated. What is missing from the result matched nothing.
 
     `database` may be a transaction: the sweeper ends sessions and their runs together. A batch of completed
     runs alone costs two thirds of a mixed one.
@@ -83,8 +83,13 @@ async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list
         integers([end.elapsed_us for end in ends]),
         [end.result for end in ends],
         column([end.content_type for end in ends]),
+        _sessions(ends),
     )
-    return [Ended(token, lane, session) for lane, session, tokens in rows for token in tokens]
+    return [
+        Ended(end.task_id, end.token, lane, session)
+        for lane, session, places in rows
+        for end in [ends[place - 1] for place in places]
+    ]
 
 
 async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
@@ -96,12 +101,18 @@ async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
         *columns,
         REDELIVERIES_BOUND,
         RELEASES_BOUND,
+        _sessions(ends),
     )
     return [
-        Ended(token, lane, session, rank, delay if again else None)
-        for lane, session, tokens, rank, again, delay in rows
-        for token in tokens
+        Ended(end.task_id, end.token, lane, session, rank, delay if again else None)
+        for lane, session, places, rank, again, delay in rows
+        for end in [ends[place - 1] for place in places]
     ]
+
+
+def _sessions(ends: Sequence[RunEnd]) -> list[int]:
+    """Whose leases the ends are about: most batches are one worker's."""
+    return shared([end.session_id or 0 for end in ends])
 
 
 class ReportStore:
@@ -117,11 +128,14 @@ class ReportStore:
         return await end_runs(self._database, ends)
 
     async def classify(self, refs: Sequence[RunEnd]) -> list[Unmatched]:
-        """What became of reports that matched no lease."""
+        """What became of reports that matched no lease, one for each."""
         rows = await self._database.fetch(
-            _SQL["classify_reports"], [ref.task_id for ref in refs], [ref.token for ref in refs]
+            _SQL["classify_reports"],
+            [ref.task_id for ref in refs],
+            [ref.token for ref in refs],
+            [ref.session_id for ref in refs],
         )
-        return [Unmatched(row["token"], row["recorded"], row["held"]) for row in rows]
+        return [Unmatched(row["recorded"], row["held"]) for row in rows]
 
     async def overdue(self, sessions: Sequence[SessionId], limit: int) -> list[Overdue]:
         """Leases of some sessions whose worker did not obey their timeout, or a cancel."""

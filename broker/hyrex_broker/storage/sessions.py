@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from hyrex_broker.storage.statements import load
 _SQL: Final = load("sessions")
 _LEASES_OF: Final = load("report")["leases_of"]
 _CHUNK: Final = 1000
+_MOST_FOLLOWED: Final = 8
+"""Sessions of one worker that expire one after the other, each before the sweeper came to the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,16 @@ class HeldLease:
 
 
 @dataclass(frozen=True, slots=True)
+class Heritage:
+    """What the session of a worker has from earlier ones of it, whose time was over."""
+
+    follows: list[SessionId]
+    """The earlier sessions, the last first."""
+    leases: list[HeldLease]
+    """What stands of theirs: its reports are still accepted."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakenOver:
     """A resumed session with every lease it has."""
 
@@ -69,6 +81,8 @@ class TakenOver:
     """An operator wants its worker to leave."""
     self_draining: bool
     """Its worker wants no more work."""
+    inherited: list[HeldLease] = field(default_factory=list)
+    """What stands of the leases of sessions that it follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +108,15 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Why a session was not renewed: `taken` by another stream, or `over`; neither: locked just now."""
+    """Why a session was not renewed: `taken` by another stream, or `over`; neither: locked just now.
+
+    Over and not `ended`: its time is over, but nobody has taken its leases back yet.
+    """
 
     session_id: SessionId
     taken: bool
     over: bool
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +135,13 @@ class SessionStore:
         self._database = database
         self._lease_duration = lease_duration
 
-    async def open(self, owner: BrokerId, secret: bytes, info: SessionInfo) -> Opened:
-        """A new session."""
+    async def open(
+        self, owner: BrokerId, secret: bytes, info: SessionInfo, follows: Sequence[SessionId] = ()
+    ) -> Opened:
+        """A new session; `follows`: those of the same worker whose time was over."""
         row = await self._database.fetchrow(
             _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
-            info.queue_patterns, info.task_names, info.capacity, self._lease_duration,
+            info.queue_patterns, info.task_names, info.capacity, self._lease_duration, list(follows),
         )  # fmt: skip
         assert row is not None
         return Opened(row["id"], row["generation"])
@@ -141,16 +161,35 @@ class SessionStore:
             )  # fmt: skip
             assert row is not None
             # A statement of its own: assigns that held the row's lock have committed by now.
-            leases = await transaction.fetch(_LEASES_OF, [session_id])
+            leases = await transaction.fetch(_LEASES_OF, [session_id, *row["follows"]])
             held = [_held(lease) for lease in leases]
-            return TakenOver(row["generation"], held, row["draining"], row["self_draining"])
+            return TakenOver(
+                row["generation"],
+                [lease for lease in held if lease.session_id == session_id],
+                row["draining"],
+                row["self_draining"],
+                [lease for lease in held if lease.session_id != session_id],
+            )
 
     async def _lock(self, transaction: Transaction, session_id: SessionId, secret: bytes) -> None:
         row = await transaction.fetchrow(_SQL["lock_session"], session_id)
-        if row is None or row["over"]:
+        if row is None:
             raise SessionEnded(f"session {session_id} has ended; begin a new one")
-        if not hmac.compare_digest(row["secret"], secret):
-            raise SessionSecretInvalid(f"the secret of session {session_id} is wrong")
+        _prove(session_id, row["secret"], secret)
+        if row["over"]:
+            raise SessionEnded(f"session {session_id} has ended; begin a new one")
+
+    async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
+        """What a worker whose session is over takes along to a new one; None where nobody knows it any more.
+
+        Raises SessionSecretInvalid.
+        """
+        row = await self._database.fetchrow(_SQL["succeeded"], session_id)
+        if row is None:
+            return None
+        _prove(session_id, row["secret"], secret)
+        follows = [session_id, *row["follows"]][:_MOST_FOLLOWED]
+        return Heritage(follows, await self.leases(follows))
 
     async def leases(self, sessions: Sequence[SessionId]) -> list[HeldLease]:
         """The sessions' leases as stored."""
@@ -171,7 +210,7 @@ class SessionStore:
         rows = await self._database.fetch(
             _SQL["ownership"], [b.session_id for b in beats], [b.generation for b in beats], owner, vital=True
         )
-        return [Ownership(row["id"], row["taken"], row["over"]) for row in rows]
+        return [Ownership(row["id"], row["taken"], row["over"], row["ended"]) for row in rows]
 
     async def cancels(self, sessions: Sequence[SessionId]) -> list[CancelOrder]:
         """Cancel requests on the sessions' leases."""
@@ -225,16 +264,26 @@ async def _end(transaction: Transaction, session_id: SessionId, ending: Ending) 
     return EndedSession(session_id, ended, [held.lease.task_id for held in leases])
 
 
+def _prove(session_id: SessionId, stored: bytes, secret: bytes) -> None:
+    if not hmac.compare_digest(stored, secret):
+        raise SessionSecretInvalid(f"the secret of session {session_id} is wrong")
+
+
 def _end_of(held: HeldLease, ending: Ending) -> RunEnd:
     if ending.received_through is not None and held.sequence > ending.received_through:
         # It may have begun since the last heartbeat: recorded, so that no two executions share a number.
         unknown = "its session expired before its receipt"
-        return RunEnd(held.lease.task_id, held.lease.token, Outcome.RELEASED, 0, reason=unknown)
+        return _bound(held, Outcome.RELEASED, 0, unknown)
     elapsed_us = None
     if ending.outcome is Outcome.LOST:
         # Nobody knows which run took the host down: none is blamed unless it was the only one.
         elapsed_us = 0
-    return RunEnd(held.lease.task_id, held.lease.token, ending.outcome, elapsed_us, reason=ending.reason)
+    return _bound(held, ending.outcome, elapsed_us, ending.reason)
+
+
+def _bound(held: HeldLease, outcome: Outcome, elapsed_us: int | None, reason: str) -> RunEnd:
+    lease = held.lease
+    return RunEnd(lease.task_id, lease.token, outcome, elapsed_us, reason=reason, session_id=held.session_id)
 
 
 def _held(row: Any) -> HeldLease:

@@ -121,7 +121,7 @@ def _slot_columns(plan: Plan) -> tuple[object, ...]:
         [sum(quotas[:place]) for place in range(len(quotas))],
         [mark for quota in plan.quotas for _, mark in quota.pairs],
         integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
-        plan.token_base,
+        integers(plan.tokens),
     )
 
 

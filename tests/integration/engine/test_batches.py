@@ -100,7 +100,7 @@ async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Ben
     await bench.engine.intake.submit([new_task()])
     (run,) = await link.until_runs(1)
     end = end_of(run, Outcome.COMPLETED)
-    made_up = RunEnd(make_id(), run.token, Outcome.COMPLETED)
+    made_up = RunEnd(make_id(), run.token, Outcome.COMPLETED, session_id=run.session_id)
     assert list(await bench.engine.reports.report([end])) == [Receipt.ACCEPTED]
     assert list(await bench.engine.reports.report([end])) == [Receipt.DUPLICATE]
     assert list(await bench.engine.reports.report([made_up])) == [Receipt.STALE]

@@ -110,7 +110,9 @@ async def test_a_run_that_has_ended_meanwhile_is_not_sent(
     await bench.engine.intake.submit([new_task(payload=LARGE), new_task(payload=LARGE)])
     await asyncio.wait_for(payloads.asked.wait(), 10)
     ended, (task_id, _, _) = next(iter(session.leases.items()))
-    await bench.engine.reports.report([RunEnd(task_id, ended, Outcome.CANCELLED)])
+    await bench.engine.reports.report(
+        [RunEnd(task_id, ended, Outcome.CANCELLED, session_id=session.session_id)]
+    )
     payloads.may_answer.set()
     (sent,) = await link.until_runs(1)
     assert sent.token != ended

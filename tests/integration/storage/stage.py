@@ -20,6 +20,7 @@ from hyrex_broker.domain.model import (
     TaskExtras,
     TaskId,
     Terms,
+    Token,
 )
 from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
 from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan
@@ -129,7 +130,7 @@ class Stage:
             self.broker,
             {each.session_id: each.generation for each in sessions},
             {each.session_id: self.sequence for each in sessions},
-            base,
+            [Token(base + place + 1) for place in range(count)],
             [LaneQuota(lane, [(rank, mark) for rank in range(10)], slots)],
         )
 
@@ -191,7 +192,10 @@ class Stage:
 
 def end_of(run: AssignedRun, outcome: Outcome, **changes: Any) -> RunEnd:
     """The end of a run as a worker would report it."""
-    return replace(RunEnd(run.task_id, run.token, outcome, elapsed_us=_OLDER_SECOND), **changes)
+    return replace(
+        RunEnd(run.task_id, run.token, outcome, elapsed_us=_OLDER_SECOND, session_id=run.session_id),
+        **changes,
+    )
 
 
 _STATE = """

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.model import Outcome, Token
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, new_task
@@ -281,7 +281,7 @@ async def test_lanes_share_an_assign_by_their_quotas(stage: Stage) -> None:
     lanes = [await stage.lane(), await stage.lane(name="other")]
     slot = opened.session_id
     quotas = [LaneQuota(lanes[0], [(5, ZERO)], [slot] * 2), LaneQuota(lanes[1], [(5, ZERO)], [slot] * 3)]
-    plan = Plan(stage.broker, {slot: opened.generation}, {slot: 1}, 500, quotas)
+    plan = Plan(stage.broker, {slot: opened.generation}, {slot: 1}, [*map(Token, range(501, 506))], quotas)
     result = await stage.assigns.assign(plan, stage.names)
     assert sorted(taken.run.name for taken in result.taken) == ["other"] * 3 + ["work"] * 2
     assert {taken.run.token for taken in result.taken} == set(plan.tokens)

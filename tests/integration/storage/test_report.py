@@ -219,3 +219,37 @@ async def test_a_cancel_that_is_not_obeyed_is_found_for_the_backstop(stage: Stag
     (overdue,) = await stage.reports.overdue([opened.session_id], 10)
     await stage.reports.end([RunEnd(overdue.lease.task_id, overdue.lease.token, Outcome.TIMED_OUT)])
     assert await stage.state(run.task_id) is TaskState.CANCELLED
+
+
+async def test_a_report_by_another_session_changes_nothing(stage: Stage) -> None:
+    """Whoever learns a token, by whatever way, can do nothing with it but in the session that holds it."""
+    _, run = await stage.running()
+    other = await stage.session()
+    for outcome in Outcome:
+        forged = end_of(run, outcome, session_id=other.session_id, result=b'"FORGED"')
+        assert await stage.reports.end([forged]) == []
+        (unmatched,) = await stage.reports.classify([forged])
+        assert (unmatched.recorded, unmatched.held) == (False, False)
+    assert await stage.state(run.task_id) is TaskState.RUNNING
+    (ended,) = await stage.end(run, Outcome.COMPLETED, result=b"42")
+    assert ended.session_id == run.session_id
+    # Nor does it learn that there was such a run.
+    (unmatched,) = await stage.reports.classify([forged])
+    assert not unmatched.recorded
+
+
+async def test_one_batch_holds_reports_of_many_sessions(stage: Stage) -> None:
+    """Each is about its own session's lease, the broker's own word about whichever there is."""
+    opened = [await stage.session() for _ in range(3)]
+    await stage.submitted(3)
+    runs = [(await stage.assign(each))[0] for each in opened]
+    ends = [end_of(run, Outcome.COMPLETED) for run in runs]
+    ends[1].session_id, ends[2].session_id = opened[0].session_id, None
+    ended = await stage.reports.end(ends)
+    assert {each.task_id for each in ended} == {runs[0].task_id, runs[2].task_id}
+    states = await stage.reports.classify(ends)
+    assert [(state.recorded, state.held) for state in states] == [
+        (True, False),
+        (False, False),
+        (True, False),
+    ]

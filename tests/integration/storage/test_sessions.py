@@ -203,3 +203,35 @@ async def test_sessions_end_with_a_reason_each(stage: Stage) -> None:
 async def test_no_statement_outlives_the_marks(stage: Stage) -> None:
     """Rule 11: no statement takes as long as the marks lag."""
     assert await stage.execute("show statement_timeout") == "2500ms"
+
+
+async def test_a_new_session_takes_over_the_reports_of_one_whose_time_was_over(stage: Stage) -> None:
+    """Results already held are accepted while the lease stands: also over the next session, and resumed."""
+    opened, run = await stage.running()
+    await stage.expire(opened.session_id)
+    heritage = await stage.sessions.heritage(opened.session_id, SECRET)
+    assert heritage is not None
+    assert [held.lease.token for held in heritage.leases] == [run.token]
+    assert heritage.leases[0].session_id == opened.session_id
+    second = await stage.sessions.open(stage.broker, SECRET, INFO, heritage.follows)
+    taken = await stage.sessions.take_over(stage.broker, second.session_id, SECRET, INFO, 0)
+    assert (taken.leases, taken.inherited) == ([], heritage.leases)
+    await stage.expire(second.session_id)
+    again = await stage.sessions.heritage(second.session_id, SECRET)
+    assert again is not None
+    assert (again.follows, again.leases) == ([second.session_id, opened.session_id], heritage.leases)
+
+
+async def test_nobody_inherits_without_the_secret(stage: Stage) -> None:
+    opened, _ = await stage.running()
+    await stage.expire(opened.session_id)
+    with pytest.raises(SessionSecretInvalid):
+        await stage.sessions.heritage(opened.session_id, b"guess")
+    with pytest.raises(SessionSecretInvalid):
+        await stage.sessions.take_over(stage.broker, opened.session_id, b"guess", INFO, 0)
+    await stage.sessions.sweep(opened.session_id)
+    heritage = await stage.sessions.heritage(opened.session_id, SECRET)
+    assert heritage is not None
+    assert heritage.leases == []
+    await stage.execute("delete from worker_session")
+    assert await stage.sessions.heritage(opened.session_id, SECRET) is None

@@ -75,6 +75,9 @@ create table worker_session (
   capacity         integer not null,
   received_through bigint not null default 0,
   draining         boolean not null default false,
+  -- Sessions of the same worker whose time was over when it began this one, the last first: while their
+  -- leases stand, it may still report what it ran under them.
+  follows          bigint[] not null default '{}',
   -- The worker's own word that it wants no more work, apart from an operator's wish (`draining`): whoever
   -- resumes the session must know both, and only the wish is told to the worker.
   self_draining    boolean not null default false,

@@ -10,7 +10,7 @@
 -- The first column tells how many of the sessions are this broker's: fewer than asked means that nothing
 -- was taken; there is always at least one row, all null behind taken_at if nothing was found. Only the first
 -- row has these two.
--- $13 base of the tokens (token = base + slot), $14 whether limited lanes may be read (their limit is
+-- $13 the token of each slot, an array as text, $14 whether limited lanes may be read (their limit is
 -- locked by this transaction), $15 largest payload to return in bytes, $16 slack of a deadline in ms.
 with mine as materialized (
   select w.id
@@ -48,9 +48,9 @@ with mine as materialized (
   from picked p
 ), found as materialized (
   select n.*, ($1::bigint[])[p.place] as session_id, ($12::bigint[])[p.place] as sequence,
-         $13::bigint + n.slot as token, t.*
+         places.of_token[n.slot] as token, t.*
   from numbered n
-  cross join (select ($11::text)::integer[] as of_slot offset 0) places
+  cross join (select ($11::text)::integer[] as of_slot, ($13::text)::bigint[] as of_token offset 0) places
   cross join lateral (select coalesce(places.of_slot[n.slot], places.of_slot[1]) as place) p
   cross join lateral (
     select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers,

@@ -1,19 +1,21 @@
 -- name: report_completed
 -- `report` for runs that all completed, which is what most do: nothing is repeated, and a cancel that came
--- too late changes nothing. Returns the tokens that matched by lane and session.
+-- too late changes nothing. Returns the places of those that matched, by lane and session.
 -- Arrays in task id order: $1 task_id, $2 token, $3 elapsed_us (these three as text), $4 result,
--- $5 content_type. Locks lease rows in task id order.
+-- $5 content_type, $6 session: of one entry if all share it; 0 stands for whichever holds the lease.
+-- Locks lease rows in task id order.
 with mine as materialized (
-  select r.task, r.seal, r.elapsed_us, r.result, r.content_type, l.*
-  from unnest(($1::text)::uuid[], ($2::text)::bigint[], ($3::text)::bigint[], $4::bytea[], $5::text[])
-    as r (task, seal, elapsed_us, result, content_type)
+  select r.task, r.seal, r.elapsed_us, r.result, r.content_type, r.place, l.*
+  from unnest(($1::text)::uuid[], ($2::text)::bigint[], ($3::text)::bigint[], $4::bytea[], $5::text[], $6::bigint[])
+    with ordinality as r (task, seal, elapsed_us, result, content_type, session, place)
   cross join lateral (
-    select lease.ctid as place, lane, session_id, run_number, attempt_number
+    select lease.ctid as spot, lane, session_id, run_number, attempt_number
     from lease where task_id = r.task and token = r.seal
+      and session_id = coalesce(nullif(coalesce(r.session, ($6::bigint[])[1]), 0), session_id)
     for update
   ) l
 ), gone as (
-  delete from lease where ctid = any (array(select place from mine))
+  delete from lease where ctid = any (array(select spot from mine))
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
                         finished_at, result, content_type)
@@ -21,32 +23,36 @@ with mine as materialized (
          now() - elapsed_us * interval '1 microsecond', now(), result, content_type
   from mine order by task
 )
-select lane, session_id, array_agg(seal) as tokens from mine group by lane, session_id
+select lane, session_id, array_agg(place::integer) as places from mine group by lane, session_id
 
 -- name: report
 -- Ends leases whose token still matches: records the run, and repeats the task where that is due.
--- A token that is missing from the result matched nothing: see `classify_reports`. Whoever removes a
+-- What is missing from the result matched nothing: see `classify_reports`. Whoever removes a
 -- lease comes through here (reports, sweeper, backstop), so a cancel request is always obeyed.
 -- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
 -- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
--- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases.
+-- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases,
+-- $16 session: as in `report_completed`.
 -- Locks lease rows in task id order.
 with ended as materialized (
   select r.task, r.seal, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
          r.error_type, r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
-         r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, l.*
+         r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, r.place, l.*
   from unnest(($1::text)::uuid[], ($2::text)::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[],
-              $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[])
+              $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[],
+              $16::bigint[])
+    with ordinality
     as r (task, seal, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,
-          reason, retryable, retry_delay_ms, was_alone)
+          reason, retryable, retry_delay_ms, was_alone, session, place)
   cross join lateral (
-    select lease.ctid as place, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
+    select lease.ctid as spot, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
            alone, cancel_at, cancel_reason
     from lease where task_id = r.task and token = r.seal
+      and session_id = coalesce(nullif(coalesce(r.session, ($16::bigint[])[1]), 0), session_id)
     for update
   ) l
 ), gone as (
-  delete from lease where ctid = any (array(select place from ended))
+  delete from lease where ctid = any (array(select spot from ended))
 ), judged as materialized (
   select e.*,
          case
@@ -100,18 +106,21 @@ with ended as materialized (
          redeliveries, releases, alone
   from next where delay_ms > 0 order by task
 )
-select j.lane, j.session_id, array_agg(j.seal) as tokens, j.rank, j.again, n.delay_ms
+select j.lane, j.session_id, array_agg(j.place::integer) as places, j.rank, j.again, n.delay_ms
 from judged j left join next n on n.task = j.task
 group by j.lane, j.session_id, j.rank, j.again, n.delay_ms
 
 -- name: classify_reports
 -- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a
--- lease does (the report lost a race and must be repeated). $1 task_id, $2 token.
+-- lease does (the report lost a race and must be repeated), each of the session that reported it.
+-- $1 task_id, $2 token, $3 session, or null for any: arrays of the same length. One row for each, in order.
 -- Scalar subqueries: an EXISTS here may become a hash of the whole table.
-select r.token,
-       (select true from task_run t where t.task_id = r.task and t.token = r.token limit 1) is not null as recorded,
-       (select true from lease l where l.task_id = r.task and l.token = r.token limit 1) is not null as held
-from unnest($1::uuid[], $2::bigint[]) as r (task, token)
+select (select true from task_run t where t.task_id = r.task and t.token = r.token
+          and t.session_id = coalesce(r.session, t.session_id) limit 1) is not null as recorded,
+       (select true from lease l where l.task_id = r.task and l.token = r.token
+          and l.session_id = coalesce(r.session, l.session_id) limit 1) is not null as held
+from unnest($1::uuid[], $2::bigint[], $3::bigint[]) with ordinality as r (task, token, session, place)
+order by r.place
 
 -- name: overdue
 -- Leases of some sessions whose worker did not obey their timeout, or a cancel, in time.

@@ -1,9 +1,9 @@
 -- name: open_session
 -- A new session owned by this broker. $1 owner, $2 secret, $3 worker_name, $4 host, $5 pid, $6 sdk,
--- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration.
+-- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 follows.
 insert into worker_session (namespace, owner, secret, worker_name, host, pid, sdk, queue_patterns, task_names,
-                            capacity, expires_at)
-values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval)
+                            capacity, expires_at, follows)
+values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11)
 returning id, generation
 
 -- name: lock_session
@@ -19,7 +19,11 @@ update worker_session
 set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, queue_patterns = $4,
     task_names = $5, capacity = $6, sdk = $7, received_through = $8
 where id = $1
-returning generation, draining, self_draining
+returning generation, draining, self_draining, follows
+
+-- name: succeeded
+-- What a worker whose session is over may go on from. $1 id.
+select secret, follows from worker_session where id = $1
 
 -- name: end_session
 -- Ends a locked session. $1 id, $2 reason.
@@ -52,7 +56,8 @@ returning w.id, w.draining
 -- Why sessions were not renewed: ended or owned by another broker (`lost`), or only locked just now.
 -- $1 ids, $2 generations, $3 owner.
 select s.id, coalesce(w.owner <> $3 or w.generation <> s.generation, true) as taken,
-       coalesce(w.ended_at is not null or w.expires_at <= now(), true) as over
+       coalesce(w.ended_at is not null or w.expires_at <= now(), true) as over,
+       coalesce(w.ended_at is not null, true) as ended
 from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
 left join lateral (select owner, generation, ended_at, expires_at from worker_session where id = s.id) w on true
 

@@ -104,7 +104,7 @@ left join lateral (
 -- $15 lane, $16 quota, $17 offset of its first slot: one entry per lane.
 -- $18 low-water marks of the lanes' ten ranks, lane after lane.
 -- $19 the session of each slot, by its place in $11, an array as text; a single one is that of every slot.
--- $20 base of the tokens, $21 slack of a deadline in ms.
+-- $20 the token of each slot, an array as text, $21 slack of a deadline in ms.
 with mine as materialized (
   select w.id
   from unnest($11::bigint[], $12::bigint[]) as s (id, generation)
@@ -140,14 +140,15 @@ with mine as materialized (
   select s.*, row_number() over (partition by lane order by rank, id)::integer as place from stored s
 ), dealt as materialized (
   select n.id, n.lane, n.rank, n.timeout_ms, o.first + n.place as slot,
-         coalesce((places.of_slot)[o.first + n.place], (places.of_slot)[1]) as session
+         coalesce((places.of_slot)[o.first + n.place], (places.of_slot)[1]) as session,
+         (places.of_token)[o.first + n.place] as token
   from numbered n
-  cross join (select ($19::text)::integer[] as of_slot offset 0) places
+  cross join (select ($19::text)::integer[] as of_slot, ($20::text)::bigint[] as of_token offset 0) places
   left join lateral (select first from open where open.lane = n.lane and n.place <= open.quota) o on true
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, $20::bigint + slot, ($11::bigint[])[session], ($13::bigint[])[session], now(),
+  select id, lane, rank, token, ($11::bigint[])[session], ($13::bigint[])[session], now(),
          now() + (timeout_ms + $21::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
   from dealt where slot is not null
 ), queued as (
