@@ -115,7 +115,7 @@ def checked_timeout(value: object) -> float | None:
 def checked_seconds(what: str, value: object) -> float:
     """Seconds >= 0 from a number or a timedelta, or TypeError / ValueError."""
     if isinstance(value, timedelta):
-        seconds = value.total_seconds()
+        seconds = float(value.total_seconds())  # a subclass's may be anything
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:

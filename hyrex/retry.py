@@ -33,7 +33,7 @@ def retry_delay_s(backoff: Backoff | None, retry_number: int, task_name: str) ->
         return backoff.total_seconds() if isinstance(backoff, timedelta) else float(backoff)
     try:
         return checked_seconds("retry_backoff", backoff(retry_number))
-    except Exception:
+    except BaseException:  # user code may call sys.exit()
         log.exception("retry_backoff of %s failed for retry %d, the default is used", task_name, retry_number)
         return default_delay_s(retry_number)
 

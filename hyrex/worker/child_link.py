@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from hyrex.worker.description import describe
 from hyrex.worker.forks import end_if_fork
 from hyrex.worker.frames import Ended, FromChild, ToChild, cut, decode_to_child, encode
-from hyrex.worker.orders import ORPHANED
+from hyrex.worker.logs import write_stderr
+from hyrex.worker.orders import ORPHANED, SPEECHLESS
 from hyrex.worker.outcome import Ending
 
 _READ_BYTES = 1 << 18
@@ -82,7 +84,7 @@ class ChildLink:
                 return
             self._sent_at = time.monotonic()
             try:
-                self._socket.sendall(encode(messages))
+                self._socket.sendall(_frame(messages))
             except OSError:
                 end_if_fork(None)
                 os._exit(ORPHANED)
@@ -97,6 +99,13 @@ class ChildLink:
             self.flush()
 
     def _read(self, receive: Callable[[ToChild], None]) -> None:
+        try:
+            self._read_all(receive)
+        except BaseException as error:  # user code has read from the socket: what follows cannot be understood
+            write_stderr(f"hyrex child: cannot understand its orders: {describe(error).message}")
+            os._exit(SPEECHLESS)
+
+    def _read_all(self, receive: Callable[[ToChild], None]) -> None:
         buffer = bytearray()
         while True:
             try:
@@ -109,6 +118,15 @@ class ChildLink:
             for body in cut(buffer):
                 for message in decode_to_child(body):
                     receive(message)
+
+
+def _frame(messages: list[FromChild]) -> bytes:
+    """One frame; a child that cannot say how a run ended ends, which says that the run is lost."""
+    try:
+        return encode(messages)
+    except BaseException as error:
+        write_stderr(f"hyrex child: what it has to say cannot be encoded: {describe(error).message}")
+        os._exit(SPEECHLESS)
 
 
 def _taken(items: deque[Item]) -> list[Item]:

@@ -12,15 +12,19 @@ from typing import assert_never
 
 from google.protobuf.duration_pb2 import Duration
 
+from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker.description import storable
 from hyrex.worker.frames import Imported, QueueInfo, Run, TaskInfo
 from hyrex.worker.lease import Held
-from hyrex.worker.outcome import Cancelled, Completed, ErrorInfo, Failed, Lost, Released, TimedOut
+from hyrex.worker.outcome import Cancelled, Completed, Ending, ErrorInfo, Failed, Lost, Released, TimedOut
 from hyrex.worker.report import RunEnding
 from hyrex.worker.session import DEFAULT_TERMS, Session, SessionTerms
 
 PROTOCOL_VERSION = 1
+_SHOWN_CHARACTERS = 500
+_LONGEST_NS = int(DURATION_LIMIT_S * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,17 @@ def heartbeat(sequence: int, held: Iterable[Held], received_through: int) -> wir
 
 
 def report(report_id: int, runs: Iterable[RunEnding]) -> wire.WorkRequest:
-    """How runs ended."""
+    """How runs ended. One that no frame can carry is told as failed, alone, with what is known of it."""
     frame = wire.WorkRequest()
     frame.report.report_id = report_id
     add = frame.report.runs.add
     for run in runs:
-        _tell(add(), run)
+        told = add()
+        try:
+            _tell(told, run)
+        except Exception as error:
+            told.Clear()
+            _tell(told, _unreportable(run, error))
     return frame
 
 
@@ -148,11 +157,20 @@ def _duration(nanoseconds: int) -> Duration:
 
 
 def _delay(delay_s: float | None) -> Duration | None:
-    return None if delay_s is None else _duration(int(delay_s * 1e9))
+    """Absent where it is no delay (NaN fits no bounds): the broker then uses the task's own."""
+    if delay_s is None or not 0 <= delay_s <= DURATION_LIMIT_S:
+        return None
+    return _duration(int(delay_s * 1e9))
 
 
 def _error(error: ErrorInfo) -> task_wire.RunError:
     return task_wire.RunError(type=error.type, message=error.message, traceback=error.traceback)
+
+
+def _unreportable(run: RunEnding, error: Exception) -> RunEnding:
+    kind = type(run.ending.outcome).__name__
+    text = f"the run ended as {kind}, but no frame can carry how: {storable(repr(error), _SHOWN_CHARACTERS)}"
+    return RunEnding(run.task_id, Ending(run.ending.token, Failed(ErrorInfo("Unreportable", text), True)))
 
 
 def _tell(told: wire.RunReport, run: RunEnding) -> None:
@@ -161,7 +179,7 @@ def _tell(told: wire.RunReport, run: RunEnding) -> None:
     told.task_id = run.task_id
     told.token = ending.token
     elapsed_ns = ending.elapsed_ns
-    if elapsed_ns is not None:
+    if elapsed_ns is not None and 0 <= elapsed_ns <= _LONGEST_NS:  # user code may have set its clock
         elapsed = told.elapsed
         if elapsed_ns < 1_000_000_000:
             elapsed.nanos = elapsed_ns

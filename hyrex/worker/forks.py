@@ -54,6 +54,7 @@ def end_if_fork(error: BaseException | None) -> None:
 
 def end_fork(error: BaseException | None) -> NoReturn:
     """End a fork; what it was about to say belongs to its parent."""
+    status = 1
     try:
         status = _status(error)
         for stream in (sys.stdout, sys.stderr):

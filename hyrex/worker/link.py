@@ -10,6 +10,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+import msgspec
+
 from hyrex.worker.frames import FromChild, ToChild, cut, decode_from_child, encode
 
 _READ_BYTES = 1 << 18
@@ -18,17 +20,25 @@ _READ_BYTES = 1 << 18
 class Link:
     """One child's socket."""
 
-    def __init__(self, sock: socket.socket, receive: Callable[[FromChild], None]) -> None:
-        """Begin to read; `receive` is called for each message of the child."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        receive: Callable[[FromChild], None],
+        unintelligible: Callable[[Exception], None],
+    ) -> None:
+        """Begin to read; `receive` is called for each message of the child, `unintelligible` for the first
+        bytes that are none, after which nothing is read."""
         sock.setblocking(False)
         self._socket = sock
         self._receive = receive
+        self._unintelligible = unintelligible
         self._loop = asyncio.get_running_loop()
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self._messages: list[ToChild] = []
         self._writing = False
         self._closed = False
+        self._deaf = False
         self._loop.add_reader(sock, self._readable)
 
     def send(self, message: ToChild) -> None:
@@ -80,6 +90,8 @@ class Link:
 
     def _readable(self) -> bool:
         """Whether there may be more."""
+        if self._deaf:
+            return False
         try:
             chunk = self._socket.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -91,6 +103,17 @@ class Link:
             return False
         self._incoming += chunk
         for body in cut(self._incoming):
-            for message in decode_from_child(body):
+            try:
+                messages = decode_from_child(body)
+            except (msgspec.DecodeError, ValueError) as error:
+                self._broken(error)
+                return False
+            for message in messages:
                 self._receive(message)
         return True
+
+    def _broken(self, error: Exception) -> None:
+        """User code has written into the socket: nothing that follows can be understood."""
+        self._deaf = True
+        self._loop.remove_reader(self._socket)
+        self._unintelligible(error)

@@ -45,6 +45,9 @@ class WorkerOptions:
             raise ValueError(f"prefetch must be 'auto' or 0 or more, not {self.prefetch}")
         if not self.queues or not all(self.queues):
             raise ValueError("at least one queue pattern is needed, and none may be empty")
+        for text in (self.name, *self.queues):
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"{text!r} is not valid Unicode: no broker could be told of it")
 
     def resolved(self) -> WorkerOptions:
         """The same with every default filled in from the environment and the machine.

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+BROKEN = 1  # user code broke off the child's own work, or its lifespan failed at its end
 UNUSABLE = 3  # the user's app cannot be used
 ORPHANED = 70  # the stream process went away
+SPEECHLESS = 69  # it cannot talk to the stream process: user code broke their socket or what is to be said
 UNTRUSTED = 71  # runs were going on and the lease could not be renewed
+
+ON_ERROR_NS: Final = (
+    5_000_000_000  # for an error handler; with the grace, below what a broker adds to a timeout
+)
 
 
 @dataclass(frozen=True, slots=True)

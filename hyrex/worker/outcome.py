@@ -22,11 +22,12 @@ class StopCause(StrEnum):
 
 
 class ErrorInfo(Struct, frozen=True, array_like=True):
-    """What a run raised, for people."""
+    """What a run raised, for people. `where` is its innermost line of user code; only this worker logs it."""
 
     type: str
     message: str
     traceback: str = ""
+    where: str = ""
 
 
 class Completed(Struct, frozen=True, array_like=True, tag="c", gc=False):

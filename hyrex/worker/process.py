@@ -7,6 +7,7 @@ business.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -26,6 +27,8 @@ from hyrex.worker.link import Link
 from hyrex.worker.memory import Ledger, create_fd
 from hyrex.worker.orders import ChildOrders
 from hyrex.worker.remains import MARK, await_end, end_remains_of
+
+log = logging.getLogger("hyrex.worker")
 
 
 class ChildState(Enum):
@@ -94,7 +97,7 @@ class ChildProcess:
         )
         theirs.close()
         os.close(ledger_fd)
-        self.link = Link(ours, lambda message: self.events.message(self, message))
+        self.link = Link(ours, lambda message: self.events.message(self, message), self._unintelligible)
         threading.Thread(target=self._await_death, name="hyrex-reap", daemon=True).start()
 
     @property
@@ -144,6 +147,10 @@ class ChildProcess:
         self.killed_for = self.killed_for or blame
         if self.process.poll() is None:
             self.process.kill()
+
+    def _unintelligible(self, error: Exception) -> None:
+        log.error("child %d is killed: it does not speak as a child does (%s)", self.pid, error)
+        self.kill()
 
     def _await_death(self) -> None:
         """Reap it after what user code left below it: from then on its runs may go on elsewhere."""

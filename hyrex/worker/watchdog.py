@@ -7,10 +7,10 @@ C code (then the stream process kills the child).
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 
+from hyrex.worker.logs import write_stderr
 from hyrex.worker.memory import TrustCell
 from hyrex.worker.orders import ORPHANED, UNTRUSTED
 from hyrex.worker.runner import Runner
@@ -31,7 +31,7 @@ def _watch(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
             os._exit(ORPHANED)
         if runner.executions():
             if not trust.trusted():
-                sys.stderr.write("hyrex child: leases are no longer trusted, ending\n")
+                write_stderr("hyrex child: leases are no longer trusted, ending")
                 os._exit(UNTRUSTED)
             runner.check(time.monotonic_ns())
         time.sleep(_TICK_S)

@@ -155,14 +155,6 @@ def fail_later() -> None:
 
 
 @hy.task
-def fail_in_an_age() -> None:
-    """Want a delay that no frame can carry."""
-    error = RetryAfter(1)
-    error.seconds = 1e300
-    raise error
-
-
-@hy.task
 def leave() -> None:
     """Raise SystemExit."""
     sys.exit(3)

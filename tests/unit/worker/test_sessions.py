@@ -9,7 +9,16 @@ import time
 import grpc
 import pytest
 
+from hyrex.transport.channel import open_address, parse_url
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
+from hyrex.worker.convert import Registration
+from hyrex.worker.frames import Imported
+from hyrex.worker.memory import TrustCell, create_fd
+from hyrex.worker.outbox import Outbox
+from hyrex.worker.session import Session
+from hyrex.worker.stream import Stream, StreamEnded, StreamParts
+from hyrex.worker.workload import Workload
 from tests.support.trees import signal_all
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment, refusal, scripted_broker
@@ -135,12 +144,26 @@ async def test_stream_that_ends_again_and_again_is_tried_less_often(
     await bench.broker.until(lambda: bench.broker.outcomes)
 
 
-async def test_stream_whose_writer_fails_is_left_with_the_reason(bench: Bench) -> None:
-    worker = await bench.ready()
-    await bench.broker.assign(assignment("fail_in_an_age"))
-    await bench.broker.until(lambda: len(bench.broker.hellos) >= 3)
-    await worker.printed("the writer of the stream failed")
-    await worker.printed("lost the broker: its writer failed: ")
+class BrokenOutbox(Outbox):
+    """Has a frame that cannot be made."""
+
+    def next_frame(self) -> wire.WorkRequest | None:
+        raise ValueError("no such frame")
+
+
+async def test_stream_whose_writer_fails_is_left_with_the_reason(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(TrustCell(create_fd(TrustCell.SIZE_BYTES)))
+    outbox = BrokenOutbox(session)
+    registration = Registration("worker", ("*",), Imported([], []))
+    workload = Workload(session, outbox.reports, {})
+    async with open_address(parse_url(bench.broker.url)[0]) as channel:
+        call = WorkerServiceStub(channel).Work()
+        stream = Stream(StreamParts(registration, session, workload, outbox, lambda: None), call)
+        with pytest.raises(StreamEnded, match="its writer failed: ValueError"):
+            await stream.run()
+    assert "the writer of the stream failed" in caplog.text
 
 
 async def test_token_travels_with_every_call(bench: Bench) -> None:
