@@ -23,6 +23,8 @@ class HyrexApp:
 
     def __init__(self, name: str, *, lifespan: Lifespan | None = None) -> None:
         self.name = checked_name("app name", name)
+        if lifespan is not None and not callable(lifespan):
+            raise TypeError(f"lifespan must be callable, got {lifespan!r}")
         self.lifespan = lifespan
         self._registry = HyrexRegistry()
 

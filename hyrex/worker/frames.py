@@ -12,7 +12,7 @@ from struct import Struct as Layout
 import msgspec
 from msgspec import Struct
 
-from hyrex.worker.outcome import Ending, StopCause
+from hyrex.worker.outcome import Ending, ErrorInfo, StopCause
 
 LENGTH = Layout("<I")
 
@@ -37,6 +37,7 @@ class Run(Struct, frozen=True, array_like=True, gc=False):
     content_type: str = ""
     codec: str = ""
     headers: dict[str, str] | None = None
+    told: ErrorInfo | None = None  # its outcome is settled: only its error handler is to hear of this
 
 
 class TaskInfo(Struct, frozen=True, array_like=True):
@@ -49,6 +50,7 @@ class TaskInfo(Struct, frozen=True, array_like=True):
     max_retries: int = 0
     timeout_s: float = 0.0
     priority: int = 5
+    handles_errors: bool = False
 
 
 class QueueInfo(Struct, frozen=True, array_like=True):
@@ -122,6 +124,12 @@ class Ready(Struct, frozen=True, array_like=True, tag="ready"):
     """The lifespan is entered; runs may come."""
 
 
+class Settled(Struct, frozen=True, array_like=True, tag="settled"):
+    """A run's outcome is settled, whatever becomes of its error handler, which runs now. Ended follows."""
+
+    ending: Ending
+
+
 class Ended(Struct, frozen=True, array_like=True, tag="ended"):
     """Runs that ended."""
 
@@ -147,7 +155,7 @@ class Resumed(Struct, frozen=True, array_like=True, tag="resumed"):
     request: int
 
 
-FromChild = Imported | Unusable | Ready | Ended | Returned | Waiting | Resumed
+FromChild = Imported | Unusable | Ready | Settled | Ended | Returned | Waiting | Resumed
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from hyrex.worker.lease import Held
+from hyrex.worker.orders import ON_ERROR_NS
 from hyrex.worker.outcome import StopCause
 from hyrex.worker.platform import resident_mb
 from hyrex.worker.pool import Pool
@@ -25,6 +26,7 @@ _TICK_S = 0.1
 _LONG_S = 1.0  # nothing waits behind a run that takes longer
 _MEMORY_TICKS = 10
 _REAP_TICKS = 10
+_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
 
 
 class Guard:
@@ -101,7 +103,8 @@ class Guard:
         for run in running:
             held = child.given.get(run.token)
             if held is not None and self._must_be_killed(held, run.started_ns, now):
-                log.warning("task %s did not stop within its grace; killing its child", held.run.name)
+                what = "on_error of task" if held.settled is not None else "task"
+                log.warning("%s %s did not stop within its grace; killing its child", what, held.run.name)
                 child.kill(blame=held)
                 return
 
@@ -121,6 +124,8 @@ class Guard:
             child.kill()
 
     def _must_be_killed(self, held: Held, started_ns: int, now: float) -> bool:
+        if held.settled is not None:  # its error handler runs, by a clock of its own
+            return now - started_ns / 1e9 > _ON_ERROR_S
         if held.stop is not None:
             return now - held.stop_at > self._grace_s
         timeout_ns = held.run.timeout_ns

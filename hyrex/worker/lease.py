@@ -8,8 +8,10 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from hyrex.worker.frames import Run
-from hyrex.worker.outcome import StopCause
+from hyrex.worker.outcome import Ending, ErrorInfo, StopCause
 
 if TYPE_CHECKING:
     from hyrex.worker.process import ChildProcess
@@ -25,9 +27,15 @@ class Held:
     stop: StopCause | None = None  # it was asked to stop
     stop_reason = ""
     stop_at = 0.0  # when it was asked (monotonic)
+    settled: Ending | None = None  # how it ended, whatever becomes of its error handler
 
     def __init__(self, run: Run, pool: str) -> None:
         """It has arrived, and waits here."""
         self.run = run
         self.pool = pool
         self.waiting_since = monotonic()
+
+    def leave_to_handler(self, ending: Ending, error: ErrorInfo) -> None:
+        """It ended so with its child; another one is to tell the task's error handler."""
+        self.settled = ending
+        self.run = replace(self.run, told=error)

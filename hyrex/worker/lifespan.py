@@ -5,25 +5,51 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextvars import Context
 from typing import Any
 
 
 @contextmanager
-def lifespan_entered(factory: Any, loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
-    """Hold the lifespan open; on `loop` if it is async, else on a loop of its own."""
+def lifespan_entered(factory: Any, loop: asyncio.AbstractEventLoop | None, home: Context) -> Iterator[None]:
+    """Hold the lifespan open in the context `home`; on `loop` if it is async, else on a loop of its own."""
     if factory is None:
         yield
         return
-    manager = factory()
+    manager = home.run(factory)
     if isinstance(manager, AbstractContextManager):
-        with manager:
+        home.run(manager.__enter__)
+        try:
             yield
+        finally:
+            home.run(manager.__exit__, None, None, None)
         return
     if not isinstance(manager, AbstractAsyncContextManager):
-        raise TypeError(f"lifespan must return a context manager, sync or async, not {manager!r}")
-    own = loop or asyncio.new_event_loop()
-    own.run_until_complete(manager.__aenter__())
+        raise TypeError(
+            f"lifespan must return a context manager, sync or async, not {manager!r}; "
+            "decorate it with @contextlib.contextmanager or @contextlib.asynccontextmanager"
+        )
+    with _held(manager, loop or asyncio.new_event_loop(), home):
+        yield
+
+
+@contextmanager
+def _held(
+    manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEventLoop, home: Context
+) -> Iterator[None]:
+    """One task enters and leaves it: task groups and cancel scopes insist on that."""
+    entered, leave = loop.create_future(), asyncio.Event()
+
+    async def hold() -> None:
+        async with manager:
+            entered.set_result(None)
+            await leave.wait()
+
+    holder = asyncio.Task(hold(), loop=loop, name="hyrex-lifespan", context=home)
+    loop.run_until_complete(asyncio.wait({holder, entered}, return_when=asyncio.FIRST_COMPLETED))
+    if holder.done():
+        holder.result()  # raises what entering raised
     try:
         yield
     finally:
-        own.run_until_complete(manager.__aexit__(None, None, None))
+        leave.set()
+        loop.run_until_complete(holder)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from hyrex.worker.backoff import backoff_s
 from hyrex.worker.burial import bury
@@ -24,6 +22,7 @@ from hyrex.worker.frames import (
     Ready,
     Resumed,
     Returned,
+    Settled,
     Stop,
     Unusable,
     WaitAnswer,
@@ -32,34 +31,17 @@ from hyrex.worker.frames import (
 from hyrex.worker.lease import Held
 from hyrex.worker.lending import Lending
 from hyrex.worker.memory import TrustCell
-from hyrex.worker.outcome import Ending, StopCause
+from hyrex.worker.nursery import AppUnusable
+from hyrex.worker.outcome import Ending, StopCause, TimedOut
 from hyrex.worker.platform import exit_reason
+from hyrex.worker.pool_plan import PoolEvents, PoolPlan
 from hyrex.worker.process import ChildEvents, ChildPlan, ChildProcess, ChildState
+from hyrex.worker.waiting_runs import WaitingRuns
 
 log = logging.getLogger("hyrex.worker")
 
 _LONGEST_BACKOFF_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """How a pool is made. `prefetch` None adapts; 0 for the maxima means none."""
-
-    name: str
-    asynchronous: bool
-    children: int
-    slots: int  # of each child
-    prefetch: int | None = None
-    max_tasks: int = 0
-    max_memory_mb: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolEvents:
-    """Whom a pool tells."""
-
-    ended: Callable[[Held, Ending], None]
-    changed: Callable[[], None]  # its maximum may be another now
+_MOST_NAMED = 5
 
 
 class Pool:
@@ -69,11 +51,12 @@ class Pool:
         """Nothing is started before `maintain`."""
         self.plan = plan
         self.children: list[ChildProcess] = []
-        self.backlog: deque[Held] = deque()
-        self.alone: deque[Held] = deque()  # runs that must have a process for themselves
+        self.waiting = WaitingRuns()
         self.pace = Pace()
         self.lending = Lending(plan.children, plan.slots)
         self.closing = False
+        # Done when a first child is ready. Raises: AppUnusable if it cannot be.
+        self.usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._child_plan = child_plan
         self._child_events = ChildEvents(self._on_message, self._on_death)
         self._trust = trust
@@ -98,7 +81,9 @@ class Pool:
         for child in live:
             self._judge_wear(child)
         fresh = [child for child in live if not child.worn]
-        wanted = self.plan.children + self.lending.kept() + (self.plan.asynchronous and bool(self.alone))
+        wanted = (
+            self.plan.children + self.lending.kept() + (self.plan.asynchronous and bool(self.waiting.alone))
+        )
         for _ in range(wanted - len(fresh)):
             if time.monotonic() < self._not_before:
                 break
@@ -145,7 +130,7 @@ class Pool:
 
     def accept(self, held: Held) -> None:
         """Take a run; call `feed` after the last of a batch."""
-        (self.alone if held.run.alone else self.backlog).append(held)
+        self.waiting.add(held)
 
     def feed(self, *, patient: bool = True) -> None:
         """Give waiting runs to children, as far as leases are trusted and there is room."""
@@ -153,9 +138,11 @@ class Pool:
             return
         self._feed_alone()
         children = [child for child in self.active() if not child.exclusive]
-        for child, portion in shares(children, len(self.backlog), self._room_limit, self.pace.fresh_run_s):
-            child.give([self.backlog.popleft() for _ in range(portion)])
-        if not self.backlog and (loser := victim(children, self.pace.run_s, patient)):
+        for child, portion in shares(
+            children, len(self.waiting.backlog), self._room_limit, self.pace.fresh_run_s
+        ):
+            child.give([self.waiting.backlog.popleft() for _ in range(portion)])
+        if not self.waiting.backlog and (loser := victim(children, self.pace.run_s, patient)):
             waiting = loser.unstarted()
             if waiting:
                 loser.take_back(waiting[len(waiting) // 2 :])
@@ -167,13 +154,13 @@ class Pool:
         return limit
 
     def _feed_alone(self) -> None:
-        while self.alone:
+        while self.waiting.alone:
             candidates = [c for c in self.children if c.state is ChildState.READY and not c.exhausted]
             idle = [child for child in candidates if not child.given]
             if idle:
                 chosen = next((child for child in idle if child.exclusive), idle[-1])
                 chosen.exclusive = True
-                chosen.give([self.alone.popleft()])
+                chosen.give([self.waiting.alone.popleft()])
                 continue
             if candidates and not self.plan.asynchronous and not any(c.exclusive for c in candidates):
                 reserved = min(candidates, key=lambda child: len(child.given))
@@ -197,9 +184,7 @@ class Pool:
     def stop(self, held: Held, cause: StopCause, reason: str) -> bool:
         """Stop a run; False if it waited here and is simply forgotten."""
         if held.child is None:
-            for waiting in (self.backlog, self.alone):
-                if held in waiting:
-                    waiting.remove(held)
+            self.waiting.forget(held)
             return False
         if held.stop is None:
             held.stop, held.stop_reason, held.stop_at = cause, reason, time.monotonic()
@@ -212,31 +197,19 @@ class Pool:
             if child.given and child.ledger.running():
                 child.kill()
 
-    def take_waiting(self, older_than_s: float) -> list[Held]:
-        """Take the runs out that have waited here for so long.
-
-        One that must be alone has more patience: a child may have to be emptied or started for it. With
-        the grace it stays below what the broker adds to a timeout (15 s and a lease, from the assignment).
-        """
-        now = time.monotonic()
-        taken: list[Held] = []
-        for waiting, patience_s in ((self.backlog, older_than_s), (self.alone, 8 * older_than_s)):
-            taken += [held for held in waiting if now - held.waiting_since >= patience_s]
-            remaining = [held for held in waiting if now - held.waiting_since < patience_s]
-            waiting.clear()
-            waiting.extend(remaining)
-        return taken
-
     # News of children.
 
     def _on_message(self, child: ChildProcess, message: FromChild) -> None:
         match message:
             case Ended(endings):
                 self._on_ended(child, endings)
+            case Settled(ending):
+                if (held := child.given.get(ending.token)) is not None and held.settled is None:
+                    held.settled = ending
             case Returned(tokens, answer):
                 child.taking_back = child.taking_back and not answer
                 self.pace.doubt()
-                self._requeue(held for token in tokens if (held := child.given.pop(token, None)))
+                self.waiting.put_back(held for token in tokens if (held := child.given.pop(token, None)))
             case Waiting(request):
                 child.link.send(WaitAnswer(request, self.lending.ask(child, request)))
                 self._recall_from(child)
@@ -247,12 +220,17 @@ class Pool:
                 return
             case Ready():
                 self._failures, child.was_ready = 0, True
+                if not self.usable.done():
+                    self.usable.set_result(None)
                 if child.retiring:
                     child.retire()  # said while it could not hear
                 else:
                     child.state = ChildState.READY
             case Unusable(text):
-                log.error("a new child cannot use the app: %s", text)
+                if self.usable.done():
+                    log.error("a new child cannot use the app: %s", text)
+                else:
+                    self.usable.set_exception(AppUnusable(f"cannot use {self._child_plan.target}: {text}"))
                 return
         self._settle_soon()
 
@@ -268,24 +246,30 @@ class Pool:
     def _on_death(self, child: ChildProcess, status: int) -> None:
         self.children.remove(child)
         expected = self.closing or (child.retiring and not child.given and status == 0)
-        if not expected:
-            log.warning("child %d ended with %s", child.pid, exit_reason(status))
-            if not child.was_ready:
-                self._failures += 1
-                delay = backoff_s(0.25, self._failures, _LONGEST_BACKOFF_S)
-                self._not_before = time.monotonic() + delay
+        if not expected and not child.was_ready:
+            self._failures += 1
+            delay = backoff_s(0.25, self._failures, _LONGEST_BACKOFF_S)
+            self._not_before = time.monotonic() + delay
+            if status >= 0 and not self.usable.done():  # a signal may have come from outside
+                text = f"a new process for {self._child_plan.target} ended with {exit_reason(status)}"
+                self.usable.set_exception(AppUnusable(text))
         self.lending.bury(child)
         started, unstarted = bury(child, status)
+        if not expected:
+            log.warning("child %d ended with %s%s", child.pid, exit_reason(status), _what_ran(started))
         for held, ending in started:
-            self._events.ended(held, ending)
-        self._requeue(unstarted)
+            self._bereave(held, ending)
+        self.waiting.put_back(unstarted)
         self._settle_soon()
 
-    def _requeue(self, runs: Iterable[Held]) -> None:
-        now = time.monotonic()
-        for held in reversed(list(runs)):
-            held.child, held.waiting_since = None, now
-            (self.alone if held.run.alone else self.backlog).appendleft(held)
+    def _bereave(self, held: Held, ending: Ending) -> None:
+        """A run ended with its child. A timeout is told to its error handler first, in another child."""
+        handled = held.run.name in self.plan.handled and held.settled is None and not held.revoked
+        if handled and isinstance(ending.outcome, TimedOut) and not self.closing:
+            held.leave_to_handler(ending, ending.outcome.error)
+            self.waiting.put_back([held])
+        else:
+            self._events.ended(held, ending)
 
     def _settle_soon(self) -> None:
         """Act once on all the news of this turn of the loop."""
@@ -298,3 +282,11 @@ class Pool:
         self.maintain()
         self.feed()
         self._events.changed()
+
+
+def _what_ran(started: Sequence[tuple[Held, Ending]]) -> str:
+    """The runs that a dead child had begun, for people; a child of async tasks may have had a hundred."""
+    shown = [f"{held.run.name} {held.run.task_id}" for held, _ in started[:_MOST_NAMED]]
+    if len(started) > _MOST_NAMED:
+        shown.append(f"{len(started) - _MOST_NAMED} more")
+    return f"; it was running {', '.join(shown)}" if shown else ""

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from hyrex import loops
+from hyrex.worker.background_log import BackgroundLog
 from hyrex.worker.connection import Connection, Hopeless
 from hyrex.worker.convert import Registration
 from hyrex.worker.departure import Departure
@@ -26,7 +30,8 @@ from hyrex.worker.options import WorkerOptions
 from hyrex.worker.orders import UNUSABLE
 from hyrex.worker.outbox import Outbox
 from hyrex.worker.platform import become_subreaper, wake_with_parent
-from hyrex.worker.pool import Pool, PoolEvents, PoolPlan
+from hyrex.worker.pool import Pool
+from hyrex.worker.pool_plan import PoolEvents, PoolPlan
 from hyrex.worker.process import ChildPlan, ChildProcess
 from hyrex.worker.remains import end_everything_below
 from hyrex.worker.session import Session
@@ -38,6 +43,10 @@ log = logging.getLogger("hyrex.worker")
 HOPELESS = 4  # exit status: the broker will never take this worker
 _GOODBYE_WITHIN_S = 3.0
 _ORPHAN_BEYOND_GRACE_S = 15.0  # an orphan that has not left by then ends as it is
+_TICK_S = 0.1
+_LOG_WITHIN_S = 1.0
+
+T = TypeVar("T")
 
 
 class Runtime:
@@ -72,15 +81,42 @@ class Runtime:
             obeying.cancel()
 
     async def _run(self) -> int:
-        first = asyncio.create_task(first_child(self._child_plan), name="hyrex-first-child")
-        early = asyncio.create_task(self._ordered_early.wait(), name="hyrex-ordered-early")
-        await asyncio.wait([first, early], return_when=asyncio.FIRST_COMPLETED)
-        early.cancel()
-        if not first.done():
+        first = await self._unless_ordered(first_child(self._child_plan))
+        if first is None:
             return 0  # told to leave before the app was imported; the child dies with this process
-        child, app = first.result()
+        child, app = first
         self._workload = self._make_workload(app)
         self._make_pools(child, app)
+        try:
+            if await self._unless_ordered(self._usable()) is None:
+                return 0
+            return await self._serve(app)
+        finally:
+            await self._close_children()
+
+    async def _unless_ordered(self, starting: Coroutine[Any, Any, T]) -> T | None:
+        """What it gives; None if the order to leave comes first."""
+        task = asyncio.create_task(starting, name="hyrex-starting")
+        early = asyncio.create_task(self._ordered_early.wait(), name="hyrex-ordered-early")
+        try:
+            await asyncio.wait([task, early], return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            early.cancel()
+            task.cancel()
+
+    async def _usable(self) -> bool:
+        """Wait until each kind of task has a child whose lifespan is entered. Raises: AppUnusable."""
+        pools = self._workload.pools.values()
+        while not all(pool.usable.done() for pool in pools):
+            await asyncio.wait([pool.usable for pool in pools if not pool.usable.done()], timeout=_TICK_S)
+            for pool in pools:
+                pool.maintain()
+        for pool in pools:
+            pool.usable.result()
+        return True
+
+    async def _serve(self, app: Imported) -> int:
         self._departure = Departure(
             self._workload, self._outbox, self._options.drain_timeout_s, self._options.grace_s
         )
@@ -88,10 +124,7 @@ class Runtime:
         parts = StreamParts(registration, self._session, self._workload, self._outbox, self._departure.drain)
         self._connection = Connection(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
-        try:
-            return await self._work()
-        finally:
-            await self._close_children()
+        return await self._work()
 
     async def _work(self) -> int:
         options, status = self._options, 0
@@ -153,6 +186,7 @@ class Runtime:
                 prefetch=options.prefetch,
                 max_tasks=options.max_tasks_per_child,
                 max_memory_mb=options.max_memory_per_child_mb,
+                handled=frozenset(task.name for task in app.tasks if task.handles_errors),
             )
             self._workload.pools[plan.name] = Pool(plan, self._child_plan, self._session.trust, events)
         pools = list(self._workload.pools.values())
@@ -217,7 +251,14 @@ def main() -> None:
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging()
-    sys.exit(loops.run(_run(options, line, launcher_pid)))
+    written = BackgroundLog()
+    try:
+        status = loops.run(_run(options, line, launcher_pid))
+    finally:
+        stuck = not written.finish(_LOG_WITHIN_S)
+    if stuck:
+        os._exit(status)  # Python would wait for the thread's lock on stderr
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -137,4 +137,5 @@ def _task_info(task: HyrexTask[..., Any]) -> TaskInfo:
         max_retries=config.max_retries,
         timeout_s=float(config.timeout_seconds or 0),
         priority=config.priority,
+        handles_errors=config.on_error is not None,
     )

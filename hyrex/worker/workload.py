@@ -14,6 +14,7 @@ from hyrex.worker.outcome import Cancelled as CancelledOutcome
 from hyrex.worker.outcome import Ending, Released, StopCause
 from hyrex.worker.pool import Pool
 from hyrex.worker.report import Reports
+from hyrex.worker.run_log import log_ending
 from hyrex.worker.session import Session
 
 log = logging.getLogger("hyrex.worker")
@@ -46,7 +47,7 @@ class Workload:
         """Start what may start; when departing, give it back instead."""
         for pool in self.pools.values():
             if self.departing:
-                self._release(pool.take_waiting(0.0), self.departing)
+                self._release(pool.waiting.take(0.0), self.departing)
             else:
                 pool.feed()
 
@@ -55,9 +56,12 @@ class Workload:
         if held.ended:
             return
         held.ended = True
+        if held.settled is not None:
+            ending = held.settled
         if held.revoked:
             self._session.settle([held.run.token])
         else:
+            log_ending(held.run, ending)
             self._reports.add(held.run.task_id, ending)
 
     def running(self) -> list[Held]:
@@ -104,7 +108,7 @@ class Workload:
     def release_stale(self) -> None:
         """Give back the runs that found no slot within a second."""
         for pool in self.pools.values():
-            self._release(pool.take_waiting(RELEASE_AFTER_S), "no slot was free")
+            self._release(pool.waiting.take(RELEASE_AFTER_S), "no slot was free")
 
     def _release(self, waiting: Iterable[Held], reason: str) -> None:
         for held in waiting:

@@ -125,8 +125,10 @@ class DevSession:
         run_worker = ["-m", "hyrex.worker", options.target, "-p", str(options.processes), *patterns]
         run_broker = ["-m", "hyrex_broker", "--listen", address]
         broker = Keeper(Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
-        to_broker = {"HYREX_BROKER_URL": f"grpc://{address}"}
-        worker = Keeper(Recipe("worker", run_worker, to_broker, WORKER_READY), relays)
+        for_worker = {"HYREX_BROKER_URL": f"grpc://{address}"}
+        if not os.environ.get("HYREX_LOG_LEVEL"):
+            for_worker["HYREX_LOG_LEVEL"] = "debug"  # the traceback of each failed run
+        worker = Keeper(Recipe("worker", run_worker, for_worker, WORKER_READY), relays)
         self._leaving = ((worker, WORKER_LEAVES_S), (broker, BROKER_LEAVES_S))
         return broker, worker
 

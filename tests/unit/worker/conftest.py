@@ -70,7 +70,9 @@ class Bench:
     journal_path: Path
     workers: list[Worker] = field(default_factory=list)
 
-    async def start(self, *args: str, target: str = "tests.unit.worker.bench_app:app") -> Worker:
+    async def start(
+        self, *args: str, target: str = "tests.unit.worker.bench_app:app", env: dict[str, str] | None = None
+    ) -> Worker:
         """Start a worker; one child of one thread and short grace unless told otherwise."""
         defaults = [] if "-p" in args else ["-p", "1"]
         defaults += [] if "--grace" in args else ["--grace", "1"]
@@ -78,7 +80,12 @@ class Bench:
             *(sys.executable, "-I", "-S", str(TIED), sys.executable),
             *("-m", "hyrex.worker", target, "--broker-url", self.broker.url, *defaults, *args),
             cwd=ROOT,
-            env={**os.environ, "BENCH_JOURNAL": str(self.journal_path), "PYTHONPATH": str(ROOT)},
+            env={
+                **os.environ,
+                "BENCH_JOURNAL": str(self.journal_path),
+                "PYTHONPATH": str(ROOT),
+                **(env or {}),
+            },
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
