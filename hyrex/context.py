@@ -5,7 +5,7 @@ tasks never ask, so what is bound may be a way to make the context when somebody
 """
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -46,6 +46,16 @@ def get_hyrex_context() -> HyrexContext | None:
     """The context of the run that executes now; None outside a task and in direct calls."""
     bound = _context.get()
     return bound if bound is None or isinstance(bound, HyrexContext) else bound()
+
+
+def enter_context(context: Bound) -> None:
+    """Make `context`, or what it makes, the current one for the rest of this contextvars context."""
+    _context.set(context)
+
+
+def bound_in(context: Context | None = None) -> Bound:
+    """What is bound here, or in that contextvars context: a HyrexContext, or the way to make it."""
+    return _context.get() if context is None else context.get(_context)
 
 
 class bind_context:  # noqa: N801  # reads as a verb where it is used

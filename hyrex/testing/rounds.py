@@ -146,20 +146,21 @@ def _is_retried(run: Run, outcome: Outcome) -> bool:
 async def _one_round(
     execution: Execution, task: HyrexTask[..., Any], way: Way
 ) -> tuple[Outcome, BaseException | None]:
-    refused = prepare(execution, {execution.run.name: task})
-    if refused is not None:
-        return refused, _error_of(refused)
     with bind_context(execution.context):
+        refused = prepare(execution, {execution.run.name: task})
+        if refused is not None:
+            await _call_on_error(execution, refused, way)
+            return refused, _error_of(refused)
         try:
             value = await _call(execution, task, way)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             outcome = explain(execution, error)
-            if calls_on_error(execution, outcome):
-                await _call_on_error(execution, error, way)
+            await _call_on_error(execution, outcome, way)
             return outcome, error
         outcome = conclude(execution, value)
+        await _call_on_error(execution, outcome, way)
         return outcome, _error_of(outcome)
 
 
@@ -180,9 +181,11 @@ async def _within_timeout(execution: Execution, running: Awaitable[Any]) -> Any:
         raise
 
 
-async def _call_on_error(execution: Execution, error: BaseException, way: Way) -> None:
+async def _call_on_error(execution: Execution, outcome: Outcome, way: Way) -> None:
+    if not calls_on_error(execution, outcome):
+        return
     try:
-        told = await way.call(lambda: call_on_error(execution, error))
+        told = await way.call(lambda: call_on_error(execution))
         if inspect.isawaitable(told):
             await way.wait(told)
     except Exception:

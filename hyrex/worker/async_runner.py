@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import threading
 import time
+from contextvars import copy_context
+from typing import Any, Final
 
-from hyrex.context import bind_context
+from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.worker.description import describe
 from hyrex.worker.execution import (
     Execution,
     call_on_error,
     calls_on_error,
     conclude,
+    execution_here,
     explain,
-    log,
     prepare,
 )
 from hyrex.worker.forks import end_if_fork
-from hyrex.worker.interrupt import interrupt, raise_in_main_thread_by
-from hyrex.worker.outcome import Outcome, StopCause
+from hyrex.worker.interrupt import INTERRUPT_SIGNAL, interrupt, raise_in_main_thread_by
+from hyrex.worker.logs import complain
+from hyrex.worker.loop_guard import LoopGuard, RunTask, execution_running
+from hyrex.worker.orders import ON_ERROR_NS
+from hyrex.worker.outcome import Failed, Outcome, StopCause
 from hyrex.worker.runner import Runner, Workplace
+from hyrex.worker.surroundings import Surroundings
 
 _BLOCKED_NS = 1_000_000_000
+_ON_ERROR_S: Final = ON_ERROR_NS / 1e9
+_OVERTIME_S: Final = 1.0  # for a handler to obey its cancel; then it is left to itself
 
 
 class AsyncRunner(Runner):
@@ -34,7 +44,7 @@ class AsyncRunner(Runner):
         super().__init__(workplace)
         self._loop = asyncio.new_event_loop()
         self._free = list(range(workplace.slots - 1, -1, -1))
-        self._tasks: dict[asyncio.Task[None], Execution] = {}
+        self._tasks: dict[asyncio.Task[Any], Execution] = {}
         self._done = self._loop.create_future()
         self._waking = False
         self._probed_ns = 0  # when the watchdog last asked the loop for a sign of life
@@ -50,12 +60,14 @@ class AsyncRunner(Runner):
     def run(self) -> None:
         """Execute runs until finished."""
         raise_in_main_thread_by(self._error_for_main_thread)
+        self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
+        self._guard = LoopGuard(self._loop, self._fail)
         self._loop.call_soon(self._start_pending)
-        self._loop.run_until_complete(self._done)
+        self._guard.run_until(self._done)
 
     def disown(self) -> None:
         """As in Runner: a fork that awaits goes no further."""
-        self._loop.stop()
+        self._guard.stop_really()
 
     def check(self, now_ns: int) -> None:
         """See whether the loop is blocked, and by whom."""
@@ -71,19 +83,19 @@ class AsyncRunner(Runner):
         self._answered_ns = time.monotonic_ns()
 
     def _blame(self, now_ns: int) -> None:
-        execution = self._current()
+        execution = execution_running(self._thread_id) or self._current()
         if execution is None:
             return
         if not self._complained:
             self._complained = True
             seconds = (now_ns - self._probed_ns) / 1e9
-            log.warning(
-                "task %s blocks the event loop for %.1f s; use `await`, or make it a sync task",
-                execution.run.name,
-                seconds,
+            complain(
+                f"task {execution.run.name} blocks the event loop for {seconds:.1f} s; "
+                "use `await`, or make it a sync task"
             )
         if execution.stop is None and execution.overdue(now_ns):
             execution.stop = StopCause.TIMEOUT
+            self._ask(execution)  # it may be a part of the run that blocks
         if execution.stop is not None and execution.interruptible and not execution.interrupted:
             execution.interrupted = True
             interrupt(execution.thread_id, TaskTimeout)
@@ -93,7 +105,7 @@ class AsyncRunner(Runner):
         return self._tasks.get(task) if task is not None else None
 
     def _error_for_main_thread(self) -> type[BaseException] | None:
-        execution = self._current()
+        execution = execution_here()
         if execution is None or not execution.interruptible or execution.stop is None:
             return None
         return TaskTimeout if execution.stop is StopCause.TIMEOUT else TaskCancelled
@@ -110,15 +122,22 @@ class AsyncRunner(Runner):
             if execution is None:
                 break
             self._free.pop()
-            task = self._loop.create_task(self._run(execution), name=f"hyrex:{execution.run.name}")
+            task = RunTask(self._run(execution), self._loop, execution, self._place.contexts.fresh())
             self._tasks[task] = execution
             task.add_done_callback(self._ended)
         if self._finishing and not self._tasks and not self._pending and not self._done.done():
             self._done.set_result(None)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         execution = self._tasks.pop(task)
+        if execution.run.token in self._executions:  # cancelled before its first step, by nobody's order
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            info = describe(error or asyncio.CancelledError())
+            self._end(execution, execution.ending(Failed(info, retryable=True)))
         self._free.append(execution.slot)
+        if not self._executions:
+            self._guard.restore()
+            self._surroundings.restore()
         if self._pending or self._finishing:
             self._start_pending()
 
@@ -132,28 +151,40 @@ class AsyncRunner(Runner):
             if candidate is execution:
                 task.cancel(execution.stop_reason or str(execution.stop))
 
+    def _fail(self, execution: Execution, error: BaseException) -> None:
+        """Have a run fail with what a part of it did to the loop."""
+        if execution.fault is None:
+            execution.fault = error
+            if self._current() is not execution:
+                self._cancel(execution)
+
     def _time_is_up(self, execution: Execution) -> None:
         if execution.stop is None:
             execution.stop = StopCause.TIMEOUT
             self._cancel(execution)
 
     async def _run(self, execution: Execution) -> None:
-        outcome = await self._execute(execution)
-        self._end(execution, execution.ending(outcome))
+        enter_context(execution.context)
+        outcome = await self._outcome(execution)
+        ending = execution.ending(outcome)
+        if calls_on_error(execution, outcome):
+            await self._call_on_error(self._hand_over(execution, ending))
+        self._end(execution, ending)
 
-    async def _execute(self, execution: Execution) -> Outcome:
+    async def _outcome(self, execution: Execution) -> Outcome:
         outcome = prepare(execution, self._place.tasks)
         if outcome is not None:
             return outcome
-        with bind_context(execution.context):
-            try:
-                value = await self._call(execution)
-            except BaseException as error:
-                end_if_fork(error)
-                execution.interruptible = False
-                return await self._failed(execution, error)
-            end_if_fork(None)
-            return conclude(execution, value)
+        raised, value = None, None
+        try:
+            value = await self._call(execution)
+        except BaseException as error:
+            execution.interruptible = False
+            raised = error
+        end_if_fork(raised)
+        if execution.fault is not None:
+            return explain(execution, execution.fault)
+        return conclude(execution, value) if raised is None else explain(execution, raised)
 
     async def _call(self, execution: Execution) -> object:
         assert execution.task is not None
@@ -173,13 +204,37 @@ class AsyncRunner(Runner):
             if timer is not None:
                 timer.cancel()
 
-    async def _failed(self, execution: Execution, error: BaseException) -> Outcome:
-        outcome = explain(execution, error)
-        if calls_on_error(execution, outcome):
-            try:
-                told = call_on_error(execution, error)
-                if inspect.isawaitable(told):
-                    await told
-            except BaseException:
-                log.exception("on_error raised", extra={"task": execution.run.name})
-        return outcome
+    async def _call_on_error(self, handling: Execution) -> None:
+        """Call the task's error handler in a task of its own, for as long as it may take."""
+        task = RunTask(self._handle(handling), self._loop, handling, copy_context())
+        self._tasks[task] = handling
+        if not await _outlast(task, _ON_ERROR_S):
+            self._time_is_up(handling)
+            if not await _outlast(task, _OVERTIME_S):
+                complain(f"on_error of {handling.run.name} does not end; it is left to itself")
+        del self._tasks[task]
+
+    async def _handle(self, handling: Execution) -> None:
+        enter_context(handling.context)
+        handling.thread_id, handling.started_ns = self._thread_id, time.monotonic_ns()
+        handling.interruptible = True
+        try:
+            told = call_on_error(handling)
+            if inspect.isawaitable(told):
+                await told
+        except BaseException as odd:
+            handling.interruptible = False
+            complain(f"on_error raised (task {handling.run.name})", odd)
+        handling.interruptible = False
+
+
+async def _outlast(task: asyncio.Task[None], timeout_s: float) -> bool:
+    """Wait for a task, also when the run has cancelled itself; whether it has ended."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while not task.done() and (left_s := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left_s)
+        except asyncio.CancelledError:
+            continue
+    return task.done()

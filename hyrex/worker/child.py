@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import signal
 import sys
-import traceback
 
 import msgspec
 
@@ -17,14 +16,17 @@ from hyrex.waiting import install_around_wait
 from hyrex.worker.async_runner import AsyncRunner
 from hyrex.worker.borrowing import Waits
 from hyrex.worker.child_link import ChildLink
+from hyrex.worker.contexts import RunContexts
+from hyrex.worker.description import describe
 from hyrex.worker.forks import end_if_fork, guard_forks, handle_here
 from hyrex.worker.frames import Begin, Finish, Give, Ready, Stop, TakeBack, ToChild, Unusable, WaitAnswer
 from hyrex.worker.lifespan import lifespan_entered
-from hyrex.worker.logs import configure_logging
+from hyrex.worker.logs import configure_logging, write_stderr
 from hyrex.worker.memory import Ledger, TrustCell
-from hyrex.worker.orders import UNUSABLE, ChildOrders
+from hyrex.worker.orders import BROKEN, UNUSABLE, ChildOrders
 from hyrex.worker.platform import die_with_parent
 from hyrex.worker.runner import Runner, Workplace
+from hyrex.worker.surroundings import notice_changes
 from hyrex.worker.sync_runner import SyncRunner
 from hyrex.worker.target import Target, TargetInvalid, load_target
 from hyrex.worker.watchdog import start_watchdog
@@ -47,33 +49,46 @@ class Child:
         self._link.start(self._receive)
         guard_forks(self._let_go)
         try:
-            target = load_target(self._orders.target)
-            end_if_fork(None)
-            configure_logging()  # after the user's module had its chance
-            self._link.send(target.describe())
-            begin = self._begin.get()
-            runner = self._make_runner(begin, target)
-            loop = runner.loop if isinstance(runner, AsyncRunner) else None
-            with lifespan_entered(target.lifespan, loop):
-                end_if_fork(None)
-                self._runner = runner
-                self._link.send(Ready())
-                start_watchdog(runner, self._trust, self._orders.parent_pid)
-                runner.run()
+            self._run()
         except TargetInvalid as error:
             return self._unusable(str(error))
-        except BaseException as error:
+        except BaseException as error:  # user code may raise anything: its import, its lifespan
             end_if_fork(error)
-            return self._unusable(traceback.format_exc())
+            return self._failed(describe(error).traceback)
         self._link.flush()
         return 0
 
-    def _make_runner(self, begin: Begin, target: Target) -> Runner:
+    def _run(self) -> None:
+        target = load_target(self._orders.target)
+        end_if_fork(None)
+        configure_logging()  # after the user's module had its chance
+        self._link.send(target.describe())
+        begin = self._begin.get()
+        contexts = RunContexts()
+        runner = self._make_runner(begin, target, contexts)
+        loop = runner.loop if isinstance(runner, AsyncRunner) else None
+        with lifespan_entered(target.lifespan, loop, contexts.home):
+            end_if_fork(None)
+            contexts.settle()
+            self._runner = runner
+            self._link.send(Ready())
+            start_watchdog(runner, self._trust, self._orders.parent_pid)
+            runner.run()
+
+    def _failed(self, text: str) -> int:
+        if self._runner is None:
+            return self._unusable(text)
+        write_stderr(f"hyrex child: {text.rstrip()}")
+        self._link.flush()
+        return BROKEN
+
+    def _make_runner(self, begin: Begin, target: Target, contexts: RunContexts) -> Runner:
         workplace = Workplace(
             link=self._link,
             ledger=Ledger(self._orders.ledger_fd, begin.slots),
             trust=self._trust,
             tasks=target.tasks,
+            contexts=contexts,
             worker=self._orders.worker,
             slots=begin.slots,
         )
@@ -117,6 +132,7 @@ def main() -> None:
     """Run as a child. The only argument is a ChildOrders as JSON."""
     orders = msgspec.json.decode(sys.argv[1], type=ChildOrders)
     sys.argv[1:] = []
+    notice_changes()
     die_with_parent(orders.parent_pid)
     # Handlers, not SIG_IGN, which the user's own subprocesses would inherit. The stream process
     # alone decides when a child ends.

@@ -14,8 +14,9 @@ from typing import Any
 
 from hyrex.task import HyrexTask
 from hyrex.worker.child_link import ChildLink
+from hyrex.worker.contexts import RunContexts
 from hyrex.worker.execution import Execution, dropped
-from hyrex.worker.frames import Returned, Run, Stop
+from hyrex.worker.frames import Returned, Run, Settled, Stop
 from hyrex.worker.memory import Ledger, TrustCell
 from hyrex.worker.outcome import Ending
 
@@ -28,6 +29,7 @@ class Workplace:
     ledger: Ledger
     trust: TrustCell
     tasks: Mapping[str, HyrexTask[..., Any]]
+    contexts: RunContexts
     worker: str
     slots: int
 
@@ -63,7 +65,7 @@ class Runner:
         with self._lock:
             waiting = self._pending.pop(order.token, None)
             execution = self._executions.get(order.token)
-            if execution is not None and execution.stop is None:
+            if execution is not None and execution.stop is None and not execution.handling:
                 execution.stop, execution.stop_reason = order.cause, order.reason
             else:
                 execution = None
@@ -108,6 +110,18 @@ class Runner:
         with self._lock:
             del self._executions[execution.run.token]
         self._place.ledger.end(execution.slot)
+
+    def _hand_over(self, execution: Execution, ending: Ending) -> Execution:
+        """Tell how the run has ended, before its error handler may do anything to this process."""
+        handling = execution.for_handler()
+        with self._lock:
+            self._executions[execution.run.token] = handling
+        self._place.ledger.restart_clock(
+            execution.slot
+        )  # before the word: from then on it bounds the handler
+        self._place.link.send(Settled(ending))
+        self._place.link.flush()
+        return handling
 
     def _tell(self, ending: Ending) -> None:
         """Send the ending, soon."""

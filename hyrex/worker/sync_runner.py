@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import threading
 import time
+from collections.abc import Callable
 
-from hyrex.context import bind_context
+from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.worker.description import describe
 from hyrex.worker.execution import (
     Execution,
     call_on_error,
     calls_on_error,
     conclude,
     explain,
-    log,
     prepare,
 )
 from hyrex.worker.forks import end_if_fork
-from hyrex.worker.interrupt import forget_interrupt, interrupt, raise_in_main_thread_by
-from hyrex.worker.outcome import Ending, Outcome, StopCause
+from hyrex.worker.interrupt import (
+    INTERRUPT_SIGNAL,
+    forget_interrupt,
+    interrupt,
+    raise_in_main_thread_by,
+)
+from hyrex.worker.logs import complain
+from hyrex.worker.outcome import Ending, Failed, Outcome, StopCause
 from hyrex.worker.runner import Runner, Workplace
-
-_MISSING = object()
+from hyrex.worker.surroundings import Surroundings
 
 
 class SyncRunner(Runner):
@@ -38,6 +45,7 @@ class SyncRunner(Runner):
     def run(self) -> None:
         """Execute runs in this thread and in others until finished."""
         raise_in_main_thread_by(self._error_for_main_thread)
+        self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         others = [
             threading.Thread(target=self._work, args=(slot,), name=f"hyrex-{slot}", daemon=True)
             for slot in range(1, self._place.slots)
@@ -88,48 +96,80 @@ class SyncRunner(Runner):
                     if not self._pending:
                         return
                 continue
-            if slot == 0:
-                self._in_main = execution
-            outcome = self._execute(execution)
-            self._end(execution, execution.ending(outcome))
+            try:
+                ending = self._place.contexts.run(self._execute, execution)
+            except (
+                BaseException
+            ) as odd:  # from a signal's handler that user code has set, outside of user code
+                ending = execution.ending(Failed(describe(odd), retryable=True))
+            if self._is_alone():
+                self._surroundings.restore()
+            self._end(execution, ending)
 
-    def _execute(self, execution: Execution) -> Outcome:
-        execution.thread_id = threading.get_ident()
+    def _is_alone(self) -> bool:
+        return len(self._executions) == 1
+
+    def _execute(self, execution: Execution) -> Ending:
+        """The run's end; its error handler has been called."""
+        enter_context(execution.context)
+        outcome = self._outcome(execution)
+        ending = execution.ending(outcome)
+        if calls_on_error(execution, outcome):
+            self._call_on_error(self._hand_over(execution, ending))
+        return ending
+
+    def _outcome(self, execution: Execution) -> Outcome:
         outcome = prepare(execution, self._place.tasks)
         if outcome is not None:
             return outcome
-        value: object = _MISSING
-        caught: BaseException | None = None
-        with bind_context(execution.context):
+        value, error = self._settled(execution, _invoke)
+        return conclude(execution, value) if error is None else explain(execution, error)
+
+    def _settled(
+        self, execution: Execution, call: Callable[[Execution], object]
+    ) -> tuple[object, BaseException | None]:
+        """What user code gave or raised. One interrupt may strike until the gate is shut, none after it."""
+        value: object = None
+        error: BaseException | None = None
+        over = False
+        execution.thread_id = threading.get_ident()
+        if execution.slot == 0:
+            self._in_main = execution
+        try:
             try:
-                value = self._call(execution)
-            except BaseException as error:
-                caught = error
-            end_if_fork(caught)
+                self._place.ledger.restart_clock(execution.slot)
+                execution.started_ns = time.monotonic_ns()
+                execution.interruptible = True
+                if execution.stop is not None:  # asked while the arguments were decoded
+                    raise _error_for(execution)
+                value = call(execution)
+            except BaseException as raised:
+                error = raised
+            end_if_fork(error)
+            over = True
             _leave(execution)
-            if caught is None and value is not _MISSING:
-                return conclude(execution, value)
-            return self._failed(execution, caught or TaskTimeout())
+        except (TaskTimeout, TaskCancelled) as late:
+            error = error if over else late
+            _leave(execution)
+        return value, error
 
-    def _call(self, execution: Execution) -> object:
-        assert execution.task is not None
-        self._place.ledger.restart_clock(execution.slot)
-        execution.started_ns = time.monotonic_ns()
-        execution.interruptible = True
-        if execution.stop is not None:  # asked while the arguments were decoded
-            raise _error_for(execution)
-        return execution.task.invoke(execution.arguments)
+    def _call_on_error(self, handling: Execution) -> None:
+        """Call the task's error handler, for as long as it may take."""
+        _, odd = self._settled(handling, _handle)
+        if odd is not None:
+            complain(f"on_error raised (task {handling.run.name})", odd)
 
-    def _failed(self, execution: Execution, error: BaseException) -> Outcome:
-        outcome = explain(execution, error)
-        if calls_on_error(execution, outcome):
-            try:
-                told = call_on_error(execution, error)
-                if inspect.isawaitable(told):
-                    asyncio.run(_await(told))
-            except BaseException:
-                log.exception("on_error raised", extra={"task": execution.run.name})
-        return outcome
+
+def _invoke(execution: Execution) -> object:
+    assert execution.task is not None
+    return execution.task.invoke(execution.arguments)
+
+
+def _handle(handling: Execution) -> None:
+    """Call an error handler, and run what it returns if that is a coroutine."""
+    told = call_on_error(handling)
+    if inspect.isawaitable(told):
+        asyncio.run(_await(told))
 
 
 async def _await(told: object) -> None:

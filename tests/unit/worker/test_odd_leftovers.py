@@ -1,0 +1,38 @@
+"""What a run leaves behind in its process is not there for the next one."""
+
+from __future__ import annotations
+
+import pytest
+
+from hyrex.v1 import worker_service_pb2 as wire
+from tests.unit.worker.conftest import Bench
+from tests.unit.worker.scripted_broker import assignment
+
+ODD_APP = "tests.unit.worker.odd_app:app"
+
+
+async def result(bench: Bench, run: wire.Assignment) -> object:
+    """What the run returns."""
+    await bench.broker.assign(run)
+    await bench.complete(run)
+    return bench.result(run.token)
+
+
+@pytest.mark.parametrize(
+    ("task", "threads"), [("leave_variables", 1), ("leave_variables", 3), ("aleave_variables", 1)]
+)
+async def test_variables_of_one_run_are_not_seen_by_the_next(bench: Bench, task: str, threads: int) -> None:
+    await bench.ready("-t", str(threads), target=ODD_APP)
+    for _ in range(threads + 2):
+        assert await result(bench, assignment(task)) == ["nothing", 40, "entered"]
+
+
+async def test_what_a_run_did_to_its_process_is_put_back(bench: Bench) -> None:
+    worker = await bench.ready(target=ODD_APP)
+    children = {child.pid for child in worker.children()}
+    before = await result(bench, assignment("look"))
+    for how in ("directory", "stdout", "stderr", "redirected", "recursion", "signals", "alarm"):
+        await result(bench, assignment("disturb", {"how": how}))
+        assert await result(bench, assignment("look")) == before, how
+    assert {child.pid for child in worker.children()} == children
+    assert sum("can still print" in line for line in worker.output) == 8

@@ -1,0 +1,75 @@
+"""What one async run does to the event loop that it shares: it fails, the others never notice."""
+
+from __future__ import annotations
+
+from tests.unit.worker.conftest import Bench
+from tests.unit.worker.scripted_broker import assignment
+
+ODD_APP = "tests.unit.worker.odd_app:app"
+ATTACKS = {
+    "exit_in_gather": "SystemExit",
+    "interrupt_in_group": "KeyboardInterrupt",
+    "exit_in_background": "SystemExit",
+    "exit_in_callback": "SystemExit",
+    "exit_and_return": "SystemExit",
+    "stop_loop": "RuntimeError",
+    "stop_loop_later": "RuntimeError",
+    "stop_loop_by_thread": "RuntimeError",
+    "close_loop": "RuntimeError",
+    "exit_in_handler": "SystemExit",
+    "raise_cancelled": "CancelledError",
+}
+
+
+async def test_run_that_would_end_the_loop_fails_and_the_runs_beside_it_never_notice(bench: Bench) -> None:
+    worker = await bench.ready(target=ODD_APP)
+    children = {child.pid for child in worker.children()}
+    beside = [assignment("linger", {"text": "enough"}) for _ in range(20)]
+    await bench.broker.assign(*beside)
+    await bench.noted("linger", times=20)
+    attacks = {name: assignment(name, timeout_s=60) for name in ATTACKS}
+    await bench.broker.assign(*attacks.values())
+    told = {name: await bench.broker.outcome(run) for name, run in attacks.items()}
+    assert {name: report.failed.error.type for name, report in told.items()} == ATTACKS
+    cancelling = assignment("cancel_everybody")  # its own parts among them
+    await bench.broker.assign(cancelling)
+    assert (await bench.broker.outcome(cancelling)).failed.error.type == "CancelledError"
+    assert not any(run.token in bench.broker.outcomes for run in beside)
+    with bench.journal_path.open("a") as journal:
+        journal.write("enough\n")
+    for run in beside:
+        assert (await bench.broker.outcome(run)).HasField("completed")
+    assert bench.journal().count("linger") == 20
+    assert {child.pid for child in worker.children()} == children
+
+
+async def test_loop_is_as_it_was_once_no_run_goes_on(bench: Bench) -> None:
+    worker = await bench.ready(target=ODD_APP)
+    children = {child.pid for child in worker.children()}
+    for name in ("break_factory", "exit_in_handler", "exit_in_gather"):
+        run = assignment(name)
+        await bench.broker.assign(run)
+        assert (await bench.broker.outcome(run)).WhichOneof("outcome") in ("completed", "failed")
+        after = assignment("aadd", {"a": 1, "b": 2})
+        await bench.broker.assign(after)
+        assert (await bench.broker.outcome(after)).HasField("completed")
+    gathered = assignment("exit_in_gather")  # needs tasks to be made: fails by itself
+    await bench.broker.assign(gathered)
+    assert (await bench.broker.outcome(gathered)).failed.error.type == "SystemExit"
+    assert {child.pid for child in worker.children()} == children
+
+
+async def test_part_of_a_run_that_blocks_the_loop_is_ended_with_its_run(bench: Bench) -> None:
+    worker = await bench.ready("--grace", "10", target=ODD_APP)
+    children = {child.pid for child in worker.children()}
+    beside = assignment("linger", {"text": "enough"})
+    await bench.broker.assign(beside)
+    await bench.noted("linger")
+    run = assignment("block_in_background", timeout_s=1)
+    await bench.broker.assign(run)
+    assert (await bench.broker.outcome(run)).HasField("timed_out")
+    await worker.printed("task block_in_background blocks the event loop")
+    with bench.journal_path.open("a") as journal:
+        journal.write("enough\n")
+    assert (await bench.broker.outcome(beside)).HasField("completed")
+    assert {child.pid for child in worker.children()} == children
