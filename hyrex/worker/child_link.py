@@ -101,7 +101,7 @@ class ChildLink:
     def _read(self, receive: Callable[[ToChild], None]) -> None:
         try:
             self._read_all(receive)
-        except BaseException as error:  # user code has read from the socket: what follows cannot be understood
+        except BaseException as error:  # user code has read from the socket: nothing more is understood
             write_stderr(f"hyrex child: cannot understand its orders: {describe(error).message}")
             os._exit(SPEECHLESS)
 
