@@ -23,6 +23,13 @@ def slow() -> None:
     time.sleep(60)
 """
 
+FAILING = """
+
+@hy.task
+def fails() -> None:
+    raise LookupError("no such thing")
+"""
+
 PRINTER = """
 
 @hy.task
@@ -71,6 +78,17 @@ def test_saved_code_replaces_the_worker_and_broken_code_does_not(own_shop: Shop)
     tasks.write_text(good)
     dev.wait_for(r"worker reloaded", times=2)
     assert "hello Ada" in own_shop.python("send.py").stdout
+
+
+def test_failed_run_is_shown_with_its_traceback(own_shop: Shop) -> None:
+    tasks = own_shop.folder / "tasks.py"
+    tasks.write_text(tasks.read_text() + FAILING)
+    dev = own_shop.dev()
+    task_id = own_shop.python("-c", "from tasks import fails; print(fails.send().id)").stdout.strip()
+    dev.wait_for(
+        rf"task fails {task_id}, attempt 1 of 1, failed: LookupError: no such thing \(at .*tasks.py:"
+    )
+    dev.wait_for(r'tasks\.py", line \d+, in fails')
 
 
 def test_reload_counts_the_runs_that_it_interrupts(own_shop: Shop) -> None:
