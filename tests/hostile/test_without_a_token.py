@@ -10,8 +10,10 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pool
 
+from hyrex_broker.service.open_calls import MOST_STREAMS_EACH
 from hyrex_broker.service.server import SERVICES
 from tests.hostile.victim import BEARER, WITHIN_S, Victim, at_once, code_of, open_channel, send
+from tests.support.eventually import eventually
 
 SUBMIT: Final = "/hyrex.v1.TaskService/SubmitTasks"
 STREAM: Final = "/hyrex.v1.TaskService/StreamSubmit"
@@ -74,6 +76,21 @@ def test_calls_that_never_say_what_they_want_do_not_keep_a_probe_from_its_answer
     damage.is_little(peak_mib=20)
 
 
+def test_watches_of_health_are_bounded_for_each_connection(victim: Victim) -> None:
+    with open_channel(victim.address) as channel, victim.watched() as damage:
+        stream: Any = channel.stream_stream
+        watches = [stream(WATCH)(iter([b""]), timeout=WITHIN_S) for _ in range(MOST_STREAMS_EACH)]
+        assert [next(watch) for watch in watches]
+        one_more = partial(send, channel, WATCH, b"")
+        assert code_of(one_more) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with open_channel(victim.address) as another:
+            elsewhere: Any = another.stream_stream
+            assert next(elsewhere(WATCH)(iter([b""]), timeout=WITHIN_S))
+        watches.pop().cancel()
+        eventually(lambda: is_answered(stream(WATCH)(iter([b""]), timeout=WITHIN_S)))
+    damage.is_little(peak_mib=20)
+
+
 @pytest.mark.parametrize("method", [b"/\xff\xfe/\xff", b"/hyrex.v1.TaskService/\xff", b"/", b"//", b"/a"])
 def test_a_method_without_a_proper_name_is_unknown(victim: Victim, method: bytes) -> None:
     """One such call, from anybody, ended the loop that accepts calls: the broker never answered again."""
@@ -88,6 +105,14 @@ def test_every_call_is_refused_before_it_is_understood(victim: Victim, body: byt
         for method in methods():
             assert code_of(partial(send, channel, method, body)) is grpc.StatusCode.UNAUTHENTICATED
     damage.is_little(peak_mib=20)
+
+
+def is_answered(call: Any) -> bool:
+    """Whether a stream begins with an answer."""
+    try:
+        return bool(next(call))
+    except grpc.RpcError:
+        return False
 
 
 def methods() -> list[str]:

@@ -24,7 +24,7 @@ OPEN_SERVICES: Final = (
     "/grpc.reflection.v1.ServerReflection/",
 )
 MOST_BYTES: Final = 4096
-MOST_WAITING: Final = 500
+MOST_WAITING: Final = 5000
 MOST_STREAMS: Final = 1000
 MOST_STREAMS_EACH: Final = 10
 """For one connection: it watches the health of a handful of services."""

@@ -21,6 +21,7 @@ from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
 
 FRAMES_UNDER_WAY: Final = 8
+_LAST_WRITE_WITHIN_S: Final = 5.0
 _DEFAULT_PAGE: Final = 50
 _REASON_BYTES: Final = 1000
 
@@ -60,6 +61,29 @@ class TaskParts:
     """Set when the broker is about to stop."""
 
 
+class _Answers:
+    """Answers on one stream, one at a time. A write under way ends by itself, whatever befalls its writer:
+    gRPC sends no status beside it, and the caller would wait for ever."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._one = asyncio.Lock()
+        self._under_way: asyncio.Future[None] | None = None
+
+    async def write(self, response: task_service_pb2.StreamSubmitResponse) -> None:
+        """Send an answer."""
+        async with self._one:
+            self._under_way = asyncio.ensure_future(self._context.write(response))
+            await asyncio.shield(self._under_way)
+
+    async def settle(self) -> None:
+        """Wait for the write under way, if there is one. A caller that does not read is not waited for."""
+        if self._under_way is not None and not self._under_way.done():
+            await asyncio.wait({self._under_way}, timeout=_LAST_WRITE_WITHIN_S)
+        if self._under_way is not None and self._under_way.done() and not self._under_way.cancelled():
+            self._under_way.exception()  # of a caller that has left: nobody asks for it any more
+
+
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     """The RPCs of TaskService."""
 
@@ -83,13 +107,12 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         that leaves answers what it has read, and ends the stream with OK.
         """
         window = asyncio.Semaphore(FRAMES_UNDER_WAY)
-        writing = asyncio.Lock()
+        answers = _Answers(context)
 
         async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
             response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
             await self._parts.submits.submit(frame.tasks, response.results, requests.patience_s(context))
-            async with writing:
-                await context.write(response)
+            await answers.write(response)
             release()
             window.release()
 
@@ -98,11 +121,14 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 await window.acquire()
                 group.create_task(answer(frame, hold(request_iterator)))
 
-        async with asyncio.TaskGroup() as group:
-            either = group.create_task(read()), group.create_task(self._parts.leaving.wait())
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            for task in either:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                either = group.create_task(read()), group.create_task(self._parts.leaving.wait())
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                for task in either:
+                    task.cancel()
+        finally:
+            await answers.settle()
 
     async def GetTask(
         self, request: task_service_pb2.GetTaskRequest, context: Context
