@@ -1,0 +1,110 @@
+"""What code and pages cite is there: rules, decisions, files of this repository, links and their anchors."""
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ROOT
+
+RULES = ROOT / "docs" / "architecture" / "rules.md"
+RULE = re.compile(r"\brules? (\d+)(?:(?:,| and|-| to) (\d+))?", re.IGNORECASE)
+DECISION = re.compile(r"\bADRs? (\d{4})\b|\badr/(\d{4})")
+LINK = re.compile(r"(?<!!)\[[^\]\[]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```(?s:.*?)```|`[^`\n]*`|^    .*$", re.MULTILINE)
+PLACE = re.compile(
+    r"(?<![\w/.-])((?:broker|hyrex|tests|docs|scripts|benchmarks|proto|examples)/[\w./-]+\.\w+)"
+)
+# A proto is named by its package path; a wheel has the contract below hyrex/proto/.
+ROOTS = (ROOT, ROOT / "proto")
+SHIPPED = "hyrex/proto/"
+GENERATED = ("hyrex/v1/",)
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Every tracked text of ours by its path, generated ones left out."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.sql", "*.proto", "*.toml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = [name for name in listed.stdout.split() if not name.startswith(GENERATED)]
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in names if (ROOT / name).is_file()}
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page: of its headings as a renderer makes them, and those that it names itself."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'id="([^"]+)"', text))
+
+
+def test_every_rule_that_is_cited_exists() -> None:
+    rules = {int(number) for number in re.findall(r"^## .*?</a>(\d+)\.", RULES.read_text(), re.MULTILINE)}
+    assert rules == set(range(1, len(rules) + 1))
+    missing = [
+        f"{name}: rule {number}"
+        for name, text in texts().items()
+        for found in RULE.finditer(text)
+        for number in found.groups()
+        if number and int(number) not in rules
+    ]
+    assert not missing
+
+
+def test_every_rule_is_cited_by_code_and_by_a_test() -> None:
+    def cited(*places: str) -> set[int]:
+        found = (RULE.finditer(text) for name, text in texts().items() if name.startswith(places))
+        return {int(number) for matches in found for match in matches for number in match.groups() if number}
+
+    rules = {int(number) for number in re.findall(r'id="rule-(\d+)"', RULES.read_text())}
+    assert rules - cited("broker/", "hyrex/", "tests/", "docs/adr/") <= UNCITED
+
+
+# Rules that no line of code stands for: they say how the whole is made.
+UNCITED = {1, 14, 19, 20}
+
+
+def test_every_decision_that_is_cited_exists() -> None:
+    decisions = {path.name[:4] for path in (ROOT / "docs" / "adr").glob("[0-9]*.md")}
+    cited = {
+        (name, found[1] or found[2]) for name, text in texts().items() for found in DECISION.finditer(text)
+    }
+    assert not {f"{name}: ADR {number}" for name, number in cited if number not in decisions}
+
+
+def test_every_decision_is_listed_and_says_its_status_and_date() -> None:
+    index = (ROOT / "docs" / "adr" / "README.md").read_text()
+    for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")):
+        assert path.name in index
+        assert re.search(r"^\*\*Status\.\*\* \w+.*\d{4}-\d\d-\d\d", path.read_text(), re.MULTILINE), path.name
+
+
+def test_every_file_that_is_cited_exists() -> None:
+    missing = {
+        f"{name}: {found[1]}"
+        for name, text in texts().items()
+        if not name.startswith(("tests/", "CHANGELOG"))
+        for found in PLACE.finditer(text)
+        if not any((root / found[1].replace(SHIPPED, "proto/")).exists() for root in ROOTS)
+    }
+    assert not missing
+
+
+@pytest.mark.parametrize("page", sorted(name for name in texts() if name.endswith(".md")))
+def test_every_link_leads_somewhere(page: str) -> None:
+    here = ROOT / page
+    for link in LINK.findall(re.sub(CODE, "", texts()[page])):
+        if re.match(r"\w+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (here.parent / place).resolve() if place else here
+        assert target.exists(), f"{page}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{page}: {link}"
