@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyrex.cli import broker, dev, init, queue, run_broker, run_worker, task, task_send, worker
+from hyrex.cli import broker, dev, doctor, init, queue, run_broker, run_worker, task, task_send, worker
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import printable, say
 
@@ -24,6 +24,7 @@ program.command("dev")(dev.dev)
 program.command("init")(init.init)
 program.command("run-broker")(run_broker.run_broker)
 program.command("run-worker")(run_worker.run_worker)
+program.command("doctor")(doctor.doctor)
 program.command("migrate")(run_broker.migrate)
 task.commands.command("send")(task_send.send)
 program.add_typer(task.commands, name="task")

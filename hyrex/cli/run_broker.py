@@ -60,7 +60,7 @@ def run_broker(
         "--token-file": token_file,
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
-    secrets = {"HYREX_DATABASE_URL": _required_url(database_url, database_url_file), "HYREX_TOKEN": token}
+    secrets = {"HYREX_DATABASE_URL": required_url(database_url, database_url_file), "HYREX_TOKEN": token}
     _become_broker([*arguments, *(["--insecure"] if insecure else [])], secrets)
 
 
@@ -95,7 +95,7 @@ def migrate(
         from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
         raise libraries_missing("broker") from error
-    url, name = _required_url(database_url, database_url_file), _schema(schema)
+    url, name = required_url(database_url, database_url_file), schema_of(schema)
     try:
         applied = asyncio.run(migrate_database(url, name, grant_to=grant_to))
     except BrokerError as error:
@@ -103,7 +103,7 @@ def migrate(
     say(f"schema {name} of the database is at version {applied}")
 
 
-def _schema(given: str | None) -> str:
+def schema_of(given: str | None) -> str:
     """The schema to use. Raises: CommandError where its name cannot be one."""
     from hyrex_broker.config import DEFAULT_SCHEMA, SCHEMA_PATTERN, SCHEMA_RULE
 
@@ -113,7 +113,7 @@ def _schema(given: str | None) -> str:
     return name
 
 
-def _required_url(url: str | None, file: Path | None) -> str:
+def required_url(url: str | None, file: Path | None) -> str:
     """The database to use. Raises: CommandError where none is named."""
     from hyrex_broker.given_secrets import SecretUnusable, read_secret
 

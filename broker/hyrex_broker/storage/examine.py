@@ -1,0 +1,98 @@
+"""A look at a broker's database for `hyrex doctor`: what is as it should be, and what to do where it is not.
+
+Nothing is changed, and no lock is taken that a running broker could feel.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.storage import preflight
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect, place
+from hyrex_broker.storage.migrate import migrations
+from hyrex_broker.storage.settings import READ_SETTINGS
+from hyrex_broker.storage.sqlstates import translated
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("examine")
+_TIMEOUTS: Final = Timeouts(connect_s=5, command_s=10)
+_FEWEST_FREE: Final = 20  # what a broker opens, with room for a person
+_LONGEST_OPEN_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One thing that was looked at. `remedy` is empty where it is as it should be."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+async def examine(database_url: str, schema: str = DEFAULT_SCHEMA) -> list[Examined]:
+    """All findings about a database; a database that no broker can use is the only one."""
+    where = f"database {place(database_url)}"
+    try:
+        await preflight.check(database_url)
+    except BrokerError as error:
+        return [Examined(where, "no broker can use it", error.message)]
+    with translated():
+        connection = await connect(database_url, schema, READ_SETTINGS, _TIMEOUTS)
+    try:
+        return [finding async for finding in _examined(connection, where, schema)]
+    finally:
+        connection.terminate()
+
+
+async def _examined(connection: Any, where: str, schema: str) -> AsyncIterator[Examined]:
+    server = await connection.fetchrow(_SQL["server"])
+    yield Examined(where, f"Postgres {server['version']}, answers, takes writes")
+    yield _durability(server)
+    yield _room(server)
+    yield _open_transactions(server)
+    found = await connection.fetchrow(_SQL["schema"], schema)
+    if found["versions"] is None:
+        yield Examined(f"schema {schema}", "there is none", f"`hyrex migrate --schema {schema}` makes it")
+        return
+    state = await connection.fetchrow(_SQL["state"])
+    yield _version(schema, state["number"])
+    missing = state["missing"]
+    yield Examined(
+        "partitions",
+        f"missing for {', '.join(missing)}" if missing else "there for today and tomorrow",
+        "start a broker, or run `hyrex migrate`" if missing else "",
+    )
+    yield Examined("brokers", f"{state['brokers']} seen in the last 10 s")
+
+
+def _durability(server: Any) -> Examined:
+    standbys = server["standbys"] or "none"
+    text = f"synchronous_commit {server['commits']}, synchronous standbys: {standbys}"
+    if server["fsync"] != "on":
+        return Examined(
+            "durability", f"{text}, fsync off", "set fsync = on: a crash loses what is acknowledged"
+        )
+    return Examined("durability", text)
+
+
+def _room(server: Any) -> Examined:
+    free = server["most"] - server["reserved"] - server["used"]
+    remedy = (
+        "raise max_connections, or put PgBouncer (pool_mode = session) between" if free < _FEWEST_FREE else ""
+    )
+    return Examined("connections", f"{free} of {server['most']} free", remedy)
+
+
+def _open_transactions(server: Any) -> Examined:
+    oldest_s = server["oldest_s"] or 0.0
+    remedy = "end it (pg_stat_activity shows which): it keeps dead rows from vacuum"
+    return Examined(
+        "oldest transaction", f"{oldest_s:.0f} s old", remedy if oldest_s > _LONGEST_OPEN_S else ""
+    )
+
+
+def _version(schema: str, number: int) -> Examined:
+    newest = migrations()[-1].number
+    remedy = f"`hyrex migrate --schema {schema}` brings it up" if number < newest else ""
+    return Examined(f"schema {schema}", f"version {number}; this Hyrex brings {newest}", remedy)

@@ -1,0 +1,198 @@
+"""`hyrex doctor`: what stands between this machine and running tasks, each finding with its remedy.
+
+The client's side needs only HYREX_BROKER_URL and the token. Where a database is named, the broker's side is
+looked at too, without changing anything.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl
+from hyrex.cli.output import print_json, say
+from hyrex.cli.run_broker import Schema, required_url, schema_of
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+CALL_WITHIN_S: Final = 5.0
+WORST_CLOCK_S: Final = 30.0  # ids are accepted up to 60 s ahead
+OLD_ID: Final = "00000000-0000-7000-8000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where it is as it should be."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def doctor(
+    broker_url: BrokerUrl = DEFAULT_URL,
+    database_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The broker's database (HYREX_DATABASE_URL).")
+    ] = None,
+    database_url_file: Annotated[
+        Path | None, typer.Option(help="A file that holds it (HYREX_DATABASE_URL_FILE).")
+    ] = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at address, token, TLS, versions and clock, and at the database where one is named.
+
+    Exit status 1 if anything needs a remedy.
+    """
+    findings = asyncio.run(_collect(_client(broker_url)))
+    if database := _database(database_url, database_url_file):
+        findings += asyncio.run(_broker_side(database, schema))
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            _print(finding)
+    if any(finding.remedy for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print(finding: Finding) -> None:
+    say(f"{'MEND' if finding.remedy else 'ok':4}  {finding.what}: {finding.found}")
+    if finding.remedy:
+        say(f"      {finding.remedy}")
+
+
+async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
+    return [finding async for finding in findings]
+
+
+async def _client(url: str) -> AsyncIterator[Finding]:
+    from hyrex.config import read_token
+    from hyrex.transport.channel import parse_url
+
+    try:
+        addresses = parse_url(url)
+    except ValueError as error:
+        yield Finding(
+            "broker URL", str(error), "set HYREX_BROKER_URL, for instance to grpc://localhost:50051"
+        )
+        return
+    try:
+        token = read_token()
+    except ValueError as error:
+        yield Finding("token", str(error), "set HYREX_TOKEN, or HYREX_TOKEN_FILE to a file that holds it")
+        return
+    yield Finding("token", "given" if token else "none given")
+    for address in addresses:
+        async for finding in _address(address, token):
+            yield finding
+
+
+async def _address(address: Any, token: str | None) -> AsyncIterator[Finding]:
+    from hyrex.transport.channel import open_address
+    from hyrex.transport.health import check, serves
+
+    async with open_address(address, token) as channel:
+        began = time.monotonic()
+        if not await serves(channel) and not (await check(channel)).answers:
+            yield Finding(address.url, await _why_silent(channel), _silent_remedy(address))
+            return
+        took_ms = (time.monotonic() - began) * 1000
+        if not (await check(channel)).serves:
+            yield Finding(
+                address.url, "answers, but does not serve", "look at the broker's log: is its database away?"
+            )
+            return
+        yield Finding(address.url, f"serves, answered in {took_ms:.0f} ms")
+        for look in (_versions, _clock):
+            yield await _guarded(address.url, look(channel, address.url))
+
+
+async def _why_silent(channel: "grpc.aio.Channel") -> str:
+    """What gRPC says of the connection."""
+    import grpc.aio
+
+    call: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+    try:
+        await call(b"", timeout=2.0)
+    except grpc.aio.AioRpcError as error:
+        return error.details() or error.code().name
+    return "answers only now and then"
+
+
+def _silent_remedy(address: Any) -> str:
+    other = "grpc" if address.secure else "grpcs"
+    return (
+        f"is a broker running there (`hyrex dev`, `hyrex run-broker`)? Does it want {other}:// instead of "
+        f"{address.url.partition(':')[0]}://, or is a firewall between?"
+    )
+
+
+async def _guarded(url: str, finding: Awaitable[Finding]) -> Finding:
+    """The finding, or what the broker refused it with."""
+    import grpc.aio
+
+    from hyrex.transport.errors import call_failure
+
+    try:
+        return await finding
+    except grpc.aio.AioRpcError as error:
+        failure = call_failure(error)
+    if failure.reason == "TOKEN_INVALID" or failure.code is grpc.StatusCode.UNAUTHENTICATED:
+        return Finding(f"{url} token", "refused", "set HYREX_TOKEN to the token that the broker was given")
+    return Finding(url, str(failure), "look for it in the broker's log")
+
+
+async def _versions(channel: "grpc.aio.Channel", url: str) -> Finding:
+    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+
+    stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+    answer = await stub.ListBrokers(admin_service_pb2.ListBrokersRequest(), timeout=CALL_WITHIN_S)
+    ours, found = version("hyrex"), sorted({broker.version for broker in answer.brokers})
+    text = f"{len(answer.brokers)} in this cluster, version {', '.join(found)}; this is {ours}"
+    older = [each for each in found if each != ours]
+    remedy = f"update all to {ours}, brokers first" if older else ""
+    return Finding(f"{url} brokers", text, remedy)
+
+
+async def _clock(channel: "grpc.aio.Channel", url: str) -> Finding:
+    """Send a task whose id is too old to be stored: the refusal tells the broker's time."""
+    from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+
+    task = task_pb2.NewTask(task_id=OLD_ID, name="hyrex.doctor", queue="hyrex.doctor")
+    request = task_service_pb2.SubmitTasksRequest(tasks=[task])
+    stub = task_service_pb2_grpc.TaskServiceStub(channel)
+    began = time.time()
+    (result,) = (await stub.SubmitTasks(request, timeout=CALL_WITHIN_S)).results
+    theirs_ms = int(result.error.metadata["server_time_ms"])
+    ahead_s = (began + time.time()) / 2 - theirs_ms / 1000
+    text = f"{abs(ahead_s):.2f} s {'ahead of' if ahead_s > 0 else 'behind'} the broker's"
+    remedy = "set this machine's clock (NTP)" if abs(ahead_s) > WORST_CLOCK_S else ""
+    return Finding(f"{url} clock", text, remedy)
+
+
+def _database(url: str | None, file: Path | None) -> str | None:
+    """The database that is named, if any. Raises: CommandError."""
+    named = url or file or os.environ.get("HYREX_DATABASE_URL") or os.environ.get("HYREX_DATABASE_URL_FILE")
+    return required_url(url, file) if named else None
+
+
+async def _broker_side(url: str, schema: str | None) -> list[Finding]:
+    try:
+        from hyrex_broker.storage.examine import examine
+    except ModuleNotFoundError:
+        return [
+            Finding(
+                "broker", "its libraries are not installed here", "run this where the broker is installed"
+            )
+        ]
+    logging.getLogger("hyrex_broker").setLevel(logging.CRITICAL)  # what a broker logs here, a finding says
+    return [Finding(each.what, each.found, each.remedy) for each in await examine(url, schema_of(schema))]

@@ -1,0 +1,74 @@
+"""`hyrex doctor` finds what stands between a machine and running tasks, and names the remedy."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.process import Process
+from tests.support.processes import Processes, RunningBroker, StartBroker
+
+HYREX = (sys.executable, "-m", "hyrex.cli")
+
+
+def examined(processes: Processes, *arguments: str, **env: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """The exit status of `hyrex doctor --json`, and its findings by what they are about."""
+    doctor: Process = processes.start("doctor", *HYREX, "doctor", "--json", *arguments, env=env)
+    status = doctor.wait()
+    found: dict[str, Any] = json.loads(doctor.output)
+    return status, {finding["what"]: finding for finding in found["findings"]}
+
+
+def test_all_is_well_beside_a_running_broker(
+    processes: Processes, broker: RunningBroker, database_url: str
+) -> None:
+    status, found = examined(processes, HYREX_BROKER_URL=broker.url, HYREX_DATABASE_URL=database_url)
+    # Nothing but what is true of the tests' own Postgres, which does not write to disk.
+    wrong = {what for what, finding in found.items() if finding["remedy"]}
+    assert wrong <= {"durability"}, found
+    assert status == (1 if wrong else 0)
+    assert found[broker.url]["found"].startswith("serves")
+    assert "1 in this cluster" in found[f"{broker.url} brokers"]["found"]
+    assert found[f"{broker.url} clock"]["found"].endswith("the broker's")
+    assert "1 seen in the last 10 s" in found["brokers"]["found"]
+    assert found["partitions"]["found"] == "there for today and tomorrow"
+
+
+def test_a_broker_that_is_not_there_is_told_with_the_remedy(processes: Processes) -> None:
+    status, found = examined(processes, HYREX_BROKER_URL="grpc://127.0.0.1:1")
+    assert status == 1
+    assert "is a broker running there" in found["grpc://127.0.0.1:1"]["remedy"]
+
+
+def test_a_wrong_token_is_told(processes: Processes, start_broker: StartBroker) -> None:
+    url = start_broker("--token", "right").url
+    status, found = examined(processes, HYREX_BROKER_URL=url, HYREX_TOKEN="wrong")
+    assert status == 1
+    assert "set HYREX_TOKEN" in found[f"{url} token"]["remedy"]
+
+
+def test_a_database_without_a_schema_is_told(
+    processes: Processes, broker: RunningBroker, empty_database_url: str
+) -> None:
+    status, found = examined(processes, "--database-url", empty_database_url, HYREX_BROKER_URL=broker.url)
+    assert status == 1
+    assert "hyrex migrate" in found["schema hyrex"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("env", "what"),
+    [
+        ({"HYREX_BROKER_URL": "http://localhost"}, "broker URL"),
+        ({"HYREX_BROKER_URL": "grpc://127.0.0.1:1", "HYREX_TOKEN_FILE": "/nowhere"}, "token"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told(processes: Processes, env: dict[str, str], what: str) -> None:
+    status, found = examined(processes, **env)
+    assert (status, bool(found[what]["remedy"])) == (1, True)
+
+
+def test_a_person_reads_one_line_for_each_finding(processes: Processes, broker: RunningBroker) -> None:
+    doctor = processes.start("doctor", *HYREX, "doctor", env={"HYREX_BROKER_URL": broker.url})
+    assert doctor.wait() == 0
+    assert f"ok    {broker.url}: serves, answered in" in doctor.output
