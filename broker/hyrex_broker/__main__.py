@@ -95,7 +95,7 @@ def _run(config: BrokerConfig) -> int:
     from hyrex_broker.storage import preflight
 
     async def checked() -> None:
-        await preflight.check(config.database_url)
+        await preflight.check(config.database_url, replicated=not config.private_database)
         await run_broker(config)
 
     try:
@@ -130,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", help="a name for people; default host-pid")
     add("--token", help="what clients must show (HYREX_TOKEN); `ps` shows it")
     add("--token-file", metavar="FILE", help="a file that holds it (HYREX_TOKEN_FILE)")
+    add(
+        "--private-database",
+        action="store_const",
+        const=True,
+        help="for development: say nothing of failover, the database has no standby and needs none",
+    )
     add("--insecure", action="store_const", const=True, help="listen off loopback without TLS and token")
     add("--lease-duration", dest="lease_duration_s", metavar="S", help="until a silent worker is lost (15)")
     add("--drain-timeout", dest="drain_timeout_s", metavar="S", help="to hand workers over at the end (10)")

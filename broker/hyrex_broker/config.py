@@ -41,6 +41,7 @@ class BrokerConfig(BaseModel):
     payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
     retention_days: int = Field(default=7, ge=1, le=3650)
     insecure: bool = False
+    private_database: bool = False
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
     database_schema: str = DEFAULT_SCHEMA
 

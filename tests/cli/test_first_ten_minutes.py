@@ -6,6 +6,13 @@ import re
 from tests.cli.shop import Shop, sent_id
 
 
+def test_the_first_lines_that_a_beginner_sees_warn_of_nothing(own_shop: Shop) -> None:
+    dev = own_shop.dev()
+    assert "failover" not in dev.output
+    assert "WARNING" not in dev.output
+    assert dev.output.startswith("postgres "), dev.output
+
+
 def test_first_task_completes_and_shows_its_result(shop: Shop) -> None:
     done = shop.python("send.py")
     assert done.returncode == 0, done.stdout + done.stderr

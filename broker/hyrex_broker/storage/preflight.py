@@ -20,8 +20,9 @@ select current_setting('synchronous_commit') as commits,
 """
 
 
-async def check(database_url: str) -> None:
-    """Connect, and say what a crash or a failover may cost. Raises StorageUnavailable or SchemaOutOfRange,
+async def check(database_url: str, *, replicated: bool = True) -> None:
+    """Connect, and say what a crash or a failover may cost; `replicated`: unless nobody expects a standby
+    (a private Postgres for development). Raises StorageUnavailable or SchemaOutOfRange,
     naming host and port, never the password."""
     try:
         commits, standbys = await _looked_at(database_url)
@@ -44,7 +45,7 @@ async def check(database_url: str) -> None:
         ) from error
     if commits == "off":
         log.warning("this server's synchronous_commit is off; the broker sets it on for its own sessions")
-    if not standbys or commits == "local":
+    if replicated and (not standbys or commits == "local"):
         log.info(
             "failover can lose acknowledged tasks unless replication is synchronous",
             extra={"synchronous_commit": commits, "synchronous_standby_names": standbys},

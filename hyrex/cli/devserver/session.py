@@ -124,6 +124,8 @@ class DevSession:
         patterns = [part for queue in options.queues for part in ("-q", queue)]
         run_worker = ["-m", "hyrex.worker", options.target, "-p", str(options.processes), *patterns]
         run_broker = ["-m", "hyrex_broker", "--listen", address]
+        if options.database_url is None:
+            run_broker.append("--private-database")
         broker = Keeper(Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
         for_worker = {"HYREX_BROKER_URL": f"grpc://{address}"}
         if not os.environ.get("HYREX_LOG_LEVEL"):
