@@ -1,6 +1,6 @@
 """Intake: submitted tasks become stored tasks, and each is answered after its commit."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from hyrex_broker.domain.errors import BrokerError, InvalidField, StorageUnavailable, TaskIdConflict
@@ -45,12 +45,12 @@ class Intake:
         """Store batches until cancelled."""
         await self._merger.run()
 
-    async def submit(self, tasks: Sequence[NewTask]) -> Sequence[Answer]:
-        """Store validated tasks; one answer for each, after the commit.
+    async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> Sequence[Answer]:
+        """Store validated tasks; one answer for each, after the commit. Callers share the batches.
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
-        return await self._merger.add(await self._entries(tasks))
+        return await self._merger.add(await self._entries(tasks), caller)
 
     async def _entries(self, tasks: Sequence[NewTask]) -> list[Entry]:
         find = self._directory.find

@@ -209,7 +209,7 @@ class WorkStream:
             for ref in resumption.unreceived
         ]
         if ends:
-            await self._engine.reports.report(ends)
+            await self._engine.reports.report(ends, session.session_id)
 
     def _welcome(
         self,
@@ -262,10 +262,12 @@ class WorkStream:
                 f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
                 {"limit": str(MOST_UNACKNOWLEDGED)},
             )
-        group.create_task(self._record(report.report_id, ends, hold(self._frames)))
+        group.create_task(self._record(session, report.report_id, ends, hold(self._frames)))
 
-    async def _record(self, report_id: int, ends: list[RunEnd], release: Callable[[], None]) -> None:
-        receipts = await self._engine.reports.report(ends)
+    async def _record(
+        self, session: Session, report_id: int, ends: list[RunEnd], release: Callable[[], None]
+    ) -> None:
+        receipts = await self._engine.reports.report(ends, session.session_id)
         self._unacknowledged -= len(ends)
         release()
         ack = wire.ReportAck(report_id=report_id)
@@ -280,10 +282,10 @@ class WorkStream:
             session, beat.sequence, map(Token, beat.held_tokens), beat.received_through
         )
         if orphans:
-            group.create_task(self._return(orphans))
+            group.create_task(self._return(session, orphans))
 
-    async def _return(self, orphans: list[RunEnd]) -> None:
-        await self._engine.reports.report(orphans)
+    async def _return(self, session: Session, orphans: list[RunEnd]) -> None:
+        await self._engine.reports.report(orphans, session.session_id)
 
     async def _goodbye(self, session: Session) -> None:
         ended = await self._engine.sessions.end(
