@@ -13,7 +13,7 @@ select 0, q.queue, q.name,
        exists (select from concurrency_limit c where c.namespace = 0
                and ((c.scope = 'queue' and c.name = q.queue) or (c.scope = 'task' and c.name = q.name)))
 from unnest($1::text[], $2::text[]) as q (queue, name)
-where not exists (select from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name)
+where (select true from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name limit 1) is null
 order by q.queue, q.name
 on conflict do nothing
 
@@ -23,10 +23,14 @@ insert into queue (namespace, name) select distinct 0, n from unnest($1::text[])
 on conflict do nothing
 
 -- name: find_lanes
--- Ids of lanes. $1 queue, $2 name.
+-- Ids of lanes. $1 queue, $2 name. The lateral with LIMIT keeps each an index probe: as a join it may be read
+-- lane by lane for each pair, which takes seconds for a thousand of each.
 select l.id, l.queue, l.name, l.limited
 from unnest($1::text[], $2::text[]) as q (queue, name)
-join lane l on l.namespace = 0 and l.queue = q.queue and l.name = q.name
+cross join lateral (
+  select id, queue, name, limited from lane
+  where namespace = 0 and lane.queue = q.queue and lane.name = q.name limit 1
+) l
 
 -- name: limits
 -- All limits.
