@@ -1,5 +1,7 @@
 """Any bytes and any order of frames get a typed answer, and nobody else notices."""
 
+from functools import partial
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -13,6 +15,13 @@ from tests.protocol_abuse.abuser import TYPED, hello, speak
 from tests.protocol_abuse.conftest import Bystander
 
 HEARTBEAT = wire.WorkRequest(heartbeat=wire.Heartbeat())
+TASK = partial(wire.TaskDefinition, name="abused", queue="abuse", pool="all")
+MORE_POOLS = wire.WorkRequest(
+    capacity=wire.CapacityUpdate(pools=[wire.PoolCapacity(pool="another", maximum=1)])
+)
+MANY_HELD = wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=1, held_tokens=range(100_001)))
+INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+TOO_MANY = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS")
 EMPTY_REPORT = wire.WorkRequest(report=wire.Report())
 BOUNDED = settings(
     max_examples=60,
@@ -105,13 +114,27 @@ def test_truncated_frames_get_a_typed_status(bystander: Bystander) -> None:
         ([HEARTBEAT], grpc.StatusCode.FAILED_PRECONDITION, "HELLO_EXPECTED"),
         ([hello(), hello()], grpc.StatusCode.FAILED_PRECONDITION, "HELLO_EXPECTED"),
         ([hello(protocol_version=9)], grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_UNSUPPORTED"),
-        ([hello(queue_patterns=[])], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
-        ([hello(capacity=[])], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
-        ([hello(worker_name="\0")], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
-        ([hello(received_through=2**63 - 1)], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
-        ([hello(session_id="abc")], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
-        ([hello(queue_patterns=["q"] * 2000)], grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS"),
-        ([hello(), EMPTY_REPORT], grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ([hello(queue_patterns=[])], *INVALID),
+        ([hello(capacity=[])], *INVALID),
+        ([hello(worker_name="\0")], *INVALID),
+        ([hello(received_through=2**63 - 1)], *INVALID),
+        ([hello(session_id="abc")], *INVALID),
+        ([hello(queue_patterns=["q"] * 2000)], *TOO_MANY),
+        ([hello(queue_patterns=["q*"] * 101)], *TOO_MANY),
+        ([hello(queue_patterns=["a*b*c*d*e*"])], *INVALID),
+        ([hello(pid=-1)], *INVALID),
+        ([hello(capabilities=["c"] * 101)], *TOO_MANY),
+        ([hello(tasks=[TASK(priority=100_000)])], *INVALID),
+        ([hello(tasks=[TASK(priority=-1)])], *INVALID),
+        ([hello(tasks=[TASK(max_retries=-1)])], *INVALID),
+        ([hello(tasks=[TASK(max_concurrency=-1)])], *INVALID),
+        ([hello(tasks=[TASK(max_concurrency=2**31 - 1)])], *INVALID),
+        ([hello(tasks=[TASK(timeout=Duration(seconds=2**40))])], *INVALID),
+        ([hello(tasks=[TASK(), TASK()])], *INVALID),
+        ([hello(queues=[wire.QueueDefinition(name="q")] * 2)], *INVALID),
+        ([hello(), MORE_POOLS], *INVALID),
+        ([hello(), MANY_HELD], *TOO_MANY),
+        ([hello(), EMPTY_REPORT], *INVALID),
     ],
 )  # fmt: skip
 def test_a_broken_rule_is_named(
@@ -151,6 +174,15 @@ def test_times_beyond_all_sense_are_brought_into_bounds(bystander: Bystander, se
         wire.RunReport(task_id=make_id(), token=77, elapsed=beyond, completed=wire.Completed(result=b"1")),
         wire.RunReport(task_id=make_id(), token=78, elapsed=beyond, failed=failed),
     ]
+    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs))
+    outcome = speak(bystander.channel, [hello(), report])
+    assert outcome.code is grpc.StatusCode.OK, outcome.details
+
+
+def test_a_result_that_cannot_be_stored_fails_its_run_instead_of_the_stream(bystander: Bystander) -> None:
+    """A refused report would be repeated by its worker for ever."""
+    done = wire.Completed(result=b"1", content_type="x" * 300)
+    runs = [wire.RunReport(task_id=make_id(), token=77, completed=done)]
     report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs))
     outcome = speak(bystander.channel, [hello(), report])
     assert outcome.code is grpc.StatusCode.OK, outcome.details

@@ -1,16 +1,39 @@
-"""Queue patterns: names in which `*` stands for any run of characters, the empty one included."""
+"""Queue patterns: names in which `*` stands for any run of characters, the empty one included.
+
+What a match may cost is bounded: a pattern has few stars, and each part between them is looked for once.
+"""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final
+
+MOST_STARS: Final = 4
+_MOST_KNOWN: Final = 1024
 
 
 def compile(patterns: Iterable[str]) -> Callable[[str], bool]:  # noqa: A001  # patterns.compile, as in re
     """A test whether any of the patterns matches a whole queue name; but for `*`, case and all count."""
     distinct = frozenset(patterns)
-    if "*" in distinct:
+    if any(pattern and not pattern.strip("*") for pattern in distinct):
         return lambda name: True
     exact = frozenset(pattern for pattern in distinct if "*" not in pattern)
-    wild = tuple(tuple(pattern.split("*")) for pattern in sorted(distinct - exact))
-    return lambda name: name in exact or any(_fits(parts, name) for parts in wild)
+    wild = [tuple(pattern.split("*")) for pattern in sorted(distinct - exact)]
+    # What most patterns are, a hundred at once in one call.
+    heads = tuple(parts[0] for parts in wild if parts[1:] == ("",))
+    tails = tuple(parts[1] for parts in wild if len(parts) == 2 and not parts[0])
+    others = [parts for parts in wild if len(parts) > 2 or (parts[0] and parts[1])]
+    return lambda name: (
+        name in exact
+        or name.startswith(heads)
+        or name.endswith(tails)
+        or any(_fits(parts, name) for parts in others)
+    )
+
+
+@lru_cache(_MOST_KNOWN)
+def known(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """`compile`, remembered: the sessions of a cluster have few kinds of patterns."""
+    return compile(patterns)
 
 
 def _fits(parts: tuple[str, ...], name: str) -> bool:

@@ -92,9 +92,9 @@ class TaskPage:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What could run tasks of one queue: session patterns alike, and whether they know the name."""
+    """Live sessions whose patterns are alike: whether they serve a task's queue, and know its name."""
 
-    patterns: tuple[str, ...]
+    serves_queue: bool
     knows_task: bool
 
 

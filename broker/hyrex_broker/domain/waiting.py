@@ -1,6 +1,5 @@
 """What a queued task waits for, in words."""
 
-from hyrex_broker.domain import patterns
 from hyrex_broker.domain.views import Surroundings
 
 
@@ -12,7 +11,7 @@ def waiting_for(queue: str, name: str, around: Surroundings) -> str:
 
 
 def _missing_worker(queue: str, name: str, around: Surroundings) -> str:
-    serving = [service for service in around.services if patterns.compile(service.patterns)(queue)]
+    serving = [service for service in around.services if service.serves_queue]
     if not serving:
         return f"no connected worker serves queue {queue!r}"
     if any(service.knows_task for service in serving):

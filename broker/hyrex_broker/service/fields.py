@@ -10,7 +10,15 @@ from hyrex_broker.domain.errors import InvalidField
 from hyrex_broker.domain.model import TaskId
 
 NAME_BYTES: Final = 255
+HIGHEST_INTEGER: Final = 2**31 - 1
 LONGEST_MS: Final = 10 * 366 * 24 * 3600 * 1000
+
+
+def integer(value: int, field: str, least: int, most: int) -> int:
+    """A number within its bounds."""
+    if not least <= value <= most:
+        raise InvalidField(field, value, f"must lie between {least} and {most}")
+    return value
 
 
 def task_id(text: str, field: str = "task_id") -> TaskId:

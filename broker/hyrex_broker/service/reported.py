@@ -6,7 +6,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.errors import InvalidField, PayloadTooLarge, TooManyItems
+from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadTooLarge, TooManyItems
 from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
 from hyrex_broker.engine.session import Session
 from hyrex_broker.service import fields
@@ -65,14 +65,17 @@ def _completed(
     task_id: TaskId, token: Token, elapsed: int | None, done: wire.Completed, limit_bytes: int
 ) -> RunEnd:
     result, content_type = done.result, done.content_type
-    if len(result) <= limit_bytes:
+    try:
+        if len(result) > limit_bytes:
+            raise PayloadTooLarge("result", len(result), limit_bytes)
         checked = fields.short_text(content_type, "content_type") if content_type else None
-        return RunEnd(task_id, token, Outcome.COMPLETED, elapsed, result, checked)
-    too_large = PayloadTooLarge("result", len(result), limit_bytes)
-    return RunEnd(
-        task_id, token, Outcome.FAILED, elapsed, error_type="ResultTooLarge",
-        error_message=too_large.message, retryable=False,
-    )  # fmt: skip
+    except BrokerError as error:
+        kind = "ResultTooLarge" if isinstance(error, PayloadTooLarge) else "UnstorableResult"
+        return RunEnd(
+            task_id, token, Outcome.FAILED, elapsed, error_type=kind, error_message=error.message,
+            retryable=False,
+        )  # fmt: skip
+    return RunEnd(task_id, token, Outcome.COMPLETED, elapsed, result, checked)
 
 
 def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Failed) -> RunEnd:

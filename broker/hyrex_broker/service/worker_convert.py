@@ -1,6 +1,6 @@
 """Workers' frames: wire to domain, checked; domain to wire."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,16 +10,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
 from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef, Token
+from hyrex_broker.domain.patterns import MOST_STARS
 from hyrex_broker.engine.session import Introduction
 from hyrex_broker.service import fields
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
 PROTOCOL_VERSION: Final = 1
-MOST_PATTERNS: Final = 1000
+MOST_PATTERNS: Final = 100
 MOST_DEFINITIONS: Final = 10_000
 MOST_CAPACITY: Final = 100_000
 MOST_POOLS: Final = 100
+MOST_CAPABILITIES: Final = 100
+HIGHEST_LIMIT: Final = 1_000_000
+_HIGHEST_PRIORITY: Final = 10
 _DEFAULT_PRIORITY: Final = 5
 _HIGHEST_SEQUENCE: Final = 1 << 53
 
@@ -29,6 +33,7 @@ def introduction(hello: wire.Hello) -> Introduction:
     _check_size_and_version(hello)
     pools = capacity(hello.capacity)
     definitions = [_definition(task) for task in hello.tasks]
+    limits = _limits(hello)
     for task in hello.tasks:
         if task.pool not in pools:
             raise InvalidField("tasks.pool", task.pool, f"the capacity names only the pools {sorted(pools)}")
@@ -36,16 +41,17 @@ def introduction(hello: wire.Hello) -> Introduction:
         info=SessionInfo(
             worker_name=fields.name(hello.worker_name, "worker_name"),
             host=fields.short_text(hello.host, "host") or "",
-            pid=hello.pid,
+            pid=fields.integer(hello.pid, "pid", 0, fields.HIGHEST_INTEGER),
             sdk=fields.short_text(hello.sdk, "sdk") or "",
-            queue_patterns=[fields.name(pattern, "queue_patterns") for pattern in hello.queue_patterns],
+            queue_patterns=[_pattern(pattern) for pattern in hello.queue_patterns],
             task_names=sorted(definition.name for definition in definitions),
             capacity=sum(pools.values()),
+            limits=tuple(limit for limit in limits if limit[2] > 0 or limit[0] == "queue"),
         ),
         pools=pools,
         task_pools={task.name: task.pool for task in hello.tasks},
         definitions=definitions,
-        limits=_limits(hello),
+        limits=limits,
         queues=[queue.name for queue in hello.queues],
         held=[lease_ref(ref) for ref in hello.held],
         received_through=_sequence(hello.received_through),
@@ -64,6 +70,7 @@ def _check_size_and_version(hello: wire.Hello) -> None:
         (len(hello.tasks), MOST_DEFINITIONS),
         (len(hello.queues), MOST_DEFINITIONS),
         (len(hello.held), MOST_CAPACITY),
+        (len(hello.capabilities), MOST_CAPABILITIES),
     ):
         if count > limit:
             raise TooManyItems(count, limit)
@@ -78,14 +85,29 @@ def _sequence(number: int) -> int:
     return number
 
 
+def _pattern(text: str) -> str:
+    if text.count("*") > MOST_STARS:
+        raise InvalidField("queue_patterns", text, f"may have at most {MOST_STARS} stars")
+    return fields.name(text, "queue_patterns")
+
+
 def _definition(task: wire.TaskDefinition) -> Definition:
     return Definition(
         fields.name(task.name, "tasks.name"),
         fields.name(task.queue or "default", "tasks.queue"),
-        max(task.max_retries, 0),
+        fields.integer(task.max_retries, "tasks.max_retries", 0, fields.HIGHEST_INTEGER),
         fields.milliseconds(task.timeout, "tasks.timeout", least=1) if task.HasField("timeout") else None,
-        task.priority or _DEFAULT_PRIORITY,
+        fields.integer(task.priority, "tasks.priority", 0, _HIGHEST_PRIORITY) or _DEFAULT_PRIORITY,
     )
+
+
+def _refuse_twice(field: str, names: Iterable[str]) -> None:
+    """One worker says one thing of a name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidField(field, name, "is there twice; name each once")
+        seen.add(name)
 
 
 def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
@@ -94,8 +116,9 @@ def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
         ("queue", fields.name(queue.name, "queues.name"), queue.concurrency_limit) for queue in hello.queues
     ]
     for scope, name, maximum in limits:
-        if maximum < 0:
-            raise InvalidField(f"limit of {scope} {name}", maximum, "must be 0 (no limit) or more")
+        fields.integer(maximum, f"limit of {scope} {name}", 0, HIGHEST_LIMIT)
+    _refuse_twice("tasks.name", (task.name for task in hello.tasks))
+    _refuse_twice("queues.name", (queue.name for queue in hello.queues))
     return limits
 
 
@@ -103,6 +126,7 @@ def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
     """Absolute numbers by pool."""
     if not 1 <= len(pools) <= MOST_POOLS:
         raise InvalidField("capacity", len(pools), f"name 1 to {MOST_POOLS} pools")
+    _refuse_twice("capacity.pool", (pool.pool for pool in pools))
     for pool in pools:
         fields.short_text(pool.pool, "capacity.pool")
         if not 0 <= pool.maximum <= MOST_CAPACITY:
@@ -110,6 +134,15 @@ def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
                 f"capacity[{pool.pool!r}]", pool.maximum, f"must lie between 0 and {MOST_CAPACITY}"
             )
     return {pool.pool: pool.maximum for pool in pools}
+
+
+def changed_capacity(pools: Sequence[wire.PoolCapacity], known: Mapping[str, int]) -> dict[str, int]:
+    """New numbers for pools that the Hello named: more of them would be kept for ever."""
+    changed = capacity(pools)
+    for name in changed:
+        if name not in known:
+            raise InvalidField("capacity.pool", name, f"the Hello named only the pools {sorted(known)}")
+    return changed
 
 
 def lease_ref(ref: wire.LeaseRef) -> LeaseRef:

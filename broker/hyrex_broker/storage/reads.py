@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+from hyrex_broker.domain import patterns
+from hyrex_broker.domain.long_work import in_turns
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
 from hyrex_broker.domain.views import RunState, RunView, Service, Surroundings, TaskView
@@ -70,7 +72,12 @@ class TaskReads:
             queue_running=around["queue_running"],
             task_limit=around["task_limit"],
             task_running=around["task_running"],
-            services=tuple(Service(tuple(row["queue_patterns"]), row["knows_task"]) for row in services),
+            services=tuple(
+                [
+                    Service(patterns.known(tuple(row["queue_patterns"]))(queue), row["knows_task"])
+                    async for row in in_turns(services, 1)
+                ]
+            ),
         )
 
 

@@ -45,15 +45,18 @@ order by t.id, r.run_number
 
 -- name: surroundings
 -- What decides whether tasks of a lane can run. $1 queue, $2 task name.
+-- Where there is no limit nobody asks how many run, and lanes may be many: then they are not counted.
 select coalesce((select paused from queue where namespace = 0 and name = $1::text), false) as paused,
        (select maximum from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1::text)
          as queue_limit,
        (select count(*) from lease
-        where lane = any (array(select id from lane where namespace = 0 and queue = $1::text))) as queue_running,
+        where (select true from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1::text)
+          and lane = any (array(select id from lane where namespace = 0 and queue = $1::text))) as queue_running,
        (select maximum from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
          as task_limit,
        (select count(*) from lease
-        where lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running
+        where (select true from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
+          and lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running
 
 -- name: services
 -- The live sessions that take new work, folded by their patterns. $1 task name.

@@ -26,6 +26,10 @@ from hyrex_broker.domain import patterns
         ("a*b*c", "a-c-b", False),
         ("[ab]?", "a1", False),
         ("[ab]?", "[ab]?", True),
+        ("**", "anything", True),
+        ("a**b", "ab", True),
+        ("*b*", "abc", True),
+        ("*", "a*b", True),
     ],
 )
 def test_a_star_matches_any_run_of_characters(pattern: str, name: str, expected: bool) -> None:
@@ -45,3 +49,11 @@ def test_no_patterns_match_nothing() -> None:
 def test_it_agrees_with_regular_expressions(pattern: str, name: str) -> None:
     regex = ".*".join(re.escape(part) for part in pattern.split("*"))
     assert patterns.compile([pattern])(name) is (re.fullmatch(regex, name, re.DOTALL) is not None)
+
+
+@given(
+    st.lists(st.text(alphabet="ab*", min_size=1, max_size=4), max_size=4), st.text(alphabet="ab", max_size=5)
+)
+def test_many_patterns_are_what_each_of_them_is(several: list[str], name: str) -> None:
+    """Heads, tails and names are asked for all at once."""
+    assert patterns.known(tuple(several))(name) is any(patterns.compile([each])(name) for each in several)
