@@ -4,14 +4,14 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from hyrex_broker.config import BrokerConfig
-from hyrex_broker.domain.model import BrokerId, TaskId
+from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.backstop import Backstop
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.dispatcher import Dispatcher
@@ -19,6 +19,7 @@ from hyrex_broker.engine.handoff import Handoff
 from hyrex_broker.engine.heartbeats import Heartbeats
 from hyrex_broker.engine.intake import Intake
 from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.placing import Placer
 from hyrex_broker.engine.presence import Presence
 from hyrex_broker.engine.promoter import Promoter
@@ -40,7 +41,6 @@ from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
-from hyrex_broker.storage.marks import MarkStore
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
@@ -78,6 +78,7 @@ class Engine:
     wakeups: Wakeups
     presence: Presence
     retention: Retention
+    limits: Limits
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs until the broker stops."""
@@ -93,6 +94,7 @@ class Engine:
             self.wakeups.run,
             self.presence.run,
             self.retention.run,
+            self.limits.run,
         ]
 
 
@@ -192,10 +194,9 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     sessions = Sessions(session_store, directory, broker_id)
     assigns, submits = AssignStore(database, slack), SubmitStore(database, slack)
     placer = Placer(assigns, report_store, session_store, sessions, broker_id)
-    marks = MarkStore(database)
-    dispatcher = Dispatcher(assigns, marks, placer, sessions, directory)
+    dispatcher = Dispatcher(assigns, placer, sessions, directory)
     handoff = Handoff(submits, placer, dispatcher, directory)
-    promoter = Promoter(PromoteStore(database), marks, dispatcher)
+    promoter = Promoter(PromoteStore(database), dispatcher)
     reports = Reports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
     wakeups = Wakeups(Channel(config.database_url, config.database_schema))
@@ -214,6 +215,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         watches=watches,
         wakeups=wakeups,
         presence=Presence(BrokerStore(database), broker_id, wakeups, lambda: watches.active),
+        limits=Limits(directory),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
     )
     database.on_missing_partition = engine.retention.hurry
@@ -225,16 +227,9 @@ def _connect(engine: Engine) -> None:
     """Who hears whom."""
     watches, wakeups, dispatcher = engine.watches, engine.wakeups, engine.dispatcher
 
-    def changed(task_ids: Iterable[TaskId]) -> None:
-        ids = list(task_ids)
-        watches.touch(ids)
-        wakeups.tell_finished(ids)
-
-    def changed_elsewhere(task_ids: Sequence[TaskId] | None) -> None:
-        if task_ids is None:
-            watches.touch_all()
-        else:
-            watches.touch(task_ids)
+    def changed(task_ids: object) -> None:
+        watches.touch(task_ids)  # type: ignore[arg-type]
+        wakeups.tell_finished()
 
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
@@ -242,7 +237,7 @@ def _connect(engine: Engine) -> None:
     engine.directory.on_write.append(wakeups.tell_config)
     dispatcher.on_local_work = wakeups.tell_ready
     wakeups.on_ready = lambda pairs: dispatcher.wake(pairs, local=False)
-    wakeups.on_finished = changed_elsewhere
+    wakeups.on_finished = watches.touch_all
     wakeups.on_config = dispatcher.look_again
     wakeups.on_relisten = dispatcher.look_again
     wakeups.on_cancel = engine.heartbeats.look_for_cancels

@@ -4,6 +4,7 @@ BrokerError
 ├── InvalidField            a field is missing, malformed or out of range
 ├── PayloadTooLarge
 ├── TooManyItems
+│   └── TooManyQueues       more new queues, or kinds of tasks in them, than may be made in this time
 ├── TaskIdOutOfWindow       the id's time is too old or too far ahead
 ├── TaskIdConflict          the id is stored with other content
 ├── TaskNotFound
@@ -64,6 +65,18 @@ class TooManyItems(BrokerError):
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(
             f"{count} items in one call, the limit is {limit}; split them", {"limit": str(limit)}
+        )
+
+
+class TooManyQueues(TooManyItems):
+    """More new queues, or kinds of tasks in them, than may be made in this time: they are for ever."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        BrokerError.__init__(
+            self,
+            f"{what} would be new, and this broker has made {limit} of its kind lately; use fewer queues"
+            " (one for a purpose, not one for a task), or repeat it later",
+            {"limit": str(limit)},
         )
 
 

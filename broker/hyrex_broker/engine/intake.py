@@ -1,11 +1,18 @@
 """Intake: submitted tasks become stored tasks, and each is answered after its commit."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from hyrex_broker.domain.errors import BrokerError, InvalidField, StorageUnavailable, TaskIdConflict
+from hyrex_broker.domain.errors import (
+    BrokerError,
+    InvalidField,
+    StorageUnavailable,
+    TaskIdConflict,
+    TooManyQueues,
+)
 from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
 from hyrex_broker.engine.dispatcher import Dispatcher
+from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.handoff import Handoff
 from hyrex_broker.engine.lanes import Directory
 from hyrex_broker.engine.merge import Merger, Turn
@@ -21,6 +28,10 @@ _by_id = attrgetter("task.task_id")
 
 def _size_bytes(entry: Entry) -> int:
     return len(entry.task.payload)
+
+
+def _too_many(task: NewTask) -> TooManyQueues:
+    return TooManyQueues(f"task {task.terms.name} of queue {task.terms.queue!r}", AT_ONCE)
 
 
 class Intake:
@@ -45,26 +56,33 @@ class Intake:
         """Store batches until cancelled."""
         await self._merger.run()
 
-    async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> Sequence[Answer]:
-        """Store validated tasks; one answer for each, after the commit. Callers share the batches.
+    async def submit(self, tasks: Sequence[NewTask]) -> Sequence[Answer]:
+        """Store validated tasks; one answer for each, after the commit.
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
-        return await self._merger.add(await self._entries(tasks), caller)
+        lanes = await self._lanes(tasks)
+        entries = [
+            Entry(task, lane)
+            for task in tasks
+            if (lane := lanes[task.terms.queue, task.terms.name]) is not None
+        ]
+        if len(entries) == len(tasks):
+            return await self._merger.add(entries)
+        stored = iter(await self._merger.add(entries) if entries else ())
+        return [
+            _too_many(task) if lanes[task.terms.queue, task.terms.name] is None else next(stored)
+            for task in tasks
+        ]
 
-    async def _entries(self, tasks: Sequence[NewTask]) -> list[Entry]:
+    async def _lanes(self, tasks: Sequence[NewTask]) -> dict[tuple[str, str], LaneId | None]:
+        """The tasks' lanes; None for those that would be more than may be made now."""
         find = self._directory.find
         wanted = {(task.terms.queue, task.terms.name) for task in tasks}
         unknown = {each for each in wanted if find(*each) is None}
         if unknown:
             await self._directory.intern(unknown)
-        lanes = {each: self._lane(*each) for each in wanted}
-        return [Entry(task, lanes[task.terms.queue, task.terms.name]) for task in tasks]
-
-    def _lane(self, queue: str, name: str) -> LaneId:
-        lane = self._directory.find(queue, name)
-        assert lane is not None
-        return lane
+        return {each: find(*each) for each in wanted}
 
     async def _flush(self, entries: Sequence[Entry], turn: Turn) -> list[Answer]:
         answers: dict[TaskId, Answer] = {}

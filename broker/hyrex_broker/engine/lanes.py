@@ -5,14 +5,20 @@ exact (an assign never reads a limited lane without holding its limit).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from hyrex_broker.domain.errors import TooManyQueues
 from hyrex_broker.domain.model import LaneId
+from hyrex_broker.engine.growth import AT_ONCE, Growth
 from hyrex_broker.storage.lanes import Definition, Lane, LaneStore, Limit
 
 
 class Directory:
-    """Lanes by id and by (queue, name), with the limits and pauses that touch them."""
+    """Lanes by id and by (queue, name), with the limits and pauses that touch them.
+
+    It knows the lanes that it met: those that were submitted to or declared here, that have work, or whose
+    leases end here. A cluster may have many more.
+    """
 
     def __init__(self, store: LaneStore) -> None:
         self._store = store
@@ -20,8 +26,9 @@ class Directory:
         self._limits: dict[tuple[str, str], Limit] = {}
         self._members: dict[tuple[str, str], list[LaneId]] = {}
         self._paused: frozenset[str] = frozenset()
-        self._highest = LaneId(0)
+        self._wanted: set[LaneId] = set()
         self._interning = asyncio.Lock()
+        self._growth = Growth()
         self.names: dict[LaneId, tuple[str, str]] = {}
         self.on_new_lanes: list[Callable[[Mapping[LaneId, tuple[str, str]]], None]] = []
         """Called with the (queue, task name) of lanes that were not known here."""
@@ -31,8 +38,9 @@ class Directory:
         """Called after this broker has written a change that the others must read."""
 
     async def refresh(self) -> None:
-        """Read what is new."""
-        await self._read_new_lanes()
+        """Read limits and pauses, and the lanes that were met by their ids alone."""
+        await self.meet(self._wanted)
+        self._wanted.clear()
         limits = {(limit.scope, limit.name): limit for limit in await self._store.limits()}
         paused = await self._store.paused()
         if limits != self._limits or paused != self._paused:
@@ -46,12 +54,17 @@ class Directory:
         for tell in self.on_write:
             tell()
 
-    async def _read_new_lanes(self) -> None:
-        # Ids become visible out of order when two brokers intern at once: read some again.
-        lanes = await self._store.lanes(LaneId(max(self._highest - 100, 0)))
-        self._learn(lanes)
-        if lanes:
-            self._highest = max(self._highest, lanes[-1].lane_id)
+    async def meet(self, lanes: Iterable[LaneId]) -> None:
+        """Learn what these lanes stand for. Raises StorageUnavailable."""
+        unknown = [lane for lane in lanes if lane not in self.names]
+        if unknown:
+            self._learn(await self._store.lanes(unknown))
+
+    def want(self, lanes: Iterable[LaneId]) -> bool:
+        """Learn of these lanes at the next refresh; whether any is unknown."""
+        unknown = [lane for lane in lanes if lane not in self.names]
+        self._wanted.update(unknown)
+        return bool(unknown)
 
     def _learn(self, lanes: Iterable[Lane]) -> None:
         new = {lane.lane_id: (lane.queue, lane.name) for lane in lanes if lane.lane_id not in self.names}
@@ -64,16 +77,38 @@ class Directory:
             for call in self.on_new_lanes:
                 call(new)
 
+    def with_tasks(self, names: Iterable[str]) -> Iterator[LaneId]:
+        """Known lanes of tasks with these names; what is met while they are looked at may be missing."""
+        for name in names:
+            yield from tuple(self._members.get(("task", name), ()))
+
     def find(self, queue: str, name: str) -> LaneId | None:
         """The lane, if this broker knows it."""
         return self._ids.get((queue, name))
 
     async def intern(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Make lanes known, here and in the database. One at a time: it is rare."""
+        """Make lanes known, here and in the database. One at a time: it is rare.
+
+        A pair that `find` does not find then would have been more than may be made now.
+        """
         async with self._interning:
             missing = {pair for pair in pairs if pair not in self._ids}
             if missing:
-                self._learn(await self._store.intern(missing))
+                granted = self._growth.take(len(missing))
+                lanes: list[Lane] = []
+                try:
+                    lanes = await self._store.intern(missing, granted)
+                finally:
+                    self._growth.give_back(granted - sum(lane.is_new for lane in lanes))
+                self._learn(lanes)
+
+    async def make_queues(self, names: Sequence[str]) -> None:
+        """Make room for queues that may be new. Raises TooManyQueues."""
+        new = await self._store.unknown_queues(names)
+        granted = self._growth.take(len(new))
+        if granted < len(new):
+            self._growth.give_back(granted)
+            raise TooManyQueues(f"queue {new[granted]!r}", AT_ONCE)
 
     def is_paused(self, lane: LaneId) -> bool:
         """Whether the lane's queue is paused."""
@@ -93,17 +128,33 @@ class Directory:
     async def declare(
         self, definitions: list[Definition], limits: list[tuple[str, str, int]], queues: list[str]
     ) -> None:
-        """Take over what a worker's code declares; writes only what differs."""
+        """Take over what a worker's code declares; writes only what differs. Raises TooManyQueues."""
+        await self.intern((definition.queue, definition.name) for definition in definitions)
+        for definition in definitions:
+            if self.find(definition.queue, definition.name) is None:
+                raise TooManyQueues(f"task {definition.name} of queue {definition.queue!r}", AT_ONCE)
         await self._store.declare_tasks(definitions)
         if queues:
+            await self.make_queues(queues)
             await self._store.add_queues(queues)
-        await self.intern((definition.queue, definition.name) for definition in definitions)
+        # That there is no limit is for all living workers to say: see `settle_limits`.
         changed = [
             (scope, name, maximum)
             for scope, name, maximum in limits
-            if ((known := self._limits.get((scope, name))) is None and maximum > 0)
-            or (known is not None and known.source == "code" and known.maximum != maximum)
+            if maximum > 0
+            and (
+                (known := self._limits.get((scope, name))) is None
+                or (known.source == "code" and known.maximum != maximum)
+            )
         ]
         if changed:
             await self._store.declare_limits(changed)
             await self.changed_here()
+
+    async def settle_limits(self) -> None:
+        """Set limits of code to what the newest living session says of them, and drop what none says."""
+        if any(limit.source == "code" for limit in self._limits.values()):
+            changed = await self._store.unsettled_limits()
+            if changed:
+                await self._store.declare_limits(changed)
+                await self.changed_here()

@@ -1,26 +1,25 @@
 """QueueService: queues for operators."""
 
-import math
-import time
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, QueueInUse, QueueNotFound
+from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import convert, fields, requests
 from hyrex_broker.service.receiving import Context
+from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
 from hyrex_broker.storage.queues import QueueStore
 
 _DEFAULT_PAGE: Final = 100
 _REASON_BYTES: Final = 1000
-_HIGHEST_LIMIT: Final = 1_000_000
-_STEP_S: Final = 1.0
 
 
 class Lanes(Protocol):
-    """What this broker knows of limits and pauses."""
+    """What this broker knows of queues, limits and pauses."""
+
+    async def make_queues(self, names: Sequence[str]) -> None:
+        """Raises TooManyQueues where too many would be new."""
 
     async def changed_here(self) -> None:
         """Read a change that this broker has just written, and tell the others."""
@@ -55,11 +54,12 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     ) -> queue_service_pb2.UpdateQueueResponse:
         name = fields.name(request.name, "name")
         limit = request.concurrency_limit if request.HasField("concurrency_limit") else None
-        if limit is not None and not 0 <= limit <= _HIGHEST_LIMIT:
+        if limit is not None and not 0 <= limit <= HIGHEST_LIMIT:
             raise InvalidField(
-                "concurrency_limit", limit, f"must lie between 1 and {_HIGHEST_LIMIT}, or be 0 for no limit"
+                "concurrency_limit", limit, f"must lie between 1 and {HIGHEST_LIMIT}, or be 0 for no limit"
             )
         paused = request.paused if request.HasField("paused") else None
+        await self._lanes.make_queues([name])
         await self._store.update(name, paused=paused, limit=limit)
         await self._lanes.changed_here()
         return queue_service_pb2.UpdateQueueResponse(queue=await self._queue(name))
@@ -69,19 +69,12 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     ) -> queue_service_pb2.PurgeQueueResponse:
         name = fields.name(request.name, "name")
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "the queue was purged"
-        filters = ["purge", name]
-        begun = requests.cursor(request.step, filters)
-        if begun is None and await self._store.find(name) is None:
+        if await self._store.find(name) is None:
             raise QueueNotFound(name)
-        until = _moment(begun) if begun is not None else await self._store.now()
-        ends_at = time.monotonic() + _STEP_S if request.in_steps else math.inf
         cancelled = 0
-        async for task_ids in self._store.purge(name, reason, until):
+        async for task_ids in self._store.purge(name, reason):
             cancelled += len(task_ids)
             self._touch(task_ids)
-            if time.monotonic() >= ends_at:
-                step = requests.page_token(until.isoformat(), filters)
-                return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled, next_step=step)
         return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled)
 
     async def DeleteQueue(
@@ -99,12 +92,3 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         if view is None:
             raise QueueNotFound(name)
         return convert.queue(view)
-
-
-def _moment(cursor: str) -> datetime:
-    """Until when a purge goes, as its first step has noted it. Raises PageTokenInvalid."""
-    try:
-        moment = datetime.fromisoformat(cursor)
-    except ValueError:
-        raise PageTokenInvalid("step was not made by a broker; begin again without it") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -4,8 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import asyncpg
+
 from hyrex_broker.domain.model import LaneId
-from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("lanes")
@@ -18,6 +20,8 @@ class Lane:
     lane_id: LaneId
     queue: str
     name: str
+    is_new: bool = False
+    """Made just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +51,30 @@ class LaneStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def lanes(self, above: LaneId) -> list[Lane]:
-        """Lanes with an id above the given one."""
+    async def lanes(self, ids: Collection[LaneId]) -> list[Lane]:
+        """The lanes with these ids."""
         return [
             Lane(row["id"], row["queue"], row["name"])
-            for row in await self._database.fetch(_SQL["lanes"], above)
+            for row in await self._database.fetch(_SQL["lanes"], list(ids))
         ]
 
-    async def intern(self, pairs: Collection[tuple[str, str]]) -> list[Lane]:
-        """Ids of (queue, task name) pairs, made where they are new."""
+    async def intern(self, pairs: Collection[tuple[str, str]], most_new: int) -> list[Lane]:
+        """Ids of (queue, task name) pairs, made where they are new.
+
+        What is missing from the result would have been more than `most_new`.
+        """
         ordered = sorted(pairs)
         queues, names = [queue for queue, _ in ordered], [name for _, name in ordered]
+        made: list[asyncpg.Record] = []
         rows = await self._database.fetch(_SQL["find_lanes"], queues, names)
         if len(rows) < len(ordered):
             async with self._database.transaction() as transaction:
                 await transaction.execute(_SQL["lock_lanes"])
-                await transaction.execute(_SQL["intern"], queues, names)
-                await transaction.execute(_SQL["add_queues"], queues)
+                made = await transaction.fetch(_SQL["intern"], queues, names, most_new)
+                await transaction.execute(_SQL["add_queues"], [row["queue"] for row in made])
             rows = await self._database.fetch(_SQL["find_lanes"], queues, names)
-        return [Lane(row["id"], row["queue"], row["name"]) for row in rows]
+        new = {row["id"] for row in made}
+        return [Lane(row["id"], row["queue"], row["name"], row["id"] in new) for row in rows]
 
     async def limits(self) -> list[Limit]:
         """All limits."""
@@ -86,7 +95,12 @@ class LaneStore:
                 [name for _, name, _ in limits],
                 [maximum for _, _, maximum in limits],
             )
-            await transaction.execute(_SQL["flag_lanes"])
+            await flag_lanes(transaction, [(scope, name) for scope, name, _ in limits])
+
+    async def unsettled_limits(self) -> list[tuple[str, str, int]]:
+        """(scope, name, maximum) of limits of code of which the living sessions say otherwise; 0: none."""
+        rows = await self._database.fetch(_SQL["unsettled_limits"], read=True)
+        return [(row["scope"], row["name"], row["maximum"]) for row in rows]
 
     async def declare_tasks(self, definitions: Sequence[Definition]) -> None:
         """Keep definitions for people."""
@@ -102,3 +116,14 @@ class LaneStore:
     async def add_queues(self, names: Sequence[str]) -> None:
         """Make queues known."""
         await self._database.execute(_SQL["add_queues"], list(names))
+
+    async def unknown_queues(self, names: Sequence[str]) -> list[str]:
+        """Those that are no queue's name yet."""
+        return [row[0] for row in await self._database.fetch(_SQL["unknown_queues"], list(names))]
+
+
+async def flag_lanes(transaction: Transaction, limits: Sequence[tuple[str, str]]) -> None:
+    """Make the lanes of some limits (scope, name) know that these were written. Call under `lock_lanes`."""
+    of_queues = [name for scope, name in limits if scope == "queue"]
+    of_tasks = [name for scope, name in limits if scope == "task"]
+    await transaction.execute(_SQL["flag_lanes"], of_queues, of_tasks)

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from hyrex_broker.domain import patterns
+from hyrex_broker.domain.long_work import in_turns
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.views import QueueView
+from hyrex_broker.storage.lanes import flag_lanes
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -45,7 +46,7 @@ class QueueStore:
                     await transaction.execute(_SQL["limit"], name, limit)
                 else:
                     await transaction.execute(_SQL["unlimit"], name)
-                await transaction.execute(_LANES["flag_lanes"])
+                await flag_lanes(transaction, [("queue", name)])
 
     async def delete(self, name: str) -> bool:
         """Remove a queue that has no lane, with its limit; False where there is no such queue."""
@@ -53,18 +54,13 @@ class QueueStore:
             await transaction.execute(_LANES["lock_lanes"])
             return await transaction.fetchrow(_SQL["delete"], name) is not None
 
-    async def now(self) -> datetime:
-        """The database's time."""
-        row = await self._database.fetchrow(_SQL["now"])
-        assert row is not None
-        moment: datetime = row[0]
-        return moment
-
-    async def purge(self, name: str, reason: str, until: datetime) -> AsyncIterator[list[TaskId]]:
-        """Cancel what waits in a queue and arrived until a time, chunk by chunk, each committed."""
+    async def purge(self, name: str, reason: str) -> AsyncIterator[list[TaskId]]:
+        """Cancel what waits in a queue and arrived before now, chunk by chunk, each committed."""
         lanes = [row["id"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)]
+        now = await self._database.fetchrow(_SQL["now"])
+        assert now is not None
         while True:
-            rows = await self._database.fetch(_SQL["purge"], lanes, reason, until, PURGE_CHUNK)
+            rows = await self._database.fetch(_SQL["purge"], lanes, reason, now[0], PURGE_CHUNK)
             if not rows:
                 return
             yield [TaskId(str(row["task_id"])) for row in rows]
@@ -76,11 +72,13 @@ class QueueStore:
             await transaction.execute("set local enable_bitmapscan = off")
             rows = await transaction.fetch(_SQL["queues"], after, name, size, COUNT_CAP)
             sessions = await transaction.fetch(_SQL["patterns"])
-        matchers = [(patterns.compile(row["queue_patterns"]), row["sessions"]) for row in sessions]
-        return [
-            replace(view, workers=sum(count for serves, count in matchers if serves(view.name)))
-            for view in map(_view, rows)
-        ]
+        workers = [0] * len(rows)
+        async for session in in_turns(sessions, 1):
+            serves = patterns.known(tuple(session["queue_patterns"]))
+            async for place, row in in_turns(enumerate(rows), 1):
+                if serves(row["name"]):
+                    workers[place] += session["sessions"]
+        return [replace(_view(row), workers=count) for row, count in zip(rows, workers, strict=True)]
 
 
 def _view(row: Any) -> QueueView:

@@ -1,7 +1,7 @@
 """The services on a real server and a real channel; submits and cancels are recorded, not done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,17 +43,14 @@ class Recorded:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     cancels: list[tuple[list[TaskId], str]] = field(default_factory=list)
     changes: int = 0
+    made: list[str] = field(default_factory=list)
     drained_sessions: list[SessionId] = field(default_factory=list)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: BrokerError | None = None
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
-        self,
-        tasks: Sequence[task_pb2.NewTask],
-        results: Results,
-        patience_s: float | None = None,
-        caller: Hashable = None,
+        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
     ) -> None:
         names = [task.task_id for task in tasks]
         async with self.arrived:
@@ -78,6 +75,9 @@ class Recorded:
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
         return [RetryOutcome.REQUEUED for _ in task_ids]
+
+    async def make_queues(self, names: Sequence[str]) -> None:
+        self.made += names
 
     async def changed_here(self) -> None:
         self.changes += 1

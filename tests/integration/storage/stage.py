@@ -98,7 +98,7 @@ class Stage:
         return row[0] if row else None
 
     async def lane(self, queue: str = "default", name: str = "work") -> LaneId:
-        (lane,) = await self.lanes.intern({(queue, name)})
+        (lane,) = await self.lanes.intern({(queue, name)}, 1)
         self.names[lane.lane_id] = (lane.queue, lane.name)
         return lane.lane_id
 

@@ -30,6 +30,7 @@ create table lane (
   limited   boolean not null,
   unique (namespace, queue, name)
 );
+create index lane_by_name on lane (namespace, name);
 
 create table queue (
   namespace smallint not null references namespace,
@@ -75,6 +76,10 @@ create table worker_session (
   capacity         integer not null,
   received_through bigint not null default 0,
   draining         boolean not null default false,
+  -- What its code said of limits when it began: maxima, and 0 for queues that it declares without one.
+  limit_scopes     text[] not null default '{}',
+  limit_names      text[] not null default '{}',
+  limit_maxima     integer[] not null default '{}',
   -- Sessions of the same worker whose time was over when it began this one, the last first: while their
   -- leases stand, it may still report what it ran under them.
   follows          bigint[] not null default '{}',
@@ -186,16 +191,7 @@ create table lease (
 create index lease_by_lane on lease (lane);
 create index lease_by_session on lease (session_id);
 create index lease_by_deadline on lease (deadline) where deadline is not null;
-create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is not null;
-
--- Where the heads of `ready` and `delayed` (lane 0) are read from after a restart: under a transaction that is
--- held open, millions of dead rows may stand before the first that lives. Hints, never the only place to look.
-create table low_water_mark (
-  lane integer not null,
-  rank smallint not null,
-  mark timestamptz not null,
-  primary key (lane, rank)
-);
+create index lease_to_cancel on lease (session_id) where cancel_at is not null;
 
 -- Two retries of one end are one retry: whoever inserts first has reopened it.
 create table reopen (

@@ -1,36 +1,39 @@
 -- name: lanes
--- Lanes newer than the last one known, and those whose limited flag matters. $1 highest id known.
-select id, queue, name, limited from lane where id > $1 order by id
+-- What lanes stand for. $1 ids.
+select id, queue, name from lane where id = any ($1::integer[])
 
 -- name: lock_lanes
 -- Interning lanes and setting limits exclude each other, so that `lane.limited` is never stale.
 select pg_advisory_xact_lock(hashtext('hyrex.lanes'), hashtext(current_schema()))
 
 -- name: intern
--- Adds lanes; call under `lock_lanes`. $1 queue, $2 name.
+-- Adds lanes; call under `lock_lanes`. $1 queue, $2 name, $3 how many at most.
 insert into lane (namespace, queue, name, limited)
 select 0, q.queue, q.name,
        exists (select from concurrency_limit c where c.namespace = 0
                and ((c.scope = 'queue' and c.name = q.queue) or (c.scope = 'task' and c.name = q.name)))
 from unnest($1::text[], $2::text[]) as q (queue, name)
-where (select true from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name limit 1) is null
+where not exists (select from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name)
 order by q.queue, q.name
+limit $3::integer
 on conflict do nothing
+returning id, queue
 
 -- name: add_queues
 -- Adds queues. $1 names.
 insert into queue (namespace, name) select distinct 0, n from unnest($1::text[]) as n order by 2
 on conflict do nothing
 
+-- name: unknown_queues
+-- Those of some names that are no queue's yet. $1 names.
+select n from unnest($1::text[]) as n
+where (select true from queue where namespace = 0 and name = n) is null
+
 -- name: find_lanes
--- Ids of lanes. $1 queue, $2 name. The lateral with LIMIT keeps each an index probe: as a join it may be read
--- lane by lane for each pair, which takes seconds for a thousand of each.
-select l.id, l.queue, l.name, l.limited
+-- Ids of lanes. $1 queue, $2 name.
+select l.id, l.queue, l.name
 from unnest($1::text[], $2::text[]) as q (queue, name)
-cross join lateral (
-  select id, queue, name, limited from lane
-  where namespace = 0 and lane.queue = q.queue and lane.name = q.name limit 1
-) l
+join lane l on l.namespace = 0 and l.queue = q.queue and l.name = q.name
 
 -- name: limits
 -- All limits.
@@ -54,14 +57,46 @@ select 0, scope, name, maximum, 'code' from declared where maximum > 0 order by 
 on conflict (namespace, scope, name) do update set maximum = excluded.maximum
 where concurrency_limit.source = 'code' and concurrency_limit.maximum <> excluded.maximum
 
+-- name: unsettled_limits
+-- Limits of code of which the living sessions say otherwise, and what they say (0: there is none). The newest
+-- session that names a limit decides. One that none names is dropped if some session has the task, or has
+-- said of the queue that it has no limit.
+with said as materialized (
+  select distinct on (l.scope, l.name) l.scope, l.name, l.maximum
+  from worker_session s
+  cross join lateral unnest(s.limit_scopes, s.limit_names, s.limit_maxima) as l (scope, name, maximum)
+  where s.ended_at is null and s.expires_at > now() and l.maximum > 0
+  -- A worker whose session was over has begun a new one, and is as old as it was.
+  order by l.scope, l.name, coalesce(s.follows[cardinality(s.follows)], s.id) desc
+)
+select c.scope, c.name, coalesce(said.maximum, 0) as maximum
+from concurrency_limit c left join said on said.scope = c.scope and said.name = c.name
+where c.namespace = 0 and c.source = 'code' and case
+  when said.maximum is not null then said.maximum <> c.maximum
+  when c.scope = 'task' then exists (
+    select from worker_session s
+    where s.ended_at is null and s.expires_at > now() and c.name = any (s.task_names))
+  else exists (
+    select from worker_session s
+    cross join lateral unnest(s.limit_scopes, s.limit_names) as l (scope, name)
+    where s.ended_at is null and s.expires_at > now() and l.scope = 'queue' and l.name = c.name)
+end
+
 -- name: flag_lanes
--- Makes `limited` agree with the limits. Call under `lock_lanes`, after the limits were written.
+-- Makes `limited` agree with some limits that were written. Call under `lock_lanes`, after that.
+-- $1 names of the queues, $2 names of the tasks whose limits were.
 update lane l set limited = w.limited
 from (
   select id, exists (select from concurrency_limit c where c.namespace = 0
-                     and ((c.scope = 'queue' and c.name = queue) or (c.scope = 'task' and c.name = lane.name)))
+                     and ((c.scope = 'queue' and c.name = queue) or (c.scope = 'task' and c.name = shared.name)))
          as limited
-  from lane
+  from (
+    select of_queue.* from unnest($1::text[]) as q (name)
+    cross join lateral (select id, queue, name, limited from lane where namespace = 0 and queue = q.name) of_queue
+    union
+    select of_task.* from unnest($2::text[]) as t (name)
+    cross join lateral (select id, queue, name, limited from lane where namespace = 0 and name = t.name) of_task
+  ) shared
 ) w
 where w.id = l.id and w.limited <> l.limited
 

@@ -19,7 +19,7 @@ class Interned:
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], Lane] = {}
 
-    async def intern(self, pairs: Collection[tuple[str, str]]) -> list[Lane]:
+    async def intern(self, pairs: Collection[tuple[str, str]], most_new: int) -> list[Lane]:
         for queue, name in sorted(pairs):
             self.known.setdefault((queue, name), Lane(LaneId(len(self.known) + 1), queue, name))
         return [self.known[pair] for pair in pairs]

@@ -1,0 +1,27 @@
+"""How fast the names of a cluster may grow: queues and lanes are for ever, and any client can make some."""
+
+import time
+from typing import Final
+
+AT_ONCE: Final = 100_000
+"""New names that a broker makes without a pause: each costs it 1 KB of memory as long as it runs."""
+PER_S: Final = 1.0
+
+
+class Growth:
+    """A store of names that may still be made; it fills up with time."""
+
+    def __init__(self) -> None:
+        self._left, self._since = float(AT_ONCE), time.monotonic()
+
+    def take(self, count: int) -> int:
+        """As many of these as may be made now."""
+        now = time.monotonic()
+        self._left, self._since = min(self._left + (now - self._since) * PER_S, AT_ONCE), now
+        taken = min(count, int(self._left))
+        self._left -= taken
+        return taken
+
+    def give_back(self, count: int) -> None:
+        """So many were there already."""
+        self._left = min(self._left + count, AT_ONCE)

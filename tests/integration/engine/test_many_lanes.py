@@ -1,0 +1,86 @@
+"""Lanes and queues grow within bounds, and those that a broker never met cost it nothing."""
+
+import pytest
+
+from hyrex_broker.domain.errors import TooManyQueues
+from hyrex_broker.domain.model import SubmitAnswer
+from hyrex_broker.engine.growth import AT_ONCE, PER_S, Growth
+from hyrex_broker.storage.queues import QueueStore
+from tests.integration.engine.bench import Bench, running_engine
+from tests.integration.storage.stage import new_task
+
+_MANY = 200_000
+
+
+@pytest.fixture
+def few(bench: Bench) -> int:
+    """A broker that has nearly made what it may."""
+    bench.engine.directory._growth.take(AT_ONCE - 3)
+    return 3
+
+
+async def test_tasks_of_a_queue_too_many_are_refused_and_the_others_stored(bench: Bench, few: int) -> None:
+    tasks = [new_task(queue=f"q{number}") for number in range(few + 2)]
+    answers = list(await bench.engine.intake.submit(tasks))
+    refused = [answer for answer in answers if isinstance(answer, TooManyQueues)]
+    assert len(refused) <= 2
+    assert refused
+    assert "'q" in refused[0].message
+    assert refused[0].metadata == {"limit": str(AT_ONCE)}
+    assert sum(isinstance(answer, SubmitAnswer) for answer in answers) == len(tasks) - len(refused)
+    rows = await bench.database.fetch("select queue from lane")
+    assert len(rows) == len(tasks) - len(refused)
+    known = new_task(queue=rows[0]["queue"])
+    assert isinstance((await bench.engine.intake.submit([known]))[0], SubmitAnswer)
+
+
+async def test_what_was_there_already_takes_nothing_from_growth(bench: Bench, few: int) -> None:
+    for number in range(few):
+        await bench.engine.intake.submit([new_task(queue=f"q{number}")])
+    await bench.engine.directory.make_queues([f"q{number}" for number in range(few)])
+    await bench.worker(tasks=[])
+
+
+async def test_definitions_and_queues_too_many_are_refused(bench: Bench, few: int) -> None:
+    with pytest.raises(TooManyQueues, match="task task-"):
+        await bench.worker(tasks=[f"task-{number}" for number in range(few + 100)])
+    with pytest.raises(TooManyQueues, match="queue 'more-"):
+        await bench.engine.directory.declare([], [], [f"more-{number}" for number in range(100)])
+
+
+def test_growth_comes_back_with_time() -> None:
+    growth = Growth()
+    assert growth.take(AT_ONCE + 1) == AT_ONCE
+    assert growth.take(1) == 0
+    growth._since -= 10 / PER_S
+    assert growth.take(100) == 10
+    growth.give_back(4)
+    assert growth.take(100) == 4
+
+
+async def test_a_start_and_a_limit_cost_no_more_with_many_lanes(bench: Bench, storage_url: str) -> None:
+    """A broker knows the lanes that it met; a limit looks at its own."""
+    await bench.database.execute(
+        "insert into lane (namespace, queue, name, limited)"
+        " select 0, 'q' || n, 'work', false from generate_series(1, $1::integer) n",
+        _MANY,
+    )
+    async with running_engine(storage_url) as other:
+        assert other.engine.directory.names == {}
+        await QueueStore(other.database).update("q5", paused=None, limit=1)
+        rows = await other.database.fetch("select queue from lane where limited")
+        assert [row["queue"] for row in rows] == ["q5"]
+        await other.engine.intake.submit([new_task(queue="q7")])
+        _, link = await other.worker()
+        await link.until_runs(1)
+        assert len(other.engine.directory.names) < 10
+
+
+async def test_work_in_a_lane_that_another_broker_made_is_found_at_once(
+    bench: Bench, storage_url: str
+) -> None:
+    _, link = await bench.worker()
+    async with running_engine(storage_url) as other:
+        await other.engine.intake.submit([new_task(queue="elsewhere")])
+        (run,) = await link.until_runs(1)
+    assert run.queue == "elsewhere"
