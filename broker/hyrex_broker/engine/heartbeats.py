@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from hyrex_broker.domain.errors import BrokerError, SessionEnded, SessionTakenOver, StorageUnavailable
 from hyrex_broker.domain.model import (
@@ -24,6 +26,9 @@ from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
 
 log = logging.getLogger(__name__)
 
+MOST_VOID: Final = 1000
+"""Void leases that one acknowledgement names; a worker that holds more hears of them with the next ones."""
+
 
 @dataclass(slots=True)
 class Pending:
@@ -31,7 +36,19 @@ class Pending:
 
     session: Session
     sequence: int
-    revoked: list[LeaseRef]
+    revoked: list[Token]
+
+
+def _sorted_out(held: Iterable[Token], session: Session) -> tuple[set[Token], list[Token]]:
+    """Held tokens that are the session's leases, and some of those that are not."""
+    known: set[Token] = set()
+    unknown: list[Token] = []
+    for token in held:
+        if token in session.leases:
+            known.add(token)
+        elif len(unknown) < MOST_VOID:
+            unknown.append(token)
+    return known, unknown
 
 
 class Heartbeats:
@@ -50,7 +67,8 @@ class Heartbeats:
         self._sessions = sessions
         self._reports = reports
         self._broker = broker
-        self._tick_s = lease_duration.total_seconds() / 30
+        self._lease_s = lease_duration.total_seconds()
+        self._tick_s = self._lease_s / 30
         self._pending: dict[SessionId, Pending] = {}
         self._arrived = asyncio.Event()
         self._to_cancel: set[SessionId] = set()
@@ -69,8 +87,7 @@ class Heartbeats:
             return []
         received_through = min(received_through, session.sequence)
         session.received_through = max(session.received_through, received_through)
-        tokens = set(held)
-        unknown = [LeaseRef(TaskId(""), token) for token in tokens - session.leases.keys()]
+        tokens, unknown = _sorted_out(held, session)
         self._pending[session.session_id] = Pending(session, sequence, unknown)
         self._arrived.set()
         orphans = [
@@ -86,6 +103,34 @@ class Heartbeats:
         ]
         session.orphans.update(end.token for end in orphans)
         return orphans
+
+    def silent(self, session: Session, held: Iterable[Token]) -> list[RunEnd]:
+        """What a worker that sends heartbeats and reads nothing is not to keep: the runs that it never read.
+
+        To be asked after each heartbeat. It has read no acknowledgement for as long as a lease, so what
+        it might still read it does not trust (rule 10): they may run elsewhere at once.
+        """
+        if session.received_through >= session.sequence:
+            session.reading.mark = None  # what nearly always is so
+            return []
+        tokens, _ = _sorted_out(held, session)
+        unread = {
+            token: (task_id, assigned)
+            for token, (task_id, assigned, _) in session.leases.items()
+            if assigned > session.received_through and token not in tokens
+        }
+        sent = [assigned for _, assigned in unread.values() if assigned <= session.receipt]
+        moves = bool(sent) or session.link.backlogged
+        mark = (min(sent, default=0), session.link.runs_written) if moves else None
+        if not session.reading.is_silent(mark, time.monotonic(), self._lease_s):
+            return []
+        return [
+            RunEnd(
+                task_id, token, Outcome.RELEASED, reason="its worker did not read it",
+                session_id=session.session_id,
+            )
+            for token, (task_id, _) in unread.items()
+        ]  # fmt: skip
 
     def look_for_cancels(self, sessions: Iterable[SessionId]) -> None:
         """Another broker stored cancels for some sessions: push those that are served here."""
@@ -160,7 +205,9 @@ class Heartbeats:
         for session_id in alive:
             each = current[session_id]
             # What was unknown when the heartbeat came may have been adopted since.
-            revoked = [ref for ref in each.revoked if ref.token not in each.session.leases]
+            revoked = [
+                LeaseRef(TaskId(""), token) for token in each.revoked if token not in each.session.leases
+            ]
             each.session.link.push_heartbeat_ack(each.sequence, revoked, by_session.get(session_id, []))
 
     async def _explain(self, missing: Sequence[Beat], current: dict[SessionId, Pending]) -> None:

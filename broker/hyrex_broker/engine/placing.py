@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from hyrex_broker.domain.errors import SessionTakenOver
 from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
@@ -40,7 +40,7 @@ class Doubt:
 
 def fresh_tokens(count: int) -> list[Token]:
     """64 random bits each: whoever knows some knows nothing of the others (rule 9)."""
-    return [*map(Token, struct.unpack(f"={count}q", os.urandom(8 * count)))]
+    return cast("list[Token]", [*struct.unpack(f"={count}q", os.urandom(8 * count))])
 
 
 def _all_sent(plan: Plan, sessions: Sequence[Session]) -> None:

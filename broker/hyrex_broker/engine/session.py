@@ -19,6 +19,11 @@ class SessionLink(Protocol):
         """Whether so much is unsent that nothing should be added."""
         ...
 
+    @property
+    def runs_written(self) -> int:
+        """Frames with runs that its transport has taken."""
+        ...
+
     def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
         """Send runs; `sequence` is what their last frame is the receipt for."""
 
@@ -62,10 +67,13 @@ class Shape:
     task_pools: Mapping[str, str]
     lanes: dict[LaneId, str] = field(default_factory=dict)
     sessions: dict[SessionId, "Session"] = field(default_factory=dict)
+    key: object = None
+    complete: bool = False
+    """Whether it was told of the lanes that were known before it."""
     _serves: Callable[[str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._serves = queue_patterns.compile(self.patterns)
+        self._serves = queue_patterns.known(self.patterns)
 
     def subscribe(self, names: Mapping[LaneId, tuple[str, str]]) -> None:
         """Add those of some lanes that it may run: of all once, then of the new ones. Lanes never change."""
@@ -73,6 +81,24 @@ class Shape:
         self.lanes.update(
             (lane, pools[name]) for lane, (queue, name) in names.items() if name in pools and serves(queue)
         )
+
+
+@dataclass(slots=True)
+class Reading:
+    """Whether a worker reads what it is sent: heartbeats alone show only that it writes."""
+
+    mark: tuple[int, int] | None = None
+    """The lowest sequence without a receipt, and how many frames had been written; None: all is received."""
+    since: float = 0.0
+    """When that came to be so, or was last seen after a pause."""
+    beat_at: float = 0.0
+
+    def is_silent(self, mark: tuple[int, int] | None, now: float, patience_s: float) -> bool:
+        """Whether nothing has moved for so long, although heartbeats came all the time."""
+        paused, self.beat_at = now - self.beat_at > patience_s / 2, now
+        if mark != self.mark or paused:
+            self.mark, self.since = mark, now
+        return mark is not None and now - self.since > patience_s
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +123,8 @@ class Session:
     """pool -> leases of that pool"""
     reserved: dict[str, int] = field(default_factory=dict)
     """pool -> slots promised to statements in flight"""
+    reading: Reading = field(default_factory=Reading)
+    """what its receipts tell of whether it reads"""
     orphans: set[Token] = field(default_factory=set)
     """leases that are being taken back, because its worker does not hold them any more"""
     inherited: Mapping[Token, SessionId] = field(default_factory=dict)

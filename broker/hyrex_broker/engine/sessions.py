@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyrex_broker.domain.errors import SessionTakenOver
+from hyrex_broker.domain.long_work import in_turns
 from hyrex_broker.domain.model import (
     BrokerId,
     CancelOrder,
     LaneId,
     LeaseRef,
     Outcome,
+    RunEnd,
     SessionId,
     Token,
 )
 from hyrex_broker.engine.lanes import Directory
 from hyrex_broker.engine.session import Introduction, Session, SessionLink, Shape
-from hyrex_broker.storage.sessions import EndedSession, HeldLease, Heritage, SessionStore, TakenOver
+from hyrex_broker.storage.endings import EndedSession, HeldLease
+from hyrex_broker.storage.sessions import Heritage, SessionStore, TakenOver
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,18 @@ class Resumption:
     cancels: list[CancelOrder]
     to_leave: bool
     """An operator wants its worker to finish and leave."""
+
+    def ends(self) -> list[RunEnd]:
+        """What follows for the leases that it does not keep."""
+        number, missing = self.session.session_id, "its worker does not hold it any more"
+        lost = [
+            RunEnd(ref.task_id, ref.token, Outcome.LOST, 0, reason=missing, session_id=number)
+            for ref in self.orphans
+        ]
+        return lost + [
+            RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received", session_id=number)
+            for ref in self.unreceived
+        ]
 
 
 def _held_of(leases: Iterable[HeldLease], introduction: Introduction) -> dict[Token, SessionId]:
@@ -84,6 +99,7 @@ class Sessions:
         opened = await self._store.open(self._broker, secret, introduction.info, follows)
         session = self._join(introduction, opened.session_id, opened.generation, secret, link)
         session.inherited = _held_of(heritage.leases if heritage is not None else (), introduction)
+        await self._subscribe_to_all(session.shape)
         return session
 
     async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
@@ -102,6 +118,7 @@ class Sessions:
         taken = await self._store.take_over(
             self._broker, session_id, secret, introduction.info, introduction.received_through
         )
+        await self._directory.meet({lease.lane for lease in taken.leases})
         before = self.by_id.get(session_id)
         if before is not None:
             self.leave(before)
@@ -110,7 +127,9 @@ class Sessions:
         session.self_draining = taken.self_draining
         session.draining = taken.self_draining or taken.draining
         session.inherited = _held_of(taken.inherited, introduction)
-        return self._reconcile(session, introduction, taken)
+        resumption = self._reconcile(session, introduction, taken)
+        await self._subscribe_to_all(session.shape)
+        return resumption
 
     def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:
         leases = taken.leases
@@ -152,13 +171,19 @@ class Sessions:
         key = (patterns, tuple(sorted(introduction.task_pools.items())))
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes[key] = Shape(patterns, introduction.task_pools)
-            shape.subscribe(self._directory.names)
+            shape = self._shapes[key] = Shape(patterns, introduction.task_pools, key=key)
         session = Session(session_id, generation, secret, shape, dict(introduction.pools), link)
         shape.sessions[session_id] = session
         self.by_id[session_id] = session
-        self.on_capacity()
         return session
+
+    async def _subscribe_to_all(self, shape: Shape) -> None:
+        """Let a shape that has just come to be know of every lane that is known here."""
+        if not shape.complete:
+            shape.complete = True  # what is new from here on it is told
+            async for lane in in_turns(self._directory.with_tasks(shape.task_pools)):
+                shape.subscribe({lane: self._directory.names[lane]})
+        self.on_capacity()
 
     def leave(self, session: Session) -> None:
         """Its stream has ended, or another owns it: nothing more is assigned to it here."""
@@ -168,8 +193,8 @@ class Sessions:
         shape = session.shape
         if shape.sessions.get(session.session_id) is session:
             del shape.sessions[session.session_id]
-        if not shape.sessions:
-            self._shapes = {key: other for key, other in self._shapes.items() if other is not shape}
+        if not shape.sessions and self._shapes.get(shape.key) is shape:
+            del self._shapes[shape.key]
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
         """End a session for good; its leases return. Raises SessionEnded, SessionSecretInvalid."""

@@ -11,12 +11,15 @@ from hyrex_broker.domain.errors import SessionEnded, StorageUnavailable
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.storage.endings import EndedSession
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.sessions import EndedSession, SessionStore
+from hyrex_broker.storage.sessions import SessionStore
 
 log = logging.getLogger(__name__)
 
-_MOST: Final = 50
+_MOST: Final = 2000
+_TOGETHER: Final = 50
+"""Sessions that one transaction ends: few enough that those that hold much do not outlast its timeouts."""
 _JUMP_S: Final = 3.0
 _PAUSE_S: Final = 1.0
 
@@ -75,20 +78,32 @@ class Sweeper:
         return abs(jump_s) > _JUMP_S
 
     async def sweep(self) -> list[SessionId]:
-        """End what has expired, one by one; return the sessions ended."""
+        """End what has expired, those that hold leases first; return the sessions ended."""
         return await self._end_all((await self._store.expired(_MOST))[0])
 
     async def _end_all(self, expired: Sequence[SessionId]) -> list[SessionId]:
-        ended = []
-        for session_id in expired:
-            each = await self._end(session_id)
-            if each is not None:
+        ended: list[SessionId] = []
+        for start in range(0, len(expired), _TOGETHER):
+            each_ended = await self._end(expired[start : start + _TOGETHER])
+            _tell(each_ended)
+            for each in each_ended:
                 self._follow(each)
-                ended.append(session_id)
+                ended.append(each.session_id)
         return ended
 
-    async def _end(self, session_id: SessionId) -> EndedSession | None:
-        """None where it is not to be ended, or cannot be just now: the next sweep looks again."""
+    async def _end(self, sessions: Sequence[SessionId]) -> list[EndedSession]:
+        """One that is missing is not to be ended, or cannot be just now: the next sweep looks again."""
+        try:
+            return await self._store.sweep_all(sessions)
+        except StatementRefused:
+            pass
+        except StorageUnavailable as error:
+            if not (error.conflict or error.timed_out):
+                raise
+        return [each for session_id in sessions if (each := await self._end_alone(session_id)) is not None]
+
+    async def _end_alone(self, session_id: SessionId) -> EndedSession | None:
+        """One that cannot be ended must not hold up the others."""
         try:
             return await self._store.sweep(session_id)
         except StatementRefused as error:
@@ -101,9 +116,18 @@ class Sweeper:
         return None
 
     def _follow(self, ended: EndedSession) -> None:
-        log.warning("session expired", extra={"session": ended.session_id, "leases": len(ended.ended)})
         self._reports.follow(ended.ended, ended.task_ids)
         session = self._sessions.by_id.get(ended.session_id)
         if session is not None:
             self._sessions.leave(session)
             session.link.end(SessionEnded(f"session {ended.session_id} has expired; begin a new one"))
+
+
+def _tell(ended: Sequence[EndedSession]) -> None:
+    """A line for each that held something, one for all others: anybody can open sessions and drop them."""
+    for each in ended:
+        if each.ended:
+            log.warning("session expired", extra={"session": each.session_id, "leases": len(each.ended)})
+    empty = sum(not each.ended for each in ended)
+    if empty:
+        log.warning("session expired without leases", extra={"sessions": empty})

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.errors import BrokerError, FlowControl
 from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
 from hyrex_broker.service import worker_convert as convert
 
@@ -18,6 +18,12 @@ FRAME_BYTES: Final = 1024 * 1024
 _FRAME_RUNS: Final = 1000
 _RUN_OVERHEAD_BYTES: Final = 250
 _BACKLOG_BYTES: Final = 8 * FRAME_BYTES
+_URGENT_BYTES: Final = 8 * FRAME_BYTES
+_FRAME_OVERHEAD_BYTES: Final = 200
+
+
+def _cost(frame: wire.WorkResponse) -> int:
+    return frame.ByteSize() + _FRAME_OVERHEAD_BYTES
 
 
 class Outbox:
@@ -26,7 +32,10 @@ class Outbox:
     def __init__(self) -> None:
         self._urgent: deque[wire.WorkResponse] = deque()
         self._runs: deque[tuple[wire.WorkResponse, int]] = deque()
-        self._unsent_bytes = 0
+        self._unsent_bytes = self._urgent_bytes = 0
+        self._ended = asyncio.Event()
+        self.runs_written = 0
+        """Frames with runs that gRPC has taken."""
         self._filled = asyncio.Event()
         self.error: BrokerError | None = None
         """What ended the stream, if anything did."""
@@ -38,7 +47,11 @@ class Outbox:
         return self._unsent_bytes > _BACKLOG_BYTES or self.error is not None
 
     def push(self, frame: wire.WorkResponse) -> None:
-        """Send a frame before any assignment."""
+        """Send a frame before any assignment. Who leaves too many of them unread has its stream ended."""
+        self._urgent_bytes += _cost(frame)
+        if self._urgent_bytes > _URGENT_BYTES:
+            self.end(FlowControl(f"{_URGENT_BYTES} bytes of acknowledgements are unread; read the stream"))
+            return
         self._urgent.append(frame)
         self._filled.set()
 
@@ -92,6 +105,12 @@ class Outbox:
         """End the stream with an error, after what is urgent has been sent."""
         self.error = self.error or error
         self._filled.set()
+        self._ended.set()
+
+    async def ended(self) -> None:
+        """Wait until the stream is to end with an error. Its writer may be held up by a worker that does not
+        read, and then never learns of it."""
+        await self._ended.wait()
 
     def finish(self) -> None:
         """End the stream with OK, after what is urgent has been sent."""
@@ -105,11 +124,14 @@ class Outbox:
             self._filled.clear()
             while self._urgent or self._runs:
                 if self._urgent:
-                    await write(self._urgent.popleft())
+                    urgent = self._urgent.popleft()
+                    await write(urgent)
+                    self._urgent_bytes -= _cost(urgent)
                 elif self.error is None and not self._finished:
                     frame, cost = self._runs.popleft()
                     await write(frame)
                     self._unsent_bytes -= cost
+                    self.runs_written += 1
                 else:
                     break
             if self.error is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -19,12 +19,14 @@ from hyrex_broker.domain.errors import (
     HelloExpected,
     InvalidField,
     SessionEnded,
+    TooManyItems,
 )
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
 from hyrex_broker.engine.heartbeats import Heartbeats
 from hyrex_broker.engine.reports import Reports
-from hyrex_broker.engine.session import Session
+from hyrex_broker.engine.session import Introduction, Session
 from hyrex_broker.engine.sessions import LEAVE_REASON, Resumption, Sessions
+from hyrex_broker.engine.welcomes import Welcomes
 from hyrex_broker.service import fields, reported
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.errors import undecodable
@@ -50,6 +52,7 @@ class WorkEngine:
     lease_duration: timedelta
     payload_limit_bytes: int
     draining: bool = False
+    welcomes: Welcomes = field(default_factory=Welcomes)
 
 
 class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -100,15 +103,15 @@ class WorkStream:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write_while_read())
                 reader = group.create_task(self._read_until_refused(group))
-                # Whichever ends first ends the other: reading blocks on the worker, writing on us.
-                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-                if writer.done():
-                    reader.cancel()
-                else:
+                ended = group.create_task(self._outbox.ended())
+                # Whichever ends first ends the others: reading blocks on the worker, writing on us.
+                await asyncio.wait({reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if reader.done():
                     self._outbox.finish()
-                    # A write under way must end by itself: gRPC cannot tell the worker anything beside it.
-                    await asyncio.wait({writer}, timeout=_LAST_WRITE_WITHIN_S)
-                    writer.cancel()
+                # A write under way must end by itself: gRPC cannot tell the worker anything beside it.
+                await asyncio.wait({writer}, timeout=_LAST_WRITE_WITHIN_S)
+                for task in (writer, reader, ended):
+                    task.cancel()
         except* BrokerError as errors:
             raise errors.exceptions[0] from None
         if self._outbox.error is not None:
@@ -154,8 +157,12 @@ class WorkStream:
     async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> Session:
         if kind != "hello":
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
-        hello = frame.hello
-        introduction = convert.introduction(hello)
+        introduction = convert.introduction(frame.hello)
+        async with self._engine.welcomes.turn():
+            return await self._admit(frame.hello, introduction)
+
+    async def _admit(self, hello: wire.Hello, introduction: Introduction) -> Session:
+        """Resume the session that it names, or begin a new one."""
         sessions, heritage = self._engine.sessions, None
         if hello.session_id:
             number, secret = session_id(hello.session_id), hello.session_secret
@@ -187,29 +194,9 @@ class WorkStream:
             self._outbox.push_leave(LEAVE_REASON)
         if resumption.cancels:
             self._outbox.push_cancels(resumption.cancels)
-        ends = [
-            RunEnd(
-                ref.task_id,
-                ref.token,
-                Outcome.LOST,
-                0,
-                reason="its worker does not hold it any more",
-                session_id=session.session_id,
-            )
-            for ref in resumption.orphans
-        ]
-        ends += [
-            RunEnd(
-                ref.task_id,
-                ref.token,
-                Outcome.RELEASED,
-                reason="never received",
-                session_id=session.session_id,
-            )
-            for ref in resumption.unreceived
-        ]
+        ends = resumption.ends()
         if ends:
-            await self._engine.reports.report(ends, session.session_id)
+            await self._engine.reports.report(ends)
 
     def _welcome(
         self,
@@ -246,7 +233,8 @@ class WorkStream:
             case "heartbeat":
                 self._heartbeat(session, frame.heartbeat, group)
             case "capacity":
-                self._engine.sessions.set_capacity(session, convert.capacity(frame.capacity.pools))
+                pools = convert.changed_capacity(frame.capacity.pools, session.capacity)
+                self._engine.sessions.set_capacity(session, pools)
             case "drain":
                 self._engine.sessions.drain_itself(session)
             case "hello":
@@ -262,12 +250,10 @@ class WorkStream:
                 f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
                 {"limit": str(MOST_UNACKNOWLEDGED)},
             )
-        group.create_task(self._record(session, report.report_id, ends, hold(self._frames)))
+        group.create_task(self._record(report.report_id, ends, hold(self._frames)))
 
-    async def _record(
-        self, session: Session, report_id: int, ends: list[RunEnd], release: Callable[[], None]
-    ) -> None:
-        receipts = await self._engine.reports.report(ends, session.session_id)
+    async def _record(self, report_id: int, ends: list[RunEnd], release: Callable[[], None]) -> None:
+        receipts = await self._engine.reports.report(ends)
         self._unacknowledged -= len(ends)
         release()
         ack = wire.ReportAck(report_id=report_id)
@@ -278,14 +264,23 @@ class WorkStream:
         self._outbox.push(wire.WorkResponse(report_ack=ack))
 
     def _heartbeat(self, session: Session, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:
-        orphans = self._engine.heartbeats.beat(
-            session, beat.sequence, map(Token, beat.held_tokens), beat.received_through
-        )
-        if orphans:
-            group.create_task(self._return(session, orphans))
+        if len(beat.held_tokens) > convert.MOST_CAPACITY:
+            raise TooManyItems(len(beat.held_tokens), convert.MOST_CAPACITY)
+        held = [*map(Token, beat.held_tokens)]
+        heartbeats = self._engine.heartbeats
+        orphans = heartbeats.beat(session, beat.sequence, held, beat.received_through)
+        unread = heartbeats.silent(session, held)
+        if orphans or unread:
+            group.create_task(self._return([*orphans, *unread]))
+        if unread:
+            raise FlowControl(
+                f"{len(unread)} runs were sent and no receipt has come for them within"
+                f" {self._engine.lease_duration.total_seconds():.0f} s; read the stream, and say how far in"
+                " received_through"
+            )
 
-    async def _return(self, session: Session, orphans: list[RunEnd]) -> None:
-        await self._engine.reports.report(orphans, session.session_id)
+    async def _return(self, orphans: list[RunEnd]) -> None:
+        await self._engine.reports.report(orphans)
 
     async def _goodbye(self, session: Session) -> None:
         ended = await self._engine.sessions.end(

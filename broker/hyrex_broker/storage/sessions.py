@@ -4,27 +4,21 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from hyrex_broker.domain.errors import SessionEnded, SessionSecretInvalid
 from hyrex_broker.domain.model import (
     BrokerId,
     CancelOrder,
-    LaneId,
-    LeaseRef,
     Outcome,
-    RunEnd,
     SessionId,
     TaskId,
-    Token,
 )
+from hyrex_broker.storage.endings import LEASES_OF, EndedSession, Ending, HeldLease, end_sessions, held_lease
 from hyrex_broker.storage.pool import Database, Transaction
-from hyrex_broker.storage.report import Ended, end_runs
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("sessions")
-_LEASES_OF: Final = load("report")["leases_of"]
-_CHUNK: Final = 1000
 _MOST_FOLLOWED: Final = 8
 """Sessions of one worker that expire one after the other, each before the sweeper came to the one before."""
 
@@ -40,6 +34,8 @@ class SessionInfo:
     queue_patterns: list[str]
     task_names: list[str]
     capacity: int
+    limits: tuple[tuple[str, str, int], ...] = ()
+    """(scope, name, maximum) as its code has them; 0 for a queue that it declares without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +44,6 @@ class Opened:
 
     session_id: SessionId
     generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class HeldLease:
-    """A lease as the database has it."""
-
-    lease: LeaseRef
-    session_id: SessionId
-    sequence: int
-    lane: LaneId
-    cancel_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +104,6 @@ class Ownership:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EndedSession:
-    """A session that has ended, with the leases it gave back."""
-
-    session_id: SessionId
-    ended: list[Ended]
-    task_ids: list[TaskId]
-
-
 class SessionStore:
     """Statements of `sessions.sql`."""
 
@@ -142,6 +118,7 @@ class SessionStore:
         row = await self._database.fetchrow(
             _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
             info.queue_patterns, info.task_names, info.capacity, self._lease_duration, list(follows),
+            *([limit[place] for limit in info.limits] for place in range(3)),
         )  # fmt: skip
         assert row is not None
         return Opened(row["id"], row["generation"])
@@ -161,8 +138,8 @@ class SessionStore:
             )  # fmt: skip
             assert row is not None
             # A statement of its own: assigns that held the row's lock have committed by now.
-            leases = await transaction.fetch(_LEASES_OF, [session_id, *row["follows"]])
-            held = [_held(lease) for lease in leases]
+            leases = await transaction.fetch(LEASES_OF, [session_id, *row["follows"]])
+            held = [held_lease(lease) for lease in leases]
             return TakenOver(
                 row["generation"],
                 [lease for lease in held if lease.session_id == session_id],
@@ -193,7 +170,7 @@ class SessionStore:
 
     async def leases(self, sessions: Sequence[SessionId]) -> list[HeldLease]:
         """The sessions' leases as stored."""
-        return [_held(row) for row in await self._database.fetch(_LEASES_OF, list(sessions))]
+        return [held_lease(row) for row in await self._database.fetch(LEASES_OF, list(sessions))]
 
     async def renew(self, owner: BrokerId, beats: Sequence[Beat]) -> list[Renewal]:
         """Prolong sessions in one statement; one missing from the result is read with `ownership`."""
@@ -226,69 +203,30 @@ class SessionStore:
         return sessions, now_s
 
     async def sweep(self, session_id: SessionId) -> EndedSession | None:
-        """End a session that is (still) expired; its leases return in the same transaction, but in a later
-        statement than the lock (rule 8). None: it was renewed, has ended, or another sweeper ends it."""
+        """`sweep_all` of one session."""
+        return next(iter(await self.sweep_all([session_id])), None)
+
+    async def sweep_all(self, sessions: Sequence[SessionId]) -> list[EndedSession]:
+        """End those sessions that are (still) expired; their leases return in the same transaction, but in
+        a later statement than the lock (rule 8). One that is missing was renewed, has ended, or another
+        sweeper ends it."""
         async with self._database.transaction() as transaction:
-            row = await transaction.fetchrow(_SQL["lock_expired"], session_id)
-            if row is None:
-                return None
-            reason = f"session of worker {row['worker_name']} expired"
-            return await _end(transaction, session_id, Ending(Outcome.LOST, reason, row["received_through"]))
+            endings = {
+                row["id"]: Ending(
+                    Outcome.LOST, f"session of worker {row['worker_name']} expired", row["received_through"]
+                )
+                for row in await transaction.fetch(_SQL["lock_expired"], list(sessions))
+            }
+            return await end_sessions(transaction, endings) if endings else []
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
         """End a session at its worker's or launcher's word. Raises SessionEnded, SessionSecretInvalid."""
         async with self._database.transaction() as transaction:
             await self._lock(transaction, session_id, secret)
-            return await _end(transaction, session_id, Ending(outcome, reason, None))
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a session ends. Leases beyond `received_through` (None: unknown) may never have reached it:
-    they return at no cost."""
-
-    outcome: Outcome
-    reason: str
-    received_through: int | None
-
-
-async def _end(transaction: Transaction, session_id: SessionId, ending: Ending) -> EndedSession:
-    """End a locked session. Its leases are removed in task id order, as by every statement that locks
-    leases."""
-    await transaction.execute(_SQL["end_session"], session_id, ending.reason)
-    leases = [_held(row) for row in await transaction.fetch(_LEASES_OF, [session_id])]
-    ends = [_end_of(held, ending) for held in leases]
-    ended: list[Ended] = []
-    for start in range(0, len(ends), _CHUNK):
-        ended += await end_runs(transaction, ends[start : start + _CHUNK])
-    return EndedSession(session_id, ended, [held.lease.task_id for held in leases])
+            (ended,) = await end_sessions(transaction, {session_id: Ending(outcome, reason, None)})
+            return ended
 
 
 def _prove(session_id: SessionId, stored: bytes, secret: bytes) -> None:
     if not hmac.compare_digest(stored, secret):
         raise SessionSecretInvalid(f"the secret of session {session_id} is wrong")
-
-
-def _end_of(held: HeldLease, ending: Ending) -> RunEnd:
-    if ending.received_through is not None and held.sequence > ending.received_through:
-        # It may have begun since the last heartbeat: recorded, so that no two executions share a number.
-        unknown = "its session expired before its receipt"
-        return _bound(held, Outcome.RELEASED, 0, unknown)
-    elapsed_us = None
-    if ending.outcome is Outcome.LOST:
-        # Nobody knows which run took the host down: none is blamed unless it was the only one.
-        elapsed_us = 0
-    return _bound(held, ending.outcome, elapsed_us, ending.reason)
-
-
-def _bound(held: HeldLease, outcome: Outcome, elapsed_us: int | None, reason: str) -> RunEnd:
-    lease = held.lease
-    return RunEnd(lease.task_id, lease.token, outcome, elapsed_us, reason=reason, session_id=held.session_id)
-
-
-def _held(row: Any) -> HeldLease:
-    return HeldLease(
-        LeaseRef(TaskId(str(row["task_id"])), Token(row["token"])),
-        row["session_id"], row["sequence"], row["lane"],
-        (row["cancel_reason"] or "") if row["to_cancel"] else None,
-    )  # fmt: skip

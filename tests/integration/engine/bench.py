@@ -22,6 +22,7 @@ class Link:
     """A stream's end that writes down what is pushed."""
 
     backlogged: bool = False
+    runs_written: int = 0
     frames: list[tuple[int, list[AssignedRun]]] = field(default_factory=list)
     acks: list[tuple[int, list[LeaseRef], list[CancelOrder]]] = field(default_factory=list)
     cancels: list[CancelOrder] = field(default_factory=list)
@@ -109,7 +110,7 @@ def introduced(
 ) -> Introduction:
     """What a worker's Hello says."""
     return Introduction(
-        info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity),
+        info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity, tuple(limits)),
         pools={"sync": capacity}, task_pools=dict.fromkeys(tasks, "sync"),
         definitions=[Definition(name, "default", 0, None, 5) for name in tasks],
         limits=list(limits), queues=[], held=[], received_through=0,

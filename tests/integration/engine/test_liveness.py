@@ -111,6 +111,28 @@ async def test_a_sweep_that_meets_a_conflict_costs_neither_trust_nor_the_others(
     assert bench.engine.sweeper._quiet_until == 0.0
 
 
+async def test_sessions_that_hold_leases_are_swept_first_and_many_at_once(bench: Bench) -> None:
+    """Whoever opens sessions and drops them must not delay the runs of a dead worker."""
+    await bench.database.execute(
+        "insert into worker_session (namespace, secret, owner, worker_name, host, pid, sdk, queue_patterns,"
+        " task_names, capacity, expires_at)"
+        " select 0, '', id, 'flood', '', 0, '', '{}', '{}', 1, now() - interval '1 minute'"
+        " from broker, generate_series(1, 500)"
+    )
+    session, link = await bench.worker()
+    await bench.engine.intake.submit([new_task()])
+    await link.until_runs(1)
+    await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+    ended = await bench.engine.sweeper.sweep()
+    assert session.session_id in ended[:50]
+    assert len(ended) == 501
+    row = await bench.database.fetchrow("select count(*) from worker_session where ended_at is null")
+    assert row is not None
+    assert row[0] == 0
+    found, _ = await SessionStore.expired(bench.engine.sweeper._store, 10)
+    assert found == []
+
+
 async def test_a_session_that_cannot_be_ended_holds_up_no_other(database_url: str) -> None:
     async with running_engine(database_url) as bench:
         (held, first), (_, second) = [await bench.worker(tasks=[name]) for name in ("work", "other")]

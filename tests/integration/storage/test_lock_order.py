@@ -10,7 +10,7 @@ import pytest
 
 from hyrex_broker.domain.errors import SessionEnded
 from hyrex_broker.domain.model import AssignedRun, Outcome, SessionId, TaskExtras, TaskId
-from hyrex_broker.storage import sessions
+from hyrex_broker.storage import endings
 from hyrex_broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, SECRET, ZERO, Stage, end_of, new_task
 from tests.integration.storage.waits import until_blocked
@@ -123,7 +123,7 @@ async def test_the_runs_of_a_session_end_in_id_order_however_they_are_stored(
     stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In chunks: a late report locks several of them in id order, and would meet the sweep half-way."""
-    monkeypatch.setattr(sessions, "_CHUNK", 1)
+    monkeypatch.setattr(endings, "_CHUNK", 1)
     ids = await stage.submitted(2)
     opened = await stage.session()
     await stage.assign(opened, 2)

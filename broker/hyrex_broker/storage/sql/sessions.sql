@@ -1,9 +1,10 @@
 -- name: open_session
 -- A new session owned by this broker. $1 owner, $2 secret, $3 worker_name, $4 host, $5 pid, $6 sdk,
--- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 follows.
+-- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 follows,
+-- $12 scopes, $13 names, $14 maxima of its limits.
 insert into worker_session (namespace, owner, secret, worker_name, host, pid, sdk, queue_patterns, task_names,
-                            capacity, expires_at, follows)
-values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11)
+                            capacity, expires_at, follows, limit_scopes, limit_names, limit_maxima)
+values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11, $12, $13, $14)
 returning id, generation
 
 -- name: lock_session
@@ -26,8 +27,10 @@ returning generation, draining, self_draining, follows
 select secret, follows from worker_session where id = $1
 
 -- name: end_session
--- Ends a locked session. $1 id, $2 reason.
-update worker_session set ended_at = now(), end_reason = $2 where id = $1 and ended_at is null
+-- Ends locked sessions. $1 ids, $2 reasons.
+update worker_session set ended_at = now(), end_reason = r.reason
+from unnest($1::bigint[], $2::text[]) as r (session, reason)
+where id = r.session and ended_at is null
 
 -- name: renew
 -- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an
@@ -62,18 +65,23 @@ from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
 left join lateral (select owner, generation, ended_at, expires_at from worker_session where id = s.id) w on true
 
 -- name: cancels_of
--- Leases with a cancel request of the last minutes: the backstop ends a run long before that, and what is dead
--- of older ones is not read. $1 sessions.
+-- Leases with a cancel request. $1 sessions.
 select task_id, token, session_id, cancel_reason from lease
-where session_id = any ($1::bigint[]) and cancel_at >= now() - interval '10 minutes'
+where session_id = any ($1::bigint[]) and cancel_at is not null
 
 -- name: expired
--- Sessions whose time is over, and the database's time. $1 how many.
-select array(select id from worker_session where ended_at is null and expires_at <= now() order by id limit $1),
+-- Sessions whose time is over, those that hold leases first, and the database's time. $1 how many.
+select array(
+         select s.id
+         from worker_session s
+         cross join lateral (select (select true from lease where session_id = s.id limit 1) is null as empty) l
+         where s.ended_at is null and s.expires_at <= now()
+         order by l.empty, s.id limit $1),
        extract(epoch from clock_timestamp())::float8
 
 -- name: lock_expired
--- Locks a session if its time is (still) over; passes over what another sweeper holds. $1 id.
-select worker_name, received_through from worker_session
-where id = $1 and ended_at is null and expires_at <= now()
+-- Locks those sessions whose time is (still) over, in id order; passes over what another sweeper holds. $1 ids.
+select id, worker_name, received_through from worker_session
+where id = any ($1::bigint[]) and ended_at is null and expires_at <= now()
+order by id
 for update skip locked
