@@ -1,36 +1,66 @@
 """Arguments and results as bytes: JSON made and read by pydantic, never pickle.
 
 A payload is an object {parameter name: value}. Models are built once per task, at its first use.
-Whatever cannot make the round trip unchanged is refused while the caller can still see why.
+Whatever cannot make the round trip unchanged is refused while the caller can still see why: what
+the schema proves exact goes at once, everything else is decoded and compared before it leaves.
 """
 
-import functools
-import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, Final, NotRequired
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
-from pydantic_core import (
-    CoreConfig,
-    PydanticSerializationError,
-    SchemaSerializer,
-    SchemaValidator,
-    from_json,
-    to_json,
-)
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json
 from typing_extensions import TypedDict  # pydantic reads only this one below Python 3.12
 
+from hyrex.conversions import can_lose
+from hyrex.coreschemas import CONFIG
 from hyrex.errors import ArgumentInvalid, ResultInvalid, ResultNotSerializable
-from hyrex.jsonvalues import NotJson
+from hyrex.exactness import always, exact_when
+from hyrex.refusals import NotKept, described, kept_or_refused, refuse_if_dropped, unserialisable
 from hyrex.signature import TaskSignature
-from hyrex.untyped import build_check
+from hyrex.unannotated import encode_freely
 
 __all__ = ["ArgumentsCodec", "ResultCodec"]
 
-# What JSON has no form for, kept exact: bytes as base64, NaN and infinities as strings.
-CONFIG: Final = CoreConfig(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
-SHOWN_ERRORS: Final = 5
-SHOWN_CHARACTERS: Final = 80
+# Python reads no int of more digits from text, and neither does pydantic.
+DIGITS_LIMIT: Final = 4_300
+WINDOW: Final = DIGITS_LIMIT // 2
+
+
+class _RoundTrip:
+    """Encodes by one core schema what comes back from it unchanged."""
+
+    def __init__(self, schema: Any, where: str) -> None:
+        self._encoding = SchemaValidator(_configured(schema, extra="forbid"), CONFIG)
+        schema = _configured(schema)
+        self._decoding = SchemaValidator(schema, CONFIG)
+        self._serializer = SchemaSerializer(schema, CONFIG)
+        self._exact = exact_when(schema)
+        kinds = set(_kinds(schema))
+        if "generator" in kinds:
+            raise TypeError(f"{where}: an Iterable can be read only once; hint Sequence or list instead")
+        self._has_ints = not kinds.isdisjoint({"int", "any"})
+        self._any_sequence = "json-or-python" in kinds and "list" in kinds
+        self._can_lose = can_lose(schema)
+
+    def encode(self, value: Any) -> bytes:
+        """The value as JSON; raises ValidationError or NotKept."""
+        valid = self._encoding.validate_python(value, by_alias=True, by_name=True)
+        if self._can_lose:
+            refuse_if_dropped(value, valid)
+        exact = self._exact is always or self._exact(valid)
+        try:
+            found = self._serializer.to_json(valid, round_trip=True, by_alias=False, warnings=False)
+        except (PydanticSerializationError, RecursionError) as error:
+            raise unserialisable(valid, error) from error
+        if exact and not (self._has_ints and len(found) > DIGITS_LIMIT and _may_hold_long_int(found)):
+            return found
+        kept_or_refused(valid, found, self.decode, self._any_sequence)
+        return found
+
+    def decode(self, found: bytes) -> Any:
+        """The value of its JSON; raises ValidationError."""
+        return self._decoding.validate_json(found, by_alias=True, by_name=True)
 
 
 class ArgumentsCodec:
@@ -38,29 +68,25 @@ class ArgumentsCodec:
 
     def __init__(self, signature: TaskSignature) -> None:
         self._task_name = signature.task_name
-        schema = _arguments_schema(signature)
-        self._validator = SchemaValidator(schema, CONFIG)
-        self._to_json = _dumper(schema)
-        self._check = build_check(schema)
+        where = f"task {signature.task_name}"
+        self._trip = _RoundTrip(_arguments_schema(signature, where), where)
 
     def encode(self, arguments: dict[str, Any]) -> bytes:
         """Validated arguments as JSON; raises ArgumentInvalid naming task and path."""
         try:
-            valid = self._validator.validate_python(arguments, by_alias=True, by_name=True)
-            if self._check is not None:
-                self._check(valid, "")
-            return self._to_json(valid)
+            return self._trip.encode(arguments)
         except ValidationError as error:
-            raise ArgumentInvalid(f"{self._task_name}: {_described(error)}") from error
-        except (NotJson, PydanticSerializationError, RecursionError) as error:
-            raise ArgumentInvalid(f"{self._task_name}: {error}") from error
+            raise ArgumentInvalid(f"{self._task_name}: {described(error)}") from error
+        except NotKept as error:
+            raise ArgumentInvalid(f"{self._task_name}: {error}") from error.__cause__
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """Validated arguments by parameter name; raises ArgumentInvalid."""
         try:
-            found: dict[str, Any] = self._validator.validate_json(payload, by_alias=True, by_name=True)
+            found: dict[str, Any] = self._trip.decode(payload)
         except ValidationError as error:
-            raise ArgumentInvalid(f"{self._task_name}: {_described(error)}") from error
+            text = described(error, with_values=False)  # it is stored, and shown in lists
+            raise ArgumentInvalid(f"{self._task_name}: {text}") from error
         return found
 
 
@@ -69,110 +95,91 @@ class ResultCodec:
 
     def __init__(self, signature: TaskSignature) -> None:
         self._task_name = signature.task_name
-        self._validator: SchemaValidator | None = None
-        hint = signature.hints.get("return", Any)
-        if hint is not Any:
-            schema = _schema_of(hint, f"task {signature.task_name}: return annotation")
-            self._validator = SchemaValidator(schema, CONFIG)
-            self._to_json = _dumper(schema)
+        self._trip: _RoundTrip | None = None
+        self._annotation = "a task without a return annotation"
+        if "return" in signature.hints:
+            hint = signature.hints["return"]
+            where = f"task {signature.task_name}: return annotation"
+            self._trip = _RoundTrip(_schema_of(hint, where), where)
+            self._annotation = f"its return annotation {getattr(hint, '__qualname__', hint)}"
 
     def encode(self, value: Any) -> bytes:
         """The value as JSON; raises ResultNotSerializable."""
         try:
-            if self._validator is None:
-                return _portable(
-                    to_json(value, by_alias=False, bytes_mode="base64", inf_nan_mode="constants")
-                )
-            valid = self._validator.validate_python(value, by_alias=True, by_name=True)
-            return _portable(self._to_json(valid))
+            if self._trip is None:
+                return encode_freely(value)
+            return self._trip.encode(value)
         except ValidationError as error:
-            text = f"{self._task_name} returned what its annotation forbids: {_described(error)}"
+            text = f"{self._task_name} returned what its annotation forbids: {described(error)}"
             raise ResultNotSerializable(text) from error
-        except (PydanticSerializationError, RecursionError, ValueError, TypeError) as error:
-            text = f"{self._task_name} returned what cannot be stored as JSON: {error}"
-            raise ResultNotSerializable(text) from error
+        except NotKept as error:
+            text = f"{self._task_name} returned what {self._annotation} cannot bring back: {error}"
+            raise ResultNotSerializable(text) from error.__cause__
 
     def decode(self, result: bytes) -> Any:
         """The value of a stored result; raises ResultInvalid."""
         try:
-            if self._validator is None:
+            if self._trip is None:
                 return from_json(result) if result else None
-            return self._validator.validate_json(result, by_alias=True, by_name=True)
+            return self._trip.decode(result)
         except ValueError as error:
-            described = _described(error) if isinstance(error, ValidationError) else str(error)
-            raise ResultInvalid(f"result of {self._task_name}: {described}") from error
+            text = described(error) if isinstance(error, ValidationError) else str(error)
+            raise ResultInvalid(f"result of {self._task_name}: {text}") from error
 
 
-def _arguments_schema(signature: TaskSignature) -> Any:
-    """A core schema for {name: value} in which parameters with defaults may be missing."""
+def _arguments_schema(signature: TaskSignature, where: str) -> Any:
+    """The schema of {name: value} in which parameters with defaults may be missing, and no others be."""
     hints = signature.hints
     fields = {
         name: hints[name] if name in signature.required else NotRequired[hints[name]]
         for name in signature.names
     }
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]  # made at run time
-    return _schema_of(with_config(ConfigDict(extra="forbid"))(arguments), f"task {signature.task_name}")
+    schema = _schema_of(arguments, where)
+    inner = schema["schema"] if schema["type"] == "definitions" else schema
+    forbidding = {**inner, "extra_behavior": "forbid"}  # as a config, classes below would inherit it
+    return {**schema, "schema": forbidding} if inner is not schema else forbidding
 
 
 def _schema_of(hint: Any, where: str) -> Any:
     try:
-        return _configured(TypeAdapter(hint).core_schema)
+        return TypeAdapter(hint).core_schema
     except PydanticUserError as error:
         raise TypeError(f"{where}: {error.message}") from error
 
 
-def _configured(schema: Any) -> Any:
-    """A copy in which each TypedDict has CONFIG: their validators, alone of all, do not inherit it."""
+def _configured(schema: Any, extra: str | None = None) -> Any:
+    """A copy in which each TypedDict has CONFIG: their validators, alone of all, do not inherit it.
+
+    `extra="forbid"`: a TypedDict that says nothing of unknown keys refuses them. Another class of
+    TypedDict may be passed where one is hinted, and would lose its own keys.
+    """
     if isinstance(schema, list):
-        return [_configured(item) for item in schema]
+        return [_configured(item, extra) for item in schema]
+    if isinstance(schema, tuple):
+        return tuple(_configured(item, extra) for item in schema)
     if not isinstance(schema, dict):
         return schema
-    copy = {key: _configured(value) for key, value in schema.items()}
+    copy = {key: _configured(value, extra) for key, value in schema.items()}
     if copy.get("type") == "typed-dict":
-        copy["config"] = {**CONFIG, **copy.get("config", {})}
+        config = copy.get("config", {})
+        copy["config"] = {**CONFIG, **config}
+        if extra is not None and "extra_fields_behavior" not in config:
+            copy["extra_behavior"] = extra
     return copy
 
 
-def _portable(result: bytes) -> bytes:
-    """The same JSON; raises ValueError where it holds NaN or Infinity, which only Python reads."""
-    if b"NaN" in result or b"Infinity" in result:
-        json.loads(result, parse_constant=_refuse_constant)
-    return result
+def _kinds(schema: Any) -> Iterator[str]:
+    """The type of every part of a core schema."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str):
+            yield schema["type"]
+        schema = list(schema.values())
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _kinds(part)
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON value")
-
-
-def _dumper(schema: Any) -> Callable[[Any], bytes]:
-    """Dumps what was just validated; only an object that changed after it was made can fail to fit."""
-    strict = _holds_objects(schema)
-    # The check for those costs 1.5 us, five times the rest.
-    options: Any = {"warnings": "error"} if strict else {}
-    return functools.partial(
-        SchemaSerializer(schema, CONFIG).to_json, round_trip=True, by_alias=False, **options
-    )
-
-
-def _holds_objects(schema: Any) -> bool:
-    if isinstance(schema, list):
-        return any(map(_holds_objects, schema))
-    if not isinstance(schema, dict):
-        return False
-    return schema.get("type") in ("model", "dataclass") or any(map(_holds_objects, schema.values()))
-
-
-def _described(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False)
-    shown = [_one_described(dict(one)) for one in found[:SHOWN_ERRORS]]
-    if len(found) > SHOWN_ERRORS:
-        shown.append(f"and {len(found) - SHOWN_ERRORS} more")
-    return "; ".join(shown)
-
-
-def _one_described(one: dict[str, Any]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"]).lstrip(".")
-    got = repr(one["input"])
-    if len(got) > SHOWN_CHARACTERS:
-        got = got[:SHOWN_CHARACTERS] + "..."
-    return f"{path + ': ' if path else ''}{one['msg']} (got {got})"
+def _may_hold_long_int(found: bytes) -> bool:
+    """Return True if these bytes hold a run of over DIGITS_LIMIT digits; one covers a whole window."""
+    return any(found[at : at + WINDOW].isdigit() for at in range(0, len(found) - WINDOW + 1, WINDOW))

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, NonRetryable, RetryAfter, get_hyrex_context
-from tests.contract import seed_tasks
+from tests.contract import kinds, seed_tasks
 
 hy = HyrexRegistry()
 inner = HyrexRegistry(queue="inner", max_retries=1, priority=7)
@@ -182,4 +182,5 @@ hy.add_registry(inner)
 app = HyrexApp("contract")
 app.add_registry(hy)
 app.add_registry(seed_tasks.hy)
+app.add_registry(kinds.hy)
 LIMITED = HyrexQueue("limited", concurrency_limit=1)

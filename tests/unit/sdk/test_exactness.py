@@ -1,0 +1,168 @@
+"""What a hint proves is sent at once; what it does not makes the round trip, and says what changed."""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Literal
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, TypeAdapter, field_validator
+
+from hyrex import ArgumentInvalid, HyrexRegistry, ResultNotSerializable
+from hyrex.exactness import always, exact_when, never
+from hyrex.task import HyrexTask
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Item(BaseModel):
+    sku: str
+    count: int = 1
+
+
+class Order(BaseModel):
+    number: int
+    price: float
+    items: list[Item]
+    when: datetime
+    colour: Colour = Colour.RED
+    parent: "Order | None" = None
+
+
+class Gift(Item):
+    ribbon: str = "red"
+
+
+class Secretive(BaseModel):
+    _kept: int = PrivateAttr(default=0)
+
+
+class Bounded(BaseModel):
+    n: int = Field(gt=0)
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Validated(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def grown(cls, n: int) -> int:
+        return n + 1
+
+
+def order(**changed: Any) -> Order:
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    return Order(number=1, price=0.5, items=[Item(sku="a")], when=when).model_copy(update=changed)
+
+
+def task_of(hint: Any, result: Any = None) -> HyrexTask[..., Any]:
+    def takes(value): ...  # type: ignore[no-untyped-def]
+
+    takes.__annotations__ = {"value": hint, "return": result}
+    task: HyrexTask[..., Any] = HyrexRegistry().task(takes)
+    return task
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        str, int, float, bool, bytes, UUID, Colour, None, int | None, int | str, Literal["a", "b"],
+        list[int], list[float], tuple[int, ...], tuple[int, str],
+        set[int], frozenset[str], dict[int, float],
+    ],
+)  # fmt: skip
+def test_a_plain_hint_needs_no_look_at_its_values(hint: Any) -> None:
+    assert exact_when(TypeAdapter(hint).core_schema) is always
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        Decimal, Item | Gift, float | str, datetime | str, dict[int | str, int], Literal[1, True], SecretStr,
+        Secretive, Bounded, Open, Validated, list[Validated], dict[str, Bounded], tuple[int, Decimal],
+    ],
+)  # fmt: skip
+def test_what_is_not_known_to_be_exact_makes_the_round_trip(hint: Any) -> None:
+    assert exact_when(TypeAdapter(hint).core_schema) is never
+
+
+@pytest.mark.parametrize(
+    ("changed", "exact"),
+    [
+        ({}, True),
+        ({"number": True}, False),
+        ({"number": "1"}, False),
+        ({"price": 1}, False),
+        ({"price": float("nan")}, False),
+        ({"items": (Item(sku="a"),)}, False),
+        ({"items": [Gift(sku="a")]}, False),
+        ({"items": [Item.model_construct(sku=3)]}, False),
+        ({"items": [Item.model_construct()]}, False),
+        ({"when": datetime(2026, 1, 1, fold=1)}, False),
+        ({"colour": "red"}, False),
+        ({"parent": order()}, True),
+        ({"parent": order(number=None)}, False),
+    ],
+)
+def test_a_model_is_exact_as_long_as_it_holds_what_its_fields_say(
+    changed: dict[str, Any], exact: bool
+) -> None:
+    fits = exact_when(TypeAdapter(Order).core_schema)
+    assert fits not in (always, never)
+    assert fits(order(**changed)) is exact
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "message"),
+    [
+        (list[Item], [Item(sku="a"), Gift(sku="b")], r"value\[1\]: .*Gift.*Item.*hint Gift"),
+        (Item, {"sku": "a", "cuont": 2}, r"Item has no field 'cuont' and would drop it; leave it out"),
+        (float | str, float("inf"), r"value: inf would arrive as 'Infinity'; "),
+        (Colour | str, Colour.RED, r"value: .*<Colour\.RED: 'red'> as 'red'"),
+        (dict[int | str, int], {1: 1, "1": 2}, r"value: the key 1 is an int and would arrive as '1'; "),
+        (SecretStr, SecretStr("hunter2"), r"send its name"),
+        (int, 10**4300, r"value: .*more than 4,300 digits.*hex"),
+        (dict[str, Any], {"a": [10**4300]}, r"value\.a\[0\]: .*more than 4,300 digits"),
+        (float, 2**53 + 1, r"value: no float is 9007199254740993, the nearest is 9007199254740992\.0"),
+    ],
+    ids=lambda part: part[:30] if isinstance(part, str) else type(part).__name__,  # no long int as text
+)
+def test_a_refusal_names_the_path_both_values_and_the_remedy(hint: Any, value: Any, message: str) -> None:
+    with pytest.raises(ArgumentInvalid, match=message) as caught:
+        task_of(hint).encode_arguments(value)
+    assert str(caught.value).startswith("takes: ")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ResultNotSerializable, match="its return annotation"):
+        task_of(int, result=hint).encode_result(value)
+
+
+def test_long_text_of_digits_is_no_long_int() -> None:
+    task = task_of(dict[str, int | str])
+    value = {"digits": "1" * 10_000, "n": 10**4299}
+    assert task.decode_arguments(task.encode_arguments(value)) == {"value": value}
+
+
+def test_a_secret_leaves_no_trace_in_an_unannotated_result() -> None:
+    def returns(): ...  # type: ignore[no-untyped-def]
+
+    task: HyrexTask[..., Any] = HyrexRegistry().task(returns)
+    kept = Secretive()
+    kept._kept = 3
+    for lost in ({"a": SecretStr("x")}, {1: "a"}, kept, {"x": float("nan")}, object()):
+        with pytest.raises(ResultNotSerializable, match=r"annotat|not a JSON value"):
+            task.encode_result(lost)
+
+
+def test_what_a_worker_cannot_decode_is_described_without_its_value() -> None:
+    with pytest.raises(ArgumentInvalid) as caught:
+        task_of(int).decode_arguments(b'{"value":"4111111111111111x"}')
+    assert "value: Input should be a valid integer" in str(caught.value)
+    assert not re.search("4111", str(caught.value))
