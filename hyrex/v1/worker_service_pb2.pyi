@@ -799,19 +799,27 @@ class Released(_message.Message):
 
     STARTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     started: _builtins.bool
     """Whether user code had begun."""
     reason: _builtins.str
     """Why, for people."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """Delay before it is given out again; absent means none. For a run that this worker's code does not
+        know, so that another worker may take it; the run is recorded, with its reason.
+        """
+
     def __init__(
         self,
         *,
         started: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_delay", b"retry_delay", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

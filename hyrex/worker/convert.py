@@ -196,8 +196,8 @@ def _tell(told: wire.RunReport, run: RunEnding) -> None:
             told.timed_out.CopyFrom(wire.TimedOut(error=_error(error), retry_delay=_delay(delay_s)))
         case Cancelled(reason):
             told.cancelled.CopyFrom(wire.Cancelled(reason=reason))
-        case Released(started, reason):
-            told.released.CopyFrom(wire.Released(started=started, reason=reason))
+        case Released(started, reason, delay_s):
+            told.released.CopyFrom(wire.Released(started=started, reason=reason, retry_delay=_delay(delay_s)))
         case Lost(reason, alone):
             told.lost.CopyFrom(wire.Lost(reason=reason, alone=alone))
         case _:

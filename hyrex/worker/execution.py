@@ -38,6 +38,7 @@ from hyrex.worker.outcome import (
     StopCause,
     TimedOut,
 )
+from hyrex.worker.unknown_signature import given_back
 
 
 class Execution:
@@ -106,7 +107,7 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> O
         execution.arguments = task.decode_arguments(run.payload)
     except BaseException as error:  # a validator is user code: it may call sys.exit()
         execution.error = error
-        return Failed(describe(error), retryable=False)
+        return given_back(run, error) or Failed(describe(error), retryable=False)
     return None
 
 

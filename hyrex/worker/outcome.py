@@ -58,10 +58,11 @@ class Cancelled(Struct, frozen=True, array_like=True, tag="x"):
 
 
 class Released(Struct, frozen=True, array_like=True, tag="r"):
-    """The run is given back: never started, or stopped cleanly."""
+    """The run is given back: never started, or stopped cleanly. With a delay: this code does not know it."""
 
     started: bool
     reason: str
+    retry_delay_s: float | None = None
 
 
 class Lost(Struct, frozen=True, array_like=True, tag="l"):

@@ -59,7 +59,7 @@ class Event(StrEnum):
     REPEAT = "repeat"
     """Its run failed, timed out, was lost or was given back; it runs again at once."""
     BACK_OFF = "back off"
-    """Its run failed, timed out or was lost; it runs again after a delay."""
+    """Its run failed, timed out, was lost or given back for another worker; it runs again after a delay."""
     REOPEN = "reopen"
     """Somebody asks for an ended task to run once more."""
 

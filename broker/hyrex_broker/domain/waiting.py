@@ -1,6 +1,7 @@
 """What a queued task waits for, in words."""
 
-from hyrex_broker.domain.views import Surroundings
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import RunState, Surroundings, TaskView
 
 
 def waiting_for(queue: str, name: str, around: Surroundings) -> str:
@@ -8,6 +9,14 @@ def waiting_for(queue: str, name: str, around: Surroundings) -> str:
     if around.paused:
         return f"queue {queue!r} is paused"
     return _missing_worker(queue, name, around) or _saturated_limit(queue, name, around)
+
+
+def waiting_for_another_worker(view: TaskView) -> str:
+    """Why a worker whose code does not know a task gave it back with a delay; empty where none did."""
+    if view.state not in (TaskState.SCHEDULED, TaskState.RETRYING) or not view.runs:
+        return ""
+    last = view.runs[-1]
+    return last.reason or "" if last.state is RunState.RELEASED else ""
 
 
 def _missing_worker(queue: str, name: str, around: Surroundings) -> str:

@@ -47,8 +47,7 @@ def _end(run: wire.RunReport, task_id: TaskId, token: Token, limit_bytes: int) -
         case "cancelled":
             return RunEnd(task_id, token, Outcome.CANCELLED, elapsed, reason=_clean(run.cancelled.reason))
         case "released":
-            started = (elapsed or 0) if run.released.started else None
-            return RunEnd(task_id, token, Outcome.RELEASED, started, reason=_clean(run.released.reason))
+            return _released(task_id, token, elapsed, run.released)
         case "lost":
             reason, alone = _clean(run.lost.reason), run.lost.alone
             return RunEnd(task_id, token, Outcome.LOST, elapsed or 0, reason=reason, alone=alone)
@@ -92,6 +91,20 @@ def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Faile
     )
 
 
+def _released(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Released) -> RunEnd:
+    """One that never started leaves no trace, unless it waits for another worker: people ask why."""
+    delay = _delay(said)
+    told = said.started or delay is not None
+    return RunEnd(
+        task_id,
+        token,
+        Outcome.RELEASED,
+        (elapsed or 0) if told else None,
+        reason=_clean(said.reason),
+        retry_delay_ms=delay,
+    )
+
+
 def _timed_out(task_id: TaskId, token: Token, elapsed: int | None, said: wire.TimedOut) -> RunEnd:
     return RunEnd(
         task_id,
@@ -112,7 +125,7 @@ def _clean(text: str) -> str | None:
     return text.replace("\0", "\\0")[-_ERROR_BYTES:]
 
 
-def _delay(said: wire.Failed | wire.TimedOut) -> int | None:
+def _delay(said: wire.Failed | wire.TimedOut | wire.Released) -> int | None:
     """When to repeat. One beyond all sense is brought within it: to refuse the report would have its worker
     repeat it for ever."""
     if not said.HasField("retry_delay"):

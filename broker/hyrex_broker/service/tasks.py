@@ -11,7 +11,7 @@ from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, TaskNotFo
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import Selection, TaskView
-from hyrex_broker.domain.waiting import waiting_for
+from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker
 from hyrex_broker.engine.watch import Watches
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service import fields as checks
@@ -190,7 +190,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
     async def _waiting_for(self, view: TaskView) -> str:
         if view.state is not TaskState.QUEUED:
-            return ""
+            return waiting_for_another_worker(view)
         around = await self._parts.reads.surroundings(view.queue, view.name)
         return waiting_for(view.queue, view.name, around)
 

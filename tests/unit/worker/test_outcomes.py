@@ -52,6 +52,23 @@ async def test_failure_that_no_retry_mends(
     assert not failed.retryable
 
 
+@pytest.mark.parametrize("arguments", [{"a": 1, "b": 1, "c": 1}, {"a": 1}])
+async def test_arguments_of_another_version_are_given_back_for_other_workers(
+    bench: Bench, arguments: dict[str, object]
+) -> None:
+    await bench.ready()
+    first, later = assignment("add", arguments), assignment("add", arguments, run_number=5, attempt_number=1)
+    last = assignment("add", arguments, run_number=16)
+    await bench.broker.assign(first, later, last)
+    told = await bench.broker.outcome(first)
+    assert told.WhichOneof("outcome") == "released"
+    assert told.released.retry_delay.ToTimedelta().total_seconds() == 0.25
+    assert "add is another version there" in told.released.reason
+    assert (await bench.broker.outcome(later)).released.retry_delay.seconds == 4
+    failed = (await bench.broker.outcome(last)).failed
+    assert (failed.error.type, failed.retryable) == ("ArgumentInvalid", False)
+
+
 async def test_retry_after_sets_the_delay(bench: Bench) -> None:
     await bench.ready()
     run = assignment("fail_later")

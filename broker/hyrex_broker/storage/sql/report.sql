@@ -93,6 +93,7 @@ with ended as materialized (
              (select t.retry_delay_ms from task t where t.id = judged.task),
              (least(2 ^ least(attempt_number, 20), 300) * 1000 * (0.8 + 0.4 * random()))::bigint)
            when outcome = 6 and (was_alone or alone) then (array[0, 1000, 5000, 30000])[least(redeliveries + 1, 4)]
+           when outcome = 7 then coalesce(retry_delay_ms, 0)
            else 0
          end as delay_ms
   from judged where again
