@@ -2,27 +2,34 @@
 
 Arguments and results make the full round trip through bytes, the context is set, retries follow
 at once without their delays, `on_error` is called. A task that ends without success raises its
-error where it was sent.
+error where it was sent. A task with a `delay` or a `run_at` waits until the test moves the clock.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from hyrex.app import HyrexApp
 from hyrex.client.backend import Watched
 from hyrex.client.process import replace_backend
 from hyrex.errors import TaskNotFound
 from hyrex.handle import TaskHandle
+from hyrex.options import TaskConfig
 from hyrex.outgoing import Deduplicated, Outcome, Outgoing
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
 from hyrex.runs import TaskState
+from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, RemoteTask
 from hyrex.testing.rounds import InLoop, InThread, Way, run_rounds
 
-__all__ = ["InlineTasks", "inline"]
+__all__ = ["InlineTasks", "SentTask", "inline"]
+
+DEEPEST: Final = 50
+_depth: ContextVar[int] = ContextVar("hyrex_inline_depth", default=0)
 
 
 @contextmanager
@@ -40,13 +47,39 @@ def inline(*sources: HyrexApp | HyrexRegistry, raise_failures: bool = True) -> "
         replace_backend(before)
 
 
+@dataclass(frozen=True, slots=True)
+class SentTask:
+    """One task as it was sent: what a test asserts on."""
+
+    handle: TaskHandle[Any]
+    config: TaskConfig
+    run_at: datetime | None
+    _outgoing: Outgoing = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.config.name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by parameter name, as a worker gets them."""
+        return self._outgoing.target.task.decode_arguments(self._outgoing.payload)
+
+
 @dataclass(slots=True)
 class InlineTasks:
-    """The tasks that were sent; `sent` are their handles, in the order in which they were sent."""
+    """The tasks that were sent; `sent` are their handles, `calls` tell more, both in the order of sending.
+
+    `now` is the clock that delays go by; only `advance` moves it.
+    """
 
     sources: Sequence[HyrexApp | HyrexRegistry] = ()
     raise_failures: bool = True
     sent: list[TaskHandle[Any]] = field(default_factory=list)
+    calls: list[SentTask] = field(default_factory=list)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _scheduled: dict[str, SentTask] = field(default_factory=dict)
     _states: dict[str, TaskState] = field(default_factory=dict)
     _first_ids: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -54,6 +87,34 @@ class InlineTasks:
     def silence(self) -> str:
         """Never needed: an inline task always answers."""
         return "no answer"
+
+    @property
+    def scheduled(self) -> list[SentTask]:
+        """What waits for the clock, what is due first at the head."""
+        return sorted(self._scheduled.values(), key=lambda one: one.run_at or self.now)
+
+    def advance(self, by: float | timedelta) -> None:
+        """Move the clock by seconds, and run what becomes due, each task at its own time."""
+        until = self.now + (by if isinstance(by, timedelta) else timedelta(seconds=by))
+        while (task := self._due(until)) is not None:
+            InThread.drive(self._run_scheduled(task, InThread()))
+        self.now = until
+
+    async def advance_async(self, by: float | timedelta) -> None:
+        """As advance(), with coroutines on this loop."""
+        until = self.now + (by if isinstance(by, timedelta) else timedelta(seconds=by))
+        while (task := self._due(until)) is not None:
+            await self._run_scheduled(task, InLoop())
+        self.now = until
+
+    def _due(self, until: datetime) -> SentTask | None:
+        first = next(iter(self.scheduled), None)
+        return first if first is not None and first.run_at is not None and first.run_at <= until else None
+
+    async def _run_scheduled(self, task: SentTask, way: Way) -> None:
+        del self._scheduled[task._outgoing.task_id]
+        self.now = max(self.now, task.run_at or self.now)
+        await self._run(task, way)
 
     def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
         """Run the tasks, one after the other."""
@@ -66,19 +127,43 @@ class InlineTasks:
     async def _store(self, outgoing: Outgoing, way: Way) -> Outcome:
         if outgoing.task_id in self._states:
             return self._states[outgoing.task_id]
-        key = outgoing.target.options.idempotency_key
-        if key is not None:
-            first = self._first_ids.setdefault((outgoing.target.config.name, key), outgoing.task_id)
+        config, options = outgoing.target.config, outgoing.target.options
+        if options.idempotency_key is not None:
+            key = (config.name, options.idempotency_key)
+            first = self._first_ids.setdefault(key, outgoing.task_id)
             if first != outgoing.task_id:
                 return self._states.get(first, Deduplicated(first))
-        self.sent.append(TaskHandle.of(outgoing))
-        at = len(self.sent) - 1
-        state, error = await run_rounds(outgoing, self._function(outgoing), way)
-        self._states[outgoing.task_id] = state
-        self.sent[at].observed(state)
+        run_at = self.now + options.delay if options.delay else options.run_at
+        task = SentTask(TaskHandle.of(outgoing), config, run_at, outgoing)
+        self.sent.append(task.handle)
+        self.calls.append(task)
+        if run_at is None or run_at <= self.now:
+            return await self._run(task, way)
+        self._scheduled[outgoing.task_id] = task
+        return self._observe(
+            task, TaskState(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
+        )
+
+    def _observe(self, task: SentTask, state: TaskState) -> TaskState:
+        self._states[state.task_id] = state
+        task.handle.observed(state)
+        return state
+
+    async def _run(self, task: SentTask, way: Way) -> TaskState:
+        if _depth.get() >= DEEPEST:
+            raise RecursionError(
+                f"{task.name} was sent {DEEPEST} runs deep, each by the one before; "
+                "a task that sends itself again waits for advance() if it does so with a delay"
+            )
+        before = _depth.set(_depth.get() + 1)
+        try:
+            state, error = await run_rounds(task._outgoing, self._function(task._outgoing), way)
+        finally:
+            _depth.reset(before)
+        self._observe(task, state)
         if error is not None and self.raise_failures:
-            if isinstance(error, SystemExit):
-                result_of(state, bytes)  # raises TaskFailed: a task that exits does not end the test
+            if not isinstance(error, Exception):
+                result_of(state, bytes)  # raises TaskFailed or TaskTimedOut: what ends a run ends no test
             raise error
         return state
 
@@ -102,18 +187,25 @@ class InlineTasks:
         return self.get(task_id)
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
-        """All tasks have ended already."""
+        """The tasks as they stand; raises TimeoutError if one would be waited for without an end."""
+        for task_id in task_ids if timeout_s is None else ():
+            if task_id in self._scheduled:
+                task = self._scheduled[task_id]
+                raise TimeoutError(f"{task.name} runs at {task.run_at}: move the clock with advance()")
         return Watched({task_id: self.get(task_id) for task_id in task_ids})
 
     async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
-        """All tasks have ended already."""
+        """As watch()."""
         return self.watch(task_ids, timeout_s)
 
     def cancel(self, task_id: str, reason: str) -> bool:
-        """There is never anything left to cancel."""
-        self.get(task_id)
-        return False
+        """Cancel a task that waits for the clock; nothing else is ever left to cancel."""
+        state = self.get(task_id)
+        task = self._scheduled.pop(task_id, None)
+        if task is not None:
+            self._observe(task, replace(state, status=TaskStatus.CANCELLED))
+        return task is not None
 
     async def cancel_async(self, task_id: str, reason: str) -> bool:
-        """There is never anything left to cancel."""
+        """As cancel()."""
         return self.cancel(task_id, reason)

@@ -22,9 +22,27 @@ from hyrex.outgoing import Outgoing
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask
-from hyrex.worker.execution import Execution, call_on_error, calls_on_error, conclude, explain, prepare
+from hyrex.testing.timeouts import call_within_timeout
+from hyrex.worker.description import describe
+from hyrex.worker.execution import (
+    Execution,
+    call_on_error,
+    calls_on_error,
+    conclude,
+    explain,
+    prepare,
+)
 from hyrex.worker.frames import Run
-from hyrex.worker.outcome import Cancelled, Completed, ErrorInfo, Failed, Outcome, StopCause, TimedOut
+from hyrex.worker.outcome import (
+    Cancelled,
+    Completed,
+    ErrorInfo,
+    Failed,
+    Outcome,
+    Released,
+    StopCause,
+    TimedOut,
+)
 
 __all__ = ["InLoop", "InThread", "Way", "run_rounds"]
 
@@ -147,7 +165,7 @@ async def _one_round(
     execution: Execution, task: HyrexTask[..., Any], way: Way
 ) -> tuple[Outcome, BaseException | None]:
     with bind_context(execution.context):
-        refused = prepare(execution, {execution.run.name: task})
+        refused = _prepared(execution, task)
         if refused is not None:
             await _call_on_error(execution, refused, way)
             return refused, _error_of(refused)
@@ -164,9 +182,18 @@ async def _one_round(
         return outcome, _error_of(outcome)
 
 
+def _prepared(execution: Execution, task: HyrexTask[..., Any]) -> Outcome | None:
+    refused = prepare(execution, {execution.run.name: task})
+    if isinstance(refused, Released) and execution.error is not None:
+        return Failed(describe(execution.error), retryable=False)  # here is no other worker to take it
+    return refused
+
+
 async def _call(execution: Execution, task: HyrexTask[..., Any], way: Way) -> Any:
     if not task.is_async:
-        return await way.call(lambda: task.invoke(execution.arguments))
+        return await way.call(
+            lambda: call_within_timeout(execution, lambda: task.invoke(execution.arguments))
+        )
     return await way.wait(_within_timeout(execution, task.invoke(execution.arguments)))
 
 

@@ -1,0 +1,66 @@
+"""The timeout of a plain function that runs in the test's own thread: TaskTimeout is raised in it.
+
+In the main thread a signal raises it, which ends blocking calls too; elsewhere the next bytecode does.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+from hyrex.errors import TaskTimeout
+from hyrex.worker.execution import Execution
+from hyrex.worker.interrupt import INTERRUPT_SIGNAL, forget_interrupt, interrupt
+from hyrex.worker.outcome import StopCause
+
+__all__ = ["call_within_timeout"]
+
+T = TypeVar("T")
+
+
+def call_within_timeout(execution: Execution, function: Callable[[], T]) -> T:
+    """What the function returns; raises TaskTimeout in it when the run has had all its time."""
+    if not execution.run.timeout_ns:
+        return function()
+    strike = _Strike(execution)
+    if threading.current_thread() is not threading.main_thread():
+        return strike.call(function)
+    before = signal.signal(INTERRUPT_SIGNAL, strike.on_signal)
+    try:
+        return strike.call(function)
+    finally:
+        signal.signal(INTERRUPT_SIGNAL, before)
+
+
+class _Strike:
+    """One interrupt, at most, of one call."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._thread_id = threading.get_ident()
+        self._running = False
+        self._lock = threading.Lock()
+
+    def call(self, function: Callable[[], T]) -> T:
+        timer = threading.Timer(self._execution.run.timeout_ns / 1e9, self._interrupt)
+        timer.daemon = True
+        self._running = True
+        timer.start()
+        try:
+            return function()
+        finally:
+            self._running = False
+            timer.cancel()
+            with self._lock:
+                forget_interrupt(self._thread_id)
+
+    def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._running:
+            raise TaskTimeout
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            if self._running:
+                self._execution.stop = StopCause.TIMEOUT
+                interrupt(self._thread_id, TaskTimeout)
