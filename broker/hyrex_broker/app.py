@@ -4,14 +4,14 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from hyrex_broker.config import BrokerConfig
-from hyrex_broker.domain.model import BrokerId
+from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.backstop import Backstop
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.dispatcher import Dispatcher
@@ -41,6 +41,7 @@ from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.marks import MarkStore
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
@@ -194,9 +195,10 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     sessions = Sessions(session_store, directory, broker_id)
     assigns, submits = AssignStore(database, slack), SubmitStore(database, slack)
     placer = Placer(assigns, report_store, session_store, sessions, broker_id)
-    dispatcher = Dispatcher(assigns, placer, sessions, directory)
+    marks = MarkStore(database)
+    dispatcher = Dispatcher(assigns, marks, placer, sessions, directory)
     handoff = Handoff(submits, placer, dispatcher, directory)
-    promoter = Promoter(PromoteStore(database), dispatcher)
+    promoter = Promoter(PromoteStore(database), marks, dispatcher)
     reports = Reports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
     wakeups = Wakeups(Channel(config.database_url, config.database_schema))
@@ -227,9 +229,16 @@ def _connect(engine: Engine) -> None:
     """Who hears whom."""
     watches, wakeups, dispatcher = engine.watches, engine.wakeups, engine.dispatcher
 
-    def changed(task_ids: object) -> None:
-        watches.touch(task_ids)  # type: ignore[arg-type]
-        wakeups.tell_finished()
+    def changed(task_ids: Iterable[TaskId]) -> None:
+        ids = list(task_ids)
+        watches.touch(ids)
+        wakeups.tell_finished(ids)
+
+    def changed_elsewhere(task_ids: Sequence[TaskId] | None) -> None:
+        if task_ids is None:
+            watches.touch_all()
+        else:
+            watches.touch(task_ids)
 
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
@@ -237,7 +246,7 @@ def _connect(engine: Engine) -> None:
     engine.directory.on_write.append(wakeups.tell_config)
     dispatcher.on_local_work = wakeups.tell_ready
     wakeups.on_ready = lambda pairs: dispatcher.wake(pairs, local=False)
-    wakeups.on_finished = watches.touch_all
+    wakeups.on_finished = changed_elsewhere
     wakeups.on_config = dispatcher.look_again
     wakeups.on_relisten = dispatcher.look_again
     wakeups.on_cancel = engine.heartbeats.look_for_cancels

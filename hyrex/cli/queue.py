@@ -1,15 +1,18 @@
 """`hyrex queue`: queues, their backlog and their limits."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
 
 if TYPE_CHECKING:
     import grpc.aio
 
+_STEP_TIMEOUT_S: Final = 30.0
+"""A step is a second of work: it may wait behind others' for much longer than that."""
 commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
 Create = Annotated[bool, typer.Option("--create", help="Make the queue where there is none.")]
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
@@ -90,17 +93,28 @@ def purge(
     broker_url: BrokerUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel everything that waits in a queue; running tasks are left alone."""
+    """Cancel everything that waits in a queue; running tasks are left alone. Says how far it is."""
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 
     if not yes:
         typer.confirm(f"cancel every task that waits in {name!r}?", abort=True)
-    request = queue_service_pb2.PurgeQueueRequest(name=name, reason=reason)
+    request = queue_service_pb2.PurgeQueueRequest(name=name, reason=reason, in_steps=True)
 
     async def call(channel: "grpc.aio.Channel") -> Any:
         return await queue_service_pb2_grpc.QueueServiceStub(channel).PurgeQueue(request)
 
-    cancelled = ask(broker_url, call).cancelled
+    cancelled = 0
+    while True:
+        try:
+            answer = ask(broker_url, call, timeout_s=_STEP_TIMEOUT_S)
+        except CommandError as error:
+            rest = f"; {cancelled} tasks are cancelled, the same command goes on with the rest"
+            raise CommandError(f"{error}{rest if cancelled else ''}", error.status) from None
+        cancelled += answer.cancelled
+        if not answer.next_step:
+            break
+        request.step = answer.next_step
+        typer.echo(f"cancelled {cancelled} tasks so far", err=True)
     if as_json:
         print_json({"queue": name, "cancelled": cancelled})
     else:

@@ -1,6 +1,8 @@
 """`hyrex task`: look at tasks, cancel them, run them again."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -11,10 +13,11 @@ from hyrex.cli.output import duration, print_json, print_list, print_table, prin
 if TYPE_CHECKING:
     import grpc.aio
 
-    from hyrex.v1 import task_pb2
+    from hyrex.v1 import task_pb2, task_service_pb2
 
 commands = typer.Typer(help="Look at tasks, cancel them, run them again.", no_args_is_help=True)
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
+_LOOK_ON_S: Final = 15.0
 STATUSES = (
     "queued",
     "scheduled",
@@ -60,9 +63,9 @@ def list_tasks(
     broker_url: BrokerUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, newest first. Where few fit, looks on for 15 s and says how far it came."""
     from hyrex.cli.wire import task_values
-    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
+    from hyrex.v1 import task_service_pb2
 
     request = task_service_pb2.ListTasksRequest(
         page_size=limit,
@@ -73,18 +76,37 @@ def list_tasks(
         parent_id=parent,
     )
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        return await task_service_pb2_grpc.TaskServiceStub(channel).ListTasks(request)
-
-    answer = ask(broker_url, call)
-    tasks = [task_values(task, listed=True) for task in answer.tasks]
+    answer, found = _listed(broker_url, request)
+    tasks = [task_values(task, listed=True) for task in found]
     if as_json:
         print_list("tasks", tasks, answer.next_page_token)
         return
     rows = [(t["id"], t["name"], t["queue"], t["status"], t["submitted"], _last_error(t)) for t in tasks]
     print_table(("id", "name", "queue", "status", "submitted", "last error"), rows, "no tasks")
     if answer.next_page_token:
+        if len(found) < limit:
+            say(f"looked at everything back to {_looked_back_to(answer)}; older tasks were not looked at")
         say(f"more: --page {answer.next_page_token}")
+
+
+def _listed(
+    broker_url: str, request: "task_service_pb2.ListTasksRequest"
+) -> "tuple[task_service_pb2.ListTasksResponse, list[task_pb2.Task]]":
+    """The last page asked for, and the tasks of all: a page may end for its time before it is full."""
+    from hyrex.v1 import task_service_pb2_grpc
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        return await task_service_pb2_grpc.TaskServiceStub(channel).ListTasks(request)
+
+    limit, ends_at = request.page_size, time.monotonic() + _LOOK_ON_S
+    found: list[task_pb2.Task] = []
+    while True:
+        answer = ask(broker_url, call)
+        found += answer.tasks
+        if not answer.next_page_token or len(found) >= limit or time.monotonic() >= ends_at:
+            return answer, found
+        request.page_token, request.page_size = answer.next_page_token, limit - len(found)
+        typer.echo(f"looked back to {_looked_back_to(answer)}: {len(found)} so far", err=True)
 
 
 @commands.command("cancel")
@@ -125,6 +147,12 @@ def retry(task_ids: TaskIds, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJso
     _print_outcomes(
         [(result.task_id, word(task_service_pb2.RetryOutcome, result.outcome)) for result in results], as_json
     )
+
+
+def _looked_back_to(answer: "task_service_pb2.ListTasksResponse") -> str:
+    if not answer.HasField("looked_back_to"):
+        return "a time that this broker does not tell"
+    return shown(answer.looked_back_to.ToDatetime(UTC))
 
 
 def _status_value(word: str) -> "task_pb2.TaskStatus.ValueType":

@@ -30,6 +30,7 @@ class Watcher:
         self._group = group
         self._loop = asyncio.get_running_loop()
         self._streams: dict[asyncio.Task[None], set[str]] = {}
+        self._stream_of: dict[str, asyncio.Task[None]] = {}
         self._paused = False
         watchlist.put_back_all()
 
@@ -44,12 +45,17 @@ class Watcher:
             ids = set(self._watchlist.take_unwatched(WATCHED_IDS))
             task = self._group.create_task(self._watch(calls, ids))
             self._streams[task] = ids
+            self._stream_of.update(dict.fromkeys(ids, task))
 
     def _prune(self) -> None:
-        for task, ids in self._streams.items():
-            ids.intersection_update(self._watchlist.still_wanted(ids))
-            if not ids:
-                task.cancel()
+        """Costs as much as has changed: this is on the way of every send."""
+        for task_id in self._watchlist.take_dropped():
+            task = self._stream_of.pop(task_id, None)
+            ids = self._streams.get(task) if task is not None else None
+            if task is not None and ids is not None:
+                ids.discard(task_id)
+                if not ids:
+                    task.cancel()
 
     def _regroup(self) -> None:
         """Many callers came one by one: their tasks share new streams, the old ones end."""
@@ -70,7 +76,7 @@ class Watcher:
             if failure.repeatable and not failure.ran_out_of_time:
                 self._connection.leave(calls)
         finally:
-            self._forget()
+            self._forget(ids)
         self._ended(ids, failure)
 
     async def _follow(self, calls: Calls, ids: set[str]) -> None:
@@ -79,10 +85,13 @@ class Watcher:
                 ids.difference_update(state.task_id for state in states if state.status.is_final)
                 self._watchlist.observe(states)
 
-    def _forget(self) -> None:
+    def _forget(self, ids: set[str]) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._streams.pop(task, None)
+        for task_id in ids:
+            if self._stream_of.get(task_id) is task:
+                del self._stream_of[task_id]
 
     def _ended(self, ids: set[str], failure: CallFailure | None) -> None:
         if failure is not None and failure.reason == "TASK_NOT_FOUND":

@@ -3,12 +3,16 @@
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
 from hyrex.client.waiters import Waiter, notify_all
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskState
 
 __all__ = ["Subscription", "Watchlist"]
+
+_WATCHED: Final = object()
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +33,7 @@ class Watchlist:
         self._by_id: dict[str, list[Subscription]] = {}
         self._latest: dict[str, TaskState] = {}
         self._unwatched: dict[str, None] = {}
+        self._dropped: list[str] = []
 
     def add(self, subscription: Subscription) -> None:
         """Tell this subscription of its tasks from now on, and what is known already."""
@@ -55,12 +60,13 @@ class Watchlist:
         if not there:
             self._by_id.pop(task_id, None)
             self._latest.pop(task_id, None)
-            self._unwatched.pop(task_id, None)
+            if self._unwatched.pop(task_id, _WATCHED) is _WATCHED:
+                self._dropped.append(task_id)
 
     def take_unwatched(self, limit: int) -> list[str]:
         """Up to `limit` tasks that somebody waits for and no stream watches."""
         with self._lock:
-            taken = list(self._unwatched)[:limit]
+            taken = list(islice(self._unwatched, limit))
             for task_id in taken:
                 del self._unwatched[task_id]
             return taken
@@ -84,11 +90,16 @@ class Watchlist:
         """No stream is left."""
         with self._lock:
             self._unwatched = dict.fromkeys(self._by_id)
+            self._dropped.clear()
 
-    def still_wanted(self, task_ids: Iterable[str]) -> set[str]:
-        """Those that somebody waits for."""
+    def take_dropped(self) -> list[str]:
+        """Watched tasks that nobody waits for since the last time; whoever waits for one of them again wants
+        another stream."""
+        if not self._dropped:
+            return []
         with self._lock:
-            return {task_id for task_id in task_ids if task_id in self._by_id}
+            dropped, self._dropped = self._dropped, []
+            return dropped
 
     def observe(self, states: Iterable[TaskState]) -> None:
         """Tell the subscribers; wakes those that have nothing pending any more."""

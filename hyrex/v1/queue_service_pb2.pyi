@@ -237,19 +237,32 @@ class PurgeQueueRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    IN_STEPS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     reason: _builtins.str
     """Why, for the record."""
+    in_steps: _builtins.bool
+    """Answer after about a second of work, with `next_step` where something is left. Without it the answer comes
+    when all is done, which takes about a minute for five million tasks; what a call that was broken off has
+    cancelled stays cancelled.
+    """
+    step: _builtins.str
+    """The `next_step` of the answer before; empty in the first step. All steps cancel what had arrived before
+    the first one.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         reason: _builtins.str = ...,
+        in_steps: _builtins.bool = ...,
+        step: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_steps", b"in_steps", "name", b"name", "reason", b"reason", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,16 +275,20 @@ class PurgeQueueResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CANCELLED_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
     cancelled: _builtins.int
-    """Tasks cancelled."""
+    """Tasks cancelled, by this step where there are steps."""
+    next_step: _builtins.str
+    """What the request of the next step needs as `step`; empty when all is done."""
     def __init__(
         self,
         *,
         cancelled: _builtins.int = ...,
+        next_step: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "next_step", b"next_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

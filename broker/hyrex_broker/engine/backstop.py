@@ -1,19 +1,28 @@
-"""The backstop: a run whose worker obeys neither its timeout nor a cancel is ended by the broker."""
+"""The backstop: a run whose worker obeys neither its timeout nor a cancel is ended by the broker.
+
+What became overdue before the last look is left out, like `ready` below its marks (`looks`); now and then all
+is looked at, for a session that was taken over with what was overdue.
+"""
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, RunEnd
+from hyrex_broker.engine.looks import Look
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions import Sessions
-from hyrex_broker.storage.report import ReportStore
+from hyrex_broker.storage.report import EVER, Overdue, ReportStore
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
+_LOOK_AT_ALL_S: Final = 5.0
+_LAG: Final = timedelta(seconds=3)
 _MOST: Final = 500
+_REASON: Final = "the worker did not stop the run in time; the broker ended it"
 
 
 class Backstop:
@@ -24,31 +33,46 @@ class Backstop:
         self._store = store
         self._sessions = sessions
         self._reports = reports
+        self._mark = EVER
 
     async def run(self) -> None:
         """Look every second until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(Look(_INTERVAL_S, self._end_overdue)))
+            group.create_task(self._every(Look(_LOOK_AT_ALL_S, self._end_all_overdue)))
+
+    async def _every(self, look: Look) -> None:
         while True:
-            await asyncio.sleep(_INTERVAL_S)
+            await asyncio.sleep(look.interval_s)
             if not self._sessions.by_id:
                 continue
             try:
-                await self._end_overdue()
+                await look.again()
             except StorageUnavailable:
                 continue
 
     async def _end_overdue(self) -> None:
-        overdue = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
+        overdue, now = await self._store.overdue(sorted(self._sessions.by_id), _MOST, self._mark)
+        if len(overdue) < _MOST:
+            # A lease that is made now is not overdue before now; the longest statement takes 3 s.
+            self._mark = max(self._mark, now - _LAG)
+        await self._end(overdue)
+
+    async def _end_all_overdue(self) -> None:
+        overdue, _ = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
+        await self._end(overdue)
+
+    async def _end(self, overdue: list[Overdue]) -> None:
         if not overdue:
             return
         log.warning("runs overdue", extra={"count": len(overdue)})
-        reason = "the worker did not stop the run in time; the broker ended it"
         await self._reports.report(
             [
                 RunEnd(
                     each.lease.task_id,
                     each.lease.token,
                     Outcome.TIMED_OUT,
-                    reason=reason,
+                    reason=_REASON,
                     session_id=each.session_id,
                 )
                 for each in overdue

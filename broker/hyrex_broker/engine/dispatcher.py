@@ -6,56 +6,45 @@ in the next one. Runs are pushed after the commit only.
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.looks import Look
 from hyrex_broker.engine.placing import Placer
+from hyrex_broker.engine.session import Shape
 from hyrex_broker.engine.sessions import Sessions
 from hyrex_broker.engine.turnover import Turnover
-from hyrex_broker.engine.turns import Room, Turns
+from hyrex_broker.engine.turns import Turns
 from hyrex_broker.storage.assign import AssignResult, AssignStore, LaneQuota, Plan
+from hyrex_broker.storage.marks import MarkStore
 
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 1.0
 SWEEP_INTERVAL_S: Final = 4.0
-_PATIENCE_FACTOR: Final = 20
-"""A look that takes long is taken less often: it may use a twentieth of a connection's time."""
+KEEP_INTERVAL_S: Final = 10.0
+_KEEP_AFTER_ROWS: Final = 5000
+"""A low-water mark is kept for the next broker when so many dead rows are behind it."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
-
-
-@dataclass(slots=True)
-class Look:
-    """Something to look for now and then."""
-
-    interval_s: float
-    look: Callable[[], Awaitable[None]]
-    due: float = 0.0
-
-    async def again(self) -> None:
-        """Look, if it is time."""
-        began = time.monotonic()
-        if began < self.due:
-            return
-        try:
-            await self.look()
-        finally:
-            ended = time.monotonic()
-            # Half a tick early: the ticks of the caller decide.
-            self.due = ended + max(self.interval_s / 2, _PATIENCE_FACTOR * (ended - began))
 
 
 class Dispatcher:
     """Plans assigns, makes them, and learns from them which lanes have work."""
 
-    def __init__(self, store: AssignStore, placer: Placer, sessions: Sessions, directory: Directory) -> None:
+    def __init__(
+        self,
+        store: AssignStore,
+        marks: MarkStore,
+        placer: Placer,
+        sessions: Sessions,
+        directory: Directory,
+    ) -> None:
         self._store = store
+        self._mark_store = marks
         self._placer = placer
         self._sessions = sessions
         self._directory = directory
@@ -65,6 +54,8 @@ class Dispatcher:
         self.turnover = Turnover()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
         sessions.on_capacity = self._called.set
+        directory.on_new_lanes.append(lambda lanes: self._turns.look_again())
+        directory.on_change.append(self._turns.look_again)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
         """These (lane, rank) have work; `local`: this broker made it, and the others must hear."""
@@ -95,19 +86,17 @@ class Dispatcher:
     def offer(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Slots for tasks that are about to be stored: only while nothing waits, from lanes that are
         neither limited nor paused (rule 18)."""
-        room = Room(list(self._sessions.shapes))
-        quotas = []
-        for lane in self.offerable(counts):
-            slots = room.take(lane, 1, counts[lane])
-            if slots:
-                quotas.append(LaneQuota(lane, self._turns.pairs(lane, range(10)), slots))
-        return quotas
+        lanes = self.offerable(counts)
+        return self._turns.offer(self._shapes(), {lane: counts[lane] for lane in lanes}) if lanes else []
+
+    def _shapes(self) -> list[Shape]:
+        return list(self._sessions.shapes)
 
     def offerable(self, lanes: Iterable[LaneId]) -> list[LaneId]:
         """Those of the lanes that some session here would be offered tasks of, had it room."""
-        shapes = list(self._sessions.shapes)
+        shapes = self._shapes()
         # What waits for a worker of another broker, or for none, is no reason to make others wait.
-        if any(self._readable(lane) for lane in self._turns.served(shapes)):
+        if self._turns.any_served(shapes, self._readable):
             return []
         return [
             lane
@@ -124,11 +113,20 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Assign until cancelled."""
+        await self._begin()
         self._called.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._assign_when_called())
             group.create_task(self._poll())
             group.create_task(self._placer.run())
+
+    async def _begin(self) -> None:
+        """Read on from where an earlier broker was: from the beginning it may be millions of dead rows."""
+        try:
+            self._turns.recall(await self._mark_store.load(delayed=False))
+            await self._find_above_marks()
+        except StorageUnavailable as error:
+            log.debug("dispatcher begins without marks", extra={"error": str(error)})
 
     async def _assign_when_called(self) -> None:
         while True:
@@ -144,12 +142,18 @@ class Dispatcher:
 
     async def _poll(self) -> None:
         """Find what no word was heard of: lost notifications, rows of statements that failed."""
-        looks = [Look(POLL_INTERVAL_S, self._find_work), Look(SWEEP_INTERVAL_S, self._find_below_marks)]
+        work = Look(POLL_INTERVAL_S, self._find_work)
+        looks = [
+            work,
+            Look(SWEEP_INTERVAL_S, self._find_below_marks),
+            Look(KEEP_INTERVAL_S, self._keep_marks),
+        ]
         while True:
             try:
                 async with asyncio.timeout(POLL_INTERVAL_S):
                     await self._look.wait()
-                looks[0].due = 0.0
+                if not work.is_patient:
+                    work.due = 0.0
             except TimeoutError:
                 pass
             self._look.clear()
@@ -158,10 +162,18 @@ class Dispatcher:
             try:
                 await self._directory.refresh()
                 if any(shape.sessions for shape in self._sessions.shapes):
-                    for look in looks:
-                        await look.again()
+                    if work.is_patient:
+                        await self._find_above_marks()
+                    await self._take(looks)
             except StorageUnavailable:
                 continue
+
+    async def _take(self, looks: Sequence[Look]) -> None:
+        for look in looks:
+            try:
+                await look.again()
+            except StorageUnavailable as error:
+                log.debug("a look was broken off", extra={"error": str(error)})
 
     async def _find_work(self) -> None:
         pairs = await self._store.lanes_with_work()
@@ -169,6 +181,19 @@ class Dispatcher:
         self._turns.unpark({lane for lane, _ in pairs})
         if pairs:
             self.wake(pairs, local=False)
+
+    async def _find_above_marks(self) -> None:
+        """The lanes that were read before, without a look at what is dead in front of their marks."""
+        pairs = await self._store.work_above(self._turns.marked())
+        self._turns.unpark({lane for lane, _ in pairs})
+        if pairs:
+            self.wake(pairs, local=False)
+
+    async def _keep_marks(self) -> None:
+        """For whoever begins after this broker."""
+        marks = self._turns.to_keep(_KEEP_AFTER_ROWS)
+        if marks:
+            await self._mark_store.save(marks)
 
     async def _find_below_marks(self) -> None:
         """Assigns never read below the marks, whatever became of this: under a transaction that is held open
@@ -181,14 +206,14 @@ class Dispatcher:
         """Make one assign for free lanes and one for limited ones; return whether to go on."""
         for quota in await self._placer.settle_doubts():
             self._turns.wake((quota.lane, rank) for rank, _ in quota.pairs)
-        quotas = self._turns.plan(list(self._sessions.shapes), self._readable)
+        quotas = self._turns.plan(self._shapes(), self._readable)
         limited = [quota for quota in quotas if self._directory.limits_of(quota.lane)]
-        free = [quota for quota in quotas if quota not in limited] if limited else quotas
+        free = [q for q in quotas if not self._directory.limits_of(q.lane)] if limited else quotas
         if free:
             await self._make(free, limited=False)
         if limited and free:
             # Sessions may have left meanwhile, and others have less room.
-            again = self._turns.plan(list(self._sessions.shapes), self._readable)
+            again = self._turns.plan(self._shapes(), self._readable)
             limited = [quota for quota in again if self._directory.limits_of(quota.lane)]
         if limited:
             await self._make(limited, limited=True)

@@ -1,6 +1,6 @@
 """Intake: submitted tasks become stored tasks, and each is answered after its commit."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from hyrex_broker.domain.errors import (
@@ -56,8 +56,8 @@ class Intake:
         """Store batches until cancelled."""
         await self._merger.run()
 
-    async def submit(self, tasks: Sequence[NewTask]) -> Sequence[Answer]:
-        """Store validated tasks; one answer for each, after the commit.
+    async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> Sequence[Answer]:
+        """Store validated tasks; one answer for each, after the commit. Callers share the batches.
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
@@ -68,8 +68,8 @@ class Intake:
             if (lane := lanes[task.terms.queue, task.terms.name]) is not None
         ]
         if len(entries) == len(tasks):
-            return await self._merger.add(entries)
-        stored = iter(await self._merger.add(entries) if entries else ())
+            return await self._merger.add(entries, caller)
+        stored = iter(await self._merger.add(entries, caller) if entries else ())
         return [
             _too_many(task) if lanes[task.terms.queue, task.terms.name] is None else next(stored)
             for task in tasks

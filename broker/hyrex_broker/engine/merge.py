@@ -2,16 +2,19 @@
 
 A single item on an idle broker waits for nothing; under load batches grow by themselves. The next statement
 is sent before the answers of the last one are looked at, so that Postgres does not wait for us.
+
+Callers share the batches (`fairness`), and small groups have batches of their own beside the large ones: a
+single item never waits for a statement with a thousand others.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.engine.fairness import FairQueue
 from hyrex_broker.storage.pool import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,10 @@ Answer = TypeVar("Answer")
 BATCH_ITEMS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """More than that in one statement might outlast its timeout. A larger group goes alone."""
+SMALL: Final = 64
+"""A group that costs no more than that many items is small,"""
+SMALL_BATCH: Final = 500
+"""and its batches have no more items than that, so that those that come meanwhile do not wait for long."""
 _MOST_UNFINISHED: Final = 4
 
 
@@ -50,6 +57,11 @@ class Group(Generic[Item, Answer]):
     size_bytes: int
     answers: "asyncio.Future[Sequence[Answer]]"
 
+    @property
+    def cost(self) -> int:
+        """How much of a batch it takes, in items: many bytes count as more of them."""
+        return len(self.items) + self.size_bytes * BATCH_ITEMS // BATCH_BYTES
+
 
 def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
     """Tell callers that nobody stores their items any more; they may add them again."""
@@ -59,55 +71,41 @@ def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
             group.answers.exception()  # its caller may be gone: nothing to complain of
 
 
-class Merger(Generic[Item, Answer]):
-    """Collects groups of items, stores them in batches, answers each group when its batch is stored.
+Store = Callable[[Sequence[Item], Turn], Awaitable[Sequence[Answer]]]
 
-    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the turn of their batch, which it
-    may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is found by
-    bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller that goes
-    away cancels nobody else.
-    """
+
+class _Batches(Generic[Item, Answer]):
+    """Groups that wait, and the one statement in flight for them; `flush` stores a batch and answers."""
 
     def __init__(
-        self,
-        store: Callable[[Sequence[Item], Turn], Awaitable[Sequence[Answer]]],
-        refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
-        size_bytes: Callable[[Item], int],
+        self, flush: Callable[[list[Group[Item, Answer]], Turn], Awaitable[None]], most_items: int
     ) -> None:
-        self._store = store
-        self._refused = refused
-        self._size_bytes = size_bytes
-        self._waiting: deque[Group[Item, Answer]] = deque()
+        self._flush = flush
+        self._most_items = most_items
+        self._waiting: FairQueue[Group[Item, Answer]] = FairQueue()
         self._is_taken = False
         self._unfinished = 0
         self._tasks: asyncio.TaskGroup | None = None
 
-    def add(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Answer]]":
-        """Queue a group; the future resolves to its answers after the commit, or to the batch's error.
-
-        Whoever awaits it may be cancelled: its batch is stored all the same.
-        """
-        future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
-        group = Group(items, sum(map(self._size_bytes, items)), future)
-        self._waiting.append(group)
+    def add(self, caller: Hashable, group: Group[Item, Answer]) -> None:
+        """Store a group when its turn comes."""
+        self._waiting.push(caller, group.cost, group)
         self._start()
-        return future
 
-    async def run(self) -> None:
-        """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""
+    def open(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin to store what waits."""
         self._is_taken = False  # a batch that was cancelled before its first step has counted nothing down
         self._unfinished = 0
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._tasks = group
-                self._start()
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    self._tasks = None
-        finally:
-            _stop(self._waiting)
-            self._waiting.clear()
+        self._tasks = tasks
+        self._start()
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._tasks = None
+
+    def give_up(self) -> None:
+        """Tell those that wait that nobody stores them."""
+        _stop(self._waiting.take_all())
 
     def _start(self) -> bool:
         """Begin to store what waits, with whatever else arrives in this turn of the loop; whether it did."""
@@ -142,13 +140,62 @@ class Merger(Generic[Item, Answer]):
         batch: list[Group[Item, Answer]] = []
         items = size_bytes = 0
         while self._waiting:
-            group = self._waiting[0]
+            group = self._waiting.first
             items += len(group.items)
             size_bytes += group.size_bytes
-            if batch and (items > BATCH_ITEMS or size_bytes > BATCH_BYTES):
+            if batch and (items > self._most_items or size_bytes > BATCH_BYTES):
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(self._waiting.pop())
         return batch
+
+
+class Merger(Generic[Item, Answer]):
+    """Collects groups of items, stores them in batches, answers each group when its batch is stored.
+
+    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the turn of their batch, which it
+    may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is found by
+    bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller that goes
+    away cancels nobody else.
+    """
+
+    def __init__(
+        self,
+        store: Store[Item, Answer],
+        refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
+        size_bytes: Callable[[Item], int],
+    ) -> None:
+        self._store = store
+        self._refused = refused
+        self._size_bytes = size_bytes
+        self._small: _Batches[Item, Answer] = _Batches(self._flush, SMALL_BATCH)
+        self._large: _Batches[Item, Answer] = _Batches(self._flush, BATCH_ITEMS)
+
+    def add(self, items: Sequence[Item], caller: Hashable = None) -> "asyncio.Future[Sequence[Answer]]":
+        """Queue a group; the future resolves to its answers after the commit, or to the batch's error.
+
+        Callers have equal shares of the batches. Whoever awaits it may be cancelled: its batch is stored all
+        the same.
+        """
+        future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
+        group = Group(items, sum(map(self._size_bytes, items)), future)
+        (self._small if group.cost <= SMALL else self._large).add(caller, group)
+        return future
+
+    async def run(self) -> None:
+        """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""
+        both = (self._small, self._large)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for batches in both:
+                    batches.open(group)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    for batches in both:
+                        batches.close()
+        finally:
+            for batches in both:
+                batches.give_up()
 
     async def _flush(self, batch: list[Group[Item, Answer]], turn: Turn) -> None:
         items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]

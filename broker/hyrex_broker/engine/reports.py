@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -58,10 +58,10 @@ class Reports:
         """Record batches until cancelled."""
         await self._merger.run()
 
-    async def report(self, ends: Sequence[RunEnd]) -> Sequence[Receipt]:
+    async def report(self, ends: Sequence[RunEnd], caller: Hashable = None) -> Sequence[Receipt]:
         """Record ends (of named sessions); one receipt for each, after the commit. Waits out an absent
-        database."""
-        return await self._merger.add(ends)
+        database. `caller`: whose they are; callers share the batches."""
+        return await self._merger.add(ends, caller)
 
     async def _flush(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
         """Record a batch however long that takes; in smaller portions when the whole takes too long."""

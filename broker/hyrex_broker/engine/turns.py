@@ -1,17 +1,22 @@
 """Whose turn it is: which lanes have work, and how free capacity is shared among them.
 
-Pure planning, no I/O. Strict by priority, fair among lanes of one priority; a lane that a statement
-found empty is not read again until something wakes it.
+Pure planning, no I/O. Strict by priority, fair among lanes of one priority: no lane has more than its share
+of a plan, and the next plan begins with the lane after the last one served. A lane that a statement found
+empty is not read again until something wakes it. A plan costs what it takes, not what waits.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from heapq import merge
 from typing import Final
 
-from hyrex_broker.domain.model import LaneId, SessionId
-from hyrex_broker.engine.session import Session, Shape
+from hyrex_broker.domain.model import LaneId
+from hyrex_broker.engine.room import Room
+from hyrex_broker.engine.rotation import Audience, Rotation
+from hyrex_broker.engine.session import Shape
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
+from hyrex_broker.storage.marks import Mark
 
 ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MARK_LAG: Final = timedelta(seconds=3)
@@ -28,7 +33,9 @@ class Turns:
     _woken: set[tuple[LaneId, int]] = field(default_factory=set)
     _parked: dict[LaneId, set[int]] = field(default_factory=dict)
     _freed: set[LaneId] = field(default_factory=set)
-    _rotation: int = 0
+    _rotation: Rotation = field(default_factory=Rotation)
+    _aside: set[LaneId] = field(default_factory=set)
+    _taken: dict[tuple[LaneId, int], int] = field(default_factory=dict)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
         """These (lane, rank) may have work."""
@@ -36,8 +43,11 @@ class Turns:
             if lane in self._parked:
                 self._parked[lane].add(rank)
             else:
-                self.active.setdefault(lane, set()).add(rank)
+                ranks = self.active.setdefault(lane, set())
+                ranks.add(rank)
                 self._woken.add((lane, rank))
+                if lane not in self._aside:
+                    self._rotation.put(lane, min(ranks))
 
     def pairs(self, lane: LaneId, ranks: Iterable[int]) -> list[tuple[int, datetime]]:
         """(rank, low-water mark) of a lane."""
@@ -46,6 +56,19 @@ class Turns:
     def marked(self) -> list[tuple[LaneId, int, datetime]]:
         """(lane, rank, low-water mark) of all that have been read."""
         return [(lane, rank, mark) for (lane, rank), mark in self._marks.items()]
+
+    def recall(self, marks: Iterable[Mark]) -> None:
+        """Marks that an earlier broker has left."""
+        for mark in marks:
+            pair = (mark.lane, mark.rank)
+            self._marks[pair] = max(self._marks.get(pair, ZERO), mark.at)
+
+    def to_keep(self, after: int) -> list[Mark]:
+        """Marks worth to be kept for the next broker: so many rows were taken since the last time."""
+        pairs = [pair for pair, count in self._taken.items() if count >= after]
+        for pair in pairs:
+            del self._taken[pair]
+        return [Mark(*pair, self._marks[pair]) for pair in pairs if pair in self._marks]
 
     def lower(self, lane: LaneId, rank: int, arrival: datetime) -> None:
         """A row stands below the mark: it was left there by a statement that failed."""
@@ -57,42 +80,78 @@ class Turns:
         for pair in pairs:
             self._marks[pair] = max(self._marks.get(pair, ZERO), at - MARK_LAG)
 
-    def served(self, shapes: Iterable[Shape]) -> set[LaneId]:
-        """Lanes with work that some session here may run: the others may be many, and cost nothing."""
-        found: set[LaneId] = set()
-        for shape in shapes:
-            found.update(self.active.keys() & shape.lanes.keys())
+    def any_served(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> bool:
+        """Whether some session here may run something that waits."""
+        self._rotation.sync(shapes)
+        return bool(self._first(self._rotation.lanes(), 1, readable))
+
+    def _first(self, lanes: Iterable[LaneId], most: int, readable: Callable[[LaneId], bool]) -> list[LaneId]:
+        """The first lanes that may be read, `most` of them. The others among them lose their turns until
+        `look_again`, so that each is passed over once and not in every plan."""
+        found: list[LaneId] = []
+        aside: list[LaneId] = []
+        for lane in lanes:
+            (found if readable(lane) else aside).append(lane)
+            if len(found) == most:
+                break
+        for lane in aside:
+            self._aside.add(lane)
+            self._rotation.remove(lane)
         return found
+
+    def look_again(self) -> None:
+        """Pauses have changed, or lanes have become known."""
+        aside, self._aside = self._aside, set()
+        for lane in aside:
+            if lane in self.active:
+                self._rotation.put(lane, min(self.active[lane]))
 
     def plan(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
         """Share the free capacity of all sessions among the lanes that have work for them."""
         self._woken.clear()
         self._freed.clear()
-        room = Room(shapes)
+        room = Room(self._rotation.sync(shapes))
         quotas: list[LaneQuota] = []
-        for rank, group in self._by_best_rank(shapes, readable):
-            lanes = [lane for lane in group if room.has(lane)]
-            for position, lane in enumerate(lanes):
-                slots = room.take(lane, len(lanes) - position, MOST_RUNS - sum(len(q.slots) for q in quotas))
-                if slots:
-                    ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
-                    quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
+        left = MOST_RUNS
+        for rank in self._rotation.ranks():
+            if not left:
+                break
+            left = self._share(rank, room, readable, quotas, left)
         return quotas
 
-    def _by_best_rank(
-        self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]
-    ) -> list[tuple[int, list[LaneId]]]:
-        groups: dict[int, list[LaneId]] = {}
-        for lane in sorted(self.served(shapes)):
-            if readable(lane):
-                groups.setdefault(min(self.active[lane]), []).append(lane)
-        self._rotation += 1
-        ordered = []
-        for rank in sorted(groups):
-            lanes = groups[rank]
-            turn = self._rotation % len(lanes)
-            ordered.append((rank, lanes[turn:] + lanes[:turn]))
-        return ordered
+    def _share(
+        self, rank: int, room: Room, readable: Callable[[LaneId], bool], quotas: list[LaneQuota], left: int
+    ) -> int:
+        """Share among the lanes of one rank; return how many runs the plan may still have."""
+        turns: list[list[tuple[int, LaneId, Audience]]] = []
+        for audience, lanes in self._rotation.groups(rank):
+            free = room.free(audience)
+            if free > 0:
+                first = self._first(lanes, min(free, left), readable)
+                turns.append([(lanes[lane], lane, audience) for lane in first])
+                room.expect(audience, len(lanes))
+        waiting = sum(map(len, turns))
+        for _, lane, audience in merge(*turns):
+            slots = room.take(audience, -(-left // waiting))
+            waiting -= 1
+            if slots:
+                ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
+                quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
+                left -= len(slots)
+                self._rotation.served(lane)
+                if not left:
+                    break
+        return left
+
+    def offer(self, shapes: Sequence[Shape], counts: Mapping[LaneId, int]) -> list[LaneQuota]:
+        """Slots for tasks that nothing is in front of: so many of each lane."""
+        room = Room(self._rotation.sync(shapes))
+        quotas = []
+        for lane, count in counts.items():
+            slots = room.take(self._rotation.audience(lane), count)
+            if slots:
+                quotas.append(LaneQuota(lane, self.pairs(lane, range(10)), slots))
+        return quotas
 
     def learn(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
         """What an assign found tells which lanes are empty, and how far the others were read."""
@@ -102,6 +161,7 @@ class Turns:
             counts[taken.lane] = counts.get(taken.lane, 0) + 1
             pair = (taken.lane, taken.run.rank)
             last[pair] = max(last.get(pair, taken.arrival), taken.arrival)
+            self._taken[pair] = self._taken.get(pair, 0) + 1
         if result.taken_at is not None:
             for pair, arrival in last.items():
                 self._marks[pair] = min(arrival, result.taken_at - MARK_LAG)
@@ -124,6 +184,7 @@ class Turns:
         """The lane's limit is reached: it is not read until a lease of it ends."""
         if quota.lane not in self._freed:
             self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
+            self._forget(quota.lane)
 
     def _emptied(self, quota: LaneQuota, at: datetime | None) -> None:
         ranks = self.active.get(quota.lane)
@@ -135,56 +196,10 @@ class Turns:
             self.read_empty(((quota.lane, rank) for rank in empty), at)
         if not ranks:
             del self.active[quota.lane]
+            self._forget(quota.lane)
+        elif quota.lane not in self._aside:
+            self._rotation.put(quota.lane, min(ranks))
 
-
-@dataclass(slots=True)
-class Offer:
-    """What one session would still take of one pool."""
-
-    session: Session
-    free: int
-
-
-class Room:
-    """Free capacity by (shape, pool), handed out to sessions in turn."""
-
-    def __init__(self, shapes: Sequence[Shape]) -> None:
-        self._shapes = shapes
-        self._offers: dict[tuple[int, str], list[Offer]] = {}
-
-    def _offers_of(self, index: int, pool: str) -> list[Offer]:
-        key = (index, pool)
-        if key not in self._offers:
-            sessions = self._shapes[index].sessions.values()
-            self._offers[key] = [Offer(session, n) for session in sessions if (n := session.free(pool)) > 0]
-        return self._offers[key]
-
-    def has(self, lane: LaneId) -> bool:
-        """Whether any session would take a run of this lane."""
-        return any(offer.free for offer in self._offers_for(lane))
-
-    def _offers_for(self, lane: LaneId) -> list[Offer]:
-        offers: list[Offer] = []
-        for index, shape in enumerate(self._shapes):
-            pool = shape.lanes.get(lane)
-            if pool is not None:
-                offers += self._offers_of(index, pool)
-        return offers
-
-    def take(self, lane: LaneId, sharers: int, most: int) -> list[SessionId]:
-        """Slots for one lane: its share of what its sessions have free, spread over them evenly."""
-        offers = self._offers_for(lane)
-        free = sum(offer.free for offer in offers)
-        return _deal(offers, min(-(-free // sharers), most)) if free > 0 else []
-
-
-def _deal(offers: list[Offer], count: int) -> list[SessionId]:
-    """Deal slots like cards, so that few runs spread over many sessions, the freest first."""
-    slots: list[SessionId] = []
-    hands = sorted((offer for offer in offers if offer.free), key=lambda offer: -offer.free)
-    while hands and len(slots) < count:
-        for offer in hands[: count - len(slots)]:
-            offer.free -= 1
-            slots.append(offer.session.session_id)
-        hands = [offer for offer in hands if offer.free]
-    return slots
+    def _forget(self, lane: LaneId) -> None:
+        self._rotation.remove(lane)
+        self._aside.discard(lane)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import LaneId, SessionId
+from hyrex_broker.domain.model import LaneId, SessionId, TaskId
 from hyrex_broker.storage.brokers import Channel
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,11 @@ CONFIG: Final = "hyrex_config"
 CANCEL: Final = "hyrex_cancel"
 _DEBOUNCE_S: Final = 0.02
 _RELISTEN_AFTER_S: Final = 0.5
-_MOST_WORDS: Final = 300
+_MOST_WORDS: Final = 200
+"""A payload has less than 8,000 bytes, an id 36."""
+_MOST_IDS: Final = 3000
+"""Named in one go; beyond that "all of them" is shorter."""
+_ALL: Final = ""
 
 
 class Wakeups:
@@ -36,7 +40,8 @@ class Wakeups:
         self.others_watch = False
         """Whether a client of another broker watches tasks."""
         self.on_ready: Callable[[list[tuple[LaneId, int]]], None] = lambda pairs: None
-        self.on_finished: Callable[[], None] = lambda: None
+        self.on_finished: Callable[[list[TaskId] | None], None] = lambda task_ids: None
+        """Called with the ids of tasks that have changed elsewhere; None: too many to name."""
         self.on_config: Callable[[], None] = lambda: None
         self.on_cancel: Callable[[list[SessionId]], None] = lambda sessions: None
         self.on_relisten: Callable[[], None] = lambda: None
@@ -46,15 +51,20 @@ class Wakeups:
         if self.others:
             self._say(READY, (f"{lane}:{rank}" for lane, rank in pairs))
 
-    def tell_finished(self) -> None:
-        """Tasks have changed that others may watch."""
-        if self.others_watch:
-            self._say(FINISHED, ("",))
+    def tell_finished(self, task_ids: Iterable[TaskId]) -> None:
+        """Tasks have changed that others may watch: named, so that nobody reads all that it watches."""
+        if not self.others_watch:
+            return
+        words = self._unsaid.get(FINISHED, set())
+        if _ALL not in words:
+            self._say(FINISHED, task_ids)
+            if len(self._unsaid[FINISHED]) > _MOST_IDS:
+                self._unsaid[FINISHED] = {_ALL}
 
     def tell_config(self) -> None:
         """Limits, pauses or lanes have changed."""
         if self.others:
-            self._say(CONFIG, ("",))
+            self._say(CONFIG, (_ALL,))
 
     def tell_cancel(self, sessions: Iterable[SessionId]) -> None:
         """Sessions that are served elsewhere have runs to stop."""
@@ -96,7 +106,7 @@ class Wakeups:
             pairs = [word.split(":") for word in text.split(",")]
             self.on_ready([(LaneId(int(lane)), int(rank)) for lane, rank in pairs])
         elif name == FINISHED:
-            self.on_finished()
+            self.on_finished(list(map(TaskId, text.split(","))) if text else None)
         elif name == CONFIG:
             self.on_config()
         elif name == CANCEL:

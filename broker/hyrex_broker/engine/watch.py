@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, Protocol
 
 from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
@@ -21,6 +22,8 @@ from hyrex_broker.storage.reads import IDS_PER_STATEMENT, WATCHED, WATCHED_WHOLE
 log = logging.getLogger(__name__)
 
 FRAME_BYTES: Final = 1024 * 1024
+FEW: Final = 64
+"""No more ids than that, touched together, are read before what others' bulk has touched."""
 _ROUND_S: Final = 1.0
 _REPEAT_AFTER_S: Final = 0.5
 _TASK_OVERHEAD_BYTES: Final = 200
@@ -74,6 +77,7 @@ class Watches:
         self._reads = reads
         self._watchers: dict[TaskId, set[_Watcher]] = {}
         self._touched: dict[TaskId, None] = {}
+        self._behind: dict[TaskId, None] = {}
         self._due: dict[TaskId, None] = {}
         self._call = asyncio.Event()
         self._most = IDS_PER_STATEMENT
@@ -89,12 +93,15 @@ class Watches:
             return
         watched = [task_id for task_id in task_ids if task_id in self._watchers]
         if watched:
-            self._touched.update(dict.fromkeys(watched))
+            # Many at once belong to somebody's bulk: a single task is not read behind them.
+            touched = self._touched if len(watched) <= FEW else self._behind
+            touched.update(dict.fromkeys(watched))
             self._call.set()
 
     def touch_all(self) -> None:
-        """Tasks have changed somewhere else."""
-        self.touch(list(self._watchers))
+        """Tasks have changed somewhere else, too many to be named."""
+        self._behind.update(dict.fromkeys(self._watchers))
+        self._call.set()
 
     async def watch(self, task_ids: Collection[TaskId]) -> AsyncGenerator[list[TaskView], None]:
         """Frames of states: every task first, then each change, until all are final.
@@ -124,21 +131,18 @@ class Watches:
         while True:
             await self._call.wait()
             self._call.clear()
-            while self._touched:
-                batch = [task_id for task_id, _ in zip(self._touched, range(self._most), strict=False)]
-                for task_id in batch:
-                    del self._touched[task_id]
-                await self._read(batch)
+            while self._touched or self._behind:
+                # A quarter is for the bulk, whatever else there is.
+                batch = _taken(self._touched, self._most * 3 // 4 or self._most)
+                batch += _taken(self._behind, self._most - len(batch))
+                await self._read(list(dict.fromkeys(batch)))
 
     async def _go_round(self) -> None:
         while True:
             await asyncio.sleep(_ROUND_S)
             # At most one statement's worth a second: thousands of idle watchers stay cheap.
             self._due = self._due or dict.fromkeys(self._watchers)
-            batch = [task_id for task_id, _ in zip(self._due, range(IDS_PER_STATEMENT), strict=False)]
-            for task_id in batch:
-                del self._due[task_id]
-            self.touch(batch)
+            self.touch(_taken(self._due, IDS_PER_STATEMENT))
 
     async def _read(self, batch: list[TaskId]) -> None:
         """Read states and tell them. What takes too long together (runs, errors and tracebacks of all) is
@@ -152,7 +156,7 @@ class Watches:
             if error.timed_out:
                 self._most = max(len(watched) // 2, 1)
             log.debug("watched tasks could not be read; trying again", extra={"tasks": len(watched)})
-            self._touched.update(dict.fromkeys(watched))
+            self._behind.update(dict.fromkeys(watched))
             await asyncio.sleep(_REPEAT_AFTER_S)
             return
         self._most = min(self._most + max(self._most // 10, 1), IDS_PER_STATEMENT)
@@ -205,6 +209,14 @@ class Watches:
                 watchers.discard(watcher)
                 if not watchers:
                     del self._watchers[task_id]
+
+
+def _taken(ids: dict[TaskId, None], most: int) -> list[TaskId]:
+    """Take out the first ones."""
+    first = list(islice(ids, most))
+    for task_id in first:
+        del ids[task_id]
+    return first
 
 
 def _with_results(view: TaskView, whole: TaskView | None) -> TaskView:

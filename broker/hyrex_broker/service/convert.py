@@ -1,13 +1,14 @@
 """What people and clients read, as wire messages."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.views import BrokerView, QueueView, RunView, SessionView, TaskView
 
 _HIGHEST_PRIORITY: Final = 10
@@ -71,6 +72,12 @@ def _error(run: RunView, *, whole: bool) -> task_pb2.RunError | None:
         message=run.error_message or "",
         traceback=(run.traceback or "") if whole else "",
     )
+
+
+def made_at(task_id: TaskId) -> Timestamp | None:
+    """When a task's id was made, as the id says."""
+    milliseconds = int(task_id[:8] + task_id[9:13], 16)
+    return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def queue(view: QueueView) -> queue_service_pb2.Queue:

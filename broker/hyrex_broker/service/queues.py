@@ -1,10 +1,13 @@
 """QueueService: queues for operators."""
 
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
+from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import convert, fields, requests
 from hyrex_broker.service.receiving import Context
@@ -13,6 +16,7 @@ from hyrex_broker.storage.queues import QueueStore
 
 _DEFAULT_PAGE: Final = 100
 _REASON_BYTES: Final = 1000
+_STEP_S: Final = 1.0
 
 
 class Lanes(Protocol):
@@ -69,12 +73,19 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     ) -> queue_service_pb2.PurgeQueueResponse:
         name = fields.name(request.name, "name")
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "the queue was purged"
-        if await self._store.find(name) is None:
+        filters = ["purge", name]
+        begun = requests.cursor(request.step, filters)
+        if begun is None and await self._store.find(name) is None:
             raise QueueNotFound(name)
+        until = _moment(begun) if begun is not None else await self._store.now()
+        ends_at = time.monotonic() + _STEP_S if request.in_steps else math.inf
         cancelled = 0
-        async for task_ids in self._store.purge(name, reason):
+        async for task_ids in self._store.purge(name, reason, until):
             cancelled += len(task_ids)
             self._touch(task_ids)
+            if time.monotonic() >= ends_at:
+                step = requests.page_token(until.isoformat(), filters)
+                return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled, next_step=step)
         return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled)
 
     async def DeleteQueue(
@@ -92,3 +103,12 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         if view is None:
             raise QueueNotFound(name)
         return convert.queue(view)
+
+
+def _moment(cursor: str) -> datetime:
+    """Until when a purge goes, as its first step has noted it. Raises PageTokenInvalid."""
+    try:
+        moment = datetime.fromisoformat(cursor)
+    except ValueError:
+        raise PageTokenInvalid("step was not made by a broker; begin again without it") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

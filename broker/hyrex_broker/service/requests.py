@@ -48,6 +48,11 @@ def patience_s(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
     return None if remaining is None else max(remaining - _ANSWER_MARGIN_S, 0.0)
 
 
+def caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Whose request it is, for fair shares: the connection that it came over."""
+    return str(context.peer())
+
+
 def page_token(cursor: str | None, filters: Iterable[object]) -> str:
     """A token that continues after the cursor, good for these filters only; "" on the last page."""
     if cursor is None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Coroutine, Hashable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from xxhash import xxh3_64_intdigest
 
@@ -18,11 +18,14 @@ from hyrex_broker.domain.errors import (
     TooManyItems,
 )
 from hyrex_broker.domain.model import NewTask, SubmitAnswer, Submitted, TaskId
+from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.intake import Intake
 from hyrex_broker.service import fields
 from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.terms import KnownTerms
 from hyrex_broker.storage.availability import Availability
+
+T = TypeVar("T")
 
 MOST_TASKS: Final = 1000
 _OLDEST_MS: Final = 24 * 3600 * 1000
@@ -40,6 +43,12 @@ _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 _PATIENCE_S: Final = 2.0
 """Long enough for a restart of Postgres; beyond it another broker may do."""
+_REQUEST_COST: Final = 50
+"""What a request costs this process beside its tasks, in tasks."""
+_BUDGET: Final = 4400
+"""Tasks that are checked or stored at a time, eight frames of 500: enough for statements without a gap, and
+so few that whoever asks for one task finds the process ready to read it."""
+_LITTLE: Final = 2 * _REQUEST_COST
 
 
 class Results(Protocol):
@@ -58,17 +67,33 @@ class Submitter:
         self._availability = availability
         self._limit = payload_limit_bytes
         self._terms = KnownTerms()
+        self._admission = Admission(_BUDGET, _LITTLE)
 
     async def submit(
-        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+        self,
+        tasks: Sequence[task_pb2.NewTask],
+        results: Results,
+        patience_s: float | None = None,
+        caller: Hashable = None,
     ) -> None:
         """Store tasks (which are taken apart) and add one result for each, after the commit.
 
-        While the database is away, tries again for a moment (or `patience_s`, the caller's deadline, if that
-        is shorter), then raises StorageUnavailable. Raises TooManyItems.
+        Callers have equal shares, and small requests come first. While the database is away, tries again for
+        a moment (or `patience_s`, the caller's deadline, if that is shorter), then raises StorageUnavailable.
+        Raises TooManyItems.
         """
         if len(tasks) > MOST_TASKS:
             raise TooManyItems(len(tasks), MOST_TASKS)
+        left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
+        turn = await self._unless_away(self._admission.enter(caller, len(tasks) + _REQUEST_COST), left_s)
+        try:
+            await self._admitted(tasks, results, left_s, caller)
+        finally:
+            turn.leave()
+
+    async def _admitted(
+        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float, caller: Hashable
+    ) -> None:
         ids = [wire.task_id for wire in tasks]
         usual = _are_usual(ids)
         refused: dict[int, BrokerError] = {}
@@ -80,18 +105,19 @@ class Submitter:
                 refused[len(accepted) + len(refused)] = error
         stored: Sequence[SubmitAnswer | BrokerError] = []
         if accepted:
-            patience_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
-            stored = await self._store(accepted, patience_s)
+            stored = await self._store(accepted, patience_s, caller)
         answers = iter(stored)
         for place, task_id in enumerate(ids):
             _fill(results.add(), task_id, refused.get(place) or next(answers))
 
-    async def _store(self, tasks: list[NewTask], patience_s: float) -> Sequence[SubmitAnswer | BrokerError]:
+    async def _store(
+        self, tasks: list[NewTask], patience_s: float, caller: Hashable
+    ) -> Sequence[SubmitAnswer | BrokerError]:
         deadline = time.monotonic() + patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                return await self._submit(tasks, patience_s)
+                return await self._unless_away(self._intake.submit(tasks, caller), patience_s)
             except StorageUnavailable:
                 # Repeating is safe: an id that the lost commit did store is recognised.
                 if time.monotonic() + pause_s >= deadline:
@@ -99,14 +125,15 @@ class Submitter:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    async def _submit(self, tasks: list[NewTask], patience_s: float) -> Sequence[SubmitAnswer | BrokerError]:
-        """Wait for a statement as long as it takes, unless the database goes away meanwhile: what hangs on a
-        cut connection is answered by nobody. Raises StorageUnavailable."""
+    async def _unless_away(self, waiting: Coroutine[Any, Any, T], patience_s: float) -> T:
+        """Wait as long as it takes, unless the database is away, or goes away meanwhile: what hangs on a cut
+        connection is answered by nobody. Raises StorageUnavailable."""
         loop = asyncio.get_running_loop()
+        latest = loop.time() + patience_s if self._availability.away is not None else None
         try:
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout_at(latest) as limit:
                 with self._availability.told_when_lost(lambda: limit.reschedule(loop.time() + patience_s)):
-                    return await self._intake.submit(tasks)
+                    return await waiting
         except TimeoutError:
             raise StorageUnavailable(self._availability.away or "the database was away") from None
 

@@ -1,7 +1,7 @@
 """TaskService: what senders ask for. Thin: checks a request, asks the engine or the storage, converts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields
 from typing import Final, Protocol
@@ -30,9 +30,13 @@ class Submits(Protocol):
     """Stores submitted tasks."""
 
     async def submit(
-        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+        self,
+        tasks: Sequence[task_pb2.NewTask],
+        results: Results,
+        patience_s: float | None = None,
+        caller: Hashable = None,
     ) -> None:
-        """Add one result for each task, after the commit."""
+        """Add one result for each task, after the commit; callers have equal shares."""
         ...
 
 
@@ -94,7 +98,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
     ) -> task_service_pb2.SubmitTasksResponse:
         response = task_service_pb2.SubmitTasksResponse()
-        await self._parts.submits.submit(request.tasks, response.results, requests.patience_s(context))
+        await self._parts.submits.submit(
+            request.tasks, response.results, requests.patience_s(context), requests.caller(context)
+        )
         return response
 
     # Typed as the generated signature wants it; a coroutine that writes is as good for grpc.aio.
@@ -106,12 +112,13 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         A refused frame ends the stream with its status: every frame not answered may be sent again. A broker
         that leaves answers what it has read, and ends the stream with OK.
         """
-        window = asyncio.Semaphore(FRAMES_UNDER_WAY)
+        window, caller = asyncio.Semaphore(FRAMES_UNDER_WAY), requests.caller(context)
         answers = _Answers(context)
 
         async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
             response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
-            await self._parts.submits.submit(frame.tasks, response.results, requests.patience_s(context))
+            patience_s = requests.patience_s(context)
+            await self._parts.submits.submit(frame.tasks, response.results, patience_s, caller)
             await answers.write(response)
             release()
             window.release()
@@ -149,6 +156,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         return task_service_pb2.ListTasksResponse(
             tasks=[convert.task(view) for view in page.tasks],
             next_page_token=requests.page_token(page.before, filters),
+            looked_back_to=convert.made_at(page.before) if page.before is not None else None,
         )
 
     async def CancelTasks(

@@ -196,7 +196,7 @@ class WorkStream:
             self._outbox.push_cancels(resumption.cancels)
         ends = resumption.ends()
         if ends:
-            await self._engine.reports.report(ends)
+            await self._engine.reports.report(ends, session.session_id)
 
     def _welcome(
         self,
@@ -250,10 +250,12 @@ class WorkStream:
                 f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
                 {"limit": str(MOST_UNACKNOWLEDGED)},
             )
-        group.create_task(self._record(report.report_id, ends, hold(self._frames)))
+        group.create_task(self._record(session, report.report_id, ends, hold(self._frames)))
 
-    async def _record(self, report_id: int, ends: list[RunEnd], release: Callable[[], None]) -> None:
-        receipts = await self._engine.reports.report(ends)
+    async def _record(
+        self, session: Session, report_id: int, ends: list[RunEnd], release: Callable[[], None]
+    ) -> None:
+        receipts = await self._engine.reports.report(ends, session.session_id)
         self._unacknowledged -= len(ends)
         release()
         ack = wire.ReportAck(report_id=report_id)
@@ -271,7 +273,7 @@ class WorkStream:
         orphans = heartbeats.beat(session, beat.sequence, held, beat.received_through)
         unread = heartbeats.silent(session, held)
         if orphans or unread:
-            group.create_task(self._return([*orphans, *unread]))
+            group.create_task(self._return(session, [*orphans, *unread]))
         if unread:
             raise FlowControl(
                 f"{len(unread)} runs were sent and no receipt has come for them within"
@@ -279,8 +281,8 @@ class WorkStream:
                 " received_through"
             )
 
-    async def _return(self, orphans: list[RunEnd]) -> None:
-        await self._engine.reports.report(orphans)
+    async def _return(self, session: Session, orphans: list[RunEnd]) -> None:
+        await self._engine.reports.report(orphans, session.session_id)
 
     async def _goodbye(self, session: Session) -> None:
         ended = await self._engine.sessions.end(

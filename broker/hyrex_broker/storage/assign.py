@@ -120,6 +120,15 @@ class AssignStore:
         )
         return [(LaneId(row[0]), row[1], row[2]) for row in rows]
 
+    async def work_above(self, marked: Sequence[tuple[LaneId, int, datetime]]) -> list[tuple[LaneId, int]]:
+        """Those (lane, rank) that have a ready task at or above their marks."""
+        if not marked:
+            return []
+        rows = await self._database.fetch(
+            _SQL["work_above"], [m[0] for m in marked], [m[1] for m in marked], [m[2] for m in marked]
+        )
+        return [(LaneId(row["lane"]), row["rank"]) for row in rows]
+
     async def lanes_with_work(self) -> list[tuple[LaneId, int]]:
         """Every (lane, rank) with a ready task."""
         rows = await self._database.fetch(_SQL["lanes_with_work"])

@@ -40,6 +40,11 @@ class PromoteStore:
         rows = await self._database.fetch(_SQL["promote"], mark, limit)
         return [Promoted(row["lane"], row["rank"], row["last_run_at"], row["moved"]) for row in rows]
 
+    async def below(self, mark: datetime) -> datetime | None:
+        """The run_at of the first delayed task below a mark; None where there is none."""
+        row = await self._database.fetchrow(_SQL["due_below"], mark)
+        return None if row is None else row["run_at"]
+
     async def next_due(self, mark: datetime) -> NextDue:
         """When the next one is due."""
         row = await self._database.fetchrow(_SQL["next_due"], mark)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from hyrex_broker.domain import patterns
@@ -54,13 +55,18 @@ class QueueStore:
             await transaction.execute(_LANES["lock_lanes"])
             return await transaction.fetchrow(_SQL["delete"], name) is not None
 
-    async def purge(self, name: str, reason: str) -> AsyncIterator[list[TaskId]]:
-        """Cancel what waits in a queue and arrived before now, chunk by chunk, each committed."""
+    async def now(self) -> datetime:
+        """The database's time."""
+        row = await self._database.fetchrow(_SQL["now"])
+        assert row is not None
+        moment: datetime = row[0]
+        return moment
+
+    async def purge(self, name: str, reason: str, until: datetime) -> AsyncIterator[list[TaskId]]:
+        """Cancel what waits in a queue and arrived until a time, chunk by chunk, each committed."""
         lanes = [row["id"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)]
-        now = await self._database.fetchrow(_SQL["now"])
-        assert now is not None
         while True:
-            rows = await self._database.fetch(_SQL["purge"], lanes, reason, now[0], PURGE_CHUNK)
+            rows = await self._database.fetch(_SQL["purge"], lanes, reason, until, PURGE_CHUNK)
             if not rows:
                 return
             yield [TaskId(str(row["task_id"])) for row in rows]

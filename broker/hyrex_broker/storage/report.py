@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final, Protocol
 
@@ -115,6 +116,9 @@ def _sessions(ends: Sequence[RunEnd]) -> list[int]:
     return shared([end.session_id or 0 for end in ends])
 
 
+EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class ReportStore:
     """Statements of `report.sql`."""
 
@@ -137,7 +141,12 @@ class ReportStore:
         )
         return [Unmatched(row["recorded"], row["held"]) for row in rows]
 
-    async def overdue(self, sessions: Sequence[SessionId], limit: int) -> list[Overdue]:
-        """Leases of some sessions whose worker did not obey their timeout, or a cancel."""
-        rows = await self._database.fetch(_SQL["overdue"], list(sessions), limit, self._slack_ms)
-        return [Overdue(LeaseRef(TaskId(str(row[0])), row[1]), row[2]) for row in rows]
+    async def overdue(
+        self, sessions: Sequence[SessionId], limit: int, mark: datetime = EVER
+    ) -> tuple[list[Overdue], datetime]:
+        """Leases of some sessions whose worker did not obey their timeout, or a cancel, from a time of the
+        database on; and its time now."""
+        first, *rows = await self._database.fetch(
+            _SQL["overdue"], list(sessions), limit, self._slack_ms, mark
+        )
+        return [Overdue(LeaseRef(TaskId(str(row[1])), row[2]), row[3]) for row in rows], first[0]

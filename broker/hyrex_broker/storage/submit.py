@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Final
 
 from hyrex_broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
@@ -118,7 +119,7 @@ def _slot_columns(plan: Plan) -> tuple[object, ...]:
         plan.owner,
         [quota.lane for quota in plan.quotas],
         quotas,
-        [sum(quotas[:place]) for place in range(len(quotas))],
+        [0, *accumulate(quotas[:-1])],
         [mark for quota in plan.quotas for _, mark in quota.pairs],
         integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
         integers(plan.tokens),

@@ -7,7 +7,7 @@ import pytest
 
 from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
-from hyrex_broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, Merger, Turn
+from hyrex_broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Merger, Turn
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
@@ -140,12 +140,13 @@ async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before()
     await asyncio.sleep(0)
     futures = [merger.add([1]), merger.add([2])]
     await asyncio.sleep(0.01)
-    futures += [merger.add([3]), merger.add(range(BATCH_ITEMS))]
+    fitting = SMALL_BATCH // SMALL
+    futures += [merger.add(range(SMALL)) for _ in range(fitting + 1)]
     await asyncio.sleep(0.01)
     assert sizes == [2]
     answered.set()
     await asyncio.sleep(0.01)
-    assert sizes == [2, 1, BATCH_ITEMS]
+    assert sizes == [2, fitting * SMALL, SMALL]
     may_end.set()
     await asyncio.gather(*futures)
     running.cancel()

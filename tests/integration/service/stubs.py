@@ -1,7 +1,7 @@
 """The services on a real server and a real channel; submits and cancels are recorded, not done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +50,11 @@ class Recorded:
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
-        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float | None = None
+        self,
+        tasks: Sequence[task_pb2.NewTask],
+        results: Results,
+        patience_s: float | None = None,
+        caller: Hashable = None,
     ) -> None:
         names = [task.task_id for task in tasks]
         async with self.arrived:

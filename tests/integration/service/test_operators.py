@@ -167,3 +167,48 @@ async def test_brokers_seen_lately_are_listed(stubs: Stubs, seed: Seed) -> None:
 async def test_a_broker_is_asked_to_drain(stubs: Stubs) -> None:
     await stubs.admin.DrainBroker(admin_service_pb2.DrainBrokerRequest())
     assert stubs.recorded.drained.is_set()
+
+
+async def test_a_purge_in_steps_goes_to_the_end_and_leaves_what_came_later(
+    stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "PURGE_CHUNK", 2)
+    monkeypatch.setattr("hyrex_broker.service.queues._STEP_S", 0.0)
+    for _ in range(5):
+        await seed.ready(await seed.task(queue="mail"))
+    request = queue_service_pb2.PurgeQueueRequest(name="mail", in_steps=True)
+    first = await stubs.queues.PurgeQueue(request)
+    assert (first.cancelled, bool(first.next_step)) == (2, True)
+    late = await seed.ready(await seed.task(queue="mail"))
+    cancelled, request.step = 2, first.next_step
+    while request.step:
+        answer = await stubs.queues.PurgeQueue(request)
+        cancelled, request.step = cancelled + answer.cancelled, answer.next_step
+    assert cancelled == 5
+    assert [str(row["task_id"]) for row in await seed.rows("select task_id from ready")] == [late]
+    request.step = first.next_step[:-4]
+    assert await reason_of(stubs.queues.PurgeQueue(request)) == "PAGE_TOKEN_INVALID"
+    request.name, request.step = "other", first.next_step
+    assert await reason_of(stubs.queues.PurgeQueue(request)) == "PAGE_TOKEN_INVALID"
+
+
+async def test_an_empty_page_that_is_not_the_last_says_how_far_it_looked(
+    stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyrex_broker.storage.listing._TIME_BUDGET_S", 0.0)
+    monkeypatch.setattr("hyrex_broker.storage.listing._FIRST_LOOK", 3)
+    rare = await seed.ready(await seed.task(queue="rare"))
+    common = [await seed.task(queue="common") for _ in range(6)]
+    request = task_service_pb2.ListTasksRequest(queue="rare", page_size=1)
+    pages = []
+    while True:
+        pages.append(await stubs.tasks.ListTasks(request))
+        request.page_token = pages[-1].next_page_token
+        if not request.page_token:
+            break
+    assert [task.task_id for page in pages for task in page.tasks] == [rare]
+    first = pages[0]
+    assert not first.tasks
+    looked_back_to = first.looked_back_to.ToMilliseconds()
+    assert looked_back_to == int(common[3][:8] + common[3][9:13], 16)
+    assert not pages[-1].HasField("looked_back_to")

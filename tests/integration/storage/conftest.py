@@ -14,7 +14,7 @@ from tests.support.postgres import run_apart, with_database
 _numbers = itertools.count(1)
 EMPTY = (
     "ready", "delayed", "lease", "task_run", "task", "reopen", "idempotency", "worker_session", "broker",
-    "lane", "queue", "concurrency_limit", "task_definition",
+    "lane", "queue", "concurrency_limit", "task_definition", "low_water_mark",
 )  # fmt: skip
 
 

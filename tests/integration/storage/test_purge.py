@@ -23,7 +23,8 @@ async def test_a_purge_ends_though_its_queue_keeps_filling(
     before = await stage.submit(*(make() for _ in range(5)))
     purged: list[TaskId] = []
     after: list[TaskId] = []
-    async for chunk in QueueStore(stage.database).purge("default", "enough"):
+    store = QueueStore(stage.database)
+    async for chunk in store.purge("default", "enough", await store.now()):
         purged += chunk
         after += await stage.submit(*(make() for _ in range(3)))
         assert len(purged) <= len(before)

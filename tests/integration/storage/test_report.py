@@ -1,13 +1,14 @@
 """Ends of runs: recorded once, under the token only, and followed by what is due."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from hyrex_broker.domain.model import Outcome, RunEnd, Token
+from hyrex_broker.domain.model import Outcome, RunEnd, SessionId, Token
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.storage.report import REDELIVERIES_BOUND, RELEASES_BOUND
+from hyrex_broker.storage.report import EVER, REDELIVERIES_BOUND, RELEASES_BOUND, Overdue
 from tests.integration.storage.stage import Stage, end_of
 from tests.integration.storage.waits import until_blocked
 
@@ -200,23 +201,41 @@ async def test_one_batch_may_hold_ends_of_every_kind(stage: Stage) -> None:
     assert sum(each.requeued_in_ms is None for each in ended) == 2
 
 
+async def overdue_now(stage: Stage, session: SessionId, mark: datetime = EVER) -> list[Overdue]:
+    found, _ = await stage.reports.overdue([session], 10, mark)
+    return found
+
+
+async def test_what_was_overdue_before_the_mark_is_not_read_again(stage: Stage) -> None:
+    opened, run = await stage.running(timeout_ms=1)
+    await stage.execute("update lease set deadline = now() - interval '1 minute'")
+    now = (await stage.reports.overdue([opened.session_id], 10))[1]
+    assert len(await overdue_now(stage, opened.session_id, now - timedelta(seconds=61))) == 1
+    assert await overdue_now(stage, opened.session_id, now - timedelta(seconds=30)) == []
+    await stage.execute("update lease set deadline = null")
+    await stage.cancels.cancel([run.task_id], "enough")
+    await stage.execute("update lease set cancel_at = now() - interval '2 minutes'")
+    assert len(await overdue_now(stage, opened.session_id, now - timedelta(seconds=120))) == 1
+    assert await overdue_now(stage, opened.session_id, now) == []
+
+
 async def test_overdue_leases_are_found_for_the_backstop(stage: Stage) -> None:
     opened, run = await stage.running(timeout_ms=1)
-    assert await stage.reports.overdue([opened.session_id], 10) == []
+    assert await overdue_now(stage, opened.session_id) == []
     await stage.execute("update lease set deadline = now() - interval '1 second'")
-    (overdue,) = await stage.reports.overdue([opened.session_id], 10)
+    (overdue,) = await overdue_now(stage, opened.session_id)
     assert overdue.lease.token == run.token
 
 
 async def test_a_cancel_that_is_not_obeyed_is_found_for_the_backstop(stage: Stage) -> None:
     opened, run = await stage.running()
     await stage.cancels.cancel([run.task_id], "enough")
-    assert await stage.reports.overdue([opened.session_id], 10) == []
+    assert await overdue_now(stage, opened.session_id) == []
     await stage.execute("update lease set cancel_at = now() - interval '28 seconds'")
     # 15 s and the lease: its worker may have been cut off for most of that.
-    assert await stage.reports.overdue([opened.session_id], 10) == []
+    assert await overdue_now(stage, opened.session_id) == []
     await stage.execute("update lease set cancel_at = now() - interval '31 seconds'")
-    (overdue,) = await stage.reports.overdue([opened.session_id], 10)
+    (overdue,) = await overdue_now(stage, opened.session_id)
     await stage.reports.end([RunEnd(overdue.lease.task_id, overdue.lease.token, Outcome.TIMED_OUT)])
     assert await stage.state(run.task_id) is TaskState.CANCELLED
 

@@ -191,7 +191,16 @@ create table lease (
 create index lease_by_lane on lease (lane);
 create index lease_by_session on lease (session_id);
 create index lease_by_deadline on lease (deadline) where deadline is not null;
-create index lease_to_cancel on lease (session_id) where cancel_at is not null;
+create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is not null;
+
+-- Where the heads of `ready` and `delayed` (lane 0) are read from after a restart: under a transaction that is
+-- held open, millions of dead rows may stand before the first that lives. Hints, never the only place to look.
+create table low_water_mark (
+  lane integer not null,
+  rank smallint not null,
+  mark timestamptz not null,
+  primary key (lane, rank)
+);
 
 -- Two retries of one end are one retry: whoever inserts first has reopened it.
 create table reopen (

@@ -91,6 +91,15 @@ with recursive pair as (
 )
 select lane, rank from pair
 
+-- name: work_above
+-- Those (lane, rank) that have a ready task at or above their low-water marks.
+-- $1 lane, $2 rank, $3 mark: arrays of the same length.
+select m.lane, m.rank
+from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) as m (lane, rank, mark)
+cross join lateral (
+  select from ready where ready.lane = m.lane and ready.rank = m.rank and ready.arrival >= m.mark limit 1
+) r
+
 -- name: below_marks
 -- The first ready task below each low-water mark, where there is one: left there by a statement that failed.
 -- $1 lane, $2 rank, $3 mark: arrays of the same length.

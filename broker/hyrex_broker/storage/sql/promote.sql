@@ -12,6 +12,11 @@ with due as (
 )
 select lane, rank, max(run_at) as last_run_at, count(*)::integer as moved from due group by lane, rank
 
+-- name: due_below
+-- The first delayed task below a low-water mark, where there is one: left there by a statement that failed.
+-- $1 mark.
+select run_at from delayed where run_at < $1 order by run_at limit 1
+
 -- name: next_due
 -- How long until the next delayed task is due, and the database's time. $1 low-water mark.
 select extract(epoch from (select run_at from delayed where run_at >= $1 order by run_at limit 1) - now())::float8

@@ -255,3 +255,43 @@ async def test_what_takes_too_long_to_read_together_is_read_in_smaller_portions(
             received = [each.task_id async for frame in frames for each in frame]
     assert sorted(received) == ids
     assert [len(batch) for batch in table.reads] == [1000, 500, 250, 275, 302, 151, 166, 158]
+
+
+async def test_a_single_task_is_not_read_behind_all_that_a_bulk_has_touched() -> None:
+    crowd = [TaskId(f"crowd-{number}") for number in range(5000)]
+    table = Table(*(view(each, TaskState.QUEUED) for each in (*crowd, A)))
+    async with watching(table) as watches, aclosing(watches.watch(crowd)) as bulk:
+        await states(bulk)
+        await table.begun(5)
+        async with aclosing(watches.watch([A])) as single:
+            await states(single)
+            table.reads.clear()
+            table.gate.clear()
+            watches.touch(crowd)
+            await table.begun(1)
+            table.set(view(A, TaskState.COMPLETED))
+            watches.touch([A])
+            table.gate.set()
+            assert await states(single) == {A: TaskState.COMPLETED}
+            assert A in table.reads[1], "in the statement that follows the one under way"
+
+
+async def test_a_bulk_is_read_although_single_tasks_are_touched_all_the_time() -> None:
+    crowd = [TaskId(f"crowd-{number}") for number in range(500)]
+    singles = [TaskId(f"single-{number}") for number in range(3000)]
+    table = Table(*(view(each, TaskState.QUEUED) for each in (*crowd, *singles)))
+    async with (
+        watching(table) as watches,
+        aclosing(watches.watch(crowd)) as bulk,
+        aclosing(watches.watch(singles)) as others,
+    ):
+        await asyncio.gather(states(bulk), states(others))
+        await table.begun(4)
+        table.reads.clear()
+        table.gate.clear()
+        watches.touch(crowd)
+        for first in range(0, len(singles), watch.FEW):
+            watches.touch(singles[first : first + watch.FEW])
+        table.gate.set()
+        await table.begun(2)
+        assert len(set(crowd) & {each for batch in table.reads[:2] for each in batch}) >= 250

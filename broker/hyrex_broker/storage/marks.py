@@ -1,0 +1,48 @@
+"""Low-water marks that outlive a broker: where the live tables are read from after a restart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hyrex_broker.domain.model import LaneId
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("marks")
+DELAYED: Final = LaneId(0)
+"""Stands for the head of `delayed`; lanes are numbered from 1."""
+_MOST_ROWS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Nothing stood below it when it was read; what a failed statement has left there is looked for."""
+
+    lane: LaneId
+    rank: int
+    at: datetime
+
+
+class MarkStore:
+    """Statements of `marks.sql`. Each method raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, *, delayed: bool) -> list[Mark]:
+        """The mark of `delayed`, or those of `ready`; none is nearer to the present than 3 s."""
+        rows = await self._database.fetch(_SQL["load_marks"], delayed)
+        return [Mark(LaneId(row["lane"]), row["rank"], row["mark"]) for row in rows]
+
+    async def save(self, marks: Sequence[Mark]) -> None:
+        """Keep marks; of two brokers' marks the higher one."""
+        ordered = sorted(marks, key=lambda mark: (mark.lane, mark.rank))
+        for start in range(0, len(ordered), _MOST_ROWS):
+            part = ordered[start : start + _MOST_ROWS]
+            await self._database.execute(
+                _SQL["save_marks"],
+                [mark.lane for mark in part],
+                [mark.rank for mark in part],
+                [mark.at for mark in part],
+            )

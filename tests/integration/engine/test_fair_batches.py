@@ -1,0 +1,89 @@
+"""Callers share the statements: nobody's bulk is in front of somebody else's single task or report."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer
+from hyrex_broker.engine.merge import BATCH_ITEMS, SMALL
+from hyrex_broker.storage.report import ReportStore
+from hyrex_broker.storage.submit import Entry, SubmitStore
+from tests.integration.engine.bench import Bench
+from tests.integration.storage.stage import end_of, new_task
+
+WITHIN_S = 10.0
+
+
+@pytest.fixture
+def bulk_may_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """No statement with many items is answered before this is set."""
+    may_end, submit, end = asyncio.Event(), SubmitStore.submit, ReportStore.end
+
+    async def held_submit(self: SubmitStore, entries: Sequence[Entry]) -> object:
+        if len(entries) > SMALL:
+            await may_end.wait()
+        return await submit(self, entries)
+
+    async def held_end(self: ReportStore, ends: Sequence[RunEnd]) -> object:
+        if len(ends) > SMALL:
+            await may_end.wait()
+        return await end(self, ends)
+
+    monkeypatch.setattr(SubmitStore, "submit", held_submit)
+    monkeypatch.setattr(ReportStore, "end", held_end)
+    return may_end
+
+
+async def test_a_single_send_does_not_wait_for_a_statement_with_many(
+    bench: Bench, bulk_may_end: asyncio.Event
+) -> None:
+    intake = bench.engine.intake
+    bulk = [asyncio.ensure_future(intake.submit([new_task() for _ in range(500)], n)) for n in range(5)]
+    await asyncio.sleep(0)
+    (answer,) = await asyncio.wait_for(intake.submit([new_task()], "single"), WITHIN_S)
+    assert isinstance(answer, SubmitAnswer)
+    assert not any(each.done() for each in bulk)
+    bulk_may_end.set()
+    await asyncio.gather(*bulk)
+
+
+async def test_a_single_report_does_not_wait_for_a_statement_with_many(
+    bench: Bench, bulk_may_end: asyncio.Event
+) -> None:
+    bulk_may_end.set()
+    _, link = await bench.worker(capacity=500)
+    await bench.engine.intake.submit([new_task() for _ in range(200)])
+    bulk_may_end.clear()
+    one, *many = [end_of(run, Outcome.COMPLETED) for run in await link.until_runs(200)]
+    reports = bench.engine.reports
+    waiting = [asyncio.ensure_future(reports.report(many[: 2 * SMALL], 1))]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(reports.report([one], 2), WITHIN_S) == [Receipt.ACCEPTED]
+    assert not waiting[0].done()
+    bulk_may_end.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_bulk_callers_have_equal_shares_of_the_batches(
+    bench: Bench, bulk_may_end: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One queue for each caller: who sends ten frames at once is not ten turns ahead of who sends one."""
+    intake, answered = bench.engine.intake, []
+
+    async def bulk(caller: str, frames: int) -> None:
+        async def frame() -> None:
+            await intake.submit([new_task() for _ in range(BATCH_ITEMS // 2)], caller)
+            answered.append(caller)
+
+        await asyncio.gather(*(frame() for _ in range(frames)))
+
+    greedy = asyncio.ensure_future(bulk("greedy", 12))
+    await asyncio.sleep(0)
+    modest = asyncio.ensure_future(bulk("modest", 1))
+    await asyncio.sleep(0.01)
+    bulk_may_end.set()
+    await modest
+    # What was under way when it came, and at most one statement beside its own.
+    assert answered.count("greedy") <= 5
+    await greedy

@@ -1,0 +1,130 @@
+"""What is read in order is read from a low-water mark on, whatever became of the look below it."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import LaneId, TaskExtras
+from hyrex_broker.engine import promoter as promoting
+from hyrex_broker.engine.turns import ZERO
+from hyrex_broker.storage.assign import AssignStore
+from hyrex_broker.storage.marks import DELAYED, Mark, MarkStore
+from hyrex_broker.storage.promote import NextDue, PromoteStore
+from tests.integration.engine.bench import Bench, running_engine
+from tests.integration.storage.stage import new_task
+
+
+async def _never(*args: object) -> object:
+    """A statement that has millions of dead entries to pass."""
+    return await asyncio.Event().wait()
+
+
+@pytest.fixture
+def read_from(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
+    """The marks from which the promoter has read."""
+    marks: list[datetime] = []
+    next_due = PromoteStore.next_due
+
+    async def noted(self: PromoteStore, mark: datetime) -> NextDue:
+        marks.append(mark)
+        return await next_due(self, mark)
+
+    monkeypatch.setattr(PromoteStore, "next_due", noted)
+    return marks
+
+
+async def delayed_by(bench: Bench, ms: int) -> None:
+    await bench.engine.intake.submit([new_task(extras=TaskExtras(delay_ms=ms))])
+
+
+async def test_the_promoter_never_goes_back_to_the_beginning(
+    bench: Bench, read_from: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even now and then: the look below the mark is another statement, and nobody waits for it."""
+    monkeypatch.setattr(promoting, "LOOK_BELOW_S", 0.01)
+    monkeypatch.setattr(PromoteStore, "below", _never)
+    _, link = await bench.worker(capacity=20)
+    for count in range(1, 16):
+        await delayed_by(bench, 1)
+        await link.until_runs(count)
+    first = next(place for place, mark in enumerate(read_from) if mark > ZERO)
+    assert len(read_from) - first > 15
+    assert read_from[first:] == sorted(read_from[first:])
+
+
+async def test_a_delayed_task_that_was_left_below_the_mark_is_found(
+    bench: Bench, read_from: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, link = await bench.worker()
+    await delayed_by(bench, 1)
+    await link.until_runs(1)
+    await delayed_by(bench, 3_600_000)
+    await bench.database.execute("update delayed set run_at = now() - interval '1 hour'")
+    await bench.engine.promoter._find_below()
+    await link.until_runs(2)
+
+
+async def test_a_new_broker_reads_on_where_the_last_one_was(
+    storage_url: str, bench: Bench, read_from: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the beginning it would time out again and again, as long as a transaction is held open."""
+    await bench.stop()
+    bench.loops.clear()
+    await bench.engine.intake._directory.intern([("default", "work")])
+    lane = bench.engine.directory.find("default", "work")
+    assert lane is not None
+    moment = await bench.database.fetchrow("select now() - interval '1 minute' as at")
+    assert moment is not None
+    mark = moment["at"]
+    await MarkStore(bench.database).save([Mark(lane, 5, mark), Mark(DELAYED, 0, mark)])
+    await bench.database.execute(
+        "with stored as (insert into task (id, lane, rank, max_retries, digest, payload)"
+        " values ($1, $2, 5, 0, 0, '{}'))"
+        " insert into ready values ($1, $2, 5, now(), 0, 0, 0, 0, false)",
+        new_task().task_id,
+        lane,
+    )
+    monkeypatch.setattr(AssignStore, "lanes_with_work", _timed_out)
+    monkeypatch.setattr(AssignStore, "below_marks", _timed_out)
+    read_from.clear()
+    async with running_engine(storage_url) as after:
+        _, link = await after.worker()
+        await link.until_runs(1)
+        assert after.engine.dispatcher._turns.pairs(lane, [5])[0][1] >= mark
+    assert read_from[0] == mark
+
+
+async def _timed_out(*args: object) -> object:
+    raise StorageUnavailable("too many dead rows", timed_out=True)
+
+
+async def test_marks_are_kept_once_many_rows_are_dead_behind_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyrex_broker.engine.dispatcher._KEEP_AFTER_ROWS", 3)
+    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    _, link = await bench.worker(capacity=20)
+    store, dispatcher = MarkStore(bench.database), bench.engine.dispatcher
+    await bench.engine.intake.submit([new_task(), new_task()])
+    await link.until_runs(2)
+    await dispatcher._keep_marks()
+    assert await store.load(delayed=False) == []
+    await bench.engine.intake.submit([new_task()])
+    await link.until_runs(3)
+    await dispatcher._keep_marks()
+    assert len(await store.load(delayed=False)) == 1
+
+
+async def test_a_kept_mark_only_rises_and_is_never_in_the_future(bench: Bench) -> None:
+    store, lane = MarkStore(bench.database), LaneId(1)
+    moment = await bench.database.fetchrow("select now() as at")
+    assert moment is not None
+    now = moment["at"]
+    for at in (now - timedelta(hours=1), now - timedelta(hours=2)):
+        await store.save([Mark(lane, 5, at)])
+    assert await store.load(delayed=False) == [Mark(lane, 5, now - timedelta(hours=1))]
+    await store.save([Mark(lane, 5, now + timedelta(days=1))])
+    (mark,) = await store.load(delayed=False)
+    assert mark.at < now + timedelta(minutes=1)
