@@ -215,7 +215,7 @@ async def _call_on_error(execution: Execution, outcome: Outcome, way: Way) -> No
         told = await way.call(lambda: call_on_error(execution))
         if inspect.isawaitable(told):
             await way.wait(told)
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("on_error raised", extra={"task": execution.run.name})
 
 

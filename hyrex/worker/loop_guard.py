@@ -7,6 +7,7 @@ would be the end of all runs beside. The run whose code did it fails, and the lo
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -28,16 +29,20 @@ class OwnedTask(asyncio.Task[Any]):
     """A task that a run has made: no other run may cancel it, as `asyncio.all_tasks()` invites to."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
-        self._owner = execution_here()
+        self.owner = execution_here()
         super().__init__(coroutine, **options)
 
     def cancel(self, msg: Any = None) -> bool:
         """As a Task's, but false where another run asks for it."""
         asking = execution_here()
-        if asking is None or self._owner is None or asking.run.token == self._owner.run.token:
+        if asking is None or self.owner is None or asking.run.token == self.owner.run.token:
             return super().cancel(msg)
-        complain(f"task {asking.run.name} tried to cancel a part of {self._owner.run.name}")
+        complain(f"task {asking.run.name} tried to cancel a part of {self.owner.run.name}")
         return False
+
+    def ended_with(self, error: BaseException) -> bool:
+        """Whether it has raised this."""
+        return self.done() and not self.cancelled() and self.exception() is error
 
 
 class RunTask(OwnedTask):
@@ -52,7 +57,7 @@ class RunTask(OwnedTask):
     ) -> None:
         # Not by loop.create_task(): a run may have set a task factory.
         super().__init__(coroutine, loop=loop, name=f"hyrex:{execution.run.name}", context=context)
-        self._owner = execution
+        self.owner = execution
 
 
 class LoopGuard:
@@ -116,6 +121,15 @@ def _culprit(error: BaseException) -> Execution | None:
         if trace.tb_frame.f_code is _CALLBACK:
             return _execution_of(trace.tb_frame)
         trace = trace.tb_next
+    return _owner_of_ended(error)
+
+
+def _owner_of_ended(error: BaseException) -> Execution | None:
+    """Whose task has just ended so: for loops without Python frames (uvloop); a callback stays unknown."""
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), OwnedTask) and candidate.ended_with(error):
+            owner: Execution | None = candidate.owner
+            return owner
     return None
 
 

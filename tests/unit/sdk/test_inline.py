@@ -194,9 +194,22 @@ def test_on_error_hears_of_every_failed_run_with_the_original_error() -> None:
         assert heard == [(boom, 0), (boom, 1)]
 
 
-def test_error_of_on_error_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_on_error_hears_of_a_result_that_cannot_be_stored() -> None:
+    heard: list[BaseException] = []
+
+    @HyrexRegistry().task(on_error=heard.append)
+    def unstorable() -> object:
+        return object()
+
+    with inline(), pytest.raises(ResultNotSerializable):
+        unstorable.send()
+    assert [type(error) for error in heard] == [ResultNotSerializable]
+
+
+@pytest.mark.parametrize("odd", [RuntimeError("handler broke"), SystemExit(3)])
+def test_error_of_on_error_is_only_logged(caplog: pytest.LogCaptureFixture, odd: BaseException) -> None:
     def handler() -> None:
-        raise RuntimeError("handler broke")
+        raise odd
 
     @HyrexRegistry().task(on_error=handler)
     def raises() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -21,16 +23,28 @@ ATTACKS = {
 }
 
 
-async def test_run_that_would_end_the_loop_fails_and_the_runs_beside_it_never_notice(bench: Bench) -> None:
-    worker = await bench.ready(target=ODD_APP)
+# uvloop does not say whose callback let an error escape: then the loop goes on, and nobody fails by it.
+UNKNOWN_TO_UVLOOP = {"exit_in_callback", "exit_in_handler"}
+UVLOOP_APP = "tests.unit.worker.odd_uvloop_app:app"
+
+
+@pytest.mark.parametrize(
+    ("target", "names"), [(ODD_APP, set(ATTACKS)), (UVLOOP_APP, set(ATTACKS) - UNKNOWN_TO_UVLOOP)]
+)
+async def test_run_that_would_end_the_loop_fails_and_the_runs_beside_it_never_notice(
+    bench: Bench, target: str, names: set[str]
+) -> None:
+    worker = await bench.ready(target=target)
     children = {child.pid for child in worker.children()}
     beside = [assignment("linger", {"text": "enough"}) for _ in range(20)]
     await bench.broker.assign(*beside)
     await bench.noted("linger", times=20)
-    attacks = {name: assignment(name, timeout_s=60) for name in ATTACKS}
+    attacks = {name: assignment(name, timeout_s=60) for name in sorted(names)}
     await bench.broker.assign(*attacks.values())
     told = {name: await bench.broker.outcome(run) for name, run in attacks.items()}
-    assert {name: report.failed.error.type for name, report in told.items()} == ATTACKS
+    assert {name: report.failed.error.type for name, report in told.items()} == {
+        name: ATTACKS[name] for name in names
+    }
     cancelling = assignment("cancel_everybody")  # its own parts among them
     await bench.broker.assign(cancelling)
     assert (await bench.broker.outcome(cancelling)).failed.error.type == "CancelledError"
