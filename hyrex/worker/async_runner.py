@@ -137,7 +137,8 @@ class AsyncRunner(Runner):
         self._free.append(execution.slot)
         if not self._executions:
             self._guard.restore()
-            self._surroundings.restore()
+            if self._surroundings.are_other():
+                self._surroundings.restore()
         if self._pending or self._finishing:
             self._start_pending()
 

@@ -6,12 +6,7 @@ So nothing that a run sets, the precision of `decimal` among it, is seen by the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import ParamSpec, TypeVar
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class RunContexts:
@@ -36,10 +31,6 @@ class RunContexts:
         if self._decimal:
             context.run(_own_decimal_context)
         return context
-
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call it in a fresh context."""
-        return self.fresh().run(function, *args, **kwargs)
 
 
 def _own_decimal_context() -> None:

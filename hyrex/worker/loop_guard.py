@@ -29,7 +29,7 @@ class OwnedTask(asyncio.Task[Any]):
     """A task that a run has made: no other run may cancel it, as `asyncio.all_tasks()` invites to."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
-        self.owner = execution_here()
+        self.owner: Execution | None = execution_here()
         super().__init__(coroutine, **options)
 
     def cancel(self, msg: Any = None) -> bool:
@@ -56,8 +56,9 @@ class RunTask(OwnedTask):
         context: Context,
     ) -> None:
         # Not by loop.create_task(): a run may have set a task factory.
-        super().__init__(coroutine, loop=loop, name=f"hyrex:{execution.run.name}", context=context)
         self.owner = execution
+        name = f"hyrex:{execution.run.name}"
+        asyncio.Task.__init__(self, coroutine, loop=loop, name=name, context=context)
 
 
 class LoopGuard:

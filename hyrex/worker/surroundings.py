@@ -57,18 +57,30 @@ class Surroundings:
         self._main_thread = threading.get_ident()
         self._directory = _directory()
         self._recursion = sys.getrecursionlimit()
-        self._stdout: Any = sys.stdout
-        self._stderr: Any = sys.stderr
+        # An app may have set them to None, or to what is no file at all.
+        self._stdout: Any = sys.stdout if hasattr(sys.stdout, "closed") else _reopened(1)
+        self._stderr: Any = sys.stderr if hasattr(sys.stderr, "closed") else _reopened(2)
         self._handlers = [(number, signal.getsignal(number)) for number in (*signals, signal.SIGALRM)]
         _changed.clear()
 
+    def are_other(self) -> bool:
+        """Whether there may be something to put back."""
+        stdout, stderr = self._stdout, self._stderr
+        return (
+            sys.stdout is not stdout
+            or sys.stderr is not stderr
+            or sys.getrecursionlimit() != self._recursion
+            or _changed.is_set()
+            or stdout.closed
+            or stderr.closed
+        )
+
     def restore(self) -> None:
         """Put back what is not as it was; never raises."""
-        if _changed.is_set() or sys.getrecursionlimit() != self._recursion or self._streams_are_other():
-            try:
-                self._restore()
-            except BaseException as odd:
-                complain("what a run changed of its process cannot be put back", odd)
+        try:
+            self._restore()
+        except BaseException as odd:
+            complain("what a run changed of its process cannot be put back", odd)
 
     def _restore(self) -> None:
         sys.setrecursionlimit(self._recursion)
@@ -80,16 +92,11 @@ class Surroundings:
             _changed.clear()
 
     def _restore_streams(self) -> None:
-        if _is_closed(self._stdout):
+        if self._stdout.closed:
             self._stdout = _reopened(1)
-        if _is_closed(self._stderr):
+        if self._stderr.closed:
             self._stderr = _reopened(2)
         sys.stdout, sys.stderr = self._stdout, self._stderr
-
-    def _streams_are_other(self) -> bool:
-        stdout, stderr = self._stdout, self._stderr
-        same = sys.stdout is stdout and sys.stderr is stderr
-        return not same or _is_closed(stdout) or _is_closed(stderr)
 
     def _restore_handlers(self) -> None:
         if callable(signal.getsignal(signal.SIGALRM)):
@@ -97,10 +104,6 @@ class Surroundings:
         for number, handler in self._handlers:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
-
-
-def _is_closed(stream: Any) -> bool:
-    return stream is not None and bool(stream.closed)
 
 
 def _directory() -> str:

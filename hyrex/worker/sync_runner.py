@@ -28,7 +28,7 @@ from hyrex.worker.interrupt import (
     raise_in_main_thread_by,
 )
 from hyrex.worker.logs import complain
-from hyrex.worker.outcome import Ending, Failed, Outcome, StopCause
+from hyrex.worker.outcome import Ending, Failed, StopCause
 from hyrex.worker.runner import Runner, Workplace
 from hyrex.worker.surroundings import Surroundings
 
@@ -88,6 +88,7 @@ class SyncRunner(Runner):
         return _error_for(execution)
 
     def _work(self, slot: int) -> None:
+        surroundings, contexts = self._surroundings, self._place.contexts
         while True:
             execution = self._begin(slot)
             if execution is None:
@@ -97,33 +98,26 @@ class SyncRunner(Runner):
                         return
                 continue
             try:
-                ending = self._place.contexts.run(self._execute, execution)
+                ending = contexts.fresh().run(self._execute, execution)
             except (
                 BaseException
             ) as odd:  # from a signal's handler that user code has set, outside of user code
                 ending = execution.ending(Failed(describe(odd), retryable=True))
-            if self._is_alone():
-                self._surroundings.restore()
+            if len(self._executions) == 1 and surroundings.are_other():
+                surroundings.restore()
             self._end(execution, ending)
-
-    def _is_alone(self) -> bool:
-        return len(self._executions) == 1
 
     def _execute(self, execution: Execution) -> Ending:
         """The run's end; its error handler has been called."""
         enter_context(execution.context)
-        outcome = self._outcome(execution)
+        outcome = prepare(execution, self._place.tasks)
+        if outcome is None:
+            value, error = self._settled(execution, _invoke)
+            outcome = conclude(execution, value) if error is None else explain(execution, error)
         ending = execution.ending(outcome)
         if calls_on_error(execution, outcome):
             self._call_on_error(self._hand_over(execution, ending))
         return ending
-
-    def _outcome(self, execution: Execution) -> Outcome:
-        outcome = prepare(execution, self._place.tasks)
-        if outcome is not None:
-            return outcome
-        value, error = self._settled(execution, _invoke)
-        return conclude(execution, value) if error is None else explain(execution, error)
 
     def _settled(
         self, execution: Execution, call: Callable[[Execution], object]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from hyrex.worker.frames import Run
 from hyrex.worker.lease import Held
 from hyrex.worker.outcome import Cancelled as CancelledOutcome
-from hyrex.worker.outcome import Ending, Released, StopCause
+from hyrex.worker.outcome import Completed, Ending, Released, StopCause
 from hyrex.worker.pool import Pool
 from hyrex.worker.report import Reports
 from hyrex.worker.run_log import log_ending
@@ -61,7 +61,8 @@ class Workload:
         if held.revoked:
             self._session.settle([held.run.token])
         else:
-            log_ending(held.run, ending)
+            if type(ending.outcome) is not Completed:
+                log_ending(held.run, ending)
             self._reports.add(held.run.task_id, ending)
 
     def running(self) -> list[Held]:
