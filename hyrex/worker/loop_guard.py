@@ -7,7 +7,6 @@ would be the end of all runs beside. The run whose code did it fails, and the lo
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -40,10 +39,6 @@ class OwnedTask(asyncio.Task[Any]):
         complain(f"task {asking.run.name} tried to cancel a part of {self.owner.run.name}")
         return False
 
-    def ended_with(self, error: BaseException) -> bool:
-        """Whether it has raised this."""
-        return self.done() and not self.cancelled() and self.exception() is error
-
 
 class RunTask(OwnedTask):
     """The task of a run, or of its error handler."""
@@ -70,9 +65,10 @@ class LoopGuard:
         self._fail = fail
         self.stop_really = loop.stop
         loop.stop = self._stop  # type: ignore[method-assign]
+        self._is_opaque = not isinstance(loop, asyncio.BaseEventLoop)
         self._handler = loop.get_exception_handler()
         if loop.get_task_factory() is None:
-            loop.set_task_factory(_owned)
+            loop.set_task_factory(self._owned)
         self._factory = loop.get_task_factory()
 
     def run_until(self, done: asyncio.Future[None]) -> None:
@@ -99,6 +95,19 @@ class LoopGuard:
         self._fail(execution, error)
         raise error
 
+    def _owned(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> OwnedTask:
+        task = OwnedTask(coroutine, loop=loop, **options)
+        if self._is_opaque:
+            task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """uvloop shows no frames, and lets several errors of a turn escape as one: each task is asked."""
+        error = getattr(task, "_exception", None)  # exception() would have asyncio keep silent about others
+        owner = task.owner if isinstance(task, OwnedTask) else None
+        if owner is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            self._fail(owner, error)
+
     def _escaped(self, error: BaseException) -> None:
         if is_fork():
             raise error
@@ -108,11 +117,7 @@ class LoopGuard:
         elif self._loop.is_closed() or _broke_off_ours(error):
             raise error
         else:
-            complain("the event loop was ended by nobody knows whom; it goes on", error)
-
-
-def _owned(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> OwnedTask:
-    return OwnedTask(coroutine, loop=loop, **options)
+            complain("an error left the event loop, which goes on", error)
 
 
 def _culprit(error: BaseException) -> Execution | None:
@@ -122,15 +127,6 @@ def _culprit(error: BaseException) -> Execution | None:
         if trace.tb_frame.f_code is _CALLBACK:
             return _execution_of(trace.tb_frame)
         trace = trace.tb_next
-    return _owner_of_ended(error)
-
-
-def _owner_of_ended(error: BaseException) -> Execution | None:
-    """Whose task has just ended so: for loops without Python frames (uvloop); a callback stays unknown."""
-    for candidate in gc.get_objects():
-        if issubclass(type(candidate), OwnedTask) and candidate.ended_with(error):
-            owner: Execution | None = candidate.owner
-            return owner
     return None
 
 
