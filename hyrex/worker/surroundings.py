@@ -57,9 +57,9 @@ class Surroundings:
         self._main_thread = threading.get_ident()
         self._directory = _directory()
         self._recursion = sys.getrecursionlimit()
-        # An app may have set them to None, or to what is no file at all.
-        self._stdout: Any = sys.stdout if hasattr(sys.stdout, "closed") else _reopened(1)
-        self._stderr: Any = sys.stderr if hasattr(sys.stderr, "closed") else _reopened(2)
+        self._stdout: Any = sys.stdout
+        self._stderr: Any = sys.stderr
+        self._files = _files(sys.stdout, sys.stderr)
         self._handlers = [(number, signal.getsignal(number)) for number in (*signals, signal.SIGALRM)]
         _changed.clear()
 
@@ -71,8 +71,7 @@ class Surroundings:
             or sys.stderr is not stderr
             or sys.getrecursionlimit() != self._recursion
             or _changed.is_set()
-            or stdout.closed
-            or stderr.closed
+            or True in [stream.closed for stream in self._files]
         )
 
     def restore(self) -> None:
@@ -92,11 +91,12 @@ class Surroundings:
             _changed.clear()
 
     def _restore_streams(self) -> None:
-        if self._stdout.closed:
+        if getattr(self._stdout, "closed", False):
             self._stdout = _reopened(1)
-        if self._stderr.closed:
+        if getattr(self._stderr, "closed", False):
             self._stderr = _reopened(2)
         sys.stdout, sys.stderr = self._stdout, self._stderr
+        self._files = _files(self._stdout, self._stderr)
 
     def _restore_handlers(self) -> None:
         if callable(signal.getsignal(signal.SIGALRM)):
@@ -104,6 +104,11 @@ class Surroundings:
         for number, handler in self._handlers:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
+
+
+def _files(*streams: Any) -> list[Any]:
+    """Those that can be closed: an app may have set sys.stdout to anything that writes, or to None."""
+    return [stream for stream in streams if hasattr(stream, "closed")]
 
 
 def _directory() -> str:
