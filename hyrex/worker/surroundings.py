@@ -7,6 +7,7 @@ program rightly keeps for later (imports, the environment, caches, warning filte
 from __future__ import annotations
 
 import functools
+import io
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ _CHANGING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (signal, "alarm"),
 )
 _changed: Final = threading.Event()
+_OPEN: Final = io.StringIO()
 
 
 def notice_changes() -> None:
@@ -59,7 +61,7 @@ class Surroundings:
         self._recursion = sys.getrecursionlimit()
         self._stdout: Any = sys.stdout
         self._stderr: Any = sys.stderr
-        self._files = _files(sys.stdout, sys.stderr)
+        self._out, self._err = _file(sys.stdout), _file(sys.stderr)
         self._handlers = [(number, signal.getsignal(number)) for number in (*signals, signal.SIGALRM)]
         _changed.clear()
 
@@ -71,7 +73,8 @@ class Surroundings:
             or sys.stderr is not stderr
             or sys.getrecursionlimit() != self._recursion
             or _changed.is_set()
-            or True in [stream.closed for stream in self._files]
+            or self._out.closed
+            or self._err.closed
         )
 
     def restore(self) -> None:
@@ -96,7 +99,7 @@ class Surroundings:
         if getattr(self._stderr, "closed", False):
             self._stderr = _reopened(2)
         sys.stdout, sys.stderr = self._stdout, self._stderr
-        self._files = _files(self._stdout, self._stderr)
+        self._out, self._err = _file(self._stdout), _file(self._stderr)
 
     def _restore_handlers(self) -> None:
         if callable(signal.getsignal(signal.SIGALRM)):
@@ -106,9 +109,9 @@ class Surroundings:
                 signal.signal(number, handler)
 
 
-def _files(*streams: Any) -> list[Any]:
-    """Those that can be closed: an app may have set sys.stdout to anything that writes, or to None."""
-    return [stream for stream in streams if hasattr(stream, "closed")]
+def _file(stream: Any) -> Any:
+    """The stream, or one that nobody closes: an app may have set sys.stdout to anything that writes."""
+    return stream if hasattr(stream, "closed") else _OPEN
 
 
 def _directory() -> str:
