@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["DEFAULT_BROKER_URL", "Settings", "entrust_token", "fingerprint", "read_settings", "read_token"]
+__all__ = ["DEFAULT_BROKER_URL", "Settings", "fingerprint", "read_settings", "read_token", "usable_token"]
 
 DEFAULT_BROKER_URL: Final = "grpc://localhost:50051"
 DEFAULT_SEND_TIMEOUT_S: Final = 5.0
@@ -27,8 +27,6 @@ _NAMES: Final = tuple(
     _encode(f"HYREX_{name}") for name in ("BROKER_URL", "TOKEN", "TOKEN_FILE", "SEND_TIMEOUT")
 )
 
-_entrusted: str | None = None
-
 
 def fingerprint() -> tuple[object, ...]:
     """Something that is equal as long as read_settings() would say the same."""
@@ -47,24 +45,14 @@ def read_settings() -> Settings:
     )
 
 
-def entrust_token(token: str | None) -> None:
-    """Use this token where the environment names none; before the first send of the process.
-
-    A worker tells its children so: what their user code starts inherits the environment, not this.
-    """
-    global _entrusted
-    _entrusted = token
-
-
 def read_token() -> str | None:
-    """The token of HYREX_TOKEN, or of the file that HYREX_TOKEN_FILE names; in a task the worker's own.
+    """The token of HYREX_TOKEN, or of the file that HYREX_TOKEN_FILE names; None where neither is set.
 
-    None where there is none.
     Raises: ValueError where the file cannot be read or is empty, or where both are set.
     """
     token, path = os.environ.get("HYREX_TOKEN"), os.environ.get("HYREX_TOKEN_FILE")
     if not path:
-        return token or _entrusted
+        return usable_token("HYREX_TOKEN", token) if token else None
     if token:
         raise ValueError("HYREX_TOKEN and HYREX_TOKEN_FILE are both set; keep one")
     try:
@@ -73,7 +61,18 @@ def read_token() -> str | None:
         raise ValueError(f"HYREX_TOKEN_FILE {path}: cannot be read ({error})") from None
     if not text.strip():
         raise ValueError(f"HYREX_TOKEN_FILE {path}: the file is empty; is a secret missing?")
-    return text
+    return usable_token(f"HYREX_TOKEN_FILE {path}", text)
+
+
+def usable_token(name: str, token: str) -> str:
+    """The token without the spaces and line ends around it, which a secret's file often has.
+
+    Raises: ValueError where a header cannot carry it.
+    """
+    kept = token.strip()
+    if not kept or not kept.isascii() or not kept.isprintable():
+        raise ValueError(f"{name} must have visible ASCII characters only: no other token can be sent")
+    return kept
 
 
 def _seconds(variable: str, default: float) -> float:

@@ -11,7 +11,7 @@ from hyrex.outgoing import Outgoing
 from hyrex.results import decode_freely, result_of
 from hyrex.runs import TaskRun, TaskState
 from hyrex.status import TaskStatus
-from hyrex.waiting import awaiting, waiting
+from hyrex.waiting import waiting
 
 if TYPE_CHECKING:
     from hyrex.client.backend import Backend, Watched
@@ -125,8 +125,7 @@ class TaskHandle(Generic[R]):
     async def wait_async(self, timeout: float | None = None) -> bool:
         """As wait(), without blocking the running loop or holding a worker's slot."""
         if not self.is_final:
-            async with awaiting():
-                self.learn(await _backend().watch_async([self._id], timeout))
+            self.learn(await _backend().watch_async([self._id], timeout))
         return self._status is TaskStatus.COMPLETED
 
     def result(self, timeout: float | None = None) -> R:

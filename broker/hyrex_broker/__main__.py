@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from hyrex_broker import hangup, logs
+from hyrex_broker import hangup, logs, open_files
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.following import follow
 from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadConfig as error:
         return _say(BAD_CONFIG, str(error))
     logs.configure()
+    open_files.raise_limit()
     hangup.ignore_without_terminal()
     if config.processes > 1:
         from hyrex_broker import processes  # the parent of several needs nothing of the broker itself
@@ -91,7 +92,7 @@ def _run(config: BrokerConfig) -> int:
         follow(config.parent_pid, config.drain_timeout_s + _STOP_BEYOND_DRAIN_S)
     from hyrex_broker.app import run_broker
     from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
-    from hyrex_broker.service.server import BindError
+    from hyrex_broker.service.certificates import BindError
     from hyrex_broker.storage import preflight
 
     async def checked() -> None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from hyrex_broker import open_files
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.backstop import Backstop
@@ -139,7 +140,9 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
         ending = asyncio.Event()
-        loops = [group.create_task(_again_and_again(run, ending)) for run in engine.loops()]
+        loops = [
+            group.create_task(_again_and_again(run, ending)) for run in (*engine.loops(), open_files.watch)
+        ]
         await built.server.start()
         print(f"broker ready: listening on {config.host}:{built.port}", flush=True)
         try:

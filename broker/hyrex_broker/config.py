@@ -59,6 +59,17 @@ class BrokerConfig(BaseModel):
             raise ValueError(f"must be {SCHEMA_RULE}")
         return name
 
+    @field_validator("token")
+    @classmethod
+    def _can_be_sent(cls, token: str | None) -> str | None:
+        """The token without the spaces and line ends around it, which a secret's file often has."""
+        if token is None:
+            return None
+        kept = token.strip()
+        if not kept or not kept.isascii() or not kept.isprintable():
+            raise ValueError("must have visible ASCII characters only: no client could send another one")
+        return kept
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from hyrex.config import DEFAULT_BROKER_URL, read_token
+from hyrex.config import DEFAULT_BROKER_URL, read_token, usable_token
 from hyrex.worker.platform import usable_cpus
 
 
@@ -52,14 +52,14 @@ class WorkerOptions:
     def resolved(self) -> WorkerOptions:
         """The same with every default filled in from the environment and the machine.
 
-        Raises: ValueError where the environment names a token that cannot be read.
+        Raises: ValueError for a token that cannot be read or sent.
         """
         return replace(
             self,
             processes=self.processes or usable_cpus(),
             name=self.name or f"{socket.gethostname()}-{os.getpid()}",
             broker_url=self.broker_url or os.environ.get("HYREX_BROKER_URL", "") or DEFAULT_BROKER_URL,
-            token=self.token or read_token() or "",
+            token=usable_token("--token", self.token) if self.token else read_token() or "",
         )
 
     def without_token(self) -> WorkerOptions:

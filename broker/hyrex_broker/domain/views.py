@@ -36,6 +36,8 @@ class RunView:
     error_type: str | None = None
     error_message: str | None = None
     traceback: str | None = None
+    text_left_out_bytes: int = 0
+    """Of a traceback or message that was left out, or cut."""
     reason: str | None = None
 
 
@@ -65,8 +67,9 @@ class TaskView:
 
     @property
     def left_out_bytes(self) -> int:
-        """Size of the results that were left out."""
-        return sum(run.result_size_bytes or 0 for run in self.runs if run.result is None)
+        """Size of the results, tracebacks and messages that were left out."""
+        results = sum(run.result_size_bytes or 0 for run in self.runs if run.result is None)
+        return results + sum(run.text_left_out_bytes for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import TaskView
+from hyrex_broker.domain.views import RunView, TaskView
 from hyrex_broker.storage.reads import IDS_PER_STATEMENT, WATCHED, WATCHED_WHOLE, Detail
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class Watches:
             yield frame
 
     async def _completed(self, frame: list[TaskView]) -> list[TaskView]:
-        """Fetch results that were too large to be kept for every watcher."""
+        """Fetch what was too large to be kept for every watcher."""
         missing = [view.task_id for view in frame if view.left_out_bytes]
         if not missing:
             return frame
@@ -220,10 +220,16 @@ def _taken(ids: dict[TaskId, None], most: int) -> list[TaskId]:
 
 
 def _with_results(view: TaskView, whole: TaskView | None) -> TaskView:
-    """The same state with its results: a task may have been reopened since, its end is still told."""
-    results = {run.run_number: run.result for run in whole.runs} if whole is not None else {}
-    runs = tuple(replace(run, result=results.get(run.run_number, run.result)) for run in view.runs)
-    return replace(view, runs=runs)
+    """The same state with what was left out of its runs: a task may have been reopened since, its end is
+    still told."""
+    read = {run.run_number: run for run in whole.runs} if whole is not None else {}
+    return replace(view, runs=tuple(_filled(run, read.get(run.run_number)) for run in view.runs))
+
+
+def _filled(run: RunView, whole: RunView | None) -> RunView:
+    if whole is None:
+        return run
+    return replace(run, result=whole.result, error_message=whole.error_message, traceback=whole.traceback)
 
 
 def _size(view: TaskView) -> int:

@@ -11,6 +11,9 @@ from hyrex_broker.service.receiving import Context
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 
 _DEFAULT_PAGE: Final = 100
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Below the 16 MiB of a message, with room for one worker more."""
+_AT_A_TIME: Final = 20
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -35,11 +38,30 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         filters = ["workers", request.include_ended]
         before = _session_before(requests.cursor(request.page_token, filters))
-        page = await self._store.sessions(before, size, ended=request.include_ended)
-        more = str(page[-1].session_id) if len(page) == size else None
+        workers, more = await self._workers(before, size, ended=request.include_ended)
+        last = workers[-1].session_id if more else None
         return admin_service_pb2.ListWorkersResponse(
-            workers=map(convert.session, page), next_page_token=requests.page_token(more, filters)
+            workers=workers, next_page_token=requests.page_token(last, filters)
         )
+
+    async def _workers(
+        self, before: SessionId, size: int, *, ended: bool
+    ) -> tuple[list[admin_service_pb2.WorkerSession], bool]:
+        """Up to `size` workers, fewer if they are large (one may bear 10,000 names), and whether to go on."""
+        workers: list[admin_service_pb2.WorkerSession] = []
+        left = _PAGE_BYTES
+        while len(workers) < size:
+            asked = min(size - len(workers), _AT_A_TIME)
+            found = await self._store.sessions(before, asked, ended=ended)
+            for worker in map(convert.session, found):
+                left -= worker.ByteSize()
+                if workers and left < 0:
+                    return workers, True
+                workers.append(worker)
+            if len(found) < asked:
+                return workers, False
+            before = found[-1].session_id
+        return workers, True
 
     async def DrainWorker(
         self, request: admin_service_pb2.DrainWorkerRequest, context: Context

@@ -20,6 +20,8 @@ from hyrex.v1 import (
     worker_service_pb2_grpc,
 )
 from hyrex_broker.config import MIB, BrokerConfig
+from hyrex_broker.open_files import most_connections
+from hyrex_broker.service.certificates import BindError, check_pair
 from hyrex_broker.service.health import HealthServicer
 from hyrex_broker.service.interceptors import auth_interceptor, errors_interceptor
 from hyrex_broker.service.unknown_methods import tolerant_servers
@@ -32,10 +34,6 @@ SERVICES: Final = (
 )
 _MESSAGE_LIMIT: Final = 16 * MIB
 _STREAMS_OF_A_CONNECTION: Final = 1000
-
-
-class BindError(Exception):
-    """The address cannot be listened on; the text says which and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,9 @@ def _options(config: BrokerConfig) -> Sequence[tuple[str, Any]]:
         # Without a guess at the bandwidth nothing is received ahead of its reader but 64 KiB a stream.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
+        # A connection that says nothing is closed, and beyond so many each new one is, at once.
         ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
     )
 
 
@@ -119,8 +119,6 @@ def _bind(server: grpc.aio.Server, config: BrokerConfig) -> int:
 def _credentials(config: BrokerConfig) -> grpc.ServerCredentials | None:
     if config.tls_cert is None or config.tls_key is None:
         return None
-    try:
-        pairs = [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())]
-    except OSError as error:
-        raise BindError(f"cannot read the TLS certificate or key: {error}") from error
+    check_pair(config.tls_cert, config.tls_key)
+    pairs = [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())]
     return grpc.ssl_server_credentials(pairs)

@@ -20,18 +20,20 @@ IDS_PER_STATEMENT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """How much of a task to read. Results above the limit are left out, only their size is told."""
+    """How much of a task to read. What is above a limit is left out, of a message its end."""
 
     payload: bool
     result_limit_bytes: int
     runs: int
-    tracebacks: bool
+    traceback_limit_bytes: int
+    message_characters: int
 
 
-FULL: Final = Detail(payload=True, result_limit_bytes=2**31 - 1, runs=1000, tracebacks=True)
-WATCHED: Final = Detail(payload=False, result_limit_bytes=16 * 1024, runs=100, tracebacks=True)
-WATCHED_WHOLE: Final = Detail(payload=False, result_limit_bytes=2**31 - 1, runs=100, tracebacks=True)
-LISTED: Final = Detail(payload=False, result_limit_bytes=-1, runs=1, tracebacks=False)
+_ALL: Final = 2**31 - 1
+FULL: Final = Detail(True, _ALL, 1000, _ALL, _ALL)
+WATCHED: Final = Detail(False, 16 * 1024, 100, 4096, 4096)
+WATCHED_WHOLE: Final = Detail(False, _ALL, 100, _ALL, _ALL)
+LISTED: Final = Detail(False, -1, 1, -1, 2000)
 
 
 class TaskReads:
@@ -52,7 +54,8 @@ class TaskReads:
             detail.payload,
             detail.result_limit_bytes,
             detail.runs,
-            detail.tracebacks,
+            detail.traceback_limit_bytes,
+            detail.message_characters,
         )
         return list(_views(rows))
 
@@ -140,6 +143,7 @@ def _ended_run(row: Any) -> RunView:
         error_type=row["error_type"],
         error_message=row["error_message"],
         traceback=row["traceback"],
+        text_left_out_bytes=row["text_left_out_bytes"],
         reason=row["reason"],
     )
 

@@ -3,7 +3,8 @@
 -- run number. One statement, so one snapshot: state and runs agree. Unknown ids are missing. The
 -- laterals with LIMIT keep every lookup an index probe, whatever the statistics of the live tables say.
 -- $1 ids, $2 whether payload and headers are wanted (they come on a task's first row only),
--- $3 largest result to include, in bytes, $4 how many runs, $5 whether tracebacks are wanted.
+-- $3 largest result to include, in bytes, $4 how many runs, $5 largest traceback to include, in bytes,
+-- $6 how many characters of an error's message. What is left out is told by its size.
 select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, t.root_id, t.submitted_at,
        t.content_type, t.codec, t.idempotency_key, t.labels,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.payload end as payload,
@@ -13,7 +14,7 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
        h.cancel_requested, h.worker_name as live_worker,
        r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
-       r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.reason,
+       r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
        w.worker_name as worker
 from unnest($1::uuid[]) as i (id)
 cross join lateral (select * from task where task.id = i.id limit 1) t
@@ -33,8 +34,11 @@ left join lateral (
   select run_number, attempt_number, outcome, session_id, started_at, finished_at,
          octet_length(result) as result_size_bytes,
          case when octet_length(result) <= $3::integer then result end as result,
-         content_type, error_type, error_message, reason,
-         case when $5::boolean then traceback end as traceback,
+         content_type, error_type, left(error_message, $6::integer) as error_message, reason,
+         case when octet_length(traceback) <= $5::integer then traceback end as traceback,
+         case when octet_length(traceback) > $5::integer then octet_length(traceback) else 0 end
+         + case when octet_length(error_message) > $6::integer then octet_length(error_message) else 0 end
+           as text_left_out_bytes,
          row_number() over (order by run_number) as place
   from (select * from task_run where task_id = i.id order by run_number desc limit $4::integer) newest
 ) r on true

@@ -18,7 +18,8 @@ from hyrex.v1 import (
     worker_service_pb2_grpc,
 )
 from hyrex_broker.config import BrokerConfig
-from hyrex_broker.service.server import SERVICES, BindError, BuiltServer, Servicers, build_server
+from hyrex_broker.service.certificates import BindError
+from hyrex_broker.service.server import SERVICES, BuiltServer, Servicers, build_server
 
 Health = health_pb2.HealthCheckResponse
 
