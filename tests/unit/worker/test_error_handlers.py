@@ -14,7 +14,7 @@ ODD_APP = "tests.unit.worker.odd_app:app"
 async def test_handler_hears_of_what_no_function_raised(bench: Bench, task: str) -> None:
     await bench.ready(target=ODD_APP)
     runs = [assignment(task, {"text": text}) for text in ("unstorable", "oversized", "bad")]
-    runs.append(assignment(task, {"texts": "unknown"}))
+    runs.append(assignment(task, {"text": 5}))
     await bench.broker.assign(*runs)
     kinds = [(await bench.broker.outcome(run)).failed.error.type for run in runs]
     assert kinds == ["ResultNotSerializable", "ResultNotSerializable", "ZeroDivisionError", "ArgumentInvalid"]
