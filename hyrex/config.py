@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["DEFAULT_BROKER_URL", "Settings", "fingerprint", "read_settings", "read_token", "usable_token"]
+__all__ = [
+    "DEFAULT_BROKER_URL",
+    "Settings",
+    "entrust_token",
+    "fingerprint",
+    "read_settings",
+    "read_token",
+    "usable_token",
+]
 
 DEFAULT_BROKER_URL: Final = "grpc://localhost:50051"
 DEFAULT_SEND_TIMEOUT_S: Final = 5.0
@@ -27,6 +35,8 @@ _NAMES: Final = tuple(
     _encode(f"HYREX_{name}") for name in ("BROKER_URL", "TOKEN", "TOKEN_FILE", "SEND_TIMEOUT")
 )
 
+_entrusted: str | None = None
+
 
 def fingerprint() -> tuple[object, ...]:
     """Something that is equal as long as read_settings() would say the same."""
@@ -45,14 +55,24 @@ def read_settings() -> Settings:
     )
 
 
-def read_token() -> str | None:
-    """The token of HYREX_TOKEN, or of the file that HYREX_TOKEN_FILE names; None where neither is set.
+def entrust_token(token: str | None) -> None:
+    """Use this token where the environment names none; before the first send of the process.
 
+    A worker tells its children so: what their user code starts inherits the environment, not this.
+    """
+    global _entrusted
+    _entrusted = token
+
+
+def read_token() -> str | None:
+    """The token of HYREX_TOKEN, or of the file that HYREX_TOKEN_FILE names; in a task the worker's own.
+
+    None where there is none.
     Raises: ValueError where the file cannot be read or is empty, or where both are set.
     """
     token, path = os.environ.get("HYREX_TOKEN"), os.environ.get("HYREX_TOKEN_FILE")
     if not path:
-        return usable_token("HYREX_TOKEN", token) if token else None
+        return usable_token("HYREX_TOKEN", token) if token else _entrusted
     if token:
         raise ValueError("HYREX_TOKEN and HYREX_TOKEN_FILE are both set; keep one")
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-__all__ = ["HyrexContext", "bind_context", "get_hyrex_context"]
+__all__ = ["HyrexContext", "bind_context", "bound_in", "enter_context", "get_hyrex_context"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from hyrex.client.backend import Watched
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle
 from hyrex.status import TaskStatus
-from hyrex.waiting import waiting
+from hyrex.waiting import awaiting, waiting
 
 __all__ = ["wait_all", "wait_all_async"]
 
@@ -29,7 +29,8 @@ async def wait_all_async(handles: Iterable[TaskHandle[Any]], timeout: float | No
     handles = list(handles)
     pending = _pending(handles)
     if pending:
-        _learn(handles, await current_backend().watch_async(pending, timeout))
+        async with awaiting():
+            _learn(handles, await current_backend().watch_async(pending, timeout))
     return _all_completed(handles)
 
 

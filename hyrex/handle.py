@@ -11,7 +11,7 @@ from hyrex.outgoing import Outgoing
 from hyrex.results import decode_freely, result_of
 from hyrex.runs import TaskRun, TaskState
 from hyrex.status import TaskStatus
-from hyrex.waiting import waiting
+from hyrex.waiting import awaiting, waiting
 
 if TYPE_CHECKING:
     from hyrex.client.backend import Backend, Watched
@@ -125,7 +125,8 @@ class TaskHandle(Generic[R]):
     async def wait_async(self, timeout: float | None = None) -> bool:
         """As wait(), without blocking the running loop or holding a worker's slot."""
         if not self.is_final:
-            self.learn(await _backend().watch_async([self._id], timeout))
+            async with awaiting():
+                self.learn(await _backend().watch_async([self._id], timeout))
         return self._status is TaskStatus.COMPLETED
 
     def result(self, timeout: float | None = None) -> R:

@@ -20,6 +20,7 @@ SHOWN_CHARACTERS: Final = 80
 PATH_CHARACTERS: Final = 200
 DEPTH_LIMIT: Final = 180
 NOT_SENT: Final = "an excluded field, a private attribute and an InitVar are not sent: declare a plain field"
+NOT_UNICODE: Final = "send bytes, or text without surrogates"
 LONGEST_INT_BITS: Final = 14_284  # 4,300 digits
 JSON_TYPES: Final = (str, int, float, bool, type(None), list, dict)
 
@@ -103,6 +104,8 @@ def _remedy(found: Change) -> str:
         return "a secret is not written into a payload: send its name, and read it in the task"
     if isinstance(sent, datetime | time) and type(sent) is type(arrived):
         return "use a zone, or UTC: the JSON form holds an offset in whole minutes and no fold"
+    if found.is_key and type(sent) is str and not _is_unicode(sent):
+        return NOT_UNICODE
     if found.is_key:
         return "JSON has only str keys: give the keys one type in the hint, or use a list of pairs"
     if _has_fields(sent) and _has_fields(arrived) and type(sent) is not type(arrived):
@@ -133,7 +136,8 @@ def described(error: ValidationError, with_values: bool = True) -> str:
 def _one_described(one: dict[str, Any], with_values: bool) -> str:
     path = _path(one["loc"])
     got = f" (got {_shown(one['input'])})" if with_values else ""
-    return f"{path + ': ' if path else ''}{one['msg']}{got}"
+    remedy = "; leave it out, or hint a class that has it" if one["type"] == "extra_forbidden" else ""
+    return f"{path + ': ' if path else ''}{one['msg']}{got}{remedy if with_values else ''}"
 
 
 def _path(loc: Iterable[Any]) -> str:
@@ -162,7 +166,8 @@ def unserialisable(valid: Any, error: Exception) -> NotKept:
 
 def _culprit(value: Any, path: str, depth: int) -> tuple[str, Any, str] | None:
     if depth > DEPTH_LIMIT:
-        return path[:PATH_CHARACTERS], type(value), f"is nested deeper than {DEPTH_LIMIT} levels"
+        reason = f"is nested deeper than {DEPTH_LIMIT} levels, or in itself; send a flat form of it"
+        return path[:PATH_CHARACTERS] + "...", value, reason
     parts = _parts(value)
     if parts is None:
         return _unwritable(value, path)
@@ -174,7 +179,7 @@ def _culprit(value: Any, path: str, depth: int) -> tuple[str, Any, str] | None:
 
 def _unwritable(value: Any, path: str) -> tuple[str, Any, str] | None:
     if isinstance(value, str):
-        return None if _is_unicode(value) else (path, value, "is not valid Unicode")
+        return None if _is_unicode(value) else (path, value, f"is not valid Unicode; {NOT_UNICODE}")
     if isinstance(value, int) and value.bit_length() > LONGEST_INT_BITS:
         return path, value, "has more than 4,300 digits, and no JSON reader takes it; send text, hex(n)"
     try:

@@ -1,17 +1,19 @@
-"""Blocking waits inside a task, and who wants to know of them.
+"""Waits inside a task, blocking ones and awaited ones, and who wants to know of them.
 
-A worker's child installs a hook here; handles enter it while they block, so that the worker can
-lend the slot of the waiting run to another.
+A worker's child installs hooks here; handles enter them while they wait, so that the worker can lend the
+slot of the waiting run to another.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 
-__all__ = ["AroundWait", "install_around_wait", "waiting"]
+__all__ = ["AroundAwait", "AroundWait", "awaiting", "install_around_await", "install_around_wait", "waiting"]
 
 AroundWait = Callable[[], AbstractContextManager[None]]
+AroundAwait = Callable[[], AbstractAsyncContextManager[None]]
 
 _around_wait: AroundWait | None = None
+_around_await: AroundAwait | None = None
 
 
 def install_around_wait(hook: AroundWait | None) -> None:
@@ -20,6 +22,17 @@ def install_around_wait(hook: AroundWait | None) -> None:
     _around_wait = hook
 
 
+def install_around_await(hook: AroundAwait | None) -> None:
+    """Enter `hook()` around each awaited wait of this process; None removes it."""
+    global _around_await
+    _around_await = hook
+
+
 def waiting() -> AbstractContextManager[None]:
     """What a blocking wait enters; raises what the hook raises (WouldDeadlock)."""
     return nullcontext() if _around_wait is None else _around_wait()
+
+
+def awaiting() -> AbstractAsyncContextManager[None]:
+    """What an awaited wait enters; raises what the hook raises (WouldDeadlock)."""
+    return nullcontext() if _around_await is None else _around_await()

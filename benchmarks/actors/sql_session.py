@@ -74,10 +74,11 @@ async def submit(connection: Any, lane: Lane, ids: Sequence[str]) -> None:
 
 async def assign(connection: Any, lane: Lane, quota: int) -> list[Any]:
     """Lease up to `quota` tasks; rows that hold what a worker is sent."""
-    base, lane.token = lane.token, lane.token + quota
+    tokens = columns.integers(range(lane.token + 1, lane.token + quota + 1))
+    lane.token += quota
     rows = await connection.fetch(
         ASSIGN, [lane.session], [0], lane.owner, [lane.lane], [quota], [0], [1], [1], [RANK], [lane.mark],
-        columns.integers([1]), [base], base, False, INLINE_BYTES, SLACK_MS,
+        columns.integers([1]), [lane.token], tokens, False, INLINE_BYTES, SLACK_MS,
     )  # fmt: skip
     if rows[0]["task_id"] is None:
         return []
@@ -86,13 +87,14 @@ async def assign(connection: Any, lane: Lane, quota: int) -> list[Any]:
 
 
 async def report(connection: Any, rows: Sequence[Any]) -> None:
-    """Record all of them completed."""
+    """Record all of them completed; they are of one session."""
+    session = rows[0]["session_id"]
     ordered = sorted((row["task_id"], row["token"]) for row in rows)
     count = len(ordered)
     groups = await connection.fetch(
         REPORT, columns.ids([task for task, _ in ordered]), columns.integers([token for _, token in ordered]),
-        columns.integers([1] * count), [b"1"] * count, [],
+        columns.integers([1] * count), [b"1"] * count, [], [session],
     )  # fmt: skip
-    ended = sum(len(group["tokens"]) for group in groups)
+    ended = sum(len(group["places"]) for group in groups)
     if ended != count:
         raise RuntimeError(f"{count - ended} reports of {count} matched no lease")

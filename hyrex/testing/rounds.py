@@ -22,7 +22,7 @@ from hyrex.outgoing import Outgoing
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask
-from hyrex.testing.timeouts import call_within_timeout
+from hyrex.testing.timeouts import SenderTimedOut, call_within_timeout
 from hyrex.worker.description import describe
 from hyrex.worker.execution import (
     Execution,
@@ -174,6 +174,8 @@ async def _one_round(
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
+            if isinstance(error, SenderTimedOut) and execution.stop is None:
+                raise  # it ends the run that sent this one, and this one with it
             outcome = explain(execution, error)
             await _call_on_error(execution, outcome, way)
             return outcome, error

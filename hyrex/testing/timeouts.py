@@ -14,7 +14,7 @@ from hyrex.worker.execution import Execution
 from hyrex.worker.interrupt import INTERRUPT_SIGNAL, forget_interrupt, interrupt
 from hyrex.worker.outcome import StopCause
 
-__all__ = ["call_within_timeout"]
+__all__ = ["SenderTimedOut", "call_within_timeout"]
 
 T = TypeVar("T")
 
@@ -27,10 +27,15 @@ def call_within_timeout(execution: Execution, function: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return strike.call(function)
     before = signal.signal(INTERRUPT_SIGNAL, strike.on_signal)
+    strike.outer = before
     try:
         return strike.call(function)
     finally:
         signal.signal(INTERRUPT_SIGNAL, before)
+
+
+class SenderTimedOut(TaskTimeout):
+    """Raised in a run whose sender, itself a run, has had all its time."""
 
 
 class _Strike:
@@ -41,6 +46,7 @@ class _Strike:
         self._thread_id = threading.get_ident()
         self._running = False
         self._lock = threading.Lock()
+        self.outer: object = None  # the handler of the run that sent this one, which may be over first
 
     def call(self, function: Callable[[], T]) -> T:
         timer = threading.Timer(self._execution.run.timeout_ns / 1e9, self._interrupt)
@@ -55,9 +61,14 @@ class _Strike:
             with self._lock:
                 forget_interrupt(self._thread_id)
 
-    def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._running:
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._running and self._execution.stop is StopCause.TIMEOUT:
             raise TaskTimeout
+        if callable(self.outer):
+            try:
+                self.outer(number, frame)
+            except TaskTimeout:
+                raise SenderTimedOut from None
 
     def _interrupt(self) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from contextvars import copy_context
+from heapq import heappop, heappush
 from typing import Any, Final
 
 from hyrex.context import enter_context
@@ -43,7 +44,9 @@ class AsyncRunner(Runner):
         """Prepare; nothing runs before `run`."""
         super().__init__(workplace)
         self._loop = asyncio.new_event_loop()
-        self._free = list(range(workplace.slots - 1, -1, -1))
+        self._free: list[int] = []  # cells of the ledger below `_cells`; the lowest is taken first
+        self._cells = 0
+        self._lent = 0  # slots of runs that wait for tasks
         self._tasks: dict[asyncio.Task[Any], Execution] = {}
         self._done = self._loop.create_future()
         self._waking = False
@@ -110,6 +113,14 @@ class AsyncRunner(Runner):
             return None
         return TaskTimeout if execution.stop is StopCause.TIMEOUT else TaskCancelled
 
+    def lent(self, change: int) -> None:
+        """As in Runner: whoever waits for tasks holds no slot, so others begin."""
+        self._loop.call_soon_threadsafe(self._change_lent, change)
+
+    def _change_lent(self, change: int) -> None:
+        self._lent += change
+        self._start_pending()
+
     def _wake(self) -> None:
         if not self._waking:
             self._waking = True
@@ -117,11 +128,14 @@ class AsyncRunner(Runner):
 
     def _start_pending(self) -> None:
         self._waking = False
-        while self._free:
-            execution = self._begin(self._free[-1])
+        while len(self._tasks) - self._lent < self._place.slots:
+            if not self._free:
+                heappush(self._free, self._cells)
+                self._cells += 1
+            execution = self._begin(self._free[0])
             if execution is None:
                 break
-            self._free.pop()
+            heappop(self._free)
             task = RunTask(self._run(execution), self._loop, execution, self._place.contexts.fresh())
             self._tasks[task] = execution
             task.add_done_callback(self._ended)
@@ -134,7 +148,7 @@ class AsyncRunner(Runner):
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             info = describe(error or asyncio.CancelledError())
             self._end(execution, execution.ending(Failed(info, retryable=True)))
-        self._free.append(execution.slot)
+        heappush(self._free, execution.slot)
         if not self._executions:
             self._guard.restore()
             if self._surroundings.are_other():

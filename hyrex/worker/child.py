@@ -9,10 +9,12 @@ from __future__ import annotations
 import queue
 import signal
 import sys
+import threading
 
 import msgspec
 
-from hyrex.waiting import install_around_wait
+from hyrex.config import entrust_token
+from hyrex.waiting import install_around_await, install_around_wait
 from hyrex.worker.async_runner import AsyncRunner
 from hyrex.worker.borrowing import Waits
 from hyrex.worker.child_link import ChildLink
@@ -23,12 +25,13 @@ from hyrex.worker.frames import Begin, Finish, Give, Ready, Stop, TakeBack, ToCh
 from hyrex.worker.lifespan import lifespan_entered
 from hyrex.worker.logs import configure_logging, write_stderr
 from hyrex.worker.memory import Ledger, TrustCell
-from hyrex.worker.orders import BROKEN, UNUSABLE, ChildOrders
+from hyrex.worker.orders import BROKEN, MOST_AWAITING, UNUSABLE, ChildOrders
 from hyrex.worker.platform import die_with_parent
 from hyrex.worker.runner import Runner, Workplace
 from hyrex.worker.surroundings import notice_changes
 from hyrex.worker.sync_runner import SyncRunner
 from hyrex.worker.target import Target, TargetInvalid, load_target
+from hyrex.worker.threads import carry_context_into_threads
 from hyrex.worker.watchdog import start_watchdog
 
 
@@ -42,12 +45,13 @@ class Child:
         self._trust = TrustCell(orders.trust_fd)
         self._begin: queue.SimpleQueue[Begin] = queue.SimpleQueue()
         self._runner: Runner | None = None
-        self._waits = Waits(self._link)
+        self._waits: Waits | None = None
 
     def run(self) -> int:
         """Import, say what there is, run until finished; the exit status."""
         self._link.start(self._receive)
         guard_forks(self._let_go)
+        carry_context_into_threads()
         try:
             self._run()
         except TargetInvalid as error:
@@ -85,17 +89,19 @@ class Child:
     def _make_runner(self, begin: Begin, target: Target, contexts: RunContexts) -> Runner:
         workplace = Workplace(
             link=self._link,
-            ledger=Ledger(self._orders.ledger_fd, begin.slots),
+            ledger=Ledger(self._orders.ledger_fd, begin.slots + (MOST_AWAITING if begin.asynchronous else 0)),
             trust=self._trust,
             tasks=target.tasks,
             contexts=contexts,
             worker=self._orders.worker,
             slots=begin.slots,
         )
-        if begin.asynchronous:
-            return AsyncRunner(workplace)
+        runner = AsyncRunner(workplace) if begin.asynchronous else SyncRunner(workplace)
+        loop_thread = threading.get_ident() if begin.asynchronous else None
+        self._waits = Waits(self._link, runner, loop_thread=loop_thread)
         install_around_wait(self._waits.around)
-        return SyncRunner(workplace)
+        install_around_await(self._waits.around_await)
+        return runner
 
     def _let_go(self) -> None:
         """Called in a fork of user code: neither link nor runner are its own."""
@@ -124,7 +130,7 @@ class Child:
                 runner.stop(message)
             case Finish():
                 runner.finish()
-            case WaitAnswer():
+            case WaitAnswer() if self._waits is not None:
                 self._waits.answer(message)
 
 
@@ -134,6 +140,8 @@ def main() -> None:
     sys.argv[1:] = []
     notice_changes()
     die_with_parent(orders.parent_pid)
+    with open(orders.token_fd) as pipe:
+        entrust_token(pipe.read() or None)
     # Handlers, not SIG_IGN, which the user's own subprocesses would inherit. The stream process
     # alone decides when a child ends.
     for ignored in (signal.SIGINT, signal.SIGTERM):

@@ -30,7 +30,11 @@ def shares(
         return [(idlest, waiting)]
     level = -(-(sum(len(child.given) for child in ordered) + waiting) // len(ordered))
     portions = dict.fromkeys(ordered, 0)
-    for most in (lambda child: child.slots, lambda child: min(limit(child), level), limit):
+    for most in (
+        lambda child: min(limit(child), child.slots),
+        lambda child: min(limit(child), level),
+        limit,
+    ):
         for child in ordered:
             portion = min(waiting, most(child) - len(child.given) - portions[child])
             if portion > 0:

@@ -1,13 +1,15 @@
-"""Slots lent while their runs block in a wait: how many, and when no more may be.
+"""Slots lent while their runs wait for other tasks: how many, and when no more may be.
 
-A run that waits for another task holds its slot and does nothing; a substitute child runs that
-other task meanwhile. At most as many substitutes as there are children.
+A sync run that waits holds its slot and does nothing; a substitute child runs the other task
+meanwhile. At most as many substitutes as there are children. An async run that awaits holds no
+slot: its own child takes another run in its place.
 """
 
 from __future__ import annotations
 
 import time
 
+from hyrex.worker.orders import MOST_AWAITING
 from hyrex.worker.process import ChildProcess
 
 _LINGER_S = 10.0
@@ -59,3 +61,45 @@ class Lending:
         """A child died with its waits."""
         self._lent -= len(child.lent)
         child.lent.clear()
+
+
+class AsyncLending(Lending):
+    """As Lending, where a child can execute more runs than it has slots."""
+
+    def __init__(self) -> None:
+        """For any number of children."""
+        self._lenders: set[ChildProcess] = set()
+
+    @property
+    def substitutes(self) -> int:
+        """Children that must stand in for others: those that wait, and take no other run meanwhile."""
+        return sum(1 for child in self._lenders if child.exclusive or child.exhausted)
+
+    def kept(self) -> int:
+        """As many as there must be."""
+        return self.substitutes
+
+    def ask(self, child: ChildProcess, request: int) -> str:
+        """Free the slot of a run that awaits; why not, if it may not be freed."""
+        if len(child.lent) >= MOST_AWAITING:
+            return (
+                f"{len(child.lent)} runs of this process await other tasks already, which is the most it "
+                "holds, so one more might never end. Use more async processes, or send without waiting."
+            )
+        child.lent.add(request)
+        child.add_slots(1)
+        self._lenders.add(child)
+        return ""
+
+    def resume(self, child: ChildProcess, request: int) -> None:
+        """That run goes on, at once, beside those that took its place."""
+        if request in child.lent:
+            child.lent.remove(request)
+            child.add_slots(-1)
+            if not child.lent:
+                self._lenders.discard(child)
+
+    def bury(self, child: ChildProcess) -> None:
+        """A child died with its waits."""
+        child.lent.clear()
+        self._lenders.discard(child)

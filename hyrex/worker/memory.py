@@ -105,6 +105,11 @@ class Ledger:
         self._slots = slots
         self._view = self._cells.view[: slots * self._WIDTH]
 
+    def use_at_least(self, slots: int) -> None:
+        """Look at so many slots; at those that were used already too, their runs may still be there."""
+        if slots > self._slots:
+            self.use(slots)
+
     def begin(self, slot: int, ordinal: int, token: int) -> None:
         """Note a run before anything of it is touched."""
         view, at = self._view, slot * self._WIDTH

@@ -29,7 +29,7 @@ from hyrex.worker.frames import (
     Waiting,
 )
 from hyrex.worker.lease import Held
-from hyrex.worker.lending import Lending
+from hyrex.worker.lending import AsyncLending, Lending
 from hyrex.worker.memory import TrustCell
 from hyrex.worker.nursery import AppUnusable
 from hyrex.worker.outcome import Ending, StopCause, TimedOut
@@ -53,7 +53,7 @@ class Pool:
         self.children: list[ChildProcess] = []
         self.waiting = WaitingRuns()
         self.pace = Pace()
-        self.lending = Lending(plan.children, plan.slots)
+        self.lending = AsyncLending() if plan.asynchronous else Lending(plan.children, plan.slots)
         self.closing = False
         # Done when a first child is ready. Raises: AppUnusable if it cannot be.
         self.usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -104,10 +104,10 @@ class Pool:
         return usable[: max(0, self.plan.children + self.lending.substitutes - busy)]
 
     def maximum(self) -> int:
-        """Leases that the pool can do with now."""
-        return sum(
-            max(1, len(child.given)) if child.exclusive else self._limit(child) for child in self.active()
-        )
+        """Leases that the pool can do with now, those of children that take no more included."""
+        active = self.active()
+        held = sum(len(child.given) for child in self.children if child not in active)
+        return held + sum(max(1, len(c.given)) if c.exclusive else self._limit(c) for c in active)
 
     def slots(self) -> int:
         """Runs that the pool executes at once when all its children are there."""
@@ -120,7 +120,7 @@ class Pool:
             child.exhausted = child.exhausted or child.fed >= most
 
     def _limit(self, child: ChildProcess) -> int:
-        if child.slow or child.lent:
+        if child.slow or (child.lent and not self.plan.asynchronous):
             return child.slots
         if self.plan.prefetch is None:
             return child.slots + self.pace.ahead(child.slots)

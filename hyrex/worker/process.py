@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import msgspec
@@ -25,6 +25,7 @@ from hyrex.worker.frames import Begin, Finish, FromChild, Give, Stop, TakeBack
 from hyrex.worker.lease import Held
 from hyrex.worker.link import Link
 from hyrex.worker.memory import Ledger, create_fd
+from hyrex.worker.options import environment_with
 from hyrex.worker.orders import ChildOrders
 from hyrex.worker.remains import MARK, await_end, end_remains_of
 
@@ -48,6 +49,8 @@ class ChildPlan:
     worker: str
     trust_fd: int
     most_slots: int  # of any kind of child: the ledger is made before the kind is known
+    broker_url: str  # for the tasks that send
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +87,18 @@ class ChildProcess:
         ours, theirs = socket.socketpair()
         ledger_fd = create_fd(Ledger.size_bytes(plan.most_slots))
         self.ledger = Ledger(ledger_fd, plan.most_slots)
-        orders = ChildOrders(plan.target, plan.worker, os.getpid(), theirs.fileno(), plan.trust_fd, ledger_fd)
-        command = [sys.executable, "-P", "-m", "hyrex.worker.child", msgspec.json.encode(orders).decode()]
-        inherited = (theirs.fileno(), plan.trust_fd, ledger_fd)
+        token_fd = _pipe_with(plan.token)
+        inherited = (theirs.fileno(), plan.trust_fd, ledger_fd, token_fd)
+        orders = ChildOrders(plan.target, plan.worker, os.getpid(), *inherited)
         self._mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-m", "hyrex.worker.child", msgspec.json.encode(orders).decode()],
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, MARK: self._mark},
+            env={**environment_with(""), "HYREX_BROKER_URL": plan.broker_url, MARK: self._mark},
             start_new_session=True,
         )
+        os.close(token_fd)
         theirs.close()
         os.close(ledger_fd)
         self.link = Link(ours, lambda message: self.events.message(self, message), self._unintelligible)
@@ -110,6 +114,11 @@ class ChildProcess:
         self.slots = slots
         self.ledger.use(slots)
         self.link.send(Begin(asynchronous, slots))
+
+    def add_slots(self, change: int) -> None:
+        """It executes that many more or fewer at once from now on."""
+        self.slots += change
+        self.ledger.use_at_least(self.slots)
 
     def give(self, runs: list[Held]) -> None:
         """Have it execute these runs after those it has."""
@@ -168,3 +177,11 @@ class ChildProcess:
         self.state = ChildState.DEAD
         self.events.died(self, status)
         self.ledger.close()
+
+
+def _pipe_with(text: str) -> int:
+    """A descriptor to read it from; it is short, so that it fits."""
+    readable, writable = os.pipe()
+    os.write(writable, text.encode())
+    os.close(writable)
+    return readable

@@ -87,6 +87,9 @@ class Runner:
     def disown(self) -> None:
         """Called in a fork of user code: nothing is executed there."""
 
+    def lent(self, change: int) -> None:
+        """So many slots more (or fewer) of this child are lent; from any thread."""
+
     def _begin(self, slot: int) -> Execution | None:
         """Start the next run in a free slot; None if there is none or it may not start."""
         with self._lock:

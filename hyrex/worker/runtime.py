@@ -27,7 +27,7 @@ from hyrex.worker.memory import TrustCell, create_fd
 from hyrex.worker.nursery import AppUnusable, first_child
 from hyrex.worker.obedience import LauncherLine
 from hyrex.worker.options import WorkerOptions
-from hyrex.worker.orders import UNUSABLE
+from hyrex.worker.orders import MOST_AWAITING, UNUSABLE
 from hyrex.worker.outbox import Outbox
 from hyrex.worker.platform import become_subreaper, wake_with_parent
 from hyrex.worker.pool import Pool
@@ -59,8 +59,10 @@ class Runtime:
         self._launcher_pid = launcher_pid
         self._loop = asyncio.get_running_loop()
         trust_fd = create_fd(TrustCell.SIZE_BYTES)
-        most_slots = max(options.threads, options.async_concurrency)
-        self._child_plan = ChildPlan(options.target, options.name, trust_fd, most_slots)
+        most_slots = max(options.threads, options.async_concurrency + MOST_AWAITING)
+        self._child_plan = ChildPlan(
+            options.target, options.name, trust_fd, most_slots, options.broker_url, options.token
+        )
         self._session = Session(TrustCell(trust_fd))
         self._outbox = Outbox(self._session)
         self._told = ""

@@ -12,6 +12,7 @@ from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import Selection, TaskView
 from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker
+from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watch import Watches
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service import fields as checks
@@ -20,6 +21,11 @@ from hyrex_broker.service.submit import Results
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
 
+LISTS_AT_ONCE: Final = 2
+"""A page may look for 1.5 s: the other connections for reads are for whoever asks for one task."""
+CHANGES_AT_ONCE: Final = 2000
+"""Tasks that are cancelled or retried at a time: the other connections are for those who send and report."""
+FEW_CHANGES: Final = 64
 FRAMES_UNDER_WAY: Final = 8
 _LAST_WRITE_WITHIN_S: Final = 5.0
 _DEFAULT_PAGE: Final = 50
@@ -93,6 +99,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
     def __init__(self, parts: TaskParts) -> None:
         self._parts = parts
+        self._lists = Admission(LISTS_AT_ONCE, 0)
+        self._changes = Admission(CHANGES_AT_ONCE, FEW_CHANGES)
 
     async def SubmitTasks(
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
@@ -152,7 +160,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         selection, size = _selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
         filters = _filters(selection)
         before = _task_before(requests.cursor(request.page_token, filters))
-        page = await self._parts.lists.page(selection, before, size)
+        turn = await self._lists.enter(requests.caller(context), 1)
+        try:
+            page = await self._parts.lists.page(selection, before, size)
+        finally:
+            turn.leave()
         return task_service_pb2.ListTasksResponse(
             tasks=[convert.task(view) for view in page.tasks],
             next_page_token=requests.page_token(page.before, filters),
@@ -164,7 +176,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.CancelTasksResponse:
         ids = requests.task_ids(request.task_ids)
         reason = checks.short_text(request.reason, "reason", _REASON_BYTES) or ""
-        outcomes = await self._parts.cancels.cancel(ids, reason) if ids else []
+        turn = await self._changes.enter(requests.caller(context), len(ids))
+        try:
+            outcomes = await self._parts.cancels.cancel(ids, reason) if ids else []
+        finally:
+            turn.leave()
         return task_service_pb2.CancelTasksResponse(
             results=[
                 task_service_pb2.CancelResult(
@@ -178,7 +194,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.RetryTasksRequest, context: Context
     ) -> task_service_pb2.RetryTasksResponse:
         ids = requests.task_ids(request.task_ids)
-        outcomes = await self._parts.cancels.retry(ids) if ids else []
+        turn = await self._changes.enter(requests.caller(context), len(ids))
+        try:
+            outcomes = await self._parts.cancels.retry(ids) if ids else []
+        finally:
+            turn.leave()
         return task_service_pb2.RetryTasksResponse(
             results=[
                 task_service_pb2.RetryResult(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc.aio
@@ -10,8 +10,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import CancelOutcome, TaskId
+from hyrex_broker.domain.views import TaskPage
 from hyrex_broker.service.tasks import FRAMES_UNDER_WAY
+from hyrex_broker.storage.listing import TaskLists
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import Stubs, error_info, ids_of, reason_of, storage_away
 
@@ -228,3 +230,35 @@ async def test_headers_are_left_out_of_lists(stubs: Stubs, seed: Seed) -> None:
     await seed.ready(await seed.task(headers=json.dumps({"h": "1"}), labels=json.dumps({"l": "2"})))
     (task,) = (await stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest())).tasks
     assert (dict(task.headers), dict(task.labels)) == ({}, {"l": "2"})
+
+
+async def test_lists_and_bulk_cancels_leave_connections_to_others(
+    stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page may take seconds, and so may a thousand cancels: they take turns, others pass."""
+    may_end, lists, cancels = asyncio.Event(), [], []
+
+    async def page(*args: object) -> TaskPage:
+        lists.append(args)
+        await may_end.wait()
+        return TaskPage([], None)
+
+    async def cancel(ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
+        cancels.append(len(ids))
+        if len(ids) > 1:
+            await may_end.wait()
+        return [CancelOutcome.CANCELLED for _ in ids]
+
+    monkeypatch.setattr(TaskLists, "page", page)
+    monkeypatch.setattr(stubs.recorded, "cancel", cancel)
+    many = task_service_pb2.CancelTasksRequest(task_ids=[make_id() for _ in range(1000)])
+    asked = [stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest()) for _ in range(6)]
+    asked += [stubs.tasks.CancelTasks(many) for _ in range(6)]
+    async with asyncio.timeout(10):
+        while len(lists) < 2 or len(cancels) < 2:
+            await asyncio.sleep(0.01)
+    assert await reason_of(stubs.tasks.GetTask(get(make_id()))) == "TASK_NOT_FOUND"
+    assert (len(lists), cancels) == (2, [1000, 1000])
+    may_end.set()
+    await asyncio.gather(*asked)
+    assert (len(lists), len(cancels)) == (6, 6)

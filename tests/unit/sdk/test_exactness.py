@@ -144,6 +144,15 @@ def test_a_refusal_names_the_path_both_values_and_the_remedy(hint: Any, value: A
         task_of(int, result=hint).encode_result(value)
 
 
+def test_a_model_that_holds_itself_is_refused() -> None:
+    circle = order()
+    circle.parent = circle
+    with pytest.raises(ArgumentInvalid, match=r"takes: value\.parent\.parent.* nested deeper .*or in itself"):
+        task_of(Order).encode_arguments(circle)
+    with pytest.raises(ResultNotSerializable, match="in itself"):
+        task_of(int, result=Order).encode_result(circle)
+
+
 def test_long_text_of_digits_is_no_long_int() -> None:
     task = task_of(dict[str, int | str])
     value = {"digits": "1" * 10_000, "n": 10**4299}

@@ -342,6 +342,18 @@ def test_timeout_of_a_plain_task_strikes(on_a_loop: bool) -> None:
         assert [run.status for run in tasks.sent[0].task_runs] == ["timed_out"] * 2
 
 
+@hy.task(timeout_seconds=0.05)
+def waits_for_another() -> None:
+    sleeps.with_config(timeout_seconds=60).send()
+
+
+def test_the_timeout_of_a_run_strikes_in_the_run_that_it_sends() -> None:
+    with inline(raise_failures=False):
+        handle = waits_for_another.send()
+    with pytest.raises(TaskTimedOut):
+        handle.result()
+
+
 async def _send_sleepy() -> None:
     await naps.send_async()
 

@@ -1,0 +1,45 @@
+"""Threads of a run belong to it: what they send has the run for a parent, what they wait for lends its slot.
+
+Python gives a new thread an empty context. In children, threads begin with the run of the one that started
+them, and what is submitted to an executor has the run of the one that submitted it, whatever thread it gets.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from hyrex.context import bind_context, bound_in
+
+
+def carry_context_into_threads() -> None:
+    """From now on, in this process."""
+    start: Callable[[threading.Thread], None] = threading.Thread.start
+    submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
+
+    def start_with_context(self: threading.Thread) -> None:
+        bound, run = bound_in(), self.run
+        if bound is not None and not self.name.startswith("hyrex-"):  # not the client's: it outlives the run
+
+            def run_with_context() -> None:
+                with bind_context(bound):
+                    run()
+
+            self.run = run_with_context  # type: ignore[method-assign]
+        start(self)
+
+    def submit_with_context(
+        self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        bound = bound_in()
+
+        def call() -> Any:
+            with bind_context(bound):
+                return fn(*args, **kwargs)
+
+        return submit(self, call)
+
+    threading.Thread.start = start_with_context  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = submit_with_context  # type: ignore[method-assign,assignment]
