@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NotRequired
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json
+from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json
 from typing_extensions import TypedDict  # pydantic reads only this one below Python 3.12
 
 from hyrex.conversions import can_lose
@@ -33,7 +33,8 @@ class _RoundTrip:
     def __init__(self, schema: Any, where: str) -> None:
         self._encoding = SchemaValidator(_configured(schema, extra="forbid"), CONFIG)
         schema = _configured(schema)
-        self._decoding = SchemaValidator(schema, CONFIG)
+        # Its errors are stored with their traceback and shown in lists: no values in them.
+        self._decoding = SchemaValidator(schema, CoreConfig({**CONFIG, "hide_input_in_errors": True}))
         self._serializer = SchemaSerializer(schema, CONFIG)
         self._exact = exact_when(schema)
         kinds = set(_kinds(schema))

@@ -1,6 +1,6 @@
 """What a hint proves is sent at once; what it does not makes the round trip, and says what changed."""
 
-import re
+import traceback
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -171,7 +171,8 @@ def test_a_secret_leaves_no_trace_in_an_unannotated_result() -> None:
 
 
 def test_what_a_worker_cannot_decode_is_described_without_its_value() -> None:
-    with pytest.raises(ArgumentInvalid) as caught:
-        task_of(int).decode_arguments(b'{"value":"4111111111111111x"}')
-    assert "value: Input should be a valid integer" in str(caught.value)
-    assert not re.search("4111", str(caught.value))
+    card = "41" * 8  # not as text: a traceback shows lines of code
+    payload = f'{{"value":"{card}x"}}'.encode()
+    with pytest.raises(ArgumentInvalid, match="value: Input should be a valid integer") as caught:
+        task_of(int).decode_arguments(payload)
+    assert card not in "".join(traceback.format_exception(caught.value))
