@@ -3,6 +3,7 @@
 Constructing a registry and decorating functions touches neither network, signals nor environment.
 """
 
+import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from types import MappingProxyType
@@ -161,9 +162,14 @@ class RemoteDecorator:
 
 
 def _is_rerun(earlier: HyrexTask[..., Any], task: HyrexTask[..., Any]) -> bool:
-    """Whether the same piece of code was executed again: a notebook cell, or a reloaded module."""
-    old, new = earlier.function, task.function
+    """Whether the same text was compiled and executed again: a notebook cell, or a reloaded module.
+
+    One piece of code that is executed again (a loop, a function that makes tasks) makes a second task.
+    """
+    old, new = inspect.unwrap(earlier.function), inspect.unwrap(task.function)
     if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
+        return False
+    if getattr(old, "__code__", None) is getattr(new, "__code__", None):
         return False
     return earlier.place == task.place or (_is_cell(old) and _is_cell(new))
 

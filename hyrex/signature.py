@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Optional, get_type_hints
 
 __all__ = ["TaskSignature", "local_names", "place_of"]
 
@@ -30,7 +30,10 @@ class TaskSignature:
         for parameter in parameters:
             _check_parameter(parameter, task_name)
         self.names = tuple(p.name for p in parameters)
+        self._known = frozenset(self.names)
         self.required = frozenset(p.name for p in parameters if p.default is p.empty)
+        # `x: int = None` means int | None, as it did for type checkers once.
+        self._none_by_default = tuple(p.name for p in parameters if p.default is None)
         self._positional = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
         # So many arguments by position are all there are; no number where that is not how they are given.
         plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
@@ -49,10 +52,6 @@ class TaskSignature:
             return self._bind_slowly(args, kwargs)
         return bound
 
-    @functools.cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.names)
-
     def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
             return dict(self.signature.bind(*args, **kwargs).arguments)
@@ -67,6 +66,8 @@ class TaskSignature:
         except NameError as error:
             raise TypeError(f"task {self.task_name}: a type hint cannot be resolved: {error}") from error
         self._local_names = None
+        for name in self._none_by_default:
+            found[name] = Optional[found[name]]  # noqa: UP045  # some hints have no |
         return found
 
     def _names(self) -> dict[str, Any] | None:
@@ -85,7 +86,28 @@ def _check_parameter(parameter: inspect.Parameter, task_name: str) -> None:
             f"task {task_name}: parameter {star}{parameter.name} is not allowed; name each argument"
         )
     if parameter.annotation is parameter.empty:
-        raise TypeError(f"task {task_name}: parameter {parameter.name!r} has no type hint")
+        remedy = "; a method cannot be a task: define a function" if parameter.name in ("self", "cls") else ""
+        raise TypeError(f"task {task_name}: parameter {parameter.name!r} has no type hint{remedy}")
+    if _is_description(parameter.default):
+        raise TypeError(
+            f"task {task_name}: the default of {parameter.name!r} is {parameter.default!r}, and the function "
+            f"would be given as it is; write {parameter.name}: Annotated[..., Field(...)] = 5"
+        )
+    for described in getattr(parameter.annotation, "__metadata__", ()):
+        if parameter.default is parameter.empty and _has_default(described):
+            raise TypeError(
+                f"task {task_name}: the hint of {parameter.name!r} holds a default, the function has none; "
+                f"give it as {parameter.name}: Annotated[...] = {described.default!r}"
+            )
+
+
+def _is_description(default: Any) -> bool:
+    """Whether it says what a default is, as in the body of a model, and is none itself."""
+    return any(kind.__name__ in ("FieldInfo", "Field") for kind in type(default).__mro__)
+
+
+def _has_default(described: Any) -> bool:
+    return _is_description(described) and not getattr(described, "is_required", bool)()
 
 
 def local_names(depth: int) -> Mapping[str, Any] | None:

@@ -1,11 +1,15 @@
 """What may become a task, under which name and with which options."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import field
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
-from hyrex import DuplicateTask, HyrexApp, HyrexQueue, HyrexRegistry
+from hyrex import ArgumentInvalid, DuplicateTask, HyrexApp, HyrexQueue, HyrexRegistry
 from hyrex.errors import DefinitionError
 
 
@@ -181,6 +185,102 @@ def test_reloaded_module_replaces_its_own_task() -> None:
     for n in (1, 2):
         exec(compile(CELL.format(n=n), "tasks.py", "exec"), {"hy": hy, "__name__": "tasks"})
     assert hy.tasks["step"](1) == 3
+
+
+@pytest.mark.parametrize("hy", [HyrexRegistry()])
+def test_function_that_makes_tasks_makes_each_once(hy: HyrexRegistry) -> None:
+    def make(kind: str) -> None:
+        @hy.task
+        def export(x: int) -> str:
+            return f"{kind}{x}"
+
+    make("csv")
+    with pytest.raises(DuplicateTask, match="export"):
+        make("pdf")
+    assert hy.tasks["export"](1) == "csv1"
+
+
+def test_loop_that_makes_tasks_makes_each_once() -> None:
+    text = "for n in (1, 2):\n    @hy.task\n    def step(x: int) -> int: ..."
+    for name in ("tasks.py", "<ipython-input-1>", "/tmp/ipykernel_7/1.py"):
+        with pytest.raises(DuplicateTask, match="step"):
+            exec(compile(text, name, "exec"), {"hy": HyrexRegistry(), "__name__": "tasks"})
+
+
+def test_names_of_their_own_make_many_tasks_of_one_function() -> None:
+    hy = HyrexRegistry()
+    for kind in ("csv", "pdf"):
+
+        @hy.task(name=f"export_{kind}")
+        def export(x: int) -> None: ...
+
+    assert set(hy.tasks) == {"export_csv", "export_pdf"}
+
+
+def test_rerun_cell_below_a_wrapper_of_a_library_replaces_its_own_task() -> None:
+    hy = HyrexRegistry()
+
+    def traced(function: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(function)
+        def wrapper(*args: object, **kwargs: object) -> object:
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    text = CELL.replace("@hy.task", "@hy.task\n@traced")
+    for n in (1, 2):
+        names = {"hy": hy, "traced": traced, "__name__": "__main__"}
+        exec(compile(text.format(n=n), "<ipython-input-1>", "exec"), names)
+    assert hy.tasks["step"](1) == 3
+
+
+def test_default_that_only_describes_one_is_refused_with_the_remedy() -> None:
+    for default in (Field(default=5, gt=0), Field(gt=0), field(default=5)):
+        with pytest.raises(TypeError, match=r"write x: Annotated\[..., Field\(...\)\] = 5"):
+
+            @HyrexRegistry().task
+            def described(x: int = default) -> None: ...
+
+    with pytest.raises(TypeError, match=r"give it as x: Annotated\[...\] = 5"):
+
+        @HyrexRegistry().task
+        def within(x: Annotated[int, Field(default=5, gt=0)]) -> None: ...
+
+    @HyrexRegistry().task
+    def right(x: Annotated[int, Field(gt=0)] = 5) -> int:
+        return x
+
+    assert right() == 5
+    assert right.decode_arguments(right.encode_arguments(3)) == {"x": 3}
+
+
+def test_none_may_be_given_where_it_is_the_default() -> None:
+    @HyrexRegistry().task
+    def greet(name: str = None, n: "int" = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
+
+    for given in ((), (None,), ("Ada", None), ("Ada", 3)):
+        sent = greet.decode_arguments(greet.encode_arguments(*given))
+        assert tuple(sent.values()) == given
+    with pytest.raises(ArgumentInvalid):
+        greet.encode_arguments(3)  # type: ignore[arg-type]
+
+
+def test_method_is_refused_with_the_remedy() -> None:
+    with pytest.raises(TypeError, match="'self' has no type hint; a method cannot be a task"):
+
+        class Shop:
+            @HyrexRegistry().task
+            def greet(self, name: str) -> None: ...
+
+
+def test_parameter_may_be_named_self() -> None:
+    @HyrexRegistry().task
+    def named(self: int, x: int = 1) -> int:
+        return self + x
+
+    assert named(self=2) == 3
+    assert named.decode_arguments(named.encode_arguments(self=2)) == {"self": 2}
+    assert named.decode_arguments(named.call(self=2).payload) == {"self": 2}
 
 
 def test_app_serves_nested_registries_and_what_they_define_later() -> None:
