@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from hyrex.errors import (
         ArgumentInvalid,
         BrokerUnavailable,
+        CallRejected,
+        DefinitionError,
         DuplicateTask,
         HyrexError,
         NonRetryable,
         PayloadTooLarge,
         ResultInvalid,
         ResultNotSerializable,
+        ResultUnavailable,
         RetryAfter,
+        RuntimeUnsupported,
+        SendError,
         SendManyFailed,
         SendRejected,
         SubmitUnknown,
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
         TaskNotFound,
         TaskTimedOut,
         TaskTimeout,
+        TaskWasCancelled,
+        TokenInvalid,
         WouldDeadlock,
     )
     from hyrex.gather import wait_all, wait_all_async
@@ -45,6 +52,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentInvalid",
     "BrokerUnavailable",
+    "CallRejected",
+    "DefinitionError",
     "DuplicateTask",
     "HyrexApp",
     "HyrexContext",
@@ -56,7 +65,10 @@ __all__ = [
     "PayloadTooLarge",
     "ResultInvalid",
     "ResultNotSerializable",
+    "ResultUnavailable",
     "RetryAfter",
+    "RuntimeUnsupported",
+    "SendError",
     "SendManyFailed",
     "SendRejected",
     "SubmitUnknown",
@@ -71,6 +83,8 @@ __all__ = [
     "TaskStatus",
     "TaskTimedOut",
     "TaskTimeout",
+    "TaskWasCancelled",
+    "TokenInvalid",
     "WouldDeadlock",
     "errors",
     "get_hyrex_context",
@@ -103,16 +117,18 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # else a misspelt name would be one of any type
 
-    if name == "errors":
-        return import_module("hyrex.errors")
-    value = getattr(import_module(f"hyrex.{_HOMES.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        if name == "errors":
+            return import_module("hyrex.errors")
+        value = getattr(import_module(f"hyrex.{_HOMES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

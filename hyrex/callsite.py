@@ -2,17 +2,22 @@
 
 import asyncio
 import sys
+import threading
 import warnings
 from types import FrameType
+from typing import Final
 
-__all__ = ["warn_if_on_loop"]
+__all__ = ["CLIENT_THREAD", "warn_if_on_loop"]
+
+CLIENT_THREAD: Final = "hyrex-client"
+"""Name of the client's threads: a finalizer that runs there has no choice."""
 
 _warned: set[tuple[str, int]] = set()
 
 
 def warn_if_on_loop(verb: str) -> None:
     """Warn if the calling thread runs an event loop, which it is about to block."""
-    if asyncio._get_running_loop() is None:
+    if asyncio._get_running_loop() is None or threading.current_thread().name == CLIENT_THREAD:
         return
     frame: FrameType | None = sys._getframe(1)
     depth = 2  # as warnings counts: 1 is this function

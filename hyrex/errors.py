@@ -20,6 +20,7 @@
     │   ├── TaskWasCancelled       it was cancelled (also a TaskCancelled)
     │   └── ResultInvalid          it completed, but the result does not fit the return annotation
     ├── ResultNotSerializable      a task returned what cannot be stored; the run is failed, not retried
+    ├── RuntimeUnsupported         gevent or eventlet has replaced this process's threads: it cannot send
     ├── WouldDeadlock              wait() inside a task, and no slot is left to run what it waits for
     ├── NonRetryable               raise it in a task: the run fails and is not retried
     └── RetryAfter                 raise it in a task: the run fails and is retried after that delay
@@ -37,6 +38,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hyrex.options import checked_seconds
+from hyrex.portable import PortableError
 
 if TYPE_CHECKING:
     from hyrex.handle import TaskHandle
@@ -54,6 +56,7 @@ __all__ = [
     "ResultNotSerializable",
     "ResultUnavailable",
     "RetryAfter",
+    "RuntimeUnsupported",
     "SendError",
     "SendManyFailed",
     "SendRejected",
@@ -70,7 +73,7 @@ __all__ = [
 ]
 
 
-class HyrexError(Exception):
+class HyrexError(PortableError, Exception):
     """Root of the SDK's errors."""
 
 
@@ -207,6 +210,10 @@ class WouldDeadlock(HyrexError):
     """Waiting here would hold the last slot that could run what is waited for."""
 
 
+class RuntimeUnsupported(HyrexError):
+    """A library has replaced this process's threads by its own: a send would wait for ever."""
+
+
 class NonRetryable(HyrexError):
     """Raise it in a task to fail the run without a retry."""
 
@@ -219,11 +226,11 @@ class RetryAfter(HyrexError):
         super().__init__(message or f"retry after {self.seconds:g} s")
 
 
-class TaskTimeout(BaseException):
+class TaskTimeout(PortableError):
     """Raised inside a run that exceeded its timeout."""
 
 
-class TaskCancelled(BaseException):
+class TaskCancelled(PortableError):
     """Raised inside a run that was cancelled."""
 
 

@@ -7,30 +7,31 @@ from hyrex.callsite import warn_if_on_loop
 from hyrex.client.backend import Watched
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle
+from hyrex.options import Timeout, checked_wait
 from hyrex.status import TaskStatus
 from hyrex.waiting import awaiting, waiting
 
 __all__ = ["wait_all", "wait_all_async"]
 
 
-def wait_all(handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -> bool:
-    """Wait until all have ended, at most `timeout` seconds; whether all of them completed."""
+def wait_all(handles: Iterable[TaskHandle[Any]], timeout: Timeout = None) -> bool:
+    """Wait until all have ended, at most `timeout` (seconds or a timedelta); whether all completed."""
     handles = list(handles)
-    pending = _pending(handles)
+    pending, seconds = _pending(handles), checked_wait(timeout)
     if pending:
         warn_if_on_loop("wait_all")
         with waiting():
-            _learn(handles, current_backend().watch(pending, timeout))
+            _learn(handles, current_backend().watch(pending, seconds))
     return _all_completed(handles)
 
 
-async def wait_all_async(handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -> bool:
+async def wait_all_async(handles: Iterable[TaskHandle[Any]], timeout: Timeout = None) -> bool:
     """As wait_all(), without blocking the running loop or holding a worker's slot."""
     handles = list(handles)
-    pending = _pending(handles)
+    pending, seconds = _pending(handles), checked_wait(timeout)
     if pending:
         async with awaiting():
-            _learn(handles, await current_backend().watch_async(pending, timeout))
+            _learn(handles, await current_backend().watch_async(pending, seconds))
     return _all_completed(handles)
 
 

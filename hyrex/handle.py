@@ -7,6 +7,9 @@ from uuid import UUID
 
 from hyrex.callsite import warn_if_on_loop
 from hyrex.errors import HyrexError
+from hyrex.ids import new_task_id
+from hyrex.loading import load
+from hyrex.options import Timeout, checked_wait
 from hyrex.outgoing import Outgoing
 from hyrex.results import decode_freely, result_of
 from hyrex.runs import TaskRun, TaskState
@@ -44,6 +47,22 @@ class TaskHandle(Generic[R]):
         handle = cls(outgoing.task_id, outgoing.target.config.name, task=outgoing.target.task)
         handle._outgoing = outgoing
         return handle
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With its task where another process can import that; else results are plain JSON values there."""
+        from hyrex.task import is_importable
+
+        known = self._task is None or is_importable(self._task)
+        task, outgoing = (self._task, self._outgoing) if known else (None, None)
+        state = (self.deduplicated, self._state, self._status, outgoing)
+        return _handle, (self._id, self.task_name, task, state)
+
+    def __copy__(self) -> "TaskHandle[R]":
+        state = (self.deduplicated, self._state, self._status, self._outgoing)
+        return _handle(self._id, self.task_name, self._task, state)
+
+    def __deepcopy__(self, memo: object) -> "TaskHandle[R]":
+        return self.__copy__()
 
     def __repr__(self) -> str:
         return f"<task {self.task_name} {self._id}: {self._status or 'not asked yet'}>"
@@ -94,6 +113,12 @@ class TaskHandle(Generic[R]):
             later = options.delay or options.run_at
             self._status = TaskStatus.SCHEDULED if later else TaskStatus.QUEUED
 
+    def renew(self) -> None:
+        """Take another id: nothing bears the one it has."""
+        sent = self.outgoing
+        self._outgoing = Outgoing(new_task_id(), sent.target, sent.payload, sent.parent_id, sent.root_id)
+        self._id = self._outgoing.task_id
+
     def observed(self, state: TaskState) -> None:
         """A broker said how it stands."""
         self._state = state
@@ -110,26 +135,28 @@ class TaskHandle(Generic[R]):
         """Ask how it stands."""
         self.observed(await _backend().get_async(self._id))
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, at most `timeout` seconds; whether it completed.
+    def wait(self, timeout: Timeout = None) -> bool:
+        """Wait until it has ended, at most `timeout` (seconds or a timedelta); whether it completed.
 
         Raises TaskNotFound; BrokerUnavailable if no broker was there in all that time (without a
         timeout: in the first HYREX_SEND_TIMEOUT seconds).
         """
+        seconds = checked_wait(timeout)
         if not self.is_final:
             warn_if_on_loop("wait")
             with waiting():
-                self.learn(_backend().watch([self._id], timeout))
+                self.learn(_backend().watch([self._id], seconds))
         return self._status is TaskStatus.COMPLETED
 
-    async def wait_async(self, timeout: float | None = None) -> bool:
+    async def wait_async(self, timeout: Timeout = None) -> bool:
         """As wait(), without blocking the running loop or holding a worker's slot."""
+        seconds = checked_wait(timeout)
         if not self.is_final:
             async with awaiting():
-                self.learn(await _backend().watch_async([self._id], timeout))
+                self.learn(await _backend().watch_async([self._id], seconds))
         return self._status is TaskStatus.COMPLETED
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: Timeout = None) -> R:
         """Wait, then return what it returned, validated by the function's return annotation.
 
         Raises TaskFailed, TaskTimedOut, TaskCancelled, TaskLost, ResultInvalid; TimeoutError when
@@ -139,7 +166,7 @@ class TaskHandle(Generic[R]):
         self.wait(timeout)
         return result_of(self._known(began), self._decode)
 
-    async def result_async(self, timeout: float | None = None) -> R:
+    async def result_async(self, timeout: Timeout = None) -> R:
         """As result(), without blocking the running loop."""
         began = time.monotonic()
         await self.wait_async(timeout)
@@ -147,23 +174,29 @@ class TaskHandle(Generic[R]):
 
     def cancel(self, reason: str = "") -> bool:
         """Ask for it to end; False if it had ended already. Once this returns it never runs again."""
-        return _backend().cancel(self._id, reason)
+        status = _backend().cancel(self._id, reason)
+        if status is None:
+            self.refresh()
+        return self._cancelled(status)
 
     async def cancel_async(self, reason: str = "") -> bool:
         """As cancel(), without blocking the running loop."""
-        return await _backend().cancel_async(self._id, reason)
+        status = await _backend().cancel_async(self._id, reason)
+        if status is None:
+            await self.refresh_async()
+        return self._cancelled(status)
+
+    def _cancelled(self, status: TaskStatus | None) -> bool:
+        self._status = status or self._status
+        return status is not None
 
     def resend(self) -> None:
         """Repeat the send under the same id: stored once, however often. Raises what send() raises."""
-        from hyrex.client.sending import repeat
-
-        repeat(self)
+        load("hyrex.client.sending").repeat(self)
 
     async def resend_async(self) -> None:
         """As resend(), without blocking the running loop."""
-        from hyrex.client.sending import repeat_async
-
-        await repeat_async(self)
+        await load("hyrex.client.sending").repeat_async(self)
 
     @property
     def is_final(self) -> bool:
@@ -186,6 +219,14 @@ class TaskHandle(Generic[R]):
         return self._state
 
 
+def _handle(
+    task_id: str, name: str, task: "HyrexTask[..., Any] | None", known: tuple[Any, ...]
+) -> TaskHandle[Any]:
+    handle: TaskHandle[Any] = TaskHandle(task_id, name, task=task)
+    handle.deduplicated, handle._state, handle._status, handle._outgoing = known
+    return handle
+
+
 def get_task(task_id: UUID | str) -> TaskHandle[Any]:
     """The handle of any task, as it stands now; raises TaskNotFound."""
     handle: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
@@ -201,6 +242,5 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
 
 
 def _backend() -> "Backend":
-    from hyrex.client.process import current_backend
-
-    return current_backend()
+    backend: Backend = load("hyrex.client.process").current_backend()
+    return backend

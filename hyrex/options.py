@@ -3,8 +3,8 @@
 Knows no wire and no registry: values in, checked values out.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -16,15 +16,21 @@ __all__ = [
     "OnError",
     "SendOptions",
     "TaskConfig",
+    "Timeout",
     "Unset",
+    "checked_texts",
+    "checked_wait",
 ]
 
 Backoff = float | timedelta | Callable[[int], float | timedelta]
+Timeout = float | timedelta | None
+"""How long to wait: seconds or a timedelta; None for as long as it takes."""
 OnError = Callable[[], object] | Callable[[Any], object] | Callable[[Any], Awaitable[object]]
 
 DEFAULT_QUEUE: Final = "default"
 MAX_RETRIES: Final = 1_000_000
 NAME_LIMIT_BYTES: Final = 255
+TEXTS_LIMIT_BYTES: Final = 64 * 1024
 DURATION_LIMIT_S: Final = 10 * 366 * 86_400.0  # the broker refuses what is longer
 
 
@@ -63,6 +69,8 @@ class SendOptions:
     idempotency_key: str | None = None
     delay: timedelta | None = None
     run_at: datetime | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.run_at is not None:
@@ -132,3 +140,34 @@ def checked_run_at(value: object) -> datetime:
     if value.utcoffset() is None:
         raise ValueError(f"run_at must be aware, got {value!r}: give it a timezone")
     return value.astimezone(UTC)
+
+
+def checked_texts(what: str, value: object) -> dict[str, str]:
+    """The value as headers or labels: texts by text, 64 KiB in all, no NUL; or TypeError / ValueError."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} must be a mapping of str to str, got {value!r}")
+    size = 0
+    for name, text in value.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise TypeError(f"{what} must be a mapping of str to str, got {name!r}: {text!r}")
+        if "\0" in name + text:
+            raise ValueError(f"{what} must hold no NUL, got {name!r}: {text[:80]!r}")
+        try:
+            size += len(name.encode()) + len(text.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} {name!r}: {text[:80]!r} is not valid Unicode") from None
+    if size > TEXTS_LIMIT_BYTES:
+        raise ValueError(f"{what} must have {TEXTS_LIMIT_BYTES} bytes at most, got {size}")
+    return dict(value)
+
+
+def checked_wait(timeout: object) -> float | None:
+    """Seconds to wait, none at all for what is past; or TypeError / ValueError."""
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"timeout must be seconds or a timedelta, got {timeout!r}")
+    if seconds != seconds:  # NaN: neither past nor to come
+        raise ValueError(f"timeout must be seconds or a timedelta, got {timeout!r}")
+    return max(0.0, float(seconds))

@@ -8,9 +8,9 @@ from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
 from hyrex.ids import new_task_id
 from hyrex.runs import TaskState
-from hyrex.sendable import Sendable
+from hyrex.sendable import ConfiguredTask, Sendable
 
-__all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "prepare"]
+__all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "Untimely", "prepare"]
 
 
 class Progress(Enum):
@@ -28,8 +28,15 @@ class Deduplicated:
     task_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Untimely:
+    """Refused at its first attempt for the time in its id: nothing bears that id, it may take another."""
+
+    error: HyrexError
+
+
 # A TaskState: it has run already, where it was sent.
-Outcome = Progress | Deduplicated | TaskState | HyrexError
+Outcome = Progress | Deduplicated | Untimely | TaskState | HyrexError
 
 
 class Outgoing:
@@ -45,6 +52,25 @@ class Outgoing:
         self.payload = payload
         self.parent_id = parent_id
         self.root_id = root_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With its options as they were sent: made anew, a backoff by chance would be another task's."""
+        options = self.target.encoded_options
+        return _outgoing, (self.task_id, self.target, self.payload, self.parent_id, self.root_id, options)
+
+
+def _outgoing(
+    task_id: str,
+    target: Sendable[..., Any],
+    payload: bytes,
+    parent_id: str,
+    root_id: str,
+    options: bytes | None,
+) -> Outgoing:
+    if options is not None:
+        target = ConfiguredTask(target.task, target.config, target.options)
+        target.encoded_options = options
+    return Outgoing(task_id, target, payload, parent_id, root_id)
 
 
 def prepare(target: Sendable[..., Any], payload: bytes) -> Outgoing:

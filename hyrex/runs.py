@@ -109,6 +109,21 @@ class TaskRun(Generic[R_co]):
         """Name of the worker that ran it."""
         return self._state.worker
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With its task where another process can import that; else its result is plain JSON there."""
+        from hyrex.results import decode_freely
+        from hyrex.task import HyrexTask, is_importable
+
+        task = getattr(self._decode, "__self__", None)
+        known = not isinstance(task, HyrexTask) or is_importable(task)
+        return TaskRun, (self._state, self._decode if known else decode_freely)
+
+    def __copy__(self) -> "TaskRun[R_co]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "TaskRun[R_co]":
+        return self
+
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, TaskRun) and self._state == other._state
 

@@ -4,11 +4,12 @@
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
+from hyrex.loading import load
 from hyrex.options import (
     UNSET,
     SendOptions,
@@ -19,6 +20,7 @@ from hyrex.options import (
     checked_retries,
     checked_run_at,
     checked_seconds,
+    checked_texts,
     checked_timeout,
 )
 from hyrex.queue import HyrexQueue
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfiguredTask", "Sendable", "TaskCall"]
 
+SENT: Final = ("queue", "priority", "max_retries", "timeout_seconds")
+"""What with_config may change of a task's own configuration."""
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -45,6 +49,9 @@ class TaskCall(Generic[R_co]):
         self.target = target
         self.payload = payload
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TaskCall, (self.target, self.payload)
+
     def __repr__(self) -> str:
         return f"<call of {self.target.config.name}, {len(self.payload)} bytes>"
 
@@ -52,9 +59,7 @@ class TaskCall(Generic[R_co]):
 @functools.cache
 def _sending() -> "ModuleType":
     """The client, imported when the first task is sent."""
-    from hyrex.client import sending
-
-    return sending
+    return load("hyrex.client.sending")
 
 
 class Sendable(Generic[P, R]):
@@ -70,7 +75,7 @@ class Sendable(Generic[P, R]):
         """The task itself."""
         return self._task
 
-    def send(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
+    def send(self, /, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """Store the task and return its handle; once this returns, the task cannot be lost.
 
         Raises ArgumentInvalid or PayloadTooLarge before anything leaves, BrokerUnavailable if
@@ -79,13 +84,13 @@ class Sendable(Generic[P, R]):
         handle: TaskHandle[R] = _sending().send_one(self, self._task.encode_arguments(*args, **kwargs))
         return handle
 
-    async def send_async(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
+    async def send_async(self, /, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """As send(), without blocking the running loop."""
         payload = self._task.encode_arguments(*args, **kwargs)
         handle: TaskHandle[R] = await _sending().send_one_async(self, payload)
         return handle
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
         """The call, validated and encoded, for send_many."""
         return TaskCall(self, self._task.encode_arguments(*args, **kwargs))
 
@@ -99,6 +104,8 @@ class Sendable(Generic[P, R]):
         idempotency_key: str | Unset | None = UNSET,
         delay: float | timedelta | Unset | None = UNSET,
         run_at: datetime | Unset | None = UNSET,
+        headers: Mapping[str, str] | Unset = UNSET,
+        labels: Mapping[str, str] | Unset = UNSET,
     ) -> "ConfiguredTask[P, R]":
         """A new wrapper that sends this task with these options; what is left out stays as it is."""
         said: dict[str, Any] = {
@@ -111,6 +118,8 @@ class Sendable(Generic[P, R]):
             "idempotency_key": _given(idempotency_key, _checked_key),
             "delay": _given(delay, _checked_delay),
             "run_at": _given(run_at, lambda value: None if value is None else checked_run_at(value)),
+            "headers": _given(headers, functools.partial(checked_texts, "headers")),
+            "labels": _given(labels, functools.partial(checked_texts, "labels")),
         }
         return ConfiguredTask(
             self._task, replace(self.config, **_said(said)), replace(self.options, **_said(options))
@@ -125,12 +134,32 @@ class ConfiguredTask(Sendable[P, R]):
         self.config = config
         self.options = options
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the task and what differs from it: the task's own functions need not travel."""
+        own, mine = self._task.config, self.config
+        changed = {name: getattr(mine, name) for name in SENT if getattr(mine, name) != getattr(own, name)}
+        return _configured, (self._task, changed, self.options, self.encoded_options)
+
+    def __copy__(self) -> "ConfiguredTask[P, R]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "ConfiguredTask[P, R]":
+        return self
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; options do not matter then."""
         return self._task(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<task {self.config.name} with {self.config} {self.options}>"
+
+
+def _configured(
+    task: "HyrexTask[..., Any]", changed: dict[str, Any], options: SendOptions, encoded: bytes | None
+) -> ConfiguredTask[..., Any]:
+    made: ConfiguredTask[..., Any] = ConfiguredTask(task, replace(task.config, **changed), options)
+    made.encoded_options = encoded
+    return made
 
 
 def queue_name(queue: str | HyrexQueue) -> str:

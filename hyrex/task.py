@@ -2,11 +2,15 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Mapping
+from importlib import import_module
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
 from hyrex.limits import checked_payload
+from hyrex.loading import first_use, load
 from hyrex.options import SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
 from hyrex.sendable import Sendable
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from hyrex.handle import TaskHandle
     from hyrex.payload import ArgumentsCodec, ResultCodec
 
-__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask"]
+__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "is_importable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +44,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = TaskSignature(function, config.name, local_names)
         self._task = self
+        self._arguments_codec: ArgumentsCodec | None = None
+        self._result_codec: ResultCodec | None = None
         functools.update_wrapper(self, function, updated=())
 
     @property
@@ -52,10 +58,25 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         """Where it is written: file:line."""
         return place_of(self.function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, as if it were not decorated."""
         result: R = self.function(*args, **kwargs)
         return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a function is pickled: by the name under which its module has it."""
+        if not is_importable(self):
+            raise PicklingError(
+                f"task {self.name} of {self.place} is not {self.__module__}.{self.__qualname__}, so it "
+                "cannot be pickled: define it at the top of a module, or pass its name and its handles' ids"
+            )
+        return _imported, (self.__module__, self.__qualname__)
+
+    def __copy__(self) -> "HyrexTask[P, R]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "HyrexTask[P, R]":
+        return self
 
     def __repr__(self) -> str:
         return f"<task {self.name} of {self.place}>"
@@ -66,7 +87,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
 
         return TaskHandle(UUID(str(task_id)), self.name, task=self)
 
-    def encode_arguments(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
+    def encode_arguments(self, /, *args: P.args, **kwargs: P.kwargs) -> bytes:
         """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
         return checked_payload(self.name, self._arguments.encode(self.signature.bind(args, kwargs)))
 
@@ -99,23 +120,29 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         """Build what is otherwise built at first use; raises TypeError for hints that cannot work."""
         _ = self._arguments, self._result
 
-    @functools.cached_property
+    @property
     def _arguments(self) -> "ArgumentsCodec":
-        from hyrex.payload import ArgumentsCodec
+        found = self._arguments_codec
+        if found is None:
+            payload = load("hyrex.payload")
+            with first_use():
+                found = self._arguments_codec = payload.ArgumentsCodec(self.signature)
+        return found
 
-        return ArgumentsCodec(self.signature)
-
-    @functools.cached_property
+    @property
     def _result(self) -> "ResultCodec":
-        from hyrex.payload import ResultCodec
-
-        return ResultCodec(self.signature)
+        found = self._result_codec
+        if found is None:
+            payload = load("hyrex.payload")
+            with first_use():
+                found = self._result_codec = payload.ResultCodec(self.signature)
+        return found
 
 
 class AsyncHyrexTask(HyrexTask[P, R]):
     """A task whose function is `async def`: a local call gives a coroutine, a handle its value."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """The function's coroutine, as if it were not decorated."""
         coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
         return coroutine
@@ -124,6 +151,21 @@ class AsyncHyrexTask(HyrexTask[P, R]):
 class RemoteTask(HyrexTask[P, R]):
     """A stub for a function that other code defines: it can be sent, not called."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Always raises: the code is elsewhere."""
         raise TypeError(f"{self.name} is a remote stub; send() it, its code is not here")
+
+
+def is_importable(task: HyrexTask[..., Any]) -> bool:
+    """Whether another process finds it by its module and name."""
+    try:
+        return _imported(task.__module__, task.__qualname__) is task
+    except (ImportError, AttributeError):
+        return False
+
+
+def _imported(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module) or import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found

@@ -7,6 +7,7 @@ from typing import Protocol
 from hyrex.errors import HyrexError
 from hyrex.outgoing import Outcome, Outgoing
 from hyrex.runs import TaskState
+from hyrex.status import TaskStatus
 
 __all__ = ["Backend", "Watched"]
 
@@ -44,8 +45,8 @@ class Backend(Protocol):
     async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """As watch()."""
 
-    def cancel(self, task_id: str, reason: str) -> bool:
-        """Ask for a task to end; whether it was not over yet. Raises TaskNotFound and so on."""
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
+        """Ask for a task to end; its status now, None if it was over. Raises TaskNotFound and so on."""
 
-    async def cancel_async(self, task_id: str, reason: str) -> bool:
+    async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from hyrex import loops
+from hyrex.callsite import CLIENT_THREAD
 from hyrex.client.outbox import Outbox
 from hyrex.client.submitter import Submitter
 from hyrex.client.watcher import Watcher
@@ -20,19 +21,31 @@ from hyrex.transport.channel import Address
 from hyrex.transport.connection import Connection
 from hyrex.transport.errors import CallFailed, CallFailure
 
-__all__ = ["Life"]
+__all__ = ["ClientThread", "Life"]
 
 T = TypeVar("T")
 END_S: Final = 2.0
 PAUSE_S: Final = 0.1
 
 
+class ClientThread(threading.Thread):
+    """The thread of a life; `owner` is whom it must not wait for."""
+
+    owner: object = None
+
+
 class Life:
     """Begins when it is made; `end()` returns when thread and channel are gone."""
 
     def __init__(
-        self, addresses: Sequence[Address], token: str | None, outbox: Outbox, watchlist: Watchlist
+        self,
+        addresses: Sequence[Address],
+        token: str | None,
+        outbox: Outbox,
+        watchlist: Watchlist,
+        owner: object,
     ) -> None:
+        """`owner` is what its thread is known by."""
         self._addresses = addresses
         self._token = token
         self._outbox = outbox
@@ -42,7 +55,8 @@ class Life:
         self._submitter: Submitter | None = None
         self._watcher: Watcher | None = None
         self._main: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="hyrex-client", daemon=True)
+        self._thread = ClientThread(target=self._run, name=CLIENT_THREAD, daemon=True)
+        self._thread.owner = owner
         self._thread.start()
         self._loop = self._begun.result()
 

@@ -30,6 +30,8 @@ class Parcel:
     outcomes: list[Outcome] = field(init=False)
     remaining: int = field(init=False)
     abandoned: bool = False
+    repeated: bool = False
+    """Some of it was sent before, and may be stored."""
     answered_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -159,6 +161,8 @@ class Outbox:
         """Send these tasks again, before all others."""
         with self._lock:
             parts = [part for part in reversed(frame.parts) if not part[0].abandoned]
+            for parcel, _, _ in parts:
+                parcel.repeated = True
             self._parts.extendleft(parts)
             self._count += sum(stop - start for _, start, stop in parts)
 

@@ -5,21 +5,24 @@ parent carries on afterwards, the child starts with nothing.
 """
 
 import atexit
-import os
 import threading
 from typing import TYPE_CHECKING
 
 from hyrex.client.backend import Backend
+from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
+from hyrex.loading import AroundFork, around_forks, load
 
 if TYPE_CHECKING:
     from hyrex.client.remote import RemoteBackend
 
 __all__ = ["close_client", "current_backend", "replace_backend"]
 
-_lock = threading.Lock()
+# A signal handler may send, or fork, while its thread makes the client.
+_lock = threading.RLock()
 _remote: "RemoteBackend | None" = None
 _retired: "list[RemoteBackend]" = []  # replaced, with callers that still wait for their answers
+_paused: "list[RemoteBackend]" = []  # while a fork is made
 _replacement: Backend | None = None
 _fingerprint: tuple[object, ...] = ()
 _hooked = False
@@ -55,18 +58,23 @@ def close_client() -> None:
 
 def _make() -> Backend:
     global _remote, _fingerprint
-    from hyrex.client.remote import RemoteBackend
-
+    refuse_green_threads()
+    kind = load("hyrex.client.remote").RemoteBackend
     with _lock:
         read, settings = fingerprint(), read_settings()
-        made = _remote
-        if made is None or made.settings != settings:
-            _retired.extend([made] if made is not None else [])
-            made = _remote = RemoteBackend(settings)
+        before = _remote
+        if before is None or before.settings != settings:
+            fresh: RemoteBackend = kind(settings)
+            if _remote is not before:
+                return _make()  # a signal handler has made one meanwhile
+            _remote = fresh
+            _retired.extend([before] if before is not None else [])
             _hook()
             _retired[:] = [old for old in _retired if not old.retire()]
+        else:
+            fresh = before
         _fingerprint = read
-    return made
+        return fresh
 
 
 def _hook() -> None:
@@ -74,27 +82,34 @@ def _hook() -> None:
     if not _hooked:
         _hooked = True
         atexit.register(close_client)
-        os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 def _before_fork() -> None:
     _lock.acquire()
-    for remote in _all():
+    _paused[:] = _all()
+    for remote in _paused:
         remote.pause()
 
 
 def _in_parent() -> None:
-    for remote in _all():
+    for remote in _paused:
         remote.resume()
+    _paused.clear()
     _lock.release()
 
 
 def _in_child() -> None:
     global _lock, _remote
-    _lock = threading.Lock()
+    for remote in _paused:
+        remote.forget()
+    _paused.clear()
+    _lock = threading.RLock()
     _remote = None
     _retired.clear()
 
 
 def _all() -> "list[RemoteBackend]":
     return [remote for remote in (_remote, *_retired) if remote is not None]
+
+
+around_forks(AroundFork(_before_fork, _in_parent, _in_child))

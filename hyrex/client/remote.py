@@ -4,10 +4,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from hyrex.client.backend import Watched
+from hyrex.client.direct import DirectBackend
 from hyrex.client.life import Life
 from hyrex.client.outbox import Outbox, Parcel
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
@@ -16,6 +17,7 @@ from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable
 from hyrex.outgoing import Outcome, Outgoing
 from hyrex.runs import TaskState
+from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
 from hyrex.transport.convert import submit_item
@@ -27,15 +29,23 @@ T = TypeVar("T")
 
 
 class RemoteBackend:
-    """One process's way to its broker. Threads and loops may share it; a fork's child may not."""
+    """One process's way to its broker. Threads and loops may share it; a fork's child may not.
+
+    A signal handler or a finalizer may send at any moment: in the client's thread, which it keeps from
+    answering, or while its own thread holds one of the locks in here. Such a call is made directly.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._addresses = parse_url(settings.broker_url)
         self._outbox = Outbox()
         self._watchlist = Watchlist()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._life: Life | None = None
+        self._inside = Inside()
+        self._direct = DirectBackend(settings)
+        # Nobody is there to close it later.
+        self._is_brief = not threading.main_thread().is_alive()
 
     @property
     def silence(self) -> str:
@@ -50,9 +60,15 @@ class RemoteBackend:
             with self._lock:
                 life = self._life
                 if life is None or not life.is_alive:
-                    life = Life(self._addresses, self.settings.token, self._outbox, self._watchlist)
+                    life = Life(self._addresses, self.settings.token, self._outbox, self._watchlist, self)
                     self._life = life
         return life
+
+    @property
+    def _is_interrupted(self) -> bool:
+        """Whether this thread is interrupted in here, or is the client's; see the class."""
+        thread = threading.current_thread()
+        return thread.ident in self._inside.threads or getattr(thread, "owner", None) is self
 
     def pause(self) -> None:
         """Let thread and channel go, so that the process may fork; what is unanswered stays."""
@@ -68,6 +84,10 @@ class RemoteBackend:
         if not self._outbox.is_empty or self._watchlist.has_subscribers:
             self._living()
 
+    def forget(self) -> None:
+        """After pause(), in the child: who was interrupted in here goes on with a life of the child's."""
+        self._lock.release()
+
     def retire(self) -> bool:
         """Close unless somebody still waits for an answer; whether it is closed."""
         busy = self._life is not None and self._life.is_busy
@@ -78,7 +98,7 @@ class RemoteBackend:
 
     def close(self) -> None:
         """Let thread and channel go; who waits for a task is told, since nobody would wake it."""
-        with self._lock:
+        with self._inside, self._lock:
             if self._life is not None:
                 self._life.end()
                 self._life = None
@@ -102,19 +122,24 @@ class RemoteBackend:
 
     def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
         """Store tasks, blocking the calling thread."""
+        if self._is_interrupted:
+            return self._direct.store(tasks)
         if not tasks:
             return []
         waiter = ThreadWaiter()
         parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
         try:
-            self._post(parcel)
+            with self._inside:
+                self._post(parcel)
             while not waiter.wait(patience := self._patience(parcel)) and patience > 0:
                 pass
         finally:
-            waiter.leave()
-            self._outbox.abandon(parcel)
-            if self._outbox.returned():
-                self._wake()
+            with self._inside:
+                waiter.leave()
+                self._outbox.abandon(parcel)
+                if self._outbox.returned():
+                    self._wake()
+            self._end_if_brief()
         return list(parcel.outcomes)
 
     async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
@@ -124,17 +149,22 @@ class RemoteBackend:
         waiter = LoopWaiter()
         parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
         try:
-            self._post(parcel)
+            with self._inside:
+                self._post(parcel)
             while not await waiter.wait(patience := self._patience(parcel)) and patience > 0:
                 pass
         finally:
-            self._outbox.abandon(parcel)
+            with self._inside:
+                self._outbox.abandon(parcel)
+            self._end_if_brief()
         return list(parcel.outcomes)
 
     # Watching
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """Wait for tasks, blocking the calling thread."""
+        if self._is_interrupted:
+            return self._direct.watch(task_ids, timeout_s)
         waiter = ThreadWaiter()
         subscription = Subscription(set(task_ids), waiter)
         try:
@@ -167,16 +197,20 @@ class RemoteBackend:
         return self.settings.send_timeout_s if timeout_s is None else timeout_s
 
     def _subscribe(self, subscription: Subscription) -> None:
-        self._watchlist.add(subscription)
-        self._wake()
+        with self._inside:
+            self._watchlist.add(subscription)
+            self._wake()
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         if subscription.pending:
-            self._watchlist.remove(subscription)
-            self._wake()
+            with self._inside:
+                self._watchlist.remove(subscription)
+                self._wake()
+        self._end_if_brief()
 
     def _seen(self, subscription: Subscription, done: bool) -> Watched:
-        if not done and not subscription.states and self._living().is_refused:
+        life = self._life
+        if not done and not subscription.states and life is not None and life.is_refused:
             raise BrokerUnavailable(f"no answer from {self.settings.broker_url}")
         return Watched(subscription.states, subscription.failures)
 
@@ -184,17 +218,21 @@ class RemoteBackend:
 
     def get(self, task_id: str) -> TaskState:
         """One task as it stands."""
+        if self._is_interrupted:
+            return self._direct.get(task_id)
         return self._call(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 
     async def get_async(self, task_id: str) -> TaskState:
         """One task as it stands."""
         return await self._call_async(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 
-    def cancel(self, task_id: str, reason: str) -> bool:
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
         """Ask for a task to end."""
+        if self._is_interrupted:
+            return self._direct.cancel(task_id, reason)
         return self._call(lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s))
 
-    async def cancel_async(self, task_id: str, reason: str) -> bool:
+    async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """Ask for a task to end."""
         return await self._call_async(
             lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s)
@@ -203,7 +241,7 @@ class RemoteBackend:
     def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         ends = time.monotonic() + self.settings.send_timeout_s
         while True:
-            future = self._living().call(make)
+            future = self._begin(make)
             try:
                 return future.result(ends - time.monotonic())
             except TimeoutError:
@@ -212,13 +250,14 @@ class RemoteBackend:
                 pass  # the client's thread made way for a fork
             finally:
                 future.cancel()
+                self._end_if_brief()
 
     async def _call_async(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         try:
             async with asyncio.timeout(self.settings.send_timeout_s):
                 while True:
                     try:
-                        return await asyncio.wrap_future(self._living().call(make))
+                        return await asyncio.wrap_future(self._begin(make))
                     except asyncio.CancelledError:
                         task = asyncio.current_task()
                         if task is None or task.cancelling():
@@ -226,6 +265,32 @@ class RemoteBackend:
                         # nobody cancelled the caller: the client's thread made way for a fork
         except TimeoutError:
             raise self._unavailable() from None
+        finally:
+            self._end_if_brief()
+
+    def _begin(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> "Future[T]":
+        with self._inside:
+            return self._living().call(make)
+
+    def _end_if_brief(self) -> None:
+        """The main thread has ended: what lives on when the interpreter goes may abort it."""
+        if self._is_brief:
+            self.retire()
 
     def _unavailable(self) -> BrokerUnavailable:
         return BrokerUnavailable(self.silence)
+
+
+class Inside:
+    """The threads that hold, or are about to hold, a lock in a client."""
+
+    __slots__ = ("threads",)
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def __enter__(self) -> None:
+        self.threads.add(threading.get_ident())
+
+    def __exit__(self, *error: object) -> None:
+        self.threads.discard(threading.get_ident())

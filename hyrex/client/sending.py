@@ -8,7 +8,7 @@ from hyrex.client.backend import Backend
 from hyrex.client.process import current_backend
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.handle import TaskHandle
-from hyrex.outgoing import Deduplicated, Outcome, Progress, prepare
+from hyrex.outgoing import Deduplicated, Outcome, Progress, Untimely, prepare
 from hyrex.runs import TaskState
 from hyrex.sendable import Sendable, TaskCall
 
@@ -21,25 +21,25 @@ def send_one(target: Sendable[..., R], payload: bytes) -> TaskHandle[R]:
     """Store one task."""
     warn_if_on_loop("send")
     handle = TaskHandle.of(prepare(target, payload))
-    repeat(handle)
+    _store([handle])
     return handle
 
 
 async def send_one_async(target: Sendable[..., R], payload: bytes) -> TaskHandle[R]:
     """Store one task."""
     handle = TaskHandle.of(prepare(target, payload))
-    await repeat_async(handle)
+    await _store_async([handle])
     return handle
 
 
 def repeat(handle: TaskHandle[Any]) -> None:
-    """Store a handle's task, for the first time or again."""
+    """Store a handle's task again, under the same id: it may be stored already."""
     backend = current_backend()
     _conclude(backend, [handle], backend.store([handle.outgoing]))
 
 
 async def repeat_async(handle: TaskHandle[Any]) -> None:
-    """Store a handle's task, for the first time or again."""
+    """As repeat()."""
     backend = current_backend()
     _conclude(backend, [handle], await backend.store_async([handle.outgoing]))
 
@@ -52,17 +52,48 @@ def send_many(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
     """
     warn_if_on_loop("send_many")
     handles = [TaskHandle.of(prepare(call.target, call.payload)) for call in _checked(calls)]
-    backend = current_backend()
-    _conclude(backend, handles, backend.store([handle.outgoing for handle in handles]))
+    _store(handles)
     return handles
 
 
 async def send_many_async(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
     handles = [TaskHandle.of(prepare(call.target, call.payload)) for call in _checked(calls)]
-    backend = current_backend()
-    _conclude(backend, handles, await backend.store_async([handle.outgoing for handle in handles]))
+    await _store_async(handles)
     return handles
+
+
+def _store(handles: Sequence[TaskHandle[Any]]) -> None:
+    """Store for the first time; what this machine's clock had refused is sent again by the broker's."""
+    backend = current_backend()
+    outcomes = backend.store([handle.outgoing for handle in handles])
+    if late := _renew(handles, outcomes):
+        again = backend.store([handles[at].outgoing for at in late])
+        outcomes = _put(outcomes, late, again)
+    _conclude(backend, handles, outcomes)
+
+
+async def _store_async(handles: Sequence[TaskHandle[Any]]) -> None:
+    backend = current_backend()
+    outcomes = await backend.store_async([handle.outgoing for handle in handles])
+    if late := _renew(handles, outcomes):
+        again = await backend.store_async([handles[at].outgoing for at in late])
+        outcomes = _put(outcomes, late, again)
+    _conclude(backend, handles, outcomes)
+
+
+def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> list[int]:
+    """Give other ids to those that were refused for the time in theirs; where they stand."""
+    late = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Untimely)]
+    for at in late:
+        handles[at].renew()
+    return late
+
+
+def _put(outcomes: list[Outcome], at: Sequence[int], again: Sequence[Outcome]) -> list[Outcome]:
+    for place, outcome in zip(at, again, strict=True):
+        outcomes[place] = outcome
+    return outcomes
 
 
 def _checked(calls: Iterable[TaskCall[R]]) -> Sequence[TaskCall[R]]:
@@ -87,6 +118,8 @@ def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Se
                 handle.observed(outcome)
             case HyrexError():
                 failures[at] = outcome
+            case Untimely(error):
+                failures[at] = error
             case _:
                 failures[at] = _unanswered(backend, handle, outcome)
     if not failures:

@@ -14,13 +14,13 @@ from hyrex.client.outbox import Frame, Outbox
 from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
 from hyrex.ids import task_ids
-from hyrex.outgoing import Outcome, Progress
+from hyrex.outgoing import Outcome, Progress, Untimely
 from hyrex.transport.calls import Calls
 from hyrex.transport.connection import Connection
 from hyrex.transport.convert import submit_outcome
 from hyrex.transport.errors import CallFailed, CallFailure
 
-__all__ = ["FRAMES_IN_FLIGHT", "Submitter"]
+__all__ = ["FRAMES_IN_FLIGHT", "Submitter", "learnt"]
 
 FRAMES_IN_FLIGHT: Final = 4
 # A frame that takes longer no longer holds up what came after it.
@@ -125,7 +125,7 @@ class Submitter:
             for at, answer in zip(range(start, stop), coming, strict=False):
                 outcome = parcel.outcomes[at] = submit_outcome(parcel.tasks[at], answer)
                 if outcome is not Progress.STORED:
-                    _learn(outcome)
+                    parcel.outcomes[at] = learnt(outcome, is_first=not parcel.repeated)
             parcel.remaining -= stop - start
             parcel.answered_at = time.monotonic()
             if not parcel.remaining:
@@ -181,9 +181,12 @@ class Submitter:
         notify_all(finished)
 
 
-def _learn(outcome: Outcome) -> None:
-    """New ids by the broker's clock, if ours is far off."""
-    if isinstance(outcome, SendRejected) and outcome.reason == "TASK_ID_OUT_OF_WINDOW":
-        server_time_ms = outcome.metadata.get("server_time_ms", "")
-        if server_time_ms.isdigit():
-            task_ids.correct_clock(int(server_time_ms))
+def learnt(outcome: Outcome, *, is_first: bool) -> Outcome:
+    """The outcome, after new ids go by the broker's clock if ours was the matter; `is_first`: nobody was sent
+    the task before."""
+    if not isinstance(outcome, SendRejected) or outcome.reason != "TASK_ID_OUT_OF_WINDOW":
+        return outcome
+    server_time_ms = outcome.metadata.get("server_time_ms", "")
+    if server_time_ms.isdigit():
+        task_ids.correct_clock(int(server_time_ms))
+    return Untimely(outcome) if is_first else outcome

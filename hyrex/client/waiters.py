@@ -9,6 +9,7 @@ from typing import Final
 
 __all__ = ["LoopWaiter", "ThreadWaiter", "Waiter", "notify_all"]
 
+_ROW_S: Final = 0.005  # so long a row of threads may take to wake one another
 _HELD_UP_S: Final = 0.004  # a thread that does not let go is made to after 5 ms
 
 
@@ -50,6 +51,11 @@ class ThreadWaiter:
             self._lock.release()
         except RuntimeError:
             pass  # it was awake
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it waits no more."""
+        return self._gone
 
     def precede(self, following: "ThreadWaiter") -> None:
         """Another is to be woken by this one. The first of a row is notified when all are in it."""
@@ -110,8 +116,26 @@ def notify_all(waiters: Iterable[Waiter]) -> None:
         waiter.precede(following)
     if threads:
         threads[0].notify()
+        _wake_the_rest_later(threads[1:])
     for loop, ours in by_loop.items():
         _notify_loop(loop, ours)
+
+
+def _wake_the_rest_later(threads: list[ThreadWaiter]) -> None:
+    """A signal handler may keep a thread from passing on, for ever if it waits for the next one itself."""
+    running = asyncio._get_running_loop()
+    if not threads:
+        return
+    if running is None:
+        _wake(threads)
+    else:
+        running.call_later(_ROW_S, _wake, threads)
+
+
+def _wake(threads: list[ThreadWaiter]) -> None:
+    for waiter in threads:
+        if not waiter.is_gone:
+            waiter.notify()
 
 
 def _notify_loop(loop: asyncio.AbstractEventLoop, waiters: list[LoopWaiter]) -> None:

@@ -198,14 +198,14 @@ class InlineTasks:
         """As watch()."""
         return self.watch(task_ids, timeout_s)
 
-    def cancel(self, task_id: str, reason: str) -> bool:
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
         """Cancel a task that waits for the clock; nothing else is ever left to cancel."""
         state = self.get(task_id)
         task = self._scheduled.pop(task_id, None)
         if task is not None:
             self._observe(task, replace(state, status=TaskStatus.CANCELLED))
-        return task is not None
+        return None if task is None else TaskStatus.CANCELLED
 
-    async def cancel_async(self, task_id: str, reason: str) -> bool:
+    async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
         return self.cancel(task_id, reason)

@@ -6,6 +6,7 @@ What goes wrong comes out as CallFailed, whether a broker said it or the connect
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
 import grpc
@@ -13,6 +14,7 @@ import grpc.aio
 
 from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskState
+from hyrex.status import TaskStatus
 from hyrex.transport.convert import task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.submit_stream import SubmitStream
@@ -20,9 +22,16 @@ from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import task_service_pb2_grpc
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "cancelled"]
 
 SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
+# What is known of a task once its cancel is answered.
+CANCELLED: Final = MappingProxyType(
+    {
+        pb.CANCEL_OUTCOME_CANCELLED: TaskStatus.CANCELLED,
+        pb.CANCEL_OUTCOME_REQUESTED: TaskStatus.RUNNING,
+    }
+)
 # A watch has no natural end; after this long it is opened again.
 WATCH_DEADLINE_S: Final = 3600.0
 
@@ -47,15 +56,12 @@ class Calls:
             response = await self._get(request, timeout=timeout_s, metadata=self._metadata)
         return task_state(response.task)
 
-    async def cancel(self, task_id: str, reason: str, timeout_s: float) -> bool:
-        """Ask for a task to end; whether it was not over yet. Raises TaskNotFound."""
+    async def cancel(self, task_id: str, reason: str, timeout_s: float) -> TaskStatus | None:
+        """Ask for a task to end; its status now, None if it was over. Raises TaskNotFound."""
         request = pb.CancelTasksRequest(task_ids=[task_id], reason=reason)
         with _failures():
             response = await self._cancel(request, timeout=timeout_s, metadata=self._metadata)
-        outcome = response.results[0].outcome
-        if outcome == pb.CANCEL_OUTCOME_NOT_FOUND:
-            raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
-        return bool(outcome != pb.CANCEL_OUTCOME_FINISHED)
+        return cancelled(task_id, response.results[0].outcome)
 
     async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskState], None]:
         """The states of up to 1,000 tasks, then every change, until all are final."""
@@ -68,6 +74,13 @@ class Calls:
                     yield [task_state(task) for task in response.tasks]
         finally:
             call.cancel()
+
+
+def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
+    """A task's status once its cancel is answered, None if it was over. Raises TaskNotFound."""
+    if outcome == pb.CANCEL_OUTCOME_NOT_FOUND:
+        raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+    return CANCELLED.get(outcome)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import grpc.aio
 
 from hyrex.transport.token import token_interceptors
 
-__all__ = ["Address", "open_address", "open_channel", "parse_url", "spread"]
+__all__ = ["Address", "open_address", "open_blocking", "open_channel", "parse_url", "spread"]
 
 DEFAULT_PORT: Final = 50051
 MIB: Final = 1024 * 1024
@@ -83,3 +83,10 @@ def open_address(address: Address, token: str | None = None) -> grpc.aio.Channel
         credentials = grpc.ssl_channel_credentials()
         return grpc.aio.secure_channel(address.target, credentials, OPTIONS, interceptors=interceptors)
     return grpc.aio.insecure_channel(address.target, OPTIONS, interceptors=interceptors)
+
+
+def open_blocking(address: Address) -> grpc.Channel:
+    """A channel to one address for blocking calls; close it."""
+    if address.secure:
+        return grpc.secure_channel(address.target, grpc.ssl_channel_credentials(), OPTIONS)
+    return grpc.insecure_channel(address.target, OPTIONS)

@@ -1,5 +1,6 @@
 """Wire messages to plain values and back."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,12 +15,13 @@ from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
 
-__all__ = ["submit_frame", "submit_item", "submit_outcome", "task_state"]
+__all__ = ["submit_frame", "submit_item", "submit_outcome", "submit_request", "task_state"]
 
 # Fields as they stand on the wire, length-delimited but for the sequence: what differs from task to task is
 # joined by hand, which costs half of making a message for it.
 SEQUENCE_TAG: Final = b"\x08"  # StreamSubmitRequest.sequence: field 1
 TASKS_TAG: Final = b"\x12"  # StreamSubmitRequest.tasks: field 2
+UNARY_TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1
 TASK_ID: Final = b"\x0a\x24"  # NewTask.task_id: field 1, 36 bytes
 PAYLOAD_TAG: Final = b"\x22"  # NewTask.payload: field 4
 SMALL: Final = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1024))
@@ -45,6 +47,11 @@ RUN_STATUSES: Final = MappingProxyType(
 def submit_frame(sequence: int, items: bytes) -> bytes:
     """A StreamSubmitRequest of joined items."""
     return b"".join((SEQUENCE_TAG, _varint(sequence), items))
+
+
+def submit_request(items: Sequence[bytes]) -> bytes:
+    """A SubmitTasksRequest of items: its field for them is another one than a frame's."""
+    return b"".join(part for item in items for part in (UNARY_TASKS_TAG, memoryview(item)[1:]))
 
 
 def submit_item(outgoing: Outgoing) -> bytes:
@@ -77,6 +84,8 @@ def _options(target: Sendable[..., Any]) -> bytes:
         shared.delay.CopyFrom(_duration(options.delay.total_seconds()))
     if options.run_at is not None:
         shared.run_at.FromDatetime(options.run_at)
+    shared.headers.update(options.headers)
+    shared.labels.update(options.labels)
     if config.retry_backoff is not None:
         shared.retry_delay.CopyFrom(_duration(target.task.retry_delay_s(1)))
     return shared.SerializeToString()

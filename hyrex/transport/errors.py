@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -79,8 +78,8 @@ class CallFailed(Exception):
         self.shared = shared
 
 
-def call_failure(error: grpc.aio.AioRpcError) -> CallFailure:
-    """What a failed call says."""
+def call_failure(error: Any) -> CallFailure:
+    """What a failed call says: an AioRpcError, or the RpcError of a blocking call."""
     info, retry_after_s = ErrorInfo(), None
     try:
         for detail in _details(error):
@@ -94,7 +93,7 @@ def call_failure(error: grpc.aio.AioRpcError) -> CallFailure:
     return CallFailure(error.code(), error.details() or "", info.reason, dict(info.metadata), retry_after_s)
 
 
-def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+def _details(error: Any) -> Sequence[Any]:
     packed = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
     return Status.FromString(packed).details if isinstance(packed, bytes) else ()
 

@@ -84,7 +84,10 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         return [task for frame in self.frames for task in frame]
 
     def SubmitTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
-        refuse(context, grpc.StatusCode.UNIMPLEMENTED)
+        self.frames.append(list(request.tasks))
+        if self.failures:
+            self.failures.pop(0)(context)
+        return task_service_pb2.SubmitTasksResponse(results=map(self.answer, request.tasks))
 
     def StreamSubmit(  # noqa: N802
         self, request_iterator: Iterator[task_service_pb2.StreamSubmitRequest], context: Any

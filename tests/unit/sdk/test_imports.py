@@ -73,6 +73,8 @@ def test_every_error_is_drawn_in_the_tree() -> None:
     defined = {
         name
         for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, BaseException)
+        if isinstance(value, type)
+        and issubclass(value, BaseException)
+        and value.__module__ == errors.__name__
     }
     assert defined == set(errors.__all__)

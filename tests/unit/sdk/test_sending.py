@@ -13,11 +13,11 @@ from hyrex import (
     SendRejected,
     send_many,
     send_many_async,
+    wait_all,
 )
 from hyrex.context import HyrexContext, bind_context
 from hyrex.errors import SendManyFailed, TokenInvalid
-from hyrex.ids import task_ids
-from hyrex.v1 import task_service_pb2
+from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_pb2 import NewTask
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, rejected
 from tests.unit.sdk.sent_tasks import add, careful
@@ -105,22 +105,6 @@ def test_brokers_own_payload_limit_raises_the_same_error(server: Server, tasks: 
     with pytest.raises(PayloadTooLarge) as caught:
         add.send(1)
     assert (caught.value.limit_bytes, caught.value.size_bytes) == (10, 20)
-
-
-def test_id_outside_the_brokers_window_corrects_the_clock_for_new_ids_only(
-    server: Server, tasks: ScriptedTasks
-) -> None:
-    server_ms = time.time_ns() // 1_000_000 - 7_200_000
-    tasks.answer = rejected("TASK_ID_OUT_OF_WINDOW", server_time_ms=str(server_ms))
-    try:
-        with pytest.raises(SendRejected, match="send it again") as caught:
-            add.send(1)
-        assert caught.value.reason == "TASK_ID_OUT_OF_WINDOW"
-        later = add.handle(task_ids.new())
-        assert abs((later.id.int >> 80) - server_ms) < 60_000
-        assert len({task.task_id for task in tasks.submitted}) == 1
-    finally:
-        task_ids.begin_anew()
 
 
 def test_idempotency_key_that_hits_gives_the_first_tasks_id(server: Server, tasks: ScriptedTasks) -> None:
@@ -212,3 +196,47 @@ def test_send_timeout_must_be_seconds(text: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HYREX_SEND_TIMEOUT", text)
     with pytest.raises(ValueError, match="HYREX_SEND_TIMEOUT"):
         add.send(1)
+
+
+def test_headers_and_labels_are_sent_and_checked(server: Server, tasks: ScriptedTasks) -> None:
+    sender = add.with_config(headers={"traceparent": "00-1"}, labels={"tenant": "Ada"})
+    sender.with_config(priority=1).send(1)
+    (sent,) = tasks.submitted
+    assert (dict(sent.headers), dict(sent.labels)) == ({"traceparent": "00-1"}, {"tenant": "Ada"})
+    for wrong in ("x", {"a": 1}, {1: "a"}):
+        with pytest.raises(TypeError, match="labels must be a mapping of str to str"):
+            add.with_config(labels=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="65536 bytes at most"):
+        add.with_config(headers={"a": "x" * 65_536})
+    with pytest.raises(ValueError, match="NUL"):
+        add.with_config(headers={"a": "\0"})
+
+
+@pytest.mark.parametrize(
+    ("before", "outcome", "after"),
+    [
+        (task_pb2.TASK_STATUS_QUEUED, True, "cancelled"),
+        (task_pb2.TASK_STATUS_COMPLETED, False, "completed"),
+    ],
+)
+def test_handle_says_what_its_cancel_did(
+    server: Server, tasks: ScriptedTasks, before: int, outcome: bool, after: str
+) -> None:
+    handle = add.send(1)
+    tasks.put(task_pb2.Task(task_id=str(handle.id), name="add", status=before))  # type: ignore[arg-type]
+    assert handle.cancel() is outcome
+    assert handle.status == after
+
+
+def test_wait_takes_seconds_or_a_timedelta(server: Server, tasks: ScriptedTasks) -> None:
+    handle = add.send(1)
+    tasks.put(task_pb2.Task(task_id=str(handle.id), name="add", status=task_pb2.TASK_STATUS_RUNNING))
+    began = time.monotonic()
+    assert not handle.wait(timeout=timedelta(milliseconds=50))
+    assert not wait_all([handle], timeout=timedelta(milliseconds=50))
+    with pytest.raises(TimeoutError):
+        handle.result(timedelta(milliseconds=50))
+    assert time.monotonic() - began >= 0.15
+    for wrong in ("5", True, float("nan")):
+        with pytest.raises((TypeError, ValueError), match="timeout must be seconds or a timedelta"):
+            handle.wait(wrong)  # type: ignore[arg-type]

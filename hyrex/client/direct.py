@@ -1,0 +1,104 @@
+"""A backend without thread or loop: each call is made by the caller itself, on a channel of its own.
+
+For whoever interrupts the client: a signal handler, or a finalizer in the client's own thread. Nobody could
+answer them there, and gRPC does not bear a second event loop beside the first: answers get lost between them.
+It is slower, and shares nothing with any other call, so it may itself be interrupted.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from hyrex.client.backend import Watched
+from hyrex.client.outbox import Room
+from hyrex.client.submitter import learnt
+from hyrex.config import Settings
+from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
+from hyrex.outgoing import Outcome, Outgoing, Progress
+from hyrex.runs import TaskState
+from hyrex.status import TaskStatus
+from hyrex.transport.blocking import BlockingCalls
+from hyrex.transport.channel import parse_url, spread
+from hyrex.transport.convert import submit_item, submit_outcome
+from hyrex.transport.errors import CallFailed
+
+__all__ = ["DirectBackend"]
+
+T = TypeVar("T")
+LOOK_EVERY_S: Final = 0.2
+
+
+class DirectBackend:
+    """What RemoteBackend does for blocking callers, call by call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        addresses = spread(parse_url(settings.broker_url))
+        self._calls = BlockingCalls(addresses, settings.token, settings.send_timeout_s)
+
+    def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+        """Store tasks; those after one without an answer are not sent."""
+        items = [submit_item(task) for task in tasks]
+        outcomes: list[Outcome] = [Progress.WAITING] * len(items)
+        at = 0
+        while at < len(items):
+            end = Room().fill(items, at, len(items))
+            outcomes[at:end] = self._submit(tasks[at:end], items[at:end])
+            if outcomes[at] is Progress.UNANSWERED:
+                break
+            at = end
+        return outcomes
+
+    def _submit(self, tasks: Sequence[Outgoing], items: Sequence[bytes]) -> Sequence[Outcome]:
+        try:
+            submitted = self._calls.submit(items)
+        except CallFailed as error:
+            unknown = error.failure.repeatable or error.failure.reason == "INTERNAL"
+            return [Progress.UNANSWERED if unknown else error.failure.exception()] * len(tasks)
+        if len(submitted.answers) != len(tasks):
+            refusal = SendRejected("the broker answered another number of tasks than were sent")
+            return [refusal] * len(tasks)
+        found = map(submit_outcome, tasks, submitted.answers)
+        return [learnt(outcome, is_first=submitted.is_first) for outcome in found]
+
+    def get(self, task_id: str) -> TaskState:
+        """One task as it stands."""
+        return self._answered(lambda: self._calls.get(task_id))
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
+        """Ask for a task to end."""
+        return self._answered(lambda: self._calls.cancel(task_id, reason))
+
+    def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
+        """Wait for tasks, by looking again and again."""
+        seen = Watched()
+        ends = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        pending = set(task_ids)
+        while pending:
+            self._look(pending, seen)
+            if time.monotonic() >= ends:
+                break
+            if pending:
+                time.sleep(LOOK_EVERY_S)
+        return seen
+
+    def _look(self, pending: set[str], seen: Watched) -> None:
+        for task_id in list(pending):
+            try:
+                state = seen.states[task_id] = self.get(task_id)
+            except TaskNotFound as error:
+                seen.failures[task_id] = error
+                pending.discard(task_id)
+            else:
+                if state.status.is_final:
+                    pending.discard(task_id)
+
+    def _answered(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except CallFailed as error:
+            failure = error.failure
+        if not failure.repeatable:
+            raise failure.exception()
+        within = f"{self._settings.send_timeout_s:g} s"
+        raise BrokerUnavailable(f"no answer from {self._settings.broker_url} within {within} ({failure})")

@@ -1,0 +1,110 @@
+"""Modules that are loaded at their first use, whoever interrupts that use or forks meanwhile.
+
+An import holds a lock for each module. A signal handler that interrupts it finds the module half made, and
+the child of a fork finds the lock held for ever, by a thread that it does not have. So what is loaded late is
+loaded in a thread of its own, which no handler interrupts, and a fork waits until that is done.
+"""
+
+# Loaded here, because it cannot be once the main thread has ended, and the client needs it then too.
+import concurrent.futures.thread  # noqa: F401
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from types import ModuleType
+from typing import NamedTuple
+
+__all__ = ["AroundFork", "around_forks", "first_use", "load"]
+
+_lock = threading.RLock()
+_loaders: set[int] = set()
+
+
+class AroundFork(NamedTuple):
+    """What a module does before a fork, and after it on either side."""
+
+    before: Callable[[], None]
+    in_parent: Callable[[], None]
+    in_child: Callable[[], None]
+
+
+_around: list[AroundFork] = []
+
+
+def around_forks(hooks: AroundFork) -> None:
+    """Call these from the next fork on."""
+    _around.append(hooks)
+
+
+def first_use() -> AbstractContextManager[object]:
+    """Hold it while something is made that others would find half made: a fork waits for it."""
+    return nullcontext() if threading.get_ident() in _loaders else _lock
+
+
+def load(name: str) -> ModuleType:
+    """The module, loaded if this is its first use."""
+    module = sys.modules.get(name)
+    if module is not None and not getattr(module.__spec__, "_initializing", False):
+        return module
+    if threading.get_ident() in _loaders:
+        return import_module(name)
+    with _lock:
+        return _load_apart(name)
+
+
+def _load_apart(name: str) -> ModuleType:
+    found: list[ModuleType | BaseException] = []
+    thread = threading.Thread(target=_load_into, args=(name, found), name="hyrex-import", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends, and starts no thread any more (Python 3.12)
+        return import_module(name)
+    thread.join()
+    module = found[0]
+    if isinstance(module, BaseException):
+        raise module
+    return module
+
+
+def _load_into(name: str, found: list[ModuleType | BaseException]) -> None:
+    _loaders.add(threading.get_ident())
+    collects = gc.isenabled()
+    gc.disable()  # a finalizer that sends would wait here for what this thread is about to load
+    try:
+        found.append(import_module(name))
+    except BaseException as error:
+        found.append(error)
+    finally:
+        if collects:
+            gc.enable()
+        _loaders.discard(threading.get_ident())
+
+
+def _before_fork() -> None:
+    """Clients first, then this lock: who makes a client loads modules. Nobody loads the client meanwhile."""
+    _lock.acquire()
+    if _around:
+        _lock.release()
+        for hooks in _around:
+            hooks.before()
+        _lock.acquire()
+
+
+def _in_parent() -> None:
+    _lock.release()
+    for hooks in _around:
+        hooks.in_parent()
+
+
+def _in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    _loaders.clear()
+    for hooks in _around:
+        hooks.in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,87 @@
+"""Calls of TaskService without an event loop: each blocks its caller, on a channel of its own."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from hyrex.runs import TaskState
+from hyrex.status import TaskStatus
+from hyrex.transport.calls import cancelled
+from hyrex.transport.channel import Address, open_blocking
+from hyrex.transport.convert import submit_request, task_state
+from hyrex.transport.errors import CallFailed, CallFailure, call_failure
+from hyrex.transport.token import bearer_metadata
+from hyrex.v1 import task_service_pb2 as pb
+
+__all__ = ["BlockingCalls", "Submitted"]
+
+T = TypeVar("T")
+METHOD: Final = "/{}/{{}}".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
+ONE_OF_SEVERAL_S: Final = 1.5
+PAUSE_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answers for tasks; `is_first`: no earlier attempt may have stored them."""
+
+    answers: Sequence[Any]
+    is_first: bool
+
+
+class BlockingCalls:
+    """Each is repeated, at one broker after the other, until one answers or the time is up."""
+
+    def __init__(self, addresses: Sequence[Address], token: str | None, within_s: float) -> None:
+        self._addresses = addresses
+        self._metadata = bearer_metadata(token)
+        self._within_s = within_s
+
+    def submit(self, items: Sequence[bytes]) -> Submitted:
+        """Store encoded items (see `convert.submit_item`). Raises CallFailed."""
+        attempts, answer = self._call("SubmitTasks", submit_request(items), pb.SubmitTasksResponse)
+        return Submitted(answer.results, attempts == 1)
+
+    def get(self, task_id: str) -> TaskState:
+        """One task with its runs. Raises CallFailed."""
+        request = pb.GetTaskRequest(task_id=task_id).SerializeToString()
+        return task_state(self._call("GetTask", request, pb.GetTaskResponse)[1].task)
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
+        """See Calls.cancel. Raises CallFailed, TaskNotFound."""
+        request = pb.CancelTasksRequest(task_ids=[task_id], reason=reason).SerializeToString()
+        return cancelled(
+            task_id, self._call("CancelTasks", request, pb.CancelTasksResponse)[1].results[0].outcome
+        )
+
+    def _call(self, name: str, request: bytes, response: Any) -> tuple[int, Any]:
+        """How many attempts it took, and the answer."""
+
+        def call(channel: grpc.Channel, within_s: float) -> Any:
+            method: Any = channel.unary_unary(METHOD.format(name), None, response.FromString)
+            return method(request, timeout=within_s, metadata=self._metadata)
+
+        return self._persist(call)
+
+    def _persist(self, call: Callable[[grpc.Channel, float], T]) -> tuple[int, T]:
+        ends = time.monotonic() + self._within_s
+        longest_s = ONE_OF_SEVERAL_S if len(self._addresses) > 1 else self._within_s
+        failure = CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, "no time left", "", {})
+        for attempt, address in enumerate(itertools.cycle(self._addresses), 1):
+            left_s = ends - time.monotonic()
+            if left_s <= 0:
+                break
+            try:
+                with closing(open_blocking(address)) as channel:
+                    return attempt, call(channel, min(left_s, longest_s))
+            except grpc.RpcError as error:
+                failure = call_failure(error)
+            if not failure.repeatable:
+                break
+            time.sleep(min(max(PAUSE_S, failure.retry_after_s or 0.0), left_s))
+        raise CallFailed(failure)
