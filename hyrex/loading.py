@@ -15,28 +15,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
-from typing import NamedTuple
 
-__all__ = ["AroundFork", "around_forks", "first_use", "load"]
+__all__ = ["first_use", "in_children", "load"]
 
 _lock = threading.RLock()
 _loaders: set[int] = set()
 
 
-class AroundFork(NamedTuple):
-    """What a module does before a fork, and after it on either side."""
-
-    before: Callable[[], None]
-    in_parent: Callable[[], None]
-    in_child: Callable[[], None]
+_in_children: list[Callable[[], None]] = []
 
 
-_around: list[AroundFork] = []
-
-
-def around_forks(hooks: AroundFork) -> None:
-    """Call these from the next fork on."""
-    _around.append(hooks)
+def in_children(forget: Callable[[], None]) -> None:
+    """Call this in the child of every fork from now on."""
+    _in_children.append(forget)
 
 
 def first_use() -> AbstractContextManager[object]:
@@ -83,28 +74,20 @@ def _load_into(name: str, found: list[ModuleType | BaseException]) -> None:
         _loaders.discard(threading.get_ident())
 
 
-def _before_fork() -> None:
-    """Clients first, then this lock: who makes a client loads modules. Nobody loads the client meanwhile."""
-    _lock.acquire()
-    if _around:
-        _lock.release()
-        for hooks in _around:
-            hooks.before()
-        _lock.acquire()
-
-
-def _in_parent() -> None:
-    _lock.release()
-    for hooks in _around:
-        hooks.in_parent()
-
-
 def _in_child() -> None:
     global _lock
     _lock = threading.RLock()
     _loaders.clear()
-    for hooks in _around:
-        hooks.in_child()
+    for forget in _in_children:
+        forget()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+def _before() -> None:
+    _lock.acquire()
+
+
+def _in_parent() -> None:
+    _lock.release()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

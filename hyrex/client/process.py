@@ -5,13 +5,14 @@ parent carries on afterwards, the child starts with nothing.
 """
 
 import atexit
+import os
 import threading
 from typing import TYPE_CHECKING
 
 from hyrex.client.backend import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
-from hyrex.loading import AroundFork, around_forks, load
+from hyrex.loading import first_use, in_children, load
 
 if TYPE_CHECKING:
     from hyrex.client.remote import RemoteBackend
@@ -78,10 +79,13 @@ def _make() -> Backend:
 
 
 def _hook() -> None:
+    """Ask to be told of forks: after gRPC, so that its channels are gone when it is; and never amid one."""
     global _hooked
-    if not _hooked:
-        _hooked = True
-        atexit.register(close_client)
+    with first_use():
+        if not _hooked:
+            _hooked = True
+            atexit.register(close_client)
+            os.register_at_fork(before=_before_fork, after_in_parent=_in_parent)
 
 
 def _before_fork() -> None:
@@ -112,4 +116,4 @@ def _all() -> "list[RemoteBackend]":
     return [remote for remote in (_remote, *_retired) if remote is not None]
 
 
-around_forks(AroundFork(_before_fork, _in_parent, _in_child))
+in_children(_in_child)
