@@ -15,6 +15,7 @@ from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.backstop import Backstop
 from hyrex_broker.engine.cancels import Cancels
+from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.dispatcher import Dispatcher
 from hyrex_broker.engine.handoff import Handoff
 from hyrex_broker.engine.heartbeats import Heartbeats
@@ -206,6 +207,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     watches = Watches(TaskReads(database))
     wakeups = Wakeups(Channel(config.database_url, config.database_schema))
     upkeep = RetentionStore(config.database_url, config.database_schema)
+    clock = DatabaseClock()
     engine = Engine(
         directory=directory,
         sessions=sessions,
@@ -214,8 +216,8 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         intake=Intake(submits, handoff, directory, dispatcher, promoter),
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
-        sweeper=Sweeper(session_store, sessions, reports, lease),
-        backstop=Backstop(report_store, sessions, reports),
+        sweeper=Sweeper(session_store, sessions, reports, clock, lease),
+        backstop=Backstop(report_store, sessions, reports, clock),
         cancels=Cancels(CancelStore(database), sessions, dispatcher),
         watches=watches,
         wakeups=wakeups,

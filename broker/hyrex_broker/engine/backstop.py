@@ -6,11 +6,12 @@ is looked at, for a session that was taken over with what was overdue.
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, RunEnd
+from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.looks import Look
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions import Sessions
@@ -29,8 +30,11 @@ class Backstop:
     """Ends overdue leases of this broker's sessions as timed out (which a cancel request turns into
     cancelled); the worker hears with its next heartbeat that they are revoked."""
 
-    def __init__(self, store: ReportStore, sessions: Sessions, reports: Reports) -> None:
+    def __init__(
+        self, store: ReportStore, sessions: Sessions, reports: Reports, clock: DatabaseClock
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._sessions = sessions
         self._reports = reports
         self._mark = EVER
@@ -52,15 +56,22 @@ class Backstop:
                 continue
 
     async def _end_overdue(self) -> None:
-        overdue, now = await self._store.overdue(sorted(self._sessions.by_id), _MOST, self._mark)
-        if len(overdue) < _MOST:
+        found, now = await self._store.overdue(sorted(self._sessions.by_id), _MOST, self._mark)
+        overdue = self._really(found, now)
+        if len(overdue) == len(found) < _MOST:
             # A lease that is made now is not overdue before now; the longest statement takes 3 s.
             self._mark = max(self._mark, now - _LAG)
         await self._end(overdue)
 
     async def _end_all_overdue(self) -> None:
-        overdue, _ = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
-        await self._end(overdue)
+        found, now = await self._store.overdue(sorted(self._sessions.by_id), _MOST)
+        await self._end(self._really(found, now))
+
+    def _really(self, found: list[Overdue], now: datetime) -> list[Overdue]:
+        """Those whose time has really passed, wherever the database's clock has jumped to."""
+        now_s = now.timestamp()
+        self._clock.observe(now_s)
+        return [each for each in found if self._clock.passed_s(each.since_s, now_s) >= each.allowed_s]
 
     async def _end(self, overdue: list[Overdue]) -> None:
         if not overdue:

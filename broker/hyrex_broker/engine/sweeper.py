@@ -9,6 +9,7 @@ from typing import Final
 
 from hyrex_broker.domain.errors import SessionEnded, StorageUnavailable
 from hyrex_broker.domain.model import SessionId
+from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions import Sessions
 from hyrex_broker.storage.endings import EndedSession
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 _MOST: Final = 2000
 _TOGETHER: Final = 50
 """Sessions that one transaction ends: few enough that those that hold much do not outlast its timeouts."""
-_JUMP_S: Final = 3.0
 _PAUSE_S: Final = 1.0
 
 
@@ -34,14 +34,19 @@ class Sweeper:
     """
 
     def __init__(
-        self, store: SessionStore, sessions: Sessions, reports: Reports, lease_duration: timedelta
+        self,
+        store: SessionStore,
+        sessions: Sessions,
+        reports: Reports,
+        clock: DatabaseClock,
+        lease_duration: timedelta,
     ) -> None:
         self._store = store
+        self._clock = clock
         self._sessions = sessions
         self._reports = reports
         self._lease_s = lease_duration.total_seconds()
         self._interval_s = min(1.0, self._lease_s / 15)
-        self._offset_s: float | None = None
         self.distrust()
 
     def distrust(self) -> None:
@@ -64,18 +69,10 @@ class Sweeper:
 
     async def _look(self) -> None:
         expired, now_s = await self._store.expired(_MOST)
-        if self._has_jumped(now_s):
+        if self._clock.observe(now_s):
             self.distrust()
         if time.monotonic() >= self._quiet_until:
             await self._end_all(expired)
-
-    def _has_jumped(self, now_s: float) -> bool:
-        """Whether the database's clock went otherwise than this machine's since the last time."""
-        before, self._offset_s = self._offset_s, now_s - time.monotonic()
-        jump_s = 0.0 if before is None else self._offset_s - before
-        if abs(jump_s) > _JUMP_S:
-            log.warning("the database's clock jumped", extra={"seconds": round(jump_s, 1)})
-        return abs(jump_s) > _JUMP_S
 
     async def sweep(self) -> list[SessionId]:
         """End what has expired, those that hold leases first; return the sessions ended."""

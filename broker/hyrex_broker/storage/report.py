@@ -62,6 +62,9 @@ class Overdue:
 
     lease: LeaseRef
     session_id: SessionId
+    since_s: float
+    """When it was assigned, or its cancel was asked for: the database's clock, Unix seconds."""
+    allowed_s: float
 
 
 async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
@@ -149,4 +152,5 @@ class ReportStore:
         first, *rows = await self._database.fetch(
             _SQL["overdue"], list(sessions), limit, self._slack_ms, mark
         )
-        return [Overdue(LeaseRef(TaskId(str(row[1])), row[2]), row[3]) for row in rows], first[0]
+        found = [Overdue(LeaseRef(TaskId(str(row[1])), row[2]), row[3], row[4], row[5]) for row in rows]
+        return found, first[0]

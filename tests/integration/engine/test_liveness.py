@@ -211,3 +211,33 @@ async def test_a_pause_of_the_broker_makes_its_sweeper_wait(
     await asleep(0.2)
     running.cancel()
     assert link.error is None
+
+
+async def test_a_jump_of_the_database_clock_ends_no_session_and_no_run(bench: Bench) -> None:
+    """Ahead by half a minute: every session seems expired and every timeout long over. Moving all that the
+    database knows of the past and the future is what such a jump does."""
+    session, link = await bench.worker()
+    await bench.engine.intake.submit([new_task(timeout_ms=10_000)])
+    (run,) = await link.until_runs(1)
+    sweeper, backstop = bench.engine.sweeper, bench.engine.backstop
+    await sweeper._look()
+    sweeper._quiet_until = 0.0
+    bench.engine.sweeper._clock._seen = _earlier(bench.engine.sweeper._clock._seen, 30.0)
+    await bench.database.execute("update worker_session set expires_at = expires_at - interval '30 seconds'")
+    await bench.database.execute(
+        "update lease set assigned_at = assigned_at - interval '30 seconds',"
+        " deadline = deadline - interval '30 seconds'"
+    )
+    await backstop._end_overdue()
+    await sweeper._look()
+    bench.engine.heartbeats.beat(session, 1, [run.token], run.sequence)
+    await until_acked(link)
+    assert link.error is None
+    assert run.token in session.leases
+    assert await bench.database.fetchrow("select true from lease where token = $1", run.token)
+
+
+def _earlier(seen: tuple[float, float] | None, seconds: float) -> tuple[float, float]:
+    """What the clock would have shown, had it not jumped."""
+    assert seen is not None
+    return seen[0] - seconds, seen[1]

@@ -58,14 +58,17 @@ async def test_one_lost_session_keeps_the_whole_assign_from_taking(stage: Stage,
     assert result.taken == []
 
 
-async def test_nothing_is_taken_for_an_expired_or_ended_session(stage: Stage) -> None:
-    await stage.submitted()
-    expired, ended = await stage.session(), await stage.session()
-    await stage.expire(expired.session_id)
+async def test_nothing_is_taken_for_an_ended_session(stage: Stage) -> None:
+    (task_id,) = await stage.submitted()
+    swept, ended = await stage.session(), await stage.session()
+    await stage.expire(swept.session_id)
+    await stage.sessions.sweep(swept.session_id)
     await stage.sessions.end(ended.session_id, SECRET, Outcome.LOST, "test")
-    for opened in (expired, ended):
+    for opened in (swept, ended):
         result = await stage.assigns.assign(stage.plan(opened, await stage.lane()), stage.names)
         assert result.refused
+        assert result.taken == []
+    assert await stage.state(task_id) is TaskState.QUEUED
 
 
 async def test_an_assign_that_waited_for_a_takeover_takes_nothing(stage: Stage, connection: Any) -> None:

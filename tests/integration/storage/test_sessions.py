@@ -26,9 +26,27 @@ async def test_a_renewal_prolongs_by_the_lease_and_keeps_the_receipt(stage: Stag
     assert await stage.execute("select received_through from worker_session") == 7
 
 
-async def test_an_expired_session_is_never_resurrected(stage: Stage) -> None:
+async def test_a_session_that_nobody_has_ended_lives_on_whatever_the_clock_says(stage: Stage) -> None:
+    """Rule 8: a clock that jumped ahead ends nobody who speaks. The leases still stand, and a sweep that
+    would take them locks the session first."""
+    opened, run = await stage.running()
+    await stage.expire(opened.session_id)
+    beat = Beat(opened.session_id, 0, 0)
+    (state,) = await stage.sessions.ownership(stage.broker, [beat])
+    assert not state.over
+    await stage.submitted()
+    assert len(await stage.assign(opened)) == 1
+    assert len(await stage.sessions.renew(stage.broker, [beat])) == 1
+    assert await stage.sessions.sweep(opened.session_id) is None
+    await stage.expire(opened.session_id)
+    taken = await stage.sessions.take_over(stage.broker, opened.session_id, SECRET, INFO, 0)
+    assert run.token in {held.lease.token for held in taken.leases}
+
+
+async def test_an_ended_session_is_never_resurrected(stage: Stage) -> None:
     opened = await stage.session()
     await stage.expire(opened.session_id)
+    await stage.sessions.sweep(opened.session_id)
     beat = Beat(opened.session_id, 0, 0)
     assert await stage.sessions.renew(stage.broker, [beat]) == []
     (state,) = await stage.sessions.ownership(stage.broker, [beat])

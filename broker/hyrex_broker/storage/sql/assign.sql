@@ -18,7 +18,7 @@ with mine as materialized (
   cross join lateral (
     select id from worker_session
     where worker_session.id = s.id and owner = $3 and worker_session.generation = s.generation
-      and ended_at is null and expires_at > now()
+      and ended_at is null
     for key share
   ) w
 ), picked as (

@@ -13,7 +13,7 @@ limit $2::integer
 
 -- name: drain_session
 -- Asks a living session to finish and leave; its broker reads the flag with the next renewal. $1 id.
-update worker_session set draining = true where id = $1 and ended_at is null and expires_at > now()
+update worker_session set draining = true where id = $1 and ended_at is null
 returning id
 
 -- name: brokers

@@ -124,17 +124,21 @@ from unnest($1::uuid[], $2::bigint[], $3::bigint[]) with ordinality as r (task, 
 order by r.place
 
 -- name: overdue
--- Leases of some sessions whose worker did not obey their timeout, or a cancel, in time. The first row tells
--- the database's time, the others are of leases.
+-- Leases of some sessions whose worker did not obey their timeout, or a cancel, in time; since when (Unix
+-- seconds) and how long they were allowed: the clock may have jumped meanwhile. The first row tells the
+-- database's time, the others are of leases.
 -- $1 sessions, $2 how many of each, $3 how long a cancel may take, in ms, $4 low-water mark: what was overdue
 -- before it is left out, and with it whatever is dead there.
-(select now() as now, null::uuid as task_id, null::bigint as token, null::bigint as session_id)
+(select now() as now, null::uuid as task_id, null::bigint as token, null::bigint as session_id,
+        null::float8 as since_s, null::float8 as allowed_s)
 union all
-(select null, task_id, token, session_id from lease
+(select null, task_id, token, session_id, extract(epoch from assigned_at)::float8,
+        extract(epoch from deadline - assigned_at)::float8 from lease
  where deadline < now() and deadline >= $4::timestamptz and session_id = any ($1::bigint[])
  order by deadline limit $2::integer)
 union all
-(select null, task_id, token, session_id from lease
+(select null, task_id, token, session_id, extract(epoch from cancel_at)::float8, $3::bigint / 1000.0::float8
+ from lease
  where cancel_at < now() - $3::bigint * interval '1 millisecond'
    and cancel_at >= $4::timestamptz - $3::bigint * interval '1 millisecond' and session_id = any ($1::bigint[])
  limit $2::integer)

@@ -10,7 +10,7 @@ returning id, generation
 -- name: lock_session
 -- Locks a session against assigns and renewals; what they did is visible to the next statement only.
 -- $1 id.
-select id, secret, ended_at is not null or expires_at <= now() as over
+select id, secret, ended_at is not null as over
 from worker_session where id = $1 for update
 
 -- name: take_over
@@ -33,8 +33,9 @@ from unnest($1::bigint[], $2::text[]) as r (session, reason)
 where id = r.session and ended_at is null
 
 -- name: renew
--- Prolongs sessions whose heartbeat arrived; returns those that still live. Never resurrects an
--- expired one, never waits for a locked one. $1 ids in order, $2 generations, $3 received_through,
+-- Prolongs sessions whose heartbeat arrived; returns those that nobody has ended. One whose time is over but
+-- whose leases still stand lives on: its worker speaks, and the clock may have jumped (rule 8). Never waits for
+-- a locked one: a sweeper may be ending it. $1 ids in order, $2 generations, $3 received_through,
 -- $4 owner, $5 lease duration, $6 capacities (for people), $7 whether their workers want no more work:
 -- that is never unsaid.
 with alive as materialized (
@@ -44,7 +45,7 @@ with alive as materialized (
   cross join lateral (
     select id from worker_session
     where worker_session.id = s.id and owner = $4 and worker_session.generation = s.generation
-      and ended_at is null and expires_at > now()
+      and ended_at is null
     for no key update skip locked
   ) w
 )
@@ -59,10 +60,10 @@ returning w.id, w.draining
 -- Why sessions were not renewed: ended or owned by another broker (`lost`), or only locked just now.
 -- $1 ids, $2 generations, $3 owner.
 select s.id, coalesce(w.owner <> $3 or w.generation <> s.generation, true) as taken,
-       coalesce(w.ended_at is not null or w.expires_at <= now(), true) as over,
+       coalesce(w.ended_at is not null, true) as over,
        coalesce(w.ended_at is not null, true) as ended
 from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
-left join lateral (select owner, generation, ended_at, expires_at from worker_session where id = s.id) w on true
+left join lateral (select owner, generation, ended_at from worker_session where id = s.id) w on true
 
 -- name: cancels_of
 -- Leases with a cancel request of the last minutes: the backstop ends a run long before that, and what is dead

@@ -1,0 +1,40 @@
+"""The database's clock, watched beside this machine's: where it jumped, and what has really passed since.
+
+Deadlines are database time. A clock that is set, or a machine that was asleep, must not make runs overdue,
+nor sessions expired, that are not (rule 8).
+"""
+
+import logging
+import time
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+JUMP_S: Final = 3.0
+_MOST: Final = 100
+
+
+class DatabaseClock:
+    """What was seen of one database's clock."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[float, float] | None = None
+        self._jumps: list[tuple[float, float]] = []
+        """(a time of the database between before and after, seconds), the latest of them."""
+
+    def observe(self, now_s: float) -> bool:
+        """Note the database's time (Unix seconds); return True if it jumped since the last time."""
+        monotonic_s = time.monotonic()
+        before, self._seen = self._seen, (now_s, monotonic_s)
+        if before is None:
+            return False
+        jump_s = (now_s - before[0]) - (monotonic_s - before[1])
+        if abs(jump_s) <= JUMP_S:
+            return False
+        log.warning("the database's clock jumped", extra={"seconds": round(jump_s, 1)})
+        self._jumps = [*self._jumps[1 - _MOST :], (now_s - jump_s / 2, jump_s)]
+        return True
+
+    def passed_s(self, since_s: float, now_s: float) -> float:
+        """Return how long it really was from one time of the database to another, as far as is known here."""
+        return now_s - since_s - sum(jump_s for at_s, jump_s in self._jumps if since_s < at_s <= now_s)
