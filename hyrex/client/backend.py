@@ -24,6 +24,11 @@ class Backend(Protocol):
     """Stores, reads, watches and cancels tasks."""
 
     @property
+    def is_silent(self) -> bool:
+        """Whether no broker said why there was no result."""
+        ...
+
+    @property
     def silence(self) -> str:
         """What to tell a user when no answer came."""
 

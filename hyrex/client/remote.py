@@ -51,8 +51,17 @@ class RemoteBackend:
     def silence(self) -> str:
         """What to tell a user when no answer came."""
         failure = self._life.last_failure if self._life is not None else None
+        url, seconds = self.settings.broker_url, self.settings.send_timeout_s
+        if failure is not None and failure.reason:
+            return f"{url} answered {failure.reason}: {failure.message}"
         said = "" if failure is None else f" ({failure})"
-        return f"no answer from {self.settings.broker_url} within {self.settings.send_timeout_s:g} s{said}"
+        return f"no answer from {url} within {seconds:g} s{said}"
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no broker said why there was no result."""
+        failure = self._life.last_failure if self._life is not None else None
+        return failure is None or not failure.reason
 
     def _living(self) -> Life:
         life = self._life

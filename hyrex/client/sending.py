@@ -133,7 +133,9 @@ def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Se
 
 def _unanswered(backend: Backend, handle: TaskHandle[Any], outcome: Outcome) -> HyrexError:
     if outcome is Progress.WAITING:
-        advice = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
+        advice = "It was tried again until HYREX_SEND_TIMEOUT was over."
+        if backend.is_silent:
+            advice = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
         return BrokerUnavailable(f"{backend.silence}. {advice}", handle)
     return SubmitUnknown(
         f"{backend.silence} for {handle.task_name} {handle.id}: it may be stored or not; "

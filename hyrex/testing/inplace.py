@@ -84,6 +84,11 @@ class InlineTasks:
     _first_ids: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
+    def is_silent(self) -> bool:
+        """Whether no broker said why there was no result."""
+        return True
+
+    @property
     def silence(self) -> str:
         """Never needed: an inline task always answers."""
         return "no answer"

@@ -14,7 +14,9 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from hyrex.errors import BrokerUnavailable, SubmitUnknown
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field
 from tests.integration.storage.stage import make_id
 from tests.support.eventually import eventually
@@ -152,6 +154,20 @@ def test_a_database_that_refuses_is_unavailable_and_said_once(
     told = caller.told()
     assert len([line for line in told if "the database" in line]) <= 4, told
     assert not [line for line in told if "Traceback" in line], told
+
+
+def test_a_sender_is_told_what_the_database_said(
+    field: Field, caller: Caller, role_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYREX_BROKER_URL", caller.broker.url)
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "4")
+    app.once.send(1)
+    execute_now(field.database_url, f"revoke insert on task from {role_of(role_url)}")
+    with pytest.raises((BrokerUnavailable, SubmitUnknown)) as caught:
+        app.once.send(2)
+    assert "STORAGE_UNAVAILABLE: the database refuses: permission denied for table task" in str(caught.value)
+    assert "no answer" not in str(caught.value)
+    assert "hyrex dev" not in str(caught.value)
 
 
 def test_a_broker_whose_database_is_cut_off_says_so_soon(field: Field) -> None:
