@@ -151,7 +151,7 @@ def test_defect_of_the_broker_leaves_the_send_unknown_and_says_so(
     server: Server, tasks: ScriptedTasks
 ) -> None:
     tasks.failures = [lambda context: refuse(context, grpc.StatusCode.INTERNAL, "INTERNAL", incident="7")]
-    with pytest.raises(SubmitUnknown, match=r"\(INTERNAL: scripted\)") as caught:
+    with pytest.raises(SubmitUnknown, match=r"answered INTERNAL: scripted") as caught:
         add.send(1)
     caught.value.handle.resend()
     assert len({task.task_id for task in tasks.submitted}) == 1
