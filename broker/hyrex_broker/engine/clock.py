@@ -22,18 +22,21 @@ class DatabaseClock:
         self._jumps: list[tuple[float, float]] = []
         """(a time of the database between before and after, seconds), the latest of them."""
 
-    def observe(self, now_s: float) -> bool:
-        """Note the database's time (Unix seconds); return True if it jumped since the last time."""
+        self.jump_count = 0
+        """How often it jumped: whoever observes, all who rely on it must learn of it."""
+
+    def observe(self, now_s: float) -> None:
+        """Note the database's time (Unix seconds)."""
         monotonic_s = time.monotonic()
         before, self._seen = self._seen, (now_s, monotonic_s)
         if before is None:
-            return False
+            return
         jump_s = (now_s - before[0]) - (monotonic_s - before[1])
         if abs(jump_s) <= JUMP_S:
-            return False
+            return
         log.warning("the database's clock jumped", extra={"seconds": round(jump_s, 1)})
         self._jumps = [*self._jumps[1 - _MOST :], (now_s - jump_s / 2, jump_s)]
-        return True
+        self.jump_count += 1
 
     def passed_s(self, since_s: float, now_s: float) -> float:
         """Return how long it really was from one time of the database to another, as far as is known here."""

@@ -43,6 +43,7 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._jumps_known = 0
         self._sessions = sessions
         self._reports = reports
         self._lease_s = lease_duration.total_seconds()
@@ -69,7 +70,9 @@ class Sweeper:
 
     async def _look(self) -> None:
         expired, now_s = await self._store.expired(_MOST)
-        if self._clock.observe(now_s):
+        self._clock.observe(now_s)
+        if self._clock.jump_count != self._jumps_known:
+            self._jumps_known = self._clock.jump_count
             self.distrust()
         if time.monotonic() >= self._quiet_until:
             await self._end_all(expired)
