@@ -17,7 +17,7 @@ from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import NewTask, TaskId
-from hyrex_broker.engine.session import Introduction
+from hyrex_broker.engine.sessions.session import Introduction
 from hyrex_broker.service.terms import KnownTerms
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition

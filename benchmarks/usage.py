@@ -6,7 +6,7 @@ from typing import Final
 
 import psutil
 
-CHILD_MODULE: Final = "hyrex.worker.child"
+CHILD_MODULE: Final = "hyrex.worker.child.main"
 
 
 class Cpu:

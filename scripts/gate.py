@@ -88,6 +88,12 @@ def protos() -> Verdict:
     return buf("breaking", "--against", str(RELEASED))
 
 
+def docs() -> Verdict:
+    """The documentation builds as a site, and every page has its place in it."""
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"
+    return run("mkdocs", "build", "--strict", "--quiet")
+
+
 STEPS: dict[str, Callable[[], Verdict]] = {
     "types": types,
     "protos": protos,
@@ -95,6 +101,7 @@ STEPS: dict[str, Callable[[], Verdict]] = {
     "imports": lambda: run("lint-imports", "--no-logo"),
     "format": lambda: run("ruff", "format", "--check"),
     "lint": lambda: run("ruff", "check", "--output-format=concise"),
+    "docs": docs,
     "sizes": lambda: run(sys.executable, "scripts/sizes.py"),
 }
 SPEAKS_WHEN_PASSED = {"sizes", "protos"}

@@ -11,8 +11,8 @@ from typing import TextIO
 
 from hyrex_broker.__main__ import main
 from hyrex_broker.domain.model import LaneId, TaskId
-from hyrex_broker.engine.handoff import Handoff
-from hyrex_broker.engine.merge import Turn
+from hyrex_broker.engine.batching import Turn
+from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
 from hyrex_broker.storage.submit import Entry
 

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from hyrex.worker.target import TargetInvalid, load_target
+from hyrex.worker.child.target import TargetInvalid, load_target
 
 
 def place_of(error: BaseException) -> str:

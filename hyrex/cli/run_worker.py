@@ -39,8 +39,8 @@ def run_worker(
     ] = "",
 ) -> None:
     """Run the tasks of MODULE:APP until SIGTERM or Ctrl-C."""
-    from hyrex.worker.launcher import run_worker as run
-    from hyrex.worker.options import WorkerOptions
+    from hyrex.worker.launcher.supervisor import run_worker as run
+    from hyrex.worker.shared.options import WorkerOptions
 
     use_app_dir(app_dir)
     try:

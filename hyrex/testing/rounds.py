@@ -23,8 +23,7 @@ from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask
 from hyrex.testing.timeouts import SenderTimedOut, call_within_timeout
-from hyrex.worker.description import describe
-from hyrex.worker.execution import (
+from hyrex.worker.child.execution import (
     Execution,
     call_on_error,
     calls_on_error,
@@ -32,8 +31,9 @@ from hyrex.worker.execution import (
     explain,
     prepare,
 )
-from hyrex.worker.frames import Run
-from hyrex.worker.outcome import (
+from hyrex.worker.shared.child_messages import Run
+from hyrex.worker.shared.description import describe
+from hyrex.worker.shared.outcome import (
     Cancelled,
     Completed,
     ErrorInfo,

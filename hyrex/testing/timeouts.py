@@ -10,9 +10,9 @@ from types import FrameType
 from typing import TypeVar
 
 from hyrex.errors import TaskTimeout
-from hyrex.worker.execution import Execution
-from hyrex.worker.interrupt import INTERRUPT_SIGNAL, forget_interrupt, interrupt
-from hyrex.worker.outcome import StopCause
+from hyrex.worker.child.execution import Execution
+from hyrex.worker.child.interrupt import INTERRUPT_SIGNAL, forget_interrupt, interrupt
+from hyrex.worker.shared.outcome import StopCause
 
 __all__ = ["SenderTimedOut", "call_within_timeout"]
 

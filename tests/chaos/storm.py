@@ -82,7 +82,9 @@ class Storm:
 
     def _kill_under(self, execution: Execution, kind: str) -> None:
         for party in self._cluster.workers:
-            parts = party.below("hyrex.worker.runtime" if kind == "stream_kill" else "hyrex.worker.child")
+            parts = party.below(
+                "hyrex.worker.stream.process" if kind == "stream_kill" else "hyrex.worker.child.main"
+            )
             if execution.worker == party.name:
                 victims = [part for part in parts if kind == "stream_kill" or part.pid == execution.pid]
                 for victim in victims[:1]:
@@ -106,9 +108,9 @@ class Storm:
             case "broker_kill" | "broker_restart" | "broker_stop" | "database_link_silence":
                 self._disturb_broker(kind)
             case "stream_kill":
-                self._kill_part(kind, "hyrex.worker.runtime")
+                self._kill_part(kind, "hyrex.worker.stream.process")
             case "child_kill":
-                self._kill_part(kind, "hyrex.worker.child")
+                self._kill_part(kind, "hyrex.worker.child.main")
             case "worker_kill":
                 self._kill_worker(pick(self._cluster.workers))
             case "worker_stop":

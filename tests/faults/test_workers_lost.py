@@ -15,7 +15,7 @@ def test_runs_of_a_killed_stream_process_run_again(field: Field, one_broker: Run
     worker = field.worker(one_broker.url)
     handle = app.hold.send(1.0)
     child = field.begun(handle).pid
-    part(worker, "hyrex.worker.runtime").kill()
+    part(worker, "hyrex.worker.stream.process").kill()
     field.begun(handle, times=2)
     assert is_gone(child)
     assert handle.wait(PATIENCE_S)
@@ -30,7 +30,7 @@ def test_a_killed_child_costs_its_run_a_redelivery_and_the_others_nothing(
     worker = field.worker(one_broker.url, args=("-p", "2"))
     killed, other = app.hold.send(1.5), app.hold.send(1.5)
     field.begun(other)
-    stream = part(worker, "hyrex.worker.runtime").pid
+    stream = part(worker, "hyrex.worker.stream.process").pid
     victim = field.begun(killed)
     part_of = [process for process in whole(worker) if process.pid == victim.pid]
     part_of[0].kill()
@@ -39,7 +39,7 @@ def test_a_killed_child_costs_its_run_a_redelivery_and_the_others_nothing(
     assert ends(killed) == ["lost", "completed"]
     assert "SIGKILL" in str(killed.task_runs[0].reason)
     assert ends(other) == ["completed"]
-    assert part(worker, "hyrex.worker.runtime").pid == stream
+    assert part(worker, "hyrex.worker.stream.process").pid == stream
 
 
 def test_a_poison_task_ends_as_lost_and_its_worker_lives(field: Field, one_broker: RunningBroker) -> None:
@@ -145,7 +145,7 @@ def test_a_launcher_killed_before_it_heard_of_the_session_takes_everything_with_
     """What it has not read when it is killed makes the end of its line a reset."""
     command = [sys.executable, "-m", "hyrex.worker", "tests.faults.app:app", "-p", "1", "--grace", "0.5"]
     lost = processes.start("worker", *command, env={"HYREX_BROKER_URL": one_broker.url})
-    eventually(lambda: running(lost.pid, "hyrex.worker.child"))
+    eventually(lambda: running(lost.pid, "hyrex.worker.child.main"))
     lost.signal(signal.SIGSTOP)
     lost.wait_for("worker ready: ")
     below = tree(lost.pid)[1:]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from hyrex_broker.domain.model import Outcome, RunEnd
-from hyrex_broker.engine import heartbeats
+from hyrex_broker.engine.liveness import heartbeats
 from hyrex_broker.storage import assign, report
 from tests.state.trust import Answer, TrustMachine, Worker
 from tests.state.world import World, steps

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hyrex.worker.session import Session as WorkerSession
-from hyrex.worker.session import SessionTerms
+from hyrex.worker.stream.session import Session as WorkerSession
+from hyrex.worker.stream.session import SessionTerms
 from hyrex_broker.domain.errors import SessionEnded
 from hyrex_broker.domain.model import AssignedRun, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
-from hyrex_broker.engine.heartbeats import Heartbeats
-from hyrex_broker.engine.session import Introduction, Session
-from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.engine.liveness.heartbeats import Heartbeats
+from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.engine.sessions.session import Introduction, Session
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import Beat

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 
-from hyrex_broker.engine.lanes import Directory
-from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.lanes import LaneStore
 from tests.integration.storage.conftest import EMPTY
 from tests.integration.storage.stage import Stage

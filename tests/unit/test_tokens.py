@@ -3,7 +3,7 @@
 import pytest
 
 from hyrex.config import read_settings
-from hyrex.worker.options import WorkerOptions
+from hyrex.worker.shared.options import WorkerOptions
 from hyrex_broker.__main__ import BadConfig, configure
 
 DATABASE = {"HYREX_DATABASE_URL": "postgresql://localhost/hyrex"}

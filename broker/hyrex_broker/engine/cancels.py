@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from hyrex_broker.domain.model import CancelOrder, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
-from hyrex_broker.engine.dispatcher import Dispatcher
-from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
+from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.cancel import CancelStore
 
 _RETRY_ROUNDS: Final = 5

@@ -10,7 +10,7 @@ import logging
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.engine.lanes import Directory
+from hyrex_broker.engine.lane_directory import Directory
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
-from hyrex_broker.engine.dispatcher import Dispatcher
-from hyrex_broker.engine.merge import Merger, Turn
-from hyrex_broker.engine.promoter import Promoter
-from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.engine.batching import Merger, Turn
+from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
+from hyrex_broker.engine.dispatch.promoter import Promoter
+from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import Ended, ReportStore
 

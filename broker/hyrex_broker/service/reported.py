@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadTooLarge, TooManyItems
 from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
-from hyrex_broker.engine.session import Session
+from hyrex_broker.engine.sessions.session import Session
 from hyrex_broker.service import fields
 
 MOST_RUNS: Final = 1000

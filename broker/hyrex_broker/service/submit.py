@@ -19,7 +19,7 @@ from hyrex_broker.domain.errors import (
 )
 from hyrex_broker.domain.model import NewTask, SubmitAnswer, Submitted, TaskId
 from hyrex_broker.engine.fairness import Admission
-from hyrex_broker.engine.intake import Intake
+from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service import fields
 from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.terms import KnownTerms

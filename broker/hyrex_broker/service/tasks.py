@@ -13,7 +13,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import Selection, TaskView
 from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker
 from hyrex_broker.engine.fairness import Admission
-from hyrex_broker.engine.watch import Watches
+from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.receiving import Context, hold

@@ -22,11 +22,11 @@ from hyrex_broker.domain.errors import (
     TooManyItems,
 )
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
-from hyrex_broker.engine.heartbeats import Heartbeats
+from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.reports import Reports
-from hyrex_broker.engine.session import Introduction, Session
-from hyrex_broker.engine.sessions import LEAVE_REASON, Resumption, Sessions
-from hyrex_broker.engine.welcomes import Welcomes
+from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
+from hyrex_broker.engine.sessions.session import Introduction, Session
+from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.errors import undecodable

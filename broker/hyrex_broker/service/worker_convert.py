@@ -11,7 +11,7 @@ from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
 from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef, Token
 from hyrex_broker.domain.patterns import MOST_STARS
-from hyrex_broker.engine.session import Introduction
+from hyrex_broker.engine.sessions.session import Introduction
 from hyrex_broker.service import fields
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo

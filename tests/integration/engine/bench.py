@@ -9,8 +9,8 @@ from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
-from hyrex_broker.engine.session import Introduction, Session
-from hyrex_broker.engine.sessions import Resumption
+from hyrex_broker.engine.sessions.registry import Resumption
+from hyrex_broker.engine.sessions.session import Introduction, Session
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database

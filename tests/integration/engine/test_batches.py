@@ -7,7 +7,7 @@ import pytest
 
 from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
-from hyrex_broker.engine.merge import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Merger, Turn
+from hyrex_broker.engine.batching import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Merger, Turn
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench

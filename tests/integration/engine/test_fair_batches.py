@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer
-from hyrex_broker.engine.merge import BATCH_ITEMS, SMALL
+from hyrex_broker.engine.batching import BATCH_ITEMS, SMALL
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.submit import Entry, SubmitStore
 from tests.integration.engine.bench import Bench

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 from hyrex_broker.domain.model import LeaseRef, Outcome, Receipt, TaskId
-from hyrex_broker.engine.session import Introduction
+from hyrex_broker.engine.sessions.session import Introduction
 from tests.integration.engine.bench import Bench, Link, introduced
 from tests.integration.storage.stage import end_of, new_task
 

@@ -7,7 +7,7 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import AssignedRun, Outcome, RunEnd, TaskId
-from hyrex_broker.engine import deliveries
+from hyrex_broker.engine.dispatch import large_payloads as deliveries
 from hyrex_broker.storage.assign import AssignStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import new_task

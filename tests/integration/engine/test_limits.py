@@ -6,7 +6,7 @@ import pytest
 
 from hyrex_broker.domain.errors import SessionSecretInvalid
 from hyrex_broker.domain.model import Outcome
-from hyrex_broker.engine.session import Session
+from hyrex_broker.engine.sessions.session import Session
 from tests.integration.engine.bench import Bench, Link, introduced
 
 NAME = ("task", "work")

@@ -7,8 +7,8 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId, TaskExtras
-from hyrex_broker.engine import promoter as promoting
-from hyrex_broker.engine.turns import ZERO
+from hyrex_broker.engine.dispatch import promoter as promoting
+from hyrex_broker.engine.dispatch.lane_schedule import ZERO
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.marks import DELAYED, Mark, MarkStore
 from hyrex_broker.storage.promote import NextDue, PromoteStore
@@ -103,7 +103,7 @@ async def _timed_out(*args: object) -> object:
 async def test_marks_are_kept_once_many_rows_are_dead_behind_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hyrex_broker.engine.dispatcher._KEEP_AFTER_ROWS", 3)
+    monkeypatch.setattr("hyrex_broker.engine.dispatch.dispatcher._KEEP_AFTER_ROWS", 3)
     monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
     _, link = await bench.worker(capacity=20)
     store, dispatcher = MarkStore(bench.database), bench.engine.dispatcher

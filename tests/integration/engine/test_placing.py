@@ -8,7 +8,7 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome
-from hyrex_broker.engine import placing
+from hyrex_broker.engine.dispatch import lease_placer as placing
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench

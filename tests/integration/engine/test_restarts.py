@@ -7,7 +7,7 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, SubmitAnswer
-from hyrex_broker.engine.merge import Merger, Turn
+from hyrex_broker.engine.batching import Merger, Turn
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.brokers import BrokerStore
 from tests.integration.engine.bench import Bench, started

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hyrex_broker.engine import retention
-from hyrex_broker.engine.retention import Retention
+from hyrex_broker.engine.cluster import retention
+from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.retention import RetentionStore
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from hyrex_broker.domain.model import Outcome, Token
-from hyrex_broker.engine import heartbeats
-from hyrex_broker.engine.session import Reading
+from hyrex_broker.engine.liveness import heartbeats
+from hyrex_broker.engine.sessions.session import Reading
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import new_task
 

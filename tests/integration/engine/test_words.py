@@ -9,8 +9,9 @@ import pytest
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
-from hyrex_broker.engine import wakeups, watch
-from hyrex_broker.engine.wakeups import FINISHED, Wakeups
+from hyrex_broker.engine import watches as watch
+from hyrex_broker.engine.cluster import notifications as wakeups
+from hyrex_broker.engine.cluster.notifications import FINISHED, Wakeups
 from hyrex_broker.storage.brokers import Channel
 from hyrex_broker.storage.reads import Detail, TaskReads
 from tests.integration.engine.bench import Bench, running_engine

@@ -22,7 +22,7 @@ from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_STORED
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
-from hyrex_broker.engine.watch import Watches
+from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers, build_server

@@ -14,8 +14,8 @@ from hyrex.transport.channel import parse_url
 from hyrex.transport.errors import CallFailed
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
-from hyrex.worker.end_session import end_session
-from hyrex.worker.launcher_line import SessionTold
+from hyrex.worker.launcher.end_session import end_session
+from hyrex.worker.shared.launcher_messages import SessionTold
 from tests.unit.sdk.scripted_tasks import NOT_SERVING, ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import unavailable
 from tests.unit.worker.scripted_broker import scripted_broker

@@ -51,11 +51,11 @@ class Worker:
 
     def stream_process(self) -> psutil.Process:
         """The process that holds the stream."""
-        return running(self.process.pid, "hyrex.worker.runtime")[0]
+        return running(self.process.pid, "hyrex.worker.stream.process")[0]
 
     def children(self) -> list[psutil.Process]:
         """Those that run user code."""
-        return running(self.process.pid, "hyrex.worker.child")
+        return running(self.process.pid, "hyrex.worker.child.main")
 
     def stop(self) -> None:
         """SIGTERM."""

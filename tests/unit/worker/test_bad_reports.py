@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from hyrex.worker import convert
-from hyrex.worker.options import WorkerOptions
-from hyrex.worker.outcome import (
+from hyrex.worker.shared.options import WorkerOptions
+from hyrex.worker.shared.outcome import (
     Cancelled,
     Completed,
     Ending,
@@ -20,7 +19,8 @@ from hyrex.worker.outcome import (
     Released,
     TimedOut,
 )
-from hyrex.worker.report import RunEnding
+from hyrex.worker.stream import convert
+from hyrex.worker.stream.reports import RunEnding
 
 ERROR = ErrorInfo("ValueError", "no luck")
 ODD = ErrorInfo("ValueError", "\ud800")

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from hyrex.worker.connection import Connection
-from hyrex.worker.convert import Registration
-from hyrex.worker.frames import Imported
-from hyrex.worker.memory import TrustCell, create_fd
-from hyrex.worker.outbox import Outbox
-from hyrex.worker.session import Session
-from hyrex.worker.stream import Stream, StreamParts
-from hyrex.worker.workload import Workload
+from hyrex.worker.shared.child_messages import Imported
+from hyrex.worker.shared.memory import TrustCell, create_fd
+from hyrex.worker.stream.convert import Registration
+from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.reconnect import Connection
+from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.stream import Stream, StreamParts
+from hyrex.worker.stream.workload import Workload
 from tests.unit.worker.scripted_broker import scripted_broker
 
 
@@ -55,7 +55,7 @@ async def test_connection_ends_when_told_though_its_stream_was_just_hung_up(
             super().__init__(*args)
             streams.append(self)
 
-    monkeypatch.setattr("hyrex.worker.connection.Stream", Noted)
+    monkeypatch.setattr("hyrex.worker.stream.reconnect.Stream", Noted)
     async with scripted_broker() as broker:
         running = asyncio.create_task(Connection(parts, broker.url, "", lambda: None).run())
         await broker.until(lambda: broker.frames)

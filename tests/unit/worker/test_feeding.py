@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.capacity import Announcements
+from hyrex.worker.stream.capacity import Announcements
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 

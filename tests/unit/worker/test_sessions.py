@@ -12,13 +12,13 @@ import pytest
 from hyrex.transport.channel import open_address, parse_url
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
-from hyrex.worker.convert import Registration
-from hyrex.worker.frames import Imported
-from hyrex.worker.memory import TrustCell, create_fd
-from hyrex.worker.outbox import Outbox
-from hyrex.worker.session import Session
-from hyrex.worker.stream import Stream, StreamEnded, StreamParts
-from hyrex.worker.workload import Workload
+from hyrex.worker.shared.child_messages import Imported
+from hyrex.worker.shared.memory import TrustCell, create_fd
+from hyrex.worker.stream.convert import Registration
+from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.stream import Stream, StreamEnded, StreamParts
+from hyrex.worker.stream.workload import Workload
 from tests.support.trees import signal_all
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment, refusal, scripted_broker

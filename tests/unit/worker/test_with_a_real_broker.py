@@ -110,7 +110,7 @@ def test_runs_of_a_killed_stream_process_run_again_within_moments(cluster: Clust
     handle = app.sleep.send(1.0)
     cluster.noted("sleep")
     began = time.monotonic()
-    part(worker, "hyrex.worker.runtime").kill()
+    part(worker, "hyrex.worker.stream.process").kill()
     cluster.noted("sleep", times=2)
     took_s = time.monotonic() - began
     assert handle.wait(WAIT_S)
@@ -132,7 +132,7 @@ def test_worker_that_sleeps_through_its_lease_does_not_run_on(cluster: Cluster) 
     worker = cluster.worker("-p", "1")
     handle = app.sleep.send(30.0)
     child = int(cluster.noted("sleep")[0].split()[1])
-    processes = [part(worker, "hyrex.worker.runtime"), psutil.Process(child)]
+    processes = [part(worker, "hyrex.worker.stream.process"), psutil.Process(child)]
     signal_all(processes, signal.SIGSTOP)
     other = cluster.worker("-p", "1")
     cluster.noted("sleep", times=2)

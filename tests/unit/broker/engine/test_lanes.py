@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 
 from hyrex_broker.domain.model import BrokerId, LaneId
-from hyrex_broker.engine.lanes import Directory
-from hyrex_broker.engine.session import Shape
-from hyrex_broker.engine.sessions import Sessions
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.engine.sessions.session import Shape
 from hyrex_broker.storage.lanes import Lane, LaneStore
 from hyrex_broker.storage.sessions import SessionStore
 

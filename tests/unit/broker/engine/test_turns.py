@@ -4,8 +4,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from hyrex_broker.domain.model import LaneId, SessionId
-from hyrex_broker.engine.session import Session, Shape
-from hyrex_broker.engine.turns import MARK_LAG, MOST_RUNS, ZERO, Turns
+from hyrex_broker.engine.dispatch.lane_schedule import MARK_LAG, MOST_RUNS, ZERO, Turns
+from hyrex_broker.engine.sessions.session import Session, Shape
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from tests.integration.engine.bench import Link
 

@@ -13,8 +13,8 @@ from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunState, RunView, TaskView
-from hyrex_broker.engine import watch
-from hyrex_broker.engine.watch import FRAME_BYTES, Watches
+from hyrex_broker.engine import watches as watch
+from hyrex_broker.engine.watches import FRAME_BYTES, Watches
 from hyrex_broker.storage.reads import Detail
 
 A, B, C = (TaskId(f"{letter}" * 8) for letter in "abc")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hyrex_broker.engine import welcomes
-from hyrex_broker.engine.welcomes import AT_ONCE, Welcomes
+from hyrex_broker.engine.sessions import welcomes
+from hyrex_broker.engine.sessions.welcomes import AT_ONCE, Welcomes
 
 
 async def test_few_are_welcomed_at_once_and_in_their_order() -> None:

@@ -1,0 +1,1 @@
+"""What brokers of one database owe to one another: notifications, presence, retention."""

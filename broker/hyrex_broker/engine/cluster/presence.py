@@ -1,0 +1,74 @@
+"""Presence: this broker tells the others that it lives, and learns who else does, and whether the database
+is there and takes what it is given."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import BrokerId
+from hyrex_broker.engine.cluster.notifications import Wakeups
+from hyrex_broker.storage.brokers import BrokerStore
+from hyrex_broker.storage.sqlstates import StatementRefused
+
+log = logging.getLogger(__name__)
+
+_INTERVAL_S: Final = 1.0
+
+
+class Presence:
+    """One row, renewed every second."""
+
+    def __init__(
+        self, store: BrokerStore, broker: BrokerId, wakeups: Wakeups, watching: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._wakeups = wakeups
+        self._watching = watching
+        self._availability = store.availability
+        self.on_round: Callable[[bool], None] = lambda answered: None
+        """Told after each round whether the database answered."""
+
+    async def run(self) -> None:
+        """Renew until cancelled; then leave."""
+        try:
+            while True:
+                await self._renew()
+                await asyncio.sleep(_INTERVAL_S)
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
+
+    async def _renew(self) -> None:
+        try:
+            others = await self._store.seen(self._broker, watching=self._watching())
+        except (StorageUnavailable, StatementRefused) as error:
+            if self._availability.unanswered(str(error)):
+                # What they are in the midst of has its own timeouts; the next ones begin anew.
+                await self._store.replace_connections()
+            self.on_round(False)
+            return
+        self._wakeups.others = others.count > 0
+        self._wakeups.others_watch = others.watching
+        self._availability.answered()
+        self.on_round(True)
+        if self._availability.is_due_for_trial:
+            await self._try()
+
+    async def _try(self) -> None:
+        """Whether the database still refuses what it refused."""
+        try:
+            await self._store.trial()
+        except (StorageUnavailable, StatementRefused) as error:
+            log.debug("the database still refuses statements", extra={"error": str(error)})
+        else:
+            self._availability.accepted()
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await self._store.unregister(self._broker)
+        except (StorageUnavailable, TimeoutError):
+            log.debug("broker row not removed at the stop")

@@ -1,0 +1,238 @@
+"""The dispatcher: one assign after the other moves ready tasks to sessions with free capacity.
+
+Each assign serves all sessions of this broker in one statement; what becomes ready or free meanwhile is
+in the next one. Runs are pushed after the commit only.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import LaneId
+from hyrex_broker.engine.dispatch.lane_schedule import Turns
+from hyrex_broker.engine.dispatch.lease_placer import Placer
+from hyrex_broker.engine.dispatch.release_rate import Turnover
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.looks import Look
+from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.engine.sessions.session import Shape
+from hyrex_broker.storage.assign import AssignResult, AssignStore, LaneQuota, Plan
+from hyrex_broker.storage.marks import MarkStore
+
+log = logging.getLogger(__name__)
+
+POLL_INTERVAL_S: Final = 1.0
+SWEEP_INTERVAL_S: Final = 4.0
+KEEP_INTERVAL_S: Final = 10.0
+_KEEP_AFTER_ROWS: Final = 5000
+"""A low-water mark is kept for the next broker when so many dead rows are behind it."""
+_PAUSE_AFTER_FAILURE_S: Final = 0.2
+
+
+class Dispatcher:
+    """Plans assigns, makes them, and learns from them which lanes have work."""
+
+    def __init__(
+        self,
+        store: AssignStore,
+        marks: MarkStore,
+        placer: Placer,
+        sessions: Sessions,
+        directory: Directory,
+    ) -> None:
+        self._store = store
+        self._mark_store = marks
+        self._placer = placer
+        self._sessions = sessions
+        self._directory = directory
+        self._turns = Turns()
+        self._called = asyncio.Event()
+        self._look = asyncio.Event()
+        self.turnover = Turnover()
+        self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
+        sessions.on_capacity = self._called.set
+        directory.on_new_lanes.append(lambda lanes: self._turns.look_again())
+        directory.on_change.append(self._turns.look_again)
+
+    def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
+        """These (lane, rank) have work; `local`: this broker made it, and the others must hear."""
+        if self._directory.want(lane for lane, _ in pairs):
+            self.look_again()
+        self._turns.wake(pairs)
+        self._called.set()
+        if local:
+            self.on_local_work(pairs)
+
+    def capacity_changed(self) -> None:
+        """Some session may take more."""
+        if self._turns.active:
+            self._called.set()
+
+    def leases_ended(self, lanes: Iterable[LaneId], count: int) -> None:
+        """So many leases of these lanes have ended: limits may have room, sessions have capacity."""
+        for lane in lanes:
+            for limit in self._directory.limits_of(lane):
+                self._turns.unpark(self._directory.members(limit))
+        self.capacity_changed()
+        self.turnover.ended(count)
+
+    def look_again(self) -> None:
+        """Something was written elsewhere: read lanes, limits, pauses and work anew, soon."""
+        self._look.set()
+
+    def offer(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
+        """Slots for tasks that are about to be stored: only while nothing waits, from lanes that are
+        neither limited nor paused (rule 18)."""
+        lanes = self.offerable(counts)
+        return self._turns.offer(self._shapes(), {lane: counts[lane] for lane in lanes}) if lanes else []
+
+    def _shapes(self) -> list[Shape]:
+        return list(self._sessions.shapes)
+
+    def offerable(self, lanes: Iterable[LaneId]) -> list[LaneId]:
+        """Those of the lanes that some session here would be offered tasks of, had it room."""
+        shapes = self._shapes()
+        # What waits for a worker of another broker, or for none, is no reason to make others wait.
+        if self._turns.any_served(shapes, self._readable):
+            return []
+        return [
+            lane
+            for lane in lanes
+            if self._readable(lane)
+            and not self._directory.limits_of(lane)
+            and any(lane in shape.lanes for shape in shapes)
+        ]
+
+    def offered(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
+        """A hand-off has found nothing ready in these lanes, at that time of the database."""
+        for quota in quotas:
+            self._turns.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
+
+    async def run(self) -> None:
+        """Assign until cancelled."""
+        await self._begin()
+        self._called.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._assign_when_called())
+            group.create_task(self._poll())
+            group.create_task(self._placer.run())
+
+    async def _begin(self) -> None:
+        """Read on from where an earlier broker was: from the beginning it may be millions of dead rows."""
+        try:
+            self._turns.recall(await self._mark_store.load(delayed=False))
+            await self._find_above_marks()
+        except StorageUnavailable as error:
+            log.debug("dispatcher begins without marks", extra={"error": str(error)})
+
+    async def _assign_when_called(self) -> None:
+        while True:
+            await self._called.wait()
+            self._called.clear()
+            try:
+                while await self._assign():
+                    pass
+            except StorageUnavailable as error:
+                log.debug("dispatcher waits for the database", extra={"error": str(error)})
+                self._called.set()
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    async def _poll(self) -> None:
+        """Find what no word was heard of: lost notifications, rows of statements that failed."""
+        work = Look(POLL_INTERVAL_S, self._find_work)
+        looks = [
+            work,
+            Look(SWEEP_INTERVAL_S, self._find_below_marks),
+            Look(KEEP_INTERVAL_S, self._keep_marks),
+        ]
+        while True:
+            try:
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await self._look.wait()
+                if not work.is_patient:
+                    work.due = 0.0
+            except TimeoutError:
+                pass
+            self._look.clear()
+            if self._placer.doubts:
+                self._called.set()
+            try:
+                await self._directory.refresh()
+                if any(shape.sessions for shape in self._sessions.shapes):
+                    if work.is_patient:
+                        await self._find_above_marks()
+                    await self._take(looks)
+            except StorageUnavailable:
+                continue
+
+    async def _take(self, looks: Sequence[Look]) -> None:
+        for look in looks:
+            try:
+                await look.again()
+            except StorageUnavailable as error:
+                log.debug("a look was broken off", extra={"error": str(error)})
+
+    async def _find_work(self) -> None:
+        pairs = await self._store.lanes_with_work()
+        await self._directory.meet({lane for lane, _ in pairs})
+        self._turns.unpark({lane for lane, _ in pairs})
+        if pairs:
+            self.wake(pairs, local=False)
+
+    async def _find_above_marks(self) -> None:
+        """The lanes that were read before, without a look at what is dead in front of their marks."""
+        pairs = await self._store.work_above(self._turns.marked())
+        self._turns.unpark({lane for lane, _ in pairs})
+        if pairs:
+            self.wake(pairs, local=False)
+
+    async def _keep_marks(self) -> None:
+        """For whoever begins after this broker."""
+        marks = self._turns.to_keep(_KEEP_AFTER_ROWS)
+        if marks:
+            await self._mark_store.save(marks)
+
+    async def _find_below_marks(self) -> None:
+        """Assigns never read below the marks, whatever became of this: under a transaction that is held open
+        it may have to pass millions of dead entries."""
+        for lane, rank, arrival in await self._store.below_marks(self._turns.marked()):
+            self._turns.lower(lane, rank, arrival)
+            self._called.set()
+
+    async def _assign(self) -> bool:
+        """Make one assign for free lanes and one for limited ones; return whether to go on."""
+        for quota in await self._placer.settle_doubts():
+            self._turns.wake((quota.lane, rank) for rank, _ in quota.pairs)
+        quotas = self._turns.plan(self._shapes(), self._readable)
+        limited = [quota for quota in quotas if self._directory.limits_of(quota.lane)]
+        free = [q for q in quotas if not self._directory.limits_of(q.lane)] if limited else quotas
+        if free:
+            await self._make(free, limited=False)
+        if limited and free:
+            # Sessions may have left meanwhile, and others have less room.
+            again = self._turns.plan(self._shapes(), self._readable)
+            limited = [quota for quota in again if self._directory.limits_of(quota.lane)]
+        if limited:
+            await self._make(limited, limited=True)
+        return bool(quotas)
+
+    async def _make(self, quotas: Sequence[LaneQuota], *, limited: bool) -> None:
+        with self._placer.plan(quotas) as plan:
+            result = await (
+                self._assign_limited(plan) if limited else self._store.assign(plan, self._directory.names)
+            )
+            if not result.refused:
+                self._turns.learn(quotas, result)
+                self._placer.push(plan, result.taken)
+                return
+        await self._placer.drop_lost_sessions(plan)
+
+    async def _assign_limited(self, plan: Plan) -> AssignResult:
+        limits = {quota.lane: self._directory.limits_of(quota.lane) for quota in plan.quotas}
+        return await self._store.assign_limited(plan, self._directory.names, limits)
+
+    def _readable(self, lane: LaneId) -> bool:
+        return lane in self._directory.names and not self._directory.is_paused(lane)

@@ -1,0 +1,205 @@
+"""Whose turn it is: which lanes have work, and how free capacity is shared among them.
+
+Pure planning, no I/O. Strict by priority, fair among lanes of one priority: no lane has more than its share
+of a plan, and the next plan begins with the lane after the last one served. A lane that a statement found
+empty is not read again until something wakes it. A plan costs what it takes, not what waits.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from typing import Final
+
+from hyrex_broker.domain.model import LaneId
+from hyrex_broker.engine.dispatch.free_capacity import Room
+from hyrex_broker.engine.dispatch.rotation import Audience, Rotation
+from hyrex_broker.engine.sessions.session import Shape
+from hyrex_broker.storage.assign import AssignResult, LaneQuota
+from hyrex_broker.storage.marks import Mark
+
+ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MARK_LAG: Final = timedelta(seconds=3)
+"""No statement that inserts ready rows may take longer (rule 11)."""
+MOST_RUNS: Final = 1000
+
+
+@dataclass(slots=True)
+class Turns:
+    """The lanes with work, as far as this broker knows, and the low-water mark of each (lane, rank)."""
+
+    active: dict[LaneId, set[int]] = field(default_factory=dict)
+    _marks: dict[tuple[LaneId, int], datetime] = field(default_factory=dict)
+    _woken: set[tuple[LaneId, int]] = field(default_factory=set)
+    _parked: dict[LaneId, set[int]] = field(default_factory=dict)
+    _freed: set[LaneId] = field(default_factory=set)
+    _rotation: Rotation = field(default_factory=Rotation)
+    _aside: set[LaneId] = field(default_factory=set)
+    _taken: dict[tuple[LaneId, int], int] = field(default_factory=dict)
+
+    def wake(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
+        """These (lane, rank) may have work."""
+        for lane, rank in pairs:
+            if lane in self._parked:
+                self._parked[lane].add(rank)
+            else:
+                ranks = self.active.setdefault(lane, set())
+                ranks.add(rank)
+                self._woken.add((lane, rank))
+                if lane not in self._aside:
+                    self._rotation.put(lane, min(ranks))
+
+    def pairs(self, lane: LaneId, ranks: Iterable[int]) -> list[tuple[int, datetime]]:
+        """(rank, low-water mark) of a lane."""
+        return [(rank, self._marks.get((lane, rank), ZERO)) for rank in ranks]
+
+    def marked(self) -> list[tuple[LaneId, int, datetime]]:
+        """(lane, rank, low-water mark) of all that have been read."""
+        return [(lane, rank, mark) for (lane, rank), mark in self._marks.items()]
+
+    def recall(self, marks: Iterable[Mark]) -> None:
+        """Marks that an earlier broker has left."""
+        for mark in marks:
+            pair = (mark.lane, mark.rank)
+            self._marks[pair] = max(self._marks.get(pair, ZERO), mark.at)
+
+    def to_keep(self, after: int) -> list[Mark]:
+        """Marks worth to be kept for the next broker: so many rows were taken since the last time."""
+        pairs = [pair for pair, count in self._taken.items() if count >= after]
+        for pair in pairs:
+            del self._taken[pair]
+        return [Mark(*pair, self._marks[pair]) for pair in pairs if pair in self._marks]
+
+    def lower(self, lane: LaneId, rank: int, arrival: datetime) -> None:
+        """A row stands below the mark: it was left there by a statement that failed."""
+        self._marks[lane, rank] = min(self._marks.get((lane, rank), arrival), arrival)
+        self.wake({(lane, rank)})
+
+    def read_empty(self, pairs: Iterable[tuple[LaneId, int]], at: datetime) -> None:
+        """Nothing was ready there at that time of the database: nothing will be below it, less the lag."""
+        for pair in pairs:
+            self._marks[pair] = max(self._marks.get(pair, ZERO), at - MARK_LAG)
+
+    def any_served(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> bool:
+        """Whether some session here may run something that waits."""
+        self._rotation.sync(shapes)
+        return bool(self._first(self._rotation.lanes(), 1, readable))
+
+    def _first(self, lanes: Iterable[LaneId], most: int, readable: Callable[[LaneId], bool]) -> list[LaneId]:
+        """The first lanes that may be read, `most` of them. The others among them lose their turns until
+        `look_again`, so that each is passed over once and not in every plan."""
+        found: list[LaneId] = []
+        aside: list[LaneId] = []
+        for lane in lanes:
+            (found if readable(lane) else aside).append(lane)
+            if len(found) == most:
+                break
+        for lane in aside:
+            self._aside.add(lane)
+            self._rotation.remove(lane)
+        return found
+
+    def look_again(self) -> None:
+        """Pauses have changed, or lanes have become known."""
+        aside, self._aside = self._aside, set()
+        for lane in aside:
+            if lane in self.active:
+                self._rotation.put(lane, min(self.active[lane]))
+
+    def plan(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
+        """Share the free capacity of all sessions among the lanes that have work for them."""
+        self._woken.clear()
+        self._freed.clear()
+        room = Room(self._rotation.sync(shapes))
+        quotas: list[LaneQuota] = []
+        left = MOST_RUNS
+        for rank in self._rotation.ranks():
+            if not left:
+                break
+            left = self._share(rank, room, readable, quotas, left)
+        return quotas
+
+    def _share(
+        self, rank: int, room: Room, readable: Callable[[LaneId], bool], quotas: list[LaneQuota], left: int
+    ) -> int:
+        """Share among the lanes of one rank; return how many runs the plan may still have."""
+        turns: list[list[tuple[int, LaneId, Audience]]] = []
+        for audience, lanes in self._rotation.groups(rank):
+            free = room.free(audience)
+            if free > 0:
+                first = self._first(lanes, min(free, left), readable)
+                turns.append([(lanes[lane], lane, audience) for lane in first])
+                room.expect(audience, len(lanes))
+        waiting = sum(map(len, turns))
+        for _, lane, audience in merge(*turns):
+            slots = room.take(audience, -(-left // waiting))
+            waiting -= 1
+            if slots:
+                ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
+                quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
+                left -= len(slots)
+                self._rotation.served(lane)
+                if not left:
+                    break
+        return left
+
+    def offer(self, shapes: Sequence[Shape], counts: Mapping[LaneId, int]) -> list[LaneQuota]:
+        """Slots for tasks that nothing is in front of: so many of each lane."""
+        room = Room(self._rotation.sync(shapes))
+        quotas = []
+        for lane, count in counts.items():
+            slots = room.take(self._rotation.audience(lane), count)
+            if slots:
+                quotas.append(LaneQuota(lane, self.pairs(lane, range(10)), slots))
+        return quotas
+
+    def learn(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
+        """What an assign found tells which lanes are empty, and how far the others were read."""
+        counts: dict[LaneId, int] = {}
+        last: dict[tuple[LaneId, int], datetime] = {}
+        for taken in result.taken:
+            counts[taken.lane] = counts.get(taken.lane, 0) + 1
+            pair = (taken.lane, taken.run.rank)
+            last[pair] = max(last.get(pair, taken.arrival), taken.arrival)
+            self._taken[pair] = self._taken.get(pair, 0) + 1
+        if result.taken_at is not None:
+            for pair, arrival in last.items():
+                self._marks[pair] = min(arrival, result.taken_at - MARK_LAG)
+        for quota in quotas:
+            asked = result.allowed.get(quota.lane, 0) if result.allowed is not None else len(quota.slots)
+            if asked < len(quota.slots) and counts.get(quota.lane, 0) == asked:
+                self._park(quota)
+            elif counts.get(quota.lane, 0) < asked:
+                self._emptied(quota, result.taken_at)
+
+    def unpark(self, lanes: Iterable[LaneId]) -> None:
+        """A limit has room again: these lanes may be read."""
+        for lane in lanes:
+            self._freed.add(lane)
+            ranks = self._parked.pop(lane, None)
+            if ranks:
+                self.wake((lane, rank) for rank in ranks)
+
+    def _park(self, quota: LaneQuota) -> None:
+        """The lane's limit is reached: it is not read until a lease of it ends."""
+        if quota.lane not in self._freed:
+            self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
+            self._forget(quota.lane)
+
+    def _emptied(self, quota: LaneQuota, at: datetime | None) -> None:
+        ranks = self.active.get(quota.lane)
+        if ranks is None:
+            return
+        empty = [rank for rank, _ in quota.pairs if (quota.lane, rank) not in self._woken]
+        ranks.difference_update(empty)
+        if at is not None:
+            self.read_empty(((quota.lane, rank) for rank in empty), at)
+        if not ranks:
+            del self.active[quota.lane]
+            self._forget(quota.lane)
+        elif quota.lane not in self._aside:
+            self._rotation.put(quota.lane, min(ranks))
+
+    def _forget(self, lane: LaneId) -> None:
+        self._rotation.remove(lane)
+        self._aside.discard(lane)

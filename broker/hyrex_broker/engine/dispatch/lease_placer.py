@@ -1,0 +1,185 @@
+"""Placing leases: plans with fencing tokens and reserved slots, and what follows from their commit.
+
+Shared by the dispatcher's assigns and the intake's direct hand-off.
+"""
+
+import logging
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, cast
+
+from hyrex_broker.domain.errors import SessionTakenOver
+from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
+from hyrex_broker.engine.dispatch.large_payloads import Deliveries
+from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
+from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.report import ReportStore
+from hyrex_broker.storage.sessions import Beat, SessionStore
+
+log = logging.getLogger(__name__)
+
+LATEST_COMMIT_S: Final = 3.0
+"""Longer than any statement of the hot connections may take."""
+
+
+@dataclass(slots=True, eq=False)
+class Doubt:
+    """A plan whose commit is unknown, and when to look for its leases (0: at once)."""
+
+    plan: Plan
+    sessions: Sequence[Session]
+    due: float = 0.0
+
+
+def fresh_tokens(count: int) -> list[Token]:
+    """64 random bits each: whoever knows some knows nothing of the others (rule 9)."""
+    return cast("list[Token]", [*struct.unpack(f"={count}q", os.urandom(8 * count))])
+
+
+def _all_sent(plan: Plan, sessions: Sequence[Session]) -> None:
+    """The plan holds no receipt back any more."""
+    for session in sessions:
+        session.unsent.discard(plan.sequences[session.session_id])
+
+
+class Placer:
+    """Makes plans, pushes what they took, and settles those whose commit is unknown."""
+
+    def __init__(
+        self,
+        assigns: AssignStore,
+        reports: ReportStore,
+        session_store: SessionStore,
+        sessions: Sessions,
+        broker: BrokerId,
+    ) -> None:
+        self._reports = reports
+        self._session_store = session_store
+        self._sessions = sessions
+        self._broker = broker
+        self._doubts: list[Doubt] = []
+        self._deliveries = Deliveries(assigns, sessions)
+
+    async def run(self) -> None:
+        """Send what waits for its payloads, until cancelled."""
+        await self._deliveries.run()
+
+    @property
+    def doubts(self) -> bool:
+        """Whether plans wait to be settled."""
+        return bool(self._doubts)
+
+    @contextmanager
+    def plan(self, quotas: Sequence[LaneQuota]) -> Iterator[Plan]:
+        """A plan whose slots are reserved until the block ends.
+
+        If the block fails, the commit may have happened all the same: the plan is settled later.
+        """
+        sessions = [self._sessions.by_id[each] for each in {each for quota in quotas for each in quota.slots}]
+        plan = self._number(quotas, sessions)
+        reserved = self._reserve(quotas)
+        try:
+            yield plan
+        except StatementRefused:
+            _all_sent(plan, sessions)
+            raise
+        except BaseException:
+            self._doubts.append(Doubt(plan, sessions))
+            raise
+        else:
+            _all_sent(plan, sessions)
+        finally:
+            for (session, pool), count in reserved.items():
+                session.reserve(pool, -count)
+
+    def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[Session]) -> Plan:
+        generations = {session.session_id: session.generation for session in sessions}
+        sequences = {session.session_id: session.next_sequence() for session in sessions}
+        tokens = fresh_tokens(sum(len(quota.slots) for quota in quotas))
+        return Plan(self._broker, generations, sequences, tokens, quotas)
+
+    def _reserve(self, quotas: Sequence[LaneQuota]) -> Counter[tuple[Session, str]]:
+        reserved: Counter[tuple[Session, str]] = Counter()
+        for quota in quotas:
+            for session_id, count in Counter(quota.slots).items():
+                session = self._sessions.by_id[session_id]
+                pool = session.shape.lanes.get(quota.lane, "")
+                session.reserve(pool, count)
+                reserved[session, pool] += count
+        return reserved
+
+    def push(self, plan: Plan, taken: Sequence[Taken]) -> None:
+        """Note the leases, then send each session its runs in one go, or as their payloads come. Only after
+        the commit."""
+        by_session: dict[SessionId, list[Taken]] = {}
+        for each in taken:
+            by_session.setdefault(each.run.session_id, []).append(each)
+        placed: list[tuple[Session, list[Taken]]] = []
+        for session_id, mine in by_session.items():
+            session = self._sessions.by_id.get(session_id)
+            if session is None or session.generation != plan.generations[session_id]:
+                # It left between the commit and now: whoever owns it returns what it never received.
+                continue
+            pools = session.shape.lanes
+            for each in mine:
+                run = each.run
+                session.add(run.token, run.task_id, run.sequence, pools.get(each.lane, ""))
+            placed.append((session, mine))
+        for session, mine in placed:
+            sequence = plan.sequences[session.session_id]
+            if any(each.size is not None for each in mine):
+                self._deliveries.begin(session, sequence, mine)
+                continue
+            session.unsent.discard(sequence)
+            session.link.push_assignments(session.receipt, [each.run for each in mine])
+
+    async def settle_doubts(self) -> list[LaneQuota]:
+        """Give back leases of plans whose commit is unknown: their tokens say which they are.
+
+        Each is looked at twice: a statement that we were cut off from may commit after the first look,
+        as late as its timeout allows once Postgres answers again.
+        Returns the quotas of those plans: their lanes may have work. Raises StorageUnavailable.
+        """
+        due = [each for each in self._doubts if each.due <= time.monotonic()]
+        if not due:
+            return []
+        sessions = sorted({session_id for doubt in due for session_id in doubt.plan.generations})
+        await self._give_back(sessions, {token for doubt in due for token in doubt.plan.tokens})
+        for doubt in due:
+            if doubt.due:
+                _all_sent(doubt.plan, doubt.sessions)
+                self._doubts.remove(doubt)
+            else:
+                doubt.due = time.monotonic() + LATEST_COMMIT_S
+        return [quota for doubt in due for quota in doubt.plan.quotas]
+
+    async def _give_back(self, sessions: Sequence[SessionId], doubtful: Set[Token]) -> None:
+        ends = [
+            RunEnd(
+                held.lease.task_id,
+                held.lease.token,
+                Outcome.RELEASED,
+                reason="commit unknown",
+                session_id=held.session_id,
+            )
+            for held in await self._session_store.leases(sessions)
+            if held.lease.token in doubtful
+        ]
+        if ends:
+            await self._reports.end(ends)
+
+    async def drop_lost_sessions(self, plan: Plan) -> None:
+        """Some session of the plan is not this broker's any more: part with it."""
+        beats = [Beat(session_id, generation, 0) for session_id, generation in plan.generations.items()]
+        for state in await self._session_store.ownership(self._broker, beats):
+            session = self._sessions.by_id.get(state.session_id)
+            if session is not None and (state.taken or state.over):
+                self._sessions.leave(session)
+                session.link.end(SessionTakenOver("the session is served elsewhere or has ended"))

@@ -1,0 +1,134 @@
+"""Active lanes in the order of their turns, kept apart by who may run them.
+
+Lanes with the same *audience* (the shapes and pools that serve them) are one group: where an audience has
+nothing free, all of its lanes are passed over in one step, however many they are. What changes costs as
+much as it changes: a lane that is woken, a shape that comes, grows or goes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from hyrex_broker.domain.model import LaneId
+from hyrex_broker.engine.sessions.session import Shape
+
+Audience: TypeAlias = tuple[tuple[int, str], ...]
+"""(number of a shape, pool), in order; empty where nobody here serves a lane."""
+Lanes: TypeAlias = "OrderedDict[LaneId, int]"
+"""Lanes with their turns, the lowest first."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A shape as it was last looked at."""
+
+    shape: Shape
+    number: int
+    lanes: int
+
+
+@dataclass(slots=True)
+class Rotation:
+    """The turns of active lanes, each at its best rank."""
+
+    _groups: dict[int, dict[Audience, Lanes]] = field(default_factory=dict)
+    _places: dict[LaneId, tuple[int, Audience]] = field(default_factory=dict)
+    _seen: dict[int, _Seen] = field(default_factory=dict)
+    _turn: int = 0
+    _shapes: int = 0
+
+    def put(self, lane: LaneId, rank: int) -> None:
+        """A lane has work, this is its best rank; it keeps its turn if that was so before."""
+        place = self._places.get(lane)
+        if place is None:
+            self._place(lane, rank, self.audience(lane))
+        elif place[0] != rank:
+            self.remove(lane)
+            self._place(lane, rank, place[1])
+
+    def remove(self, lane: LaneId) -> None:
+        """A lane has no work."""
+        place = self._places.pop(lane, None)
+        if place is not None:
+            rank, audience = place
+            group = self._groups[rank][audience]
+            del group[lane]
+            if not group:
+                del self._groups[rank][audience]
+            if not self._groups[rank]:
+                del self._groups[rank]
+
+    def served(self, lane: LaneId) -> None:
+        """It was a lane's turn: its next one is after those of all others."""
+        rank, audience = self._places[lane]
+        group = self._groups[rank][audience]
+        group.move_to_end(lane)
+        group[lane] = self._next_turn()
+
+    def ranks(self) -> list[int]:
+        """The ranks that have work, the best first."""
+        return sorted(self._groups)
+
+    def groups(self, rank: int) -> list[tuple[Audience, Lanes]]:
+        """The lanes of a rank that somebody here serves."""
+        return [(audience, lanes) for audience, lanes in self._groups.get(rank, {}).items() if audience]
+
+    def lanes(self) -> Iterator[LaneId]:
+        """All lanes with work that somebody here serves."""
+        for groups in self._groups.values():
+            for audience, lanes in groups.items():
+                if audience:
+                    yield from lanes
+
+    def sync(self, shapes: Sequence[Shape]) -> dict[int, Shape]:
+        """Take notice of shapes that have come, grown or gone; return them by number."""
+        seen = self._seen
+        if len(seen) != len(shapes) or any(id(shape) not in seen for shape in shapes):
+            self._drop({id(shape) for shape in shapes})
+        for shape in shapes:
+            known = seen.get(id(shape))
+            if known is None:
+                self._shapes += 1
+                known = seen[id(shape)] = _Seen(shape, self._shapes, 0)
+            if known.lanes != len(shape.lanes):
+                self._reach(known)
+        return {known.number: known.shape for known in seen.values()}
+
+    def _drop(self, here: set[int]) -> None:
+        gone = {self._seen.pop(key).number for key in self._seen.keys() - here}
+        if not gone:
+            return
+        for lane, (_, audience) in list(self._places.items()):
+            left = tuple(pair for pair in audience if pair[0] not in gone)
+            if len(left) != len(audience):
+                self._regroup(lane, left)
+
+    def _reach(self, known: _Seen) -> None:
+        """A shape serves lanes that it did not serve when it was last looked at."""
+        known.lanes = len(known.shape.lanes)
+        for lane in self._places.keys() & known.shape.lanes.keys():
+            audience = self.audience(lane)
+            if audience != self._places[lane][1]:
+                self._regroup(lane, audience)
+
+    def _regroup(self, lane: LaneId, audience: Audience) -> None:
+        rank = self._places[lane][0]
+        self.remove(lane)
+        self._place(lane, rank, audience)
+
+    def audience(self, lane: LaneId) -> Audience:
+        """Who of the shapes seen last serves a lane."""
+        return tuple(
+            (known.number, pool)
+            for known in self._seen.values()
+            if (pool := known.shape.lanes.get(lane)) is not None
+        )
+
+    def _place(self, lane: LaneId, rank: int, audience: Audience) -> None:
+        self._places[lane] = rank, audience
+        self._groups.setdefault(rank, {}).setdefault(audience, OrderedDict())[lane] = self._next_turn()
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn

@@ -1,0 +1,1 @@
+"""What time decides: renewed sessions, expired ones, overdue runs."""

@@ -1,0 +1,235 @@
+"""Heartbeats: one renewal for all sessions of this broker at each tick, acknowledged after its commit."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from hyrex_broker.domain.errors import BrokerError, SessionEnded, SessionTakenOver, StorageUnavailable
+from hyrex_broker.domain.model import (
+    BrokerId,
+    CancelOrder,
+    LeaseRef,
+    Outcome,
+    RunEnd,
+    SessionId,
+    TaskId,
+    Token,
+)
+from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
+
+log = logging.getLogger(__name__)
+
+MOST_VOID: Final = 1000
+"""Void leases that one acknowledgement names; a worker that holds more hears of them with the next ones."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """The newest heartbeat of a session, not yet acknowledged."""
+
+    session: Session
+    sequence: int
+    revoked: list[Token]
+
+
+def _sorted_out(held: Iterable[Token], session: Session) -> tuple[set[Token], list[Token]]:
+    """Held tokens that are the session's leases, and some of those that are not."""
+    known: set[Token] = set()
+    unknown: list[Token] = []
+    for token in held:
+        if token in session.leases:
+            known.add(token)
+        elif len(unknown) < MOST_VOID:
+            unknown.append(token)
+    return known, unknown
+
+
+class Heartbeats:
+    """Collects heartbeats and renews their sessions together: the number of statements does not
+    grow with the number of workers."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        sessions: Sessions,
+        reports: Reports,
+        broker: BrokerId,
+        lease_duration: timedelta,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._reports = reports
+        self._broker = broker
+        self._lease_s = lease_duration.total_seconds()
+        self._tick_s = self._lease_s / 30
+        self._pending: dict[SessionId, Pending] = {}
+        self._arrived = asyncio.Event()
+        self._to_cancel: set[SessionId] = set()
+        self._cancelled = asyncio.Event()
+
+    def beat(
+        self, session: Session, sequence: int, held: Iterable[Token], received_through: int
+    ) -> list[RunEnd]:
+        """Note a heartbeat. Returns orphans: received leases that the worker does not hold any more.
+
+        To be called in the order of the stream: a report that was acknowledged before has already
+        left `session.leases`. A late one of a stream that another has followed says nothing: it must not
+        take the place of the new stream's.
+        """
+        if self._sessions.by_id.get(session.session_id) is not session:
+            return []
+        received_through = min(received_through, session.sequence)
+        session.received_through = max(session.received_through, received_through)
+        tokens, unknown = _sorted_out(held, session)
+        self._pending[session.session_id] = Pending(session, sequence, unknown)
+        self._arrived.set()
+        orphans = [
+            RunEnd(
+                task_id,
+                token,
+                Outcome.LOST,
+                reason="its worker does not hold it any more",
+                session_id=session.session_id,
+            )
+            for token, (task_id, assigned, _) in session.leases.items()
+            if assigned <= received_through and token not in tokens and token not in session.orphans
+        ]
+        session.orphans.update(end.token for end in orphans)
+        return orphans
+
+    def silent(self, session: Session, held: Iterable[Token]) -> list[RunEnd]:
+        """What a worker that sends heartbeats and reads nothing is not to keep: the runs that it never read.
+
+        To be asked after each heartbeat. It has read no acknowledgement for as long as a lease, so what
+        it might still read it does not trust (rule 10): they may run elsewhere at once.
+        """
+        if session.received_through >= session.sequence:
+            session.reading.mark = None  # what nearly always is so
+            return []
+        tokens, _ = _sorted_out(held, session)
+        unread = {
+            token: (task_id, assigned)
+            for token, (task_id, assigned, _) in session.leases.items()
+            if assigned > session.received_through and token not in tokens
+        }
+        sent = [assigned for _, assigned in unread.values() if assigned <= session.receipt]
+        moves = bool(sent) or session.link.backlogged
+        mark = (min(sent, default=0), session.link.runs_written) if moves else None
+        if not session.reading.is_silent(mark, time.monotonic(), self._lease_s):
+            return []
+        return [
+            RunEnd(
+                task_id, token, Outcome.RELEASED, reason="its worker did not read it",
+                session_id=session.session_id,
+            )
+            for token, (task_id, _) in unread.items()
+        ]  # fmt: skip
+
+    def look_for_cancels(self, sessions: Iterable[SessionId]) -> None:
+        """Another broker stored cancels for some sessions: push those that are served here."""
+        self._to_cancel.update(session for session in sessions if session in self._sessions.by_id)
+        if self._to_cancel:
+            self._cancelled.set()
+
+    async def run(self) -> None:
+        """Renew and push cancels until stopped."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_at_each_tick())
+            group.create_task(self._push_cancels())
+
+    async def _push_cancels(self) -> None:
+        while True:
+            await self._cancelled.wait()
+            self._cancelled.clear()
+            sessions, self._to_cancel = sorted(self._to_cancel), set()
+            try:
+                self._sessions.push_cancels(await self._store.cancels(sessions))
+            except StorageUnavailable:
+                log.debug("cancels will come with the next heartbeat")
+
+    async def _renew_at_each_tick(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            pending, self._pending = self._pending, {}
+            try:
+                await self._renew(pending)
+            except StorageUnavailable as error:
+                log.debug("renewal waits for the database", extra={"error": str(error)})
+                self._pending = pending | self._pending
+                self._arrived.set()
+            await asyncio.sleep(self._tick_s)
+
+    async def _renew(self, pending: dict[SessionId, Pending]) -> None:
+        current = {
+            session_id: each
+            for session_id, each in pending.items()
+            if self._sessions.by_id.get(session_id) is each.session
+        }
+        if not current:
+            return
+        beats = [
+            Beat(
+                each.session.session_id,
+                each.session.generation,
+                each.session.received_through,
+                sum(each.session.capacity.values()),
+                each.session.self_draining,
+            )
+            for each in current.values()
+        ]
+        renewed = await self._store.renew(self._broker, beats)
+        alive = {renewal.session_id for renewal in renewed}
+        cancels = await self._store.cancels(sorted(alive))
+        self._acknowledge(current, alive, cancels)
+        for renewal in renewed:
+            if renewal.draining:
+                self._sessions.drain(renewal.session_id)
+        missing = [beat for beat in beats if beat.session_id not in alive]
+        if missing:
+            await self._explain(missing, current)
+
+    def _acknowledge(
+        self, current: dict[SessionId, Pending], alive: set[SessionId], cancels: Sequence[CancelOrder]
+    ) -> None:
+        by_session: dict[SessionId, list[CancelOrder]] = {}
+        for cancel in cancels:
+            by_session.setdefault(cancel.session_id, []).append(cancel)
+        for session_id in alive:
+            each = current[session_id]
+            # What was unknown when the heartbeat came may have been adopted since.
+            revoked = [
+                LeaseRef(TaskId(""), token) for token in each.revoked if token not in each.session.leases
+            ]
+            each.session.link.push_heartbeat_ack(each.sequence, revoked, by_session.get(session_id, []))
+
+    async def _explain(self, missing: Sequence[Beat], current: dict[SessionId, Pending]) -> None:
+        """Sessions that were not renewed: over, or taken, or only locked just now (then once more)."""
+        for state in await self._store.ownership(self._broker, missing):
+            each = current[state.session_id]
+            if not state.taken and not state.over:
+                self._pending.setdefault(state.session_id, each)
+                self._arrived.set()
+                continue
+            self._sessions.leave(each.session)
+            each.session.link.end(_why(state))
+
+
+def _why(state: Ownership) -> BrokerError:
+    """What a stream whose session was not renewed ends with.
+
+    Where its leases still stand, it is told to come back and name that session: the results that it holds
+    are then accepted although it gets a new one.
+    """
+    if state.taken and not state.over:
+        return SessionTakenOver(f"session {state.session_id} is served by another stream")
+    if state.ended or state.taken:
+        return SessionEnded(f"session {state.session_id} has expired or was ended; begin a new one")
+    return StorageUnavailable(f"session {state.session_id} was not renewed in time; resume it")

@@ -1,0 +1,1 @@
+"""Worker sessions: who is connected, with which lanes and leases."""

@@ -1,0 +1,246 @@
+"""Worker sessions that this broker owns: what each may run, holds, and is told.
+
+What is kept here is a copy that makes decisions quick; the database guards every one of them.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hyrex_broker.domain.errors import SessionTakenOver
+from hyrex_broker.domain.long_work import in_turns
+from hyrex_broker.domain.model import (
+    BrokerId,
+    CancelOrder,
+    LaneId,
+    LeaseRef,
+    Outcome,
+    RunEnd,
+    SessionId,
+    Token,
+)
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.sessions.session import Introduction, Session, SessionLink, Shape
+from hyrex_broker.storage.endings import EndedSession, HeldLease
+from hyrex_broker.storage.sessions import Heritage, SessionStore, TakenOver
+
+log = logging.getLogger(__name__)
+
+LEAVE_REASON: Final = "an operator asked for it"
+_SECRET_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a resumed session keeps and loses."""
+
+    session: Session
+    adopted: list[LeaseRef]
+    revoked: list[LeaseRef]
+    orphans: list[LeaseRef]
+    """Received, but not held any more: to be redelivered as lost."""
+    unreceived: list[LeaseRef]
+    """Never received: to be given back for free."""
+    cancels: list[CancelOrder]
+    to_leave: bool
+    """An operator wants its worker to finish and leave."""
+
+    def ends(self) -> list[RunEnd]:
+        """What follows for the leases that it does not keep."""
+        number, missing = self.session.session_id, "its worker does not hold it any more"
+        lost = [
+            RunEnd(ref.task_id, ref.token, Outcome.LOST, 0, reason=missing, session_id=number)
+            for ref in self.orphans
+        ]
+        return lost + [
+            RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received", session_id=number)
+            for ref in self.unreceived
+        ]
+
+
+def _held_of(leases: Iterable[HeldLease], introduction: Introduction) -> dict[Token, SessionId]:
+    held = {ref.token for ref in introduction.held}
+    return {lease.lease.token: lease.session_id for lease in leases if lease.lease.token in held}
+
+
+class Sessions:
+    """The sessions of this broker, by id, and by shape for the dispatcher."""
+
+    def __init__(self, store: SessionStore, directory: Directory, broker: BrokerId) -> None:
+        self._store = store
+        self._directory = directory
+        self._broker = broker
+        self._shapes: dict[object, Shape] = {}
+        self.by_id: dict[SessionId, Session] = {}
+        self.on_capacity: Callable[[], None] = lambda: None
+        directory.on_new_lanes.append(self._subscribe)
+        directory.on_change.append(self._look_again)
+
+    @property
+    def shapes(self) -> Iterable[Shape]:
+        """Every kind of session here."""
+        return self._shapes.values()
+
+    def of(self, session_id: SessionId | None) -> Session | None:
+        """The session, if it is served here."""
+        return None if session_id is None else self.by_id.get(session_id)
+
+    async def open(
+        self, introduction: Introduction, link: SessionLink, heritage: Heritage | None = None
+    ) -> Session:
+        """Begin a new session; one with a heritage is of a worker that was here before, and declares nothing
+        anew. Raises StorageUnavailable."""
+        if heritage is None:
+            await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        follows = heritage.follows if heritage is not None else ()
+        opened = await self._store.open(self._broker, secret, introduction.info, follows)
+        session = self._join(introduction, opened.session_id, opened.generation, secret, link)
+        session.inherited = _held_of(heritage.leases if heritage is not None else (), introduction)
+        await self._subscribe_to_all(session.shape)
+        return session
+
+    async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
+        """What the worker of a session that is over takes along. Raises SessionSecretInvalid."""
+        return await self._store.heritage(session_id, secret)
+
+    async def resume(
+        self, session_id: SessionId, secret: bytes, introduction: Introduction, link: SessionLink
+    ) -> Resumption:
+        """Take a session over, from another broker or an earlier stream, and reconcile its leases.
+
+        Nothing is declared anew: its worker has said what its code declares when the session began, and
+        newer code may have said otherwise since.
+        Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
+        """
+        taken = await self._store.take_over(
+            self._broker, session_id, secret, introduction.info, introduction.received_through
+        )
+        await self._directory.meet({lease.lane for lease in taken.leases})
+        before = self.by_id.get(session_id)
+        if before is not None:
+            self.leave(before)
+            before.link.end(SessionTakenOver("another stream has resumed this session"))
+        session = self._join(introduction, session_id, taken.generation, secret, link)
+        session.self_draining = taken.self_draining
+        session.draining = taken.self_draining or taken.draining
+        session.inherited = _held_of(taken.inherited, introduction)
+        resumption = self._reconcile(session, introduction, taken)
+        await self._subscribe_to_all(session.shape)
+        return resumption
+
+    def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:
+        leases = taken.leases
+        held = {ref.token: ref for ref in introduction.held}
+        adopted, orphans, unreceived, cancels = [], [], [], []
+        session.received_through = introduction.received_through
+        session.sequence = max([introduction.received_through, *(lease.sequence for lease in leases)])
+        for lease in leases:
+            if held.pop(lease.lease.token, None) is not None:
+                adopted.append(lease.lease)
+                self._adopt(session, lease)
+                if lease.cancel_reason is not None:
+                    cancels.append(
+                        CancelOrder(
+                            lease.lease.task_id, lease.lease.token, session.session_id, lease.cancel_reason
+                        )
+                    )
+            elif lease.sequence <= introduction.received_through:
+                orphans.append(lease.lease)
+            else:
+                unreceived.append(lease.lease)
+        revoked = list(held.values())
+        return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
+
+    def _adopt(self, session: Session, lease: HeldLease) -> None:
+        name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
+        pool = session.shape.task_pools.get(name, next(iter(session.capacity), ""))
+        session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
+
+    def _join(
+        self,
+        introduction: Introduction,
+        session_id: SessionId,
+        generation: int,
+        secret: bytes,
+        link: SessionLink,
+    ) -> Session:
+        patterns = tuple(introduction.info.queue_patterns)
+        key = (patterns, tuple(sorted(introduction.task_pools.items())))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(patterns, introduction.task_pools, key=key)
+        session = Session(session_id, generation, secret, shape, dict(introduction.pools), link)
+        shape.sessions[session_id] = session
+        self.by_id[session_id] = session
+        return session
+
+    async def _subscribe_to_all(self, shape: Shape) -> None:
+        """Let a shape that has just come to be know of every lane that is known here."""
+        if not shape.complete:
+            shape.complete = True  # what is new from here on it is told
+            async for lane in in_turns(self._directory.with_tasks(shape.task_pools)):
+                shape.subscribe({lane: self._directory.names[lane]})
+        self.on_capacity()
+
+    def leave(self, session: Session) -> None:
+        """Its stream has ended, or another owns it: nothing more is assigned to it here."""
+        session.draining = True
+        if self.by_id.get(session.session_id) is session:
+            del self.by_id[session.session_id]
+        shape = session.shape
+        if shape.sessions.get(session.session_id) is session:
+            del shape.sessions[session.session_id]
+        if not shape.sessions and self._shapes.get(shape.key) is shape:
+            del self._shapes[shape.key]
+
+    async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
+        """End a session for good; its leases return. Raises SessionEnded, SessionSecretInvalid."""
+        ended = await self._store.end(session_id, secret, outcome, reason)
+        session = self.by_id.get(session_id)
+        if session is not None:
+            self.leave(session)
+        return ended
+
+    def set_capacity(self, session: Session, pools: Mapping[str, int]) -> None:
+        """The worker states new absolute numbers."""
+        session.capacity.update(pools)
+        self.on_capacity()
+
+    def drain(self, session_id: SessionId) -> None:
+        """An operator wants the worker to finish and leave."""
+        session = self.by_id.get(session_id)
+        if session is not None and not session.draining:
+            session.draining = True
+            session.link.push_leave(LEAVE_REASON)
+
+    def drain_itself(self, session: Session) -> None:
+        """Its worker wants no more work; stored with its next heartbeat, for whoever resumes it."""
+        session.draining = session.self_draining = True
+
+    def drain_all(self, deadline_s: float, jitter_s: float) -> None:
+        """This broker goes away: its workers go to the others, with what they hold."""
+        for session in self.by_id.values():
+            session.draining = True
+            session.link.push_broker_drain(deadline_s, jitter_s)
+
+    def push_cancels(self, cancels: Iterable[CancelOrder]) -> list[SessionId]:
+        """Push cancels to sessions here; return the sessions that are elsewhere."""
+        elsewhere = []
+        for cancel in cancels:
+            session = self.by_id.get(cancel.session_id)
+            if session is None:
+                elsewhere.append(cancel.session_id)
+            else:
+                session.link.push_cancels([cancel])
+        return elsewhere
+
+    def _look_again(self) -> None:
+        self.on_capacity()
+
+    def _subscribe(self, lanes: Mapping[LaneId, tuple[str, str]]) -> None:
+        for shape in self._shapes.values():
+            shape.subscribe(lanes)
+        self.on_capacity()

@@ -1,0 +1,1 @@
+"""Submitted tasks on their way into the tables, or straight to a worker."""

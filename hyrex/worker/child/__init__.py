@@ -1,0 +1,1 @@
+"""A child process: imports the user's app and runs its tasks."""

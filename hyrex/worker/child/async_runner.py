@@ -1,0 +1,255 @@
+"""Runs coroutine functions, many at a time, on one event loop in the main thread."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import threading
+import time
+from contextvars import copy_context
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from hyrex.context import enter_context
+from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.worker.child.execution import (
+    Execution,
+    call_on_error,
+    calls_on_error,
+    conclude,
+    execution_here,
+    explain,
+    prepare,
+)
+from hyrex.worker.child.forks import end_if_fork
+from hyrex.worker.child.interrupt import INTERRUPT_SIGNAL, interrupt, raise_in_main_thread_by
+from hyrex.worker.child.loop_guard import LoopGuard, RunTask, execution_running
+from hyrex.worker.child.runner import Runner, Workplace
+from hyrex.worker.child.surroundings import Surroundings
+from hyrex.worker.shared.child_options import ON_ERROR_NS
+from hyrex.worker.shared.description import describe
+from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.outcome import Failed, Outcome, StopCause
+
+_BLOCKED_NS = 1_000_000_000
+_ON_ERROR_S: Final = ON_ERROR_NS / 1e9
+_OVERTIME_S: Final = 1.0  # for a handler to obey its cancel; then it is left to itself
+
+
+class AsyncRunner(Runner):
+    """Executes up to `slots` coroutine functions at once."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        """Prepare; nothing runs before `run`."""
+        super().__init__(workplace)
+        self._loop = asyncio.new_event_loop()
+        self._free: list[int] = []  # cells of the ledger below `_cells`; the lowest is taken first
+        self._cells = 0
+        self._lent = 0  # slots of runs that wait for tasks
+        self._tasks: dict[asyncio.Task[Any], Execution] = {}
+        self._done = self._loop.create_future()
+        self._waking = False
+        self._probed_ns = 0  # when the watchdog last asked the loop for a sign of life
+        self._answered_ns = 0
+        self._complained = False
+        self._thread_id = threading.get_ident()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The child's event loop; the lifespan lives on it too."""
+        return self._loop
+
+    def run(self) -> None:
+        """Execute runs until finished."""
+        raise_in_main_thread_by(self._error_for_main_thread)
+        self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
+        self._guard = LoopGuard(self._loop, self._fail)
+        self._loop.call_soon(self._start_pending)
+        self._guard.run_until(self._done)
+
+    def disown(self) -> None:
+        """As in Runner: a fork that awaits goes no further."""
+        self._guard.stop_really()
+
+    def check(self, now_ns: int) -> None:
+        """See whether the loop is blocked, and by whom."""
+        if not self._executions:
+            self._probed_ns = self._answered_ns = 0
+        elif self._answered_ns >= self._probed_ns:
+            self._probed_ns, self._complained = now_ns, False
+            self._loop.call_soon_threadsafe(self._answer)
+        elif now_ns - self._probed_ns > _BLOCKED_NS:
+            self._blame(now_ns)
+
+    def _answer(self) -> None:
+        self._answered_ns = time.monotonic_ns()
+
+    def _blame(self, now_ns: int) -> None:
+        execution = execution_running(self._thread_id) or self._current()
+        if execution is None:
+            return
+        if not self._complained:
+            self._complained = True
+            seconds = (now_ns - self._probed_ns) / 1e9
+            complain(
+                f"task {execution.run.name} blocks the event loop for {seconds:.1f} s; "
+                "use `await`, or make it a sync task"
+            )
+        if execution.stop is None and execution.overdue(now_ns):
+            execution.stop = StopCause.TIMEOUT
+            self._ask(execution)  # it may be a part of the run that blocks
+        if execution.stop is not None and execution.interruptible and not execution.interrupted:
+            execution.interrupted = True
+            interrupt(execution.thread_id, TaskTimeout)
+
+    def _current(self) -> Execution | None:
+        task = asyncio.current_task(self._loop)
+        return self._tasks.get(task) if task is not None else None
+
+    def _error_for_main_thread(self) -> type[BaseException] | None:
+        execution = execution_here()
+        if execution is None or not execution.interruptible or execution.stop is None:
+            return None
+        return TaskTimeout if execution.stop is StopCause.TIMEOUT else TaskCancelled
+
+    def lent(self, change: int) -> None:
+        """As in Runner: whoever waits for tasks holds no slot, so others begin."""
+        self._loop.call_soon_threadsafe(self._change_lent, change)
+
+    def _change_lent(self, change: int) -> None:
+        self._lent += change
+        self._start_pending()
+
+    def _wake(self) -> None:
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon_threadsafe(self._start_pending)
+
+    def _start_pending(self) -> None:
+        self._waking = False
+        while len(self._tasks) - self._lent < self._place.slots:
+            if not self._free:
+                heappush(self._free, self._cells)
+                self._cells += 1
+            execution = self._begin(self._free[0])
+            if execution is None:
+                break
+            heappop(self._free)
+            task = RunTask(self._run(execution), self._loop, execution, self._place.contexts.fresh())
+            self._tasks[task] = execution
+            task.add_done_callback(self._ended)
+        if self._finishing and not self._tasks and not self._pending and not self._done.done():
+            self._done.set_result(None)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        execution = self._tasks.pop(task)
+        if execution.run.token in self._executions:  # cancelled before its first step, by nobody's order
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            info = describe(error or asyncio.CancelledError())
+            self._end(execution, execution.ending(Failed(info, retryable=True)))
+        heappush(self._free, execution.slot)
+        if not self._executions:
+            self._guard.restore()
+            if self._surroundings.are_other():
+                self._surroundings.restore()
+        if self._pending or self._finishing:
+            self._start_pending()
+
+    def _ask(self, execution: Execution) -> None:
+        self._loop.call_soon_threadsafe(self._cancel, execution)
+
+    def _cancel(self, execution: Execution) -> None:
+        if not execution.interruptible:
+            return
+        for task, candidate in self._tasks.items():
+            if candidate is execution:
+                task.cancel(execution.stop_reason or str(execution.stop))
+
+    def _fail(self, execution: Execution, error: BaseException) -> None:
+        """Have a run fail with what a part of it did to the loop."""
+        if execution.fault is None:
+            execution.fault = error
+            if self._current() is not execution:
+                self._cancel(execution)
+
+    def _time_is_up(self, execution: Execution) -> None:
+        if execution.stop is None:
+            execution.stop = StopCause.TIMEOUT
+            self._cancel(execution)
+
+    async def _run(self, execution: Execution) -> None:
+        enter_context(execution.context)
+        outcome = await self._outcome(execution)
+        ending = execution.ending(outcome)
+        if calls_on_error(execution, outcome):
+            await self._call_on_error(self._hand_over(execution, ending))
+        self._end(execution, ending)
+
+    async def _outcome(self, execution: Execution) -> Outcome:
+        outcome = prepare(execution, self._place.tasks)
+        if outcome is not None:
+            return outcome
+        raised, value = None, None
+        try:
+            value = await self._call(execution)
+        except BaseException as error:
+            execution.interruptible = False
+            raised = error
+        end_if_fork(raised)
+        if execution.fault is not None:
+            return explain(execution, execution.fault)
+        return conclude(execution, value) if raised is None else explain(execution, raised)
+
+    async def _call(self, execution: Execution) -> object:
+        assert execution.task is not None
+        run, timer = execution.run, None
+        execution.thread_id = self._thread_id
+        self._place.ledger.restart_clock(execution.slot)
+        execution.started_ns = time.monotonic_ns()
+        if run.timeout_ns:
+            timer = self._loop.call_later(run.timeout_ns / 1e9, self._time_is_up, execution)
+        execution.interruptible = True
+        try:
+            if execution.stop is not None:  # asked before it began
+                raise TaskCancelled()
+            return await execution.task.invoke(execution.arguments)
+        finally:
+            execution.interruptible = False
+            if timer is not None:
+                timer.cancel()
+
+    async def _call_on_error(self, handling: Execution) -> None:
+        """Call the task's error handler in a task of its own, for as long as it may take."""
+        task = RunTask(self._handle(handling), self._loop, handling, copy_context())
+        self._tasks[task] = handling
+        if not await _outlast(task, _ON_ERROR_S):
+            self._time_is_up(handling)
+            if not await _outlast(task, _OVERTIME_S):
+                complain(f"on_error of {handling.run.name} does not end; it is left to itself")
+        del self._tasks[task]
+
+    async def _handle(self, handling: Execution) -> None:
+        enter_context(handling.context)
+        handling.thread_id, handling.started_ns = self._thread_id, time.monotonic_ns()
+        handling.interruptible = True
+        try:
+            told = call_on_error(handling)
+            if inspect.isawaitable(told):
+                await told
+        except BaseException as odd:
+            handling.interruptible = False
+            complain(f"on_error raised (task {handling.run.name})", odd)
+        handling.interruptible = False
+
+
+async def _outlast(task: asyncio.Task[None], timeout_s: float) -> bool:
+    """Wait for a task, also when the run has cancelled itself; whether it has ended."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while not task.done() and (left_s := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left_s)
+        except asyncio.CancelledError:
+            continue
+    return task.done()

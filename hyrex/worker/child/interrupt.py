@@ -1,0 +1,47 @@
+"""Raise an exception in a thread that runs user code.
+
+The main thread gets a signal, whose handler raises: this ends blocking calls too. Other threads
+get an asynchronous exception, which Python raises between two bytecodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+from collections.abc import Callable
+
+from hyrex.worker.child.forks import handle_here
+
+INTERRUPT_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (7 if hasattr(signal, "SIGRTMIN") else 0)
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_set_async_exc.restype = ctypes.c_int
+
+
+def raise_in_main_thread_by(choose: Callable[[], type[BaseException] | None]) -> None:
+    """Let the interrupt signal raise what `choose` returns at that moment, or nothing.
+
+    `choose` runs in the main thread, so it sees exactly what that thread is doing.
+    """
+
+    def handler(_signal: int, _frame: object) -> None:
+        error = choose()
+        if error is not None:
+            raise error
+
+    handle_here(INTERRUPT_SIGNAL, handler)
+
+
+def interrupt(thread_id: int, error: type[BaseException]) -> None:
+    """Ask a thread to raise. The caller has checked, without letting go of the GIL, what it runs."""
+    if thread_id == threading.main_thread().ident:
+        signal.pthread_kill(thread_id, INTERRUPT_SIGNAL)
+    else:
+        _set_async_exc(thread_id, error)
+
+
+def forget_interrupt(thread_id: int) -> None:
+    """Drop an asynchronous exception that has not been raised yet."""
+    _set_async_exc(thread_id, ctypes.py_object())

@@ -1,0 +1,155 @@
+"""Keeps the event loop of a child going, whatever one of its runs does to it.
+
+A SystemExit or KeyboardInterrupt in any task or callback leaves the loop, and `loop.stop()` ends it: that
+would be the end of all runs beside. The run whose code did it fails, and the loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from hyrex.worker.child.execution import Execution, execution_here
+from hyrex.worker.child.forks import is_fork
+from hyrex.worker.shared.logs import complain
+
+Fail = Callable[[Execution, BaseException], None]
+
+_CALLBACK: Final = asyncio.Handle._run.__code__  # uvloop has no such frame
+_OURS: Final = str(Path(__file__).parent)
+
+
+class OwnedTask(asyncio.Task[Any]):
+    """A task that a run has made: no other run may cancel it, as `asyncio.all_tasks()` invites to."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self.owner: Execution | None = execution_here()
+        super().__init__(coroutine, **options)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As a Task's, but false where another run asks for it."""
+        asking = execution_here()
+        if asking is None or self.owner is None or asking.run.token == self.owner.run.token:
+            return super().cancel(msg)
+        complain(f"task {asking.run.name} tried to cancel a part of {self.owner.run.name}")
+        return False
+
+
+class RunTask(OwnedTask):
+    """The task of a run, or of its error handler."""
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        loop: asyncio.AbstractEventLoop,
+        execution: Execution,
+        context: Context,
+    ) -> None:
+        # Not by loop.create_task(): a run may have set a task factory.
+        self.owner = execution
+        name = f"hyrex:{execution.run.name}"
+        asyncio.Task.__init__(self, coroutine, loop=loop, name=name, context=context)
+
+
+class LoopGuard:
+    """Runs a loop; `fail` is told which run has tried to end it, and how."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fail: Fail) -> None:
+        """Take over the loop's `stop` and, unless the app has its own, the making of tasks."""
+        self._loop = loop
+        self._fail = fail
+        self.stop_really = loop.stop
+        loop.stop = self._stop  # type: ignore[method-assign]
+        self._is_opaque = not isinstance(loop, asyncio.BaseEventLoop)
+        self._handler = loop.get_exception_handler()
+        if loop.get_task_factory() is None:
+            loop.set_task_factory(self._owned)
+        self._factory = loop.get_task_factory()
+
+    def run_until(self, done: asyncio.Future[None]) -> None:
+        """Run the loop until then. Raises what cannot be a run's doing."""
+        while not done.done():
+            try:
+                self._loop.run_until_complete(done)
+            except BaseException as error:
+                self._escaped(error)
+
+    def restore(self) -> None:
+        """Put back what runs may have set; called while none goes on."""
+        if self._loop.get_exception_handler() is not self._handler:
+            self._loop.set_exception_handler(self._handler)
+        if self._loop.get_task_factory() is not self._factory:
+            self._loop.set_task_factory(self._factory)
+
+    def _stop(self) -> None:
+        execution = execution_here()
+        if execution is None:
+            self.stop_really()
+            return
+        error = RuntimeError("a task must not stop the event loop of its worker")
+        self._fail(execution, error)
+        raise error
+
+    def _owned(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> OwnedTask:
+        task = OwnedTask(coroutine, loop=loop, **options)
+        if self._is_opaque:
+            task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """uvloop shows no frames, and lets several errors of a turn escape as one: each task is asked."""
+        error = getattr(task, "_exception", None)  # exception() would have asyncio keep silent about others
+        owner = task.owner if isinstance(task, OwnedTask) else None
+        if owner is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            self._fail(owner, error)
+
+    def _escaped(self, error: BaseException) -> None:
+        if is_fork():
+            raise error
+        guilty = _culprit(error)
+        if guilty is not None:
+            self._fail(guilty, error)
+        elif self._loop.is_closed() or _broke_off_ours(error):
+            raise error
+        else:
+            complain("an error left the event loop, which goes on", error)
+
+
+def _culprit(error: BaseException) -> Execution | None:
+    """The execution in whose context the callback ran that let an error escape."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is _CALLBACK:
+            return _execution_of(trace.tb_frame)
+        trace = trace.tb_next
+    return None
+
+
+def execution_running(thread_id: int) -> Execution | None:
+    """The execution in whose context the loop's callback runs now; asked by another thread."""
+    frame = sys._current_frames().get(thread_id)
+    while frame is not None:
+        if frame.f_code is _CALLBACK:
+            return _execution_of(frame)
+        frame = frame.f_back
+    return None
+
+
+def _execution_of(frame: FrameType) -> Execution | None:
+    return execution_here(frame.f_locals["self"]._context)
+
+
+def _broke_off_ours(error: BaseException) -> bool:
+    """Whether it struck in the runner's own steps, as a signal's handler may: they are half done."""
+    trace, ours = error.__traceback__, ("run_until", "_escaped")
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(_OURS) and code.co_name not in ours:
+            return True
+        trace = trace.tb_next
+    return False

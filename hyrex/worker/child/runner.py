@@ -1,0 +1,147 @@
+"""What both kinds of runner share: runs that wait in a child, and those that it executes.
+
+The reader thread adds, takes back and stops runs at any time; runs start in the order of their
+ordinals, which is what makes the ledger's answer exact.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hyrex.task import HyrexTask
+from hyrex.worker.child.contexts import RunContexts
+from hyrex.worker.child.execution import Execution, dropped
+from hyrex.worker.child.parent_socket import ChildLink
+from hyrex.worker.shared.child_messages import Returned, Run, Settled, Stop
+from hyrex.worker.shared.memory import Ledger, TrustCell
+from hyrex.worker.shared.outcome import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a runner works with."""
+
+    link: ChildLink
+    ledger: Ledger
+    trust: TrustCell
+    tasks: Mapping[str, HyrexTask[..., Any]]
+    contexts: RunContexts
+    worker: str
+    slots: int
+
+
+class Runner:
+    """Keeps a child's runs; a subclass executes them."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        """Nothing to run yet."""
+        self._place = workplace
+        self._lock = threading.Lock()
+        self._pending: dict[int, int] = {}  # token -> ordinal
+        self._queue: deque[tuple[int, Run]] = deque()  # by ordinal; those not pending are skipped
+        self._executions: dict[int, Execution] = {}  # by token
+        self._finishing = False
+
+    def accept(self, first_ordinal: int, runs: Iterable[Run]) -> None:
+        """Queue runs."""
+        with self._lock:
+            for ordinal, run in enumerate(runs, first_ordinal):
+                self._pending[run.token] = ordinal
+                self._queue.append((ordinal, run))
+        self._wake()
+
+    def take_back(self, tokens: Iterable[int]) -> None:
+        """Return those of the runs that have not started."""
+        with self._lock:
+            found = [token for token in tokens if self._pending.pop(token, None)]
+        self._place.link.send(Returned(found, answer=True))
+
+    def stop(self, order: Stop) -> None:
+        """Drop a run that waits, or ask one that runs."""
+        with self._lock:
+            waiting = self._pending.pop(order.token, None)
+            execution = self._executions.get(order.token)
+            if execution is not None and execution.stop is None and not execution.handling:
+                execution.stop, execution.stop_reason = order.cause, order.reason
+            else:
+                execution = None
+        if waiting:
+            self._place.link.end(Ending(order.token, dropped(order.cause, order.reason)))
+        if execution is not None:
+            self._ask(execution)
+
+    def finish(self) -> None:
+        """End when nothing is left to run."""
+        self._finishing = True
+        self._wake()
+
+    def executions(self) -> list[Execution]:
+        """What runs now."""
+        with self._lock:
+            return list(self._executions.values())
+
+    def disown(self) -> None:
+        """Called in a fork of user code: nothing is executed there."""
+
+    def lent(self, change: int) -> None:
+        """So many slots more (or fewer) of this child are lent; from any thread."""
+
+    def _begin(self, slot: int) -> Execution | None:
+        """Start the next run in a free slot; None if there is none or it may not start."""
+        with self._lock:
+            while self._queue:
+                ordinal, run = self._queue.popleft()
+                token = run.token
+                if self._pending.get(token) != ordinal:  # taken back, perhaps given again since
+                    continue
+                del self._pending[token]
+                if not self._place.trust.trusted():
+                    self._place.link.send(Returned([token], answer=False))
+                    continue
+                self._place.ledger.begin(slot, ordinal, token)
+                execution = self._executions[token] = Execution(run, ordinal, slot, self._place.worker)
+                return execution
+        return None
+
+    def _end(self, execution: Execution, ending: Ending) -> None:
+        """Tell of the end and free the slot, in this order: a kill in between says Lost."""
+        self._tell(ending)
+        with self._lock:
+            del self._executions[execution.run.token]
+        self._place.ledger.end(execution.slot)
+
+    def _hand_over(self, execution: Execution, ending: Ending) -> Execution:
+        """Tell how the run has ended, before its error handler may do anything to this process."""
+        handling = execution.for_handler()
+        with self._lock:
+            self._executions[execution.run.token] = handling
+        self._place.ledger.restart_clock(
+            execution.slot
+        )  # before the word: from then on it bounds the handler
+        self._place.link.send(Settled(ending))
+        self._place.link.flush()
+        return handling
+
+    def _tell(self, ending: Ending) -> None:
+        """Send the ending, soon."""
+        self._place.link.end(ending)
+
+    def _wake(self) -> None:
+        """Something came."""
+        raise NotImplementedError
+
+    def _ask(self, execution: Execution) -> None:
+        """Have a running execution stop, as its `stop` says."""
+        raise NotImplementedError
+
+    def check(self, now_ns: int) -> None:
+        """Called by the watchdog: see to what takes too long."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Execute runs until finished; called in the main thread."""
+        raise NotImplementedError

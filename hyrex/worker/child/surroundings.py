@@ -1,0 +1,127 @@
+"""What belongs to a whole child and a run may have changed: put back before the next run sees it.
+
+The directory, the streams, the recursion limit, the signal handlers, an alarm that was left to ring. What a
+program rightly keeps for later (imports, the environment, caches, warning filters) is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+from hyrex.worker.shared.description import attempt
+from hyrex.worker.shared.logs import complain
+
+# To ask the system after each run what it changed cost a no-op run 3 us, a third of its time in the child. So
+# what changes it says so, in the child's own functions: user code that goes round them is not seen.
+_CHANGING: Final[tuple[tuple[ModuleType, str], ...]] = (
+    (os, "chdir"),
+    (os, "fchdir"),
+    (signal, "signal"),
+    (signal, "setitimer"),
+    (signal, "alarm"),
+)
+_changed: Final = threading.Event()
+_OPEN: Final = io.StringIO()
+
+
+def notice_changes() -> None:
+    """Have the functions that change a process say so; called before user code is imported."""
+    for module, name in _CHANGING:
+        original = getattr(module, name, None)
+        if original is not None:
+            setattr(module, name, _noticed(original))
+            if original in os.supports_fd:
+                os.supports_fd.add(getattr(module, name))
+
+
+def _noticed(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def changing(*args: Any, **kwargs: Any) -> Any:
+        _changed.set()
+        return original(*args, **kwargs)
+
+    return changing
+
+
+class Surroundings:
+    """As they are when the first run begins; asked after runs, while no other one goes on."""
+
+    def __init__(self, *signals: int) -> None:
+        """Remember; called in the main thread. `signals` are those that the worker itself lives by."""
+        self._main_thread = threading.get_ident()
+        self._directory = _directory()
+        self._recursion = sys.getrecursionlimit()
+        self._stdout: Any = sys.stdout
+        self._stderr: Any = sys.stderr
+        self._out, self._err = _file(sys.stdout), _file(sys.stderr)
+        self._handlers = [(number, signal.getsignal(number)) for number in (*signals, signal.SIGALRM)]
+        _changed.clear()
+
+    def are_other(self) -> bool:
+        """Whether there may be something to put back."""
+        stdout, stderr = self._stdout, self._stderr
+        return (
+            sys.stdout is not stdout
+            or sys.stderr is not stderr
+            or sys.getrecursionlimit() != self._recursion
+            or _changed.is_set()
+            or self._out.closed
+            or self._err.closed
+        )
+
+    def restore(self) -> None:
+        """Put back what is not as it was; never raises."""
+        try:
+            self._restore()
+        except BaseException as odd:
+            complain("what a run changed of its process cannot be put back", odd)
+
+    def _restore(self) -> None:
+        sys.setrecursionlimit(self._recursion)
+        self._restore_streams()
+        if self._directory and _directory() != self._directory:
+            os.chdir(self._directory)
+        if threading.get_ident() == self._main_thread:  # no other may set handlers; it has still to look
+            self._restore_handlers()
+            _changed.clear()
+
+    def _restore_streams(self) -> None:
+        if getattr(self._stdout, "closed", False):
+            self._stdout = _reopened(1)
+        if getattr(self._stderr, "closed", False):
+            self._stderr = _reopened(2)
+        sys.stdout, sys.stderr = self._stdout, self._stderr
+        self._out, self._err = _file(self._stdout), _file(self._stderr)
+
+    def _restore_handlers(self) -> None:
+        if callable(signal.getsignal(signal.SIGALRM)):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._handlers:
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+def _file(stream: Any) -> Any:
+    """The stream, or one that nobody closes: an app may have set sys.stdout to anything that writes."""
+    return stream if hasattr(stream, "closed") else _OPEN
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return ""
+
+
+def _reopened(fd: int) -> Any:
+    """A stream on that descriptor, or into nothing if that is closed too."""
+    options: dict[str, Any] = {"mode": "w", "buffering": 1, "errors": "backslashreplace"}
+    return attempt(lambda: open(fd, closefd=False, **options), lambda _: open(os.devnull, **options))

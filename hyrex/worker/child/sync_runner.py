@@ -1,0 +1,192 @@
+"""Runs sync functions, one in each thread; the main thread is the first of them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from hyrex.context import enter_context
+from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.worker.child.execution import (
+    Execution,
+    call_on_error,
+    calls_on_error,
+    conclude,
+    explain,
+    prepare,
+)
+from hyrex.worker.child.forks import end_if_fork
+from hyrex.worker.child.interrupt import (
+    INTERRUPT_SIGNAL,
+    forget_interrupt,
+    interrupt,
+    raise_in_main_thread_by,
+)
+from hyrex.worker.child.runner import Runner, Workplace
+from hyrex.worker.child.surroundings import Surroundings
+from hyrex.worker.shared.description import describe
+from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.outcome import Ending, Failed, StopCause
+
+
+class SyncRunner(Runner):
+    """Executes sync functions in `slots` threads."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        """Prepare; nothing runs before `run`."""
+        super().__init__(workplace)
+        self._arrived = threading.Condition(self._lock)
+        self._in_main: Execution | None = None
+
+    def run(self) -> None:
+        """Execute runs in this thread and in others until finished."""
+        raise_in_main_thread_by(self._error_for_main_thread)
+        self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
+        others = [
+            threading.Thread(target=self._work, args=(slot,), name=f"hyrex-{slot}", daemon=True)
+            for slot in range(1, self._place.slots)
+        ]
+        for thread in others:
+            thread.start()
+        self._work(0)
+        for thread in others:
+            thread.join()
+
+    def _tell(self, ending: Ending) -> None:
+        # No thread has to be woken for it, and nothing is left to run that it would hold up.
+        self._place.link.end_here(ending, more=bool(self._pending))
+
+    def check(self, now_ns: int) -> None:
+        """Ask those to stop whose time is up."""
+        for execution in self.executions():
+            if execution.stop is None and execution.overdue(now_ns):
+                execution.stop = StopCause.TIMEOUT
+                self._ask(execution)
+
+    def _wake(self) -> None:
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def _ask(self, execution: Execution) -> None:
+        # The gate is shut by the run's own thread when user code is over (`_leave`).
+        if execution.gate.acquire(blocking=False):
+            try:
+                if execution.interruptible:
+                    interrupt(execution.thread_id, _error_for(execution))
+            finally:
+                execution.gate.release()
+
+    def _error_for_main_thread(self) -> type[BaseException] | None:
+        execution = self._in_main
+        if execution is None or not execution.interruptible or execution.stop is None:
+            return None
+        execution.interruptible = False
+        return _error_for(execution)
+
+    def _work(self, slot: int) -> None:
+        surroundings, contexts = self._surroundings, self._place.contexts
+        while True:
+            execution = self._begin(slot)
+            if execution is None:
+                with self._arrived:
+                    self._arrived.wait_for(lambda: self._pending or self._finishing)
+                    if not self._pending:
+                        return
+                continue
+            try:
+                ending = contexts.fresh().run(self._execute, execution)
+            except (
+                BaseException
+            ) as odd:  # from a signal's handler that user code has set, outside of user code
+                ending = execution.ending(Failed(describe(odd), retryable=True))
+            if len(self._executions) == 1 and surroundings.are_other():
+                surroundings.restore()
+            self._end(execution, ending)
+
+    def _execute(self, execution: Execution) -> Ending:
+        """The run's end; its error handler has been called."""
+        enter_context(execution.context)
+        outcome = prepare(execution, self._place.tasks)
+        if outcome is None:
+            value, error = self._settled(execution, _invoke)
+            outcome = conclude(execution, value) if error is None else explain(execution, error)
+        ending = execution.ending(outcome)
+        if calls_on_error(execution, outcome):
+            self._call_on_error(self._hand_over(execution, ending))
+        return ending
+
+    def _settled(
+        self, execution: Execution, call: Callable[[Execution], object]
+    ) -> tuple[object, BaseException | None]:
+        """What user code gave or raised. One interrupt may strike until the gate is shut, none after it."""
+        value: object = None
+        error: BaseException | None = None
+        over = False
+        execution.thread_id = threading.get_ident()
+        if execution.slot == 0:
+            self._in_main = execution
+        try:
+            try:
+                self._place.ledger.restart_clock(execution.slot)
+                execution.started_ns = time.monotonic_ns()
+                execution.interruptible = True
+                if execution.stop is not None:  # asked while the arguments were decoded
+                    raise _error_for(execution)
+                value = call(execution)
+            except BaseException as raised:
+                error = raised
+            end_if_fork(error)
+            over = True
+            _leave(execution)
+        except (TaskTimeout, TaskCancelled) as late:
+            error = error if over else late
+            _leave(execution)
+        return value, error
+
+    def _call_on_error(self, handling: Execution) -> None:
+        """Call the task's error handler, for as long as it may take."""
+        _, odd = self._settled(handling, _handle)
+        if odd is not None:
+            complain(f"on_error raised (task {handling.run.name})", odd)
+
+
+def _invoke(execution: Execution) -> object:
+    assert execution.task is not None
+    return execution.task.invoke(execution.arguments)
+
+
+def _handle(handling: Execution) -> None:
+    """Call an error handler, and run what it returns if that is a coroutine."""
+    told = call_on_error(handling)
+    if inspect.isawaitable(told):
+        asyncio.run(_await(told))
+
+
+async def _await(told: object) -> None:
+    if inspect.isawaitable(told):
+        await told
+
+
+def _error_for(execution: Execution) -> type[BaseException]:
+    return TaskTimeout if execution.stop is StopCause.TIMEOUT else TaskCancelled
+
+
+def _leave(execution: Execution) -> None:
+    """Shut the gate behind user code: no interrupt comes later, and none that is pending strikes.
+
+    An interrupt may strike in here; then it is done again. An attempt to shut what is shut
+    already ends after a moment.
+    """
+    while True:
+        try:
+            execution.interruptible = False
+            execution.gate.acquire(True, 0.1)
+            if execution.stop is not None:
+                forget_interrupt(execution.thread_id)
+            return
+        except (TaskTimeout, TaskCancelled):
+            continue

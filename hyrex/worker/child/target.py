@@ -1,0 +1,141 @@
+"""Find the user's app: import `module:app` and say what it registers."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hyrex.app import HyrexApp
+from hyrex.queue import HyrexQueue
+from hyrex.registry import HyrexRegistry
+from hyrex.task import HyrexTask
+from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
+
+
+class TargetInvalid(Exception):
+    """The target names nothing that a worker can run; the text says what there is instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The user's app, as far as a child needs it."""
+
+    tasks: Mapping[str, HyrexTask[..., Any]]
+    queues: Mapping[str, HyrexQueue]
+    lifespan: Callable[[], Any] | None = None  # gives a context manager, sync or async
+
+    def describe(self) -> Imported:
+        """What a Hello says of it."""
+        return Imported(
+            tasks=[_task_info(task) for task in self.tasks.values()],
+            queues=[QueueInfo(queue.name, queue.concurrency_limit or 0) for queue in self.queues.values()],
+        )
+
+
+def load_target(target: str) -> Target:
+    """Import the target. Raises: TargetInvalid, and whatever the user's module raises."""
+    module_name, _, attribute = target.partition(":")
+    folder = app_dir()
+    _refuse_file(module_name, attribute)
+    _load_our_libraries()
+    if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
+        sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise TargetInvalid(_no_module(module_name, folder)) from None
+    found: Any = module
+    for name in (attribute or "app").split("."):
+        found = getattr(found, name, None)
+    if not _is_app(found):
+        raise TargetInvalid(_what_there_is(module, attribute or "app", found))
+    tasks = dict(found.tasks)
+    for task in tasks.values():
+        task.build()
+    lifespan = getattr(found, "lifespan", None)
+    return Target(tasks, found.queues, functools.partial(lifespan, found) if lifespan else None)
+
+
+def app_dir() -> Path:
+    """Where modules of the user are looked for first: HYREX_APP_DIR (--app-dir), else where we were started.
+
+    Raises: TargetInvalid.
+    """
+    folder = Path(os.environ.get("HYREX_APP_DIR") or os.getcwd()).resolve()
+    if not folder.is_dir():
+        raise TargetInvalid(f"--app-dir {folder}: there is no such folder")
+    return folder
+
+
+def _load_our_libraries() -> None:
+    """Load what our libraries would import later, by name, from a path that begins with the user's folder.
+
+    A file there that is called secrets.py or queue.py would then be taken for Python's own.
+    """
+    from pydantic import TypeAdapter
+
+    for name in ("concurrent.futures.thread", "importlib.metadata", "queue", "secrets"):
+        importlib.import_module(name)
+    TypeAdapter(int)  # pydantic loads most of itself at the first use
+
+
+def _refuse_file(module_name: str, attribute: str) -> None:
+    path = Path(module_name)
+    if path.suffix != ".py" and len(path.parts) == 1:
+        return
+    module = ".".join(path.with_suffix("").parts).removeprefix("src.").lstrip("/.")
+    place = " --app-dir src" if path.parts[0] == "src" else ""
+    raise TargetInvalid(
+        f"{module_name!r} is a file, and a target is MODULE:APP as in an import; "
+        f"try {module}:{attribute or 'app'}{place}"
+    )
+
+
+def _no_module(module_name: str, folder: Path) -> str:
+    first = module_name.partition(".")[0]
+    for place in ("src", "app", "lib"):
+        if (folder / place / f"{first}.py").is_file() or (folder / place / first / "__init__.py").is_file():
+            return (
+                f"there is no module {module_name!r} in {folder}, but one in {place}/: add --app-dir {place}"
+            )
+    return f"there is no module {module_name!r} (looked in {folder} first; --app-dir names another folder)"
+
+
+def _is_app(found: object) -> bool:
+    return isinstance(found, HyrexApp | HyrexRegistry)
+
+
+def _what_there_is(module: ModuleType, attribute: str, found: object) -> str:
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    apps = [f"{module.__name__}:{name} ({type(v).__name__})" for name, v in public.items() if _is_app(v)]
+    problem = (
+        f"module {module.__name__!r} has no {attribute!r}"
+        if found is None
+        else f"{module.__name__}:{attribute} is a {type(found).__name__}, not a HyrexApp or HyrexRegistry"
+    )
+    if apps:
+        return f"{problem}; it does contain: {', '.join(sorted(apps))}"
+    return f"{problem}, nor any other HyrexApp or HyrexRegistry; it contains: {', '.join(sorted(public))}"
+
+
+def _task_info(task: HyrexTask[..., Any]) -> TaskInfo:
+    config = task.config
+    return TaskInfo(
+        name=task.name,
+        queue=config.queue,
+        is_async=task.is_async,
+        max_concurrency=config.max_concurrency or 0,
+        max_retries=config.max_retries,
+        timeout_s=float(config.timeout_seconds or 0),
+        priority=config.priority,
+        handles_errors=config.on_error is not None,
+    )

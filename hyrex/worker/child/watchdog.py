@@ -1,0 +1,37 @@
+"""Ends a child that must not go on: its leases are no longer trusted, or its parent is gone.
+
+A thread of its own; it sees the time pass whatever user code does, unless that holds the GIL in
+C code (then the stream process kills the child).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from hyrex.worker.child.runner import Runner
+from hyrex.worker.shared.child_options import ORPHANED, UNTRUSTED
+from hyrex.worker.shared.logs import write_stderr
+from hyrex.worker.shared.memory import TrustCell
+
+_TICK_S = 0.05
+
+
+def start_watchdog(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
+    """Watch from now on."""
+    threading.Thread(
+        target=_watch, args=(runner, trust, parent_pid), name="hyrex-watchdog", daemon=True
+    ).start()
+
+
+def _watch(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
+    while True:
+        if os.getppid() != parent_pid:
+            os._exit(ORPHANED)
+        if runner.executions():
+            if not trust.trusted():
+                write_stderr("hyrex child: leases are no longer trusted, ending")
+                os._exit(UNTRUSTED)
+            runner.check(time.monotonic_ns())
+        time.sleep(_TICK_S)

@@ -1,0 +1,1 @@
+"""The pool: the part of the stream process that starts children and gives them work."""

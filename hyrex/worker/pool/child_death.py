@@ -1,0 +1,47 @@
+"""What became of the runs of a child that died: told by its ledger, exactly.
+
+A run that had not started is nobody's loss. One that had is lost, timed out or cancelled,
+according to why the child died; to blame is a run that was the only one.
+"""
+
+from __future__ import annotations
+
+import time
+
+from hyrex.worker.pool.child_process import ChildProcess
+from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.shared.child_options import UNTRUSTED
+from hyrex.worker.shared.outcome import Cancelled, Ending, ErrorInfo, Lost, Outcome, StopCause, TimedOut
+from hyrex.worker.shared.platform import exit_reason
+
+
+def bury(child: ChildProcess, status: int) -> tuple[list[tuple[Held, Ending]], list[Held]]:
+    """The endings of the runs that had started, and the runs that had not; the child has none left."""
+    through = child.ledger.started_through()
+    running = {run.token: run.started_ns for run in child.ledger.running()}
+    given, child.given = list(child.given.values()), {}
+    started = [(held, _ending(held, child, status, running)) for held in given if held.ordinal <= through]
+    return started, [held for held in given if held.ordinal > through]
+
+
+def _ending(held: Held, child: ChildProcess, status: int, running: dict[int, int]) -> Ending:
+    token = held.run.token
+    begun_ns = running.get(token)
+    elapsed = None if begun_ns is None else time.monotonic_ns() - begun_ns
+    only_one = begun_ns is not None and len(running) == 1
+    return Ending(token, _outcome(held, child, status, only_one), elapsed)
+
+
+def _outcome(held: Held, child: ChildProcess, status: int, only_one: bool) -> Outcome:
+    blamed = child.killed_for
+    if blamed is None:
+        reason = "leases were not trusted" if status == UNTRUSTED else exit_reason(status)
+        return Lost(f"child exited with {reason}", alone=only_one and status != UNTRUSTED)
+    if blamed is not held:
+        return Lost(f"child stopped for task {blamed.run.name} {blamed.run.task_id}", alone=False)
+    if held.stop is StopCause.TIMEOUT:
+        text = f"exceeded its timeout of {held.run.timeout_ns / 1e9:g} s and did not stop when asked"
+        return TimedOut(ErrorInfo("TaskTimeout", text))
+    if held.stop is StopCause.CANCEL:
+        return Cancelled(held.stop_reason)
+    return Lost(f"did not stop when asked ({held.stop_reason}); its child was killed", alone=False)

@@ -1,0 +1,59 @@
+"""Which child gets which waiting run: free slots first, then evenly ahead.
+
+Pure decisions over children and a backlog; the pool acts on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hyrex.worker.pool.child_process import ChildProcess
+
+_WORTH_MOVING_S = 0.002
+_WORTH_WAKING_S = 0.001
+
+
+def shares(
+    children: Sequence[ChildProcess], waiting: int, limit: Callable[[ChildProcess], int], run_s: float | None
+) -> list[tuple[ChildProcess, int]]:
+    """How many of the waiting runs each child gets: slots are filled before anything waits behind.
+
+    But what takes an idle child less than a millisecond, by the runs of this very moment (`run_s`), is not
+    worth another's wake-up and its report.
+    """
+    if not children or not waiting:
+        return []
+    ordered = sorted(children, key=lambda child: len(child.given))
+    idlest = ordered[0]
+    short = run_s is not None and waiting * run_s < _WORTH_WAKING_S * idlest.slots
+    if short and not idlest.given and waiting <= limit(idlest):
+        return [(idlest, waiting)]
+    level = -(-(sum(len(child.given) for child in ordered) + waiting) // len(ordered))
+    portions = dict.fromkeys(ordered, 0)
+    for most in (
+        lambda child: min(limit(child), child.slots),
+        lambda child: min(limit(child), level),
+        limit,
+    ):
+        for child in ordered:
+            portion = min(waiting, most(child) - len(child.given) - portions[child])
+            if portion > 0:
+                portions[child] += portion
+                waiting -= portion
+    return [(child, portion) for child, portion in portions.items() if portion]
+
+
+def victim(children: Sequence[ChildProcess], run_s: float | None, patient: bool) -> ChildProcess | None:
+    """A child with runs that wait while another has a free slot; None if nothing is to gain.
+
+    `patient` leaves alone what will start within two milliseconds anyway.
+    """
+    if not any(len(child.given) < child.slots for child in children):
+        return None
+    fullest = max(children, key=lambda child: len(child.given) - child.slots)
+    behind = len(fullest.given) - fullest.slots
+    if behind <= 0 or fullest.taking_back:
+        return None
+    if patient and run_s is not None and behind * run_s / fullest.slots < _WORTH_MOVING_S:
+        return None
+    return fullest

@@ -1,0 +1,292 @@
+"""A pool of like children: keeps them alive, feeds them, and tells how their runs ended.
+
+Sync and async runs have a pool each. The pool never decides what a run's end means to the
+session; it hands every ending to `ended`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from hyrex.worker.pool.child_death import bury
+from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
+from hyrex.worker.pool.distribution import shares, victim
+from hyrex.worker.pool.first_child import AppUnusable
+from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.pace import Pace
+from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
+from hyrex.worker.pool.slot_lending import AsyncLending, Lending
+from hyrex.worker.pool.waiting_runs import WaitingRuns
+from hyrex.worker.shared.backoff import backoff_s
+from hyrex.worker.shared.child_messages import (
+    Ended,
+    FromChild,
+    Imported,
+    Ready,
+    Resumed,
+    Returned,
+    Settled,
+    Stop,
+    Unusable,
+    WaitAnswer,
+    Waiting,
+)
+from hyrex.worker.shared.memory import TrustCell
+from hyrex.worker.shared.outcome import Ending, StopCause, TimedOut
+from hyrex.worker.shared.platform import exit_reason
+
+log = logging.getLogger("hyrex.worker")
+
+_LONGEST_BACKOFF_S = 10.0
+_MOST_NAMED = 5
+
+
+class Pool:
+    """Children of one kind, and the runs that wait for one of them."""
+
+    def __init__(self, plan: PoolPlan, child_plan: ChildPlan, trust: TrustCell, events: PoolEvents) -> None:
+        """Nothing is started before `maintain`."""
+        self.plan = plan
+        self.children: list[ChildProcess] = []
+        self.waiting = WaitingRuns()
+        self.pace = Pace()
+        self.lending = AsyncLending() if plan.asynchronous else Lending(plan.children, plan.slots)
+        self.closing = False
+        # Done when a first child is ready. Raises: AppUnusable if it cannot be.
+        self.usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._child_plan = child_plan
+        self._child_events = ChildEvents(self._on_message, self._on_death)
+        self._trust = trust
+        self._events = events
+        self._settling = False
+        self._failures = 0
+        self._not_before = 0.0
+
+    # Children.
+
+    def adopt(self, child: ChildProcess) -> None:
+        """Take in a child that was started elsewhere and has imported the target."""
+        child.events = self._child_events
+        self.children.append(child)
+        child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
+
+    def maintain(self) -> None:
+        """Start the children that are missing and end those that are worn."""
+        if self.closing:
+            return
+        live = [c for c in self.children if c.state in (ChildState.STARTING, ChildState.READY)]
+        for child in live:
+            self._judge_wear(child)
+        fresh = [child for child in live if not child.worn]
+        wanted = (
+            self.plan.children + self.lending.kept() + (self.plan.asynchronous and bool(self.waiting.alone))
+        )
+        for _ in range(wanted - len(fresh)):
+            if time.monotonic() < self._not_before:
+                break
+            self.children.append(ChildProcess(self._child_plan, self._child_events))
+        ready = [child for child in live if child.state is ChildState.READY]
+        for child in ready:
+            if child.worn and len(ready) > wanted:
+                child.exhausted = True
+            surplus = len(fresh) > wanted and child is fresh[-1] and not child.exclusive
+            if not child.given and (child.exhausted or surplus):
+                child.retire()
+
+    def active(self) -> list[ChildProcess]:
+        """Children that take runs, oldest first, no more than there are slots for."""
+        ready = [c for c in self.children if c.state is ChildState.READY]
+        busy = sum(1 for child in ready if child.exhausted and child.given)
+        usable = [child for child in ready if not child.exhausted]
+        return usable[: max(0, self.plan.children + self.lending.substitutes - busy)]
+
+    def maximum(self) -> int:
+        """Leases that the pool can do with now, those of children that take no more included."""
+        active = self.active()
+        held = sum(len(child.given) for child in self.children if child not in active)
+        return held + sum(max(1, len(c.given)) if c.exclusive else self._limit(c) for c in active)
+
+    def slots(self) -> int:
+        """Runs that the pool executes at once when all its children are there."""
+        return self.plan.children * self.plan.slots
+
+    def _judge_wear(self, child: ChildProcess) -> None:
+        most = self.plan.max_tasks
+        if most and child.fed * 2 >= most:
+            child.worn = True  # its replacement is started at half-time
+            child.exhausted = child.exhausted or child.fed >= most
+
+    def _limit(self, child: ChildProcess) -> int:
+        if child.slow or (child.lent and not self.plan.asynchronous):
+            return child.slots
+        if self.plan.prefetch is None:
+            return child.slots + self.pace.ahead(child.slots)
+        return child.slots * (1 + self.plan.prefetch)
+
+    # Runs.
+
+    def accept(self, held: Held) -> None:
+        """Take a run; call `feed` after the last of a batch."""
+        self.waiting.add(held)
+
+    def feed(self, *, patient: bool = True) -> None:
+        """Give waiting runs to children, as far as leases are trusted and there is room."""
+        if self.closing or not self._trust.trusted():
+            return
+        self._feed_alone()
+        children = [child for child in self.active() if not child.exclusive]
+        for child, portion in shares(
+            children, len(self.waiting.backlog), self._room_limit, self.pace.fresh_run_s
+        ):
+            child.give([self.waiting.backlog.popleft() for _ in range(portion)])
+        if not self.waiting.backlog and (loser := victim(children, self.pace.run_s, patient)):
+            waiting = loser.unstarted()
+            if waiting:
+                loser.take_back(waiting[len(waiting) // 2 :])
+
+    def _room_limit(self, child: ChildProcess) -> int:
+        limit = self._limit(child)
+        if self.plan.max_tasks:
+            limit = min(limit, len(child.given) + self.plan.max_tasks - child.fed)
+        return limit
+
+    def _feed_alone(self) -> None:
+        while self.waiting.alone:
+            candidates = [c for c in self.children if c.state is ChildState.READY and not c.exhausted]
+            idle = [child for child in candidates if not child.given]
+            if idle:
+                chosen = next((child for child in idle if child.exclusive), idle[-1])
+                chosen.exclusive = True
+                chosen.give([self.waiting.alone.popleft()])
+                continue
+            if candidates and not self.plan.asynchronous and not any(c.exclusive for c in candidates):
+                reserved = min(candidates, key=lambda child: len(child.given))
+                reserved.exclusive = True
+                self._recall_from(reserved)
+            return
+        # Whatever became of the run that a child was reserved for: nothing waits for it any more.
+        for child in self.children:
+            child.exclusive = child.exclusive and any(held.run.alone for held in child.given.values())
+
+    def recall(self) -> None:
+        """Ask every child for the runs that it has not started."""
+        for child in self.children:
+            self._recall_from(child)
+
+    def _recall_from(self, child: ChildProcess) -> None:
+        waiting = child.unstarted() if child.given and child.state is not ChildState.DEAD else []
+        if waiting and not child.taking_back:
+            child.take_back(waiting)
+
+    def stop(self, held: Held, cause: StopCause, reason: str) -> bool:
+        """Stop a run; False if it waited here and is simply forgotten."""
+        if held.child is None:
+            self.waiting.forget(held)
+            return False
+        if held.stop is None:
+            held.stop, held.stop_reason, held.stop_at = cause, reason, time.monotonic()
+            held.child.stop(Stop(held.run.token, cause, reason))
+        return True
+
+    def kill_running(self) -> None:
+        """Kill the children that run something."""
+        for child in self.children:
+            if child.given and child.ledger.running():
+                child.kill()
+
+    # News of children.
+
+    def _on_message(self, child: ChildProcess, message: FromChild) -> None:
+        match message:
+            case Ended(endings):
+                self._on_ended(child, endings)
+            case Settled(ending):
+                if (held := child.given.get(ending.token)) is not None and held.settled is None:
+                    held.settled = ending
+            case Returned(tokens, answer):
+                child.taking_back = child.taking_back and not answer
+                self.pace.doubt()
+                self.waiting.put_back(held for token in tokens if (held := child.given.pop(token, None)))
+            case Waiting(request):
+                child.link.send(WaitAnswer(request, self.lending.ask(child, request)))
+                self._recall_from(child)
+            case Resumed(request):
+                self.lending.resume(child, request)
+            case Imported():
+                child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
+                return
+            case Ready():
+                self._failures, child.was_ready = 0, True
+                if not self.usable.done():
+                    self.usable.set_result(None)
+                if child.retiring:
+                    child.retire()  # said while it could not hear
+                else:
+                    child.state = ChildState.READY
+            case Unusable(text):
+                if self.usable.done():
+                    log.error("a new child cannot use the app: %s", text)
+                else:
+                    self.usable.set_exception(AppUnusable(f"cannot use {self._child_plan.target}: {text}"))
+                return
+        self._settle_soon()
+
+    def _on_ended(self, child: ChildProcess, endings: list[Ending]) -> None:
+        self.pace.observe(endings)
+        for ending in endings:
+            held = child.given.pop(ending.token, None)
+            if held is not None:
+                self._events.ended(held, ending)
+        if not child.given:
+            child.exclusive = False
+
+    def _on_death(self, child: ChildProcess, status: int) -> None:
+        self.children.remove(child)
+        expected = self.closing or (child.retiring and not child.given and status == 0)
+        if not expected and not child.was_ready:
+            self._failures += 1
+            delay = backoff_s(0.25, self._failures, _LONGEST_BACKOFF_S)
+            self._not_before = time.monotonic() + delay
+            if status >= 0 and not self.usable.done():  # a signal may have come from outside
+                text = f"a new process for {self._child_plan.target} ended with {exit_reason(status)}"
+                self.usable.set_exception(AppUnusable(text))
+        self.lending.bury(child)
+        started, unstarted = bury(child, status)
+        if not expected:
+            log.warning("child %d ended with %s%s", child.pid, exit_reason(status), _what_ran(started))
+        for held, ending in started:
+            self._bereave(held, ending)
+        self.waiting.put_back(unstarted)
+        self._settle_soon()
+
+    def _bereave(self, held: Held, ending: Ending) -> None:
+        """A run ended with its child. A timeout is told to its error handler first, in another child."""
+        handled = held.run.name in self.plan.handled and held.settled is None and not held.revoked
+        if handled and isinstance(ending.outcome, TimedOut) and not self.closing:
+            held.leave_to_handler(ending, ending.outcome.error)
+            self.waiting.put_back([held])
+        else:
+            self._events.ended(held, ending)
+
+    def _settle_soon(self) -> None:
+        """Act once on all the news of this turn of the loop."""
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        self.maintain()
+        self.feed()
+        self._events.changed()
+
+
+def _what_ran(started: Sequence[tuple[Held, Ending]]) -> str:
+    """The runs that a dead child had begun, for people; a child of async tasks may have had a hundred."""
+    shown = [f"{held.run.name} {held.run.task_id}" for held, _ in started[:_MOST_NAMED]]
+    if len(started) > _MOST_NAMED:
+        shown.append(f"{len(started) - _MOST_NAMED} more")
+    return f"; it was running {', '.join(shown)}" if shown else ""

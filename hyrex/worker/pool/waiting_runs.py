@@ -1,0 +1,63 @@
+"""The runs of a pool that wait for a child, in order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from itertools import compress
+
+from hyrex.worker.pool.held_lease import Held
+
+_LONG = 8  # times the usual patience
+
+
+class WaitingRuns:
+    """Those that any child may take, and those that must have a child for themselves."""
+
+    def __init__(self) -> None:
+        """None wait."""
+        self.backlog: deque[Held] = deque()
+        self.alone: deque[Held] = deque()
+
+    def add(self, held: Held) -> None:
+        """Behind the others."""
+        self._of(held).append(held)
+
+    def put_back(self, runs: Iterable[Held]) -> None:
+        """Before the others: they have waited already."""
+        now = time.monotonic()
+        for held in reversed(list(runs)):
+            held.child, held.waiting_since = None, now
+            self._of(held).appendleft(held)
+
+    def forget(self, held: Held) -> None:
+        """It waits no more, if it did."""
+        waiting = self._of(held)
+        if held in waiting:
+            waiting.remove(held)
+
+    def take(self, older_than_s: float) -> list[Held]:
+        """Take the runs out that have waited here for so long.
+
+        One that must be alone has more patience, and one of which only its error handler is to hear: a child
+        may have to be emptied or started for it. With the grace that stays below what the broker adds to a
+        timeout (15 s and a lease, from the assignment).
+        """
+        now = time.monotonic()
+        taken: list[Held] = []
+        for waiting in (self.backlog, self.alone):
+            due = [now - held.waiting_since >= _patience_s(held, older_than_s) for held in waiting]
+            if any(due):
+                taken += compress(waiting, due)
+                remaining = [held for held, is_due in zip(waiting, due, strict=True) if not is_due]
+                waiting.clear()
+                waiting.extend(remaining)
+        return taken
+
+    def _of(self, held: Held) -> deque[Held]:
+        return self.alone if held.run.alone else self.backlog
+
+
+def _patience_s(held: Held, usual_s: float) -> float:
+    return _LONG * usual_s if held.run.alone or held.settled is not None else usual_s

@@ -1,0 +1,1 @@
+"""What more than one of the worker's processes must know: messages, options, shared memory."""

@@ -1,0 +1,109 @@
+"""What a run raised, in text that can be stored.
+
+User code decides what `str()`, an attribute or the formatting of its errors does: each may raise anything,
+SystemExit too, or give text of any size. So each part is asked for alone, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from hyrex.worker.shared.outcome import ErrorInfo
+
+T = TypeVar("T")
+
+TYPE_CHARACTERS: Final = 200
+MESSAGE_CHARACTERS: Final = 10_000
+TRACEBACK_CHARACTERS: Final = 50_000
+_PLACE_CHARACTERS: Final = 500
+_LAST_FRAMES: Final = 1_100  # of each error: enough for a recursion up to Python's own limit
+_LONGEST_CHAIN: Final = 50
+_LARGE_CHARACTERS: Final = 1_000_000  # formatting copies a message several times
+_HERE: Final = str(Path(__file__).parent.parent) + os.sep
+
+# The real slots: a class may hide each of these names behind a property that raises.
+_type_name: Final[Any] = type.__dict__["__name__"]
+_traceback: Final[Any] = BaseException.__dict__["__traceback__"]
+_cause: Final[Any] = BaseException.__dict__["__cause__"]
+_context: Final[Any] = BaseException.__dict__["__context__"]
+
+
+def attempt(make: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
+    """What `make` gives; what `otherwise` gives if it raises anything at all."""
+    try:
+        return make()
+    except BaseException as error:
+        return otherwise(error)
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """What a run raised, without this package's own frames; never raises."""
+    kind = storable(_type_name.__get__(type(error)), TYPE_CHARACTERS)
+    message = attempt(lambda: str(error), lambda odd: f"<its __str__ raised {_name_of(odd)}>")
+    shown = storable(message, MESSAGE_CHARACTERS)
+    trace = _outside(_traceback.__get__(error))
+    lines = attempt(lambda: _lines(error, trace, message), lambda _: _plain_lines(trace, kind, shown))
+    return ErrorInfo(kind, shown, storable(lines, TRACEBACK_CHARACTERS, end=True), _place(trace))
+
+
+def storable(text: str, most: int, *, end: bool = False) -> str:
+    """The text's first characters, or its last, without what UTF-8 or Postgres cannot hold.
+
+    `text` may be of a subclass of str whose methods do anything.
+    """
+    part = str.__getitem__(text, slice(-most, None) if end else slice(most))
+    clean = part.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return clean[-most:] if end else clean[:most]
+
+
+def _name_of(error: BaseException) -> str:
+    return str(_type_name.__get__(type(error)))
+
+
+def _outside(trace: TracebackType | None) -> TracebackType | None:
+    """From the first frame that is not of this package."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    return trace
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The innermost line of user code, or of what it called."""
+    found = trace
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_HERE):
+            found = trace
+        trace = trace.tb_next
+    if found is None:
+        return ""
+    code = found.tb_frame.f_code
+    return storable(f"{code.co_filename}:{found.tb_lineno} in {code.co_name}", _PLACE_CHARACTERS, end=True)
+
+
+def _lines(error: BaseException, trace: TracebackType | None, message: str) -> str:
+    if str.__len__(message) > _LARGE_CHARACTERS or _chain_is_long(error):
+        raise ValueError("too large to format")
+    return "".join(traceback.format_exception(type(error), error, trace, limit=-_LAST_FRAMES))
+
+
+def _plain_lines(trace: TracebackType | None, kind: str, message: str) -> str:
+    frames = attempt(lambda: "".join(traceback.format_tb(trace, -_LAST_FRAMES)), lambda _: "")
+    return f"{frames}{kind}: {message}\n"
+
+
+def _chain_is_long(error: BaseException) -> bool:
+    """Whether the error has more causes than anybody reads; a circle of them is short."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        if len(seen) > _LONGEST_CHAIN:
+            return True
+        seen.add(id(at))
+        cause = _cause.__get__(at)
+        at = _context.__get__(at) if cause is None else cause
+    return False

@@ -1,0 +1,48 @@
+"""Logging of the worker's processes: the root logger is configured only if it has no handlers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+from hyrex.worker.shared.description import describe
+
+log = logging.getLogger("hyrex.worker")
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def configure_logging() -> None:
+    """Log to stderr unless the user's code has arranged something else.
+
+    HYREX_LOG_LEVEL says how much of what Hyrex has to say is logged (info).
+    """
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    wanted = os.environ.get("HYREX_LOG_LEVEL", "").upper()
+    if wanted in LEVELS:
+        logging.getLogger("hyrex").setLevel(wanted)
+    elif wanted:
+        log.warning("HYREX_LOG_LEVEL is %r; it may be one of %s", wanted.lower(), ", ".join(LEVELS).lower())
+
+
+def complain(text: str, error: BaseException | None = None) -> None:
+    """Log a warning in a process that runs user code; never raises.
+
+    There the handlers, their streams and the error itself are the user's, and may raise anything.
+    """
+    try:
+        if error is not None:
+            text = f"{text}\n{describe(error).traceback.rstrip()}"
+        log.warning("%s", text)
+    except BaseException:
+        write_stderr(text)
+
+
+def write_stderr(text: str) -> None:
+    """Write a line to file descriptor 2, whatever became of sys.stderr; never raises."""
+    try:
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass

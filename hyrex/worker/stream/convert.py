@@ -1,0 +1,233 @@
+"""Wire <-> values for the worker: the only module beside `stream` that sees hyrex.v1."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import assert_never
+
+from google.protobuf.duration_pb2 import Duration
+
+from hyrex.options import DURATION_LIMIT_S
+from hyrex.v1 import task_pb2 as task_wire
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.shared.child_messages import Imported, QueueInfo, Run, TaskInfo
+from hyrex.worker.shared.description import storable
+from hyrex.worker.shared.outcome import (
+    Cancelled,
+    Completed,
+    Ending,
+    ErrorInfo,
+    Failed,
+    Lost,
+    Released,
+    TimedOut,
+)
+from hyrex.worker.stream.reports import RunEnding
+from hyrex.worker.stream.session import DEFAULT_TERMS, Session, SessionTerms
+
+PROTOCOL_VERSION = 1
+_SHOWN_CHARACTERS = 500
+_LONGEST_NS = int(DURATION_LIMIT_S * 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a Hello says that no session changes."""
+
+    worker_name: str
+    queue_patterns: tuple[str, ...]
+    app: Imported
+
+
+def sdk_name() -> str:
+    """Name and version of this software."""
+    try:
+        return f"hyrex-python/{version('hyrex')} (Python {platform.python_version()})"
+    except PackageNotFoundError:
+        return "hyrex-python"
+
+
+def hello(registration: Registration, session: Session, capacity: Mapping[str, int]) -> wire.WorkRequest:
+    """The first frame of a stream; names what is held if there is a session to resume."""
+    held = session.held.values() if session.id else ()
+    return wire.WorkRequest(
+        hello=wire.Hello(
+            worker_name=registration.worker_name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            session_id=session.id,
+            session_secret=session.secret,
+            sdk=sdk_name(),
+            protocol_version=PROTOCOL_VERSION,
+            queue_patterns=registration.queue_patterns,
+            tasks=[_definition(task) for task in registration.app.tasks],
+            queues=[_queue(queue) for queue in registration.app.queues],
+            held=[wire.LeaseRef(task_id=h.run.task_id, token=h.run.token) for h in held],
+            received_through=session.received_through,
+            capacity=_pools(capacity),
+        )
+    )
+
+
+def capacity_update(capacity: Mapping[str, int]) -> wire.WorkRequest:
+    """Absolute maxima for each pool."""
+    return wire.WorkRequest(capacity=wire.CapacityUpdate(pools=_pools(capacity)))
+
+
+def heartbeat(sequence: int, held: Iterable[Held], received_through: int) -> wire.WorkRequest:
+    """A proof of life."""
+    return wire.WorkRequest(
+        heartbeat=wire.Heartbeat(
+            sequence=sequence,
+            held_tokens=[one.run.token for one in held],
+            received_through=received_through,
+        )
+    )
+
+
+def report(report_id: int, runs: Iterable[RunEnding]) -> wire.WorkRequest:
+    """How runs ended. One that no frame can carry is told as failed, alone, with what is known of it."""
+    frame = wire.WorkRequest()
+    frame.report.report_id = report_id
+    add = frame.report.runs.add
+    for run in runs:
+        told = add()
+        try:
+            _tell(told, run)
+        except Exception as error:
+            told.Clear()
+            _tell(told, _unreportable(run, error))
+    return frame
+
+
+def worker_drain(reason: str) -> wire.WorkRequest:
+    """No new work, please."""
+    return wire.WorkRequest(drain=wire.WorkerDrain(reason=reason))
+
+
+def goodbye() -> wire.WorkRequest:
+    """Nothing is held any more."""
+    return wire.WorkRequest(goodbye=wire.Goodbye())
+
+
+def terms(welcome: wire.Welcome) -> SessionTerms:
+    """What a Welcome grants."""
+    lease_s = welcome.lease_duration.ToTimedelta().total_seconds() or DEFAULT_TERMS.lease_duration_s
+    return SessionTerms(
+        lease_duration_s=lease_s,
+        heartbeat_interval_s=welcome.heartbeat_interval.ToTimedelta().total_seconds() or lease_s / 3,
+        max_frame_bytes=welcome.max_frame_bytes or DEFAULT_TERMS.max_frame_bytes,
+        max_unacknowledged_reports=welcome.max_unacknowledged_reports
+        or DEFAULT_TERMS.max_unacknowledged_reports,
+    )
+
+
+def run_from(assignment: wire.Assignment) -> Run:
+    """A run to execute."""
+    submitted = assignment.submitted_at
+    timeout_ns = 0
+    if assignment.HasField("timeout"):
+        timeout_ns = assignment.timeout.seconds * 1_000_000_000 + assignment.timeout.nanos
+    headers = assignment.headers
+    return Run(  # positional: this is done for every run
+        assignment.token,
+        assignment.task_id,
+        assignment.name,
+        assignment.queue,
+        assignment.payload,
+        assignment.run_number,
+        assignment.attempt_number,
+        assignment.max_retries,
+        assignment.priority,
+        timeout_ns,
+        assignment.parent_id,
+        assignment.root_id,
+        submitted.seconds * 1_000_000_000 + submitted.nanos,
+        assignment.alone,
+        assignment.content_type,
+        assignment.codec,
+        dict(headers) if headers else None,
+    )
+
+
+def seconds(duration: Duration) -> float:
+    """A duration as seconds."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _duration(nanoseconds: int) -> Duration:
+    return Duration(seconds=nanoseconds // 1_000_000_000, nanos=nanoseconds % 1_000_000_000)
+
+
+def _delay(delay_s: float | None) -> Duration | None:
+    """Absent where it is no delay (NaN fits no bounds): the broker then uses the task's own."""
+    if delay_s is None or not 0 <= delay_s <= DURATION_LIMIT_S:
+        return None
+    return _duration(int(delay_s * 1e9))
+
+
+def _error(error: ErrorInfo) -> task_wire.RunError:
+    return task_wire.RunError(type=error.type, message=error.message, traceback=error.traceback)
+
+
+def _unreportable(run: RunEnding, error: Exception) -> RunEnding:
+    kind = type(run.ending.outcome).__name__
+    text = f"the run ended as {kind}, but no frame can carry how: {storable(repr(error), _SHOWN_CHARACTERS)}"
+    return RunEnding(run.task_id, Ending(run.ending.token, Failed(ErrorInfo("Unreportable", text), True)))
+
+
+def _tell(told: wire.RunReport, run: RunEnding) -> None:
+    """Fill in how a run ended, in place: half the cost of making a message and copying it."""
+    ending, outcome = run.ending, run.ending.outcome
+    told.task_id = run.task_id
+    told.token = ending.token
+    elapsed_ns = ending.elapsed_ns
+    if elapsed_ns is not None and 0 <= elapsed_ns <= _LONGEST_NS:  # user code may have set its clock
+        elapsed = told.elapsed
+        if elapsed_ns < 1_000_000_000:
+            elapsed.nanos = elapsed_ns
+        else:
+            elapsed.seconds, elapsed.nanos = divmod(elapsed_ns, 1_000_000_000)
+    match outcome:
+        case Completed(result):
+            told.completed.result = result
+        case Failed(error, retryable, delay_s):
+            told.failed.CopyFrom(
+                wire.Failed(error=_error(error), retryable=retryable, retry_delay=_delay(delay_s))
+            )
+        case TimedOut(error, delay_s):
+            told.timed_out.CopyFrom(wire.TimedOut(error=_error(error), retry_delay=_delay(delay_s)))
+        case Cancelled(reason):
+            told.cancelled.CopyFrom(wire.Cancelled(reason=reason))
+        case Released(started, reason, delay_s):
+            told.released.CopyFrom(wire.Released(started=started, reason=reason, retry_delay=_delay(delay_s)))
+        case Lost(reason, alone):
+            told.lost.CopyFrom(wire.Lost(reason=reason, alone=alone))
+        case _:
+            assert_never(outcome)
+
+
+def _definition(task: TaskInfo) -> wire.TaskDefinition:
+    return wire.TaskDefinition(
+        name=task.name,
+        queue=task.queue,
+        max_concurrency=task.max_concurrency,
+        pool="async" if task.is_async else "sync",
+        max_retries=task.max_retries,
+        timeout=_duration(int(task.timeout_s * 1e9)) if task.timeout_s else None,
+        priority=task.priority,
+    )
+
+
+def _queue(queue: QueueInfo) -> wire.QueueDefinition:
+    return wire.QueueDefinition(name=queue.name, concurrency_limit=queue.concurrency_limit)
+
+
+def _pools(capacity: Mapping[str, int]) -> list[wire.PoolCapacity]:
+    return [wire.PoolCapacity(pool=pool, maximum=maximum) for pool, maximum in capacity.items()]

@@ -1,0 +1,83 @@
+"""How a worker leaves: no new work, finish what runs, give back the rest, report, Goodbye.
+
+The first order drains until the drain timeout, the second releases at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from hyrex.worker.shared.outcome import StopCause
+from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.workload import Workload
+
+log = logging.getLogger("hyrex.worker")
+
+_DEAD_WITHIN_S = 2.0
+_ACKNOWLEDGED_WITHIN_S = 5.0
+_TICK_S = 0.02
+
+
+class Departure:
+    """The worker's way out."""
+
+    def __init__(self, workload: Workload, outbox: Outbox, drain_timeout_s: float, grace_s: float) -> None:
+        """Nobody leaves before `drain` or `release`."""
+        self._workload = workload
+        self._outbox = outbox
+        self._drain_timeout_s = drain_timeout_s
+        self._grace_s = grace_s
+        self._ordered = asyncio.Event()
+        self._release_now = False
+
+    def drain(self) -> None:
+        """Finish what runs, then leave; a second order does not wait any more."""
+        self._ordered.set()
+
+    def release(self) -> None:
+        """Leave at once: stop what runs."""
+        self._release_now = True
+        self._ordered.set()
+
+    async def run(self) -> bool:
+        """Wait for the order, then leave; whether nothing runs and everything was acknowledged."""
+        await self._ordered.wait()
+        workload = self._workload
+        reason = "worker drains"
+        workload.departing = reason
+        self._outbox.capacity.want(dict.fromkeys(workload.pools, 0))
+        self._outbox.drain(reason)
+        workload.recall()
+        workload.feed()
+        if workload.running():
+            log.info("draining: %d runs left", len(workload.running()))
+        await self._until(self._idle_or_told, self._drain_timeout_s)
+        if workload.running():
+            workload.stop_all(StopCause.DRAIN, "the worker was stopped before it ended")
+            await self._until(lambda: not workload.running(), self._grace_s + 2.0)
+        if workload.running():
+            self._kill()
+            await self._until(lambda: not workload.running(), _DEAD_WITHIN_S)
+        acknowledged = await self._until(lambda: not len(self._outbox.reports), _ACKNOWLEDGED_WITHIN_S)
+        return acknowledged and not workload.running()
+
+    def _kill(self) -> None:
+        """End the children that do not answer: what becomes of their runs is told like any death."""
+        log.warning("%d runs did not end when asked; killing their children", len(self._workload.running()))
+        for pool in self._workload.pools.values():
+            for child in pool.children:
+                if child.given:
+                    child.kill()
+
+    def _idle_or_told(self) -> bool:
+        return self._release_now or not self._workload.running()
+
+    async def _until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not done() and time.monotonic() < deadline:
+            self._workload.feed()
+            await asyncio.sleep(_TICK_S)
+        return done()

@@ -1,0 +1,135 @@
+"""What must happen whether or not anybody reports: grace periods, trust, waits that last too long.
+
+One tick every tenth of a second; everything here is a decision over what the ledgers say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from hyrex.worker.pool.child_process import ChildProcess, ChildState
+from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.pool import Pool
+from hyrex.worker.shared.child_options import ON_ERROR_NS
+from hyrex.worker.shared.outcome import StopCause
+from hyrex.worker.shared.platform import resident_mb
+from hyrex.worker.shared.remains import reap_ended_orphans
+from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.workload import Workload
+
+log = logging.getLogger("hyrex.worker")
+
+_TICK_S = 0.1
+_LONG_S = 1.0  # nothing waits behind a run that takes longer
+_MEMORY_TICKS = 10
+_REAP_TICKS = 10
+_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
+
+
+class Guard:
+    """Watches over runs and children."""
+
+    def __init__(
+        self, session: Session, workload: Workload, grace_s: float, announce: Callable[[], bool]
+    ) -> None:
+        """`announce` recomputes the capacity and says whether the broker knows it by now."""
+        self._session = session
+        self._workload = workload
+        self._grace_s = grace_s
+        self._announce = announce
+        self._stopped_untrusted = False
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        ticks = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            ticks += 1
+            self._check_trust()
+            if ticks % _REAP_TICKS == 0:
+                self._reap_orphans()
+            for pool in self._workload.pools.values():
+                self._check_pool(pool, check_memory=ticks % _MEMORY_TICKS == 0)
+            self._workload.feed()
+            if self._announce() and self._session.trust.trusted():
+                self._workload.release_stale()
+
+    def _check_trust(self) -> None:
+        """Ask runs to stop before the children's watchdogs end them (rule 10)."""
+        warning_s = min(self._grace_s, 0.15 * self._session.terms.lease_duration_s)
+        if self._session.trust_left_s() > warning_s:
+            self._stopped_untrusted = False
+        elif not self._stopped_untrusted:
+            self._stopped_untrusted = True
+            if self._workload.running():
+                log.warning("leases could not be renewed in time; stopping what runs")
+            self._workload.recall()
+            for held in self._workload.running():
+                # By the ledger: what was noted a tick ago does not know who began just before a pause.
+                if held.child is not None and held.ordinal <= held.child.ledger.started_through():
+                    self._workload.stop(held, StopCause.TRUST, "the lease could not be renewed")
+
+    def _reap_orphans(self) -> None:
+        """What user code has started and left comes to this process, and would stay as a zombie."""
+        reap_ended_orphans({child.pid for pool in self._workload.pools.values() for child in pool.children})
+
+    def _check_pool(self, pool: Pool, *, check_memory: bool) -> None:
+        now = time.monotonic()
+        for child in pool.children:
+            if child.state is ChildState.DEAD:
+                continue
+            self._check_runs(child, now)
+            self._check_end(child, now)
+            if check_memory and pool.plan.max_memory_mb and not child.worn:
+                child.worn = resident_mb(child.pid) > pool.plan.max_memory_mb
+        pool.maintain()
+        pool.feed(patient=False)
+
+    def _check_runs(self, child: ChildProcess, now: float) -> None:
+        through = child.ledger.started_through()
+        if through != child.progress[0]:
+            child.progress = (through, now)
+        running = child.ledger.running() if child.given else []
+        now_ns = time.monotonic_ns()
+        oldest_ns = min((run.started_ns for run in running), default=now_ns)
+        child.slow = now_ns - oldest_ns > _LONG_S * 1e9 and len(running) >= child.slots
+        if child.slow and not child.taking_back:
+            waiting = child.unstarted()
+            if waiting:
+                child.take_back(waiting)
+        for run in running:
+            held = child.given.get(run.token)
+            if held is not None and self._must_be_killed(held, run.started_ns, now):
+                what = "on_error of task" if held.settled is not None else "task"
+                log.warning("%s %s did not stop within its grace; killing its child", what, held.run.name)
+                child.kill(blame=held)
+                return
+
+    def _check_end(self, child: ChildProcess, now: float) -> None:
+        """A child that is told to end and has nothing to run gets the grace, then it is killed."""
+        if not child.retiring or child.given:
+            return
+        if child.ending_since is None:
+            child.ending_since = now
+        elif now - child.ending_since > self._grace_s:
+            log.warning(
+                "child %d does not end by itself (a lifespan, a thread or a process of user code holds it); "
+                "killing it after %g s",
+                child.pid,
+                self._grace_s,
+            )
+            child.kill()
+
+    def _must_be_killed(self, held: Held, started_ns: int, now: float) -> bool:
+        if held.settled is not None:  # its error handler runs, by a clock of its own
+            return now - started_ns / 1e9 > _ON_ERROR_S
+        if held.stop is not None:
+            return now - held.stop_at > self._grace_s
+        timeout_ns = held.run.timeout_ns
+        if timeout_ns and now - started_ns / 1e9 > timeout_ns / 1e9 + self._grace_s:
+            held.stop, held.stop_at = StopCause.TIMEOUT, now
+            return True
+        return False

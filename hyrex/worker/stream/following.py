@@ -1,0 +1,31 @@
+"""A process that must not outlive the one that started it: it looks, since who is killed tells nobody."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from hyrex.worker.shared.child_options import ORPHANED
+from hyrex.worker.shared.remains import end_everything_below
+
+_LOOK_EVERY_S = 0.2
+
+
+def follow(parent_pid: int, gone: Callable[[], None], end_within_s: float) -> None:
+    """From now on: call `gone`, from a thread, when the parent is another one; end `end_within_s` later."""
+    threading.Thread(
+        target=_follow, args=(parent_pid, gone, end_within_s), name="hyrex-follow-parent", daemon=True
+    ).start()
+
+
+def _follow(parent_pid: int, gone: Callable[[], None], end_within_s: float) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_LOOK_EVERY_S)
+    try:
+        gone()
+        time.sleep(end_within_s)
+    finally:
+        end_everything_below()
+        os._exit(ORPHANED)

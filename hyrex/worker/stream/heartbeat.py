@@ -1,0 +1,45 @@
+"""Proofs of life: when they are due, when each was sent, and what their answers are worth."""
+
+from __future__ import annotations
+
+from hyrex.worker.shared.memory import boottime_ns
+from hyrex.worker.stream.session import Session
+
+
+class Heart:
+    """Numbers heartbeats and turns their acknowledgements into trust."""
+
+    def __init__(self, session: Session) -> None:
+        """No heartbeat yet."""
+        self._session = session
+        self._sequence = 0
+        self._sent: dict[int, int] = {}  # sequence -> boot time of sending
+        self._next_ns = 0
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return boottime_ns() >= self._next_ns
+
+    def due_in_s(self) -> float:
+        """Seconds until then."""
+        return max(0.0, (self._next_ns - boottime_ns()) / 1e9)
+
+    def beat(self) -> int:
+        """The sequence of a heartbeat that is sent now."""
+        now = boottime_ns()
+        self._sequence += 1
+        self._sent[self._sequence] = now
+        self._next_ns = now + int(self._session.terms.heartbeat_interval_s * 1e9)
+        return self._sequence
+
+    def acknowledged(self, sequence: int) -> None:
+        """This heartbeat and all before it are acknowledged."""
+        sent = self._sent.get(sequence)
+        self._sent = {number: at for number, at in self._sent.items() if number > sequence}
+        if sent is not None:
+            self._session.trust_from(sent)
+
+    def forget(self) -> None:
+        """A new stream: what was sent on the old one will not be answered."""
+        self._sent.clear()
+        self._next_ns = 0

@@ -1,0 +1,88 @@
+"""What the writer of a stream sends next: state, not queues, so nothing can pile up.
+
+Heartbeats and reports go before everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker.stream import convert
+from hyrex.worker.stream.capacity import Announcements
+from hyrex.worker.stream.heartbeat import Heart
+from hyrex.worker.stream.reports import Reports
+from hyrex.worker.stream.session import Session
+
+
+class Outbox:
+    """The next frame to send, by priority."""
+
+    def __init__(self, session: Session) -> None:
+        """Nothing to send."""
+        self.heart = Heart(session)
+        self.reports = Reports(self.wake)
+        self.capacity = Announcements()
+        self._session = session
+        self._something = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._drain_reason = ""
+        self._drain_sent = True
+        self._goodbye = False
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._something.set()
+
+    def drain(self, reason: str) -> None:
+        """Tell the broker, on this stream and on later ones, that no new work is wanted."""
+        self._drain_reason, self._drain_sent = reason, False
+        self.wake()
+
+    def say_goodbye(self) -> None:
+        """End the session once everything else is sent."""
+        self._goodbye = True
+        self.wake()
+
+    def new_stream(self) -> None:
+        """Say again on a new stream what the broker may not have heard."""
+        self.heart.forget()
+        self.reports.repeat_all()
+        self._drain_sent = not self._drain_reason
+        self.wake()
+
+    async def wait(self) -> None:
+        """Wait until something may be due."""
+        await self._something.wait()
+        self._something.clear()
+
+    def _wake_when_due(self) -> None:
+        """One timer for each heartbeat: a timeout for each wait took a twentieth of this process's time."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        left_s = self.heart.due_in_s()
+        if left_s:
+            self._alarm = asyncio.get_running_loop().call_later(left_s, self._wake_when_due)
+        else:
+            self.wake()
+
+    def next_frame(self) -> wire.WorkRequest | None:
+        """The most urgent frame; None if nothing is due."""
+        if self.heart.due():
+            session = self._session
+            sequence = self.heart.beat()
+            self._wake_when_due()
+            return convert.heartbeat(sequence, session.held.values(), session.received_through)
+        terms = self._session.terms
+        next_report = self.reports.next_report(terms.max_unacknowledged_reports, terms.max_frame_bytes)
+        if next_report is not None:
+            return convert.report(*next_report)
+        if not self._drain_sent:
+            self._drain_sent = True
+            return convert.worker_drain(self._drain_reason)
+        if self.capacity.due():
+            return convert.capacity_update(self.capacity.tell())
+        if self._goodbye:
+            self._goodbye = False
+            return convert.goodbye()
+        return None

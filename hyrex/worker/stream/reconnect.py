@@ -1,0 +1,115 @@
+"""Keeps a stream to some broker, for as long as the worker lives.
+
+Brokers come and go; this tries one URL after the other with jittered backoff, forgets a session
+that the broker says is over, and gives up only on what no retry can mend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from itertools import cycle
+
+from hyrex.transport.channel import Address, open_address, parse_url
+from hyrex.transport.token import bearer_metadata
+from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
+from hyrex.worker.shared.backoff import backoff_s
+from hyrex.worker.stream.stream import Stream, StreamEnded, StreamParts
+
+log = logging.getLogger("hyrex.worker")
+
+_FIRST_JITTER_S = 0.05
+_LONGEST_BACKOFF_S = 5.0
+_HOPELESS = {
+    "PROTOCOL_UNSUPPORTED": "this worker speaks a protocol version that the broker does not: {}",
+    "TOKEN_INVALID": "the broker refuses the token (HYREX_TOKEN): {}",
+    "INVALID_FIELD": "the broker refuses this worker's Hello: {}",
+}
+
+
+class Hopeless(Exception):
+    """No retry can help; the text says why."""
+
+
+class Connection:
+    """The worker's tie to the brokers."""
+
+    def __init__(self, parts: StreamParts, urls: str, token: str, on_welcome: Callable[[], None]) -> None:
+        """Nothing happens before `run`."""
+        self._parts = parts
+        self._addresses = cycle(parse_url(urls))
+        self._urls = urls
+        self._metadata = bearer_metadata(token or None)
+        self._on_welcome = on_welcome
+        self._complained = False
+        self._failures = 0  # streams in a row that were of no use
+        self._finished = asyncio.Event()
+
+    def finish(self) -> None:
+        """Goodbye is about to be said: the end of the stream is the end."""
+        self._finished.set()
+
+    async def run(self) -> None:
+        """Stay connected until finished. Raises: Hopeless."""
+        while not self._finished.is_set():
+            jitter_s = random.uniform(0, _FIRST_JITTER_S)
+            try:
+                leave_within_s = await self._speak(next(self._addresses))
+                if self._finished.is_set():
+                    return
+                jitter_s = random.uniform(0, leave_within_s or _FIRST_JITTER_S)
+            except StreamEnded as end:
+                self._note(end)
+            if self._failures:
+                longest_s = backoff_s(0.1, self._failures, self._longest_backoff_s())
+                jitter_s = max(jitter_s, random.uniform(longest_s / 4, longest_s))
+            await asyncio.sleep(jitter_s)
+
+    def _longest_backoff_s(self) -> float:
+        """Short while runs are at stake: some broker must be found before their lease ends."""
+        session = self._parts.session
+        return (
+            min(_LONGEST_BACKOFF_S, session.terms.lease_duration_s / 10)
+            if session.held
+            else _LONGEST_BACKOFF_S
+        )
+
+    async def _speak(self, address: Address) -> float | None:
+        """One stream's life; the jitter the broker asked for if it sent us away."""
+        async with open_address(address) as channel:
+            call = WorkerServiceStub(channel).Work(metadata=self._metadata)
+            stream = Stream(self._parts, call)
+            watcher = asyncio.create_task(self._watch(stream), name="hyrex-stream-watch")
+            try:
+                await stream.run()
+            except StreamEnded:
+                if stream.leave_within_s is None and not self._finished.is_set():
+                    raise
+            finally:
+                watcher.cancel()
+                self._failures = 0 if stream.proven else self._failures + 1
+            return stream.leave_within_s
+
+    async def _watch(self, stream: Stream) -> None:
+        """See to what a stream does not do itself: announce it, and leave a draining broker."""
+        await stream.welcomed.wait()
+        self._complained = False
+        self._on_welcome()
+        await stream.sent_away.wait()
+        await asyncio.sleep(random.uniform(0, stream.leave_within_s or 0.0))
+        stream.leave_within_s = 0.0
+        stream.hang_up("the broker drains")
+
+    def _note(self, end: StreamEnded) -> None:
+        if end.reason in _HOPELESS and not end.welcomed:
+            raise Hopeless(_HOPELESS[end.reason].format(end))
+        if end.reason in ("SESSION_ENDED", "SESSION_SECRET_INVALID"):
+            log.warning("the session is over (%s); beginning a new one", end)
+            self._parts.session.forget()
+            self._parts.workload.begin_anew((), was_trusted=False)
+        elif not self._complained:
+            self._complained = True
+            text = "lost the broker" if end.welcomed else f"cannot reach a broker at {self._urls}"
+            log.warning("%s: %s; trying again until it answers", text, end)

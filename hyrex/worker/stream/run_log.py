@@ -1,0 +1,60 @@
+"""One line in the worker's log for each run that failed, timed out or was lost.
+
+Written by the stream process, which knows all of them and whose log user code cannot touch.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from hyrex.worker.shared.child_messages import Run
+from hyrex.worker.shared.outcome import Ending, ErrorInfo, Failed, Lost, TimedOut
+
+log = logging.getLogger("hyrex.run")
+
+_SHOWN_CHARACTERS = 300
+# Their texts quote the arguments or the result, which are never logged.
+_QUOTING = ("ArgumentInvalid", "ResultNotSerializable")
+
+
+def log_ending(run: Run, ending: Ending) -> None:
+    """Say it if a run has not ended well; its traceback too where debug is wanted."""
+    match ending.outcome:
+        case Failed(error, retryable):
+            _log(run, f"failed: {_named(error)}", error, retried=retryable and _attempts_left(run))
+        case TimedOut(error):
+            _log(
+                run, f"timed out: {_one_line(error.message)}{_at(error)}", error, retried=_attempts_left(run)
+            )
+        case Lost(reason):
+            _log(run, f"was lost: {_one_line(reason)}", None, retried=True)
+        case _:
+            pass
+
+
+def _log(run: Run, what: str, error: ErrorInfo | None, *, retried: bool) -> None:
+    level = logging.WARNING if retried else logging.ERROR
+    numbers = f"attempt {run.attempt_number + 1} of {run.max_retries + 1}"
+    log.log(level, "task %s %s, %s, %s", run.name, run.task_id, numbers, what)
+    if error is not None and error.traceback and log.isEnabledFor(logging.DEBUG):
+        log.debug("task %s %s\n%s", run.name, run.task_id, error.traceback.rstrip())
+
+
+def _attempts_left(run: Run) -> bool:
+    return run.attempt_number < run.max_retries
+
+
+def _named(error: ErrorInfo) -> str:
+    if error.type in _QUOTING:
+        return f"{error.type}{_at(error)} (its text quotes the values: `hyrex task get`)"
+    return f"{_one_line(error.type)}: {_one_line(error.message)}{_at(error)}"
+
+
+def _at(error: ErrorInfo) -> str:
+    return f" (at {_one_line(error.where)})" if error.where else ""
+
+
+def _one_line(text: str) -> str:
+    """Fit for a line and a terminal: what cannot be printed is escaped, what is long is cut."""
+    shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

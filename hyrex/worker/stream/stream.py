@@ -1,0 +1,209 @@
+"""One stream to a broker: Hello, Welcome, then one reader and one writer until it ends.
+
+A stream that ends proves nothing: the session and its runs go on. The reader never waits for
+anything but the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from hyrex.transport.errors import call_failure
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker.shared.memory import boottime_ns
+from hyrex.worker.stream import convert
+from hyrex.worker.stream.convert import Registration
+from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.workload import Workload
+
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamCall
+
+    Call = StreamStreamCall[wire.WorkRequest, wire.WorkResponse]
+
+log = logging.getLogger("hyrex.worker")
+
+_WELCOME_WITHIN_S = 10.0
+_NO_WELCOME = "the broker did not answer Hello"
+_SILENT_INTERVALS = 2.5  # heartbeat intervals without a frame: the stream is dead
+
+
+class StreamEnded(Exception):
+    """The stream is over; `reason` is one of hyrex.v1.ErrorReason or "", `text` is for people."""
+
+    def __init__(self, text: str, reason: str = "", welcomed: bool = False) -> None:
+        """Say why."""
+        super().__init__(text)
+        self.reason = reason
+        self.welcomed = welcomed
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParts:
+    """What a stream speaks for."""
+
+    registration: Registration
+    session: Session
+    workload: Workload
+    outbox: Outbox
+    leave: Callable[[], None]  # an operator wants this worker to go
+
+
+class Stream:
+    """One connection's life."""
+
+    def __init__(self, parts: StreamParts, call: Call) -> None:
+        """Speak over this call."""
+        self._parts = parts
+        self._call = call
+        self._hung_up = ""
+        self.proven = False  # a broker can work with us: a Welcome alone does not say so
+        self.welcomed = asyncio.Event()
+        self.sent_away = asyncio.Event()
+        self.leave_within_s: float | None = None  # the broker goes away: reconnect with this jitter
+        self._last_read_ns = boottime_ns()
+
+    async def run(self) -> None:
+        """Speak until the stream ends. Raises: StreamEnded, always, unless it ended with OK."""
+        self._parts.outbox.new_stream()
+        try:
+            await self._greet()
+            writer = asyncio.create_task(self._write(), name="hyrex-stream-writer")
+            writer.add_done_callback(self._writer_ended)
+            try:
+                await self._read()
+            finally:
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+        except grpc.aio.AioRpcError as error:
+            raise StreamEnded(*_why(error), self.welcomed.is_set()) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._hung_up or task is None or task.cancelling():
+                raise
+            raise StreamEnded(self._hung_up, "", self.welcomed.is_set()) from None
+        finally:
+            self._call.cancel()
+
+    def hang_up(self, why: str) -> None:
+        """End the stream from this side; the session goes on."""
+        self._hung_up = why
+        self._call.cancel()
+
+    def _welcome_within_s(self) -> float:
+        """Runs at stake need a broker before their lease ends: one that is silent is left for another."""
+        session = self._parts.session
+        return (
+            min(_WELCOME_WITHIN_S, max(1.0, session.terms.lease_duration_s / 4))
+            if session.held
+            else _WELCOME_WITHIN_S
+        )
+
+    async def _greet(self) -> None:
+        parts, session = self._parts, self._parts.session
+        within_s = self._welcome_within_s()
+        timer = asyncio.get_running_loop().call_later(within_s, self.hang_up, _NO_WELCOME)
+        sent_ns = boottime_ns()
+        hello = convert.hello(parts.registration, session, parts.outbox.capacity.tell())
+        try:
+            # A write that waits for its connection is not woken when its call is cancelled (grpcio 1.85).
+            async with asyncio.timeout(within_s):
+                await self._call.write(hello)
+        except TimeoutError:
+            raise StreamEnded(_NO_WELCOME) from None
+        frame = await self._call.read()
+        timer.cancel()
+        if not isinstance(frame, wire.WorkResponse) or not frame.HasField("welcome"):
+            raise StreamEnded("the broker's first frame was not Welcome")
+        welcome = frame.welcome
+        resumed = bool(session.id) and welcome.resumed
+        session.begin(welcome.session_id, welcome.session_secret, convert.terms(welcome))
+        if not resumed:
+            adopted = {ref.token for ref in welcome.adopted}
+            parts.workload.begin_anew(adopted, was_trusted=session.trust.trusted())
+            session.trust_from(sent_ns)
+        parts.workload.revoke(ref.token for ref in welcome.revoked)
+        parts.workload.feed()
+        self.welcomed.set()
+
+    async def _read(self) -> None:
+        while True:
+            frame = await self._call.read()
+            self._last_read_ns = boottime_ns()
+            if not isinstance(frame, wire.WorkResponse):
+                return
+            self._take(frame)
+
+    def _take(self, frame: wire.WorkResponse) -> None:
+        parts = self._parts
+        match frame.WhichOneof("frame"):
+            case "assignments":
+                received = max(parts.session.received_through, frame.assignments.sequence)
+                parts.session.received_through = received
+                parts.workload.receive(map(convert.run_from, frame.assignments.runs))
+            case "report_ack":
+                self.proven = True
+                done = parts.outbox.reports.acknowledge(frame.report_ack.report_id)
+                parts.session.settle(run.ending.token for run in done)
+            case "heartbeat_ack":
+                self._take_heartbeat(frame.heartbeat_ack)
+            case "cancel":
+                for run in frame.cancel.runs:
+                    parts.workload.cancel(run.token, run.reason)
+            case "drain":
+                self.leave_within_s = convert.seconds(frame.drain.reconnect_jitter)
+                log.info("broker drains: %s", frame.drain.reason)
+                self.sent_away.set()
+            case "leave":
+                log.info("asked to leave: %s", frame.leave.reason)
+                parts.leave()
+            case _:
+                pass  # a frame of a later version
+
+    def _take_heartbeat(self, ack: wire.HeartbeatAck) -> None:
+        parts = self._parts
+        # A heartbeat says nothing of a report that the broker may refuse.
+        self.proven = self.proven or not len(parts.outbox.reports)
+        was_trusted = parts.session.trust.trusted()
+        parts.outbox.heart.acknowledged(ack.sequence)
+        parts.workload.revoke(ref.token for ref in ack.revoked)
+        for run in ack.cancels:
+            parts.workload.cancel(run.token, run.reason)
+        if not was_trusted:
+            parts.workload.feed()
+
+    async def _write(self) -> None:
+        """Send what is due. An error of the call is the reader's to tell, any other ends the stream."""
+        outbox = self._parts.outbox
+        try:
+            while True:
+                while (frame := outbox.next_frame()) is not None:
+                    await self._call.write(frame)
+                if self._is_silent():
+                    self.hang_up("the broker is silent")
+                await outbox.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
+
+    def _writer_ended(self, writer: asyncio.Task[None]) -> None:
+        error = None if writer.cancelled() else writer.exception()
+        if error is not None:
+            log.error("the writer of the stream failed", exc_info=error)
+            self.hang_up(f"its writer failed: {error!r}")
+
+    def _is_silent(self) -> bool:
+        patience_s = max(1.0, _SILENT_INTERVALS * self._parts.session.terms.heartbeat_interval_s)
+        return boottime_ns() - self._last_read_ns > patience_s * 1e9
+
+
+def _why(error: grpc.aio.AioRpcError) -> tuple[str, str]:
+    """A call's end in words, and its reason."""
+    failure = call_failure(error)
+    return str(failure), failure.reason

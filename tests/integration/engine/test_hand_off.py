@@ -1,0 +1,103 @@
+"""Direct hand-off: when a batch waits for room, and who is not held up by it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hyrex_broker.domain.model import NewTask, Outcome
+from hyrex_broker.engine.dispatch.release_rate import Turnover
+from hyrex_broker.engine.submit import handoff
+from tests.integration.engine.bench import Bench
+from tests.integration.storage.stage import end_of, new_task
+
+LARGE = handoff._LARGE_BATCH
+FAST = 1e6
+
+
+@pytest.fixture
+def pace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Makes leases seem to end at a rate, and a batch wait for so long."""
+
+    def set_pace(per_s: float, longest_s: float) -> None:
+        monkeypatch.setattr(Turnover, "per_s", per_s)
+        monkeypatch.setattr(handoff, "_LONGEST_WAIT_S", longest_s)
+
+    return set_pace
+
+
+def batch(count: int) -> list[NewTask]:
+    return [new_task() for _ in range(count)]
+
+
+async def ready(bench: Bench) -> int:
+    return int((await bench.database.fetch("select count(*) from ready"))[0][0])
+
+
+async def test_a_large_batch_waits_for_runs_that_are_about_to_end(
+    bench: Bench, pace: Callable[[float, float], None]
+) -> None:
+    pace(FAST, 20.0)
+    _, link = await bench.worker(capacity=LARGE)
+    await bench.engine.intake.submit(batch(LARGE))
+    runs = list(await link.until_runs(LARGE))
+    more = asyncio.create_task(bench.engine.intake.submit(batch(LARGE)))
+    await asyncio.sleep(0.2)
+    assert not more.done()
+    for half in (runs[: LARGE // 2], runs[LARGE // 2 :]):
+        await bench.engine.reports.report([end_of(run, Outcome.COMPLETED) for run in half])
+    await more
+    assert await ready(bench) == 0
+    await link.until_runs(2 * LARGE)
+
+
+async def test_a_batch_that_waits_in_vain_is_ready(
+    bench: Bench, pace: Callable[[float, float], None]
+) -> None:
+    pace(FAST, 0.2)
+    await bench.worker(capacity=LARGE)
+    began = time.monotonic()
+    await bench.engine.intake.submit(batch(LARGE + 1))
+    assert time.monotonic() - began >= 0.2
+    assert await ready(bench) == 1
+
+
+@pytest.mark.parametrize(("count", "per_s"), [(LARGE - 1, FAST), (LARGE, 0.0)])
+async def test_neither_a_small_batch_nor_one_behind_slow_runs_waits(
+    bench: Bench, pace: Callable[[float, float], None], count: int, per_s: float
+) -> None:
+    pace(per_s, 60.0)
+    await bench.worker(capacity=1)
+    async with asyncio.timeout(30):
+        await bench.engine.intake.submit(batch(count))
+    assert await ready(bench) == count - 1
+
+
+async def test_a_batch_behind_a_backlog_does_not_wait(
+    bench: Bench, pace: Callable[[float, float], None]
+) -> None:
+    pace(0.0, 60.0)
+    await bench.worker(capacity=1)
+    await bench.engine.intake.submit(batch(2))
+    pace(FAST, 60.0)
+    async with asyncio.timeout(30):
+        await bench.engine.intake.submit(batch(LARGE))
+    assert await ready(bench) == LARGE + 1
+
+
+async def test_the_rate_of_the_last_work_is_hoped_for_until_somebody_waits_in_vain() -> None:
+    turnover = Turnover()
+    assert turnover.per_s == 0
+    for _ in range(10):
+        turnover.ended(50)
+    risen = turnover.per_s
+    assert 2000 < risen <= 5000
+    await asyncio.sleep(0.3)
+    assert turnover.per_s == risen
+    assert not await turnover.more(0.01)
+    assert turnover.per_s < risen / 5
+    ending = asyncio.get_running_loop().call_later(0.01, turnover.ended, 50)
+    assert await turnover.more(10)
+    assert turnover.per_s >= 500
+    ending.cancel()
