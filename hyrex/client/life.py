@@ -6,6 +6,7 @@ in the outbox and the watchlist, outside of it.
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -111,8 +112,8 @@ class Life:
     def _run(self) -> None:
         try:
             loops.run(self._live())
-        except asyncio.CancelledError:
-            pass  # end() was called
+        except asyncio.CancelledError as error:
+            _let_go(error)  # end() was called
         except BaseException as error:
             if self._begun.done():
                 raise
@@ -132,6 +133,8 @@ class Life:
         finally:
             if self._submitter is not None:
                 self._submitter.give_back()
+            if self._watcher is not None:
+                self._watcher.let_go()
 
     def _pump(self) -> None:
         if self._submitter is not None and self._watcher is not None:
@@ -154,3 +157,13 @@ class Life:
                 self._connection.answered()
                 return found
             await asyncio.sleep(pause_s)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Break the circle: a TaskGroup's frame keeps the error that keeps the frame (Python 3.11).
+
+    With it every call of this life and gRPC's threads would stay until the collector comes.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__

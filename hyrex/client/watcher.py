@@ -85,6 +85,11 @@ class Watcher:
                 ids.difference_update(state.task_id for state in states if state.status.is_final)
                 self._watchlist.observe(states)
 
+    def let_go(self) -> None:
+        """This life is over: a task that is kept here keeps its call, and gRPC's threads over a fork."""
+        self._streams.clear()
+        self._stream_of.clear()
+
     def _forget(self, ids: set[str]) -> None:
         task = asyncio.current_task()
         if task is not None:

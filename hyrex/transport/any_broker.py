@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 import grpc
 import grpc.aio
 
+from hyrex.transport.cancels import is_ours
 from hyrex.transport.channel import Address, open_address, spread
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.health import check, serves
@@ -53,8 +54,7 @@ async def _looked_after(address: Address, channel: grpc.aio.Channel, call: Call[
             return await calling
     except asyncio.CancelledError:
         calling.cancel()
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if is_ours():
             raise
         raise CallFailed(CallFailure(AWAY, f"{address.url} does not answer", "", {})) from None
 

@@ -15,6 +15,7 @@ import grpc.aio
 from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskState
 from hyrex.status import TaskStatus
+from hyrex.transport.cancels import is_ours
 from hyrex.transport.convert import task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.submit_stream import SubmitStream
@@ -91,8 +92,7 @@ def _failures() -> Iterator[None]:
     except grpc.aio.AioRpcError as error:
         raise CallFailed(call_failure(error)) from None
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if is_ours():
             raise
         # A closing channel cancels its calls in the same way as their caller would.
         raise CallFailed(CallFailure(grpc.StatusCode.CANCELLED, "channel closed", "", {})) from None

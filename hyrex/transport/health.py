@@ -6,6 +6,8 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from hyrex.transport.cancels import is_ours
+
 __all__ = ["CHECK_WITHIN_S", "CONNECT_WITHIN_S", "Health", "check", "serves"]
 
 CHECK_WITHIN_S: Final = 1.0
@@ -41,8 +43,7 @@ async def check(channel: grpc.aio.Channel) -> Health:
     except TimeoutError:
         return Health(answers=False, serves=False)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_ours():
             raise
         return Health(answers=False, serves=False)  # the channel was closed
 

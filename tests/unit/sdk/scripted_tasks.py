@@ -72,6 +72,8 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         self.arrived = threading.Semaphore(0)
         self.tasks: dict[str, task_pb2.Task] = {}
         self.changed = threading.Condition()
+        self.lingers = threading.Event()
+        """Whether a watch goes on when it has told everything."""
         self.watches: list[list[str]] = []
         self.cancelled: list[str] = []
         self.health: int | None = None
@@ -171,7 +173,7 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
                     continue
             told |= {task.task_id: task.status for task in news}
             yield task_service_pb2.WatchTasksResponse(tasks=news)
-            if all(status in FINAL for status in told.values()):
+            if all(status in FINAL for status in told.values()) and not self.lingers.is_set():
                 return
 
     def ListTasks(self, request: Any, context: Any) -> Any:  # noqa: N802

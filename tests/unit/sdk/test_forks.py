@@ -53,6 +53,21 @@ sys.exit(children_that_send(2))
 """
 
 
+WHILE_A_WATCH_ENDS = """
+import gc, sys
+from hyrex.client import process
+from hyrex.transport import grpc_threads
+from tests.unit.sdk.test_forks import add
+
+gc.disable()
+add.send(0).wait(30)  # the broker has told the end, and its stream goes on
+process._remote.pause()
+grpc_threads.LONGEST_S = 30
+grpc_threads.wait_for_grpc_to_end()
+sys.exit(grpc_threads._any_left())
+"""
+
+
 READS_ON_A_LOOP = """
 import asyncio, os
 from tests.unit.sdk.test_forks import add, exit_code
@@ -147,6 +162,19 @@ def test_children_send_though_a_frame_of_their_parent_had_failed(
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert len({task.task_id for task in tasks.submitted}) == 3
+
+
+def test_a_watch_that_a_fork_ends_leaves_no_thread_of_grpc(server: Server, tasks: ScriptedTasks) -> None:
+    def answer(task: task_pb2.NewTask) -> task_service_pb2.SubmitResult:
+        tasks.put(task_pb2.Task(task_id=task.task_id, status=task_pb2.TASK_STATUS_COMPLETED))
+        return stored(task)
+
+    tasks.answer = answer
+    tasks.lingers.set()
+    command = [sys.executable, "-c", WHILE_A_WATCH_ENDS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    tasks.lingers.clear()
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_fork_waits_for_threads_of_grpc_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
