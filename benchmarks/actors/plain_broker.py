@@ -11,14 +11,14 @@ from typing import TextIO
 
 from hyrex_broker.__main__ import main
 from hyrex_broker.domain.model import LaneId, TaskId
-from hyrex_broker.engine.batching import Turn
+from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
 from hyrex_broker.storage.submit import Entry
 
 
 async def hands_nothing_off(
-    self: Handoff, entries: Sequence[Entry], turn: Turn
+    self: Handoff, entries: Sequence[Entry], turn: StatementSlot
 ) -> Mapping[TaskId, bool] | None:
     """In place of Handoff.submit."""
     return None

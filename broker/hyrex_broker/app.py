@@ -15,7 +15,7 @@ from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.clock import DatabaseClock
-from hyrex_broker.engine.cluster.notifications import Wakeups
+from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.engine.cluster.presence import Presence
 from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
@@ -24,7 +24,7 @@ from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
-from hyrex_broker.engine.liveness.overdue_runs import Backstop
+from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -35,7 +35,7 @@ from hyrex_broker.hangup import stop_signals
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import BuiltServer, Servicers, build_server
-from hyrex_broker.service.submit import Submitter
+from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
 from hyrex_broker.storage.assign import AssignStore
@@ -75,10 +75,10 @@ class Engine:
     reports: Reports
     heartbeats: Heartbeats
     sweeper: Sweeper
-    backstop: Backstop
+    backstop: OverdueRuns
     cancels: Cancels
     watches: Watches
-    wakeups: Wakeups
+    wakeups: Notifications
     presence: Presence
     retention: Retention
     limits: Limits
@@ -205,7 +205,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     promoter = Promoter(PromoteStore(database), marks, dispatcher)
     reports = Reports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
-    wakeups = Wakeups(Channel(config.database_url, config.database_schema))
+    wakeups = Notifications(Channel(config.database_url, config.database_schema))
     upkeep = RetentionStore(config.database_url, config.database_schema)
     clock = DatabaseClock()
     engine = Engine(
@@ -217,7 +217,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
-        backstop=Backstop(report_store, sessions, reports, clock),
+        backstop=OverdueRuns(report_store, sessions, reports, clock),
         cancels=Cancels(CancelStore(database), sessions, dispatcher),
         watches=watches,
         wakeups=wakeups,
@@ -284,7 +284,7 @@ def _servicers(
         lists=TaskLists(database),
         watches=engine.watches,
         cancels=engine.cancels,
-        submits=Submitter(engine.intake, config.payload_limit_bytes, database.availability),
+        submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability),
         leaving=stop,
     )
     return Servicers(

@@ -70,7 +70,7 @@ def test_tasks_move_as_the_table_says(world: World) -> None:
 
 
 def test_reports_without_the_token_guard_are_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    guard = "where task_id = r.task and token = r.seal"
+    guard = "where task_id = r.task and token = r.token"
     statement = report._SQL["report"]
     assert guard in statement
     unguarded = statement.replace(guard, "where task_id = r.task")

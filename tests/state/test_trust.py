@@ -119,11 +119,11 @@ def test_a_guarded_scenario_goes_well(world: World, scenario: Scenario) -> None:
     ("scenario", "module", "statement", "guard", "without", "complaint"),
     [
         pytest.param(
-            late_report, report, "report_completed", "where task_id = r.task and token = r.seal",
+            late_report, report, "report_completed", "where task_id = r.task and token = r.token",
             "where task_id = r.task", "without its lease", id="token match of a completed run",
         ),
         pytest.param(
-            late_failure, report, "report", "where task_id = r.task and token = r.seal",
+            late_failure, report, "report", "where task_id = r.task and token = r.token",
             "where task_id = r.task", "without its lease", id="token match",
         ),
         pytest.param(

@@ -2,17 +2,17 @@
 
 BrokerError
 ├── InvalidField            a field is missing, malformed or out of range
-├── PayloadTooLarge
+├── PayloadOverLimit
 ├── TooManyItems
 │   └── TooManyQueues       more new queues, or kinds of tasks in them, than may be made in this time
 ├── TaskIdOutOfWindow       the id's time is too old or too far ahead
 ├── TaskIdConflict          the id is stored with other content
-├── TaskNotFound
+├── NoSuchTask
 ├── QueueNotFound
 ├── QueueInUse              it has tasks, or had some
 ├── PeerNotFound            no such worker session or broker
 ├── PageTokenInvalid
-├── TokenInvalid            no bearer token, or a wrong one
+├── TokenRefused            no bearer token, or a wrong one
 ├── HelloExpected
 ├── ProtocolUnsupported
 ├── SessionEnded
@@ -48,7 +48,7 @@ class InvalidField(BrokerError):
         super().__init__(f"{field} = {shown}: {remedy}", {"field": field, "value": shown})
 
 
-class PayloadTooLarge(BrokerError):
+class PayloadOverLimit(BrokerError):
     """A payload or result is over the limit."""
 
     def __init__(self, field: str, size_bytes: int, limit_bytes: int) -> None:
@@ -100,7 +100,7 @@ class TaskIdConflict(BrokerError):
         )
 
 
-class TaskNotFound(BrokerError):
+class NoSuchTask(BrokerError):
     """No such task."""
 
     def __init__(self, task_id: str) -> None:
@@ -137,7 +137,7 @@ class PageTokenInvalid(BrokerError):
     """A page token that this broker did not make, or made for other filters."""
 
 
-class TokenInvalid(BrokerError):
+class TokenRefused(BrokerError):
     """No bearer token, or a wrong one."""
 
 

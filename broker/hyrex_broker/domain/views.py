@@ -8,7 +8,7 @@ from hyrex_broker.domain.model import BrokerId, SessionId, TaskId
 from hyrex_broker.domain.states import TaskState
 
 
-class RunState(IntEnum):
+class RunStatusView(IntEnum):
     """Where a run stands, or how it ended. Numbers equal those of hyrex.v1.RunStatus."""
 
     RUNNING = 1
@@ -26,7 +26,7 @@ class RunView:
 
     run_number: int
     attempt_number: int
-    state: RunState
+    state: RunStatusView
     started_at: datetime | None
     finished_at: datetime | None = None
     worker: str = ""

@@ -1,7 +1,7 @@
 """What a queued task waits for, in words."""
 
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import RunState, Surroundings, TaskView
+from hyrex_broker.domain.views import RunStatusView, Surroundings, TaskView
 
 
 def waiting_for(queue: str, name: str, around: Surroundings) -> str:
@@ -16,7 +16,7 @@ def waiting_for_another_worker(view: TaskView) -> str:
     if view.state not in (TaskState.SCHEDULED, TaskState.RETRYING) or not view.runs:
         return ""
     last = view.runs[-1]
-    return last.reason or "" if last.state is RunState.RELEASED else ""
+    return last.reason or "" if last.state is RunStatusView.RELEASED else ""
 
 
 def _missing_worker(queue: str, name: str, around: Surroundings) -> str:

@@ -32,7 +32,7 @@ SMALL_BATCH: Final = 500
 _MOST_UNFINISHED: Final = 4
 
 
-class Turn:
+class StatementSlot:
     """A batch's right to have a statement in flight."""
 
     def __init__(self, end: Callable[[], bool]) -> None:
@@ -71,14 +71,14 @@ def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
             group.answers.exception()  # its caller may be gone: nothing to complain of
 
 
-Store = Callable[[Sequence[Item], Turn], Awaitable[Sequence[Answer]]]
+Store = Callable[[Sequence[Item], StatementSlot], Awaitable[Sequence[Answer]]]
 
 
 class _Batches(Generic[Item, Answer]):
     """Groups that wait, and the one statement in flight for them; `flush` stores a batch and answers."""
 
     def __init__(
-        self, flush: Callable[[list[Group[Item, Answer]], Turn], Awaitable[None]], most_items: int
+        self, flush: Callable[[list[Group[Item, Answer]], StatementSlot], Awaitable[None]], most_items: int
     ) -> None:
         self._flush = flush
         self._most_items = most_items
@@ -119,7 +119,7 @@ class _Batches(Generic[Item, Answer]):
         return True
 
     async def _store_batch(self) -> None:
-        turn = Turn(self._end_turn)
+        turn = StatementSlot(self._end_turn)
         try:
             batch = self._next_batch()
             if batch:
@@ -149,7 +149,7 @@ class _Batches(Generic[Item, Answer]):
         return batch
 
 
-class Merger(Generic[Item, Answer]):
+class Batcher(Generic[Item, Answer]):
     """Collects groups of items, stores them in batches, answers each group when its batch is stored.
 
     `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the turn of their batch, which it
@@ -197,7 +197,7 @@ class Merger(Generic[Item, Answer]):
             for batches in both:
                 batches.give_up()
 
-    async def _flush(self, batch: list[Group[Item, Answer]], turn: Turn) -> None:
+    async def _flush(self, batch: list[Group[Item, Answer]], turn: StatementSlot) -> None:
         items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
         try:
             answers = await self._bisect(items, turn)
@@ -216,7 +216,7 @@ class Merger(Generic[Item, Answer]):
                 group.answers.set_result(answers[start:end])
             start = end
 
-    async def _bisect(self, items: Sequence[Item], turn: Turn) -> Sequence[Answer]:
+    async def _bisect(self, items: Sequence[Item], turn: StatementSlot) -> Sequence[Answer]:
         try:
             return await self._store(items, turn)
         except StatementRefused as error:

@@ -52,7 +52,7 @@ class FairQueue(Generic[Entry]):
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
+class Permit:
     """A request's right to be worked on; whoever has it calls `leave` once."""
 
     cost: int
@@ -83,15 +83,15 @@ class Admission:
         self._under_way: dict[Hashable, int] = {}
         self._waiting: FairQueue[_Request] = FairQueue()
 
-    async def enter(self, caller: Hashable, cost: int) -> Turn:
+    async def enter(self, caller: Hashable, cost: int) -> Permit:
         """Wait for a share of the budget."""
         if cost <= self._little and caller not in self._under_way and self._reserve_used < self._budget:
             self._reserve_used += cost
             self._begin(caller)
-            return Turn(cost, partial(self._leave_reserve, caller, cost))
+            return Permit(cost, partial(self._leave_reserve, caller, cost))
         await self._admitted(caller, cost)
         self._begin(caller)
-        return Turn(cost, partial(self._leave, caller, cost))
+        return Permit(cost, partial(self._leave, caller, cost))
 
     def _leave_reserve(self, caller: Hashable, cost: int) -> None:
         self._reserve_used -= cost

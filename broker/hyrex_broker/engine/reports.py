@@ -8,12 +8,12 @@ from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
-from hyrex_broker.engine.batching import Merger, Turn
+from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.report import Ended, ReportStore
+from hyrex_broker.storage.report import RemovedLease, ReportStore
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Key = tuple[TaskId, Token, SessionId | None]
 """What a report is about: nobody's word stands for another's, even in one batch."""
 
 
-def _key(end: RunEnd | Ended) -> Key:
+def _key(end: RunEnd | RemovedLease) -> Key:
     return end.task_id, end.token, end.session_id
 
 
@@ -51,7 +51,7 @@ class Reports:
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Merger[RunEnd, Receipt] = Merger(self._flush, self._refuse, _size_bytes)
+        self._merger: Batcher[RunEnd, Receipt] = Batcher(self._flush, self._refuse, _size_bytes)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     async def run(self) -> None:
@@ -63,7 +63,7 @@ class Reports:
         database. `caller`: whose they are; callers share the batches."""
         return await self._merger.add(ends, caller)
 
-    async def _flush(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
+    async def _flush(self, ends: Sequence[RunEnd], turn: StatementSlot) -> list[Receipt]:
         """Record a batch however long that takes; in smaller portions when the whole takes too long."""
         receipts: list[Receipt] = []
         portion = len(ends)
@@ -78,7 +78,7 @@ class Reports:
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
         return receipts
 
-    async def _record(self, ends: Sequence[RunEnd], turn: Turn) -> list[Receipt]:
+    async def _record(self, ends: Sequence[RunEnd], turn: StatementSlot) -> list[Receipt]:
         receipts: dict[Key, Receipt] = {}
         pending = list({_key(end): end for end in ends}.values())
         while pending:
@@ -106,7 +106,7 @@ class Reports:
         self._forget(settled)
         return undecided
 
-    def follow(self, ended: Sequence[Ended], task_ids: Iterable[TaskId]) -> None:
+    def follow(self, ended: Sequence[RemovedLease], task_ids: Iterable[TaskId]) -> None:
         """What follows from removed leases: capacity, limits, requeued tasks, watchers."""
         for each in ended:
             session = self._sessions.by_id.get(each.session_id)
@@ -144,7 +144,7 @@ class Reports:
             retry_delay_ms=None,
         )
         try:
-            return (await self._flush([failed], Turn(lambda: False)))[0]
+            return (await self._flush([failed], StatementSlot(lambda: False)))[0]
         except StatementRefused as again:
             log.error("a report cannot be stored at all", extra={"sqlstate": again.sqlstate})
             return Receipt.STALE

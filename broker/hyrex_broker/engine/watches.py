@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Protocol
 
-from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
+from hyrex_broker.domain.errors import NoSuchTask, StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunView, TaskView
@@ -106,7 +106,7 @@ class Watches:
     async def watch(self, task_ids: Collection[TaskId]) -> AsyncGenerator[list[TaskView], None]:
         """Frames of states: every task first, then each change, until all are final.
 
-        Raises: TaskNotFound.
+        Raises: NoSuchTask.
         """
         watcher = _Watcher(task_ids)
         self._register(watcher)
@@ -115,7 +115,7 @@ class Watches:
                 await watcher.news.wait()
                 watcher.news.clear()
                 if watcher.unknown is not None:
-                    raise TaskNotFound(watcher.unknown)
+                    raise NoSuchTask(watcher.unknown)
                 for frame in self._frames(watcher):
                     yield await self._completed(frame)
         finally:

@@ -39,17 +39,17 @@ _Code = grpc.StatusCode
 ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
     {
         errors.InvalidField: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_INVALID_FIELD),
-        errors.PayloadTooLarge: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_PAYLOAD_TOO_LARGE),
+        errors.PayloadOverLimit: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_PAYLOAD_TOO_LARGE),
         errors.TooManyItems: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_TOO_MANY_ITEMS),
         errors.TooManyQueues: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_TOO_MANY_ITEMS),
         errors.TaskIdOutOfWindow: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_TASK_ID_OUT_OF_WINDOW),
         errors.TaskIdConflict: Row(_Code.ALREADY_EXISTS, error_pb2.ERROR_REASON_TASK_ID_CONFLICT),
-        errors.TaskNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_TASK_NOT_FOUND),
+        errors.NoSuchTask: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_TASK_NOT_FOUND),
         errors.QueueNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_QUEUE_NOT_FOUND),
         errors.QueueInUse: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_QUEUE_IN_USE),
         errors.PeerNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_PEER_NOT_FOUND),
         errors.PageTokenInvalid: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_PAGE_TOKEN_INVALID),
-        errors.TokenInvalid: Row(_Code.UNAUTHENTICATED, error_pb2.ERROR_REASON_TOKEN_INVALID),
+        errors.TokenRefused: Row(_Code.UNAUTHENTICATED, error_pb2.ERROR_REASON_TOKEN_INVALID),
         errors.HelloExpected: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_HELLO_EXPECTED),
         errors.ProtocolUnsupported: Row(
             _Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_PROTOCOL_UNSUPPORTED

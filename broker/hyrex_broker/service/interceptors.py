@@ -18,7 +18,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from hyrex_broker.domain.errors import BrokerError, TokenInvalid
+from hyrex_broker.domain.errors import BrokerError, TokenRefused
 from hyrex_broker.service.bodies import decoder
 from hyrex_broker.service.errors import abort, defect_status, to_status, undecodable
 from hyrex_broker.service.inflight import Budget
@@ -118,7 +118,7 @@ async def _refuse(_: Any, context: Context) -> None:
     await abort(context, to_status(NO_TOKEN))
 
 
-NO_TOKEN: Final = TokenInvalid(
+NO_TOKEN: Final = TokenRefused(
     "the call carries no valid token; send metadata 'authorization: Bearer <token>'"
     " (HYREX_TOKEN) with the token that the broker was started with"
 )

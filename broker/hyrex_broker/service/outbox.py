@@ -26,7 +26,7 @@ def _cost(frame: wire.WorkResponse) -> int:
     return frame.ByteSize() + _FRAME_OVERHEAD_BYTES
 
 
-class Outbox:
+class StreamOutbox:
     """A SessionLink over one stream."""
 
     def __init__(self) -> None:

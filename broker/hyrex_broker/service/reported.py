@@ -6,7 +6,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadTooLarge, TooManyItems
+from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
 from hyrex_broker.engine.sessions.session import Session
 from hyrex_broker.service import fields
@@ -66,10 +66,10 @@ def _completed(
     result, content_type = done.result, done.content_type
     try:
         if len(result) > limit_bytes:
-            raise PayloadTooLarge("result", len(result), limit_bytes)
+            raise PayloadOverLimit("result", len(result), limit_bytes)
         checked = fields.short_text(content_type, "content_type") if content_type else None
     except BrokerError as error:
-        kind = "ResultTooLarge" if isinstance(error, PayloadTooLarge) else "UnstorableResult"
+        kind = "ResultTooLarge" if isinstance(error, PayloadOverLimit) else "UnstorableResult"
         return RunEnd(
             task_id, token, Outcome.FAILED, elapsed, error_type=kind, error_message=error.message,
             retryable=False,

@@ -12,7 +12,7 @@ from hyrex.v1.task_service_pb2 import SubmitResult
 from hyrex_broker.domain.errors import (
     BrokerError,
     InvalidField,
-    PayloadTooLarge,
+    PayloadOverLimit,
     StorageUnavailable,
     TaskIdOutOfWindow,
     TooManyItems,
@@ -59,7 +59,7 @@ class Results(Protocol):
         ...
 
 
-class Submitter:
+class SubmitChecker:
     """Turns submitted wire tasks into answers."""
 
     def __init__(self, intake: Intake, payload_limit_bytes: int, availability: Availability) -> None:
@@ -140,7 +140,7 @@ class Submitter:
     def _convert(self, wire: task_pb2.NewTask, task_id: TaskId) -> NewTask:
         payload, parent, root = wire.payload, wire.parent_id, wire.root_id
         if len(payload) > self._limit:
-            raise PayloadTooLarge("payload", len(payload), self._limit)
+            raise PayloadOverLimit("payload", len(payload), self._limit)
         wire.ClearField("task_id")
         wire.ClearField("payload")
         if not (parent or root):

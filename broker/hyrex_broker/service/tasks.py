@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, TaskNotFound
+from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvalid
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import Selection, TaskView
@@ -151,7 +151,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         task_id = checks.task_id(request.task_id)
         view = await self._parts.reads.task(task_id)
         if view is None:
-            raise TaskNotFound(task_id)
+            raise NoSuchTask(task_id)
         return task_service_pb2.GetTaskResponse(task=convert.task(view, await self._waiting_for(view)))
 
     async def ListTasks(

@@ -18,7 +18,7 @@ _LONGEST_KNOWN: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownTerm:
     """Checked terms, and the hash of their bytes: where a task's digest begins."""
 
     terms: Terms
@@ -30,14 +30,14 @@ class KnownTerms:
     later version) would fill the memory: neither are kept."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Known] = {}
+        self._known: dict[bytes, KnownTerm] = {}
 
-    def of(self, wire: task_pb2.NewTask) -> Known:
+    def of(self, wire: task_pb2.NewTask) -> KnownTerm:
         """Terms of a task whose own fields were taken out. Raises InvalidField."""
         written = wire.SerializeToString(deterministic=True)
         known = self._known.get(written)
         if known is None:
-            known = Known(_checked(wire), xxh3_64_intdigest(written))
+            known = KnownTerm(_checked(wire), xxh3_64_intdigest(written))
             if known.terms.extras is None and len(written) <= _LONGEST_KNOWN:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()

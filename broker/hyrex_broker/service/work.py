@@ -30,7 +30,7 @@ from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.errors import undecodable
-from hyrex_broker.service.outbox import FRAME_BYTES, Outbox
+from hyrex_broker.service.outbox import FRAME_BYTES, StreamOutbox
 from hyrex_broker.service.receiving import hold
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class WorkStream:
         self._engine = engine
         self._frames = frames
         self._context = context
-        self._outbox = Outbox()
+        self._outbox = StreamOutbox()
         self._unacknowledged = 0
         self._unknown_frames = 0
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hyrex_broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.storage.pool import Transaction
-from hyrex_broker.storage.report import Ended, end_runs
+from hyrex_broker.storage.report import RemovedLease, end_runs
 from hyrex_broker.storage.statements import load
 
 _END: Final = load("sessions")["end_session"]
@@ -15,7 +15,7 @@ _CHUNK: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLease:
+class StoredLease:
     """A lease as the database has it."""
 
     lease: LeaseRef
@@ -30,12 +30,12 @@ class EndedSession:
     """A session that has ended, with the leases it gave back."""
 
     session_id: SessionId
-    ended: list[Ended]
+    ended: list[RemovedLease]
     task_ids: list[TaskId]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SessionEndReason:
     """How a session ends. Leases beyond `received_through` (None: unknown) may never have reached it:
     they return at no cost."""
 
@@ -44,7 +44,9 @@ class Ending:
     received_through: int | None
 
 
-async def end_sessions(transaction: Transaction, endings: Mapping[SessionId, Ending]) -> list[EndedSession]:
+async def end_sessions(
+    transaction: Transaction, endings: Mapping[SessionId, SessionEndReason]
+) -> list[EndedSession]:
     """End locked sessions. Their leases are removed in task id order, as by every statement that locks
     leases."""
     reasons = [ending.reason for ending in endings.values()]
@@ -60,7 +62,7 @@ async def end_sessions(transaction: Transaction, endings: Mapping[SessionId, End
     return list(ended.values())
 
 
-def _end_of(held: HeldLease, ending: Ending) -> RunEnd:
+def _end_of(held: StoredLease, ending: SessionEndReason) -> RunEnd:
     if ending.received_through is not None and held.sequence > ending.received_through:
         # It may have begun since the last heartbeat: recorded, so that no two executions share a number.
         unknown = "its session expired before its receipt"
@@ -72,14 +74,14 @@ def _end_of(held: HeldLease, ending: Ending) -> RunEnd:
     return _bound(held, ending.outcome, elapsed_us, ending.reason)
 
 
-def _bound(held: HeldLease, outcome: Outcome, elapsed_us: int | None, reason: str) -> RunEnd:
+def _bound(held: StoredLease, outcome: Outcome, elapsed_us: int | None, reason: str) -> RunEnd:
     lease = held.lease
     return RunEnd(lease.task_id, lease.token, outcome, elapsed_us, reason=reason, session_id=held.session_id)
 
 
-def held_lease(row: Any) -> HeldLease:
+def held_lease(row: Any) -> StoredLease:
     """A row of `leases_of`."""
-    return HeldLease(
+    return StoredLease(
         LeaseRef(TaskId(str(row["task_id"])), Token(row["token"])),
         row["session_id"], row["sequence"], row["lane"],
         (row["cancel_reason"] or "") if row["to_cancel"] else None,

@@ -10,7 +10,7 @@ from hyrex_broker.domain import patterns
 from hyrex_broker.domain.long_work import in_turns
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
-from hyrex_broker.domain.views import RunState, RunView, Service, Surroundings, TaskView
+from hyrex_broker.domain.views import RunStatusView, RunView, Service, Surroundings, TaskView
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -133,7 +133,7 @@ def _ended_run(row: Any) -> RunView:
     return RunView(
         run_number=row["run_number"],
         attempt_number=row["attempt_number"],
-        state=RunState(row["outcome"]),
+        state=RunStatusView(row["outcome"]),
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         worker=row["worker"] or "",
@@ -152,7 +152,7 @@ def _running_run(row: Any) -> RunView:
     return RunView(
         run_number=row["live_run_number"],
         attempt_number=row["live_attempt_number"],
-        state=RunState.RUNNING,
+        state=RunStatusView.RUNNING,
         started_at=row["assigned_at"],
         worker=row["live_worker"] or "",
     )

@@ -37,7 +37,7 @@ class Fetches(Protocol):
 
 
 @dataclass(slots=True)
-class Ended:
+class RemovedLease:
     """A lease that was removed; where its task runs again, at which rank and how soon."""
 
     task_id: TaskId
@@ -67,7 +67,7 @@ class Overdue:
     allowed_s: float
 
 
-async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLease]:
     """Record ends and repeat what must be repeated. What is missing from the result matched nothing.
 
     `database` may be a transaction: the sweeper ends sessions and their runs together. A batch of completed
@@ -79,7 +79,7 @@ async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
     return await _record(database, ordered)
 
 
-async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLease]:
     rows = await database.fetch(
         _SQL["report_completed"],
         ids([end.task_id for end in ends]),
@@ -90,13 +90,13 @@ async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list
         _sessions(ends),
     )
     return [
-        Ended(end.task_id, end.token, lane, session)
+        RemovedLease(end.task_id, end.token, lane, session)
         for lane, session, places in rows
         for end in [ends[place - 1] for place in places]
     ]
 
 
-async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
+async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLease]:
     columns = [column([*map(attrgetter(name), ends)], usual) for name, usual in _COLUMNS.items()]
     rows = await database.fetch(
         _SQL["report"],
@@ -108,7 +108,7 @@ async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[Ended]:
         _sessions(ends),
     )
     return [
-        Ended(end.task_id, end.token, lane, session, rank, delay if again else None)
+        RemovedLease(end.task_id, end.token, lane, session, rank, delay if again else None)
         for lane, session, places, rank, again, delay in rows
         for end in [ends[place - 1] for place in places]
     ]
@@ -130,7 +130,7 @@ class ReportStore:
         self._database = database
         self._slack_ms = slack_ms
 
-    async def end(self, ends: Sequence[RunEnd]) -> list[Ended]:
+    async def end(self, ends: Sequence[RunEnd]) -> list[RemovedLease]:
         """See `end_runs`; in a transaction of its own."""
         return await end_runs(self._database, ends)
 

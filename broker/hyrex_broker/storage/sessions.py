@@ -14,7 +14,14 @@ from hyrex_broker.domain.model import (
     SessionId,
     TaskId,
 )
-from hyrex_broker.storage.endings import LEASES_OF, EndedSession, Ending, HeldLease, end_sessions, held_lease
+from hyrex_broker.storage.endings import (
+    LEASES_OF,
+    EndedSession,
+    SessionEndReason,
+    StoredLease,
+    end_sessions,
+    held_lease,
+)
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
@@ -52,7 +59,7 @@ class Heritage:
 
     follows: list[SessionId]
     """The earlier sessions, the last first."""
-    leases: list[HeldLease]
+    leases: list[StoredLease]
     """What stands of theirs: its reports are still accepted."""
 
 
@@ -61,12 +68,12 @@ class TakenOver:
     """A resumed session with every lease it has."""
 
     generation: int
-    leases: list[HeldLease]
+    leases: list[StoredLease]
     draining: bool
     """An operator wants its worker to leave."""
     self_draining: bool
     """Its worker wants no more work."""
-    inherited: list[HeldLease] = field(default_factory=list)
+    inherited: list[StoredLease] = field(default_factory=list)
     """What stands of the leases of sessions that it follows."""
 
 
@@ -168,7 +175,7 @@ class SessionStore:
         follows = [session_id, *row["follows"]][:_MOST_FOLLOWED]
         return Heritage(follows, await self.leases(follows))
 
-    async def leases(self, sessions: Sequence[SessionId]) -> list[HeldLease]:
+    async def leases(self, sessions: Sequence[SessionId]) -> list[StoredLease]:
         """The sessions' leases as stored."""
         return [held_lease(row) for row in await self._database.fetch(LEASES_OF, list(sessions))]
 
@@ -212,7 +219,7 @@ class SessionStore:
         sweeper ends it."""
         async with self._database.transaction() as transaction:
             endings = {
-                row["id"]: Ending(
+                row["id"]: SessionEndReason(
                     Outcome.LOST, f"session of worker {row['worker_name']} expired", row["received_through"]
                 )
                 for row in await transaction.fetch(_SQL["lock_expired"], list(sessions))
@@ -223,7 +230,7 @@ class SessionStore:
         """End a session at its worker's or launcher's word. Raises SessionEnded, SessionSecretInvalid."""
         async with self._database.transaction() as transaction:
             await self._lock(transaction, session_id, secret)
-            (ended,) = await end_sessions(transaction, {session_id: Ending(outcome, reason, None)})
+            (ended,) = await end_sessions(transaction, {session_id: SessionEndReason(outcome, reason, None)})
             return ended
 
 

@@ -26,7 +26,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredKey:
     """What was stored before under an id, and who holds its idempotency key."""
 
     digest: int | None
@@ -74,7 +74,7 @@ class SubmitStore:
             stored = [entry.task.task_id for entry in entries]
         return HandedOff(dict(zip(map(TaskId, stored), slots, strict=True)), stored_at)
 
-    async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, Known]:
+    async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, StoredKey]:
         """What is known of entries that were not stored."""
         rows = await self._database.fetch(
             _SQL["classify"],
@@ -83,7 +83,7 @@ class SubmitStore:
             [extras.idempotency_key for extras in _extras(entries)],
         )
         return {
-            TaskId(str(row["id"])): Known(
+            TaskId(str(row["id"])): StoredKey(
                 row["digest"], TaskId(str(row["holder"])) if row["holder"] else None
             )
             for row in rows

@@ -7,7 +7,7 @@ import pytest
 
 from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
-from hyrex_broker.engine.batching import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Merger, Turn
+from hyrex_broker.engine.batching import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Batcher, StatementSlot
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
@@ -76,10 +76,10 @@ async def test_a_caller_that_goes_away_cancels_nobody(bench: Bench) -> None:
 
 
 async def test_a_batch_that_cannot_be_stored_fails_each_of_its_callers() -> None:
-    async def away(items: Sequence[int], turn: Turn) -> Sequence[int]:
+    async def away(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
         raise StorageUnavailable("away")
 
-    merger: Merger[int, int] = Merger(away, _never, _no_size)
+    merger: Batcher[int, int] = Batcher(away, _never, _no_size)
     running = asyncio.ensure_future(merger.run())
     for future in (merger.add([1]), merger.add([2])):
         with pytest.raises(StorageUnavailable):
@@ -109,12 +109,12 @@ async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Ben
 async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
     batches: list[list[int]] = []
 
-    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
         batches.append(list(items))
         await asyncio.sleep(0)
         return items
 
-    merger: Merger[int, int] = Merger(store, _never, lambda size: size)
+    merger: Batcher[int, int] = Batcher(store, _never, lambda size: size)
     large = BATCH_BYTES // 4
     futures = [merger.add([large]) for _ in range(10)] + [merger.add([2 * BATCH_BYTES]), merger.add([1, 1])]
     running = asyncio.ensure_future(merger.run())
@@ -128,14 +128,14 @@ async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
 async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before() -> None:
     answered, may_end, sizes = asyncio.Event(), asyncio.Event(), []
 
-    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
         sizes.append(len(items))
         await answered.wait()
         await turn.pass_on()
         await may_end.wait()
         return items
 
-    merger: Merger[int, int] = Merger(store, _never, _no_size)
+    merger: Batcher[int, int] = Batcher(store, _never, _no_size)
     running = asyncio.ensure_future(merger.run())
     await asyncio.sleep(0)
     futures = [merger.add([1]), merger.add([2])]
@@ -155,13 +155,13 @@ async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before()
 async def test_batches_whose_answers_take_long_do_not_pile_up() -> None:
     may_end, begun = asyncio.Event(), []
 
-    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
         begun.append(len(items))
         await turn.pass_on()
         await may_end.wait()
         return items
 
-    merger: Merger[int, int] = Merger(store, _never, _no_size)
+    merger: Batcher[int, int] = Batcher(store, _never, _no_size)
     running = asyncio.ensure_future(merger.run())
     futures = [merger.add(range(BATCH_ITEMS)) for _ in range(20)]
     await asyncio.sleep(0.05)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hyrex_broker.domain.model import NewTask, Outcome
-from hyrex_broker.engine.dispatch.release_rate import Turnover
+from hyrex_broker.engine.dispatch.release_rate import ReleaseRate
 from hyrex_broker.engine.submit import handoff
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, new_task
@@ -21,7 +21,7 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
     """Makes leases seem to end at a rate, and a batch wait for so long."""
 
     def set_pace(per_s: float, longest_s: float) -> None:
-        monkeypatch.setattr(Turnover, "per_s", per_s)
+        monkeypatch.setattr(ReleaseRate, "per_s", per_s)
         monkeypatch.setattr(handoff, "_LONGEST_WAIT_S", longest_s)
 
     return set_pace
@@ -87,7 +87,7 @@ async def test_a_batch_behind_a_backlog_does_not_wait(
 
 
 async def test_the_rate_of_the_last_work_is_hoped_for_until_somebody_waits_in_vain() -> None:
-    turnover = Turnover()
+    turnover = ReleaseRate()
     assert turnover.per_s == 0
     for _ in range(10):
         turnover.ended(50)

@@ -7,14 +7,14 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, SubmitAnswer
-from hyrex_broker.engine.batching import Merger, Turn
+from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.brokers import BrokerStore
 from tests.integration.engine.bench import Bench, started
 from tests.integration.storage.stage import end_of, new_task
 
 
-async def stored(items: Sequence[int], turn: Turn) -> Sequence[int]:
+async def stored(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
     return items
 
 
@@ -27,12 +27,12 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
     never = asyncio.Event()
     answering = False
 
-    async def store(items: Sequence[int], turn: Turn) -> Sequence[int]:
+    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
         if not answering:
             await never.wait()
         return items
 
-    merger: Merger[int, int] = Merger(store, refuse, lambda item: 0)
+    merger: Batcher[int, int] = Batcher(store, refuse, lambda item: 0)
     running = asyncio.ensure_future(merger.run())
     first = merger.add([1])
     await asyncio.sleep(0.01)
@@ -50,7 +50,7 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
 
 
 async def test_a_batch_that_never_began_does_not_count_as_under_way() -> None:
-    merger: Merger[int, int] = Merger(stored, refuse, lambda item: 0)
+    merger: Batcher[int, int] = Batcher(stored, refuse, lambda item: 0)
     running = asyncio.ensure_future(merger.run())
     await asyncio.sleep(0.01)
     running.cancel()

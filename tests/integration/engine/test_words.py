@@ -11,7 +11,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.engine import watches as watch
 from hyrex_broker.engine.cluster import notifications as wakeups
-from hyrex_broker.engine.cluster.notifications import FINISHED, Wakeups
+from hyrex_broker.engine.cluster.notifications import FINISHED, Notifications
 from hyrex_broker.storage.brokers import Channel
 from hyrex_broker.storage.reads import Detail, TaskReads
 from tests.integration.engine.bench import Bench, running_engine
@@ -80,7 +80,7 @@ class Noted(Channel):
 
 async def test_ids_fit_into_notifications_and_too_many_are_one_word() -> None:
     channel = Noted()
-    words = Wakeups(channel)
+    words = Notifications(channel)
     words.others_watch = True
     speaking = asyncio.ensure_future(words._speak())
     few = [TaskId(make_id()) for _ in range(1000)]

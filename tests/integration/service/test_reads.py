@@ -3,7 +3,7 @@
 import pytest
 
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import RunState
+from hyrex_broker.domain.views import RunStatusView
 from hyrex_broker.domain.waiting import waiting_for
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.reads import FULL, LISTED, WATCHED, TaskReads
@@ -39,7 +39,7 @@ async def test_a_delayed_task_is_scheduled_first_and_retrying_later(reads: TaskR
     first, second = await reads.tasks([scheduled, retrying], FULL)
     assert (first.state, second.state) == (TaskState.SCHEDULED, TaskState.RETRYING)
     assert first.run_at is not None
-    assert [run.state for run in second.runs] == [RunState.FAILED]
+    assert [run.state for run in second.runs] == [RunStatusView.FAILED]
 
 
 async def test_the_runs_of_a_running_task_include_the_one_now_running(reads: TaskReads, seed: Seed) -> None:
@@ -50,8 +50,8 @@ async def test_the_runs_of_a_running_task_include_the_one_now_running(reads: Tas
     assert task is not None
     assert task.state is TaskState.RUNNING
     assert [(run.run_number, run.state, run.worker) for run in task.runs] == [
-        (0, RunState.FAILED, "ada"),
-        (1, RunState.RUNNING, "ada"),
+        (0, RunStatusView.FAILED, "ada"),
+        (1, RunStatusView.RUNNING, "ada"),
     ]
     assert task.runs[0].error_type == task.runs[0].traceback == "ValueError"
     assert task.runs[1].started_at is not None

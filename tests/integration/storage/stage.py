@@ -29,7 +29,7 @@ from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.promote import PromoteStore
-from hyrex_broker.storage.report import Ended, ReportStore
+from hyrex_broker.storage.report import RemovedLease, ReportStore
 from hyrex_broker.storage.sessions import Opened, SessionInfo, SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import Entry, SubmitStore
@@ -155,7 +155,7 @@ class Stage:
         (run,) = await self.assign(opened)
         return opened, run
 
-    async def end(self, run: AssignedRun, outcome: Outcome, **changes: Any) -> list[Ended]:
+    async def end(self, run: AssignedRun, outcome: Outcome, **changes: Any) -> list[RemovedLease]:
         """Report one run."""
         return await self.reports.end([end_of(run, outcome, **changes)])
 

@@ -28,7 +28,7 @@ _MOST_IDS: Final = 3000
 _ALL: Final = ""
 
 
-class Wakeups:
+class Notifications:
     """Speaks for this broker and hears the others."""
 
     def __init__(self, channel: Channel) -> None:

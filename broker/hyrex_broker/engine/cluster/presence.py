@@ -8,7 +8,7 @@ from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
-from hyrex_broker.engine.cluster.notifications import Wakeups
+from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -21,7 +21,7 @@ class Presence:
     """One row, renewed every second."""
 
     def __init__(
-        self, store: BrokerStore, broker: BrokerId, wakeups: Wakeups, watching: Callable[[], bool]
+        self, store: BrokerStore, broker: BrokerId, wakeups: Notifications, watching: Callable[[], bool]
     ) -> None:
         self._store = store
         self._broker = broker

@@ -12,13 +12,13 @@ from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId
-from hyrex_broker.engine.dispatch.lane_schedule import Turns
+from hyrex_broker.engine.dispatch.lane_schedule import LaneSchedule
 from hyrex_broker.engine.dispatch.lease_placer import Placer
-from hyrex_broker.engine.dispatch.release_rate import Turnover
+from hyrex_broker.engine.dispatch.release_rate import ReleaseRate
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.looks import Look
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Shape
+from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, AssignStore, LaneQuota, Plan
 from hyrex_broker.storage.marks import MarkStore
 
@@ -48,10 +48,10 @@ class Dispatcher:
         self._placer = placer
         self._sessions = sessions
         self._directory = directory
-        self._turns = Turns()
+        self._turns = LaneSchedule()
         self._called = asyncio.Event()
         self._look = asyncio.Event()
-        self.turnover = Turnover()
+        self.turnover = ReleaseRate()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
         sessions.on_capacity = self._called.set
         directory.on_new_lanes.append(lambda lanes: self._turns.look_again())
@@ -89,7 +89,7 @@ class Dispatcher:
         lanes = self.offerable(counts)
         return self._turns.offer(self._shapes(), {lane: counts[lane] for lane in lanes}) if lanes else []
 
-    def _shapes(self) -> list[Shape]:
+    def _shapes(self) -> list[WorkerProfile]:
         return list(self._sessions.shapes)
 
     def offerable(self, lanes: Iterable[LaneId]) -> list[LaneId]:

@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.engine.dispatch.rotation import Audience
-from hyrex_broker.engine.sessions.session import Session, Shape
+from hyrex_broker.engine.sessions.session import Session, WorkerProfile
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +56,7 @@ class Offers:
 class Room:
     """Free capacity by (shape, pool). `shapes` by their numbers in the audiences."""
 
-    def __init__(self, shapes: "dict[int, Shape]") -> None:
+    def __init__(self, shapes: "dict[int, WorkerProfile]") -> None:
         self._shapes = shapes
         self._offers: dict[tuple[int, str], Offers] = {}
         self._rivals: Counter[tuple[int, str]] = Counter()

@@ -14,7 +14,7 @@ from typing import Final
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.dispatch.free_capacity import Room
 from hyrex_broker.engine.dispatch.rotation import Audience, Rotation
-from hyrex_broker.engine.sessions.session import Shape
+from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from hyrex_broker.storage.marks import Mark
 
@@ -25,7 +25,7 @@ MOST_RUNS: Final = 1000
 
 
 @dataclass(slots=True)
-class Turns:
+class LaneSchedule:
     """The lanes with work, as far as this broker knows, and the low-water mark of each (lane, rank)."""
 
     active: dict[LaneId, set[int]] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Turns:
         for pair in pairs:
             self._marks[pair] = max(self._marks.get(pair, ZERO), at - MARK_LAG)
 
-    def any_served(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> bool:
+    def any_served(self, shapes: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
         """Whether some session here may run something that waits."""
         self._rotation.sync(shapes)
         return bool(self._first(self._rotation.lanes(), 1, readable))
@@ -106,7 +106,7 @@ class Turns:
             if lane in self.active:
                 self._rotation.put(lane, min(self.active[lane]))
 
-    def plan(self, shapes: Sequence[Shape], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
+    def plan(self, shapes: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
         """Share the free capacity of all sessions among the lanes that have work for them."""
         self._woken.clear()
         self._freed.clear()
@@ -143,7 +143,7 @@ class Turns:
                     break
         return left
 
-    def offer(self, shapes: Sequence[Shape], counts: Mapping[LaneId, int]) -> list[LaneQuota]:
+    def offer(self, shapes: Sequence[WorkerProfile], counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Slots for tasks that nothing is in front of: so many of each lane."""
         room = Room(self._rotation.sync(shapes))
         quotas = []

@@ -1,4 +1,4 @@
-"""Deliveries: runs whose payloads were too large to come with their assignment.
+"""Large payloads: runs whose payloads were too large to come with their assignment.
 
 Each is a task of its own, so nobody waits for the megabytes of another session: payloads are read some
 megabytes at a time, and sent as they come.
@@ -35,7 +35,7 @@ class Delivery:
     left: list[Taken]
 
 
-class Deliveries:
+class LargePayloads:
     """Reads payloads and sends the runs that wait for them, however long that takes."""
 
     def __init__(self, assigns: AssignStore, sessions: Sessions) -> None:

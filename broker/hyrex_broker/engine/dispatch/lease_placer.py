@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from hyrex_broker.domain.errors import SessionTakenOver
 from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
-from hyrex_broker.engine.dispatch.large_payloads import Deliveries
+from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import Session
 from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
@@ -30,7 +30,7 @@ LATEST_COMMIT_S: Final = 3.0
 
 
 @dataclass(slots=True, eq=False)
-class Doubt:
+class UnresolvedPlan:
     """A plan whose commit is unknown, and when to look for its leases (0: at once)."""
 
     plan: Plan
@@ -64,8 +64,8 @@ class Placer:
         self._session_store = session_store
         self._sessions = sessions
         self._broker = broker
-        self._doubts: list[Doubt] = []
-        self._deliveries = Deliveries(assigns, sessions)
+        self._doubts: list[UnresolvedPlan] = []
+        self._deliveries = LargePayloads(assigns, sessions)
 
     async def run(self) -> None:
         """Send what waits for its payloads, until cancelled."""
@@ -91,7 +91,7 @@ class Placer:
             _all_sent(plan, sessions)
             raise
         except BaseException:
-            self._doubts.append(Doubt(plan, sessions))
+            self._doubts.append(UnresolvedPlan(plan, sessions))
             raise
         else:
             _all_sent(plan, sessions)

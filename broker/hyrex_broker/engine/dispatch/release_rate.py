@@ -10,7 +10,7 @@ _HOPE_SPAN_S: Final = 1.0
 _IDLE_S: Final = 0.05
 
 
-class Turnover:
+class ReleaseRate:
     """Leases that end in a second: what ended a tenth of a second ago counts a third.
 
     When work begins anew nothing has ended lately; then the rate of the last work is hoped for, until

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from hyrex_broker.domain.model import LaneId
-from hyrex_broker.engine.sessions.session import Shape
+from hyrex_broker.engine.sessions.session import WorkerProfile
 
 Audience: TypeAlias = tuple[tuple[int, str], ...]
 """(number of a shape, pool), in order; empty where nobody here serves a lane."""
@@ -23,7 +23,7 @@ Lanes: TypeAlias = "OrderedDict[LaneId, int]"
 class _Seen:
     """A shape as it was last looked at."""
 
-    shape: Shape
+    shape: WorkerProfile
     number: int
     lanes: int
 
@@ -81,7 +81,7 @@ class Rotation:
                 if audience:
                     yield from lanes
 
-    def sync(self, shapes: Sequence[Shape]) -> dict[int, Shape]:
+    def sync(self, shapes: Sequence[WorkerProfile]) -> dict[int, WorkerProfile]:
         """Take notice of shapes that have come, grown or gone; return them by number."""
         seen = self._seen
         if len(seen) != len(shapes) or any(id(shape) not in seen for shape in shapes):

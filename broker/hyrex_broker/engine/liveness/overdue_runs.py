@@ -26,7 +26,7 @@ _MOST: Final = 500
 _REASON: Final = "the worker did not stop the run in time; the broker ended it"
 
 
-class Backstop:
+class OverdueRuns:
     """Ends overdue leases of this broker's sessions as timed out (which a cancel request turns into
     cancelled); the worker hears with its next heartbeat that they are revoked."""
 

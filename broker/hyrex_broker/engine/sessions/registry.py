@@ -22,8 +22,8 @@ from hyrex_broker.domain.model import (
     Token,
 )
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.sessions.session import Introduction, Session, SessionLink, Shape
-from hyrex_broker.storage.endings import EndedSession, HeldLease
+from hyrex_broker.engine.sessions.session import Introduction, Session, SessionLink, WorkerProfile
+from hyrex_broker.storage.endings import EndedSession, StoredLease
 from hyrex_broker.storage.sessions import Heritage, SessionStore, TakenOver
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Resumption:
         ]
 
 
-def _held_of(leases: Iterable[HeldLease], introduction: Introduction) -> dict[Token, SessionId]:
+def _held_of(leases: Iterable[StoredLease], introduction: Introduction) -> dict[Token, SessionId]:
     held = {ref.token for ref in introduction.held}
     return {lease.lease.token: lease.session_id for lease in leases if lease.lease.token in held}
 
@@ -72,14 +72,14 @@ class Sessions:
         self._store = store
         self._directory = directory
         self._broker = broker
-        self._shapes: dict[object, Shape] = {}
+        self._shapes: dict[object, WorkerProfile] = {}
         self.by_id: dict[SessionId, Session] = {}
         self.on_capacity: Callable[[], None] = lambda: None
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
 
     @property
-    def shapes(self) -> Iterable[Shape]:
+    def shapes(self) -> Iterable[WorkerProfile]:
         """Every kind of session here."""
         return self._shapes.values()
 
@@ -154,7 +154,7 @@ class Sessions:
         revoked = list(held.values())
         return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
 
-    def _adopt(self, session: Session, lease: HeldLease) -> None:
+    def _adopt(self, session: Session, lease: StoredLease) -> None:
         name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
         pool = session.shape.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
@@ -171,13 +171,13 @@ class Sessions:
         key = (patterns, tuple(sorted(introduction.task_pools.items())))
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes[key] = Shape(patterns, introduction.task_pools, key=key)
+            shape = self._shapes[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
         session = Session(session_id, generation, secret, shape, dict(introduction.pools), link)
         shape.sessions[session_id] = session
         self.by_id[session_id] = session
         return session
 
-    async def _subscribe_to_all(self, shape: Shape) -> None:
+    async def _subscribe_to_all(self, shape: WorkerProfile) -> None:
         """Let a shape that has just come to be know of every lane that is known here."""
         if not shape.complete:
             shape.complete = True  # what is new from here on it is told

@@ -60,7 +60,7 @@ class Introduction:
 
 
 @dataclass(slots=True)
-class Shape:
+class WorkerProfile:
     """What sessions with the same patterns and functions may run: lane -> pool, computed once for all."""
 
     patterns: tuple[str, ...]
@@ -108,7 +108,7 @@ class Session:
     session_id: SessionId
     generation: int
     secret: bytes
-    shape: Shape
+    shape: WorkerProfile
     capacity: dict[str, int]
     link: SessionLink
     sequence: int = 0

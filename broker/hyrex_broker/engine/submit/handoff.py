@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from hyrex_broker.domain.model import AssignedRun, LaneId, SessionId, TaskId
-from hyrex_broker.engine.batching import Turn
+from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.lane_directory import Directory
@@ -31,7 +31,7 @@ class Handoff:
         self._dispatcher = dispatcher
         self._directory = directory
 
-    async def submit(self, entries: Sequence[Entry], turn: Turn) -> Mapping[TaskId, bool] | None:
+    async def submit(self, entries: Sequence[Entry], turn: StatementSlot) -> Mapping[TaskId, bool] | None:
         """Store plain entries (sorted by id); None if nothing could be handed off and nothing was done.
 
         Returns the ids stored now: True for those that went to a worker.

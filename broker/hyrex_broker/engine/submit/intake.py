@@ -11,7 +11,7 @@ from hyrex_broker.domain.errors import (
     TooManyQueues,
 )
 from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
-from hyrex_broker.engine.batching import Merger, Turn
+from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.growth import AT_ONCE
@@ -50,7 +50,7 @@ class Intake:
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Merger[Entry, Answer] = Merger(self._flush, self._refuse, _size_bytes)
+        self._merger: Batcher[Entry, Answer] = Batcher(self._flush, self._refuse, _size_bytes)
 
     async def run(self) -> None:
         """Store batches until cancelled."""
@@ -84,7 +84,7 @@ class Intake:
             await self._directory.intern(unknown)
         return {each: find(*each) for each in wanted}
 
-    async def _flush(self, entries: Sequence[Entry], turn: Turn) -> list[Answer]:
+    async def _flush(self, entries: Sequence[Entry], turn: StatementSlot) -> list[Answer]:
         answers: dict[TaskId, Answer] = {}
         unique: dict[TaskId, Entry] = {}
         for entry in entries:

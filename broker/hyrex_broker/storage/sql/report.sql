@@ -5,12 +5,12 @@
 -- $5 content_type, $6 session: of one entry if all share it; 0 stands for whichever holds the lease.
 -- Locks lease rows in task id order.
 with mine as materialized (
-  select r.task, r.seal, r.elapsed_us, r.result, r.content_type, r.place, l.*
+  select r.task, r.token, r.elapsed_us, r.result, r.content_type, r.place, l.*
   from unnest(($1::text)::uuid[], ($2::text)::bigint[], ($3::text)::bigint[], $4::bytea[], $5::text[], $6::bigint[])
-    with ordinality as r (task, seal, elapsed_us, result, content_type, session, place)
+    with ordinality as r (task, token, elapsed_us, result, content_type, session, place)
   cross join lateral (
     select lease.ctid as spot, lane, session_id, run_number, attempt_number
-    from lease where task_id = r.task and token = r.seal
+    from lease where task_id = r.task and token = r.token
       and session_id = coalesce(nullif(coalesce(r.session, ($6::bigint[])[1]), 0), session_id)
     for update
   ) l
@@ -19,7 +19,7 @@ with mine as materialized (
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
                         finished_at, result, content_type)
-  select task, run_number, attempt_number, 2, true, seal, session_id,
+  select task, run_number, attempt_number, 2, true, token, session_id,
          now() - elapsed_us * interval '1 microsecond', now(), result, content_type
   from mine order by task
 )
@@ -35,19 +35,19 @@ select lane, session_id, array_agg(place::integer) as places from mine group by 
 -- $16 session: as in `report_completed`.
 -- Locks lease rows in task id order.
 with ended as materialized (
-  select r.task, r.seal, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
+  select r.task, r.token, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
          r.error_type, r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
          r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, r.place, l.*
   from unnest(($1::text)::uuid[], ($2::text)::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[],
               $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[],
               $16::bigint[])
     with ordinality
-    as r (task, seal, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,
+    as r (task, token, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,
           reason, retryable, retry_delay_ms, was_alone, session, place)
   cross join lateral (
     select lease.ctid as spot, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
            alone, cancel_at, cancel_reason
-    from lease where task_id = r.task and token = r.seal
+    from lease where task_id = r.task and token = r.token
       and session_id = coalesce(nullif(coalesce(r.session, ($16::bigint[])[1]), 0), session_id)
     for update
   ) l
@@ -60,7 +60,7 @@ with ended as materialized (
            when cancel_at is not null then 5::smallint
            when outcome = 7 and releases >= $15::integer then 6::smallint
            else outcome
-         end as verdict,
+         end as final_outcome,
          case
            when outcome in (2, 5) or cancel_at is not null then false
            when outcome in (3, 4) then
@@ -72,10 +72,10 @@ with ended as materialized (
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
                         finished_at, result, content_type, error_type, error_message, traceback, reason)
-  select task, run_number, attempt_number, verdict, not again, seal, session_id,
+  select task, run_number, attempt_number, final_outcome, not again, token, session_id,
          now() - elapsed_us * interval '1 microsecond', now(),
-         case when verdict = 2 then result end, content_type, error_type, error_message, traceback,
-         case when verdict = 5 then coalesce(cancel_reason, reason) else reason end
+         case when final_outcome = 2 then result end, content_type, error_type, error_message, traceback,
+         case when final_outcome = 5 then coalesce(cancel_reason, reason) else reason end
   from judged
   -- A run that never began is given back without a trace.
   where not (outcome = 7 and again and elapsed_us is null)

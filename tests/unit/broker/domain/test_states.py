@@ -15,17 +15,17 @@ from hyrex_broker.domain.states import (
     move,
     state_of,
 )
-from hyrex_broker.domain.views import RunState
+from hyrex_broker.domain.views import RunStatusView
 
 
 def test_states_have_the_numbers_of_the_wire() -> None:
     assert {f"TASK_STATUS_{state.name}": state.value for state in TaskState} == {
         name: number for name, number in TaskStatus.items() if number
     }
-    assert {f"RUN_STATUS_{state.name}": state.value for state in RunState} == {
+    assert {f"RUN_STATUS_{state.name}": state.value for state in RunStatusView} == {
         name: number for name, number in RunStatus.items() if number
     }
-    assert all(RunState[outcome.name].value == outcome.value for outcome in Outcome)
+    assert all(RunStatusView[outcome.name].value == outcome.value for outcome in Outcome)
 
 
 def test_every_state_is_reached_and_every_event_moves_something() -> None:

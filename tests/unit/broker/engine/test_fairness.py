@@ -6,7 +6,7 @@ from typing import TypeGuard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyrex_broker.engine.fairness import Admission, FairQueue, Turn
+from hyrex_broker.engine.fairness import Admission, FairQueue, Permit
 
 
 def left(queue: FairQueue[str]) -> list[str]:
@@ -93,5 +93,5 @@ async def test_whoever_leaves_while_waiting_takes_nothing_of_the_budget() -> Non
     (await asyncio.wait_for(admission.enter("a", 80), 5)).leave()
 
 
-def is_turn(each: Turn | BaseException) -> TypeGuard[Turn]:
-    return isinstance(each, Turn)
+def is_turn(each: Permit | BaseException) -> TypeGuard[Permit]:
+    return isinstance(each, Permit)

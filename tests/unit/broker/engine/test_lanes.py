@@ -8,7 +8,7 @@ import pytest
 from hyrex_broker.domain.model import BrokerId, LaneId
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Shape
+from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.lanes import Lane, LaneStore
 from hyrex_broker.storage.sessions import SessionStore
 
@@ -25,7 +25,7 @@ class Interned:
         return [self.known[pair] for pair in pairs]
 
 
-def served(shape: Shape) -> Directory:
+def served(shape: WorkerProfile) -> Directory:
     """A directory whose lanes some sessions of this shape may run."""
     directory = Directory(cast(LaneStore, Interned()))
     sessions = Sessions(cast(SessionStore, None), directory, BrokerId(1))
@@ -35,14 +35,14 @@ def served(shape: Shape) -> Directory:
 
 async def test_a_new_lane_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    subscribe = Shape.subscribe
+    subscribe = WorkerProfile.subscribe
 
-    def counted(self: Shape, names: Mapping[LaneId, tuple[str, str]]) -> Any:
+    def counted(self: WorkerProfile, names: Mapping[LaneId, tuple[str, str]]) -> Any:
         looks.append(len(names))
         return subscribe(self, names)
 
-    monkeypatch.setattr(Shape, "subscribe", counted)
-    shape = Shape(("mail-*",), {"send": "sync"})
+    monkeypatch.setattr(WorkerProfile, "subscribe", counted)
+    shape = WorkerProfile(("mail-*",), {"send": "sync"})
     directory = served(shape)
     for number in range(50):
         await directory.intern([(f"mail-{number}", "send"), (f"mail-{number}", "other")])
@@ -52,7 +52,7 @@ async def test_a_new_lane_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_lanes_of_other_queues_are_not_served() -> None:
-    shape = Shape(("mail",), {"send": "sync"})
+    shape = WorkerProfile(("mail",), {"send": "sync"})
     directory = served(shape)
     await directory.intern([("mail", "send"), ("mails", "send")])
     assert [directory.names[lane] for lane in shape.lanes] == [("mail", "send")]

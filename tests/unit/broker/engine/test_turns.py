@@ -4,8 +4,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from hyrex_broker.domain.model import LaneId, SessionId
-from hyrex_broker.engine.dispatch.lane_schedule import MARK_LAG, MOST_RUNS, ZERO, Turns
-from hyrex_broker.engine.sessions.session import Session, Shape
+from hyrex_broker.engine.dispatch.lane_schedule import MARK_LAG, MOST_RUNS, ZERO, LaneSchedule
+from hyrex_broker.engine.sessions.session import Session, WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from tests.integration.engine.bench import Link
 
@@ -17,9 +17,9 @@ def lanes(*numbers: int) -> list[LaneId]:
     return [LaneId(number) for number in numbers]
 
 
-def shape(served: list[LaneId], free: int, number: int = 1) -> Shape:
+def shape(served: list[LaneId], free: int, number: int = 1) -> WorkerProfile:
     """Sessions that serve some lanes: one, with so many free slots."""
-    made = Shape(("*",), {}, dict.fromkeys(served, "sync"))
+    made = WorkerProfile(("*",), {}, dict.fromkeys(served, "sync"))
     session = Session(SessionId(number), 0, b"", made, {"sync": free}, Link())
     made.sessions[session.session_id] = session
     return made
@@ -29,8 +29,8 @@ def shares(quotas: list[LaneQuota]) -> Counter[LaneId]:
     return Counter({quota.lane: len(quota.slots) for quota in quotas})
 
 
-def woken(*numbers: int) -> Turns:
-    turns = Turns()
+def woken(*numbers: int) -> LaneSchedule:
+    turns = LaneSchedule()
     turns.wake((lane, RANK) for lane in lanes(*numbers))
     return turns
 
@@ -73,7 +73,7 @@ def test_a_mark_is_lowered_to_a_row_that_was_left_below_it() -> None:
     assert quota.pairs == [(RANK, left)]
 
 
-def many(number: int) -> tuple[Turns, list[LaneId]]:
+def many(number: int) -> tuple[LaneSchedule, list[LaneId]]:
     served = lanes(*range(1, number + 1))
     return woken(*range(1, number + 1)), served
 
@@ -137,7 +137,7 @@ def test_lanes_find_the_sessions_that_come_later_and_lose_those_that_go() -> Non
 
 
 def test_few_slots_go_to_the_freest_of_many_sessions() -> None:
-    made = Shape(("*",), {}, {LaneId(1): "sync", LaneId(2): "sync"})
+    made = WorkerProfile(("*",), {}, {LaneId(1): "sync", LaneId(2): "sync"})
     for number in range(1, 101):
         session = Session(SessionId(number), 0, b"", made, {"sync": number}, Link())
         made.sessions[session.session_id] = session

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hyrex_broker.domain.errors import StorageUnavailable, TaskNotFound
+from hyrex_broker.domain.errors import NoSuchTask, StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import RunState, RunView, TaskView
+from hyrex_broker.domain.views import RunStatusView, RunView, TaskView
 from hyrex_broker.engine import watches as watch
 from hyrex_broker.engine.watches import FRAME_BYTES, Watches
 from hyrex_broker.storage.reads import Detail
@@ -25,7 +25,9 @@ def view(task_id: TaskId, state: TaskState, result: bytes | None = None) -> Task
     runs: tuple[RunView, ...] = ()
     if state.final:
         runs = (
-            RunView(0, 0, RunState.COMPLETED, NOW, NOW, result=result, result_size_bytes=len(result or b"")),
+            RunView(
+                0, 0, RunStatusView.COMPLETED, NOW, NOW, result=result, result_size_bytes=len(result or b"")
+            ),
         )
     return TaskView(
         task_id=task_id,
@@ -194,7 +196,7 @@ async def test_a_slow_reader_gets_only_the_newest_state() -> None:
 async def test_an_unknown_task_ends_the_watch() -> None:
     table = Table(view(A, TaskState.QUEUED))
     async with watching(table) as watches, aclosing(watches.watch([A, B])) as frames:
-        with pytest.raises(TaskNotFound, match=B):
+        with pytest.raises(NoSuchTask, match=B):
             _ = [frame async for frame in frames]
         assert not watches.active
 

@@ -8,7 +8,7 @@ from google.rpc.status_pb2 import Status
 
 from hyrex.v1.error_pb2 import ErrorReason
 from hyrex_broker.domain import errors
-from hyrex_broker.domain.errors import BrokerError, Draining, InvalidField, TaskNotFound
+from hyrex_broker.domain.errors import BrokerError, Draining, InvalidField, NoSuchTask
 from hyrex_broker.service.errors import DEFECT, ROWS, defect_status, to_item_error, to_status
 
 SUBCLASSES = {
@@ -34,7 +34,7 @@ def test_every_reason_of_the_wire_is_used() -> None:
 
 
 def test_a_status_names_domain_reason_and_metadata() -> None:
-    status = to_status(TaskNotFound("0199"))
+    status = to_status(NoSuchTask("0199"))
     info = error_info(status)
     assert (status.code, info.domain, info.reason) == (5, "hyrex.dev", "TASK_NOT_FOUND")
     assert dict(info.metadata) == {"task_id": "0199"}
