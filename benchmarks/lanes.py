@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from benchmarks.stage import Stage
-from hyrex.ids import new_task_id
+from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2
 from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hyrex import errors
     from hyrex.app import HyrexApp
-    from hyrex.client import send_many, send_many_async
     from hyrex.context import HyrexContext, get_hyrex_context
     from hyrex.errors import (
         ArgumentInvalid,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from hyrex.registry import HyrexRegistry
     from hyrex.runs import TaskRun
     from hyrex.sendable import TaskCall
+    from hyrex.sending import send_many, send_many_async
     from hyrex.status import TaskStatus
     from hyrex.task import HyrexTask
 
@@ -110,8 +110,8 @@ _HOMES = {
     "get_hyrex_context": "context",
     "get_task": "handle",
     "get_task_async": "handle",
-    "send_many": "client",
-    "send_many_async": "client",
+    "send_many": "sending",
+    "send_many_async": "sending",
     "wait_all": "gather",
     "wait_all_async": "gather",
 }

@@ -38,7 +38,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hyrex.options import checked_seconds
-from hyrex.portable import PortableError
+from hyrex.runtime.portable import PortableError
 
 if TYPE_CHECKING:
     from hyrex.handle import TaskHandle

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from hyrex.callsite import warn_if_on_loop
-from hyrex.client.backend import Watched
+from hyrex.backend.protocol import Watched
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle
 from hyrex.options import Timeout, checked_wait
+from hyrex.runtime.callsite import warn_if_on_loop
+from hyrex.runtime.waiting import awaiting, waiting
 from hyrex.status import TaskStatus
-from hyrex.waiting import awaiting, waiting
 
 __all__ = ["wait_all", "wait_all_async"]
 

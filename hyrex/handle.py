@@ -5,19 +5,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from hyrex.callsite import warn_if_on_loop
+from hyrex.backend.ids import new_task_id
+from hyrex.backend.outgoing import Outgoing
 from hyrex.errors import HyrexError
-from hyrex.ids import new_task_id
-from hyrex.loading import load
 from hyrex.options import Timeout, checked_wait
-from hyrex.outgoing import Outgoing
 from hyrex.results import decode_freely, result_of
 from hyrex.runs import TaskRun, TaskState
+from hyrex.runtime.callsite import warn_if_on_loop
+from hyrex.runtime.loading import load
+from hyrex.runtime.waiting import awaiting, waiting
 from hyrex.status import TaskStatus
-from hyrex.waiting import awaiting, waiting
 
 if TYPE_CHECKING:
-    from hyrex.client.backend import Backend, Watched
+    from hyrex.backend.protocol import Backend, Watched
     from hyrex.task import HyrexTask
 
 __all__ = ["TaskHandle", "get_task", "get_task_async"]
@@ -192,11 +192,11 @@ class TaskHandle(Generic[R]):
 
     def resend(self) -> None:
         """Repeat the send under the same id: stored once, however often. Raises what send() raises."""
-        load("hyrex.client.sending").repeat(self)
+        load("hyrex.sending").repeat(self)
 
     async def resend_async(self) -> None:
         """As resend(), without blocking the running loop."""
-        await load("hyrex.client.sending").repeat_async(self)
+        await load("hyrex.sending").repeat_async(self)
 
     @property
     def is_final(self) -> bool:

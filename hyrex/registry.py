@@ -9,11 +9,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
 
+from hyrex.arguments.signature import local_names
 from hyrex.definition import TaskOptions, checked_function
 from hyrex.errors import DefinitionError, DuplicateTask
 from hyrex.options import UNSET, Backoff, OnError, Unset
 from hyrex.queue import HyrexQueue
-from hyrex.signature import local_names
 from hyrex.task import AsyncHyrexTask, HyrexTask, RemoteTask
 
 __all__ = ["HyrexRegistry"]

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
-from hyrex.loading import load
 from hyrex.options import (
     UNSET,
     SendOptions,
@@ -24,6 +23,7 @@ from hyrex.options import (
     checked_timeout,
 )
 from hyrex.queue import HyrexQueue
+from hyrex.runtime.loading import load
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -59,7 +59,7 @@ class TaskCall(Generic[R_co]):
 @functools.cache
 def _sending() -> "ModuleType":
     """The client, imported when the first task is sent."""
-    return load("hyrex.client.sending")
+    return load("hyrex.sending")
 
 
 class Sendable(Generic[P, R]):

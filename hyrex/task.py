@@ -9,16 +9,16 @@ from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
-from hyrex.limits import checked_payload
-from hyrex.loading import first_use, load
+from hyrex.arguments.limits import checked_payload
+from hyrex.arguments.signature import TaskSignature, place_of
 from hyrex.options import SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
+from hyrex.runtime.loading import first_use, load
 from hyrex.sendable import Sendable
-from hyrex.signature import TaskSignature, place_of
 
 if TYPE_CHECKING:
+    from hyrex.arguments.payload import ArgumentsCodec, ResultCodec
     from hyrex.handle import TaskHandle
-    from hyrex.payload import ArgumentsCodec, ResultCodec
 
 __all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "is_importable"]
 
@@ -124,7 +124,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
     def _arguments(self) -> "ArgumentsCodec":
         found = self._arguments_codec
         if found is None:
-            payload = load("hyrex.payload")
+            payload = load("hyrex.arguments.payload")
             with first_use():
                 found = self._arguments_codec = payload.ArgumentsCodec(self.signature)
         return found
@@ -133,7 +133,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
     def _result(self) -> "ResultCodec":
         found = self._result_codec
         if found is None:
-            payload = load("hyrex.payload")
+            payload = load("hyrex.arguments.payload")
             with first_use():
                 found = self._result_codec = payload.ResultCodec(self.signature)
         return found

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.actors import sql_session
 from benchmarks.actors.orders import obey_async
 from benchmarks.actors.sql_session import PAYLOAD, RANK, Lane
-from hyrex.ids import new_task_id
+from hyrex.backend.ids import new_task_id
 
 SLICE = 500_000
 # Version 7 ids of this moment, counted up from $1.

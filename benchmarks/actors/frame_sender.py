@@ -12,7 +12,7 @@ import grpc.aio
 
 from benchmarks.actors.orders import obey_async
 from benchmarks.actors.sql_session import PAYLOAD
-from hyrex.ids import new_task_id
+from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2, task_service_pb2_grpc
 from hyrex.v1 import task_service_pb2 as wire
 

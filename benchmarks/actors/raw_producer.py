@@ -12,7 +12,7 @@ import grpc.aio
 import uvloop
 
 from benchmarks.actors.orders import obey_async
-from hyrex.ids import new_task_id
+from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
 PAYLOAD: Final = (

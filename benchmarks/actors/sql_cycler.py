@@ -12,7 +12,7 @@ import uvloop
 
 from benchmarks.actors import sql_session
 from benchmarks.actors.orders import obey_async
-from hyrex.ids import new_task_id
+from hyrex.backend.ids import new_task_id
 
 
 class Cycler:

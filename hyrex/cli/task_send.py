@@ -35,7 +35,7 @@ def send(
 
     With --wait the exit status is 0 only if it completed.
     """
-    from hyrex.ids import new_task_id
+    from hyrex.backend.ids import new_task_id
     from hyrex.v1 import task_pb2
 
     task = task_pb2.NewTask(

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from hyrex.client.backend import Watched
+from hyrex.backend.outgoing import Outcome, Outgoing, Progress
+from hyrex.backend.protocol import Watched
 from hyrex.client.outbox import Room
 from hyrex.client.submitter import learnt
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
-from hyrex.outgoing import Outcome, Outgoing, Progress
 from hyrex.runs import TaskState
 from hyrex.status import TaskStatus
 from hyrex.transport.blocking import BlockingCalls

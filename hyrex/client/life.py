@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-from hyrex import loops
-from hyrex.callsite import CLIENT_THREAD
 from hyrex.client.outbox import Outbox
 from hyrex.client.submitter import Submitter
 from hyrex.client.watcher import Watcher
 from hyrex.client.watchlist import Watchlist
+from hyrex.runtime import loops
+from hyrex.runtime.callsite import CLIENT_THREAD
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import Address
 from hyrex.transport.connection import Connection

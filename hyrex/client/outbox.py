@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hyrex.backend.outgoing import Outcome, Outgoing, Progress
 from hyrex.client.waiters import Waiter
-from hyrex.outgoing import Outcome, Outgoing, Progress
 
 __all__ = ["FRAME_BYTES", "FRAME_ITEMS", "Frame", "Outbox", "Parcel"]
 

@@ -9,10 +9,10 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from hyrex.client.backend import Backend
+from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
-from hyrex.loading import first_use, in_children, load
+from hyrex.runtime.loading import first_use, in_children, load
 
 if TYPE_CHECKING:
     from hyrex.client.remote import RemoteBackend

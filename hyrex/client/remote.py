@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from hyrex.client.backend import Watched
+from hyrex.backend.outgoing import Outcome, Outgoing
+from hyrex.backend.protocol import Watched
 from hyrex.client.direct import DirectBackend
 from hyrex.client.life import Life
 from hyrex.client.outbox import Outbox, Parcel
@@ -15,7 +16,6 @@ from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable
-from hyrex.outgoing import Outcome, Outgoing
 from hyrex.runs import TaskState
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from hyrex.backend.ids import task_ids
+from hyrex.backend.outgoing import Outcome, Progress, Untimely
 from hyrex.client.outbox import Frame, Outbox
 from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
-from hyrex.ids import task_ids
-from hyrex.outgoing import Outcome, Progress, Untimely
 from hyrex.transport.calls import Calls
 from hyrex.transport.connection import Connection
 from hyrex.transport.convert import submit_outcome

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex.app import HyrexApp
-from hyrex.client.backend import Watched
+from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing
+from hyrex.backend.protocol import Watched
 from hyrex.client.process import replace_backend
 from hyrex.errors import TaskNotFound
 from hyrex.handle import TaskHandle
 from hyrex.options import TaskConfig
-from hyrex.outgoing import Deduplicated, Outcome, Outgoing
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
 from hyrex.runs import TaskState

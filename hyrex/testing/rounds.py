@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from hyrex.backend.outgoing import Outgoing
 from hyrex.context import bind_context
 from hyrex.errors import ArgumentInvalid, ResultNotSerializable
-from hyrex.outgoing import Outgoing
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask

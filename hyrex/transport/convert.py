@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hyrex.outgoing import Deduplicated, Outcome, Outgoing, Progress
+from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.sendable import Sendable
 from hyrex.status import TaskStatus

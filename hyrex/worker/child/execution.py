@@ -18,9 +18,9 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from hyrex.arguments.limits import checked_payload
 from hyrex.context import HyrexContext, bound_in
 from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, RetryAfter, TaskTimeout
-from hyrex.limits import checked_payload
 from hyrex.options import checked_seconds
 from hyrex.task import HyrexTask
 from hyrex.worker.child.unknown_signature import given_back

@@ -14,7 +14,7 @@ import threading
 import msgspec
 
 from hyrex.config import entrust_token
-from hyrex.waiting import install_around_await, install_around_wait
+from hyrex.runtime.waiting import install_around_await, install_around_wait
 from hyrex.worker.child.async_runner import AsyncRunner
 from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.forks import end_if_fork, guard_forks, handle_here

@@ -1,14 +1,15 @@
 """Runs whose arguments another version of the same task would take: given back for a worker that has it.
 
 In a rolling deploy senders and workers have different code for a while. A sender decodes what it sends by
-its own code (see hyrex.payload), so arguments with a part too many or too few were made by another version.
+its own code (see hyrex.arguments.payload), so arguments with a part too many or too few were made by another
+version.
 """
 
 from typing import Final
 
 from pydantic import ValidationError
 
-from hyrex.refusals import described
+from hyrex.arguments.refusals import described
 from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.outcome import Released
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from hyrex import loops
+from hyrex.runtime import loops
 from hyrex.worker.pool.child_process import ChildPlan, ChildProcess
 from hyrex.worker.pool.first_child import AppUnusable, first_child
 from hyrex.worker.pool.pool import Pool

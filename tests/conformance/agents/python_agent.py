@@ -13,10 +13,10 @@ from typing import Any, Final
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
+from hyrex.backend.ids import new_task_id
 from hyrex.client.remote import RemoteBackend
 from hyrex.config import read_settings
 from hyrex.errors import CallRejected
-from hyrex.ids import new_task_id
 from hyrex.transport.channel import open_channel
 from hyrex.transport.errors import call_failure
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_pb2, task_service_pb2_grpc

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, TypeAdapter, field_validator
 
 from hyrex import ArgumentInvalid, HyrexRegistry, ResultNotSerializable
-from hyrex.exactness import always, exact_when, never
+from hyrex.arguments.exactness import always, exact_when, never
 from hyrex.task import HyrexTask
 
 

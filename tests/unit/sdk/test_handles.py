@@ -29,8 +29,8 @@ from hyrex import (
 )
 from hyrex.client import close_client, current_backend
 from hyrex.errors import BrokerUnavailable, CallRejected, HyrexError, ResultUnavailable, WouldDeadlock
+from hyrex.runtime.waiting import install_around_wait
 from hyrex.v1.task_pb2 import RunError, RunStatus, Task, TaskRun, TaskStatus
-from hyrex.waiting import install_around_wait
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
 
 hy = HyrexRegistry()

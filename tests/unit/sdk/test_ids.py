@@ -5,7 +5,7 @@ import threading
 import time
 from uuid import UUID
 
-from hyrex.ids import IdSource, new_task_id
+from hyrex.backend.ids import IdSource, new_task_id
 
 
 def milliseconds(task_id: str) -> int:

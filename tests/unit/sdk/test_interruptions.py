@@ -56,7 +56,7 @@ def test_a_finalizer_in_another_thread_sends(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["grpc._cython.cygrpc", "pydantic_core", "hyrex.client.sending", "hyrex.payload"]
+    "module", ["grpc._cython.cygrpc", "pydantic_core", "hyrex.sending", "hyrex.arguments.payload"]
 )
 def test_a_fork_while_another_thread_sends_for_the_first_time_leaves_no_lock_held(
     server: Server, tasks: ScriptedTasks, module: str

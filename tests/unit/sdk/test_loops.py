@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from hyrex import loops
+from hyrex.runtime import loops
 
 
 async def running() -> str:

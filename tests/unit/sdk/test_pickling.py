@@ -14,7 +14,7 @@ import pytest
 
 import hyrex
 from hyrex import HyrexQueue, HyrexRegistry, TaskHandle, errors
-from hyrex.outgoing import prepare
+from hyrex.backend.outgoing import prepare
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
 from hyrex.transport.convert import submit_item

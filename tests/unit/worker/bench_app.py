@@ -15,7 +15,7 @@ from hyrex.app import HyrexApp
 from hyrex.context import get_hyrex_context
 from hyrex.errors import NonRetryable, RetryAfter, TaskCancelled, TaskTimeout
 from hyrex.registry import HyrexRegistry
-from hyrex.waiting import waiting
+from hyrex.runtime.waiting import waiting
 
 
 def note(text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hyrex.client import send_many
+from hyrex import send_many
 from hyrex.client.process import close_client
 from hyrex.handle import TaskHandle
 from tests.support.eventually import eventually

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from hyrex.coreschemas import (
+from hyrex.arguments.coreschemas import (
     ANYWHERE,
     SCALAR_UNION,
     config_is_plain,
@@ -18,7 +18,7 @@ from hyrex.coreschemas import (
     literal_is_exact,
     says_nothing_more,
 )
-from hyrex.jsonvalues import has_plain_keys, is_json
+from hyrex.arguments.jsonvalues import has_plain_keys, is_json
 
 __all__ = ["Fit", "HeldValues", "always", "fits_datetime", "never"]
 

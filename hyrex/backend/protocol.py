@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hyrex.backend.outgoing import Outcome, Outgoing
 from hyrex.errors import HyrexError
-from hyrex.outgoing import Outcome, Outgoing
 from hyrex.runs import TaskState
 from hyrex.status import TaskStatus
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from hyrex.backend.ids import new_task_id
 from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
-from hyrex.ids import new_task_id
 from hyrex.runs import TaskState
 from hyrex.sendable import ConfiguredTask, Sendable
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from hyrex.conversions import lost_in_conversion
-from hyrex.sameness import MISSING, Change, change
+from hyrex.arguments.conversions import lost_in_conversion
+from hyrex.arguments.sameness import MISSING, Change, change
 
 __all__ = ["NotKept", "described", "kept_or_refused", "refuse_if_dropped", "unserialisable"]
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from hyrex.callsite import warn_if_on_loop
-from hyrex.client.backend import Backend
+from hyrex.backend.outgoing import Deduplicated, Outcome, Progress, Untimely, prepare
+from hyrex.backend.protocol import Backend
 from hyrex.client.process import current_backend
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.handle import TaskHandle
-from hyrex.outgoing import Deduplicated, Outcome, Progress, Untimely, prepare
 from hyrex.runs import TaskState
+from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.sendable import Sendable, TaskCall
 
 __all__ = ["repeat", "repeat_async", "send_many", "send_many_async", "send_one", "send_one_async"]

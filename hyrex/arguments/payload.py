@@ -12,13 +12,13 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json
 from typing_extensions import TypedDict  # pydantic reads only this one below Python 3.12
 
-from hyrex.conversions import can_lose
-from hyrex.coreschemas import CONFIG
+from hyrex.arguments.conversions import can_lose
+from hyrex.arguments.coreschemas import CONFIG
+from hyrex.arguments.exactness import always, exact_when
+from hyrex.arguments.refusals import NotKept, described, kept_or_refused, refuse_if_dropped, unserialisable
+from hyrex.arguments.signature import TaskSignature
+from hyrex.arguments.unannotated import encode_freely
 from hyrex.errors import ArgumentInvalid, ResultInvalid, ResultNotSerializable
-from hyrex.exactness import always, exact_when
-from hyrex.refusals import NotKept, described, kept_or_refused, refuse_if_dropped, unserialisable
-from hyrex.signature import TaskSignature
-from hyrex.unannotated import encode_freely
 
 __all__ = ["ArgumentsCodec", "ResultCodec"]
 

@@ -20,8 +20,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
-from hyrex.jsonvalues import is_json
-from hyrex.refusals import NotKept, unserialisable
+from hyrex.arguments.jsonvalues import is_json
+from hyrex.arguments.refusals import NotKept, unserialisable
 
 __all__ = ["encode_freely"]
 

@@ -8,7 +8,7 @@ changed. Whatever is not listed here is proven by nothing, and makes the round t
 from collections.abc import Mapping
 from typing import Any
 
-from hyrex.coreschemas import (
+from hyrex.arguments.coreschemas import (
     ANYWHERE,
     SCALAR_UNION,
     enum_is_exact,
@@ -16,8 +16,8 @@ from hyrex.coreschemas import (
     says_nothing_more,
     typed_dict_is_plain,
 )
-from hyrex.heldvalues import Fit, HeldValues, always, fits_datetime, never
-from hyrex.jsonvalues import has_plain_keys, is_json
+from hyrex.arguments.heldvalues import Fit, HeldValues, always, fits_datetime, never
+from hyrex.arguments.jsonvalues import has_plain_keys, is_json
 
 __all__ = ["always", "exact_when", "never"]
 
