@@ -18,7 +18,7 @@ from hyrex_broker.storage.submit import Entry
 
 
 async def hands_nothing_off(
-    self: Handoff, entries: Sequence[Entry], turn: StatementSlot
+    self: Handoff, entries: Sequence[Entry], statement: StatementSlot
 ) -> Mapping[TaskId, bool] | None:
     """In place of Handoff.submit."""
     return None

@@ -75,10 +75,10 @@ class Engine:
     reports: Reports
     heartbeats: Heartbeats
     sweeper: Sweeper
-    backstop: OverdueRuns
+    overdue_runs: OverdueRuns
     cancels: Cancels
     watches: Watches
-    wakeups: Notifications
+    notifications: Notifications
     presence: Presence
     retention: Retention
     limits: Limits
@@ -92,9 +92,9 @@ class Engine:
             self.promoter.run,
             self.heartbeats.run,
             self.sweeper.run,
-            self.backstop.run,
+            self.overdue_runs.run,
             self.watches.run,
-            self.wakeups.run,
+            self.notifications.run,
             self.presence.run,
             self.retention.run,
             self.limits.run,
@@ -205,7 +205,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     promoter = Promoter(PromoteStore(database), marks, dispatcher)
     reports = Reports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
-    wakeups = Notifications(Channel(config.database_url, config.database_schema))
+    notifications = Notifications(Channel(config.database_url, config.database_schema))
     upkeep = RetentionStore(config.database_url, config.database_schema)
     clock = DatabaseClock()
     engine = Engine(
@@ -217,11 +217,11 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
-        backstop=OverdueRuns(report_store, sessions, reports, clock),
+        overdue_runs=OverdueRuns(report_store, sessions, reports, clock),
         cancels=Cancels(CancelStore(database), sessions, dispatcher),
         watches=watches,
-        wakeups=wakeups,
-        presence=Presence(BrokerStore(database), broker_id, wakeups, lambda: watches.active),
+        notifications=notifications,
+        presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
     )
@@ -232,12 +232,12 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
 
 def _connect(engine: Engine) -> None:
     """Who hears whom."""
-    watches, wakeups, dispatcher = engine.watches, engine.wakeups, engine.dispatcher
+    watches, notifications, dispatcher = engine.watches, engine.notifications, engine.dispatcher
 
     def changed(task_ids: Iterable[TaskId]) -> None:
         ids = list(task_ids)
         watches.touch(ids)
-        wakeups.tell_finished(ids)
+        notifications.tell_finished(ids)
 
     def changed_elsewhere(task_ids: Sequence[TaskId] | None) -> None:
         if task_ids is None:
@@ -247,14 +247,14 @@ def _connect(engine: Engine) -> None:
 
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
-    engine.cancels.on_elsewhere = wakeups.tell_cancel
-    engine.directory.on_write.append(wakeups.tell_config)
-    dispatcher.on_local_work = wakeups.tell_ready
-    wakeups.on_ready = lambda pairs: dispatcher.wake(pairs, local=False)
-    wakeups.on_finished = changed_elsewhere
-    wakeups.on_config = dispatcher.look_again
-    wakeups.on_relisten = dispatcher.look_again
-    wakeups.on_cancel = engine.heartbeats.look_for_cancels
+    engine.cancels.on_elsewhere = notifications.tell_cancel
+    engine.directory.on_write.append(notifications.tell_config)
+    dispatcher.on_local_work = notifications.tell_ready
+    notifications.on_ready = lambda pairs: dispatcher.wake(pairs, local=False)
+    notifications.on_finished = changed_elsewhere
+    notifications.on_config = dispatcher.look_again
+    notifications.on_relisten = dispatcher.look_again
+    notifications.on_cancel = engine.heartbeats.look_for_cancels
 
 
 def _watch_rounds(engine: Engine) -> Callable[[bool], None]:

@@ -85,7 +85,7 @@ def test_timeouts_end_sync_async_and_stubborn_runs(field: Field, one_broker: Run
 def test_the_broker_ends_an_overdue_run_that_its_worker_does_not(
     field: Field, one_broker: RunningBroker
 ) -> None:
-    """The backstop; the deadline is moved here, since no honest worker lets it come to that."""
+    """An overdue run is ended by the broker. The deadline is moved here: no honest worker overruns it."""
     field.worker(one_broker.url)
     handle = app.hold.with_config(timeout_seconds=3600).send(30.0)
     field.begun(handle)

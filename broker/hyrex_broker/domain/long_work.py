@@ -16,8 +16,8 @@ _BETWEEN_LOOKS: Final = 64
 """Items between looks at the clock, each of which costs what a match costs."""
 
 
-async def in_turns(items: Iterable[Item], between_looks: int = _BETWEEN_LOOKS) -> AsyncIterator[Item]:
-    """The items, with a turn for everybody else every few milliseconds."""
+async def in_portions(items: Iterable[Item], between_looks: int = _BETWEEN_LOOKS) -> AsyncIterator[Item]:
+    """Yield the items; every few milliseconds everything else that is ready on the loop runs in between."""
     began = time.monotonic()
     for count, item in enumerate(items, 1):
         yield item

@@ -33,7 +33,7 @@ class Outcome(IntEnum):
 class Terms:
     """What the tasks of one call site share: all but id, payload and parents, validated.
 
-    `rank` is 10 - priority, so that ascending order is turn order.
+    `rank` is 10 - priority, so that in ascending order the highest priority comes first.
     """
 
     name: str

@@ -23,7 +23,7 @@ class TaskState(IntEnum):
     RETRYING = 3
     """Moved out by DUE, CANCEL."""
     RUNNING = 4
-    """Moved out by whoever removes the lease: a report, the sweeper, the backstop."""
+    """Moved out by whoever removes the lease: a report, the sweeper, the end of overdue runs."""
     COMPLETED = 5
     """Final, as all below: moved out by REOPEN only."""
     FAILED = 6

@@ -5,7 +5,7 @@ from hyrex_broker.domain.views import RunStatusView, Surroundings, TaskView
 
 
 def waiting_for(queue: str, name: str, around: Surroundings) -> str:
-    """Why no worker can take the task now; empty where it only waits its turn."""
+    """Why no worker can take the task now; empty where it only waits for those before it."""
     if around.paused:
         return f"queue {queue!r} is paused"
     return _missing_worker(queue, name, around) or _saturated_limit(queue, name, around)

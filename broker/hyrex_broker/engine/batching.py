@@ -1,4 +1,4 @@
-"""Merging without timers: while one statement is in flight, whatever arrives forms the next batch.
+"""Batches without timers: while one statement is in flight, whatever arrives forms the next batch.
 
 A single item on an idle broker waits for nothing; under load batches grow by themselves. The next statement
 is sent before the answers of the last one are looked at, so that Postgres does not wait for us.
@@ -39,12 +39,12 @@ class StatementSlot:
         self._end: Callable[[], bool] | None = end
 
     def end(self) -> bool:
-        """The next batch may begin, if it may not already; whether there is one that does now."""
+        """Let the next batch begin. Return True if this call has begun one."""
         end, self._end = self._end, None
         return end is not None and end()
 
     async def pass_on(self) -> None:
-        """The statement is answered: let the next one be on its way before the answers are looked at."""
+        """The statement is answered: the next one is sent before its answers are looked at."""
         if self.end():
             await asyncio.sleep(0)
 
@@ -88,7 +88,7 @@ class _Batches(Generic[Item, Answer]):
         self._tasks: asyncio.TaskGroup | None = None
 
     def add(self, caller: Hashable, group: Group[Item, Answer]) -> None:
-        """Store a group when its turn comes."""
+        """Queue a group; it is stored with one of the next batches."""
         self._waiting.push(caller, group.cost, group)
         self._start()
 
@@ -108,7 +108,7 @@ class _Batches(Generic[Item, Answer]):
         _stop(self._waiting.take_all())
 
     def _start(self) -> bool:
-        """Begin to store what waits, with whatever else arrives in this turn of the loop; whether it did."""
+        """Begin to store what waits, with what arrives before the task runs. Return True if a batch began."""
         if self._tasks is None or not self._waiting:
             return False
         if self._is_taken or self._unfinished >= _MOST_UNFINISHED:
@@ -119,20 +119,20 @@ class _Batches(Generic[Item, Answer]):
         return True
 
     async def _store_batch(self) -> None:
-        turn = StatementSlot(self._end_turn)
+        statement = StatementSlot(self._end_statement)
         try:
             batch = self._next_batch()
             if batch:
-                await self._flush(batch, turn)
+                await self._flush(batch, statement)
         except asyncio.CancelledError:
             self._tasks = None  # all of them are being broken off: nothing new begins
             raise
         finally:
             self._unfinished -= 1
-            turn.end()
+            statement.end()
             self._start()
 
-    def _end_turn(self) -> bool:
+    def _end_statement(self) -> bool:
         self._is_taken = False
         return self._start()
 
@@ -152,10 +152,10 @@ class _Batches(Generic[Item, Answer]):
 class Batcher(Generic[Item, Answer]):
     """Collects groups of items, stores them in batches, answers each group when its batch is stored.
 
-    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the turn of their batch, which it
-    may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is found by
-    bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller that goes
-    away cancels nobody else.
+    `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the statement slot of their batch,
+    which it may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is
+    found by bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller
+    that goes away cancels nobody else.
     """
 
     def __init__(
@@ -197,10 +197,10 @@ class Batcher(Generic[Item, Answer]):
             for batches in both:
                 batches.give_up()
 
-    async def _flush(self, batch: list[Group[Item, Answer]], turn: StatementSlot) -> None:
+    async def _flush(self, batch: list[Group[Item, Answer]], statement: StatementSlot) -> None:
         items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
         try:
-            answers = await self._bisect(items, turn)
+            answers = await self._bisect(items, statement)
         except Exception as error:
             for group in batch:
                 if not group.answers.done():
@@ -216,12 +216,13 @@ class Batcher(Generic[Item, Answer]):
                 group.answers.set_result(answers[start:end])
             start = end
 
-    async def _bisect(self, items: Sequence[Item], turn: StatementSlot) -> Sequence[Answer]:
+    async def _bisect(self, items: Sequence[Item], statement: StatementSlot) -> Sequence[Answer]:
         try:
-            return await self._store(items, turn)
+            return await self._store(items, statement)
         except StatementRefused as error:
             if len(items) == 1:
                 log.warning("item refused by the database", extra={"sqlstate": error.sqlstate})
                 return [await self._refused(items[0], error)]
             middle = len(items) // 2
-            return [*await self._bisect(items[:middle], turn), *await self._bisect(items[middle:], turn)]
+            halves = items[:middle], items[middle:]
+            return [answer for half in halves for answer in await self._bisect(half, statement)]

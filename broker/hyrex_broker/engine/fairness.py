@@ -1,4 +1,4 @@
-"""Fair turns: what waits for one resource leaves by caller, not by arrival, and small requests leave first.
+"""Fair queues: what waits for one resource leaves by caller, not by arrival, and small requests leave first.
 
 Self-clocked fair queueing (Golestani 1994): an entry's tag is the caller's last tag, or the clock if that is
 higher, plus the entry's cost. The lowest tag leaves first, and the clock is the tag of what left last. So
@@ -40,7 +40,7 @@ class FairQueue(Generic[Entry]):
         return self._heap[0][3]
 
     def pop(self) -> Entry:
-        """Take the entry whose turn it is. Raises IndexError where nothing waits."""
+        """Take the entry that leaves next. Raises IndexError where nothing waits."""
         self._clock, _, caller, entry = heappop(self._heap)
         if self._last[caller] == self._clock:
             del self._last[caller]  # it has nothing waiting, and the clock has come as far
@@ -68,7 +68,7 @@ class _Request:
 
 
 class Admission:
-    """Admits requests while their cost together is below a budget; the others wait for fair turns.
+    """Admits requests while their cost together is below a budget; the others wait in a fair queue.
 
     A caller that has nothing under way and asks for little is admitted at once, as long as all of these
     together stay below a reserve: it would otherwise wait for the end of what somebody else has begun.

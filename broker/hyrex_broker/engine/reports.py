@@ -51,26 +51,26 @@ class Reports:
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Batcher[RunEnd, Receipt] = Batcher(self._flush, self._refuse, _size_bytes)
+        self._batcher: Batcher[RunEnd, Receipt] = Batcher(self._flush, self._refuse, _size_bytes)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     async def run(self) -> None:
         """Record batches until cancelled."""
-        await self._merger.run()
+        await self._batcher.run()
 
     async def report(self, ends: Sequence[RunEnd], caller: Hashable = None) -> Sequence[Receipt]:
         """Record ends (of named sessions); one receipt for each, after the commit. Waits out an absent
         database. `caller`: whose they are; callers share the batches."""
-        return await self._merger.add(ends, caller)
+        return await self._batcher.add(ends, caller)
 
-    async def _flush(self, ends: Sequence[RunEnd], turn: StatementSlot) -> list[Receipt]:
+    async def _flush(self, ends: Sequence[RunEnd], statement: StatementSlot) -> list[Receipt]:
         """Record a batch however long that takes; in smaller portions when the whole takes too long."""
         receipts: list[Receipt] = []
         portion = len(ends)
         while len(receipts) < len(ends):
             try:
                 # Repeating is safe: what was recorded before is found to be a duplicate of itself.
-                receipts += await self._record(ends[len(receipts) : len(receipts) + portion], turn)
+                receipts += await self._record(ends[len(receipts) : len(receipts) + portion], statement)
             except StorageUnavailable as error:
                 log.debug("reports wait for the database", extra={"error": str(error)})
                 if error.timed_out:
@@ -78,13 +78,13 @@ class Reports:
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
         return receipts
 
-    async def _record(self, ends: Sequence[RunEnd], turn: StatementSlot) -> list[Receipt]:
+    async def _record(self, ends: Sequence[RunEnd], statement: StatementSlot) -> list[Receipt]:
         receipts: dict[Key, Receipt] = {}
         pending = list({_key(end): end for end in ends}.values())
         while pending:
             for part in _parts(pending):
                 ended = await self._store.end(part)
-                await turn.pass_on()
+                await statement.pass_on()
                 self.follow(ended, [each.task_id for each in ended])
                 receipts |= dict.fromkeys(map(_key, ended), Receipt.ACCEPTED)
             missing = [end for end in pending if _key(end) not in receipts]

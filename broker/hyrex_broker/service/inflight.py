@@ -51,9 +51,9 @@ class Budget:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while not self.has_room(peer):
-                    turn = asyncio.get_running_loop().create_future()
-                    self._waiting.append(turn)
-                    await turn
+                    room = asyncio.get_running_loop().create_future()
+                    self._waiting.append(room)
+                    await room
         except TimeoutError:
             raise self._refusal(peer) from None
 
@@ -76,9 +76,9 @@ class Budget:
             del self._of[peer]
         self._bytes -= size
         waiting, self._waiting = self._waiting, deque()
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        for room in waiting:
+            if not room.done():
+                room.set_result(None)
 
     def _refusal(self, peer: str) -> Overloaded:
         mine = self._of.get(peer, 0)

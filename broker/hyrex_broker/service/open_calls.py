@@ -1,7 +1,7 @@
 """Calls that need no token, health and reflection: what anybody may cost a broker by them.
 
 gRPC's limit on a message is one for all methods, 16 MiB. So one of these is received at a time, and of each
-connection one waits for its turn: a proper one has arrived with its headers, and one that is still arriving
+connection only one waits: a proper one has arrived with its headers, and one that is still arriving
 makes way for the next.
 """
 
@@ -28,7 +28,7 @@ MOST_WAITING: Final = 5000
 MOST_STREAMS: Final = 1000
 MOST_STREAMS_EACH: Final = 10
 """For one connection: it watches the health of a handful of services."""
-TURN_S: Final = 0.1
+LONGEST_READ_S: Final = 0.1
 
 
 class OpenCalls:
@@ -50,7 +50,7 @@ class OpenCalls:
         self._asking += 1
         try:
             async with mine, self._one_of_all:
-                return await self._read_in_turn(context)
+                return await self._read_one(context)
         finally:
             self._asking -= 1
 
@@ -76,8 +76,8 @@ class OpenCalls:
             if not self._streams[peer]:
                 del self._streams[peer]
 
-    async def _read_in_turn(self, context: Any) -> Any:
-        overdue = asyncio.get_running_loop().call_later(TURN_S, self._overdue, context)
+    async def _read_one(self, context: Any) -> Any:
+        overdue = asyncio.get_running_loop().call_later(LONGEST_READ_S, self._overdue, context)
         self._overdue_timers[id(context)] = overdue
         try:
             body = await context.read()
@@ -90,10 +90,10 @@ class OpenCalls:
         raise InvalidField("message", size, f"calls without a token may have {MOST_BYTES} bytes")
 
     def _overdue(self, context: Context) -> None:
-        """A call has had its turn: while others wait, it ends."""
+        """A call was waited for long enough: it ends if others wait."""
         loop = asyncio.get_running_loop()
         if self._asking < 2:
-            self._overdue_timers[id(context)] = loop.call_later(TURN_S, self._overdue, context)
+            self._overdue_timers[id(context)] = loop.call_later(LONGEST_READ_S, self._overdue, context)
             return
         eviction = loop.create_task(_end(context))
         self._evictions.add(eviction)

@@ -85,11 +85,11 @@ class SubmitChecker:
         if len(tasks) > MOST_TASKS:
             raise TooManyItems(len(tasks), MOST_TASKS)
         left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
-        turn = await self._unless_away(self._admission.enter(caller, len(tasks) + _REQUEST_COST), left_s)
+        permit = await self._unless_away(self._admission.enter(caller, len(tasks) + _REQUEST_COST), left_s)
         try:
             await self._admitted(tasks, results, left_s, caller)
         finally:
-            turn.leave()
+            permit.leave()
 
     async def _admitted(
         self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float, caller: Hashable

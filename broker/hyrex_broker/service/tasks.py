@@ -160,11 +160,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         selection, size = _selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
         filters = _filters(selection)
         before = _task_before(requests.cursor(request.page_token, filters))
-        turn = await self._lists.enter(requests.caller(context), 1)
+        permit = await self._lists.enter(requests.caller(context), 1)
         try:
             page = await self._parts.lists.page(selection, before, size)
         finally:
-            turn.leave()
+            permit.leave()
         return task_service_pb2.ListTasksResponse(
             tasks=[convert.task(view) for view in page.tasks],
             next_page_token=requests.page_token(page.before, filters),
@@ -176,11 +176,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.CancelTasksResponse:
         ids = requests.task_ids(request.task_ids)
         reason = checks.short_text(request.reason, "reason", _REASON_BYTES) or ""
-        turn = await self._changes.enter(requests.caller(context), len(ids))
+        permit = await self._changes.enter(requests.caller(context), len(ids))
         try:
             outcomes = await self._parts.cancels.cancel(ids, reason) if ids else []
         finally:
-            turn.leave()
+            permit.leave()
         return task_service_pb2.CancelTasksResponse(
             results=[
                 task_service_pb2.CancelResult(
@@ -194,11 +194,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.RetryTasksRequest, context: Context
     ) -> task_service_pb2.RetryTasksResponse:
         ids = requests.task_ids(request.task_ids)
-        turn = await self._changes.enter(requests.caller(context), len(ids))
+        permit = await self._changes.enter(requests.caller(context), len(ids))
         try:
             outcomes = await self._parts.cancels.retry(ids) if ids else []
         finally:
-            turn.leave()
+            permit.leave()
         return task_service_pb2.RetryTasksResponse(
             results=[
                 task_service_pb2.RetryResult(

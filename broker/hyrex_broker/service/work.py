@@ -158,7 +158,7 @@ class WorkStream:
         if kind != "hello":
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
         introduction = convert.introduction(frame.hello)
-        async with self._engine.welcomes.turn():
+        async with self._engine.welcomes.place():
             return await self._admit(frame.hello, introduction)
 
     async def _admit(self, hello: wire.Hello, introduction: Introduction) -> Session:

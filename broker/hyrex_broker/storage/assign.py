@@ -25,7 +25,7 @@ class LaneQuota:
 
     lane: LaneId
     pairs: list[tuple[int, datetime]]
-    """(rank, low-water mark) in turn order."""
+    """(rank, low-water mark) in order of priority."""
     slots: list[SessionId] = field(default_factory=list)
     """The session that gets the first, second, ... run; its length is the quota."""
 

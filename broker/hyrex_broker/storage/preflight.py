@@ -12,7 +12,7 @@ from hyrex_broker.storage.connect import WRITES, place, plain
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
-_TURNS: Final = 3
+_ROUNDS: Final = 3
 _REMEDY: Final = "set --database-url or HYREX_DATABASE_URL"
 _DURABILITY: Final = """
 select current_setting('synchronous_commit') as commits,
@@ -74,7 +74,7 @@ async def _require_sessions(one: Any, other: Any) -> None:
     """Raise SchemaOutOfRange where a connection is not a session of Postgres: a pooler that hands servers out
     by transaction loses settings, locks and LISTEN. Then two connections meet the same server in turn."""
     pids: list[set[int]] = [set(), set()]
-    for _ in range(_TURNS):
+    for _ in range(_ROUNDS):
         for connection, met in zip((one, other), pids, strict=True):
             met.add(await connection.fetchval("select pg_backend_pid()", timeout=_TIMEOUT_S))
     if len(pids[0] | pids[1]) != 2 or pids[0] & pids[1]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hyrex_broker.domain import patterns
-from hyrex_broker.domain.long_work import in_turns
+from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.views import QueueView
 from hyrex_broker.storage.lanes import flag_lanes
@@ -79,9 +79,9 @@ class QueueStore:
             rows = await transaction.fetch(_SQL["queues"], after, name, size, COUNT_CAP)
             sessions = await transaction.fetch(_SQL["patterns"])
         workers = [0] * len(rows)
-        async for session in in_turns(sessions, 1):
+        async for session in in_portions(sessions, 1):
             serves = patterns.known(tuple(session["queue_patterns"]))
-            async for place, row in in_turns(enumerate(rows), 1):
+            async for place, row in in_portions(enumerate(rows), 1):
                 if serves(row["name"]):
                     workers[place] += session["sessions"]
         return [replace(_view(row), workers=count) for row, count in zip(rows, workers, strict=True)]

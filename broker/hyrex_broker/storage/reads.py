@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from hyrex_broker.domain import patterns
-from hyrex_broker.domain.long_work import in_turns
+from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
 from hyrex_broker.domain.views import RunStatusView, RunView, Service, Surroundings, TaskView
@@ -78,7 +78,7 @@ class TaskReads:
             services=tuple(
                 [
                     Service(patterns.known(tuple(row["queue_patterns"]))(queue), row["knows_task"])
-                    async for row in in_turns(services, 1)
+                    async for row in in_portions(services, 1)
                 ]
             ),
         )

@@ -96,7 +96,7 @@ class Bench:
     async def resumed(self, session: Session) -> tuple[Resumption, Link]:
         """A session on a new stream of a worker that holds nothing any more."""
         link = Link()
-        hello = introduced(sum(session.capacity.values()), list(session.shape.task_pools))
+        hello = introduced(sum(session.capacity.values()), list(session.profile.task_pools))
         return await self.engine.sessions.resume(session.session_id, session.secret, hello, link), link
 
 

@@ -76,12 +76,12 @@ async def test_a_caller_that_goes_away_cancels_nobody(bench: Bench) -> None:
 
 
 async def test_a_batch_that_cannot_be_stored_fails_each_of_its_callers() -> None:
-    async def away(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
+    async def away(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
         raise StorageUnavailable("away")
 
-    merger: Batcher[int, int] = Batcher(away, _never, _no_size)
-    running = asyncio.ensure_future(merger.run())
-    for future in (merger.add([1]), merger.add([2])):
+    batcher: Batcher[int, int] = Batcher(away, _never, _no_size)
+    running = asyncio.ensure_future(batcher.run())
+    for future in (batcher.add([1]), batcher.add([2])):
         with pytest.raises(StorageUnavailable):
             await future
     running.cancel()
@@ -109,15 +109,18 @@ async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Ben
 async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
     batches: list[list[int]] = []
 
-    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
         batches.append(list(items))
         await asyncio.sleep(0)
         return items
 
-    merger: Batcher[int, int] = Batcher(store, _never, lambda size: size)
+    batcher: Batcher[int, int] = Batcher(store, _never, lambda size: size)
     large = BATCH_BYTES // 4
-    futures = [merger.add([large]) for _ in range(10)] + [merger.add([2 * BATCH_BYTES]), merger.add([1, 1])]
-    running = asyncio.ensure_future(merger.run())
+    futures = [batcher.add([large]) for _ in range(10)] + [
+        batcher.add([2 * BATCH_BYTES]),
+        batcher.add([1, 1]),
+    ]
+    running = asyncio.ensure_future(batcher.run())
     answers = [await future for future in futures]
     running.cancel()
     assert answers == [[large]] * 10 + [[2 * BATCH_BYTES], [1, 1]]
@@ -128,20 +131,20 @@ async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
 async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before() -> None:
     answered, may_end, sizes = asyncio.Event(), asyncio.Event(), []
 
-    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
         sizes.append(len(items))
         await answered.wait()
-        await turn.pass_on()
+        await statement.pass_on()
         await may_end.wait()
         return items
 
-    merger: Batcher[int, int] = Batcher(store, _never, _no_size)
-    running = asyncio.ensure_future(merger.run())
+    batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
+    running = asyncio.ensure_future(batcher.run())
     await asyncio.sleep(0)
-    futures = [merger.add([1]), merger.add([2])]
+    futures = [batcher.add([1]), batcher.add([2])]
     await asyncio.sleep(0.01)
     fitting = SMALL_BATCH // SMALL
-    futures += [merger.add(range(SMALL)) for _ in range(fitting + 1)]
+    futures += [batcher.add(range(SMALL)) for _ in range(fitting + 1)]
     await asyncio.sleep(0.01)
     assert sizes == [2]
     answered.set()
@@ -155,15 +158,15 @@ async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before()
 async def test_batches_whose_answers_take_long_do_not_pile_up() -> None:
     may_end, begun = asyncio.Event(), []
 
-    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
         begun.append(len(items))
-        await turn.pass_on()
+        await statement.pass_on()
         await may_end.wait()
         return items
 
-    merger: Batcher[int, int] = Batcher(store, _never, _no_size)
-    running = asyncio.ensure_future(merger.run())
-    futures = [merger.add(range(BATCH_ITEMS)) for _ in range(20)]
+    batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
+    running = asyncio.ensure_future(batcher.run())
+    futures = [batcher.add(range(BATCH_ITEMS)) for _ in range(20)]
     await asyncio.sleep(0.05)
     assert len(begun) == 4
     may_end.set()

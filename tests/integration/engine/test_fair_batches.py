@@ -68,7 +68,7 @@ async def test_a_single_report_does_not_wait_for_a_statement_with_many(
 async def test_bulk_callers_have_equal_shares_of_the_batches(
     bench: Bench, bulk_may_end: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One queue for each caller: who sends ten frames at once is not ten turns ahead of who sends one."""
+    """One queue for each caller: who sends ten frames at once is not ten places ahead of who sends one."""
     intake, answered = bench.engine.intake, []
 
     async def bulk(caller: str, frames: int) -> None:

@@ -87,17 +87,17 @@ async def test_a_batch_behind_a_backlog_does_not_wait(
 
 
 async def test_the_rate_of_the_last_work_is_hoped_for_until_somebody_waits_in_vain() -> None:
-    turnover = ReleaseRate()
-    assert turnover.per_s == 0
+    rate = ReleaseRate()
+    assert rate.per_s == 0
     for _ in range(10):
-        turnover.ended(50)
-    risen = turnover.per_s
+        rate.ended(50)
+    risen = rate.per_s
     assert 2000 < risen <= 5000
     await asyncio.sleep(0.3)
-    assert turnover.per_s == risen
-    assert not await turnover.more(0.01)
-    assert turnover.per_s < risen / 5
-    ending = asyncio.get_running_loop().call_later(0.01, turnover.ended, 50)
-    assert await turnover.more(10)
-    assert turnover.per_s >= 500
+    assert rate.per_s == risen
+    assert not await rate.more(0.01)
+    assert rate.per_s < risen / 5
+    ending = asyncio.get_running_loop().call_later(0.01, rate.ended, 50)
+    assert await rate.more(10)
+    assert rate.per_s >= 500
     ending.cancel()

@@ -18,7 +18,7 @@ LARGE = b"x" * 100_000
 @pytest.fixture(autouse=True)
 def by_assign_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that is handed off brings its payload along."""
-    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
 
 
 class Payloads:

@@ -219,7 +219,7 @@ async def test_a_jump_of_the_database_clock_ends_no_session_and_no_run(bench: Be
     session, link = await bench.worker()
     await bench.engine.intake.submit([new_task(timeout_ms=10_000)])
     (run,) = await link.until_runs(1)
-    sweeper, backstop = bench.engine.sweeper, bench.engine.backstop
+    sweeper, overdue_runs = bench.engine.sweeper, bench.engine.overdue_runs
     await sweeper._look()
     sweeper._quiet_until = 0.0
     bench.engine.sweeper._clock._seen = _earlier(bench.engine.sweeper._clock._seen, 30.0)
@@ -228,7 +228,7 @@ async def test_a_jump_of_the_database_clock_ends_no_session_and_no_run(bench: Be
         "update lease set assigned_at = assigned_at - interval '30 seconds',"
         " deadline = deadline - interval '30 seconds'"
     )
-    await backstop._end_overdue()
+    await overdue_runs._end_overdue()
     await sweeper._look()
     bench.engine.heartbeats.beat(session, 1, [run.token], run.sequence)
     await until_acked(link)

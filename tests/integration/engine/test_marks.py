@@ -92,7 +92,7 @@ async def test_a_new_broker_reads_on_where_the_last_one_was(
     async with running_engine(storage_url) as after:
         _, link = await after.worker()
         await link.until_runs(1)
-        assert after.engine.dispatcher._turns.pairs(lane, [5])[0][1] >= mark
+        assert after.engine.dispatcher._schedule.pairs(lane, [5])[0][1] >= mark
     assert read_from[0] == mark
 
 
@@ -104,7 +104,7 @@ async def test_marks_are_kept_once_many_rows_are_dead_behind_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hyrex_broker.engine.dispatch.dispatcher._KEEP_AFTER_ROWS", 3)
-    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     _, link = await bench.worker(capacity=20)
     store, dispatcher = MarkStore(bench.database), bench.engine.dispatcher
     await bench.engine.intake.submit([new_task(), new_task()])

@@ -60,7 +60,7 @@ async def test_leases_of_an_unknown_commit_return_and_are_assigned_again(
         return result
 
     monkeypatch.setattr(AssignStore, "assign", answer_lost)
-    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     await bench.engine.intake.submit([new_task() for _ in range(5)])
     runs = await link.until_runs(5)
     assert cut.is_set()
@@ -84,10 +84,10 @@ async def test_a_commit_after_the_first_look_is_found_by_the_second(
         return await assign(self, plan, *args)
 
     monkeypatch.setattr(AssignStore, "assign", cut_off)
-    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     await bench.engine.intake.submit([new_task()])
     async with asyncio.timeout(10):
-        while not bench.engine.dispatcher._placer._doubts[0].due:
+        while not bench.engine.dispatcher._placer._unresolved[0].due:
             link.backlogged = True
             await asyncio.sleep(0.01)
     store, plan, args = late[0]
@@ -126,7 +126,7 @@ async def test_a_session_that_leaves_between_two_statements_ends_nothing(
         return result
 
     monkeypatch.setattr(AssignStore, "assign", leaving)
-    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     link.backlogged = True
     await bench.engine.intake.submit([new_task(), new_task(name="narrow")])
     link.backlogged = False
@@ -144,7 +144,7 @@ async def test_a_row_that_was_left_below_the_mark_is_found(bench: Bench) -> None
     _, link = await bench.worker()
     await bench.engine.intake.submit([new_task()])
     await link.until_runs(1)
-    (marked,) = {lane for lane, _, _ in bench.engine.dispatcher._turns.marked()}
+    (marked,) = {lane for lane, _, _ in bench.engine.dispatcher._schedule.marked()}
     task = new_task()
     await bench.database.execute(
         "with stored as (insert into task (id, lane, rank, max_retries, digest, payload)"

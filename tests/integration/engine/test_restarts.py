@@ -14,7 +14,7 @@ from tests.integration.engine.bench import Bench, started
 from tests.integration.storage.stage import end_of, new_task
 
 
-async def stored(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
+async def stored(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
     return items
 
 
@@ -27,38 +27,38 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
     never = asyncio.Event()
     answering = False
 
-    async def store(items: Sequence[int], turn: StatementSlot) -> Sequence[int]:
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
         if not answering:
             await never.wait()
         return items
 
-    merger: Batcher[int, int] = Batcher(store, refuse, lambda item: 0)
-    running = asyncio.ensure_future(merger.run())
-    first = merger.add([1])
+    batcher: Batcher[int, int] = Batcher(store, refuse, lambda item: 0)
+    running = asyncio.ensure_future(batcher.run())
+    first = batcher.add([1])
     await asyncio.sleep(0.01)
-    second = merger.add([2])
+    second = batcher.add([2])
     running.cancel()
     for future in (first, second):
         with pytest.raises(StorageUnavailable):
             await future
     answering = True
-    third = merger.add([3])
-    running = asyncio.ensure_future(merger.run())
+    third = batcher.add([3])
+    running = asyncio.ensure_future(batcher.run())
     assert await asyncio.wait_for(third, 5) == [3]
-    assert await asyncio.wait_for(merger.add([4]), 5) == [4]
+    assert await asyncio.wait_for(batcher.add([4]), 5) == [4]
     running.cancel()
 
 
 async def test_a_batch_that_never_began_does_not_count_as_under_way() -> None:
-    merger: Batcher[int, int] = Batcher(stored, refuse, lambda item: 0)
-    running = asyncio.ensure_future(merger.run())
+    batcher: Batcher[int, int] = Batcher(stored, refuse, lambda item: 0)
+    running = asyncio.ensure_future(batcher.run())
     await asyncio.sleep(0.01)
     running.cancel()
-    lost = merger.add([1])
+    lost = batcher.add([1])
     with pytest.raises(StorageUnavailable):
         await lost
-    running = asyncio.ensure_future(merger.run())
-    assert await asyncio.wait_for(merger.add([2]), 5) == [2]
+    running = asyncio.ensure_future(batcher.run())
+    assert await asyncio.wait_for(batcher.add([2]), 5) == [2]
     running.cancel()
 
 
@@ -66,7 +66,7 @@ async def test_an_engine_whose_loops_were_all_broken_off_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an assign and a large payload under way."""
-    monkeypatch.setattr(bench.engine.dispatcher, "offer", lambda counts: [])
+    monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     payloads, asked, never = AssignStore.payloads, asyncio.Event(), asyncio.Event()
 
     async def silent(self: AssignStore, *args: object) -> object:

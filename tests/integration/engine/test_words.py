@@ -10,7 +10,7 @@ from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.engine import watches as watch
-from hyrex_broker.engine.cluster import notifications as wakeups
+from hyrex_broker.engine.cluster import notifications
 from hyrex_broker.engine.cluster.notifications import FINISHED, Notifications
 from hyrex_broker.storage.brokers import Channel
 from hyrex_broker.storage.reads import Detail, TaskReads
@@ -34,7 +34,7 @@ async def test_an_end_elsewhere_is_read_by_its_name_and_nothing_else_is(
     _, link = await bench.worker()
     await bench.engine.intake.submit([new_task() for _ in range(4)])
     *watched, unrelated = await link.until_runs(4)
-    bench.engine.wakeups.others_watch = True
+    bench.engine.notifications.others_watch = True
     ids = [run.task_id for run in watched]
     async with (
         running_engine(storage_url) as other,
@@ -53,16 +53,16 @@ async def test_an_end_elsewhere_is_read_by_its_name_and_nothing_else_is(
 async def _heard(speaker: Bench, listener: Bench) -> None:
     """Wait until the other one listens, and has heard the last word of this wait."""
     heard: set[str] = set()
-    on_finished = listener.engine.wakeups.on_finished
-    listener.engine.wakeups.on_finished = lambda task_ids: heard.update(task_ids or ())
+    on_finished = listener.engine.notifications.on_finished
+    listener.engine.notifications.on_finished = lambda task_ids: heard.update(task_ids or ())
     async with asyncio.timeout(WITHIN_S):
         while not heard:
             last = TaskId(make_id())
-            speaker.engine.wakeups.tell_finished([last])
+            speaker.engine.notifications.tell_finished([last])
             await asyncio.sleep(0.05)
         while last not in heard:
             await asyncio.sleep(0.01)
-    listener.engine.wakeups.on_finished = on_finished
+    listener.engine.notifications.on_finished = on_finished
 
 
 class Noted(Channel):
@@ -90,7 +90,7 @@ async def test_ids_fit_into_notifications_and_too_many_are_one_word() -> None:
             await asyncio.sleep(0.01)
         assert sorted(word for text in channel.told for word in text.split(",")) == sorted(few)
         channel.told.clear()
-        words.tell_finished(TaskId(f"{number:036}") for number in range(wakeups._MOST_IDS + 1))
+        words.tell_finished(TaskId(f"{number:036}") for number in range(notifications._MOST_IDS + 1))
         while not channel.told:
             await asyncio.sleep(0.01)
     assert channel.told == [""]

@@ -235,7 +235,7 @@ async def test_headers_are_left_out_of_lists(stubs: Stubs, seed: Seed) -> None:
 async def test_lists_and_bulk_cancels_leave_connections_to_others(
     stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page may take seconds, and so may a thousand cancels: they take turns, others pass."""
+    """A page may take seconds, and so may a thousand cancels: one of them at a time, others pass."""
     may_end, lists, cancels = asyncio.Event(), [], []
 
     async def page(*args: object) -> TaskPage:

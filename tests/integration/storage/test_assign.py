@@ -1,4 +1,4 @@
-"""Assigns: only for sessions that are ours, in turn order, never past a limit, never twice."""
+"""Assigns: only for sessions that are ours, in order of priority, never past a limit, never twice."""
 
 import asyncio
 from datetime import timedelta

@@ -21,11 +21,11 @@ class Presence:
     """One row, renewed every second."""
 
     def __init__(
-        self, store: BrokerStore, broker: BrokerId, wakeups: Notifications, watching: Callable[[], bool]
+        self, store: BrokerStore, broker: BrokerId, notifications: Notifications, watching: Callable[[], bool]
     ) -> None:
         self._store = store
         self._broker = broker
-        self._wakeups = wakeups
+        self._notifications = notifications
         self._watching = watching
         self._availability = store.availability
         self.on_round: Callable[[bool], None] = lambda answered: None
@@ -50,8 +50,8 @@ class Presence:
                 await self._store.replace_connections()
             self.on_round(False)
             return
-        self._wakeups.others = others.count > 0
-        self._wakeups.others_watch = others.watching
+        self._notifications.others = others.count > 0
+        self._notifications.others_watch = others.watching
         self._availability.answered()
         self.on_round(True)
         if self._availability.is_due_for_trial:

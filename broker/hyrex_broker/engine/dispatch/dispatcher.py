@@ -48,68 +48,70 @@ class Dispatcher:
         self._placer = placer
         self._sessions = sessions
         self._directory = directory
-        self._turns = LaneSchedule()
+        self._schedule = LaneSchedule()
         self._called = asyncio.Event()
         self._look = asyncio.Event()
-        self.turnover = ReleaseRate()
+        self.release_rate = ReleaseRate()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
         sessions.on_capacity = self._called.set
-        directory.on_new_lanes.append(lambda lanes: self._turns.look_again())
-        directory.on_change.append(self._turns.look_again)
+        directory.on_new_lanes.append(lambda lanes: self._schedule.look_again())
+        directory.on_change.append(self._schedule.look_again)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
         """These (lane, rank) have work; `local`: this broker made it, and the others must hear."""
         if self._directory.want(lane for lane, _ in pairs):
             self.look_again()
-        self._turns.wake(pairs)
+        self._schedule.wake(pairs)
         self._called.set()
         if local:
             self.on_local_work(pairs)
 
     def capacity_changed(self) -> None:
         """Some session may take more."""
-        if self._turns.active:
+        if self._schedule.active:
             self._called.set()
 
     def leases_ended(self, lanes: Iterable[LaneId], count: int) -> None:
         """So many leases of these lanes have ended: limits may have room, sessions have capacity."""
         for lane in lanes:
             for limit in self._directory.limits_of(lane):
-                self._turns.unpark(self._directory.members(limit))
+                self._schedule.unpark(self._directory.members(limit))
         self.capacity_changed()
-        self.turnover.ended(count)
+        self.release_rate.ended(count)
 
     def look_again(self) -> None:
         """Something was written elsewhere: read lanes, limits, pauses and work anew, soon."""
         self._look.set()
 
-    def offer(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
+    def reserve_slots(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Slots for tasks that are about to be stored: only while nothing waits, from lanes that are
         neither limited nor paused (rule 18)."""
-        lanes = self.offerable(counts)
-        return self._turns.offer(self._shapes(), {lane: counts[lane] for lane in lanes}) if lanes else []
+        lanes = self.lanes_open_to_handoff(counts)
+        if not lanes:
+            return []
+        return self._schedule.reserve_slots(self._profiles(), {lane: counts[lane] for lane in lanes})
 
-    def _shapes(self) -> list[WorkerProfile]:
-        return list(self._sessions.shapes)
+    def _profiles(self) -> list[WorkerProfile]:
+        return list(self._sessions.profiles)
 
-    def offerable(self, lanes: Iterable[LaneId]) -> list[LaneId]:
-        """Those of the lanes that some session here would be offered tasks of, had it room."""
-        shapes = self._shapes()
+    def lanes_open_to_handoff(self, lanes: Iterable[LaneId]) -> list[LaneId]:
+        """Return the lanes whose tasks may go straight to a session of this broker, if it has room."""
+        profiles = self._profiles()
         # What waits for a worker of another broker, or for none, is no reason to make others wait.
-        if self._turns.any_served(shapes, self._readable):
+        if self._schedule.any_served(profiles, self._readable):
             return []
         return [
             lane
             for lane in lanes
             if self._readable(lane)
             and not self._directory.limits_of(lane)
-            and any(lane in shape.lanes for shape in shapes)
+            and any(lane in profile.lanes for profile in profiles)
         ]
 
-    def offered(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
+    def mark_lanes_empty(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
         """A hand-off has found nothing ready in these lanes, at that time of the database."""
         for quota in quotas:
-            self._turns.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
+            self._schedule.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
 
     async def run(self) -> None:
         """Assign until cancelled."""
@@ -123,7 +125,7 @@ class Dispatcher:
     async def _begin(self) -> None:
         """Read on from where an earlier broker was: from the beginning it may be millions of dead rows."""
         try:
-            self._turns.recall(await self._mark_store.load(delayed=False))
+            self._schedule.recall(await self._mark_store.load(delayed=False))
             await self._find_above_marks()
         except StorageUnavailable as error:
             log.debug("dispatcher begins without marks", extra={"error": str(error)})
@@ -157,11 +159,11 @@ class Dispatcher:
             except TimeoutError:
                 pass
             self._look.clear()
-            if self._placer.doubts:
+            if self._placer.has_unresolved:
                 self._called.set()
             try:
                 await self._directory.refresh()
-                if any(shape.sessions for shape in self._sessions.shapes):
+                if any(profile.sessions for profile in self._sessions.profiles):
                     if work.is_patient:
                         await self._find_above_marks()
                     await self._take(looks)
@@ -178,42 +180,42 @@ class Dispatcher:
     async def _find_work(self) -> None:
         pairs = await self._store.lanes_with_work()
         await self._directory.meet({lane for lane, _ in pairs})
-        self._turns.unpark({lane for lane, _ in pairs})
+        self._schedule.unpark({lane for lane, _ in pairs})
         if pairs:
             self.wake(pairs, local=False)
 
     async def _find_above_marks(self) -> None:
         """The lanes that were read before, without a look at what is dead in front of their marks."""
-        pairs = await self._store.work_above(self._turns.marked())
-        self._turns.unpark({lane for lane, _ in pairs})
+        pairs = await self._store.work_above(self._schedule.marked())
+        self._schedule.unpark({lane for lane, _ in pairs})
         if pairs:
             self.wake(pairs, local=False)
 
     async def _keep_marks(self) -> None:
         """For whoever begins after this broker."""
-        marks = self._turns.to_keep(_KEEP_AFTER_ROWS)
+        marks = self._schedule.to_keep(_KEEP_AFTER_ROWS)
         if marks:
             await self._mark_store.save(marks)
 
     async def _find_below_marks(self) -> None:
         """Assigns never read below the marks, whatever became of this: under a transaction that is held open
         it may have to pass millions of dead entries."""
-        for lane, rank, arrival in await self._store.below_marks(self._turns.marked()):
-            self._turns.lower(lane, rank, arrival)
+        for lane, rank, arrival in await self._store.below_marks(self._schedule.marked()):
+            self._schedule.lower(lane, rank, arrival)
             self._called.set()
 
     async def _assign(self) -> bool:
         """Make one assign for free lanes and one for limited ones; return whether to go on."""
-        for quota in await self._placer.settle_doubts():
-            self._turns.wake((quota.lane, rank) for rank, _ in quota.pairs)
-        quotas = self._turns.plan(self._shapes(), self._readable)
+        for quota in await self._placer.settle_unresolved():
+            self._schedule.wake((quota.lane, rank) for rank, _ in quota.pairs)
+        quotas = self._schedule.plan(self._profiles(), self._readable)
         limited = [quota for quota in quotas if self._directory.limits_of(quota.lane)]
         free = [q for q in quotas if not self._directory.limits_of(q.lane)] if limited else quotas
         if free:
             await self._make(free, limited=False)
         if limited and free:
             # Sessions may have left meanwhile, and others have less room.
-            again = self._turns.plan(self._shapes(), self._readable)
+            again = self._schedule.plan(self._profiles(), self._readable)
             limited = [quota for quota in again if self._directory.limits_of(quota.lane)]
         if limited:
             await self._make(limited, limited=True)
@@ -225,7 +227,7 @@ class Dispatcher:
                 self._assign_limited(plan) if limited else self._store.assign(plan, self._directory.names)
             )
             if not result.refused:
-                self._turns.learn(quotas, result)
+                self._schedule.learn(quotas, result)
                 self._placer.push(plan, result.taken)
                 return
         await self._placer.drop_lost_sessions(plan)

@@ -1,4 +1,4 @@
-"""Free capacity, handed out to lanes in turn: what each lane may take, and from which sessions."""
+"""Free capacity, handed out to one lane after the other: what each lane may take, and from which sessions."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,25 +11,25 @@ from hyrex_broker.engine.sessions.session import Session, WorkerProfile
 
 
 @dataclass(slots=True, eq=False)
-class Offer:
+class FreeSession:
     """What one session would still take of one pool."""
 
     session: Session
     free: int
 
 
-class Offers:
-    """What the sessions of one shape would take of one pool, the freest first."""
+class FreePool:
+    """What the sessions of one profile would take of one pool, the freest first."""
 
     def __init__(self, sessions: Iterable[Session], pool: str) -> None:
         found = ((session, session.free(pool)) for session in sessions)
-        self.all = [Offer(session, free) for session, free in found if free > 0]
-        self.free = sum(offer.free for offer in self.all)
-        self._heap: list[tuple[int, int, Offer]] | None = None
+        self.all = [FreeSession(session, free) for session, free in found if free > 0]
+        self.free = sum(one.free for one in self.all)
+        self._heap: list[tuple[int, int, FreeSession]] | None = None
 
-    def _by_free(self) -> list[tuple[int, int, Offer]]:
+    def _by_free(self) -> list[tuple[int, int, FreeSession]]:
         if self._heap is None:
-            self._heap = [(-offer.free, place, offer) for place, offer in enumerate(self.all)]
+            self._heap = [(-one.free, place, one) for place, one in enumerate(self.all)]
             heapify(self._heap)
         return self._heap
 
@@ -37,42 +37,42 @@ class Offers:
         """What the freest session has."""
         heap = self._by_free()
         while heap and -heap[0][0] != heap[0][2].free:
-            _, place, offer = heappop(heap)
-            if offer.free:
-                heappush(heap, (-offer.free, place, offer))
+            _, place, one = heappop(heap)
+            if one.free:
+                heappush(heap, (-one.free, place, one))
         return -heap[0][0] if heap else 0
 
-    def take(self) -> tuple[int, Offer]:
+    def take(self) -> tuple[int, FreeSession]:
         """Take the freest session out, until it is put back. Call `freest` before."""
-        _, place, offer = heappop(self._by_free())
-        return place, offer
+        _, place, one = heappop(self._by_free())
+        return place, one
 
-    def put(self, place: int, offer: Offer) -> None:
+    def put(self, place: int, one: FreeSession) -> None:
         """Put a session back."""
-        if offer.free:
-            heappush(self._by_free(), (-offer.free, place, offer))
+        if one.free:
+            heappush(self._by_free(), (-one.free, place, one))
 
 
-class Room:
-    """Free capacity by (shape, pool). `shapes` by their numbers in the audiences."""
+class FreeCapacity:
+    """Free capacity by (profile, pool). `profiles` by their numbers in the audiences."""
 
-    def __init__(self, shapes: "dict[int, WorkerProfile]") -> None:
-        self._shapes = shapes
-        self._offers: dict[tuple[int, str], Offers] = {}
+    def __init__(self, profiles: "dict[int, WorkerProfile]") -> None:
+        self._profiles = profiles
+        self._pools: dict[tuple[int, str], FreePool] = {}
         self._rivals: Counter[tuple[int, str]] = Counter()
 
-    def _of(self, audience: Audience) -> list[Offers]:
+    def _of(self, audience: Audience) -> list[FreePool]:
         found = []
         for pair in audience:
-            if pair not in self._offers:
+            if pair not in self._pools:
                 number, pool = pair
-                self._offers[pair] = Offers(self._shapes[number].sessions.values(), pool)
-            found.append(self._offers[pair])
+                self._pools[pair] = FreePool(self._profiles[number].sessions.values(), pool)
+            found.append(self._pools[pair])
         return found
 
     def free(self, audience: Audience) -> int:
         """Runs that the sessions of an audience would take."""
-        return sum(offers.free for offers in self._of(audience))
+        return sum(pools.free for pools in self._of(audience))
 
     def expect(self, audience: Audience, lanes: int) -> None:
         """So many lanes will share what this audience has."""
@@ -81,48 +81,48 @@ class Room:
 
     def take(self, audience: Audience, most: int) -> list[SessionId]:
         """Slots for one of the lanes expected: its share of what its sessions have free, spread evenly."""
-        offers = self._of(audience)
-        free = sum(each.free for each in offers)
+        pools = self._of(audience)
+        free = sum(each.free for each in pools)
         sharers = max((self._rivals[pair] for pair in audience), default=1)
         self.expect(audience, -1)
         count = min(-(-free // max(sharers, 1)), most)
-        return _deal(offers, count) if count > 0 else []
+        return _deal(pools, count) if count > 0 else []
 
 
-def _deal(offers: Sequence[Offers], count: int) -> list[SessionId]:
+def _deal(pools: Sequence[FreePool], count: int) -> list[SessionId]:
     """Deal slots like cards, so that few runs spread over many sessions, the freest first."""
-    if count < sum(len(each.all) for each in offers):
-        return _deal_few(offers, count)
+    if count < sum(len(each.all) for each in pools):
+        return _deal_few(pools, count)
     slots: list[SessionId] = []
     hands = sorted(
-        ((each, offer) for each in offers for offer in each.all if offer.free),
+        ((each, one) for each in pools for one in each.all if one.free),
         key=lambda hand: -hand[1].free,
     )
     while hands and len(slots) < count:
-        for each, offer in hands[: count - len(slots)]:
-            offer.free -= 1
+        for each, one in hands[: count - len(slots)]:
+            one.free -= 1
             each.free -= 1
-            slots.append(offer.session.session_id)
+            slots.append(one.session.session_id)
         hands = [hand for hand in hands if hand[1].free]
     return slots
 
 
-def _deal_few(offers: Sequence[Offers], count: int) -> list[SessionId]:
+def _deal_few(pools: Sequence[FreePool], count: int) -> list[SessionId]:
     """One round or less: only the freest are looked at, not all sessions for each of many lanes."""
     slots: list[SessionId] = []
     while len(slots) < count:
-        taken: list[tuple[Offers, int, Offer]] = []
+        taken: list[tuple[FreePool, int, FreeSession]] = []
         while len(slots) < count:
-            each = max(offers, key=Offers.freest)
+            each = max(pools, key=FreePool.freest)
             if not each.freest():
                 break
-            place, offer = each.take()
-            offer.free -= 1
+            place, one = each.take()
+            one.free -= 1
             each.free -= 1
-            slots.append(offer.session.session_id)
-            taken.append((each, place, offer))
-        for each, place, offer in taken:
-            each.put(place, offer)
+            slots.append(one.session.session_id)
+            taken.append((each, place, one))
+        for each, place, one in taken:
+            each.put(place, one)
         if not taken:
             break
     return slots

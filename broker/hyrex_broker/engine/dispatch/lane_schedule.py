@@ -12,7 +12,7 @@ from heapq import merge
 from typing import Final
 
 from hyrex_broker.domain.model import LaneId
-from hyrex_broker.engine.dispatch.free_capacity import Room
+from hyrex_broker.engine.dispatch.free_capacity import FreeCapacity
 from hyrex_broker.engine.dispatch.rotation import Audience, Rotation
 from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
@@ -80,9 +80,9 @@ class LaneSchedule:
         for pair in pairs:
             self._marks[pair] = max(self._marks.get(pair, ZERO), at - MARK_LAG)
 
-    def any_served(self, shapes: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
+    def any_served(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
         """Whether some session here may run something that waits."""
-        self._rotation.sync(shapes)
+        self._rotation.sync(profiles)
         return bool(self._first(self._rotation.lanes(), 1, readable))
 
     def _first(self, lanes: Iterable[LaneId], most: int, readable: Callable[[LaneId], bool]) -> list[LaneId]:
@@ -106,11 +106,11 @@ class LaneSchedule:
             if lane in self.active:
                 self._rotation.put(lane, min(self.active[lane]))
 
-    def plan(self, shapes: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
+    def plan(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
         """Share the free capacity of all sessions among the lanes that have work for them."""
         self._woken.clear()
         self._freed.clear()
-        room = Room(self._rotation.sync(shapes))
+        room = FreeCapacity(self._rotation.sync(profiles))
         quotas: list[LaneQuota] = []
         left = MOST_RUNS
         for rank in self._rotation.ranks():
@@ -120,18 +120,23 @@ class LaneSchedule:
         return quotas
 
     def _share(
-        self, rank: int, room: Room, readable: Callable[[LaneId], bool], quotas: list[LaneQuota], left: int
+        self,
+        rank: int,
+        room: FreeCapacity,
+        readable: Callable[[LaneId], bool],
+        quotas: list[LaneQuota],
+        left: int,
     ) -> int:
         """Share among the lanes of one rank; return how many runs the plan may still have."""
-        turns: list[list[tuple[int, LaneId, Audience]]] = []
+        lanes_in_order: list[list[tuple[int, LaneId, Audience]]] = []
         for audience, lanes in self._rotation.groups(rank):
             free = room.free(audience)
             if free > 0:
                 first = self._first(lanes, min(free, left), readable)
-                turns.append([(lanes[lane], lane, audience) for lane in first])
+                lanes_in_order.append([(lanes[lane], lane, audience) for lane in first])
                 room.expect(audience, len(lanes))
-        waiting = sum(map(len, turns))
-        for _, lane, audience in merge(*turns):
+        waiting = sum(map(len, lanes_in_order))
+        for _, lane, audience in merge(*lanes_in_order):
             slots = room.take(audience, -(-left // waiting))
             waiting -= 1
             if slots:
@@ -143,9 +148,11 @@ class LaneSchedule:
                     break
         return left
 
-    def offer(self, shapes: Sequence[WorkerProfile], counts: Mapping[LaneId, int]) -> list[LaneQuota]:
+    def reserve_slots(
+        self, profiles: Sequence[WorkerProfile], counts: Mapping[LaneId, int]
+    ) -> list[LaneQuota]:
         """Slots for tasks that nothing is in front of: so many of each lane."""
-        room = Room(self._rotation.sync(shapes))
+        room = FreeCapacity(self._rotation.sync(profiles))
         quotas = []
         for lane, count in counts.items():
             slots = room.take(self._rotation.audience(lane), count)

@@ -27,7 +27,7 @@ _PAUSE_WHILE_FULL_S: Final = 0.05
 
 
 @dataclass(slots=True, eq=False)
-class Delivery:
+class UnsentRuns:
     """Runs of one assign that are still to be sent to one session, in order."""
 
     session: Session
@@ -41,36 +41,36 @@ class LargePayloads:
     def __init__(self, assigns: AssignStore, sessions: Sessions) -> None:
         self._assigns = assigns
         self._sessions = sessions
-        self._open: dict[Delivery, None] = {}
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._open: dict[UnsentRuns, None] = {}
+        self._statements = asyncio.Semaphore(_AT_ONCE)
         self._tasks: asyncio.TaskGroup | None = None
 
     def begin(self, session: Session, sequence: int, taken: Sequence[Taken]) -> None:
         """Send these runs when their payloads are here; until then no frame promises them."""
         session.trailing.add(sequence)
-        delivery = Delivery(session, sequence, list(taken))
-        self._open[delivery] = None
+        unsent = UnsentRuns(session, sequence, list(taken))
+        self._open[unsent] = None
         if self._tasks is not None:
-            self._tasks.create_task(self._deliver(delivery))
+            self._tasks.create_task(self._send_all(unsent))
 
     async def run(self) -> None:
         """Deliver until cancelled; what was interrupted is taken up again."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                for delivery in self._open:
-                    self._tasks.create_task(self._deliver(delivery))
+                for unsent in self._open:
+                    self._tasks.create_task(self._send_all(unsent))
                 await asyncio.Event().wait()
         finally:
             self._tasks = None
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        session, most_bytes = delivery.session, SLICE_BYTES
+    async def _send_all(self, unsent: UnsentRuns) -> None:
+        session, most_bytes = unsent.session, SLICE_BYTES
         # Where its stream has ended, whoever resumes the session returns what it never received.
-        while delivery.left and self._sessions.by_id.get(session.session_id) is session:
+        while unsent.left and self._sessions.by_id.get(session.session_id) is session:
             if session.link.backlogged:
                 await asyncio.sleep(_PAUSE_WHILE_FULL_S)
                 continue
-            part = delivery.left[: _fitting(delivery.left, most_bytes)]
+            part = unsent.left[: _fitting(unsent.left, most_bytes)]
             try:
                 runs = await self._with_payloads(part)
             except StorageUnavailable as error:
@@ -79,13 +79,13 @@ class LargePayloads:
                     most_bytes = most_bytes // 2
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
                 continue
-            del delivery.left[: len(part)]
-            self._send(delivery, runs)
-        del self._open[delivery]
+            del unsent.left[: len(part)]
+            self._send(unsent, runs)
+        del self._open[unsent]
 
     async def _with_payloads(self, taken: Sequence[Taken]) -> list[AssignedRun]:
         missing = [each.run.task_id for each in taken if each.size is not None]
-        async with self._turn:
+        async with self._statements:
             payloads = await self._assigns.payloads(missing) if missing else {}
         return [
             each.run if each.size is None else replace(each.run, payload=payloads[each.run.task_id])
@@ -93,10 +93,10 @@ class LargePayloads:
             if each.size is None or each.run.task_id in payloads
         ]
 
-    def _send(self, delivery: Delivery, runs: Sequence[AssignedRun]) -> None:
-        session = delivery.session
-        if not delivery.left:
-            session.trailing.discard(delivery.sequence)
+    def _send(self, unsent: UnsentRuns, runs: Sequence[AssignedRun]) -> None:
+        session = unsent.session
+        if not unsent.left:
+            session.trailing.discard(unsent.sequence)
         # What was ended meanwhile (an overdue cancel) is held by nobody any more.
         held = [run for run in runs if run.token in session.leases]
         if held:

@@ -64,17 +64,17 @@ class Placer:
         self._session_store = session_store
         self._sessions = sessions
         self._broker = broker
-        self._doubts: list[UnresolvedPlan] = []
-        self._deliveries = LargePayloads(assigns, sessions)
+        self._unresolved: list[UnresolvedPlan] = []
+        self._large_payloads = LargePayloads(assigns, sessions)
 
     async def run(self) -> None:
         """Send what waits for its payloads, until cancelled."""
-        await self._deliveries.run()
+        await self._large_payloads.run()
 
     @property
-    def doubts(self) -> bool:
+    def has_unresolved(self) -> bool:
         """Whether plans wait to be settled."""
-        return bool(self._doubts)
+        return bool(self._unresolved)
 
     @contextmanager
     def plan(self, quotas: Sequence[LaneQuota]) -> Iterator[Plan]:
@@ -91,7 +91,7 @@ class Placer:
             _all_sent(plan, sessions)
             raise
         except BaseException:
-            self._doubts.append(UnresolvedPlan(plan, sessions))
+            self._unresolved.append(UnresolvedPlan(plan, sessions))
             raise
         else:
             _all_sent(plan, sessions)
@@ -110,7 +110,7 @@ class Placer:
         for quota in quotas:
             for session_id, count in Counter(quota.slots).items():
                 session = self._sessions.by_id[session_id]
-                pool = session.shape.lanes.get(quota.lane, "")
+                pool = session.profile.lanes.get(quota.lane, "")
                 session.reserve(pool, count)
                 reserved[session, pool] += count
         return reserved
@@ -127,7 +127,7 @@ class Placer:
             if session is None or session.generation != plan.generations[session_id]:
                 # It left between the commit and now: whoever owns it returns what it never received.
                 continue
-            pools = session.shape.lanes
+            pools = session.profile.lanes
             for each in mine:
                 run = each.run
                 session.add(run.token, run.task_id, run.sequence, pools.get(each.lane, ""))
@@ -135,32 +135,32 @@ class Placer:
         for session, mine in placed:
             sequence = plan.sequences[session.session_id]
             if any(each.size is not None for each in mine):
-                self._deliveries.begin(session, sequence, mine)
+                self._large_payloads.begin(session, sequence, mine)
                 continue
             session.unsent.discard(sequence)
             session.link.push_assignments(session.receipt, [each.run for each in mine])
 
-    async def settle_doubts(self) -> list[LaneQuota]:
+    async def settle_unresolved(self) -> list[LaneQuota]:
         """Give back leases of plans whose commit is unknown: their tokens say which they are.
 
         Each is looked at twice: a statement that we were cut off from may commit after the first look,
         as late as its timeout allows once Postgres answers again.
         Returns the quotas of those plans: their lanes may have work. Raises StorageUnavailable.
         """
-        due = [each for each in self._doubts if each.due <= time.monotonic()]
+        due = [each for each in self._unresolved if each.due <= time.monotonic()]
         if not due:
             return []
-        sessions = sorted({session_id for doubt in due for session_id in doubt.plan.generations})
-        await self._give_back(sessions, {token for doubt in due for token in doubt.plan.tokens})
-        for doubt in due:
-            if doubt.due:
-                _all_sent(doubt.plan, doubt.sessions)
-                self._doubts.remove(doubt)
+        sessions = sorted({session_id for each in due for session_id in each.plan.generations})
+        await self._give_back(sessions, {token for each in due for token in each.plan.tokens})
+        for each in due:
+            if each.due:
+                _all_sent(each.plan, each.sessions)
+                self._unresolved.remove(each)
             else:
-                doubt.due = time.monotonic() + LATEST_COMMIT_S
-        return [quota for doubt in due for quota in doubt.plan.quotas]
+                each.due = time.monotonic() + LATEST_COMMIT_S
+        return [quota for each in due for quota in each.plan.quotas]
 
-    async def _give_back(self, sessions: Sequence[SessionId], doubtful: Set[Token]) -> None:
+    async def _give_back(self, sessions: Sequence[SessionId], unresolved: Set[Token]) -> None:
         ends = [
             RunEnd(
                 held.lease.task_id,
@@ -170,7 +170,7 @@ class Placer:
                 session_id=held.session_id,
             )
             for held in await self._session_store.leases(sessions)
-            if held.lease.token in doubtful
+            if held.lease.token in unresolved
         ]
         if ends:
             await self._reports.end(ends)

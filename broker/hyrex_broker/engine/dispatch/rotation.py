@@ -1,8 +1,8 @@
 """Active lanes in the order of their turns, kept apart by who may run them.
 
-Lanes with the same *audience* (the shapes and pools that serve them) are one group: where an audience has
+Lanes with the same *audience* (the profiles and pools that serve them) are one group: where an audience has
 nothing free, all of its lanes are passed over in one step, however many they are. What changes costs as
-much as it changes: a lane that is woken, a shape that comes, grows or goes.
+much as it changes: a lane that is woken, a profile that comes, grows or goes.
 """
 
 from collections import OrderedDict
@@ -14,16 +14,16 @@ from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.sessions.session import WorkerProfile
 
 Audience: TypeAlias = tuple[tuple[int, str], ...]
-"""(number of a shape, pool), in order; empty where nobody here serves a lane."""
+"""(number of a profile, pool), in order; empty where nobody here serves a lane."""
 Lanes: TypeAlias = "OrderedDict[LaneId, int]"
 """Lanes with their turns, the lowest first."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A shape as it was last looked at."""
+    """A profile as it was last looked at."""
 
-    shape: WorkerProfile
+    profile: WorkerProfile
     number: int
     lanes: int
 
@@ -36,7 +36,7 @@ class Rotation:
     _places: dict[LaneId, tuple[int, Audience]] = field(default_factory=dict)
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _turn: int = 0
-    _shapes: int = 0
+    _profiles: int = 0
 
     def put(self, lane: LaneId, rank: int) -> None:
         """A lane has work, this is its best rank; it keeps its turn if that was so before."""
@@ -81,19 +81,19 @@ class Rotation:
                 if audience:
                     yield from lanes
 
-    def sync(self, shapes: Sequence[WorkerProfile]) -> dict[int, WorkerProfile]:
-        """Take notice of shapes that have come, grown or gone; return them by number."""
+    def sync(self, profiles: Sequence[WorkerProfile]) -> dict[int, WorkerProfile]:
+        """Take notice of profiles that have come, grown or gone; return them by number."""
         seen = self._seen
-        if len(seen) != len(shapes) or any(id(shape) not in seen for shape in shapes):
-            self._drop({id(shape) for shape in shapes})
-        for shape in shapes:
-            known = seen.get(id(shape))
+        if len(seen) != len(profiles) or any(id(profile) not in seen for profile in profiles):
+            self._drop({id(profile) for profile in profiles})
+        for profile in profiles:
+            known = seen.get(id(profile))
             if known is None:
-                self._shapes += 1
-                known = seen[id(shape)] = _Seen(shape, self._shapes, 0)
-            if known.lanes != len(shape.lanes):
+                self._profiles += 1
+                known = seen[id(profile)] = _Seen(profile, self._profiles, 0)
+            if known.lanes != len(profile.lanes):
                 self._reach(known)
-        return {known.number: known.shape for known in seen.values()}
+        return {known.number: known.profile for known in seen.values()}
 
     def _drop(self, here: set[int]) -> None:
         gone = {self._seen.pop(key).number for key in self._seen.keys() - here}
@@ -105,9 +105,9 @@ class Rotation:
                 self._regroup(lane, left)
 
     def _reach(self, known: _Seen) -> None:
-        """A shape serves lanes that it did not serve when it was last looked at."""
-        known.lanes = len(known.shape.lanes)
-        for lane in self._places.keys() & known.shape.lanes.keys():
+        """A profile serves lanes that it did not serve when it was last looked at."""
+        known.lanes = len(known.profile.lanes)
+        for lane in self._places.keys() & known.profile.lanes.keys():
             audience = self.audience(lane)
             if audience != self._places[lane][1]:
                 self._regroup(lane, audience)
@@ -118,11 +118,11 @@ class Rotation:
         self._place(lane, rank, audience)
 
     def audience(self, lane: LaneId) -> Audience:
-        """Who of the shapes seen last serves a lane."""
+        """Who of the profiles seen last serves a lane."""
         return tuple(
             (known.number, pool)
             for known in self._seen.values()
-            if (pool := known.shape.lanes.get(lane)) is not None
+            if (pool := known.profile.lanes.get(lane)) is not None
         )
 
     def _place(self, lane: LaneId, rank: int, audience: Audience) -> None:

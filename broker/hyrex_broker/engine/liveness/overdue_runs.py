@@ -1,4 +1,4 @@
-"""The backstop: a run whose worker obeys neither its timeout nor a cancel is ended by the broker.
+"""Overdue runs: a run whose worker obeys neither its timeout nor a cancel is ended by the broker.
 
 What became overdue before the last look is left out, like `ready` below its marks (`looks`); now and then all
 is looked at, for a session that was taken over with what was overdue.

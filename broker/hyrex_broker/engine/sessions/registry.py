@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyrex_broker.domain.errors import SessionTakenOver
-from hyrex_broker.domain.long_work import in_turns
+from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import (
     BrokerId,
     CancelOrder,
@@ -66,22 +66,22 @@ def _held_of(leases: Iterable[StoredLease], introduction: Introduction) -> dict[
 
 
 class Sessions:
-    """The sessions of this broker, by id, and by shape for the dispatcher."""
+    """The sessions of this broker, by id, and by profile for the dispatcher."""
 
     def __init__(self, store: SessionStore, directory: Directory, broker: BrokerId) -> None:
         self._store = store
         self._directory = directory
         self._broker = broker
-        self._shapes: dict[object, WorkerProfile] = {}
+        self._profiles: dict[object, WorkerProfile] = {}
         self.by_id: dict[SessionId, Session] = {}
         self.on_capacity: Callable[[], None] = lambda: None
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
 
     @property
-    def shapes(self) -> Iterable[WorkerProfile]:
+    def profiles(self) -> Iterable[WorkerProfile]:
         """Every kind of session here."""
-        return self._shapes.values()
+        return self._profiles.values()
 
     def of(self, session_id: SessionId | None) -> Session | None:
         """The session, if it is served here."""
@@ -99,7 +99,7 @@ class Sessions:
         opened = await self._store.open(self._broker, secret, introduction.info, follows)
         session = self._join(introduction, opened.session_id, opened.generation, secret, link)
         session.inherited = _held_of(heritage.leases if heritage is not None else (), introduction)
-        await self._subscribe_to_all(session.shape)
+        await self._subscribe_to_all(session.profile)
         return session
 
     async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
@@ -128,7 +128,7 @@ class Sessions:
         session.draining = taken.self_draining or taken.draining
         session.inherited = _held_of(taken.inherited, introduction)
         resumption = self._reconcile(session, introduction, taken)
-        await self._subscribe_to_all(session.shape)
+        await self._subscribe_to_all(session.profile)
         return resumption
 
     def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:
@@ -156,7 +156,7 @@ class Sessions:
 
     def _adopt(self, session: Session, lease: StoredLease) -> None:
         name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
-        pool = session.shape.task_pools.get(name, next(iter(session.capacity), ""))
+        pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
 
     def _join(
@@ -169,20 +169,20 @@ class Sessions:
     ) -> Session:
         patterns = tuple(introduction.info.queue_patterns)
         key = (patterns, tuple(sorted(introduction.task_pools.items())))
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._shapes[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
-        session = Session(session_id, generation, secret, shape, dict(introduction.pools), link)
-        shape.sessions[session_id] = session
+        profile = self._profiles.get(key)
+        if profile is None:
+            profile = self._profiles[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
+        session = Session(session_id, generation, secret, profile, dict(introduction.pools), link)
+        profile.sessions[session_id] = session
         self.by_id[session_id] = session
         return session
 
-    async def _subscribe_to_all(self, shape: WorkerProfile) -> None:
-        """Let a shape that has just come to be know of every lane that is known here."""
-        if not shape.complete:
-            shape.complete = True  # what is new from here on it is told
-            async for lane in in_turns(self._directory.with_tasks(shape.task_pools)):
-                shape.subscribe({lane: self._directory.names[lane]})
+    async def _subscribe_to_all(self, profile: WorkerProfile) -> None:
+        """Let a profile that has just come to be know of every lane that is known here."""
+        if not profile.complete:
+            profile.complete = True  # what is new from here on it is told
+            async for lane in in_portions(self._directory.with_tasks(profile.task_pools)):
+                profile.subscribe({lane: self._directory.names[lane]})
         self.on_capacity()
 
     def leave(self, session: Session) -> None:
@@ -190,11 +190,11 @@ class Sessions:
         session.draining = True
         if self.by_id.get(session.session_id) is session:
             del self.by_id[session.session_id]
-        shape = session.shape
-        if shape.sessions.get(session.session_id) is session:
-            del shape.sessions[session.session_id]
-        if not shape.sessions and self._shapes.get(shape.key) is shape:
-            del self._shapes[shape.key]
+        profile = session.profile
+        if profile.sessions.get(session.session_id) is session:
+            del profile.sessions[session.session_id]
+        if not profile.sessions and self._profiles.get(profile.key) is profile:
+            del self._profiles[profile.key]
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
         """End a session for good; its leases return. Raises SessionEnded, SessionSecretInvalid."""
@@ -241,6 +241,6 @@ class Sessions:
         self.on_capacity()
 
     def _subscribe(self, lanes: Mapping[LaneId, tuple[str, str]]) -> None:
-        for shape in self._shapes.values():
-            shape.subscribe(lanes)
+        for profile in self._profiles.values():
+            profile.subscribe(lanes)
         self.on_capacity()

@@ -108,7 +108,7 @@ class Session:
     session_id: SessionId
     generation: int
     secret: bytes
-    shape: WorkerProfile
+    profile: WorkerProfile
     capacity: dict[str, int]
     link: SessionLink
     sequence: int = 0

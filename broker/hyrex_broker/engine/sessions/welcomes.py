@@ -22,7 +22,7 @@ class Welcomes:
         self._waiting = 0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[None]:
         """The time of one welcome."""
         self._waiting += 1
         try:

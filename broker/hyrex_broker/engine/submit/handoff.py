@@ -31,7 +31,9 @@ class Handoff:
         self._dispatcher = dispatcher
         self._directory = directory
 
-    async def submit(self, entries: Sequence[Entry], turn: StatementSlot) -> Mapping[TaskId, bool] | None:
+    async def submit(
+        self, entries: Sequence[Entry], statement: StatementSlot
+    ) -> Mapping[TaskId, bool] | None:
         """Store plain entries (sorted by id); None if nothing could be handed off and nothing was done.
 
         Returns the ids stored now: True for those that went to a worker.
@@ -39,15 +41,17 @@ class Handoff:
         if any(entry.task.terms.extras is not None for entry in entries):
             return None
         quotas = await self._quotas(Counter(entry.lane for entry in entries))
-        if not quotas or self._placer.doubts:
-            return None  # in doubt the database was away: those plans are settled before there are more
+        if not quotas or self._placer.has_unresolved:
+            return None  # the database was away: those plans are settled before there are more
         with self._placer.plan(quotas) as plan:
             handed = await self._store.submit_handing_off(entries, plan)
-            await turn.pass_on()
+            await statement.pass_on()
             taken = self._taken(entries, plan, handed)
             self._placer.push(plan, taken)
             lanes = {each.lane for each in taken}
-            self._dispatcher.offered([quota for quota in quotas if quota.lane in lanes], handed.stored_at)
+            self._dispatcher.mark_lanes_empty(
+                [quota for quota in quotas if quota.lane in lanes], handed.stored_at
+            )
         return {task_id: slot is not None for task_id, slot in handed.slots.items()}
 
     async def _quotas(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
@@ -55,17 +59,17 @@ class Handoff:
         as they end, if they end fast enough."""
         dispatcher = self._dispatcher
         if sum(counts.values()) < _LARGE_BATCH:
-            return dispatcher.offer(counts)
+            return dispatcher.reserve_slots(counts)
         ends_at = time.monotonic() + _LONGEST_WAIT_S
         while True:
-            quotas = dispatcher.offer(counts)
-            lacking = sum(counts[lane] for lane in dispatcher.offerable(counts))
+            quotas = dispatcher.reserve_slots(counts)
+            lacking = sum(counts[lane] for lane in dispatcher.lanes_open_to_handoff(counts))
             lacking -= sum(len(quota.slots) for quota in quotas)
             left_s = ends_at - time.monotonic()
-            if not 0 < lacking < dispatcher.turnover.per_s * left_s:
+            if not 0 < lacking < dispatcher.release_rate.per_s * left_s:
                 return quotas
-            if not await dispatcher.turnover.more(left_s):
-                return dispatcher.offer(counts)
+            if not await dispatcher.release_rate.more(left_s):
+                return dispatcher.reserve_slots(counts)
 
     def _taken(self, entries: Sequence[Entry], plan: Plan, handed: HandedOff) -> list[Taken]:
         sessions = [session for quota in plan.quotas for session in quota.slots]

@@ -50,11 +50,11 @@ class Intake:
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._merger: Batcher[Entry, Answer] = Batcher(self._flush, self._refuse, _size_bytes)
+        self._batcher: Batcher[Entry, Answer] = Batcher(self._flush, self._refuse, _size_bytes)
 
     async def run(self) -> None:
         """Store batches until cancelled."""
-        await self._merger.run()
+        await self._batcher.run()
 
     async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> Sequence[Answer]:
         """Store validated tasks; one answer for each, after the commit. Callers share the batches.
@@ -68,8 +68,8 @@ class Intake:
             if (lane := lanes[task.terms.queue, task.terms.name]) is not None
         ]
         if len(entries) == len(tasks):
-            return await self._merger.add(entries, caller)
-        stored = iter(await self._merger.add(entries, caller) if entries else ())
+            return await self._batcher.add(entries, caller)
+        stored = iter(await self._batcher.add(entries, caller) if entries else ())
         return [
             _too_many(task) if lanes[task.terms.queue, task.terms.name] is None else next(stored)
             for task in tasks
@@ -84,17 +84,17 @@ class Intake:
             await self._directory.intern(unknown)
         return {each: find(*each) for each in wanted}
 
-    async def _flush(self, entries: Sequence[Entry], turn: StatementSlot) -> list[Answer]:
+    async def _flush(self, entries: Sequence[Entry], statement: StatementSlot) -> list[Answer]:
         answers: dict[TaskId, Answer] = {}
         unique: dict[TaskId, Entry] = {}
         for entry in entries:
             unique.setdefault(entry.task.task_id, entry)
         pending = sorted(unique.values(), key=_by_id)
         while pending:
-            stored = await self._handoff.submit(pending, turn)
+            stored = await self._handoff.submit(pending, statement)
             if stored is None:
                 stored = await self._store.submit(pending)
-                await turn.pass_on()
+                await statement.pass_on()
                 self._wake(pending, stored)
             else:
                 self._wake_ready(entry for entry in pending if stored.get(entry.task.task_id) is False)

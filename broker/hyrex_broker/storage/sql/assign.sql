@@ -4,7 +4,7 @@
 -- is taken (rule 3). A takeover locks them FOR UPDATE; a renewal does not block.
 -- $1 session ids in order, $2 their generations, $3 this broker's id.
 -- $4 lane, $5 quota, $6 offset of its first slot, $7 first pair, $8 last pair: one entry per lane.
--- $9 rank, $10 low-water mark: pairs, for each lane its ranks in turn order.
+-- $9 rank, $10 low-water mark: pairs, for each lane its ranks in ascending order.
 -- $11 the session of each slot, by its place in $1, an array as text: slots are numbered from 1, and a
 -- single one is that of every slot. $12 sequences of the sessions.
 -- The first column tells how many of the sessions are this broker's: fewer than asked means that nothing

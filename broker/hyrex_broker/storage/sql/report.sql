@@ -28,7 +28,7 @@ select lane, session_id, array_agg(place::integer) as places from mine group by 
 -- name: report
 -- Ends leases whose token still matches: records the run, and repeats the task where that is due.
 -- What is missing from the result matched nothing: see `classify_reports`. Whoever removes a
--- lease comes through here (reports, sweeper, backstop), so a cancel request is always obeyed.
+-- lease comes through here (reports, the sweeper, the end of overdue runs), so a cancel request is always obeyed.
 -- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
 -- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
 -- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases,

@@ -66,7 +66,7 @@ from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
 left join lateral (select owner, generation, ended_at from worker_session where id = s.id) w on true
 
 -- name: cancels_of
--- Leases with a cancel request of the last minutes: the backstop ends a run long before that, and what is dead
+-- Leases with a cancel request of the last minutes: an overdue run is ended long before that, and what is dead
 -- of older ones is not read. $1 sessions.
 select task_id, token, session_id, cancel_reason from lease
 where session_id = any ($1::bigint[]) and cancel_at >= now() - interval '10 minutes'

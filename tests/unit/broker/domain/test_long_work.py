@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hyrex_broker.domain import long_work
-from hyrex_broker.domain.long_work import in_turns
+from hyrex_broker.domain.long_work import in_portions
 
 
 async def test_others_have_a_turn_every_few_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ async def test_others_have_a_turn_every_few_milliseconds(monkeypatch: pytest.Mon
             await asyncio.sleep(0)
 
     running = asyncio.ensure_future(other())
-    assert [item async for item in in_turns(range(100), 1)] == list(range(100))
+    assert [item async for item in in_portions(range(100), 1)] == list(range(100))
     running.cancel()
     assert turns >= 20
 
@@ -37,5 +37,5 @@ async def test_nothing_is_read_ahead() -> None:
             read.append(number)
             yield number
 
-    async for item in in_turns(items()):
+    async for item in in_portions(items()):
         assert read == list(range(item + 1))

@@ -49,10 +49,10 @@ async def test_a_request_beyond_the_budget_waits_and_a_little_one_does_not() -> 
     admission, order = Admission(100, 10), []
 
     async def ask(caller: str, cost: int, until: asyncio.Event) -> None:
-        turn = await admission.enter(caller, cost)
+        permit = await admission.enter(caller, cost)
         order.append(caller)
         await until.wait()
-        turn.leave()
+        permit.leave()
 
     first, rest = asyncio.Event(), asyncio.Event()
     rest.set()
@@ -88,10 +88,10 @@ async def test_whoever_leaves_while_waiting_takes_nothing_of_the_budget() -> Non
         held.leave()
         waiting[1].cancel()  # admitted in this very moment
         ended = await asyncio.gather(*waiting, return_exceptions=True)
-        (third,) = [each for each in ended if is_turn(each)]
+        (third,) = [each for each in ended if is_permit(each)]
         third.leave()
     (await asyncio.wait_for(admission.enter("a", 80), 5)).leave()
 
 
-def is_turn(each: Permit | BaseException) -> TypeGuard[Permit]:
+def is_permit(each: Permit | BaseException) -> TypeGuard[Permit]:
     return isinstance(each, Permit)

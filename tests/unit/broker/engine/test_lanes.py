@@ -25,11 +25,11 @@ class Interned:
         return [self.known[pair] for pair in pairs]
 
 
-def served(shape: WorkerProfile) -> Directory:
-    """A directory whose lanes some sessions of this shape may run."""
+def served(profile: WorkerProfile) -> Directory:
+    """A directory whose lanes some sessions of this profile may run."""
     directory = Directory(cast(LaneStore, Interned()))
     sessions = Sessions(cast(SessionStore, None), directory, BrokerId(1))
-    sessions._shapes["any"] = shape
+    sessions._profiles["any"] = profile
     return directory
 
 
@@ -42,17 +42,17 @@ async def test_a_new_lane_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) ->
         return subscribe(self, names)
 
     monkeypatch.setattr(WorkerProfile, "subscribe", counted)
-    shape = WorkerProfile(("mail-*",), {"send": "sync"})
-    directory = served(shape)
+    profile = WorkerProfile(("mail-*",), {"send": "sync"})
+    directory = served(profile)
     for number in range(50):
         await directory.intern([(f"mail-{number}", "send"), (f"mail-{number}", "other")])
         await directory.intern([(f"mail-{number}", "send")])
     assert looks == [2] * 50
-    assert shape.lanes == {lane: "sync" for lane, (_, name) in directory.names.items() if name == "send"}
+    assert profile.lanes == {lane: "sync" for lane, (_, name) in directory.names.items() if name == "send"}
 
 
 async def test_lanes_of_other_queues_are_not_served() -> None:
-    shape = WorkerProfile(("mail",), {"send": "sync"})
-    directory = served(shape)
+    profile = WorkerProfile(("mail",), {"send": "sync"})
+    directory = served(profile)
     await directory.intern([("mail", "send"), ("mails", "send")])
-    assert [directory.names[lane] for lane in shape.lanes] == [("mail", "send")]
+    assert [directory.names[lane] for lane in profile.lanes] == [("mail", "send")]

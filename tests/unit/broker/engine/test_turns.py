@@ -17,7 +17,7 @@ def lanes(*numbers: int) -> list[LaneId]:
     return [LaneId(number) for number in numbers]
 
 
-def shape(served: list[LaneId], free: int, number: int = 1) -> WorkerProfile:
+def profile(served: list[LaneId], free: int, number: int = 1) -> WorkerProfile:
     """Sessions that serve some lanes: one, with so many free slots."""
     made = WorkerProfile(("*",), {}, dict.fromkeys(served, "sync"))
     session = Session(SessionId(number), 0, b"", made, {"sync": free}, Link())
@@ -30,46 +30,48 @@ def shares(quotas: list[LaneQuota]) -> Counter[LaneId]:
 
 
 def woken(*numbers: int) -> LaneSchedule:
-    turns = LaneSchedule()
-    turns.wake((lane, RANK) for lane in lanes(*numbers))
-    return turns
+    schedule = LaneSchedule()
+    schedule.wake((lane, RANK) for lane in lanes(*numbers))
+    return schedule
 
 
 def test_lanes_that_nobody_here_serves_take_no_share() -> None:
-    turns = woken(*range(1, 202))
-    plan = turns.plan([shape(lanes(201), free=900)], lambda lane: True)
+    schedule = woken(*range(1, 202))
+    plan = schedule.plan([profile(lanes(201), free=900)], lambda lane: True)
     assert shares(plan) == {LaneId(201): 900}
 
 
 def test_lanes_whose_workers_are_full_take_no_share() -> None:
-    turns = woken(1, 2)
-    plan = turns.plan([shape(lanes(1), free=0), shape(lanes(2), free=100, number=2)], lambda lane: True)
+    schedule = woken(1, 2)
+    plan = schedule.plan(
+        [profile(lanes(1), free=0), profile(lanes(2), free=100, number=2)], lambda lane: True
+    )
     assert shares(plan) == {LaneId(2): 100}
 
 
 def test_lanes_of_one_rank_share_evenly() -> None:
-    plan = woken(1, 2, 3, 4).plan([shape(lanes(1, 2, 3, 4), free=100)], lambda lane: True)
+    plan = woken(1, 2, 3, 4).plan([profile(lanes(1, 2, 3, 4), free=100)], lambda lane: True)
     assert shares(plan) == dict.fromkeys(lanes(1, 2, 3, 4), 25)
 
 
 def test_a_lane_that_was_read_empty_is_read_from_there_on() -> None:
-    turns = woken(1)
-    here = [shape(lanes(1), free=10)]
-    (quota,) = turns.plan(here, lambda lane: True)
+    schedule = woken(1)
+    here = [profile(lanes(1), free=10)]
+    (quota,) = schedule.plan(here, lambda lane: True)
     assert quota.pairs == [(RANK, ZERO)]
-    turns.learn([quota], AssignResult([], NOW, refused=False))
-    assert not turns.any_served(here, lambda lane: True)
-    turns.wake([(LaneId(1), RANK)])
-    (again,) = turns.plan(here, lambda lane: True)
+    schedule.learn([quota], AssignResult([], NOW, refused=False))
+    assert not schedule.any_served(here, lambda lane: True)
+    schedule.wake([(LaneId(1), RANK)])
+    (again,) = schedule.plan(here, lambda lane: True)
     assert again.pairs == [(RANK, NOW - MARK_LAG)]
 
 
 def test_a_mark_is_lowered_to_a_row_that_was_left_below_it() -> None:
-    turns = woken(1)
-    turns.read_empty([(LaneId(1), RANK)], NOW)
+    schedule = woken(1)
+    schedule.read_empty([(LaneId(1), RANK)], NOW)
     left = NOW - timedelta(minutes=1)
-    turns.lower(LaneId(1), RANK, left)
-    (quota,) = turns.plan([shape(lanes(1), free=10)], lambda lane: True)
+    schedule.lower(LaneId(1), RANK, left)
+    (quota,) = schedule.plan([profile(lanes(1), free=10)], lambda lane: True)
     assert quota.pairs == [(RANK, left)]
 
 
@@ -79,24 +81,24 @@ def many(number: int) -> tuple[LaneSchedule, list[LaneId]]:
 
 
 def test_no_lane_takes_more_than_its_share_of_a_plan() -> None:
-    turns, served = many(4)
-    plan = turns.plan([shape(served, free=8000)], lambda lane: True)
+    schedule, served = many(4)
+    plan = schedule.plan([profile(served, free=8000)], lambda lane: True)
     assert shares(plan) == dict.fromkeys(served, MOST_RUNS // 4)
 
 
 def test_each_lane_is_served_once_before_any_is_served_twice() -> None:
-    turns, served = many(2500)
-    here, seen = [shape(served, free=8000)], Counter[LaneId]()
+    schedule, served = many(2500)
+    here, seen = [profile(served, free=8000)], Counter[LaneId]()
     for _ in range(5):
-        seen.update([quota.lane for quota in turns.plan(here, lambda lane: True)])
+        seen.update([quota.lane for quota in schedule.plan(here, lambda lane: True)])
     assert seen == dict.fromkeys(served, 2)
 
 
 def test_a_crowd_of_lanes_with_little_room_takes_nothing_from_a_lane_with_workers_of_its_own() -> None:
-    turns = woken(*range(1, 10_002))
-    crowd = shape(lanes(*range(1, 10_001)), free=10)
-    own = shape(lanes(10_001), free=900, number=2)
-    plan = turns.plan([crowd, own], lambda lane: True)
+    schedule = woken(*range(1, 10_002))
+    crowd = profile(lanes(*range(1, 10_001)), free=10)
+    own = profile(lanes(10_001), free=900, number=2)
+    plan = schedule.plan([crowd, own], lambda lane: True)
     assert shares(plan)[LaneId(10_001)] >= 90
     assert len(plan) == 11
 
@@ -104,36 +106,36 @@ def test_a_crowd_of_lanes_with_little_room_takes_nothing_from_a_lane_with_worker
 def test_a_plan_looks_at_no_more_lanes_than_it_serves() -> None:
     """However many wait: those without room, those that nobody serves, those that are paused."""
     served = lanes(*range(1, 40_001))
-    turns, looked = woken(*range(1, 40_001)), []
-    here = [shape(served[:20_000], free=0), shape(served[20_000:30_000], free=5, number=2)]
+    schedule, looked = woken(*range(1, 40_001)), []
+    here = [profile(served[:20_000], free=0), profile(served[20_000:30_000], free=5, number=2)]
 
     def readable(lane: LaneId) -> bool:
         looked.append(lane)
         return lane > 20_100
 
-    turns.plan(here, readable)
+    schedule.plan(here, readable)
     assert looked == served[20_000:20_105]
     looked.clear()
-    assert [quota.lane for quota in turns.plan(here, readable)] == served[20_105:20_110]
+    assert [quota.lane for quota in schedule.plan(here, readable)] == served[20_105:20_110]
     assert looked == served[20_105:20_110], "a paused lane is passed over once"
 
 
 def test_a_lane_that_was_paused_has_its_turn_again_after_a_change() -> None:
-    turns, here = woken(1), [shape(lanes(1), free=5)]
-    assert turns.plan(here, lambda lane: False) == []
-    assert turns.plan(here, lambda lane: True) == []
-    turns.look_again()
-    assert shares(turns.plan(here, lambda lane: True)) == {LaneId(1): 5}
+    schedule, here = woken(1), [profile(lanes(1), free=5)]
+    assert schedule.plan(here, lambda lane: False) == []
+    assert schedule.plan(here, lambda lane: True) == []
+    schedule.look_again()
+    assert shares(schedule.plan(here, lambda lane: True)) == {LaneId(1): 5}
 
 
 def test_lanes_find_the_sessions_that_come_later_and_lose_those_that_go() -> None:
-    turns = woken(1, 2)
-    first, second = shape(lanes(1), free=4), shape(lanes(1), free=4, number=2)
-    assert turns.plan([], lambda lane: True) == []
-    assert shares(turns.plan([first], lambda lane: True)) == {LaneId(1): 4}
-    assert shares(turns.plan([first, second], lambda lane: True)) == {LaneId(1): 8}
+    schedule = woken(1, 2)
+    first, second = profile(lanes(1), free=4), profile(lanes(1), free=4, number=2)
+    assert schedule.plan([], lambda lane: True) == []
+    assert shares(schedule.plan([first], lambda lane: True)) == {LaneId(1): 4}
+    assert shares(schedule.plan([first, second], lambda lane: True)) == {LaneId(1): 8}
     second.lanes[LaneId(2)] = "sync"
-    assert shares(turns.plan([second], lambda lane: True)) == {LaneId(1): 2, LaneId(2): 2}
+    assert shares(schedule.plan([second], lambda lane: True)) == {LaneId(1): 2, LaneId(2): 2}
 
 
 def test_few_slots_go_to_the_freest_of_many_sessions() -> None:
@@ -141,9 +143,9 @@ def test_few_slots_go_to_the_freest_of_many_sessions() -> None:
     for number in range(1, 101):
         session = Session(SessionId(number), 0, b"", made, {"sync": number}, Link())
         made.sessions[session.session_id] = session
-    turns = woken(1, 2)
+    schedule = woken(1, 2)
     for session in list(made.sessions.values())[:-6]:
         session.draining = True
-    first, second = turns.plan([made], lambda lane: True)
+    first, second = schedule.plan([made], lambda lane: True)
     assert len(first.slots) + len(second.slots) == sum(range(95, 101))
     assert Counter(first.slots + second.slots) == {SessionId(number): number for number in range(95, 101)}

@@ -15,7 +15,7 @@ async def test_few_are_welcomed_at_once_and_in_their_order() -> None:
 
     async def come(number: int) -> None:
         nonlocal inside, most
-        async with door.turn():
+        async with door.place():
             order.append(number)
             inside += 1
             most = max(most, inside)
@@ -40,10 +40,10 @@ async def test_while_more_wait_each_is_followed_by_a_pause_as_long_as_it_took(
     clock: Any = SimpleNamespace(monotonic=lambda: now)
     monkeypatch.setattr(welcomes, "time", clock)
     monkeypatch.setattr(asyncio, "sleep", pause)
-    crowd = [door.turn() for _ in range(AT_ONCE)]
+    crowd = [door.place() for _ in range(AT_ONCE)]
     for each in crowd:
         await each.__aenter__()
-    waiting = asyncio.ensure_future(door.turn().__aenter__())
+    waiting = asyncio.ensure_future(door.place().__aenter__())
     await asyncio.wait({waiting}, timeout=0)
     now = 0.012
     await crowd[0].__aexit__(None, None, None)
@@ -58,16 +58,16 @@ async def test_one_that_fails_or_leaves_the_queue_gives_its_place_back() -> None
     door = Welcomes()
     for _ in range(3 * AT_ONCE):
         with pytest.raises(ValueError, match="refused"):
-            async with door.turn():
+            async with door.place():
                 raise ValueError("refused")
-    held = [door.turn() for _ in range(AT_ONCE)]
+    held = [door.place() for _ in range(AT_ONCE)]
     for each in held:
         await each.__aenter__()
-    gone = asyncio.ensure_future(door.turn().__aenter__())
+    gone = asyncio.ensure_future(door.place().__aenter__())
     await asyncio.wait({gone}, timeout=0)
     gone.cancel()
     await asyncio.wait({gone})
     for each in held:
         await each.__aexit__(None, None, None)
-    async with asyncio.timeout(10), door.turn():
+    async with asyncio.timeout(10), door.place():
         pass
