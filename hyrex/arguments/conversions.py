@@ -1,17 +1,26 @@
 """What validation itself loses: it may convert what it is given, but not drop a part of it.
 
 "3" under `int` becomes 3, as pydantic has it. An unknown key of a dict that becomes a model, two
-keys that become one, and an int that no float holds are lost, and said so.
+keys or members that become one, and a number that no float holds are lost, and said so.
 """
 
-from collections.abc import Iterable, Mapping
-from decimal import Decimal
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from numbers import Number
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-__all__ = ["can_lose", "lost_in_conversion"]
+__all__ = ["Loss", "can_lose", "lost_in_conversion"]
 
+Loss = tuple[str, str, str]
+"""Where something was lost, what is said of it, and the remedy."""
+ONE_TYPE: Final = "give all of them one type"
+
+LOSING: Final = frozenset({"float", "complex", "model", "dataclass"})
 UNTYPED: Final[Mapping[str, Any]] = {"type": "any"}
 
 
@@ -22,55 +31,106 @@ def can_lose(schema: Any) -> bool:
     if not isinstance(schema, Mapping):
         return False
     kind = schema.get("type")
-    if kind in ("float", "model"):
+    if kind in LOSING:
         return True
-    if kind == "dict" and schema.get("keys_schema", UNTYPED)["type"] not in ("any", "str"):
-        return True
+    part = {"dict": "keys_schema", "set": "items_schema", "frozenset": "items_schema"}.get(str(kind))
+    if part is not None and schema.get(part, UNTYPED)["type"] not in ("any", "str"):
+        return True  # what is made of two members may be one
     return any(map(can_lose, schema.values()))
 
 
-def lost_in_conversion(given: Any, valid: Any, path: str = "") -> str:
-    """What was lost, with its path; empty if nothing was."""
+def lost_in_conversion(given: Any, valid: Any, path: str = "") -> Loss | None:
+    """What was lost; None if nothing was."""
     if given is valid:
-        return ""
-    if type(valid) is float and isinstance(given, int | Decimal) and given != valid:
-        return f"{path.lstrip('.')}: no float is {given!r}, the nearest is {valid!r}; hint int or Decimal"
+        return None
+    if type(valid) in (float, complex) and _is_other_number(given, valid):
+        kind = type(valid).__name__
+        return path.lstrip("."), f"no {kind} is {given!r}, the nearest is {valid!r}", f"hint {_exact(given)}"
     if isinstance(given, Mapping):
         return _mapping(given, valid, path)
-    if isinstance(given, list | tuple) and isinstance(valid, list | tuple) and len(given) == len(valid):
-        pairs = enumerate(zip(given, valid, strict=True))
+    if isinstance(given, AbstractSet) and isinstance(valid, AbstractSet) and len(valid) < len(given):
+        return _merged("members", given, path)
+    if isinstance(given, Sequence) and isinstance(valid, list | tuple | deque):
+        if len(given) != len(valid) and not hasattr(valid, "_fields"):  # a NamedTuple may have defaults
+            return None
+        pairs = enumerate(zip(given, valid, strict=False))
         return _first(lost_in_conversion(one, other, f"{path}[{index}]") for index, (one, other) in pairs)
-    return ""
+    return None
 
 
-def _mapping(given: Mapping[Any, Any], valid: Any, path: str) -> str:
+def _mapping(given: Mapping[Any, Any], valid: Any, path: str) -> Loss | None:
     if isinstance(valid, BaseModel):
         return _model(given, valid, path)
+    if dataclasses.is_dataclass(valid):
+        return _dataclass(given, valid, path)
     if not isinstance(valid, Mapping):
-        return ""
+        return None
     if len(valid) < len(given):
-        shown = ", ".join(map(repr, list(given)[:5]))
-        return f"{path.lstrip('.')}: of the keys {shown} some become one; give all of them one type"
+        return _merged("keys", given, path)
     pairs = zip(given.items(), valid.values(), strict=False)
     return _first(lost_in_conversion(one, other, f"{path}.{key}") for (key, one), other in pairs)
 
 
-def _model(given: Mapping[Any, Any], model: BaseModel, path: str) -> str:
+def _model(given: Mapping[Any, Any], model: BaseModel, path: str) -> Loss | None:
     if model.__pydantic_extra__ is not None or type(model).__pydantic_decorators__.model_validators:
-        return ""
-    known: dict[str, str] = {}
-    for name, field in type(model).model_fields.items():
-        alias = field.validation_alias or name
-        if not isinstance(alias, str):
-            return ""  # an AliasPath may lead anywhere
-        known |= {name: name, alias: name}
+        return None
+    return _fields(given, model, type(model).model_fields, path)
+
+
+def _dataclass(given: Mapping[Any, Any], made: Any, path: str) -> Loss | None:
+    cls = type(made)
+    fields = getattr(cls, "__pydantic_fields__", None)
+    if fields is None:
+        return _members(given, made, path)
+    keeps = getattr(cls, "__pydantic_config__", {}).get("extra") == "allow"
+    return (
+        None if keeps or cls.__pydantic_decorators__.model_validators else _fields(given, made, fields, path)
+    )
+
+
+def _members(given: Mapping[Any, Any], made: Any, path: str) -> Loss | None:
+    """Of a dataclass of the standard library: what it holds under these names.
+
+    It refuses unknown keys itself, but in a model, which is validated by a validator of its own.
+    """
+    names = {field.name: field for field in dataclasses.fields(made)}
+    renamed = any(isinstance(f.default, FieldInfo) or "Annotated" in str(f.type) for f in names.values())
     for key in given:
-        if key not in known:
-            name = type(model).__qualname__
-            return f"{path.lstrip('.')}: {name} has no field {key!r} and would drop it; leave it out"
-    found = ((key, one, getattr(model, known[key], None)) for key, one in given.items())
+        if key not in names and not renamed:
+            name = type(made).__qualname__
+            return path.lstrip("."), f"{name} has no field {key!r} and would drop it", "leave it out"
+    found = ((key, one, getattr(made, str(key), one)) for key, one in given.items())
     return _first(lost_in_conversion(one, other, f"{path}.{key}") for key, one, other in found)
 
 
-def _first(found: Iterable[str]) -> str:
-    return next(filter(None, found), "")
+def _fields(given: Mapping[Any, Any], made: Any, fields: Mapping[str, FieldInfo], path: str) -> Loss | None:
+    known: dict[str, str] = {}
+    for name, field in fields.items():
+        alias = field.validation_alias or name
+        if not isinstance(alias, str):
+            return None  # an AliasPath may lead anywhere
+        known |= {name: name, alias: name}
+    for key in given:
+        if key not in known:
+            name = type(made).__qualname__
+            return path.lstrip("."), f"{name} has no field {key!r} and would drop it", "leave it out"
+    found = ((key, one, getattr(made, known[key], None)) for key, one in given.items())
+    return _first(lost_in_conversion(one, other, f"{path}.{key}") for key, one, other in found)
+
+
+def _is_other_number(given: Any, valid: Any) -> bool:
+    """Whether one of these numbers is not the other; 0.1 under complex is, and NaN needs no look."""
+    return isinstance(given, Number) and not isinstance(given, float | complex) and bool(given != valid)
+
+
+def _exact(given: Any) -> str:
+    return "int or Decimal" if type(given).__name__ in ("int", "Decimal") else type(given).__qualname__
+
+
+def _merged(what: str, given: Iterable[Any], path: str) -> Loss:
+    shown = ", ".join(map(repr, list(given)[:5]))
+    return path.lstrip("."), f"of the {what} {shown} some become one", ONE_TYPE
+
+
+def _first(found: Iterable[Loss | None]) -> Loss | None:
+    return next(filter(None, found), None)

@@ -98,7 +98,10 @@ def enum_is_exact(schema: Mapping[str, Any]) -> bool:
     cls = schema["cls"]
     if issubclass(cls, Flag) or not issubclass(cls, Enum):
         return False
-    return _of_one_kind([member.value for member in cls])
+    # A class may have a `value` of its own: pydantic writes that, and reads the real one.
+    return all(member.value is member._value_ for member in cls) and _of_one_kind(
+        [member.value for member in cls]
+    )
 
 
 def literal_is_exact(schema: Mapping[str, Any]) -> bool:

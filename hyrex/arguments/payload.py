@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from typing import Any, Final, NotRequired
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json
+from pydantic_core import (
+    CoreConfig,
+    PydanticSerializationError,
+    SchemaError,
+    SchemaSerializer,
+    SchemaValidator,
+    from_json,
+)
 from typing_extensions import TypedDict  # pydantic reads only this one below Python 3.12
 
 from hyrex.arguments.conversions import can_lose
@@ -25,16 +32,17 @@ __all__ = ["ArgumentsCodec", "ResultCodec"]
 # Python reads no int of more digits from text, and neither does pydantic.
 DIGITS_LIMIT: Final = 4_300
 WINDOW: Final = DIGITS_LIMIT // 2
+# Errors of validation are stored with their traceback and shown in lists: no values in them.
+HIDING: Final = CoreConfig({**CONFIG, "hide_input_in_errors": True})
 
 
 class _RoundTrip:
     """Encodes by one core schema what comes back from it unchanged."""
 
     def __init__(self, schema: Any, where: str) -> None:
-        self._encoding = SchemaValidator(_configured(schema, extra="forbid"), CONFIG)
+        self._encoding = SchemaValidator(_configured(schema, extra="forbid"), HIDING)
         schema = _configured(schema)
-        # Its errors are stored with their traceback and shown in lists: no values in them.
-        self._decoding = SchemaValidator(schema, CoreConfig({**CONFIG, "hide_input_in_errors": True}))
+        self._decoding = SchemaValidator(schema, HIDING)
         self._serializer = SchemaSerializer(schema, CONFIG)
         self._exact = exact_when(schema)
         kinds = set(_kinds(schema))
@@ -117,10 +125,11 @@ class ResultCodec:
                 return encode_freely(value)
             return self._trip.encode(value)
         except ValidationError as error:
-            text = f"{self._task_name} returned what its annotation forbids: {described(error)}"
+            text = described(error, with_values=False)  # it is stored, and shown in lists
+            text = f"{self._task_name} returned what its annotation forbids: {text}"
             raise ResultNotSerializable(text) from error
         except NotKept as error:
-            text = f"{self._task_name} returned what {self._annotation} cannot bring back: {error}"
+            text = f"{self._task_name} returned what {self._annotation} cannot bring back: {error.outline}"
             raise ResultNotSerializable(text) from error.__cause__
 
     def decode(self, result: bytes) -> Any:
@@ -150,16 +159,21 @@ def _arguments_schema(signature: TaskSignature, where: str) -> Any:
 
 def _schema_of(hint: Any, where: str) -> Any:
     try:
-        return TypeAdapter(hint).core_schema
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
+        if not isinstance(adapter.core_schema, dict):
+            adapter.rebuild(force=True)  # a class with defer_build
+        return adapter.core_schema
     except PydanticUserError as error:
         raise TypeError(f"{where}: {error.message}") from error
+    except SchemaError as error:
+        raise TypeError(f"{where}: {str(error).splitlines()[-1].strip()}") from error
 
 
 def _configured(schema: Any, extra: str | None = None) -> Any:
     """A copy in which each TypedDict has CONFIG: their validators, alone of all, do not inherit it.
 
-    `extra="forbid"`: a TypedDict that says nothing of unknown keys refuses them. Another class of
-    TypedDict may be passed where one is hinted, and would lose its own keys.
+    `extra="forbid"`: a TypedDict or dataclass that does not keep unknown keys refuses them. Another class
+    of TypedDict may be passed where one is hinted, and would lose its own keys.
     """
     if isinstance(schema, list):
         return [_configured(item, extra) for item in schema]
@@ -171,9 +185,19 @@ def _configured(schema: Any, extra: str | None = None) -> Any:
     if copy.get("type") == "typed-dict":
         config = copy.get("config", {})
         copy["config"] = {**CONFIG, **config}
-        if extra is not None and "extra_fields_behavior" not in config:
+        if extra is not None and config.get("extra_fields_behavior") != "allow":
             copy["extra_behavior"] = extra
+    elif copy.get("type") == "dataclass" and extra is not None:
+        _arguments_of(copy)["extra_behavior"] = copy.get("config", {}).get("extra_fields_behavior", extra)
     return copy
+
+
+def _arguments_of(dataclass_schema: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass's schema, below what its validators wrap around them."""
+    found = dataclass_schema
+    while found["type"] != "dataclass-args" and isinstance(found.get("schema"), dict):
+        found = found["schema"]
+    return found
 
 
 def _kinds(schema: Any) -> Iterator[str]:

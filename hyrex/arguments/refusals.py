@@ -26,7 +26,16 @@ JSON_TYPES: Final = (str, int, float, bool, type(None), list, dict)
 
 
 class NotKept(ValueError):
-    """A value that would arrive otherwise than it was sent, or not at all."""
+    """A value that would arrive otherwise than it was sent, or not at all.
+
+    `outline` says so without the value: what is said of a result is stored, and shown in lists.
+    """
+
+    def __init__(self, said: str, *, outline: str = "it would be changed", path: str = "", remedy: str = ""):
+        before = f"{path}: " if path else ""
+        after = f"; {remedy}" if remedy else ""
+        super().__init__(f"{before}{said}{after}")
+        self.outline = f"{before}{outline}{after}"
 
 
 def refuse_if_dropped(given: Any, valid: Any) -> None:
@@ -36,7 +45,8 @@ def refuse_if_dropped(given: Any, valid: Any) -> None:
     except Exception:  # arrays and other classes whose == gives no bool
         same = False
     if not same and (found := lost_in_conversion(given, valid)):
-        raise NotKept(found)
+        path, said, remedy = found
+        raise NotKept(said, outline="part of it would be lost", path=path, remedy=remedy)
 
 
 def kept_or_refused(
@@ -46,22 +56,24 @@ def kept_or_refused(
     try:
         arrived = decode(found)
     except ValidationError as error:
-        raise NotKept(_unreadable(error, valid)) from error
+        raise _unreadable(error, valid) from error
     except Exception as error:
-        raise NotKept(f"its JSON form cannot be read back: {type(error).__name__}: {error}") from error
+        outline = f"its JSON form cannot be read back: {type(error).__name__}"
+        raise NotKept(f"{outline}: {error}", outline=outline) from error
     try:
         difference = change(valid, arrived, any_sequence)
     except RecursionError as error:
-        raise NotKept("nested too deeply, or in itself") from error
+        text = "nested too deeply, or in itself"
+        raise NotKept(text, outline=text) from error
     if difference is not None:
-        raise NotKept(told(difference))
+        raise told(difference)
 
 
-def _unreadable(error: ValidationError, valid: Any) -> str:
+def _unreadable(error: ValidationError, valid: Any) -> NotKept:
     """What is said when pydantic does not read what it wrote itself."""
     found = error.errors(include_url=False, include_context=False)[0]
     if found["type"] == "json_invalid":
-        return str(unserialisable(valid, error))
+        return unserialisable(valid, error)
     path = _path(found["loc"])
     value = _at(valid, found["loc"], MISSING)
     if isinstance(value, float) and not math.isfinite(value):
@@ -72,13 +84,22 @@ def _unreadable(error: ValidationError, valid: Any) -> str:
         sent = "" if value is MISSING else f"{_shown(value)} is written as "
         said = f"{sent}{_shown(found['input'])}, which cannot be read back ({found['msg']})"
         remedy = "hint a type that pydantic reads from the JSON it writes, or send plain values"
-    return f"{path + ': ' if path else ''}{said}; {remedy}"
+    return NotKept(said, outline="its JSON form cannot be read back", path=path, remedy=remedy)
 
 
-def told(difference: Change) -> str:
+def told(difference: Change) -> NotKept:
     """The path, both values and the remedy."""
     path = _shortened(difference.path.lstrip("."), PATH_CHARACTERS)
-    return f"{path + ': ' if path else ''}{_said(difference)}; {_remedy(difference)}"
+    outline = _outlined(difference.sent, difference.arrived)
+    return NotKept(_said(difference), outline=outline, path=path, remedy=_remedy(difference))
+
+
+def _outlined(sent: Any, arrived: Any) -> str:
+    if sent is MISSING or arrived is MISSING:
+        return "it would not arrive" if arrived is MISSING else "more would arrive than there is"
+    if type(sent) is type(arrived):
+        return f"{_named(sent)} would arrive as another"
+    return f"{_named(sent)} would arrive as {_named(arrived)}"
 
 
 def _said(found: Change) -> str:
@@ -136,7 +157,8 @@ def described(error: ValidationError, with_values: bool = True) -> str:
 def _one_described(one: dict[str, Any], with_values: bool) -> str:
     path = _path(one["loc"])
     got = f" (got {_shown(one['input'])})" if with_values else ""
-    remedy = "; leave it out, or hint a class that has it" if one["type"] == "extra_forbidden" else ""
+    unknown = one["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+    remedy = "; leave it out, or hint a class that has it" if unknown else ""
     return f"{path + ': ' if path else ''}{one['msg']}{got}{remedy if with_values else ''}"
 
 
@@ -158,10 +180,10 @@ def unserialisable(valid: Any, error: Exception) -> NotKept:
     """The refusal of a value that has no JSON form, with the path of the part that has none."""
     found = None if isinstance(error, RecursionError) else _culprit(valid, "", 0)
     if found is None:
-        return NotKept(f"cannot be written as JSON: {error}")
+        return NotKept(f"cannot be written as JSON: {error}", outline="it cannot be written as JSON")
     path, value, reason = found
     shown = _shown(value) if type(value) in JSON_TYPES else f"{_named(value)} ({_shown(value)})"
-    return NotKept(f"{path.lstrip('.')}: {shown} {reason}")
+    return NotKept(f"{shown} {reason}", outline=f"{_named(value)} {reason}", path=path.lstrip("."))
 
 
 def _culprit(value: Any, path: str, depth: int) -> tuple[str, Any, str] | None:

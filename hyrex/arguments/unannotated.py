@@ -42,9 +42,11 @@ def encode_freely(value: Any) -> bytes:
         try:
             _check(value, json.loads(found), "")
         except RecursionError as error:
-            raise NotKept(f"nested too deeply; {REMEDY}") from error
+            raise _refused("", "it is nested too deeply") from error
+        except NotKept:
+            raise
         except ValueError as error:
-            raise error if isinstance(error, NotKept) else NotKept(str(error)) from error
+            raise NotKept(str(error)) from error
     return found
 
 
@@ -53,7 +55,7 @@ def _check(value: Any, stored: Any, path: str) -> None:
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, float) and not math.isfinite(value):
-        raise NotKept(f"{path.lstrip('.')}: {value!r} is not a JSON value; {REMEDY}")
+        raise _refused(path, f"{value!r} is not a JSON value")
     if isinstance(value, str | int | float | type(None)):
         if value == stored:
             return
@@ -65,8 +67,11 @@ def _check(value: Any, stored: Any, path: str) -> None:
         isinstance(stored, dict) and _holds(_members(value, path), stored, path)
     ):
         return
-    kind, shown = type(value).__qualname__, repr(stored)[:80]
-    raise NotKept(f"{path.lstrip('.')}: a {kind} would be stored as {shown}; {REMEDY}")
+    raise _refused(path, f"a {type(value).__qualname__} would be stored as a {type(stored).__qualname__}")
+
+
+def _refused(path: str, said: str) -> NotKept:
+    return NotKept(said, outline=said, path=path.lstrip("."), remedy=REMEDY)
 
 
 def _holds(members: Mapping[str, Any] | None, stored: dict[str, Any], path: str) -> bool:
@@ -81,7 +86,7 @@ def _members(value: Any, path: str) -> Mapping[str, Any] | None:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or isinstance(key, Enum):
-                raise NotKept(f"{path.lstrip('.')}: the key {key!r} is not a str; {REMEDY}")
+                raise _refused(path, f"a key is a {type(key).__qualname__} and no str")
         return value
     if isinstance(value, BaseModel):
         held = {name: value.__dict__[name] for name in type(value).model_fields if name in value.__dict__}

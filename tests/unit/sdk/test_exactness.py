@@ -1,14 +1,29 @@
 """What a hint proves is sent at once; what it does not makes the round trip, and says what changed."""
 
+import dataclasses
 import traceback
+from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, TypeAdapter, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    OnErrorOmit,
+    PrivateAttr,
+    SecretStr,
+    TypeAdapter,
+    field_validator,
+)
+from pydantic import dataclasses as pydantic_dataclasses
+from typing_extensions import TypedDict
 
 from hyrex import ArgumentInvalid, HyrexRegistry, ResultNotSerializable
 from hyrex.arguments.exactness import always, exact_when, never
@@ -35,6 +50,48 @@ class Order(BaseModel):
 
 class Gift(Item):
     ribbon: str = "red"
+
+
+@dataclasses.dataclass
+class Part:
+    """Of the standard library: pydantic drops what it does not know."""
+
+    item: Item | None = None
+    weight: float = 0.0
+
+
+@pydantic_dataclasses.dataclass
+class Checked:
+    """Validated by a validator of its own."""
+
+    item: Item | None = None
+
+
+class Row(NamedTuple):
+    item: Item
+    weight: float = 0.0
+
+
+class Crate(BaseModel):
+    part: Part
+    sizes: set[int] = set()
+    row: Row | None = None
+
+
+class Ignoring(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
+    n: int
+
+
+class Veiled(Enum):
+    """Says another value than it has."""
+
+    A = "a"
+    B = "b"
+
+    @property
+    def value(self) -> str:
+        return "b"
 
 
 class Secretive(BaseModel):
@@ -144,6 +201,94 @@ def test_a_refusal_names_the_path_both_values_and_the_remedy(hint: Any, value: A
         task_of(int, result=hint).encode_result(value)
 
 
+ODD_ITEM = {"sku": "a", "odd": 1}
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (set[int], {1, "1"}),
+        (list[frozenset[Decimal]], [{1.1, Decimal("1.1")}]),
+        (float, Fraction(1, 3)),
+        (complex, 2**53 + 1),
+        (Part, {"odd": 1}),
+        (dict[str, list[Part]], {"x": [{"odd": 1}]}),
+        (Part, {"item": ODD_ITEM}),
+        (Part, {"weight": 2**53 + 1}),
+        (Checked, {"odd": 1}),
+        (Checked, {"item": ODD_ITEM}),
+        (Part | Item, {"sku": "a", "odd": 1}),
+        (deque[Item], deque([ODD_ITEM])),
+        (Sequence[Item], deque([ODD_ITEM])),
+        (Row, Row(ODD_ITEM, 1)),  # type: ignore[arg-type]
+        (Crate, {"part": {"odd": 1}}),
+        (Crate, {"part": {"item": ODD_ITEM}}),
+        (Crate, {"part": {}, "sizes": {1, "1"}}),
+        (Crate, {"part": {}, "row": (ODD_ITEM,)}),
+        (Ignoring, {"n": 1, "odd": 1}),
+        (Veiled, Veiled.A),
+    ],
+    ids=str,
+)
+def test_what_validation_would_drop_wherever_it_stands_is_refused(hint: Any, value: Any) -> None:
+    with pytest.raises(ArgumentInvalid):
+        task_of(hint).encode_arguments(value)
+    with pytest.raises(ResultNotSerializable):
+        task_of(int, result=hint).encode_result(value)
+
+
+class Deferred(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+    n: int
+
+
+def test_a_class_that_is_built_late_travels_as_argument_and_as_result() -> None:
+    task = task_of(Deferred, result=Deferred)
+    assert task.decode_arguments(task.encode_arguments(Deferred(n=1))) == {"value": Deferred(n=1)}
+    assert task.decode_result(task.encode_result(Deferred(n=1))) == Deferred(n=1)
+
+
+def test_a_hint_of_which_pydantic_makes_no_validator_is_told_with_its_task() -> None:
+    with pytest.raises(TypeError, match=r"task takes: .*on_error = omit"):
+        task_of(OnErrorOmit[int]).build()
+
+
+CARD = "41" * 8  # not as text: a traceback shows lines of code
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return CARD
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, CARD + "x"),
+        (Any, (CARD,)),
+        (Decimal | str, CARD),
+        (Item, {"sku": CARD, "odd": CARD}),
+        (float, int(CARD + CARD)),
+        (set[int], {int(CARD), CARD}),
+        (dict[int | str, int], {int(CARD): 1}),
+        (Any, CARD + "\ud800"),
+        (Validated, Validated(n=int(CARD))),
+        (None, (Odd(),)),
+        (None, {"x": SecretStr(CARD)}),
+        (None, {int(CARD): 1}),
+    ],
+    ids=lambda part: "",
+)
+def test_what_a_worker_cannot_store_is_described_without_its_value(hint: Any, value: Any) -> None:
+    def returns(): ...  # type: ignore[no-untyped-def]
+
+    task = HyrexRegistry().task(returns) if hint is None else task_of(int, result=hint)
+    with pytest.raises(ResultNotSerializable) as caught:
+        task.encode_result(value)
+    told = "".join(traceback.format_exception(caught.value))
+    assert CARD[:8] not in told
+
+
 def test_a_model_that_holds_itself_is_refused() -> None:
     circle = order()
     circle.parent = circle
@@ -171,8 +316,7 @@ def test_a_secret_leaves_no_trace_in_an_unannotated_result() -> None:
 
 
 def test_what_a_worker_cannot_decode_is_described_without_its_value() -> None:
-    card = "41" * 8  # not as text: a traceback shows lines of code
-    payload = f'{{"value":"{card}x"}}'.encode()
+    payload = f'{{"value":"{CARD}x"}}'.encode()
     with pytest.raises(ArgumentInvalid, match="value: Input should be a valid integer") as caught:
         task_of(int).decode_arguments(payload)
-    assert card not in "".join(traceback.format_exception(caught.value))
+    assert CARD not in "".join(traceback.format_exception(caught.value))
