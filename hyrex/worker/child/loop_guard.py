@@ -21,7 +21,7 @@ from hyrex.worker.shared.logs import complain
 Fail = Callable[[Execution, BaseException], None]
 
 _CALLBACK: Final = asyncio.Handle._run.__code__  # uvloop has no such frame
-_OURS: Final = str(Path(__file__).parent)
+_OURS: Final = str(Path(__file__).parent.parent)  # hyrex/worker
 
 
 class OwnedTask(asyncio.Task[Any]):

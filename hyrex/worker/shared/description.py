@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+import hyrex
 from hyrex.worker.shared.outcome import ErrorInfo
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ _PLACE_CHARACTERS: Final = 500
 _LAST_FRAMES: Final = 1_100  # of each error: enough for a recursion up to Python's own limit
 _LONGEST_CHAIN: Final = 50
 _LARGE_CHARACTERS: Final = 1_000_000  # formatting copies a message several times
-_HERE: Final = str(Path(__file__).parent.parent) + os.sep
+_HERE: Final = str(Path(hyrex.__file__).parent) + os.sep
 
 # The real slots: a class may hide each of these names behind a property that raises.
 _type_name: Final[Any] = type.__dict__["__name__"]
