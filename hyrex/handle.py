@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from hyrex.backend.ids import new_task_id
-from hyrex.backend.outgoing import Outgoing
+from hyrex.backend.outgoing import Deduplicated, Outgoing
 from hyrex.errors import HyrexError
 from hyrex.options import Timeout, checked_wait
 from hyrex.results import decode_freely, result_of
@@ -28,7 +28,17 @@ R = TypeVar("R")
 class TaskHandle(Generic[R]):
     """A task by its id. `status` and `task_runs` are what the last answer of a broker said."""
 
-    __slots__ = ("__weakref__", "_id", "_outgoing", "_state", "_status", "_task", "deduplicated", "task_name")
+    __slots__ = (
+        "__weakref__",
+        "_id",
+        "_outgoing",
+        "_state",
+        "_status",
+        "_task",
+        "arguments_differ",
+        "deduplicated",
+        "task_name",
+    )
 
     def __init__(
         self, task_id: UUID | str, task_name: str, *, task: "HyrexTask[..., R] | None" = None
@@ -36,6 +46,7 @@ class TaskHandle(Generic[R]):
         self._id = str(task_id)
         self.task_name = task_name
         self.deduplicated = False
+        self.arguments_differ = False
         self._task = task
         self._state: TaskState | None = None
         self._status: TaskStatus | None = None
@@ -54,11 +65,11 @@ class TaskHandle(Generic[R]):
 
         known = self._task is None or is_importable(self._task)
         task, outgoing = (self._task, self._outgoing) if known else (None, None)
-        state = (self.deduplicated, self._state, self._status, outgoing)
+        state = (self.deduplicated, self.arguments_differ, self._state, self._status, outgoing)
         return _handle, (self._id, self.task_name, task, state)
 
     def __copy__(self) -> "TaskHandle[R]":
-        state = (self.deduplicated, self._state, self._status, self._outgoing)
+        state = (self.deduplicated, self.arguments_differ, self._state, self._status, self._outgoing)
         return _handle(self._id, self.task_name, self._task, state)
 
     def __deepcopy__(self, memo: object) -> "TaskHandle[R]":
@@ -103,15 +114,21 @@ class TaskHandle(Generic[R]):
 
     # What is learnt
 
-    def acknowledged(self, first_id: str | None = None) -> None:
-        """A broker has stored it, or names the first task with its idempotency key."""
-        if first_id is not None:
-            self.deduplicated = self.deduplicated or first_id != self._id
-            self._id = first_id
-        elif self._status is None:
+    def acknowledged(self) -> None:
+        """A broker has stored it."""
+        if self._status is None:
             options = self.outgoing.target.options
             later = options.delay or options.run_at
             self._status = TaskStatus.SCHEDULED if later else TaskStatus.QUEUED
+
+    def superseded(self, first: Deduplicated) -> None:
+        """A broker names the first task with its idempotency key: the handle is that one's now."""
+        self.deduplicated = self.deduplicated or first.task_id != self._id
+        self.arguments_differ = first.arguments_differ
+        self._id = first.task_id
+        self._status = first.status or self._status
+        if first.state is not None:
+            self.observed(first.state)
 
     def renew(self) -> None:
         """Take another id: nothing bears the one it has."""
@@ -223,7 +240,7 @@ def _handle(
     task_id: str, name: str, task: "HyrexTask[..., Any] | None", known: tuple[Any, ...]
 ) -> TaskHandle[Any]:
     handle: TaskHandle[Any] = TaskHandle(task_id, name, task=task)
-    handle.deduplicated, handle._state, handle._status, handle._outgoing = known
+    handle.deduplicated, handle.arguments_differ, handle._state, handle._status, handle._outgoing = known
     return handle
 
 

@@ -1,5 +1,6 @@
 """send, in all its forms: prepare, store, and give the handle or say what became of it."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from hyrex.sendable import Sendable, TaskCall
 __all__ = ["repeat", "repeat_async", "send_many", "send_many_async", "send_one", "send_one_async"]
 
 R = TypeVar("R")
+log = logging.getLogger("hyrex")
 
 
 def send_one(target: Sendable[..., R], payload: bytes) -> TaskHandle[R]:
@@ -107,14 +109,16 @@ def _checked(calls: Iterable[TaskCall[R]]) -> Sequence[TaskCall[R]]:
 def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> None:
     """Tell the handles what became of their tasks; raise if not all are acknowledged."""
     failures: dict[int, HyrexError] = {}
+    others: list[TaskHandle[Any]] = []
     for at, (handle, outcome) in enumerate(zip(handles, outcomes, strict=True)):
         match outcome:
             case Progress.STORED:
                 handle.acknowledged()
-            case Deduplicated(task_id):
-                handle.acknowledged(first_id=task_id)
+            case Deduplicated():
+                if outcome.arguments_differ and not handle.arguments_differ:
+                    others.append(handle)
+                handle.superseded(outcome)
             case TaskState():
-                handle.acknowledged(first_id=outcome.task_id)
                 handle.observed(outcome)
             case HyrexError():
                 failures[at] = outcome
@@ -122,6 +126,8 @@ def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Se
                 failures[at] = error
             case _:
                 failures[at] = _unanswered(backend, handle, outcome)
+    if others:
+        _warn_of_other_arguments(others)
     if not failures:
         return
     if len(handles) == 1:
@@ -129,6 +135,21 @@ def _conclude(backend: Backend, handles: Sequence[TaskHandle[Any]], outcomes: Se
     if len(failures) == len(handles) and all(isinstance(e, BrokerUnavailable) for e in failures.values()):
         raise failures[0]
     raise SendManyFailed(list(handles), failures)
+
+
+def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:
+    """One line a call, however many tasks: the first is named, the rest counted."""
+    handle, more = handles[0], len(handles) - 1
+    log.warning(
+        "%s was not stored%s: its idempotency key %r belongs to a task with other arguments. Not stored: %s; "
+        "stands: %s (%s). Put what makes two calls different into the key",
+        handle.task_name,
+        f" (nor {more} more of this call)" if more else "",
+        handle.outgoing.target.options.idempotency_key,
+        handle.outgoing.task_id,
+        handle.id,
+        handle.status or "status not told",
+    )
 
 
 def _unanswered(backend: Backend, handle: TaskHandle[Any], outcome: Outcome) -> HyrexError:

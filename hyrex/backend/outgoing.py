@@ -9,6 +9,7 @@ from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskState
 from hyrex.sendable import ConfiguredTask, Sendable
+from hyrex.status import TaskStatus
 
 __all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "Untimely", "prepare"]
 
@@ -26,6 +27,11 @@ class Deduplicated:
     """Its idempotency key belongs to an earlier task."""
 
     task_id: str
+    status: TaskStatus | None = None
+    """Of the earlier task; None where nobody said."""
+    arguments_differ: bool = False
+    state: TaskState | None = None
+    """Where it has run already, where it was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
 from hyrex.cli.errors import CommandError
-from hyrex.cli.output import print_json, say
+from hyrex.cli.output import print_json, printable, say
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -54,12 +54,17 @@ def send(
     result = ask(broker_url, lambda channel: _submit(channel, task))
     if result.error.reason:
         raise CommandError(f"{result.error.message} ({result.error.reason})")
+    if result.payload_differs:
+        text = f"the key {key!r} belongs to a task with other arguments, {result.task_id}: nothing was sent"
+        typer.echo(printable(text), err=True)
     if wait:
         _wait(broker_url, result.task_id, wait, as_json)
-    elif as_json:
-        print_json({"id": result.task_id, "deduplicated": result.task_id != task.task_id})
+        return
+    first, differ = result.task_id != task.task_id, result.payload_differs
+    if as_json:
+        print_json({"id": result.task_id, "deduplicated": first, "arguments_differ": differ})
     else:
-        say(f"sent {name} {result.task_id}")
+        say(f"{'known by its key:' if first else 'sent'} {name} {result.task_id}")
 
 
 def _payload(text: str) -> bytes:

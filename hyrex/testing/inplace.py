@@ -81,7 +81,7 @@ class InlineTasks:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     _scheduled: dict[str, SentTask] = field(default_factory=dict)
     _states: dict[str, TaskState] = field(default_factory=dict)
-    _first_ids: dict[tuple[str, str], str] = field(default_factory=dict)
+    _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
 
     @property
     def is_silent(self) -> bool:
@@ -135,9 +135,9 @@ class InlineTasks:
         config, options = outgoing.target.config, outgoing.target.options
         if options.idempotency_key is not None:
             key = (config.name, options.idempotency_key)
-            first = self._first_ids.setdefault(key, outgoing.task_id)
-            if first != outgoing.task_id:
-                return self._states.get(first, Deduplicated(first))
+            first = self._firsts.setdefault(key, outgoing)
+            if first.task_id != outgoing.task_id:
+                return self._deduplicated(first, outgoing)
         run_at = self.now + options.delay if options.delay else options.run_at
         task = SentTask(TaskHandle.of(outgoing), config, run_at, outgoing)
         self.sent.append(task.handle)
@@ -148,6 +148,11 @@ class InlineTasks:
         return self._observe(
             task, TaskState(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
         )
+
+    def _deduplicated(self, first: Outgoing, outgoing: Outgoing) -> Deduplicated:
+        state = self._states.get(first.task_id)
+        status = TaskStatus.RUNNING if state is None else state.status
+        return Deduplicated(first.task_id, status, first.payload != outgoing.payload, state)
 
     def _observe(self, task: SentTask, state: TaskState) -> TaskState:
         self._states[state.task_id] = state

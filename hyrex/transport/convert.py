@@ -113,7 +113,7 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
     if result.outcome in ACCEPTED:
         return Progress.STORED
     if result.outcome == task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED:
-        return Deduplicated(result.task_id)
+        return Deduplicated(result.task_id, STATUSES.get(result.status), result.payload_differs)
     if result.HasField("error") or result.outcome == task_service_pb2.SUBMIT_OUTCOME_REJECTED:
         error = result.error
         return item_error(outgoing.target.config.name, error.message, error.reason, dict(error.metadata))

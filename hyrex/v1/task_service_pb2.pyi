@@ -178,10 +178,16 @@ class SubmitResult(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PAYLOAD_DIFFERS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task's id; where deduplicated, the id of the first task with that key."""
     outcome: Global___SubmitOutcome.ValueType
     """What became of it."""
+    payload_differs: _builtins.bool
+    """Where deduplicated: whether the first task's payload is another one, byte for byte."""
+    status: _task_pb2.TaskStatus.ValueType
+    """Where deduplicated: where the first task stands. Unspecified otherwise, and from a broker that does not tell."""
     @_builtins.property
     def error(self) -> Global___ItemError:
         """Set when rejected."""
@@ -192,10 +198,12 @@ class SubmitResult(_message.Message):
         task_id: _builtins.str = ...,
         outcome: Global___SubmitOutcome.ValueType = ...,
         error: Global___ItemError | None = ...,
+        payload_differs: _builtins.bool = ...,
+        status: _task_pb2.TaskStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "payload_differs", b"payload_differs", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,12 +99,15 @@ def test_task_is_sent_by_name_and_awaited(shop: Shop) -> None:
     assert (task["status"], task["runs"][0]["result"]) == ("completed", {"greeting": "hello Ada"})
     failed = shop.hyrex("task", "send", "flaky", "--timeout", "2.5", "--wait", "30")
     assert (failed.returncode, "ValueError: no luck" in failed.stdout) == (1, True)
-    twice = [
-        json.loads(shop.hyrex("task", "send", "hello", '{"name": "B"}', "--key", "once", "--json").stdout)
-        for _ in range(2)
+    answers = [
+        shop.hyrex("task", "send", "hello", f'{{"name": "{name}"}}', "--key", "once", "--json")
+        for name in ("B", "B", "C")
     ]
-    assert [sent["deduplicated"] for sent in twice] == [False, True]
-    assert twice[0]["id"] == twice[1]["id"]
+    sent = [json.loads(answer.stdout) for answer in answers]
+    assert [one["deduplicated"] for one in sent] == [False, True, True]
+    assert [one["arguments_differ"] for one in sent] == [False, False, True]
+    assert "'once' belongs to a task with other arguments" in answers[2].stderr
+    assert len({one["id"] for one in sent}) == 1
 
 
 def test_bad_arguments_of_a_send_are_named(shop: Shop) -> None:

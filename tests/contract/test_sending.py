@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -21,14 +22,22 @@ from hyrex import (
     PayloadTooLarge,
     SendRejected,
     SubmitUnknown,
+    TaskHandle,
 )
 from hyrex.client.process import close_client
+from hyrex.sendable import Sendable
 from tests.contract import more_tasks as more
 from tests.contract.conftest import TARGET
 from tests.support.postgres import run_apart
 from tests.support.processes import RunningBroker, StartBroker, StartWorker
 
 WAIT_S = 30.0
+KEYED_SENDS: Mapping[str, Callable[[Sendable[..., int | None]], TaskHandle[int | None]]] = {
+    "send": lambda keyed: keyed.send(2),
+    "send_many": lambda keyed: hyrex.send_many([more.optional.call(0), keyed.call(2), keyed.call(2)])[1],
+    "send_async": lambda keyed: asyncio.run(keyed.send_async(2)),
+    "send_many_async": lambda keyed: asyncio.run(hyrex.send_many_async([keyed.call(2)]))[0],
+}
 
 
 async def _count(database_url: str, sql: str) -> int:
@@ -100,6 +109,32 @@ class TestOneBroker:
         assert second.id == first.id
         assert second.deduplicated
         assert not first.deduplicated
+
+    def test_a_key_that_hits_says_how_its_task_stands(self, caplog: pytest.LogCaptureFixture) -> None:
+        keyed = more.optional.with_config(idempotency_key=f"key-{time.time_ns()}")
+        first = keyed.send(1)
+        assert first.result(timeout=WAIT_S) == 1
+        second = keyed.send(1)
+        second.resend()
+        assert (second.id, second.deduplicated, second.arguments_differ) == (first.id, True, False)
+        assert second.status == "completed"
+        assert "idempotency" not in caplog.text
+
+    @pytest.mark.parametrize("way", KEYED_SENDS)
+    def test_a_key_that_hits_with_other_arguments_is_not_silent(
+        self, way: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        key = f"key-{time.time_ns()}"
+        keyed = more.optional.with_config(idempotency_key=key, delay=3600)
+        first = keyed.send(1)
+        second = KEYED_SENDS[way](keyed)
+        assert (second.id, second.deduplicated, second.arguments_differ) == (first.id, True, True)
+        assert second.status == "scheduled"
+        second.resend()
+        (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        sent = second.outgoing.task_id
+        assert all(word in warning for word in (first.task_name, key, str(first.id), sent)), warning
+        first.cancel()
 
     def test_delay_and_run_at_postpone(self) -> None:
         began = datetime.now(UTC)

@@ -128,6 +128,14 @@ def state_of(live: Live, run_number: int) -> TaskState:
             assert_never(live)
 
 
+def standing(live: str | None, run_number: int | None, outcome: int | None) -> TaskState:
+    """The state of a stored task, by its live table and run number, or by the outcome of its highest run."""
+    if live is not None:
+        return state_of(Live(live), run_number or 0)
+    # A task without any row but its own cannot be: every end is recorded in the statement that ends it.
+    return end_state(Outcome(outcome)) if outcome is not None else TaskState.LOST
+
+
 def end_state(outcome: Outcome) -> TaskState:
     """The state of a task without a live row, by the outcome of its highest run."""
     match outcome:

@@ -17,6 +17,7 @@ from hyrex_broker.domain.errors import (
     TaskIdOutOfWindow,
     TooManyItems,
 )
+from hyrex_broker.domain.keys import Deduplicated
 from hyrex_broker.domain.model import NewTask, SubmitAnswer, Submitted, TaskId
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.submit.intake import Intake
@@ -196,10 +197,13 @@ def _checked_id(text: str) -> TaskId:
 
 def _fill(result: SubmitResult, task_id: str, answer: SubmitAnswer | BrokerError) -> None:
     """Attribute by attribute, in place: a third of the cost of making a message and copying it."""
-    if isinstance(answer, SubmitAnswer):
-        result.task_id = answer.task_id
-        result.outcome = _OUTCOMES[answer.outcome]
+    if not isinstance(answer, SubmitAnswer):
+        result.task_id = task_id
+        result.outcome = _REJECTED
+        result.error.CopyFrom(to_item_error(answer))
         return
-    result.task_id = task_id
-    result.outcome = _REJECTED
-    result.error.CopyFrom(to_item_error(answer))
+    result.task_id = answer.task_id
+    result.outcome = _OUTCOMES[answer.outcome]
+    if type(answer) is Deduplicated:
+        result.payload_differs = answer.holder.payload_differs
+        result.status = task_pb2.TaskStatus.ValueType(answer.holder.state)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from hyrex_broker.domain import patterns
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import Outcome, TaskId
-from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.states import Live, standing
 from hyrex_broker.domain.views import RunStatusView, RunView, Service, Surroundings, TaskView
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
@@ -98,7 +98,7 @@ def _view(rows: list[Any]) -> TaskView:
         rank=first["rank"],
         max_retries=first["max_retries"],
         timeout_ms=first["timeout_ms"],
-        state=_state(first["live"], first["live_run_number"], rows[-1]["outcome"]),
+        state=standing(first["live"], first["live_run_number"], rows[-1]["outcome"]),
         parent_id=_optional_id(first["parent_id"]),
         root_id=_optional_id(first["root_id"]),
         submitted_at=first["submitted_at"],
@@ -112,13 +112,6 @@ def _view(rows: list[Any]) -> TaskView:
         headers=_texts(first["headers"]),
         runs=tuple(_runs(rows)),
     )
-
-
-def _state(live: str | None, run_number: int | None, outcome: int | None) -> TaskState:
-    if live is not None:
-        return state_of(Live(live), run_number or 0)
-    # A task without any row but its own cannot be: every end is recorded in the statement that ends it.
-    return end_state(Outcome(outcome)) if outcome is not None else TaskState.LOST
 
 
 def _runs(rows: list[Any]) -> Iterator[RunView]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
+from hyrex_broker.domain.keys import KeyHolder
 from hyrex_broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
+from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
 from hyrex_broker.storage.columns import column, ids, integers, shared
 from hyrex_broker.storage.pool import Database
@@ -30,7 +32,7 @@ class StoredKey:
     """What was stored before under an id, and who holds its idempotency key."""
 
     digest: int | None
-    holder: TaskId | None
+    holder: KeyHolder | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +78,22 @@ class SubmitStore:
 
     async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, StoredKey]:
         """What is known of entries that were not stored."""
+        keys = [extras.idempotency_key for extras in _extras(entries)]
         rows = await self._database.fetch(
             _SQL["classify"],
             [entry.task.task_id for entry in entries],
             [entry.task.terms.name for entry in entries],
-            [extras.idempotency_key for extras in _extras(entries)],
+            keys,
+            [entry.task.payload if key else None for entry, key in zip(entries, keys, strict=True)],
         )
-        return {
-            TaskId(str(row["id"])): StoredKey(
-                row["digest"], TaskId(str(row["holder"])) if row["holder"] else None
-            )
-            for row in rows
-        }
+        return {TaskId(str(row["id"])): StoredKey(row["digest"], _holder(row)) for row in rows}
+
+
+def _holder(row: Any) -> KeyHolder | None:
+    if row["holder"] is None:
+        return None
+    state = standing(row["live"], row["run_number"], row["outcome"])
+    return KeyHolder(TaskId(str(row["holder"])), state, row["differs"])
 
 
 def _columns(entries: Sequence[Entry]) -> tuple[object, ...]:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
+from hyrex_broker.domain.keys import Deduplicated, KeyHolder
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
+from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.batching import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Batcher, StatementSlot
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
@@ -42,7 +44,8 @@ async def test_one_batch_may_repeat_conflict_and_share_keys(bench: Bench) -> Non
     )
     assert repeated == SubmitAnswer(task.task_id, Submitted.REPEATED)
     assert isinstance(conflict, TaskIdConflict)
-    assert shared == SubmitAnswer(keyed.task_id, Submitted.DEDUPLICATED)
+    holder = KeyHolder(keyed.task_id, TaskState.QUEUED, payload_differs=False)
+    assert shared == Deduplicated(keyed.task_id, Submitted.DEDUPLICATED, holder)
     assert stored == SubmitAnswer(fresh.task_id, Submitted.STORED)
     assert twice == SubmitAnswer(fresh.task_id, Submitted.REPEATED)
 

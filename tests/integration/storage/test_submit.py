@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hyrex_broker.domain.keys import KeyHolder
 from hyrex_broker.domain.model import Outcome, TaskExtras
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.pool import StatementRefused
@@ -53,7 +54,43 @@ async def test_a_taken_idempotency_key_names_its_holder(stage: Stage) -> None:
     assert await stage.submit(second) == {}
     known = await stage.submits.classify(await stage.entries([second]))
     assert known[second.task_id].digest is None
-    assert known[second.task_id].holder == first.task_id
+    assert known[second.task_id].holder == KeyHolder(first.task_id, TaskState.QUEUED, payload_differs=False)
+
+
+async def holder_of(stage: Stage, key: str, payload: bytes = b"{}") -> KeyHolder:
+    """What a second task with the key is told."""
+    late = new_task(extras=TaskExtras(idempotency_key=key), payload=payload)
+    assert await stage.submit(late) == {}
+    holder = (await stage.submits.classify(await stage.entries([late])))[late.task_id].holder
+    assert holder is not None
+    return holder
+
+
+async def test_a_taken_key_tells_whether_the_payload_is_another_one(stage: Stage) -> None:
+    """And nothing but the payload: each send has its own delay, labels and trace."""
+    await stage.submit(new_task(extras=TaskExtras(idempotency_key="k", labels={"a": "1"}), payload=b"1"))
+    assert not (await holder_of(stage, "k", b"1")).payload_differs
+    assert (await holder_of(stage, "k", b"2")).payload_differs
+    assert (await holder_of(stage, "k", b"")).payload_differs
+
+
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.RELEASED])
+async def test_a_taken_key_tells_how_its_task_ended(stage: Stage, outcome: Outcome) -> None:
+    _, run = await stage.running(extras=TaskExtras(idempotency_key="k"))
+    assert (await holder_of(stage, "k")).state is TaskState.RUNNING
+    await stage.end(run, outcome)
+    assert (await holder_of(stage, "k")).state is await stage.state(run.task_id)
+
+
+async def test_a_taken_key_tells_what_its_task_waits_for(stage: Stage) -> None:
+    await stage.submit(new_task(extras=TaskExtras(idempotency_key="k", delay_ms=3_600_000)))
+    assert (await holder_of(stage, "k")).state is TaskState.SCHEDULED
+    await stage.due_now()
+    assert (await holder_of(stage, "k")).state is TaskState.QUEUED
+    await stage.execute("delete from ready")
+    _, run = await stage.running(extras=TaskExtras(idempotency_key="l"), max_retries=1)
+    await stage.end(run, Outcome.FAILED, retry_delay_ms=3_600_000)
+    assert (await holder_of(stage, "l")).state is TaskState.RETRYING
 
 
 async def test_one_key_twice_in_a_batch_stores_one_task(stage: Stage) -> None:
@@ -81,7 +118,7 @@ async def test_a_submit_that_lost_the_race_for_a_key_waits_and_then_finds_the_wi
         await until_blocked(connection)
     assert await losing == {}
     known = await stage.submits.classify(await stage.entries([loser]))
-    assert known[loser.task_id].holder == winner.task_id
+    assert known[loser.task_id].holder == KeyHolder(winner.task_id, TaskState.QUEUED, payload_differs=False)
 
 
 async def gone_with_its_key_left(stage: Stage, key: str) -> None:
@@ -98,7 +135,8 @@ async def test_a_key_whose_task_is_gone_is_free(stage: Stage) -> None:
     assert [known[task.task_id].holder for task in tasks] == [None] * 3
     (winner,) = await stage.submit(*tasks)
     known = await stage.submits.classify(await stage.entries(tasks))
-    assert {known[task.task_id].holder for task in tasks} == {winner}
+    holders = {known[task.task_id].holder for task in tasks}
+    assert holders == {KeyHolder(winner, TaskState.QUEUED, payload_differs=False)}
 
 
 async def test_two_brokers_that_free_a_key_at_once_store_one_task(stage: Stage, rival: Stage) -> None:

@@ -273,7 +273,9 @@ def test_idempotency_key_runs_once() -> None:
         again = child.with_config(idempotency_key="k").send(2)
         other = parent.with_config(idempotency_key="k").send(0)
         first.resend()
+        same = child.with_config(idempotency_key="k").send(1)
     assert (again.id, again.deduplicated, again.result()) == (first.id, True, 1)
+    assert (again.status, again.arguments_differ, same.arguments_differ) == ("completed", True, False)
     assert not other.deduplicated
     assert len(tasks.sent) == 2
 

@@ -93,6 +93,7 @@ def shown(value: Any) -> Any:
             value.task_name,
             value.status,
             value.deduplicated,
+            value.arguments_differ,
             value._task,
             shown(value._outgoing),
         ]

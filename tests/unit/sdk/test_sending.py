@@ -114,9 +114,24 @@ def test_idempotency_key_that_hits_gives_the_first_tasks_id(server: Server, task
     )
     handle = add.with_config(idempotency_key="k").send(1)
     assert handle.deduplicated
-    assert handle.id == first
+    assert (handle.id, handle.status, handle.arguments_differ) == (first, None, False)  # of an older broker
     handle.resend()
     assert handle.deduplicated
+
+
+def test_many_keys_that_hit_with_other_arguments_are_one_warning(
+    server: Server, tasks: ScriptedTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks.answer = lambda task: task_service_pb2.SubmitResult(
+        task_id=str(uuid4()),
+        outcome=task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED,
+        payload_differs=True,
+        status=task_pb2.TASK_STATUS_FAILED,
+    )
+    handles = send_many(add.with_config(idempotency_key=f"k{n}").call(n) for n in range(100))
+    assert {(handle.arguments_differ, handle.status) for handle in handles} == {(True, "failed")}
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "(nor 99 more of this call)" in warning
 
 
 def test_token_travels_and_a_wrong_one_is_an_error_at_once(

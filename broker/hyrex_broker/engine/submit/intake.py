@@ -10,6 +10,7 @@ from hyrex_broker.domain.errors import (
     TaskIdConflict,
     TooManyQueues,
 )
+from hyrex_broker.domain.keys import Deduplicated
 from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
 from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
@@ -127,7 +128,7 @@ class Intake:
                     SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
                 )
             elif found.holder is not None:
-                answers[task_id] = SubmitAnswer(found.holder, Submitted.DEDUPLICATED)
+                answers[task_id] = Deduplicated(found.holder.task_id, Submitted.DEDUPLICATED, found.holder)
             else:
                 undecided.append(entry)
         return undecided
