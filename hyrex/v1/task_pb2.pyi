@@ -39,7 +39,7 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     TASK_STATUS_RETRYING: _TaskStatus.ValueType  # 3
     """Waits out the backoff after a failed, timed-out or lost run."""
     TASK_STATUS_RUNNING: _TaskStatus.ValueType  # 4
-    """A worker session holds its lease."""
+    """A worker session holds its lease; the run has begun, or begins in a moment."""
     TASK_STATUS_COMPLETED: _TaskStatus.ValueType  # 5
     """Final: its last run returned a result."""
     TASK_STATUS_FAILED: _TaskStatus.ValueType  # 6
@@ -63,7 +63,7 @@ TASK_STATUS_SCHEDULED: TaskStatus.ValueType  # 2
 TASK_STATUS_RETRYING: TaskStatus.ValueType  # 3
 """Waits out the backoff after a failed, timed-out or lost run."""
 TASK_STATUS_RUNNING: TaskStatus.ValueType  # 4
-"""A worker session holds its lease."""
+"""A worker session holds its lease; the run has begun, or begins in a moment."""
 TASK_STATUS_COMPLETED: TaskStatus.ValueType  # 5
 """Final: its last run returned a result."""
 TASK_STATUS_FAILED: TaskStatus.ValueType  # 6

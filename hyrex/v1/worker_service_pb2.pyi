@@ -218,28 +218,35 @@ Global___QueueDefinition: _TypeAlias = QueueDefinition  # noqa: Y015
 @_typing.final
 class PoolCapacity(_message.Message):
     """How many leases a session will hold at once for one pool of slots, an absolute number: leases
-    received and reports not yet acknowledged count against it. 0 pauses.
+    received and reports not yet acknowledged count against it. 0 pauses. A worker that holds more leases
+    than it has slots gives back (Released) what its slots do not come to within a moment: it is shown as running.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     POOL_FIELD_NUMBER: _builtins.int
     MAXIMUM_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     """The pool's name. Most workers have one pool with the empty name; one whose tasks differ in
     kind (processes for blocking code, an event loop for the rest) has several.
     """
     maximum: _builtins.int
     """Most leases at once."""
+    slots: _builtins.int
+    """How many of them it executes at once; what is beyond waits at the worker until a slot is free. Free
+    slots of any session are filled before anything is sent to wait. 0: as many as the maximum.
+    """
     def __init__(
         self,
         *,
         pool: _builtins.str = ...,
         maximum: _builtins.int = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "pool", b"pool", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

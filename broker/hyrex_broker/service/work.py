@@ -234,7 +234,7 @@ class WorkStream:
                 self._heartbeat(session, frame.heartbeat, group)
             case "capacity":
                 pools = convert.changed_capacity(frame.capacity.pools, session.capacity)
-                self._engine.sessions.set_capacity(session, pools)
+                self._engine.sessions.set_capacity(session, pools, convert.slots(frame.capacity.pools))
             case "drain":
                 self._engine.sessions.drain_itself(session)
             case "hello":

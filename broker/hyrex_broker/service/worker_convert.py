@@ -49,6 +49,7 @@ def introduction(hello: wire.Hello) -> Introduction:
             limits=tuple(limit for limit in limits if limit[2] > 0 or limit[0] == "queue"),
         ),
         pools=pools,
+        slots=slots(hello.capacity),
         task_pools={task.name: task.pool for task in hello.tasks},
         definitions=definitions,
         limits=limits,
@@ -133,7 +134,13 @@ def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
             raise InvalidField(
                 f"capacity[{pool.pool!r}]", pool.maximum, f"must lie between 0 and {MOST_CAPACITY}"
             )
+        fields.integer(pool.slots, f"slots[{pool.pool!r}]", 0, MOST_CAPACITY)
     return {pool.pool: pool.maximum for pool in pools}
+
+
+def slots(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
+    """Slots by pool, of those that will hold more leases than they execute at once."""
+    return {pool.pool: pool.slots for pool in pools if 0 < pool.slots < pool.maximum}
 
 
 def changed_capacity(pools: Sequence[wire.PoolCapacity], known: Mapping[str, int]) -> dict[str, int]:

@@ -74,10 +74,9 @@ class ChildProcess:
         self.retiring = False
         self.worn = False  # a replacement is wanted
         self.exhausted = False  # it is fed no more
-        self.slow = False  # one of its runs takes long: nothing should wait behind it
+        self.slow = False  # each of its slots has a run that takes long: nothing should wait behind them
         self.exclusive = False  # reserved for a run that must be alone
         self.taking_back = False  # a TakeBack is not answered yet
-        self.progress = (0, time.monotonic())  # highest ordinal started, and since when
         self.ending_since: float | None = None  # told to end, and nothing left to run
         self.killed_for: Held | None = None
         self.lent: set[int] = set()  # waits that its runs block in, each with a slot
@@ -123,8 +122,6 @@ class ChildProcess:
     def give(self, runs: list[Held]) -> None:
         """Have it execute these runs after those it has."""
         first = self.fed + 1
-        if len(self.given) == 0:
-            self.progress = (self.fed, time.monotonic())
         for ordinal, held in enumerate(runs, first):
             held.child, held.ordinal = self, ordinal
             self.given[held.run.token] = held

@@ -12,6 +12,7 @@ from hyrex.worker.shared.outcome import Ending
 
 _AHEAD_S = 0.1
 _SLOW_S = 1.0
+_LEAST_LONG_S = 0.25
 _MOST_AHEAD = 2500  # for each child: what 100 ms consume at 40 us a run
 _OVERHEAD_S = 20e-6  # of a run beside its user code
 _FRESH_S = 0.02
@@ -45,6 +46,11 @@ class Pace:
         kept = 0.0 if self.run_s is None else _MEMORY ** len(times)
         self._observed_at = time.monotonic()
         self.run_s = kept * (self.run_s or 0.0) + (1 - kept) * mean_s
+
+    @property
+    def long_s(self) -> float:
+        """A run that takes longer is no longer waited for: what waits behind it can run elsewhere."""
+        return min(_SLOW_S, max(_LEAST_LONG_S, 2 * (self.run_s or 0.0)))
 
     def ahead(self, slots: int) -> int:
         """Leases to hold beyond the slots of one child."""

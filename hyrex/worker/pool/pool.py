@@ -109,6 +109,17 @@ class Pool:
         held = sum(len(child.given) for child in self.children if child not in active)
         return held + sum(max(1, len(c.given)) if c.exclusive else self._limit(c) for c in active)
 
+    def at_once(self) -> int:
+        """How many of the leases that it holds can run now: the rest waits for a slot."""
+        active = self.active()
+        held = sum(len(child.given) for child in self.children if child not in active)
+        return held + sum(1 if child.exclusive else child.slots for child in active)
+
+    def is_stuck(self) -> bool:
+        """Whether no child of those that take runs will take one soon: each slot has a long one."""
+        active = self.active()
+        return bool(active) and all(child.slow for child in active)
+
     def slots(self) -> int:
         """Runs that the pool executes at once when all its children are there."""
         return self.plan.children * self.plan.slots

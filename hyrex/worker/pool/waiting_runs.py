@@ -37,8 +37,8 @@ class WaitingRuns:
         if held in waiting:
             waiting.remove(held)
 
-    def take(self, older_than_s: float) -> list[Held]:
-        """Take the runs out that have waited here for so long.
+    def take(self, older_than_s: float, *, stuck: bool = False) -> list[Held]:
+        """Take the runs out that have waited here for so long; if all children are `stuck`, at once.
 
         One that must be alone has more patience, and one of which only its error handler is to hear: a child
         may have to be emptied or started for it. With the grace that stays below what the broker adds to a
@@ -47,7 +47,8 @@ class WaitingRuns:
         now = time.monotonic()
         taken: list[Held] = []
         for waiting in (self.backlog, self.alone):
-            due = [now - held.waiting_since >= _patience_s(held, older_than_s) for held in waiting]
+            usual_s = 0.0 if stuck and waiting is self.backlog else older_than_s
+            due = [now - held.waiting_since >= _patience_s(held, usual_s) for held in waiting]
             if any(due):
                 taken += compress(waiting, due)
                 remaining = [held for held, is_due in zip(waiting, due, strict=True) if not is_due]

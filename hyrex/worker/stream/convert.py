@@ -28,6 +28,7 @@ from hyrex.worker.shared.outcome import (
     Released,
     TimedOut,
 )
+from hyrex.worker.stream.capacity import Places
 from hyrex.worker.stream.reports import RunEnding
 from hyrex.worker.stream.session import DEFAULT_TERMS, Session, SessionTerms
 
@@ -53,7 +54,7 @@ def sdk_name() -> str:
         return "hyrex-python"
 
 
-def hello(registration: Registration, session: Session, capacity: Mapping[str, int]) -> wire.WorkRequest:
+def hello(registration: Registration, session: Session, capacity: Mapping[str, Places]) -> wire.WorkRequest:
     """The first frame of a stream; names what is held if there is a session to resume."""
     held = session.held.values() if session.id else ()
     return wire.WorkRequest(
@@ -75,8 +76,8 @@ def hello(registration: Registration, session: Session, capacity: Mapping[str, i
     )
 
 
-def capacity_update(capacity: Mapping[str, int]) -> wire.WorkRequest:
-    """Absolute maxima for each pool."""
+def capacity_update(capacity: Mapping[str, Places]) -> wire.WorkRequest:
+    """Absolute numbers for each pool."""
     return wire.WorkRequest(capacity=wire.CapacityUpdate(pools=_pools(capacity)))
 
 
@@ -229,5 +230,8 @@ def _queue(queue: QueueInfo) -> wire.QueueDefinition:
     return wire.QueueDefinition(name=queue.name, concurrency_limit=queue.concurrency_limit)
 
 
-def _pools(capacity: Mapping[str, int]) -> list[wire.PoolCapacity]:
-    return [wire.PoolCapacity(pool=pool, maximum=maximum) for pool, maximum in capacity.items()]
+def _pools(capacity: Mapping[str, Places]) -> list[wire.PoolCapacity]:
+    return [
+        wire.PoolCapacity(pool=pool, maximum=places.maximum, slots=places.slots)
+        for pool, places in capacity.items()
+    ]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from hyrex.worker.shared.outcome import StopCause
+from hyrex.worker.stream.capacity import Places
 from hyrex.worker.stream.outbox import Outbox
 from hyrex.worker.stream.workload import Workload
 
@@ -48,7 +49,7 @@ class Departure:
         workload = self._workload
         reason = "worker drains"
         workload.departing = reason
-        self._outbox.capacity.want(dict.fromkeys(workload.pools, 0))
+        self._outbox.capacity.want(dict.fromkeys(workload.pools, Places(0, 0)))
         self._outbox.drain(reason)
         workload.recall()
         workload.feed()

@@ -23,7 +23,6 @@ from hyrex.worker.stream.workload import Workload
 log = logging.getLogger("hyrex.worker")
 
 _TICK_S = 0.1
-_LONG_S = 1.0  # nothing waits behind a run that takes longer
 _MEMORY_TICKS = 10
 _REAP_TICKS = 10
 _ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
@@ -81,21 +80,18 @@ class Guard:
         for child in pool.children:
             if child.state is ChildState.DEAD:
                 continue
-            self._check_runs(child, now)
+            self._check_runs(child, now, pool.pace.long_s)
             self._check_end(child, now)
             if check_memory and pool.plan.max_memory_mb and not child.worn:
                 child.worn = resident_mb(child.pid) > pool.plan.max_memory_mb
         pool.maintain()
         pool.feed(patient=False)
 
-    def _check_runs(self, child: ChildProcess, now: float) -> None:
-        through = child.ledger.started_through()
-        if through != child.progress[0]:
-            child.progress = (through, now)
+    def _check_runs(self, child: ChildProcess, now: float, long_s: float) -> None:
         running = child.ledger.running() if child.given else []
         now_ns = time.monotonic_ns()
-        oldest_ns = min((run.started_ns for run in running), default=now_ns)
-        child.slow = now_ns - oldest_ns > _LONG_S * 1e9 and len(running) >= child.slots
+        newest_ns = max((run.started_ns for run in running), default=now_ns)
+        child.slow = now_ns - newest_ns > long_s * 1e9 and len(running) >= child.slots
         if child.slow and not child.taking_back:
             waiting = child.unstarted()
             if waiting:

@@ -27,6 +27,7 @@ from hyrex.worker.shared.options import WorkerOptions
 from hyrex.worker.shared.platform import become_subreaper, wake_with_parent
 from hyrex.worker.shared.remains import end_everything_below
 from hyrex.worker.stream.background_log import BackgroundLog
+from hyrex.worker.stream.capacity import Places
 from hyrex.worker.stream.convert import Registration
 from hyrex.worker.stream.drain import Departure
 from hyrex.worker.stream.enforcer import Guard
@@ -203,8 +204,10 @@ class Runtime:
     def _announce(self) -> bool:
         """Recompute the capacity; whether the broker has been told all that matters."""
         if not self._workload.departing:
-            maxima = {name: pool.maximum() for name, pool in self._workload.pools.items()}
-            self._outbox.capacity.want(maxima)
+            pools = self._workload.pools
+            places = {name: Places(pool.maximum(), pool.at_once()) for name, pool in pools.items()}
+            pressing = any(pool.waiting.backlog and pool.is_stuck() for pool in pools.values())
+            self._outbox.capacity.want(places, pressing=pressing)
         due = self._outbox.capacity.due()
         if due:
             self._outbox.wake()

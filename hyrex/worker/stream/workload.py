@@ -107,9 +107,12 @@ class Workload:
             pool.recall()
 
     def release_stale(self) -> None:
-        """Give back the runs that found no slot within a second."""
+        """Give back the runs that found no slot within a second, or that will find none soon.
+
+        Until then they are shown as running, and no other worker can take them.
+        """
         for pool in self.pools.values():
-            self._release(pool.waiting.take(RELEASE_AFTER_S), "no slot was free")
+            self._release(pool.waiting.take(RELEASE_AFTER_S, stuck=pool.is_stuck()), "no slot was free")
 
     def _release(self, waiting: Iterable[Held], reason: str) -> None:
         for held in waiting:

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.stream.capacity import Announcements
+from hyrex.worker.stream.capacity import Announcements, Places
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -128,22 +128,32 @@ async def test_capacity_that_is_a_little_less_for_long_is_announced(bench: Bench
 
 async def test_capacity_that_wavers_a_little_is_not_announced_but_one_that_stays_is() -> None:
     announcements = Announcements()
-    announcements.want({"sync": 60})
-    assert announcements.tell() == {"sync": 60}
+    announcements.want({"sync": Places(60, 4)})
+    assert announcements.tell() == {"sync": Places(60, 4)}
     began = time.monotonic()
     while time.monotonic() - began < 1.0:
         for wanted in (72, 48, 60):
-            announcements.want({"sync": wanted})
+            announcements.want({"sync": Places(wanted, 4)})
             assert not announcements.due()
         await asyncio.sleep(0.01)
     for wanted in (72, 61):
         began = time.monotonic()
         async with asyncio.timeout(20):
             while not announcements.due():
-                announcements.want({"sync": wanted})
+                announcements.want({"sync": Places(wanted, 4)})
                 await asyncio.sleep(0.01)
         assert time.monotonic() - began >= 0.5
-        assert announcements.tell() == {"sync": wanted}
+        assert announcements.tell() == {"sync": Places(wanted, 4)}
+
+
+def test_capacity_that_is_a_little_less_is_announced_at_once_where_runs_are_to_be_given_back() -> None:
+    announcements = Announcements()
+    announcements.want({"sync": Places(110, 100)})
+    announcements.tell()
+    announcements.want({"sync": Places(100, 100)})
+    assert not announcements.due()
+    announcements.want({"sync": Places(100, 100)}, pressing=True)
+    assert announcements.due()
 
 
 async def test_child_is_replaced_after_its_share_of_tasks(bench: Bench) -> None:

@@ -1,4 +1,7 @@
-"""Free capacity, handed out to one lane after the other: what each lane may take, and from which sessions."""
+"""Free capacity, handed out to one lane after the other: what each lane may take, and from which sessions.
+
+Slots that are free are filled before anything is sent to a worker to wait there.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +19,18 @@ class FreeSession:
 
     session: Session
     free: int
+    slots: int
+    """How many of these would begin at once."""
+
+    def give(self) -> None:
+        """One is given out."""
+        self.free -= 1
+        self.slots -= 1
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The higher, the better: free slots, then what may wait."""
+        return max(self.slots, 0), self.free
 
 
 class FreePool:
@@ -23,34 +38,43 @@ class FreePool:
 
     def __init__(self, sessions: Iterable[Session], pool: str) -> None:
         found = ((session, session.free(pool)) for session in sessions)
-        self.all = [FreeSession(session, free) for session, free in found if free > 0]
+        self.all = [
+            FreeSession(session, free, free - session.beyond_slots(pool))
+            for session, free in found
+            if free > 0
+        ]
         self.free = sum(one.free for one in self.all)
-        self._heap: list[tuple[int, int, FreeSession]] | None = None
+        self._heap: list[tuple[int, int, int, FreeSession]] | None = None
 
-    def _by_free(self) -> list[tuple[int, int, FreeSession]]:
+    def _by_rank(self) -> list[tuple[int, int, int, FreeSession]]:
         if self._heap is None:
-            self._heap = [(-one.free, place, one) for place, one in enumerate(self.all)]
+            self._heap = [_entry(place, one) for place, one in enumerate(self.all)]
             heapify(self._heap)
         return self._heap
 
-    def freest(self) -> int:
-        """What the freest session has."""
-        heap = self._by_free()
-        while heap and -heap[0][0] != heap[0][2].free:
-            _, place, one = heappop(heap)
+    def freest(self) -> tuple[int, int]:
+        """The rank of the freest session."""
+        heap = self._by_rank()
+        while heap and (-heap[0][0], -heap[0][1]) != heap[0][3].rank:
+            _, _, place, one = heappop(heap)
             if one.free:
-                heappush(heap, (-one.free, place, one))
-        return -heap[0][0] if heap else 0
+                heappush(heap, _entry(place, one))
+        return (-heap[0][0], -heap[0][1]) if heap else (0, 0)
 
     def take(self) -> tuple[int, FreeSession]:
         """Take the freest session out, until it is put back. Call `freest` before."""
-        _, place, one = heappop(self._by_free())
+        _, _, place, one = heappop(self._by_rank())
         return place, one
 
     def put(self, place: int, one: FreeSession) -> None:
         """Put a session back."""
         if one.free:
-            heappush(self._by_free(), (-one.free, place, one))
+            heappush(self._by_rank(), _entry(place, one))
+
+
+def _entry(place: int, one: FreeSession) -> tuple[int, int, int, FreeSession]:
+    slots, free = one.rank
+    return -slots, -free, place, one
 
 
 class FreeCapacity:
@@ -96,14 +120,19 @@ def _deal(pools: Sequence[FreePool], count: int) -> list[SessionId]:
     slots: list[SessionId] = []
     hands = sorted(
         ((each, one) for each in pools for one in each.all if one.free),
-        key=lambda hand: -hand[1].free,
+        key=lambda hand: hand[1].rank,
+        reverse=True,
     )
-    while hands and len(slots) < count:
-        for each, one in hands[: count - len(slots)]:
-            one.free -= 1
-            each.free -= 1
-            slots.append(one.session.session_id)
-        hands = [hand for hand in hands if hand[1].free]
+    for to_wait in (False, True):
+        while len(slots) < count:
+            hands = [hand for hand in hands if hand[1].free]
+            dealt = [hand for hand in hands if to_wait or hand[1].slots > 0][: count - len(slots)]
+            if not dealt:
+                break
+            for each, one in dealt:
+                one.give()
+                each.free -= 1
+                slots.append(one.session.session_id)
     return slots
 
 
@@ -114,10 +143,11 @@ def _deal_few(pools: Sequence[FreePool], count: int) -> list[SessionId]:
         taken: list[tuple[FreePool, int, FreeSession]] = []
         while len(slots) < count:
             each = max(pools, key=FreePool.freest)
-            if not each.freest():
-                break
+            free_slots, free = each.freest()
+            if not free or (not free_slots and any(one.slots > 0 for _, _, one in taken[:1])):
+                break  # a second free slot goes before a place to wait
             place, one = each.take()
-            one.free -= 1
+            one.give()
             each.free -= 1
             slots.append(one.session.session_id)
             taken.append((each, place, one))

@@ -173,6 +173,7 @@ class Sessions:
         if profile is None:
             profile = self._profiles[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
         session = Session(session_id, generation, secret, profile, dict(introduction.pools), link)
+        session.slots.update(introduction.slots)
         profile.sessions[session_id] = session
         self.by_id[session_id] = session
         return session
@@ -204,9 +205,12 @@ class Sessions:
             self.leave(session)
         return ended
 
-    def set_capacity(self, session: Session, pools: Mapping[str, int]) -> None:
-        """The worker states new absolute numbers."""
+    def set_capacity(self, session: Session, pools: Mapping[str, int], slots: Mapping[str, int]) -> None:
+        """The worker states new absolute numbers; a pool that is not in `slots` has as many as it holds."""
         session.capacity.update(pools)
+        for pool in pools:
+            session.slots.pop(pool, None)
+        session.slots.update(slots)
         self.on_capacity()
 
     def drain(self, session_id: SessionId) -> None:

@@ -57,6 +57,7 @@ class Introduction:
     queues: list[str]
     held: list[LeaseRef]
     received_through: int
+    slots: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class Session:
     """what its receipts tell of whether it reads"""
     orphans: set[Token] = field(default_factory=set)
     """leases that are being taken back, because its worker does not hold them any more"""
+    slots: dict[str, int] = field(default_factory=dict)
+    """pool -> runs that it executes at once, where that is less than it will hold"""
     inherited: Mapping[Token, SessionId] = field(default_factory=dict)
     """leases of sessions of the same worker whose time was over: what it ran under them it may report"""
     unsent: set[int] = field(default_factory=set)
@@ -139,6 +142,14 @@ class Session:
         if self.draining or self.link.backlogged:
             return 0
         return self.capacity.get(pool, 0) - self.held.get(pool, 0) - self.reserved.get(pool, 0)
+
+    def beyond_slots(self, pool: str) -> int:
+        """How many of the leases that it would still take would wait there for a slot."""
+        slots = self.slots.get(pool)
+        if slots is None:
+            return 0
+        taken = self.held.get(pool, 0) + self.reserved.get(pool, 0)
+        return max(0, self.capacity.get(pool, 0) - max(slots, taken))
 
     def reserve(self, pool: str, count: int) -> None:
         """Promise slots to a statement in flight; a negative count gives them back."""

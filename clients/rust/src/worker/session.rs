@@ -145,7 +145,7 @@ impl Session {
             tasks: functions.keys().map(task).collect(),
             held: self.held.iter().map(lease).collect(),
             received_through: self.received_through,
-            capacity: vec![PoolCapacity { pool: String::new(), maximum }],
+            capacity: vec![PoolCapacity { maximum, ..Default::default() }],
             ..Default::default()
         }
     }

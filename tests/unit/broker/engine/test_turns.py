@@ -138,6 +138,32 @@ def test_lanes_find_the_sessions_that_come_later_and_lose_those_that_go() -> Non
     assert shares(schedule.plan([second], lambda lane: True)) == {LaneId(1): 2, LaneId(2): 2}
 
 
+def test_free_slots_are_filled_before_anything_is_sent_to_wait() -> None:
+    made = WorkerProfile(("*",), {}, {LaneId(1): "sync"})
+    for number, (capacity, slots) in enumerate([(1000, 2), (500, 1), (3, 3)], 1):
+        session = Session(SessionId(number), 0, b"", made, {"sync": capacity}, Link(), slots={"sync": slots})
+        made.sessions[session.session_id] = session
+    begun: Counter[SessionId] = Counter()
+    for count in (1, 2, 3):  # fewer than there are sessions, and as many
+        for session_id in woken(1).reserve_slots([made], {LaneId(1): count})[0].slots:
+            made.sessions[session_id].reserve("sync", 1)
+            begun[session_id] += 1
+    assert begun == {SessionId(1): 2, SessionId(2): 1, SessionId(3): 3}
+    (waiting,) = woken(1).reserve_slots([made], {LaneId(1): 4})
+    assert Counter(waiting.slots) == {SessionId(1): 2, SessionId(2): 2}
+
+
+def test_few_runs_take_the_second_slot_of_one_session_before_a_place_to_wait_at_another() -> None:
+    made = WorkerProfile(("*",), {}, {LaneId(1): "sync"})
+    for number in range(1, 9):
+        session = Session(SessionId(number), 0, b"", made, {"sync": 100}, Link(), slots={"sync": 1})
+        session.reserve("sync", 1)
+        made.sessions[session.session_id] = session
+    made.sessions[SessionId(8)].slots["sync"] = 4
+    (quota,) = woken(1).reserve_slots([made], {LaneId(1): 3})
+    assert quota.slots == [SessionId(8)] * 3
+
+
 def test_few_slots_go_to_the_freest_of_many_sessions() -> None:
     made = WorkerProfile(("*",), {}, {LaneId(1): "sync", LaneId(2): "sync"})
     for number in range(1, 101):
