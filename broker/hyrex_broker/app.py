@@ -10,7 +10,8 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from hyrex_broker import open_files
+from hyrex.runtime import state_report
+from hyrex_broker import open_files, printed_state
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.cancels import Cancels
@@ -110,6 +111,7 @@ async def run_broker(config: BrokerConfig) -> None:
     # thresholds collections took 7% of its time (py-spy, 500 tasks a frame).
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    state_report.install(f"broker {config.name}", lambda: ["not started yet"])
     await migrate(config.database_url, config.database_schema)
     database = Database(config.database_url, schema=config.database_schema)
     await database.open()
@@ -118,6 +120,7 @@ async def run_broker(config: BrokerConfig) -> None:
         broker_id = await BrokerStore(database).register(config.name, config.address, _version())
         engine = _build(config, database, broker_id)
         await engine.directory.refresh()
+        _print_when_asked(config, database, engine)
         work = _work_engine(config, engine)
         built = build_server(config, _servicers(config, database, engine, work, stop))
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
@@ -255,6 +258,23 @@ def _connect(engine: Engine) -> None:
     notifications.on_config = dispatcher.look_again
     notifications.on_relisten = dispatcher.look_again
     notifications.on_cancel = engine.heartbeats.look_for_cancels
+
+
+def _print_when_asked(config: BrokerConfig, database: Database, engine: Engine) -> None:
+    parts = {
+        "intake": engine.intake.sizes,
+        "reports": engine.reports.sizes,
+        "dispatcher": engine.dispatcher.sizes,
+        "heartbeats": engine.heartbeats.sizes,
+        "watches": engine.watches.sizes,
+        "notifications": engine.notifications.sizes,
+    }
+
+    def state() -> Iterable[str]:
+        pools = {f"database pool {name}": dict(sizes).copy for name, sizes in database.sizes().items()}
+        return printed_state.lines(parts | pools, engine.sessions.by_id)
+
+    state_report.install(f"broker {config.name}", state)
 
 
 def _watch_rounds(engine: Engine) -> Callable[[bool], None]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hyrex.runtime import state_report
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.hangup import stop_signals
 
@@ -49,6 +50,7 @@ def run(config: BrokerConfig) -> int:
     """Run `config.processes` brokers until a signal; return the exit status."""
     children: dict[int, _Child] = {}
     try:
+        state_report.pass_on(lambda number: _signal_all(children, number))
         with _stop_signals():
             for number in range(config.processes):
                 _start(config, number, children)
@@ -70,8 +72,14 @@ def run(config: BrokerConfig) -> int:
 
 
 def _start(config: BrokerConfig, number: int, children: dict[int, _Child]) -> None:
-    process = subprocess.Popen(_command(config, number), env=_environment(config))
+    with state_report.ignored_by_children():
+        process = subprocess.Popen(_command(config, number), env=_environment(config))
     children[process.pid] = _Child(number, time.monotonic(), process)
+
+
+def _signal_all(children: dict[int, _Child], number: int) -> None:
+    for child in list(children.values()):
+        child.process.send_signal(number)
 
 
 def _command(config: BrokerConfig, number: int) -> list[str]:

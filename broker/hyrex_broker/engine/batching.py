@@ -107,6 +107,10 @@ class _Batches(Generic[Item, Answer]):
         """Tell those that wait that nobody stores them."""
         _stop(self._waiting.take_all())
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {"waiting": len(self._waiting), "unfinished": self._unfinished}
+
     def _start(self) -> bool:
         """Begin to store what waits, with what arrives before the task runs. Return True if a batch began."""
         if self._tasks is None or not self._waiting:
@@ -180,6 +184,11 @@ class Batcher(Generic[Item, Answer]):
         group = Group(items, sum(map(self._size_bytes, items)), future)
         (self._small if group.cost <= SMALL else self._large).add(caller, group)
         return future
+
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        both = (("small", self._small), ("large", self._large))
+        return {f"{kind} {what}": n for kind, batches in both for what, n in batches.sizes().items()}
 
     async def run(self) -> None:
         """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""

@@ -54,6 +54,10 @@ class Reports:
         self._batcher: Batcher[RunEnd, Receipt] = Batcher(self._flush, self._refuse, _size_bytes)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return self._batcher.sizes()
+
     async def run(self) -> None:
         """Record batches until cancelled."""
         await self._batcher.run()

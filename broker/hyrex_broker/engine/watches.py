@@ -87,6 +87,14 @@ class Watches:
         """Whether anything is watched."""
         return bool(self._watchers)
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {
+            "watched tasks": len(self._watchers),
+            "to read": len(self._touched),
+            "to read later": len(self._behind),
+        }
+
     def touch(self, task_ids: Iterable[TaskId]) -> None:
         """These tasks have changed (committed). A lookup per id, and nothing while nobody watches."""
         if not self._watchers:

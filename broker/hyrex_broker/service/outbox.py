@@ -46,6 +46,14 @@ class StreamOutbox:
         """Whether so much is unsent that nothing should be added."""
         return self._unsent_bytes > _BACKLOG_BYTES or self.error is not None
 
+    def sizes(self) -> dict[str, int]:
+        """What waits to be written, for a report of this process (SIGUSR1)."""
+        return {
+            "frames": len(self._urgent),
+            "frames of runs": len(self._runs),
+            "bytes of runs": self._unsent_bytes,
+        }
+
     def push(self, frame: wire.WorkResponse) -> None:
         """Send a frame before any assignment. Who leaves too many of them unread has its stream ended."""
         self._urgent_bytes += _cost(frame)

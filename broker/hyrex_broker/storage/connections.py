@@ -50,6 +50,11 @@ class Connections:
         finally:
             self._waiting -= 1
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        size, idle = self._pool.get_size(), self._pool.get_idle_size() + len(self._at_hand)
+        return {"connections": size, "free": idle, "waiting": self._waiting}
+
     async def replace(self) -> None:
         """Close every connection that is not in use, and the others when they are given back."""
         self._generation += 1

@@ -90,6 +90,11 @@ class Database:
     def _pools(self) -> list[Connections]:
         return [pool for pool in (self._hot, self._reads, self._vital) if pool is not None]
 
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        pools = {"hot": self._hot, "reads": self._reads, "vital": self._vital}
+        return {name: pool.sizes() for name, pool in pools.items() if pool is not None}
+
     def terminate(self) -> None:
         """Cut every connection at once; whoever waits for one gets StorageUnavailable."""
         for pool in self._pools():

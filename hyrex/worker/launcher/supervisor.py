@@ -16,6 +16,7 @@ import sys
 import time
 from types import FrameType
 
+from hyrex.runtime import state_report
 from hyrex.worker.shared.backoff import backoff_s
 from hyrex.worker.shared.launcher_messages import Order, SessionOver, SessionTold, decode_lines, encode_line
 from hyrex.worker.shared.logs import configure_logging
@@ -52,6 +53,7 @@ class Launcher:
         self._options = options
         self._foreign = set(children_of(os.getpid()))  # not ours to reap
         self._orders = 0
+        self._to_pass_on = 0  # a signal that asks the stream process to print its state
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         self._session: SessionTold | None = None
 
@@ -78,9 +80,13 @@ class Launcher:
         for wanted in (signal.SIGTERM, signal.SIGINT):
             signal.signal(wanted, self._on_order)
         signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+        state_report.pass_on(self._on_print)
 
     def _on_order(self, _signal: int, _frame: FrameType | None) -> None:
         self._orders += 1
+
+    def _on_print(self, number: int) -> None:
+        self._to_pass_on = number
 
     def _run_once(self) -> int:
         """One stream process's life; its return code."""
@@ -90,6 +96,9 @@ class Launcher:
         ours.setblocking(False)
         buffer, obeyed, deadline = bytearray(), 0, float("inf")
         while process.poll() is None:
+            if self._to_pass_on:
+                process.send_signal(self._to_pass_on)
+                self._to_pass_on = 0
             if self._is_orphan():
                 self._orders = max(self._orders, 1)
             if obeyed < self._orders:
@@ -113,13 +122,14 @@ class Launcher:
         command = [sys.executable, "-P", "-m", "hyrex.worker.stream.process", options.to_json()]
         command += [str(line.fileno()), str(os.getpid())]
         # A session of its own: a terminal's Ctrl-C reaches the launcher alone.
-        return subprocess.Popen(
-            command,
-            pass_fds=[line.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=environment,
-        )
+        with state_report.ignored_by_children():
+            return subprocess.Popen(
+                command,
+                pass_fds=[line.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment,
+            )
 
     def _give_order(self, line: socket.socket, orders: int) -> float:
         """Pass an order on; how long the stream process may take over it."""

@@ -10,10 +10,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-from hyrex.runtime import loops
+from hyrex.runtime import loops, state_report
 from hyrex.worker.pool.child_process import ChildPlan, ChildProcess
 from hyrex.worker.pool.first_child import AppUnusable, first_child
 from hyrex.worker.pool.pool import Pool
@@ -34,6 +34,7 @@ from hyrex.worker.stream.enforcer import Guard
 from hyrex.worker.stream.following import follow
 from hyrex.worker.stream.launcher_link import LauncherLine
 from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.printed_state import pool_lines, session_lines
 from hyrex.worker.stream.reconnect import Connection, Hopeless
 from hyrex.worker.stream.session import Session
 from hyrex.worker.stream.stream import StreamParts
@@ -70,6 +71,7 @@ class Runtime:
         self._announced_ready = False
         self._departure: Departure | None = None
         self._ordered_early = asyncio.Event()
+        state_report.install(f"worker {options.name}", self._state)
 
     async def run(self) -> int:
         """Work until told to leave; the exit status."""
@@ -82,6 +84,11 @@ class Runtime:
             return UNUSABLE
         finally:
             obeying.cancel()
+
+    def _state(self) -> Iterator[str]:
+        yield from session_lines(self._session, self._outbox)
+        if hasattr(self, "_workload"):  # else no child has imported the app yet
+            yield from pool_lines(self._workload)
 
     async def _run(self) -> int:
         first = await self._unless_ordered(first_child(self._child_plan))

@@ -53,6 +53,9 @@ class Link:
         self.left += 1
         self.pushed.set()
 
+    def sizes(self) -> dict[str, int]:
+        return {}
+
     def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
         self.pushed.set()
 

@@ -113,6 +113,10 @@ class Dispatcher:
         for quota in quotas:
             self._schedule.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return self._schedule.sizes() | self._placer.sizes()
+
     async def run(self) -> None:
         """Assign until cancelled."""
         await self._begin()

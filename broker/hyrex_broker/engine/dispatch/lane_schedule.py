@@ -37,6 +37,14 @@ class LaneSchedule:
     _aside: set[LaneId] = field(default_factory=set)
     _taken: dict[tuple[LaneId, int], int] = field(default_factory=dict)
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {
+            "lanes with work": len(self.active),
+            "parked lanes": len(self._parked),
+            "marks": len(self._marks),
+        }
+
     def wake(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
         """These (lane, rank) may have work."""
         for lane, rank in pairs:

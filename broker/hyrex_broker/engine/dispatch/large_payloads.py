@@ -45,6 +45,11 @@ class LargePayloads:
         self._statements = asyncio.Semaphore(_AT_ONCE)
         self._tasks: asyncio.TaskGroup | None = None
 
+    @property
+    def count(self) -> int:
+        """Assigns of which some runs still wait for their payloads."""
+        return len(self._open)
+
     def begin(self, session: Session, sequence: int, taken: Sequence[Taken]) -> None:
         """Send these runs when their payloads are here; until then no frame promises them."""
         session.trailing.add(sequence)

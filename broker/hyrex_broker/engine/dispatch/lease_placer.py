@@ -71,6 +71,10 @@ class Placer:
         """Send what waits for its payloads, until cancelled."""
         await self._large_payloads.run()
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {"unresolved plans": len(self._unresolved), "waiting for payloads": self._large_payloads.count}
+
     @property
     def has_unresolved(self) -> bool:
         """Whether plans wait to be settled."""

@@ -138,6 +138,10 @@ class Heartbeats:
         if self._to_cancel:
             self._cancelled.set()
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {"unacknowledged": len(self._pending), "sessions to look at for cancels": len(self._to_cancel)}
+
     async def run(self) -> None:
         """Renew and push cancels until stopped."""
         async with asyncio.TaskGroup() as group:

@@ -24,6 +24,10 @@ class SessionLink(Protocol):
         """Frames with runs that its transport has taken."""
         ...
 
+    def sizes(self) -> dict[str, int]:
+        """What waits to be written, for a report of this process (SIGUSR1)."""
+        ...
+
     def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
         """Send runs; `sequence` is what their last frame is the receipt for."""
 

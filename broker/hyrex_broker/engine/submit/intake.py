@@ -53,6 +53,10 @@ class Intake:
         self._promoter = promoter
         self._batcher: Batcher[Entry, Answer] = Batcher(self._flush, self._refuse, _size_bytes)
 
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return self._batcher.sizes()
+
     async def run(self) -> None:
         """Store batches until cancelled."""
         await self._batcher.run()
