@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 from tests.faults import app
-from tests.faults.field import PATIENCE_S, Field
+from tests.faults.field import PATIENCE_S, Field, free_port
 from tests.support.process import ROOT, Process
 from tests.support.processes import RunningBroker
 
-PRINTED = r"(?s)=== state of {}.*?=== end of state, pid \d+ ==="
+PRINTED = r"(?s)=== state of {}[^\n]*===.*?=== end of state, pid \d+ ==="
 
 
 def printed(process: Process, who: str, *, times: int = 1) -> str:
@@ -19,12 +19,14 @@ def printed(process: Process, who: str, *, times: int = 1) -> str:
     return process.wait_for(PRINTED.format(who), times=times)[0]
 
 
-def test_a_broker_prints_its_tasks_queues_and_sessions_and_works_on(field: Field) -> None:
-    broker = field.broker("--name", "asked")
+def test_a_broker_prints_its_tasks_queues_and_sessions_and_works_on(
+    field: Field, one_broker: RunningBroker
+) -> None:
+    broker = one_broker
     field.worker(broker.url)
     handle = app.hold.send(1.0)
     field.begun(handle)
-    report = printed(broker.process, "broker asked")
+    report = printed(broker.process, "broker")
     for part in ("intake: small waiting 0", "dispatcher: lanes with work", "database pool hot: connections"):
         assert part in report
     assert "sessions: 1\n" in report
@@ -35,7 +37,7 @@ def test_a_broker_prints_its_tasks_queues_and_sessions_and_works_on(field: Field
     assert "thread MainThread:" in report
     handle.wait(PATIENCE_S)
     assert handle.status == "completed"
-    assert printed(broker.process, "broker asked", times=2)
+    assert printed(broker.process, "broker", times=2)
 
 
 def test_a_worker_prints_its_leases_and_children_and_no_run_is_interrupted(
@@ -56,7 +58,7 @@ def test_a_worker_prints_its_leases_and_children_and_no_run_is_interrupted(
 
 
 def test_the_parent_of_several_brokers_passes_the_signal_on(field: Field) -> None:
-    broker = field.broker("--name", "many", "--processes", "2")
+    broker = field.broker("--name", "many", "--processes", "2", port=free_port())
     broker.process.wait_for("broker ready", times=2)
     broker.process.signal(signal.SIGUSR1)
     broker.process.wait_for("=== end of state", times=2)

@@ -29,12 +29,23 @@ class Outcome(IntEnum):
     RELEASED = 7
 
 
+HIGHEST_PRIORITY: Final = 10
+DEFAULT_PRIORITY: Final = 5
+
+
+def rank_of(priority: int) -> int:
+    """Return the rank of a priority: in ascending order of rank, the highest priority comes first."""
+    return HIGHEST_PRIORITY - priority
+
+
+def priority_of(rank: int) -> int:
+    """Return the priority of a rank."""
+    return HIGHEST_PRIORITY - rank
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the tasks of one call site share: all but id, payload and parents, validated.
-
-    `rank` is 10 - priority, so that in ascending order the highest priority comes first.
-    """
+    """What the tasks of one call site share: all but id, payload and parents, validated."""
 
     name: str
     queue: str

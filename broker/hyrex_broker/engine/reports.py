@@ -12,6 +12,7 @@ from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.storage.endings import EndedSession
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import RemovedLease, ReportStore
 
@@ -109,6 +110,17 @@ class Reports:
             log.info("stale reports refused", extra={"count": stale})
         self._forget(settled)
         return undecided
+
+    async def end_session(
+        self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str
+    ) -> EndedSession:
+        """End a session for good, and do what follows from its leases.
+
+        Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
+        """
+        ended = await self._sessions.end(session_id, secret, outcome, reason)
+        self.follow(ended.ended, ended.task_ids)
+        return ended
 
     def follow(self, ended: Sequence[RemovedLease], task_ids: Iterable[TaskId]) -> None:
         """What follows from removed leases: capacity, limits, requeued tasks, watchers."""

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import TaskId, priority_of
 from hyrex_broker.domain.views import BrokerView, QueueView, RunView, SessionView, TaskView
+from hyrex_broker.service.times import duration_if_any, timestamp, timestamp_if_any
 
-_HIGHEST_PRIORITY: Final = 10
 # A message may have 16 MiB; beyond this, results and tracebacks of older runs are left out.
 _RUNS_BUDGET_BYTES: Final = 10 * 1024 * 1024
 
@@ -22,14 +21,14 @@ def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
         task_id=view.task_id,
         name=view.name,
         queue=view.queue,
-        priority=_HIGHEST_PRIORITY - view.rank,
+        priority=priority_of(view.rank),
         max_retries=view.max_retries,
-        timeout=_duration(view.timeout_ms),
+        timeout=duration_if_any(view.timeout_ms),
         status=task_pb2.TaskStatus.ValueType(view.state),
         parent_id=view.parent_id or "",
         root_id=view.root_id or view.task_id,
-        submitted_at=timestamp(view.submitted_at),
-        run_at=timestamp(view.run_at),
+        submitted_at=timestamp_if_any(view.submitted_at),
+        run_at=timestamp_if_any(view.run_at),
         payload=view.payload or b"",
         content_type=view.content_type or "",
         codec=view.codec or "",
@@ -58,8 +57,8 @@ def _run(run: RunView, *, whole: bool) -> task_pb2.TaskRun:
         content_type=run.content_type or "",
         error=_error(run, whole=whole),
         reason=run.reason or "",
-        started_at=timestamp(run.started_at),
-        finished_at=timestamp(run.finished_at),
+        started_at=timestamp_if_any(run.started_at),
+        finished_at=timestamp_if_any(run.finished_at),
         worker=run.worker,
     )
 
@@ -74,7 +73,7 @@ def _error(run: RunView, *, whole: bool) -> task_pb2.RunError | None:
     )
 
 
-def made_at(task_id: TaskId) -> Timestamp | None:
+def made_at(task_id: TaskId) -> Timestamp:
     """When a task's id was made, as the id says."""
     milliseconds = int(task_id[:8] + task_id[9:13], 16)
     return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
@@ -107,10 +106,10 @@ def session(view: SessionView) -> admin_service_pb2.WorkerSession:
         capacity=view.capacity,
         running=view.running,
         broker=view.broker,
-        started_at=timestamp(view.started_at),
-        expires_at=timestamp(view.expires_at),
+        started_at=timestamp_if_any(view.started_at),
+        expires_at=timestamp_if_any(view.expires_at),
         draining=view.draining,
-        ended_at=timestamp(view.ended_at),
+        ended_at=timestamp_if_any(view.ended_at),
         end_reason=view.end_reason or "",
     )
 
@@ -121,25 +120,8 @@ def broker(view: BrokerView) -> admin_service_pb2.Broker:
         broker_id=str(view.broker_id),
         name=view.name,
         address=view.address,
-        started_at=timestamp(view.started_at),
-        seen_at=timestamp(view.seen_at),
+        started_at=timestamp_if_any(view.started_at),
+        seen_at=timestamp_if_any(view.seen_at),
         workers=view.workers,
         version=view.version,
     )
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A point in time, or nothing."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
-
-
-def _duration(milliseconds: int | None) -> Duration | None:
-    if milliseconds is None:
-        return None
-    duration = Duration()
-    duration.FromMilliseconds(milliseconds)
-    return duration

@@ -12,6 +12,7 @@ from typing import Final
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import BrokerError, FlowControl
 from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
+from hyrex_broker.service import times
 from hyrex_broker.service import worker_convert as convert
 
 FRAME_BYTES: Final = 1024 * 1024
@@ -103,8 +104,8 @@ class StreamOutbox:
     def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
         """Tell the worker to reconnect elsewhere."""
         drain = wire.BrokerDrain(
-            deadline=convert.duration(deadline_s * 1000),
-            reconnect_jitter=convert.duration(jitter_s * 1000),
+            deadline=times.duration(deadline_s * 1000),
+            reconnect_jitter=times.duration(jitter_s * 1000),
             reason="the broker is shutting down",
         )
         self.push(wire.WorkResponse(drain=drain))

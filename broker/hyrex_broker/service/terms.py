@@ -7,11 +7,9 @@ from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2
 from hyrex_broker.domain.errors import InvalidField
-from hyrex_broker.domain.model import TaskExtras, Terms
+from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY, TaskExtras, Terms, rank_of
 from hyrex_broker.service import fields
 
-_DEFAULT_PRIORITY: Final = 5
-_HIGHEST_PRIORITY: Final = 10
 _MAP_BYTES: Final = 64 * 1024
 _MOST_KNOWN: Final = 10_000
 _LONGEST_KNOWN: Final = 1024
@@ -46,16 +44,19 @@ class KnownTerms:
 
 
 def _checked(wire: task_pb2.NewTask) -> Terms:
-    if not 0 <= wire.priority <= _HIGHEST_PRIORITY:
+    if not 0 <= wire.priority <= HIGHEST_PRIORITY:
         raise InvalidField(
-            "priority", wire.priority, "must lie between 1 and 10 (10 runs first), or be 0 for 5"
+            "priority",
+            wire.priority,
+            f"must lie between 1 and {HIGHEST_PRIORITY} ({HIGHEST_PRIORITY} runs first),"
+            f" or be 0 for {DEFAULT_PRIORITY}",
         )
     if wire.max_retries < 0:
         raise InvalidField("max_retries", wire.max_retries, "must be 0 or more")
     return Terms(
         fields.name(wire.name, "name"),
         fields.name(wire.queue, "queue"),
-        _HIGHEST_PRIORITY - (wire.priority or _DEFAULT_PRIORITY),
+        rank_of(wire.priority or DEFAULT_PRIORITY),
         wire.max_retries,
         fields.milliseconds(wire.timeout, "timeout", least=1) if wire.HasField("timeout") else None,
         fields.milliseconds(wire.retry_delay, "retry_delay", least=0)

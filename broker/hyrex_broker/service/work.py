@@ -27,7 +27,7 @@ from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
 from hyrex_broker.engine.sessions.session import Introduction, Session
 from hyrex_broker.engine.sessions.welcomes import Welcomes
-from hyrex_broker.service import fields, reported
+from hyrex_broker.service import fields, reported, times
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.errors import undecodable
 from hyrex_broker.service.outbox import FRAME_BYTES, StreamOutbox
@@ -72,8 +72,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "ended by its launcher"
         number = session_id(request.session_id)
         session = self._engine.sessions.by_id.get(number)
-        ended = await self._engine.sessions.end(number, request.session_secret, Outcome.LOST, reason)
-        self._engine.reports.follow(ended.ended, ended.task_ids)
+        ended = await self._engine.reports.end_session(number, request.session_secret, Outcome.LOST, reason)
         if session is not None:
             session.link.end(SessionEnded(f"session {number} was ended from outside: {reason}"))
         return wire.EndSessionResponse(leases_ended=len(ended.ended))
@@ -211,14 +210,14 @@ class WorkStream:
             session_id=str(session.session_id),
             session_secret=session.secret,
             resumed=resumed,
-            lease_duration=convert.duration(lease_ms),
-            heartbeat_interval=convert.duration(lease_ms / 5),
+            lease_duration=times.duration(lease_ms),
+            heartbeat_interval=times.duration(lease_ms / 5),
             max_frame_bytes=FRAME_BYTES,
             max_unacknowledged_reports=MOST_UNACKNOWLEDGED,
             adopted=adopted,
             revoked=revoked,
             broker=self._engine.broker_name,
-            server_time=convert.timestamp(datetime.now(UTC)),
+            server_time=times.timestamp(datetime.now(UTC)),
             max_payload_bytes=self._engine.payload_limit_bytes,
         )
         self._outbox.push(wire.WorkResponse(welcome=welcome))
@@ -285,7 +284,6 @@ class WorkStream:
         await self._engine.reports.report(orphans, session.session_id)
 
     async def _goodbye(self, session: Session) -> None:
-        ended = await self._engine.sessions.end(
+        await self._engine.reports.end_session(
             session.session_id, session.secret, Outcome.RELEASED, "its worker left"
         )
-        self._engine.reports.follow(ended.ended, ended.task_ids)

@@ -1,18 +1,22 @@
 """Workers' frames: wire to domain, checked; domain to wire."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Final
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
-from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef, Token
+from hyrex_broker.domain.model import (
+    DEFAULT_PRIORITY,
+    HIGHEST_PRIORITY,
+    AssignedRun,
+    CancelOrder,
+    LeaseRef,
+    Token,
+    priority_of,
+)
 from hyrex_broker.domain.patterns import MOST_STARS
 from hyrex_broker.engine.sessions.session import Introduction
-from hyrex_broker.service import fields
+from hyrex_broker.service import fields, times
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
@@ -23,8 +27,6 @@ MOST_CAPACITY: Final = 100_000
 MOST_POOLS: Final = 100
 MOST_CAPABILITIES: Final = 100
 HIGHEST_LIMIT: Final = 1_000_000
-_HIGHEST_PRIORITY: Final = 10
-_DEFAULT_PRIORITY: Final = 5
 _HIGHEST_SEQUENCE: Final = 1 << 53
 
 
@@ -98,7 +100,7 @@ def _definition(task: wire.TaskDefinition) -> Definition:
         fields.name(task.queue or "default", "tasks.queue"),
         fields.integer(task.max_retries, "tasks.max_retries", 0, fields.HIGHEST_INTEGER),
         fields.milliseconds(task.timeout, "tasks.timeout", least=1) if task.HasField("timeout") else None,
-        fields.integer(task.priority, "tasks.priority", 0, _HIGHEST_PRIORITY) or _DEFAULT_PRIORITY,
+        fields.integer(task.priority, "tasks.priority", 0, HIGHEST_PRIORITY) or DEFAULT_PRIORITY,
     )
 
 
@@ -157,17 +159,6 @@ def lease_ref(ref: wire.LeaseRef) -> LeaseRef:
     return LeaseRef(fields.task_id(ref.task_id), Token(ref.token))
 
 
-def duration(milliseconds: float) -> Duration:
-    """A duration for the wire."""
-    seconds, rest = divmod(round(milliseconds * 1000), 1_000_000)
-    return Duration(seconds=seconds, nanos=rest * 1000)
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """A point in time for the wire (microseconds)."""
-    return Timestamp(seconds=int(moment.timestamp()), nanos=moment.microsecond * 1000)
-
-
 class AssignmentForms:
     """What the runs of one batch share, made once: a copy costs half of setting its fields one by one."""
 
@@ -187,10 +178,10 @@ def _form(run: AssignedRun) -> wire.Assignment:
     return wire.Assignment(
         name=run.name,
         queue=run.queue,
-        priority=10 - run.rank,
-        submitted_at=timestamp(run.submitted_at),
+        priority=priority_of(run.rank),
+        submitted_at=times.timestamp(run.submitted_at),
         max_retries=run.max_retries,
-        timeout=None if run.timeout_ms is None else duration(run.timeout_ms),
+        timeout=times.duration_if_any(run.timeout_ms),
     )
 
 

@@ -10,10 +10,15 @@ The settings are made by a statement after connecting, not by startup parameters
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 
+_HOT_TIMEOUT_MS: Final = 2500
+LONGEST_STATEMENT: Final = timedelta(milliseconds=_HOT_TIMEOUT_MS + 500)
+"""No statement of the hot connections commits later than that after it began. Low-water marks trail the clock
+by as much (rule 11)."""
 _SCANS: Final = (
     "bitmapscan", "hashagg", "hashjoin", "incremental_sort", "indexonlyscan", "indexscan", "material",
     "memoize", "mergejoin", "nestloop", "partition_pruning", "seqscan", "sort", "tidscan",
@@ -58,9 +63,8 @@ HOT_SETTINGS: Final[dict[str, str]] = {
     "cpu_operator_cost": "0.0025",
     "from_collapse_limit": "8",
     "join_collapse_limit": "8",
-    # Low-water marks trail the clock by 3 s: no statement that inserts may take longer (rule 11).
-    "statement_timeout": "2500ms",
-    "idle_in_transaction_session_timeout": "2500ms",
+    "statement_timeout": f"{_HOT_TIMEOUT_MS}ms",
+    "idle_in_transaction_session_timeout": f"{_HOT_TIMEOUT_MS}ms",
 }
 READ_SETTINGS: Final[dict[str, str]] = {
     **_COMMON,

@@ -7,20 +7,19 @@ empty is not read again until something wakes it. A plan costs what it takes, no
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from heapq import merge
 from typing import Final
 
-from hyrex_broker.domain.model import LaneId
+from hyrex_broker.domain.model import HIGHEST_PRIORITY, LaneId
 from hyrex_broker.engine.dispatch.free_capacity import FreeCapacity
 from hyrex_broker.engine.dispatch.rotation import Audience, Rotation
 from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from hyrex_broker.storage.marks import Mark
+from hyrex_broker.storage.settings import LONGEST_STATEMENT
 
 ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MARK_LAG: Final = timedelta(seconds=3)
-"""No statement that inserts ready rows may take longer (rule 11)."""
 MOST_RUNS: Final = 1000
 
 
@@ -86,7 +85,7 @@ class LaneSchedule:
     def read_empty(self, pairs: Iterable[tuple[LaneId, int]], at: datetime) -> None:
         """Nothing was ready there at that time of the database: nothing will be below it, less the lag."""
         for pair in pairs:
-            self._marks[pair] = max(self._marks.get(pair, ZERO), at - MARK_LAG)
+            self._marks[pair] = max(self._marks.get(pair, ZERO), at - LONGEST_STATEMENT)
 
     def any_served(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
         """Whether some session here may run something that waits."""
@@ -165,7 +164,7 @@ class LaneSchedule:
         for lane, count in counts.items():
             slots = room.take(self._rotation.audience(lane), count)
             if slots:
-                quotas.append(LaneQuota(lane, self.pairs(lane, range(10)), slots))
+                quotas.append(LaneQuota(lane, self.pairs(lane, range(HIGHEST_PRIORITY)), slots))
         return quotas
 
     def learn(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
@@ -179,7 +178,7 @@ class LaneSchedule:
             self._taken[pair] = self._taken.get(pair, 0) + 1
         if result.taken_at is not None:
             for pair, arrival in last.items():
-                self._marks[pair] = min(arrival, result.taken_at - MARK_LAG)
+                self._marks[pair] = min(arrival, result.taken_at - LONGEST_STATEMENT)
         for quota in quotas:
             asked = result.allowed.get(quota.lane, 0) if result.allowed is not None else len(quota.slots)
             if asked < len(quota.slots) and counts.get(quota.lane, 0) == asked:

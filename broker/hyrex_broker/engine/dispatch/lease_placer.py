@@ -22,11 +22,11 @@ from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.sessions import Beat, SessionStore
+from hyrex_broker.storage.settings import LONGEST_STATEMENT
 
 log = logging.getLogger(__name__)
 
-LATEST_COMMIT_S: Final = 3.0
-"""Longer than any statement of the hot connections may take."""
+LATEST_COMMIT_S: Final = LONGEST_STATEMENT.total_seconds()
 
 
 @dataclass(slots=True, eq=False)

@@ -7,7 +7,7 @@ patience, beside the promoting: under a transaction that is held open that look 
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -15,6 +15,7 @@ from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.looks import Look
 from hyrex_broker.storage.marks import DELAYED, Mark, MarkStore
 from hyrex_broker.storage.promote import PromoteStore
+from hyrex_broker.storage.settings import LONGEST_STATEMENT
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH: Final = 1000
 _LONGEST_WAIT_S: Final = 1.0
 _SHORTEST_WAIT_S: Final = 0.005
-_LAG: Final = timedelta(seconds=3)
 LOOK_BELOW_S: Final = 5.0
 SAVE_EVERY_S: Final = 10.0
 
@@ -77,8 +77,8 @@ class Promoter:
         while True:
             due = await self._store.next_due(self._mark)
             if due.wait_s is None or due.wait_s > 0:
-                # Nothing is ever inserted below the database's time; 3 s are the longest statement (rule 11).
-                self._mark = max(self._mark, due.now - _LAG)
+                # Nothing is ever inserted below the database's time, when its statement began (rule 11).
+                self._mark = max(self._mark, due.now - LONGEST_STATEMENT)
                 wait_s = _LONGEST_WAIT_S if due.wait_s is None else due.wait_s
                 return min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
             promoted = await self._store.promote(self._mark, _BATCH)
@@ -87,7 +87,7 @@ class Promoter:
                 return _SHORTEST_WAIT_S
             self._has_moved = True
             self._dispatcher.wake({(p.lane, p.rank) for p in promoted}, local=True)
-            self._mark = min(max(p.last_run_at for p in promoted), due.now - _LAG)
+            self._mark = min(max(p.last_run_at for p in promoted), due.now - LONGEST_STATEMENT)
 
     async def _save_mark(self) -> None:
         if self._has_moved and time.monotonic() >= self._save_at:

@@ -21,7 +21,7 @@ from hyrex_broker.domain.model import (
 )
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.engine.sessions.session import Session, orphaned
 from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
 
 log = logging.getLogger(__name__)
@@ -91,13 +91,7 @@ class Heartbeats:
         self._pending[session.session_id] = Pending(session, sequence, unknown)
         self._arrived.set()
         orphans = [
-            RunEnd(
-                task_id,
-                token,
-                Outcome.LOST,
-                reason="its worker does not hold it any more",
-                session_id=session.session_id,
-            )
+            orphaned(task_id, token, session.session_id)
             for token, (task_id, assigned, _) in session.leases.items()
             if assigned <= received_through and token not in tokens and token not in session.orphans
         ]

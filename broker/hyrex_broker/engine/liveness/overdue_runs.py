@@ -6,7 +6,7 @@ is looked at, for a session that was taken over with what was overdue.
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -16,12 +16,12 @@ from hyrex_broker.engine.looks import Look
 from hyrex_broker.engine.reports import Reports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.report import EVER, Overdue, ReportStore
+from hyrex_broker.storage.settings import LONGEST_STATEMENT
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
 _LOOK_AT_ALL_S: Final = 5.0
-_LAG: Final = timedelta(seconds=3)
 _MOST: Final = 500
 _REASON: Final = "the worker did not stop the run in time; the broker ended it"
 
@@ -59,8 +59,8 @@ class OverdueRuns:
         found, now = await self._store.overdue(sorted(self._sessions.by_id), _MOST, self._mark)
         overdue = self._really(found, now)
         if len(overdue) == len(found) < _MOST:
-            # A lease that is made now is not overdue before now; the longest statement takes 3 s.
-            self._mark = max(self._mark, now - _LAG)
+            # A lease is not overdue before the statement that makes it began.
+            self._mark = max(self._mark, now - LONGEST_STATEMENT)
         await self._end(overdue)
 
     async def _end_all_overdue(self) -> None:

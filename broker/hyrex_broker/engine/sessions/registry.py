@@ -22,7 +22,7 @@ from hyrex_broker.domain.model import (
     Token,
 )
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.sessions.session import Introduction, Session, SessionLink, WorkerProfile
+from hyrex_broker.engine.sessions.session import Introduction, Session, SessionLink, WorkerProfile, orphaned
 from hyrex_broker.storage.endings import EndedSession, StoredLease
 from hyrex_broker.storage.sessions import Heritage, SessionStore, TakenOver
 
@@ -49,11 +49,8 @@ class Resumption:
 
     def ends(self) -> list[RunEnd]:
         """What follows for the leases that it does not keep."""
-        number, missing = self.session.session_id, "its worker does not hold it any more"
-        lost = [
-            RunEnd(ref.task_id, ref.token, Outcome.LOST, 0, reason=missing, session_id=number)
-            for ref in self.orphans
-        ]
+        number = self.session.session_id
+        lost = [orphaned(ref.task_id, ref.token, number, elapsed_us=0) for ref in self.orphans]
         return lost + [
             RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received", session_id=number)
             for ref in self.unreceived

@@ -6,7 +6,17 @@ from typing import Protocol
 
 from hyrex_broker.domain import patterns as queue_patterns
 from hyrex_broker.domain.errors import BrokerError
-from hyrex_broker.domain.model import AssignedRun, CancelOrder, LaneId, LeaseRef, SessionId, TaskId, Token
+from hyrex_broker.domain.model import (
+    AssignedRun,
+    CancelOrder,
+    LaneId,
+    LeaseRef,
+    Outcome,
+    RunEnd,
+    SessionId,
+    TaskId,
+    Token,
+)
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
@@ -47,6 +57,12 @@ class SessionLink(Protocol):
 
     def end(self, error: BrokerError) -> None:
         """End the stream with an error."""
+
+
+def orphaned(task_id: TaskId, token: Token, session_id: SessionId, elapsed_us: int | None = None) -> RunEnd:
+    """Conclude that a lease was received and its worker does not hold it any more: its run is lost."""
+    missing = "its worker does not hold it any more"
+    return RunEnd(task_id, token, Outcome.LOST, elapsed_us, reason=missing, session_id=session_id)
 
 
 @dataclass(frozen=True, slots=True)

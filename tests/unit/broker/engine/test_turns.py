@@ -4,9 +4,10 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from hyrex_broker.domain.model import LaneId, SessionId
-from hyrex_broker.engine.dispatch.lane_schedule import MARK_LAG, MOST_RUNS, ZERO, LaneSchedule
+from hyrex_broker.engine.dispatch.lane_schedule import MOST_RUNS, ZERO, LaneSchedule
 from hyrex_broker.engine.sessions.session import Session, WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
+from hyrex_broker.storage.settings import LONGEST_STATEMENT
 from tests.integration.engine.bench import Link
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,7 +64,7 @@ def test_a_lane_that_was_read_empty_is_read_from_there_on() -> None:
     assert not schedule.any_served(here, lambda lane: True)
     schedule.wake([(LaneId(1), RANK)])
     (again,) = schedule.plan(here, lambda lane: True)
-    assert again.pairs == [(RANK, NOW - MARK_LAG)]
+    assert again.pairs == [(RANK, NOW - LONGEST_STATEMENT)]
 
 
 def test_a_mark_is_lowered_to_a_row_that_was_left_below_it() -> None:
