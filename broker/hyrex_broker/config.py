@@ -87,7 +87,7 @@ class BrokerConfig(BaseModel):
 
     @property
     def is_private(self) -> bool:
-        """Whether only this machine can reach it; a name other than localhost counts as reachable."""
+        """Return True if only this machine can reach it; a name other than localhost counts as reachable."""
         try:
             return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
         except ValueError:

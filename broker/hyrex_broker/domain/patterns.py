@@ -12,7 +12,7 @@ _MOST_KNOWN: Final = 1024
 
 
 def compile(patterns: Iterable[str]) -> Callable[[str], bool]:  # noqa: A001  # patterns.compile, as in re
-    """A test whether any of the patterns matches a whole queue name; but for `*`, case and all count."""
+    """Make a function that returns True if a pattern matches a whole queue name; all but `*` is literal."""
     distinct = frozenset(patterns)
     if any(pattern and not pattern.strip("*") for pattern in distinct):
         return lambda name: True
@@ -37,7 +37,7 @@ def known(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def _fits(parts: tuple[str, ...], name: str) -> bool:
-    """Whether the literal parts between the stars occur in order, the first and last at the ends.
+    """Return True if the literal parts between the stars occur in order, the first and last at the ends.
 
     Taking each at its leftmost place is enough, so no pattern costs more than one pass over the name.
     """

@@ -33,7 +33,7 @@ class TaskState(IntEnum):
 
     @property
     def final(self) -> bool:
-        """Whether the task has ended."""
+        """Return True if the task has ended."""
         return self >= TaskState.COMPLETED
 
 

@@ -30,7 +30,7 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": ()}
 
     def reaches(self, path: Path) -> bool:
-        """Whether the account may walk down to `path` and enter or read it."""
+        """Return True if the account may walk down to `path` and enter or read it."""
         if not self.dropped:
             return True
         absolute = path.resolve()

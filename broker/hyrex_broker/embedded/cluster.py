@@ -149,7 +149,7 @@ def _alive(pid_text: str) -> bool:
 
 
 def _works_in(pid: int, data: Path) -> bool:
-    """Whether the process is a server of this directory; unknowable without /proc, where Postgres checks."""
+    """Return True if the process is known to serve this directory; without /proc Postgres checks."""
     try:
         return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
     except OSError:

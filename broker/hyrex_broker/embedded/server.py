@@ -81,7 +81,7 @@ class EmbeddedPostgres:
 
     @property
     def running(self) -> bool:
-        """Whether the server's process lives."""
+        """Return True if the server's process lives."""
         return self._supervisor is not None and self._supervisor.poll() is None
 
     @property

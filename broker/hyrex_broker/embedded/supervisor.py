@@ -53,7 +53,7 @@ def child_ends() -> int:
 
 
 def parent_wants_stop(parent: int, ended: int) -> bool:
-    """Wait a moment, less if something happens; whether the application said stop, or is gone."""
+    """Wait a moment, less if something happens. Return True if the application said stop, or is gone."""
     ready, _, _ = select.select([0, ended], [], [], LOOK_EVERY_S)
     return 0 in ready or os.getppid() != parent
 

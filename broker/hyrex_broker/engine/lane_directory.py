@@ -61,7 +61,7 @@ class Directory:
             self._learn(await self._store.lanes(unknown))
 
     def want(self, lanes: Iterable[LaneId]) -> bool:
-        """Learn of these lanes at the next refresh; whether any is unknown."""
+        """Learn of these lanes at the next refresh. Return True if any is unknown."""
         unknown = [lane for lane in lanes if lane not in self.names]
         self._wanted.update(unknown)
         return bool(unknown)
@@ -111,7 +111,7 @@ class Directory:
             raise TooManyQueues(f"queue {new[granted]!r}", AT_ONCE)
 
     def is_paused(self, lane: LaneId) -> bool:
-        """Whether the lane's queue is paused."""
+        """Return True if the lane's queue is paused."""
         return self.names[lane][0] in self._paused
 
     def limits_of(self, lane: LaneId) -> list[tuple[str, str]]:

@@ -35,5 +35,5 @@ class Look:
 
     @property
     def is_patient(self) -> bool:
-        """Whether it takes so long that it is taken less often than it should be."""
+        """Return True if it takes so long that it is taken less often than it should be."""
         return self.due - time.monotonic() > self.interval_s

@@ -84,7 +84,7 @@ class Watches:
 
     @property
     def active(self) -> bool:
-        """Whether anything is watched."""
+        """Return True if anything is watched."""
         return bool(self._watchers)
 
     def sizes(self) -> dict[str, int]:

@@ -41,7 +41,7 @@ class Budget:
         return body
 
     def has_room(self, peer: str) -> bool:
-        """Whether another message of this connection may be read."""
+        """Return True if another message of this connection may be read."""
         mine = self._of.get(peer, 0)
         most = BROKER_BYTES if mine > _SMALL_BYTES else BROKER_BYTES + _OVERSHOOT_BYTES + _RESERVE_BYTES
         return mine < CONNECTION_BYTES and self._bytes < most

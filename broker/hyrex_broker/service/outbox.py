@@ -44,7 +44,7 @@ class StreamOutbox:
 
     @property
     def backlogged(self) -> bool:
-        """Whether so much is unsent that nothing should be added."""
+        """Return True if so much is unsent that nothing should be added."""
         return self._unsent_bytes > _BACKLOG_BYTES or self.error is not None
 
     def sizes(self) -> dict[str, int]:

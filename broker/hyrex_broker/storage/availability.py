@@ -1,4 +1,4 @@
-"""Whether the database answers, and takes what it is given: known in one place, said once at each change.
+"""Does the database answer, and take what it is given? Known in one place, logged once at each change.
 
 `away`: proofs of life get no answer. Statements other than those then fail at once, and whoever waits for one
 is told soon. `refuses`: it answers, but a statement was refused for a reason that lasts (no right, no room on
@@ -41,7 +41,7 @@ class Availability:
 
     @property
     def is_due_for_trial(self) -> bool:
-        """Return True if it refuses, and it is time to try whether it still does."""
+        """Return True if it refuses, and it is time to try again."""
         return self.refuses is not None and time.monotonic() >= self._refused_at + self._hold_s
 
     def answered(self) -> None:

@@ -131,7 +131,7 @@ def _hearing(on_word: Callable[[str, str], None], name: str) -> Callable[..., No
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set, now or within some seconds."""
+    """Return True if the event is set, now or within some seconds."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

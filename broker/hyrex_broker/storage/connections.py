@@ -78,7 +78,7 @@ class Connections:
 
 
 def _is_gone(connection: Any) -> bool:
-    """Whether it was lost; asyncpg takes a lost one from its holder, who may not even ask any more."""
+    """Return True if it was lost; asyncpg takes a lost one from its holder, who may not even ask any more."""
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:

@@ -103,7 +103,7 @@ def _day_in(name: str) -> datetime | None:
 
 
 def _is_whole(tables: Sequence[_Table]) -> bool:
-    """Whether nothing has begun to remove the day."""
+    """Return True if nothing has begun to remove the day."""
     return len(tables) == len(PARENTS) and all(table.attached and not table.detaching for table in tables)
 
 

@@ -36,9 +36,9 @@ class Notifications:
         self._unsaid: dict[str, set[str]] = {}
         self._call = asyncio.Event()
         self.others = False
-        """Whether any other broker lives; alone, nothing is said."""
+        """True if any other broker lives; alone, nothing is said."""
         self.others_watch = False
-        """Whether a client of another broker watches tasks."""
+        """True if a client of another broker watches tasks."""
         self.on_ready: Callable[[list[tuple[LaneId, int]]], None] = lambda pairs: None
         self.on_finished: Callable[[list[TaskId] | None], None] = lambda task_ids: None
         """Called with the ids of tasks that have changed elsewhere; None: too many to name."""
@@ -95,7 +95,7 @@ class Notifications:
                     try:
                         await self._channel.tell(name, ",".join(ordered[start : start + _MOST_WORDS]))
                     except StorageUnavailable:
-                        log.debug("word lost", extra={"channel": name})
+                        log.debug("a notification was lost; the other brokers poll", extra={"channel": name})
             await asyncio.sleep(_DEBOUNCE_S)
 
     async def _listen(self) -> None:

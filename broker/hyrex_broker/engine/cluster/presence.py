@@ -58,7 +58,7 @@ class Presence:
             await self._try()
 
     async def _try(self) -> None:
-        """Whether the database still refuses what it refused."""
+        """Return True if the database still refuses what it refused."""
         try:
             await self._store.trial()
         except (StorageUnavailable, StatementRefused) as error:
@@ -71,4 +71,4 @@ class Presence:
             async with asyncio.timeout(1):
                 await self._store.unregister(self._broker)
         except (StorageUnavailable, TimeoutError):
-            log.debug("broker row not removed at the stop")
+            log.debug("broker row not removed at shutdown")

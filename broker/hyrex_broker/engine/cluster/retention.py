@@ -40,7 +40,7 @@ class Retention:
                     await self._wanted.wait()
 
     async def _maintained(self) -> bool:
-        """Whether the round is over; without an answer of the database it is tried again soon."""
+        """Return True if the round is over; without an answer of the database it is tried again soon."""
         try:
             await self._store.maintain(self._keep)
         except StorageUnavailable as error:

@@ -179,7 +179,7 @@ class Dispatcher:
             try:
                 await look.again()
             except StorageUnavailable as error:
-                log.debug("a look was broken off", extra={"error": str(error)})
+                log.debug("dispatcher could not look for work; it tries again", extra={"error": str(error)})
 
     async def _find_work(self) -> None:
         pairs = await self._store.lanes_with_work()
@@ -209,7 +209,7 @@ class Dispatcher:
             self._called.set()
 
     async def _assign(self) -> bool:
-        """Make one assign for free lanes and one for limited ones; return whether to go on."""
+        """Make one assign for free lanes and one for limited ones. Return True if more may follow."""
         for quota in await self._placer.settle_unresolved():
             self._schedule.wake((quota.lane, rank) for rank, _ in quota.pairs)
         quotas = self._schedule.plan(self._profiles(), self._readable)

@@ -88,7 +88,7 @@ class LaneSchedule:
             self._marks[pair] = max(self._marks.get(pair, ZERO), at - LONGEST_STATEMENT)
 
     def any_served(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
-        """Whether some session here may run something that waits."""
+        """Return True if some session here may run something that waits."""
         self._rotation.sync(profiles)
         return bool(self._first(self._rotation.lanes(), 1, readable))
 

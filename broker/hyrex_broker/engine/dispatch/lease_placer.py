@@ -77,7 +77,7 @@ class Placer:
 
     @property
     def has_unresolved(self) -> bool:
-        """Whether plans wait to be settled."""
+        """Return True if plans wait to be settled."""
         return bool(self._unresolved)
 
     @contextmanager

@@ -102,7 +102,7 @@ class Promoter:
             try:
                 await look.again()
             except StorageUnavailable as error:
-                log.debug("nothing known of what is below the mark", extra={"error": str(error)})
+                log.debug("promoter could not look below its mark", extra={"error": str(error)})
 
     async def _find_below(self) -> None:
         left = await self._store.below(self._mark)

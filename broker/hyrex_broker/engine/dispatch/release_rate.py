@@ -42,7 +42,7 @@ class ReleaseRate:
         return self._rate * math.exp((self._at - now) / _SPAN_S)
 
     async def more(self, within_s: float) -> bool:
-        """Wait until more have ended; whether they did within the time."""
+        """Wait until more have ended. Return True if they did within the time."""
         try:
             async with asyncio.timeout(within_s):
                 await self._next.wait()

@@ -112,7 +112,9 @@ class Sweeper:
             if not error.conflict:
                 raise
             # The database is there, and so were the others' renewals.
-            log.warning("a sweep met a conflict", extra={"session": session_id, "error": str(error)})
+            log.warning(
+                "sweeper met a conflict; it tries again", extra={"session": session_id, "error": str(error)}
+            )
         return None
 
     def _follow(self, ended: EndedSession) -> None:

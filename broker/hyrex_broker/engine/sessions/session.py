@@ -26,7 +26,7 @@ class SessionLink(Protocol):
 
     @property
     def backlogged(self) -> bool:
-        """Whether so much is unsent that nothing should be added."""
+        """Return True if so much is unsent that nothing should be added."""
         ...
 
     @property
@@ -90,7 +90,7 @@ class WorkerProfile:
     sessions: dict[SessionId, "Session"] = field(default_factory=dict)
     key: object = None
     complete: bool = False
-    """Whether it was told of the lanes that were known before it."""
+    """True if it was told of the lanes that were known before it."""
     _serves: Callable[[str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class WorkerProfile:
 
 @dataclass(slots=True)
 class Reading:
-    """Whether a worker reads what it is sent: heartbeats alone show only that it writes."""
+    """What shows that a worker reads what it is sent: heartbeats alone show only that it writes."""
 
     mark: tuple[int, int] | None = None
     """The lowest sequence without a receipt, and how many frames had been written; None: all is received."""
@@ -115,7 +115,7 @@ class Reading:
     beat_at: float = 0.0
 
     def is_silent(self, mark: tuple[int, int] | None, now: float, patience_s: float) -> bool:
-        """Whether nothing has moved for so long, although heartbeats came all the time."""
+        """Return True if nothing has moved for so long, although heartbeats came all the time."""
         paused, self.beat_at = now - self.beat_at > patience_s / 2, now
         if mark != self.mark or paused:
             self.mark, self.since = mark, now
@@ -193,7 +193,7 @@ class Session:
         self.held[pool] = self.held.get(pool, 0) + 1
 
     def holds(self, task_id: TaskId, token: Token) -> bool:
-        """Whether this lease is its own."""
+        """Return True if this lease is its own."""
         found = self.leases.get(token)
         return found is not None and found[0] == task_id
 
