@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
-from hyrex.runtime.loading import first_use, in_children, load
+from hyrex.runtime.loading import before_forks, first_use, in_children, load
 
 if TYPE_CHECKING:
     from hyrex.client.remote import RemoteBackend
@@ -27,6 +27,7 @@ _paused: "list[RemoteBackend]" = []  # while a fork is made
 _replacement: Backend | None = None
 _fingerprint: tuple[object, ...] = ()
 _hooked = False
+_forking = False  # between our two calls of one fork
 
 
 def current_backend() -> Backend:
@@ -89,13 +90,23 @@ def _hook() -> None:
 
 
 def _before_fork() -> None:
+    """Called twice for most forks: by Python before gRPC's own hooks, and last of all where it could not."""
+    global _forking
+    if _forking or not _hooked:
+        return
     _lock.acquire()
+    _forking = True
     _paused[:] = _all()
     for remote in _paused:
         remote.pause()
 
 
 def _in_parent() -> None:
+    """Undo it, unless the fork began before Python was asked to call us: then there is nothing to undo."""
+    global _forking
+    if not _forking:
+        return
+    _forking = False
     for remote in _paused:
         remote.resume()
     _paused.clear()
@@ -103,7 +114,8 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _lock, _remote
+    global _forking, _lock, _remote
+    _forking = False
     for remote in _paused:
         remote.forget()
     _paused.clear()
@@ -117,3 +129,4 @@ def _all() -> "list[RemoteBackend]":
 
 
 in_children(_in_child)
+before_forks(_before_fork)

@@ -16,13 +16,23 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["first_use", "in_children", "load"]
+__all__ = ["before_forks", "first_use", "in_children", "load"]
 
 _lock = threading.RLock()
 _loaders: set[int] = set()
 
 
 _in_children: list[Callable[[], None]] = []
+_before_forks: list[Callable[[], None]] = []
+
+
+def before_forks(prepare: Callable[[], None]) -> None:
+    """Call this last of all before every fork from now on, one that is waiting for a first use included.
+
+    Python takes the list of what it calls before a fork when the fork begins: whoever asks it later, while
+    the fork waits here, is not called.
+    """
+    _before_forks.append(prepare)
 
 
 def in_children(forget: Callable[[], None]) -> None:
@@ -84,6 +94,8 @@ def _in_child() -> None:
 
 def _before() -> None:
     _lock.acquire()
+    for prepare in _before_forks:
+        prepare()
 
 
 def _in_parent() -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
@@ -150,6 +151,8 @@ def forked_during_the_first_send(module: str) -> None:
         try:
             add.send(2)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     slow.go_on.set()
