@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hyrex import errors
     from hyrex.app import HyrexApp
+    from hyrex.call import TaskCall
     from hyrex.context import HyrexContext, get_hyrex_context
     from hyrex.errors import (
         ArgumentInvalid,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from hyrex.queue import HyrexQueue
     from hyrex.registry import HyrexRegistry
     from hyrex.runs import TaskRun
-    from hyrex.sendable import TaskCall
     from hyrex.sending import send_many, send_many_async
     from hyrex.status import TaskStatus
     from hyrex.task import HyrexTask
@@ -102,7 +102,7 @@ _HOMES = {
     "HyrexQueue": "queue",
     "HyrexRegistry": "registry",
     "HyrexTask": "task",
-    "TaskCall": "sendable",
+    "TaskCall": "call",
     "TaskConfig": "options",
     "TaskHandle": "handle",
     "TaskRun": "runs",

@@ -33,15 +33,12 @@
 Of the rest of the package this module knows only what a delay may be.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 from hyrex.options import checked_seconds
 from hyrex.runtime.portable import PortableError
-
-if TYPE_CHECKING:
-    from hyrex.handle import TaskHandle
+from hyrex.sent import SentTaskHandle
 
 __all__ = [
     "ArgumentInvalid",
@@ -124,7 +121,7 @@ class SendRejected(SendError):
 class SubmitUnknown(SendError):
     """No answer in time: the task may be stored or not. `handle.resend()` repeats it under its id."""
 
-    def __init__(self, message: str, handle: "TaskHandle[Any]") -> None:
+    def __init__(self, message: str, handle: SentTaskHandle) -> None:
         super().__init__(message)
         self.handle = handle
 
@@ -136,20 +133,20 @@ class SendManyFailed(SendError):
     other positions are acknowledged.
     """
 
-    def __init__(self, handles: "list[TaskHandle[Any]]", failures: "dict[int, HyrexError]") -> None:
+    def __init__(self, handles: Sequence[SentTaskHandle], failures: "dict[int, HyrexError]") -> None:
         position, first = next(iter(failures.items()))
         super().__init__(
             f"{len(failures)} of {len(handles)} tasks were not acknowledged; "
             f"the first is number {position}: {type(first).__name__}: {first}"
         )
-        self.handles = handles
+        self.handles = list(handles)
         self.failures = failures
 
 
 class BrokerUnavailable(HyrexError):
     """No broker answered. When a send raises it, nothing was stored and `handle` may be resent."""
 
-    def __init__(self, message: str, handle: "TaskHandle[Any] | None" = None) -> None:
+    def __init__(self, message: str, handle: SentTaskHandle | None = None) -> None:
         super().__init__(message)
         self.handle = handle
 

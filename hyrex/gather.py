@@ -3,18 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
+from hyrex.backend.known import learn
 from hyrex.backend.protocol import Watched
 from hyrex.client.process import current_backend
-from hyrex.handle import TaskHandle
 from hyrex.options import Timeout, checked_wait
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.runtime.waiting import awaiting, waiting
+from hyrex.sent import SentTaskHandle
 from hyrex.status import TaskStatus
 
 __all__ = ["wait_all", "wait_all_async"]
 
 
-def wait_all(handles: Iterable[TaskHandle[Any]], timeout: Timeout = None) -> bool:
+def wait_all(handles: Iterable[SentTaskHandle], timeout: Timeout = None) -> bool:
     """Wait until all have ended, at most `timeout` (seconds or a timedelta); whether all completed."""
     handles = list(handles)
     pending, seconds = _pending(handles), checked_wait(timeout)
@@ -25,7 +26,7 @@ def wait_all(handles: Iterable[TaskHandle[Any]], timeout: Timeout = None) -> boo
     return _all_completed(handles)
 
 
-async def wait_all_async(handles: Iterable[TaskHandle[Any]], timeout: Timeout = None) -> bool:
+async def wait_all_async(handles: Iterable[SentTaskHandle], timeout: Timeout = None) -> bool:
     """As wait_all(), without blocking the running loop or holding a worker's slot."""
     handles = list(handles)
     pending, seconds = _pending(handles), checked_wait(timeout)
@@ -35,14 +36,14 @@ async def wait_all_async(handles: Iterable[TaskHandle[Any]], timeout: Timeout = 
     return _all_completed(handles)
 
 
-def _pending(handles: Iterable[TaskHandle[Any]]) -> list[str]:
+def _pending(handles: Iterable[SentTaskHandle]) -> list[str]:
     return [str(handle.id) for handle in handles if not handle.is_final]
 
 
-def _learn(handles: Iterable[TaskHandle[Any]], watched: Watched) -> None:
+def _learn(handles: Iterable[Any], watched: Watched) -> None:
     for handle in handles:
-        handle.learn(watched)
+        learn(handle, watched)
 
 
-def _all_completed(handles: Iterable[TaskHandle[Any]]) -> bool:
+def _all_completed(handles: Iterable[SentTaskHandle]) -> bool:
     return all(handle.status is TaskStatus.COMPLETED for handle in handles)

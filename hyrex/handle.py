@@ -1,94 +1,55 @@
 """A sent task in the hands of its sender. Attributes never do I/O; methods do."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from hyrex.backend.ids import new_task_id
-from hyrex.backend.outgoing import Deduplicated, Outgoing
-from hyrex.errors import HyrexError
+from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
+from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress, Untimely
+from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.options import Timeout, checked_wait
-from hyrex.results import decode_freely, result_of
-from hyrex.runs import TaskRun, TaskState
+from hyrex.results import result_of
+from hyrex.runs import TaskRun, TaskState, decode_freely, portable_decode
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.runtime.loading import load
 from hyrex.runtime.waiting import awaiting, waiting
 from hyrex.status import TaskStatus
 
 if TYPE_CHECKING:
-    from hyrex.backend.protocol import Backend, Watched
-    from hyrex.task import HyrexTask
+    from hyrex.backend.protocol import Backend
 
-__all__ = ["TaskHandle", "get_task", "get_task_async"]
+__all__ = ["TaskHandle", "conclude", "get_task", "get_task_async", "handle_of"]
 
 R = TypeVar("R")
+log = logging.getLogger("hyrex")
 
 
-class TaskHandle(Generic[R]):
+class TaskHandle(KnownTask, Generic[R]):
     """A task by its id. `status` and `task_runs` are what the last answer of a broker said."""
 
-    __slots__ = (
-        "__weakref__",
-        "_id",
-        "_outgoing",
-        "_state",
-        "_status",
-        "_task",
-        "arguments_differ",
-        "deduplicated",
-        "task_name",
-    )
+    __slots__ = ("__weakref__", "_decode")
 
     def __init__(
-        self, task_id: UUID | str, task_name: str, *, task: "HyrexTask[..., R] | None" = None
+        self, task_id: UUID | str, task_name: str, *, decode: Callable[[bytes], R] = decode_freely
     ) -> None:
-        self._id = str(task_id)
-        self.task_name = task_name
-        self.deduplicated = False
-        self.arguments_differ = False
-        self._task = task
-        self._state: TaskState | None = None
-        self._status: TaskStatus | None = None
-        self._outgoing: Outgoing | None = None
-
-    @classmethod
-    def of(cls, outgoing: Outgoing) -> "TaskHandle[Any]":
-        """The handle of a task that is about to be sent."""
-        handle = cls(outgoing.task_id, outgoing.target.config.name, task=outgoing.target.task)
-        handle._outgoing = outgoing
-        return handle
+        super().__init__(str(task_id), task_name)
+        self._decode = decode
 
     def __reduce__(self) -> tuple[Any, ...]:
         """With its task where another process can import that; else results are plain JSON values there."""
-        from hyrex.task import is_importable
-
-        known = self._task is None or is_importable(self._task)
-        task, outgoing = (self._task, self._outgoing) if known else (None, None)
+        decode = portable_decode(self._decode)
+        outgoing = self._outgoing if decode is self._decode else None
         state = (self.deduplicated, self.arguments_differ, self._state, self._status, outgoing)
-        return _handle, (self._id, self.task_name, task, state)
+        return _handle, (self._id, self.task_name, decode, state)
 
     def __copy__(self) -> "TaskHandle[R]":
         state = (self.deduplicated, self.arguments_differ, self._state, self._status, self._outgoing)
-        return _handle(self._id, self.task_name, self._task, state)
+        return _handle(self._id, self.task_name, self._decode, state)
 
     def __deepcopy__(self, memo: object) -> "TaskHandle[R]":
         return self.__copy__()
-
-    def __repr__(self) -> str:
-        return f"<task {self.task_name} {self._id}: {self._status or 'not asked yet'}>"
-
-    # What is known
-
-    @property
-    def id(self) -> UUID:
-        """The task's id; where deduplicated, the id of the first task with its key."""
-        return UUID(self._id)
-
-    @property
-    def status(self) -> TaskStatus | None:
-        """As last heard; None if no broker has said anything yet."""
-        return self._status
 
     @property
     def task_runs(self) -> list[TaskRun[R]]:
@@ -96,61 +57,15 @@ class TaskHandle(Generic[R]):
         decode = self._decode
         return [TaskRun(run, decode) for run in self._state.runs] if self._state is not None else []
 
-    @property
-    def waiting_for(self) -> str:
-        """While queued: what it waits for, in words, as last heard by refresh()."""
-        return self._state.waiting_for if self._state is not None else ""
-
-    @property
-    def _decode(self) -> Callable[[bytes], R]:
-        return decode_freely if self._task is None else self._task.decode_result
-
-    @property
-    def outgoing(self) -> Outgoing:
-        """The task as it was sent; only its sender has it."""
-        if self._outgoing is None:
-            raise HyrexError(f"{self!r} was not sent by this handle, so it cannot be sent again")
-        return self._outgoing
-
-    # What is learnt
-
-    def acknowledged(self) -> None:
-        """A broker has stored it."""
-        if self._status is None:
-            options = self.outgoing.target.options
-            later = options.delay or options.run_at
-            self._status = TaskStatus.SCHEDULED if later else TaskStatus.QUEUED
-
-    def superseded(self, first: Deduplicated) -> None:
-        """A broker names the first task with its idempotency key: the handle is that one's now."""
-        self.deduplicated = self.deduplicated or first.task_id != self._id
-        self.arguments_differ = first.arguments_differ
-        self._id = first.task_id
-        self._status = first.status or self._status
-        if first.state is not None:
-            self.observed(first.state)
-
-    def renew(self) -> None:
-        """Take another id: nothing bears the one it has."""
-        sent = self.outgoing
-        self._outgoing = Outgoing(new_task_id(), sent.target, sent.payload, sent.parent_id, sent.root_id)
-        self._id = self._outgoing.task_id
-
-    def observed(self, state: TaskState) -> None:
-        """A broker said how it stands."""
-        self._state = state
-        self._status = state.status
-        self.task_name = state.name or self.task_name
-
     # What asks a broker
 
     def refresh(self) -> None:
         """Ask how it stands."""
-        self.observed(_backend().get(self._id))
+        observe(self, _backend().get(self._id))
 
     async def refresh_async(self) -> None:
         """Ask how it stands."""
-        self.observed(await _backend().get_async(self._id))
+        observe(self, await _backend().get_async(self._id))
 
     def wait(self, timeout: Timeout = None) -> bool:
         """Wait until it has ended, at most `timeout` (seconds or a timedelta); whether it completed.
@@ -162,7 +77,7 @@ class TaskHandle(Generic[R]):
         if not self.is_final:
             warn_if_on_loop("wait")
             with waiting():
-                self.learn(_backend().watch([self._id], seconds))
+                learn(self, _backend().watch([self._id], seconds))
         return self._status is TaskStatus.COMPLETED
 
     async def wait_async(self, timeout: Timeout = None) -> bool:
@@ -170,7 +85,7 @@ class TaskHandle(Generic[R]):
         seconds = checked_wait(timeout)
         if not self.is_final:
             async with awaiting():
-                self.learn(await _backend().watch_async([self._id], seconds))
+                learn(self, await _backend().watch_async([self._id], seconds))
         return self._status is TaskStatus.COMPLETED
 
     def result(self, timeout: Timeout = None) -> R:
@@ -209,23 +124,13 @@ class TaskHandle(Generic[R]):
 
     def resend(self) -> None:
         """Repeat the send under the same id: stored once, however often. Raises what send() raises."""
-        load("hyrex.sending").repeat(self)
+        backend = _backend()
+        conclude(backend, [self], backend.store([outgoing_of(self)]))
 
     async def resend_async(self) -> None:
         """As resend(), without blocking the running loop."""
-        await load("hyrex.sending").repeat_async(self)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether it has ended, as last heard."""
-        return self._state is not None and self._state.status.is_final
-
-    def learn(self, watched: "Watched") -> None:
-        """A watch is over: take what it says of this task, or raise it."""
-        if self._id in watched.failures:
-            raise watched.failures[self._id]
-        if self._id in watched.states:
-            self.observed(watched.states[self._id])
+        backend = _backend()
+        conclude(backend, [self], await backend.store_async([outgoing_of(self)]))
 
     def _known(self, began: float) -> TaskState:
         if not self.is_final or self._state is None:
@@ -237,10 +142,18 @@ class TaskHandle(Generic[R]):
 
 
 def _handle(
-    task_id: str, name: str, task: "HyrexTask[..., Any] | None", known: tuple[Any, ...]
+    task_id: str, name: str, decode: Callable[[bytes], Any], known: tuple[Any, ...]
 ) -> TaskHandle[Any]:
-    handle: TaskHandle[Any] = TaskHandle(task_id, name, task=task)
+    handle: TaskHandle[Any] = TaskHandle(task_id, name, decode=decode)
     handle.deduplicated, handle.arguments_differ, handle._state, handle._status, handle._outgoing = known
+    return handle
+
+
+def handle_of(outgoing: Outgoing) -> TaskHandle[Any]:
+    """The handle of a task that is about to be sent."""
+    spec = outgoing.spec
+    handle: TaskHandle[Any] = TaskHandle(outgoing.task_id, spec.config.name, decode=spec.task._decode_result)
+    handle._outgoing = outgoing
     return handle
 
 
@@ -261,3 +174,63 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
 def _backend() -> "Backend":
     backend: Backend = load("hyrex.client.process").current_backend()
     return backend
+
+
+def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> None:
+    """Tell the handles what became of their tasks; raise if not all are acknowledged."""
+    failures: dict[int, HyrexError] = {}
+    others: list[TaskHandle[Any]] = []
+    for at, (handle, outcome) in enumerate(zip(handles, outcomes, strict=True)):
+        match outcome:
+            case Progress.STORED:
+                acknowledge(handle)
+            case Deduplicated():
+                if outcome.arguments_differ and not handle.arguments_differ:
+                    others.append(handle)
+                supersede(handle, outcome)
+            case TaskState():
+                observe(handle, outcome)
+            case HyrexError():
+                failures[at] = outcome
+            case Untimely(error):
+                failures[at] = error
+            case _:
+                failures[at] = _unanswered(backend, handle, outcome)
+    if others:
+        _warn_of_other_arguments(others)
+    if not failures:
+        return
+    if len(handles) == 1:
+        raise failures[0]
+    if len(failures) == len(handles) and all(isinstance(e, BrokerUnavailable) for e in failures.values()):
+        raise failures[0]
+    raise SendManyFailed(list(handles), failures)
+
+
+def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:
+    """One line a call, however many tasks: the first is named, the rest counted."""
+    handle, more = handles[0], len(handles) - 1
+    sent = outgoing_of(handle)
+    log.warning(
+        "%s was not stored%s: its idempotency key %r belongs to a task with other arguments. Not stored: %s; "
+        "stands: %s (%s). Put what makes two calls different into the key",
+        handle.task_name,
+        f" (nor {more} more of this call)" if more else "",
+        sent.spec.options.idempotency_key,
+        sent.task_id,
+        handle.id,
+        handle.status or "status not told",
+    )
+
+
+def _unanswered(backend: "Backend", handle: TaskHandle[Any], outcome: Outcome) -> HyrexError:
+    if outcome is Progress.WAITING:
+        advice = "It was tried again until HYREX_SEND_TIMEOUT was over."
+        if backend.is_silent:
+            advice = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
+        return BrokerUnavailable(f"{backend.silence}. {advice}", handle)
+    return SubmitUnknown(
+        f"{backend.silence} for {handle.task_name} {handle.id}: it may be stored or not; "
+        "handle.resend() repeats it under the same id",
+        handle,
+    )

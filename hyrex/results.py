@@ -1,21 +1,15 @@
 """From a finished task to what result() returns or raises."""
 
-import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hyrex.errors import ResultUnavailable, TaskFailed, TaskLost, TaskTimedOut, TaskWasCancelled
 from hyrex.runs import RunState, TaskState
 from hyrex.status import TaskStatus
 
-__all__ = ["decode_freely", "result_of"]
+__all__ = ["result_of"]
 
 R = TypeVar("R")
-
-
-def decode_freely(result: bytes) -> Any:
-    """The value of a stored result whose function is not known here."""
-    return json.loads(result) if result else None
 
 
 def result_of(state: TaskState, decode: Callable[[bytes], R]) -> R:

@@ -3,14 +3,16 @@
 `TaskState` and `RunState` are as read; `TaskRun` is what users see, with the result decoded.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from hyrex.runtime.portable import is_importable
 from hyrex.status import TaskStatus
 
-__all__ = ["RunState", "TaskError", "TaskRun", "TaskState"]
+__all__ = ["RunState", "TaskError", "TaskRun", "TaskState", "decode_freely", "portable_decode"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -111,12 +113,7 @@ class TaskRun(Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """With its task where another process can import that; else its result is plain JSON there."""
-        from hyrex.results import decode_freely
-        from hyrex.task import HyrexTask, is_importable
-
-        task = getattr(self._decode, "__self__", None)
-        known = not isinstance(task, HyrexTask) or is_importable(task)
-        return TaskRun, (self._state, self._decode if known else decode_freely)
+        return TaskRun, (self._state, portable_decode(self._decode))
 
     def __copy__(self) -> "TaskRun[R_co]":
         return self
@@ -132,3 +129,14 @@ class TaskRun(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<run {self.run_number} (attempt {self.attempt_number}): {self.status}>"
+
+
+def decode_freely(result: bytes) -> Any:
+    """The value of a stored result whose function is not known here."""
+    return json.loads(result) if result else None
+
+
+def portable_decode(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`decode`, or decode_freely if it is of a task that another process cannot import."""
+    task = getattr(decode, "__self__", None)
+    return decode if task is None or is_importable(task) else decode_freely

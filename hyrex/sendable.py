@@ -7,8 +7,11 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from hyrex.arguments.coder import TaskCoder
+from hyrex.backend.send_spec import SendSpec
+from hyrex.call import TaskCall
 from hyrex.options import (
     UNSET,
     SendOptions,
@@ -29,31 +32,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from hyrex.handle import TaskHandle
-    from hyrex.task import HyrexTask
 
-__all__ = ["ConfiguredTask", "Sendable", "TaskCall"]
+__all__ = ["ConfiguredTask", "Sendable"]
 
-SENT: Final = ("queue", "priority", "max_retries", "timeout_seconds")
-"""What with_config may change of a task's own configuration."""
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class TaskCall(Generic[R_co]):
-    """A validated call, ready for send_many: the task, its options and its encoded arguments."""
-
-    __slots__ = ("payload", "target")
-
-    def __init__(self, target: "Sendable[..., R_co]", payload: bytes) -> None:
-        self.target = target
-        self.payload = payload
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TaskCall, (self.target, self.payload)
-
-    def __repr__(self) -> str:
-        return f"<call of {self.target.config.name}, {len(self.payload)} bytes>"
 
 
 @functools.cache
@@ -67,13 +50,8 @@ class Sendable(Generic[P, R]):
 
     config: TaskConfig
     options: SendOptions
-    encoded_options: bytes | None = None  # kept here by the transport: the same for every send
-    _task: "HyrexTask[P, R]"
-
-    @property
-    def task(self) -> "HyrexTask[P, R]":
-        """The task itself."""
-        return self._task
+    _spec: SendSpec
+    _coder: TaskCoder
 
     def send(self, /, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """Store the task and return its handle; once this returns, the task cannot be lost.
@@ -81,18 +59,18 @@ class Sendable(Generic[P, R]):
         Raises ArgumentInvalid or PayloadTooLarge before anything leaves, BrokerUnavailable if
         nobody answers within HYREX_SEND_TIMEOUT, SubmitUnknown if the answer alone is missing.
         """
-        handle: TaskHandle[R] = _sending().send_one(self, self._task.encode_arguments(*args, **kwargs))
+        handle: TaskHandle[R] = _sending().send_one(self._spec, self._coder.encode_arguments(*args, **kwargs))
         return handle
 
     async def send_async(self, /, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """As send(), without blocking the running loop."""
-        payload = self._task.encode_arguments(*args, **kwargs)
-        handle: TaskHandle[R] = await _sending().send_one_async(self, payload)
+        payload = self._coder.encode_arguments(*args, **kwargs)
+        handle: TaskHandle[R] = await _sending().send_one_async(self._spec, payload)
         return handle
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
         """The call, validated and encoded, for send_many."""
-        return TaskCall(self, self._task.encode_arguments(*args, **kwargs))
+        return TaskCall(self._spec, self._coder.encode_arguments(*args, **kwargs))
 
     def with_config(
         self,
@@ -121,24 +99,21 @@ class Sendable(Generic[P, R]):
             "headers": _given(headers, functools.partial(checked_texts, "headers")),
             "labels": _given(labels, functools.partial(checked_texts, "labels")),
         }
-        return ConfiguredTask(
-            self._task, replace(self.config, **_said(said)), replace(self.options, **_said(options))
-        )
+        config = replace(self.config, **_said(said))
+        return ConfiguredTask(SendSpec(self._spec.task, config, replace(self.options, **_said(options))))
 
 
 class ConfiguredTask(Sendable[P, R]):
     """A task with other options than its own; made by with_config."""
 
-    def __init__(self, task: "HyrexTask[P, R]", config: TaskConfig, options: SendOptions) -> None:
-        self._task = task
-        self.config = config
-        self.options = options
+    def __init__(self, spec: SendSpec) -> None:
+        self.config = spec.config
+        self.options = spec.options
+        self._spec = spec
+        self._coder = spec.task._coder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As the task and what differs from it: the task's own functions need not travel."""
-        own, mine = self._task.config, self.config
-        changed = {name: getattr(mine, name) for name in SENT if getattr(mine, name) != getattr(own, name)}
-        return _configured, (self._task, changed, self.options, self.encoded_options)
+        return ConfiguredTask, (self._spec,)
 
     def __copy__(self) -> "ConfiguredTask[P, R]":
         return self
@@ -148,18 +123,10 @@ class ConfiguredTask(Sendable[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; options do not matter then."""
-        return self._task(*args, **kwargs)
+        return self._spec.task(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<task {self.config.name} with {self.config} {self.options}>"
-
-
-def _configured(
-    task: "HyrexTask[..., Any]", changed: dict[str, Any], options: SendOptions, encoded: bytes | None
-) -> ConfiguredTask[..., Any]:
-    made: ConfiguredTask[..., Any] = ConfiguredTask(task, replace(task.config, **changed), options)
-    made.encoded_options = encoded
-    return made
 
 
 def queue_name(queue: str | HyrexQueue) -> str:

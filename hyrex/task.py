@@ -2,25 +2,23 @@
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Mapping
-from importlib import import_module
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
-from hyrex.arguments.limits import checked_payload
+from hyrex.arguments.coder import TaskCoder
 from hyrex.arguments.signature import TaskSignature, place_of
+from hyrex.backend.send_spec import SendSpec
 from hyrex.options import SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
-from hyrex.runtime.loading import first_use, load
+from hyrex.runtime.portable import imported, is_importable
 from hyrex.sendable import Sendable
 
 if TYPE_CHECKING:
-    from hyrex.arguments.payload import ArgumentsCodec, ResultCodec
     from hyrex.handle import TaskHandle
 
-__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "is_importable"]
+__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "coder_of", "invoke"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,10 +40,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         self.options = SendOptions()
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
-        self.signature = TaskSignature(function, config.name, local_names)
-        self._task = self
-        self._arguments_codec: ArgumentsCodec | None = None
-        self._result_codec: ResultCodec | None = None
+        self._coder = TaskCoder(TaskSignature(function, config.name, local_names))
+        self._spec = SendSpec(self, config, self.options)
         functools.update_wrapper(self, function, updated=())
 
     @property
@@ -70,7 +66,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
                 f"task {self.name} of {self.place} is not {self.__module__}.{self.__qualname__}, so it "
                 "cannot be pickled: define it at the top of a module, or pass its name and its handles' ids"
             )
-        return _imported, (self.__module__, self.__qualname__)
+        return imported, (self.__module__, self.__qualname__)
 
     def __copy__(self) -> "HyrexTask[P, R]":
         return self
@@ -85,57 +81,15 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         """The handle of a task of this name that was sent earlier; no I/O."""
         from hyrex.handle import TaskHandle
 
-        return TaskHandle(UUID(str(task_id)), self.name, task=self)
-
-    def encode_arguments(self, /, *args: P.args, **kwargs: P.kwargs) -> bytes:
-        """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
-        return checked_payload(self.name, self._arguments.encode(self.signature.bind(args, kwargs)))
-
-    def decode_arguments(self, payload: bytes) -> dict[str, Any]:
-        """Validated arguments by parameter name; raises ArgumentInvalid."""
-        return self._arguments.decode(payload)
-
-    def invoke(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the function with decoded arguments; positional-only parameters are respected."""
-        names = self.signature.positional_only
-        if not names:
-            return self.function(**arguments)
-        given = [arguments[name] for name in names if name in arguments]
-        return self.function(*given, **{k: v for k, v in arguments.items() if k not in names})
-
-    def encode_result(self, value: Any) -> bytes:
-        """The returned value as bytes; raises ResultNotSerializable."""
-        return self._result.encode(value)
-
-    def decode_result(self, result: bytes) -> R:
-        """The value of a stored result; raises ResultInvalid."""
-        found: R = self._result.decode(result)
-        return found
+        return TaskHandle(UUID(str(task_id)), self.name, decode=self._decode_result)
 
     def retry_delay_s(self, retry_number: int) -> float:
         """Seconds before retry number 1, 2, ...; never raises."""
         return retry_delay_s(self.config.retry_backoff, retry_number, self.name)
 
-    def build(self) -> None:
-        """Build what is otherwise built at first use; raises TypeError for hints that cannot work."""
-        _ = self._arguments, self._result
-
-    @property
-    def _arguments(self) -> "ArgumentsCodec":
-        found = self._arguments_codec
-        if found is None:
-            payload = load("hyrex.arguments.payload")
-            with first_use():
-                found = self._arguments_codec = payload.ArgumentsCodec(self.signature)
-        return found
-
-    @property
-    def _result(self) -> "ResultCodec":
-        found = self._result_codec
-        if found is None:
-            payload = load("hyrex.arguments.payload")
-            with first_use():
-                found = self._result_codec = payload.ResultCodec(self.signature)
+    def _decode_result(self, result: bytes) -> R:
+        """A method of the task, so that handles and runs travel with it by its name."""
+        found: R = self._coder.decode_result(result)
         return found
 
 
@@ -156,16 +110,15 @@ class RemoteTask(HyrexTask[P, R]):
         raise TypeError(f"{self.name} is a remote stub; send() it, its code is not here")
 
 
-def is_importable(task: HyrexTask[..., Any]) -> bool:
-    """Whether another process finds it by its module and name."""
-    try:
-        return _imported(task.__module__, task.__qualname__) is task
-    except (ImportError, AttributeError):
-        return False
+def coder_of(task: HyrexTask[..., Any]) -> TaskCoder:
+    """What encodes and decodes its arguments and results."""
+    return task._coder
 
 
-def _imported(module: str, qualname: str) -> Any:
-    found: Any = sys.modules.get(module) or import_module(module)
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    return found
+def invoke(task: HyrexTask[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call the function with decoded arguments; positional-only parameters are respected."""
+    names = task._coder.signature.positional_only
+    if not names:
+        return task.function(**arguments)
+    given = [arguments[name] for name in names if name in arguments]
+    return task.function(*given, **{k: v for k, v in arguments.items() if k not in names})

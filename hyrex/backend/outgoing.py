@@ -5,10 +5,10 @@ from enum import Enum
 from typing import Any
 
 from hyrex.backend.ids import new_task_id
+from hyrex.backend.send_spec import SendSpec
 from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskState
-from hyrex.sendable import ConfiguredTask, Sendable
 from hyrex.status import TaskStatus
 
 __all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "Untimely", "prepare"]
@@ -48,40 +48,22 @@ Outcome = Progress | Deduplicated | Untimely | TaskState | HyrexError
 class Outgoing:
     """One task to store. A plain class: a frozen dataclass takes three times as long to make."""
 
-    __slots__ = ("parent_id", "payload", "root_id", "target", "task_id")
+    __slots__ = ("parent_id", "payload", "root_id", "spec", "task_id")
 
-    def __init__(
-        self, task_id: str, target: Sendable[..., Any], payload: bytes, parent_id: str, root_id: str
-    ) -> None:
+    def __init__(self, task_id: str, spec: SendSpec, payload: bytes, parent_id: str, root_id: str) -> None:
         self.task_id = task_id
-        self.target = target
+        self.spec = spec
         self.payload = payload
         self.parent_id = parent_id
         self.root_id = root_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """With its options as they were sent: made anew, a backoff by chance would be another task's."""
-        options = self.target.encoded_options
-        return _outgoing, (self.task_id, self.target, self.payload, self.parent_id, self.root_id, options)
+        return Outgoing, (self.task_id, self.spec, self.payload, self.parent_id, self.root_id)
 
 
-def _outgoing(
-    task_id: str,
-    target: Sendable[..., Any],
-    payload: bytes,
-    parent_id: str,
-    root_id: str,
-    options: bytes | None,
-) -> Outgoing:
-    if options is not None:
-        target = ConfiguredTask(target.task, target.config, target.options)
-        target.encoded_options = options
-    return Outgoing(task_id, target, payload, parent_id, root_id)
-
-
-def prepare(target: Sendable[..., Any], payload: bytes) -> Outgoing:
+def prepare(spec: SendSpec, payload: bytes) -> Outgoing:
     """Give a call its id, and its parent where it is sent by a running task."""
     context = get_hyrex_context()
     if context is None:
-        return Outgoing(new_task_id(), target, payload, "", "")
-    return Outgoing(new_task_id(), target, payload, str(context.task_id), str(context.root_id))
+        return Outgoing(new_task_id(), spec, payload, "", "")
+    return Outgoing(new_task_id(), spec, payload, str(context.task_id), str(context.root_id))

@@ -1,8 +1,10 @@
-"""Errors that travel between processes whole."""
+"""What travels between processes whole: errors, and what a module has under its name."""
 
+import sys
+from importlib import import_module
 from typing import Any
 
-__all__ = ["PortableError"]
+__all__ = ["PortableError", "imported", "is_importable"]
 
 
 class PortableError(BaseException):
@@ -15,3 +17,19 @@ class PortableError(BaseException):
 def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     error: BaseException = kind.__new__(kind, *args)
     return error
+
+
+def is_importable(thing: Any) -> bool:
+    """Whether another process finds it by its module and name."""
+    try:
+        return imported(thing.__module__, thing.__qualname__) is thing
+    except (ImportError, AttributeError):
+        return False
+
+
+def imported(module: str, qualname: str) -> Any:
+    """What that module has under this name; raises ImportError or AttributeError."""
+    found: Any = sys.modules.get(module) or import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found

@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex.app import HyrexApp
+from hyrex.backend.known import observe
 from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing
 from hyrex.backend.protocol import Watched
 from hyrex.client.process import replace_backend
 from hyrex.errors import TaskNotFound
-from hyrex.handle import TaskHandle
+from hyrex.handle import TaskHandle, handle_of
 from hyrex.options import TaskConfig
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
@@ -64,7 +65,7 @@ class SentTask:
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by parameter name, as a worker gets them."""
-        return self._outgoing.target.task.decode_arguments(self._outgoing.payload)
+        return self._outgoing.spec.task._coder.decode_arguments(self._outgoing.payload)
 
 
 @dataclass(slots=True)
@@ -132,14 +133,14 @@ class InlineTasks:
     async def _store(self, outgoing: Outgoing, way: Way) -> Outcome:
         if outgoing.task_id in self._states:
             return self._states[outgoing.task_id]
-        config, options = outgoing.target.config, outgoing.target.options
+        config, options = outgoing.spec.config, outgoing.spec.options
         if options.idempotency_key is not None:
             key = (config.name, options.idempotency_key)
             first = self._firsts.setdefault(key, outgoing)
             if first.task_id != outgoing.task_id:
                 return self._deduplicated(first, outgoing)
         run_at = self.now + options.delay if options.delay else options.run_at
-        task = SentTask(TaskHandle.of(outgoing), config, run_at, outgoing)
+        task = SentTask(handle_of(outgoing), config, run_at, outgoing)
         self.sent.append(task.handle)
         self.calls.append(task)
         if run_at is None or run_at <= self.now:
@@ -156,7 +157,7 @@ class InlineTasks:
 
     def _observe(self, task: SentTask, state: TaskState) -> TaskState:
         self._states[state.task_id] = state
-        task.handle.observed(state)
+        observe(task.handle, state)
         return state
 
     async def _run(self, task: SentTask, way: Way) -> TaskState:
@@ -178,13 +179,13 @@ class InlineTasks:
         return state
 
     def _function(self, outgoing: Outgoing) -> HyrexTask[..., Any]:
-        task = outgoing.target.task
-        if not isinstance(task, RemoteTask):
+        task, name = outgoing.spec.task, outgoing.spec.config.name
+        if isinstance(task, HyrexTask) and not isinstance(task, RemoteTask):
             return task
         for source in self.sources:
-            if task.name in source.tasks:
-                return source.tasks[task.name]
-        raise LookupError(f"{task.name} is a remote stub: give inline() the app or registry that defines it")
+            if name in source.tasks:
+                return source.tasks[name]
+        raise LookupError(f"{name} is a remote stub: give inline() the app or registry that defines it")
 
     def get(self, task_id: str) -> TaskState:
         """One task as it stands."""

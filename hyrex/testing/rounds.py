@@ -21,7 +21,7 @@ from hyrex.context import bind_context
 from hyrex.errors import ArgumentInvalid, ResultNotSerializable
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
-from hyrex.task import HyrexTask
+from hyrex.task import HyrexTask, invoke
 from hyrex.testing.timeouts import SenderTimedOut, call_within_timeout
 from hyrex.worker.child.execution import (
     Execution,
@@ -135,7 +135,7 @@ async def run_rounds(
 
 
 def _first_run(outgoing: Outgoing) -> Run:
-    config = outgoing.target.config
+    config = outgoing.spec.config
     return Run(
         token=0,
         task_id=outgoing.task_id,
@@ -194,9 +194,9 @@ def _prepared(execution: Execution, task: HyrexTask[..., Any]) -> Outcome | None
 async def _call(execution: Execution, task: HyrexTask[..., Any], way: Way) -> Any:
     if not task.is_async:
         return await way.call(
-            lambda: call_within_timeout(execution, lambda: task.invoke(execution.arguments))
+            lambda: call_within_timeout(execution, lambda: invoke(task, execution.arguments))
         )
-    return await way.wait(_within_timeout(execution, task.invoke(execution.arguments)))
+    return await way.wait(_within_timeout(execution, invoke(task, execution.arguments)))
 
 
 async def _within_timeout(execution: Execution, running: Awaitable[Any]) -> Any:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress
+from hyrex.backend.send_spec import SendSpec
 from hyrex.runs import RunState, TaskError, TaskState
-from hyrex.sendable import Sendable
 from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
@@ -57,12 +57,12 @@ def submit_request(items: Sequence[bytes]) -> bytes:
 def submit_item(outgoing: Outgoing) -> bytes:
     """The task as one item of a StreamSubmitRequest: they may be joined.
 
-    Encoded messages may be concatenated, so what all tasks of one target share is encoded once.
+    Encoded messages may be concatenated, so what all sends of one task share is encoded once.
     """
-    target = outgoing.target
-    shared = target.encoded_options
+    spec = outgoing.spec
+    shared = spec.encoded
     if shared is None:
-        shared = target.encoded_options = _options(target)
+        shared = spec.encoded = _options(spec)
     payload = outgoing.payload
     body = b"".join((TASK_ID, outgoing.task_id.encode(), PAYLOAD_TAG, _varint(len(payload)), payload, shared))
     if outgoing.root_id:
@@ -71,8 +71,8 @@ def submit_item(outgoing: Outgoing) -> bytes:
     return TASKS_TAG + _varint(len(body)) + body
 
 
-def _options(target: Sendable[..., Any]) -> bytes:
-    config, options = target.config, target.options
+def _options(spec: SendSpec) -> bytes:
+    config, options = spec.config, spec.options
     shared = task_pb2.NewTask(
         name=config.name, queue=config.queue, priority=config.priority, max_retries=config.max_retries
     )
@@ -87,7 +87,7 @@ def _options(target: Sendable[..., Any]) -> bytes:
     shared.headers.update(options.headers)
     shared.labels.update(options.labels)
     if config.retry_backoff is not None:
-        shared.retry_delay.CopyFrom(_duration(target.task.retry_delay_s(1)))
+        shared.retry_delay.CopyFrom(_duration(spec.task.retry_delay_s(1)))
     return shared.SerializeToString()
 
 
@@ -116,7 +116,7 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
         return Deduplicated(result.task_id, STATUSES.get(result.status), result.payload_differs)
     if result.HasField("error") or result.outcome == task_service_pb2.SUBMIT_OUTCOME_REJECTED:
         error = result.error
-        return item_error(outgoing.target.config.name, error.message, error.reason, dict(error.metadata))
+        return item_error(outgoing.spec.config.name, error.message, error.reason, dict(error.metadata))
     return Progress.STORED
 
 

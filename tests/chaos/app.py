@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, SubmitUnknown, TaskHandle, get_hyrex_context
+from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, SubmitUnknown, get_hyrex_context
 from hyrex.errors import BrokerUnavailable
+from hyrex.sent import SentTaskHandle
 from tests.chaos.journal import Journal
 
 TASK_LIMIT: Final = 3
@@ -102,10 +103,10 @@ def parent(children: int) -> int:
         return children
 
 
-def send_surely(kind: str, send: Callable[[], TaskHandle[Any]], **noted: Any) -> TaskHandle[Any] | None:
+def send_surely(kind: str, send: Callable[[], SentTaskHandle], **noted: Any) -> SentTaskHandle | None:
     """Send until it is acknowledged, which is written down; None if no broker was there in all the time."""
     until = time.monotonic() + _SEND_FOR_S
-    attempt: Callable[[], TaskHandle[Any]] = send
+    attempt: Callable[[], SentTaskHandle] = send
     while time.monotonic() < until:
         try:
             handle = attempt()
@@ -119,7 +120,7 @@ def send_surely(kind: str, send: Callable[[], TaskHandle[Any]], **noted: Any) ->
     return None
 
 
-def _sent_again(handle: TaskHandle[Any]) -> TaskHandle[Any]:
+def _sent_again(handle: SentTaskHandle) -> SentTaskHandle:
     handle.resend()
     return handle
 

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from hyrex import TaskHandle
 from hyrex.errors import HyrexError
+from hyrex.sent import SentTaskHandle
 from tests.chaos import app
 
-Send = Callable[[], TaskHandle[Any]]
+Send = Callable[[], SentTaskHandle]
 _KEYS: Final = 50
 
 
@@ -25,7 +25,7 @@ class Producer:
     def __init__(self, seed: int, rate: float) -> None:
         self._random = random.Random(seed)
         self._pause_s = 1 / rate
-        self._to_cancel: list[TaskHandle[Any]] = []
+        self._to_cancel: list[SentTaskHandle] = []
         self._stopping = False
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -63,7 +63,7 @@ class Producer:
         if handle is not None and kind == "long_to_cancel":
             self._to_cancel.append(handle)
 
-    def _cancel(self, handle: TaskHandle[Any]) -> None:
+    def _cancel(self, handle: SentTaskHandle) -> None:
         try:
             handle.cancel("chaos")
         except HyrexError:

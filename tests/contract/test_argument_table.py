@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from hyrex import ArgumentInvalid, TaskFailed, TaskHandle
+from hyrex.task import coder_of
 from tests.contract.kinds import KINDS, TASKS, Kind, shape
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "arguments.md"
@@ -74,7 +75,7 @@ def _sent(kind: Kind, argument: Any, result: Any) -> tuple[Any, Any]:
 
 def _handle_or_error(task: Any, *arguments: Any) -> Any:
     try:
-        task.build()  # as a worker does before it serves anything
+        coder_of(task).build()  # as a worker does before it serves anything
         return task.send(*arguments)
     except (ArgumentInvalid, TypeError) as error:
         return error

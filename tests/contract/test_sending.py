@@ -24,6 +24,7 @@ from hyrex import (
     SubmitUnknown,
     TaskHandle,
 )
+from hyrex.backend.known import outgoing_of
 from hyrex.client.process import close_client
 from hyrex.sendable import Sendable
 from tests.contract import more_tasks as more
@@ -132,7 +133,7 @@ class TestOneBroker:
         assert second.status == "scheduled"
         second.resend()
         (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-        sent = second.outgoing.task_id
+        sent = outgoing_of(second).task_id
         assert all(word in warning for word in (first.task_name, key, str(first.id), sent)), warning
         first.cancel()
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.task import invoke
 from hyrex.worker.child.execution import (
     Execution,
     call_on_error,
@@ -213,7 +214,7 @@ class AsyncRunner(Runner):
         try:
             if execution.stop is not None:  # asked before it began
                 raise TaskCancelled()
-            return await execution.task.invoke(execution.arguments)
+            return await invoke(execution.task, execution.arguments)
         finally:
             execution.interruptible = False
             if timer is not None:

@@ -22,7 +22,7 @@ from hyrex.arguments.limits import checked_payload
 from hyrex.context import HyrexContext, bound_in
 from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, RetryAfter, TaskTimeout
 from hyrex.options import checked_seconds
-from hyrex.task import HyrexTask
+from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.child.unknown_signature import given_back
 from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.child_options import ON_ERROR_NS
@@ -104,7 +104,7 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> O
     if run.codec or run.content_type not in ("", "application/json"):
         return _refused("UnknownEncoding", f"payload is {run.content_type!r} with codec {run.codec!r}")
     try:
-        execution.arguments = task.decode_arguments(run.payload)
+        execution.arguments = coder_of(task).decode_arguments(run.payload)
     except BaseException as error:  # a validator is user code: it may call sys.exit()
         execution.error = error
         return given_back(run, error) or Failed(describe(error), retryable=False)
@@ -115,7 +115,7 @@ def conclude(execution: Execution, value: object) -> Outcome:
     """The outcome of a function that returned, whatever it was asked before."""
     assert execution.task is not None
     try:
-        return Completed(checked_payload(execution.run.name, execution.task.encode_result(value)))
+        return Completed(checked_payload(execution.run.name, coder_of(execution.task).encode_result(value)))
     except BaseException as error:  # a serialiser is user code
         execution.error = _unstorable(execution, value, error)
         return Failed(describe(execution.error), retryable=False)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.task import invoke
 from hyrex.worker.child.execution import (
     Execution,
     call_on_error,
@@ -156,7 +157,7 @@ class SyncRunner(Runner):
 
 def _invoke(execution: Execution) -> object:
     assert execution.task is not None
-    return execution.task.invoke(execution.arguments)
+    return invoke(execution.task, execution.arguments)
 
 
 def _handle(handling: Execution) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from hyrex.app import HyrexApp
 from hyrex.queue import HyrexQueue
 from hyrex.registry import HyrexRegistry
-from hyrex.task import HyrexTask
+from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
 
 
@@ -60,7 +60,7 @@ def load_target(target: str) -> Target:
         raise TargetInvalid(_what_there_is(module, attribute or "app", found))
     tasks = dict(found.tasks)
     for task in tasks.values():
-        task.build()
+        coder_of(task).build()
     lifespan = getattr(found, "lifespan", None)
     return Target(tasks, found.queues, functools.partial(lifespan, found) if lifespan else None)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypedDict
 
 from hyrex import ArgumentInvalid, HyrexRegistry, PayloadTooLarge
-from hyrex.task import HyrexTask
+from hyrex.task import HyrexTask, coder_of, invoke
 
 hy = HyrexRegistry()
 
@@ -68,7 +68,7 @@ class Options(TypedDict, total=False):
 
 
 def round_trip(task: HyrexTask[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    return task.decode_arguments(task.encode_arguments(*args, **kwargs))
+    return coder_of(task).decode_arguments(coder_of(task).encode_arguments(*args, **kwargs))
 
 
 @hy.task
@@ -122,16 +122,16 @@ def test_payload_is_an_object_by_parameter_name() -> None:
     @hy.task
     def shown(a: int, b: str = "x", *, c: bool = False) -> None: ...
 
-    assert shown.encode_arguments(1, c=True) == b'{"a":1,"c":true}'
-    assert shown.encode_arguments(1, "y") == b'{"a":1,"b":"y"}'
+    assert coder_of(shown).encode_arguments(1, c=True) == b'{"a":1,"c":true}'
+    assert coder_of(shown).encode_arguments(1, "y") == b'{"a":1,"b":"y"}'
 
 
 def test_task_without_parameters_has_an_empty_object() -> None:
     @hy.task
     def nothing() -> None: ...
 
-    assert nothing.encode_arguments() == b"{}"
-    assert nothing.decode_arguments(b"{}") == {}
+    assert coder_of(nothing).encode_arguments() == b"{}"
+    assert coder_of(nothing).decode_arguments(b"{}") == {}
 
 
 def test_text_false_is_not_true() -> None:
@@ -140,7 +140,7 @@ def test_text_false_is_not_true() -> None:
 
     assert round_trip(flag, "false") == {"on": False}
     with pytest.raises(ArgumentInvalid, match=r"flag: on: .*got 'maybe'"):
-        flag.encode_arguments("maybe")  # type: ignore[arg-type]
+        coder_of(flag).encode_arguments("maybe")
 
 
 def test_constraints_of_annotated_hints_hold_on_both_sides() -> None:
@@ -148,9 +148,9 @@ def test_constraints_of_annotated_hints_hold_on_both_sides() -> None:
     def limited(n: Annotated[int, Field(gt=0)]) -> None: ...
 
     with pytest.raises(ArgumentInvalid, match="limited: n: Input should be greater than 0"):
-        limited.encode_arguments(0)
+        coder_of(limited).encode_arguments(0)
     with pytest.raises(ArgumentInvalid, match="limited: n: "):
-        limited.decode_arguments(b'{"n":0}')
+        coder_of(limited).decode_arguments(b'{"n":0}')
 
 
 def test_aliases_of_every_kind_make_the_round_trip() -> None:
@@ -168,7 +168,7 @@ def test_mutated_model_that_no_longer_fits_is_refused() -> None:
     order = Order(order_id=1, lines=[])
     order.order_id = "seven"  # type: ignore[assignment]
     with pytest.raises(ArgumentInvalid, match="ordered: "):
-        ordered.encode_arguments(order)
+        coder_of(ordered).encode_arguments(order)
 
 
 def test_dict_in_place_of_a_model_is_validated_into_it() -> None:
@@ -190,7 +190,7 @@ def test_call_that_python_would_refuse_is_a_type_error_naming_the_task(
     def pair(a: int, b: int = 0) -> None: ...
 
     with pytest.raises(TypeError, match=r"pair\(\): "):
-        pair.encode_arguments(*args, **kwargs)
+        coder_of(pair).encode_arguments(*args, **kwargs)
 
 
 def test_positional_only_parameters_are_invoked_as_such() -> None:
@@ -198,7 +198,7 @@ def test_positional_only_parameters_are_invoked_as_such() -> None:
     def strict(a: int, /, b: int, c: int = 3) -> list[int]:
         return [a, b, c]
 
-    assert strict.invoke(round_trip(strict, 1, b=2)) == [1, 2, 3]
+    assert invoke(strict, round_trip(strict, 1, b=2)) == [1, 2, 3]
 
 
 def test_odd_parameter_names_are_no_obstacle() -> None:
@@ -217,7 +217,7 @@ def test_string_hints_may_name_local_classes_and_later_ones() -> None:
         return a
 
     assert round_trip(local, Local(n=1), Later(m=2)) == {"a": Local(n=1), "b": Later(m=2)}
-    assert local.decode_result(local.encode_result(Local(n=1))) == Local(n=1)
+    assert coder_of(local).decode_result(coder_of(local).encode_result(Local(n=1))) == Local(n=1)
 
 
 def test_hint_that_names_nothing_says_so_at_first_use() -> None:
@@ -225,7 +225,7 @@ def test_hint_that_names_nothing_says_so_at_first_use() -> None:
     def unresolved(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     with pytest.raises(TypeError, match="unresolved: a type hint cannot be resolved: name 'Nowhere'"):
-        unresolved.encode_arguments(1)
+        coder_of(unresolved).encode_arguments(1)
 
 
 def test_hint_that_pydantic_cannot_serve_says_so_at_first_use() -> None:
@@ -235,7 +235,7 @@ def test_hint_that_pydantic_cannot_serve_says_so_at_first_use() -> None:
     def opaque(a: Opaque) -> None: ...
 
     with pytest.raises(TypeError, match=r"task opaque: .*Opaque"):
-        opaque.build()
+        coder_of(opaque).build()
 
 
 class Later(BaseModel):
@@ -282,7 +282,7 @@ def test_lossy_value_under_a_bare_hint_is_refused_naming_its_path(value: Any, pa
         ArgumentInvalid,
         match=path if "the key 1" not in path else r"data(: the key 1 is an int|\[1\]\.\[key\]: )",
     ):
-        task.encode_arguments(value)
+        coder_of(task).encode_arguments(value)
 
 
 def test_json_values_under_a_bare_hint_arrive_unchanged() -> None:
@@ -304,17 +304,17 @@ def test_lossy_value_deep_inside_typed_arguments_is_found() -> None:
     good = Order(order_id=1, lines=[])
     bad = Line(sku="b", extra={"k": [{2}]})
     with pytest.raises(ArgumentInvalid, match=r"order\.lines\[1\]\.extra\.k: a tuple"):
-        deep.encode_arguments(order, point, {}, {}, 1)
+        coder_of(deep).encode_arguments(order, point, {}, {}, 1)
     with pytest.raises(ArgumentInvalid, match=r"order\.parent\.lines\[1\]\.extra\.k: a tuple"):
-        deep.encode_arguments(Order(order_id=2, lines=[], parent=order), point, {}, {}, 1)
+        coder_of(deep).encode_arguments(Order(order_id=2, lines=[], parent=order), point, {}, {}, 1)
     with pytest.raises(ArgumentInvalid, match=r"point\.tags\[0\]: a tuple"):
-        deep.encode_arguments(good, Point(1, tags=[()]), {}, {}, 1)
+        coder_of(deep).encode_arguments(good, Point(1, tags=[()]), {}, {}, 1)
     with pytest.raises(ArgumentInvalid, match=r"options\.rest\.a: a set"):
-        deep.encode_arguments(good, point, {"rest": {"a": {1}}}, {}, 1)
+        coder_of(deep).encode_arguments(good, point, {"rest": {"a": {1}}}, {}, 1)
     with pytest.raises(ArgumentInvalid, match=r"by\.x\[0\]\.extra\.k\[0\]: a set"):
-        deep.encode_arguments(good, point, {}, {"x": [bad]}, 1)
+        coder_of(deep).encode_arguments(good, point, {}, {"x": [bad]}, 1)
     with pytest.raises(ArgumentInvalid, match=r"either\.extra\.k\[0\]: a set"):
-        deep.encode_arguments(good, point, {}, {}, bad)
+        coder_of(deep).encode_arguments(good, point, {}, {}, bad)
 
 
 def test_nan_in_a_model_is_refused_because_it_would_become_null() -> None:
@@ -325,13 +325,13 @@ def test_nan_in_a_model_is_refused_because_it_would_become_null() -> None:
     def measure(m: Measured) -> None: ...
 
     with pytest.raises(ArgumentInvalid, match=r"m\.value: nan has no form in JSON"):
-        measure.encode_arguments(Measured(value=float("nan")))
+        coder_of(measure).encode_arguments(Measured(value=float("nan")))
 
     @hy.task
     def place(at: list[Point]) -> None: ...
 
     with pytest.raises(ArgumentInvalid, match=r"at\[0\]\.y: inf has no form in JSON"):
-        place.encode_arguments([Point(1, float("inf"))])
+        coder_of(place).encode_arguments([Point(1, float("inf"))])
 
 
 def test_infinity_in_a_plain_float_arrives() -> None:
@@ -353,20 +353,20 @@ def test_value_nested_too_deeply_is_refused_not_crashed_on() -> None:
     for _ in range(2000):
         value = [value]
     with pytest.raises(ArgumentInvalid, match="nested"):
-        nested.encode_arguments(value)
+        coder_of(nested).encode_arguments(value)
     cycle: list[Any] = []
     cycle.append(cycle)
     with pytest.raises(ArgumentInvalid, match="nested: "):
-        nested.encode_arguments(cycle)
+        coder_of(nested).encode_arguments(cycle)
 
 
 def test_payload_over_the_limit_is_refused_with_both_sizes() -> None:
     @hy.task
     def heavy(text: str) -> None: ...
 
-    assert len(heavy.encode_arguments("x" * 1_048_576)) > 1_048_576
+    assert len(coder_of(heavy).encode_arguments("x" * 1_048_576)) > 1_048_576
     with pytest.raises(PayloadTooLarge, match="heavy") as caught:
-        heavy.encode_arguments("x" * 5_000_000)
+        coder_of(heavy).encode_arguments("x" * 5_000_000)
     assert caught.value.limit_bytes == 4 * 1024 * 1024
     assert caught.value.size_bytes > 5_000_000
 
@@ -376,7 +376,7 @@ def test_argument_errors_are_value_errors_with_pydantics_behind_them() -> None:
     def typed(n: int) -> None: ...
 
     with pytest.raises(ValueError, match="typed: n: ") as caught:
-        typed.encode_arguments("x" * 1000)  # type: ignore[arg-type]
+        coder_of(typed).encode_arguments("x" * 1000)
     assert len(str(caught.value)) < 300
     assert caught.value.__cause__ is not None
 
@@ -387,14 +387,14 @@ def test_worker_refuses_payloads_that_do_not_fit(payload: bytes) -> None:
     def fits(n: int) -> None: ...
 
     with pytest.raises(ArgumentInvalid, match="fits: "):
-        fits.decode_arguments(payload)
+        coder_of(fits).decode_arguments(payload)
 
 
 def test_payload_is_plain_json_for_other_languages() -> None:
     @hy.task
     def plain(order: Order, when: datetime) -> None: ...
 
-    payload = plain.encode_arguments(
+    payload = coder_of(plain).encode_arguments(
         Order(order_id=1, lines=[Line(sku="ü")]), datetime(2026, 1, 2, tzinfo=UTC)
     )
     assert json.loads(payload) == {

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hyrex import ArgumentInvalid, DuplicateTask, HyrexApp, HyrexQueue, HyrexRegistry
 from hyrex.errors import DefinitionError
+from hyrex.task import coder_of
 
 
 def test_bare_decorator_takes_name_and_defaults() -> None:
@@ -251,7 +252,7 @@ def test_default_that_only_describes_one_is_refused_with_the_remedy() -> None:
         return x
 
     assert right() == 5
-    assert right.decode_arguments(right.encode_arguments(3)) == {"x": 3}
+    assert coder_of(right).decode_arguments(coder_of(right).encode_arguments(3)) == {"x": 3}
 
 
 def test_none_may_be_given_where_it_is_the_default() -> None:
@@ -259,10 +260,10 @@ def test_none_may_be_given_where_it_is_the_default() -> None:
     def greet(name: str = None, n: "int" = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 
     for given in ((), (None,), ("Ada", None), ("Ada", 3)):
-        sent = greet.decode_arguments(greet.encode_arguments(*given))
+        sent = coder_of(greet).decode_arguments(coder_of(greet).encode_arguments(*given))
         assert tuple(sent.values()) == given
     with pytest.raises(ArgumentInvalid):
-        greet.encode_arguments(3)  # type: ignore[arg-type]
+        coder_of(greet).encode_arguments(3)
 
 
 def test_method_is_refused_with_the_remedy() -> None:
@@ -279,8 +280,8 @@ def test_parameter_may_be_named_self() -> None:
         return self + x
 
     assert named(self=2) == 3
-    assert named.decode_arguments(named.encode_arguments(self=2)) == {"self": 2}
-    assert named.decode_arguments(named.call(self=2).payload) == {"self": 2}
+    assert coder_of(named).decode_arguments(coder_of(named).encode_arguments(self=2)) == {"self": 2}
+    assert coder_of(named).decode_arguments(named.call(self=2).payload) == {"self": 2}
 
 
 def test_app_serves_nested_registries_and_what_they_define_later() -> None:

@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 
 from hyrex import ArgumentInvalid, HyrexRegistry, ResultNotSerializable
 from hyrex.arguments.exactness import always, exact_when, never
-from hyrex.task import HyrexTask
+from hyrex.task import HyrexTask, coder_of
 
 
 class Colour(Enum):
@@ -194,11 +194,11 @@ def test_a_model_is_exact_as_long_as_it_holds_what_its_fields_say(
 )
 def test_a_refusal_names_the_path_both_values_and_the_remedy(hint: Any, value: Any, message: str) -> None:
     with pytest.raises(ArgumentInvalid, match=message) as caught:
-        task_of(hint).encode_arguments(value)
+        coder_of(task_of(hint)).encode_arguments(value)
     assert str(caught.value).startswith("takes: ")
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ResultNotSerializable, match="its return annotation"):
-        task_of(int, result=hint).encode_result(value)
+        coder_of(task_of(int, result=hint)).encode_result(value)
 
 
 ODD_ITEM = {"sku": "a", "odd": 1}
@@ -232,9 +232,9 @@ ODD_ITEM = {"sku": "a", "odd": 1}
 )
 def test_what_validation_would_drop_wherever_it_stands_is_refused(hint: Any, value: Any) -> None:
     with pytest.raises(ArgumentInvalid):
-        task_of(hint).encode_arguments(value)
+        coder_of(task_of(hint)).encode_arguments(value)
     with pytest.raises(ResultNotSerializable):
-        task_of(int, result=hint).encode_result(value)
+        coder_of(task_of(int, result=hint)).encode_result(value)
 
 
 class Deferred(BaseModel):
@@ -244,13 +244,15 @@ class Deferred(BaseModel):
 
 def test_a_class_that_is_built_late_travels_as_argument_and_as_result() -> None:
     task = task_of(Deferred, result=Deferred)
-    assert task.decode_arguments(task.encode_arguments(Deferred(n=1))) == {"value": Deferred(n=1)}
-    assert task.decode_result(task.encode_result(Deferred(n=1))) == Deferred(n=1)
+    assert coder_of(task).decode_arguments(coder_of(task).encode_arguments(Deferred(n=1))) == {
+        "value": Deferred(n=1)
+    }
+    assert coder_of(task).decode_result(coder_of(task).encode_result(Deferred(n=1))) == Deferred(n=1)
 
 
 def test_a_hint_of_which_pydantic_makes_no_validator_is_told_with_its_task() -> None:
     with pytest.raises(TypeError, match=r"task takes: .*on_error = omit"):
-        task_of(OnErrorOmit[int]).build()
+        coder_of(task_of(OnErrorOmit[int])).build()
 
 
 CARD = "41" * 8  # not as text: a traceback shows lines of code
@@ -284,7 +286,7 @@ def test_what_a_worker_cannot_store_is_described_without_its_value(hint: Any, va
 
     task = HyrexRegistry().task(returns) if hint is None else task_of(int, result=hint)
     with pytest.raises(ResultNotSerializable) as caught:
-        task.encode_result(value)
+        coder_of(task).encode_result(value)
     told = "".join(traceback.format_exception(caught.value))
     assert CARD[:8] not in told
 
@@ -293,15 +295,15 @@ def test_a_model_that_holds_itself_is_refused() -> None:
     circle = order()
     circle.parent = circle
     with pytest.raises(ArgumentInvalid, match=r"takes: value\.parent\.parent.* nested deeper .*or in itself"):
-        task_of(Order).encode_arguments(circle)
+        coder_of(task_of(Order)).encode_arguments(circle)
     with pytest.raises(ResultNotSerializable, match="in itself"):
-        task_of(int, result=Order).encode_result(circle)
+        coder_of(task_of(int, result=Order)).encode_result(circle)
 
 
 def test_long_text_of_digits_is_no_long_int() -> None:
     task = task_of(dict[str, int | str])
     value = {"digits": "1" * 10_000, "n": 10**4299}
-    assert task.decode_arguments(task.encode_arguments(value)) == {"value": value}
+    assert coder_of(task).decode_arguments(coder_of(task).encode_arguments(value)) == {"value": value}
 
 
 def test_a_secret_leaves_no_trace_in_an_unannotated_result() -> None:
@@ -312,11 +314,11 @@ def test_a_secret_leaves_no_trace_in_an_unannotated_result() -> None:
     kept._kept = 3
     for lost in ({"a": SecretStr("x")}, {1: "a"}, kept, {"x": float("nan")}, object()):
         with pytest.raises(ResultNotSerializable, match=r"annotat|not a JSON value"):
-            task.encode_result(lost)
+            coder_of(task).encode_result(lost)
 
 
 def test_what_a_worker_cannot_decode_is_described_without_its_value() -> None:
     payload = f'{{"value":"{CARD}x"}}'.encode()
     with pytest.raises(ArgumentInvalid, match="value: Input should be a valid integer") as caught:
-        task_of(int).decode_arguments(payload)
+        coder_of(task_of(int)).decode_arguments(payload)
     assert CARD not in "".join(traceback.format_exception(caught.value))

@@ -14,7 +14,9 @@ import pytest
 
 import hyrex
 from hyrex import HyrexQueue, HyrexRegistry, TaskHandle, errors
+from hyrex.backend.known import acknowledge, observe, outgoing_of
 from hyrex.backend.outgoing import prepare
+from hyrex.handle import handle_of as sent_handle
 from hyrex.runs import RunState, TaskError, TaskState
 from hyrex.status import TaskStatus
 from hyrex.transport.convert import submit_item
@@ -47,9 +49,9 @@ class Impatient(errors.RetryAfter):
 
 def handle_of(task: Any = add) -> TaskHandle[int]:
     target = task.with_config(priority=9, delay=3, labels={"a": "b"})
-    handle: TaskHandle[int] = TaskHandle.of(prepare(target, b'{"a":1}'))
-    submit_item(handle.outgoing)  # as it was sent
-    handle.acknowledged()
+    handle: TaskHandle[int] = sent_handle(prepare(target._spec, b'{"a":1}'))
+    submit_item(outgoing_of(handle))  # as it was sent
+    acknowledge(handle)
     return handle
 
 
@@ -94,7 +96,7 @@ def shown(value: Any) -> Any:
             value.status,
             value.deduplicated,
             value.arguments_differ,
-            value._task,
+            value._decode,
             shown(value._outgoing),
         ]
     if isinstance(value, BaseException):
@@ -128,23 +130,23 @@ def test_an_error_of_a_users_own_is_whole(way: str) -> None:
 def test_tasks_calls_and_handles_are_whole(task: Any, way: str) -> None:
     assert WAYS[way](task) is task
     configured = WAYS[way](task.with_config(queue="other", timeout_seconds=4))
-    assert (configured.config, configured.task) == (
+    assert (configured.config, configured._spec.task) == (
         task.with_config(queue="other", timeout_seconds=4).config,
         task,
     )
     call = WAYS[way](task.call(3))
-    assert (call.target, call.payload) == (task, b'{"a":3}')
+    assert (call.spec.task, call.payload) == (task, b'{"a":3}')
     handle = handle_of(task)
     again = WAYS[way](handle)
     assert shown(again) == shown(handle)
     again.resend  # noqa: B018  # it has what it needs for that
-    assert again.outgoing.task_id == str(handle.id)
+    assert outgoing_of(again).task_id == str(handle.id)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_runs_contexts_queues_and_options_are_whole(way: str) -> None:
     handle = handle_of()
-    handle.observed(STATE)
+    observe(handle, STATE)
     (run,) = handle.task_runs
     values: list[Any] = [
         run,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hyrex import HyrexRegistry, ResultNotSerializable
+from hyrex.task import coder_of
 
 hy = HyrexRegistry()
 
@@ -23,13 +24,13 @@ def number() -> float:
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": [{"b": -math.inf}]}])
 def test_what_only_python_reads_is_refused(value: object) -> None:
     with pytest.raises(ResultNotSerializable, match="not a JSON value"):
-        anything.encode_result(value)
+        coder_of(anything).encode_result(value)
 
 
 def test_words_that_look_like_it_are_kept() -> None:
     value = ["NaN", {"Infinity": 1}]
-    assert anything.decode_result(anything.encode_result(value)) == value
+    assert coder_of(anything).decode_result(coder_of(anything).encode_result(value)) == value
 
 
 def test_a_float_by_its_hint_makes_the_trip() -> None:
-    assert math.isnan(number.decode_result(number.encode_result(math.nan)))
+    assert math.isnan(coder_of(number).decode_result(coder_of(number).encode_result(math.nan)))

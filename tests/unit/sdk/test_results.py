@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from hyrex import HyrexRegistry, ResultInvalid, ResultNotSerializable
-from hyrex.results import decode_freely
-from hyrex.task import HyrexTask
+from hyrex.runs import decode_freely
+from hyrex.task import HyrexTask, coder_of
 
 
 class Report(BaseModel):
@@ -43,25 +43,25 @@ def task_returning(hint: Any) -> HyrexTask[..., Any]:
 )
 def test_result_comes_back_as_it_was_returned(hint: Any, value: Any) -> None:
     task = task_returning(hint)
-    assert task.decode_result(task.encode_result(value)) == value
+    assert coder_of(task).decode_result(coder_of(task).encode_result(value)) == value
 
 
 def test_none_is_stored_as_null() -> None:
-    assert task_returning(None).encode_result(None) == b"null"
+    assert coder_of(task_returning(None)).encode_result(None) == b"null"
     assert decode_freely(b"null") is None
 
 
 def test_value_that_fits_the_annotation_after_validation_is_stored_by_it() -> None:
     task = task_returning(Report)
-    assert task.encode_result({"when": "2026-01-01T00:00:00Z", "count": "4"}) == (
+    assert coder_of(task).encode_result({"when": "2026-01-01T00:00:00Z", "count": "4"}) == (
         b'{"when":"2026-01-01T00:00:00Z","count":4}'
     )
 
 
 def test_unannotated_result_is_stored_as_pydantic_would() -> None:
-    task = task_returning(None)
-    found = task.decode_result(
-        task.encode_result({"r": Report(when=datetime(2026, 1, 1, tzinfo=UTC), count=1), "t": (1, 2)})
+    coder = coder_of(task_returning(None))
+    found = coder.decode_result(
+        coder.encode_result({"r": Report(when=datetime(2026, 1, 1, tzinfo=UTC), count=1), "t": (1, 2)})
     )
     assert found == {"r": {"when": "2026-01-01T00:00:00Z", "count": 1}, "t": [1, 2]}
 
@@ -79,16 +79,16 @@ def test_unannotated_result_is_stored_as_pydantic_would() -> None:
 )
 def test_result_that_cannot_be_stored_is_refused(hint: Any, make: Callable[[], object]) -> None:
     with pytest.raises(ResultNotSerializable, match="returns returned what"):
-        task_returning(hint).encode_result(make())
+        coder_of(task_returning(hint)).encode_result(make())
 
 
 def test_result_that_refers_to_itself_is_refused() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
     with pytest.raises(ResultNotSerializable):
-        task_returning(None).encode_result(cycle)
+        coder_of(task_returning(None)).encode_result(cycle)
 
 
 def test_stored_result_that_does_not_fit_the_hint_is_invalid() -> None:
     with pytest.raises(ResultInvalid, match="result of returns: "):
-        task_returning(int).decode_result(b'"x"')
+        coder_of(task_returning(int)).decode_result(b'"x"')

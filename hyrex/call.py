@@ -1,0 +1,25 @@
+"""A call that was checked and waits to be sent with others."""
+
+from typing import Any, Generic, TypeVar
+
+from hyrex.backend.send_spec import SendSpec
+
+__all__ = ["TaskCall"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class TaskCall(Generic[R_co]):
+    """A validated call, ready for send_many: the task, its options and its encoded arguments."""
+
+    __slots__ = ("payload", "spec")
+
+    def __init__(self, spec: SendSpec, payload: bytes) -> None:
+        self.spec = spec
+        self.payload = payload
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TaskCall, (self.spec, self.payload)
+
+    def __repr__(self) -> str:
+        return f"<call of {self.spec.config.name}, {len(self.payload)} bytes>"
