@@ -130,7 +130,7 @@ class Cluster:
         ]
         self.worker_links = [[Proxy(("127.0.0.1", port)) for port in ports] for _ in range(size.workers)]
         self.workers = [
-            Party(f"worker-{n}", self._worker_command(n), self._env({"HYREX_BROKER_URL": _urls(n, links)}))
+            Party(f"worker-{n}", self._worker_command(n), self._env({"HYREX_BROKER_URL": _urls(links)}))
             for n, links in enumerate(self.worker_links)
         ]
         urls = ",".join(f"grpc://127.0.0.1:{port}" for port in ports)
@@ -192,10 +192,9 @@ class Cluster:
         return location._replace(netloc=f"{user}@{link.address}").geturl()
 
 
-def _urls(number: int, links: list[Proxy]) -> str:
-    """All brokers for a worker, beginning with another one for each worker."""
-    first = number % len(links)
-    return ",".join(f"grpc://{link.address}" for link in links[first:] + links[:first])
+def _urls(links: list[Proxy]) -> str:
+    """All brokers for a worker; it begins with any."""
+    return ",".join(f"grpc://{link.address}" for link in links)
 
 
 def _free_port() -> int:

@@ -34,6 +34,11 @@ class Proxy:
         """Where clients connect."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def carries(self) -> bool:
+        """Whether a connection goes through it."""
+        return bool(self._writers)
+
     def reset(self) -> None:
         """Reset every connection, on both sides; new ones are welcome."""
         self._call(self._reset())

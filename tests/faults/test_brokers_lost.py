@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hyrex import send_many
+from hyrex.client.process import close_client
 from tests.chaos.record import digest
 from tests.faults import app
 from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, free_port, kill, stop, whole
@@ -38,25 +39,32 @@ def test_a_broker_that_comes_back_costs_no_execution(
 def test_another_broker_adopts_the_sessions_of_a_dead_one(
     field: Field, lasting_broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dying = field.broker(lease_s=LONG_LEASE_S)
-    field.worker(dying.url, lasting_broker.url)
+    port = free_port()
+    field.worker(lasting_broker.url, f"grpc://127.0.0.1:{port}")
     handle = app.hold.send(1.5)
-    field.begun(handle)
-    dying.process.kill()
+    field.begun(handle)  # at the only broker there is: a worker begins with any of its list
+    other = field.broker(port=port, lease_s=LONG_LEASE_S)
+    monkeypatch.setenv("HYREX_BROKER_URL", other.url)
+    close_client()
+    lasting_broker.process.kill()
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["completed"]
     assert app.once.send(1).wait(PATIENCE_S)
 
 
 def test_a_stopped_broker_is_left_for_another_before_the_lease_ends(
-    field: Field, lasting_broker: RunningBroker
+    field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psutil
 
-    frozen = field.broker(lease_s=LONG_LEASE_S)
-    field.worker(frozen.url, lasting_broker.url)
+    frozen, port = field.broker(lease_s=LONG_LEASE_S), free_port()
+    monkeypatch.setenv("HYREX_BROKER_URL", frozen.url)
+    field.worker(frozen.url, f"grpc://127.0.0.1:{port}")
     handle = app.hold.send(LONG_LEASE_S + 1.0)
     field.begun(handle)
+    other = field.broker(port=port, lease_s=LONG_LEASE_S)
+    monkeypatch.setenv("HYREX_BROKER_URL", other.url)
+    close_client()
     go_on = stop([psutil.Process(frozen.process.pid)])
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["completed"]
@@ -94,10 +102,11 @@ def test_a_cut_stream_costs_no_execution(field: Field, lasting_broker: RunningBr
     field.worker(f"grpc://{cable.address}", f"grpc://{spare.address}")
     handle = app.hold.send(LONG_LEASE_S + 1.0)
     field.begun(handle)
+    (used,) = [each for each in (cable, spare) if each.carries]
     if how == "reset":
-        cable.reset()
+        used.reset()
     else:
-        cable.silence()
+        used.silence()
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["completed"]
     assert len(field.executions(handle)) == 1

@@ -1,7 +1,8 @@
 """Keeps a stream to some broker, for as long as the worker lives.
 
-Brokers come and go; this tries one URL after the other with jittered backoff, forgets a session
-that the broker says is over, and gives up only on what no retry can mend.
+Brokers come and go; this tries one URL after the other with jittered backoff, returns to its first
+when that serves again, forgets a session that the broker says is over, and gives up only on what
+no retry can mend.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from itertools import cycle
 
 from hyrex.transport.channel import Address, open_address, parse_url
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
 from hyrex.worker.shared.backoff import backoff_s
+from hyrex.worker.stream.route import Route
 from hyrex.worker.stream.stream import Stream, StreamEnded, StreamParts
 
 log = logging.getLogger("hyrex.worker")
@@ -39,7 +40,7 @@ class Connection:
     def __init__(self, parts: StreamParts, urls: str, token: str, on_welcome: Callable[[], None]) -> None:
         """Nothing happens before `run`."""
         self._parts = parts
-        self._addresses = cycle(parse_url(urls))
+        self._route = Route(parse_url(urls))
         self._urls = urls
         self._metadata = bearer_metadata(token or None)
         self._on_welcome = on_welcome
@@ -56,7 +57,7 @@ class Connection:
         while not self._finished.is_set():
             jitter_s = random.uniform(0, _FIRST_JITTER_S)
             try:
-                leave_within_s = await self._speak(next(self._addresses))
+                leave_within_s = await self._speak(self._route.next())
                 if self._finished.is_set():
                     return
                 jitter_s = random.uniform(0, leave_within_s or _FIRST_JITTER_S)
@@ -89,18 +90,30 @@ class Connection:
                     raise
             finally:
                 watcher.cancel()
+                self._route.ended(was_of_use=stream.proven)
                 self._failures = 0 if stream.proven else self._failures + 1
             return stream.leave_within_s
 
     async def _watch(self, stream: Stream) -> None:
-        """See to what a stream does not do itself: announce it, and leave a draining broker."""
+        """See to what a stream does not do itself: announce it, and leave it for a better broker."""
         await stream.welcomed.wait()
         self._complained = False
         self._on_welcome()
-        await stream.sent_away.wait()
-        await asyncio.sleep(random.uniform(0, stream.leave_within_s or 0.0))
+        if await self._sent_away(stream):
+            await asyncio.sleep(random.uniform(0, stream.leave_within_s or 0.0))
         stream.leave_within_s = 0.0
-        stream.hang_up("the broker drains")
+        stream.hang_up("another broker is better")
+
+    async def _sent_away(self, stream: Stream) -> bool:
+        """Wait until the stream is to be left; False where the first broker serves again."""
+        while True:
+            try:
+                async with asyncio.timeout(self._route.look_after_s()):
+                    return await stream.sent_away.wait()
+            except TimeoutError:
+                if await self._route.turn_home() and not self._finished.is_set():
+                    log.info("going back to %s", self._route.home.url)
+                    return False
 
     def _note(self, end: StreamEnded) -> None:
         if end.reason in _HOPELESS and not end.welcomed:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from hyrex.transport.channel import parse_url
 from hyrex.worker.shared.child_messages import Imported
 from hyrex.worker.shared.memory import TrustCell, create_fd
 from hyrex.worker.stream.convert import Registration
 from hyrex.worker.stream.outbox import Outbox
 from hyrex.worker.stream.reconnect import Connection
+from hyrex.worker.stream.route import LONGEST_RETURN_S, RETURN_AFTER_S, Route
 from hyrex.worker.stream.session import Session
 from hyrex.worker.stream.stream import Stream, StreamParts
 from hyrex.worker.stream.workload import Workload
@@ -61,6 +64,42 @@ async def test_connection_ends_when_told_though_its_stream_was_just_hung_up(
         await broker.until(lambda: broker.frames)
         streams[0].hang_up("the broker is silent")
         await _cancelled(running)
+
+
+def test_workers_with_one_list_do_not_all_begin_at_its_first() -> None:
+    """By the operating system's randomness: a program that seeds the module's own is no exception."""
+    addresses = parse_url("grpc://a,grpc://b,grpc://c")
+    firsts = set()
+    for _ in range(300):
+        random.seed(1)
+        firsts.add(Route(addresses).next())
+    assert firsts == set(addresses)
+
+
+async def test_worker_that_had_to_leave_its_first_broker_comes_back_when_that_serves(
+    parts: StreamParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyrex.worker.stream.route.RETURN_AFTER_S", 0.2)
+    monkeypatch.setattr("hyrex.worker.stream.route.spread", list)
+    async with scripted_broker() as gone:
+        port = int(gone.url.rpartition(":")[2])
+    async with scripted_broker() as other:
+        running = asyncio.create_task(Connection(parts, f"{gone.url},{other.url}", "", lambda: None).run())
+        await other.until(lambda: other.hellos)
+        async with scripted_broker(port) as first:
+            await first.until(lambda: first.hellos)
+            assert first.hellos[0].session_id == other.session_id
+            await _cancelled(running)
+
+
+async def test_first_broker_that_serves_nobody_is_tried_ever_less_often() -> None:
+    route = Route(parse_url("grpc://a"))
+    for _ in range(10):
+        route.next()
+        route.ended(was_of_use=False)
+    assert route._return_s == LONGEST_RETURN_S
+    route.ended(was_of_use=True)
+    assert route._return_s == RETURN_AFTER_S
 
 
 async def _cancelled(running: asyncio.Task[None]) -> None:
