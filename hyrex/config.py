@@ -43,14 +43,14 @@ def fingerprint() -> tuple[object, ...]:
     return tuple(map(_variables.get, _NAMES))
 
 
-def read_settings() -> Settings:
+def read_settings(without_token: bool = False) -> Settings:
     """The settings of the environment: HYREX_BROKER_URL, HYREX_TOKEN, HYREX_SEND_TIMEOUT.
 
     Raises: ValueError where one of them cannot be used.
     """
     return Settings(
         broker_url=os.environ.get("HYREX_BROKER_URL") or DEFAULT_BROKER_URL,
-        token=read_token(),
+        token=None if without_token else read_token(),
         send_timeout_s=_seconds("HYREX_SEND_TIMEOUT", DEFAULT_SEND_TIMEOUT_S),
     )
 

@@ -22,6 +22,21 @@ def default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+def wrong_url(url: str) -> str:
+    """What is wrong with a database's URL, without its password; empty where nothing is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        return f"is not one: {error}"
+    if parts.scheme not in ("postgres", "postgresql"):
+        return "must be a URL like postgresql://user:password@host:5432/database"
+    for server in parts.netloc.rpartition("@")[2].split(","):
+        port = server.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+            return f"names port {port!r}, which is no number of 1 to 65535"
+    return ""
+
+
 class BrokerConfig(BaseModel):
     """Settings of one broker process. Times are in seconds."""
 
@@ -48,8 +63,8 @@ class BrokerConfig(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _is_postgres_url(cls, url: str) -> str:
-        if urlsplit(url).scheme not in ("postgres", "postgresql"):
-            raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+        if problem := wrong_url(url):
+            raise ValueError(problem)
         return url
 
     @field_validator("database_schema")

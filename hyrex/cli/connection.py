@@ -39,12 +39,12 @@ async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", tim
     from hyrex.transport.errors import CallFailed
 
     try:
-        addresses = parse_url(url)
+        addresses, token = parse_url(url), read_token()
     except ValueError as error:
         raise CommandError(str(error), status=2) from None
     try:
         async with asyncio.timeout(timeout_s):
-            return await at_any(addresses, read_token(), call)
+            return await at_any(addresses, token, call)
     except TimeoutError:
         raise CommandError(f"no answer from {url} within {timeout_s:.0f} s") from None
     except CallFailed as error:
@@ -54,4 +54,5 @@ async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", tim
             f"no answer from {url}. Start a broker with `hyrex dev`, or set HYREX_BROKER_URL. "
             f"({failure.message})"
         )
-    raise CommandError(failure.message or failure.code.name)
+    wrong_arguments = failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    raise CommandError(failure.message or failure.code.name, status=2 if wrong_arguments else 1)

@@ -15,11 +15,13 @@ def dev(
         str | None, typer.Argument(metavar="[MODULE:APP]", help="The application; app:app where app.py is.")
     ] = None,
     app_dir: AppDir = None,
-    port: Annotated[int, typer.Option(help="Where the broker listens.")] = 50051,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the broker listens.")] = 50051,
     data_dir: Annotated[Path, typer.Option(help="Where the private Postgres keeps its data.")] = Path(
         ".hyrex"
     ),
-    processes: Annotated[int, typer.Option("-p", "--processes", help="The worker's processes.")] = 2,
+    processes: Annotated[
+        int, typer.Option("-p", "--processes", min=0, help="The worker's processes; 0: usable CPUs.")
+    ] = 2,
     queue: Annotated[
         list[str] | None, typer.Option("-q", "--queue", metavar="PATTERN", help="Queues to serve (*).")
     ] = None,

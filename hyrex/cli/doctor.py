@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl
-from hyrex.cli.output import print_json, say
+from hyrex.cli.output import print_list, say
 from hyrex.cli.run_broker import Schema, required_url, schema_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def doctor(
     if database := _database(database_url, database_url_file):
         findings += asyncio.run(_broker_side(database, schema))
     if as_json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
+        print_list("findings", [asdict(finding) for finding in findings])
     else:
         for finding in findings:
             _print(finding)

@@ -1,5 +1,6 @@
 """How data is printed: a table for people, JSON for programs."""
 
+import io
 import json
 import re
 import sys
@@ -23,6 +24,17 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"  # what JSON writes too
 
 
+def make_writable() -> None:
+    """Let both streams take every text, whatever the locale: what its encoding lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not _takes_unicode(stream):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _takes_unicode(stream: object) -> bool:
+    return str(getattr(stream, "encoding", "")).lower().replace("-", "").startswith("utf")
+
+
 def say(text: str) -> None:
     """Print a line of text, whatever is in it."""
     typer.echo(printable(text))
@@ -30,7 +42,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented."""
-    say(json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat))
+    say(json.dumps(value, indent=2, ensure_ascii=not _takes_unicode(sys.stdout), default=datetime.isoformat))
 
 
 def print_list(kind: str, items: Sequence[Any], next_page: str = "") -> None:
@@ -42,6 +54,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     """Print rows under their columns, or `empty` where there are none."""
     if not rows:
         say(empty)
+        return
+    if sys.stdout is None:  # closed by the shell (`>&-`)
         return
     from rich.console import Console
     from rich.table import Table

@@ -9,7 +9,7 @@ import typer
 
 from hyrex.cli import broker, dev, doctor, init, queue, run_broker, run_worker, task, task_send, worker
 from hyrex.cli.errors import CommandError
-from hyrex.cli.output import printable, say
+from hyrex.cli.output import make_writable, printable, say
 
 program = typer.Typer(
     name="hyrex",
@@ -56,8 +56,9 @@ def options(
 
 def run() -> None:
     """Run the command of sys.argv and exit."""
+    make_writable()
     try:
-        program()
+        _run()
     except CommandError as error:
         _end(str(error), error.status)
     except KeyboardInterrupt:
@@ -65,7 +66,30 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("HYREX_DEBUG"):
             raise
-        _end(f"{type(error).__name__}: {error}", 1)
+        _end(_words(error), 1)
+
+
+def _run() -> None:
+    """The command; what it printed is written before it ends, so that a full disk is an error of its own."""
+    try:
+        program()
+    finally:
+        if sys.stdout is not None:
+            try:
+                sys.stdout.flush()
+            except OSError as error:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python flushes at its end
+                if not isinstance(error, BrokenPipeError):
+                    raise CommandError(f"cannot write the output: {error}") from None
+
+
+def _words(error: BaseException) -> str:
+    """An error that no command expects, in a line: of a group the first that is not one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OSError | CommandError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _end(text: str, status: int) -> None:

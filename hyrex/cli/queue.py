@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _STEP_TIMEOUT_S: Final = 30.0
 """A step is a second of work: it may wait behind others' for much longer than that."""
+MOST_RUNS: Final = 2**31 - 1
 commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
 Create = Annotated[bool, typer.Option("--create", help="Make the queue where there is none.")]
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
@@ -59,7 +60,9 @@ def resume(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = Fa
 @commands.command("limit")
 def limit(
     name: Name,
-    runs: Annotated[int, typer.Argument(min=0, help="Most runs at once in the whole cluster; 0: no limit.")],
+    runs: Annotated[
+        int, typer.Argument(min=0, max=MOST_RUNS, help="Most runs at once in the whole cluster; 0: no limit.")
+    ],
     create: Create = False,
     broker_url: BrokerUrl = DEFAULT_URL,
     as_json: AsJson = False,
@@ -97,7 +100,7 @@ def purge(
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 
     if not yes:
-        typer.confirm(f"cancel every task that waits in {name!r}?", abort=True)
+        typer.confirm(f"cancel every task that waits in {name!r}? (--yes does not ask)", abort=True, err=True)
     request = queue_service_pb2.PurgeQueueRequest(name=name, reason=reason, in_steps=True)
 
     async def call(channel: "grpc.aio.Channel") -> Any:

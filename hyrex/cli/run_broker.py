@@ -115,6 +115,7 @@ def schema_of(given: str | None) -> str:
 
 def required_url(url: str | None, file: Path | None) -> str:
     """The database to use. Raises: CommandError where none is named."""
+    from hyrex_broker.config import wrong_url
     from hyrex_broker.given_secrets import SecretUnusable, read_secret
 
     given = {"database_url": url, "database_url_file": file and str(file)}
@@ -128,4 +129,6 @@ def required_url(url: str | None, file: Path | None) -> str:
             "(for development, `hyrex dev` brings its own)",
             status=2,
         )
+    if problem := wrong_url(found):
+        raise CommandError(f"--database-url: {problem}", status=2)
     return found

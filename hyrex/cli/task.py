@@ -1,4 +1,4 @@
-"""`hyrex task`: look at tasks, cancel them, run them again."""
+"""`hyrex task`: look at tasks, cancel them, run them again. Sending is in task_send.py."""
 
 import time
 from datetime import UTC
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hyrex.v1 import task_pb2, task_service_pb2
 
-commands = typer.Typer(help="Look at tasks, cancel them, run them again.", no_args_is_help=True)
+commands = typer.Typer(help="Send tasks, look at them, cancel them, run them again.", no_args_is_help=True)
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
 _LOOK_ON_S: Final = 15.0
 STATUSES = (

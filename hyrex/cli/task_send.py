@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from hyrex.v1 import task_pb2
 
+MOST_RETRIES: Final = 1_000_000
+TEN_YEARS_S: Final = 10 * 365 * 86_400
+
 
 def send(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The task's name.")],
@@ -23,11 +27,19 @@ def send(
     ] = "{}",
     queue: Annotated[str, typer.Option("-q", "--queue", help="The queue to put it in.")] = "default",
     priority: Annotated[int, typer.Option(min=1, max=10, help="1 to 10, higher first.")] = 5,
-    max_retries: Annotated[int, typer.Option(min=0, help="Runs after the first failed one.")] = 0,
-    timeout: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds for a run; 0: no limit.")] = 0,
-    delay: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds before it may run.")] = 0,
+    max_retries: Annotated[
+        int, typer.Option(min=0, max=MOST_RETRIES, help="Runs after the first failed one.")
+    ] = 0,
+    timeout: Annotated[
+        float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Seconds for a run; 0: no limit.")
+    ] = 0,
+    delay: Annotated[
+        float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Seconds before it may run.")
+    ] = 0,
     key: Annotated[str, typer.Option(help="Idempotency key: a second task with it is the first.")] = "",
-    wait: Annotated[float, typer.Option(min=0, metavar="S", help="Wait for its end so long; 0: do not.")] = 0,
+    wait: Annotated[
+        float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Wait for its end so long; 0: do not.")
+    ] = 0,
     broker_url: BrokerUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -53,7 +65,10 @@ def send(
         task.delay.FromMilliseconds(round(delay * 1000))
     result = ask(broker_url, lambda channel: _submit(channel, task))
     if result.error.reason:
-        raise CommandError(f"{result.error.message} ({result.error.reason})")
+        wrong_arguments = result.error.reason == "INVALID_FIELD"
+        raise CommandError(
+            f"{result.error.message} ({result.error.reason})", status=2 if wrong_arguments else 1
+        )
     if result.payload_differs:
         text = f"the key {key!r} belongs to a task with other arguments, {result.task_id}: nothing was sent"
         typer.echo(printable(text), err=True)
@@ -68,17 +83,44 @@ def send(
 
 
 def _payload(text: str) -> bytes:
-    """The arguments as they are stored. Raises: CommandError."""
-    text = sys.stdin.read() if text == "-" else text
+    """The arguments as they are stored: as the SDK writes them, unless a float would change by that.
+
+    Raises: CommandError.
+    """
+    inexact: list[str] = []
+
+    def number(written: str) -> float:
+        read = float(written)
+        if Decimal(written) != Decimal(repr(read)):
+            inexact.append(written)
+        return read
+
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        text = sys.stdin.read() if text == "-" else text
+        value = json.loads(
+            text, parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_twins
+        )
+        compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        payload = (text.strip() if inexact else compact).encode()
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"the arguments are not JSON: {error}; got {text[:100]!r}", status=2) from None
     if not isinstance(value, dict):
         raise CommandError(
             f'the arguments must be an object {{"parameter": value}}, got {text[:100]!r}', status=2
         )
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return payload
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+    return found
 
 
 async def _submit(channel: "grpc.aio.Channel", task: "task_pb2.NewTask") -> Any:

@@ -113,7 +113,10 @@ class QueueNotFound(BrokerError):
     """No such queue."""
 
     def __init__(self, queue: str) -> None:
-        super().__init__(f"no queue {queue!r}; a queue exists once a task was put in it", {"queue": queue})
+        super().__init__(
+            f"no queue {queue!r}; one exists once a task was put in it, or a pause or limit made it",
+            {"queue": queue},
+        )
 
 
 class QueueInUse(BrokerError):

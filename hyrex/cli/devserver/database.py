@@ -31,13 +31,17 @@ class DevDatabase:
             return self._given
         from hyrex_broker.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")
             self._private = EmbeddedPostgres(self._folder / "postgres")
             self._private.start()
         except EmbeddedPostgresError as error:
             raise CommandError(str(error)) from None
+        except OSError as error:
+            raise CommandError(
+                f"--data-dir {self._folder}: cannot be written ({error}); name another folder"
+            ) from None
         return self._private.url
 
     def stop(self) -> None:

@@ -51,6 +51,7 @@ def load_target(target: str) -> Target:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            _hint_at_neighbour(error, module_name, folder)
             raise
         raise TargetInvalid(_no_module(module_name, folder)) from None
     found: Any = module
@@ -92,6 +93,8 @@ def _refuse_file(module_name: str, attribute: str) -> None:
     path = Path(module_name)
     if path.suffix != ".py" and len(path.parts) == 1:
         return
+    if not path.parts:
+        raise TargetInvalid(f"':{attribute}' names no module; a target is MODULE:APP, for instance app:app")
     module = ".".join(path.with_suffix("").parts).removeprefix("src.").lstrip("/.")
     place = " --app-dir src" if path.parts[0] == "src" else ""
     raise TargetInvalid(
@@ -108,6 +111,16 @@ def _no_module(module_name: str, folder: Path) -> str:
                 f"there is no module {module_name!r} in {folder}, but one in {place}/: add --app-dir {place}"
             )
     return f"there is no module {module_name!r} (looked in {folder} first; --app-dir names another folder)"
+
+
+def _hint_at_neighbour(error: ModuleNotFoundError, module_name: str, folder: Path) -> None:
+    """Say so where what an import did not find lies beside the target's own file, and not on the path."""
+    place = Path(*module_name.split(".")[:-1])
+    missing = (error.name or "").partition(".")[0]
+    beside = folder / place / missing
+    if place.parts and (beside.with_name(f"{missing}.py").is_file() or (beside / "__init__.py").is_file()):
+        last = module_name.rpartition(".")[2]
+        error.add_note(f"{missing} is in {place}/: try {last}:APP --app-dir {place}")
 
 
 def _is_app(found: object) -> bool:

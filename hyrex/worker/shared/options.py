@@ -6,11 +6,15 @@ import argparse
 import os
 import socket
 from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
-from hyrex.config import DEFAULT_BROKER_URL, read_token, usable_token
+from hyrex.address import parse_url
+from hyrex.config import read_settings, usable_token
 from hyrex.worker.shared.platform import usable_cpus
+
+_LONGEST_PATIENCE_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +42,14 @@ class WorkerOptions:
         for field in ("threads", "async_processes", "async_concurrency"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
-        for field in ("processes", "max_tasks_per_child", "max_memory_per_child_mb", "drain_timeout_s"):
+        for field in ("processes", "max_tasks_per_child", "max_memory_per_child_mb"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must not be negative, not {getattr(self, field)}")
+        for field in ("drain_timeout_s", "grace_s"):
+            if not 0 <= getattr(self, field) <= _LONGEST_PATIENCE_S:
+                raise ValueError(
+                    f"{field} must be 0 to {_LONGEST_PATIENCE_S} seconds, not {getattr(self, field)}"
+                )
         if self.prefetch is not None and self.prefetch < 0:
             raise ValueError(f"prefetch must be 'auto' or 0 or more, not {self.prefetch}")
         if not self.queues or not all(self.queues):
@@ -52,14 +61,18 @@ class WorkerOptions:
     def resolved(self) -> WorkerOptions:
         """The same with every default filled in from the environment and the machine.
 
-        Raises: ValueError for a token that cannot be read or sent.
+        Raises: ValueError for a token that cannot be read or sent, an address that is none, and
+        whatever else the tasks of this worker could not send with.
         """
+        settings = read_settings(without_token=bool(self.token))
+        broker_url = self.broker_url or settings.broker_url
+        parse_url(broker_url)
         return replace(
             self,
             processes=self.processes or usable_cpus(),
             name=self.name or f"{socket.gethostname()}-{os.getpid()}",
-            broker_url=self.broker_url or os.environ.get("HYREX_BROKER_URL", "") or DEFAULT_BROKER_URL,
-            token=usable_token("--token", self.token) if self.token else read_token() or "",
+            broker_url=broker_url,
+            token=usable_token("--token", self.token) if self.token else settings.token or "",
         )
 
     def without_token(self) -> WorkerOptions:

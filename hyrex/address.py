@@ -1,0 +1,42 @@
+"""Where brokers are: the words of HYREX_BROKER_URL. Needs no gRPC.
+
+A URL is `grpc://host:port`, or `grpcs://host:port` for TLS; several may be given, separated by
+commas, where any broker of a cluster will do.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Address", "parse_url"]
+
+DEFAULT_PORT: Final = 50051
+URL: Final = re.compile(r"(grpcs?)://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?/?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One broker's address."""
+
+    target: str
+    secure: bool
+
+    @property
+    def url(self) -> str:
+        """As a user writes it."""
+        return f"{'grpcs' if self.secure else 'grpc'}://{self.target}"
+
+
+def parse_url(url: str) -> list[Address]:
+    """The addresses of a broker URL; raises ValueError saying what one looks like."""
+    found = [_parse_one(part.strip(), url) for part in url.split(",")]
+    if len({address.secure for address in found}) > 1:
+        raise ValueError(f"broker URL {url!r} mixes grpc:// and grpcs://")
+    return found
+
+
+def _parse_one(part: str, url: str) -> Address:
+    match = URL.fullmatch(part)
+    if match is None or not 0 < int(match[3] or DEFAULT_PORT) < 65_536:
+        raise ValueError(f"broker URL {url!r} is not like grpc://host:50051 or grpcs://host:50051")
+    return Address(f"{match[2]}:{match[3] or DEFAULT_PORT}", match[1] == "grpcs")
