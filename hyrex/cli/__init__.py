@@ -3,9 +3,14 @@
 Modules here import what is heavy inside their functions, so that `hyrex --help` stays quick.
 """
 
+import sys
+
 
 def main() -> None:
     """Run the command line and exit."""
-    from hyrex.cli.program import run
+    try:
+        from hyrex.cli.program import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while it was still being loaded
+        sys.exit(130)

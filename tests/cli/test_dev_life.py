@@ -9,6 +9,8 @@ import time
 import asyncpg
 import psutil
 
+from hyrex_broker.embedded.account import postgres_account
+from hyrex_broker.embedded.binaries import find_binaries
 from tests.cli.shop import DEV_WITHIN_S, HYREX, Shop, sent_id
 from tests.support.eventually import eventually
 from tests.support.process import Process
@@ -199,3 +201,21 @@ def test_dev_ends_quietly_when_nobody_reads_it(own_shop: Shop) -> None:
     dev.wait_for(r"status \d+", timeout=DEV_WITHIN_S)
     assert "Traceback" not in dev.output
     assert "ExceptionGroup" not in dev.output
+
+
+def test_ctrl_c_while_the_database_is_made_ends_quietly(own_shop: Shop) -> None:
+    """A terminal sends it to the whole group: to initdb too, which would fail, and say so in 60 lines."""
+    real = find_binaries(postgres_account()).folder
+    programs = own_shop.folder.parent / "bin"
+    programs.mkdir()
+    programs.chmod(0o777)
+    (programs / "postgres").symlink_to(real / "postgres")
+    script = f"#!/bin/sh\n: > {programs}/began\nwhile [ ! -e {programs}/go ]; do sleep 0.05; done\n"
+    (programs / "initdb").write_text(f'{script}exec {real}/initdb "$@"\n')
+    (programs / "initdb").chmod(0o755)
+    dev = own_shop.start_dev(HYREX_PG_BIN=str(programs))
+    eventually((programs / "began").exists, within_s=DEV_WITHIN_S)
+    os.killpg(dev.pid, signal.SIGINT)
+    (programs / "go").touch()
+    assert dev.wait(timeout=30) == 0, dev.output
+    assert dev.output == ""

@@ -67,7 +67,12 @@ def find_binaries(account: Account) -> Binaries:
 
 def _version(folder: Path) -> str:
     answer = subprocess.run(
-        [folder / "postgres", "--version"], capture_output=True, text=True, check=False, timeout=30
+        [folder / "postgres", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        start_new_session=True,
     )
     found = re.search(r"\d+(\.\d+|\w+)", answer.stdout)
     if answer.returncode != 0 or found is None:

@@ -117,6 +117,7 @@ class Cluster:
             check=False,
             cwd="/",
             env=environment(),
+            start_new_session=True,  # the Ctrl-C of a terminal is the caller's to obey, once this is whole
             **self._account.popen_options(),
         )
         if done.returncode != 0:

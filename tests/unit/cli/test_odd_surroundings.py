@@ -1,4 +1,4 @@
-"""The program where the surroundings are odd: values that cannot be, full disks, other encodings, closed pipes."""
+"""The program in odd surroundings: values that cannot be, full disks, encodings, closed pipes, Ctrl-C."""
 
 import json
 import os
@@ -157,7 +157,8 @@ def test_a_reader_that_has_left_is_no_error_to_speak_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_json_is_json_in_every_encoding(encoding: str) -> None:
     code = "from hyrex.cli.output import make_writable, print_json, print_table\n"
-    code += "make_writable()\nprint_json({'a': '\\u017dofia \\U0001f600 \\xe9'})\nprint_table(['a'], [['\\u017d']], '')"
+    code += "make_writable()\nprint_json({'a': '\\u017dofia \\U0001f600 \\xe9'})\n"
+    code += "print_table(['a'], [['\\u017d']], '')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment({"PYTHONIOENCODING": encoding}),
@@ -177,3 +178,10 @@ def test_tables_do_nothing_where_the_output_is_closed(tmp_path: Path) -> None:
         command, env=environment({}), capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(tmp_path: Path) -> None:
+    """The import of typer, which takes half of the time of most commands, is where it falls here."""
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    done = hyrex("version", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "")
