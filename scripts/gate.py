@@ -16,6 +16,7 @@ BUF_VERSION = "1.75.0"
 BUF_HOME = ROOT / ".cache" / f"buf-{BUF_VERSION}"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 RELEASED = ROOT / "proto" / "released.binpb"
+NO_HISTORY = 77  # the exit status by which scripts/changelog.py asks to be skipped
 PYTHON_PLACES = ["hyrex", "broker", "tests", "examples", "benchmarks", "scripts"]
 
 
@@ -25,12 +26,13 @@ class Verdict:
 
     passed: bool | None
     text: str = ""
+    code: int = 0
 
 
 def run(*command: str) -> Verdict:
     """Passes if the command does."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return Verdict(done.returncode == 0, (done.stdout + done.stderr).strip())
+    return Verdict(done.returncode == 0, (done.stdout + done.stderr).strip(), done.returncode)
 
 
 def types() -> Verdict:
@@ -94,6 +96,12 @@ def docs() -> Verdict:
     return run("mkdocs", "build", "--strict", "--quiet")
 
 
+def changelog() -> Verdict:
+    """Whoever operates or uses Hyrex reads of what changed; skipped where git's history is not there."""
+    found = run(sys.executable, "scripts/changelog.py")
+    return Verdict(None, found.text) if found.code == NO_HISTORY else found
+
+
 STEPS: dict[str, Callable[[], Verdict]] = {
     "types": types,
     "protos": protos,
@@ -102,6 +110,7 @@ STEPS: dict[str, Callable[[], Verdict]] = {
     "format": lambda: run("ruff", "format", "--check"),
     "lint": lambda: run("ruff", "check", "--output-format=concise"),
     "docs": docs,
+    "changelog": changelog,
     "sizes": lambda: run(sys.executable, "scripts/sizes.py"),
 }
 SPEAKS_WHEN_PASSED = {"sizes", "protos"}
