@@ -1,7 +1,6 @@
 """A change of hyrex/, broker/ or proto/ has a line in CHANGELOG.md.
 
-Compared with where this branch left main; on main itself with the last tag, or the first commit where there is
-none.
+Compared with where this branch left main; on main itself with the last tag, else with the first commit.
 Commits that nobody but engineers can notice say so by a line `Changelog: none` in their message.
 Exits 0 (there is one, or none is needed), 1 (it is missing), 77 (there is no history to compare with).
 """
@@ -31,9 +30,7 @@ def main(root: Path) -> int:
     if _entries((root / FILE).read_text(encoding="utf-8")) - _entries(before):
         return PASSED
     last = (changed or uncommitted or "").splitlines()[0].strip()
-    print(
-        f"{FILE} has no new line since {base[:12]}, yet {', '.join(PLACES)} have changed, for instance: {last}"
-    )
+    print(f"{FILE} has no new line since {base[:12]}, yet {', '.join(PLACES)} changed: {last}")
     print(
         "add one under [Unreleased], or `Changelog: none` to the message of a commit that nobody can notice"
     )

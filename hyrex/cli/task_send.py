@@ -97,9 +97,7 @@ def _payload(text: str) -> bytes:
 
     try:
         text = sys.stdin.read() if text == "-" else text
-        value = json.loads(
-            text, parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_twins
-        )
+        value = json.loads(text, parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_twins)
         compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         payload = (text.strip() if inexact else compact).encode()
     except (ValueError, RecursionError) as error:

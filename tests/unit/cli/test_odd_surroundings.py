@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hyrex.cli.task_send import _payload
 from tests.support.process import environment
 from tests.unit.cli.test_program import hyrex, refused
 
@@ -185,3 +186,18 @@ def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(tmp_path: Path) -> N
     (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     done = hyrex("version", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ('{ "a": 0.10 }', '{"a":0.1}'),
+        ('{"a": "\\u017d"}', '{"a":"Ž"}'),
+        ('{"a": 0.12345678901234567890}', '{"a": 0.12345678901234567890}'),
+        ('{"a": 1e999}', '{"a": 1e999}'),
+    ],
+)
+def test_arguments_are_stored_as_the_sdk_writes_them_unless_a_number_would_change(
+    written: str, stored: str
+) -> None:
+    assert _payload(written).decode() == stored
