@@ -4,7 +4,7 @@ Precedence: the task, then its registry, then the defaults of TaskConfig.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,12 +14,14 @@ from hyrex.options import (
     UNSET,
     Backoff,
     OnError,
+    SendOptions,
     TaskConfig,
     Unset,
     checked_count,
     checked_name,
     checked_priority,
     checked_retries,
+    checked_texts,
     checked_timeout,
 )
 from hyrex.queue import HyrexQueue
@@ -42,11 +44,25 @@ class TaskOptions:
     no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
     on_error: OnError | None = None
     max_concurrency: int | None = None
+    headers: Mapping[str, str] | None = None
+    labels: Mapping[str, str] | None = None
 
     def config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         """The checked configuration; raises TypeError or ValueError naming task and option."""
         try:
             return self._config(name, defaults)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"task {name}: {error}") from None
+
+    def send_options(self, name: str) -> SendOptions:
+        """What every send of the task carries; raises TypeError or ValueError naming task and option."""
+        if self.headers is None and self.labels is None:
+            return SendOptions()
+        try:
+            return SendOptions(
+                headers=checked_texts("headers", self.headers or {}),
+                labels=checked_texts("labels", self.labels or {}),
+            )
         except (TypeError, ValueError) as error:
             raise type(error)(f"task {name}: {error}") from None
 

@@ -56,6 +56,8 @@ class HyrexRegistry:
         no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
         on_error: OnError | None = ...,
         max_concurrency: int | None = ...,
+        headers: Mapping[str, str] = ...,
+        labels: Mapping[str, str] = ...,
     ) -> "TaskDecorator": ...
     def task(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
         """Make a function a task: `@hy.task`, or `@hy.task(queue=..., max_retries=..., ...)`.
@@ -118,7 +120,8 @@ class HyrexRegistry:
         is_async = checked_function(function, name)
         if is_async and kind is HyrexTask:
             kind = AsyncHyrexTask
-        task = kind(function, options.config(name, self._defaults), names)
+        config = options.config(name, self._defaults)
+        task = kind(function, config, names, options.send_options(name))
         earlier = self._own.get(name)
         if earlier is not None and not _is_rerun(earlier, task):
             raise DuplicateTask(name, earlier.place, task.place)

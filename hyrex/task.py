@@ -35,9 +35,10 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         function: Callable[..., Any],
         config: TaskConfig,
         local_names: Mapping[str, Any] | None = None,
+        options: SendOptions | None = None,
     ) -> None:
         self.config = config
-        self.options = SendOptions()
+        self.options = options or SendOptions()
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self._coder = TaskCoder(TaskSignature(function, config.name, local_names))

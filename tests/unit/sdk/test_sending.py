@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from hyrex import (
+    HyrexRegistry,
     PayloadTooLarge,
     SendRejected,
     send_many,
@@ -21,6 +22,8 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_pb2 import NewTask
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, rejected
 from tests.unit.sdk.sent_tasks import add, careful
+
+hy = HyrexRegistry()
 
 
 def test_send_stores_the_task_under_the_id_of_its_handle(server: Server, tasks: ScriptedTasks) -> None:
@@ -213,11 +216,30 @@ def test_send_timeout_must_be_seconds(text: str, monkeypatch: pytest.MonkeyPatch
         add.send(1)
 
 
+@hy.task(headers={"origin": "shop"}, labels={"team": "a"})
+def labelled() -> None:
+    pass
+
+
+@hy.remote(labels={"team": "b"})
+def labelled_elsewhere() -> None:
+    pass
+
+
 def test_headers_and_labels_are_sent_and_checked(server: Server, tasks: ScriptedTasks) -> None:
     sender = add.with_config(headers={"traceparent": "00-1"}, labels={"tenant": "Ada"})
     sender.with_config(priority=1).send(1)
     (sent,) = tasks.submitted
     assert (dict(sent.headers), dict(sent.labels)) == ({"traceparent": "00-1"}, {"tenant": "Ada"})
+    for send in (labelled, labelled.with_config(labels={}), labelled_elsewhere):
+        send.send()
+    assert [(dict(sent.headers), dict(sent.labels)) for sent in tasks.submitted[1:]] == [
+        ({"origin": "shop"}, {"team": "a"}),
+        ({"origin": "shop"}, {}),
+        ({}, {"team": "b"}),
+    ]
+    with pytest.raises(TypeError, match="task total: labels must be a mapping of str to str, got 'x'"):
+        HyrexRegistry().task(name="total", labels="x")(labelled.function)  # type: ignore[call-overload]
     for wrong in ("x", {"a": 1}, {1: "a"}):
         with pytest.raises(TypeError, match="labels must be a mapping of str to str"):
             add.with_config(labels=wrong)  # type: ignore[arg-type]
