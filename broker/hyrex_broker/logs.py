@@ -26,9 +26,10 @@ def configure(level: int = logging.INFO) -> None:
     root.setLevel(level)
     # asyncpg tells each failed connection with a traceback; an outage is told once, by the broker's presence.
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_departure)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_callers_doing)
 
 
-def _is_no_departure(record: logging.LogRecord) -> bool:
-    """gRPC tells with a traceback that an answer could not be sent: its caller had left."""
-    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+def _is_no_callers_doing(record: logging.LogRecord) -> bool:
+    """gRPC tells with a traceback what any caller can bring about: an answer that could not be sent as its
+    caller had left, and each text of a header that is not UTF-8 (without a token too)."""
+    return not str(record.msg).startswith(("ExecuteBatchError raised in core", "Invalid encoding on"))

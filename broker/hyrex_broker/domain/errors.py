@@ -20,6 +20,7 @@ BrokerError
 ├── SessionSecretInvalid
 ├── FlowControl
 ├── Overloaded              more bytes in flight than this connection or broker may have; repeat it later
+│   └── TooMuchUnread       answers that this connection has not read, or all of them
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
 ├── SchemaOutOfRange        the database's schema is too old or too new for this broker
 └── Draining
@@ -176,6 +177,15 @@ class Overloaded(BrokerError):
             f"{whose} has {in_flight_bytes} bytes in flight that are not answered yet, the limit is"
             f" {limit_bytes}; wait for answers, then repeat",
             {"limit": str(limit_bytes)},
+        )
+
+
+class TooMuchUnread(Overloaded):
+    """Answers that callers asked for and do not read. Safe to repeat, after a moment."""
+
+    def __init__(self, found: str, limit: str) -> None:
+        BrokerError.__init__(
+            self, f"{found} not read yet, the limit is {limit}; read them, then repeat", {"limit": limit}
         )
 
 

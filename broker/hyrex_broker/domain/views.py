@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import Final
 
 from hyrex_broker.domain.model import BrokerId, SessionId, TaskId
 from hyrex_broker.domain.states import TaskState
+
+_OVERHEAD_BYTES: Final = 200
 
 
 class RunStatusView(IntEnum):
@@ -64,12 +67,22 @@ class TaskView:
     payload: bytes | None
     headers: dict[str, str] | None
     runs: tuple[RunView, ...]
+    labels_left_out_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes it takes in a list or a frame, without its payload."""
+        size = _OVERHEAD_BYTES + sum(len(key) + len(text) for key, text in self.labels.items())
+        for run in self.runs:
+            size += _OVERHEAD_BYTES + len(run.result or b"")
+            size += sum(len(text or "") for text in (run.error_message, run.traceback, run.reason))
+        return size
 
     @property
     def left_out_bytes(self) -> int:
-        """Size of the results, tracebacks and messages that were left out."""
+        """Size of the labels, results, tracebacks and messages that were left out."""
         results = sum(run.result_size_bytes or 0 for run in self.runs if run.result is None)
-        return results + sum(run.text_left_out_bytes for run in self.runs)
+        return self.labels_left_out_bytes + results + sum(run.text_left_out_bytes for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ FEW: Final = 64
 """No more ids than that, touched together, are read before what others' bulk has touched."""
 _ROUND_S: Final = 1.0
 _REPEAT_AFTER_S: Final = 0.5
-_TASK_OVERHEAD_BYTES: Final = 200
 
 
 class Reads(Protocol):
@@ -188,7 +187,7 @@ class Watches:
             if view.state.final:
                 self._forget(watcher, [task_id])
                 watcher.open.discard(task_id)
-            cost = _size(view)
+            cost = view.size_bytes + view.left_out_bytes
             if frame and size + cost > FRAME_BYTES:
                 yield frame
                 frame, size = [], 0
@@ -230,20 +229,14 @@ def _taken(ids: dict[TaskId, None], most: int) -> list[TaskId]:
 def _with_results(view: TaskView, whole: TaskView | None) -> TaskView:
     """The same state with what was left out of its runs: a task may have been reopened since, its end is
     still told."""
-    read = {run.run_number: run for run in whole.runs} if whole is not None else {}
-    return replace(view, runs=tuple(_filled(run, read.get(run.run_number)) for run in view.runs))
+    if whole is None:
+        return view
+    read = {run.run_number: run for run in whole.runs}
+    runs = tuple(_filled(run, read.get(run.run_number)) for run in view.runs)
+    return replace(view, runs=runs, labels=whole.labels)
 
 
 def _filled(run: RunView, whole: RunView | None) -> RunView:
     if whole is None:
         return run
     return replace(run, result=whole.result, error_message=whole.error_message, traceback=whole.traceback)
-
-
-def _size(view: TaskView) -> int:
-    """About how many bytes a task takes in a frame."""
-    size = _TASK_OVERHEAD_BYTES + view.left_out_bytes
-    for run in view.runs:
-        size += _TASK_OVERHEAD_BYTES + len(run.result or b"")
-        size += sum(len(text or "") for text in (run.error_message, run.traceback, run.reason))
-    return size

@@ -44,7 +44,7 @@ def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
 def _runs_newest_first(view: TaskView) -> Iterator[task_pb2.TaskRun]:
     left = _RUNS_BUDGET_BYTES
     for run in reversed(view.runs):
-        left -= len(run.result or b"") + len(run.traceback or "")
+        left -= len(run.result or b"") + len(run.traceback or "") + len(run.error_message or "")
         yield _run(run, whole=left >= 0 or run is view.runs[-1])
 
 

@@ -61,6 +61,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         ),
         errors.FlowControl: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
+        errors.TooMuchUnread: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         # Met while serving only when the schema moves on under a running broker: another one may do.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),

@@ -24,6 +24,7 @@ from hyrex_broker.service.errors import abort, defect_status, to_status, undecod
 from hyrex_broker.service.inflight import Budget
 from hyrex_broker.service.open_calls import OPEN_SERVICES, OpenCalls
 from hyrex_broker.service.receiving import Context, Receiving
+from hyrex_broker.service.unread import LARGE_ANSWERS, Unread
 
 __all__ = ["Context", "auth_interceptor", "errors_interceptor"]
 
@@ -56,6 +57,7 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._budget = Budget()
+        self._unread = Unread()
         self._open_calls = {prefix: OpenCalls() for prefix in OPEN_SERVICES}
         self._known: dict[str, Handler] = {}
 
@@ -81,6 +83,8 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
         open_calls = self._open_calls.get(method[: method.rfind("/") + 1])
         source = self._budget if open_calls is None else open_calls
         place = open_calls.stream if open_calls is not None and lasts else nullcontext
+        if method in LARGE_ANSWERS:
+            answer = self._unread.answer
 
         async def received(context: Context) -> Any:
             with place(context), Receiving(context, decode, source) as messages:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvalid
+from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import Selection, TaskView
@@ -27,6 +28,7 @@ CHANGES_AT_ONCE: Final = 2000
 """Tasks that are cancelled or retried at a time: the other connections are for those who send and report."""
 FEW_CHANGES: Final = 64
 FRAMES_UNDER_WAY: Final = 8
+_FEW_TASKS: Final = 20
 _LAST_WRITE_WITHIN_S: Final = 5.0
 _DEFAULT_PAGE: Final = 50
 _REASON_BYTES: Final = 1000
@@ -101,6 +103,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self._parts = parts
         self._lists = Admission(LISTS_AT_ONCE, 0)
         self._changes = Admission(CHANGES_AT_ONCE, FEW_CHANGES)
+        self._large_frame = asyncio.Lock()
 
     async def SubmitTasks(
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
@@ -214,7 +217,14 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         ids = requests.task_ids(request.task_ids)
         async with aclosing(self._parts.watches.watch(ids)) as frames:
             async for frame in frames:
-                yield task_service_pb2.WatchTasksResponse(tasks=[convert.task(view) for view in frame])
+                yield task_service_pb2.WatchTasksResponse(tasks=await self._converted(frame))
+
+    async def _converted(self, frame: Sequence[TaskView]) -> list[task_pb2.Task]:
+        """Large frames one after the other, and in turns with everybody else."""
+        if len(frame) <= _FEW_TASKS:
+            return [convert.task(view) for view in frame]
+        async with self._large_frame:
+            return [convert.task(view) async for view in in_portions(frame, 1)]
 
     async def _waiting_for(self, view: TaskView) -> str:
         if view.state is not TaskState.QUEUED:

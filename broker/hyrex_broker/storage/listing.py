@@ -7,7 +7,7 @@ up (it may then be short, or empty, and yet have a next page).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -24,6 +24,9 @@ _SQL: Final = load("reads")
 _FIRST_LOOK: Final = 200
 _LONGEST_LOOK: Final = 50_000
 _TIME_BUDGET_S: Final = 1.5
+_PAGE_BYTES: Final = 3 * 1024 * 1024
+"""A page ends here as well: a message may have 16 MiB."""
+_AT_A_TIME: Final = 50
 _LOWEST: Final = TaskId(str(UUID(int=0)))
 _HIGHEST: Final = TaskId(str(UUID(int=2**128 - 1)))
 
@@ -87,10 +90,16 @@ class TaskLists:
         sources = _sources(selection)
         where = _Range(_upper(selection, before), _floor(selection.created_after), lanes)
         tasks: list[TaskView] = []
+        left_bytes = _PAGE_BYTES
         look, give_up = max(_FIRST_LOOK, size), time.monotonic() + _TIME_BUDGET_S
         while True:
             found = await self._candidates(sources, where, look, size)
-            tasks += await self._fitting(found.ids, selection)
+            for ids in _parts(found.ids):
+                fitting = await self._fitting(ids, selection)
+                tasks += fitting
+                left_bytes -= sum(view.size_bytes for view in fitting)
+                if left_bytes < 0 and len(tasks) < size:
+                    return TaskPage(tasks, ids[-1])
             if len(tasks) > size or (len(tasks) == size and found.cut is not None):
                 return TaskPage(tasks[:size], tasks[size - 1].task_id)
             if found.cut is None or time.monotonic() > give_up:
@@ -137,8 +146,13 @@ class TaskLists:
         return _Candidates(ids, _cut_above(lowest, where.before) if source.by_run else lowest)
 
     async def _fitting(self, ids: list[TaskId], selection: Selection) -> list[TaskView]:
-        views = await self._reads.tasks(ids, LISTED) if ids else []
+        views = await self._reads.tasks(ids, LISTED)
         return [view for view in reversed(views) if _fits(view, selection)]
+
+
+def _parts(ids: list[TaskId]) -> Iterable[list[TaskId]]:
+    """Some at a time: labels are long where their sender wants it."""
+    return (ids[place : place + _AT_A_TIME] for place in range(0, len(ids), _AT_A_TIME))
 
 
 def _sources(selection: Selection) -> list[_Source]:

@@ -27,13 +27,16 @@ class Detail:
     runs: int
     traceback_limit_bytes: int
     message_characters: int
+    labels_limit_bytes: int
 
 
 _ALL: Final = 2**31 - 1
-FULL: Final = Detail(True, _ALL, 1000, _ALL, _ALL)
-WATCHED: Final = Detail(False, 16 * 1024, 100, 4096, 4096)
-WATCHED_WHOLE: Final = Detail(False, _ALL, 100, _ALL, _ALL)
-LISTED: Final = Detail(False, -1, 1, -1, 2000)
+RUNS_BYTES: Final = 10 * 1024 * 1024
+"""Of results, tracebacks and messages of one task: a message may have 16 MiB, and runs are without end."""
+FULL: Final = Detail(True, _ALL, 1000, _ALL, _ALL, _ALL)
+WATCHED: Final = Detail(False, 16 * 1024, 100, 4096, 4096, 4096)
+WATCHED_WHOLE: Final = Detail(False, _ALL, 100, _ALL, _ALL, _ALL)
+LISTED: Final = Detail(False, -1, 1, -1, 2000, _ALL)
 
 
 class TaskReads:
@@ -56,6 +59,8 @@ class TaskReads:
             detail.runs,
             detail.traceback_limit_bytes,
             detail.message_characters,
+            detail.labels_limit_bytes,
+            RUNS_BYTES,
         )
         return list(_views(rows))
 
@@ -108,6 +113,7 @@ def _view(rows: list[Any]) -> TaskView:
         codec=first["codec"],
         idempotency_key=first["idempotency_key"],
         labels=_texts(first["labels"]) or {},
+        labels_left_out_bytes=first["labels_left_out_bytes"],
         payload=first["payload"],
         headers=_texts(first["headers"]),
         runs=tuple(_runs(rows)),

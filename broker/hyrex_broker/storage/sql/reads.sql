@@ -4,9 +4,14 @@
 -- laterals with LIMIT keep every lookup an index probe, whatever the statistics of the live tables say.
 -- $1 ids, $2 whether payload and headers are wanted (they come on a task's first row only),
 -- $3 largest result to include, in bytes, $4 how many runs, $5 largest traceback to include, in bytes,
--- $6 how many characters of an error's message. What is left out is told by its size.
+-- $6 how many characters of an error's message, $7 largest labels to include, in bytes, $8 how many bytes of
+-- results, tracebacks and messages of one task, its newest runs first (the newest one whatever it has; of the
+-- others' messages the beginning). What is left out is told by its size.
 select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, t.root_id, t.submitted_at,
-       t.content_type, t.codec, t.idempotency_key, t.labels,
+       t.content_type, t.codec, t.idempotency_key,
+       case when coalesce(r.place, 1) = 1 and octet_length(t.labels::text) <= $7::integer then t.labels end as labels,
+       case when octet_length(t.labels::text) > $7::integer then octet_length(t.labels::text) else 0 end
+         as labels_left_out_bytes,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.payload end as payload,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.headers end as headers,
        coalesce(q.live, d.live, h.live) as live,
@@ -33,14 +38,23 @@ left join lateral (
 left join lateral (
   select run_number, attempt_number, outcome, session_id, started_at, finished_at,
          octet_length(result) as result_size_bytes,
-         case when octet_length(result) <= $3::integer then result end as result,
-         content_type, error_type, left(error_message, $6::integer) as error_message, reason,
-         case when octet_length(traceback) <= $5::integer then traceback end as traceback,
+         case when octet_length(result) <= $3::integer and fits then result end as result,
+         content_type, error_type, reason,
+         left(error_message, case when fits then $6::integer else least($6::integer, 1000) end) as error_message,
+         case when octet_length(traceback) <= $5::integer and fits then traceback end as traceback,
          case when octet_length(traceback) > $5::integer then octet_length(traceback) else 0 end
          + case when octet_length(error_message) > $6::integer then octet_length(error_message) else 0 end
            as text_left_out_bytes,
          row_number() over (order by run_number) as place
-  from (select * from task_run where task_id = i.id order by run_number desc limit $4::integer) newest
+  from (
+    select *, coalesce(sum(bytes) over newer <= $8::integer or row_number() over newer = 1, true) as fits
+    from (
+      select *, coalesce(octet_length(result), 0)::bigint + coalesce(octet_length(traceback), 0)
+                + coalesce(octet_length(error_message), 0) as bytes
+      from task_run where task_id = i.id order by run_number desc limit $4::integer
+    ) newest
+    window newer as (order by run_number desc)
+  ) newest
 ) r on true
 left join lateral (
   select worker_name from worker_session s where s.id = r.session_id limit 1
