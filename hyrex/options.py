@@ -3,6 +3,7 @@
 Knows no wire and no registry: values in, checked values out.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -125,7 +126,7 @@ def checked_seconds(what: str, value: object) -> float:
     if isinstance(value, timedelta):
         seconds = float(value.total_seconds())  # a subclass's may be anything
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = _as_float(value)
     else:
         raise TypeError(f"{what} must be seconds or a timedelta, got {value!r}")
     if not 0 <= seconds <= DURATION_LIMIT_S:
@@ -139,7 +140,10 @@ def checked_run_at(value: object) -> datetime:
         raise TypeError(f"run_at must be a datetime, got {value!r}")
     if value.utcoffset() is None:
         raise ValueError(f"run_at must be aware, got {value!r}: give it a timezone")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # it is before the first year, or after the last one
+        raise ValueError(f"run_at must be a time that UTC has a date for, got {value!r}") from None
 
 
 def checked_texts(what: str, value: object) -> dict[str, str]:
@@ -170,4 +174,11 @@ def checked_wait(timeout: object) -> float | None:
         raise TypeError(f"timeout must be seconds or a timedelta, got {timeout!r}")
     if seconds != seconds:  # NaN: neither past nor to come
         raise ValueError(f"timeout must be seconds or a timedelta, got {timeout!r}")
-    return max(0.0, float(seconds))
+    return max(0.0, _as_float(seconds))
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an int that no float holds
+        return math.copysign(math.inf, number > 0 or -1)

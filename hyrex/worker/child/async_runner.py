@@ -25,7 +25,7 @@ from hyrex.worker.child.execution import (
 )
 from hyrex.worker.child.forks import end_if_fork
 from hyrex.worker.child.interrupt import INTERRUPT_SIGNAL, interrupt, raise_in_main_thread_by
-from hyrex.worker.child.loop_guard import LoopGuard, RunTask, execution_running
+from hyrex.worker.child.loop_guard import LoopGuard, RunTask, execution_running, sleeps
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.child_options import ON_ERROR_NS
@@ -34,6 +34,7 @@ from hyrex.worker.shared.logs import complain
 from hyrex.worker.shared.outcome import Failed, Outcome, StopCause
 
 _BLOCKED_NS = 1_000_000_000
+_DEAF_NS = 5_000_000_000  # so long asleep though it was woken
 _ON_ERROR_S: Final = ON_ERROR_NS / 1e9
 _OVERTIME_S: Final = 1.0  # for a handler to obey its cancel; then it is left to itself
 
@@ -89,6 +90,8 @@ class AsyncRunner(Runner):
     def _blame(self, now_ns: int) -> None:
         execution = execution_running(self._thread_id) or self._current()
         if execution is None:
+            if now_ns - self._probed_ns > _DEAF_NS and sleeps(self._thread_id):
+                self._break_off(RuntimeError("the event loop cannot be woken any more"))
             return
         if not self._complained:
             self._complained = True
@@ -128,6 +131,12 @@ class AsyncRunner(Runner):
             self._loop.call_soon_threadsafe(self._start_pending)
 
     def _start_pending(self) -> None:
+        try:
+            self._start()
+        except BaseException as error:
+            self._break_off(error)
+
+    def _start(self) -> None:
         self._waking = False
         while len(self._tasks) - self._lent < self._place.slots:
             if not self._free:
@@ -144,6 +153,12 @@ class AsyncRunner(Runner):
             self._done.set_result(None)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        try:
+            self._conclude(task)
+        except BaseException as error:
+            self._break_off(error)
+
+    def _conclude(self, task: asyncio.Task[Any]) -> None:
         execution = self._tasks.pop(task)
         if execution.run.token in self._executions:  # cancelled before its first step, by nobody's order
             error = asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -7,6 +7,7 @@ would be the end of all runs beside. The run whose code did it fails, and the lo
 from __future__ import annotations
 
 import asyncio
+import selectors
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -138,6 +139,15 @@ def execution_running(thread_id: int) -> Execution | None:
             return _execution_of(frame)
         frame = frame.f_back
     return None
+
+
+def sleeps(thread_id: int) -> bool:
+    """Whether the loop of that thread waits for something to happen; asked by another thread."""
+    frame = sys._current_frames().get(thread_id)
+    if frame is None:
+        return False
+    code = frame.f_code
+    return code is LoopGuard.run_until.__code__ or code.co_filename == selectors.__file__
 
 
 def _execution_of(frame: FrameType) -> Execution | None:

@@ -6,6 +6,7 @@ ordinals, which is what makes the ledger's answer exact.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,12 @@ from typing import Any
 from hyrex.task import HyrexTask
 from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.execution import Execution, dropped
+from hyrex.worker.child.forks import is_fork
 from hyrex.worker.child.parent_socket import ChildLink
 from hyrex.worker.shared.child_messages import Returned, Run, Settled, Stop
+from hyrex.worker.shared.child_options import BROKEN
+from hyrex.worker.shared.description import attempt
+from hyrex.worker.shared.logs import complain
 from hyrex.worker.shared.memory import Ledger, TrustCell
 from hyrex.worker.shared.outcome import Ending
 
@@ -32,6 +37,10 @@ class Workplace:
     contexts: RunContexts
     worker: str
     slots: int
+
+
+def _nothing(_: BaseException) -> None:
+    """Whatever that was, the child ends."""
 
 
 class Runner:
@@ -125,6 +134,14 @@ class Runner:
         self._place.link.send(Settled(ending))
         self._place.link.flush()
         return handling
+
+    def _break_off(self, error: BaseException) -> None:
+        """End the child, whose runs are then lost: user code has broken what this runner works with."""
+        if is_fork():
+            raise error
+        attempt(lambda: complain("a run broke what its child works with; the child ends", error), _nothing)
+        attempt(self._place.link.flush, _nothing)
+        os._exit(BROKEN)
 
     def _tell(self, ending: Ending) -> None:
         """Send the ending, soon."""

@@ -1,14 +1,17 @@
 """What belongs to a whole child and a run may have changed: put back before the next run sees it.
 
-The directory, the streams, the recursion limit, the signal handlers, an alarm that was left to ring. What a
-program rightly keeps for later (imports, the environment, caches, warning filters) is left alone.
+The directory, the streams, the recursion limit, signal handlers and blocked signals, timers that were left to
+ring, the umask, resource limits, the collector. What a program rightly keeps for later (imports, the
+environment, caches, warning filters) is left alone.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import os
+import resource
 import signal
 import sys
 import threading
@@ -27,7 +30,18 @@ _CHANGING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (signal, "signal"),
     (signal, "setitimer"),
     (signal, "alarm"),
+    (signal, "pthread_sigmask"),
+    (os, "umask"),
+    (resource, "setrlimit"),
+    (gc, "disable"),
+    (gc, "enable"),
 )
+_TIMERS: Final = {
+    signal.ITIMER_REAL: signal.SIGALRM,
+    signal.ITIMER_VIRTUAL: signal.SIGVTALRM,
+    signal.ITIMER_PROF: signal.SIGPROF,
+}
+_LIMITS: Final = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _changed: Final = threading.Event()
 _OPEN: Final = io.StringIO()
 
@@ -62,7 +76,14 @@ class Surroundings:
         self._stdout: Any = sys.stdout
         self._stderr: Any = sys.stderr
         self._out, self._err = _file(sys.stdout), _file(sys.stderr)
-        self._handlers = [(number, signal.getsignal(number)) for number in (*signals, signal.SIGALRM)]
+        numbers = (*signals, *_TIMERS.values(), signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
+        self._handlers = [(number, signal.getsignal(number)) for number in numbers]
+        self._timers = [which for which in _TIMERS if not any(signal.getitimer(which))]
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._limits = [(which, resource.getrlimit(which)) for which in _LIMITS]
+        self._collects = gc.isenabled()
         _changed.clear()
 
     def are_other(self) -> bool:
@@ -89,6 +110,9 @@ class Surroundings:
         self._restore_streams()
         if self._directory and _directory() != self._directory:
             os.chdir(self._directory)
+        os.umask(self._umask)
+        (gc.enable if self._collects else gc.disable)()
+        self._restore_limits()
         if threading.get_ident() == self._main_thread:  # no other may set handlers; it has still to look
             self._restore_handlers()
             _changed.clear()
@@ -102,11 +126,18 @@ class Surroundings:
         self._out, self._err = _file(self._stdout), _file(self._stderr)
 
     def _restore_handlers(self) -> None:
-        if callable(signal.getsignal(signal.SIGALRM)):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        for which in self._timers:
+            signal.setitimer(which, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._handlers:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
+
+    def _restore_limits(self) -> None:
+        for which, (soft, hard) in self._limits:
+            now, most = resource.getrlimit(which)
+            if now != soft and most == hard:  # a hard limit that was lowered stays
+                resource.setrlimit(which, (soft, hard))
 
 
 def _file(stream: Any) -> Any:

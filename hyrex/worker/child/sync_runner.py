@@ -48,7 +48,7 @@ class SyncRunner(Runner):
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         others = [
-            threading.Thread(target=self._work, args=(slot,), name=f"hyrex-{slot}", daemon=True)
+            threading.Thread(target=self._work_beside, args=(slot,), name=f"hyrex-{slot}", daemon=True)
             for slot in range(1, self._place.slots)
         ]
         for thread in others:
@@ -87,6 +87,12 @@ class SyncRunner(Runner):
             return None
         execution.interruptible = False
         return _error_for(execution)
+
+    def _work_beside(self, slot: int) -> None:
+        try:
+            self._work(slot)
+        except BaseException as error:
+            self._break_off(error)
 
     def _work(self, slot: int) -> None:
         surroundings, contexts = self._surroundings, self._place.contexts

@@ -59,6 +59,11 @@ def test_options_of_task_and_send_reach_the_wire(server: Server, tasks: Scripted
     ("options", "error"),
     [
         ({"run_at": datetime(2030, 1, 1)}, "run_at must be aware"),
+        (
+            {"run_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))},
+            "run_at must be a time that UTC",
+        ),
+        ({"delay": 10**400}, "delay must be 0"),
         ({"run_at": datetime(2030, 1, 1, tzinfo=UTC), "delay": 1}, "delay or run_at, not both"),
         ({"delay": -1}, "delay must be"),
         ({"priority": 11}, "priority must be 1..10"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import decimal
+import gc
 import io
 import math
 import os
+import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
@@ -463,6 +466,28 @@ async def raise_cancelled() -> None:
 
 
 @hy.task
+async def deafen_loop() -> None:
+    """Take away what the loop is woken by."""
+    loop = asyncio.get_running_loop()
+    for fd in range(3, 64):
+        with contextlib.suppress(Exception):
+            loop.remove_reader(fd)
+    await for_long()
+
+
+@hy.task
+async def break_call_soon() -> None:
+    """Have nothing be begun any more."""
+    asyncio.get_running_loop().call_soon = lambda *_args, **_kwargs: 1 / 0  # type: ignore[method-assign, assignment]
+
+
+@hy.task
+def break_locks() -> None:
+    """Have nothing be begun any more."""
+    threading.Lock = None  # type: ignore[assignment]
+
+
+@hy.task
 async def break_factory() -> None:
     """Have no task be made any more."""
     asyncio.get_running_loop().set_task_factory(lambda *_args, **_kwargs: 1 / 0)  # type: ignore[arg-type]
@@ -502,7 +527,13 @@ def look() -> list[str]:
         recurse(0)
     handlers = [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
     alarm = signal.getitimer(signal.ITIMER_REAL)
-    return [os.getcwd(), str(sys.getrecursionlimit()), type(sys.stdout).__name__, str(alarm), *handlers]
+    os.umask(umask := os.umask(0))
+    return [
+        *(os.getcwd(), str(sys.getrecursionlimit()), type(sys.stdout).__name__, str(alarm), *handlers),
+        *(str(signal.getsignal(signal.SIGCHLD)), str(signal.getitimer(signal.ITIMER_PROF))),
+        *(str(signal.pthread_sigmask(signal.SIG_BLOCK, ())), str(gc.isenabled()), str(umask)),
+        str(resource.getrlimit(resource.RLIMIT_NOFILE)),
+    ]
 
 
 def ring(*_: object) -> None:
@@ -530,6 +561,19 @@ def disturb(how: str) -> None:
         case "alarm":
             signal.signal(signal.SIGALRM, ring)
             signal.setitimer(signal.ITIMER_REAL, 0.2)
+        case "deadly alarm":
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+        case "profile":
+            signal.setitimer(signal.ITIMER_PROF, 30)
+        case "blocked":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        case "children":
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        case "files":
+            os.umask(0o777)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        case "collector":
+            gc.disable()
 
 
 # Error handlers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hyrex.v1 import worker_service_pb2 as wire
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -88,3 +89,33 @@ async def test_part_of_a_run_that_blocks_the_loop_is_ended_with_its_run(bench: B
         journal.write("enough\n")
     assert (await bench.broker.outcome(beside)).HasField("completed")
     assert {child.pid for child in worker.children()} == children
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("deafen_loop", ()), ("break_call_soon", ()), ("break_locks", ("-t", "2"))]
+)
+async def test_child_whose_own_works_a_run_has_broken_is_replaced(
+    bench: Bench, name: str, args: tuple[str, ...]
+) -> None:
+    await bench.ready(*args, target=ODD_APP)
+    broken = assignment(name)
+    await bench.broker.assign(broken)
+    if name != "deafen_loop":  # it goes on, and is lost with its child
+        assert (await bench.broker.outcome(broken)).HasField("completed")
+    after = [assignment("aadd", {"a": 1, "b": 2}), assignment("add", {"a": 1, "b": 2})]
+    for run in after:  # each is begun by a child that may be broken: nothing hangs
+        while not (await given(bench, run)).HasField("completed"):
+            del bench.broker.outcomes[run.token]
+    if name == "deafen_loop":
+        assert (await bench.broker.outcome(broken)).lost.reason == "child exited with status 1"
+
+
+async def given(bench: Bench, run: wire.Assignment) -> wire.RunReport:
+    """How the run ends, handed out once more."""
+    await bench.broker.until(
+        lambda: bench.broker.capacity.get("async", 0) > 0 < bench.broker.capacity["sync"]
+    )
+    await bench.broker.assign(run)
+    told = await bench.broker.outcome(run)
+    assert told.WhichOneof("outcome") in ("completed", "lost", "released"), told
+    return told
