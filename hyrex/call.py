@@ -12,14 +12,14 @@ R_co = TypeVar("R_co", covariant=True)
 class TaskCall(Generic[R_co]):
     """A validated call, ready for send_many: the task, its options and its encoded arguments."""
 
-    __slots__ = ("payload", "spec")
+    __slots__ = ("_payload", "_spec")
 
     def __init__(self, spec: SendSpec, payload: bytes) -> None:
-        self.spec = spec
-        self.payload = payload
+        self._spec = spec
+        self._payload = payload
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TaskCall, (self.spec, self.payload)
+        return TaskCall, (self._spec, self._payload)
 
     def __repr__(self) -> str:
-        return f"<call of {self.spec.config.name}, {len(self.payload)} bytes>"
+        return f"<call of {self._spec.config.name}, {len(self._payload)} bytes>"

@@ -38,14 +38,14 @@ def send_many(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
     want of a broker, SendManyFailed if only some were acknowledged.
     """
     warn_if_on_loop("send_many")
-    handles = [handle_of(prepare(call.spec, call.payload)) for call in _checked(calls)]
+    handles = [handle_of(prepare(call._spec, call._payload)) for call in _checked(calls)]
     _store(handles)
     return handles
 
 
 async def send_many_async(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
-    handles = [handle_of(prepare(call.spec, call.payload)) for call in _checked(calls)]
+    handles = [handle_of(prepare(call._spec, call._payload)) for call in _checked(calls)]
     await _store_async(handles)
     return handles
 

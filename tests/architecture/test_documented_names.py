@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hyrex
 from hyrex import errors
 from tests.support.process import ROOT
@@ -13,6 +15,14 @@ from tests.support.process import ROOT
 API = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 # Named there, imported from elsewhere (and said so), or of Python itself.
 ELSEWHERE = {"LiveHyrex", "StrEnum", "ThreadPoolExecutor"} | set(vars(builtins))
+CLASSES = (
+    hyrex.HyrexApp,
+    hyrex.HyrexRegistry,
+    hyrex.HyrexTask,
+    hyrex.TaskCall,
+    hyrex.TaskHandle,
+    hyrex.TaskRun,
+)
 
 
 def documented() -> set[str]:
@@ -29,6 +39,12 @@ def test_every_documented_name_is_exported() -> None:
 def test_every_exported_name_is_documented() -> None:
     missing = [name for name in hyrex.__all__ if not re.search(rf"(?<!\w){name}(?!\w)", API)]
     assert missing == []
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_what_completion_shows_of_a_class_is_documented(kind: type) -> None:
+    shown = {name.removesuffix("_async") for name in dir(kind) if not name.startswith("_")}
+    assert [name for name in sorted(shown) if not re.search(rf"(?<!\w){name}(?!\w)", API)] == []
 
 
 def test_every_error_is_exported() -> None:

@@ -281,7 +281,7 @@ def test_parameter_may_be_named_self() -> None:
 
     assert named(self=2) == 3
     assert coder_of(named).decode_arguments(coder_of(named).encode_arguments(self=2)) == {"self": 2}
-    assert coder_of(named).decode_arguments(named.call(self=2).payload) == {"self": 2}
+    assert coder_of(named).decode_arguments(named.call(self=2)._payload) == {"self": 2}
 
 
 def test_app_serves_nested_registries_and_what_they_define_later() -> None:
@@ -353,7 +353,7 @@ def test_remote_stub_can_be_sent_but_not_called() -> None:
 
     assert charge.name == "billing.charge"
     assert (charge.config.queue, charge.config.max_retries) == ("elsewhere", 2)
-    assert charge.call(1, cents=5).payload == b'{"customer":1,"cents":5}'
+    assert charge.call(1, cents=5)._payload == b'{"customer":1,"cents":5}'
     assert not hy.tasks
     with pytest.raises(TypeError, match="remote stub"):
         charge(1, 2)

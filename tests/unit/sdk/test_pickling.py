@@ -135,7 +135,7 @@ def test_tasks_calls_and_handles_are_whole(task: Any, way: str) -> None:
         task,
     )
     call = WAYS[way](task.call(3))
-    assert (call.spec.task, call.payload) == (task, b'{"a":3}')
+    assert (call._spec.task, call._payload) == (task, b'{"a":3}')
     handle = handle_of(task)
     again = WAYS[way](handle)
     assert shown(again) == shown(handle)
