@@ -1,12 +1,16 @@
 """SIGUSR1 prints where a broker or a worker stands, and stops nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field, free_port
+from tests.support.eventually import eventually
 from tests.support.process import ROOT, Process
 from tests.support.processes import RunningBroker
 
@@ -66,6 +70,25 @@ def test_the_parent_of_several_brokers_passes_the_signal_on(field: Field) -> Non
         "many-0",
         "many-1",
     }
+
+
+def test_brokers_that_are_asked_while_they_start_go_on_starting(field: Field) -> None:
+    """SIGUSR1 ends a process that has no handler yet, so it begins by ignoring it."""
+    command = [sys.executable, "-m", "hyrex_broker", "--processes", "2"]
+    env = {"HYREX_DATABASE_URL": field.database_url}
+    parent = field.processes.start("several", *command, "--listen", f"127.0.0.1:{free_port()}", env=env)
+    eventually(lambda: catches(parent.pid, signal.SIGUSR1))
+    while parent.output.count("broker ready") < 2:
+        assert parent.running
+        parent.signal(signal.SIGUSR1)
+        time.sleep(0.02)
+        assert "starting another" not in parent.output
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Return True if a process has a handler for a signal."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def test_a_report_that_nobody_reads_holds_nothing_up() -> None:
