@@ -27,7 +27,7 @@ from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.sweeper import Sweeper
-from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
@@ -73,7 +73,7 @@ class Engine:
     dispatcher: Dispatcher
     promoter: Promoter
     intake: Intake
-    reports: Reports
+    reports: RunReports
     heartbeats: Heartbeats
     sweeper: Sweeper
     overdue_runs: OverdueRuns
@@ -206,7 +206,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     dispatcher = Dispatcher(assigns, marks, placer, sessions, directory)
     handoff = Handoff(submits, placer, dispatcher, directory)
     promoter = Promoter(PromoteStore(database), marks, dispatcher)
-    reports = Reports(report_store, sessions, dispatcher, promoter)
+    reports = RunReports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
     notifications = Notifications(Channel(config.database_url, config.database_schema))
     upkeep = RetentionStore(config.database_url, config.database_schema)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from hyrex_broker.domain.model import SessionId
-from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.engine.sessions.session import ServedSession
 
 _MOST_SESSIONS: Final = 200
 
 
 def lines(
-    parts: Mapping[str, Callable[[], Mapping[str, int]]], sessions: Mapping[SessionId, Session]
+    parts: Mapping[str, Callable[[], Mapping[str, int]]], sessions: Mapping[SessionId, ServedSession]
 ) -> Iterator[str]:
     """The sizes of each part by its name, then the sessions that this broker serves."""
     for name, sizes in parts.items():
@@ -22,7 +22,7 @@ def lines(
         yield f"  ... and {len(sessions) - _MOST_SESSIONS} more sessions"
 
 
-def _session_lines(session: Session) -> Iterator[str]:
+def _session_lines(session: ServedSession) -> Iterator[str]:
     marks = [name for name in ("draining", "self_draining") if getattr(session, name)]
     yield (
         f"  session {session.session_id} generation {session.generation}: leases {len(session.leases)}, "

@@ -13,13 +13,12 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hyrex.worker.stream.session import Session as WorkerSession
-from hyrex.worker.stream.session import SessionTerms
+from hyrex.worker.stream.session import Session, SessionTerms
 from hyrex_broker.domain.errors import SessionEnded
 from hyrex_broker.domain.model import AssignedRun, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Introduction, Session
+from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import Beat
@@ -70,8 +69,8 @@ class Worker:
     """A worker's view, and the wires to and from its broker."""
 
     broker: int
-    session: Session
-    own: WorkerSession
+    session: ServedSession
+    own: Session
     trust: Trust
     executing: dict[Token, TaskId] = field(default_factory=dict)
     held: dict[Token, TaskId] = field(default_factory=dict)
@@ -96,12 +95,12 @@ class TrustMachine(RuleBasedStateMachine):
         self.registries = self.world.sessions()
         self.heartbeats = [_heartbeats(self.world, n, registry) for n, registry in enumerate(self.registries)]
         self.workers = [self._new_worker(n) for n in range(2)]
-        self.former: list[tuple[int, Session]] = []
+        self.former: list[tuple[int, ServedSession]] = []
 
     def _new_worker(self, broker: int) -> Worker:
         session = self.world.run(self.registries[broker].open(_introduction([], 0), Link()))
         trust = Trust()
-        own = WorkerSession(trust)  # type: ignore[arg-type]
+        own = Session(trust)  # type: ignore[arg-type]
         own.begin(
             str(session.session_id), session.secret, SessionTerms(LEASE.total_seconds(), 3.0, 1 << 20, 1000)
         )
@@ -146,7 +145,7 @@ class TrustMachine(RuleBasedStateMachine):
         for broker, session in self.former:
             assert self._assign(broker, session, count) is None, "an assign for a session of another owner"
 
-    def _assign(self, broker: int, session: Session, count: int) -> Frame | None:
+    def _assign(self, broker: int, session: ServedSession, count: int) -> Frame | None:
         stage = self.world.stages[broker]
         lane = self.world.run(stage.lane())
         sequence = session.next_sequence()

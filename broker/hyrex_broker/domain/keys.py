@@ -18,7 +18,7 @@ class KeyHolder:
 
 
 @dataclass(slots=True)
-class Deduplicated(SubmitAnswer):
+class KeyHit(SubmitAnswer):
     """The answer for a task that was not stored, since another one holds its key."""
 
     holder: KeyHolder

@@ -82,7 +82,7 @@ class TaskExtras:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-class Submitted(IntEnum):
+class SubmitOutcome(IntEnum):
     """What became of a submitted task. Numbers equal those of hyrex.v1.SubmitOutcome."""
 
     STORED = 1
@@ -95,7 +95,7 @@ class SubmitAnswer:
     """The answer for one stored (or recognised) task."""
 
     task_id: TaskId
-    outcome: Submitted
+    outcome: SubmitOutcome
 
 
 @dataclass(slots=True)

@@ -107,7 +107,7 @@ class TaskPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServingSessions:
     """Live sessions whose patterns are alike: whether they serve a task's queue, and know its name."""
 
     serves_queue: bool
@@ -115,7 +115,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RunConditions:
     """What decides whether a queued task can run: its queue, its limits, the live sessions."""
 
     paused: bool
@@ -123,7 +123,7 @@ class Surroundings:
     queue_running: int
     task_limit: int | None
     task_running: int
-    services: tuple[Service, ...]
+    services: tuple[ServingSessions, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """What a queued task waits for, in words."""
 
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import RunStatusView, Surroundings, TaskView
+from hyrex_broker.domain.views import RunConditions, RunStatusView, TaskView
 
 
-def waiting_for(queue: str, name: str, around: Surroundings) -> str:
+def waiting_for(queue: str, name: str, around: RunConditions) -> str:
     """Why no worker can take the task now; empty where it only waits for those before it."""
     if around.paused:
         return f"queue {queue!r} is paused"
@@ -19,7 +19,7 @@ def waiting_for_another_worker(view: TaskView) -> str:
     return last.reason or "" if last.state is RunStatusView.RELEASED else ""
 
 
-def _missing_worker(queue: str, name: str, around: Surroundings) -> str:
+def _missing_worker(queue: str, name: str, around: RunConditions) -> str:
     serving = [service for service in around.services if service.serves_queue]
     if not serving:
         return f"no connected worker serves queue {queue!r}"
@@ -30,7 +30,7 @@ def _missing_worker(queue: str, name: str, around: Surroundings) -> str:
     return f"no connected worker has {name}"
 
 
-def _saturated_limit(queue: str, name: str, around: Surroundings) -> str:
+def _saturated_limit(queue: str, name: str, around: RunConditions) -> str:
     if around.queue_limit is not None and around.queue_running >= around.queue_limit:
         return f"the limit of queue {queue!r} ({around.queue_limit}) is reached"
     if around.task_limit is not None and around.task_running >= around.task_limit:

@@ -42,7 +42,7 @@ def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
     return [part for part in (completed, others) if part]
 
 
-class Reports:
+class RunReports:
     """Records ends of runs, and wakes whoever waits for what follows from them."""
 
     def __init__(

@@ -16,7 +16,7 @@ Decode: TypeAlias = Callable[[bytes], Any]
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """Where messages come from, and who counts them."""
 
     async def read(self, context: Any, peer: str) -> Any:
@@ -31,7 +31,7 @@ class Source(Protocol):
 class Receiving:
     """The messages of one call, as a context: at its end nothing of the call is in flight any more."""
 
-    def __init__(self, context: Context, decode: Decode, source: Source) -> None:
+    def __init__(self, context: Context, decode: Decode, source: MessageSource) -> None:
         self._context = context
         self._decode = decode
         self._source = source

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
-from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.service import fields
 
 MOST_RUNS: Final = 1000
@@ -16,7 +16,7 @@ _ERROR_BYTES: Final = 256 * 1024
 _LONGEST_US: Final = fields.LONGEST_MS * 1000
 
 
-def ends(report: wire.Report, session: Session, payload_limit_bytes: int) -> list[RunEnd]:
+def ends(report: wire.Report, session: ServedSession, payload_limit_bytes: int) -> list[RunEnd]:
     """Ends of the session's runs; ids it knows need no other check. Raises InvalidField, TooManyItems."""
     runs = report.runs
     if not runs:

@@ -17,8 +17,8 @@ from hyrex_broker.domain.errors import (
     TaskIdOutOfWindow,
     TooManyItems,
 )
-from hyrex_broker.domain.keys import Deduplicated
-from hyrex_broker.domain.model import NewTask, SubmitAnswer, Submitted, TaskId
+from hyrex_broker.domain.keys import KeyHit
+from hyrex_broker.domain.model import NewTask, SubmitAnswer, SubmitOutcome, TaskId
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service import fields
@@ -36,9 +36,9 @@ _ID_CHARACTERS: Final = 36
 _CHARACTERS: Final = b"-0123456789abcdef"
 _REJECTED: Final = task_service_pb2.SUBMIT_OUTCOME_REJECTED
 _OUTCOMES: Final = {
-    Submitted.STORED: task_service_pb2.SUBMIT_OUTCOME_STORED,
-    Submitted.REPEATED: task_service_pb2.SUBMIT_OUTCOME_REPEATED,
-    Submitted.DEDUPLICATED: task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED,
+    SubmitOutcome.STORED: task_service_pb2.SUBMIT_OUTCOME_STORED,
+    SubmitOutcome.REPEATED: task_service_pb2.SUBMIT_OUTCOME_REPEATED,
+    SubmitOutcome.DEDUPLICATED: task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED,
 }
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
@@ -204,6 +204,6 @@ def _fill(result: SubmitResult, task_id: str, answer: SubmitAnswer | BrokerError
         return
     result.task_id = answer.task_id
     result.outcome = _OUTCOMES[answer.outcome]
-    if type(answer) is Deduplicated:
+    if type(answer) is KeyHit:
         result.payload_differs = answer.holder.payload_differs
         result.status = task_pb2.TaskStatus.ValueType(answer.holder.state)

@@ -229,7 +229,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def _waiting_for(self, view: TaskView) -> str:
         if view.state is not TaskState.QUEUED:
             return waiting_for_another_worker(view)
-        around = await self._parts.reads.surroundings(view.queue, view.name)
+        around = await self._parts.reads.run_conditions(view.queue, view.name)
         return waiting_for(view.queue, view.name, around)
 
 

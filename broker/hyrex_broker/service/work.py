@@ -23,9 +23,9 @@ from hyrex_broker.domain.errors import (
 )
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
-from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
-from hyrex_broker.engine.sessions.session import Introduction, Session
+from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported, times
 from hyrex_broker.service import worker_convert as convert
@@ -46,7 +46,7 @@ class WorkEngine:
     """What the worker service needs of the engine, and what it tells workers."""
 
     sessions: Sessions
-    reports: Reports
+    reports: RunReports
     heartbeats: Heartbeats
     broker_name: str
     lease_duration: timedelta
@@ -132,7 +132,7 @@ class WorkStream:
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         watchdog = group.create_task(self._expect_hello())
-        session: Session | None = None
+        session: ServedSession | None = None
         try:
             async for frame in self._frames:
                 kind = frame.WhichOneof("frame")
@@ -153,14 +153,14 @@ class WorkStream:
         await asyncio.sleep(_HELLO_WITHIN_S)
         self._outbox.end(HelloExpected(f"no Hello within {_HELLO_WITHIN_S:.0f} s; send it first"))
 
-    async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> Session:
+    async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> ServedSession:
         if kind != "hello":
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
         introduction = convert.introduction(frame.hello)
         async with self._engine.welcomes.place():
             return await self._admit(frame.hello, introduction)
 
-    async def _admit(self, hello: wire.Hello, introduction: Introduction) -> Session:
+    async def _admit(self, hello: wire.Hello, introduction: Introduction) -> ServedSession:
         """Resume the session that it names, or begin a new one."""
         sessions, heritage = self._engine.sessions, None
         if hello.session_id:
@@ -199,7 +199,7 @@ class WorkStream:
 
     def _welcome(
         self,
-        session: Session,
+        session: ServedSession,
         *,
         resumed: bool,
         adopted: Sequence[wire.LeaseRef],
@@ -223,7 +223,7 @@ class WorkStream:
         self._outbox.push(wire.WorkResponse(welcome=welcome))
 
     def _take(
-        self, session: Session, frame: wire.WorkRequest, kind: str | None, group: asyncio.TaskGroup
+        self, session: ServedSession, frame: wire.WorkRequest, kind: str | None, group: asyncio.TaskGroup
     ) -> None:
         """Act on one frame without waiting: readers never wait for a queue (rule 15)."""
         match kind:
@@ -241,7 +241,7 @@ class WorkStream:
             case _:
                 self._unknown_frames += 1
 
-    def _report(self, session: Session, report: wire.Report, group: asyncio.TaskGroup) -> None:
+    def _report(self, session: ServedSession, report: wire.Report, group: asyncio.TaskGroup) -> None:
         ends = reported.ends(report, session, self._engine.payload_limit_bytes)
         self._unacknowledged += len(ends)
         if self._unacknowledged > MOST_UNACKNOWLEDGED:
@@ -252,7 +252,7 @@ class WorkStream:
         group.create_task(self._record(session, report.report_id, ends, hold(self._frames)))
 
     async def _record(
-        self, session: Session, report_id: int, ends: list[RunEnd], release: Callable[[], None]
+        self, session: ServedSession, report_id: int, ends: list[RunEnd], release: Callable[[], None]
     ) -> None:
         receipts = await self._engine.reports.report(ends, session.session_id)
         self._unacknowledged -= len(ends)
@@ -264,7 +264,7 @@ class WorkStream:
             ack.stale_tokens.extend(end.token for end, said in told if said is Receipt.STALE)
         self._outbox.push(wire.WorkResponse(report_ack=ack))
 
-    def _heartbeat(self, session: Session, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:
+    def _heartbeat(self, session: ServedSession, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:
         if len(beat.held_tokens) > convert.MOST_CAPACITY:
             raise TooManyItems(len(beat.held_tokens), convert.MOST_CAPACITY)
         held = [*map(Token, beat.held_tokens)]
@@ -280,10 +280,10 @@ class WorkStream:
                 " received_through"
             )
 
-    async def _return(self, session: Session, orphans: list[RunEnd]) -> None:
+    async def _return(self, session: ServedSession, orphans: list[RunEnd]) -> None:
         await self._engine.reports.report(orphans, session.session_id)
 
-    async def _goodbye(self, session: Session) -> None:
+    async def _goodbye(self, session: ServedSession) -> None:
         await self._engine.reports.end_session(
             session.session_id, session.secret, Outcome.RELEASED, "its worker left"
         )

@@ -10,7 +10,7 @@ from hyrex_broker.domain import patterns
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import Live, standing
-from hyrex_broker.domain.views import RunStatusView, RunView, Service, Surroundings, TaskView
+from hyrex_broker.domain.views import RunConditions, RunStatusView, RunView, ServingSessions, TaskView
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -69,12 +69,12 @@ class TaskReads:
         views = await self.tasks([task_id], FULL)
         return views[0] if views else None
 
-    async def surroundings(self, queue: str, name: str) -> Surroundings:
+    async def run_conditions(self, queue: str, name: str) -> RunConditions:
         """What decides whether tasks of this queue and name can run now."""
-        around = await self._database.fetchrow(_SQL["surroundings"], queue, name, read=True)
+        around = await self._database.fetchrow(_SQL["run_conditions"], queue, name, read=True)
         assert around is not None
         services = await self._database.fetch(_SQL["services"], name, read=True)
-        return Surroundings(
+        return RunConditions(
             paused=around["paused"],
             queue_limit=around["queue_limit"],
             queue_running=around["queue_running"],
@@ -82,7 +82,7 @@ class TaskReads:
             task_running=around["task_running"],
             services=tuple(
                 [
-                    Service(patterns.known(tuple(row["queue_patterns"]))(queue), row["knows_task"])
+                    ServingSessions(patterns.known(tuple(row["queue_patterns"]))(queue), row["knows_task"])
                     async for row in in_portions(services, 1)
                 ]
             ),

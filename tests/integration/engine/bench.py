@@ -10,7 +10,7 @@ from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
 from hyrex_broker.engine.sessions.registry import Resumption
-from hyrex_broker.engine.sessions.session import Introduction, Session
+from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database
@@ -91,12 +91,12 @@ class Bench:
         capacity: int = 10,
         tasks: Sequence[str] = ("work",),
         limits: Sequence[tuple[str, str, int]] = (),
-    ) -> tuple[Session, Link]:
+    ) -> tuple[ServedSession, Link]:
         """A new session."""
         link = Link()
         return await self.engine.sessions.open(introduced(capacity, tasks, limits), link), link
 
-    async def resumed(self, session: Session) -> tuple[Resumption, Link]:
+    async def resumed(self, session: ServedSession) -> tuple[Resumption, Link]:
         """A session on a new stream of a worker that holds nothing any more."""
         link = Link()
         hello = introduced(sum(session.capacity.values()), list(session.profile.task_pools))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdConflict
-from hyrex_broker.domain.keys import Deduplicated, KeyHolder
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, Submitted, TaskExtras
+from hyrex_broker.domain.keys import KeyHit, KeyHolder
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, SubmitOutcome, TaskExtras
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.batching import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Batcher, StatementSlot
 from hyrex_broker.storage.pool import StatementRefused
@@ -42,12 +42,12 @@ async def test_one_batch_may_repeat_conflict_and_share_keys(bench: Bench) -> Non
     repeated, conflict, shared, stored, twice = await bench.engine.intake.submit(
         [task, other, late, fresh, fresh]
     )
-    assert repeated == SubmitAnswer(task.task_id, Submitted.REPEATED)
+    assert repeated == SubmitAnswer(task.task_id, SubmitOutcome.REPEATED)
     assert isinstance(conflict, TaskIdConflict)
     holder = KeyHolder(keyed.task_id, TaskState.QUEUED, payload_differs=False)
-    assert shared == Deduplicated(keyed.task_id, Submitted.DEDUPLICATED, holder)
-    assert stored == SubmitAnswer(fresh.task_id, Submitted.STORED)
-    assert twice == SubmitAnswer(fresh.task_id, Submitted.REPEATED)
+    assert shared == KeyHit(keyed.task_id, SubmitOutcome.DEDUPLICATED, holder)
+    assert stored == SubmitAnswer(fresh.task_id, SubmitOutcome.STORED)
+    assert twice == SubmitAnswer(fresh.task_id, SubmitOutcome.REPEATED)
 
 
 async def test_an_unstorable_report_becomes_a_failed_run_that_says_so(bench: Bench) -> None:

@@ -6,18 +6,18 @@ import pytest
 
 from hyrex_broker.domain.errors import SessionSecretInvalid
 from hyrex_broker.domain.model import Outcome
-from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.engine.sessions.session import ServedSession
 from tests.integration.engine.bench import Bench, Link, introduced
 
 NAME = ("task", "work")
 
 
-async def _worker(bench: Bench, maximum: int, name: tuple[str, str] = NAME) -> Session:
+async def _worker(bench: Bench, maximum: int, name: tuple[str, str] = NAME) -> ServedSession:
     session, _ = await bench.worker(limits=[(*name, maximum)])
     return session
 
 
-async def _leave(bench: Bench, session: Session) -> None:
+async def _leave(bench: Bench, session: ServedSession) -> None:
     await bench.engine.sessions.end(session.session_id, session.secret, Outcome.RELEASED, "left")
 
 

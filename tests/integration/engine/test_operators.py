@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, Submitted
+from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SubmitOutcome
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
@@ -60,7 +60,7 @@ async def test_work_that_nobody_here_can_run_does_not_slow_down_the_rest(
 
     monkeypatch.setattr(SubmitStore, "submit_handing_off", noted)
     (answer,) = await bench.engine.intake.submit([new_task(name="work")])
-    assert getattr(answer, "outcome", None) is Submitted.STORED
+    assert getattr(answer, "outcome", None) is SubmitOutcome.STORED
     assert statements == ["handed off"]
     await link.until_runs(1)
 

@@ -110,7 +110,7 @@ async def test_lists_carry_the_newest_run_without_payload_and_result(reads: Task
 
 async def test_a_queued_task_says_what_it_waits_for(reads: TaskReads, seed: Seed) -> None:
     async def words(queue: str = "mail", name: str = "charge") -> str:
-        return waiting_for(queue, name, await reads.surroundings(queue, name))
+        return waiting_for(queue, name, await reads.run_conditions(queue, name))
 
     task_id = await seed.ready(await seed.task(queue="mail", name="charge"))
     await seed.session(ttl_s=-1)

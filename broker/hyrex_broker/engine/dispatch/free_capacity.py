@@ -10,14 +10,14 @@ from heapq import heapify, heappop, heappush
 
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.engine.dispatch.rotation import Audience
-from hyrex_broker.engine.sessions.session import Session, WorkerProfile
+from hyrex_broker.engine.sessions.session import ServedSession, WorkerProfile
 
 
 @dataclass(slots=True, eq=False)
 class FreeSession:
     """What one session would still take of one pool."""
 
-    session: Session
+    session: ServedSession
     free: int
     slots: int
     """How many of these would begin at once."""
@@ -36,7 +36,7 @@ class FreeSession:
 class FreePool:
     """What the sessions of one profile would take of one pool, the freest first."""
 
-    def __init__(self, sessions: Iterable[Session], pool: str) -> None:
+    def __init__(self, sessions: Iterable[ServedSession], pool: str) -> None:
         found = ((session, session.free(pool)) for session in sessions)
         self.all = [
             FreeSession(session, free, free - session.beyond_slots(pool))

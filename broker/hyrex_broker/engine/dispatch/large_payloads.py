@@ -13,7 +13,7 @@ from typing import Final
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import AssignedRun
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.assign import AssignStore, Taken
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _PAUSE_WHILE_FULL_S: Final = 0.05
 class UnsentRuns:
     """Runs of one assign that are still to be sent to one session, in order."""
 
-    session: Session
+    session: ServedSession
     sequence: int
     left: list[Taken]
 
@@ -50,7 +50,7 @@ class LargePayloads:
         """Assigns of which some runs still wait for their payloads."""
         return len(self._open)
 
-    def begin(self, session: Session, sequence: int, taken: Sequence[Taken]) -> None:
+    def begin(self, session: ServedSession, sequence: int, taken: Sequence[Taken]) -> None:
         """Send these runs when their payloads are here; until then no frame promises them."""
         session.trailing.add(sequence)
         unsent = UnsentRuns(session, sequence, list(taken))

@@ -17,7 +17,7 @@ from hyrex_broker.domain.errors import SessionTakenOver
 from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Session
+from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
@@ -34,7 +34,7 @@ class UnresolvedPlan:
     """A plan whose commit is unknown, and when to look for its leases (0: at once)."""
 
     plan: Plan
-    sessions: Sequence[Session]
+    sessions: Sequence[ServedSession]
     due: float = 0.0
 
 
@@ -43,7 +43,7 @@ def fresh_tokens(count: int) -> list[Token]:
     return cast("list[Token]", [*struct.unpack(f"={count}q", os.urandom(8 * count))])
 
 
-def _all_sent(plan: Plan, sessions: Sequence[Session]) -> None:
+def _all_sent(plan: Plan, sessions: Sequence[ServedSession]) -> None:
     """The plan holds no receipt back any more."""
     for session in sessions:
         session.unsent.discard(plan.sequences[session.session_id])
@@ -103,14 +103,14 @@ class Placer:
             for (session, pool), count in reserved.items():
                 session.reserve(pool, -count)
 
-    def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[Session]) -> Plan:
+    def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[ServedSession]) -> Plan:
         generations = {session.session_id: session.generation for session in sessions}
         sequences = {session.session_id: session.next_sequence() for session in sessions}
         tokens = fresh_tokens(sum(len(quota.slots) for quota in quotas))
         return Plan(self._broker, generations, sequences, tokens, quotas)
 
-    def _reserve(self, quotas: Sequence[LaneQuota]) -> Counter[tuple[Session, str]]:
-        reserved: Counter[tuple[Session, str]] = Counter()
+    def _reserve(self, quotas: Sequence[LaneQuota]) -> Counter[tuple[ServedSession, str]]:
+        reserved: Counter[tuple[ServedSession, str]] = Counter()
         for quota in quotas:
             for session_id, count in Counter(quota.slots).items():
                 session = self._sessions.by_id[session_id]
@@ -125,7 +125,7 @@ class Placer:
         by_session: dict[SessionId, list[Taken]] = {}
         for each in taken:
             by_session.setdefault(each.run.session_id, []).append(each)
-        placed: list[tuple[Session, list[Taken]]] = []
+        placed: list[tuple[ServedSession, list[Taken]]] = []
         for session_id, mine in by_session.items():
             session = self._sessions.by_id.get(session_id)
             if session is None or session.generation != plan.generations[session_id]:

@@ -19,9 +19,9 @@ from hyrex_broker.domain.model import (
     TaskId,
     Token,
 )
-from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Session, orphaned
+from hyrex_broker.engine.sessions.session import ServedSession, orphaned
 from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,12 @@ MOST_VOID: Final = 1000
 class Pending:
     """The newest heartbeat of a session, not yet acknowledged."""
 
-    session: Session
+    session: ServedSession
     sequence: int
     revoked: list[Token]
 
 
-def _sorted_out(held: Iterable[Token], session: Session) -> tuple[set[Token], list[Token]]:
+def _sorted_out(held: Iterable[Token], session: ServedSession) -> tuple[set[Token], list[Token]]:
     """Held tokens that are the session's leases, and some of those that are not."""
     known: set[Token] = set()
     unknown: list[Token] = []
@@ -59,7 +59,7 @@ class Heartbeats:
         self,
         store: SessionStore,
         sessions: Sessions,
-        reports: Reports,
+        reports: RunReports,
         broker: BrokerId,
         lease_duration: timedelta,
     ) -> None:
@@ -75,7 +75,7 @@ class Heartbeats:
         self._cancelled = asyncio.Event()
 
     def beat(
-        self, session: Session, sequence: int, held: Iterable[Token], received_through: int
+        self, session: ServedSession, sequence: int, held: Iterable[Token], received_through: int
     ) -> list[RunEnd]:
         """Note a heartbeat. Returns orphans: received leases that the worker does not hold any more.
 
@@ -98,7 +98,7 @@ class Heartbeats:
         session.orphans.update(end.token for end in orphans)
         return orphans
 
-    def silent(self, session: Session, held: Iterable[Token]) -> list[RunEnd]:
+    def silent(self, session: ServedSession, held: Iterable[Token]) -> list[RunEnd]:
         """What a worker that sends heartbeats and reads nothing is not to keep: the runs that it never read.
 
         To be asked after each heartbeat. It has read no acknowledgement for as long as a lease, so what

@@ -13,7 +13,7 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, RunEnd
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.looks import Look
-from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.report import EVER, Overdue, ReportStore
 from hyrex_broker.storage.settings import LONGEST_STATEMENT
@@ -31,7 +31,7 @@ class OverdueRuns:
     cancelled); the worker hears with its next heartbeat that they are revoked."""
 
     def __init__(
-        self, store: ReportStore, sessions: Sessions, reports: Reports, clock: DatabaseClock
+        self, store: ReportStore, sessions: Sessions, reports: RunReports, clock: DatabaseClock
     ) -> None:
         self._store = store
         self._clock = clock

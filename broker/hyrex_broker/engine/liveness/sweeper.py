@@ -10,7 +10,7 @@ from typing import Final
 from hyrex_broker.domain.errors import SessionEnded, StorageUnavailable
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.engine.clock import DatabaseClock
-from hyrex_broker.engine.reports import Reports
+from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.endings import EndedSession
 from hyrex_broker.storage.pool import StatementRefused
@@ -37,7 +37,7 @@ class Sweeper:
         self,
         store: SessionStore,
         sessions: Sessions,
-        reports: Reports,
+        reports: RunReports,
         clock: DatabaseClock,
         lease_duration: timedelta,
     ) -> None:

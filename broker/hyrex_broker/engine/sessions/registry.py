@@ -22,7 +22,13 @@ from hyrex_broker.domain.model import (
     Token,
 )
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.sessions.session import Introduction, Session, SessionLink, WorkerProfile, orphaned
+from hyrex_broker.engine.sessions.session import (
+    Introduction,
+    ServedSession,
+    SessionLink,
+    WorkerProfile,
+    orphaned,
+)
 from hyrex_broker.storage.endings import EndedSession, StoredLease
 from hyrex_broker.storage.sessions import Heritage, SessionStore, TakenOver
 
@@ -36,7 +42,7 @@ _SECRET_BYTES: Final = 16
 class Resumption:
     """What a resumed session keeps and loses."""
 
-    session: Session
+    session: ServedSession
     adopted: list[LeaseRef]
     revoked: list[LeaseRef]
     orphans: list[LeaseRef]
@@ -70,7 +76,7 @@ class Sessions:
         self._directory = directory
         self._broker = broker
         self._profiles: dict[object, WorkerProfile] = {}
-        self.by_id: dict[SessionId, Session] = {}
+        self.by_id: dict[SessionId, ServedSession] = {}
         self.on_capacity: Callable[[], None] = lambda: None
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
@@ -80,13 +86,13 @@ class Sessions:
         """Every kind of session here."""
         return self._profiles.values()
 
-    def of(self, session_id: SessionId | None) -> Session | None:
+    def of(self, session_id: SessionId | None) -> ServedSession | None:
         """The session, if it is served here."""
         return None if session_id is None else self.by_id.get(session_id)
 
     async def open(
         self, introduction: Introduction, link: SessionLink, heritage: Heritage | None = None
-    ) -> Session:
+    ) -> ServedSession:
         """Begin a new session; one with a heritage is of a worker that was here before, and declares nothing
         anew. Raises StorageUnavailable."""
         if heritage is None:
@@ -128,7 +134,7 @@ class Sessions:
         await self._subscribe_to_all(session.profile)
         return resumption
 
-    def _reconcile(self, session: Session, introduction: Introduction, taken: TakenOver) -> Resumption:
+    def _reconcile(self, session: ServedSession, introduction: Introduction, taken: TakenOver) -> Resumption:
         leases = taken.leases
         held = {ref.token: ref for ref in introduction.held}
         adopted, orphans, unreceived, cancels = [], [], [], []
@@ -151,7 +157,7 @@ class Sessions:
         revoked = list(held.values())
         return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
 
-    def _adopt(self, session: Session, lease: StoredLease) -> None:
+    def _adopt(self, session: ServedSession, lease: StoredLease) -> None:
         name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
         pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
@@ -163,13 +169,13 @@ class Sessions:
         generation: int,
         secret: bytes,
         link: SessionLink,
-    ) -> Session:
+    ) -> ServedSession:
         patterns = tuple(introduction.info.queue_patterns)
         key = (patterns, tuple(sorted(introduction.task_pools.items())))
         profile = self._profiles.get(key)
         if profile is None:
             profile = self._profiles[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
-        session = Session(session_id, generation, secret, profile, dict(introduction.pools), link)
+        session = ServedSession(session_id, generation, secret, profile, dict(introduction.pools), link)
         session.slots.update(introduction.slots)
         profile.sessions[session_id] = session
         self.by_id[session_id] = session
@@ -183,7 +189,7 @@ class Sessions:
                 profile.subscribe({lane: self._directory.names[lane]})
         self.on_capacity()
 
-    def leave(self, session: Session) -> None:
+    def leave(self, session: ServedSession) -> None:
         """Its stream has ended, or another owns it: nothing more is assigned to it here."""
         session.draining = True
         if self.by_id.get(session.session_id) is session:
@@ -202,7 +208,9 @@ class Sessions:
             self.leave(session)
         return ended
 
-    def set_capacity(self, session: Session, pools: Mapping[str, int], slots: Mapping[str, int]) -> None:
+    def set_capacity(
+        self, session: ServedSession, pools: Mapping[str, int], slots: Mapping[str, int]
+    ) -> None:
         """The worker states new absolute numbers; a pool that is not in `slots` has as many as it holds."""
         session.capacity.update(pools)
         for pool in pools:
@@ -217,7 +225,7 @@ class Sessions:
             session.draining = True
             session.link.push_leave(LEAVE_REASON)
 
-    def drain_itself(self, session: Session) -> None:
+    def drain_itself(self, session: ServedSession) -> None:
         """Its worker wants no more work; stored with its next heartbeat, for whoever resumes it."""
         session.draining = session.self_draining = True
 

@@ -87,7 +87,7 @@ class WorkerProfile:
     patterns: tuple[str, ...]
     task_pools: Mapping[str, str]
     lanes: dict[LaneId, str] = field(default_factory=dict)
-    sessions: dict[SessionId, "Session"] = field(default_factory=dict)
+    sessions: dict[SessionId, "ServedSession"] = field(default_factory=dict)
     key: object = None
     complete: bool = False
     """True if it was told of the lanes that were known before it."""
@@ -123,7 +123,7 @@ class Reading:
 
 
 @dataclass(slots=True, eq=False)
-class Session:
+class ServedSession:
     """One session with what it holds."""
 
     session_id: SessionId

@@ -10,8 +10,8 @@ from hyrex_broker.domain.errors import (
     TaskIdConflict,
     TooManyQueues,
 )
-from hyrex_broker.domain.keys import Deduplicated
-from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, Submitted, TaskId
+from hyrex_broker.domain.keys import KeyHit
+from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, SubmitOutcome, TaskId
 from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
@@ -104,7 +104,7 @@ class Intake:
             else:
                 self._wake_ready(entry for entry in pending if stored.get(entry.task.task_id) is False)
             for task_id in stored:
-                answers[task_id] = SubmitAnswer(task_id, Submitted.STORED)
+                answers[task_id] = SubmitAnswer(task_id, SubmitOutcome.STORED)
             missing = [entry for entry in pending if entry.task.task_id not in stored]
             pending = await self._classify(missing, answers) if missing else []
         return [self._answer(entry, unique[entry.task.task_id], answers) for entry in entries]
@@ -115,8 +115,8 @@ class Intake:
             return answer
         if entry.task.digest != first.task.digest:
             return TaskIdConflict(entry.task.task_id)
-        if answer.outcome is Submitted.STORED:
-            return SubmitAnswer(answer.task_id, Submitted.REPEATED)
+        if answer.outcome is SubmitOutcome.STORED:
+            return SubmitAnswer(answer.task_id, SubmitOutcome.REPEATED)
         return answer
 
     async def _classify(self, missing: list[Entry], answers: dict[TaskId, Answer]) -> list[Entry]:
@@ -129,10 +129,10 @@ class Intake:
             if found.digest is not None:
                 same = found.digest == entry.task.digest
                 answers[task_id] = (
-                    SubmitAnswer(task_id, Submitted.REPEATED) if same else TaskIdConflict(task_id)
+                    SubmitAnswer(task_id, SubmitOutcome.REPEATED) if same else TaskIdConflict(task_id)
                 )
             elif found.holder is not None:
-                answers[task_id] = Deduplicated(found.holder.task_id, Submitted.DEDUPLICATED, found.holder)
+                answers[task_id] = KeyHit(found.holder.task_id, SubmitOutcome.DEDUPLICATED, found.holder)
             else:
                 undecided.append(entry)
         return undecided

@@ -61,7 +61,7 @@ left join lateral (
 ) w on true
 order by t.id, r.run_number
 
--- name: surroundings
+-- name: run_conditions
 -- What decides whether tasks of a lane can run. $1 queue, $2 task name.
 -- Where there is no limit nobody asks how many run, and lanes may be many: then they are not counted.
 select coalesce((select paused from queue where namespace = 0 and name = $1::text), false) as paused,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from hyrex_broker.domain.model import LaneId, SessionId
 from hyrex_broker.engine.dispatch.lane_schedule import MOST_RUNS, ZERO, LaneSchedule
-from hyrex_broker.engine.sessions.session import Session, WorkerProfile
+from hyrex_broker.engine.sessions.session import ServedSession, WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from hyrex_broker.storage.settings import LONGEST_STATEMENT
 from tests.integration.engine.bench import Link
@@ -21,7 +21,7 @@ def lanes(*numbers: int) -> list[LaneId]:
 def profile(served: list[LaneId], free: int, number: int = 1) -> WorkerProfile:
     """Sessions that serve some lanes: one, with so many free slots."""
     made = WorkerProfile(("*",), {}, dict.fromkeys(served, "sync"))
-    session = Session(SessionId(number), 0, b"", made, {"sync": free}, Link())
+    session = ServedSession(SessionId(number), 0, b"", made, {"sync": free}, Link())
     made.sessions[session.session_id] = session
     return made
 
@@ -142,7 +142,9 @@ def test_lanes_find_the_sessions_that_come_later_and_lose_those_that_go() -> Non
 def test_free_slots_are_filled_before_anything_is_sent_to_wait() -> None:
     made = WorkerProfile(("*",), {}, {LaneId(1): "sync"})
     for number, (capacity, slots) in enumerate([(1000, 2), (500, 1), (3, 3)], 1):
-        session = Session(SessionId(number), 0, b"", made, {"sync": capacity}, Link(), slots={"sync": slots})
+        session = ServedSession(
+            SessionId(number), 0, b"", made, {"sync": capacity}, Link(), slots={"sync": slots}
+        )
         made.sessions[session.session_id] = session
     begun: Counter[SessionId] = Counter()
     for count in (1, 2, 3):  # fewer than there are sessions, and as many
@@ -157,7 +159,7 @@ def test_free_slots_are_filled_before_anything_is_sent_to_wait() -> None:
 def test_few_runs_take_the_second_slot_of_one_session_before_a_place_to_wait_at_another() -> None:
     made = WorkerProfile(("*",), {}, {LaneId(1): "sync"})
     for number in range(1, 9):
-        session = Session(SessionId(number), 0, b"", made, {"sync": 100}, Link(), slots={"sync": 1})
+        session = ServedSession(SessionId(number), 0, b"", made, {"sync": 100}, Link(), slots={"sync": 1})
         session.reserve("sync", 1)
         made.sessions[session.session_id] = session
     made.sessions[SessionId(8)].slots["sync"] = 4
@@ -168,7 +170,7 @@ def test_few_runs_take_the_second_slot_of_one_session_before_a_place_to_wait_at_
 def test_few_slots_go_to_the_freest_of_many_sessions() -> None:
     made = WorkerProfile(("*",), {}, {LaneId(1): "sync", LaneId(2): "sync"})
     for number in range(1, 101):
-        session = Session(SessionId(number), 0, b"", made, {"sync": number}, Link())
+        session = ServedSession(SessionId(number), 0, b"", made, {"sync": number}, Link())
         made.sessions[session.session_id] = session
     schedule = woken(1, 2)
     for session in list(made.sessions.values())[:-6]:
