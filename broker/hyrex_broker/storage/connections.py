@@ -4,11 +4,16 @@ To take one from that pool and to give it back costs two timeouts and a task: 8%
 a thousand small statements a second.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
+
+_FULL_PATIENCE_S: Final = 2.0
+_FULL_PAUSE_S: Final = 0.05
 
 
 class Connections:
@@ -46,7 +51,7 @@ class Connections:
             await self._pool.release(connection)
         self._waiting += 1
         try:
-            return await self._pool.acquire(timeout=self._acquire_timeout_s)
+            return await self._acquired()
         finally:
             self._waiting -= 1
 
@@ -54,6 +59,17 @@ class Connections:
         """What is here now, for a report of this process (SIGUSR1)."""
         size, idle = self._pool.get_size(), self._pool.get_idle_size() + len(self._at_hand)
         return {"connections": size, "free": idle, "waiting": self._waiting}
+
+    async def _acquired(self) -> Any:
+        """From the pool. Where Postgres has no room for one more, one that stands is waited for."""
+        until = time.monotonic() + _FULL_PATIENCE_S
+        while True:
+            try:
+                return await self._pool.acquire(timeout=self._acquire_timeout_s)
+            except asyncpg.TooManyConnectionsError:
+                if not self._pool.get_size() or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_FULL_PAUSE_S)
 
     async def replace(self) -> None:
         """Close every connection that is not in use, and the others when they are given back."""

@@ -1,5 +1,6 @@
 """Every SQLSTATE has a meaning: what is an item's fault, what passes, what lasts, what is ours."""
 
+import asyncio
 import inspect
 import logging
 
@@ -9,6 +10,9 @@ import pytest
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sqlstates import MEANINGS, Meaning, StatementRefused, meaning
+from tests.integration.storage.conftest import execute
+from tests.support.postgres import run_apart
+from tests.support.roles import role_of, role_with_few_rights
 
 LASTING = (
     "28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42883", "53000", "53100", "53200",
@@ -120,6 +124,24 @@ async def test_a_server_that_only_reads_loses_its_connections(database_url: str)
             await answered(database, "25006")
         after = {await pid(database, vital=vital) for vital in (True, False)}
         assert not before & after
+    finally:
+        await database.close()
+
+
+def test_where_postgres_has_room_for_no_connection_more_those_that_stand_are_waited_for(
+    database_url: str,
+) -> None:
+    with role_with_few_rights(database_url) as url:
+        assert run_apart(is_usable_in_a_crowd(url, database_url))
+
+
+async def is_usable_in_a_crowd(url: str, owner_url: str) -> bool:
+    database = Database(url, hot_connections=4, read_connections=1)
+    await database.open()
+    try:
+        await execute(owner_url, f"alter role {role_of(url)} connection limit 3")
+        await asyncio.gather(*(database.fetch("select pg_sleep(0.05)") for _ in range(8)))
+        return database.availability.usable
     finally:
         await database.close()
 
