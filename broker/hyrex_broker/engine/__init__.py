@@ -7,5 +7,5 @@
 - `cluster`: notifications between brokers, presence, retention.
 - `reports`, `cancels`, `watches`: ends of runs, cancels and retries, who waits for what.
 - `lane_directory`, `limits`, `growth`: the queues and names that this broker knows, and their bounds.
-- `batching`, `fairness`, `looks`: how requests share statements, callers share turns, and searches are paced.
+- `batching`, `fairness`, `looks`: how callers share statements, and how searches are paced.
 """

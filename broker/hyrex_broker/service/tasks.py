@@ -220,7 +220,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 yield task_service_pb2.WatchTasksResponse(tasks=await self._converted(frame))
 
     async def _converted(self, frame: Sequence[TaskView]) -> list[task_pb2.Task]:
-        """Large frames one after the other, and in turns with everybody else."""
+        """Large frames one after the other, and between them those of everybody else."""
         if len(frame) <= _FEW_TASKS:
             return [convert.task(view) for view in frame]
         async with self._large_frame:

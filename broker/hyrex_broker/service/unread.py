@@ -1,7 +1,7 @@
 """Answers that nobody has read yet. Who asks for large ones and reads none of them would fill the memory:
 HTTP/2 lets him, for each call, as long as it lives.
 
-So a connection has few such calls at work while its others wait their turn, and what all connections have
+So a connection has few such calls at work while its others wait, and what all connections have
 not read together is bounded in bytes.
 """
 
@@ -33,26 +33,26 @@ class Unread:
     """The large answers of one broker."""
 
     def __init__(self) -> None:
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._bytes = 0
 
     async def answer(self, behaviour: Callable[..., Awaitable[Any]], request: Any, context: Context) -> Any:
-        """Serve a call in its turn. Raises TooMuchUnread."""
-        await self._turn(context)
+        """Serve a call when it may be served. Raises TooMuchUnread."""
+        await self._place(context)
         answer = await behaviour(request, context)
         self._count(context, answer)
         return answer
 
-    async def _turn(self, context: Context) -> None:
-        """Wait until this call may be served; its turn ends with the call. Raises TooMuchUnread."""
+    async def _place(self, context: Context) -> None:
+        """Wait until this call may be served; its place is free when it ends. Raises TooMuchUnread."""
         peer = context.peer()
-        turns = self._turns.setdefault(peer, asyncio.Semaphore(AT_ONCE))
+        places = self._places.setdefault(peer, asyncio.Semaphore(AT_ONCE))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await turns.acquire()
+                await places.acquire()
         except TimeoutError:
             raise TooMuchUnread(f"this connection has {AT_ONCE} answers", str(AT_ONCE)) from None
-        _at_the_end(context, turns.release)
+        _at_the_end(context, places.release)
 
     def _count(self, context: Context, answer: Any) -> None:
         """An answer is ready to be sent. Raises TooMuchUnread if too much is unread already."""

@@ -1,6 +1,6 @@
 """Every connection of a broker begins here: to a server that writes, with the broker's own settings.
 
-What a URL may say, and what it means for all connections: several hosts are tried in turn, and only a server
+What a URL may say, and what it means for all connections: several hosts are tried one by one; only a server
 that takes writes is kept, whatever `target_session_attrs` says (a standby answers, and refuses every write).
 """
 

@@ -5,7 +5,7 @@ still serves: those that know at least the schema of that number. So the previou
 working, and may be started, while this one's start; a broker refuses a schema that does not serve it.
 
 Nobody who runs waits for one who starts: a statement that queues for a table's lock holds up everything
-behind it, so a migration stands back and tries again, and so does whoever waits for his turn (a waiting
+behind it, so a migration stands back and tries again, and so does whoever waits to migrate (a waiting
 statement's snapshot would hold up the drop of a partition).
 """
 

@@ -72,7 +72,7 @@ async def _connected(database_url: str) -> Any:
 
 async def _require_sessions(one: Any, other: Any) -> None:
     """Raise SchemaOutOfRange where a connection is not a session of Postgres: a pooler that hands servers out
-    by transaction loses settings, locks and LISTEN. Then two connections meet the same server in turn."""
+    by transaction loses settings, locks and LISTEN. Then two connections meet the same server."""
     pids: list[set[int]] = [set(), set()]
     for _ in range(_ROUNDS):
         for connection, met in zip((one, other), pids, strict=True):

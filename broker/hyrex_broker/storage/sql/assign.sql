@@ -23,7 +23,7 @@ with mine as materialized (
   ) w
 ), picked as (
   delete from ready where ctid = any (array(
-    select turn.place
+    select chosen.place
     from unnest($4::integer[], $5::integer[], $7::integer[], $8::integer[]) as q (lane, quota, first, last)
     cross join lateral (
       select head.place
@@ -36,7 +36,7 @@ with mine as materialized (
         for update skip locked
       ) head
       limit q.quota
-    ) turn
+    ) chosen
     where (select count(*) from mine) = cardinality($1::bigint[])
       and ($14::boolean or not (select l.limited from lane l where l.id = q.lane))
   ))

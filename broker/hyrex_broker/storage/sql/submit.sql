@@ -135,11 +135,11 @@ with mine as materialized (
   where (select count(*) from mine) = cardinality($11::bigint[])
     and not (select l.limited from lane l where l.id = q.lane)
     and not exists (
-      select from generate_series(0, 9) as turn (rank)
+      select from generate_series(0, 9) as each (rank)
       cross join lateral (
         select from ready r
-        where r.lane = q.lane and r.rank = turn.rank
-          and r.arrival >= ($18::timestamptz[])[(q.place::integer - 1) * 10 + turn.rank + 1]
+        where r.lane = q.lane and r.rank = each.rank
+          and r.arrival >= ($18::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1]
         limit 1
       ) waiting)
 ), numbered as (
