@@ -1,0 +1,114 @@
+"""The places that name a task's options agree: docs/contributing/task-option.md lists them."""
+
+import inspect
+import re
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, Final, get_overloads
+
+import pytest
+
+from hyrex import HyrexQueue, HyrexRegistry, HyrexTask
+from hyrex.backend.outgoing import prepare
+from hyrex.definition import TaskOptions
+from hyrex.options import SendOptions, TaskConfig
+from hyrex.sendable import SENT, Sendable
+from hyrex.transport import convert
+from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
+from tests.support.process import ROOT
+
+API: Final = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+OPTIONS: Final = [each.name for each in fields(TaskOptions)]
+# With the task's definition, from its worker; and what only the child that runs it knows.
+BY_DEFINITION: Final = {"max_concurrency"}
+IN_CHILDREN: Final = {"no_retry_on", "on_error"}
+OTHER_NAMES: Final = {"timeout_seconds": "timeout", "retry_backoff": "retry_delay"}
+NO_OPTIONS: Final = {"task_id", "payload", "content_type", "codec", "parent_id", "root_id"}
+EXAMPLES: Final[dict[str, Any]] = {
+    "name": "other", "queue": "other", "max_retries": 7, "timeout_seconds": 7, "priority": 7,
+    "retry_backoff": 7, "idempotency_key": "k", "delay": 7, "run_at": datetime(2030, 1, 1, tzinfo=UTC),
+    "headers": {"a": "b"}, "labels": {"a": "b"},
+}  # fmt: skip
+
+
+def parameters(function: Any) -> list[str]:
+    """Its parameters by keyword."""
+    found = inspect.signature(function).parameters.values()
+    return [each.name for each in found if each.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def plain(**options: Any) -> HyrexTask[..., Any]:
+    """A task with these options."""
+
+    def function() -> None:
+        """Do nothing."""
+
+    return HyrexRegistry().task(**options)(function)
+
+
+def wire_fields(target: Sendable[..., Any]) -> set[str]:
+    """The fields of NewTask that are not empty when it is sent."""
+    frame = task_service_pb2.StreamSubmitRequest.FromString(convert.submit_item(prepare(target, b"{}")))
+    return {field.name for field, _ in frame.tasks[0].ListFields()}
+
+
+def sent_options() -> set[str]:
+    """Options that travel with each task."""
+    return set(OPTIONS) - BY_DEFINITION - IN_CHILDREN | {each.name for each in fields(SendOptions)}
+
+
+def test_decorator_takes_what_task_options_hold() -> None:
+    (decorator,) = [each for each in get_overloads(HyrexRegistry.task) if parameters(each)]
+    assert parameters(decorator) == OPTIONS
+    annotations = {name: str(annotation) for name, annotation in inspect.get_annotations(decorator).items()}
+    assert {name: annotations[name] for name in OPTIONS} == {
+        each.name: str(each.type) for each in fields(TaskOptions)
+    }
+
+
+def test_configuration_holds_every_option() -> None:
+    assert [each.name for each in fields(TaskConfig)] == OPTIONS
+
+
+def test_with_config_takes_what_is_sent_and_no_more() -> None:
+    assert set(SENT) <= set(OPTIONS)
+    assert set(parameters(Sendable.with_config)) == {*SENT, *(each.name for each in fields(SendOptions))}
+
+
+def test_reference_lists_every_option_and_no_other() -> None:
+    table = API.split("Options of `@hy.task`")[1].split("\n\n")[1]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("call", "function"),
+    [
+        ("f.with_config", Sendable.with_config),
+        ("HyrexRegistry", HyrexRegistry.__init__),
+        ("HyrexQueue", HyrexQueue.__init__),
+    ],
+)
+def test_reference_names_the_parameters_of(call: str, function: Any) -> None:
+    (named,) = re.findall(rf"`{re.escape(call)}\(([^)]*=)\)`", API)
+    own = [name for name in inspect.signature(function).parameters if name != "self"]
+    assert [each.strip().rstrip("=") for each in named.split(",")] == own
+
+
+def test_every_field_of_the_wire_is_an_option_or_the_sdks_own() -> None:
+    named = {OTHER_NAMES.get(option, option) for option in sent_options()}
+    assert {field.name for field in task_pb2.NewTask.DESCRIPTOR.fields} == named | NO_OPTIONS
+
+
+@pytest.mark.parametrize("option", sorted(sent_options()))
+def test_option_that_is_said_reaches_the_wire(option: str) -> None:
+    said = {option: EXAMPLES[option]}
+    target: Sendable[..., Any] = plain(**said) if option in OPTIONS else plain().with_config(**said)
+    silent = wire_fields(plain())
+    assert OTHER_NAMES.get(option, option) in wire_fields(target)
+    always = {"name", "queue", "priority"}
+    assert (OTHER_NAMES.get(option, option) in silent) == (option in always)
+
+
+def test_definitions_tell_brokers_of_the_limit() -> None:
+    named = {field.name for field in worker_service_pb2.TaskDefinition.DESCRIPTOR.fields}
+    assert named >= BY_DEFINITION
