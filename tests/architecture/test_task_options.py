@@ -10,9 +10,10 @@ import pytest
 
 from hyrex import HyrexQueue, HyrexRegistry, HyrexTask
 from hyrex.backend.outgoing import prepare
+from hyrex.backend.send_spec import SENT
 from hyrex.definition import TaskOptions
 from hyrex.options import SendOptions, TaskConfig
-from hyrex.sendable import SENT, Sendable
+from hyrex.sendable import Sendable
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
 from tests.support.process import ROOT
@@ -48,7 +49,7 @@ def plain(**options: Any) -> HyrexTask[..., Any]:
 
 def wire_fields(target: Sendable[..., Any]) -> set[str]:
     """The fields of NewTask that are not empty when it is sent."""
-    frame = task_service_pb2.StreamSubmitRequest.FromString(convert.submit_item(prepare(target, b"{}")))
+    frame = task_service_pb2.StreamSubmitRequest.FromString(convert.submit_item(prepare(target._spec, b"{}")))
     return {field.name for field, _ in frame.tasks[0].ListFields()}
 
 

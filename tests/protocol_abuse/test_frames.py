@@ -49,7 +49,7 @@ _runs = st.lists(
     ),
     max_size=3,
 )  # fmt: skip
-_pools = st.lists(st.builds(wire.PoolCapacity, pool=_texts, maximum=_small), max_size=3)
+_pools = st.lists(st.builds(wire.PoolCapacity, pool=_texts, maximum=_small, slots=_small), max_size=3)
 _frames = st.one_of(
     st.builds(
         lambda **fields: wire.WorkRequest(hello=wire.Hello(**fields)),

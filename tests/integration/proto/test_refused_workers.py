@@ -75,6 +75,12 @@ async def test_a_malformed_hello_is_refused_by_field(channel: grpc.aio.Channel) 
     assert (failure.reason, failure.metadata["field"]) == ("INVALID_FIELD", "queue_patterns")
 
 
+async def test_slots_have_bounds(channel: grpc.aio.Channel) -> None:
+    for slots in (-1, 100_001):
+        failure = await refused(channel, hello(capacity=[wire.PoolCapacity(maximum=1, slots=slots)]))
+        assert (failure.reason, failure.metadata["field"]) == ("INVALID_FIELD", "slots['']")
+
+
 async def test_a_session_needs_its_secret(channel: grpc.aio.Channel) -> None:
     call, welcome = await welcomed(channel)
     failure = await refused(channel, hello(session_id=welcome.session_id, session_secret=b"guess"))

@@ -3,6 +3,8 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from hyrex_broker.domain.model import LaneId, SessionId
 from hyrex_broker.engine.dispatch.lane_schedule import MOST_RUNS, ZERO, LaneSchedule
 from hyrex_broker.engine.sessions.session import ServedSession, WorkerProfile
@@ -156,15 +158,16 @@ def test_free_slots_are_filled_before_anything_is_sent_to_wait() -> None:
     assert Counter(waiting.slots) == {SessionId(1): 2, SessionId(2): 2}
 
 
-def test_few_runs_take_the_second_slot_of_one_session_before_a_place_to_wait_at_another() -> None:
+@pytest.mark.parametrize("sessions", [2, 8])
+def test_runs_take_the_second_slot_of_one_session_before_a_place_to_wait_at_another(sessions: int) -> None:
     made = WorkerProfile(("*",), {}, {LaneId(1): "sync"})
-    for number in range(1, 9):
+    for number in range(1, sessions + 1):
         session = ServedSession(SessionId(number), 0, b"", made, {"sync": 100}, Link(), slots={"sync": 1})
         session.reserve("sync", 1)
         made.sessions[session.session_id] = session
-    made.sessions[SessionId(8)].slots["sync"] = 4
+    made.sessions[SessionId(sessions)].slots["sync"] = 4
     (quota,) = woken(1).reserve_slots([made], {LaneId(1): 3})
-    assert quota.slots == [SessionId(8)] * 3
+    assert quota.slots == [SessionId(sessions)] * 3
 
 
 def test_few_slots_go_to_the_freest_of_many_sessions() -> None:
