@@ -11,7 +11,7 @@ from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress, Un
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.options import Timeout, checked_wait
 from hyrex.results import result_of
-from hyrex.runs import TaskRun, TaskState, decode_freely, portable_decode
+from hyrex.runs import TaskRun, TaskSnapshot, decode_freely, portable_decode
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.runtime.loading import load
 from hyrex.runtime.waiting import awaiting, waiting
@@ -132,7 +132,7 @@ class TaskHandle(KnownTask, Generic[R]):
         backend = _backend()
         conclude(backend, [self], await backend.store_async([outgoing_of(self)]))
 
-    def _known(self, began: float) -> TaskState:
+    def _known(self, began: float) -> TaskSnapshot:
         if not self.is_final or self._state is None:
             waited = time.monotonic() - began
             raise TimeoutError(
@@ -188,7 +188,7 @@ def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: S
                 if outcome.arguments_differ and not handle.arguments_differ:
                     others.append(handle)
                 supersede(handle, outcome)
-            case TaskState():
+            case TaskSnapshot():
                 observe(handle, outcome)
             case HyrexError():
                 failures[at] = outcome

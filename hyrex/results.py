@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hyrex.errors import ResultUnavailable, TaskFailed, TaskLost, TaskTimedOut, TaskWasCancelled
-from hyrex.runs import RunState, TaskState
+from hyrex.runs import RunSnapshot, TaskSnapshot
 from hyrex.status import TaskStatus
 
 __all__ = ["result_of"]
@@ -12,7 +12,7 @@ __all__ = ["result_of"]
 R = TypeVar("R")
 
 
-def result_of(state: TaskState, decode: Callable[[bytes], R]) -> R:
+def result_of(state: TaskSnapshot, decode: Callable[[bytes], R]) -> R:
     """The decoded result of a completed task; raises the ResultUnavailable that fits otherwise."""
     last = state.runs[-1] if state.runs else None
     if state.status is TaskStatus.COMPLETED:
@@ -20,7 +20,7 @@ def result_of(state: TaskState, decode: Callable[[bytes], R]) -> R:
     raise _unavailable(state, last)
 
 
-def _unavailable(state: TaskState, last: RunState | None) -> ResultUnavailable:
+def _unavailable(state: TaskSnapshot, last: RunSnapshot | None) -> ResultUnavailable:
     title = f"{state.name} {state.task_id}"
     attempts = (
         f"{last.attempt_number + 1} attempt{'s' if last.attempt_number else ''}" if last else "never ran"

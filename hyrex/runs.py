@@ -1,6 +1,6 @@
 """What a broker says of a task, as plain values.
 
-`TaskState` and `RunState` are as read; `TaskRun` is what users see, with the result decoded.
+`TaskSnapshot` and `RunSnapshot` are as read; `TaskRun` is what users see, with the result decoded.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from hyrex.runtime.portable import is_importable
 from hyrex.status import TaskStatus
 
-__all__ = ["RunState", "TaskError", "TaskRun", "TaskState", "decode_freely", "portable_decode"]
+__all__ = ["RunSnapshot", "TaskError", "TaskRun", "TaskSnapshot", "decode_freely", "portable_decode"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -30,7 +30,7 @@ class TaskError:
 
 
 @dataclass(frozen=True, slots=True)
-class RunState:
+class RunSnapshot:
     """One run, its result still encoded."""
 
     run_number: int
@@ -45,14 +45,14 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskState:
+class TaskSnapshot:
     """A task with its runs, ordered by run number."""
 
     task_id: str
     name: str
     queue: str
     status: TaskStatus
-    runs: tuple[RunState, ...]
+    runs: tuple[RunSnapshot, ...]
     waiting_for: str = ""
     cancel_requested: bool = False
 
@@ -62,7 +62,7 @@ class TaskRun(Generic[R_co]):
 
     __slots__ = ("_decode", "_state")
 
-    def __init__(self, state: RunState, decode: Callable[[bytes], R_co]) -> None:
+    def __init__(self, state: RunSnapshot, decode: Callable[[bytes], R_co]) -> None:
         self._state = state
         self._decode = decode
 

@@ -6,7 +6,7 @@ from hyrex.backend.ids import new_task_id
 from hyrex.backend.outgoing import Deduplicated, Outgoing
 from hyrex.backend.protocol import Watched
 from hyrex.errors import HyrexError
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
 __all__ = ["KnownTask", "acknowledge", "learn", "observe", "outgoing_of", "renew", "supersede"]
@@ -22,7 +22,7 @@ class KnownTask:
         self.task_name = task_name
         self.deduplicated = False
         self.arguments_differ = False
-        self._state: TaskState | None = None
+        self._state: TaskSnapshot | None = None
         self._status: TaskStatus | None = None
         self._outgoing: Outgoing | None = None
 
@@ -82,7 +82,7 @@ def supersede(known: KnownTask, first: Deduplicated) -> None:
         observe(known, first.state)
 
 
-def observe(known: KnownTask, state: TaskState) -> None:
+def observe(known: KnownTask, state: TaskSnapshot) -> None:
     """A broker said how it stands."""
     known._state = state
     known._status = state.status

@@ -8,7 +8,7 @@ from hyrex.backend.ids import new_task_id
 from hyrex.backend.send_spec import SendSpec
 from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
 __all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "Untimely", "prepare"]
@@ -30,7 +30,7 @@ class Deduplicated:
     status: TaskStatus | None = None
     """Of the earlier task; None where nobody said."""
     arguments_differ: bool = False
-    state: TaskState | None = None
+    state: TaskSnapshot | None = None
     """Where it has run already, where it was sent."""
 
 
@@ -41,8 +41,8 @@ class Untimely:
     error: HyrexError
 
 
-# A TaskState: it has run already, where it was sent.
-Outcome = Progress | Deduplicated | Untimely | TaskState | HyrexError
+# A TaskSnapshot: it has run already, where it was sent.
+Outcome = Progress | Deduplicated | Untimely | TaskSnapshot | HyrexError
 
 
 class Outgoing:

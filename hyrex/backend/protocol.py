@@ -6,7 +6,7 @@ from typing import Protocol
 
 from hyrex.backend.outgoing import Outcome, Outgoing
 from hyrex.errors import HyrexError
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
 __all__ = ["Backend", "Watched"]
@@ -16,7 +16,7 @@ __all__ = ["Backend", "Watched"]
 class Watched:
     """What a watch saw until it was over or its time was up."""
 
-    states: dict[str, TaskState] = field(default_factory=dict)
+    states: dict[str, TaskSnapshot] = field(default_factory=dict)
     failures: dict[str, HyrexError] = field(default_factory=dict)
 
 
@@ -38,10 +38,10 @@ class Backend(Protocol):
     async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
         """As store(), for a caller on a loop."""
 
-    def get(self, task_id: str) -> TaskState:
+    def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands; raises TaskNotFound, BrokerUnavailable, CallRejected."""
 
-    async def get_async(self, task_id: str) -> TaskState:
+    async def get_async(self, task_id: str) -> TaskSnapshot:
         """As get()."""
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:

@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 
 from hyrex.backend.outgoing import Outcome, Outgoing, Progress
 from hyrex.backend.protocol import Watched
-from hyrex.client.outbox import Room
+from hyrex.client.outbox import FrameSpace
 from hyrex.client.submitter import learnt
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.blocking import BlockingCalls
 from hyrex.transport.channel import parse_url, spread
@@ -42,7 +42,7 @@ class DirectBackend:
         outcomes: list[Outcome] = [Progress.WAITING] * len(items)
         at = 0
         while at < len(items):
-            end = Room().fill(items, at, len(items))
+            end = FrameSpace().fill(items, at, len(items))
             outcomes[at:end] = self._submit(tasks[at:end], items[at:end])
             if outcomes[at] is Progress.UNANSWERED:
                 break
@@ -61,7 +61,7 @@ class DirectBackend:
         found = map(submit_outcome, tasks, submitted.answers)
         return [learnt(outcome, is_first=submitted.is_first) for outcome in found]
 
-    def get(self, task_id: str) -> TaskState:
+    def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         return self._answered(lambda: self._calls.get(task_id))
 

@@ -11,18 +11,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-from hyrex.client.outbox import Outbox
-from hyrex.client.submitter import Submitter
+from hyrex.client.outbox import SendQueue
+from hyrex.client.submitter import FrameSender
 from hyrex.client.watcher import Watcher
 from hyrex.client.watchlist import Watchlist
 from hyrex.runtime import loops
 from hyrex.runtime.callsite import CLIENT_THREAD
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import Address
-from hyrex.transport.connection import Connection
+from hyrex.transport.connection import BrokerConnection
 from hyrex.transport.errors import CallFailed, CallFailure
 
-__all__ = ["ClientThread", "Life"]
+__all__ = ["ClientLoop", "ClientThread"]
 
 T = TypeVar("T")
 END_S: Final = 2.0
@@ -35,14 +35,14 @@ class ClientThread(threading.Thread):
     owner: object = None
 
 
-class Life:
+class ClientLoop:
     """Begins when it is made; `end()` returns when thread and channel are gone."""
 
     def __init__(
         self,
         addresses: Sequence[Address],
         token: str | None,
-        outbox: Outbox,
+        outbox: SendQueue,
         watchlist: Watchlist,
         owner: object,
     ) -> None:
@@ -52,8 +52,8 @@ class Life:
         self._outbox = outbox
         self._watchlist = watchlist
         self._begun: Future[asyncio.AbstractEventLoop] = Future()
-        self._connection: Connection | None = None
-        self._submitter: Submitter | None = None
+        self._connection: BrokerConnection | None = None
+        self._submitter: FrameSender | None = None
         self._watcher: Watcher | None = None
         self._main: asyncio.Task[None] | None = None
         self._thread = ClientThread(target=self._run, name=CLIENT_THREAD, daemon=True)
@@ -122,10 +122,10 @@ class Life:
     async def _live(self) -> None:
         self._main = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        connection = self._connection = Connection(self._addresses, self._token, self._pump)
+        connection = self._connection = BrokerConnection(self._addresses, self._token, self._pump)
         try:
             async with asyncio.TaskGroup() as group:
-                self._submitter = Submitter(self._outbox, connection, group)
+                self._submitter = FrameSender(self._outbox, connection, group)
                 self._watcher = Watcher(self._watchlist, connection, group)
                 group.create_task(connection.run())
                 self._pump()

@@ -14,7 +14,7 @@ from typing import Final
 from hyrex.backend.outgoing import Outcome, Outgoing, Progress
 from hyrex.client.waiters import Waiter
 
-__all__ = ["FRAME_BYTES", "FRAME_ITEMS", "Frame", "Outbox", "Parcel"]
+__all__ = ["FRAME_BYTES", "FRAME_ITEMS", "Frame", "Parcel", "SendQueue"]
 
 FRAME_ITEMS: Final = 1000
 FRAME_BYTES: Final = 1024 * 1024
@@ -61,7 +61,7 @@ class Frame:
         return sum(stop - start for _, start, stop in self.parts)
 
 
-class Outbox:
+class SendQueue:
     """Slices of parcels that no frame has taken."""
 
     def __init__(self) -> None:
@@ -134,14 +134,14 @@ class Outbox:
         with self._lock:
             self._woken = False
             parts: list[Part] = []
-            room = Room()
+            room = FrameSpace()
             while self._parts and room.items:
                 part = self._take_part(room)
                 if part is not None:
                     parts.append(part)
             return Frame(parts) if parts else None
 
-    def _take_part(self, room: "Room") -> Part | None:
+    def _take_part(self, room: "FrameSpace") -> Part | None:
         parcel, start, stop = self._parts.popleft()
         if parcel.abandoned:
             self._count -= stop - start
@@ -168,7 +168,7 @@ class Outbox:
 
 
 @dataclass(slots=True)
-class Room:
+class FrameSpace:
     """What still fits into a frame; a single item of any size always does."""
 
     items: int = FRAME_ITEMS

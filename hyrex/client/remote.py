@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from hyrex.backend.outgoing import Outcome, Outgoing
 from hyrex.backend.protocol import Watched
 from hyrex.client.direct import DirectBackend
-from hyrex.client.life import Life
-from hyrex.client.outbox import Outbox, Parcel
+from hyrex.client.life import ClientLoop
+from hyrex.client.outbox import Parcel, SendQueue
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
@@ -38,10 +38,10 @@ class RemoteBackend:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._addresses = parse_url(settings.broker_url)
-        self._outbox = Outbox()
+        self._outbox = SendQueue()
         self._watchlist = Watchlist()
         self._lock = threading.RLock()
-        self._life: Life | None = None
+        self._life: ClientLoop | None = None
         self._inside = Inside()
         self._direct = DirectBackend(settings)
         # Nobody is there to close it later.
@@ -63,13 +63,15 @@ class RemoteBackend:
         failure = self._life.last_failure if self._life is not None else None
         return failure is None or not failure.reason
 
-    def _living(self) -> Life:
+    def _living(self) -> ClientLoop:
         life = self._life
         if life is None or not life.is_alive:
             with self._lock:
                 life = self._life
                 if life is None or not life.is_alive:
-                    life = Life(self._addresses, self.settings.token, self._outbox, self._watchlist, self)
+                    life = ClientLoop(
+                        self._addresses, self.settings.token, self._outbox, self._watchlist, self
+                    )
                     self._life = life
         return life
 
@@ -225,13 +227,13 @@ class RemoteBackend:
 
     # Reading and cancelling
 
-    def get(self, task_id: str) -> TaskState:
+    def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         if self._is_interrupted:
             return self._direct.get(task_id)
         return self._call(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 
-    async def get_async(self, task_id: str) -> TaskState:
+    async def get_async(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         return await self._call_async(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 

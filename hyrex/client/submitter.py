@@ -12,15 +12,15 @@ from typing import Any, Final
 
 from hyrex.backend.ids import task_ids
 from hyrex.backend.outgoing import Outcome, Progress, Untimely
-from hyrex.client.outbox import Frame, Outbox
+from hyrex.client.outbox import Frame, SendQueue
 from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
 from hyrex.transport.calls import Calls
-from hyrex.transport.connection import Connection
+from hyrex.transport.connection import BrokerConnection
 from hyrex.transport.convert import submit_outcome
 from hyrex.transport.errors import CallFailed, CallFailure
 
-__all__ = ["FRAMES_IN_FLIGHT", "Submitter", "learnt"]
+__all__ = ["FRAMES_IN_FLIGHT", "FrameSender", "learnt"]
 
 FRAMES_IN_FLIGHT: Final = 4
 # A frame that takes longer no longer holds up what came after it.
@@ -31,10 +31,10 @@ SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
 
-class Submitter:
+class FrameSender:
     """Takes frames from the outbox while there is a connection."""
 
-    def __init__(self, outbox: Outbox, connection: Connection, group: asyncio.TaskGroup) -> None:
+    def __init__(self, outbox: SendQueue, connection: BrokerConnection, group: asyncio.TaskGroup) -> None:
         self._outbox = outbox
         self._connection = connection
         self._group = group

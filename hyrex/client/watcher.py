@@ -11,7 +11,7 @@ from typing import Final
 
 from hyrex.client.watchlist import Watchlist
 from hyrex.transport.calls import Calls
-from hyrex.transport.connection import Connection
+from hyrex.transport.connection import BrokerConnection
 from hyrex.transport.errors import CallFailed, CallFailure
 
 __all__ = ["WATCHED_IDS", "Watcher"]
@@ -24,7 +24,7 @@ PAUSE_S: Final = 0.2
 class Watcher:
     """Keeps every task of the watchlist on some stream while there is a connection."""
 
-    def __init__(self, watchlist: Watchlist, connection: Connection, group: asyncio.TaskGroup) -> None:
+    def __init__(self, watchlist: Watchlist, connection: BrokerConnection, group: asyncio.TaskGroup) -> None:
         self._watchlist = watchlist
         self._connection = connection
         self._group = group

@@ -8,7 +8,7 @@ from typing import Final
 
 from hyrex.client.waiters import Waiter, notify_all
 from hyrex.errors import HyrexError
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 
 __all__ = ["Subscription", "Watchlist"]
 
@@ -21,7 +21,7 @@ class Subscription:
 
     pending: set[str]
     waiter: Waiter
-    states: dict[str, TaskState] = field(default_factory=dict)
+    states: dict[str, TaskSnapshot] = field(default_factory=dict)
     failures: dict[str, HyrexError] = field(default_factory=dict)
 
 
@@ -31,7 +31,7 @@ class Watchlist:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_id: dict[str, list[Subscription]] = {}
-        self._latest: dict[str, TaskState] = {}
+        self._latest: dict[str, TaskSnapshot] = {}
         self._unwatched: dict[str, None] = {}
         self._dropped: list[str] = []
 
@@ -101,7 +101,7 @@ class Watchlist:
             dropped, self._dropped = self._dropped, []
             return dropped
 
-    def observe(self, states: Iterable[TaskState]) -> None:
+    def observe(self, states: Iterable[TaskSnapshot]) -> None:
         """Tell the subscribers; wakes those that have nothing pending any more."""
         finished: list[Waiter] = []
         with self._lock:

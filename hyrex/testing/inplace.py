@@ -22,7 +22,7 @@ from hyrex.handle import TaskHandle, handle_of
 from hyrex.options import TaskConfig
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, RemoteTask
 from hyrex.testing.rounds import InLoop, InThread, Way, run_rounds
@@ -81,7 +81,7 @@ class InlineTasks:
     calls: list[SentTask] = field(default_factory=list)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     _scheduled: dict[str, SentTask] = field(default_factory=dict)
-    _states: dict[str, TaskState] = field(default_factory=dict)
+    _states: dict[str, TaskSnapshot] = field(default_factory=dict)
     _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
 
     @property
@@ -147,7 +147,7 @@ class InlineTasks:
             return await self._run(task, way)
         self._scheduled[outgoing.task_id] = task
         return self._observe(
-            task, TaskState(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
+            task, TaskSnapshot(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
         )
 
     def _deduplicated(self, first: Outgoing, outgoing: Outgoing) -> Deduplicated:
@@ -155,12 +155,12 @@ class InlineTasks:
         status = TaskStatus.RUNNING if state is None else state.status
         return Deduplicated(first.task_id, status, first.payload != outgoing.payload, state)
 
-    def _observe(self, task: SentTask, state: TaskState) -> TaskState:
+    def _observe(self, task: SentTask, state: TaskSnapshot) -> TaskSnapshot:
         self._states[state.task_id] = state
         observe(task.handle, state)
         return state
 
-    async def _run(self, task: SentTask, way: Way) -> TaskState:
+    async def _run(self, task: SentTask, way: Way) -> TaskSnapshot:
         if _depth.get() >= DEEPEST:
             raise RecursionError(
                 f"{task.name} was sent {DEEPEST} runs deep, each by the one before; "
@@ -187,13 +187,13 @@ class InlineTasks:
                 return source.tasks[name]
         raise LookupError(f"{name} is a remote stub: give inline() the app or registry that defines it")
 
-    def get(self, task_id: str) -> TaskState:
+    def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         if task_id not in self._states:
             raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
         return self._states[task_id]
 
-    async def get_async(self, task_id: str) -> TaskState:
+    async def get_async(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         return self.get(task_id)
 

@@ -24,7 +24,7 @@ NOT_INHERITED: Final = frozenset(  # what names or opens some other Hyrex
 )
 
 
-class Service:
+class LiveProcess:
     """A process that says when it is ready; what it prints is kept for when it is not."""
 
     def __init__(self, command: list[str], ready: str, env: dict[str, str], cwd: Path | None) -> None:
@@ -86,18 +86,18 @@ class LiveHyrex:
     """A broker, and the workers that a test starts."""
 
     broker: LiveBroker
-    workers: list[Service] = field(default_factory=list)
+    workers: list[LiveProcess] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """The broker's URL; HYREX_BROKER_URL holds it too."""
         return self.broker.url
 
-    def start_worker(self, target: str, *args: str, cwd: Path | None = None) -> Service:
+    def start_worker(self, target: str, *args: str, cwd: Path | None = None) -> LiveProcess:
         """Run `hyrex run-worker TARGET ARGS` until the test ends; returns when it is ready."""
         command = [sys.executable, "-P", "-m", "hyrex.worker", target, "--parent", str(os.getpid()), *args]
         env = {"HYREX_BROKER_URL": self.broker.url, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        worker = Service(command, r"worker ready: ", env, cwd)
+        worker = LiveProcess(command, r"worker ready: ", env, cwd)
         self.workers.append(worker)
         worker.wait_ready()
         return worker
@@ -113,7 +113,7 @@ def live_broker(folder: Path) -> Iterator[LiveBroker]:
         database_url = os.environ.get("HYREX_TEST_DATABASE_URL") or _private_postgres(stack, folder)
         command = [sys.executable, "-P", "-m", "hyrex_broker", "--listen", "127.0.0.1:0"]
         command += ["--parent", str(os.getpid())]
-        service = Service(command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url}, None)
+        service = LiveProcess(command, r"listening on (\S+:\d+)", {"HYREX_DATABASE_URL": database_url}, None)
         stack.callback(service.end)
         yield LiveBroker(f"grpc://{service.wait_ready()[1]}", database_url)
 

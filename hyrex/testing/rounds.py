@@ -19,7 +19,7 @@ import msgspec
 from hyrex.backend.outgoing import Outgoing
 from hyrex.context import bind_context
 from hyrex.errors import ArgumentInvalid, ResultNotSerializable
-from hyrex.runs import RunState, TaskError, TaskState
+from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, invoke
 from hyrex.testing.timeouts import SenderTimedOut, call_within_timeout
@@ -120,15 +120,15 @@ def _in_other_thread(function: Callable[[], T]) -> T:
 
 async def run_rounds(
     outgoing: Outgoing, task: HyrexTask[..., Any], way: Way
-) -> tuple[TaskState, BaseException | None]:
+) -> tuple[TaskSnapshot, BaseException | None]:
     """Run a task until it completes or no attempt is left; its end, and the error of its last run."""
     run = _first_run(outgoing)
-    runs: list[RunState] = []
+    runs: list[RunSnapshot] = []
     while True:
         outcome, error = await _one_round(Execution(run, 0, 0, WORKER), task, way)
         runs.append(_run_state(run, outcome))
         if not _is_retried(run, outcome):
-            state = TaskState(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))
+            state = TaskSnapshot(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))
             return state, error
         number = run.run_number + 1
         run = _replaced(run, number)
@@ -228,9 +228,9 @@ def _error_of(outcome: Outcome) -> BaseException | None:
     return kind(outcome.error.message)
 
 
-def _run_state(run: Run, outcome: Outcome) -> RunState:
+def _run_state(run: Run, outcome: Outcome) -> RunSnapshot:
     now = datetime.now(UTC)
-    state = RunState(
+    state = RunSnapshot(
         run_number=run.run_number,
         attempt_number=run.attempt_number,
         status=TaskStatus.LOST,

@@ -11,7 +11,7 @@ from hyrex.transport.cancels import is_ours
 from hyrex.transport.channel import Address, open_address, spread
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.health import check, serves
-from hyrex.transport.vigil import FOR_EVER_S, Vigil
+from hyrex.transport.silence import FOR_EVER_S, SilenceWatch
 
 __all__ = ["at_any"]
 
@@ -50,7 +50,7 @@ async def _looked_after(address: Address, channel: grpc.aio.Channel, call: Call[
         calling.cancel()
 
     try:
-        with Vigil(lambda: check(channel), leave, FOR_EVER_S):
+        with SilenceWatch(lambda: check(channel), leave, FOR_EVER_S):
             return await calling
     except asyncio.CancelledError:
         calling.cancel()

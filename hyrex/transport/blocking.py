@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import cancelled
 from hyrex.transport.channel import Address, open_blocking
@@ -47,7 +47,7 @@ class BlockingCalls:
         attempts, answer = self._call("SubmitTasks", submit_request(items), pb.SubmitTasksResponse)
         return Submitted(answer.results, attempts == 1)
 
-    def get(self, task_id: str) -> TaskState:
+    def get(self, task_id: str) -> TaskSnapshot:
         """One task with its runs. Raises CallFailed."""
         request = pb.GetTaskRequest(task_id=task_id).SerializeToString()
         return task_state(self._call("GetTask", request, pb.GetTaskResponse)[1].task)

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from hyrex.errors import TaskNotFound
-from hyrex.runs import TaskState
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.cancels import is_ours
 from hyrex.transport.convert import task_state
@@ -50,7 +50,7 @@ class Calls:
         self._cancel: Any = stub.CancelTasks
         self._watch: Any = stub.WatchTasks
 
-    async def get(self, task_id: str, timeout_s: float) -> TaskState:
+    async def get(self, task_id: str, timeout_s: float) -> TaskSnapshot:
         """One task with its runs."""
         request = pb.GetTaskRequest(task_id=task_id)
         with _failures():
@@ -64,7 +64,7 @@ class Calls:
             response = await self._cancel(request, timeout=timeout_s, metadata=self._metadata)
         return cancelled(task_id, response.results[0].outcome)
 
-    async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskState], None]:
+    async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskSnapshot], None]:
         """The states of up to 1,000 tasks, then every change, until all are final."""
         call = self._watch(
             pb.WatchTasksRequest(task_ids=task_ids), timeout=WATCH_DEADLINE_S, metadata=self._metadata

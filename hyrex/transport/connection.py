@@ -18,9 +18,9 @@ from hyrex.transport.calls import Calls
 from hyrex.transport.channel import Address, open_address, spread
 from hyrex.transport.errors import CallFailure
 from hyrex.transport.health import CONNECT_WITHIN_S, Health, check, serves
-from hyrex.transport.vigil import FOR_EVER_S, Vigil
+from hyrex.transport.silence import FOR_EVER_S, SilenceWatch
 
-__all__ = ["Connection"]
+__all__ = ["BrokerConnection"]
 
 READY: Final = grpc.ChannelConnectivity.READY
 FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
@@ -57,7 +57,7 @@ class Open:
         await self.channel.close()
 
 
-class Connection:
+class BrokerConnection:
     """Made on the loop that uses it. `on_ready` is called whenever a channel becomes usable."""
 
     def __init__(self, addresses: Sequence[Address], token: str | None, on_ready: Callable[[], None]) -> None:
@@ -100,7 +100,7 @@ class Connection:
         if not self._has_others or opened is None or opened.calls is not calls:
             return nullcontext()
         patience_s = FOR_EVER_S if is_watch else self._patience_s
-        return Vigil(opened.health, lambda: self._leave_silent(calls), patience_s)
+        return SilenceWatch(opened.health, lambda: self._leave_silent(calls), patience_s)
 
     def answered(self) -> None:
         """A call was answered: its broker is as good as any."""

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress
 from hyrex.backend.send_spec import SendSpec
-from hyrex.runs import RunState, TaskError, TaskState
+from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
@@ -120,9 +120,9 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
     return Progress.STORED
 
 
-def task_state(task: task_pb2.Task) -> TaskState:
+def task_state(task: task_pb2.Task) -> TaskSnapshot:
     """A task as read from a broker."""
-    return TaskState(
+    return TaskSnapshot(
         task_id=task.task_id,
         name=task.name,
         queue=task.queue,
@@ -133,10 +133,10 @@ def task_state(task: task_pb2.Task) -> TaskState:
     )
 
 
-def _run_state(run: task_pb2.TaskRun) -> RunState:
+def _run_state(run: task_pb2.TaskRun) -> RunSnapshot:
     status = RUN_STATUSES.get(run.status, TaskStatus.RUNNING)
     error = run.error if run.HasField("error") else None
-    return RunState(
+    return RunSnapshot(
         run_number=run.run_number,
         attempt_number=run.attempt_number,
         status=status,

@@ -108,6 +108,15 @@ def test_no_circle_of_rooms() -> None:
     assert knots({name: frozenset(found) for name, found in between.items()}) == []
 
 
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for dotted, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(dotted)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize(
     ("graph", "expected"),
     [

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hyrex.worker.stream.session import Session, SessionTerms
+from hyrex.worker.stream.session import SessionTerms, WorkerSession
 from hyrex_broker.domain.errors import SessionEnded
 from hyrex_broker.domain.model import AssignedRun, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
@@ -70,7 +70,7 @@ class Worker:
 
     broker: int
     session: ServedSession
-    own: Session
+    own: WorkerSession
     trust: Trust
     executing: dict[Token, TaskId] = field(default_factory=dict)
     held: dict[Token, TaskId] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class TrustMachine(RuleBasedStateMachine):
     def _new_worker(self, broker: int) -> Worker:
         session = self.world.run(self.registries[broker].open(_introduction([], 0), Link()))
         trust = Trust()
-        own = Session(trust)  # type: ignore[arg-type]
+        own = WorkerSession(trust)  # type: ignore[arg-type]
         own.begin(
             str(session.session_id), session.secret, SessionTerms(LEASE.total_seconds(), 3.0, 1 << 20, 1000)
         )

@@ -34,7 +34,7 @@ class ChildEnded(Exception):
 
 
 @dataclass
-class Child:
+class DevProcess:
     """A running child, in a session of its own: Ctrl-C reaches `hyrex dev` alone."""
 
     recipe: Recipe
@@ -42,7 +42,7 @@ class Child:
     _ready: "asyncio.Future[re.Match[str] | None]" = field(default_factory=asyncio.Future)
 
     @classmethod
-    async def start(cls, recipe: Recipe) -> "Child":
+    async def start(cls, recipe: Recipe) -> "DevProcess":
         """Start it; somebody must run relay_output()."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(Path(tied.__file__))),

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from hyrex.cli.devserver.child import Child, ChildEnded, Recipe, describe_status
+from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe, describe_status
 from hyrex.cli.devserver.console import warn
 
 READY_WITHIN_S: Final = 60.0
@@ -18,14 +18,14 @@ class Keeper:
         self._recipe = recipe
         self._relays = relays
         self._changed = asyncio.Event()
-        self.child: Child | None = None
+        self.child: DevProcess | None = None
 
-    async def start(self) -> Child:
+    async def start(self) -> DevProcess:
         """Start the first child, or one beside the present child; ready when this returns.
 
         The new one is `child` from then on. Raises: ChildEnded, TimeoutError; `child` stays as it was.
         """
-        fresh = await Child.start(self._recipe)
+        fresh = await DevProcess.start(self._recipe)
         self._relays.create_task(fresh.relay_output())
         try:
             await fresh.until_ready(READY_WITHIN_S)
@@ -36,7 +36,7 @@ class Keeper:
         self._changed.set()
         return fresh
 
-    async def other_than(self, known: Child | None) -> Child:
+    async def other_than(self, known: DevProcess | None) -> DevProcess:
         """Wait until the child is another one than `known`, and return it."""
         while self.child is None or self.child is known:
             self._changed.clear()
@@ -59,7 +59,7 @@ class Keeper:
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             await self._start_again(watched)
 
-    async def _start_again(self, ended: Child) -> None:
+    async def _start_again(self, ended: DevProcess) -> None:
         if self.child is not ended:
             return
         try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from hyrex.cli.devserver.child import Child, ChildEnded
+from hyrex.cli.devserver.child import ChildEnded, DevProcess
 from hyrex.cli.devserver.console import say, warn
 from hyrex.cli.devserver.keeper import Keeper
 from hyrex.cli.devserver.target import check
@@ -18,7 +18,9 @@ RELEASE_S: Final = 6.0
 class Reloader:
     """Replaces the worker of `keeper` whenever a Python file below `folder` changes."""
 
-    def __init__(self, target: str, keeper: Keeper, folder: Path, running: Callable[[Child], int]) -> None:
+    def __init__(
+        self, target: str, keeper: Keeper, folder: Path, running: Callable[[DevProcess], int]
+    ) -> None:
         self._target = target
         self._keeper = keeper
         self._folder = folder
@@ -63,7 +65,7 @@ class Reloader:
         runs = "1 run" if interrupted == 1 else f"{interrupted} runs"
         say(f"worker reloaded in {took_s:.1f} s, {runs} interrupted")
 
-    async def _retire(self, old: Child) -> int:
+    async def _retire(self, old: DevProcess) -> int:
         """Let the old worker finish what it runs, for a while; how many runs it had to give back."""
         old.terminate()
         if await old.ended_within(DRAIN_S):

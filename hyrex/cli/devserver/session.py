@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from hyrex.cli.devserver.child import Child, ChildEnded, Recipe
+from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe
 from hyrex.cli.devserver.console import say, warn
 from hyrex.cli.devserver.database import DevDatabase
 from hyrex.cli.devserver.keeper import READY_WITHIN_S, Keeper
@@ -134,7 +134,7 @@ class DevSession:
         self._leaving = ((worker, WORKER_LEAVES_S), (broker, BROKER_LEAVES_S))
         return broker, worker
 
-    def _running_of(self, worker: Child) -> int:
+    def _running_of(self, worker: DevProcess) -> int:
         """How many runs the broker knows a worker to hold."""
         from hyrex.cli.worker import sessions
 
@@ -157,7 +157,7 @@ class DevSession:
                 await keeper.child.kill()
 
 
-async def started(keeper: Keeper) -> Child:
+async def started(keeper: Keeper) -> DevProcess:
     """Start a keeper's child. Raises: CommandError; the child's own output says more."""
     try:
         return await keeper.start()

@@ -45,7 +45,7 @@ from hyrex.worker.shared.memory import Ledger, TrustCell
 from hyrex.worker.shared.platform import die_with_parent
 
 
-class Child:
+class ChildMain:
     """One child, from its import to its end."""
 
     def __init__(self, orders: ChildOrders) -> None:
@@ -157,7 +157,7 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         handle_here(ignored, lambda _signal, _frame: None)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    sys.exit(Child(orders).run())
+    sys.exit(ChildMain(orders).run())
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 
 from hyrex.worker.pool.child_process import ChildProcess
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_options import UNTRUSTED
 from hyrex.worker.shared.outcome import Cancelled, Ending, ErrorInfo, Lost, Outcome, StopCause, TimedOut
 from hyrex.worker.shared.platform import exit_reason
 
 
-def bury(child: ChildProcess, status: int) -> tuple[list[tuple[Held, Ending]], list[Held]]:
+def bury(child: ChildProcess, status: int) -> tuple[list[tuple[HeldLease, Ending]], list[HeldLease]]:
     """The endings of the runs that had started, and the runs that had not; the child has none left."""
     through = child.ledger.started_through()
     running = {run.token: run.started_ns for run in child.ledger.running()}
@@ -24,7 +24,7 @@ def bury(child: ChildProcess, status: int) -> tuple[list[tuple[Held, Ending]], l
     return started, [held for held in given if held.ordinal > through]
 
 
-def _ending(held: Held, child: ChildProcess, status: int, running: dict[int, int]) -> Ending:
+def _ending(held: HeldLease, child: ChildProcess, status: int, running: dict[int, int]) -> Ending:
     token = held.run.token
     begun_ns = running.get(token)
     elapsed = None if begun_ns is None else time.monotonic_ns() - begun_ns
@@ -32,7 +32,7 @@ def _ending(held: Held, child: ChildProcess, status: int, running: dict[int, int
     return Ending(token, _outcome(held, child, status, only_one), elapsed)
 
 
-def _outcome(held: Held, child: ChildProcess, status: int, only_one: bool) -> Outcome:
+def _outcome(held: HeldLease, child: ChildProcess, status: int, only_one: bool) -> Outcome:
     blamed = child.killed_for
     if blamed is None:
         reason = "leases were not trusted" if status == UNTRUSTED else exit_reason(status)

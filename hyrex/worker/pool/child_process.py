@@ -22,7 +22,7 @@ from enum import Enum, auto
 import msgspec
 
 from hyrex.worker.pool.child_socket import Link
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_messages import Begin, Finish, FromChild, Give, Stop, TakeBack
 from hyrex.worker.shared.child_options import ChildOrders
 from hyrex.worker.shared.memory import Ledger, create_fd
@@ -67,7 +67,7 @@ class ChildProcess:
     def __init__(self, plan: ChildPlan, events: ChildEvents) -> None:
         """Start it."""
         self.state = ChildState.STARTING
-        self.given: dict[int, Held] = {}
+        self.given: dict[int, HeldLease] = {}
         self.slots = 0
         self.fed = 0  # runs given in its whole life
         self.was_ready = False
@@ -78,7 +78,7 @@ class ChildProcess:
         self.exclusive = False  # reserved for a run that must be alone
         self.taking_back = False  # a TakeBack is not answered yet
         self.ending_since: float | None = None  # told to end, and nothing left to run
-        self.killed_for: Held | None = None
+        self.killed_for: HeldLease | None = None
         self.lent: set[int] = set()  # waits that its runs block in, each with a slot
         self.started_at = time.monotonic()
         self.events = events
@@ -119,7 +119,7 @@ class ChildProcess:
         self.slots += change
         self.ledger.use_at_least(self.slots)
 
-    def give(self, runs: list[Held]) -> None:
+    def give(self, runs: list[HeldLease]) -> None:
         """Have it execute these runs after those it has."""
         first = self.fed + 1
         for ordinal, held in enumerate(runs, first):
@@ -128,12 +128,12 @@ class ChildProcess:
         self.fed += len(runs)
         self.link.send(Give(first, [held.run for held in runs]))
 
-    def unstarted(self) -> list[Held]:
+    def unstarted(self) -> list[HeldLease]:
         """Runs that have certainly not started (they may have by the time a message arrives)."""
         through = self.ledger.started_through()
         return [held for held in self.given.values() if held.ordinal > through]
 
-    def take_back(self, runs: list[Held]) -> None:
+    def take_back(self, runs: list[HeldLease]) -> None:
         """Ask for runs back; one question at a time."""
         self.taking_back = True
         self.link.send(TakeBack([held.run.token for held in runs]))
@@ -148,7 +148,7 @@ class ChildProcess:
             self.state, self.retiring = ChildState.RETIRING, True
             self.link.send(Finish())
 
-    def kill(self, blame: Held | None = None) -> None:
+    def kill(self, blame: HeldLease | None = None) -> None:
         """Kill it, because of that run if one is named."""
         self.killed_for = self.killed_for or blame
         if self.process.poll() is None:

@@ -1,6 +1,6 @@
 """A lease that this session holds, and where its run stands.
 
-Held means received and not yet acknowledged as reported (rule 7).
+HeldLease means received and not yet acknowledged as reported (rule 7).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Holder(Protocol):
         """Ask the child to stop a run."""
 
 
-class Held:
+class HeldLease:
     """One lease and its run. What most runs never change is kept by the class: each attribute set costs."""
 
     child: Holder | None = None  # where it was given to; None while it waits here

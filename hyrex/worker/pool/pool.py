@@ -15,7 +15,7 @@ from hyrex.worker.pool.child_death import bury
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
 from hyrex.worker.pool.distribution import shares, victim
 from hyrex.worker.pool.first_child import AppUnusable
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pace import Pace
 from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
 from hyrex.worker.pool.slot_lending import AsyncLending, Lending
@@ -139,7 +139,7 @@ class Pool:
 
     # Runs.
 
-    def accept(self, held: Held) -> None:
+    def accept(self, held: HeldLease) -> None:
         """Take a run; call `feed` after the last of a batch."""
         self.waiting.add(held)
 
@@ -192,7 +192,7 @@ class Pool:
         if waiting and not child.taking_back:
             child.take_back(waiting)
 
-    def stop(self, held: Held, cause: StopCause, reason: str) -> bool:
+    def stop(self, held: HeldLease, cause: StopCause, reason: str) -> bool:
         """Stop a run; False if it waited here and is simply forgotten."""
         if held.child is None:
             self.waiting.forget(held)
@@ -273,7 +273,7 @@ class Pool:
         self.waiting.put_back(unstarted)
         self._settle_soon()
 
-    def _bereave(self, held: Held, ending: Ending) -> None:
+    def _bereave(self, held: HeldLease, ending: Ending) -> None:
         """A run ended with its child. A timeout is told to its error handler first, in another child."""
         handled = held.run.name in self.plan.handled and held.settled is None and not held.revoked
         if handled and isinstance(ending.outcome, TimedOut) and not self.closing:
@@ -295,7 +295,7 @@ class Pool:
         self._events.changed()
 
 
-def _what_ran(started: Sequence[tuple[Held, Ending]]) -> str:
+def _what_ran(started: Sequence[tuple[HeldLease, Ending]]) -> str:
     """The runs that a dead child had begun, for people; a child of async tasks may have had a hundred."""
     shown = [f"{held.run.name} {held.run.task_id}" for held, _ in started[:_MOST_NAMED]]
     if len(started) > _MOST_NAMED:

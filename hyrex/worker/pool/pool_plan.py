@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.outcome import Ending
 
 
@@ -27,5 +27,5 @@ class PoolPlan:
 class PoolEvents:
     """Whom a pool tells."""
 
-    ended: Callable[[Held, Ending], None]
+    ended: Callable[[HeldLease, Ending], None]
     changed: Callable[[], None]  # its maximum may be another now

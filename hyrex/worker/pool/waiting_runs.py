@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import compress
 
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 
 _LONG = 8  # times the usual patience
 
@@ -17,27 +17,27 @@ class WaitingRuns:
 
     def __init__(self) -> None:
         """None wait."""
-        self.backlog: deque[Held] = deque()
-        self.alone: deque[Held] = deque()
+        self.backlog: deque[HeldLease] = deque()
+        self.alone: deque[HeldLease] = deque()
 
-    def add(self, held: Held) -> None:
+    def add(self, held: HeldLease) -> None:
         """Behind the others."""
         self._of(held).append(held)
 
-    def put_back(self, runs: Iterable[Held]) -> None:
+    def put_back(self, runs: Iterable[HeldLease]) -> None:
         """Before the others: they have waited already."""
         now = time.monotonic()
         for held in reversed(list(runs)):
             held.child, held.waiting_since = None, now
             self._of(held).appendleft(held)
 
-    def forget(self, held: Held) -> None:
+    def forget(self, held: HeldLease) -> None:
         """It waits no more, if it did."""
         waiting = self._of(held)
         if held in waiting:
             waiting.remove(held)
 
-    def take(self, older_than_s: float, *, stuck: bool = False) -> list[Held]:
+    def take(self, older_than_s: float, *, stuck: bool = False) -> list[HeldLease]:
         """Take the runs out that have waited here for so long; if all children are `stuck`, at once.
 
         One that must be alone has more patience, and one of which only its error handler is to hear: a child
@@ -45,7 +45,7 @@ class WaitingRuns:
         timeout (15 s and a lease, from the assignment).
         """
         now = time.monotonic()
-        taken: list[Held] = []
+        taken: list[HeldLease] = []
         for waiting in (self.backlog, self.alone):
             usual_s = 0.0 if stuck and waiting is self.backlog else older_than_s
             due = [now - held.waiting_since >= _patience_s(held, usual_s) for held in waiting]
@@ -56,9 +56,9 @@ class WaitingRuns:
                 waiting.extend(remaining)
         return taken
 
-    def _of(self, held: Held) -> deque[Held]:
+    def _of(self, held: HeldLease) -> deque[HeldLease]:
         return self.alone if held.run.alone else self.backlog
 
 
-def _patience_s(held: Held, usual_s: float) -> float:
+def _patience_s(held: HeldLease, usual_s: float) -> float:
     return _LONG * usual_s if held.run.alone or held.settled is not None else usual_s

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_messages import Imported, QueueInfo, Run, TaskInfo
 from hyrex.worker.shared.description import storable
 from hyrex.worker.shared.outcome import (
@@ -29,8 +29,8 @@ from hyrex.worker.shared.outcome import (
     TimedOut,
 )
 from hyrex.worker.stream.capacity import Places
-from hyrex.worker.stream.reports import RunEnding
-from hyrex.worker.stream.session import DEFAULT_TERMS, Session, SessionTerms
+from hyrex.worker.stream.reports import UnreportedRun
+from hyrex.worker.stream.session import DEFAULT_TERMS, SessionTerms, WorkerSession
 
 PROTOCOL_VERSION = 1
 _SHOWN_CHARACTERS = 500
@@ -54,7 +54,9 @@ def sdk_name() -> str:
         return "hyrex-python"
 
 
-def hello(registration: Registration, session: Session, capacity: Mapping[str, Places]) -> wire.WorkRequest:
+def hello(
+    registration: Registration, session: WorkerSession, capacity: Mapping[str, Places]
+) -> wire.WorkRequest:
     """The first frame of a stream; names what is held if there is a session to resume."""
     held = session.held.values() if session.id else ()
     return wire.WorkRequest(
@@ -81,7 +83,7 @@ def capacity_update(capacity: Mapping[str, Places]) -> wire.WorkRequest:
     return wire.WorkRequest(capacity=wire.CapacityUpdate(pools=_pools(capacity)))
 
 
-def heartbeat(sequence: int, held: Iterable[Held], received_through: int) -> wire.WorkRequest:
+def heartbeat(sequence: int, held: Iterable[HeldLease], received_through: int) -> wire.WorkRequest:
     """A proof of life."""
     return wire.WorkRequest(
         heartbeat=wire.Heartbeat(
@@ -92,7 +94,7 @@ def heartbeat(sequence: int, held: Iterable[Held], received_through: int) -> wir
     )
 
 
-def report(report_id: int, runs: Iterable[RunEnding]) -> wire.WorkRequest:
+def report(report_id: int, runs: Iterable[UnreportedRun]) -> wire.WorkRequest:
     """How runs ended. One that no frame can carry is told as failed, alone, with what is known of it."""
     frame = wire.WorkRequest()
     frame.report.report_id = report_id
@@ -177,13 +179,13 @@ def _error(error: ErrorInfo) -> task_wire.RunError:
     return task_wire.RunError(type=error.type, message=error.message, traceback=error.traceback)
 
 
-def _unreportable(run: RunEnding, error: Exception) -> RunEnding:
+def _unreportable(run: UnreportedRun, error: Exception) -> UnreportedRun:
     kind = type(run.ending.outcome).__name__
     text = f"the run ended as {kind}, but no frame can carry how: {storable(repr(error), _SHOWN_CHARACTERS)}"
-    return RunEnding(run.task_id, Ending(run.ending.token, Failed(ErrorInfo("Unreportable", text), True)))
+    return UnreportedRun(run.task_id, Ending(run.ending.token, Failed(ErrorInfo("Unreportable", text), True)))
 
 
-def _tell(told: wire.RunReport, run: RunEnding) -> None:
+def _tell(told: wire.RunReport, run: UnreportedRun) -> None:
     """Fill in how a run ended, in place: half the cost of making a message and copying it."""
     ending, outcome = run.ending, run.ending.outcome
     told.task_id = run.task_id

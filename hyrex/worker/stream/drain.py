@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hyrex.worker.shared.outcome import StopCause
 from hyrex.worker.stream.capacity import Places
-from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
@@ -22,10 +22,12 @@ _ACKNOWLEDGED_WITHIN_S = 5.0
 _TICK_S = 0.02
 
 
-class Departure:
+class WorkerDrain:
     """The worker's way out."""
 
-    def __init__(self, workload: Workload, outbox: Outbox, drain_timeout_s: float, grace_s: float) -> None:
+    def __init__(
+        self, workload: Workload, outbox: StreamOutput, drain_timeout_s: float, grace_s: float
+    ) -> None:
         """Nobody leaves before `drain` or `release`."""
         self._workload = workload
         self._outbox = outbox

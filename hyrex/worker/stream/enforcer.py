@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 
 from hyrex.worker.pool.child_process import ChildProcess, ChildState
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pool import Pool
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.outcome import StopCause
 from hyrex.worker.shared.platform import resident_mb
 from hyrex.worker.shared.remains import reap_ended_orphans
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
@@ -28,11 +28,11 @@ _REAP_TICKS = 10
 _ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
 
 
-class Guard:
+class Enforcer:
     """Watches over runs and children."""
 
     def __init__(
-        self, session: Session, workload: Workload, grace_s: float, announce: Callable[[], bool]
+        self, session: WorkerSession, workload: Workload, grace_s: float, announce: Callable[[], bool]
     ) -> None:
         """`announce` recomputes the capacity and says whether the broker knows it by now."""
         self._session = session
@@ -119,7 +119,7 @@ class Guard:
             )
             child.kill()
 
-    def _must_be_killed(self, held: Held, started_ns: int, now: float) -> bool:
+    def _must_be_killed(self, held: HeldLease, started_ns: int, now: float) -> bool:
         if held.settled is not None:  # its error handler runs, by a clock of its own
             return now - started_ns / 1e9 > _ON_ERROR_S
         if held.stop is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hyrex.worker.shared.memory import boottime_ns
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.session import WorkerSession
 
 
-class Heart:
+class HeartbeatClock:
     """Numbers heartbeats and turns their acknowledgements into trust."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WorkerSession) -> None:
         """No heartbeat yet."""
         self._session = session
         self._sequence = 0

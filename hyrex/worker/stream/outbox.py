@@ -10,18 +10,18 @@ import asyncio
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.stream import convert
 from hyrex.worker.stream.capacity import Announcements
-from hyrex.worker.stream.heartbeat import Heart
-from hyrex.worker.stream.reports import Reports
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.heartbeat import HeartbeatClock
+from hyrex.worker.stream.reports import ReportQueue
+from hyrex.worker.stream.session import WorkerSession
 
 
-class Outbox:
+class StreamOutput:
     """The next frame to send, by priority."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WorkerSession) -> None:
         """Nothing to send."""
-        self.heart = Heart(session)
-        self.reports = Reports(self.wake)
+        self.heart = HeartbeatClock(session)
+        self.reports = ReportQueue(self.wake)
         self.capacity = Announcements()
         self._session = session
         self._something = asyncio.Event()

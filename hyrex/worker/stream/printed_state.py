@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pool import Pool
-from hyrex.worker.stream.outbox import Outbox
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.outbox import StreamOutput
+from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.workload import Workload
 
 _MOST_LEASES = 100
 
 
-def session_lines(session: Session, outbox: Outbox) -> Iterator[str]:
+def session_lines(session: WorkerSession, outbox: StreamOutput) -> Iterator[str]:
     """The session, its leases, and what the broker has not acknowledged."""
     yield (
         f"session {session.id or 'none'}: trusted for {session.trust_left_s():.1f} s, "
@@ -35,7 +35,7 @@ def pool_lines(workload: Workload) -> Iterator[str]:
         yield from _pool_lines(pool)
 
 
-def _lease_line(held: Held) -> str:
+def _lease_line(held: HeldLease) -> str:
     marks = [word for word in ("ended", "revoked") if getattr(held, word)]
     if held.stop is not None:
         marks.append(f"told to stop: {held.stop.name} {held.stop_reason}".rstrip())

@@ -29,14 +29,14 @@ from hyrex.worker.shared.remains import end_everything_below
 from hyrex.worker.stream.background_log import BackgroundLog
 from hyrex.worker.stream.capacity import Places
 from hyrex.worker.stream.convert import Registration
-from hyrex.worker.stream.drain import Departure
-from hyrex.worker.stream.enforcer import Guard
+from hyrex.worker.stream.drain import WorkerDrain
+from hyrex.worker.stream.enforcer import Enforcer
 from hyrex.worker.stream.following import follow
 from hyrex.worker.stream.launcher_link import LauncherLine
-from hyrex.worker.stream.outbox import Outbox
+from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.printed_state import pool_lines, session_lines
-from hyrex.worker.stream.reconnect import Connection, Hopeless
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.reconnect import Hopeless, Reconnector
+from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.stream import StreamParts
 from hyrex.worker.stream.workload import Workload
 
@@ -65,11 +65,11 @@ class Runtime:
         self._child_plan = ChildPlan(
             options.target, options.name, trust_fd, most_slots, options.broker_url, options.token
         )
-        self._session = Session(TrustCell(trust_fd))
-        self._outbox = Outbox(self._session)
+        self._session = WorkerSession(TrustCell(trust_fd))
+        self._outbox = StreamOutput(self._session)
         self._told = ""
         self._announced_ready = False
-        self._departure: Departure | None = None
+        self._departure: WorkerDrain | None = None
         self._ordered_early = asyncio.Event()
         state_report.install(f"worker {options.name}", self._state)
 
@@ -127,12 +127,12 @@ class Runtime:
         return True
 
     async def _serve(self, app: Imported) -> int:
-        self._departure = Departure(
+        self._departure = WorkerDrain(
             self._workload, self._outbox, self._options.drain_timeout_s, self._options.grace_s
         )
         registration = Registration(self._options.name, self._options.queues, app)
         parts = StreamParts(registration, self._session, self._workload, self._outbox, self._departure.drain)
-        self._connection = Connection(parts, self._options.broker_url, self._options.token, self._on_welcome)
+        self._connection = Reconnector(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
         return await self._work()
 
@@ -140,7 +140,7 @@ class Runtime:
         options, status = self._options, 0
         departure = self._departure
         assert departure is not None
-        guard = Guard(self._session, self._workload, options.grace_s, self._announce)
+        guard = Enforcer(self._session, self._workload, options.grace_s, self._announce)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, departure.drain)
         try:
             async with asyncio.TaskGroup() as group:
@@ -172,7 +172,7 @@ class Runtime:
         else:
             self._departure.drain()
 
-    async def _leave(self, departure: Departure, connection: asyncio.Task[None]) -> None:
+    async def _leave(self, departure: WorkerDrain, connection: asyncio.Task[None]) -> None:
         if await departure.run() and self._session.id:
             self._connection.finish()
             self._outbox.say_goodbye()

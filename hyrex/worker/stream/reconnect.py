@@ -34,7 +34,7 @@ class Hopeless(Exception):
     """No retry can help; the text says why."""
 
 
-class Connection:
+class Reconnector:
     """The worker's tie to the brokers."""
 
     def __init__(self, parts: StreamParts, urls: str, token: str, on_welcome: Callable[[], None]) -> None:

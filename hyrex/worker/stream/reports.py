@@ -18,21 +18,21 @@ _LARGE_RUNS = 250  # so many go beside a frame in flight; fewer gain by waiting 
 _ITEM_BYTES = 96  # ids, token and framing of one run
 
 
-class RunEnding(Struct, frozen=True, gc=False):
+class UnreportedRun(Struct, frozen=True, gc=False):
     """A run that ended, and which task it was of."""
 
     task_id: str
     ending: Ending
 
 
-class Reports:
+class ReportQueue:
     """Endings that the broker has not acknowledged."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         """Nothing to report; `wake` is called when there is."""
         self._wake = wake
-        self._gathered: deque[RunEnding] = deque()
-        self._in_flight: dict[int, list[RunEnding]] = {}
+        self._gathered: deque[UnreportedRun] = deque()
+        self._in_flight: dict[int, list[UnreportedRun]] = {}
         self._resend: deque[int] = deque()
         self._last_id = 0
         self._unacknowledged = 0
@@ -43,7 +43,7 @@ class Reports:
 
     def add(self, task_id: str, ending: Ending) -> None:
         """Gather one more."""
-        self._gathered.append(RunEnding(task_id, ending))
+        self._gathered.append(UnreportedRun(task_id, ending))
         self._wake()
 
     def repeat_all(self) -> None:
@@ -51,7 +51,7 @@ class Reports:
         self._resend = deque(self._in_flight)
         self._unacknowledged = 0
 
-    def next_report(self, max_runs: int, max_bytes: int) -> tuple[int, list[RunEnding]] | None:
+    def next_report(self, max_runs: int, max_bytes: int) -> tuple[int, list[UnreportedRun]] | None:
         """The next report to send, within what the broker granted; None if there is none now."""
         while self._resend:
             report_id = self._resend[0]
@@ -75,15 +75,15 @@ class Reports:
         self._unacknowledged += len(runs)
         return self._last_id, runs
 
-    def acknowledge(self, report_id: int) -> list[RunEnding]:
+    def acknowledge(self, report_id: int) -> list[UnreportedRun]:
         """The runs of a report that the broker has answered; empty if it was answered before."""
         runs = self._in_flight.pop(report_id, [])
         self._unacknowledged = max(0, self._unacknowledged - len(runs))
         self._wake()
         return runs
 
-    def _take(self, max_runs: int, max_bytes: int) -> list[RunEnding]:
-        taken: list[RunEnding] = []
+    def _take(self, max_runs: int, max_bytes: int) -> list[UnreportedRun]:
+        taken: list[UnreportedRun] = []
         size = 0
         while self._gathered and len(taken) < max_runs:
             size += _size_bytes(self._gathered[0].ending)

@@ -1,6 +1,6 @@
 """The worker's session on the broker: who it is, what it holds, until when that may be trusted.
 
-It outlives streams and brokers. Held leases are the truth that Hello and every heartbeat tell.
+It outlives streams and brokers. HeldLease leases are the truth that Hello and every heartbeat tell.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.memory import TrustCell, boottime_ns
 
 _LEAST_MARGIN_NS = 100_000_000
@@ -27,7 +27,7 @@ class SessionTerms:
 DEFAULT_TERMS = SessionTerms(15.0, 5.0, 1 << 20, 1000)
 
 
-class Session:
+class WorkerSession:
     """Id, secret, receipts, held leases and trust."""
 
     def __init__(self, trust: TrustCell) -> None:
@@ -36,7 +36,7 @@ class Session:
         self.secret = b""
         self.received_through = 0
         self.terms = DEFAULT_TERMS
-        self.held: dict[int, Held] = {}
+        self.held: dict[int, HeldLease] = {}
         self.trust = trust
 
     def begin(self, session_id: str, secret: bytes, terms: SessionTerms) -> None:

@@ -19,8 +19,8 @@ from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.memory import boottime_ns
 from hyrex.worker.stream import convert
 from hyrex.worker.stream.convert import Registration
-from hyrex.worker.stream.outbox import Outbox
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.outbox import StreamOutput
+from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.workload import Workload
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class StreamParts:
     """What a stream speaks for."""
 
     registration: Registration
-    session: Session
+    session: WorkerSession
     workload: Workload
-    outbox: Outbox
+    outbox: StreamOutput
     leave: Callable[[], None]  # an operator wants this worker to go
 
 

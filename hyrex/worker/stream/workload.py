@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 
-from hyrex.worker.pool.held_lease import Held
+from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pool import Pool
 from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.outcome import Cancelled as CancelledOutcome
 from hyrex.worker.shared.outcome import Completed, Ending, Released, StopCause
-from hyrex.worker.stream.reports import Reports
+from hyrex.worker.stream.reports import ReportQueue
 from hyrex.worker.stream.run_log import log_ending
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.session import WorkerSession
 
 log = logging.getLogger("hyrex.worker")
 
@@ -25,7 +25,7 @@ RELEASE_AFTER_S = 1.0
 class Workload:
     """Routes leases to pools, endings to reports, and stops to whoever runs."""
 
-    def __init__(self, session: Session, reports: Reports, pool_of: Mapping[str, str]) -> None:
+    def __init__(self, session: WorkerSession, reports: ReportQueue, pool_of: Mapping[str, str]) -> None:
         """`pool_of` names each task's pool; pools are added by the composition root."""
         self.pools: dict[str, Pool] = {}
         self.departing = ""  # why nothing more is started; empty while work is welcome
@@ -38,7 +38,7 @@ class Workload:
         for run in runs:
             if run.token in self._session.held:
                 continue
-            held = Held(run, self._pool_of.get(run.name, next(iter(self.pools))))
+            held = HeldLease(run, self._pool_of.get(run.name, next(iter(self.pools))))
             self._session.held[run.token] = held
             self.pools[held.pool].accept(held)
         self.feed()
@@ -51,7 +51,7 @@ class Workload:
             else:
                 pool.feed()
 
-    def ended(self, held: Held, ending: Ending) -> None:
+    def ended(self, held: HeldLease, ending: Ending) -> None:
         """A run has ended."""
         if held.ended:
             return
@@ -65,7 +65,7 @@ class Workload:
                 log_ending(held.run, ending)
             self._reports.add(held.run.task_id, ending)
 
-    def running(self) -> list[Held]:
+    def running(self) -> list[HeldLease]:
         """Leases whose runs have not ended."""
         return [held for held in self._session.held.values() if not held.ended]
 
@@ -114,11 +114,11 @@ class Workload:
         for pool in self.pools.values():
             self._release(pool.waiting.take(RELEASE_AFTER_S, stuck=pool.is_stuck()), "no slot was free")
 
-    def _release(self, waiting: Iterable[Held], reason: str) -> None:
+    def _release(self, waiting: Iterable[HeldLease], reason: str) -> None:
         for held in waiting:
             self.ended(held, Ending(held.run.token, Released(started=False, reason=reason)))
 
-    def stop(self, held: Held, cause: StopCause, reason: str) -> None:
+    def stop(self, held: HeldLease, cause: StopCause, reason: str) -> None:
         """Stop one run, wherever it is."""
         if self.pools[held.pool].stop(held, cause, reason):
             return

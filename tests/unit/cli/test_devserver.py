@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyrex.cli.devserver.child import Child, ChildEnded, Recipe
+from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe
 from hyrex.cli.devserver.keeper import Keeper
 from hyrex.cli.devserver.session import require_free_port
 from hyrex.cli.devserver.target import check, chosen_target
@@ -32,7 +32,7 @@ async def relays() -> AsyncIterator[asyncio.TaskGroup]:
         yield group
 
 
-async def ready_child(code: str, relays: asyncio.TaskGroup) -> Child:
+async def ready_child(code: str, relays: asyncio.TaskGroup) -> DevProcess:
     keeper = Keeper(recipe(code), relays)
     return await keeper.start()
 
@@ -95,9 +95,9 @@ async def test_child_that_was_replaced_is_not_started_again(
 def test_child_ends_when_dev_is_killed() -> None:
     code = f"""
 import asyncio, re
-from hyrex.cli.devserver.child import Child, Recipe
+from hyrex.cli.devserver.child import DevProcess, Recipe
 async def main():
-    child = await Child.start(Recipe("worker", ["-c", {SERVES!r}], {{}}, re.compile("ready")))
+    child = await DevProcess.start(Recipe("worker", ["-c", {SERVES!r}], {{}}, re.compile("ready")))
     print("child", child.process.pid, flush=True)
     await child.relay_output()
 asyncio.run(main())

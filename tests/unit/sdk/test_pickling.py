@@ -17,7 +17,7 @@ from hyrex import HyrexQueue, HyrexRegistry, TaskHandle, errors
 from hyrex.backend.known import acknowledge, observe, outgoing_of
 from hyrex.backend.outgoing import prepare
 from hyrex.handle import handle_of as sent_handle
-from hyrex.runs import RunState, TaskError, TaskState
+from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.convert import submit_item
 
@@ -55,8 +55,8 @@ def handle_of(task: Any = add) -> TaskHandle[int]:
     return handle
 
 
-RUN = RunState(0, 0, TaskStatus.COMPLETED, b"3", None, "", None, None, "w")
-STATE = TaskState(str(uuid4()), "add", "work", TaskStatus.COMPLETED, (RUN,))
+RUN = RunSnapshot(0, 0, TaskStatus.COMPLETED, b"3", None, "", None, None, "w")
+STATE = TaskSnapshot(str(uuid4()), "add", "work", TaskStatus.COMPLETED, (RUN,))
 ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "DuplicateTask": lambda: ("name", "here", "there"),
     "PayloadTooLarge": lambda: ("name", 5, 4),

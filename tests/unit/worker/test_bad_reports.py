@@ -20,7 +20,7 @@ from hyrex.worker.shared.outcome import (
     TimedOut,
 )
 from hyrex.worker.stream import convert
-from hyrex.worker.stream.reports import RunEnding
+from hyrex.worker.stream.reports import UnreportedRun
 
 ERROR = ErrorInfo("ValueError", "no luck")
 ODD = ErrorInfo("ValueError", "\ud800")
@@ -28,7 +28,7 @@ ODD = ErrorInfo("ValueError", "\ud800")
 
 def told(*endings: Ending) -> Any:
     """The report of these endings."""
-    return convert.report(7, [RunEnding(f"task-{ending.token}", ending) for ending in endings]).report
+    return convert.report(7, [UnreportedRun(f"task-{ending.token}", ending) for ending in endings]).report
 
 
 @pytest.mark.parametrize("delay_s", [math.nan, math.inf, -math.inf, -1.0, 1e30, 1e300])

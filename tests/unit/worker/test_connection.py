@@ -14,10 +14,10 @@ from hyrex.transport.channel import parse_url
 from hyrex.worker.shared.child_messages import Imported
 from hyrex.worker.shared.memory import TrustCell, create_fd
 from hyrex.worker.stream.convert import Registration
-from hyrex.worker.stream.outbox import Outbox
-from hyrex.worker.stream.reconnect import Connection
+from hyrex.worker.stream.outbox import StreamOutput
+from hyrex.worker.stream.reconnect import Reconnector
 from hyrex.worker.stream.route import LONGEST_RETURN_S, RETURN_AFTER_S, Route
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.stream import Stream, StreamParts
 from hyrex.worker.stream.workload import Workload
 from tests.unit.worker.scripted_broker import scripted_broker
@@ -27,8 +27,8 @@ from tests.unit.worker.scripted_broker import scripted_broker
 def parts() -> Iterator[StreamParts]:
     """A worker without children."""
     trust_fd = create_fd(TrustCell.SIZE_BYTES)
-    session = Session(TrustCell(trust_fd))
-    outbox = Outbox(session)
+    session = WorkerSession(TrustCell(trust_fd))
+    outbox = StreamOutput(session)
     workload = Workload(session, outbox.reports, {})
     yield StreamParts(Registration("w", ("*",), Imported([], [])), session, workload, outbox, lambda: None)
     os.close(trust_fd)
@@ -37,7 +37,7 @@ def parts() -> Iterator[StreamParts]:
 async def test_outage_of_any_length_is_outlived(parts: StreamParts, caplog: pytest.LogCaptureFixture) -> None:
     async with scripted_broker() as gone:
         url, port = gone.url, int(gone.url.rpartition(":")[2])
-    connection = Connection(parts, url, "", lambda: None)
+    connection = Reconnector(parts, url, "", lambda: None)
     connection._failures = 5000  # some hours of it
     running = asyncio.create_task(connection.run())
     async with asyncio.timeout(20):
@@ -60,7 +60,7 @@ async def test_connection_ends_when_told_though_its_stream_was_just_hung_up(
 
     monkeypatch.setattr("hyrex.worker.stream.reconnect.Stream", Noted)
     async with scripted_broker() as broker:
-        running = asyncio.create_task(Connection(parts, broker.url, "", lambda: None).run())
+        running = asyncio.create_task(Reconnector(parts, broker.url, "", lambda: None).run())
         await broker.until(lambda: broker.frames)
         streams[0].hang_up("the broker is silent")
         await _cancelled(running)
@@ -84,7 +84,7 @@ async def test_worker_that_had_to_leave_its_first_broker_comes_back_when_that_se
     async with scripted_broker() as gone:
         port = int(gone.url.rpartition(":")[2])
     async with scripted_broker() as other:
-        running = asyncio.create_task(Connection(parts, f"{gone.url},{other.url}", "", lambda: None).run())
+        running = asyncio.create_task(Reconnector(parts, f"{gone.url},{other.url}", "", lambda: None).run())
         await other.until(lambda: other.hellos)
         async with scripted_broker(port) as first:
             await first.until(lambda: first.hellos)

@@ -15,8 +15,8 @@ from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
 from hyrex.worker.shared.child_messages import Imported
 from hyrex.worker.shared.memory import TrustCell, create_fd
 from hyrex.worker.stream.convert import Registration
-from hyrex.worker.stream.outbox import Outbox
-from hyrex.worker.stream.session import Session
+from hyrex.worker.stream.outbox import StreamOutput
+from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.stream import Stream, StreamEnded, StreamParts
 from hyrex.worker.stream.workload import Workload
 from tests.support.trees import signal_all
@@ -144,7 +144,7 @@ async def test_stream_that_ends_again_and_again_is_tried_less_often(
     await bench.broker.until(lambda: bench.broker.outcomes)
 
 
-class BrokenOutbox(Outbox):
+class BrokenOutbox(StreamOutput):
     """Has a frame that cannot be made."""
 
     def next_frame(self) -> wire.WorkRequest | None:
@@ -154,7 +154,7 @@ class BrokenOutbox(Outbox):
 async def test_stream_whose_writer_fails_is_left_with_the_reason(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    session = Session(TrustCell(create_fd(TrustCell.SIZE_BYTES)))
+    session = WorkerSession(TrustCell(create_fd(TrustCell.SIZE_BYTES)))
     outbox = BrokenOutbox(session)
     registration = Registration("worker", ("*",), Imported([], []))
     workload = Workload(session, outbox.reports, {})

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from hyrex.transport.health import Health
 
-__all__ = ["FOR_EVER_S", "Vigil"]
+__all__ = ["FOR_EVER_S", "SilenceWatch"]
 
 SILENCE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 5.0
 FOR_EVER_S: Final = float("inf")
 
 
-class Vigil:
+class SilenceWatch:
     """Around one call: `ask` for the broker's health, `leave` it if that is bad or `patience_s` are over."""
 
     __slots__ = ("_ask", "_began", "_leave", "_loop", "_patience_s", "_task", "_timer")
