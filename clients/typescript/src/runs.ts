@@ -85,5 +85,5 @@ function runError(error: unknown) {
 export function stopped(why: Stop, started: boolean): Outcome {
   if (why.name === "TaskCancelled") return { $case: "cancelled", value: { reason: why.message } };
   if (why.name === "TaskTimeout") return { $case: "timedOut", value: { error: runError(why), retryDelay: undefined } };
-  return { $case: "released", value: { started, reason: why.message } };
+  return { $case: "released", value: { started, reason: why.message, retryDelay: undefined } };
 }

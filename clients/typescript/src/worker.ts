@@ -175,7 +175,8 @@ export class Worker {
   }
 
   #pools() {
-    return [{ pool: "", maximum: this.#draining ? 0 : this.#capacity }];
+    const maximum = this.#draining ? 0 : this.#capacity;
+    return [{ pool: "", maximum, slots: maximum }];
   }
 
   /** What Welcome says. What is not resumed is void. */

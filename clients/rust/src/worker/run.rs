@@ -138,7 +138,7 @@ fn failed(failure: Failure) -> Ending {
 fn stopped(why: Stop, started: bool) -> Ending {
     match why {
         Stop::Cancel(reason) => Ending::Cancelled(Cancelled { reason }),
-        Stop::Release(reason) => Ending::Released(Released { started, reason }),
-        Stop::Void => Ending::Released(Released { started, reason: "its lease is void".to_owned() }),
+        Stop::Release(reason) => Ending::Released(Released { started, reason, ..Default::default() }),
+        Stop::Void => Ending::Released(Released { started, reason: "its lease is void".to_owned(), ..Default::default() }),
     }
 }
