@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,16 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def pooled(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[str]:
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can enter and fill, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="hyrex-pgbouncer-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def pooled(request: pytest.FixtureRequest, database_url: str, public_folder: Path) -> Iterator[str]:
     """The test's database through a PgBouncer of the mode that the test names."""
     mode: str = request.param
     assert PGBOUNCER is not None
@@ -33,18 +43,15 @@ def pooled(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) ->
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    users, config = tmp_path / "users.txt", tmp_path / "pgbouncer.ini"
+    users, config = public_folder / "users.txt", public_folder / "pgbouncer.ini"
     users.write_text(f'"{place.username}" "{place.password}"\n')
     config.write_text(
         f"[databases]\n* = host={place.hostname} port={place.port}\n[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
-        f"auth_file = {users}\npool_mode = {mode}\nlogfile = {tmp_path / 'log'}\n"
+        f"auth_file = {users}\npool_mode = {mode}\nlogfile = {public_folder / 'log'}\n"
     )
     account = postgres_account().popen_options()
     if account:  # it refuses to run as root, as Postgres does
-        for path in (tmp_path, *tmp_path.parents):
-            if path.is_relative_to("/tmp/pytest-of-root"):
-                path.chmod(0o777)
         users.chmod(0o644)
         config.chmod(0o644)
     process = subprocess.Popen([PGBOUNCER, "-q", str(config)], **account)
