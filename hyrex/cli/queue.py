@@ -54,7 +54,7 @@ def pause(
 @commands.command("resume")
 def resume(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Assign from a paused queue again."""
-    _update(broker_url, as_json, create=False, name=name, paused=False)
+    _update(broker_url, as_json, create=None, name=name, paused=False)
 
 
 @commands.command("limit")
@@ -124,8 +124,11 @@ def purge(
         say(f"cancelled {cancelled} tasks of {name}")
 
 
-def _update(broker_url: str, as_json: bool, create: bool, **changes: Any) -> None:
-    """Change a queue. `create` allows one that is not there: a name mistyped must not become a queue."""
+def _update(broker_url: str, as_json: bool, create: bool | None, **changes: Any) -> None:
+    """Change a queue. `create` allows one that is not there: a name mistyped must not become a queue.
+
+    None: the command cannot make one.
+    """
     from hyrex.cli.wire import queue_values
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 
@@ -134,7 +137,7 @@ def _update(broker_url: str, as_json: bool, create: bool, **changes: Any) -> Non
     async def call(channel: "grpc.aio.Channel") -> Any:
         stub = queue_service_pb2_grpc.QueueServiceStub(channel)
         if not create:
-            await stub.GetQueue(queue_service_pb2.GetQueueRequest(name=request.name))
+            await _require(stub, request.name, "?" if create is None else "? --create makes it")
         return await stub.UpdateQueue(request)
 
     queue = queue_values(ask(broker_url, call).queue)
@@ -142,6 +145,21 @@ def _update(broker_url: str, as_json: bool, create: bool, **changes: Any) -> Non
         print_json(queue)
     else:
         _print_queues([queue])
+
+
+async def _require(stub: Any, name: str, remedy: str) -> None:
+    """Raises: CommandError with the remedy where there is no such queue."""
+    import grpc.aio
+
+    from hyrex.transport.errors import call_failure
+    from hyrex.v1 import queue_service_pb2
+
+    try:
+        await stub.GetQueue(queue_service_pb2.GetQueueRequest(name=name))
+    except grpc.aio.AioRpcError as error:
+        if call_failure(error).reason != "QUEUE_NOT_FOUND":
+            raise
+        raise CommandError(f"no queue {name!r}; is the name mistyped{remedy}") from None
 
 
 def _print_queues(queues: list[dict[str, Any]]) -> None:

@@ -120,6 +120,7 @@ def test_name_mistyped_makes_no_queue_and_one_made_can_be_deleted(shop: Shop) ->
     for command in (("pause", "typo"), ("limit", "typo", "3"), ("resume", "typo")):
         done = shop.hyrex("queue", *command)
         assert (done.returncode, "no queue 'typo'" in done.stderr) == (1, True), done.stderr
+        assert ("--create makes it" in done.stderr) == (command[0] != "resume"), done.stderr
     assert "typo" not in shop.hyrex("queue", "list").stdout
     assert shop.hyrex("queue", "limit", "typo", "3", "--create").returncode == 0
     assert shop.hyrex("queue", "delete", "typo").stdout == "deleted queue typo\n"
