@@ -8,6 +8,7 @@ pushes); and the longest pause of the loop meanwhile.
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.stage import Stage
@@ -15,6 +16,7 @@ from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2
 from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import NewTask, TaskId
 from hyrex_broker.engine.sessions.session import Introduction
@@ -39,8 +41,8 @@ class Sink:
         self.count = 0
         self.full = asyncio.Event()
 
-    def push_assignments(self, sequence: int, runs: object) -> None:
-        self.count += len(runs)  # type: ignore[arg-type]
+    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
+        self.count += sum(map(len, blocks))
         if self.count >= TASKS:
             self.full.set()
 

@@ -88,7 +88,7 @@ class Held:
         while isinstance(frame := await call.read(), wire.WorkResponse):
             if frame.HasField("assignments"):
                 self.received_through = frame.assignments.sequence
-                self.tokens += [run.token for run in frame.assignments.runs]
+                self.tokens += [token for group in frame.assignments.groups for token in group.tokens]
 
 
 async def main() -> None:

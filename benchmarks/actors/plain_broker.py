@@ -31,7 +31,7 @@ def note_assigns(journal: TextIO) -> None:
     async def noted(self: AssignStore, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
         began = time.perf_counter()
         result = await assign(self, plan, names)
-        journal.write(f"{(time.perf_counter() - began) * 1000:.4f} {len(result.taken)}\n")
+        journal.write(f"{(time.perf_counter() - began) * 1000:.4f} {sum(map(len, result.blocks))}\n")
         return result
 
     AssignStore.assign = noted  # type: ignore[method-assign]

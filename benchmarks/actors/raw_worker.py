@@ -76,12 +76,10 @@ class Worker:
         self._received_through = assignments.sequence
         self._reported += 1
         report = wire.Report(report_id=self._reported)
-        add = report.runs.add
-        for run in assignments.runs:
-            one = add(task_id=run.task_id, token=run.token)
-            one.elapsed.nanos = 1000
-            one.completed.result = b"1"
-        self._held[self._reported] = [run.token for run in assignments.runs]
+        for group in assignments.groups:
+            done = report.completed.add(task_ids=group.task_ids, tokens=group.tokens, elapsed_us=[1])
+            done.results.extend([b"1"] * len(group.tokens))
+        self._held[self._reported] = [token for group in assignments.groups for token in group.tokens]
         self._reports.put_nowait(wire.WorkRequest(report=report))
 
     def _acknowledge(self, ack: wire.ReportAck) -> None:

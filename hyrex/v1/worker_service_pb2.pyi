@@ -453,116 +453,115 @@ class Welcome(_message.Message):
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
-class Assignment(_message.Message):
-    """One run to execute, with its lease."""
+class AssignmentGroup(_message.Message):
+    """Runs to execute, with their leases, as columns: what they share stands once, the rest has one value for
+    each run, in one order.
+
+    A column that is said to be so below may be shorter: without values all runs have the default, with a single
+    value all of them have that one. Ids are 16 bytes each in network order, 16 zero bytes mean absent.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class HeadersEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    TASK_ID_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
-    PAYLOAD_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
-    RUN_NUMBER_FIELD_NUMBER: _builtins.int
-    ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
-    PARENT_ID_FIELD_NUMBER: _builtins.int
-    ROOT_ID_FIELD_NUMBER: _builtins.int
-    SUBMITTED_AT_FIELD_NUMBER: _builtins.int
-    HEADERS_FIELD_NUMBER: _builtins.int
     ALONE_FIELD_NUMBER: _builtins.int
-    task_id: _builtins.str
-    """The task."""
-    token: _builtins.int
-    """The lease's fencing token; every report repeats it."""
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    RUN_NUMBERS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBERS_FIELD_NUMBER: _builtins.int
+    PARENT_IDS_FIELD_NUMBER: _builtins.int
+    ROOT_IDS_FIELD_NUMBER: _builtins.int
+    SUBMITTED_AT_US_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    TRACE_CONTEXTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the function."""
     queue: _builtins.str
-    """Queue it came from."""
-    payload: _builtins.bytes
-    """The arguments as submitted."""
+    """Queue they came from."""
     content_type: _builtins.str
-    """Media type of the payload; empty means application/json."""
+    """Media type of the payloads; empty means application/json."""
     codec: _builtins.str
-    """Encoding of the payload; empty means none."""
-    run_number: _builtins.int
-    """Counts every run of the task from 0."""
-    attempt_number: _builtins.int
-    """Counts failed and timed-out runs before this one."""
+    """Encoding of the payloads; empty means none."""
     max_retries: _builtins.int
     """The last attempt has attempt_number == max_retries."""
     priority: _builtins.int
     """1..10."""
-    parent_id: _builtins.str
-    """The task whose run sent this one; empty at the root."""
-    root_id: _builtins.str
-    """The first task of its tree."""
     alone: _builtins.bool
-    """Run it with nothing beside it in its process: an earlier run of it may have killed its process."""
+    """Run each with nothing beside it in its process: an earlier run of it may have killed its process."""
+    task_ids: _builtins.bytes
+    """The tasks, 16 bytes each."""
+    parent_ids: _builtins.bytes
+    """The task whose run sent this one; absent at the root. A column of 16 bytes each."""
+    root_ids: _builtins.bytes
+    """The first task of its tree; absent where that is the task itself. A column of 16 bytes each."""
+    trace_contexts: _builtins.bytes
+    """Trace context of whoever sent it: version (1 byte), trace id (16), span id (8), flags (1), as in the parts
+    of a traceparent; 26 zero bytes mean none. A column of 26 bytes each.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Longest time for the run, from the first line of user code; absent means no limit."""
+        """Longest time for a run, from the first line of user code; absent means no limit."""
 
     @_builtins.property
-    def submitted_at(self) -> _timestamp_pb2.Timestamp:
-        """When the task was stored."""
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The leases' fencing tokens, one for each task; every report repeats them."""
 
     @_builtins.property
-    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """As submitted."""
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The arguments as submitted, one for each task."""
+
+    @_builtins.property
+    def run_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Counts every run of the task from 0. A column."""
+
+    @_builtins.property
+    def attempt_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Counts failed and timed-out runs before this one. A column."""
+
+    @_builtins.property
+    def submitted_at_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """When the task was stored, in Unix microseconds. A column."""
+
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Headers]:
+        """As submitted. A column."""
 
     def __init__(
         self,
         *,
-        task_id: _builtins.str = ...,
-        token: _builtins.int = ...,
         name: _builtins.str = ...,
         queue: _builtins.str = ...,
-        payload: _builtins.bytes = ...,
         content_type: _builtins.str = ...,
         codec: _builtins.str = ...,
-        run_number: _builtins.int = ...,
-        attempt_number: _builtins.int = ...,
         max_retries: _builtins.int = ...,
         priority: _builtins.int = ...,
         timeout: _duration_pb2.Duration | None = ...,
-        parent_id: _builtins.str = ...,
-        root_id: _builtins.str = ...,
-        submitted_at: _timestamp_pb2.Timestamp | None = ...,
-        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         alone: _builtins.bool = ...,
+        task_ids: _builtins.bytes = ...,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+        run_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        attempt_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        parent_ids: _builtins.bytes = ...,
+        root_ids: _builtins.bytes = ...,
+        submitted_at_us: _abc.Iterable[_builtins.int] | None = ...,
+        headers: _abc.Iterable[_task_pb2.Headers] | None = ...,
+        trace_contexts: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt_number", b"attempt_number", "codec", b"codec", "content_type", b"content_type", "headers", b"headers", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_number", b"run_number", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt_numbers", b"attempt_numbers", "codec", b"codec", "content_type", b"content_type", "headers", b"headers", "max_retries", b"max_retries", "name", b"name", "parent_ids", b"parent_ids", "payloads", b"payloads", "priority", b"priority", "queue", b"queue", "root_ids", b"root_ids", "run_numbers", b"run_numbers", "submitted_at_us", b"submitted_at_us", "task_ids", b"task_ids", "timeout", b"timeout", "tokens", b"tokens", "trace_contexts", b"trace_contexts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+Global___AssignmentGroup: _TypeAlias = AssignmentGroup  # noqa: Y015
 
 @_typing.final
 class Assignments(_message.Message):
@@ -571,24 +570,24 @@ class Assignments(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
-    RUNS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Never falls in a session, across streams; frames of one batch may repeat it. Echo the highest one
     read as received_through.
     """
     @_builtins.property
-    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
-        """1..1000 runs."""
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentGroup]:
+        """1..1000 runs together, each group has at least one."""
 
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
-        runs: _abc.Iterable[Global___Assignment] | None = ...,
+        groups: _abc.Iterable[Global___AssignmentGroup] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["runs", b"runs", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,32 +684,6 @@ class HeartbeatAck(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeartbeatAck: _TypeAlias = HeartbeatAck  # noqa: Y015
-
-@_typing.final
-class Completed(_message.Message):
-    """The run returned."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RESULT_FIELD_NUMBER: _builtins.int
-    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
-    result: _builtins.bytes
-    """The returned value. The SDKs send JSON."""
-    content_type: _builtins.str
-    """Media type of the result; empty means application/json."""
-    def __init__(
-        self,
-        *,
-        result: _builtins.bytes = ...,
-        content_type: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "result", b"result"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Completed: _TypeAlias = Completed  # noqa: Y015
 
 @_typing.final
 class Failed(_message.Message):
@@ -862,14 +835,13 @@ Global___Lost: _TypeAlias = Lost  # noqa: Y015
 
 @_typing.final
 class RunReport(_message.Message):
-    """How one run ended."""
+    """How one run ended that did not return: see CompletedRuns for those that did."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
-    COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
@@ -882,10 +854,6 @@ class RunReport(_message.Message):
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
         """How long user code ran; absent if it never began."""
-
-    @_builtins.property
-    def completed(self) -> Global___Completed:
-        """It returned."""
 
     @_builtins.property
     def failed(self) -> Global___Failed:
@@ -913,22 +881,65 @@ class RunReport(_message.Message):
         task_id: _builtins.str = ...,
         token: _builtins.int = ...,
         elapsed: _duration_pb2.Duration | None = ...,
-        completed: Global___Completed | None = ...,
         failed: Global___Failed | None = ...,
         timed_out: Global___TimedOut | None = ...,
         cancelled: Global___Cancelled | None = ...,
         released: Global___Released | None = ...,
         lost: Global___Lost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "elapsed", b"elapsed", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "elapsed", b"elapsed", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "elapsed", b"elapsed", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "task_id", b"task_id", "timed_out", b"timed_out", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "elapsed", b"elapsed", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "task_id", b"task_id", "timed_out", b"timed_out", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["completed", "failed", "timed_out", "cancelled", "released", "lost"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["failed", "timed_out", "cancelled", "released", "lost"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___RunReport: _TypeAlias = RunReport  # noqa: Y015
+
+@_typing.final
+class CompletedRuns(_message.Message):
+    """Runs that returned, as columns: one value for each run, in one order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    ELAPSED_US_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    task_ids: _builtins.bytes
+    """The tasks, 16 bytes each in network order."""
+    content_type: _builtins.str
+    """Media type of the results; empty means application/json."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The leases' tokens from the assignments, one for each task."""
+
+    @_builtins.property
+    def elapsed_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How long user code ran, in microseconds: one value for each run, or a single one for all, or none for 0."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The returned values, one for each task. The SDKs send JSON."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _builtins.bytes = ...,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+        elapsed_us: _abc.Iterable[_builtins.int] | None = ...,
+        results: _abc.Iterable[_builtins.bytes] | None = ...,
+        content_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "elapsed_us", b"elapsed_us", "results", b"results", "task_ids", b"task_ids", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompletedRuns: _TypeAlias = CompletedRuns  # noqa: Y015
 
 @_typing.final
 class Report(_message.Message):
@@ -938,21 +949,27 @@ class Report(_message.Message):
 
     REPORT_ID_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
     report_id: _builtins.int
     """Chosen by the worker, unique in its session; simply counting on across sessions is fine."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunReport]:
-        """1..1000 runs."""
+        """Runs that did not return. 1..1000 runs together with those of `completed`."""
+
+    @_builtins.property
+    def completed(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompletedRuns]:
+        """Runs that returned, at least one in each."""
 
     def __init__(
         self,
         *,
         report_id: _builtins.int = ...,
         runs: _abc.Iterable[Global___RunReport] | None = ...,
+        completed: _abc.Iterable[Global___CompletedRuns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_id", b"report_id", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "report_id", b"report_id", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

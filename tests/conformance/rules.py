@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.columns import assigned, told_runs
 
 PATIENCE_S: Final = 1.5  # a loaded machine's hiccup
 
@@ -166,8 +167,9 @@ class StreamRules:
             self._break("a report before Welcome")
             return
         self._rules.counts["reports"] += 1
-        tokens = frozenset(run.token for run in report.runs)
-        for run in report.runs:
+        runs = told_runs(report)
+        tokens = frozenset(run.token for run in runs)
+        for run in runs:
             if session.assigned.get(run.token, ("", 0.0))[0] != run.task_id:
                 self._break(f"a report names {run.task_id} with a token that was not assigned for it")
         if report.report_id in session.unacknowledged:
@@ -187,7 +189,7 @@ class StreamRules:
             self._break(f"the broker sent {kind} before Welcome")
         elif kind == "assignments":
             session.sequences.append((now, frame.assignments.sequence))
-            for run in frame.assignments.runs:
+            for run in assigned(frame.assignments):
                 session.assigned[run.token] = (run.task_id, now)
                 self._rules.headers.append(dict(run.headers))
         elif kind == "report_ack":

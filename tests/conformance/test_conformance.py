@@ -41,8 +41,10 @@ def forget_receipts(frame: wire.WorkRequest) -> wire.WorkRequest:
 
 def report_with_an_old_token(frame: wire.WorkRequest) -> wire.WorkRequest:
     """A worker that reports under a token which is not that of the lease."""
-    for run in frame.report.runs if frame.HasField("report") else ():
+    for run in frame.report.runs:
         run.token -= 1
+    for group in frame.report.completed:
+        group.tokens[:] = [token - 1 for token in group.tokens]
     return frame
 
 

@@ -6,15 +6,15 @@ from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.hostile.victim import BEARER, WITHIN_S, Victim, open_channel
 from tests.hostile.worker import RawWorker, serving
+from tests.support.columns import assigned, completed
 
 _NEAR: Final = 1000
 _ID: Final = 1
 
 
 def _report(task_id: str, *tokens: int, result: bytes = b'"FORGED"') -> wire.WorkRequest:
-    done = wire.Completed(result=result)
-    runs = [wire.RunReport(task_id=task_id, token=_signed(token), completed=done) for token in tokens]
-    return wire.WorkRequest(report=wire.Report(report_id=_ID, runs=runs))
+    runs = completed([(task_id, _signed(token)) for token in tokens], result)
+    return wire.WorkRequest(report=wire.Report(report_id=_ID, completed=[runs]))
 
 
 def _signed(token: int) -> int:
@@ -29,9 +29,9 @@ def test_forged_tokens_near_a_known_one_are_stale_and_the_real_report_counts(vic
     honest.welcome()
     forger.welcome()
     victim.submit(1, queue="forged-a")
-    (own,) = forger.read("assignments").runs
+    (own,) = assigned(forger.read("assignments"))
     (wanted,) = victim.submit(1, queue="forged-b")
-    (run,) = honest.read("assignments").runs
+    (run,) = assigned(honest.read("assignments"))
     assert run.task_id == wanted
     with victim.watched() as damage:
         for known in (own.token, run.token):

@@ -13,6 +13,7 @@ from hyrex.v1 import worker_service_pb2 as wire
 from tests.hostile.victim import BEARER, TOKEN, WITHIN_S, Victim, open_channel
 from tests.hostile.worker import RawWorker, serving
 from tests.integration.storage.conftest import execute
+from tests.support.columns import assigned
 from tests.support.eventually import eventually
 from tests.support.postgres import run_apart, with_database
 from tests.support.processes import Processes
@@ -88,7 +89,7 @@ def test_a_worker_that_beats_and_never_reads_loses_what_it_was_sent(quick: Victi
                 silent.send(wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=beat)))
                 idle.send(wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=beat, held_tokens=tokens)))
                 time.sleep(_LEASE_S / 10)
-            found |= {run.task_id for run in reading.result().runs}
-            tokens += [run.token for run in reading.result().runs]
+            found |= {run.task_id for run in assigned(reading.result())}
+            tokens += [run.token for run in assigned(reading.result())]
     silent.close()
     idle.close()

@@ -9,16 +9,15 @@ from hyrex.v1 import worker_service_pb2 as wire
 from tests.integration.storage.stage import make_id
 from tests.protocol_abuse.abuser import WITHIN_S, hello, speak, work
 from tests.protocol_abuse.conftest import Bystander
+from tests.support.columns import completed
 from tests.support.eventually import eventually
 
 _MORE_MIB = 120.0
 
 
 def test_more_reports_than_granted_end_the_stream(bystander: Bystander) -> None:
-    runs = [
-        wire.RunReport(task_id=make_id(), token=token, completed=wire.Completed()) for token in range(1000)
-    ]
-    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs)).SerializeToString()
+    runs = completed([(make_id(), token) for token in range(1000)], b"")
+    report = wire.WorkRequest(report=wire.Report(report_id=1, completed=[runs])).SerializeToString()
     before = bystander.memory_mib
     outcome = speak(bystander.channel, [hello(), *[report] * 200])
     assert outcome.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OK)

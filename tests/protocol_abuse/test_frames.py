@@ -1,6 +1,7 @@
 """Any bytes and any order of frames get a typed answer, and nobody else notices."""
 
 from functools import partial
+from typing import Any
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ from hyrex.v1.task_pb2 import RunError
 from tests.integration.storage.stage import make_id
 from tests.protocol_abuse.abuser import TYPED, hello, speak
 from tests.protocol_abuse.conftest import Bystander
+from tests.support.columns import completed
 
 HEARTBEAT = wire.WorkRequest(heartbeat=wire.Heartbeat())
 TASK = partial(wire.TaskDefinition, name="abused", queue="abuse", pool="all")
@@ -23,6 +25,16 @@ MANY_HELD = wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=1, held_tokens=ra
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 TOO_MANY = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ITEMS")
 EMPTY_REPORT = wire.WorkRequest(report=wire.Report())
+
+
+def _returned(count: int, **changes: Any) -> wire.WorkRequest:
+    """A report of so many runs that returned, with some columns changed."""
+    columns = {"task_ids": bytes(16 * count), "tokens": range(count), "results": [b"1"] * count} | changes
+    return wire.WorkRequest(report=wire.Report(report_id=1, completed=[wire.CompletedRuns(**columns)]))
+
+
+EMPTY_GROUP = _returned(1)
+EMPTY_GROUP.report.completed.add()
 BOUNDED = settings(
     max_examples=60,
     deadline=None,
@@ -42,13 +54,20 @@ _runs = st.lists(
         st.builds(wire.RunReport, task_id=_texts, token=_numbers),
         st.builds(wire.RunReport, task_id=_texts, token=_numbers, released=st.just(wire.Released())),
         st.builds(wire.RunReport, task_id=_texts, token=_numbers, lost=st.builds(wire.Lost, reason=_texts)),
-        st.builds(
-            wire.RunReport, task_id=_texts, token=_numbers,
-            completed=st.builds(wire.Completed, result=st.binary(max_size=50), content_type=_texts),
-        ),
     ),
     max_size=3,
-)  # fmt: skip
+)
+_completed = st.lists(
+    st.builds(
+        wire.CompletedRuns,
+        task_ids=st.sampled_from([b"", bytes(16), bytes(32), b"x" * 17]),
+        tokens=st.lists(_numbers, max_size=2),
+        elapsed_us=st.lists(st.integers(0, 2**64 - 1), max_size=2),
+        results=st.lists(st.binary(max_size=50), max_size=2),
+        content_type=_texts,
+    ),
+    max_size=2,
+)
 _pools = st.lists(st.builds(wire.PoolCapacity, pool=_texts, maximum=_small, slots=_small), max_size=3)
 _frames = st.one_of(
     st.builds(
@@ -64,8 +83,8 @@ _frames = st.one_of(
         sequence=_numbers, held_tokens=st.lists(_numbers, max_size=3), received_through=_numbers,
     ),
     st.builds(
-        lambda number, runs: wire.WorkRequest(report=wire.Report(report_id=number, runs=runs)),
-        _numbers, _runs,
+        lambda **fields: wire.WorkRequest(report=wire.Report(**fields)),
+        report_id=_numbers, runs=_runs, completed=_completed,
     ),
     st.just(wire.WorkRequest(drain=wire.WorkerDrain())),
     st.just(wire.WorkRequest(goodbye=wire.Goodbye())),
@@ -135,6 +154,13 @@ def test_truncated_frames_get_a_typed_status(bystander: Bystander) -> None:
         ([hello(), MORE_POOLS], *INVALID),
         ([hello(), MANY_HELD], *TOO_MANY),
         ([hello(), EMPTY_REPORT], *INVALID),
+        ([hello(), _returned(0)], *INVALID),
+        ([hello(), EMPTY_GROUP], *INVALID),
+        ([hello(), _returned(2, task_ids=bytes(31))], *INVALID),
+        ([hello(), _returned(2, task_ids=bytes(16))], *INVALID),
+        ([hello(), _returned(2, results=[b"1"])], *INVALID),
+        ([hello(), _returned(3, elapsed_us=[1, 2])], *INVALID),
+        ([hello(), _returned(1001)], *TOO_MANY),
     ],
 )  # fmt: skip
 def test_a_broken_rule_is_named(
@@ -157,8 +183,7 @@ def test_a_frame_over_the_limit_is_refused_at_once(bystander: Bystander) -> None
 
 
 def test_reports_of_made_up_tokens_are_stale_however_often_they_are_replayed(bystander: Bystander) -> None:
-    run = wire.RunReport(task_id=make_id(), token=77, completed=wire.Completed(result=b"1"))
-    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=[run]))
+    report = wire.WorkRequest(report=wire.Report(report_id=1, completed=[completed([(make_id(), 77)])]))
     outcome = speak(bystander.channel, [hello(), *[report] * 50, wire.WorkRequest(goodbye=wire.Goodbye())])
     assert outcome.code is grpc.StatusCode.OK
     acks = [frame.report_ack for frame in outcome.frames if frame.HasField("report_ack")]
@@ -171,19 +196,20 @@ def test_times_beyond_all_sense_are_brought_into_bounds(bystander: Bystander, se
     beyond = Duration(seconds=seconds)
     failed = wire.Failed(error=RunError(type="E"), retryable=True, retry_delay=beyond)
     runs = [
-        wire.RunReport(task_id=make_id(), token=77, elapsed=beyond, completed=wire.Completed(result=b"1")),
+        wire.RunReport(task_id=make_id(), token=77, elapsed=beyond, cancelled=wire.Cancelled()),
         wire.RunReport(task_id=make_id(), token=78, elapsed=beyond, failed=failed),
     ]
-    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs))
+    returned = completed([(make_id(), 79)])
+    returned.elapsed_us.append(2**64 - 1)
+    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs, completed=[returned]))
     outcome = speak(bystander.channel, [hello(), report])
     assert outcome.code is grpc.StatusCode.OK, outcome.details
 
 
 def test_a_result_that_cannot_be_stored_fails_its_run_instead_of_the_stream(bystander: Bystander) -> None:
     """A refused report would be repeated by its worker for ever."""
-    done = wire.Completed(result=b"1", content_type="x" * 300)
-    runs = [wire.RunReport(task_id=make_id(), token=77, completed=done)]
-    report = wire.WorkRequest(report=wire.Report(report_id=1, runs=runs))
+    runs = completed([(make_id(), 77)], content_type="x" * 300)
+    report = wire.WorkRequest(report=wire.Report(report_id=1, completed=[runs]))
     outcome = speak(bystander.channel, [hello(), report])
     assert outcome.code is grpc.StatusCode.OK, outcome.details
 

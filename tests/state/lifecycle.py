@@ -10,12 +10,13 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hyrex_broker.domain.model import AssignedRun, Outcome, TaskExtras, TaskId, Token
+from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId, Token
 from hyrex_broker.domain.states import TRANSITIONS, Event, TaskState, move
 from hyrex_broker.storage.report import REDELIVERIES_BOUND
 from hyrex_broker.storage.sessions import Opened
 from tests.integration.storage.stage import ZERO, Stage, end_of, new_task
 from tests.state.world import World
+from tests.support.assigned import AssignedRun
 
 _MAX_RETRIES = 1
 _picks = st.integers(0, 3)

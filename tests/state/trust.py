@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hyrex.worker.stream.session import SessionTerms, WorkerSession
 from hyrex_broker.domain.errors import SessionEnded
-from hyrex_broker.domain.model import AssignedRun, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.domain.model import LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
@@ -24,6 +24,7 @@ from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, LEASE, ZERO
 from tests.state.world import World
+from tests.support.assigned import AssignedRun, runs_of
 
 _SECOND_NS = 1_000_000_000
 _workers = st.integers(0, 1)
@@ -156,7 +157,7 @@ class TrustMachine(RuleBasedStateMachine):
         plan = Plan(stage.broker, ids, {session.session_id: sequence}, tokens, [quota])
         result = self.world.run(stage.assigns.assign(plan, stage.names))
         session.unsent.discard(sequence)
-        runs = [taken.run for taken in result.taken]
+        runs = runs_of(result.blocks)
         if result.refused or not runs:
             return None
         for run in runs:

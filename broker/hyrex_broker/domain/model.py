@@ -99,31 +99,6 @@ class SubmitAnswer:
 
 
 @dataclass(slots=True)
-class AssignedRun:
-    """One run with its lease, as it goes to a worker."""
-
-    task_id: TaskId
-    token: Token
-    session_id: SessionId
-    sequence: int
-    name: str
-    queue: str
-    payload: bytes
-    content_type: str | None
-    codec: str | None
-    headers: dict[str, str] | None
-    run_number: int
-    attempt_number: int
-    max_retries: int
-    rank: int
-    timeout_ms: int | None
-    parent_id: TaskId | None
-    root_id: TaskId | None
-    submitted_at: datetime
-    alone: bool
-
-
-@dataclass(slots=True)
 class RunEnd:
     """How one run ended, as reported by its worker or concluded by a sweeper."""
 

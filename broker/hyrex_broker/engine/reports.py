@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.engine.batching import Batcher, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
@@ -140,7 +141,7 @@ class RunReports:
         """Who reported these holds them no more. Nobody else's word says anything of a lease."""
         for end in settled:
             session = self._sessions.of(end.session_id)
-            if session is not None and session.holds(end.task_id, end.token):
+            if session is not None and session.holds(hex_id(end.task_id), end.token):
                 session.remove(end.token)
         self._dispatcher.capacity_changed()
 

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError, FlowControl
-from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
+from hyrex_broker.domain.model import CancelOrder, LeaseRef
 from hyrex_broker.service import times
 from hyrex_broker.service import worker_convert as convert
+from hyrex_broker.service.assignments import frames
 
 FRAME_BYTES: Final = 1024 * 1024
-_FRAME_RUNS: Final = 1000
-_RUN_OVERHEAD_BYTES: Final = 250
 _BACKLOG_BYTES: Final = 8 * FRAME_BYTES
 _URGENT_BYTES: Final = 8 * FRAME_BYTES
 _FRAME_OVERHEAD_BYTES: Final = 200
@@ -64,24 +64,15 @@ class StreamOutbox:
         self._urgent.append(frame)
         self._filled.set()
 
-    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
+    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         """Send runs in frames of at most 1 MiB (or one run). Only the last one bears the sequence as
         the receipt for all of them; the others promise nothing of this statement."""
-        frames: list[tuple[wire.WorkResponse, int]] = []
-        frame, size = wire.WorkResponse(), 0
-        forms = convert.AssignmentForms()
-        for run in runs:
-            cost = len(run.payload) + _RUN_OVERHEAD_BYTES
-            if size and (size + cost > FRAME_BYTES or len(frame.assignments.runs) >= _FRAME_RUNS):
-                frame.assignments.sequence = sequence - 1
-                frames.append((frame, size))
-                frame, size = wire.WorkResponse(), 0
-            size += cost
-            convert.add_assignment(frame.assignments.runs.add(), run, forms)
-        frames.append((frame, size))
-        frames[-1][0].assignments.sequence = sequence
-        self._runs.extend(frames)
-        self._unsent_bytes += sum(cost for _, cost in frames)
+        made = frames(blocks, FRAME_BYTES)
+        for frame, _ in made:
+            frame.assignments.sequence = sequence - 1
+        made[-1][0].assignments.sequence = sequence
+        self._runs.extend(made)
+        self._unsent_bytes += sum(cost for _, cost in made)
         self._filled.set()
 
     def push_heartbeat_ack(

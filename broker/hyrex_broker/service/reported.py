@@ -6,7 +6,9 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.domain.assigned import each
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TooManyItems
+from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
 from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.service import fields
@@ -17,28 +19,59 @@ _LONGEST_US: Final = fields.LONGEST_MS * 1000
 
 
 def ends(report: wire.Report, session: ServedSession, payload_limit_bytes: int) -> list[RunEnd]:
-    """Ends of the session's runs; ids it knows need no other check. Raises InvalidField, TooManyItems."""
-    runs = report.runs
-    if not runs:
+    """Ends of the session's runs. Raises InvalidField, TooManyItems."""
+    count = len(report.runs) + sum(len(group.tokens) for group in report.completed)
+    if not count:
         raise InvalidField("report.runs", 0, "report at least one run")
-    if len(runs) > MOST_RUNS:
-        raise TooManyItems(len(runs), MOST_RUNS)
+    if count > MOST_RUNS:
+        raise TooManyItems(count, MOST_RUNS)
     found = []
-    for run in runs:
-        task_id, token = TaskId(run.task_id), Token(run.token)
-        if not session.holds(task_id, token):
-            task_id = fields.task_id(task_id)
-        end = _end(run, task_id, token, payload_limit_bytes)
+    for run in report.runs:
+        token = Token(run.token)
+        end = _end(run, fields.task_id(run.task_id), token)
         end.session_id = session.holder(token)
         found.append(end)
+    for number, group in enumerate(report.completed):
+        found += _completed(group, f"report.completed[{number}]", session, payload_limit_bytes)
     return found
 
 
-def _end(run: wire.RunReport, task_id: TaskId, token: Token, limit_bytes: int) -> RunEnd:
+def _completed(
+    group: wire.CompletedRuns, field: str, session: ServedSession, limit_bytes: int
+) -> list[RunEnd]:
+    count = len(group.tokens)
+    if not count:
+        raise InvalidField(f"{field}.tokens", 0, "name at least one run in each group")
+    if len(group.task_ids) != ID_BYTES * count:
+        raise InvalidField(
+            f"{field}.task_ids", len(group.task_ids), f"must have 16 bytes for each of {count} tokens"
+        )
+    if len(group.results) != count:
+        raise InvalidField(f"{field}.results", len(group.results), f"must be {count}, one for each token")
+    if len(group.elapsed_us) not in (0, 1, count):
+        raise InvalidField(f"{field}.elapsed_us", len(group.elapsed_us), f"must be 0, 1 or {count}")
+    elapsed = each(group.elapsed_us, count, 0)
+    columns = zip(unpacked(group.task_ids), group.tokens, elapsed, group.results, strict=True)
+    return [
+        _returned(
+            RunEnd(
+                task_id(digits),
+                Token(token),
+                Outcome.COMPLETED,
+                min(took, _LONGEST_US),
+                result,
+                group.content_type or None,
+                session_id=session.holder(Token(token)),
+            ),
+            limit_bytes,
+        )
+        for digits, token, took, result in columns
+    ]
+
+
+def _end(run: wire.RunReport, task_id: TaskId, token: Token) -> RunEnd:
     outcome = run.WhichOneof("outcome")
     elapsed = _microseconds(run.elapsed) if run.HasField("elapsed") else None
-    if outcome == "completed":
-        return _completed(task_id, token, elapsed, run.completed, limit_bytes)
     match outcome:
         case "failed":
             return _failed(task_id, token, elapsed, run.failed)
@@ -60,21 +93,21 @@ def _microseconds(elapsed: Duration) -> int:
     return min(max(elapsed.seconds * 1_000_000 + elapsed.nanos // 1000, 0), _LONGEST_US)
 
 
-def _completed(
-    task_id: TaskId, token: Token, elapsed: int | None, done: wire.Completed, limit_bytes: int
-) -> RunEnd:
-    result, content_type = done.result, done.content_type
+def _returned(end: RunEnd, limit_bytes: int) -> RunEnd:
+    """A run that returned, unless what it returned cannot be stored."""
+    size = len(end.result or b"")
     try:
-        if len(result) > limit_bytes:
-            raise PayloadOverLimit("result", len(result), limit_bytes)
-        checked = fields.short_text(content_type, "content_type") if content_type else None
+        if size > limit_bytes:
+            raise PayloadOverLimit("result", size, limit_bytes)
+        if end.content_type is not None:
+            fields.short_text(end.content_type, "content_type")
     except BrokerError as error:
         kind = "ResultTooLarge" if isinstance(error, PayloadOverLimit) else "UnstorableResult"
         return RunEnd(
-            task_id, token, Outcome.FAILED, elapsed, error_type=kind, error_message=error.message,
-            retryable=False,
+            end.task_id, end.token, Outcome.FAILED, end.elapsed_us, error_type=kind,
+            error_message=error.message, retryable=False, session_id=end.session_id,
         )  # fmt: skip
-    return RunEnd(task_id, token, Outcome.COMPLETED, elapsed, result, checked)
+    return end
 
 
 def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Failed) -> RunEnd:

@@ -8,15 +8,13 @@ from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooMan
 from hyrex_broker.domain.model import (
     DEFAULT_PRIORITY,
     HIGHEST_PRIORITY,
-    AssignedRun,
     CancelOrder,
     LeaseRef,
     Token,
-    priority_of,
 )
 from hyrex_broker.domain.patterns import MOST_STARS
 from hyrex_broker.engine.sessions.session import Introduction
-from hyrex_broker.service import fields, times
+from hyrex_broker.service import fields
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
@@ -157,52 +155,6 @@ def changed_capacity(pools: Sequence[wire.PoolCapacity], known: Mapping[str, int
 def lease_ref(ref: wire.LeaseRef) -> LeaseRef:
     """A lease, named."""
     return LeaseRef(fields.task_id(ref.task_id), Token(ref.token))
-
-
-class AssignmentForms:
-    """What the runs of one batch share, made once: a copy costs half of setting its fields one by one."""
-
-    def __init__(self) -> None:
-        self._forms: dict[tuple[object, ...], wire.Assignment] = {}
-
-    def of(self, run: AssignedRun) -> wire.Assignment:
-        """An assignment with name, queue, priority and times."""
-        key = (run.name, run.queue, run.rank, run.submitted_at, run.max_retries, run.timeout_ms)
-        form = self._forms.get(key)
-        if form is None:
-            form = self._forms[key] = _form(run)
-        return form
-
-
-def _form(run: AssignedRun) -> wire.Assignment:
-    return wire.Assignment(
-        name=run.name,
-        queue=run.queue,
-        priority=priority_of(run.rank),
-        submitted_at=times.timestamp(run.submitted_at),
-        max_retries=run.max_retries,
-        timeout=times.duration_if_any(run.timeout_ms),
-    )
-
-
-def add_assignment(message: wire.Assignment, run: AssignedRun, forms: AssignmentForms) -> None:
-    """Fill in one run of a frame: attribute by attribute into the frame itself, and only what is not
-    zero: a third of the cost of keyword arguments and a copy."""
-    message.CopyFrom(forms.of(run))
-    message.task_id = run.task_id
-    message.token = run.token
-    message.payload = run.payload
-    message.root_id = run.root_id or run.task_id
-    if run.run_number:
-        message.run_number = run.run_number
-        message.attempt_number = run.attempt_number
-        message.alone = run.alone
-    if run.parent_id is not None:
-        message.parent_id = run.parent_id
-    if run.content_type or run.codec or run.headers:
-        message.content_type = run.content_type or ""
-        message.codec = run.codec or ""
-        message.headers.update(run.headers or {})
 
 
 def refs(leases: Sequence[LeaseRef]) -> list[wire.LeaseRef]:

@@ -1,12 +1,14 @@
 """Leases: the best ready tasks of some lanes move to sessions, in one statement."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from hyrex_broker.domain.model import AssignedRun, BrokerId, LaneId, SessionId, TaskId, Token
+from hyrex_broker.domain.assigned import AssignedBlock
+from hyrex_broker.domain.ids import HexId
+from hyrex_broker.domain.model import BrokerId, LaneId, SessionId, Token
+from hyrex_broker.storage.assigned import blocks_of, reads_of
 from hyrex_broker.storage.columns import integers
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
@@ -42,16 +44,6 @@ class Plan:
     quotas: Sequence[LaneQuota]
 
 
-@dataclass(slots=True)
-class Taken:
-    """One run that an assign took. A payload of None is too large to come along: `size` bytes."""
-
-    run: AssignedRun
-    lane: LaneId
-    arrival: datetime
-    size: int | None
-
-
 @dataclass(frozen=True, slots=True)
 class AssignResult:
     """What an assign took, and the database's time of it (None: nothing was asked).
@@ -60,10 +52,12 @@ class AssignResult:
     `allowed` is how many runs limits left to each lane (None: there were no limits).
     """
 
-    taken: list[Taken]
+    blocks: list[AssignedBlock]
     taken_at: datetime | None
     refused: bool
     allowed: Mapping[LaneId, int] | None = None
+    read: Mapping[tuple[LaneId, int], tuple[int, datetime]] = field(default_factory=dict)
+    """(lane, rank) -> how many runs it gave, and the latest arrival of them"""
 
 
 class AssignStore:
@@ -106,10 +100,10 @@ class AssignStore:
     def _arguments(self, plan: Plan, *, limited: bool) -> tuple[object, ...]:
         return (*_arguments(plan, limited=limited), self._slack_ms)
 
-    async def payloads(self, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
+    async def payloads(self, task_ids: Sequence[HexId]) -> dict[HexId, bytes]:
         """Payloads that were too large to come with their assignment."""
         rows = await self._database.fetch(_SQL["payloads"], list(task_ids))
-        return {TaskId(str(row["id"])): row["payload"] for row in rows}
+        return {HexId(row["id"].hex): row["payload"] for row in rows}
 
     async def below_marks(
         self, marked: Sequence[tuple[LaneId, int, datetime]]
@@ -193,20 +187,11 @@ def _arguments(plan: Plan, *, limited: bool) -> tuple[object, ...]:
 
 def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]], plan: Plan) -> AssignResult:
     first = rows[0]
-    taken = [_taken(row, names) for row in rows] if first["task_id"] is not None else []
     asked = {session for quota in plan.quotas for session in quota.slots}
-    return AssignResult(taken, first["taken_at"], first["mine"] < len(asked))
-
-
-def _taken(row: Any, names: Mapping[LaneId, tuple[str, str]]) -> Taken:
-    (_, _, task_id, lane, rank, arrival, session_id, sequence, token, run_number, attempt_number, alone,
-     max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, size, payload,
-    ) = row  # fmt: skip
-    queue, name = names[lane]
-    run = AssignedRun(
-        TaskId(task_id), token, session_id, sequence, name, queue, payload, content_type, codec,
-        json.loads(headers) if headers else None, run_number, attempt_number, max_retries, rank, timeout_ms,
-        parent_id, root_id,
-        submitted_at, alone,
-    )  # fmt: skip
-    return Taken(run, lane, arrival, None if payload is not None else size)
+    found = rows if first["task_id"] is not None else []
+    return AssignResult(
+        blocks=blocks_of(found, names),
+        taken_at=first["taken_at"],
+        refused=first["mine"] < len(asked),
+        read=reads_of(found),
+    )

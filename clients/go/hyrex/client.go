@@ -207,7 +207,13 @@ func (c *Client) watch(ctx context.Context, ids []string, known map[string]*hyre
 // IsFinal tells whether a task has ended. A status that this version does not know is not final.
 func IsFinal(task *hyrexv1.Task) bool {
 	status := task.GetStatus()
-	return status >= hyrexv1.TaskStatus_TASK_STATUS_COMPLETED && status <= hyrexv1.TaskStatus_TASK_STATUS_LOST
+	switch status {
+	case hyrexv1.TaskStatus_TASK_STATUS_COMPLETED, hyrexv1.TaskStatus_TASK_STATUS_FAILED,
+		hyrexv1.TaskStatus_TASK_STATUS_TIMED_OUT, hyrexv1.TaskStatus_TASK_STATUS_CANCELLED,
+		hyrexv1.TaskStatus_TASK_STATUS_LOST:
+		return true
+	}
+	return false
 }
 
 // Result decodes what a final task returned. The error is a *TaskError where it did not complete.

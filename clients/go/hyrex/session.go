@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
 )
 
@@ -33,8 +31,8 @@ type session struct {
 	trustUntil      time.Time
 	trustTimer      *time.Timer
 
-	ended      []*hyrexv1.RunReport // to be framed
-	reports    []*hyrexv1.Report    // unacknowledged
+	ended      []*ending         // to be framed
+	reports    []*hyrexv1.Report // unacknowledged
 	lastReport int64
 
 	// Of the stream that lives now:
@@ -150,7 +148,7 @@ func (w *Worker) hello() *hyrexv1.Hello {
 		SessionId: w.session.id, SessionSecret: w.session.secret, ReceivedThrough: w.session.receivedThrough,
 	}
 	for token, run := range w.held {
-		hello.Held = append(hello.Held, &hyrexv1.LeaseRef{TaskId: run.TaskId, Token: token})
+		hello.Held = append(hello.Held, &hyrexv1.LeaseRef{TaskId: run.TaskID, Token: token})
 	}
 	w.session.capacitySaid = true
 	return hello
@@ -212,8 +210,15 @@ func (w *Worker) take(frame *hyrexv1.WorkResponse, cut context.CancelCauseFunc) 
 	s.lastRead = time.Now()
 	switch frame := frame.Frame.(type) {
 	case *hyrexv1.WorkResponse_Assignments:
+		for _, group := range frame.Assignments.Groups {
+			runs, err := runs(group)
+			if err != nil {
+				cut(fmt.Errorf("assignments that cannot be read: %w", err))
+				return
+			}
+			w.receive(runs)
+		}
 		s.receivedThrough = max(s.receivedThrough, frame.Assignments.Sequence)
-		w.receive(frame.Assignments.Runs)
 	case *hyrexv1.WorkResponse_ReportAck:
 		w.settle(frame.ReportAck)
 	case *hyrexv1.WorkResponse_HeartbeatAck:
@@ -256,8 +261,8 @@ func (w *Worker) settle(ack *hyrexv1.ReportAck) {
 	if place < 0 {
 		return
 	}
-	for _, run := range s.reports[place].Runs {
-		delete(w.held, run.Token)
+	for _, token := range tokens(s.reports[place]) {
+		delete(w.held, token)
 	}
 	s.reports = slices.Delete(s.reports, place, place+1)
 	if place < s.sent {
@@ -332,17 +337,17 @@ func (w *Worker) next() *hyrexv1.WorkRequest {
 func (s *session) report() bool {
 	if s.sent == len(s.reports) && len(s.ended) > 0 {
 		count, bytes := 0, 0
-		for count < min(len(s.ended), mostItems) && (count == 0 || bytes+proto.Size(s.ended[count]) < int(s.terms.MaxFrameBytes)) {
-			bytes += proto.Size(s.ended[count]) + 8
+		for count < min(len(s.ended), mostItems) && (count == 0 || bytes+s.ended[count].size() < int(s.terms.MaxFrameBytes)) {
+			bytes += s.ended[count].size()
 			count++
 		}
 		s.lastReport++
-		s.reports = append(s.reports, &hyrexv1.Report{ReportId: s.lastReport, Runs: slices.Clone(s.ended[:count])})
+		s.reports = append(s.reports, newReport(s.lastReport, s.ended[:count]))
 		s.ended = s.ended[count:]
 	}
 	unacknowledged := 0
 	for _, report := range s.reports[:min(s.sent+1, len(s.reports))] {
-		unacknowledged += len(report.Runs)
+		unacknowledged += len(tokens(report))
 	}
 	return s.sent < len(s.reports) && unacknowledged <= int(s.terms.MaxUnacknowledgedReports)
 }

@@ -21,11 +21,11 @@ import (
 // Handler executes one run: JSON in, JSON out. Its context ends when the run must stop (cancelled,
 // timed out, revoked, not trusted any more); context.Cause tells why. Go cannot stop a function by
 // force: one that ignores its context keeps its slot.
-type Handler func(ctx context.Context, run *hyrexv1.Assignment) ([]byte, error)
+type Handler func(ctx context.Context, run *Assignment) ([]byte, error)
 
 // JSON makes a handler of a function: A is a struct of the task's parameters, R what it returns.
 func JSON[A, R any](function func(context.Context, A) (R, error)) Handler {
-	return func(ctx context.Context, run *hyrexv1.Assignment) ([]byte, error) {
+	return func(ctx context.Context, run *Assignment) ([]byte, error) {
 		var arguments A
 		if run.Codec != "" || run.ContentType != "" && run.ContentType != "application/json" {
 			return nil, Final(fmt.Errorf("payload of %s is %s %s, not plain JSON", run.Name, run.ContentType, run.Codec))
@@ -48,8 +48,8 @@ func JSON[A, R any](function func(context.Context, A) (R, error)) Handler {
 type runKey struct{}
 
 // RunFrom is the run that a handler's context belongs to.
-func RunFrom(ctx context.Context) *hyrexv1.Assignment {
-	return ctx.Value(runKey{}).(*hyrexv1.Assignment)
+func RunFrom(ctx context.Context) *Assignment {
+	return ctx.Value(runKey{}).(*Assignment)
 }
 
 // WorkerConfig says what a worker is. Only URLs is required.
@@ -83,7 +83,7 @@ type Worker struct {
 
 // lease is the right to one run.
 type lease struct {
-	*hyrexv1.Assignment
+	*Assignment
 	stop  context.CancelCauseFunc // nil until it starts
 	ended bool                    // its report is on its way
 }
@@ -143,7 +143,7 @@ func (w *Worker) leave() {
 	defer w.mu.Unlock()
 	w.draining = true
 	for _, waiting := range w.waiting {
-		w.end(waiting, &hyrexv1.RunReport{Outcome: released(false, errLeaving)})
+		w.end(waiting, released(false, errLeaving))
 	}
 	w.waiting = nil
 	w.poke()
@@ -170,12 +170,12 @@ func (w *Worker) poke() {
 // The functions below are called with w.mu held.
 
 // receive takes new leases.
-func (w *Worker) receive(runs []*hyrexv1.Assignment) {
+func (w *Worker) receive(runs []*Assignment) {
 	for _, run := range runs {
 		received := &lease{Assignment: run}
 		w.held[run.Token] = received
 		if w.draining {
-			w.end(received, &hyrexv1.RunReport{Outcome: released(false, errLeaving)})
+			w.end(received, released(false, errLeaving))
 		} else {
 			w.waiting = append(w.waiting, received)
 		}
@@ -199,24 +199,24 @@ func (w *Worker) start() {
 // execute runs user code and reports how it ended.
 func (w *Worker) execute(ctx context.Context, run *lease) {
 	defer run.stop(nil)
-	if run.Timeout != nil {
+	if run.Timeout > 0 {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, run.Timeout.AsDuration(), errTimeout)
+		ctx, stop = context.WithTimeoutCause(ctx, run.Timeout, errTimeout)
 		defer stop()
 	}
 	began := time.Now()
 	result, trace, err := call(ctx, w.handlers[run.Name], run.Assignment)
-	report := outcome(context.Cause(ctx), result, trace, err)
-	report.Elapsed = durationpb.New(time.Since(began))
+	end := outcome(context.Cause(ctx), result, trace, err)
+	end.Elapsed = durationpb.New(time.Since(began))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running--
 	w.alone = false
-	w.end(run, report)
+	w.end(run, end)
 	w.start()
 }
 
-func call(ctx context.Context, handler Handler, run *hyrexv1.Assignment) (result []byte, trace string, err error) {
+func call(ctx context.Context, handler Handler, run *Assignment) (result []byte, trace string, err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			trace, err = string(debug.Stack()), fmt.Errorf("panic: %v", panicked)
@@ -230,7 +230,7 @@ func call(ctx context.Context, handler Handler, run *hyrexv1.Assignment) (result
 }
 
 // outcome says how a run ended: a returned value counts whatever was asked meanwhile.
-func outcome(cause error, result []byte, trace string, err error) *hyrexv1.RunReport {
+func outcome(cause error, result []byte, trace string, err error) *ending {
 	var stopped cancelled
 	var word verdict
 	if said := (*verdict)(nil); errors.As(err, &said) {
@@ -243,19 +243,19 @@ func outcome(cause error, result []byte, trace string, err error) *hyrexv1.RunRe
 	case err == nil && len(result) > messageBytes-1<<20:
 		err, word.final = fmt.Errorf("a result of %d bytes does not fit in a frame", len(result)), true
 	case err == nil:
-		return &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_Completed{Completed: &hyrexv1.Completed{Result: result}}}
+		return &ending{RunReport: &hyrexv1.RunReport{}, returned: true, result: result}
 	case errors.As(cause, &stopped):
-		return &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_Cancelled{Cancelled: &hyrexv1.Cancelled{Reason: stopped.reason}}}
+		return &ending{RunReport: &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_Cancelled{Cancelled: &hyrexv1.Cancelled{Reason: stopped.reason}}}}
 	case errors.Is(cause, errTimeout):
-		return &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_TimedOut{TimedOut: &hyrexv1.TimedOut{Error: raised()}}}
+		return &ending{RunReport: &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_TimedOut{TimedOut: &hyrexv1.TimedOut{Error: raised()}}}}
 	case cause != nil:
-		return &hyrexv1.RunReport{Outcome: released(true, cause)}
+		return released(true, cause)
 	}
 	failed := &hyrexv1.Failed{Error: raised(), Retryable: !word.final}
 	if word.delay > 0 {
 		failed.RetryDelay = durationpb.New(word.delay)
 	}
-	return &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_Failed{Failed: failed}}
+	return &ending{RunReport: &hyrexv1.RunReport{Outcome: &hyrexv1.RunReport_Failed{Failed: failed}}}
 }
 
 // typeName is the type of an error, below what fmt.Errorf has wrapped around it.
@@ -267,18 +267,19 @@ func typeName(err error) string {
 	return name
 }
 
-func released(started bool, why error) *hyrexv1.RunReport_Released {
-	return &hyrexv1.RunReport_Released{Released: &hyrexv1.Released{Started: started, Reason: why.Error()}}
+func released(started bool, why error) *ending {
+	outcome := &hyrexv1.RunReport_Released{Released: &hyrexv1.Released{Started: started, Reason: why.Error()}}
+	return &ending{RunReport: &hyrexv1.RunReport{Outcome: outcome}}
 }
 
-// end hands a report to the session, unless the lease is void.
-func (w *Worker) end(run *lease, report *hyrexv1.RunReport) {
+// end hands an ending to the session, unless the lease is void.
+func (w *Worker) end(run *lease, end *ending) {
 	if w.held[run.Token] != run {
 		return
 	}
 	run.ended = true
-	report.TaskId, report.Token = run.TaskId, run.Token
-	w.session.ended = append(w.session.ended, report)
+	end.TaskId, end.Token = run.TaskID, run.Token
+	w.session.ended = append(w.session.ended, end)
 	w.poke()
 }
 

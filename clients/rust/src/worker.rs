@@ -3,6 +3,7 @@
 //! Held leases are what Hello and every heartbeat tell; they end when their report is acknowledged or
 //! the broker revokes them. A stream that breaks ends nothing but itself.
 
+mod columns;
 mod link;
 mod run;
 mod session;
@@ -18,8 +19,8 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::v1::Assignment;
 use crate::{endpoints, Bearer, Error};
+use columns::Assignment;
 use session::Session;
 
 pub use run::{Failure, Run};

@@ -34,8 +34,12 @@ export function itemError({ outcome, error }: SubmitResult): HyrexError | undefi
   return new HyrexError(error.code, error.message, error.reason, error.metadata);
 }
 
+const FINAL: ReadonlySet<TaskStatus> = new Set([
+  TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.CANCELLED, TaskStatus.LOST,
+]);
+
 /** Whether a task has ended. A status that this version does not know is not final. */
-export const isFinal = ({ status }: Task) => status >= TaskStatus.COMPLETED && status <= TaskStatus.LOST;
+export const isFinal = ({ status }: Task) => FINAL.has(status);
 
 /** What a final task returned. Throws TaskError where it did not complete. */
 export function resultOf<R>(task: Task): R {

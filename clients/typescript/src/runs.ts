@@ -1,6 +1,6 @@
 // Runs: user code under an AbortSignal, and its end in words of the protocol.
-import type { Assignment, RunReport } from "../gen/hyrex/v1/worker_service.js";
-import { duration, MESSAGE_BYTES, milliseconds } from "./wire.js";
+import type { Assignment, Outcome } from "./columns.js";
+import { duration, MESSAGE_BYTES } from "./wire.js";
 
 /** What a handler learns of its run. The signal says when to stop: cancelled, timed out, revoked, not trusted. */
 export interface Run extends Assignment {
@@ -27,12 +27,10 @@ export class Stop extends Error {
   }
 }
 
-type Outcome = NonNullable<RunReport["outcome"]>;
-
 /** Runs user code to its end, which it never throws. */
 export async function execute(assignment: Assignment, handler: Handler | undefined, control: AbortController) {
   const { signal } = control;
-  const limit = assignment.timeout && Math.min(milliseconds(assignment.timeout), 2 ** 31 - 1);
+  const limit = assignment.timeoutMs && Math.min(assignment.timeoutMs, 2 ** 31 - 1);
   const began = performance.now();
   const timer = limit && setTimeout(() => control.abort(new Stop("TaskTimeout", `${limit} ms have passed`)), limit);
   let outcome: Outcome;
@@ -67,7 +65,7 @@ function completed(value: unknown): Outcome {
     return failed(final(error));
   }
   if (result.length > MESSAGE_BYTES - 2 ** 20) return failed(final(new RangeError(`a result of ${result.length} bytes`)));
-  return { $case: "completed", value: { result, contentType: "" } };
+  return { $case: "completed", value: result };
 }
 
 function failed(thrown: unknown): Outcome {

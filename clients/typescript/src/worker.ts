@@ -2,9 +2,10 @@
 import { hostname } from "node:os";
 import { type ChannelCredentials, type Metadata, type StatusObject } from "@grpc/grpc-js";
 import {
-  type Assignment, type CancelRun, type HeartbeatAck, type Report, type ReportAck, RunReport, type Welcome,
-  WorkerServiceClient, WorkRequest, type WorkResponse,
+  type CancelRun, type HeartbeatAck, type Report, type ReportAck, type Welcome, WorkerServiceClient, WorkRequest,
+  type WorkResponse,
 } from "../gen/hyrex/v1/worker_service.js";
+import { type Assignment, type Ending, reportOf, runsOf, sizeOf, tokensOf } from "./columns.js";
 import { execute, type Handler, Stop, stopped } from "./runs.js";
 import {
   addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, milliseconds, MOST_ITEMS, pause, refusal, VERSION,
@@ -51,7 +52,7 @@ export class Worker {
   #waiting: Lease[] = []; // not started: no trust just now, or a run that wants to be alone
   #running = 0;
   #alone = false;
-  #ended: RunReport[] = []; // to be framed
+  #ended: Ending[] = []; // to be framed
   #reports: Report[] = []; // unacknowledged
   #lastReport = 0n;
   #capacity: number;
@@ -210,8 +211,8 @@ export class Worker {
   #take(frame: WorkResponse["frame"]): void {
     switch (frame?.$case) {
       case "assignments":
+        this.#receive(frame.value.groups.flatMap(runsOf));
         if (frame.value.sequence > this.#receivedThrough) this.#receivedThrough = frame.value.sequence;
-        this.#receive(frame.value.runs);
         break;
       case "reportAck":
         this.#settle(frame.value);
@@ -248,7 +249,7 @@ export class Worker {
     if (place < 0) return;
     const [report] = this.#reports.splice(place, 1);
     if (place < this.#sent) this.#sent--;
-    for (const { token } of report!.runs) this.#held.delete(token);
+    for (const token of tokensOf(report!)) this.#held.delete(token);
   }
 
   #acknowledged({ sequence, revoked, cancels }: HeartbeatAck): void {
@@ -296,11 +297,11 @@ export class Worker {
   }
 
   /** A report is due, unless the lease is void. */
-  #end(lease: Lease, report: Partial<RunReport>): void {
+  #end(lease: Lease, end: Pick<Ending, "outcome"> & Partial<Ending>): void {
     const { taskId, token } = lease.run;
     if (this.#held.get(token) !== lease) return;
     lease.ended = true;
-    this.#ended.push({ taskId, token, elapsed: undefined, outcome: undefined, ...report });
+    this.#ended.push({ elapsed: undefined, ...end, taskId, token });
   }
 
   /** Asks a run to stop; one that has not started is over at once. */
@@ -372,12 +373,12 @@ export class Worker {
     if (this.#sent === this.#reports.length && this.#ended.length > 0) {
       let count = 0;
       for (let bytes = 0; count < Math.min(this.#ended.length, MOST_ITEMS); count++) {
-        bytes += RunReport.encode(this.#ended[count]!).finish().length + 8;
+        bytes += sizeOf(this.#ended[count]!);
         if (count > 0 && bytes > maxFrameBytes) break;
       }
-      this.#reports.push({ reportId: ++this.#lastReport, runs: this.#ended.splice(0, count) });
+      this.#reports.push(reportOf(++this.#lastReport, this.#ended.splice(0, count)));
     }
-    const unacknowledged = this.#reports.slice(0, this.#sent + 1).reduce((sum, { runs }) => sum + runs.length, 0);
+    const unacknowledged = this.#reports.slice(0, this.#sent + 1).reduce((sum, report) => sum + tokensOf(report).length, 0);
     return this.#sent < this.#reports.length && unacknowledged <= maxUnacknowledgedReports;
   }
 }

@@ -16,7 +16,7 @@ from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.pool.held_lease import HeldLease
-from hyrex.worker.shared.child_messages import Imported, QueueInfo, Run, TaskInfo
+from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
 from hyrex.worker.shared.description import storable
 from hyrex.worker.shared.outcome import (
     Cancelled,
@@ -25,16 +25,17 @@ from hyrex.worker.shared.outcome import (
     ErrorInfo,
     Failed,
     Lost,
+    Outcome,
     Released,
     TimedOut,
 )
 from hyrex.worker.stream.capacity import Places
+from hyrex.worker.stream.columns import LONGEST_NS, fill_completed
 from hyrex.worker.stream.reports import UnreportedRun
 from hyrex.worker.stream.session import DEFAULT_TERMS, SessionTerms, WorkerSession
 
 PROTOCOL_VERSION = 1
 _SHOWN_CHARACTERS = 500
-_LONGEST_NS = int(DURATION_LIMIT_S * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +99,24 @@ def report(report_id: int, runs: Iterable[UnreportedRun]) -> wire.WorkRequest:
     """How runs ended. One that no frame can carry is told as failed, alone, with what is known of it."""
     frame = wire.WorkRequest()
     frame.report.report_id = report_id
-    add = frame.report.runs.add
+    completed: list[UnreportedRun] = []
+    others: list[UnreportedRun] = []
     for run in runs:
-        told = add()
+        (completed if _is_completed(run.ending.outcome) else others).append(run)
+    if completed:
+        fill_completed(frame.report.completed.add(), completed)
+    for run in others:
+        told = frame.report.runs.add()
         try:
             _tell(told, run)
         except Exception as error:
             told.Clear()
             _tell(told, _unreportable(run, error))
     return frame
+
+
+def _is_completed(outcome: Outcome) -> bool:
+    return type(outcome) is Completed and type(outcome.result) is bytes
 
 
 def worker_drain(reason: str) -> wire.WorkRequest:
@@ -128,34 +138,6 @@ def terms(welcome: wire.Welcome) -> SessionTerms:
         max_frame_bytes=welcome.max_frame_bytes or DEFAULT_TERMS.max_frame_bytes,
         max_unacknowledged_reports=welcome.max_unacknowledged_reports
         or DEFAULT_TERMS.max_unacknowledged_reports,
-    )
-
-
-def run_from(assignment: wire.Assignment) -> Run:
-    """A run to execute."""
-    submitted = assignment.submitted_at
-    timeout_ns = 0
-    if assignment.HasField("timeout"):
-        timeout_ns = assignment.timeout.seconds * 1_000_000_000 + assignment.timeout.nanos
-    headers = assignment.headers
-    return Run(  # positional: this is done for every run
-        assignment.token,
-        assignment.task_id,
-        assignment.name,
-        assignment.queue,
-        assignment.payload,
-        assignment.run_number,
-        assignment.attempt_number,
-        assignment.max_retries,
-        assignment.priority,
-        timeout_ns,
-        assignment.parent_id,
-        assignment.root_id,
-        submitted.seconds * 1_000_000_000 + submitted.nanos,
-        assignment.alone,
-        assignment.content_type,
-        assignment.codec,
-        dict(headers) if headers else None,
     )
 
 
@@ -191,15 +173,15 @@ def _tell(told: wire.RunReport, run: UnreportedRun) -> None:
     told.task_id = run.task_id
     told.token = ending.token
     elapsed_ns = ending.elapsed_ns
-    if elapsed_ns is not None and 0 <= elapsed_ns <= _LONGEST_NS:  # user code may have set its clock
+    if elapsed_ns is not None and 0 <= elapsed_ns <= LONGEST_NS:  # user code may have set its clock
         elapsed = told.elapsed
         if elapsed_ns < 1_000_000_000:
             elapsed.nanos = elapsed_ns
         else:
             elapsed.seconds, elapsed.nanos = divmod(elapsed_ns, 1_000_000_000)
     match outcome:
-        case Completed(result):
-            told.completed.result = result
+        case Completed():
+            raise AssertionError("completed runs are told as columns")
         case Failed(error, retryable, delay_s):
             told.failed.CopyFrom(
                 wire.Failed(error=_error(error), retryable=retryable, retry_delay=_delay(delay_s))

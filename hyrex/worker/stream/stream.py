@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -18,6 +19,7 @@ from hyrex.transport.errors import call_failure
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.memory import boottime_ns
 from hyrex.worker.stream import convert
+from hyrex.worker.stream.columns import runs_from
 from hyrex.worker.stream.convert import Registration
 from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.session import WorkerSession
@@ -145,9 +147,7 @@ class Stream:
         parts = self._parts
         match frame.WhichOneof("frame"):
             case "assignments":
-                received = max(parts.session.received_through, frame.assignments.sequence)
-                parts.session.received_through = received
-                parts.workload.receive(map(convert.run_from, frame.assignments.runs))
+                self._take_assignments(frame.assignments)
             case "report_ack":
                 self.proven = True
                 done = parts.outbox.reports.acknowledge(frame.report_ack.report_id)
@@ -166,6 +166,15 @@ class Stream:
                 parts.leave()
             case _:
                 pass  # a frame of a later version
+
+    def _take_assignments(self, assignments: wire.Assignments) -> None:
+        session = self._parts.session
+        try:
+            runs = [*chain.from_iterable(map(runs_from, assignments.groups))]
+        except ValueError as error:
+            raise StreamEnded(f"assignments that cannot be read: {error}", "", welcomed=True) from None
+        session.received_through = max(session.received_through, assignments.sequence)
+        self._parts.workload.receive(runs)
 
     def _take_heartbeat(self, ack: wire.HeartbeatAck) -> None:
         parts = self._parts

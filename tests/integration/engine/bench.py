@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
-from hyrex_broker.domain.model import AssignedRun, CancelOrder, LeaseRef
+from hyrex_broker.domain.model import CancelOrder, LeaseRef
 from hyrex_broker.engine.sessions.registry import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sessions import SessionInfo
+from tests.support.assigned import AssignedRun, runs_of
 
 
 @dataclass
@@ -35,8 +37,8 @@ class Link:
         """All runs that were sent."""
         return [run for _, runs in self.frames for run in runs]
 
-    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
-        self.frames.append((sequence, list(runs)))
+    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
+        self.frames.append((sequence, runs_of(blocks)))
         self.pushed.set()
 
     def push_heartbeat_ack(

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import LeaseRef, Outcome, Receipt, TaskId
 from hyrex_broker.engine.sessions.session import Introduction
 from tests.integration.engine.bench import Bench, Link, introduced
@@ -36,7 +37,7 @@ async def test_a_forged_report_takes_nothing_from_its_victim(bench: Bench) -> No
     (run,) = await link.until_runs(1)
     forged = end_of(run, Outcome.RELEASED, session_id=forger.session_id)
     assert list(await bench.engine.reports.report([forged])) == [Receipt.STALE]
-    assert session.holds(run.task_id, run.token)
+    assert session.holds(hex_id(run.task_id), run.token)
     assert session.free("sync") == 9
 
 
@@ -50,7 +51,7 @@ async def test_another_leases_tokens_in_a_heartbeat_are_only_answered_as_void(be
         heard.pushed.clear()
         await heard.pushed.wait()
     assert heard.acks == [(1, [LeaseRef(TaskId(""), run.token)], [])]
-    assert session.holds(run.task_id, run.token)
+    assert session.holds(hex_id(run.task_id), run.token)
     assert list(await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])) == [Receipt.ACCEPTED]
 
 
@@ -63,7 +64,7 @@ async def test_another_leases_tokens_in_a_hello_adopt_nothing(bench: Bench) -> N
     hello: Introduction = replace(introduced(10, ["other"]), held=[claimed], received_through=2**53)
     resumption = await bench.engine.sessions.resume(forger.session_id, forger.secret, hello, Link())
     assert (resumption.adopted, resumption.orphans, resumption.revoked) == ([], [], [claimed])
-    assert session.holds(run.task_id, run.token)
+    assert session.holds(hex_id(run.task_id), run.token)
 
 
 async def test_tokens_of_one_assign_tell_nothing_of_each_other(bench: Bench) -> None:

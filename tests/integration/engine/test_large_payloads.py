@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import pytest
 
+from hyrex_broker.domain import ids
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import AssignedRun, Outcome, RunEnd, TaskId
+from hyrex_broker.domain.ids import HexId
+from hyrex_broker.domain.model import Outcome, RunEnd
 from hyrex_broker.engine.dispatch import large_payloads as deliveries
 from hyrex_broker.storage.assign import AssignStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import new_task
+from tests.support.assigned import AssignedRun
 
 LARGE = b"x" * 100_000
 
@@ -32,7 +35,7 @@ class Payloads:
         monkeypatch.setattr(AssignStore, "payloads", self._patched(AssignStore.payloads))
 
     def _patched(self, real: object) -> object:
-        async def payloads(store: AssignStore, task_ids: Sequence[TaskId]) -> object:
+        async def payloads(store: AssignStore, task_ids: Sequence[HexId]) -> object:
             self.sizes.append(len(task_ids))
             self.asked.set()
             await self.may_answer.wait()
@@ -111,7 +114,7 @@ async def test_a_run_that_has_ended_meanwhile_is_not_sent(
     await asyncio.wait_for(payloads.asked.wait(), 10)
     ended, (task_id, _, _) = next(iter(session.leases.items()))
     await bench.engine.reports.report(
-        [RunEnd(task_id, ended, Outcome.CANCELLED, session_id=session.session_id)]
+        [RunEnd(ids.task_id(task_id), ended, Outcome.CANCELLED, session_id=session.session_id)]
     )
     payloads.may_answer.set()
     (sent,) = await link.until_runs(1)

@@ -13,6 +13,7 @@ from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, new_task
+from tests.support.assigned import runs_of
 
 
 async def test_a_frame_promises_nothing_of_runs_that_are_not_sent_yet(
@@ -54,7 +55,7 @@ async def test_leases_of_an_unknown_commit_return_and_are_assigned_again(
 
     async def answer_lost(self: AssignStore, *args: Any) -> Any:
         result = await assign(self, *args)
-        if result.taken and not cut.is_set():
+        if result.blocks and not cut.is_set():
             cut.set()
             raise StorageUnavailable("the answer was lost")
         return result
@@ -94,7 +95,7 @@ async def test_a_commit_after_the_first_look_is_found_by_the_second(
     committed = await assign(store, plan, *args)
     link.backlogged = False
     (run,) = await link.until_runs(1)
-    assert run.token not in {taken.run.token for taken in committed.taken}
+    assert run.token not in {run.token for run in runs_of(committed.blocks)}
     assert run.run_number == 0
 
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 from uuid import UUID
 
 from hyrex_broker.domain.model import (
-    AssignedRun,
     BrokerId,
     LaneId,
     NewTask,
@@ -33,6 +32,7 @@ from hyrex_broker.storage.report import RemovedLease, ReportStore
 from hyrex_broker.storage.sessions import Opened, SessionInfo, SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import Entry, SubmitStore
+from tests.support.assigned import AssignedRun, runs_of
 
 ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=15)
@@ -138,7 +138,7 @@ class Stage:
         """Take up to `count` runs for a session."""
         lane = lane if lane is not None else await self.lane()
         result = await self.assigns.assign(self.plan(opened, lane, count), self.names)
-        return [taken.run for taken in result.taken]
+        return runs_of(result.blocks)
 
     async def assign_limited(
         self, opened: Opened | Sequence[Opened], lane: LaneId, limits: list[tuple[str, str]], count: int = 1
@@ -146,7 +146,7 @@ class Stage:
         """Take up to `count` runs from a lane with limits."""
         result = await self.assigns.assign_limited(self.plan(opened, lane, count), self.names, {lane: limits})
         assert not result.refused
-        return [taken.run for taken in result.taken]
+        return runs_of(result.blocks)
 
     async def running(self, **changes: Any) -> tuple[Opened, AssignedRun]:
         """A new task in the hands of a new session."""

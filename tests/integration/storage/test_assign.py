@@ -9,6 +9,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, new_task
 from tests.integration.storage.waits import until_blocked
+from tests.support.assigned import runs_of
 
 
 async def test_priority_comes_first_and_arrival_decides_among_equals(stage: Stage) -> None:
@@ -34,10 +35,10 @@ async def test_tokens_and_slots_are_dealt_as_planned(stage: Stage) -> None:
     one, two = await stage.session(), await stage.session()
     plan = stage.plan([one, two], await stage.lane(), 4)
     result = await stage.assigns.assign(plan, stage.names)
-    assert [taken.run.session_id for taken in sorted(result.taken, key=lambda t: t.run.token)] == [
+    assert [run.session_id for run in sorted(runs_of(result.blocks), key=lambda run: run.token)] == [
         one.session_id, two.session_id, one.session_id, two.session_id,
     ]  # fmt: skip
-    assert {taken.run.token for taken in result.taken} == set(plan.tokens)
+    assert {run.token for run in runs_of(result.blocks)} == set(plan.tokens)
 
 
 async def test_nothing_is_taken_for_a_session_of_another_generation(stage: Stage, rival: Stage) -> None:
@@ -55,7 +56,7 @@ async def test_one_lost_session_keeps_the_whole_assign_from_taking(stage: Stage,
     await rival.sessions.take_over(rival.broker, lost.session_id, SECRET, INFO, 0)
     result = await stage.assigns.assign(stage.plan([mine, lost], await stage.lane(), 2), stage.names)
     assert result.refused
-    assert result.taken == []
+    assert result.blocks == []
 
 
 async def test_nothing_is_taken_for_an_ended_session(stage: Stage) -> None:
@@ -67,7 +68,7 @@ async def test_nothing_is_taken_for_an_ended_session(stage: Stage) -> None:
     for opened in (swept, ended):
         result = await stage.assigns.assign(stage.plan(opened, await stage.lane()), stage.names)
         assert result.refused
-        assert result.taken == []
+        assert result.blocks == []
     assert await stage.state(task_id) is TaskState.QUEUED
 
 
@@ -217,7 +218,7 @@ async def test_rows_below_the_low_water_mark_are_found_from_zero(stage: Stage) -
     hidden = await stage.assigns.assign(
         stage.plan(opened, lane, mark=taken_at + timedelta(seconds=1)), stage.names
     )
-    assert hidden.taken == []
+    assert hidden.blocks == []
     (run,) = await stage.assign(opened)
     assert run.task_id == task_id
 
@@ -286,5 +287,5 @@ async def test_lanes_share_an_assign_by_their_quotas(stage: Stage) -> None:
     quotas = [LaneQuota(lanes[0], [(5, ZERO)], [slot] * 2), LaneQuota(lanes[1], [(5, ZERO)], [slot] * 3)]
     plan = Plan(stage.broker, {slot: opened.generation}, {slot: 1}, [*map(Token, range(501, 506))], quotas)
     result = await stage.assigns.assign(plan, stage.names)
-    assert sorted(taken.run.name for taken in result.taken) == ["other"] * 3 + ["work"] * 2
-    assert {taken.run.token for taken in result.taken} == set(plan.tokens)
+    assert sorted(run.name for run in runs_of(result.blocks)) == ["other"] * 3 + ["work"] * 2
+    assert {run.token for run in runs_of(result.blocks)} == set(plan.tokens)

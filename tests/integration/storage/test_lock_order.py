@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from hyrex_broker.domain.errors import SessionEnded
-from hyrex_broker.domain.model import AssignedRun, Outcome, SessionId, TaskExtras, TaskId
+from hyrex_broker.domain.model import Outcome, SessionId, TaskExtras, TaskId
 from hyrex_broker.storage import endings
 from hyrex_broker.storage.sessions import Beat
 from tests.integration.storage.stage import INFO, SECRET, ZERO, Stage, end_of, new_task
 from tests.integration.storage.waits import until_blocked
+from tests.support.assigned import AssignedRun, runs_of
 
 ROUNDS = 2
 BATCH = 30
@@ -39,7 +40,7 @@ class Scene:
         opened = [await stage.session() for _ in range(3)]
         self.sessions = [each.session_id for each in opened]
         result = await stage.assigns.assign(stage.plan(opened, await stage.lane(), BATCH // 2), stage.names)
-        self.runs = [taken.run for taken in result.taken]
+        self.runs = runs_of(result.blocks)
         await stage.expire(self.sessions[0])
 
     def shuffled_ids(self) -> list[TaskId]:

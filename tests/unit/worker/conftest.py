@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.columns import Assignment
 from tests.support.process import TIED
 from tests.support.trees import running
 from tests.unit.worker.scripted_broker import ScriptedBroker, scripted_broker
@@ -108,7 +108,7 @@ class Bench:
         )
         return worker
 
-    async def complete(self, run: wire.Assignment) -> None:
+    async def complete(self, run: Assignment) -> None:
         """See a run through, handing it out again when it is given back, as a broker would."""
         while (told := await self.broker.outcome(run)).HasField("released"):
             assert not told.released.started

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,26 +22,22 @@ from google.rpc.status_pb2 import Status
 
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
+from tests.support.columns import Assignment, ToldRun, told_runs
 
 _tokens = itertools.count(1)
 
 
-def assignment(name: str, arguments: dict[str, Any] | None = None, **fields: Any) -> wire.Assignment:
+def assignment(name: str, arguments: dict[str, Any] | None = None, **fields: Any) -> Assignment:
     """A run to hand out, with an id and a token of its own."""
-    timeout_s = fields.pop("timeout_s", 0)
-    made = wire.Assignment(
+    return Assignment(
         task_id=str(uuid.uuid4()),
         token=next(_tokens) - (1 << 62),
         name=name,
         queue="default",
         payload=json.dumps(arguments or {}).encode(),
-        priority=5,
+        submitted_at_us=time.time_ns() // 1000,
         **fields,
     )
-    if timeout_s:
-        made.timeout.FromMilliseconds(round(timeout_s * 1000))
-    made.submitted_at.GetCurrentTime()
-    return made
 
 
 def refusal(code: grpc.StatusCode, reason: str) -> tuple[grpc.StatusCode, tuple[tuple[str, bytes], ...]]:
@@ -65,7 +62,7 @@ class ScriptedBroker(WorkerServiceServicer):
         self.ends_at: dict[str, str] = {}  # kind of frame -> reason (INVALID_FIELD, ...), or "" for OK
         self.hellos: list[wire.Hello] = []
         self.frames: list[wire.WorkRequest] = []
-        self.outcomes: dict[int, wire.RunReport] = {}
+        self.outcomes: dict[int, ToldRun] = {}
         self.reports: list[wire.Report] = []
         self.ended: list[wire.EndSessionRequest] = []
         self.goodbyes = 0
@@ -80,16 +77,20 @@ class ScriptedBroker(WorkerServiceServicer):
 
     # What a test does.
 
-    async def assign(self, *runs: wire.Assignment) -> None:
+    async def assign(self, *runs: Assignment) -> None:
+        """Hand out runs in one frame, each in a group of its own."""
+        await self.assign_groups(*[run.group() for run in runs])
+
+    async def assign_groups(self, *groups: wire.AssignmentGroup) -> None:
         """Hand out runs in one frame."""
-        frame = wire.WorkResponse(assignments=wire.Assignments(sequence=next(self._sequence), runs=runs))
-        await self.say(frame)
+        assignments = wire.Assignments(sequence=next(self._sequence), groups=groups)
+        await self.say(wire.WorkResponse(assignments=assignments))
 
     async def say(self, frame: wire.WorkResponse) -> None:
         """Send any frame."""
         await self._outgoing.put(frame)
 
-    async def cancel(self, run: wire.Assignment, reason: str = "not needed") -> None:
+    async def cancel(self, run: Assignment, reason: str = "not needed") -> None:
         """Push a cancel."""
         order = wire.CancelRun(task_id=run.task_id, token=run.token, reason=reason)
         await self.say(wire.WorkResponse(cancel=wire.CancelRuns(runs=[order])))
@@ -103,7 +104,7 @@ class ScriptedBroker(WorkerServiceServicer):
         async with asyncio.timeout(within_s), self._changed:
             await self._changed.wait_for(lambda: bool(condition()))
 
-    async def outcome(self, run: wire.Assignment, within_s: float = 20.0) -> wire.RunReport:
+    async def outcome(self, run: Assignment, within_s: float = 20.0) -> ToldRun:
         """How that run ended."""
         await self.until(lambda: run.token in self.outcomes, within_s)
         return self.outcomes[run.token]
@@ -181,7 +182,7 @@ class ScriptedBroker(WorkerServiceServicer):
             await self.say(wire.WorkResponse(heartbeat_ack=ack))
         elif frame.HasField("report"):
             self.reports.append(frame.report)
-            self.outcomes.update((run.token, run) for run in frame.report.runs)
+            self.outcomes.update((run.token, run) for run in told_runs(frame.report))
             if self.acknowledge_reports:
                 await self.say(wire.WorkResponse(report_ack=wire.ReportAck(report_id=frame.report.report_id)))
         elif frame.HasField("capacity"):

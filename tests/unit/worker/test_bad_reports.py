@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -28,7 +29,9 @@ ODD = ErrorInfo("ValueError", "\ud800")
 
 def told(*endings: Ending) -> Any:
     """The report of these endings."""
-    return convert.report(7, [UnreportedRun(f"task-{ending.token}", ending) for ending in endings]).report
+    return convert.report(
+        7, [UnreportedRun(str(UUID(int=ending.token)), ending) for ending in endings]
+    ).report
 
 
 @pytest.mark.parametrize("delay_s", [math.nan, math.inf, -math.inf, -1.0, 1e30, 1e300])
@@ -56,9 +59,10 @@ def test_report_that_no_frame_can_carry_fails_its_run_alone(outcome: Outcome, el
     report = told(
         Ending(1, Completed(b"1"), 5), Ending(2, outcome, elapsed_ns), Ending(3, Completed(b"3"), 5)
     )
-    assert [run.completed.result for run in (report.runs[0], report.runs[2])] == [b"1", b"3"]
-    bad = report.runs[1]
-    assert (bad.task_id, bad.token) == ("task-2", 2)
+    (good,) = report.completed
+    assert (list(good.tokens), list(good.results)) == ([1, 3], [b"1", b"3"])
+    (bad,) = report.runs
+    assert (bad.task_id, bad.token) == (str(UUID(int=2)), 2)
     assert bad.failed.error.type == "Unreportable"
     assert f"the run ended as {type(outcome).__name__}" in bad.failed.error.message
     assert bad.failed.retryable
@@ -67,9 +71,9 @@ def test_report_that_no_frame_can_carry_fails_its_run_alone(outcome: Outcome, el
 
 @pytest.mark.parametrize("elapsed_ns", [-1, -(10**12), 10**40])
 def test_time_that_no_clock_can_have_measured_is_left_out(elapsed_ns: int) -> None:
-    run = told(Ending(1, Completed(b"1"), elapsed_ns)).runs[0]
-    assert run.completed.result == b"1"
-    assert not run.HasField("elapsed")
+    report = told(Ending(1, Completed(b"1"), elapsed_ns), Ending(2, Cancelled(""), elapsed_ns))
+    assert [list(group.elapsed_us) for group in report.completed] == [[0]]
+    assert not report.runs[0].HasField("elapsed")
 
 
 @pytest.mark.parametrize("field", [{"name": "\udcff"}, {"queues": ("a", "\udcff*")}])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.stream.capacity import Announcements, Places
+from tests.support.columns import Assignment
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -49,7 +49,7 @@ async def test_run_behind_a_long_one_moves_to_the_slot_that_becomes_free(bench: 
     await overtaken(bench, long, short)
 
 
-async def overtaken(bench: Bench, long: wire.Assignment, short: list[wire.Assignment]) -> None:
+async def overtaken(bench: Bench, long: Assignment, short: list[Assignment]) -> None:
     """Assign them together: the short ones end soon."""
     began = time.monotonic()
     await bench.broker.assign(long, *short)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.columns import Assignment, ToldRun
 from tests.unit.worker.conftest import Bench, Worker
 from tests.unit.worker.odd_app import DELAYS, ERRORS
 from tests.unit.worker.scripted_broker import assignment
@@ -19,7 +19,7 @@ class Watched:
         self.bench, self.worker = bench, worker
         self._children = {child.pid for child in worker.children()}
 
-    async def see_through(self, *runs: wire.Assignment) -> list[wire.RunReport]:
+    async def see_through(self, *runs: Assignment) -> list[ToldRun]:
         """How the runs end, each before and after an innocent one."""
         innocent = [assignment(name, {"a": 1, "b": n}) for n in range(len(runs)) for name in ("add", "aadd")]
         pairs = zip(innocent[::2], innocent[1::2], runs, strict=True)

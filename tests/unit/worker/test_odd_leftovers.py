@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.columns import Assignment
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -17,7 +17,7 @@ DISTURBANCES = (
 )
 
 
-async def result(bench: Bench, run: wire.Assignment) -> object:
+async def result(bench: Bench, run: Assignment) -> object:
     """What the run returns."""
     await bench.broker.assign(run)
     await bench.complete(run)

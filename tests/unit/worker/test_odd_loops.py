@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyrex.v1 import worker_service_pb2 as wire
+from tests.support.columns import Assignment, ToldRun
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -110,7 +110,7 @@ async def test_child_whose_own_works_a_run_has_broken_is_replaced(
         assert (await bench.broker.outcome(broken)).lost.reason == "child exited with status 1"
 
 
-async def given(bench: Bench, run: wire.Assignment) -> wire.RunReport:
+async def given(bench: Bench, run: Assignment) -> ToldRun:
     """How the run ends, handed out once more."""
     await bench.broker.until(
         lambda: bench.broker.capacity.get("async", 0) > 0 < bench.broker.capacity["sync"]

@@ -7,6 +7,7 @@ import json
 import psutil
 import pytest
 
+from tests.support.columns import told_runs
 from tests.support.eventually import eventually
 from tests.support.trees import is_gone
 from tests.unit.worker.conftest import Bench
@@ -60,7 +61,7 @@ async def test_fork_that_ends_does_not_report_for_its_parent(
     assert bench.result(run.token) == ["parent", status]
     await bench.broker.assign(after)
     await bench.broker.outcome(after)
-    told = [one for report in bench.broker.reports for one in report.runs]
+    told = [one for report in bench.broker.reports for one in told_runs(report)]
     assert [one.token for one in told] == [run.token, after.token]
     if how == "raises":
         await worker.printed("ValueError: in the fork")

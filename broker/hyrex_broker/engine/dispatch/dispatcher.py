@@ -232,7 +232,7 @@ class Dispatcher:
             )
             if not result.refused:
                 self._schedule.learn(quotas, result)
-                self._placer.push(plan, result.taken)
+                self._placer.push(plan, result.blocks)
                 return
         await self._placer.drop_lost_sessions(plan)
 

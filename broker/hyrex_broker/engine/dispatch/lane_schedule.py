@@ -170,14 +170,10 @@ class LaneSchedule:
     def learn(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
         """What an assign found tells which lanes are empty, and how far the others were read."""
         counts: dict[LaneId, int] = {}
-        last: dict[tuple[LaneId, int], datetime] = {}
-        for taken in result.taken:
-            counts[taken.lane] = counts.get(taken.lane, 0) + 1
-            pair = (taken.lane, taken.run.rank)
-            last[pair] = max(last.get(pair, taken.arrival), taken.arrival)
-            self._taken[pair] = self._taken.get(pair, 0) + 1
-        if result.taken_at is not None:
-            for pair, arrival in last.items():
+        for pair, (count, arrival) in result.read.items():
+            counts[pair[0]] = counts.get(pair[0], 0) + count
+            self._taken[pair] = self._taken.get(pair, 0) + count
+            if result.taken_at is not None:
                 self._marks[pair] = min(arrival, result.taken_at - LONGEST_STATEMENT)
         for quota in quotas:
             asked = result.allowed.get(quota.lane, 0) if result.allowed is not None else len(quota.slots)

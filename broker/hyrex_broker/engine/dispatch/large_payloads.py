@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hyrex_broker.domain.assigned import AssignedBlock, each
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import AssignedRun
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import ServedSession
-from hyrex_broker.storage.assign import AssignStore, Taken
+from hyrex_broker.storage.assign import AssignStore
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class UnsentRuns:
 
     session: ServedSession
     sequence: int
-    left: list[Taken]
+    left: list[AssignedBlock]
 
 
 class LargePayloads:
@@ -50,10 +50,10 @@ class LargePayloads:
         """Assigns of which some runs still wait for their payloads."""
         return len(self._open)
 
-    def begin(self, session: ServedSession, sequence: int, taken: Sequence[Taken]) -> None:
+    def begin(self, session: ServedSession, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         """Send these runs when their payloads are here; until then no frame promises them."""
         session.trailing.add(sequence)
-        unsent = UnsentRuns(session, sequence, list(taken))
+        unsent = UnsentRuns(session, sequence, list(blocks))
         self._open[unsent] = None
         if self._tasks is not None:
             self._tasks.create_task(self._send_all(unsent))
@@ -75,44 +75,57 @@ class LargePayloads:
             if session.link.backlogged:
                 await asyncio.sleep(_PAUSE_WHILE_FULL_S)
                 continue
-            part = unsent.left[: _fitting(unsent.left, most_bytes)]
+            part, rest = _cut(unsent.left, most_bytes)
             try:
-                runs = await self._with_payloads(part)
+                blocks = [await self._with_payloads(block) for block in part]
             except StorageUnavailable as error:
                 log.debug("payloads wait for the database", extra={"error": str(error)})
                 if error.timed_out:
                     most_bytes = most_bytes // 2
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
                 continue
-            del unsent.left[: len(part)]
-            self._send(unsent, runs)
+            unsent.left = rest
+            self._send(unsent, blocks)
         del self._open[unsent]
 
-    async def _with_payloads(self, taken: Sequence[Taken]) -> list[AssignedRun]:
-        missing = [each.run.task_id for each in taken if each.size is not None]
+    async def _with_payloads(self, block: AssignedBlock) -> AssignedBlock:
+        """The block with its payloads; without the runs whose tasks are gone."""
+        missing = [i for i, size in enumerate(each(block.sizes, len(block), 0)) if size]
+        if not missing:
+            return block
         async with self._statements:
-            payloads = await self._assigns.payloads(missing) if missing else {}
-        return [
-            each.run if each.size is None else replace(each.run, payload=payloads[each.run.task_id])
-            for each in taken
-            if each.size is None or each.run.task_id in payloads
-        ]
+            found = await self._assigns.payloads([block.task_ids[place] for place in missing])
+        payloads = list(block.payloads)
+        for place in missing:
+            payloads[place] = found.get(block.task_ids[place], b"")
+        gone = {place for place in missing if block.task_ids[place] not in found}
+        whole = replace(block, payloads=payloads, sizes=())
+        return whole.taking([place for place in range(len(block)) if place not in gone]) if gone else whole
 
-    def _send(self, unsent: UnsentRuns, runs: Sequence[AssignedRun]) -> None:
+    def _send(self, unsent: UnsentRuns, blocks: Sequence[AssignedBlock]) -> None:
         session = unsent.session
         if not unsent.left:
             session.trailing.discard(unsent.sequence)
         # What was ended meanwhile (an overdue cancel) is held by nobody any more.
-        held = [run for run in runs if run.token in session.leases]
+        held = [_held(block, session) for block in blocks]
+        held = [block for block in held if len(block)]
         if held:
             session.link.push_assignments(session.receipt, held)
 
 
-def _fitting(taken: Sequence[Taken], most_bytes: int) -> int:
-    """How many of the first runs have no more to be read than that together; at least one."""
+def _held(block: AssignedBlock, session: ServedSession) -> AssignedBlock:
+    places = [place for place, token in enumerate(block.tokens) if token in session.leases]
+    return block if len(places) == len(block) else block.taking(places)
+
+
+def _cut(blocks: Sequence[AssignedBlock], most_bytes: int) -> tuple[list[AssignedBlock], list[AssignedBlock]]:
+    """The first runs of some blocks that have no more to be read than that together, at least one; and the
+    rest of them."""
     total = 0
-    for count, each in enumerate(taken):
-        total += each.size or 0
-        if count and total > most_bytes:
-            return count
-    return len(taken)
+    for number, block in enumerate(blocks):
+        for place, size in enumerate(each(block.sizes, len(block), 0)):
+            total += size
+            if total > most_bytes and (number or place):
+                first = [*blocks[:number], *([block.part(0, place)] if place else [])]
+                return first, [block.part(place, len(block)), *blocks[number + 1 :]]
+    return list(blocks), []

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
+from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import SessionTakenOver
 from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import ServedSession
-from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan, Taken
+from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.sessions import Beat, SessionStore
@@ -119,30 +120,29 @@ class Placer:
                 reserved[session, pool] += count
         return reserved
 
-    def push(self, plan: Plan, taken: Sequence[Taken]) -> None:
+    def push(self, plan: Plan, blocks: Sequence[AssignedBlock]) -> None:
         """Note the leases, then send each session its runs in one go, or as their payloads come. Only after
         the commit."""
-        by_session: dict[SessionId, list[Taken]] = {}
-        for each in taken:
-            by_session.setdefault(each.run.session_id, []).append(each)
-        placed: list[tuple[ServedSession, list[Taken]]] = []
+        by_session: dict[SessionId, list[AssignedBlock]] = {}
+        for block in blocks:
+            by_session.setdefault(block.session_id, []).append(block)
+        placed: list[tuple[ServedSession, list[AssignedBlock]]] = []
         for session_id, mine in by_session.items():
             session = self._sessions.by_id.get(session_id)
             if session is None or session.generation != plan.generations[session_id]:
                 # It left between the commit and now: whoever owns it returns what it never received.
                 continue
             pools = session.profile.lanes
-            for each in mine:
-                run = each.run
-                session.add(run.token, run.task_id, run.sequence, pools.get(each.lane, ""))
+            for block in mine:
+                session.add_all(block.tokens, block.task_ids, block.sequence, pools.get(block.lane, ""))
             placed.append((session, mine))
         for session, mine in placed:
             sequence = plan.sequences[session.session_id]
-            if any(each.size is not None for each in mine):
+            if any(block.sizes for block in mine):
                 self._large_payloads.begin(session, sequence, mine)
                 continue
             session.unsent.discard(sequence)
-            session.link.push_assignments(session.receipt, [each.run for each in mine])
+            session.link.push_assignments(session.receipt, mine)
 
     async def settle_unresolved(self) -> list[LaneQuota]:
         """Give back leases of plans whose commit is unknown: their tokens say which they are.

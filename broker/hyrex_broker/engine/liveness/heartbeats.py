@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from hyrex_broker.domain import ids
 from hyrex_broker.domain.errors import BrokerError, SessionEnded, SessionTakenOver, StorageUnavailable
 from hyrex_broker.domain.model import (
     BrokerId,
@@ -91,7 +92,7 @@ class Heartbeats:
         self._pending[session.session_id] = Pending(session, sequence, unknown)
         self._arrived.set()
         orphans = [
-            orphaned(task_id, token, session.session_id)
+            orphaned(ids.task_id(task_id), token, session.session_id)
             for token, (task_id, assigned, _) in session.leases.items()
             if assigned <= received_through and token not in tokens and token not in session.orphans
         ]
@@ -120,7 +121,7 @@ class Heartbeats:
             return []
         return [
             RunEnd(
-                task_id, token, Outcome.RELEASED, reason="its worker did not read it",
+                ids.task_id(task_id), token, Outcome.RELEASED, reason="its worker did not read it",
                 session_id=session.session_id,
             )
             for token, (task_id, _) in unread.items()

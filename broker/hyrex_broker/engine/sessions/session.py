@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol
 
+from hyrex_broker.domain import ids
 from hyrex_broker.domain import patterns as queue_patterns
+from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.model import (
-    AssignedRun,
     CancelOrder,
     LaneId,
     LeaseRef,
@@ -38,7 +41,7 @@ class SessionLink(Protocol):
         """What waits to be written, for a report of this process (SIGUSR1)."""
         ...
 
-    def push_assignments(self, sequence: int, runs: Sequence[AssignedRun]) -> None:
+    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         """Send runs; `sequence` is what their last frame is the receipt for."""
 
     def push_heartbeat_ack(
@@ -138,7 +141,7 @@ class ServedSession:
     """Nothing more is assigned to it, for whatever reason."""
     self_draining: bool = False
     """Its worker said so."""
-    leases: dict[Token, tuple[TaskId, int, str]] = field(default_factory=dict)
+    leases: dict[Token, tuple[HexId, int, str]] = field(default_factory=dict)
     """token -> (task, assignment sequence, pool)"""
     held: dict[str, int] = field(default_factory=dict)
     """pool -> leases of that pool"""
@@ -189,10 +192,14 @@ class ServedSession:
 
     def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
         """It holds a lease more."""
-        self.leases[token] = (task_id, sequence, pool)
-        self.held[pool] = self.held.get(pool, 0) + 1
+        self.add_all([token], [ids.hex_id(task_id)], sequence, pool)
 
-    def holds(self, task_id: TaskId, token: Token) -> bool:
+    def add_all(self, tokens: Sequence[Token], task_ids: Sequence[HexId], sequence: int, pool: str) -> None:
+        """It holds these leases more, all of one statement and pool."""
+        self.leases.update(zip(tokens, zip(task_ids, repeat(sequence), repeat(pool)), strict=True))
+        self.held[pool] = self.held.get(pool, 0) + len(tokens)
+
+    def holds(self, task_id: HexId, token: Token) -> bool:
         """Return True if this lease is its own."""
         found = self.leases.get(token)
         return found is not None and found[0] == task_id
@@ -201,11 +208,9 @@ class ServedSession:
         """Whose lease a report of its worker is about: its own, or one of a session that it followed."""
         return self.inherited.get(token, self.session_id) if self.inherited else self.session_id
 
-    def remove(self, token: Token) -> TaskId | None:
+    def remove(self, token: Token) -> None:
         """It holds a lease less."""
         found = self.leases.pop(token, None)
-        if found is None:
-            return None
-        self.held[found[2]] -= 1
-        self.orphans.discard(token)
-        return found[0]
+        if found is not None:
+            self.held[found[2]] -= 1
+            self.orphans.discard(token)

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from hyrex_broker.domain.model import AssignedRun, LaneId, SessionId, TaskId
+from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
+from hyrex_broker.domain.ids import ABSENT, HexId, hex_id, hex_ids
+from hyrex_broker.domain.model import LaneId, SessionId, TaskId
 from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.storage.assign import LaneQuota, Plan, Taken
+from hyrex_broker.storage.assign import LaneQuota, Plan
+from hyrex_broker.storage.assigned import microseconds
 from hyrex_broker.storage.submit import Entry, HandedOff, SubmitStore
 
 _LARGE_BATCH: Final = 100
@@ -46,9 +49,9 @@ class Handoff:
         with self._placer.plan(quotas) as plan:
             handed = await self._store.submit_handing_off(entries, plan)
             await statement.pass_on()
-            taken = self._taken(entries, plan, handed)
-            self._placer.push(plan, taken)
-            lanes = {each.lane for each in taken}
+            blocks = self._blocks(entries, plan, handed)
+            self._placer.push(plan, blocks)
+            lanes = {block.lane for block in blocks}
             self._dispatcher.mark_lanes_empty(
                 [quota for quota in quotas if quota.lane in lanes], handed.stored_at
             )
@@ -71,25 +74,39 @@ class Handoff:
             if not await dispatcher.release_rate.more(left_s):
                 return dispatcher.reserve_slots(counts)
 
-    def _taken(self, entries: Sequence[Entry], plan: Plan, handed: HandedOff) -> list[Taken]:
+    def _blocks(self, entries: Sequence[Entry], plan: Plan, handed: HandedOff) -> list[AssignedBlock]:
+        """What went to each session, together where it shares its terms."""
         sessions = [session for quota in plan.quotas for session in quota.slots]
-        names, stored_at = self._directory.names, handed.stored_at
-        taken = []
+        placed: dict[tuple[SessionId, LaneId, int], list[tuple[Entry, int]]] = {}
         for entry in entries:
             slot = handed.slots.get(entry.task.task_id)
             if slot is not None:
-                run = _run(entry, names[entry.lane], plan, sessions[slot - 1], slot, stored_at)
-                taken.append(Taken(run, entry.lane, stored_at, None))
-        return taken
+                key = sessions[slot - 1], entry.lane, id(entry.task.terms)
+                placed.setdefault(key, []).append((entry, slot))
+        return [
+            _block(members, self._directory.names[lane], plan, session, handed.stored_at)
+            for (session, lane, _), members in placed.items()
+        ]
 
 
-def _run(
-    entry: Entry, names: tuple[str, str], plan: Plan, session: SessionId, slot: int, stored_at: datetime
-) -> AssignedRun:
-    task, terms = entry.task, entry.task.terms
+def _block(
+    members: Sequence[tuple[Entry, int]], names: tuple[str, str], plan: Plan, session: SessionId, at: datetime
+) -> AssignedBlock:
+    tasks, terms = [entry.task for entry, _ in members], members[0][0].task.terms
     queue, name = names
-    return AssignedRun(
-        task.task_id, plan.tokens[slot - 1], session, plan.sequences[session], name, queue,
-        task.payload, None, None, None, 0, 0, terms.max_retries, terms.rank, terms.timeout_ms, task.parent_id,
-        task.root_id, stored_at, False,
-    )  # fmt: skip
+    return AssignedBlock(
+        session,
+        plan.sequences[session],
+        members[0][0].lane,
+        SharedTerms(name, queue, terms.rank, terms.max_retries, terms.timeout_ms),
+        hex_ids([task.task_id for task in tasks]),
+        [plan.tokens[slot - 1] for _, slot in members],
+        [task.payload for task in tasks],
+        submitted_us=(microseconds(at),),
+        parent_ids=_relatives([task.parent_id for task in tasks]),
+        root_ids=_relatives([task.root_id for task in tasks]),
+    )
+
+
+def _relatives(task_ids: Sequence[TaskId | None]) -> Sequence[HexId]:
+    return column([ABSENT if each is None else hex_id(each) for each in task_ids], ABSENT)

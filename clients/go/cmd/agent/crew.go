@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	hyrexv1 "hyrex.dev/gen/hyrex/v1"
 	"hyrex.dev/hyrex"
 )
 
@@ -70,7 +69,7 @@ var behaviours = map[string]func(context.Context, arguments) (any, error){
 	},
 	"attempt": func(ctx context.Context, _ arguments) (any, error) {
 		run := hyrex.RunFrom(ctx)
-		return object{"task_id": run.TaskId, "run_number": run.RunNumber, "attempt_number": run.AttemptNumber}, nil
+		return object{"task_id": run.TaskID, "run_number": run.RunNumber, "attempt_number": run.AttemptNumber}, nil
 	},
 	"headers": func(ctx context.Context, _ arguments) (any, error) {
 		return texts(hyrex.RunFrom(ctx).Headers), nil
@@ -93,9 +92,9 @@ func (c *crew) start(ctx context.Context, told command, line []byte) (any, error
 			return nil, &hyrex.Error{Code: codes.Unimplemented, Reason: "UNKNOWN_OP", Message: "behaviour " + behaviour}
 		}
 		handler := hyrex.JSON(function)
-		worker.Handle(name, func(ctx context.Context, run *hyrexv1.Assignment) ([]byte, error) {
+		worker.Handle(name, func(ctx context.Context, run *hyrex.Assignment) ([]byte, error) {
 			c.mu.Lock()
-			c.executed = append(c.executed, run.TaskId)
+			c.executed = append(c.executed, run.TaskID)
 			c.mu.Unlock()
 			return handler(ctx, run)
 		})

@@ -9,9 +9,10 @@ use tokio::sync::{oneshot, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, Instant};
 
+use super::columns::{Assignment, End, Ended};
 use super::{Function, Outcome};
 use crate::v1::run_report::Outcome as Ending;
-use crate::v1::{Assignment, Cancelled, Completed, Failed, Released, RunError, RunReport, TimedOut};
+use crate::v1::{Cancelled, Failed, Released, RunError, TimedOut};
 
 /// What a function may know of its run.
 #[derive(Clone, Debug)]
@@ -91,17 +92,17 @@ pub(super) async fn execute(
     slots: Arc<Semaphore>,
     wanted: u32,
     mut stop: oneshot::Receiver<Stop>,
-) -> RunReport {
+) -> Ended {
     let (task_id, token) = (assignment.task_id.clone(), assignment.token);
-    let report = |elapsed, outcome| RunReport { task_id, token, elapsed, outcome: Some(outcome) };
+    let report = |elapsed, end| Ended { task_id, token, elapsed, end };
     let _slots = tokio::select! {
         biased;
-        why = &mut stop => return report(None, stopped(why.unwrap_or(Stop::Void), false)),
+        why = &mut stop => return report(None, End::Other(stopped(why.unwrap_or(Stop::Void), false))),
         slots = slots.acquire_many_owned(wanted) => slots,
     };
     let Some(function) = function else {
         let unknown = Failure::new("TaskNotRegistered", &assignment.name).last();
-        return report(None, failed(unknown));
+        return report(None, End::Other(failed(unknown)));
     };
     let timeout = assignment.timeout.and_then(|limit| Duration::try_from(limit).ok());
     let began = Instant::now();
@@ -111,21 +112,21 @@ pub(super) async fn execute(
         done = work.join_next() => ended(done.expect("one was spawned")),
         why = stop => {
             work.shutdown().await;
-            stopped(why.unwrap_or(Stop::Void), true)
+            End::Other(stopped(why.unwrap_or(Stop::Void), true))
         }
         _ = sleep(timeout.unwrap_or_default()), if timeout.is_some() => {
             work.shutdown().await;
-            Ending::TimedOut(TimedOut::default())
+            End::Other(Ending::TimedOut(TimedOut::default()))
         }
     };
     report(began.elapsed().try_into().ok(), ending)
 }
 
-fn ended(done: Result<Outcome, JoinError>) -> Ending {
+fn ended(done: Result<Outcome, JoinError>) -> End {
     match done {
-        Ok(Ok(result)) => Ending::Completed(Completed { result, ..Default::default() }),
-        Ok(Err(failure)) => failed(failure),
-        Err(panic) => failed(Failure::new("Panic", &panic.to_string())),
+        Ok(Ok(result)) => End::Returned(result),
+        Ok(Err(failure)) => End::Other(failed(failure)),
+        Err(panic) => End::Other(failed(Failure::new("Panic", &panic.to_string()))),
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, Instant};
 use tonic::transport::Endpoint;
 
+use super::columns::{report, runs, tokens, Assignment, End, Ended};
 use super::link::{Event, Link, Open};
 use super::run::{execute, Stop};
 use super::Worker;
@@ -40,9 +40,9 @@ pub(super) struct Session {
     received_through: i64,
     /// Received and neither acknowledged as reported nor revoked, by token.
     held: HashMap<i64, Lease>,
-    runs: JoinSet<RunReport>,
+    runs: JoinSet<Ended>,
     slots: Arc<Semaphore>,
-    finished: Vec<RunReport>,
+    finished: Vec<Ended>,
     /// Sent and not acknowledged, by report id.
     reports: BTreeMap<i64, Report>,
     last_report: i64,
@@ -212,12 +212,14 @@ impl Session {
         match frame {
             Hear::Assignments(assignments) => {
                 self.received_through = self.received_through.max(assignments.sequence);
-                assignments.runs.into_iter().for_each(|run| self.start(run));
+                for run in assignments.groups.into_iter().filter_map(runs).flatten() {
+                    self.start(run);
+                }
             }
             Hear::ReportAck(ack) => {
                 // Accepted, duplicate or stale: settled in every case.
-                for run in self.reports.remove(&ack.report_id).unwrap_or_default().runs {
-                    self.held.remove(&run.token);
+                for token in tokens(&self.reports.remove(&ack.report_id).unwrap_or_default()) {
+                    self.held.remove(&token);
                 }
             }
             Hear::HeartbeatAck(ack) => {
@@ -267,10 +269,10 @@ impl Session {
     fn revoke(&mut self, token: i64) {
         self.stop(token, Stop::Void);
         self.held.remove(&token);
-        self.finished.retain(|run| run.token != token || !matches!(run.outcome, Some(Ending::Released(_))));
+        self.finished.retain(|run| run.token != token || !matches!(run.end, End::Other(Ending::Released(_))));
     }
 
-    fn note(&mut self, run: RunReport) {
+    fn note(&mut self, run: Ended) {
         if self.held.contains_key(&run.token) {
             self.finished.push(run);
         }
@@ -320,13 +322,13 @@ impl Session {
         let most = self.welcome.max_frame_bytes as usize;
         while !self.finished.is_empty() {
             let mut size = 64;
-            let fits = |run: &&RunReport| {
-                size += run.encoded_len() + 8;
+            let fits = |run: &&Ended| {
+                size += run.size();
                 size <= most
             };
             let count = self.finished.iter().take(REPORT_RUNS).take_while(fits).count().max(1);
             self.last_report += 1;
-            let report = Report { report_id: self.last_report, runs: self.finished.drain(..count).collect() };
+            let report = report(self.last_report, self.finished.drain(..count));
             self.say(Say::Report(report.clone()));
             self.reports.insert(self.last_report, report);
         }

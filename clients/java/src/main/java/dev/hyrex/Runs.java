@@ -3,8 +3,6 @@ package dev.hyrex;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Duration;
 import com.google.protobuf.util.Durations;
-import dev.hyrex.v1.Assignment;
-import dev.hyrex.v1.Completed;
 import dev.hyrex.v1.Failed;
 import dev.hyrex.v1.RunError;
 import dev.hyrex.v1.RunReport;
@@ -52,17 +50,17 @@ final class Runs {
   /** Begins what waits and has a slot; a run that must be alone waits for all slots and holds them. */
   void begin() {
     while (!waiting.isEmpty() && running.size() < worker.capacity) {
-      boolean occupied = running.stream().anyMatch(lease -> lease.run.getAlone());
-      if (occupied || waiting.peek().run.getAlone() && !running.isEmpty()) {
+      boolean occupied = running.stream().anyMatch(lease -> lease.run.alone());
+      if (occupied || waiting.peek().run.alone() && !running.isEmpty()) {
         return;
       }
       Lease lease = waiting.poll();
       running.add(lease);
       lease.thread = daemon(() -> execute(lease), "hyrex-run");
       lease.thread.start();
-      if (lease.run.hasTimeout()) {
+      if (lease.run.timeout() != null) {
         var timedOut = RunReport.newBuilder().setTimedOut(TimedOut.getDefaultInstance());
-        session.in(Durations.toNanos(lease.run.getTimeout()), () -> stop(lease, timedOut));
+        session.in(lease.run.timeout().toNanos(), () -> stop(lease, timedOut));
       }
     }
   }
@@ -74,7 +72,7 @@ final class Runs {
     }
     lease.stopped = outcome;
     if (waiting.remove(lease)) {
-      session.ended(lease, outcome);
+      session.ended(lease, outcome, null);
     } else if (lease.thread != null) {
       lease.thread.interrupt();
     }
@@ -87,23 +85,24 @@ final class Runs {
 
   private void execute(Lease lease) {
     var report = RunReport.newBuilder();
+    ByteString returned = null;
     long began = System.nanoTime();
     try {
-      Worker.Code function = worker.functions.get(lease.run.getName());
+      Worker.Code function = worker.functions.get(lease.run.name());
       if (function == null) {
-        throw new TaskFailure("no function " + lease.run.getName() + " is registered").last();
+        throw new TaskFailure("no function " + lease.run.name() + " is registered").last();
       }
-      ByteString result = function.call(lease.run);
-      report.setCompleted(Completed.newBuilder().setResult(result));
+      returned = function.call(lease.run);
     } catch (Throwable error) {
       report.setFailed(failed(error));
     }
+    ByteString result = returned;
     Duration elapsed = Durations.fromNanos(System.nanoTime() - began);
     session.on(() -> {
       running.remove(lease);
       lease.thread = null;
       boolean obeyed = lease.stopped != null && report.hasFailed();
-      session.ended(lease, (obeyed ? lease.stopped : report).setElapsed(elapsed));
+      session.ended(lease, (obeyed ? lease.stopped : report).setElapsed(elapsed), result);
     });
   }
 

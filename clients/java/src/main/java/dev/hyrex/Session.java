@@ -1,5 +1,6 @@
 package dev.hyrex;
 
+import com.google.protobuf.ByteString;
 import com.google.protobuf.util.Durations;
 import dev.hyrex.Runs.Lease;
 import dev.hyrex.v1.BrokerDrain;
@@ -24,6 +25,7 @@ import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -56,7 +58,7 @@ final class Session {
   private long receivedThrough;
   /** Received and neither acknowledged as reported nor revoked, by token. */
   private final Map<Long, Lease> held = new HashMap<>();
-  private final ArrayDeque<RunReport> finished = new ArrayDeque<>();
+  private final ArrayDeque<Ending> finished = new ArrayDeque<>();
   /** Sent and not acknowledged, by report id. */
   private final TreeMap<Long, Report> reports = new TreeMap<>();
   private long lastReport;
@@ -185,7 +187,7 @@ final class Session {
         .addCapacity(PoolCapacity.newBuilder().setMaximum(draining ? 0 : worker.capacity));
     worker.functions.keySet().forEach(name -> hello.addTasks(TaskDefinition.newBuilder().setName(name)));
     held.values().forEach(lease -> hello.addHeld(
-        LeaseRef.newBuilder().setTaskId(lease.run.getTaskId()).setToken(lease.run.getToken())));
+        LeaseRef.newBuilder().setTaskId(lease.run.taskId()).setToken(lease.run.token())));
     return hello.build();
   }
 
@@ -230,14 +232,14 @@ final class Session {
       case WELCOME -> welcome(frame.getWelcome());
       case ASSIGNMENTS -> {
         receivedThrough = Math.max(receivedThrough, frame.getAssignments().getSequence());
-        frame.getAssignments().getRunsList().forEach(run -> {
-          held.put(run.getToken(), runs.add(run));
-        });
+        frame.getAssignments().getGroupsList().forEach(group -> Assignment.of(group).forEach(run -> {
+          held.put(run.token(), runs.add(run));
+        }));
       }
       case REPORT_ACK -> {
         Report settled = reports.remove(frame.getReportAck().getReportId());
         if (settled != null) { // accepted, duplicate or stale: over in every case
-          settled.getRunsList().forEach(run -> held.remove(run.getToken()));
+          Ending.tokens(settled).forEach(held::remove);
         }
       }
       case HEARTBEAT_ACK -> heartbeatAck(frame.getHeartbeatAck());
@@ -326,7 +328,7 @@ final class Session {
   /** The lease is void: its run is stopped. Only one that had ended by itself is still reported. */
   private void revoke(long token) {
     runs.stop(held.remove(token), RunReport.newBuilder());
-    finished.removeIf(run -> run.getToken() == token && run.hasReleased());
+    finished.removeIf(end -> end.report().getToken() == token && end.report().hasReleased());
   }
 
   private void cancel(long token, String reason) {
@@ -335,9 +337,10 @@ final class Session {
   }
 
   /** A run has ended so. If its lease is void by now, nobody wants to know. */
-  void ended(Lease lease, RunReport.Builder outcome) {
-    if (held.get(lease.run.getToken()) == lease) {
-      finished.add(outcome.setTaskId(lease.run.getTaskId()).setToken(lease.run.getToken()).build());
+  void ended(Lease lease, RunReport.Builder outcome, ByteString result) {
+    if (held.get(lease.run.token()) == lease) {
+      RunReport report = outcome.setTaskId(lease.run.taskId()).setToken(lease.run.token()).build();
+      finished.add(new Ending(report, result));
     }
   }
 
@@ -347,14 +350,15 @@ final class Session {
       return;
     }
     while (!finished.isEmpty()) {
-      var report = Report.newBuilder().setReportId(++lastReport);
+      List<Ending> ends = new ArrayList<>();
       int size = 64;
       do {
-        size += finished.peek().getSerializedSize() + 8;
-        report.addRuns(finished.poll());
-      } while (!finished.isEmpty() && report.getRunsCount() < REPORT_RUNS
-          && size + finished.peek().getSerializedSize() + 8 < welcome.getMaxFrameBytes());
-      reports.put(lastReport, report.build());
+        size += finished.peek().size();
+        ends.add(finished.poll());
+      } while (!finished.isEmpty() && ends.size() < REPORT_RUNS
+          && size + finished.peek().size() < welcome.getMaxFrameBytes());
+      Report report = Ending.report(++lastReport, ends);
+      reports.put(lastReport, report);
       say(WorkRequest.newBuilder().setReport(report));
     }
     if (draining && held.isEmpty() && reports.isEmpty()) {

@@ -2,7 +2,6 @@ package dev.hyrex;
 
 import com.google.gson.JsonParseException;
 import com.google.protobuf.ByteString;
-import dev.hyrex.v1.Assignment;
 import java.lang.reflect.Type;
 import java.util.HashMap;
 import java.util.List;
@@ -49,7 +48,7 @@ public final class Worker implements AutoCloseable {
     functions.put(taskName, run -> {
       A decoded;
       try {
-        decoded = Json.decode(run.getPayload(), arguments);
+        decoded = Json.decode(run.payload(), arguments);
       } catch (JsonParseException unreadable) {
         throw new TaskFailure("the payload cannot be read: " + unreadable.getMessage()).last();
       }

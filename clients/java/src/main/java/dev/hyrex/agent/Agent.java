@@ -13,7 +13,7 @@ import dev.hyrex.HyrexClient;
 import dev.hyrex.HyrexException;
 import dev.hyrex.TaskFailure;
 import dev.hyrex.Worker;
-import dev.hyrex.v1.Assignment;
+import dev.hyrex.Assignment;
 import dev.hyrex.v1.ListTasksRequest;
 import dev.hyrex.v1.NewTask;
 import dev.hyrex.v1.SubmitResult;
@@ -142,7 +142,7 @@ public final class Agent {
     command.getAsJsonObject("tasks").entrySet().forEach(each -> {
       String behaviour = each.getValue().getAsString();
       worker.task(each.getKey(), JsonElement.class, (JsonElement payload, Assignment run) -> {
-        executed.add(run.getTaskId());
+        executed.add(run.taskId());
         return behave(behaviour, payload.isJsonObject() ? payload.getAsJsonObject() : new JsonObject(), run);
       });
     });
@@ -159,18 +159,18 @@ public final class Agent {
       case "fail_final":
         throw failure(text(payload, "message"), payload, "retry_delay_ms").last();
       case "retry_after":
-        if (run.getAttemptNumber() == 0) {
+        if (run.attemptNumber() == 0) {
           throw failure("not yet", payload, "delay_ms");
         }
-        return object("attempt_number", run.getAttemptNumber());
+        return object("attempt_number", run.attemptNumber());
       case "sleep":
         Thread.sleep(payload.get("ms").getAsLong());
         return object("slept", payload.get("ms"));
       case "attempt":
-        return object("task_id", run.getTaskId(), "run_number", run.getRunNumber(),
-            "attempt_number", run.getAttemptNumber());
+        return object("task_id", run.taskId(), "run_number", run.runNumber(),
+            "attempt_number", run.attemptNumber());
       case "headers":
-        return GSON.toJsonTree(run.getHeadersMap());
+        return GSON.toJsonTree(run.headers());
       default:
         throw new TaskFailure("no behaviour " + behaviour).last();
     }

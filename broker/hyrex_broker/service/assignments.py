@@ -1,0 +1,88 @@
+"""Assigned blocks as frames of Assignments."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.domain.assigned import AssignedBlock, Headers
+from hyrex_broker.domain.ids import packed
+from hyrex_broker.domain.model import priority_of
+from hyrex_broker.service import times
+
+FRAME_RUNS: Final = 1000
+_RUN_BYTES: Final = 100
+"""What a run takes beside its payload and headers, with all columns."""
+_GROUP_BYTES: Final = 1100
+"""What a group takes beside its runs: names and types have 255 bytes at the most."""
+
+Frame = tuple[wire.WorkResponse, int]
+
+
+def frames(blocks: Sequence[AssignedBlock], most_bytes: int) -> list[Frame]:
+    """Frames with their sizes, which are at most `most_bytes` each unless one holds a single run."""
+    made: list[Frame] = []
+    frame, size, count = wire.WorkResponse(), 0, 0
+    for block in blocks:
+        costs, start = _costs(block), 0
+        while start < len(block):
+            stop = _fitting(costs, start, most_bytes - size - _GROUP_BYTES, FRAME_RUNS - count)
+            if stop == start and count:
+                made.append((frame, size))
+                frame, size, count = wire.WorkResponse(), 0, 0
+                continue
+            stop = max(stop, start + 1)
+            _fill(frame.assignments.groups.add(), block.part(start, stop))
+            size += _GROUP_BYTES + sum(costs[start:stop])
+            count += stop - start
+            start = stop
+    made.append((frame, size))
+    return made
+
+
+def _costs(block: AssignedBlock) -> list[int]:
+    costs = [len(payload) + _RUN_BYTES for payload in block.payloads]
+    if block.headers:
+        shared = len(block.headers) == 1
+        sizes = [*map(_header_bytes, block.headers)] * (len(costs) if shared else 1)
+        costs = [cost + size for cost, size in zip(costs, sizes, strict=True)]
+    return costs
+
+
+def _header_bytes(headers: Headers) -> int:
+    return sum(len(key.encode()) + len(value.encode()) + 8 for key, value in headers.items())
+
+
+def _fitting(costs: Sequence[int], start: int, most_bytes: int, most: int) -> int:
+    """Where the runs end, from `start` on, that have no more bytes than that together."""
+    last = min(start + most, len(costs))
+    if sum(costs[start:last]) <= most_bytes:
+        return last
+    total = 0
+    for place in range(start, last):
+        total += costs[place]
+        if total > most_bytes:
+            return place
+    return last
+
+
+def _fill(group: wire.AssignmentGroup, block: AssignedBlock) -> None:
+    terms = block.terms
+    group.name, group.queue = terms.name, terms.queue
+    group.content_type, group.codec = terms.content_type or "", terms.codec or ""
+    group.max_retries, group.priority, group.alone = terms.max_retries, priority_of(terms.rank), terms.alone
+    if terms.timeout_ms is not None:
+        group.timeout.CopyFrom(times.duration(terms.timeout_ms))
+    group.task_ids = packed(block.task_ids)
+    group.tokens.extend(block.tokens)
+    group.payloads.extend(block.payloads)
+    group.run_numbers.extend(block.run_numbers)
+    group.attempt_numbers.extend(block.attempt_numbers)
+    group.submitted_at_us.extend(block.submitted_us)
+    if block.parent_ids:
+        group.parent_ids = packed(block.parent_ids)
+    if block.root_ids:
+        group.root_ids = packed(block.root_ids)
+    for headers in block.headers:
+        group.headers.add().headers.update(headers)
+    if block.trace_contexts:
+        group.trace_contexts = b"".join(block.trace_contexts)

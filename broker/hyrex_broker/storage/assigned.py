@@ -1,0 +1,80 @@
+"""Rows of an assign as blocks: one for each session, lane and terms."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from hyrex_broker.domain import ids
+from hyrex_broker.domain.assigned import AssignedBlock, Headers, SharedTerms, column
+from hyrex_broker.domain.model import LaneId, TaskId
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NONE: Final[Headers] = {}
+_SHARED: Final = (6, 7, 3, 4, 12, 13, 17, 18, 11)
+"""Columns of a row that all runs of a block have in common: session, sequence, lane, rank, retries, timeout,
+content type, codec, alone."""
+
+
+def microseconds(moment: datetime) -> int:
+    """Unix time."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def reads_of(rows: Sequence[Any]) -> dict[tuple[LaneId, int], tuple[int, datetime]]:
+    """How many runs each (lane, rank) gave, and the latest arrival of them."""
+    reads: dict[tuple[LaneId, int], tuple[int, datetime]] = {}
+    for _, _, _, lane, rank, arrival, *_ in rows:
+        count, last = reads.get((lane, rank), (0, arrival))
+        reads[lane, rank] = count + 1, max(last, arrival)
+    return reads
+
+
+def blocks_of(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]) -> list[AssignedBlock]:
+    """Blocks of rows, those with the highest priority first."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        groups.setdefault(tuple([row[place] for place in _SHARED]), []).append(row)
+    blocks = [_block(key, members, names) for key, members in groups.items()]
+    return sorted(blocks, key=lambda block: block.terms.rank)
+
+
+def _block(
+    key: tuple[Any, ...], rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]
+) -> AssignedBlock:
+    session, sequence, lane, rank, max_retries, timeout_ms, content_type, codec, alone = key
+    queue, name = names[lane]
+    columns = [*zip(*rows, strict=True)]
+    payloads, sizes = columns[21], columns[20]
+    missing = [0 if payload is not None else size for payload, size in zip(payloads, sizes, strict=True)]
+    return AssignedBlock(
+        session,
+        sequence,
+        lane,
+        SharedTerms(name, queue, rank, max_retries, timeout_ms, content_type, codec, alone),
+        ids.hex_ids(columns[2]),
+        columns[8],
+        [payload or b"" for payload in payloads],
+        submitted_us=_moments(columns[16]),
+        run_numbers=column(columns[9], 0),
+        attempt_numbers=column(columns[10], 0),
+        parent_ids=_relatives(columns[14]),
+        root_ids=_relatives(columns[15]),
+        headers=_headers(columns[19]),
+        sizes=missing if any(missing) else (),
+    )
+
+
+def _moments(moments: Sequence[datetime]) -> Sequence[int]:
+    """Those that were stored together have one time."""
+    known = {moment: microseconds(moment) for moment in set(moments)}
+    return column([known[moment] for moment in moments])
+
+
+def _relatives(texts: Sequence[TaskId | None]) -> Sequence[ids.HexId]:
+    return column([ids.ABSENT if text is None else ids.hex_id(text) for text in texts], ids.ABSENT)
+
+
+def _headers(texts: Sequence[str | None]) -> Sequence[Headers]:
+    return column([json.loads(text) if text else _NONE for text in texts], _NONE)

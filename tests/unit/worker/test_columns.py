@@ -1,0 +1,80 @@
+"""Groups of assignments at the worker: each column by its rule, and nothing guessed where they do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker.stream.columns import runs_from
+from tests.support.columns import packed
+from tests.unit.worker.conftest import Bench
+from tests.unit.worker.scripted_broker import assignment
+
+IDS = [str(UUID(int=number)) for number in (1, 2, 3)]
+
+
+def group(**columns: object) -> wire.AssignmentGroup:
+    """Three runs."""
+    made = {"task_ids": packed(IDS), "tokens": [1, 2, 3], "payloads": [b"a", b"b", b"c"], "name": "work"}
+    return wire.AssignmentGroup(**(made | columns))  # type: ignore[arg-type]
+
+
+def test_column_without_values_means_the_default_for_every_run() -> None:
+    runs = list(runs_from(group()))
+    assert [(run.task_id, run.token, run.payload) for run in runs] == [
+        (IDS[0], 1, b"a"),
+        (IDS[1], 2, b"b"),
+        (IDS[2], 3, b"c"),
+    ]
+    assert {(run.run_number, run.parent_id, run.submitted_ns) for run in runs} == {(0, "", 0)}
+    assert [run.root_id for run in runs] == IDS
+    assert {run.headers for run in runs} == {None}
+
+
+def test_column_with_one_value_gives_it_to_every_run() -> None:
+    headers = wire.AssignmentGroup().headers.add()
+    headers.headers["a"] = "b"
+    shared = group(run_numbers=[7], parent_ids=packed(IDS[:1]), root_ids=packed(IDS[:1]), headers=[headers])
+    runs = list(runs_from(shared))
+    assert [(run.run_number, run.parent_id, run.root_id) for run in runs] == [(7, IDS[0], IDS[0])] * 3
+    assert [run.headers for run in runs] == [{"a": "b"}] * 3
+
+
+def test_zeros_in_a_column_of_ids_mean_none() -> None:
+    runs = list(runs_from(group(parent_ids=packed(["", IDS[0], ""]), root_ids=packed(["", IDS[0], ""]))))
+    assert [run.parent_id for run in runs] == ["", IDS[0], ""]
+    assert [run.root_id for run in runs] == [IDS[0], IDS[0], IDS[2]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"task_ids": packed(IDS[:2])},
+        {"task_ids": packed(IDS)[:-1]},
+        {"payloads": [b"a"]},
+        {"run_numbers": [1, 2]},
+        {"parent_ids": packed(IDS[:2])},
+        {"submitted_at_us": [1, 2, 3, 4]},
+    ],
+)
+def test_columns_that_do_not_fit_each_other_are_not_understood(columns: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="for 3 runs"):
+        list(runs_from(group(**columns)))
+
+
+async def test_worker_takes_nothing_of_a_frame_whose_columns_do_not_fit(
+    bench: Bench,
+) -> None:
+    await bench.ready()
+    run = assignment("add", {"a": 1, "b": 1})
+    bad = run.group()
+    bad.run_numbers[:] = [1, 2]
+    await bench.broker.assign_groups(run.group(), bad)
+    await bench.broker.until(lambda: len(bench.broker.hellos) > 1)
+    assert (bench.broker.hellos[1].received_through, list(bench.broker.hellos[1].held)) == (0, [])
+    after = replace(run, token=run.token + 1)
+    await bench.broker.assign(after)
+    assert (await bench.broker.outcome(after)).HasField("completed")
