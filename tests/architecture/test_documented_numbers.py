@@ -1,0 +1,132 @@
+"""Numbers that pages state are those of the code."""
+
+import re
+from typing import Final
+
+import pytest
+
+from hyrex.config import DEFAULT_BROKER_URL, DEFAULT_SEND_TIMEOUT_S
+from hyrex.options import NAME_LIMIT_BYTES, TEXTS_LIMIT_BYTES
+from hyrex.transport import connection, silence
+from hyrex.worker.child import unknown_signature
+from hyrex.worker.stream import background_log
+from hyrex_broker import open_files
+from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
+from hyrex_broker.engine import growth
+from hyrex_broker.engine.dispatch import lane_schedule
+from hyrex_broker.engine.watches import FRAME_BYTES as WATCH_FRAME_BYTES
+from hyrex_broker.service import fields, inflight, outbox, submit, terms, work, worker_convert
+from hyrex_broker.storage import report
+from hyrex_broker.storage.assign import ASSIGN_PAYLOAD_BYTES, INLINE_PAYLOAD_BYTES
+from hyrex_broker.storage.statements import load
+from tests.support.pages import read, section
+
+CONFIGURATION: Final = "docs/reference/configuration.md"
+BROKER: Final = BrokerConfig(database_url="postgresql://localhost/hyrex")
+
+
+def minutes_of_unknown() -> int:
+    """Minutes for which a worker that does not know a task's arguments gives it back."""
+    delay, longest = unknown_signature.FIRST_DELAY_S, unknown_signature.LONGEST_DELAY_S
+    waits: list[float] = [min(delay * 2**times, longest) for times in range(unknown_signature.MOST_TIMES)]
+    return round(sum(waits) / 60)
+
+
+def size(number: int) -> str:
+    """Bytes as pages write them."""
+    return f"{number >> 20} MiB" if number >= 1 << 20 else f"{number >> 10} KiB"
+
+
+def redelivery_delays() -> list[int]:
+    """Seconds before each redelivery of a run that was alone, from the statement that decides them."""
+    (found,) = set(re.findall(r"\(array\[([\d, ]+)\]\)\[least\(redeliveries", load("report")["report"]))
+    delays = [int(each) // 1000 for each in found.split(",")]
+    return [*delays, *delays[-1:] * report.REDELIVERIES_BOUND][: report.REDELIVERIES_BOUND]
+
+
+def delays_in_words() -> str:
+    *before, last = map(str, redelivery_delays())
+    return f"{', '.join(before)} and {last} s"
+
+
+LIMITS: Final = {
+    "payload or result": size(BROKER.payload_limit_bytes),
+    "tasks in a call or frame": f"{submit.MOST_TASKS:,}",
+    "bytes of a frame on a stream": size(outbox.FRAME_BYTES),
+    "name of a task or queue, idempotency key": f"{fields.NAME_BYTES} bytes",
+    "headers of a task": size(terms._MAP_BYTES),
+    "labels of a task": size(terms._MAP_BYTES),
+    "delay, timeout, retry delay": f"{fields.LONGEST_MS // (366 * 86_400_000)} years",
+    "age of a task's id when it is submitted": f"{submit._OLDEST_MS // 3_600_000} h",
+    "time by which it may lie ahead": f"{submit._NEWEST_MS // 1000} s",
+    "payload that is sent within an assignment": size(INLINE_PAYLOAD_BYTES),
+    "in all of one statement": size(ASSIGN_PAYLOAD_BYTES),
+    "leases of a session": f"{worker_convert.MOST_CAPACITY:,}",
+    "runs that a worker has reported and that are not acknowledged": f"{work.MOST_UNACKNOWLEDGED:,}",
+    "redeliveries of a run that was lost alone in its process": (
+        f"{report.REDELIVERIES_BOUND}, after {delays_in_words()}"
+    ),
+    "releases of a task in a row": f"{report.RELEASES_BOUND}",
+    "(queue, task name) pairs that a broker makes at once": f"{growth.AT_ONCE:,}",
+    "then": f"{growth.PER_S:.0f} a second",
+    "retention of finished tasks": f"{BROKER.retention_days} days",
+}
+
+
+def test_the_page_of_limits_states_those_of_the_code_and_no_others() -> None:
+    items = re.split(r"^- ", section(CONFIGURATION, "Limits"), flags=re.MULTILINE)[1:]
+    parts = [part for item in items for part in re.split(r"; ", " ".join(item.split()))]
+    stated = {part.partition(": ")[0]: part.partition(": ")[2] for part in parts if ": " in part}
+    (stated["then"],) = [part.removeprefix("then ") for part in parts if part.startswith("then ")]
+    assert stated.keys() == LIMITS.keys()
+    for label, value in LIMITS.items():
+        assert re.match(rf"{re.escape(value)}(?![\d,.]*\d)", stated[label]), f"{label}: {stated[label]}"
+
+
+def test_the_sdk_refuses_what_the_broker_would() -> None:
+    assert NAME_LIMIT_BYTES == fields.NAME_BYTES
+    assert TEXTS_LIMIT_BYTES == terms._MAP_BYTES
+    assert outbox.FRAME_BYTES == WATCH_FRAME_BYTES
+
+
+@pytest.mark.parametrize(
+    ("variable", "default"),
+    [
+        ("HYREX_BROKER_URL", f"`{DEFAULT_BROKER_URL}`"),
+        ("HYREX_SEND_TIMEOUT", f"{DEFAULT_SEND_TIMEOUT_S:.0f}"),
+        ("HYREX_SCHEMA", f"`{DEFAULT_SCHEMA}`"),
+    ],
+)
+def test_the_defaults_of_variables_are_those_of_the_code(variable: str, default: str) -> None:
+    assert f"- `{variable}` ({default}): " in read(CONFIGURATION)
+
+
+# A page, and words of it with a number that the code decides.
+OPERATE: Final = "docs/howto/operate.md"
+STATED: Final[list[tuple[str, str]]] = [
+    (OPERATE, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
+    (OPERATE, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
+    (OPERATE, f"its runs return after the lease ({BROKER.lease_duration_s:.0f} s)"),
+    (OPERATE, f"lines beyond {background_log.MOST_RECORDS:,} are dropped"),
+    (OPERATE, f"one plan serves up to {lane_schedule.MOST_RUNS:,} lanes"),
+    (OPERATE, f"keeps {open_files.RESERVE} for itself and Postgres"),
+    (OPERATE, f"healthy but slow gets {connection.FIRST_PATIENCE_S} s, and twice as long"),
+    (OPERATE, f"no answer within {silence.SILENCE_S:.0f} s"),
+    (OPERATE, f"After {connection.RETURN_AFTER_S:.0f} s a client returns"),
+    (
+        OPERATE,
+        f"after {unknown_signature.FIRST_DELAY_S} s, then twice as long each time, "
+        f"{unknown_signature.LONGEST_DELAY_S:.0f} s at most",
+    ),
+    (OPERATE, f"After {unknown_signature.MOST_TIMES} times, about {minutes_of_unknown()} minutes"),
+    (
+        "docs/reference/protocol.md",
+        f"more bytes in flight than a connection ({size(inflight.CONNECTION_BYTES)}) or the broker "
+        f"({size(inflight.BROKER_BYTES)}) may have for longer than {inflight.PATIENCE_S:.0f} s",
+    ),
+]
+
+
+@pytest.mark.parametrize(("page", "words"), STATED, ids=lambda text: text[:40])
+def test_the_page_states_the_number_of_the_code(page: str, words: str) -> None:
+    assert words in " ".join(read(page).split())
