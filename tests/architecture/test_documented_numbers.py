@@ -9,14 +9,27 @@ from hyrex.config import DEFAULT_BROKER_URL, DEFAULT_SEND_TIMEOUT_S
 from hyrex.options import NAME_LIMIT_BYTES, TEXTS_LIMIT_BYTES
 from hyrex.transport import connection, silence
 from hyrex.worker.child import unknown_signature
-from hyrex.worker.stream import background_log
+from hyrex.worker.stream import background_log, reconnect, stream
 from hyrex_broker import open_files
 from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
+from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 from hyrex_broker.engine import growth
 from hyrex_broker.engine.dispatch import lane_schedule
+from hyrex_broker.engine.liveness import heartbeats
 from hyrex_broker.engine.watches import FRAME_BYTES as WATCH_FRAME_BYTES
-from hyrex_broker.service import fields, inflight, outbox, submit, terms, work, worker_convert
-from hyrex_broker.storage import report
+from hyrex_broker.service import (
+    fields,
+    inflight,
+    outbox,
+    reported,
+    requests,
+    server,
+    submit,
+    terms,
+    work,
+    worker_convert,
+)
+from hyrex_broker.storage import listing, report, slack
 from hyrex_broker.storage.assign import ASSIGN_PAYLOAD_BYTES, INLINE_PAYLOAD_BYTES
 from hyrex_broker.storage.statements import load
 from tests.support.pages import read, section
@@ -103,6 +116,7 @@ def test_the_defaults_of_variables_are_those_of_the_code(variable: str, default:
 
 # A page, and words of it with a number that the code decides.
 OPERATE: Final = "docs/howto/operate.md"
+PROTOCOL: Final = "docs/reference/protocol.md"
 STATED: Final[list[tuple[str, str]]] = [
     (OPERATE, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
     (OPERATE, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
@@ -119,8 +133,37 @@ STATED: Final[list[tuple[str, str]]] = [
         f"{unknown_signature.LONGEST_DELAY_S:.0f} s at most",
     ),
     (OPERATE, f"After {unknown_signature.MOST_TIMES} times, about {minutes_of_unknown()} minutes"),
+    (PROTOCOL, f"`queue_patterns`: 1 to {worker_convert.MOST_PATTERNS} names"),
+    (PROTOCOL, f"0 to {worker_convert.MOST_CAPACITY:,}; 1 to {worker_convert.MOST_POOLS} pools"),
+    (PROTOCOL, f"limits 0 to {worker_convert.HIGHEST_LIMIT:,}"),
+    (PROTOCOL, f"priority 0 to {HIGHEST_PRIORITY},"),
+    (PROTOCOL, f"`protocol_version` ({worker_convert.PROTOCOL_VERSION})"),
+    (PROTOCOL, f"within {work._HELLO_WITHIN_S:.0f} s of opening it"),
+    (PROTOCOL, f"exactly what is held as of now; at most {worker_convert.MOST_CAPACITY:,}."),
+    (PROTOCOL, f"One acknowledgement names at most {heartbeats.MOST_VOID:,}"),
+    (PROTOCOL, f"1 to {reported.MOST_RUNS:,} runs together"),
+    (PROTOCOL, f"takes up to {submit.MOST_TASKS:,} `NewTask`"),
+    (PROTOCOL, f"`WatchTasks`** takes up to {requests.MOST_IDS:,} ids"),
+    (PROTOCOL, f"a broker repeats a submit for {submit._PATIENCE_S:.0f} s"),
     (
-        "docs/reference/protocol.md",
+        PROTOCOL,
+        f"{submit._OLDEST_MS // 3_600_000} hours before and {submit._NEWEST_MS // 1000} seconds after",
+    ),
+    (PROTOCOL, f"priority {DEFAULT_PRIORITY}, no retries"),
+    (PROTOCOL, f"Each map holds at most {size(terms._MAP_BYTES)}"),
+    (PROTOCOL, f"a page also ends after {listing._TIME_BUDGET_S} s of searching".capitalize()),
+    (PROTOCOL, f"**Largest message**: {size(server._MESSAGE_LIMIT)} each way"),
+    (PROTOCOL, f"**Calls at a time**: {server._STREAMS_OF_A_CONNECTION:,} on one connection"),
+    (PROTOCOL, f"**Largest payload or result**: {size(BROKER.payload_limit_bytes)}"),
+    (PROTOCOL, f"expires {BROKER.lease_duration_s:.0f} s (by default) after its last renewal"),
+    (PROTOCOL, f"After {report.RELEASES_BOUND} releases in a row"),
+    (PROTOCOL, f"at most {report.REDELIVERIES_BOUND} times, after {delays_in_words()}"),
+    (PROTOCOL, f"when {size(outbox._URGENT_BYTES)} of acknowledgements wait"),
+    (PROTOCOL, f"shows no frame for {stream._SILENT_INTERVALS} heartbeat intervals"),
+    (PROTOCOL, f"to at most {reconnect._LONGEST_BACKOFF_S:.0f} s"),
+    (PROTOCOL, f"{slack._WORKER_MS // 1000} s and a `lease_duration`"),
+    (
+        PROTOCOL,
         f"more bytes in flight than a connection ({size(inflight.CONNECTION_BYTES)}) or the broker "
         f"({size(inflight.BROKER_BYTES)}) may have for longer than {inflight.PATIENCE_S:.0f} s",
     ),

@@ -36,7 +36,6 @@ WIDE: Final = {
     "docs/promises.md",
     "docs/reference/api.md",
     "docs/reference/arguments.md",
-    "docs/reference/protocol.md",
     "tests/conformance/AGENT.md",
 }
 
