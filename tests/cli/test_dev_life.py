@@ -5,9 +5,11 @@ import os
 import shlex
 import signal
 import time
+from pathlib import Path
 
 import asyncpg
 import psutil
+import pytest
 
 from hyrex_broker.embedded.account import postgres_account
 from hyrex_broker.embedded.binaries import find_binaries
@@ -165,11 +167,14 @@ def test_first_start_with_broken_code_waits_for_the_mend(own_shop: Shop) -> None
     assert "hello Ada" in own_shop.python("send.py").stdout
 
 
+@pytest.mark.parametrize("variable", ["HYREX_DATABASE_URL", "HYREX_DATABASE_URL_FILE"])
 async def test_dev_leaves_the_database_of_the_environment_alone(
-    own_shop: Shop, empty_database_url: str
+    own_shop: Shop, empty_database_url: str, tmp_path: Path, variable: str
 ) -> None:
-    dev = own_shop.start_dev("--no-reload", HYREX_DATABASE_URL=empty_database_url)
-    dev.wait_for(r"HYREX_DATABASE_URL is set, and not used here", timeout=DEV_WITHIN_S)
+    (tmp_path / "url").write_text(empty_database_url)
+    value = empty_database_url if variable == "HYREX_DATABASE_URL" else str(tmp_path / "url")
+    dev = own_shop.start_dev("--no-reload", **{variable: value})
+    dev.wait_for(rf"{variable} is set, and not used here", timeout=DEV_WITHIN_S)
     dev.wait_for(r"private, data in .hyrex/", timeout=DEV_WITHIN_S)
     connection = await asyncpg.connect(empty_database_url)
     try:

@@ -101,11 +101,13 @@ class DevSession:
         if broken is not None and not broken.traceback:
             raise CommandError(str(broken), status=2)
         self._for_broker["HYREX_DATABASE_URL"] = self._database.start()
+        self._for_broker["HYREX_DATABASE_URL_FILE"] = ""  # as good as not set: else the broker has two
         if self._options.schema is not None:
             self._for_broker["HYREX_SCHEMA"] = self._options.schema
         await started(broker)
-        if self._options.database_url is None and os.environ.get("HYREX_DATABASE_URL"):
-            say("HYREX_DATABASE_URL is set, and not used here; --database-url would use it")
+        if self._options.database_url is None:
+            for name in filter(os.environ.get, ("HYREX_DATABASE_URL", "HYREX_DATABASE_URL_FILE")):
+                say(f"{name} is set, and not used here; --database-url would use another database")
         say(f"{self._database} | broker grpc://localhost:{self._options.port}")
         if broken is not None:
             warn(f"{broken.traceback.rstrip()}\n{broken}; mend it and save: the worker starts then")
