@@ -1,7 +1,8 @@
 """What belongs to a whole child and a run may have changed: put back before the next run sees it.
 
 The directory, the streams, the recursion limit, signal handlers and blocked signals, timers that were left to
-ring, the umask, resource limits, the collector. What a program rightly keeps for later (imports, the
+ring, the umask, resource limits, the collector, the locale, the timeout of sockets, the length of integers in
+text. What a program rightly keeps for later (imports, the
 environment, caches, warning filters) is left alone.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import functools
 import gc
 import io
+import locale
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -35,6 +38,9 @@ _CHANGING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (resource, "setrlimit"),
     (gc, "disable"),
     (gc, "enable"),
+    (locale, "setlocale"),
+    (socket, "setdefaulttimeout"),
+    (sys, "set_int_max_str_digits"),
 )
 _TIMERS: Final = {
     signal.ITIMER_REAL: signal.SIGALRM,
@@ -84,6 +90,9 @@ class Surroundings:
         os.umask(self._umask)
         self._limits = [(which, resource.getrlimit(which)) for which in _LIMITS]
         self._collects = gc.isenabled()
+        self._locale = locale.setlocale(locale.LC_ALL)
+        self._socket_timeout = socket.getdefaulttimeout()
+        self._digits = sys.get_int_max_str_digits()
         _changed.clear()
 
     def are_other(self) -> bool:
@@ -112,6 +121,9 @@ class Surroundings:
             os.chdir(self._directory)
         os.umask(self._umask)
         (gc.enable if self._collects else gc.disable)()
+        locale.setlocale(locale.LC_ALL, self._locale)
+        socket.setdefaulttimeout(self._socket_timeout)
+        sys.set_int_max_str_digits(self._digits)
         self._restore_limits()
         if threading.get_ident() == self._main_thread:  # no other may set handlers; it has still to look
             self._restore_handlers()

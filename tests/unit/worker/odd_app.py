@@ -7,10 +7,12 @@ import contextlib
 import decimal
 import gc
 import io
+import locale
 import math
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -533,6 +535,11 @@ def look() -> list[str]:
         *(str(signal.getsignal(signal.SIGCHLD)), str(signal.getitimer(signal.ITIMER_PROF))),
         *(str(signal.pthread_sigmask(signal.SIG_BLOCK, ())), str(gc.isenabled()), str(umask)),
         str(resource.getrlimit(resource.RLIMIT_NOFILE)),
+        *(
+            locale.setlocale(locale.LC_ALL),
+            str(socket.getdefaulttimeout()),
+            str(sys.get_int_max_str_digits()),
+        ),
     ]
 
 
@@ -574,6 +581,12 @@ def disturb(how: str) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         case "collector":
             gc.disable()
+        case "locale":
+            locale.setlocale(locale.LC_ALL, "C.UTF-8")
+        case "sockets":
+            socket.setdefaulttimeout(0.001)
+        case "digits":
+            sys.set_int_max_str_digits(640)
 
 
 # Error handlers.

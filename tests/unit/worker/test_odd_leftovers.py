@@ -14,6 +14,7 @@ ODD_APP = "tests.unit.worker.odd_app:app"
 DISTURBANCES = (
     *("directory", "stdout", "stderr", "redirected", "recursion", "signals", "alarm"),
     *("deadly alarm", "profile", "blocked", "children", "files", "collector"),
+    *("locale", "sockets", "digits"),
 )
 
 
