@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
+import pytest
+
+from hyrex.worker.pool import slot_lending
+from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess
+from hyrex.worker.pool.slot_lending import AsyncLending
+from hyrex.worker.shared.memory import create_fd
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
 
@@ -57,3 +66,28 @@ async def test_wait_that_could_never_end_is_refused_with_both_numbers(bench: Ben
     after = assignment("write", {"text": "go"})
     await bench.broker.assign(after)
     assert (await bench.broker.outcome(first)).HasField("completed")
+
+
+async def test_await_that_is_one_too_many_is_refused_with_the_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a child would hold as many as are sent to it. It has a slot for each that it was allowed."""
+    monkeypatch.setattr(slot_lending, "MOST_AWAITING", 3)
+    trust = create_fd(8)
+    plan = ChildPlan("tests.unit.worker.bench_app:app", "worker", trust, most_slots=10, broker_url="")
+    died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    child = ChildProcess(plan, ChildEvents(lambda *_: None, lambda *_: died.set_result(None)))
+    try:
+        lending = AsyncLending()
+        assert [lending.ask(child, request) for request in (1, 2, 3)] == ["", "", ""]
+        assert child.slots == 3
+        assert lending.ask(child, 4).startswith("3 runs of this process await other tasks already")
+        assert child.slots == 3
+        lending.resume(child, 4)  # what the refused one says when it ends
+        lending.resume(child, 2)
+        assert lending.ask(child, 5) == ""
+        assert child.slots == 3
+    finally:
+        child.kill()
+        await died
+        os.close(trust)
