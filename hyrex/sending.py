@@ -1,4 +1,4 @@
-"""send, in all its forms: prepare, store, and give the handle or say what became of it."""
+"""All forms of send: prepare the tasks, store them, and return their handles or raise what went wrong."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -32,10 +32,10 @@ async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
 
 
 def send_many(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
-    """Store many tasks, `send_many(task.call(...) for ...)`; handles in the order of the calls.
+    """Store many tasks, `send_many(task.call(...) for ...)`; return their handles in the order of the calls.
 
-    All calls are validated before any is sent. Raises BrokerUnavailable if none was stored for
-    want of a broker, SendManyFailed if only some were acknowledged.
+    All calls are validated before any is sent. Raises BrokerUnavailable if no broker was reachable and none
+    is stored, SendManyFailed if only some were acknowledged.
     """
     warn_if_on_loop("send_many")
     handles = [handle_of(prepare(call._spec, call._payload)) for call in _checked(calls)]
@@ -51,7 +51,11 @@ async def send_many_async(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
 
 
 def _store(handles: Sequence[TaskHandle[Any]]) -> None:
-    """Store for the first time; what this machine's clock had refused is sent again by the broker's."""
+    """Store tasks for the first time.
+
+    A broker refuses an id whose time is far from its own clock. Such tasks get an id by the broker's clock,
+    and are sent again.
+    """
     backend = current_backend()
     outcomes = backend.store([outgoing_of(handle) for handle in handles])
     if late := _renew(handles, outcomes):
@@ -70,7 +74,7 @@ async def _store_async(handles: Sequence[TaskHandle[Any]]) -> None:
 
 
 def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> list[int]:
-    """Give other ids to those that were refused for the time in theirs; where they stand."""
+    """Give new ids to the tasks that were refused because of the time in theirs; return their indexes."""
     late = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Untimely)]
     for at in late:
         renew(handles[at])

@@ -4,8 +4,8 @@
 - `stream`: the stream process; session, stream, reports, heartbeats, capacity. Never imports user code.
 - `pool`: the part of the stream process that starts children, gives them runs and learns how they end.
 - `child`: a process that imports the user's app and runs its tasks. Imports no gRPC unless a task sends.
-- `shared`: messages between these processes, options, shared memory, what systems offer.
+- `shared`: messages between these processes, options, shared memory, functions of the operating system.
 
-From outside, `launcher.supervisor` runs a worker and `shared.options` has its settings; the command line and
-inline tests also use `child.target`, and what `shared` says of errors and outcomes.
+From outside, use `launcher.supervisor` to run a worker and `shared.options` for its settings. The command
+line and the inline tests also use `child.target`, and the descriptions of errors and outcomes in `shared`.
 """

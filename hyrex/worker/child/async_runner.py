@@ -1,4 +1,4 @@
-"""Runs coroutine functions, many at a time, on one event loop in the main thread."""
+"""Runs async tasks, many at a time, on one event loop in the main thread."""
 
 from __future__ import annotations
 
@@ -25,84 +25,86 @@ from hyrex.worker.child.execution import (
 )
 from hyrex.worker.child.forks import end_if_fork
 from hyrex.worker.child.interrupt import INTERRUPT_SIGNAL, interrupt, raise_in_main_thread_by
-from hyrex.worker.child.loop_guard import LoopGuard, RunTask, execution_running, sleeps
+from hyrex.worker.child.loop_protection import LoopProtection, RunTask, execution_running, sleeps
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import describe
-from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Failed, Outcome, StopCause
 
 _BLOCKED_NS = 1_000_000_000
-_DEAF_NS = 5_000_000_000  # so long asleep though it was woken
+_CANNOT_WAKE_NS = 5_000_000_000  # a loop that still sleeps that long after a wake-up cannot be woken any more
 _ON_ERROR_S: Final = ON_ERROR_NS / 1e9
-_OVERTIME_S: Final = 1.0  # for a handler to obey its cancel; then it is left to itself
+_OVERTIME_S: Final = (
+    1.0  # an error handler may take so long to end after its cancel; then nobody waits for it
+)
 
 
 class AsyncRunner(Runner):
     """Executes up to `slots` coroutine functions at once."""
 
     def __init__(self, workplace: Workplace) -> None:
-        """Prepare; nothing runs before `run`."""
+        """Nothing runs before `run` is called."""
         super().__init__(workplace)
         self._loop = asyncio.new_event_loop()
-        self._free: list[int] = []  # cells of the ledger below `_cells`; the lowest is taken first
+        self._free: list[int] = []  # free slots of the ledger below `_cells`; the lowest is taken first
         self._cells = 0
-        self._lent = 0  # slots of runs that wait for tasks
+        self._lent = 0  # slots of runs that wait for other tasks
         self._tasks: dict[asyncio.Task[Any], Execution] = {}
         self._done = self._loop.create_future()
         self._waking = False
-        self._probed_ns = 0  # when the watchdog last asked the loop for a sign of life
+        self._probed_ns = 0  # when the watchdog last scheduled `_answer` on the loop
         self._answered_ns = 0
-        self._complained = False
+        self._warned = False
         self._thread_id = threading.get_ident()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The child's event loop; the lifespan lives on it too."""
+        """The child's event loop; an async lifespan runs on it too."""
         return self._loop
 
     def run(self) -> None:
-        """Execute runs until finished."""
+        """Execute runs until told to finish."""
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
-        self._guard = LoopGuard(self._loop, self._fail)
+        self._protection = LoopProtection(self._loop, self._fail)
         self._loop.call_soon(self._start_pending)
-        self._guard.run_until(self._done)
+        self._protection.run_until(self._done)
 
     def disown(self) -> None:
-        """As in Runner: a fork that awaits goes no further."""
-        self._guard.stop_really()
+        """As in Runner: stop the loop in the fork as soon as its run awaits something."""
+        self._protection.stop_really()
 
     def check(self, now_ns: int) -> None:
-        """See whether the loop is blocked, and by whom."""
+        """Find out whether the event loop is blocked, and by which run."""
         if not self._executions:
             self._probed_ns = self._answered_ns = 0
         elif self._answered_ns >= self._probed_ns:
-            self._probed_ns, self._complained = now_ns, False
+            self._probed_ns, self._warned = now_ns, False
             self._loop.call_soon_threadsafe(self._answer)
         elif now_ns - self._probed_ns > _BLOCKED_NS:
-            self._blame(now_ns)
+            self._act_on_blocked_loop(now_ns)
 
     def _answer(self) -> None:
         self._answered_ns = time.monotonic_ns()
 
-    def _blame(self, now_ns: int) -> None:
+    def _act_on_blocked_loop(self, now_ns: int) -> None:
         execution = execution_running(self._thread_id) or self._current()
         if execution is None:
-            if now_ns - self._probed_ns > _DEAF_NS and sleeps(self._thread_id):
+            if now_ns - self._probed_ns > _CANNOT_WAKE_NS and sleeps(self._thread_id):
                 self._break_off(RuntimeError("the event loop cannot be woken any more"))
             return
-        if not self._complained:
-            self._complained = True
+        if not self._warned:
+            self._warned = True
             seconds = (now_ns - self._probed_ns) / 1e9
-            complain(
-                f"task {execution.run.name} blocks the event loop for {seconds:.1f} s; "
+            warn(
+                f"task {execution.run.name} has blocked the event loop for {seconds:.1f} s; "
                 "use `await`, or make it a sync task"
             )
         if execution.stop is None and execution.overdue(now_ns):
             execution.stop = StopCause.TIMEOUT
-            self._ask(execution)  # it may be a part of the run that blocks
+            self._ask(execution)  # a cancel too: the code that blocks may be another part of the same run
         if execution.stop is not None and execution.interruptible and not execution.interrupted:
             execution.interrupted = True
             interrupt(execution.thread_id, TaskTimeout)
@@ -118,7 +120,7 @@ class AsyncRunner(Runner):
         return TaskTimeout if execution.stop is StopCause.TIMEOUT else TaskCancelled
 
     def lent(self, change: int) -> None:
-        """As in Runner: whoever waits for tasks holds no slot, so others begin."""
+        """As in Runner: a run that waits for other tasks holds no slot, so another one begins."""
         self._loop.call_soon_threadsafe(self._change_lent, change)
 
     def _change_lent(self, change: int) -> None:
@@ -160,14 +162,14 @@ class AsyncRunner(Runner):
 
     def _conclude(self, task: asyncio.Task[Any]) -> None:
         execution = self._tasks.pop(task)
-        if execution.run.token in self._executions:  # cancelled before its first step, by nobody's order
+        if execution.run.token in self._executions:  # cancelled before its first step, and not by the broker
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             info = describe(error or asyncio.CancelledError())
             self._end(execution, execution.ending(Failed(info, retryable=True)))
         heappush(self._free, execution.slot)
         if not self._executions:
-            self._guard.restore()
-            if self._surroundings.are_other():
+            self._protection.restore()
+            if self._surroundings.may_have_changed():
                 self._surroundings.restore()
         if self._pending or self._finishing:
             self._start_pending()
@@ -183,13 +185,13 @@ class AsyncRunner(Runner):
                 task.cancel(execution.stop_reason or str(execution.stop))
 
     def _fail(self, execution: Execution, error: BaseException) -> None:
-        """Have a run fail with what a part of it did to the loop."""
+        """Have a run fail with the error that some part of it caused in the event loop."""
         if execution.fault is None:
             execution.fault = error
             if self._current() is not execution:
                 self._cancel(execution)
 
-    def _time_is_up(self, execution: Execution) -> None:
+    def _time_out(self, execution: Execution) -> None:
         if execution.stop is None:
             execution.stop = StopCause.TIMEOUT
             self._cancel(execution)
@@ -224,10 +226,10 @@ class AsyncRunner(Runner):
         self._place.ledger.restart_clock(execution.slot)
         execution.started_ns = time.monotonic_ns()
         if run.timeout_ns:
-            timer = self._loop.call_later(run.timeout_ns / 1e9, self._time_is_up, execution)
+            timer = self._loop.call_later(run.timeout_ns / 1e9, self._time_out, execution)
         execution.interruptible = True
         try:
-            if execution.stop is not None:  # asked before it began
+            if execution.stop is not None:  # asked to stop before it began
                 raise TaskCancelled()
             return await invoke(execution.task, execution.arguments)
         finally:
@@ -236,13 +238,13 @@ class AsyncRunner(Runner):
                 timer.cancel()
 
     async def _call_on_error(self, handling: Execution) -> None:
-        """Call the task's error handler in a task of its own, for as long as it may take."""
+        """Call the task's error handler in an asyncio task of its own, for as long as it may take."""
         task = RunTask(self._handle(handling), self._loop, handling, copy_context())
         self._tasks[task] = handling
         if not await _outlast(task, _ON_ERROR_S):
-            self._time_is_up(handling)
+            self._time_out(handling)
             if not await _outlast(task, _OVERTIME_S):
-                complain(f"on_error of {handling.run.name} does not end; it is left to itself")
+                warn(f"on_error of {handling.run.name} has not ended in time; no longer waiting for it")
         del self._tasks[task]
 
     async def _handle(self, handling: Execution) -> None:
@@ -255,12 +257,12 @@ class AsyncRunner(Runner):
                 await told
         except BaseException as odd:
             handling.interruptible = False
-            complain(f"on_error raised (task {handling.run.name})", odd)
+            warn(f"on_error raised (task {handling.run.name})", odd)
         handling.interruptible = False
 
 
 async def _outlast(task: asyncio.Task[None], timeout_s: float) -> bool:
-    """Wait for a task, also when the run has cancelled itself; whether it has ended."""
+    """Wait for a task, even while this one is cancelled. Return True if it has ended in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while not task.done() and (left_s := deadline - loop.time()) > 0:

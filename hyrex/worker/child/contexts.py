@@ -1,6 +1,6 @@
-"""The ContextVars that runs begin with: what the import and the lifespan set, a copy for each run.
+"""The ContextVars that a run begins with: a copy of what the import and the lifespan have set.
 
-So nothing that a run sets, the precision of `decimal` among it, is seen by the next one.
+So the next run sees nothing that a run sets, the precision of `decimal` included.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from contextvars import Context, copy_context
 
 
 class RunContexts:
-    """Copies of `home`, which is as the caller's context is now; the lifespan is entered in it."""
+    """Makes copies of `home`, a context in which the lifespan is entered."""
 
     def __init__(self) -> None:
-        """Begin with what this thread has."""
+        """`home` begins as a copy of the caller's context."""
         self.home = copy_context()
         self._decimal = False
 
     def settle(self) -> None:
-        """Nothing is added to `home` any more."""
+        """Note that `home` is complete: the lifespan is entered."""
         decimal = sys.modules.get("decimal")
-        # decimal keeps an object that it changes in place, of which a copied context holds the same one.
+        # decimal's context is an object that is changed in place: copies of `home` would all share it.
         self._decimal = decimal is not None and any(
             issubclass(type(value), decimal.Context) for value in self.home.values()
         )
 
     def fresh(self) -> Context:
-        """A run's own context."""
+        """The context for one run."""
         context = self.home.copy()
         if self._decimal:
             context.run(_own_decimal_context)

@@ -1,7 +1,7 @@
-"""One run in a child, as a pipeline over one struct: look up, decode, run, encode, outcome.
+"""One run in a child, in steps over one object: find the function, decode, run, encode, make the outcome.
 
-The runners do the middle step, each in its own way; the others are here, and nothing in this
-module raises what user code raised.
+Each runner runs the function in its own way; the other steps are here. They return what user code raises as
+outcomes and do not raise it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hyrex.worker.child.unknown_signature import given_back
 from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import attempt, describe
-from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import (
     Cancelled,
     Completed,
@@ -42,61 +42,60 @@ from hyrex.worker.shared.outcome import (
 
 
 class Execution:
-    """A run on its way through a child. What most runs never change is kept by the class: a run in
-    thousands is stopped, and each attribute set costs."""
+    """A run in a child. Values that most runs never change are defaults of the class: setting an attribute
+    takes time."""
 
     task: HyrexTask[..., Any] | None = None
     thread_id = 0
     started_ns = 0  # when user code began; 0 before
-    interruptible = False  # user code is on the stack
+    interruptible = False  # user code is running: its thread may be made to raise
     interrupted = False  # its thread was made to raise
-    handling = False  # the run is over, its error handler runs: nothing but its own time stops that
+    handling = False  # the run is over, and its error handler runs: only its own time limit stops that
     stop: StopCause | None = None
     stop_reason = ""
-    fault: BaseException | None = None  # what a part of it did to the event loop
-    error: BaseException | None = None  # what its arguments, its function or its result raised
+    fault: BaseException | None = None  # an error that a part of it caused in the event loop
+    error: BaseException | None = None  # what decoding, the function or encoding raised
     arguments: Mapping[str, Any] = MappingProxyType({})
     _context: HyrexContext | None = None
 
     def __init__(self, run: Run, ordinal: int, slot: int, worker: str) -> None:
-        """About to begin."""
         self.run = run
         self.ordinal = ordinal
         self.slot = slot
-        self.gate = threading.Lock()  # held by who may change `interruptible`
+        self.gate = threading.Lock()  # held while `interruptible` is read or changed
         self._worker = worker
         self._began = time.time()
 
     def context(self) -> HyrexContext:
-        """What user code may ask for; made when it does."""
+        """The context that user code asks for; made when it does."""
         if self._context is None:
             self._context = _context(self.run, self._worker, self._began)
         return self._context
 
     def for_handler(self) -> Execution:
-        """The execution of this run's error handler: its own time and interrupts, the context as it was."""
+        """The execution of this run's error handler: the same context, but a time limit of its own."""
         made = Execution(replace(self.run, timeout_ns=ON_ERROR_NS), self.ordinal, self.slot, self._worker)
         made.handling, made.task, made.error = True, self.task, self.error
         made._context = attempt(self.context, lambda _: None)
         return made
 
     def overdue(self, now_ns: int) -> bool:
-        """Whether user code has had all its time."""
+        """Return True if the timeout has passed since user code began."""
         timeout_ns = self.run.timeout_ns
         return bool(timeout_ns and self.started_ns and now_ns - self.started_ns >= timeout_ns)
 
     def ending(self, outcome: Outcome) -> Ending:
-        """This run's end, now."""
-        # User code may have set the clock back (freezegun does).
+        """The end of this run, which ends now."""
+        # max(): user code may have set the clock back (freezegun does).
         elapsed = max(0, time.monotonic_ns() - self.started_ns) if self.started_ns else None
         return Ending(self.run.token, outcome, elapsed)
 
 
 def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> Outcome | None:
-    """Find the function and decode its arguments; an outcome if that is impossible."""
+    """Find the function and decode its arguments. Return an outcome if that fails, else None."""
     run = execution.run
     task = execution.task = tasks.get(run.name)
-    if run.told is not None:  # it was killed, and its child could not call the handler
+    if run.told is not None:  # it was killed with another child, which could not call the handler
         execution.error = TaskTimeout(run.told.message)
         return TimedOut(run.told)
     if task is None:
@@ -112,7 +111,7 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> O
 
 
 def conclude(execution: Execution, value: object) -> Outcome:
-    """The outcome of a function that returned, whatever it was asked before."""
+    """The outcome of a function that returned, even if it had been asked to stop."""
     assert execution.task is not None
     try:
         return Completed(checked_payload(execution.run.name, coder_of(execution.task).encode_result(value)))
@@ -122,7 +121,7 @@ def conclude(execution: Execution, value: object) -> Outcome:
 
 
 def explain(execution: Execution, error: BaseException) -> Outcome:
-    """The outcome of a function that raised: what it was asked to do, else what it did."""
+    """The outcome of a function that raised: by why it was asked to stop, else by its error."""
     execution.error = error
     match execution.stop:
         case StopCause.TIMEOUT:
@@ -141,7 +140,7 @@ def dropped(cause: StopCause, reason: str) -> Outcome:
 
 
 def calls_on_error(execution: Execution, outcome: Outcome) -> bool:
-    """Whether the task's error handler wants to hear of this outcome."""
+    """Return True if the task has an error handler and this outcome is for it."""
     task = execution.task
     return task is not None and task.config.on_error is not None and isinstance(outcome, Failed | TimedOut)
 
@@ -155,15 +154,17 @@ def call_on_error(execution: Execution) -> Any:
 
 
 def execution_here(context: Context | None = None) -> Execution | None:
-    """The execution whose code runs here, or in that context, by its ContextVar; None elsewhere."""
+    """The execution whose code runs here (or in `context`), by its ContextVar; None if there is none."""
     owner = getattr(bound_in(context), "__self__", None)
     return owner if isinstance(owner, Execution) else None
 
 
 def _unstorable(execution: Execution, value: object, error: BaseException) -> BaseException:
-    """What is wrong with a result, as the error that its run fails with."""
+    """The error that a run fails with because its result cannot be stored."""
     if inspect.iscoroutine(value):
-        attempt(value.close, lambda _: None)  # or Python complains later, elsewhere, that nobody awaited it
+        attempt(
+            value.close, lambda _: None
+        )  # else Python warns, later and elsewhere, that it was not awaited
         text = f"{execution.run.name} returned a coroutine: await it, or make the task `async def`"
         return ResultNotSerializable(text)
     if isinstance(error, PayloadTooLarge):
@@ -180,23 +181,23 @@ def _failed(execution: Execution, error: BaseException) -> Failed:
 
 
 def _is_final(execution: Execution, kind: type[BaseException]) -> bool:
-    """Whether no retry may follow. By the error's type: its `__class__` may be a property that raises."""
+    """Return True if no retry may follow. By the error's type, as its `__class__` may be user code."""
     assert execution.task is not None
     unwanted = execution.task.config.no_retry_on
     return issubclass(kind, NonRetryable) or attempt(lambda: issubclass(kind, unwanted), lambda _: False)
 
 
 def _asked_delay_s(execution: Execution, error: BaseException) -> float | None:
-    """What a RetryAfter asks for; None, with a complaint, if that is no delay."""
+    """The delay that a RetryAfter asks for; None, with a warning, if it is not a valid one."""
     try:
         return checked_seconds("RetryAfter.seconds", error.seconds)  # type: ignore[attr-defined]
     except BaseException as odd:
-        complain(f"task {execution.run.name}: its own backoff is used, for its delay is none", odd)
+        warn(f"task {execution.run.name}: RetryAfter has no valid delay; using the task's backoff", odd)
         return None
 
 
 def _retry_delay_s(execution: Execution) -> float | None:
-    """The task's backoff; None, which leaves it to the broker, if even that cannot be told."""
+    """The delay by the task's backoff; None, which leaves it to the broker, if the backoff raises."""
     task = execution.task
     assert task is not None
     number = execution.run.attempt_number + 1

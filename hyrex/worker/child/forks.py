@@ -1,7 +1,7 @@
-"""What a fork of user code inherits of its child: nothing that speaks, listens or acts for the child.
+"""Makes forks that user code starts independent of their child.
 
-User code may fork (multiprocessing does): the fork is the user's process. It obeys signals as any process
-does, its return or error is not its parent's, and it holds none of the child's lines.
+User code may fork (multiprocessing does). The fork is the user's process: it does not use the child's socket,
+signals have their usual effect on it, and how it ends says nothing about the run in the child.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _forked = False
 
 
 def handle_here(number: int, handler: Callable[[int, FrameType | None], Any]) -> None:
-    """Handle a signal in this process; forks begin with its default again."""
+    """Handle a signal in this process; forks begin with its default handler again."""
     _handlers[number] = handler
     signal.signal(number, handler)
 
 
 def guard_forks(let_go: Callable[[], None]) -> None:
-    """From now on a fork calls `let_go`, and handles signals as if there were no child."""
+    """Have every fork call `let_go` and reset the signal handlers that `handle_here` has set."""
 
     def begin() -> None:
         global _forked
         _forked = True
         for number, handler in _handlers.items():
-            if signal.getsignal(number) is handler:  # else it is the user's own
+            if signal.getsignal(number) is handler:  # else user code has set another one
                 signal.signal(number, _default(number))
         let_go()
         _unblock()
@@ -42,18 +42,18 @@ def guard_forks(let_go: Callable[[], None]) -> None:
 
 
 def is_fork() -> bool:
-    """Whether this process is a fork of a child."""
+    """Return True if this process is a fork of a child."""
     return _forked
 
 
 def end_if_fork(error: BaseException | None) -> None:
-    """User code has returned, or raised: where that was in a fork, end it as Python ends a program."""
+    """End this process if it is a fork, as Python ends a program. Call it after user code."""
     if _forked:
         end_fork(error)
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
-    """End a fork; what it was about to say belongs to its parent."""
+    """End a fork at once, without the exit handlers that it inherited from its parent."""
     status = 1
     try:
         status = _status(error)
@@ -80,7 +80,7 @@ def _default(number: int) -> Any:
 
 
 def _block() -> None:
-    # One that is sent to the fork before its handlers are gone would be swallowed by them:
+    # A signal sent to the fork before its handlers are reset would have no effect: without this,
     # Process.terminate() right after start() did nothing.
     _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)
 

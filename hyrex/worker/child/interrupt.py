@@ -1,7 +1,7 @@
-"""Raise an exception in a thread that runs user code.
+"""Raises an exception in a thread that runs user code.
 
-The main thread gets a signal, whose handler raises: this ends blocking calls too. Other threads
-get an asynchronous exception, which Python raises between two bytecodes.
+The main thread gets a signal whose handler raises, which also ends blocking calls. Other threads get an
+asynchronous exception, which Python raises between two bytecodes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _set_async_exc.restype = ctypes.c_int
 
 
 def raise_in_main_thread_by(choose: Callable[[], type[BaseException] | None]) -> None:
-    """Let the interrupt signal raise what `choose` returns at that moment, or nothing.
+    """Have the interrupt signal raise what `choose` returns when it arrives; nothing if that is None.
 
     `choose` runs in the main thread, so it sees exactly what that thread is doing.
     """
@@ -35,7 +35,7 @@ def raise_in_main_thread_by(choose: Callable[[], type[BaseException] | None]) ->
 
 
 def interrupt(thread_id: int, error: type[BaseException]) -> None:
-    """Ask a thread to raise. The caller has checked, without letting go of the GIL, what it runs."""
+    """Have a thread raise. The caller must have checked what it runs, without releasing the GIL since."""
     if thread_id == threading.main_thread().ident:
         signal.pthread_kill(thread_id, INTERRUPT_SIGNAL)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def lifespan_entered(factory: Any, loop: asyncio.AbstractEventLoop | None, home: Context) -> Iterator[None]:
-    """Hold the lifespan open in the context `home`; on `loop` if it is async, else on a loop of its own."""
+    """Keep the lifespan entered, in the context `home`. An async one runs on `loop`, or on its own loop."""
     if factory is None:
         yield
         return
@@ -36,7 +36,7 @@ def lifespan_entered(factory: Any, loop: asyncio.AbstractEventLoop | None, home:
 def _held(
     manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEventLoop, home: Context
 ) -> Iterator[None]:
-    """One task enters and leaves it: task groups and cancel scopes insist on that."""
+    """Enter and leave it in one asyncio task, as task groups and cancel scopes require."""
     entered, leave = loop.create_future(), asyncio.Event()
 
     async def hold() -> None:

@@ -1,8 +1,7 @@
-"""The child's end of the socket: one thread reads; whoever has something to say writes it, whatever is
-ready goes together.
+"""The child's end of its socket to the stream process: a thread reads, a thread writes.
 
-An ending that comes alone leaves at once; those that follow within moments leave together. The
-end of the socket is the end of the child.
+Messages that are ready together go into one frame. An ending is sent at once if none was sent just before;
+those that follow within 2 ms are sent together. When the socket ends, the child ends.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from typing import TypeVar
 
 from hyrex.worker.child.forks import end_if_fork
 from hyrex.worker.shared.child_messages import Ended, FromChild, ToChild, cut, decode_to_child, encode
-from hyrex.worker.shared.child_options import ORPHANED, SPEECHLESS
+from hyrex.worker.shared.child_options import ORPHANED, SOCKET_UNUSABLE
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import write_stderr
 from hyrex.worker.shared.outcome import Ending
 
 _READ_BYTES = 1 << 18
-# Endings leave at once when nothing follows, else in frames this far apart. Without the gap a frame held
-# one or two: 86 us of CPU in the child and 70 us in the stream process for a no-op task, 57 and 38 with it.
+# The shortest time between two frames of endings. Without it a frame held one or two endings, and a no-op
+# task took 86 us of CPU in the child and 70 us in the stream process; with it, 57 us and 38 us.
 _GAP_S = 0.002
 
 Item = TypeVar("Item")
 
 
-class ChildLink:
-    """Sends to the stream process from any thread; hands what it says to one receiver."""
+class ParentSocket:
+    """Sends messages to the stream process from any thread, and passes its messages to one receiver."""
 
     def __init__(self, fd: int) -> None:
         """Take over the inherited socket."""
@@ -43,12 +42,12 @@ class ChildLink:
         self._sent_at = 0.0
 
     def start(self, receive: Callable[[ToChild], None]) -> None:
-        """Begin to read and write."""
+        """Start the threads that read and write. `receive` is called by the one that reads."""
         threading.Thread(target=self._read, args=(receive,), name="hyrex-read", daemon=True).start()
         threading.Thread(target=self._write, name="hyrex-write", daemon=True).start()
 
     def disown(self) -> None:
-        """Called in a fork of user code: it must not speak over the link of its parent."""
+        """Called in a fork of user code, which must not use the socket of its parent."""
         self._socket.close()
         self._sending = threading.Lock()  # a thread of the parent may have held it
 
@@ -58,24 +57,24 @@ class ChildLink:
         self._something.set()
 
     def end(self, ending: Ending) -> None:
-        """Tell of a run that ended, soon; never blocks."""
+        """Send the end of a run soon; never blocks."""
         self._endings.append(ending)
         if not self._something.is_set():
             self._something.set()
 
     def end_here(self, ending: Ending, *, more: bool) -> None:
-        """Tell of a run that ended: now, unless `more` runs follow it at once.
+        """Send the end of a run: now, unless `more` runs follow it at once.
 
-        Not from a thread that may be interrupted: half a frame would be the end of the child.
+        Not for a thread that may be interrupted while it sends: after half a frame the child must end.
         """
         self._endings.append(ending)
         if not more or time.monotonic() - self._sent_at > _GAP_S:
             self.flush()
         elif not self._something.is_set():
-            self._something.set()  # what follows may take long
+            self._something.set()  # the next run may take long, so the writing thread sends this soon
 
     def flush(self) -> None:
-        """Send everything, in this thread."""
+        """Send everything that is queued, in this thread."""
         with self._sending:
             endings = _taken(self._endings)
             messages: list[FromChild] = [Ended(endings)] if endings else []
@@ -101,9 +100,9 @@ class ChildLink:
     def _read(self, receive: Callable[[ToChild], None]) -> None:
         try:
             self._read_all(receive)
-        except BaseException as error:  # user code has read from the socket: nothing more is understood
-            write_stderr(f"hyrex child: cannot understand its orders: {describe(error).message}")
-            os._exit(SPEECHLESS)
+        except BaseException as error:  # user code has read from the socket: the rest cannot be decoded
+            write_stderr(f"hyrex child: cannot decode what its worker sends: {describe(error).message}")
+            os._exit(SOCKET_UNUSABLE)
 
     def _read_all(self, receive: Callable[[ToChild], None]) -> None:
         buffer = bytearray()
@@ -121,14 +120,14 @@ class ChildLink:
 
 
 def _frame(messages: list[FromChild]) -> bytes:
-    """One frame; a child that cannot say how a run ended ends, which says that the run is lost."""
+    """Encode one frame. If that fails, the child ends: the stream process then reports its runs as lost."""
     try:
         return encode(messages)
     except BaseException as error:
-        write_stderr(f"hyrex child: what it has to say cannot be encoded: {describe(error).message}")
-        os._exit(SPEECHLESS)
+        write_stderr(f"hyrex child: cannot encode what it has to report: {describe(error).message}")
+        os._exit(SOCKET_UNUSABLE)
 
 
 def _taken(items: deque[Item]) -> list[Item]:
-    """What is there now, taken out; others may add meanwhile."""
+    """Remove and return the items that are there now; other threads may add more meanwhile."""
     return [items.popleft() for _ in range(len(items))]

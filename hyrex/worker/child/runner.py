@@ -1,7 +1,7 @@
-"""What both kinds of runner share: runs that wait in a child, and those that it executes.
+"""The part that both runners share: the runs that wait in a child, and those that it executes.
 
-The reader thread adds, takes back and stops runs at any time; runs start in the order of their
-ordinals, which is what makes the ledger's answer exact.
+The reader thread adds, takes back and stops runs at any time. Runs start in the order of their ordinals,
+which is why the ledger says exactly which of them have started.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from hyrex.task import HyrexTask
 from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.execution import Execution, dropped
 from hyrex.worker.child.forks import is_fork
-from hyrex.worker.child.parent_socket import ChildLink
+from hyrex.worker.child.parent_socket import ParentSocket
 from hyrex.worker.shared.child_messages import Returned, Run, Settled, Stop
 from hyrex.worker.shared.child_options import BROKEN
 from hyrex.worker.shared.description import attempt
-from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.memory import Ledger, TrustCell
 from hyrex.worker.shared.outcome import Ending
 
@@ -30,7 +30,7 @@ from hyrex.worker.shared.outcome import Ending
 class Workplace:
     """What a runner works with."""
 
-    link: ChildLink
+    socket: ParentSocket
     ledger: Ledger
     trust: TrustCell
     tasks: Mapping[str, HyrexTask[..., Any]]
@@ -39,15 +39,14 @@ class Workplace:
     slots: int
 
 
-def _nothing(_: BaseException) -> None:
-    """Whatever that was, the child ends."""
+def _ignore(_: BaseException) -> None:
+    """Ignore an error while the child is about to end anyway."""
 
 
 class Runner:
     """Keeps a child's runs; a subclass executes them."""
 
     def __init__(self, workplace: Workplace) -> None:
-        """Nothing to run yet."""
         self._place = workplace
         self._lock = threading.Lock()
         self._pending: dict[int, int] = {}  # token -> ordinal
@@ -64,13 +63,13 @@ class Runner:
         self._wake()
 
     def take_back(self, tokens: Iterable[int]) -> None:
-        """Return those of the runs that have not started."""
+        """Give back to the stream process those of these runs that have not started."""
         with self._lock:
             found = [token for token in tokens if self._pending.pop(token, None)]
-        self._place.link.send(Returned(found, answer=True))
+        self._place.socket.send(Returned(found, answer=True))
 
     def stop(self, order: Stop) -> None:
-        """Drop a run that waits, or ask one that runs."""
+        """Drop a run that waits, or ask one that runs to stop."""
         with self._lock:
             waiting = self._pending.pop(order.token, None)
             execution = self._executions.get(order.token)
@@ -79,7 +78,7 @@ class Runner:
             else:
                 execution = None
         if waiting:
-            self._place.link.end(Ending(order.token, dropped(order.cause, order.reason)))
+            self._place.socket.end(Ending(order.token, dropped(order.cause, order.reason)))
         if execution is not None:
             self._ask(execution)
 
@@ -89,18 +88,18 @@ class Runner:
         self._wake()
 
     def executions(self) -> list[Execution]:
-        """What runs now."""
+        """The executions that run now."""
         with self._lock:
             return list(self._executions.values())
 
     def disown(self) -> None:
-        """Called in a fork of user code: nothing is executed there."""
+        """Called in a fork of user code, so that it executes no runs."""
 
     def lent(self, change: int) -> None:
-        """So many slots more (or fewer) of this child are lent; from any thread."""
+        """Note that so many more (or fewer) slots of this child are lent; called from any thread."""
 
     def _begin(self, slot: int) -> Execution | None:
-        """Start the next run in a free slot; None if there is none or it may not start."""
+        """Start the next run in a free slot. Return None if no run waits, or none may start now."""
         with self._lock:
             while self._queue:
                 ordinal, run = self._queue.popleft()
@@ -109,7 +108,7 @@ class Runner:
                     continue
                 del self._pending[token]
                 if not self._place.trust.trusted():
-                    self._place.link.send(Returned([token], answer=False))
+                    self._place.socket.send(Returned([token], answer=False))
                     continue
                 self._place.ledger.begin(slot, ordinal, token)
                 execution = self._executions[token] = Execution(run, ordinal, slot, self._place.worker)
@@ -117,46 +116,45 @@ class Runner:
         return None
 
     def _end(self, execution: Execution, ending: Ending) -> None:
-        """Tell of the end and free the slot, in this order: a kill in between says Lost."""
+        """Send the end of a run, then free its slot: if a kill comes in between, the run counts as lost."""
         self._tell(ending)
         with self._lock:
             del self._executions[execution.run.token]
         self._place.ledger.end(execution.slot)
 
     def _hand_over(self, execution: Execution, ending: Ending) -> Execution:
-        """Tell how the run has ended, before its error handler may do anything to this process."""
+        """Send how the run has ended before its error handler runs, which may do anything to this process."""
         handling = execution.for_handler()
         with self._lock:
             self._executions[execution.run.token] = handling
-        self._place.ledger.restart_clock(
-            execution.slot
-        )  # before the word: from then on it bounds the handler
-        self._place.link.send(Settled(ending))
-        self._place.link.flush()
+        # Before Settled is sent: from then on the stream process applies the time limit of the handler.
+        self._place.ledger.restart_clock(execution.slot)
+        self._place.socket.send(Settled(ending))
+        self._place.socket.flush()
         return handling
 
     def _break_off(self, error: BaseException) -> None:
-        """End the child, whose runs are then lost: user code has broken what this runner works with."""
+        """End the child, and so lose its runs, because user code has broken the machinery of this runner."""
         if is_fork():
             raise error
-        attempt(lambda: complain("a run broke what its child works with; the child ends", error), _nothing)
-        attempt(self._place.link.flush, _nothing)
+        attempt(lambda: warn("a run broke the machinery of its child; the child ends", error), _ignore)
+        attempt(self._place.socket.flush, _ignore)
         os._exit(BROKEN)
 
     def _tell(self, ending: Ending) -> None:
-        """Send the ending, soon."""
-        self._place.link.end(ending)
+        """Send the end of a run soon."""
+        self._place.socket.end(ending)
 
     def _wake(self) -> None:
-        """Something came."""
+        """Look for runs: some have arrived, or `finish` was called."""
         raise NotImplementedError
 
     def _ask(self, execution: Execution) -> None:
-        """Have a running execution stop, as its `stop` says."""
+        """Ask a running execution to stop, for the cause in its `stop`."""
         raise NotImplementedError
 
     def check(self, now_ns: int) -> None:
-        """Called by the watchdog: see to what takes too long."""
+        """Called by the watchdog: stop runs whose timeout has passed."""
         raise NotImplementedError
 
     def run(self) -> None:

@@ -1,7 +1,7 @@
-"""The child's side of lending: asks leave before a run waits for other tasks.
+"""The child's part of slot lending: asks for permission before a run waits for other tasks.
 
-A run holds one slot however many of its threads and coroutines wait: the first of them asks, those that
-come meanwhile share the answer, and the last one to go on ends it.
+A run has one slot, however many of its threads and coroutines wait. The first of them asks, those that begin
+to wait meanwhile share the answer, and the last one that goes on gives the slot back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hyrex.context import get_hyrex_context
 from hyrex.errors import TaskCancelled, TaskTimeout, WouldDeadlock
 from hyrex.worker.child.execution import Execution
 from hyrex.worker.child.forks import is_fork
-from hyrex.worker.child.parent_socket import ChildLink
+from hyrex.worker.child.parent_socket import ParentSocket
 from hyrex.worker.child.runner import Runner
 from hyrex.worker.shared.child_messages import Resumed, WaitAnswer, Waiting
 
@@ -28,7 +28,7 @@ _ON_LOOP = (
 
 
 class _Loan:
-    """One run's slot, lent or asked for, and which of its threads and coroutines wait."""
+    """One run's slot that is lent or asked for, with those of its threads and coroutines that wait."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -38,11 +38,11 @@ class _Loan:
 
 
 class Waits:
-    """Entered around each wait for tasks."""
+    """Context managers around each wait for tasks."""
 
-    def __init__(self, link: ChildLink, runner: Runner, *, loop_thread: int | None) -> None:
-        """Ask over this link. `loop_thread` runs all async tasks, in a child that has them."""
-        self._link = link
+    def __init__(self, socket: ParentSocket, runner: Runner, *, loop_thread: int | None) -> None:
+        """`loop_thread` is the thread of the event loop, in a child that runs async tasks."""
+        self._socket = socket
         self._runner = runner
         self._loop_thread = loop_thread
         self._numbers = itertools.count(1)
@@ -61,13 +61,13 @@ class Waits:
             raise WouldDeadlock(_ON_LOOP)
         me, task_id = object(), execution.run.task_id
         try:
-            _obey(self._enter(task_id, me).refusal.result())
+            _raise_if_refused(self._enter(task_id, me).refusal.result())
             yield
         finally:
             try:
                 self._leave(task_id, me)
             except (TaskTimeout, TaskCancelled):
-                self._leave(task_id, me)  # struck in there, as it does once in a run
+                self._leave(task_id, me)  # an interrupt came in there; it comes only once in a run
                 raise
 
     @asynccontextmanager
@@ -82,13 +82,13 @@ class Waits:
             refusal = self._enter(task_id, me).refusal
             if not refusal.done():
                 await asyncio.wait([asyncio.wrap_future(refusal)])
-            _obey(refusal.result())
+            _raise_if_refused(refusal.result())
             yield
         finally:
             self._leave(task_id, me)
 
     def answer(self, message: WaitAnswer) -> None:
-        """Called by the reader thread."""
+        """Take in the answer; called by the reader thread."""
         with self._lock:
             loan = self._by_number.get(message.request)
             if loan is None:
@@ -99,7 +99,7 @@ class Waits:
         loan.refusal.set_result(message.refusal)
 
     def _waiting_run(self) -> Execution | None:
-        """The run that waits; None where no run would give a slot for it."""
+        """The run whose slot is to be lent; None if there is none."""
         if is_fork():
             return None
         executions = self._runner.executions()
@@ -107,7 +107,7 @@ class Waits:
         if context is not None:
             task_id = str(context.task_id)
             return next((one for one in executions if one.run.task_id == task_id), None)
-        # A thread of nobody knows whom: if it is waited for, a slot is held, and most likely by the first.
+        # A thread that no run is known to have started. If a run waits for it, it is most likely the first.
         return executions[0] if executions and self._loop_thread is None else None
 
     def _enter(self, task_id: str, me: object) -> _Loan:
@@ -116,12 +116,12 @@ class Waits:
             if loan is None:
                 loan = self._by_task[task_id] = _Loan(next(self._numbers))
                 self._by_number[loan.number] = loan
-                self._link.send(Waiting(loan.number))
+                self._socket.send(Waiting(loan.number))
             loan.waiting.add(me)
         return loan
 
     def _leave(self, task_id: str, me: object) -> None:
-        """Safe to repeat, and after an _enter that was cut short."""
+        """Note that `me` goes on. Safe to repeat, and to call after an `_enter` that was interrupted."""
         with self._lock:
             loan = self._by_task.get(task_id)
             if loan is None:
@@ -130,14 +130,16 @@ class Waits:
             if loan.waiting:
                 return
             self._by_number.pop(loan.number, None)
-            if loan.granted or not loan.refusal.done():  # stopped before the answer came, too
-                self._link.send(Resumed(loan.number))
+            if (
+                loan.granted or not loan.refusal.done()
+            ):  # not done: the run was stopped before the answer came
+                self._socket.send(Resumed(loan.number))
             if loan.granted:
                 loan.granted = False
                 self._runner.lent(-1)
             del self._by_task[task_id]
 
 
-def _obey(refusal: str) -> None:
+def _raise_if_refused(refusal: str) -> None:
     if refusal:
         raise WouldDeadlock(refusal)

@@ -1,9 +1,9 @@
-"""What belongs to a whole child and a run may have changed: put back before the next run sees it.
+"""Restores process-wide settings that a run has changed, before the next run sees them.
 
-The directory, the streams, the recursion limit, signal handlers and blocked signals, timers that were left to
-ring, the umask, resource limits, the collector, the locale, the timeout of sockets, the length of integers in
-text. What a program rightly keeps for later (imports, the
-environment, caches, warning filters) is left alone.
+These are the working directory, the standard streams, the recursion limit, signal handlers and blocked
+signals, timers, the umask, resource limits, the garbage collector, the locale, the default timeout of sockets
+and the longest text of an integer. What programs may keep for later (imports, the environment, caches,
+warning filters) is left as it is.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from hyrex.worker.shared.description import attempt
-from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.logs import warn
 
-# To ask the system after each run what it changed cost a no-op run 3 us, a third of its time in the child. So
-# what changes it says so, in the child's own functions: user code that goes round them is not seen.
+# To compare all settings after each run cost a no-op run 3 us, a third of its time in the child. So these
+# functions are wrapped, and note that they were called. Changes by other ways (C code) are not noticed.
 _CHANGING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (os, "chdir"),
     (os, "fchdir"),
@@ -53,7 +53,7 @@ _OPEN: Final = io.StringIO()
 
 
 def notice_changes() -> None:
-    """Have the functions that change a process say so; called before user code is imported."""
+    """Wrap the functions that change process-wide settings. Call it before user code is imported."""
     for module, name in _CHANGING:
         original = getattr(module, name, None)
         if original is not None:
@@ -72,10 +72,10 @@ def _noticed(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Surroundings:
-    """As they are when the first run begins; asked after runs, while no other one goes on."""
+    """The settings as they were before the first run; compared after a run, while no other one goes on."""
 
     def __init__(self, *signals: int) -> None:
-        """Remember; called in the main thread. `signals` are those that the worker itself lives by."""
+        """Note the settings. Call it in the main thread. `signals` are those that the child itself uses."""
         self._main_thread = threading.get_ident()
         self._directory = _directory()
         self._recursion = sys.getrecursionlimit()
@@ -95,8 +95,8 @@ class Surroundings:
         self._digits = sys.get_int_max_str_digits()
         _changed.clear()
 
-    def are_other(self) -> bool:
-        """Whether there may be something to put back."""
+    def may_have_changed(self) -> bool:
+        """Return True if there may be something to restore."""
         stdout, stderr = self._stdout, self._stderr
         return (
             sys.stdout is not stdout
@@ -108,11 +108,11 @@ class Surroundings:
         )
 
     def restore(self) -> None:
-        """Put back what is not as it was; never raises."""
+        """Restore what has changed; never raises."""
         try:
             self._restore()
         except BaseException as odd:
-            complain("what a run changed of its process cannot be put back", odd)
+            warn("cannot restore a process-wide setting that a run has changed", odd)
 
     def _restore(self) -> None:
         sys.setrecursionlimit(self._recursion)
@@ -125,7 +125,8 @@ class Surroundings:
         socket.setdefaulttimeout(self._socket_timeout)
         sys.set_int_max_str_digits(self._digits)
         self._restore_limits()
-        if threading.get_ident() == self._main_thread:  # no other may set handlers; it has still to look
+        # Only the main thread may set signal handlers; until it has, `_changed` stays set for it.
+        if threading.get_ident() == self._main_thread:
             self._restore_handlers()
             _changed.clear()
 
@@ -153,7 +154,7 @@ class Surroundings:
 
 
 def _file(stream: Any) -> Any:
-    """The stream, or one that nobody closes: an app may have set sys.stdout to anything that writes."""
+    """The stream if it has `closed`, else one that is never closed: sys.stdout may be any object."""
     return stream if hasattr(stream, "closed") else _OPEN
 
 
@@ -165,6 +166,6 @@ def _directory() -> str:
 
 
 def _reopened(fd: int) -> Any:
-    """A stream on that descriptor, or into nothing if that is closed too."""
+    """A new stream on that descriptor; on /dev/null if the descriptor is closed too."""
     options: dict[str, Any] = {"mode": "w", "buffering": 1, "errors": "backslashreplace"}
     return attempt(lambda: open(fd, closefd=False, **options), lambda _: open(os.devnull, **options))

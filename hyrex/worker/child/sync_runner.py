@@ -1,4 +1,4 @@
-"""Runs sync functions, one in each thread; the main thread is the first of them."""
+"""Runs sync tasks, one at a time in each thread; the main thread is the first of the threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hyrex.worker.child.interrupt import (
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.description import describe
-from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Ending, Failed, StopCause
 
 
@@ -38,13 +38,13 @@ class SyncRunner(Runner):
     """Executes sync functions in `slots` threads."""
 
     def __init__(self, workplace: Workplace) -> None:
-        """Prepare; nothing runs before `run`."""
+        """Nothing runs before `run` is called."""
         super().__init__(workplace)
         self._arrived = threading.Condition(self._lock)
         self._in_main: Execution | None = None
 
     def run(self) -> None:
-        """Execute runs in this thread and in others until finished."""
+        """Execute runs in this thread and in others until told to finish."""
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         others = [
@@ -58,11 +58,11 @@ class SyncRunner(Runner):
             thread.join()
 
     def _tell(self, ending: Ending) -> None:
-        # No thread has to be woken for it, and nothing is left to run that it would hold up.
-        self._place.link.end_here(ending, more=bool(self._pending))
+        # By this thread itself, which saves waking the writing thread. If runs wait, they begin first.
+        self._place.socket.end_here(ending, more=bool(self._pending))
 
     def check(self, now_ns: int) -> None:
-        """Ask those to stop whose time is up."""
+        """Ask the runs to stop whose timeout has passed."""
         for execution in self.executions():
             if execution.stop is None and execution.overdue(now_ns):
                 execution.stop = StopCause.TIMEOUT
@@ -73,7 +73,7 @@ class SyncRunner(Runner):
             self._arrived.notify_all()
 
     def _ask(self, execution: Execution) -> None:
-        # The gate is shut by the run's own thread when user code is over (`_leave`).
+        # The run's own thread takes the gate for good when user code is over (`_leave`).
         if execution.gate.acquire(blocking=False):
             try:
                 if execution.interruptible:
@@ -106,16 +106,15 @@ class SyncRunner(Runner):
                 continue
             try:
                 ending = contexts.fresh().run(self._execute, execution)
-            except (
-                BaseException
-            ) as odd:  # from a signal's handler that user code has set, outside of user code
+            # From a signal handler that user code has set, and that ran outside of user code.
+            except BaseException as odd:
                 ending = execution.ending(Failed(describe(odd), retryable=True))
-            if len(self._executions) == 1 and surroundings.are_other():
+            if len(self._executions) == 1 and surroundings.may_have_changed():
                 surroundings.restore()
             self._end(execution, ending)
 
     def _execute(self, execution: Execution) -> Ending:
-        """The run's end; its error handler has been called."""
+        """Execute a run, with its error handler; return how it ended."""
         enter_context(execution.context)
         outcome = prepare(execution, self._place.tasks)
         if outcome is None:
@@ -129,7 +128,10 @@ class SyncRunner(Runner):
     def _settled(
         self, execution: Execution, call: Callable[[Execution], object]
     ) -> tuple[object, BaseException | None]:
-        """What user code gave or raised. One interrupt may strike until the gate is shut, none after it."""
+        """Call user code; return what it returned, or what it raised.
+
+        One interrupt may come until the gate is taken, and none after that.
+        """
         value: object = None
         error: BaseException | None = None
         over = False
@@ -141,7 +143,7 @@ class SyncRunner(Runner):
                 self._place.ledger.restart_clock(execution.slot)
                 execution.started_ns = time.monotonic_ns()
                 execution.interruptible = True
-                if execution.stop is not None:  # asked while the arguments were decoded
+                if execution.stop is not None:  # asked to stop while the arguments were decoded
                     raise _error_for(execution)
                 value = call(execution)
             except BaseException as raised:
@@ -158,7 +160,7 @@ class SyncRunner(Runner):
         """Call the task's error handler, for as long as it may take."""
         _, odd = self._settled(handling, _handle)
         if odd is not None:
-            complain(f"on_error raised (task {handling.run.name})", odd)
+            warn(f"on_error raised (task {handling.run.name})", odd)
 
 
 def _invoke(execution: Execution) -> object:
@@ -183,10 +185,10 @@ def _error_for(execution: Execution) -> type[BaseException]:
 
 
 def _leave(execution: Execution) -> None:
-    """Shut the gate behind user code: no interrupt comes later, and none that is pending strikes.
+    """Take the gate after user code, so that no interrupt comes later, and drop one that is pending.
 
-    An interrupt may strike in here; then it is done again. An attempt to shut what is shut
-    already ends after a moment.
+    If an interrupt comes in here, this begins again. Then the gate may be taken already, so that `acquire`
+    has a timeout.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Find the user's app: import `module:app` and say what it registers."""
+"""Finds the user's app: imports `module:app` and describes what it registers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
 
 
 class TargetInvalid(Exception):
-    """The target names nothing that a worker can run; the text says what there is instead."""
+    """The target names no app; the text says what there is instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The user's app, as far as a child needs it."""
+    """The parts of the user's app that a child needs."""
 
     tasks: Mapping[str, HyrexTask[..., Any]]
     queues: Mapping[str, HyrexQueue]
-    lifespan: Callable[[], Any] | None = None  # gives a context manager, sync or async
+    lifespan: Callable[[], Any] | None = None  # returns a context manager, sync or async
 
     def describe(self) -> Imported:
-        """What a Hello says of it."""
+        """What the app registers, as Hello describes it."""
         return Imported(
             tasks=[_task_info(task) for task in self.tasks.values()],
             queues=[QueueInfo(queue.name, queue.concurrency_limit or 0) for queue in self.queues.values()],
@@ -67,7 +67,7 @@ def load_target(target: str) -> Target:
 
 
 def app_dir() -> Path:
-    """Where modules of the user are looked for first: HYREX_APP_DIR (--app-dir), else where we were started.
+    """The folder in which modules are looked for first: HYREX_APP_DIR (--app-dir), or the working directory.
 
     Raises: TargetInvalid.
     """
@@ -78,9 +78,9 @@ def app_dir() -> Path:
 
 
 def _load_our_libraries() -> None:
-    """Load what our libraries would import later, by name, from a path that begins with the user's folder.
+    """Import what the libraries used here would import later, while the user's folder is not on the path.
 
-    A file there that is called secrets.py or queue.py would then be taken for Python's own.
+    Else they would import a file of the user that is called secrets.py or queue.py.
     """
     from pydantic import TypeAdapter
 
@@ -114,7 +114,7 @@ def _no_module(module_name: str, folder: Path) -> str:
 
 
 def _hint_at_neighbour(error: ModuleNotFoundError, module_name: str, folder: Path) -> None:
-    """Say so where what an import did not find lies beside the target's own file, and not on the path."""
+    """Add a hint to the error if the missing module lies beside the target's file, outside of the path."""
     place = Path(*module_name.split(".")[:-1])
     missing = (error.name or "").partition(".")[0]
     beside = folder / place / missing

@@ -1,7 +1,8 @@
-"""Threads of a run belong to it: what they send has the run for a parent, what they wait for lends its slot.
+"""Makes threads belong to the run that starts them.
 
-Python gives a new thread an empty context. In children, threads begin with the run of the one that started
-them, and what is submitted to an executor has the run of the one that submitted it, whatever thread it gets.
+Tasks that such a thread sends have the run's task as parent, and while it waits, the run's slot is lent.
+Python gives a new thread an empty context. In children, a thread begins with the run of the thread that
+started it, and a call submitted to an executor with the run of the thread that submitted it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from hyrex.context import bind_context, bound_in
 
 
 def carry_context_into_threads() -> None:
-    """From now on, in this process."""
+    """Patch `Thread.start` and `ThreadPoolExecutor.submit` in this process."""
     start: Callable[[threading.Thread], None] = threading.Thread.start
     submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
 
     def start_with_context(self: threading.Thread) -> None:
         bound, run = bound_in(), self.run
-        if bound is not None and not self.name.startswith("hyrex-"):  # not the client's: it outlives the run
+        if bound is not None and not self.name.startswith("hyrex-"):  # the SDK's own threads outlive the run
 
             def run_with_context() -> None:
                 with bind_context(bound):

@@ -1,7 +1,7 @@
-"""Runs whose arguments another version of the same task would take: given back for a worker that has it.
+"""Gives back runs whose arguments fit another version of the task, for a worker that has that version.
 
-In a rolling deploy senders and workers have different code for a while. A sender decodes what it sends by
-its own code (see hyrex.arguments.payload), so arguments with a part too many or too few were made by another
+In a rolling deploy senders and workers have different code for a while. A sender checks arguments by its own
+code (see hyrex.arguments.payload), so arguments that have a field too many or too few were made for another
 version.
 """
 
@@ -15,7 +15,7 @@ from hyrex.worker.shared.outcome import Released
 
 __all__ = ["given_back"]
 
-# pydantic's names for: a part too many, a part too few, a choice that this code does not have.
+# pydantic's names for: a field too many, a field too few, a choice that this code does not have.
 OF_ANOTHER_VERSION: Final = frozenset(
     {
         "enum",
@@ -33,15 +33,15 @@ LONGEST_DELAY_S: Final = 60.0
 
 
 def given_back(run: Run, error: BaseException) -> Released | None:
-    """The outcome of a run whose arguments did not fit; None if no other worker could take them."""
+    """The outcome of a run whose arguments did not fit; None if no other version would take them either."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return None
-    times = run.run_number - run.attempt_number  # a run that is given back is numbered, and no attempt
+    times = run.run_number - run.attempt_number  # a run that is given back has a number, but is no attempt
     if times >= MOST_TIMES or OF_ANOTHER_VERSION.isdisjoint(one["type"] for one in cause.errors()):
         return None
     reason = (
-        f"no worker has taken its arguments yet: {run.name} is another version there "
+        f"no worker has accepted its arguments yet: this one has another version of {run.name} "
         f"({described(cause, with_values=False)}); deploy workers before senders"
     )
     return Released(False, reason, min(FIRST_DELAY_S * 2**times, LONGEST_DELAY_S))

@@ -1,7 +1,7 @@
 """Ends a child that must not go on: its leases are no longer trusted, or its parent is gone.
 
-A thread of its own; it sees the time pass whatever user code does, unless that holds the GIL in
-C code (then the stream process kills the child).
+It is a thread of its own, which runs whatever user code does, unless that holds the GIL in C code (then the
+stream process kills the child).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TICK_S = 0.05
 
 
 def start_watchdog(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
-    """Watch from now on."""
+    """Start the watchdog's thread."""
     threading.Thread(
         target=_watch, args=(runner, trust, parent_pid), name="hyrex-watchdog", daemon=True
     ).start()

@@ -1,6 +1,6 @@
-"""End a session whose processes are all gone: one call to any broker, repeated for a lease's time.
+"""Ends a session whose processes are all gone: one call to any broker, repeated for ten seconds if it fails.
 
-Run by the launcher as a process of its own, so that the launcher never loads grpc.
+The launcher runs this as a process of its own, so that the launcher itself never loads grpc.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAUSE_S = 0.2
 
 
 async def end_session(urls: str, token: str, session: SessionTold, reason: str) -> bool:
-    """Whether some broker ended it, or knew that it had ended."""
+    """Return True if some broker ended the session, or knew that it had ended."""
     request = EndSessionRequest(session_id=session.id, session_secret=session.secret, reason=reason)
     addresses = parse_url(urls)
 

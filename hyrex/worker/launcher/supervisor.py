@@ -1,7 +1,8 @@
-"""The launcher: starts the stream process, buries it if it dies, and ends its session.
+"""The launcher: starts the stream process, starts another if it dies, and ends the session of a dead one.
 
-Stdlib only: it holds no stream and no thread, so that it survives what kills the others. It owns
-every process below it: on Linux orphans come to it, and it reaps them before it ends a session.
+It uses the standard library only and holds neither stream nor thread, so that what kills the others does not
+kill it. On Linux it becomes the parent of every process that is left below it, and ends and reaps them before
+it ends a session.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from hyrex.worker.shared.remains import end_everything_below, reap_ended_orphans
 log = logging.getLogger("hyrex.launcher")
 
 BAD_OPTIONS = 2
-FINAL_STATUSES = (0, 3, 4)  # left as told; the app is unusable; the broker refuses
+FINAL_STATUSES = (0, 3, 4)  # ended as told; the app is unusable; the broker refuses this worker
 _LONGEST_BACKOFF_S = 5.0
 
 
 def run_worker(options: WorkerOptions) -> int:
-    """Run a worker until it is told to leave by SIGTERM or SIGINT; the exit status.
+    """Run a worker until SIGTERM or SIGINT tells it to end; return the exit status.
 
-    Takes over this process: its signals, its wait status and its descendants.
+    Takes over this process: its signals, and the reaping of all of its descendants.
     """
     configure_logging()
     try:
@@ -46,26 +47,25 @@ def run_worker(options: WorkerOptions) -> int:
 
 
 class Launcher:
-    """Supervises one stream process after the other."""
+    """Runs one stream process after the other."""
 
     def __init__(self, options: WorkerOptions) -> None:
-        """Nothing is started before `run`."""
         self._options = options
-        self._foreign = set(children_of(os.getpid()))  # not ours to reap
+        self._foreign = set(children_of(os.getpid()))  # started by others in this process: never ended here
         self._orders = 0
         self._to_pass_on = 0  # a signal that asks the stream process to print its state
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         self._session: SessionTold | None = None
 
     def run(self) -> int:
-        """Supervise until the worker is done."""
+        """Run stream processes until the worker is to end; return its exit status."""
         become_subreaper()
         self._catch_signals()
         failures = 0
         while True:
             began = time.monotonic()
             status = self._run_once()
-            self._bury()
+            self._end_remains()
             self._end_session(f"worker exited with {exit_reason(status)}")
             if status in FINAL_STATUSES or self._orders:
                 return status if status in FINAL_STATUSES else 1
@@ -89,22 +89,22 @@ class Launcher:
         self._to_pass_on = number
 
     def _run_once(self) -> int:
-        """One stream process's life; its return code."""
+        """Run one stream process to its end; return its return code."""
         ours, theirs = socket.socketpair()
         process = self._start(theirs)
         theirs.close()
         ours.setblocking(False)
-        buffer, obeyed, deadline = bytearray(), 0, float("inf")
+        buffer, passed_on, deadline = bytearray(), 0, float("inf")
         while process.poll() is None:
             if self._to_pass_on:
                 process.send_signal(self._to_pass_on)
                 self._to_pass_on = 0
             if self._is_orphan():
                 self._orders = max(self._orders, 1)
-            if obeyed < self._orders:
-                obeyed = self._orders
-                deadline = time.monotonic() + self._give_order(ours, obeyed)
-            if time.monotonic() > deadline or obeyed > 2:
+            if passed_on < self._orders:
+                passed_on = self._orders
+                deadline = time.monotonic() + self._give_order(ours, passed_on)
+            if time.monotonic() > deadline or passed_on > 2:
                 process.kill()
             self._listen(ours, buffer, 0.5, process.pid)
         self._listen(ours, buffer, 0, process.pid)
@@ -112,16 +112,16 @@ class Launcher:
         return process.returncode
 
     def _is_orphan(self) -> bool:
-        """Whether a starter that wants this worker to end with it is gone."""
+        """Return True if the parent whose end is to end this worker (`parent_pid`) is gone."""
         return self._options.parent_pid not in (0, os.getppid())
 
     def _start(self, line: socket.socket) -> subprocess.Popen[bytes]:
-        # The token travels in the environment, where other users cannot read it.
+        # The token goes by the environment, which other users cannot read.
         environment = environment_with(self._options.token)
         options = self._options.without_token()
         command = [sys.executable, "-P", "-m", "hyrex.worker.stream.process", options.to_json()]
         command += [str(line.fileno()), str(os.getpid())]
-        # A session of its own: a terminal's Ctrl-C reaches the launcher alone.
+        # In an operating-system session of its own, so that a terminal's Ctrl-C reaches only the launcher.
         with state_report.ignored_by_children():
             return subprocess.Popen(
                 command,
@@ -132,7 +132,7 @@ class Launcher:
             )
 
     def _give_order(self, line: socket.socket, orders: int) -> float:
-        """Pass an order on; how long the stream process may take over it."""
+        """Pass an order on; return how many seconds the stream process may take to end."""
         try:
             line.send(encode_line(Order("drain" if orders == 1 else "release")))
         except OSError:
@@ -141,7 +141,7 @@ class Launcher:
         return longest_s + self._options.drain_timeout_s if orders == 1 else longest_s
 
     def _listen(self, line: socket.socket, buffer: bytearray, timeout_s: float, stream_pid: int) -> None:
-        """Wait for news: a signal, or a word of the stream process."""
+        """Wait for a signal or for messages of the stream process, and take them in."""
         ready, _, _ = select.select([line, self._wakeup_read], [], [], timeout_s)
         if self._wakeup_read in ready:
             self._wakeup_read.recv(4096)
@@ -155,22 +155,22 @@ class Launcher:
         if not chunk and timeout_s:
             time.sleep(0.01)  # it has closed its end and is about to exit
         buffer += chunk
-        for word in decode_lines(buffer):
-            if isinstance(word, SessionTold):
-                self._session = word
-            elif isinstance(word, SessionOver):
+        for message in decode_lines(buffer):
+            if isinstance(message, SessionTold):
+                self._session = message
+            elif isinstance(message, SessionOver):
                 self._session = None
 
     def _reap_orphans(self, stream_pid: int) -> None:
-        """Reap what user code left behind and has ended."""
+        """Reap the processes that user code left behind and that have ended."""
         reap_ended_orphans({stream_pid, *self._foreign})
 
-    def _bury(self) -> None:
-        """Kill and reap everything that the stream process left behind."""
+    def _end_remains(self) -> None:
+        """End and reap every process that the stream process left behind."""
         end_everything_below(keep=self._foreign)
 
     def _end_session(self, reason: str) -> None:
-        """Have the session ended, now that nothing of it runs; by a process of its own."""
+        """Have another process end the session on the broker, now that nothing of it runs any more."""
         session, self._session = self._session, None
         if session is None:
             return

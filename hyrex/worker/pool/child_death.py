@@ -1,7 +1,7 @@
-"""What became of the runs of a child that died: told by its ledger, exactly.
+"""How the runs of a child ended when the child died. Its ledger says exactly which of them had started.
 
-A run that had not started is nobody's loss. One that had is lost, timed out or cancelled,
-according to why the child died; to blame is a run that was the only one.
+A run that had not started can run in another child. One that had started is lost, timed out or cancelled,
+according to why the child died. If it was the only one running, it may have been the cause (`Lost.alone`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from hyrex.worker.shared.outcome import Cancelled, Ending, ErrorInfo, Lost, Outc
 from hyrex.worker.shared.platform import exit_reason
 
 
-def bury(child: ChildProcess, status: int) -> tuple[list[tuple[HeldLease, Ending]], list[HeldLease]]:
-    """The endings of the runs that had started, and the runs that had not; the child has none left."""
+def take_runs_of_dead(
+    child: ChildProcess, status: int
+) -> tuple[list[tuple[HeldLease, Ending]], list[HeldLease]]:
+    """Take all runs from a dead child. Return those that had started, with how they ended, and the others."""
     through = child.ledger.started_through()
     running = {run.token: run.started_ns for run in child.ledger.running()}
     given, child.given = list(child.given.values()), {}

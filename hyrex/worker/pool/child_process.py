@@ -1,7 +1,7 @@
 """One child as the stream process sees it: its process, its socket, its ledger and its runs.
 
-Knows how to start, feed, stop and bury a child; what to do with runs that end is the pool's
-business.
+Knows how to start a child, give it runs, stop it and notice its death. The pool decides what becomes of
+runs that end.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from enum import Enum, auto
 
 import msgspec
 
-from hyrex.worker.pool.child_socket import Link
+from hyrex.worker.pool.child_socket import ChildSocket
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_messages import Begin, Finish, FromChild, Give, Stop, TakeBack
-from hyrex.worker.shared.child_options import ChildOrders
+from hyrex.worker.shared.child_options import ChildOptions
 from hyrex.worker.shared.memory import Ledger, create_fd
 from hyrex.worker.shared.options import environment_with
 from hyrex.worker.shared.remains import MARK, await_end, end_remains_of
@@ -33,7 +33,7 @@ log = logging.getLogger("hyrex.worker")
 
 
 class ChildState(Enum):
-    """Where a child stands."""
+    """The stages of a child's life."""
 
     STARTING = auto()  # imports the user's module
     READY = auto()  # takes runs
@@ -43,7 +43,7 @@ class ChildState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """How to start children: what they run and how many runs at once."""
+    """How to start children: which app they import, and what they inherit."""
 
     target: str
     worker: str
@@ -55,7 +55,7 @@ class ChildPlan:
 
 @dataclass(frozen=True, slots=True)
 class ChildEvents:
-    """Whom a child's news goes to."""
+    """What is called when a child sends a message, and when it has died."""
 
     message: Callable[[ChildProcess, FromChild], None]
     died: Callable[[ChildProcess, int], None]
@@ -65,15 +65,15 @@ class ChildProcess:
     """A child process and the runs it was given and has not ended."""
 
     def __init__(self, plan: ChildPlan, events: ChildEvents) -> None:
-        """Start it."""
+        """Start the process. Needs a running event loop."""
         self.state = ChildState.STARTING
         self.given: dict[int, HeldLease] = {}
         self.slots = 0
         self.fed = 0  # runs given in its whole life
         self.was_ready = False
         self.retiring = False
-        self.worn = False  # a replacement is wanted
-        self.exhausted = False  # it is fed no more
+        self.worn = False  # it is to be replaced
+        self.exhausted = False  # it is given no more runs
         self.slow = False  # each of its slots has a run that takes long: nothing should wait behind them
         self.exclusive = False  # reserved for a run that must be alone
         self.taking_back = False  # a TakeBack is not answered yet
@@ -88,7 +88,7 @@ class ChildProcess:
         self.ledger = Ledger(ledger_fd, plan.most_slots)
         token_fd = _pipe_with(plan.token)
         inherited = (theirs.fileno(), plan.trust_fd, ledger_fd, token_fd)
-        orders = ChildOrders(plan.target, plan.worker, os.getpid(), *inherited)
+        orders = ChildOptions(plan.target, plan.worker, os.getpid(), *inherited)
         self._mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "hyrex.worker.child.main", msgspec.json.encode(orders).decode()],
@@ -100,7 +100,7 @@ class ChildProcess:
         os.close(token_fd)
         theirs.close()
         os.close(ledger_fd)
-        self.link = Link(ours, lambda message: self.events.message(self, message), self._unintelligible)
+        self.socket = ChildSocket(ours, lambda message: self.events.message(self, message), self._on_garbage)
         threading.Thread(target=self._await_death, name="hyrex-reap", daemon=True).start()
 
     @property
@@ -112,10 +112,10 @@ class ChildProcess:
         """Make it a child of one kind."""
         self.slots = slots
         self.ledger.use(slots)
-        self.link.send(Begin(asynchronous, slots))
+        self.socket.send(Begin(asynchronous, slots))
 
     def add_slots(self, change: int) -> None:
-        """It executes that many more or fewer at once from now on."""
+        """Have it execute that many more (or fewer) runs at once from now on."""
         self.slots += change
         self.ledger.use_at_least(self.slots)
 
@@ -126,40 +126,43 @@ class ChildProcess:
             held.child, held.ordinal = self, ordinal
             self.given[held.run.token] = held
         self.fed += len(runs)
-        self.link.send(Give(first, [held.run for held in runs]))
+        self.socket.send(Give(first, [held.run for held in runs]))
 
     def unstarted(self) -> list[HeldLease]:
-        """Runs that have certainly not started (they may have by the time a message arrives)."""
+        """The runs that have not started at this moment; they may start before a message arrives."""
         through = self.ledger.started_through()
         return [held for held in self.given.values() if held.ordinal > through]
 
     def take_back(self, runs: list[HeldLease]) -> None:
-        """Ask for runs back; one question at a time."""
+        """Ask for runs back. Not again before the answer has come (`taking_back`)."""
         self.taking_back = True
-        self.link.send(TakeBack([held.run.token for held in runs]))
+        self.socket.send(TakeBack([held.run.token for held in runs]))
 
     def stop(self, order: Stop) -> None:
         """Ask it to stop a run."""
-        self.link.send(order)
+        self.socket.send(order)
 
     def retire(self) -> None:
-        """Have it end once it has nothing left."""
+        """Have it end once it has no runs left."""
         if self.state is not ChildState.DEAD:
             self.state, self.retiring = ChildState.RETIRING, True
-            self.link.send(Finish())
+            self.socket.send(Finish())
 
     def kill(self, blame: HeldLease | None = None) -> None:
-        """Kill it, because of that run if one is named."""
+        """Kill it. `blame` is the run that is the reason, if it is one."""
         self.killed_for = self.killed_for or blame
         if self.process.poll() is None:
             self.process.kill()
 
-    def _unintelligible(self, error: Exception) -> None:
-        log.error("child %d is killed: it does not speak as a child does (%s)", self.pid, error)
+    def _on_garbage(self, error: Exception) -> None:
+        log.error("killing child %d: what it sent cannot be decoded (%s)", self.pid, error)
         self.kill()
 
     def _await_death(self) -> None:
-        """Reap it after what user code left below it: from then on its runs may go on elsewhere."""
+        """Wait for its death, end the processes that user code started in it, and reap it.
+
+        Only then is its death told, since after that its runs may run elsewhere.
+        """
         await_end(self.pid)
         end_remains_of(self.pid, self._mark)
         status = self.process.wait()
@@ -169,15 +172,15 @@ class ChildProcess:
             pass
 
     def _died(self, status: int) -> None:
-        self.link.drain()
-        self.link.close()
+        self.socket.read_rest()
+        self.socket.close()
         self.state = ChildState.DEAD
         self.events.died(self, status)
         self.ledger.close()
 
 
 def _pipe_with(text: str) -> int:
-    """A descriptor to read it from; it is short, so that it fits."""
+    """The reading end of a pipe that holds a text, which must be short enough to fit into the pipe."""
     readable, writable = os.pipe()
     os.write(writable, text.encode())
     os.close(writable)

@@ -1,7 +1,7 @@
 """The stream process's end of a child's socket, driven by the event loop.
 
-Messages sent within one turn of the loop leave in one frame. Never blocks; what the child does
-not read yet waits here, bounded by the capacity that was announced.
+Messages sent within one iteration of the loop go into one frame. Never blocks: what the child does not read
+yet waits in a buffer, whose size is bounded by the announced capacity.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from hyrex.worker.shared.child_messages import FromChild, ToChild, cut, decode_f
 _READ_BYTES = 1 << 18
 
 
-class Link:
-    """One child's socket."""
+class ChildSocket:
+    """Sends messages to one child and receives its messages."""
 
     def __init__(
         self,
         sock: socket.socket,
         receive: Callable[[FromChild], None],
-        unintelligible: Callable[[Exception], None],
+        on_garbage: Callable[[Exception], None],
     ) -> None:
-        """Begin to read; `receive` is called for each message of the child, `unintelligible` for the first
-        bytes that are none, after which nothing is read."""
+        """Begin to read. `receive` is called with each message of the child, `on_garbage` with the error when
+        bytes cannot be decoded; nothing is read after that."""
         sock.setblocking(False)
         self._socket = sock
         self._receive = receive
-        self._unintelligible = unintelligible
+        self._on_garbage = on_garbage
         self._loop = asyncio.get_running_loop()
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self._messages: list[ToChild] = []
         self._writing = False
         self._closed = False
-        self._deaf = False
+        self._is_garbled = False
         self._loop.add_reader(sock, self._readable)
 
     def send(self, message: ToChild) -> None:
-        """Send with whatever else is sent in this turn of the loop."""
+        """Send in one frame with all that is sent in this iteration of the loop."""
         if self._closed:
             return
         if not self._messages:
             self._loop.call_soon(self._flush)
         self._messages.append(message)
 
-    def drain(self) -> None:
-        """Receive what a dead child left in the socket."""
+    def read_rest(self) -> None:
+        """Receive what a dead child had sent before."""
         while not self._closed and self._readable():
             pass
 
     def close(self) -> None:
-        """Let go of the socket; nothing is received any more."""
+        """Close the socket; nothing is received any more."""
         if self._closed:
             return
         self._closed = True
@@ -77,7 +77,7 @@ class Link:
             sent = self._socket.send(self._outgoing)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        except OSError:  # the child is gone; its process says so
+        except OSError:  # the child is gone, which `ChildProcess` notices by itself
             sent = len(self._outgoing)
         del self._outgoing[:sent]
         if bool(self._outgoing) == self._writing:
@@ -89,8 +89,8 @@ class Link:
             self._loop.remove_writer(self._socket)
 
     def _readable(self) -> bool:
-        """Whether there may be more."""
-        if self._deaf:
+        """Receive what is there. Return True if there may be more."""
+        if self._is_garbled:
             return False
         try:
             chunk = self._socket.recv(_READ_BYTES)
@@ -106,14 +106,14 @@ class Link:
             try:
                 messages = decode_from_child(body)
             except (msgspec.DecodeError, ValueError) as error:
-                self._broken(error)
+                self._stop_reading(error)
                 return False
             for message in messages:
                 self._receive(message)
         return True
 
-    def _broken(self, error: Exception) -> None:
-        """User code has written into the socket: nothing that follows can be understood."""
-        self._deaf = True
+    def _stop_reading(self, error: Exception) -> None:
+        """User code has written into the socket: nothing that follows can be decoded."""
+        self._is_garbled = True
         self._loop.remove_reader(self._socket)
-        self._unintelligible(error)
+        self._on_garbage(error)

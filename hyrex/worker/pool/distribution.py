@@ -1,6 +1,6 @@
-"""Which child gets which waiting run: free slots first, then evenly ahead.
+"""Which child gets which waiting run: free slots are filled first, then each child gets equally many more.
 
-Pure decisions over children and a backlog; the pool acts on them.
+Decisions only, without side effects; the pool acts on them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ _WORTH_WAKING_S = 0.001
 def shares(
     children: Sequence[ChildProcess], waiting: int, limit: Callable[[ChildProcess], int], run_s: float | None
 ) -> list[tuple[ChildProcess, int]]:
-    """How many of the waiting runs each child gets: slots are filled before anything waits behind.
+    """How many of the waiting runs each child gets.
 
-    But what takes an idle child less than a millisecond, by the runs of this very moment (`run_s`), is not
-    worth another's wake-up and its report.
+    Free slots are filled before a run is given to a child to wait there. But if one idle child would finish
+    all of them within a millisecond (`run_s` is how long runs take now), it gets them all: to wake a second
+    child, and to receive its report, would cost more.
     """
     if not children or not waiting:
         return []
@@ -43,10 +44,10 @@ def shares(
     return [(child, portion) for child, portion in portions.items() if portion]
 
 
-def victim(children: Sequence[ChildProcess], run_s: float | None, patient: bool) -> ChildProcess | None:
-    """A child with runs that wait while another has a free slot; None if nothing is to gain.
+def overfull(children: Sequence[ChildProcess], run_s: float | None, patient: bool) -> ChildProcess | None:
+    """The child whose waiting runs should move, since another has a free slot; None if that gains nothing.
 
-    `patient` leaves alone what will start within two milliseconds anyway.
+    If `patient`, runs that will start within two milliseconds anyway are not moved.
     """
     if not any(len(child.given) < child.slots for child in children):
         return None

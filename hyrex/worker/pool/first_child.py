@@ -1,4 +1,4 @@
-"""The first child: it tells what the app registers, or why it cannot be used."""
+"""Starts the first child, which says what the app registers, or why it cannot be used."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class AppUnusable(Exception):
 
 
 async def first_child(plan: ChildPlan) -> tuple[ChildProcess, Imported]:
-    """Start it and hear what it imported. Raises: AppUnusable."""
-    told: asyncio.Future[Imported] = asyncio.get_running_loop().create_future()
+    """Start a child; return it and what its app registers. Raises: AppUnusable."""
+    imported: asyncio.Future[Imported] = asyncio.get_running_loop().create_future()
 
     def on_message(_child: ChildProcess, message: FromChild) -> None:
-        if isinstance(message, Imported) and not told.done():
-            told.set_result(message)
-        elif isinstance(message, Unusable) and not told.done():
-            told.set_exception(AppUnusable(f"cannot use {plan.target}: {message.text}"))
+        if isinstance(message, Imported) and not imported.done():
+            imported.set_result(message)
+        elif isinstance(message, Unusable) and not imported.done():
+            imported.set_exception(AppUnusable(f"cannot use {plan.target}: {message.text}"))
 
     def on_death(_child: ChildProcess, status: int) -> None:
-        if not told.done():
+        if not imported.done():
             text = f"importing {plan.target} ended the process with {exit_reason(status)}"
-            told.set_exception(AppUnusable(text))
+            imported.set_exception(AppUnusable(text))
 
     child = ChildProcess(plan, ChildEvents(on_message, on_death))
-    return child, await told
+    return child, await imported

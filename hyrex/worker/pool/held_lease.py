@@ -1,6 +1,6 @@
-"""A lease that this session holds, and where its run stands.
+"""A lease that this session holds, and the state of its run.
 
-HeldLease means received and not yet acknowledged as reported (rule 7).
+A lease is held from its arrival until the broker acknowledges the report of its run (rule 7).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hyrex.worker.shared.outcome import Ending, ErrorInfo, StopCause
 
 
 class Holder(Protocol):
-    """The child that a run was given to, as far as its lease must know it."""
+    """What a lease must know of the child that its run was given to."""
 
     ledger: Ledger
 
@@ -25,24 +25,25 @@ class Holder(Protocol):
 
 
 class HeldLease:
-    """One lease and its run. What most runs never change is kept by the class: each attribute set costs."""
+    """One lease and its run. Values that most runs never change are defaults of the class: setting an
+    attribute takes time."""
 
-    child: Holder | None = None  # where it was given to; None while it waits here
-    ordinal = 0  # its place among all runs given to that child
-    ended = False  # its outcome is on the way to the broker
-    revoked = False  # nothing of it is reported any more
-    stop: StopCause | None = None  # it was asked to stop
+    child: Holder | None = None  # the child that it was given to; None while it waits in the pool
+    ordinal = 0  # its number among all runs given to that child
+    ended = False  # its outcome is being reported
+    revoked = False  # its outcome is not reported any more
+    stop: StopCause | None = None  # why it was asked to stop
     stop_reason = ""
     stop_at = 0.0  # when it was asked (monotonic)
-    settled: Ending | None = None  # how it ended, whatever becomes of its error handler
+    settled: Ending | None = None  # how it ended, while its error handler still runs
 
     def __init__(self, run: Run, pool: str) -> None:
-        """It has arrived, and waits here."""
+        """It has arrived, and waits in the pool."""
         self.run = run
         self.pool = pool
         self.waiting_since = monotonic()
 
     def leave_to_handler(self, ending: Ending, error: ErrorInfo) -> None:
-        """It ended so with its child; another one is to tell the task's error handler."""
+        """Its child was killed, and it ended so; another child is to call the task's error handler."""
         self.settled = ending
         self.run = replace(self.run, told=error)

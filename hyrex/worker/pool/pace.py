@@ -1,7 +1,7 @@
-"""How long the runs of a pool take, and how many leases are worth holding ahead of them.
+"""How long the runs of a pool take, and how many leases to hold beyond its slots (prefetch).
 
-A slot that waits for the next lease is lost time; a lease that waits for a slot is lost time of
-somebody else's. Tasks over a second are not fetched ahead at all.
+With too few leases, slots stand idle; with too many, tasks wait here that other workers could run. Tasks
+that take longer than a second are not prefetched at all.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ _AHEAD_S = 0.1
 _SLOW_S = 1.0
 _LEAST_LONG_S = 0.25
 _MOST_AHEAD = 2500  # for each child: what 100 ms consume at 40 us a run
-_OVERHEAD_S = 20e-6  # of a run beside its user code
+_OVERHEAD_S = 20e-6  # what a run takes beside its user code
 _FRESH_S = 0.02
-_MEMORY = 0.98  # weight of what was known, for each run that ended
+_MEMORY = 0.98  # the weight of the old average, for each run that ended
 
 
 class Pace:
     """A moving average of how long runs of one pool take."""
 
     def __init__(self) -> None:
-        """Nothing is known."""
+        """Nothing is known yet."""
         self.run_s: float | None = None
         self._observed_at = 0.0
 
     @property
     def fresh_run_s(self) -> float | None:
-        """How long runs take, if that was seen a moment ago: what was true of the last ones may not be of the
-        next."""
+        """How long runs take, if that was measured a moment ago; None if it was earlier."""
         return self.run_s if time.monotonic() - self._observed_at < _FRESH_S else None
 
     def doubt(self) -> None:
-        """Runs take longer than expected: what is known is not fresh any more."""
+        """Note that runs take longer than measured: the measurement is not fresh any more."""
         self._observed_at = 0.0
 
     def observe(self, endings: list[Ending]) -> None:
@@ -49,7 +48,7 @@ class Pace:
 
     @property
     def long_s(self) -> float:
-        """A run that takes longer is no longer waited for: what waits behind it can run elsewhere."""
+        """A run that takes longer than this blocks its slot: runs waiting behind it are moved elsewhere."""
         return min(_SLOW_S, max(_LEAST_LONG_S, 2 * (self.run_s or 0.0)))
 
     def ahead(self, slots: int) -> int:

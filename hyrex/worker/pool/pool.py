@@ -1,7 +1,7 @@
-"""A pool of like children: keeps them alive, feeds them, and tells how their runs ended.
+"""A pool of children of one kind: keeps them alive, gives them runs, and says how these ended.
 
-Sync and async runs have a pool each. The pool never decides what a run's end means to the
-session; it hands every ending to `ended`.
+Sync and async runs have a pool each. The pool passes every ending to `PoolEvents.ended` and does not decide
+what it means to the session.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from hyrex.worker.pool.child_death import bury
+from hyrex.worker.pool.child_death import take_runs_of_dead
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
-from hyrex.worker.pool.distribution import shares, victim
+from hyrex.worker.pool.distribution import overfull, shares
 from hyrex.worker.pool.first_child import AppUnusable
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pace import Pace
@@ -68,7 +68,7 @@ class Pool:
     # Children.
 
     def adopt(self, child: ChildProcess) -> None:
-        """Take in a child that was started elsewhere and has imported the target."""
+        """Take over a child that was started elsewhere and has imported the target."""
         child.events = self._child_events
         self.children.append(child)
         child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
@@ -79,7 +79,7 @@ class Pool:
             return
         live = [c for c in self.children if c.state in (ChildState.STARTING, ChildState.READY)]
         for child in live:
-            self._judge_wear(child)
+            self._check_wear(child)
         fresh = [child for child in live if not child.worn]
         wanted = (
             self.plan.children + self.lending.kept() + (self.plan.asynchronous and bool(self.waiting.alone))
@@ -97,37 +97,37 @@ class Pool:
                 child.retire()
 
     def active(self) -> list[ChildProcess]:
-        """Children that take runs, oldest first, no more than there are slots for."""
+        """The children that take runs, oldest first; no more than the pool may have busy at once."""
         ready = [c for c in self.children if c.state is ChildState.READY]
         busy = sum(1 for child in ready if child.exhausted and child.given)
         usable = [child for child in ready if not child.exhausted]
         return usable[: max(0, self.plan.children + self.lending.substitutes - busy)]
 
     def maximum(self) -> int:
-        """Leases that the pool can do with now, those of children that take no more included."""
+        """How many leases the pool wants to hold now, with those of children that take no more."""
         active = self.active()
         held = sum(len(child.given) for child in self.children if child not in active)
         return held + sum(max(1, len(c.given)) if c.exclusive else self._limit(c) for c in active)
 
     def at_once(self) -> int:
-        """How many of the leases that it holds can run now: the rest waits for a slot."""
+        """How many of these leases can run at once; the rest would wait for a slot."""
         active = self.active()
         held = sum(len(child.given) for child in self.children if child not in active)
         return held + sum(1 if child.exclusive else child.slots for child in active)
 
     def is_stuck(self) -> bool:
-        """Whether no child of those that take runs will take one soon: each slot has a long one."""
+        """Return True if no child will take a run soon, because every slot is busy with a long one."""
         active = self.active()
         return bool(active) and all(child.slow for child in active)
 
     def slots(self) -> int:
-        """Runs that the pool executes at once when all its children are there."""
+        """How many runs the pool executes at once when all its children are ready."""
         return self.plan.children * self.plan.slots
 
-    def _judge_wear(self, child: ChildProcess) -> None:
+    def _check_wear(self, child: ChildProcess) -> None:
         most = self.plan.max_tasks
         if most and child.fed * 2 >= most:
-            child.worn = True  # its replacement is started at half-time
+            child.worn = True  # its replacement is started when it has run half of its tasks
             child.exhausted = child.exhausted or child.fed >= most
 
     def _limit(self, child: ChildProcess) -> int:
@@ -140,7 +140,7 @@ class Pool:
     # Runs.
 
     def accept(self, held: HeldLease) -> None:
-        """Take a run; call `feed` after the last of a batch."""
+        """Take in a run; call `feed` after the last of a batch."""
         self.waiting.add(held)
 
     def feed(self, *, patient: bool = True) -> None:
@@ -153,10 +153,10 @@ class Pool:
             children, len(self.waiting.backlog), self._room_limit, self.pace.fresh_run_s
         ):
             child.give([self.waiting.backlog.popleft() for _ in range(portion)])
-        if not self.waiting.backlog and (loser := victim(children, self.pace.run_s, patient)):
-            waiting = loser.unstarted()
+        if not self.waiting.backlog and (giver := overfull(children, self.pace.run_s, patient)):
+            waiting = giver.unstarted()
             if waiting:
-                loser.take_back(waiting[len(waiting) // 2 :])
+                giver.take_back(waiting[len(waiting) // 2 :])
 
     def _room_limit(self, child: ChildProcess) -> int:
         limit = self._limit(child)
@@ -178,7 +178,7 @@ class Pool:
                 reserved.exclusive = True
                 self._recall_from(reserved)
             return
-        # Whatever became of the run that a child was reserved for: nothing waits for it any more.
+        # No run waits to run alone any more, so children reserved for one are free again.
         for child in self.children:
             child.exclusive = child.exclusive and any(held.run.alone for held in child.given.values())
 
@@ -193,7 +193,7 @@ class Pool:
             child.take_back(waiting)
 
     def stop(self, held: HeldLease, cause: StopCause, reason: str) -> bool:
-        """Stop a run; False if it waited here and is simply forgotten."""
+        """Stop a run. Return False if it only waited here; it is forgotten, and nothing will report it."""
         if held.child is None:
             self.waiting.forget(held)
             return False
@@ -208,7 +208,7 @@ class Pool:
             if child.given and child.ledger.running():
                 child.kill()
 
-    # News of children.
+    # Messages and deaths of children.
 
     def _on_message(self, child: ChildProcess, message: FromChild) -> None:
         match message:
@@ -222,7 +222,7 @@ class Pool:
                 self.pace.doubt()
                 self.waiting.put_back(held for token in tokens if (held := child.given.pop(token, None)))
             case Waiting(request):
-                child.link.send(WaitAnswer(request, self.lending.ask(child, request)))
+                child.socket.send(WaitAnswer(request, self.lending.ask(child, request)))
                 self._recall_from(child)
             case Resumed(request):
                 self.lending.resume(child, request)
@@ -234,7 +234,7 @@ class Pool:
                 if not self.usable.done():
                     self.usable.set_result(None)
                 if child.retiring:
-                    child.retire()  # said while it could not hear
+                    child.retire()  # again: it could not take the first Finish while it was starting
                 else:
                     child.state = ChildState.READY
             case Unusable(text):
@@ -264,17 +264,17 @@ class Pool:
             if status >= 0 and not self.usable.done():  # a signal may have come from outside
                 text = f"a new process for {self._child_plan.target} ended with {exit_reason(status)}"
                 self.usable.set_exception(AppUnusable(text))
-        self.lending.bury(child)
-        started, unstarted = bury(child, status)
+        self.lending.child_died(child)
+        started, unstarted = take_runs_of_dead(child, status)
         if not expected:
             log.warning("child %d ended with %s%s", child.pid, exit_reason(status), _what_ran(started))
         for held, ending in started:
-            self._bereave(held, ending)
+            self._end_with_child(held, ending)
         self.waiting.put_back(unstarted)
         self._settle_soon()
 
-    def _bereave(self, held: HeldLease, ending: Ending) -> None:
-        """A run ended with its child. A timeout is told to its error handler first, in another child."""
+    def _end_with_child(self, held: HeldLease, ending: Ending) -> None:
+        """End a run whose child died. After a timeout, another child calls its error handler first."""
         handled = held.run.name in self.plan.handled and held.settled is None and not held.revoked
         if handled and isinstance(ending.outcome, TimedOut) and not self.closing:
             held.leave_to_handler(ending, ending.outcome.error)
@@ -283,7 +283,7 @@ class Pool:
             self._events.ended(held, ending)
 
     def _settle_soon(self) -> None:
-        """Act once on all the news of this turn of the loop."""
+        """Act once on all messages and deaths of this iteration of the loop."""
         if not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_soon(self._settle)
@@ -296,7 +296,7 @@ class Pool:
 
 
 def _what_ran(started: Sequence[tuple[HeldLease, Ending]]) -> str:
-    """The runs that a dead child had begun, for people; a child of async tasks may have had a hundred."""
+    """Names the runs that a dead child was executing, not all of them if they are many."""
     shown = [f"{held.run.name} {held.run.task_id}" for held, _ in started[:_MOST_NAMED]]
     if len(started) > _MOST_NAMED:
         shown.append(f"{len(started) - _MOST_NAMED} more")

@@ -1,4 +1,4 @@
-"""How a pool of children is made, and whom it tells."""
+"""What a pool of children is made with: its sizes, and what it calls when something happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hyrex.worker.shared.outcome import Ending
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """How a pool is made. `prefetch` None adapts; 0 for the maxima means none."""
+    """The sizes and limits of a pool. `prefetch` None adapts to the load; a limit of 0 means none."""
 
     name: str
     asynchronous: bool
@@ -25,7 +25,7 @@ class PoolPlan:
 
 @dataclass(frozen=True, slots=True)
 class PoolEvents:
-    """Whom a pool tells."""
+    """What a pool calls when a run has ended, and when its maximum may have changed."""
 
     ended: Callable[[HeldLease, Ending], None]
-    changed: Callable[[], None]  # its maximum may be another now
+    changed: Callable[[], None]

@@ -1,8 +1,8 @@
-"""Slots lent while their runs wait for other tasks: how many, and when no more may be.
+"""Slots lent while their runs wait for other tasks: how many there are, and when no more may be lent.
 
-A sync run that waits holds its slot and does nothing; a substitute child runs the other task
-meanwhile. At most as many substitutes as there are children. An async run that awaits holds no
-slot: its own child takes another run in its place.
+A sync run that waits keeps its thread and does nothing. A substitute child, started beside the usual ones,
+runs other tasks meanwhile; there are at most as many substitutes as usual children. An async run that awaits
+keeps nothing busy: its own child takes another run in its place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Lending:
     """Counts the lent slots of a pool."""
 
     def __init__(self, children: int, slots: int) -> None:
-        """For a pool of so many children with so many slots each."""
+        """Count for a pool of `children` with `slots` each."""
         self._children = children
         self._slots = slots
         self._lent = 0
@@ -28,18 +28,18 @@ class Lending:
 
     @property
     def substitutes(self) -> int:
-        """Children that may run beside the usual ones now."""
+        """How many children may run beside the usual ones now."""
         return min(self._children, -(-self._lent // self._slots))
 
     def kept(self) -> int:
-        """Substitutes worth keeping alive: waits tend to come again."""
+        """How many substitutes to keep alive: for some seconds as many as were needed, since waits recur."""
         now = time.monotonic()
         if self.substitutes >= self._most_lately or now - self._lately > _LINGER_S:
             self._most_lately, self._lately = self.substitutes, now
         return self._most_lately
 
     def ask(self, child: ChildProcess, request: int) -> str:
-        """Lend a slot of this child for its wait of that number; why not, if it may not be lent."""
+        """Lend a slot of this child for its wait of that number. Return "", or why it may not be lent."""
         usual = self._children * self._slots
         if self._lent + 1 >= 2 * usual:
             return (
@@ -52,35 +52,34 @@ class Lending:
         return ""
 
     def resume(self, child: ChildProcess, request: int) -> None:
-        """That wait is over, whether or not a slot was lent for it."""
+        """Take the slot back, if one was lent for that wait, which is over."""
         if request in child.lent:
             child.lent.remove(request)
             self._lent -= 1
 
-    def bury(self, child: ChildProcess) -> None:
-        """A child died with its waits."""
+    def child_died(self, child: ChildProcess) -> None:
+        """Take back all slots that were lent for waits of a child that died."""
         self._lent -= len(child.lent)
         child.lent.clear()
 
 
 class AsyncLending(Lending):
-    """As Lending, where a child can execute more runs than it has slots."""
+    """As Lending, for children that can execute more runs than they have slots."""
 
     def __init__(self) -> None:
-        """For any number of children."""
         self._lenders: set[ChildProcess] = set()
 
     @property
     def substitutes(self) -> int:
-        """Children that must stand in for others: those that wait, and take no other run meanwhile."""
+        """How many children need one in their place: they have waiting runs, and may take no others."""
         return sum(1 for child in self._lenders if child.exclusive or child.exhausted)
 
     def kept(self) -> int:
-        """As many as there must be."""
+        """No more substitutes than are needed now."""
         return self.substitutes
 
     def ask(self, child: ChildProcess, request: int) -> str:
-        """Free the slot of a run that awaits; why not, if it may not be freed."""
+        """Free the slot of a run that awaits. Return "", or why it may not be freed."""
         if len(child.lent) >= MOST_AWAITING:
             return (
                 f"{len(child.lent)} runs of this process await other tasks already, which is the most it "
@@ -92,14 +91,14 @@ class AsyncLending(Lending):
         return ""
 
     def resume(self, child: ChildProcess, request: int) -> None:
-        """That run goes on, at once, beside those that took its place."""
+        """Take the slot back. The run goes on at once, beside the one that took its place."""
         if request in child.lent:
             child.lent.remove(request)
             child.add_slots(-1)
             if not child.lent:
                 self._lenders.discard(child)
 
-    def bury(self, child: ChildProcess) -> None:
-        """A child died with its waits."""
+    def child_died(self, child: ChildProcess) -> None:
+        """Take back all slots that were lent for waits of a child that died."""
         child.lent.clear()
         self._lenders.discard(child)

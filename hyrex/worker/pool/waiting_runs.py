@@ -9,40 +9,39 @@ from itertools import compress
 
 from hyrex.worker.pool.held_lease import HeldLease
 
-_LONG = 8  # times the usual patience
+_LONG = 8  # runs that need a child of their own may wait so many times longer
 
 
 class WaitingRuns:
-    """Those that any child may take, and those that must have a child for themselves."""
+    """Runs that any child may take (`backlog`), and runs that need a child of their own (`alone`)."""
 
     def __init__(self) -> None:
-        """None wait."""
         self.backlog: deque[HeldLease] = deque()
         self.alone: deque[HeldLease] = deque()
 
     def add(self, held: HeldLease) -> None:
-        """Behind the others."""
+        """Add a run behind the others."""
         self._of(held).append(held)
 
     def put_back(self, runs: Iterable[HeldLease]) -> None:
-        """Before the others: they have waited already."""
+        """Put runs in front of the others, since they have waited before."""
         now = time.monotonic()
         for held in reversed(list(runs)):
             held.child, held.waiting_since = None, now
             self._of(held).appendleft(held)
 
     def forget(self, held: HeldLease) -> None:
-        """It waits no more, if it did."""
+        """Remove a run, if it waits here."""
         waiting = self._of(held)
         if held in waiting:
             waiting.remove(held)
 
     def take(self, older_than_s: float, *, stuck: bool = False) -> list[HeldLease]:
-        """Take the runs out that have waited here for so long; if all children are `stuck`, at once.
+        """Remove and return the runs that have waited that long; all of the backlog if children are `stuck`.
 
-        One that must be alone has more patience, and one of which only its error handler is to hear: a child
-        may have to be emptied or started for it. With the grace that stays below what the broker adds to a
-        timeout (15 s and a lease, from the assignment).
+        A run that must be alone may wait longer, and so may one that is here only for its error handler: a
+        child may have to be emptied or started for it. Together with the grace period, that is still less
+        than what the broker adds to a timeout (15 s and the lease duration, from the assignment).
         """
         now = time.monotonic()
         taken: list[HeldLease] = []

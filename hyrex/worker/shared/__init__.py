@@ -1,1 +1,1 @@
-"""What more than one of the worker's processes must know: messages, options, shared memory."""
+"""What several of the worker's processes need: messages, options, shared memory."""

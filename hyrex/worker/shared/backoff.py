@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def backoff_s(first_s: float, failures: int, longest_s: float) -> float:
-    """The pause after so many failures, 0 or more of them: a day of them must not overflow."""
+    """The pause after so many failures (0 or more). The exponent is bounded, so that no number overflows."""
     return min(longest_s, first_s * 2.0 ** min(failures, 64))

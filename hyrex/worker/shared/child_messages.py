@@ -1,7 +1,7 @@
-"""What the stream process and a child say to each other, and how it is framed.
+"""The messages between the stream process and a child, and their framing.
 
-A frame is a four-byte length and a msgpack array of messages; whatever is ready goes into one
-frame. Neither side knows wire types. The bytes cross a socket pair that only these two hold.
+A frame is a four-byte length and a msgpack array of messages; all messages that are ready go into one frame.
+Nothing here knows the wire types of gRPC. The frames cross a socket pair that only these two processes hold.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Run(Struct, frozen=True, array_like=True, gc=False):
     content_type: str = ""
     codec: str = ""
     headers: dict[str, str] | None = None
-    told: ErrorInfo | None = None  # its outcome is settled: only its error handler is to hear of this
+    told: ErrorInfo | None = None  # set if the run has ended, with this error: only call its error handler
 
 
 class TaskInfo(Struct, frozen=True, array_like=True):
-    """What a Hello says of one registered function. `timeout_s` 0 means none."""
+    """A registered function, as Hello describes it. A `timeout_s` of 0 means none."""
 
     name: str
     queue: str
@@ -64,14 +64,14 @@ class QueueInfo(Struct, frozen=True, array_like=True):
 
 
 class Begin(Struct, frozen=True, array_like=True, tag="begin"):
-    """Be a child of this kind; sent once, after Imported."""
+    """Become a child for sync or for async tasks; sent once, after Imported."""
 
     asynchronous: bool
     slots: int
 
 
 class Give(Struct, frozen=True, array_like=True, tag="give"):
-    """Runs to execute in order; the first has this ordinal, the next ones count on."""
+    """Execute these runs, in order; the first has this ordinal, the others the following ones."""
 
     first_ordinal: int
     runs: list[Run]
@@ -96,7 +96,7 @@ class Finish(Struct, frozen=True, array_like=True, tag="finish"):
 
 
 class WaitAnswer(Struct, frozen=True, array_like=True, tag="waitanswer"):
-    """May a run of this child block in a wait? `refusal` says why not."""
+    """The answer to Waiting: the run may wait, unless `refusal` says why not."""
 
     request: int
     refusal: str = ""
@@ -108,7 +108,7 @@ ToChild = Begin | Give | TakeBack | Stop | Finish | WaitAnswer
 
 
 class Imported(Struct, frozen=True, array_like=True, tag="imported"):
-    """The user's module is imported; this is what it registers."""
+    """The user's module is imported, and registers these tasks and queues."""
 
     tasks: list[TaskInfo]
     queues: list[QueueInfo]
@@ -125,7 +125,7 @@ class Ready(Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Settled(Struct, frozen=True, array_like=True, tag="settled"):
-    """A run's outcome is settled, whatever becomes of its error handler, which runs now. Ended follows."""
+    """The outcome of a run is final, whatever its error handler does, which runs now. Ended follows."""
 
     ending: Ending
 
@@ -137,14 +137,14 @@ class Ended(Struct, frozen=True, array_like=True, tag="ended"):
 
 
 class Returned(Struct, frozen=True, array_like=True, tag="returned"):
-    """Runs that had not started and will not here. `answer`: answers a TakeBack."""
+    """Runs given back, which had not started. `answer`: this answers a TakeBack."""
 
     tokens: list[int]
     answer: bool
 
 
 class Waiting(Struct, frozen=True, array_like=True, tag="waiting"):
-    """A run is about to block in a wait and asks leave; answered by WaitAnswer."""
+    """A run is about to wait for other tasks and asks for permission; answered by WaitAnswer."""
 
     request: int
 
@@ -161,13 +161,13 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode(messages: list[ToChild] | list[FromChild]) -> bytes:
-    """One frame."""
+    """Encode messages as one frame."""
     body = _encoder.encode(messages)
     return LENGTH.pack(len(body)) + body
 
 
 def cut(buffer: bytearray) -> Iterator[bytes]:
-    """Take the complete frames' bodies off the front of the buffer."""
+    """Remove the complete frames from the front of the buffer; yield their bodies."""
     start, end = 0, len(buffer)
     while end - start >= LENGTH.size:
         (size,) = LENGTH.unpack_from(buffer, start)

@@ -1,25 +1,24 @@
-"""What a child is told on its command line, and what its exit statuses mean."""
+"""A child's command line, and the meanings of its exit statuses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-BROKEN = 1  # user code broke off the child's own work, or its lifespan failed at its end
-UNUSABLE = 3  # the user's app cannot be used
-ORPHANED = 70  # the stream process went away
-SPEECHLESS = 69  # it cannot talk to the stream process: user code broke their socket or what is to be said
-UNTRUSTED = 71  # runs were going on and the lease could not be renewed
-MOST_AWAITING = 10_000  # runs of one child that await other tasks and hold no slot
+BROKEN: Final = 1  # user code broke the child's own machinery, or the lifespan failed at its end
+UNUSABLE: Final = 3  # the user's app cannot be used
+SOCKET_UNUSABLE: Final = 69  # user code broke the socket to the stream process, or made a message unencodable
+ORPHANED: Final = 70  # the parent process is gone
+UNTRUSTED: Final = 71  # the lease could not be renewed while runs were going on
+MOST_AWAITING: Final = 10_000  # runs of one child that await other tasks and hold no slot
 
-ON_ERROR_NS: Final = (
-    5_000_000_000  # for an error handler; with the grace, below what a broker adds to a timeout
-)
+ON_ERROR_NS: Final = 5_000_000_000
+"""How long an error handler may take. With the grace period, less than what a broker adds to a timeout."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChildOrders:
-    """The target and the inherited descriptors."""
+class ChildOptions:
+    """The only argument of a child, as JSON: its target and the descriptors that it inherits."""
 
     target: str
     worker: str

@@ -1,7 +1,7 @@
-"""What a run raised, in text that can be stored.
+"""Describes what a run raised, in text that can be stored.
 
-User code decides what `str()`, an attribute or the formatting of its errors does: each may raise anything,
-SystemExit too, or give text of any size. So each part is asked for alone, and nothing here raises.
+Errors are user code: their `str()`, their attributes and their formatting may raise anything, even
+SystemExit, or give text of any size. So each part is read on its own, and nothing here raises.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ TYPE_CHARACTERS: Final = 200
 MESSAGE_CHARACTERS: Final = 10_000
 TRACEBACK_CHARACTERS: Final = 50_000
 _PLACE_CHARACTERS: Final = 500
-_LAST_FRAMES: Final = 1_100  # of each error: enough for a recursion up to Python's own limit
+_LAST_FRAMES: Final = 1_100  # are shown of each error: enough for a recursion up to Python's own limit
 _LONGEST_CHAIN: Final = 50
 _LARGE_CHARACTERS: Final = 1_000_000  # formatting copies a message several times
 _HERE: Final = str(Path(hyrex.__file__).parent) + os.sep
 
-# The real slots: a class may hide each of these names behind a property that raises.
+# The slots of the base classes: a user's class may replace each of these names with a property that raises.
 _type_name: Final[Any] = type.__dict__["__name__"]
 _traceback: Final[Any] = BaseException.__dict__["__traceback__"]
 _cause: Final[Any] = BaseException.__dict__["__cause__"]
@@ -35,7 +35,7 @@ _context: Final[Any] = BaseException.__dict__["__context__"]
 
 
 def attempt(make: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
-    """What `make` gives; what `otherwise` gives if it raises anything at all."""
+    """Return what `make` returns; if it raises anything at all, what `otherwise` returns for the error."""
     try:
         return make()
     except BaseException as error:
@@ -43,7 +43,7 @@ def attempt(make: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T
 
 
 def describe(error: BaseException) -> ErrorInfo:
-    """What a run raised, without this package's own frames; never raises."""
+    """Describe what a run raised, without the frames of this package; never raises."""
     kind = storable(_type_name.__get__(type(error)), TYPE_CHARACTERS)
     message = attempt(lambda: str(error), lambda odd: f"<its __str__ raised {_name_of(odd)}>")
     shown = storable(message, MESSAGE_CHARACTERS)
@@ -53,9 +53,9 @@ def describe(error: BaseException) -> ErrorInfo:
 
 
 def storable(text: str, most: int, *, end: bool = False) -> str:
-    """The text's first characters, or its last, without what UTF-8 or Postgres cannot hold.
+    """The first (or last) characters of a text; what UTF-8 or Postgres cannot store is escaped.
 
-    `text` may be of a subclass of str whose methods do anything.
+    `text` may be of a subclass of str, whose methods may do anything: none of them is called.
     """
     part = str.__getitem__(text, slice(-most, None) if end else slice(most))
     clean = part.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
@@ -67,14 +67,14 @@ def _name_of(error: BaseException) -> str:
 
 
 def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """From the first frame that is not of this package."""
+    """The part of a traceback from the first frame that is not of this package."""
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
         trace = trace.tb_next
     return trace
 
 
 def _place(trace: TracebackType | None) -> str:
-    """The innermost line of user code, or of what it called."""
+    """The innermost line outside of this package: of user code, or of a library that it called."""
     found = trace
     while trace is not None:
         if not trace.tb_frame.f_code.co_filename.startswith(_HERE):
@@ -98,7 +98,7 @@ def _plain_lines(trace: TracebackType | None, kind: str, message: str) -> str:
 
 
 def _chain_is_long(error: BaseException) -> bool:
-    """Whether the error has more causes than anybody reads; a circle of them is short."""
+    """Return True if the error has more causes than are worth formatting; a circle of causes is not long."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:

@@ -1,7 +1,7 @@
-"""The line between launcher and stream process: JSON lines over an inherited socket pair.
+"""The messages between launcher and stream process: JSON lines over an inherited socket pair.
 
-The stream process tells its session, so that the launcher can end it; the launcher gives orders.
-The end of the line means that the other side is gone.
+The stream process names its session, so that the launcher can end it; the launcher gives orders. When the
+socket ends, the other process is gone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class SessionTold(Struct, frozen=True, tag="session"):
 
 
 class SessionOver(Struct, frozen=True, tag="over"):
-    """It ended with Goodbye; nobody needs to end it."""
+    """The session ended with Goodbye, so that the launcher need not end it."""
 
 
 class Order(Struct, frozen=True, tag="order"):
-    """`drain` or `release`."""
+    """An order of the launcher; `word` is `drain` or `release`."""
 
     word: str
 
@@ -32,12 +32,12 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 def encode_line(line: Line) -> bytes:
-    """One line."""
+    """Encode a message as one line."""
     return msgspec.json.encode(line) + b"\n"
 
 
 def decode_lines(buffer: bytearray) -> list[Line]:
-    """Take the complete lines off the front of the buffer."""
+    """Remove the complete lines from the front of the buffer; return their messages."""
     *lines, rest = bytes(buffer).split(b"\n")
     buffer[:] = rest
     return [_decode(line) for line in lines if line]

@@ -14,9 +14,9 @@ LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def configure_logging() -> None:
-    """Log to stderr unless the user's code has arranged something else.
+    """Log to stderr unless the user's code has configured logging.
 
-    HYREX_LOG_LEVEL says how much of what Hyrex has to say is logged (info).
+    HYREX_LOG_LEVEL sets the level of Hyrex's own loggers (default info).
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -24,13 +24,13 @@ def configure_logging() -> None:
     if wanted in LEVELS:
         logging.getLogger("hyrex").setLevel(wanted)
     elif wanted:
-        log.warning("HYREX_LOG_LEVEL is %r; it may be one of %s", wanted.lower(), ", ".join(LEVELS).lower())
+        log.warning("HYREX_LOG_LEVEL is %r; use one of %s", wanted.lower(), ", ".join(LEVELS).lower())
 
 
-def complain(text: str, error: BaseException | None = None) -> None:
+def warn(text: str, error: BaseException | None = None) -> None:
     """Log a warning in a process that runs user code; never raises.
 
-    There the handlers, their streams and the error itself are the user's, and may raise anything.
+    The log handlers, their streams and the error itself are user code there, and may raise anything.
     """
     try:
         if error is not None:
@@ -41,7 +41,7 @@ def complain(text: str, error: BaseException | None = None) -> None:
 
 
 def write_stderr(text: str) -> None:
-    """Write a line to file descriptor 2, whatever became of sys.stderr; never raises."""
+    """Write a line to file descriptor 2, since user code may have replaced sys.stderr; never raises."""
     try:
         os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError:

@@ -1,7 +1,7 @@
-"""Memory shared by the stream process and its children: one trust cell, one ledger for each child.
+"""Memory shared by the stream process and its children: one trust cell, and one ledger for each child.
 
-What stands here survives the death of either side, which no message in a socket does.
-All cells are aligned 64-bit integers, each written by one side only.
+Unlike a message in a socket, its content survives the death of the process that wrote it. All cells are
+aligned 64-bit integers, each written by one side only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boottime_ns() -> int:
-    """Time that goes on while the machine sleeps and that nobody can set."""
+    """Time on a clock that goes on while the machine sleeps and cannot be set."""
     return time.clock_gettime_ns(_CLOCK)
 
 
 def create_fd(size_bytes: int) -> int:
-    """An anonymous file for shared cells, closed on exec unless passed on."""
+    """A descriptor of an anonymous file for shared cells; a new program does not inherit it by itself."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("hyrex", os.MFD_CLOEXEC)
     else:
@@ -33,7 +33,7 @@ def create_fd(size_bytes: int) -> int:
 
 
 class Cells:
-    """A view on shared 64-bit cells; owns its mapping, not the descriptor's other users."""
+    """A view of shared 64-bit cells. Owns its own mapping only; the file stays with whoever else maps it."""
 
     def __init__(self, fd: int, count: int) -> None:
         """Map `count` cells of the file."""
@@ -68,7 +68,7 @@ class TrustCell:
         self._view[0] = value
 
     def trusted(self) -> bool:
-        """Whether the leases may be trusted now."""
+        """Return True if the leases may be trusted now."""
         return boottime_ns() < self._view[0]
 
 
@@ -80,7 +80,7 @@ class Running(NamedTuple):
 
 
 class Ledger:
-    """What one child started and what it is running, slot by slot.
+    """What one child has started and what it is running, by slot.
 
     Runs are started in the order of their ordinals, so a run has started if and only if its
     ordinal is at most the highest in the ledger: true at any instant, also after a kill.
@@ -101,17 +101,17 @@ class Ledger:
         return slots * cls._WIDTH * _CELL_BYTES
 
     def use(self, slots: int) -> None:
-        """Look at so many slots only."""
+        """Read that many slots only."""
         self._slots = slots
         self._view = self._cells.view[: slots * self._WIDTH]
 
     def use_at_least(self, slots: int) -> None:
-        """Look at so many slots; at those that were used already too, their runs may still be there."""
+        """Read at least that many slots, and no fewer than before: there may still be runs in them."""
         if slots > self._slots:
             self.use(slots)
 
     def begin(self, slot: int, ordinal: int, token: int) -> None:
-        """Note a run before anything of it is touched."""
+        """Note that a run starts, before anything of it is executed."""
         view, at = self._view, slot * self._WIDTH
         view[at] = ordinal
         view[at + 1] = token
@@ -119,11 +119,11 @@ class Ledger:
         view[at + 3] = 1
 
     def restart_clock(self, slot: int) -> None:
-        """User code begins now."""
+        """Note that user code begins now."""
         self._view[slot * self._WIDTH + 2] = time.monotonic_ns()
 
     def end(self, slot: int) -> None:
-        """The slot is free again."""
+        """Note that the slot is free again."""
         self._view[slot * self._WIDTH + 3] = 0
 
     def started_through(self) -> int:
@@ -131,7 +131,7 @@ class Ledger:
         return max(self._view[:: self._WIDTH].tolist(), default=0)
 
     def running(self) -> list[Running]:
-        """What runs now; exact when the child is dead, a snapshot while it lives."""
+        """What runs now; exact if the child is dead, else true of some moment just past."""
         view, width = self._view.tolist(), self._WIDTH
         return [
             Running(view[at + 1], view[at + 2]) for at in range(0, self._slots * width, width) if view[at + 3]

@@ -1,4 +1,4 @@
-"""What a worker is told to do, from the command line or from a program."""
+"""A worker's options, from the command line or from a program."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class WorkerOptions:
     name: str = ""
     broker_url: str = ""
     token: str = ""
-    parent_pid: int = 0  # the worker leaves when this process, its parent, is gone
+    parent_pid: int = 0  # the worker ends when this process, its parent, is gone
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work. Raises: ValueError."""
+        """Check the values. Raises: ValueError."""
         for field in ("threads", "async_processes", "async_concurrency"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
@@ -56,13 +56,13 @@ class WorkerOptions:
             raise ValueError("at least one queue pattern is needed, and none may be empty")
         for text in (self.name, *self.queues):
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"{text!r} is not valid Unicode: no broker could be told of it")
+                raise ValueError(f"{text!r} is not valid Unicode, so it cannot be sent to a broker")
 
     def resolved(self) -> WorkerOptions:
-        """The same with every default filled in from the environment and the machine.
+        """The same options, with defaults filled in from the environment and the machine.
 
-        Raises: ValueError for a token that cannot be read or sent, an address that is none, and
-        whatever else the tasks of this worker could not send with.
+        Raises: ValueError for a token that cannot be read or sent, for an invalid address, and for other
+        settings with which the tasks of this worker could not send.
         """
         settings = read_settings(without_token=bool(self.token))
         broker_url = self.broker_url or settings.broker_url
@@ -76,21 +76,21 @@ class WorkerOptions:
         )
 
     def without_token(self) -> WorkerOptions:
-        """The same, fit for a command line; the token is left to HYREX_TOKEN."""
+        """The same options for a command line, which other users can read; the token goes by HYREX_TOKEN."""
         return replace(self, token="")
 
     def to_json(self) -> str:
-        """As text, for the next process."""
+        """The options as text, for the next process."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> WorkerOptions:
-        """Back from text."""
+        """The options from text that `to_json` made."""
         return msgspec.json.decode(text, type=cls)
 
 
 def environment_with(token: str) -> dict[str, str]:
-    """This process's environment with the token in it, and without the file that it may have come from."""
+    """This process's environment with HYREX_TOKEN set, and without HYREX_TOKEN_FILE, its possible source."""
     rest = {key: value for key, value in os.environ.items() if key not in ("HYREX_TOKEN", "HYREX_TOKEN_FILE")}
     return rest | ({"HYREX_TOKEN": token} if token else {})
 
@@ -106,7 +106,7 @@ def _version() -> str:
 
 
 def parse_options(arguments: list[str]) -> WorkerOptions:
-    """Options of `python -m hyrex.worker`; exits with a usage message if they are wrong."""
+    """Parse the options of `python -m hyrex.worker`; exits with a usage message if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m hyrex.worker", description="Run a Hyrex worker.")
     add = parser.add_argument
     add("--version", action="version", version=f"hyrex {_version()}")

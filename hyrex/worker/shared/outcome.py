@@ -1,7 +1,7 @@
 """How a run ended, as a value.
 
-Made where the run ended (in the child, or in the stream process when the child could not say),
-carried over the socket to the child, turned into the wire's words by `convert` alone.
+Made by the child, or by the stream process if the child died. It crosses the socket between them, and
+`stream.convert` turns it into wire types.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from msgspec import Struct
 class StopCause(StrEnum):
     """Why a run was asked to stop."""
 
-    TIMEOUT = "timeout"  # its own time is up: ends as TimedOut
-    CANCEL = "cancel"  # the broker asked: ends as Cancelled
-    DRAIN = "drain"  # the worker leaves: ends as Released
-    TRUST = "trust"  # the lease could not be renewed in time: ends as Released
-    REVOKED = "revoked"  # the lease is void: whatever it ends as is not reported
+    TIMEOUT = "timeout"  # its timeout has passed: it ends as TimedOut
+    CANCEL = "cancel"  # the broker asked for it: it ends as Cancelled
+    DRAIN = "drain"  # the worker ends: it ends as Released
+    TRUST = "trust"  # the lease could not be renewed in time: it ends as Released
+    REVOKED = "revoked"  # the lease is void: its outcome is not reported
 
 
 class ErrorInfo(Struct, frozen=True, array_like=True):
-    """What a run raised, for people. `where` is its innermost line of user code; only this worker logs it."""
+    """What a run raised, for people. `where` is the innermost line of user code; it is logged, not sent."""
 
     type: str
     message: str
@@ -37,7 +37,7 @@ class Completed(Struct, frozen=True, array_like=True, tag="c", gc=False):
 
 
 class Failed(Struct, frozen=True, array_like=True, tag="f"):
-    """The function raised, or its arguments or result were no good."""
+    """The function raised, or its arguments or its result were invalid."""
 
     error: ErrorInfo
     retryable: bool
@@ -45,20 +45,23 @@ class Failed(Struct, frozen=True, array_like=True, tag="f"):
 
 
 class TimedOut(Struct, frozen=True, array_like=True, tag="t"):
-    """The run was stopped because its time was up."""
+    """The run was stopped because its timeout had passed."""
 
     error: ErrorInfo
     retry_delay_s: float | None = None
 
 
 class Cancelled(Struct, frozen=True, array_like=True, tag="x"):
-    """The run obeyed a cancel, or was dropped before it began."""
+    """The run ended after a cancel, or was cancelled before it began."""
 
     reason: str
 
 
 class Released(Struct, frozen=True, array_like=True, tag="r"):
-    """The run is given back: never started, or stopped cleanly. With a delay: this code does not know it."""
+    """The run is given back: not started, or stopped in good order.
+
+    With a delay, this worker could not decode the arguments, and another worker may.
+    """
 
     started: bool
     reason: str
@@ -66,7 +69,7 @@ class Released(Struct, frozen=True, array_like=True, tag="r"):
 
 
 class Lost(Struct, frozen=True, array_like=True, tag="l"):
-    """The run's process went away under it; `alone` if nothing else ran there."""
+    """The run's process ended before the run did; `alone` if nothing else was running in it."""
 
     reason: str
     alone: bool
@@ -76,7 +79,7 @@ Outcome = Completed | Failed | TimedOut | Cancelled | Released | Lost
 
 
 class Ending(Struct, frozen=True, array_like=True, gc=False):
-    """One run's end. `elapsed_ns` is absent if user code never began."""
+    """How one run ended. `elapsed_ns` is None if user code never began."""
 
     token: int
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""What only some systems offer: death signals, subreapers, cgroup limits."""
+"""Functions that only some operating systems have: death signals, subreapers, cgroup limits."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have this process killed when its parent ends; ends it now if the parent is gone already."""
+    """Have this process killed when its parent ends; exit now if the parent is gone already."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
 
 
 def wake_with_parent() -> None:
-    """Have this process go on when its parent ends, if it is stopped then: it has to see to its own end."""
+    """Have this process continued when its parent ends, in case it is stopped then and could not exit."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
 def become_subreaper() -> None:
-    """Inherit the orphans among this process's descendants, so that they can be reaped."""
+    """Become the parent of descendants whose own parent ends, so that they can be reaped."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def children_of(pid: int) -> list[int]:
-    """Direct children of a process; empty where the system does not tell."""
+    """The direct children of a process; none where the system does not list them (only Linux does)."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -46,7 +46,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def resident_mb(pid: int) -> float:
-    """Memory that a process holds, in MB; 0 where the system does not tell."""
+    """The resident memory of a process in MB; 0 where the system does not say."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -55,7 +55,7 @@ def resident_mb(pid: int) -> float:
 
 
 def usable_cpus() -> int:
-    """CPUs this process may use, by affinity and cgroup quota; at least 1."""
+    """How many CPUs this process may use, by affinity and cgroup quota; at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -1,8 +1,9 @@
-"""What user code leaves behind: processes below a child that is dead, and how they are found and ended.
+"""Finds and ends the processes that user code started in a child and left behind.
 
-A child leads a session of its own and bears a mark in its environment; processes that it starts inherit both,
-and one that gives up the session keeps the mark. The stream process is a subreaper, so when a child is gone,
-what was below it stands directly below the stream process (Linux; elsewhere only the session is known).
+A child leads an operating-system session of its own and has a mark in its environment. Processes that it
+starts inherit both, and one that leaves the session keeps the mark. The stream process is a subreaper: when a
+child is gone, the processes below it become children of the stream process (on Linux; elsewhere only the
+session is known).
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ _GONE = (ProcessLookupError, ChildProcessError, PermissionError)
 
 
 def await_end(pid: int) -> None:
-    """Wait until a child of this process has ended, and leave it unreaped: its id stays taken."""
+    """Wait until a child of this process has ended, without reaping it, so that its id is not used again."""
     if hasattr(os, "waitid"):
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def end_remains_of(pid: int, mark: str) -> None:
-    """End what a dead, unreaped child has left: its session, and orphans with its mark."""
+    """End the processes that a dead, unreaped child left: those in its session, or with its mark."""
     variable = f"{MARK}={mark}".encode()
 
-    def is_of_it(orphan: int) -> bool:
+    def is_left_by_it(orphan: int) -> bool:
         return orphan != pid and (_session(orphan) == pid or variable in _environment(orphan))
 
-    _end_all(lambda: [orphan for orphan in children_of(os.getpid()) if is_of_it(orphan)])
+    _end_all(lambda: [orphan for orphan in children_of(os.getpid()) if is_left_by_it(orphan)])
     if sys.platform != "linux":
         with suppress(*_GONE):
             os.killpg(pid, signal.SIGKILL)
 
 
 def end_everything_below(keep: Collection[int] = ()) -> None:
-    """End and reap everything below this process except these children of it."""
+    """End and reap every process below this one, except the children in `keep`."""
     _end_all(lambda: [pid for pid in children_of(os.getpid()) if pid not in keep])
 
 
 def reap_ended_orphans(ours: Collection[int]) -> None:
-    """Reap children of this process that it has not started, as far as they have ended."""
+    """Reap the children of this process that have ended and are not among `ours`."""
     for pid in children_of(os.getpid()):
         if pid not in ours:
             with suppress(ChildProcessError):
@@ -58,18 +59,19 @@ def reap_ended_orphans(ours: Collection[int]) -> None:
 
 
 def _end_all(find: Callable[[], list[int]]) -> None:
-    """End and reap what `find` finds, again and again: what stood below it appears in its place.
+    """End and reap what `find` finds until it finds nothing: children of an ended process take its place.
 
-    They are asked first: what cleans up after others (multiprocessing's resource tracker) needs a moment.
+    SIGTERM comes first, since a process that cleans up after others needs a moment (multiprocessing's
+    resource tracker does).
     """
     began, asked = time.monotonic(), set[int]()
     while (found := find()) and (waited_s := time.monotonic() - began) < _WITHIN_S:
-        victims = {victim for pid in found for victim in _tree(pid)}
+        processes = {each for pid in found for each in _tree(pid)}
         if waited_s < _ASK_S:
-            _signal(victims - asked, signal.SIGTERM)
-            asked |= victims
+            _signal(processes - asked, signal.SIGTERM)
+            asked |= processes
         else:
-            _signal(victims, signal.SIGKILL)
+            _signal(processes, signal.SIGKILL)
         time.sleep(_PAUSE_S)
         for pid in found:
             with suppress(ChildProcessError):
@@ -96,7 +98,7 @@ def _session(pid: int) -> int:
 
 
 def _environment(pid: int) -> list[bytes]:
-    """As it was when the process began its program."""
+    """The environment that a process was started with."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,6 +1,6 @@
-"""The stream process's log, written by a thread: nobody who does not read it may stop the heartbeats.
+"""Writes the stream process's log from a thread, so that a reader that is stuck cannot stop the heartbeats.
 
-A pager that waits, a terminal that is held or a log shipper that is stuck blocks whoever writes to it.
+A paused pager, a terminal that is held or a log shipper that hangs blocks every process that writes to it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import queue
 import threading
 from typing import Final
 
-MOST_RECORDS: Final = 10_000  # that wait to be written; more are dropped, and their number is told
+MOST_RECORDS: Final = (
+    10_000  # wait to be written at most; further ones are dropped, and their number is logged
+)
 _END: Final = None
 
 
 class BackgroundLog(logging.Handler):
-    """Takes the place of the root logger's handlers and feeds them from a thread."""
+    """Replaces the root logger's handlers and calls them from a thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,16 +31,16 @@ class BackgroundLog(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Leave a record to the thread; never blocks."""
+        """Queue a record for the thread; never blocks."""
         made = copy.copy(record)
-        made.msg, made.args = record.getMessage(), None  # as its arguments are now
+        made.msg, made.args = record.getMessage(), None  # now: the arguments may change before it is written
         try:
             self._records.put_nowait(made)
         except queue.Full:
             self._dropped += 1
 
     def finish(self, timeout_s: float) -> bool:
-        """Write what is left; whether that was possible in time."""
+        """Write all queued records. Return True if that was possible in time."""
         try:
             self._records.put(_END, timeout=timeout_s)
         except queue.Full:
@@ -48,15 +50,13 @@ class BackgroundLog(logging.Handler):
 
     def _write(self) -> None:
         while (record := self._records.get()) is not _END:
-            self._hand_on(record)
+            self._emit(record)
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                text = "%d lines of this log were dropped: nobody read it"
-                self._hand_on(
-                    logging.LogRecord("hyrex.worker", logging.WARNING, "", 0, text, (dropped,), None)
-                )
+                text = "%d lines of this log were dropped, because they could not be written fast enough"
+                self._emit(logging.LogRecord("hyrex.worker", logging.WARNING, "", 0, text, (dropped,), None))
 
-    def _hand_on(self, record: logging.LogRecord) -> None:
+    def _emit(self, record: logging.LogRecord) -> None:
         for handler in self._handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)

@@ -1,4 +1,4 @@
-"""Which capacity the broker is told: the pools' own wish, told anew only where that is worth a frame."""
+"""The capacity announced to the broker: what the pools want, sent again only where that is worth a frame."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_PERSISTS_S = 0.5  # shorter than runs wait before they are given back
+_PERSISTS_S = 0.5  # must be less than the time after which waiting runs are given back (RELEASE_AFTER_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What a pool has: leases that it will hold, and how many of them it executes at once."""
+    """The size of a pool: how many leases it will hold, and how many of them it executes at once."""
 
     maximum: int
     slots: int
 
 
 class Announcements:
-    """Which capacity the broker was told, and whether it should be told anew."""
+    """The capacity that the broker knows, the one that is wanted, and when to announce again."""
 
     def __init__(self) -> None:
-        """Nothing is announced."""
         self.told: dict[str, Places] = {}
         self.wanted: dict[str, Places] = {}
         self._pressing = False
-        self._sides: dict[str, tuple[bool, float]] = {}  # whether too much was told, and since when
+        self._sides: dict[str, tuple[bool, float]] = {}  # by pool: (too much was announced, since when)
 
     def want(self, places: Mapping[str, Places], *, pressing: bool = False) -> None:
-        """The capacity is this now; called again and again while it stays so.
+        """Note the capacity that the pools want now. Called often, also while it does not change.
 
-        `pressing`: runs wait to be given back, and more must not come in their place.
+        `pressing`: runs are waiting to be given back, and the broker must not send others in their place.
         """
         self.wanted, self._pressing = dict(places), pressing
         now = time.monotonic()
@@ -44,10 +43,11 @@ class Announcements:
                 self._sides[pool] = too_much, now
 
     def due(self) -> bool:
-        """Whether the difference is material, or small but there to stay.
+        """Return True if the difference to what was announced is large, or small but lasting.
 
-        What follows the pace wavers with every run: a fifth is not worth a frame. But leases beyond
-        what children take would be given back and come again, without end.
+        Prefetch follows the measured length of runs and changes with each of them, so a difference of a
+        fifth is not worth a frame at once. But if it stayed unannounced, leases beyond what the children
+        take would be given back and sent again, without end.
         """
         if any(_material(self.told.get(pool), places) for pool, places in self.wanted.items()):
             return True
@@ -57,7 +57,7 @@ class Announcements:
         return any(now - since >= _PERSISTS_S for _, since in self._sides.values())
 
     def tell(self) -> dict[str, Places]:
-        """The capacity, as told from now on."""
+        """Return the wanted capacity, which counts as announced from now on."""
         self.told = dict(self.wanted)
         self._sides.clear()
         return self.told

@@ -1,4 +1,4 @@
-"""Wire <-> values for the worker: the only module beside `stream` that sees hyrex.v1."""
+"""Converts between wire types (hyrex.v1) and the values that the rest of the worker uses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SHOWN_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a Hello says that no session changes."""
+    """The part of a Hello that is the same for every session of this worker."""
 
     worker_name: str
     queue_patterns: tuple[str, ...]
@@ -48,7 +48,7 @@ class Registration:
 
 
 def sdk_name() -> str:
-    """Name and version of this software."""
+    """The name and version of this SDK, as it introduces itself to a broker."""
     try:
         return f"hyrex-python/{version('hyrex')} (Python {platform.python_version()})"
     except PackageNotFoundError:
@@ -58,7 +58,7 @@ def sdk_name() -> str:
 def hello(
     registration: Registration, session: WorkerSession, capacity: Mapping[str, Places]
 ) -> wire.WorkRequest:
-    """The first frame of a stream; names what is held if there is a session to resume."""
+    """The first frame of a stream; names the held leases if there is a session to resume."""
     held = session.held.values() if session.id else ()
     return wire.WorkRequest(
         hello=wire.Hello(
@@ -80,12 +80,12 @@ def hello(
 
 
 def capacity_update(capacity: Mapping[str, Places]) -> wire.WorkRequest:
-    """Absolute numbers for each pool."""
+    """A frame that announces the capacity of each pool, in absolute numbers."""
     return wire.WorkRequest(capacity=wire.CapacityUpdate(pools=_pools(capacity)))
 
 
 def heartbeat(sequence: int, held: Iterable[HeldLease], received_through: int) -> wire.WorkRequest:
-    """A proof of life."""
+    """A heartbeat, with the leases held and the last assignment received."""
     return wire.WorkRequest(
         heartbeat=wire.Heartbeat(
             sequence=sequence,
@@ -96,7 +96,11 @@ def heartbeat(sequence: int, held: Iterable[HeldLease], received_through: int) -
 
 
 def report(report_id: int, runs: Iterable[UnreportedRun]) -> wire.WorkRequest:
-    """How runs ended. One that no frame can carry is told as failed, alone, with what is known of it."""
+    """A report of runs that ended.
+
+    A run whose outcome cannot be put into a frame is reported as failed, with the reason; the others of the
+    report are not affected.
+    """
     frame = wire.WorkRequest()
     frame.report.report_id = report_id
     completed: list[UnreportedRun] = []
@@ -120,17 +124,17 @@ def _is_completed(outcome: Outcome) -> bool:
 
 
 def worker_drain(reason: str) -> wire.WorkRequest:
-    """No new work, please."""
+    """A frame that asks the broker for no more assignments."""
     return wire.WorkRequest(drain=wire.WorkerDrain(reason=reason))
 
 
 def goodbye() -> wire.WorkRequest:
-    """Nothing is held any more."""
+    """The last frame of a session: the worker holds no lease any more."""
     return wire.WorkRequest(goodbye=wire.Goodbye())
 
 
 def terms(welcome: wire.Welcome) -> SessionTerms:
-    """What a Welcome grants."""
+    """The terms that a Welcome grants; defaults for what an older broker leaves out."""
     lease_s = welcome.lease_duration.ToTimedelta().total_seconds() or DEFAULT_TERMS.lease_duration_s
     return SessionTerms(
         lease_duration_s=lease_s,
@@ -151,7 +155,10 @@ def _duration(nanoseconds: int) -> Duration:
 
 
 def _delay(delay_s: float | None) -> Duration | None:
-    """Absent where it is no delay (NaN fits no bounds): the broker then uses the task's own."""
+    """The delay on the wire; None if it is not a valid one (NaN fails both comparisons).
+
+    The broker then uses the task's own.
+    """
     if delay_s is None or not 0 <= delay_s <= DURATION_LIMIT_S:
         return None
     return _duration(int(delay_s * 1e9))
@@ -163,12 +170,13 @@ def _error(error: ErrorInfo) -> task_wire.RunError:
 
 def _unreportable(run: UnreportedRun, error: Exception) -> UnreportedRun:
     kind = type(run.ending.outcome).__name__
-    text = f"the run ended as {kind}, but no frame can carry how: {storable(repr(error), _SHOWN_CHARACTERS)}"
+    shown = storable(repr(error), _SHOWN_CHARACTERS)
+    text = f"the run ended as {kind}, but its outcome cannot be put into a frame: {shown}"
     return UnreportedRun(run.task_id, Ending(run.ending.token, Failed(ErrorInfo("Unreportable", text), True)))
 
 
 def _tell(told: wire.RunReport, run: UnreportedRun) -> None:
-    """Fill in how a run ended, in place: half the cost of making a message and copying it."""
+    """Fill in how a run ended. In place, since making a message and copying it would cost twice as much."""
     ending, outcome = run.ending, run.ending.outcome
     told.task_id = run.task_id
     told.token = ending.token

@@ -1,6 +1,6 @@
-"""How a worker leaves: no new work, finish what runs, give back the rest, report, Goodbye.
+"""How a worker ends: take no new work, finish what runs, give back the rest, report, say Goodbye.
 
-The first order drains until the drain timeout, the second releases at once.
+The first order to end lets runs go on until the drain timeout; the second stops them at once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _TICK_S = 0.02
 
 
 class WorkerDrain:
-    """The worker's way out."""
+    """Waits for the order to end, then ends the work of this worker in order."""
 
     def __init__(
         self, workload: Workload, outbox: StreamOutput, drain_timeout_s: float, grace_s: float
     ) -> None:
-        """Nobody leaves before `drain` or `release`."""
+        """Nothing happens before `drain` or `release` is called."""
         self._workload = workload
         self._outbox = outbox
         self._drain_timeout_s = drain_timeout_s
@@ -37,27 +37,27 @@ class WorkerDrain:
         self._release_now = False
 
     def drain(self) -> None:
-        """Finish what runs, then leave; a second order does not wait any more."""
+        """Finish what runs, then end."""
         self._ordered.set()
 
     def release(self) -> None:
-        """Leave at once: stop what runs."""
+        """Stop what runs, then end."""
         self._release_now = True
         self._ordered.set()
 
     async def run(self) -> bool:
-        """Wait for the order, then leave; whether nothing runs and everything was acknowledged."""
+        """Wait for the order, then end. Return True if nothing runs and every report was acknowledged."""
         await self._ordered.wait()
         workload = self._workload
         reason = "worker drains"
-        workload.departing = reason
+        workload.drain_reason = reason
         self._outbox.capacity.want(dict.fromkeys(workload.pools, Places(0, 0)))
         self._outbox.drain(reason)
         workload.recall()
         workload.feed()
         if workload.running():
             log.info("draining: %d runs left", len(workload.running()))
-        await self._until(self._idle_or_told, self._drain_timeout_s)
+        await self._until(self._idle_or_released, self._drain_timeout_s)
         if workload.running():
             workload.stop_all(StopCause.DRAIN, "the worker was stopped before it ended")
             await self._until(lambda: not workload.running(), self._grace_s + 2.0)
@@ -68,14 +68,14 @@ class WorkerDrain:
         return acknowledged and not workload.running()
 
     def _kill(self) -> None:
-        """End the children that do not answer: what becomes of their runs is told like any death."""
+        """Kill the children that still have runs; how these ended follows from the death of their child."""
         log.warning("%d runs did not end when asked; killing their children", len(self._workload.running()))
         for pool in self._workload.pools.values():
             for child in pool.children:
                 if child.given:
                     child.kill()
 
-    def _idle_or_told(self) -> bool:
+    def _idle_or_released(self) -> bool:
         return self._release_now or not self._workload.running()
 
     async def _until(self, done: Callable[[], bool], timeout_s: float) -> bool:

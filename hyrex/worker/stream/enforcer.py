@@ -1,6 +1,6 @@
-"""What must happen whether or not anybody reports: grace periods, trust, waits that last too long.
+"""What must happen at its time even if no child reports anything: grace periods, loss of trust, long waits.
 
-One tick every tenth of a second; everything here is a decision over what the ledgers say.
+Ten times a second, it decides by what the children's ledgers show.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ log = logging.getLogger("hyrex.worker")
 _TICK_S = 0.1
 _MEMORY_TICKS = 10
 _REAP_TICKS = 10
-_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
+_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # an error handler is asked to stop at its limit, and killed 2 s later
 
 
 class Enforcer:
-    """Watches over runs and children."""
+    """Stops runs, and kills children, whose time is over."""
 
     def __init__(
         self, session: WorkerSession, workload: Workload, grace_s: float, announce: Callable[[], bool]
     ) -> None:
-        """`announce` recomputes the capacity and says whether the broker knows it by now."""
+        """`announce` recomputes the capacity, and returns True if the broker has been told of it."""
         self._session = session
         self._workload = workload
         self._grace_s = grace_s
@@ -57,7 +57,7 @@ class Enforcer:
                 self._workload.release_stale()
 
     def _check_trust(self) -> None:
-        """Ask runs to stop before the children's watchdogs end them (rule 10)."""
+        """Ask runs to stop shortly before the children's watchdogs would end them (rule 10)."""
         warning_s = min(self._grace_s, 0.15 * self._session.terms.lease_duration_s)
         if self._session.trust_left_s() > warning_s:
             self._stopped_untrusted = False
@@ -67,12 +67,12 @@ class Enforcer:
                 log.warning("leases could not be renewed in time; stopping what runs")
             self._workload.recall()
             for held in self._workload.running():
-                # By the ledger: what was noted a tick ago does not know who began just before a pause.
+                # By the ledger: a run that began just before this process was paused is in no older note.
                 if held.child is not None and held.ordinal <= held.child.ledger.started_through():
                     self._workload.stop(held, StopCause.TRUST, "the lease could not be renewed")
 
     def _reap_orphans(self) -> None:
-        """What user code has started and left comes to this process, and would stay as a zombie."""
+        """Reap processes that user code started and left: they are now children of this process."""
         reap_ended_orphans({child.pid for pool in self._workload.pools.values() for child in pool.children})
 
     def _check_pool(self, pool: Pool, *, check_memory: bool) -> None:
@@ -105,22 +105,22 @@ class Enforcer:
                 return
 
     def _check_end(self, child: ChildProcess, now: float) -> None:
-        """A child that is told to end and has nothing to run gets the grace, then it is killed."""
+        """Kill a child that was told to end, has no runs, and is still there after the grace period."""
         if not child.retiring or child.given:
             return
         if child.ending_since is None:
             child.ending_since = now
         elif now - child.ending_since > self._grace_s:
             log.warning(
-                "child %d does not end by itself (a lifespan, a thread or a process of user code holds it); "
-                "killing it after %g s",
+                "child %d did not end by itself within %g s (a lifespan, a thread or a process of user code "
+                "keeps it); killing it",
                 child.pid,
                 self._grace_s,
             )
             child.kill()
 
     def _must_be_killed(self, held: HeldLease, started_ns: int, now: float) -> bool:
-        if held.settled is not None:  # its error handler runs, by a clock of its own
+        if held.settled is not None:  # its error handler runs, which has a time limit of its own
             return now - started_ns / 1e9 > _ON_ERROR_S
         if held.stop is not None:
             return now - held.stop_at > self._grace_s

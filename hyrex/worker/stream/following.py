@@ -1,4 +1,4 @@
-"""A process that must not outlive the one that started it: it looks, since who is killed tells nobody."""
+"""Ends this process when the one that started it is gone: a killed process cannot say so, so this polls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOK_EVERY_S = 0.2
 
 
 def follow(parent_pid: int, gone: Callable[[], None], end_within_s: float) -> None:
-    """From now on: call `gone`, from a thread, when the parent is another one; end `end_within_s` later."""
+    """Watch the parent from now on. When it is gone, call `gone` from a thread; exit `end_within_s` later."""
     threading.Thread(
         target=_follow, args=(parent_pid, gone, end_within_s), name="hyrex-follow-parent", daemon=True
     ).start()

@@ -1,4 +1,4 @@
-"""Proofs of life: when they are due, when each was sent, and what their answers are worth."""
+"""Heartbeats: when the next is due, when each was sent, and the trust that an acknowledged one gives."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ class HeartbeatClock:
     """Numbers heartbeats and turns their acknowledgements into trust."""
 
     def __init__(self, session: WorkerSession) -> None:
-        """No heartbeat yet."""
         self._session = session
         self._sequence = 0
         self._sent: dict[int, int] = {}  # sequence -> boot time of sending
         self._next_ns = 0
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Return True if it is time for the next heartbeat."""
         return boottime_ns() >= self._next_ns
 
     def due_in_s(self) -> float:
-        """Seconds until then."""
+        """Seconds until the next heartbeat is due."""
         return max(0.0, (self._next_ns - boottime_ns()) / 1e9)
 
     def beat(self) -> int:
-        """The sequence of a heartbeat that is sent now."""
+        """Note that a heartbeat is sent now; return its sequence."""
         now = boottime_ns()
         self._sequence += 1
         self._sent[self._sequence] = now
@@ -33,13 +32,13 @@ class HeartbeatClock:
         return self._sequence
 
     def acknowledged(self, sequence: int) -> None:
-        """This heartbeat and all before it are acknowledged."""
+        """Note that the broker acknowledged this heartbeat, and with it all before it."""
         sent = self._sent.get(sequence)
         self._sent = {number: at for number, at in self._sent.items() if number > sequence}
         if sent is not None:
             self._session.trust_from(sent)
 
     def forget(self) -> None:
-        """A new stream: what was sent on the old one will not be answered."""
+        """Begin on a new stream: heartbeats sent on the old one will not be answered."""
         self._sent.clear()
         self._next_ns = 0

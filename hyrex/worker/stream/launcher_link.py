@@ -1,4 +1,4 @@
-"""The stream process's end of the line to its launcher."""
+"""The stream process's end of the connection to its launcher: a socket that carries JSON lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hyrex.worker.shared.launcher_messages import Line, Order, decode_lines, enc
 
 
 class LauncherLine:
-    """The stream process's end."""
+    """Sends lines to the launcher, and yields its orders."""
 
     def __init__(self, fd: int) -> None:
         """Take over the inherited socket."""
@@ -18,23 +18,23 @@ class LauncherLine:
         self._socket.setblocking(False)
 
     def tell(self, line: Line) -> None:
-        """Say something; a launcher that is gone hears nothing."""
+        """Send a line; does nothing if the launcher is gone."""
         try:
             self._socket.send(encode_line(line))
         except OSError:
             pass
 
     async def orders(self) -> AsyncIterator[str]:
-        """The launcher's orders; ends when the launcher is gone."""
+        """Yield the launcher's orders; ends when the launcher is gone."""
         buffer = bytearray()
-        while chunk := await self._heard():
+        while chunk := await self._read():
             buffer += chunk
             for line in decode_lines(buffer):
                 if isinstance(line, Order):
                     yield line.word
 
-    async def _heard(self) -> bytes:
-        """Empty at the end of the line: a reset (it was killed before it had read all) is one too."""
+    async def _read(self) -> bytes:
+        """Return what arrived; empty when the launcher is gone, also if its death has reset the socket."""
         try:
             return await asyncio.get_running_loop().sock_recv(self._socket, 4096)
         except OSError:

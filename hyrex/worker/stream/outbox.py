@@ -1,5 +1,6 @@
-"""What the writer of a stream sends next: state, not queues, so nothing can pile up.
+"""Decides which frame the writer of a stream sends next.
 
+It is made from the current state when it is sent, so there is no queue of frames that could grow.
 Heartbeats and reports go before everything else.
 """
 
@@ -19,8 +20,7 @@ class StreamOutput:
     """The next frame to send, by priority."""
 
     def __init__(self, session: WorkerSession) -> None:
-        """Nothing to send."""
-        self.heart = HeartbeatClock(session)
+        self.heartbeats = HeartbeatClock(session)
         self.reports = ReportQueue(self.wake)
         self.capacity = Announcements()
         self._session = session
@@ -31,7 +31,7 @@ class StreamOutput:
         self._goodbye = False
 
     def wake(self) -> None:
-        """Something may be due."""
+        """Have the writer ask for the next frame: something may be due."""
         self._something.set()
 
     def drain(self, reason: str) -> None:
@@ -45,8 +45,8 @@ class StreamOutput:
         self.wake()
 
     def new_stream(self) -> None:
-        """Say again on a new stream what the broker may not have heard."""
-        self.heart.forget()
+        """Send again, on a new stream, what the broker may not have received on the last one."""
+        self.heartbeats.forget()
         self.reports.repeat_all()
         self._drain_sent = not self._drain_reason
         self.wake()
@@ -57,20 +57,23 @@ class StreamOutput:
         self._something.clear()
 
     def _wake_when_due(self) -> None:
-        """One timer for each heartbeat: a timeout for each wait took a twentieth of this process's time."""
+        """Set a timer for the next heartbeat.
+
+        One for each heartbeat: a timeout around each wait took a twentieth of this process's time.
+        """
         if self._alarm is not None:
             self._alarm.cancel()
-        left_s = self.heart.due_in_s()
+        left_s = self.heartbeats.due_in_s()
         if left_s:
             self._alarm = asyncio.get_running_loop().call_later(left_s, self._wake_when_due)
         else:
             self.wake()
 
     def next_frame(self) -> wire.WorkRequest | None:
-        """The most urgent frame; None if nothing is due."""
-        if self.heart.due():
+        """Return the most urgent frame; None if nothing is due."""
+        if self.heartbeats.due():
             session = self._session
-            sequence = self.heart.beat()
+            sequence = self.heartbeats.beat()
             self._wake_when_due()
             return convert.heartbeat(sequence, session.held.values(), session.received_through)
         terms = self._session.terms

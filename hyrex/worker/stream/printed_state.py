@@ -29,8 +29,8 @@ def session_lines(session: WorkerSession, outbox: StreamOutput) -> Iterator[str]
 
 def pool_lines(workload: Workload) -> Iterator[str]:
     """Each pool and its children."""
-    if workload.departing:
-        yield f"departing: {workload.departing}"
+    if workload.drain_reason:
+        yield f"draining: {workload.drain_reason}"
     for pool in list(workload.pools.values()):
         yield from _pool_lines(pool)
 

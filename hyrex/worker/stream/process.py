@@ -35,16 +35,18 @@ from hyrex.worker.stream.following import follow
 from hyrex.worker.stream.launcher_link import LauncherLine
 from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.printed_state import pool_lines, session_lines
-from hyrex.worker.stream.reconnect import Hopeless, Reconnector
+from hyrex.worker.stream.reconnect import BrokerRefuses, Reconnector
 from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.stream import StreamParts
 from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
-HOPELESS = 4  # exit status: the broker will never take this worker
+REFUSED = 4  # exit status: the broker will never accept this worker
 _GOODBYE_WITHIN_S = 3.0
-_ORPHAN_BEYOND_GRACE_S = 15.0  # an orphan that has not left by then ends as it is
+_ORPHAN_BEYOND_GRACE_S = (
+    15.0  # without a launcher, this process exits that long after the grace at the latest
+)
 _TICK_S = 0.1
 _LOG_WITHIN_S = 1.0
 
@@ -55,7 +57,7 @@ class Runtime:
     """One stream process, from its first child to its Goodbye."""
 
     def __init__(self, options: WorkerOptions, line: LauncherLine, launcher_pid: int) -> None:
-        """Make what does not depend on the user's app. Needs a running loop."""
+        """Make the parts that do not depend on the user's app. Needs a running event loop."""
         self._options = options
         self._line = line
         self._launcher_pid = launcher_pid
@@ -69,13 +71,13 @@ class Runtime:
         self._outbox = StreamOutput(self._session)
         self._told = ""
         self._announced_ready = False
-        self._departure: WorkerDrain | None = None
-        self._ordered_early = asyncio.Event()
+        self._drain: WorkerDrain | None = None
+        self._ordered_early = asyncio.Event()  # told to end before there was anything to drain
         state_report.install(f"worker {options.name}", self._state)
 
     async def run(self) -> int:
-        """Work until told to leave; the exit status."""
-        obeying = asyncio.create_task(self._obey(), name="hyrex-orders")
+        """Work until told to end; return the exit status."""
+        orders = asyncio.create_task(self._follow_orders(), name="hyrex-orders")
         follow(self._launcher_pid, self._release_soon, self._options.grace_s + _ORPHAN_BEYOND_GRACE_S)
         try:
             return await self._run()
@@ -83,7 +85,7 @@ class Runtime:
             sys.stderr.write(f"{error}\n")
             return UNUSABLE
         finally:
-            obeying.cancel()
+            orders.cancel()
 
     def _state(self) -> Iterator[str]:
         yield from session_lines(self._session, self._outbox)
@@ -93,7 +95,7 @@ class Runtime:
     async def _run(self) -> int:
         first = await self._unless_ordered(first_child(self._child_plan))
         if first is None:
-            return 0  # told to leave before the app was imported; the child dies with this process
+            return 0  # told to end before the app was imported; the child ends with this process
         child, app = first
         self._workload = self._make_workload(app)
         self._make_pools(child, app)
@@ -105,7 +107,7 @@ class Runtime:
             await self._close_children()
 
     async def _unless_ordered(self, starting: Coroutine[Any, Any, T]) -> T | None:
-        """What it gives; None if the order to leave comes first."""
+        """Return the result of `starting`; None if the order to end comes first."""
         task = asyncio.create_task(starting, name="hyrex-starting")
         early = asyncio.create_task(self._ordered_early.wait(), name="hyrex-ordered-early")
         try:
@@ -127,53 +129,51 @@ class Runtime:
         return True
 
     async def _serve(self, app: Imported) -> int:
-        self._departure = WorkerDrain(
+        self._drain = drain = WorkerDrain(
             self._workload, self._outbox, self._options.drain_timeout_s, self._options.grace_s
         )
         registration = Registration(self._options.name, self._options.queues, app)
-        parts = StreamParts(registration, self._session, self._workload, self._outbox, self._departure.drain)
+        parts = StreamParts(registration, self._session, self._workload, self._outbox, drain.drain)
         self._connection = Reconnector(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
-        return await self._work()
+        return await self._work(drain)
 
-    async def _work(self) -> int:
-        options, status = self._options, 0
-        departure = self._departure
-        assert departure is not None
-        guard = Enforcer(self._session, self._workload, options.grace_s, self._announce)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, departure.drain)
+    async def _work(self, drain: WorkerDrain) -> int:
+        status = 0
+        enforcer = Enforcer(self._session, self._workload, self._options.grace_s, self._announce)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drain.drain)
         try:
             async with asyncio.TaskGroup() as group:
-                guarding = group.create_task(guard.run(), name="hyrex-guard")
+                enforcing = group.create_task(enforcer.run(), name="hyrex-enforcer")
                 connection = group.create_task(self._connection.run(), name="hyrex-connection")
-                await self._leave(departure, connection)
-                guarding.cancel()
+                await self._drain_then_goodbye(drain, connection)
+                enforcing.cancel()
                 connection.cancel()
-        except* Hopeless as hopeless:
-            log.error("%s", hopeless.exceptions[0])
-            status = HOPELESS
+        except* BrokerRefuses as refusal:
+            log.error("%s", refusal.exceptions[0])
+            status = REFUSED
         return status
 
-    async def _obey(self) -> None:
-        """Do what the launcher says. When it is gone, nobody is left who would end the session."""
+    async def _follow_orders(self) -> None:
+        """Do what the launcher says. When it is gone, end at once: nobody else would end the session."""
         async for word in self._line.orders():
-            self._go(now=word == "release")
-        self._go(now=True)
+            self._end(now=word == "release")
+        self._end(now=True)
 
     def _release_soon(self) -> None:
-        """The launcher is gone; said by a thread."""
-        self._loop.call_soon_threadsafe(lambda: self._go(now=True))
+        """Called from a thread: the launcher is gone."""
+        self._loop.call_soon_threadsafe(lambda: self._end(now=True))
 
-    def _go(self, *, now: bool) -> None:
-        if self._departure is None:
+    def _end(self, *, now: bool) -> None:
+        if self._drain is None:
             self._ordered_early.set()
         elif now:
-            self._departure.release()
+            self._drain.release()
         else:
-            self._departure.drain()
+            self._drain.drain()
 
-    async def _leave(self, departure: WorkerDrain, connection: asyncio.Task[None]) -> None:
-        if await departure.run() and self._session.id:
+    async def _drain_then_goodbye(self, drain: WorkerDrain, connection: asyncio.Task[None]) -> None:
+        if await drain.run() and self._session.id:
             self._connection.finish()
             self._outbox.say_goodbye()
             done, _ = await asyncio.wait([connection], timeout=_GOODBYE_WITHIN_S)
@@ -209,8 +209,8 @@ class Runtime:
         self._announce()
 
     def _announce(self) -> bool:
-        """Recompute the capacity; whether the broker has been told all that matters."""
-        if not self._workload.departing:
+        """Recompute the capacity. Return True if the broker has been told of every change that matters."""
+        if not self._workload.drain_reason:
             pools = self._workload.pools
             places = {name: Places(pool.maximum(), pool.at_once()) for name, pool in pools.items()}
             pressing = any(pool.waiting.backlog and pool.is_stuck() for pool in pools.values())

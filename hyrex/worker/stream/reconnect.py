@@ -1,8 +1,7 @@
-"""Keeps a stream to some broker, for as long as the worker lives.
+"""Keeps a stream to some broker open for as long as the worker lives.
 
-Brokers come and go; this tries one URL after the other with jittered backoff, returns to its first
-when that serves again, forgets a session that the broker says is over, and gives up only on what
-no retry can mend.
+It tries one URL after the other with jittered backoff, returns to the first when that serves again,
+forgets a session that the broker says is over, and gives up only on errors that no retry can mend.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ log = logging.getLogger("hyrex.worker")
 
 _FIRST_JITTER_S = 0.05
 _LONGEST_BACKOFF_S = 5.0
-_HOPELESS = {
+_REFUSALS = {
     "PROTOCOL_UNSUPPORTED": "this worker speaks a protocol version that the broker does not: {}",
     "TOKEN_INVALID": "the broker refuses the token (HYREX_TOKEN): {}",
     "INVALID_FIELD": "the broker refuses this worker's Hello: {}",
 }
 
 
-class Hopeless(Exception):
-    """No retry can help; the text says why."""
+class BrokerRefuses(Exception):
+    """The broker refuses this worker for a reason that no retry can change; the text says which."""
 
 
 class Reconnector:
-    """The worker's tie to the brokers."""
+    """Opens one stream after the other until it is told to finish."""
 
     def __init__(self, parts: StreamParts, urls: str, token: str, on_welcome: Callable[[], None]) -> None:
         """Nothing happens before `run`."""
@@ -44,16 +43,16 @@ class Reconnector:
         self._urls = urls
         self._metadata = bearer_metadata(token or None)
         self._on_welcome = on_welcome
-        self._complained = False
-        self._failures = 0  # streams in a row that were of no use
+        self._warned = False
+        self._failures = 0  # streams in a row on which the broker acknowledged nothing
         self._finished = asyncio.Event()
 
     def finish(self) -> None:
-        """Goodbye is about to be said: the end of the stream is the end."""
+        """Open no other stream: Goodbye is about to be sent on this one."""
         self._finished.set()
 
     async def run(self) -> None:
-        """Stay connected until finished. Raises: Hopeless."""
+        """Stay connected until finished. Raises: BrokerRefuses."""
         while not self._finished.is_set():
             jitter_s = random.uniform(0, _FIRST_JITTER_S)
             try:
@@ -62,14 +61,14 @@ class Reconnector:
                     return
                 jitter_s = random.uniform(0, leave_within_s or _FIRST_JITTER_S)
             except StreamEnded as end:
-                self._note(end)
+                self._react(end)
             if self._failures:
                 longest_s = backoff_s(0.1, self._failures, self._longest_backoff_s())
                 jitter_s = max(jitter_s, random.uniform(longest_s / 4, longest_s))
             await asyncio.sleep(jitter_s)
 
     def _longest_backoff_s(self) -> float:
-        """Short while runs are at stake: some broker must be found before their lease ends."""
+        """The longest pause; a short one while leases are held, to find a broker before they expire."""
         session = self._parts.session
         return (
             min(_LONGEST_BACKOFF_S, session.terms.lease_duration_s / 10)
@@ -78,7 +77,7 @@ class Reconnector:
         )
 
     async def _speak(self, address: Address) -> float | None:
-        """One stream's life; the jitter the broker asked for if it sent us away."""
+        """Open one stream and run it to its end; return the jitter if a broker that drains asked for one."""
         async with open_address(address) as channel:
             call = WorkerServiceStub(channel).Work(metadata=self._metadata)
             stream = Stream(self._parts, call)
@@ -95,9 +94,9 @@ class Reconnector:
             return stream.leave_within_s
 
     async def _watch(self, stream: Stream) -> None:
-        """See to what a stream does not do itself: announce it, and leave it for a better broker."""
+        """Announce a stream once it is welcomed, and end it when another broker is to be used."""
         await stream.welcomed.wait()
-        self._complained = False
+        self._warned = False
         self._on_welcome()
         if await self._sent_away(stream):
             await asyncio.sleep(random.uniform(0, stream.leave_within_s or 0.0))
@@ -105,24 +104,28 @@ class Reconnector:
         stream.hang_up("another broker is better")
 
     async def _sent_away(self, stream: Stream) -> bool:
-        """Wait until the stream is to be left; False where the first broker serves again."""
+        """Wait until this stream is to be replaced.
+
+        Return True if its broker asked for that, False if the first broker serves again.
+        """
         while True:
             try:
                 async with asyncio.timeout(self._route.look_after_s()):
                     return await stream.sent_away.wait()
             except TimeoutError:
-                if await self._route.turn_home() and not self._finished.is_set():
+                if await self._route.return_home() and not self._finished.is_set():
                     log.info("going back to %s", self._route.home.url)
                     return False
 
-    def _note(self, end: StreamEnded) -> None:
-        if end.reason in _HOPELESS and not end.welcomed:
-            raise Hopeless(_HOPELESS[end.reason].format(end))
+    def _react(self, end: StreamEnded) -> None:
+        """Log why a stream ended, once for each outage. Raises: BrokerRefuses."""
+        if end.reason in _REFUSALS and not end.welcomed:
+            raise BrokerRefuses(_REFUSALS[end.reason].format(end))
         if end.reason in ("SESSION_ENDED", "SESSION_SECRET_INVALID"):
             log.warning("the session is over (%s); beginning a new one", end)
             self._parts.session.forget()
             self._parts.workload.begin_anew((), was_trusted=False)
-        elif not self._complained:
-            self._complained = True
+        elif not self._warned:
+            self._warned = True
             text = "lost the broker" if end.welcomed else f"cannot reach a broker at {self._urls}"
             log.warning("%s: %s; trying again until it answers", text, end)

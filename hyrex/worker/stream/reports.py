@@ -1,6 +1,6 @@
-"""How runs ended, on their way to the broker: gathered, numbered, repeated until acknowledged.
+"""Reports to the broker of how runs ended: gathered, numbered, repeated until acknowledged.
 
-No timer: while one report waits for its turn on the stream, more endings gather for the next.
+There is no timer: while one report waits to be sent, the runs that end gather for the next.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from hyrex.worker.shared.outcome import Completed, Ending, Failed, TimedOut
 
 _MOST_RUNS = 1000
 _MOST_FRAMES = 4  # in flight: enough to keep the broker busy, few enough that frames fill up
-_LARGE_RUNS = 250  # so many go beside a frame in flight; fewer gain by waiting for its answer
+_LARGE_RUNS = 250  # so many are sent while another frame is in flight; fewer wait for its acknowledgement
 _ITEM_BYTES = 96  # ids, token and framing of one run
 
 
 class UnreportedRun(Struct, frozen=True, gc=False):
-    """A run that ended, and which task it was of."""
+    """A run that ended, and the id of its task."""
 
     task_id: str
     ending: Ending
@@ -29,7 +29,7 @@ class ReportQueue:
     """Endings that the broker has not acknowledged."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """Nothing to report; `wake` is called when there is."""
+        """`wake` is called when there is something to report."""
         self._wake = wake
         self._gathered: deque[UnreportedRun] = deque()
         self._in_flight: dict[int, list[UnreportedRun]] = {}
@@ -42,17 +42,17 @@ class ReportQueue:
         return len(self._gathered) + sum(map(len, self._in_flight.values()))
 
     def add(self, task_id: str, ending: Ending) -> None:
-        """Gather one more."""
+        """Add a run that ended to the next report."""
         self._gathered.append(UnreportedRun(task_id, ending))
         self._wake()
 
     def repeat_all(self) -> None:
-        """A new stream: whatever is not acknowledged goes again under its old number."""
+        """Send all unacknowledged reports again, under their old numbers, on a new stream."""
         self._resend = deque(self._in_flight)
         self._unacknowledged = 0
 
     def next_report(self, max_runs: int, max_bytes: int) -> tuple[int, list[UnreportedRun]] | None:
-        """The next report to send, within what the broker granted; None if there is none now."""
+        """Return the next report to send, within the broker's limits; None if there is none now."""
         while self._resend:
             report_id = self._resend[0]
             runs = self._in_flight.get(report_id)
@@ -76,7 +76,7 @@ class ReportQueue:
         return self._last_id, runs
 
     def acknowledge(self, report_id: int) -> list[UnreportedRun]:
-        """The runs of a report that the broker has answered; empty if it was answered before."""
+        """Return the runs of a report that is now acknowledged; none if it was acknowledged before."""
         runs = self._in_flight.pop(report_id, [])
         self._unacknowledged = max(0, self._unacknowledged - len(runs))
         self._wake()

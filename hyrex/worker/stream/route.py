@@ -1,7 +1,7 @@
-"""A worker's way round its brokers: an order of its own, and when to return to the first of it.
+"""The order in which a worker tries its brokers, and when it returns to its first.
 
-Workers with one list begin at different brokers. One that had to leave its first comes back, else
-all would sit on the brokers that were restarted last.
+Workers with the same list begin at different brokers. A worker that had to leave its first broker returns to
+it later: otherwise, after all brokers were restarted in turn, the last one would have no workers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LONGEST_RETURN_S: Final = 960.0
 
 
 class Route:
-    """Where a worker stands among its brokers."""
+    """Which broker a worker uses now, and which it tries next."""
 
     def __init__(self, addresses: Sequence[Address]) -> None:
         self._addresses = spread(addresses)
@@ -28,25 +28,32 @@ class Route:
 
     @property
     def home(self) -> Address:
-        """Where it begins, and belongs."""
+        """The first broker, to which the worker returns."""
         return self._addresses[0]
 
     def next(self) -> Address:
-        """Go on to the next broker."""
+        """Move to the next broker; return its address."""
         self._at, self._then = self._then, (self._then + 1) % len(self._addresses)
         return self._addresses[self._at]
 
     def ended(self, *, was_of_use: bool) -> None:
-        """A stream is over. A first broker that says it serves, and does not, is tried ever less often."""
+        """Note that a stream has ended.
+
+        If the first broker says that it serves, but acknowledges nothing, the worker returns to it less and
+        less often.
+        """
         if self._at == 0:
             self._return_s = RETURN_AFTER_S if was_of_use else min(2 * self._return_s, LONGEST_RETURN_S)
 
     def look_after_s(self) -> float | None:
-        """When to see whether the first broker serves again, each in its own time; None while there."""
+        """Seconds until the first broker is asked whether it serves again; None while it is used.
+
+        Random, so that workers do not all return at the same time.
+        """
         return random.SystemRandom().uniform(self._return_s / 2, self._return_s) if self._at else None
 
-    async def turn_home(self) -> bool:
-        """Make the first broker the next one, if it serves."""
+    async def return_home(self) -> bool:
+        """Make the first broker the next one if it serves. Return True if it does."""
         async with open_address(self.home) as channel:
             if not await serves(channel):
                 return False

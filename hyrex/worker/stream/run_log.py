@@ -13,12 +13,12 @@ from hyrex.worker.shared.outcome import Ending, ErrorInfo, Failed, Lost, TimedOu
 log = logging.getLogger("hyrex.run")
 
 _SHOWN_CHARACTERS = 300
-# Their texts quote the arguments or the result, which are never logged.
+# The messages of these errors quote arguments or the result, which are never logged.
 _QUOTING = ("ArgumentInvalid", "ResultNotSerializable")
 
 
 def log_ending(run: Run, ending: Ending) -> None:
-    """Say it if a run has not ended well; its traceback too where debug is wanted."""
+    """Log a run that failed, timed out or was lost; its traceback at level DEBUG."""
     match ending.outcome:
         case Failed(error, retryable):
             _log(run, f"failed: {_named(error)}", error, retried=retryable and _attempts_left(run))
@@ -46,7 +46,7 @@ def _attempts_left(run: Run) -> bool:
 
 def _named(error: ErrorInfo) -> str:
     if error.type in _QUOTING:
-        return f"{error.type}{_at(error)} (its text quotes the values: `hyrex task get`)"
+        return f"{error.type}{_at(error)} (`hyrex task get` shows its text, which quotes the values)"
     return f"{_one_line(error.type)}: {_one_line(error.message)}{_at(error)}"
 
 
@@ -55,6 +55,6 @@ def _at(error: ErrorInfo) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Fit for a line and a terminal: what cannot be printed is escaped, what is long is cut."""
+    """The text on one line: unprintable characters are escaped, and a long text is cut."""
     shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

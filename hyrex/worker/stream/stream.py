@@ -1,7 +1,6 @@
 """One stream to a broker: Hello, Welcome, then one reader and one writer until it ends.
 
-A stream that ends proves nothing: the session and its runs go on. The reader never waits for
-anything but the wire.
+The end of a stream does not end the session or its runs. The reader waits for frames and for nothing else.
 """
 
 from __future__ import annotations
@@ -34,14 +33,13 @@ log = logging.getLogger("hyrex.worker")
 
 _WELCOME_WITHIN_S = 10.0
 _NO_WELCOME = "the broker did not answer Hello"
-_SILENT_INTERVALS = 2.5  # heartbeat intervals without a frame: the stream is dead
+_SILENT_INTERVALS = 2.5  # a stream that brought no frame for so many heartbeat intervals counts as broken
 
 
 class StreamEnded(Exception):
-    """The stream is over; `reason` is one of hyrex.v1.ErrorReason or "", `text` is for people."""
+    """The stream is over; `reason` is a name of hyrex.v1.ErrorReason or "", `text` is for people."""
 
     def __init__(self, text: str, reason: str = "", welcomed: bool = False) -> None:
-        """Say why."""
         super().__init__(text)
         self.reason = reason
         self.welcomed = welcomed
@@ -49,31 +47,30 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamParts:
-    """What a stream speaks for."""
+    """What every stream of one worker works with."""
 
     registration: Registration
     session: WorkerSession
     workload: Workload
     outbox: StreamOutput
-    leave: Callable[[], None]  # an operator wants this worker to go
+    leave: Callable[[], None]  # called when an operator wants this worker to end
 
 
 class Stream:
-    """One connection's life."""
+    """One stream, from its Hello to its end."""
 
     def __init__(self, parts: StreamParts, call: Call) -> None:
-        """Speak over this call."""
         self._parts = parts
         self._call = call
-        self._hung_up = ""
-        self.proven = False  # a broker can work with us: a Welcome alone does not say so
+        self._hung_up = ""  # why this side ended the stream
+        self.proven = False  # the broker acknowledged something; a Welcome alone is no proof that it can work
         self.welcomed = asyncio.Event()
-        self.sent_away = asyncio.Event()
-        self.leave_within_s: float | None = None  # the broker goes away: reconnect with this jitter
+        self.sent_away = asyncio.Event()  # the broker drains
+        self.leave_within_s: float | None = None  # the jitter for reconnecting, from a broker that drains
         self._last_read_ns = boottime_ns()
 
     async def run(self) -> None:
-        """Speak until the stream ends. Raises: StreamEnded, always, unless it ended with OK."""
+        """Read and write until the stream ends. Raises: StreamEnded, unless it ended with status OK."""
         self._parts.outbox.new_stream()
         try:
             await self._greet()
@@ -100,7 +97,7 @@ class Stream:
         self._call.cancel()
 
     def _welcome_within_s(self) -> float:
-        """Runs at stake need a broker before their lease ends: one that is silent is left for another."""
+        """How long to wait for Welcome: not long while leases are held, to try another broker in time."""
         session = self._parts.session
         return (
             min(_WELCOME_WITHIN_S, max(1.0, session.terms.lease_duration_s / 4))
@@ -165,7 +162,7 @@ class Stream:
                 log.info("asked to leave: %s", frame.leave.reason)
                 parts.leave()
             case _:
-                pass  # a frame of a later version
+                pass  # a frame that only later versions know
 
     def _take_assignments(self, assignments: wire.Assignments) -> None:
         session = self._parts.session
@@ -178,10 +175,10 @@ class Stream:
 
     def _take_heartbeat(self, ack: wire.HeartbeatAck) -> None:
         parts = self._parts
-        # A heartbeat says nothing of a report that the broker may refuse.
+        # While reports are unacknowledged, only their acknowledgement is a proof: the broker may refuse them.
         self.proven = self.proven or not len(parts.outbox.reports)
         was_trusted = parts.session.trust.trusted()
-        parts.outbox.heart.acknowledged(ack.sequence)
+        parts.outbox.heartbeats.acknowledged(ack.sequence)
         parts.workload.revoke(ref.token for ref in ack.revoked)
         for run in ack.cancels:
             parts.workload.cancel(run.token, run.reason)
@@ -189,7 +186,7 @@ class Stream:
             parts.workload.feed()
 
     async def _write(self) -> None:
-        """Send what is due. An error of the call is the reader's to tell, any other ends the stream."""
+        """Send what is due. The reader reports errors of the call; any other error ends the stream."""
         outbox = self._parts.outbox
         try:
             while True:
@@ -213,6 +210,6 @@ class Stream:
 
 
 def _why(error: grpc.aio.AioRpcError) -> tuple[str, str]:
-    """A call's end in words, and its reason."""
+    """The text and the reason of the error that a call ended with."""
     failure = call_failure(error)
     return str(failure), failure.reason

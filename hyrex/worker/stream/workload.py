@@ -1,6 +1,6 @@
-"""What the session holds and what becomes of it: leases in, runs out to the pools, endings back.
+"""Passes each lease of the session to its pool, and the end of its run to the reports.
 
-Every lease goes through here once in each direction; nothing here knows streams or processes.
+Knows nothing of streams or processes.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ RELEASE_AFTER_S = 1.0
 
 
 class Workload:
-    """Routes leases to pools, endings to reports, and stops to whoever runs."""
+    """Passes leases to pools, endings to reports, and orders to stop to the child that has the run."""
 
     def __init__(self, session: WorkerSession, reports: ReportQueue, pool_of: Mapping[str, str]) -> None:
         """`pool_of` names each task's pool; pools are added by the composition root."""
         self.pools: dict[str, Pool] = {}
-        self.departing = ""  # why nothing more is started; empty while work is welcome
+        self.drain_reason = ""  # why nothing more is started; empty while this worker takes work
         self._session = session
         self._reports = reports
         self._pool_of = pool_of
 
     def receive(self, runs: Iterable[Run]) -> None:
-        """Leases have arrived."""
+        """Take in leases that have arrived."""
         for run in runs:
             if run.token in self._session.held:
                 continue
@@ -44,15 +44,15 @@ class Workload:
         self.feed()
 
     def feed(self) -> None:
-        """Start what may start; when departing, give it back instead."""
+        """Start waiting runs for which there is room; while draining, give them back instead."""
         for pool in self.pools.values():
-            if self.departing:
-                self._release(pool.waiting.take(0.0), self.departing)
+            if self.drain_reason:
+                self._release(pool.waiting.take(0.0), self.drain_reason)
             else:
                 pool.feed()
 
     def ended(self, held: HeldLease, ending: Ending) -> None:
-        """A run has ended."""
+        """Report a run that has ended, unless its lease was revoked."""
         if held.ended:
             return
         held.ended = True
@@ -72,13 +72,13 @@ class Workload:
     # Orders.
 
     def cancel(self, token: int, reason: str) -> None:
-        """The broker asks a run to stop; it is reported whatever it does."""
+        """Stop a run because the broker asks for it; its outcome is reported, whichever it is."""
         held = self._session.held.get(token)
         if held is not None and not held.ended:
             self.stop(held, StopCause.CANCEL, reason)
 
     def revoke(self, tokens: Iterable[int]) -> None:
-        """Leases are void: stop their runs, report nothing; what has ended is reported anyway."""
+        """Stop the runs of void leases and do not report them; runs that ended before are reported."""
         for token in tokens:
             held = self._session.held.get(token)
             if held is not None and not held.ended and not held.revoked:
@@ -86,10 +86,10 @@ class Workload:
                 self.stop(held, StopCause.REVOKED, "the lease was revoked")
 
     def begin_anew(self, adopted: Collection[int], *, was_trusted: bool) -> None:
-        """A new session: what it has not adopted is void, and stopped.
+        """Begin with a new session: leases that it has not adopted are void, and their runs are stopped.
 
-        If trust had lapsed, nobody may be asked to stop: the runs may be going on elsewhere by now,
-        and the new session's trust would call their children's watchdogs off.
+        If trust had lapsed, their children are killed at once: the same tasks may be running elsewhere by
+        now, and the trust of the new session would keep the children's watchdogs from ending them.
         """
         self.revoke([held.run.token for held in self.running() if held.run.token not in adopted])
         if not was_trusted:
@@ -102,7 +102,7 @@ class Workload:
             self.stop(held, cause, reason)
 
     def recall(self) -> None:
-        """Take back what has not started."""
+        """Take back from the children the runs that have not started."""
         for pool in self.pools.values():
             pool.recall()
 
@@ -119,7 +119,7 @@ class Workload:
             self.ended(held, Ending(held.run.token, Released(started=False, reason=reason)))
 
     def stop(self, held: HeldLease, cause: StopCause, reason: str) -> None:
-        """Stop one run, wherever it is."""
+        """Stop one run, in a child or while it waits."""
         if self.pools[held.pool].stop(held, cause, reason):
             return
         outcome = CancelledOutcome(reason) if cause is StopCause.CANCEL else Released(False, reason)

@@ -86,7 +86,7 @@ async def test_a_batch_behind_a_backlog_does_not_wait(
     assert await ready(bench) == LARGE + 1
 
 
-async def test_the_rate_of_the_last_work_is_hoped_for_until_somebody_waits_in_vain() -> None:
+async def test_the_rate_of_the_last_work_is_assumed_until_a_wait_for_it_was_in_vain() -> None:
     rate = ReleaseRate()
     assert rate.per_s == 0
     for _ in range(10):

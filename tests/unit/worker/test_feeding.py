@@ -184,7 +184,7 @@ async def test_child_over_its_memory_is_replaced(bench: Bench) -> None:
 async def test_blocked_event_loop_is_blamed_on_its_task(bench: Bench) -> None:
     worker = await bench.ready()
     await bench.broker.assign(assignment("aspin", timeout_s=3))
-    await worker.printed("task aspin blocks the event loop")
+    await worker.printed("task aspin has blocked the event loop")
 
 
 async def test_thousands_of_runs_cross_in_few_frames(bench: Bench) -> None:

@@ -84,7 +84,7 @@ async def test_part_of_a_run_that_blocks_the_loop_is_ended_with_its_run(bench: B
     run = assignment("block_in_background", timeout_s=1)
     await bench.broker.assign(run)
     assert (await bench.broker.outcome(run)).HasField("timed_out")
-    await worker.printed("task block_in_background blocks the event loop")
+    await worker.printed("task block_in_background has blocked the event loop")
     with bench.journal_path.open("a") as journal:
         journal.write("enough\n")
     assert (await bench.broker.outcome(beside)).HasField("completed")

@@ -111,7 +111,7 @@ async def test_replaced_child_that_does_not_end_is_ended(bench: Bench, how: str)
         await bench.complete(run)
         pids.append(json.loads(bench.broker.outcomes[run.token].completed.result))
     all_gone(pids)
-    assert "does not end by itself" in await worker.printed("does not end by itself")
+    assert "did not end by itself" in await worker.printed("did not end by itself")
 
 
 async def test_ended_orphans_of_a_child_that_lives_are_reaped(bench: Bench) -> None:

@@ -1,1 +1,1 @@
-"""Ready tasks on their way to workers."""
+"""Moves delayed tasks to ready when they are due, and ready tasks to workers."""

@@ -1,7 +1,7 @@
-"""The dispatcher: one assign after the other moves ready tasks to sessions with free capacity.
+"""The dispatcher moves ready tasks to sessions with free capacity, one assign after the other.
 
-Each assign serves all sessions of this broker in one statement; what becomes ready or free meanwhile is
-in the next one. Runs are pushed after the commit only.
+One assign is one statement for all sessions of this broker. Tasks that become ready meanwhile, and slots that
+become free, are part of the next one. Runs are sent to workers only after the commit.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ POLL_INTERVAL_S: Final = 1.0
 SWEEP_INTERVAL_S: Final = 4.0
 KEEP_INTERVAL_S: Final = 10.0
 _KEEP_AFTER_ROWS: Final = 5000
-"""A low-water mark is kept for the next broker when so many dead rows are behind it."""
+"""A low-water mark is stored for later brokers when so many dead rows are below it."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
 
 
 class Dispatcher:
-    """Plans assigns, makes them, and learns from them which lanes have work."""
+    """Plans and makes assigns, and learns from their results which lanes have work."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Dispatcher:
         directory.on_change.append(self._schedule.look_again)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
-        """These (lane, rank) have work; `local`: this broker made it, and the others must hear."""
+        """Note that these (lane, rank) pairs have work. `local`: it was made here, so tell other brokers."""
         if self._directory.want(lane for lane, _ in pairs):
             self.look_again()
         self._schedule.wake(pairs)
@@ -67,12 +67,12 @@ class Dispatcher:
             self.on_local_work(pairs)
 
     def capacity_changed(self) -> None:
-        """Some session may take more."""
+        """Assign again: some session may take more."""
         if self._schedule.active:
             self._called.set()
 
     def leases_ended(self, lanes: Iterable[LaneId], count: int) -> None:
-        """So many leases of these lanes have ended: limits may have room, sessions have capacity."""
+        """Note that so many leases of these lanes ended: limits may allow more, and sessions take more."""
         for lane in lanes:
             for limit in self._directory.limits_of(lane):
                 self._schedule.unpark(self._directory.members(limit))
@@ -80,12 +80,12 @@ class Dispatcher:
         self.release_rate.ended(count)
 
     def look_again(self) -> None:
-        """Something was written elsewhere: read lanes, limits, pauses and work anew, soon."""
+        """Read lanes, limits, pauses and work again soon, because they may have changed elsewhere."""
         self._look.set()
 
     def reserve_slots(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
-        """Slots for tasks that are about to be stored: only while nothing waits, from lanes that are
-        neither limited nor paused (rule 18)."""
+        """Reserve slots for tasks that are about to be stored: only while nothing waits, and only for lanes
+        that are neither limited nor paused (rule 18)."""
         lanes = self.lanes_open_to_handoff(counts)
         if not lanes:
             return []
@@ -95,9 +95,9 @@ class Dispatcher:
         return list(self._sessions.profiles)
 
     def lanes_open_to_handoff(self, lanes: Iterable[LaneId]) -> list[LaneId]:
-        """Return the lanes whose tasks may go straight to a session of this broker, if it has room."""
+        """The lanes whose tasks may go straight to a session of this broker that has free capacity."""
         profiles = self._profiles()
-        # What waits for a worker of another broker, or for none, is no reason to make others wait.
+        # Only waiting tasks that a session here could run go first: others wait for other workers anyway.
         if self._schedule.any_served(profiles, self._readable):
             return []
         return [
@@ -109,12 +109,12 @@ class Dispatcher:
         ]
 
     def mark_lanes_empty(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
-        """A hand-off has found nothing ready in these lanes, at that time of the database."""
+        """Note that a hand-off found nothing ready in these lanes, at that time by the database's clock."""
         for quota in quotas:
             self._schedule.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
 
     def sizes(self) -> dict[str, int]:
-        """What is here now, for a report of this process (SIGUSR1)."""
+        """How much is here now, for the printed state (SIGUSR1)."""
         return self._schedule.sizes() | self._placer.sizes()
 
     async def run(self) -> None:
@@ -127,7 +127,7 @@ class Dispatcher:
             group.create_task(self._placer.run())
 
     async def _begin(self) -> None:
-        """Read on from where an earlier broker was: from the beginning it may be millions of dead rows."""
+        """Begin at the stored low-water marks: below them there may be millions of dead rows."""
         try:
             self._schedule.recall(await self._mark_store.load(delayed=False))
             await self._find_above_marks()
@@ -147,7 +147,7 @@ class Dispatcher:
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def _poll(self) -> None:
-        """Find what no word was heard of: lost notifications, rows of statements that failed."""
+        """Find work that no notification told of: it was lost, or a statement failed after storing rows."""
         work = Look(POLL_INTERVAL_S, self._find_work)
         looks = [
             work,
@@ -189,21 +189,24 @@ class Dispatcher:
             self.wake(pairs, local=False)
 
     async def _find_above_marks(self) -> None:
-        """The lanes that were read before, without a look at what is dead in front of their marks."""
+        """Find work in the lanes that were read before, without reading dead rows below their marks."""
         pairs = await self._store.work_above(self._schedule.marked())
         self._schedule.unpark({lane for lane, _ in pairs})
         if pairs:
             self.wake(pairs, local=False)
 
     async def _keep_marks(self) -> None:
-        """For whoever begins after this broker."""
+        """Store low-water marks for brokers that begin later."""
         marks = self._schedule.to_keep(_KEEP_AFTER_ROWS)
         if marks:
             await self._mark_store.save(marks)
 
     async def _find_below_marks(self) -> None:
-        """Assigns never read below the marks, whatever became of this: under a transaction that is held open
-        it may have to pass millions of dead entries."""
+        """Lower the marks that have a ready row below them, since assigns never read there.
+
+        Apart from the other looks: while some transaction is held open, it may have to pass millions of dead
+        index entries.
+        """
         for lane, rank, arrival in await self._store.below_marks(self._schedule.marked()):
             self._schedule.lower(lane, rank, arrival)
             self._called.set()

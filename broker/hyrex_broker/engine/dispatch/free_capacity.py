@@ -1,6 +1,6 @@
-"""Free capacity, handed out to one lane after the other: what each lane may take, and from which sessions.
+"""Shares free capacity among lanes: how much each lane may take, and from which sessions.
 
-Slots that are free are filled before anything is sent to a worker to wait there.
+Free slots are filled before anything is sent to a worker to wait there.
 """
 
 from collections import Counter
@@ -15,26 +15,26 @@ from hyrex_broker.engine.sessions.session import ServedSession, WorkerProfile
 
 @dataclass(slots=True, eq=False)
 class FreeSession:
-    """What one session would still take of one pool."""
+    """What one session would still take in one pool."""
 
     session: ServedSession
     free: int
     slots: int
-    """How many of these would begin at once."""
+    """How many of `free` would begin at once; negative if runs wait there already."""
 
     def give(self) -> None:
-        """One is given out."""
+        """Take one place of this session."""
         self.free -= 1
         self.slots -= 1
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The higher, the better: free slots, then what may wait."""
+        """The sort key, where higher is freer: free slots, then places to wait."""
         return max(self.slots, 0), self.free
 
 
 class FreePool:
-    """What the sessions of one profile would take of one pool, the freest first."""
+    """What the sessions of one profile would take in one pool, the freest session first."""
 
     def __init__(self, sessions: Iterable[ServedSession], pool: str) -> None:
         found = ((session, session.free(pool)) for session in sessions)
@@ -78,12 +78,12 @@ def _entry(place: int, one: FreeSession) -> tuple[int, int, int, FreeSession]:
 
 
 class FreeCapacity:
-    """Free capacity by (profile, pool). `profiles` by their numbers in the audiences."""
+    """Free capacity by (profile, pool). `profiles` are by their numbers, as in audiences."""
 
     def __init__(self, profiles: "dict[int, WorkerProfile]") -> None:
         self._profiles = profiles
         self._pools: dict[tuple[int, str], FreePool] = {}
-        self._rivals: Counter[tuple[int, str]] = Counter()
+        self._sharers: Counter[tuple[int, str]] = Counter()
 
     def _of(self, audience: Audience) -> list[FreePool]:
         found = []
@@ -95,49 +95,49 @@ class FreeCapacity:
         return found
 
     def free(self, audience: Audience) -> int:
-        """Runs that the sessions of an audience would take."""
+        """How many runs the sessions of an audience would take."""
         return sum(pools.free for pools in self._of(audience))
 
     def expect(self, audience: Audience, lanes: int) -> None:
-        """So many lanes will share what this audience has."""
+        """Note that so many lanes will share the capacity of this audience."""
         for pair in audience:
-            self._rivals[pair] += lanes
+            self._sharers[pair] += lanes
 
     def take(self, audience: Audience, most: int) -> list[SessionId]:
-        """Slots for one of the lanes expected: its share of what its sessions have free, spread evenly."""
+        """Take slots for one of the expected lanes: its share of the free capacity, spread over sessions."""
         pools = self._of(audience)
         free = sum(each.free for each in pools)
-        sharers = max((self._rivals[pair] for pair in audience), default=1)
+        sharers = max((self._sharers[pair] for pair in audience), default=1)
         self.expect(audience, -1)
         count = min(-(-free // max(sharers, 1)), most)
-        return _deal(pools, count) if count > 0 else []
+        return _spread(pools, count) if count > 0 else []
 
 
-def _deal(pools: Sequence[FreePool], count: int) -> list[SessionId]:
-    """Deal slots like cards, so that few runs spread over many sessions, the freest first."""
+def _spread(pools: Sequence[FreePool], count: int) -> list[SessionId]:
+    """Take `count` slots in rounds, one of each session, the freest first, so that runs spread evenly."""
     if count < sum(len(each.all) for each in pools):
-        return _deal_few(pools, count)
+        return _spread_few(pools, count)
     slots: list[SessionId] = []
-    hands = sorted(
+    having = sorted(
         ((each, one) for each in pools for one in each.all if one.free),
-        key=lambda hand: hand[1].rank,
+        key=lambda pair: pair[1].rank,
         reverse=True,
     )
     for to_wait in (False, True):
         while len(slots) < count:
-            hands = [hand for hand in hands if hand[1].free]
-            dealt = [hand for hand in hands if to_wait or hand[1].slots > 0][: count - len(slots)]
-            if not dealt:
+            having = [pair for pair in having if pair[1].free]
+            round_of = [pair for pair in having if to_wait or pair[1].slots > 0][: count - len(slots)]
+            if not round_of:
                 break
-            for each, one in dealt:
+            for each, one in round_of:
                 one.give()
                 each.free -= 1
                 slots.append(one.session.session_id)
     return slots
 
 
-def _deal_few(pools: Sequence[FreePool], count: int) -> list[SessionId]:
-    """One round or less: only the freest are looked at, not all sessions for each of many lanes."""
+def _spread_few(pools: Sequence[FreePool], count: int) -> list[SessionId]:
+    """As `_spread`, for fewer slots than sessions: looks at the freest sessions only, not at all of them."""
     slots: list[SessionId] = []
     while len(slots) < count:
         taken: list[tuple[FreePool, int, FreeSession]] = []
@@ -145,7 +145,7 @@ def _deal_few(pools: Sequence[FreePool], count: int) -> list[SessionId]:
             each = max(pools, key=FreePool.freest)
             free_slots, free = each.freest()
             if not free or (not free_slots and any(one.slots > 0 for _, _, one in taken[:1])):
-                break  # a second free slot goes before a place to wait
+                break  # a second round first: a free slot of a session counts more than a place to wait
             place, one = each.take()
             one.give()
             each.free -= 1

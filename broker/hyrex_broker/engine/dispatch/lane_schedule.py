@@ -1,8 +1,9 @@
-"""Whose turn it is: which lanes have work, and how free capacity is shared among them.
+"""Plans which lanes are served next: which have work, and how they share the free capacity.
 
-Pure planning, no I/O. Strict by priority, fair among lanes of one priority: no lane has more than its share
+No I/O here. Higher priorities go strictly first. Among lanes of one priority, none has more than its share
 of a plan, and the next plan begins with the lane after the last one served. A lane that a statement found
-empty is not read again until something wakes it. A plan costs what it takes, not what waits.
+empty is not read again until something wakes it. The cost of a plan grows with what it takes, not with what
+waits.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +38,7 @@ class LaneSchedule:
     _taken: dict[tuple[LaneId, int], int] = field(default_factory=dict)
 
     def sizes(self) -> dict[str, int]:
-        """What is here now, for a report of this process (SIGUSR1)."""
+        """How much is here now, for the printed state (SIGUSR1)."""
         return {
             "lanes with work": len(self.active),
             "parked lanes": len(self._parked),
@@ -45,7 +46,7 @@ class LaneSchedule:
         }
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
-        """These (lane, rank) may have work."""
+        """Note that these (lane, rank) pairs may have work."""
         for lane, rank in pairs:
             if lane in self._parked:
                 self._parked[lane].add(rank)
@@ -57,44 +58,45 @@ class LaneSchedule:
                     self._rotation.put(lane, min(ranks))
 
     def pairs(self, lane: LaneId, ranks: Iterable[int]) -> list[tuple[int, datetime]]:
-        """(rank, low-water mark) of a lane."""
+        """The (rank, low-water mark) pairs of a lane."""
         return [(rank, self._marks.get((lane, rank), ZERO)) for rank in ranks]
 
     def marked(self) -> list[tuple[LaneId, int, datetime]]:
-        """(lane, rank, low-water mark) of all that have been read."""
+        """The (lane, rank, low-water mark) of every lane and rank that has been read."""
         return [(lane, rank, mark) for (lane, rank), mark in self._marks.items()]
 
     def recall(self, marks: Iterable[Mark]) -> None:
-        """Marks that an earlier broker has left."""
+        """Take over marks that an earlier broker has stored."""
         for mark in marks:
             pair = (mark.lane, mark.rank)
             self._marks[pair] = max(self._marks.get(pair, ZERO), mark.at)
 
     def to_keep(self, after: int) -> list[Mark]:
-        """Marks worth to be kept for the next broker: so many rows were taken since the last time."""
+        """The marks to store for later brokers: `after` rows or more were taken since they were stored."""
         pairs = [pair for pair, count in self._taken.items() if count >= after]
         for pair in pairs:
             del self._taken[pair]
         return [Mark(*pair, self._marks[pair]) for pair in pairs if pair in self._marks]
 
     def lower(self, lane: LaneId, rank: int, arrival: datetime) -> None:
-        """A row stands below the mark: it was left there by a statement that failed."""
+        """Lower a mark: a row is below it, left there by a statement that failed."""
         self._marks[lane, rank] = min(self._marks.get((lane, rank), arrival), arrival)
         self.wake({(lane, rank)})
 
     def read_empty(self, pairs: Iterable[tuple[LaneId, int]], at: datetime) -> None:
-        """Nothing was ready there at that time of the database: nothing will be below it, less the lag."""
+        """Raise marks: nothing was ready at that time by the database's clock, so nothing will appear that is
+        older than that time less the longest statement."""
         for pair in pairs:
             self._marks[pair] = max(self._marks.get(pair, ZERO), at - LONGEST_STATEMENT)
 
     def any_served(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
-        """Return True if some session here may run something that waits."""
+        """Return True if something waits that a session of this broker may run."""
         self._rotation.sync(profiles)
         return bool(self._first(self._rotation.lanes(), 1, readable))
 
     def _first(self, lanes: Iterable[LaneId], most: int, readable: Callable[[LaneId], bool]) -> list[LaneId]:
-        """The first lanes that may be read, `most` of them. The others among them lose their turns until
-        `look_again`, so that each is passed over once and not in every plan."""
+        """The first lanes that may be read, at most `most`. Unreadable lanes before them lose their turns
+        until `look_again`, so that each is passed over once and not in every plan."""
         found: list[LaneId] = []
         aside: list[LaneId] = []
         for lane in lanes:
@@ -107,7 +109,7 @@ class LaneSchedule:
         return found
 
     def look_again(self) -> None:
-        """Pauses have changed, or lanes have become known."""
+        """Give all lanes that were unreadable their turns again: pauses or known lanes have changed."""
         aside, self._aside = self._aside, set()
         for lane in aside:
             if lane in self.active:
@@ -134,7 +136,7 @@ class LaneSchedule:
         quotas: list[LaneQuota],
         left: int,
     ) -> int:
-        """Share among the lanes of one rank; return how many runs the plan may still have."""
+        """Share among the lanes of one rank; return how many more runs the plan may have."""
         lanes_in_order: list[list[tuple[int, LaneId, Audience]]] = []
         for audience, lanes in self._rotation.groups(rank):
             free = room.free(audience)
@@ -158,7 +160,7 @@ class LaneSchedule:
     def reserve_slots(
         self, profiles: Sequence[WorkerProfile], counts: Mapping[LaneId, int]
     ) -> list[LaneQuota]:
-        """Slots for tasks that nothing is in front of: so many of each lane."""
+        """Reserve slots for so many tasks of each lane, before which nothing waits."""
         room = FreeCapacity(self._rotation.sync(profiles))
         quotas = []
         for lane, count in counts.items():
@@ -168,7 +170,7 @@ class LaneSchedule:
         return quotas
 
     def learn(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
-        """What an assign found tells which lanes are empty, and how far the others were read."""
+        """Learn from the result of an assign which lanes are empty, and how far the others were read."""
         counts: dict[LaneId, int] = {}
         for pair, (count, arrival) in result.read.items():
             counts[pair[0]] = counts.get(pair[0], 0) + count
@@ -183,7 +185,7 @@ class LaneSchedule:
                 self._emptied(quota, result.taken_at)
 
     def unpark(self, lanes: Iterable[LaneId]) -> None:
-        """A limit has room again: these lanes may be read."""
+        """Read these lanes again: their limit may allow more."""
         for lane in lanes:
             self._freed.add(lane)
             ranks = self._parked.pop(lane, None)
@@ -191,7 +193,7 @@ class LaneSchedule:
                 self.wake((lane, rank) for rank in ranks)
 
     def _park(self, quota: LaneQuota) -> None:
-        """The lane's limit is reached: it is not read until a lease of it ends."""
+        """Stop reading a lane whose limit is reached, until a lease of it ends."""
         if quota.lane not in self._freed:
             self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
             self._forget(quota.lane)

@@ -1,7 +1,7 @@
-"""Large payloads: runs whose payloads were too large to come with their assignment.
+"""Sends runs whose payloads were too large to be read with their assign.
 
-Each is a task of its own, so nobody waits for the megabytes of another session: payloads are read some
-megabytes at a time, and sent as they come.
+Each session's part is an asyncio task of its own, so that no session waits for the payloads of another. They
+are read some megabytes at a time, and sent as they arrive.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from hyrex_broker.storage.assign import AssignStore
 log = logging.getLogger(__name__)
 
 SLICE_BYTES: Final = 8 * 1024 * 1024
-"""What one statement reads at most, or one payload: more might outlast its timeout."""
+"""How much one statement reads at most, except a single larger payload: more might exceed its timeout."""
 _AT_ONCE: Final = 2
-"""Statements that read payloads at a time: the other connections are for what is small."""
+"""How many statements read payloads at once: the other connections are for short statements."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
 _PAUSE_WHILE_FULL_S: Final = 0.05
 
@@ -36,7 +36,7 @@ class UnsentRuns:
 
 
 class LargePayloads:
-    """Reads payloads and sends the runs that wait for them, however long that takes."""
+    """Reads payloads, and sends the runs that wait for them."""
 
     def __init__(self, assigns: AssignStore, sessions: Sessions) -> None:
         self._assigns = assigns
@@ -47,11 +47,11 @@ class LargePayloads:
 
     @property
     def count(self) -> int:
-        """Assigns of which some runs still wait for their payloads."""
+        """How many assigns still have runs that wait for their payloads."""
         return len(self._open)
 
     def begin(self, session: ServedSession, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
-        """Send these runs when their payloads are here; until then no frame promises them."""
+        """Send these runs when their payloads are read. Until then the receipts stay below this sequence."""
         session.trailing.add(sequence)
         unsent = UnsentRuns(session, sequence, list(blocks))
         self._open[unsent] = None
@@ -59,7 +59,7 @@ class LargePayloads:
             self._tasks.create_task(self._send_all(unsent))
 
     async def run(self) -> None:
-        """Deliver until cancelled; what was interrupted is taken up again."""
+        """Send until cancelled; goes on with what an earlier `run` left."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for unsent in self._open:
@@ -70,7 +70,7 @@ class LargePayloads:
 
     async def _send_all(self, unsent: UnsentRuns) -> None:
         session, most_bytes = unsent.session, SLICE_BYTES
-        # Where its stream has ended, whoever resumes the session returns what it never received.
+        # If the stream has ended, the broker that resumes the session returns what it never received.
         while unsent.left and self._sessions.by_id.get(session.session_id) is session:
             if session.link.backlogged:
                 await asyncio.sleep(_PAUSE_WHILE_FULL_S)
@@ -106,7 +106,7 @@ class LargePayloads:
         session = unsent.session
         if not unsent.left:
             session.trailing.discard(unsent.sequence)
-        # What was ended meanwhile (an overdue cancel) is held by nobody any more.
+        # Without runs whose lease was ended meanwhile (by an overdue cancel).
         held = [_held(block, session) for block in blocks]
         held = [block for block in held if len(block)]
         if held:
@@ -119,8 +119,8 @@ def _held(block: AssignedBlock, session: ServedSession) -> AssignedBlock:
 
 
 def _cut(blocks: Sequence[AssignedBlock], most_bytes: int) -> tuple[list[AssignedBlock], list[AssignedBlock]]:
-    """The first runs of some blocks that have no more to be read than that together, at least one; and the
-    rest of them."""
+    """Split blocks: the first runs with payloads of no more than `most_bytes` together, at least one run, and
+    the rest."""
     total = 0
     for number, block in enumerate(blocks):
         for place, size in enumerate(each(block.sizes, len(block), 0)):

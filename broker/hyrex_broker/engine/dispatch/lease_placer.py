@@ -1,6 +1,6 @@
-"""Placing leases: plans with fencing tokens and reserved slots, and what follows from their commit.
+"""Makes plans for leases, with fencing tokens and reserved slots, and sends the runs after the commit.
 
-Shared by the dispatcher's assigns and the intake's direct hand-off.
+Used by the dispatcher's assigns and by the direct hand-off.
 """
 
 import logging
@@ -32,7 +32,7 @@ LATEST_COMMIT_S: Final = LONGEST_STATEMENT.total_seconds()
 
 @dataclass(slots=True, eq=False)
 class UnresolvedPlan:
-    """A plan whose commit is unknown, and when to look for its leases (0: at once)."""
+    """A plan of which it is unknown whether it was committed. `due`: when to look for its leases (0: now)."""
 
     plan: Plan
     sessions: Sequence[ServedSession]
@@ -40,18 +40,18 @@ class UnresolvedPlan:
 
 
 def fresh_tokens(count: int) -> list[Token]:
-    """64 random bits each: whoever knows some knows nothing of the others (rule 9)."""
+    """Tokens of 64 random bits each, so that no token can be guessed from others (rule 9)."""
     return cast("list[Token]", [*struct.unpack(f"={count}q", os.urandom(8 * count))])
 
 
 def _all_sent(plan: Plan, sessions: Sequence[ServedSession]) -> None:
-    """The plan holds no receipt back any more."""
+    """Note that nothing of the plan is unsent, so that receipts may cover its sequences."""
     for session in sessions:
         session.unsent.discard(plan.sequences[session.session_id])
 
 
 class Placer:
-    """Makes plans, pushes what they took, and settles those whose commit is unknown."""
+    """Makes plans, sends the runs that they took, and settles plans whose commit is unknown."""
 
     def __init__(
         self,
@@ -69,23 +69,23 @@ class Placer:
         self._large_payloads = LargePayloads(assigns, sessions)
 
     async def run(self) -> None:
-        """Send what waits for its payloads, until cancelled."""
+        """Send runs with large payloads until cancelled."""
         await self._large_payloads.run()
 
     def sizes(self) -> dict[str, int]:
-        """What is here now, for a report of this process (SIGUSR1)."""
+        """How much is here now, for the printed state (SIGUSR1)."""
         return {"unresolved plans": len(self._unresolved), "waiting for payloads": self._large_payloads.count}
 
     @property
     def has_unresolved(self) -> bool:
-        """Return True if plans wait to be settled."""
+        """True if there are plans whose commit is unknown."""
         return bool(self._unresolved)
 
     @contextmanager
     def plan(self, quotas: Sequence[LaneQuota]) -> Iterator[Plan]:
-        """A plan whose slots are reserved until the block ends.
+        """Make a plan whose slots are reserved until the block ends.
 
-        If the block fails, the commit may have happened all the same: the plan is settled later.
+        If the block raises, it may have been committed nevertheless: the plan is settled later.
         """
         sessions = [self._sessions.by_id[each] for each in {each for quota in quotas for each in quota.slots}]
         plan = self._number(quotas, sessions)
@@ -121,8 +121,10 @@ class Placer:
         return reserved
 
     def push(self, plan: Plan, blocks: Sequence[AssignedBlock]) -> None:
-        """Note the leases, then send each session its runs in one go, or as their payloads come. Only after
-        the commit."""
+        """Note the leases, then send each session its runs, those with large payloads as these are read.
+
+        Call it only after the commit.
+        """
         by_session: dict[SessionId, list[AssignedBlock]] = {}
         for block in blocks:
             by_session.setdefault(block.session_id, []).append(block)
@@ -130,7 +132,7 @@ class Placer:
         for session_id, mine in by_session.items():
             session = self._sessions.by_id.get(session_id)
             if session is None or session.generation != plan.generations[session_id]:
-                # It left between the commit and now: whoever owns it returns what it never received.
+                # It left since the commit: the broker that owns it now returns what it never received.
                 continue
             pools = session.profile.lanes
             for block in mine:
@@ -145,11 +147,11 @@ class Placer:
             session.link.push_assignments(session.receipt, mine)
 
     async def settle_unresolved(self) -> list[LaneQuota]:
-        """Give back leases of plans whose commit is unknown: their tokens say which they are.
+        """Give back the leases of plans whose commit is unknown; their tokens identify them.
 
-        Each is looked at twice: a statement that we were cut off from may commit after the first look,
-        as late as its timeout allows once Postgres answers again.
-        Returns the quotas of those plans: their lanes may have work. Raises StorageUnavailable.
+        Each plan is looked at twice: after its connection is lost, a statement may still commit until its
+        timeout has passed, so also after the first look.
+        Returns the quotas of those plans, since their lanes may have work. Raises StorageUnavailable.
         """
         due = [each for each in self._unresolved if each.due <= time.monotonic()]
         if not due:
@@ -180,7 +182,7 @@ class Placer:
             await self._reports.end(ends)
 
     async def drop_lost_sessions(self, plan: Plan) -> None:
-        """Some session of the plan is not this broker's any more: part with it."""
+        """Drop the sessions of a refused plan that this broker does not own any more."""
         beats = [Beat(session_id, generation, 0) for session_id, generation in plan.generations.items()]
         for state in await self._session_store.ownership(self._broker, beats):
             session = self._sessions.by_id.get(state.session_id)

@@ -1,7 +1,7 @@
-"""The promoter: delayed tasks become ready when the database's clock says so.
+"""The promoter makes delayed tasks ready when they are due, by the database's clock.
 
-`delayed` is read from a low-water mark on. What a statement that failed has left below it is looked for with
-patience, beside the promoting: under a transaction that is held open that look may take for ever.
+`delayed` is read from a low-water mark on. Rows below it, left there by a statement that failed, are looked
+for by an asyncio task of its own, since that may take very long while some transaction is held open.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SAVE_EVERY_S: Final = 10.0
 
 
 class Promoter:
-    """Moves due tasks in batches; sleeps until the next one is due, a second at the most."""
+    """Moves due tasks in batches; sleeps until the next one is due, at most a second."""
 
     def __init__(self, store: PromoteStore, marks: MarkStore, dispatcher: Dispatcher) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class Promoter:
         self._save_at = 0.0
 
     def expect(self) -> None:
-        """A task was delayed here: look anew at what is due next."""
+        """Look again at what is due next: a task was delayed here."""
         self._expected.set()
 
     async def run(self) -> None:
@@ -73,17 +73,17 @@ class Promoter:
                 pass
 
     async def _promote_due(self) -> float:
-        """Move what is due; return how long nothing will be."""
+        """Move the tasks that are due; return how many seconds to wait for the next."""
         while True:
             due = await self._store.next_due(self._mark)
             if due.wait_s is None or due.wait_s > 0:
-                # Nothing is ever inserted below the database's time, when its statement began (rule 11).
+                # A row is never inserted as due before the time at which its statement began (rule 11).
                 self._mark = max(self._mark, due.now - LONGEST_STATEMENT)
                 wait_s = _LONGEST_WAIT_S if due.wait_s is None else due.wait_s
                 return min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
             promoted = await self._store.promote(self._mark, _BATCH)
             if not promoted:
-                # Another broker holds them.
+                # Another broker has locked them.
                 return _SHORTEST_WAIT_S
             self._has_moved = True
             self._dispatcher.wake({(p.lane, p.rank) for p in promoted}, local=True)

@@ -1,4 +1,4 @@
-"""How fast leases end here, for those who would rather wait a moment for the room that they make."""
+"""How fast leases of this broker end, to decide whether waiting a moment will free enough slots."""
 
 import asyncio
 import math
@@ -6,34 +6,34 @@ import time
 from typing import Final
 
 _SPAN_S: Final = 0.1
-_HOPE_SPAN_S: Final = 1.0
+_ASSUMED_SPAN_S: Final = 1.0
 _IDLE_S: Final = 0.05
 
 
 class ReleaseRate:
-    """Leases that end in a second: what ended a tenth of a second ago counts a third.
+    """Leases that end per second, averaged so that a lease that ended 0.1 s ago counts a third.
 
-    When work begins anew nothing has ended lately; then the rate of the last work is hoped for, until
-    somebody has waited in vain.
+    When work begins after a pause, nothing has ended lately. Then the rate of the last work is assumed, until
+    a wait for it was in vain.
     """
 
     def __init__(self) -> None:
         self._rate = 0.0
-        self._hoped = 0.0
+        self._assumed = 0.0
         self._at = time.monotonic()
         self._next = asyncio.Event()
 
     @property
     def per_s(self) -> float:
-        """The rate to count on now."""
-        return max(self._hoped, self._faded(time.monotonic()))
+        """The rate to expect now."""
+        return max(self._assumed, self._faded(time.monotonic()))
 
     def ended(self, count: int) -> None:
-        """So many leases have ended."""
+        """Note that so many leases have ended."""
         now = time.monotonic()
         self._rate = self._faded(now) + count / _SPAN_S
         busy_s = min(now - self._at, _IDLE_S)
-        self._hoped = max(self._rate, self._hoped * math.exp(-busy_s / _HOPE_SPAN_S))
+        self._assumed = max(self._rate, self._assumed * math.exp(-busy_s / _ASSUMED_SPAN_S))
         self._at = now
         self._next.set()
         self._next = asyncio.Event()
@@ -47,6 +47,6 @@ class ReleaseRate:
             async with asyncio.timeout(within_s):
                 await self._next.wait()
         except TimeoutError:
-            self._hoped = 0.0
+            self._assumed = 0.0
             return False
         return True

@@ -1,8 +1,8 @@
-"""Active lanes in the order of their turns, kept apart by who may run them.
+"""Active lanes in the order of their turns, grouped by who may run them.
 
-Lanes with the same *audience* (the profiles and pools that serve them) are one group: where an audience has
-nothing free, all of its lanes are passed over in one step, however many they are. What changes costs as
-much as it changes: a lane that is woken, a profile that comes, grows or goes.
+Lanes with the same *audience* (the profiles and pools that serve them) are one group: if an audience has
+nothing free, all of its lanes are passed over in one step, however many they are. The cost of a change (a
+lane is woken, a profile is added, grows or is removed) grows only with the lanes concerned.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ Lanes: TypeAlias = "OrderedDict[LaneId, int]"
 
 @dataclass(slots=True)
 class _Seen:
-    """A profile as it was last looked at."""
+    """A profile as it was at the last `sync`."""
 
     profile: WorkerProfile
     number: int
@@ -39,7 +39,7 @@ class Rotation:
     _profiles: int = 0
 
     def put(self, lane: LaneId, rank: int) -> None:
-        """A lane has work, this is its best rank; it keeps its turn if that was so before."""
+        """Add a lane that has work, with its best rank. If it is there with this rank, it keeps its turn."""
         place = self._places.get(lane)
         if place is None:
             self._place(lane, rank, self.audience(lane))
@@ -48,7 +48,7 @@ class Rotation:
             self._place(lane, rank, place[1])
 
     def remove(self, lane: LaneId) -> None:
-        """A lane has no work."""
+        """Remove a lane, which has no work."""
         place = self._places.pop(lane, None)
         if place is not None:
             rank, audience = place
@@ -60,14 +60,14 @@ class Rotation:
                 del self._groups[rank]
 
     def served(self, lane: LaneId) -> None:
-        """It was a lane's turn: its next one is after those of all others."""
+        """Put a lane that was served behind all others."""
         rank, audience = self._places[lane]
         group = self._groups[rank][audience]
         group.move_to_end(lane)
         group[lane] = self._next_turn()
 
     def ranks(self) -> list[int]:
-        """The ranks that have work, the best first."""
+        """The ranks that have lanes, the best first."""
         return sorted(self._groups)
 
     def groups(self, rank: int) -> list[tuple[Audience, Lanes]]:
@@ -82,7 +82,7 @@ class Rotation:
                     yield from lanes
 
     def sync(self, profiles: Sequence[WorkerProfile]) -> dict[int, WorkerProfile]:
-        """Take notice of profiles that have come, grown or gone; return them by number."""
+        """Adapt to profiles that were added, have grown or are gone; return the profiles by number."""
         seen = self._seen
         if len(seen) != len(profiles) or any(id(profile) not in seen for profile in profiles):
             self._drop({id(profile) for profile in profiles})
@@ -105,7 +105,7 @@ class Rotation:
                 self._regroup(lane, left)
 
     def _reach(self, known: _Seen) -> None:
-        """A profile serves lanes that it did not serve when it was last looked at."""
+        """Regroup the lanes that a profile serves and did not serve at the last `sync`."""
         known.lanes = len(known.profile.lanes)
         for lane in self._places.keys() & known.profile.lanes.keys():
             audience = self.audience(lane)
@@ -118,7 +118,7 @@ class Rotation:
         self._place(lane, rank, audience)
 
     def audience(self, lane: LaneId) -> Audience:
-        """Who of the profiles seen last serves a lane."""
+        """The profiles that serve a lane, of those given to the last `sync`, with their pools."""
         return tuple(
             (known.number, pool)
             for known in self._seen.values()

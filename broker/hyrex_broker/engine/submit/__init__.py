@@ -1,1 +1,1 @@
-"""Submitted tasks on their way into the tables, or straight to a worker."""
+"""Stores submitted tasks, or hands them straight to a worker."""

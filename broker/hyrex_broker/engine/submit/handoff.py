@@ -1,5 +1,5 @@
-"""Direct hand-off: tasks that find free capacity and no backlog are stored and leased in one statement,
-and go to their workers from memory."""
+"""Direct hand-off: tasks for which workers have free slots and nothing waits are stored and leased in one
+statement. Their payloads go to the workers from memory, without being read back."""
 
 import time
 from collections import Counter
@@ -20,11 +20,11 @@ from hyrex_broker.storage.submit import Entry, HandedOff, SubmitStore
 
 _LARGE_BATCH: Final = 100
 _LONGEST_WAIT_S: Final = 0.1
-"""What a batch of a thousand waits at 10,000 runs a second."""
+"""How long a thousand slots take to become free at 10,000 runs a second."""
 
 
 class Handoff:
-    """Tries to place a batch at once; what finds no slot is ready as usual."""
+    """Tries to hand a batch of tasks to workers; tasks without a slot become ready, as usual."""
 
     def __init__(
         self, store: SubmitStore, placer: Placer, dispatcher: Dispatcher, directory: Directory
@@ -37,15 +37,16 @@ class Handoff:
     async def submit(
         self, entries: Sequence[Entry], statement: StatementSlot
     ) -> Mapping[TaskId, bool] | None:
-        """Store plain entries (sorted by id); None if nothing could be handed off and nothing was done.
+        """Store plain entries, which must be sorted by id.
 
-        Returns the ids stored now: True for those that went to a worker.
+        Return the ids that were stored, with True for those that went to a worker; None if no task could be
+        handed off, and nothing was stored.
         """
         if any(entry.task.terms.extras is not None for entry in entries):
             return None
         quotas = await self._quotas(Counter(entry.lane for entry in entries))
         if not quotas or self._placer.has_unresolved:
-            return None  # the database was away: those plans are settled before there are more
+            return None  # the database was unreachable: settle the plans of that time before making new ones
         with self._placer.plan(quotas) as plan:
             handed = await self._store.submit_handing_off(entries, plan)
             await statement.pass_on()
@@ -58,8 +59,8 @@ class Handoff:
         return {task_id: slot is not None for task_id, slot in handed.slots.items()}
 
     async def _quotas(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
-        """Slots for these tasks. A large batch that finds too few waits a moment for those that leases leave
-        as they end, if they end fast enough."""
+        """Reserve slots for these tasks. If there are too few for a large batch, wait a moment for leases to
+        end, if they end fast enough."""
         dispatcher = self._dispatcher
         if sum(counts.values()) < _LARGE_BATCH:
             return dispatcher.reserve_slots(counts)

@@ -1,4 +1,4 @@
-"""Intake: submitted tasks become stored tasks, and each is answered after its commit."""
+"""Intake: stores submitted tasks, and answers each after its commit."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -36,7 +36,7 @@ def _too_many(task: NewTask) -> TooManyQueues:
 
 
 class Intake:
-    """Stores submitted tasks batch by batch, then wakes whoever moves them on."""
+    """Stores submitted tasks in batches, then wakes the dispatcher or the promoter."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Intake:
         self._batcher: Batcher[Entry, Answer] = Batcher(self._flush, self._refuse, _size_bytes)
 
     def sizes(self) -> dict[str, int]:
-        """What is here now, for a report of this process (SIGUSR1)."""
+        """How many tasks and batches are here now, for the printed state (SIGUSR1)."""
         return self._batcher.sizes()
 
     async def run(self) -> None:
@@ -62,7 +62,7 @@ class Intake:
         await self._batcher.run()
 
     async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> Sequence[Answer]:
-        """Store validated tasks; one answer for each, after the commit. Callers share the batches.
+        """Store validated tasks; return one answer for each, after the commit. Callers share the batches.
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
@@ -81,7 +81,7 @@ class Intake:
         ]
 
     async def _lanes(self, tasks: Sequence[NewTask]) -> dict[tuple[str, str], LaneId | None]:
-        """The tasks' lanes; None for those that would be more than may be made now."""
+        """Find or create the tasks' lanes; None for lanes beyond what may be created now."""
         find = self._directory.find
         wanted = {(task.terms.queue, task.terms.name) for task in tasks}
         unknown = {each for each in wanted if find(*each) is None}
@@ -120,7 +120,7 @@ class Intake:
         return answer
 
     async def _classify(self, missing: list[Entry], answers: dict[TaskId, Answer]) -> list[Entry]:
-        """Answer what a statement did not store; return what is still undecided (rule 4)."""
+        """Answer the tasks that a statement did not store; return those that must be tried again (rule 4)."""
         known = await self._store.classify(missing)
         undecided = []
         for entry in missing:
@@ -150,8 +150,8 @@ class Intake:
             self._dispatcher.wake(pairs, local=True)
 
     async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
-        """Answer the culprit of a batch. Raises StorageUnavailable where it is our fault: a partition that is
-        not made yet, after days of sleep."""
+        """The answer for the task because of which the database refused a batch. Raises StorageUnavailable if
+        only a partition is missing, as after days in which no broker ran."""
         if error.lacks_partition and partitions.is_near(entry.task.task_id):
             raise StorageUnavailable("a day has no partition yet; it is being made")
         return InvalidField(

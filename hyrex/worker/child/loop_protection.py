@@ -1,7 +1,7 @@
-"""Keeps the event loop of a child going, whatever one of its runs does to it.
+"""Keeps the event loop of a child running, whatever one of its runs does to it.
 
-A SystemExit or KeyboardInterrupt in any task or callback leaves the loop, and `loop.stop()` ends it: that
-would be the end of all runs beside. The run whose code did it fails, and the loop goes on.
+A SystemExit or KeyboardInterrupt in any asyncio task or callback leaves the loop, and `loop.stop()` ends it:
+all other runs on the loop would end too. Here only the run whose code did it fails, and the loop goes on.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from typing import Any, Final
 
 from hyrex.worker.child.execution import Execution, execution_here
 from hyrex.worker.child.forks import is_fork
-from hyrex.worker.shared.logs import complain
+from hyrex.worker.shared.logs import warn
 
 Fail = Callable[[Execution, BaseException], None]
 
 _CALLBACK: Final = asyncio.Handle._run.__code__  # uvloop has no such frame
-_OURS: Final = str(Path(__file__).parent.parent)  # hyrex/worker
+_WORKER_FOLDER: Final = str(Path(__file__).parent.parent)  # hyrex/worker
 
 
 class OwnedTask(asyncio.Task[Any]):
-    """A task that a run has made: no other run may cancel it, as `asyncio.all_tasks()` invites to."""
+    """An asyncio task that a run has made. Other runs, which see it in `asyncio.all_tasks()`, cannot cancel
+    it."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
         self.owner: Execution | None = execution_here()
         super().__init__(coroutine, **options)
 
     def cancel(self, msg: Any = None) -> bool:
-        """As a Task's, but false where another run asks for it."""
+        """As Task.cancel, but refused (False) if another run asks for it."""
         asking = execution_here()
         if asking is None or self.owner is None or asking.run.token == self.owner.run.token:
             return super().cancel(msg)
-        complain(f"task {asking.run.name} tried to cancel a part of {self.owner.run.name}")
+        warn(f"task {asking.run.name} tried to cancel a part of {self.owner.run.name}")
         return False
 
 
 class RunTask(OwnedTask):
-    """The task of a run, or of its error handler."""
+    """The asyncio task of a run, or of its error handler."""
 
     def __init__(
         self,
@@ -57,11 +58,11 @@ class RunTask(OwnedTask):
         asyncio.Task.__init__(self, coroutine, loop=loop, name=name, context=context)
 
 
-class LoopGuard:
-    """Runs a loop; `fail` is told which run has tried to end it, and how."""
+class LoopProtection:
+    """Runs a loop, and calls `fail` with the run that has tried to end it, and the error for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fail: Fail) -> None:
-        """Take over the loop's `stop` and, unless the app has its own, the making of tasks."""
+        """Replace the loop's `stop` and, unless the app has set one, its task factory."""
         self._loop = loop
         self._fail = fail
         self.stop_really = loop.stop
@@ -73,7 +74,7 @@ class LoopGuard:
         self._factory = loop.get_task_factory()
 
     def run_until(self, done: asyncio.Future[None]) -> None:
-        """Run the loop until then. Raises what cannot be a run's doing."""
+        """Run the loop until `done`. Raises errors that no run can have caused."""
         while not done.done():
             try:
                 self._loop.run_until_complete(done)
@@ -81,7 +82,7 @@ class LoopGuard:
                 self._escaped(error)
 
     def restore(self) -> None:
-        """Put back what runs may have set; called while none goes on."""
+        """Restore what runs may have replaced. Call it only while no run goes on."""
         if self._loop.get_exception_handler() is not self._handler:
             self._loop.set_exception_handler(self._handler)
         if self._loop.get_task_factory() is not self._factory:
@@ -103,8 +104,11 @@ class LoopGuard:
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """uvloop shows no frames, and lets several errors of a turn escape as one: each task is asked."""
-        error = getattr(task, "_exception", None)  # exception() would have asyncio keep silent about others
+        """Check one asyncio task that ended. For uvloop, which has no Python frames to find the run by, and
+        raises only one of several errors of one iteration."""
+        error = getattr(
+            task, "_exception", None
+        )  # exception() would mark it as retrieved: asyncio logs it not
         owner = task.owner if isinstance(task, OwnedTask) else None
         if owner is not None and isinstance(error, SystemExit | KeyboardInterrupt):
             self._fail(owner, error)
@@ -112,17 +116,17 @@ class LoopGuard:
     def _escaped(self, error: BaseException) -> None:
         if is_fork():
             raise error
-        guilty = _culprit(error)
-        if guilty is not None:
-            self._fail(guilty, error)
-        elif self._loop.is_closed() or _broke_off_ours(error):
+        execution = _execution_that_raised(error)
+        if execution is not None:
+            self._fail(execution, error)
+        elif self._loop.is_closed() or _interrupted_runner(error):
             raise error
         else:
-            complain("an error left the event loop, which goes on", error)
+            warn("an error left the event loop; the loop goes on", error)
 
 
-def _culprit(error: BaseException) -> Execution | None:
-    """The execution in whose context the callback ran that let an error escape."""
+def _execution_that_raised(error: BaseException) -> Execution | None:
+    """The execution in whose context the callback ran that raised this error out of the loop."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code is _CALLBACK:
@@ -132,7 +136,7 @@ def _culprit(error: BaseException) -> Execution | None:
 
 
 def execution_running(thread_id: int) -> Execution | None:
-    """The execution in whose context the loop's callback runs now; asked by another thread."""
+    """The execution in whose context the loop's callback runs now. Called from another thread."""
     frame = sys._current_frames().get(thread_id)
     while frame is not None:
         if frame.f_code is _CALLBACK:
@@ -142,24 +146,27 @@ def execution_running(thread_id: int) -> Execution | None:
 
 
 def sleeps(thread_id: int) -> bool:
-    """Whether the loop of that thread waits for something to happen; asked by another thread."""
+    """Return True if the loop of that thread waits for events. Called from another thread."""
     frame = sys._current_frames().get(thread_id)
     if frame is None:
         return False
     code = frame.f_code
-    return code is LoopGuard.run_until.__code__ or code.co_filename == selectors.__file__
+    return code is LoopProtection.run_until.__code__ or code.co_filename == selectors.__file__
 
 
 def _execution_of(frame: FrameType) -> Execution | None:
     return execution_here(frame.f_locals["self"]._context)
 
 
-def _broke_off_ours(error: BaseException) -> bool:
-    """Whether it struck in the runner's own steps, as a signal's handler may: they are half done."""
-    trace, ours = error.__traceback__, ("run_until", "_escaped")
+def _interrupted_runner(error: BaseException) -> bool:
+    """Return True if the error was raised within the runner's own code, as by a signal handler of the user.
+
+    Then the runner's step is half done, and the child cannot go on.
+    """
+    trace, around_loop = error.__traceback__, ("run_until", "_escaped")
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename.startswith(_OURS) and code.co_name not in ours:
+        if code.co_filename.startswith(_WORKER_FOLDER) and code.co_name not in around_loop:
             return True
         trace = trace.tb_next
     return False
