@@ -23,7 +23,7 @@ def run_worker(
     threads: Annotated[int, typer.Option("-t", "--threads", help="Threads in each of them.")] = 1,
     async_processes: Annotated[int, typer.Option(help="Processes for async tasks.")] = 1,
     async_concurrency: Annotated[int, typer.Option(help="Async tasks at once in each.")] = 100,
-    prefetch: Annotated[str, typer.Option(metavar="auto|N", help="Extra leases per slot.")] = "auto",
+    prefetch: Annotated[str, typer.Option(metavar="auto|N", help="Most leases ahead of a slot.")] = "auto",
     max_tasks_per_child: Annotated[int, typer.Option(help="Replace a child after so many; 0: never.")] = 0,
     max_memory_per_child: Annotated[
         int, typer.Option(metavar="MB", help="Replace a larger child; 0: never.")

@@ -112,6 +112,7 @@ def worker_values(session: admin_service_pb2.WorkerSession) -> dict[str, Any]:
         "tasks": sorted(session.task_names),
         "capacity": session.capacity,
         "running": session.running,
+        "fetched": session.fetched,
         "broker": session.broker,
         "started": moment(session, "started_at"),
         "expires": moment(session, "expires_at"),

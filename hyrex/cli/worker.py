@@ -31,7 +31,8 @@ def list_workers(
     if as_json:
         print_list("workers", workers)
         return
-    columns = ("session", "name", "queues", "tasks", "running", "capacity", "broker", "started", "state")
+    counts = ("tasks", "running", "fetched", "capacity")
+    columns = ("session", "name", "queues", *counts, "broker", "started", "state")
     rows = [
         (
             worker["session_id"],
@@ -39,6 +40,7 @@ def list_workers(
             ", ".join(worker["queues"]),
             len(worker["tasks"]),
             worker["running"],
+            worker["fetched"],
             worker["capacity"],
             worker["broker"],
             worker["started"],

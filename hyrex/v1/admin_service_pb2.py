@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyrex/v1/admin_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n\rWorkerSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0bworker_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x0b\n\x03sdk\x18\x05 \x01(\t\x12\x16\n\x0equeue_patterns\x18\x06 \x03(\t\x12\x12\n\ntask_names\x18\x07 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0e\n\x06\x62roker\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\r \x01(\x08\x12,\n\x08\x65nded_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0f \x01(\t\"\xb9\x01\n\x06\x42roker\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07seen_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07version\x18\x07 \x01(\t\"R\n\x12ListWorkersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rinclude_ended\x18\x03 \x01(\x08\"X\n\x13ListWorkersResponse\x12(\n\x07workers\x18\x01 \x03(\x0b\x32\x17.hyrex.v1.WorkerSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12\x44rainWorkerRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x15\n\x13\x44rainWorkerResponse\"\x14\n\x12ListBrokersRequest\"8\n\x13ListBrokersResponse\x12!\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x10.hyrex.v1.Broker\"\x14\n\x12\x44rainBrokerRequest\"\x15\n\x13\x44rainBrokerResponse2\xbe\x02\n\x0c\x41\x64minService\x12J\n\x0bListWorkers\x12\x1c.hyrex.v1.ListWorkersRequest\x1a\x1d.hyrex.v1.ListWorkersResponse\x12J\n\x0b\x44rainWorker\x12\x1c.hyrex.v1.DrainWorkerRequest\x1a\x1d.hyrex.v1.DrainWorkerResponse\x12J\n\x0bListBrokers\x12\x1c.hyrex.v1.ListBrokersRequest\x1a\x1d.hyrex.v1.ListBrokersResponse\x12J\n\x0b\x44rainBroker\x12\x1c.hyrex.v1.DrainBrokerRequest\x1a\x1d.hyrex.v1.DrainBrokerResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyrex/v1/admin_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x03\n\rWorkerSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0bworker_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x0b\n\x03sdk\x18\x05 \x01(\t\x12\x16\n\x0equeue_patterns\x18\x06 \x03(\t\x12\x12\n\ntask_names\x18\x07 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0e\n\x06\x62roker\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\r \x01(\x08\x12,\n\x08\x65nded_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0f \x01(\t\x12\x0f\n\x07\x66\x65tched\x18\x10 \x01(\x05\x12\r\n\x05slots\x18\x11 \x01(\x05\"\xb9\x01\n\x06\x42roker\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07seen_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07version\x18\x07 \x01(\t\"R\n\x12ListWorkersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rinclude_ended\x18\x03 \x01(\x08\"X\n\x13ListWorkersResponse\x12(\n\x07workers\x18\x01 \x03(\x0b\x32\x17.hyrex.v1.WorkerSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12\x44rainWorkerRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x15\n\x13\x44rainWorkerResponse\"\x14\n\x12ListBrokersRequest\"8\n\x13ListBrokersResponse\x12!\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x10.hyrex.v1.Broker\"\x14\n\x12\x44rainBrokerRequest\"\x15\n\x13\x44rainBrokerResponse2\xbe\x02\n\x0c\x41\x64minService\x12J\n\x0bListWorkers\x12\x1c.hyrex.v1.ListWorkersRequest\x1a\x1d.hyrex.v1.ListWorkersResponse\x12J\n\x0b\x44rainWorker\x12\x1c.hyrex.v1.DrainWorkerRequest\x1a\x1d.hyrex.v1.DrainWorkerResponse\x12J\n\x0bListBrokers\x12\x1c.hyrex.v1.ListBrokersRequest\x1a\x1d.hyrex.v1.ListBrokersResponse\x12J\n\x0b\x44rainBroker\x12\x1c.hyrex.v1.DrainBrokerRequest\x1a\x1d.hyrex.v1.DrainBrokerResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1P\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
   _globals['_WORKERSESSION']._serialized_start=76
-  _globals['_WORKERSESSION']._serialized_end=447
-  _globals['_BROKER']._serialized_start=450
-  _globals['_BROKER']._serialized_end=635
-  _globals['_LISTWORKERSREQUEST']._serialized_start=637
-  _globals['_LISTWORKERSREQUEST']._serialized_end=719
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=721
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=809
-  _globals['_DRAINWORKERREQUEST']._serialized_start=811
-  _globals['_DRAINWORKERREQUEST']._serialized_end=851
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=853
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=874
-  _globals['_LISTBROKERSREQUEST']._serialized_start=876
-  _globals['_LISTBROKERSREQUEST']._serialized_end=896
-  _globals['_LISTBROKERSRESPONSE']._serialized_start=898
-  _globals['_LISTBROKERSRESPONSE']._serialized_end=954
-  _globals['_DRAINBROKERREQUEST']._serialized_start=956
-  _globals['_DRAINBROKERREQUEST']._serialized_end=976
-  _globals['_DRAINBROKERRESPONSE']._serialized_start=978
-  _globals['_DRAINBROKERRESPONSE']._serialized_end=999
-  _globals['_ADMINSERVICE']._serialized_start=1002
-  _globals['_ADMINSERVICE']._serialized_end=1320
+  _globals['_WORKERSESSION']._serialized_end=479
+  _globals['_BROKER']._serialized_start=482
+  _globals['_BROKER']._serialized_end=667
+  _globals['_LISTWORKERSREQUEST']._serialized_start=669
+  _globals['_LISTWORKERSREQUEST']._serialized_end=751
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=753
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=841
+  _globals['_DRAINWORKERREQUEST']._serialized_start=843
+  _globals['_DRAINWORKERREQUEST']._serialized_end=883
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=885
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=906
+  _globals['_LISTBROKERSREQUEST']._serialized_start=908
+  _globals['_LISTBROKERSREQUEST']._serialized_end=928
+  _globals['_LISTBROKERSRESPONSE']._serialized_start=930
+  _globals['_LISTBROKERSRESPONSE']._serialized_end=986
+  _globals['_DRAINBROKERREQUEST']._serialized_start=988
+  _globals['_DRAINBROKERREQUEST']._serialized_end=1008
+  _globals['_DRAINBROKERRESPONSE']._serialized_start=1010
+  _globals['_DRAINBROKERRESPONSE']._serialized_end=1031
+  _globals['_ADMINSERVICE']._serialized_start=1034
+  _globals['_ADMINSERVICE']._serialized_end=1352
 # @@protoc_insertion_point(module_scope)

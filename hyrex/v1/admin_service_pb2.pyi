@@ -40,6 +40,8 @@ class WorkerSession(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
+    FETCHED_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its id."""
     worker_name: _builtins.str
@@ -53,13 +55,17 @@ class WorkerSession(_message.Message):
     capacity: _builtins.int
     """Leases it will hold, over all pools."""
     running: _builtins.int
-    """Leases it holds."""
+    """Runs that it executes: the leases that it holds, but no more than its slots."""
     broker: _builtins.str
     """Name of the broker that serves it."""
     draining: _builtins.bool
     """It takes no new work."""
     end_reason: _builtins.str
     """Why it ended."""
+    fetched: _builtins.int
+    """Leases that it holds beyond its slots: fetched ahead, they wait there for a slot."""
+    slots: _builtins.int
+    """How many leases it executes at once, over all pools; 0 where it does not say, and nothing counts as fetched."""
     @_builtins.property
     def queue_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Queue patterns it serves."""
@@ -98,10 +104,12 @@ class WorkerSession(_message.Message):
         draining: _builtins.bool = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         end_reason: _builtins.str = ...,
+        fetched: _builtins.int = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "expires_at", b"expires_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker", "capacity", b"capacity", "draining", b"draining", "end_reason", b"end_reason", "ended_at", b"ended_at", "expires_at", b"expires_at", "host", b"host", "pid", b"pid", "queue_patterns", b"queue_patterns", "running", b"running", "sdk", b"sdk", "session_id", b"session_id", "started_at", b"started_at", "task_names", b"task_names", "worker_name", b"worker_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker", "capacity", b"capacity", "draining", b"draining", "end_reason", b"end_reason", "ended_at", b"ended_at", "expires_at", b"expires_at", "fetched", b"fetched", "host", b"host", "pid", b"pid", "queue_patterns", b"queue_patterns", "running", b"running", "sdk", b"sdk", "session_id", b"session_id", "slots", b"slots", "started_at", b"started_at", "task_names", b"task_names", "worker_name", b"worker_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,7 @@ class RawWorker:
 
     def __init__(self, channel: grpc.Channel, **changes: Any) -> None:
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._beats = 0
         self.send(hello(**changes))
         self.call = work(channel)(self._frames(), timeout=2 * WITHIN_S, metadata=BEARER)
 
@@ -35,6 +36,13 @@ class RawWorker:
             frame = next(self.call)
             if frame.WhichOneof("frame") == kind:
                 return getattr(frame, kind)
+
+    def tell(self, *pools: wire.PoolCapacity) -> None:
+        """Say another capacity, and have it stored by a heartbeat."""
+        self.send(wire.WorkRequest(capacity=wire.CapacityUpdate(pools=pools)))
+        self._beats += 1
+        self.send(wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=self._beats)))
+        self.read("heartbeat_ack")
 
     def welcome(self) -> Any:
         """The answer to its Hello."""

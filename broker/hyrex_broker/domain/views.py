@@ -152,13 +152,19 @@ class SessionView:
     queue_patterns: tuple[str, ...]
     task_names: tuple[str, ...]
     capacity: int
-    running: int
+    slots: int
+    leases: int
     broker: str
     started_at: datetime
     expires_at: datetime
     draining: bool
     ended_at: datetime | None
     end_reason: str | None
+
+    @property
+    def running(self) -> int:
+        """How many of its leases it executes: what is beyond its slots (0: unknown) is fetched."""
+        return min(self.leases, self.slots) if self.slots else self.leases
 
 
 @dataclass(frozen=True, slots=True)

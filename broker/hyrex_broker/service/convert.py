@@ -105,6 +105,8 @@ def session(view: SessionView) -> admin_service_pb2.WorkerSession:
         task_names=view.task_names,
         capacity=view.capacity,
         running=view.running,
+        fetched=view.leases - view.running,
+        slots=view.slots,
         broker=view.broker,
         started_at=timestamp_if_any(view.started_at),
         expires_at=timestamp_if_any(view.expires_at),

@@ -13,7 +13,7 @@ from hyrex_broker.domain.model import (
     Token,
 )
 from hyrex_broker.domain.patterns import MOST_STARS
-from hyrex_broker.engine.sessions.session import Introduction
+from hyrex_broker.engine.sessions.session import Introduction, slots_in_all
 from hyrex_broker.service import fields
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
@@ -31,7 +31,7 @@ _HIGHEST_SEQUENCE: Final = 1 << 53
 def introduction(hello: wire.Hello) -> Introduction:
     """A checked Hello. Raises ProtocolUnsupported, InvalidField, TooManyItems."""
     _check_size_and_version(hello)
-    pools = capacity(hello.capacity)
+    pools, at_once = capacity(hello.capacity), slots(hello.capacity)
     definitions = [_definition(task) for task in hello.tasks]
     limits = _limits(hello)
     for task in hello.tasks:
@@ -46,10 +46,11 @@ def introduction(hello: wire.Hello) -> Introduction:
             queue_patterns=[_pattern(pattern) for pattern in hello.queue_patterns],
             task_names=sorted(definition.name for definition in definitions),
             capacity=sum(pools.values()),
+            slots=slots_in_all(pools, at_once),
             limits=tuple(limit for limit in limits if limit[2] > 0 or limit[0] == "queue"),
         ),
         pools=pools,
-        slots=slots(hello.capacity),
+        slots=at_once,
         task_pools={task.name: task.pool for task in hello.tasks},
         definitions=definitions,
         limits=limits,
@@ -139,8 +140,8 @@ def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
 
 
 def slots(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
-    """Slots by pool, of those that will hold more leases than they execute at once."""
-    return {pool.pool: pool.slots for pool in pools if 0 < pool.slots < pool.maximum}
+    """Slots by pool, of those that say how many leases they execute at once."""
+    return {pool.pool: pool.slots for pool in pools if pool.slots > 0}
 
 
 def changed_capacity(pools: Sequence[wire.PoolCapacity], known: Mapping[str, int]) -> dict[str, int]:

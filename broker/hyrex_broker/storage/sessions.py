@@ -43,6 +43,8 @@ class SessionInfo:
     capacity: int
     limits: tuple[tuple[str, str, int], ...] = ()
     """(scope, name, maximum) as its code has them; 0 for a queue that it declares without one."""
+    slots: int = 0
+    """Leases that it executes at once; 0 where it does not say. For people, as `capacity`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ class Beat:
     generation: int
     received_through: int
     capacity: int = 0
-    """For people."""
+    """For people, as `slots`."""
     self_draining: bool = False
     """Its worker wants no more work."""
+    slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class SessionStore:
         row = await self._database.fetchrow(
             _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
             info.queue_patterns, info.task_names, info.capacity, self._lease_duration, list(follows),
-            *([limit[place] for limit in info.limits] for place in range(3)),
+            *([limit[place] for limit in info.limits] for place in range(3)), info.slots,
         )  # fmt: skip
         assert row is not None
         return Opened(row["id"], row["generation"])
@@ -141,7 +144,7 @@ class SessionStore:
             await self._lock(transaction, session_id, secret)
             row = await transaction.fetchrow(
                 _SQL["take_over"], session_id, owner, self._lease_duration, info.queue_patterns,
-                info.task_names, info.capacity, info.sdk, received_through,
+                info.task_names, info.capacity, info.sdk, received_through, info.slots,
             )  # fmt: skip
             assert row is not None
             # A statement of its own: assigns that held the row's lock have committed by now.
@@ -185,7 +188,7 @@ class SessionStore:
         rows = await self._database.fetch(
             _SQL["renew"], [b.session_id for b in ordered], [b.generation for b in ordered],
             [b.received_through for b in ordered], owner, self._lease_duration, [b.capacity for b in ordered],
-            [b.self_draining for b in ordered], vital=True,
+            [b.self_draining for b in ordered], [b.slots for b in ordered], vital=True,
         )  # fmt: skip
         return [Renewal(row["id"], row["draining"]) for row in rows]
 

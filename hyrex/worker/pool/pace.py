@@ -11,6 +11,7 @@ import time
 from hyrex.worker.shared.outcome import Ending
 
 _AHEAD_S = 0.1
+_MOST_AHEAD_S = 0.25  # whatever was asked for: what is held is shown as running, and runs elsewhere no more
 _SLOW_S = 1.0
 _LEAST_LONG_S = 0.25
 _MOST_AHEAD = 2500  # for each child: what 100 ms consume at 40 us a run
@@ -51,8 +52,10 @@ class Pace:
         """A run that takes longer than this blocks its slot: runs waiting behind it are moved elsewhere."""
         return min(_SLOW_S, max(_LEAST_LONG_S, 2 * (self.run_s or 0.0)))
 
-    def ahead(self, slots: int) -> int:
-        """Leases to hold beyond the slots of one child."""
+    def ahead(self, slots: int, most: int | None = None) -> int:
+        """Leases to hold beyond the slots of one child; with `most` for each slot, up to that many."""
         if self.run_s is None or self.run_s > _SLOW_S:
             return 0
-        return min(_MOST_AHEAD, round(slots * _AHEAD_S / self.run_s))
+        if most is None:
+            return min(_MOST_AHEAD, round(slots * _AHEAD_S / self.run_s))
+        return min(slots * most, int(slots * _MOST_AHEAD_S / self.run_s))

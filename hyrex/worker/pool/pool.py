@@ -133,9 +133,7 @@ class Pool:
     def _limit(self, child: ChildProcess) -> int:
         if child.slow or (child.lent and not self.plan.asynchronous):
             return child.slots
-        if self.plan.prefetch is None:
-            return child.slots + self.pace.ahead(child.slots)
-        return child.slots * (1 + self.plan.prefetch)
+        return child.slots + self.pace.ahead(child.slots, self.plan.prefetch)
 
     # Runs.
 

@@ -116,7 +116,7 @@ def parse_options(arguments: list[str]) -> WorkerOptions:
     add("-t", "--threads", type=int, default=1, help="threads in each of them (1)")
     add("--async-processes", type=int, default=1, help="processes for async tasks (1)")
     add("--async-concurrency", type=int, default=100, help="async tasks at once in each (100)")
-    add("--prefetch", type=_prefetch, default=None, metavar="auto|N", help="extra leases per slot (auto)")
+    add("--prefetch", type=_prefetch, default=None, metavar="auto|N", help="most leases ahead of a slot")
     add("--max-tasks-per-child", type=int, default=0, help="replace a child after so many tasks")
     add("--max-memory-per-child", dest="max_memory_per_child_mb", type=int, default=0, metavar="MB")
     add("--drain-timeout", dest="drain_timeout_s", type=float, default=25.0, metavar="SECONDS")

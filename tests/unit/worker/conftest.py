@@ -17,7 +17,7 @@ import pytest
 from tests.support.columns import Assignment
 from tests.support.process import TIED
 from tests.support.trees import running
-from tests.unit.worker.scripted_broker import ScriptedBroker, scripted_broker
+from tests.unit.worker.scripted_broker import ScriptedBroker, assignment, scripted_broker
 
 ROOT = Path(__file__).parents[3]
 
@@ -106,6 +106,14 @@ class Bench:
                 and self.broker.capacity.get("async", 0) > 0
             )
         )
+        return worker
+
+    async def fetching(self, *args: str) -> Worker:
+        """Start a worker that has learnt that runs are short: nothing is fetched ahead before."""
+        worker = await self.ready(*args)
+        run = assignment("add", {"a": 1, "b": 1})
+        await self.broker.assign(run)
+        await self.broker.outcome(run)
         return worker
 
     async def complete(self, run: Assignment) -> None:

@@ -67,6 +67,7 @@ class ScriptedBroker(WorkerServiceServicer):
         self.ended: list[wire.EndSessionRequest] = []
         self.goodbyes = 0
         self.capacity: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
         self.revoke_at_welcome: list[wire.LeaseRef] = []
         self.session_id = ""
         self.metadata: dict[str, str] = {}
@@ -141,6 +142,7 @@ class ScriptedBroker(WorkerServiceServicer):
         resumed = bool(hello.session_id) and self.resume
         self.session_id = hello.session_id if resumed else str(uuid.uuid4())
         self.capacity = {pool.pool: pool.maximum for pool in hello.capacity}
+        self.slots = {pool.pool: pool.slots for pool in hello.capacity}
         welcome = wire.Welcome(
             session_id=self.session_id,
             session_secret=b"secret",
@@ -187,6 +189,7 @@ class ScriptedBroker(WorkerServiceServicer):
                 await self.say(wire.WorkResponse(report_ack=wire.ReportAck(report_id=frame.report.report_id)))
         elif frame.HasField("capacity"):
             self.capacity.update((pool.pool, pool.maximum) for pool in frame.capacity.pools)
+            self.slots.update((pool.pool, pool.slots) for pool in frame.capacity.pools)
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -12,7 +12,7 @@ from tests.unit.worker.scripted_broker import assignment
 
 
 async def test_first_sigterm_finishes_what_runs_and_releases_what_waits(bench: Bench) -> None:
-    worker = await bench.ready("--prefetch", "5")
+    worker = await bench.fetching("--prefetch", "5")
     running, waiting = assignment("sleep", {"seconds": 1}), assignment("add", {"a": 1, "b": 1})
     await bench.broker.assign(running, waiting)
     await bench.noted("sleep")

@@ -43,7 +43,7 @@ async def test_async_runs_share_one_child(bench: Bench) -> None:
 
 
 async def test_run_behind_a_long_one_moves_to_the_slot_that_becomes_free(bench: Bench) -> None:
-    await bench.ready("-p", "2", "--prefetch", "4")
+    await bench.fetching("-p", "2", "--prefetch", "4")
     long = assignment("sleep", {"seconds": 30})
     short = [assignment("sleep", {"seconds": 0.1}) for _ in range(5)]
     await overtaken(bench, long, short)
@@ -98,7 +98,7 @@ async def test_runs_that_come_later_are_not_taken_for_short(bench: Bench) -> Non
 async def test_run_that_finds_no_slot_within_a_second_is_released_after_capacity_shrank(
     bench: Bench,
 ) -> None:
-    await bench.ready("--prefetch", "4")
+    await bench.fetching("--prefetch", "4")
     long, waiting = assignment("sleep", {"seconds": 30}), assignment("add", {"a": 1, "b": 1})
     await bench.broker.assign(long, waiting)
     released = (await bench.broker.outcome(waiting, 4.0)).released
@@ -117,7 +117,7 @@ async def test_capacity_grows_with_the_pace(bench: Bench) -> None:
 
 
 async def test_capacity_that_is_a_little_less_for_long_is_announced(bench: Bench) -> None:
-    await bench.ready("-p", "4", "--prefetch", "3")
+    await bench.fetching("-p", "4", "--prefetch", "3")
     await bench.broker.until(lambda: bench.broker.capacity["sync"] == 16)
     long = assignment("sleep", {"seconds": 30})
     await bench.broker.assign(long)

@@ -27,7 +27,7 @@ async def test_awaited_task_runs_although_every_slot_waits(bench: Bench) -> None
 
 
 async def test_run_that_was_prefetched_behind_a_wait_moves_to_the_substitute(bench: Bench) -> None:
-    await bench.ready("--prefetch", "2")
+    await bench.fetching("--prefetch", "2")
     parent, child = assignment("wait_for", {"text": "go"}), assignment("write", {"text": "go"})
     await bench.broker.assign(parent, child)
     await bench.complete(child)

@@ -27,7 +27,7 @@ async def test_dead_child_is_told_with_its_reason(bench: Bench, how: str, reason
 
 
 async def test_runs_behind_the_one_that_killed_its_child_are_not_lost(bench: Bench) -> None:
-    await bench.ready("--prefetch", "50")
+    await bench.fetching("--prefetch", "50")
     poison = assignment("die", {"how": "exit"})
     behind = [assignment("add", {"a": n, "b": 1}) for n in range(50)]
     await bench.broker.assign(poison, *behind)

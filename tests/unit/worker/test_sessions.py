@@ -59,9 +59,9 @@ async def test_report_is_repeated_under_its_number_until_acknowledged(bench: Ben
 
 
 async def test_unacknowledged_runs_stay_within_what_the_broker_grants(bench: Bench) -> None:
-    bench.broker.acknowledge_reports = False
     bench.broker.max_unacknowledged = 3
-    await bench.ready("--prefetch", "10")
+    await bench.fetching("--prefetch", "10")
+    bench.broker.acknowledge_reports = False
     runs = [assignment("add", {"a": n, "b": 2}) for n in range(8)]
     await bench.broker.assign(*runs)
     await bench.broker.until(lambda: bool(bench.broker.reports))

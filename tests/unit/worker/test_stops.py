@@ -69,7 +69,7 @@ async def test_cancel_stops_a_running_task(bench: Bench, name: str) -> None:
 
 
 async def test_cancel_of_a_run_that_has_not_started_drops_it(bench: Bench) -> None:
-    await bench.ready("--prefetch", "5")
+    await bench.fetching("--prefetch", "5")
     first, second = assignment("sleep", {"seconds": 1}), assignment("sleep", {"seconds": 0})
     await bench.broker.assign(first, second)
     await bench.noted("sleep")

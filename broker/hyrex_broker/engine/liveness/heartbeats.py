@@ -22,7 +22,7 @@ from hyrex_broker.domain.model import (
 )
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import ServedSession, orphaned
+from hyrex_broker.engine.sessions.session import ServedSession, orphaned, slots_in_all
 from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
 
 log = logging.getLogger(__name__)
@@ -181,6 +181,7 @@ class Heartbeats:
                 each.session.received_through,
                 sum(each.session.capacity.values()),
                 each.session.self_draining,
+                slots_in_all(each.session.capacity, each.session.slots),
             )
             for each in current.values()
         ]

@@ -211,10 +211,12 @@ class Sessions:
     def set_capacity(
         self, session: ServedSession, pools: Mapping[str, int], slots: Mapping[str, int]
     ) -> None:
-        """The worker states new absolute numbers; a pool that is not in `slots` has as many as it holds."""
+        """The worker states new absolute numbers; a pool that is not in `slots` has as many as it holds, one
+        that pauses has those that it had."""
         session.capacity.update(pools)
-        for pool in pools:
-            session.slots.pop(pool, None)
+        for pool, maximum in pools.items():
+            if maximum > 0:
+                session.slots.pop(pool, None)
         session.slots.update(slots)
         self.on_capacity()
 

@@ -62,6 +62,11 @@ class SessionLink(Protocol):
         """End the stream with an error."""
 
 
+def slots_in_all(capacity: Mapping[str, int], slots: Mapping[str, int]) -> int:
+    """How many runs a worker executes at once, over all pools; 0 where it does not say so of each."""
+    return sum(slots.values()) if slots.keys() >= capacity.keys() else 0
+
+
 def orphaned(task_id: TaskId, token: Token, session_id: SessionId, elapsed_us: int | None = None) -> RunEnd:
     """Conclude that a lease was received and its worker does not hold it any more: its run is lost."""
     missing = "its worker does not hold it any more"
@@ -152,7 +157,7 @@ class ServedSession:
     orphans: set[Token] = field(default_factory=set)
     """leases that are being taken back, because its worker does not hold them any more"""
     slots: dict[str, int] = field(default_factory=dict)
-    """pool -> runs that it executes at once, where that is less than it will hold"""
+    """pool -> runs that it executes at once, where it says so"""
     inherited: Mapping[Token, SessionId] = field(default_factory=dict)
     """leases of sessions of the same worker whose time was over: what it ran under them it may report"""
     unsent: set[int] = field(default_factory=set)

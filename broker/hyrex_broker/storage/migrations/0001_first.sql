@@ -74,6 +74,8 @@ create table worker_session (
   queue_patterns   text[] not null,
   task_names       text[] not null,
   capacity         integer not null,
+  -- How many leases it executes at once, over all pools, 0 where it does not say; for people.
+  slots            integer not null default 0,
   received_through bigint not null default 0,
   draining         boolean not null default false,
   -- What its code said of limits when it began: maxima, and 0 for queues that it declares without one.

@@ -2,9 +2,9 @@
 -- Worker sessions, newest first, with what they hold. $1 ids below this one, $2 how many, $3 whether
 -- ended ones are wanted. An expired session that nobody has swept yet counts as ended. Draining is one that
 -- an operator, or its own worker, wants to leave.
-select s.id, s.worker_name, s.host, s.pid, s.sdk, s.queue_patterns, s.task_names, s.capacity, b.name as broker,
+select s.id, s.worker_name, s.host, s.pid, s.sdk, s.queue_patterns, s.task_names, s.capacity, s.slots, b.name as broker,
        s.started_at, s.expires_at, s.draining or s.self_draining as draining, s.ended_at, s.end_reason,
-       (select count(*) from lease l where l.session_id = s.id) as running
+       (select count(*) from lease l where l.session_id = s.id) as leases
 from worker_session s left join broker b on b.id = s.owner
 where s.namespace = 0 and s.id < $1::bigint
   and ($3::boolean or (s.ended_at is null and s.expires_at > now()))

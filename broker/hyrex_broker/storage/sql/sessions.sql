@@ -1,10 +1,10 @@
 -- name: open_session
 -- A new session owned by this broker. $1 owner, $2 secret, $3 worker_name, $4 host, $5 pid, $6 sdk,
 -- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 follows,
--- $12 scopes, $13 names, $14 maxima of its limits.
+-- $12 scopes, $13 names, $14 maxima of its limits, $15 slots.
 insert into worker_session (namespace, owner, secret, worker_name, host, pid, sdk, queue_patterns, task_names,
-                            capacity, expires_at, follows, limit_scopes, limit_names, limit_maxima)
-values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11, $12, $13, $14)
+                            capacity, expires_at, follows, limit_scopes, limit_names, limit_maxima, slots)
+values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11, $12, $13, $14, $15)
 returning id, generation
 
 -- name: lock_session
@@ -15,10 +15,10 @@ from worker_session where id = $1 for update
 
 -- name: take_over
 -- Makes a locked session this broker's. $1 id, $2 owner, $3 lease duration, $4 queue_patterns,
--- $5 task_names, $6 capacity, $7 sdk, $8 received_through.
+-- $5 task_names, $6 capacity, $7 sdk, $8 received_through, $9 slots.
 update worker_session
 set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, queue_patterns = $4,
-    task_names = $5, capacity = $6, sdk = $7, received_through = $8
+    task_names = $5, capacity = $6, sdk = $7, received_through = $8, slots = $9
 where id = $1
 returning generation, draining, self_draining, follows
 
@@ -36,12 +36,12 @@ where id = r.session and ended_at is null
 -- Prolongs sessions whose heartbeat arrived; returns those that nobody has ended. One whose time is over but
 -- whose leases still stand lives on: its worker speaks, and the clock may have jumped (rule 8). Never waits for
 -- a locked one: a sweeper may be ending it. $1 ids in order, $2 generations, $3 received_through,
--- $4 owner, $5 lease duration, $6 capacities (for people), $7 whether their workers want no more work:
--- that is never unsaid.
+-- $4 owner, $5 lease duration, $6 capacities and $8 slots (for people), $7 whether their workers want no more
+-- work: that is never unsaid.
 with alive as materialized (
-  select w.id, s.received_through, s.capacity, s.self_draining
-  from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[], $7::boolean[])
-    as s (id, generation, received_through, capacity, self_draining)
+  select w.id, s.received_through, s.capacity, s.self_draining, s.slots
+  from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[], $7::boolean[], $8::integer[])
+    as s (id, generation, received_through, capacity, self_draining, slots)
   cross join lateral (
     select id from worker_session
     where worker_session.id = s.id and owner = $4 and worker_session.generation = s.generation
@@ -51,8 +51,9 @@ with alive as materialized (
 )
 update worker_session w
 set expires_at = now() + $5::interval,
-    (received_through, capacity, self_draining) = (
-      select a.received_through, a.capacity, w.self_draining or a.self_draining from alive a where a.id = w.id)
+    (received_through, capacity, self_draining, slots) = (
+      select a.received_through, a.capacity, w.self_draining or a.self_draining, a.slots
+      from alive a where a.id = w.id)
 where w.id = any (array(select id from alive))
 returning w.id, w.draining
 
