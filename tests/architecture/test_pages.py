@@ -34,7 +34,6 @@ WIDE: Final = {
     "docs/conformance.md",
     "docs/performance.md",
     "docs/promises.md",
-    "docs/reference/api.md",
     "docs/reference/arguments.md",
     "tests/conformance/AGENT.md",
 }

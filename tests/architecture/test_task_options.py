@@ -2,13 +2,13 @@
 
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import Any, Final, get_overloads
 
 import pytest
 
-from hyrex import HyrexQueue, HyrexRegistry, HyrexTask
+from hyrex import HyrexQueue, HyrexRegistry, HyrexTask, retry
 from hyrex.backend.outgoing import prepare
 from hyrex.backend.send_spec import SENT
 from hyrex.definition import TaskOptions
@@ -16,9 +16,10 @@ from hyrex.options import SendOptions, TaskConfig
 from hyrex.sendable import Sendable
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
-from tests.support.process import ROOT
+from tests.support.pages import read, section
 
-API: Final = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+PAGE: Final = "docs/reference/api.md"
+API: Final = read(PAGE)
 OPTIONS: Final = [each.name for each in fields(TaskOptions)]
 # With the task's definition, from its worker; and what only the child that runs it knows.
 BY_DEFINITION: Final = {"max_concurrency"}
@@ -77,10 +78,30 @@ def test_with_config_takes_what_is_sent_and_no_more() -> None:
     assert set(parameters(Sendable.with_config)) == {*SENT, *(each.name for each in fields(SendOptions))}
 
 
+def documented_options() -> dict[str, str]:
+    """Each option that the reference lists, with its default in parentheses."""
+    items = re.findall(
+        r"^- (`\w+`(?:, `\w+`)*) \((.*?)\): ", section(PAGE, "Options of a task"), re.MULTILINE
+    )
+    return {name: default for names, default in items for name in re.findall(r"\w+", names)}
+
+
 def test_reference_lists_every_option_and_no_other() -> None:
-    table = API.split("Options of `@hy.task`")[1].split("\n\n")[1]
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", table, re.MULTILINE)
-    assert [name for row in rows for name in re.findall(r"\w+", row)] == OPTIONS
+    assert list(documented_options()) == OPTIONS
+
+
+def test_reference_states_the_defaults() -> None:
+    said = documented_options()
+    for each in fields(TaskConfig):
+        if each.default is MISSING or each.name == "retry_backoff":
+            continue
+        words = {None: "none"}.get(each.default, str(each.default))
+        assert said[each.name].strip("`").strip('"') == words, each.name
+
+
+def test_reference_states_the_default_backoff() -> None:
+    words = f"`min(2**(n-1), {retry.LONGEST_S:.0f})` s ± {retry.JITTER:.0%}"
+    assert documented_options()["retry_backoff"] == words
 
 
 @pytest.mark.parametrize(
