@@ -30,7 +30,6 @@ WIDE: Final = {
     "CHANGELOG.md",
     "docs/README.md",
     "docs/architecture.md",
-    "docs/concepts.md",
     "docs/conformance.md",
     "docs/performance.md",
     "docs/promises.md",
