@@ -22,6 +22,8 @@ from hyrex.v1 import task_pb2, task_service_pb2
 WINDOW: Final = 8
 OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
 SERVICE: Final = "/hyrex.v1.TaskService"
+PAYLOAD: Final = b"[1]"
+TERMS: Final = task_pb2.NewTask(name="handle", queue="bench")
 
 
 class Crowd:
@@ -44,12 +46,12 @@ class Crowd:
         return {"answered": answered}
 
     async def _stream(self, count: int) -> None:
-        room, template = asyncio.Semaphore(WINDOW), _template(count)
+        room = asyncio.Semaphore(WINDOW)
 
         async def frames() -> AsyncIterator[bytes]:
             while True:
                 await room.acquire()
-                yield _frame(template, count)
+                yield _frame(count)
 
         async with grpc.aio.insecure_channel(self._address, OPTIONS) as channel:
             stream: Any = channel.stream_stream(f"{SERVICE}/StreamSubmit")
@@ -58,13 +60,12 @@ class Crowd:
                 self._answered += count
 
     async def _call(self, each: int) -> None:
-        template = _template(1)
         async with grpc.aio.insecure_channel(self._address, OPTIONS) as channel:
             submit: Any = channel.unary_unary(f"{SERVICE}/SubmitTasks")
 
             async def again_and_again() -> None:
                 while True:
-                    await submit(_frame(template, 1))
+                    await submit(_request())
                     self._answered += 1
 
             async with asyncio.TaskGroup() as group:
@@ -72,16 +73,15 @@ class Crowd:
                     group.create_task(again_and_again())
 
 
-def _template(count: int) -> bytes:
-    """Both kinds of request have their tasks in the same field; %b is where an id goes."""
-    task = task_pb2.NewTask(task_id="0" * 36, name="handle", queue="bench", payload=b"[1]")
-    one = task_service_pb2.StreamSubmitRequest(tasks=[task]).SerializeToString()
-    other = task_service_pb2.SubmitTasksRequest(tasks=[task]).SerializeToString()
-    return (one if count > 1 else other).replace(b"0" * 36, b"%b") * count
+def _frame(count: int) -> bytes:
+    ids = bytes.fromhex("".join([new_task_id() for _ in range(count)]).replace("-", ""))
+    group = task_service_pb2.TaskGroup(terms=TERMS, task_ids=ids, payloads=[PAYLOAD] * count)
+    return task_service_pb2.StreamSubmitRequest(groups=[group]).SerializeToString()
 
 
-def _frame(template: bytes, count: int) -> bytes:
-    return template % tuple([new_task_id().encode() for _ in range(count)])
+def _request() -> bytes:
+    task = task_pb2.NewTask(task_id=new_task_id(), name="handle", queue="bench", payload=PAYLOAD)
+    return task_service_pb2.SubmitTasksRequest(tasks=[task]).SerializeToString()
 
 
 async def main() -> None:

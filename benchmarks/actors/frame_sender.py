@@ -6,7 +6,7 @@ Orders: {"frames": N, "stream": whether over StreamSubmit}; answers the millisec
 import asyncio
 import os
 import time
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 
@@ -15,6 +15,8 @@ from benchmarks.actors.sql_session import PAYLOAD
 from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2, task_service_pb2_grpc
 from hyrex.v1 import task_service_pb2 as wire
+
+TERMS: Final = task_pb2.NewTask(name="handle")
 
 
 class FrameSender:
@@ -28,11 +30,14 @@ class FrameSender:
         call = self._stub.StreamSubmit() if stream else None
         began = time.perf_counter()
         for _ in range(frames):
-            tasks = [task_pb2.NewTask(task_id=new_task_id(), name="handle", payload=PAYLOAD)]
+            task_id = new_task_id()
             if call is None:
+                tasks = [task_pb2.NewTask(task_id=task_id, name="handle", payload=PAYLOAD)]
                 await self._stub.SubmitTasks(wire.SubmitTasksRequest(tasks=tasks), timeout=10)
             else:
-                await call.write(wire.StreamSubmitRequest(tasks=tasks))
+                packed = bytes.fromhex(task_id.replace("-", ""))
+                group = wire.TaskGroup(terms=TERMS, task_ids=packed, payloads=[PAYLOAD])
+                await call.write(wire.StreamSubmitRequest(groups=[group]))
                 await call.read()
         return {"ms": (time.perf_counter() - began) * 1000 / frames}
 

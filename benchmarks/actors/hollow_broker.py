@@ -25,23 +25,18 @@ class HollowTasks(task_service_pb2_grpc.TaskServiceServicer):
         self, request: wire.SubmitTasksRequest, context: Any
     ) -> wire.SubmitTasksResponse:
         """Every task is stored."""
-        response = wire.SubmitTasksResponse()
-        await self._answer(request.tasks, response.results)
-        return response
+        await asyncio.sleep(self._delay_s)
+        stored = wire.SUBMIT_OUTCOME_STORED
+        results = [wire.SubmitResult(task_id=task.task_id, outcome=stored) for task in request.tasks]
+        return wire.SubmitTasksResponse(results=results)
 
     async def StreamSubmit(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[wire.StreamSubmitRequest], context: Any
     ) -> None:
         """Every task is stored, frame after frame."""
         async for frame in request_iterator:
-            response = wire.StreamSubmitResponse(sequence=frame.sequence)
-            await self._answer(frame.tasks, response.results)
-            await context.write(response)
-
-    async def _answer(self, tasks: Any, results: Any) -> None:
-        await asyncio.sleep(self._delay_s)
-        for task in tasks:
-            results.add(task_id=task.task_id, outcome=wire.SUBMIT_OUTCOME_STORED)
+            await asyncio.sleep(self._delay_s)
+            await context.write(wire.StreamSubmitResponse(sequence=frame.sequence))
 
 
 async def main() -> None:

@@ -18,7 +18,7 @@ from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 PAYLOAD: Final = (
     b'{"order":{"order_id":1,"customer":"customer-0123456789@example.com","amount":99.95,"express":true}}'
 )
-STORED: Final = task_service_pb2.SUBMIT_OUTCOME_STORED
+TERMS: Final = task_pb2.NewTask(name="handle", queue="bench")
 
 
 class Producer:
@@ -26,7 +26,6 @@ class Producer:
 
     def __init__(self, stub: task_service_pb2_grpc.TaskServiceAsyncStub) -> None:
         self._stub = stub
-        self._template = task_pb2.NewTask(name="handle", queue="bench", payload=PAYLOAD)
 
     async def submit(self, count: int, frame: int, window: int, rate: float = 0.0) -> dict[str, Any]:
         """Submit so many tasks, at most `rate` a second (0: no limit); when it began and was stored."""
@@ -35,11 +34,11 @@ class Producer:
         answered = 0
         async for response in self._stub.StreamSubmit(self._frames(count, frame, room, rate)):
             room.release()
-            answered += len(response.results)
-            if any(result.outcome != STORED for result in response.results):
-                raise RuntimeError(f"not stored: {response.results[0]}")
-        if answered != count:
-            raise RuntimeError(f"{answered} of {count} tasks answered")
+            answered += 1
+            if response.results:
+                raise RuntimeError(f"not stored now: {response.results[0]}")
+        if answered != -(-count // frame):
+            raise RuntimeError(f"{answered} frames of {count} tasks answered")
         return {"began": began, "stored": time.monotonic()}
 
     async def _frames(
@@ -53,13 +52,9 @@ class Producer:
             yield self._request(first, min(frame, count - first))
 
     def _request(self, sequence: int, count: int) -> task_service_pb2.StreamSubmitRequest:
-        request = task_service_pb2.StreamSubmitRequest(sequence=sequence)
-        add, template = request.tasks.add, self._template
-        for _ in range(count):
-            task = add()
-            task.CopyFrom(template)
-            task.task_id = new_task_id()
-        return request
+        ids = bytes.fromhex("".join([new_task_id() for _ in range(count)]).replace("-", ""))
+        group = task_service_pb2.TaskGroup(terms=TERMS, task_ids=ids, payloads=[PAYLOAD] * count)
+        return task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=[group])
 
 
 async def main() -> None:

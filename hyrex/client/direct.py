@@ -19,7 +19,7 @@ from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.blocking import BlockingCalls
 from hyrex.transport.channel import parse_url, spread
-from hyrex.transport.convert import submit_item, submit_outcome
+from hyrex.transport.convert import sent_bytes, submit_outcome
 from hyrex.transport.errors import CallFailed
 
 __all__ = ["DirectBackend"]
@@ -38,20 +38,20 @@ class DirectBackend:
 
     def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
         """Store tasks; those after one without an answer are not sent."""
-        items = [submit_item(task) for task in tasks]
-        outcomes: list[Outcome] = [Progress.WAITING] * len(items)
+        sizes = [sent_bytes(task) for task in tasks]
+        outcomes: list[Outcome] = [Progress.WAITING] * len(tasks)
         at = 0
-        while at < len(items):
-            end = FrameSpace().fill(items, at, len(items))
-            outcomes[at:end] = self._submit(tasks[at:end], items[at:end])
+        while at < len(tasks):
+            end = FrameSpace().fill(sizes, at, len(tasks))
+            outcomes[at:end] = self._submit(tasks[at:end])
             if outcomes[at] is Progress.UNANSWERED:
                 break
             at = end
         return outcomes
 
-    def _submit(self, tasks: Sequence[Outgoing], items: Sequence[bytes]) -> Sequence[Outcome]:
+    def _submit(self, tasks: Sequence[Outgoing]) -> Sequence[Outcome]:
         try:
-            submitted = self._calls.submit(items)
+            submitted = self._calls.submit(tasks)
         except CallFailed as error:
             unknown = error.failure.repeatable or error.failure.reason == "INTERNAL"
             return [Progress.UNANSWERED if unknown else error.failure.exception()] * len(tasks)

@@ -22,10 +22,10 @@ FRAME_BYTES: Final = 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """The tasks of one caller: encoded items, and what became of each."""
+    """The tasks of one caller: what each takes in a frame, and what became of it."""
 
     tasks: Sequence[Outgoing]
-    items: list[bytes]
+    sizes: list[int]
     waiter: Waiter
     outcomes: list[Outcome] = field(init=False)
     remaining: int = field(init=False)
@@ -35,7 +35,7 @@ class Parcel:
     answered_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.remaining = len(self.items)
+        self.remaining = len(self.sizes)
         self.outcomes = [Progress.WAITING] * self.remaining
 
 
@@ -48,12 +48,12 @@ class Frame:
 
     parts: list[Part]
 
-    def items(self) -> bytes:
-        """Its encoded items."""
+    def tasks(self) -> Sequence[Outgoing]:
+        """Its tasks, in their order."""
         if len(self.parts) == 1:
             parcel, start, stop = self.parts[0]
-            return b"".join(parcel.items[start:stop])
-        return b"".join([item for parcel, a, b in self.parts for item in parcel.items[a:b]])
+            return parcel.tasks[start:stop]
+        return [task for parcel, a, b in self.parts for task in parcel.tasks[a:b]]
 
     @property
     def count(self) -> int:
@@ -74,8 +74,8 @@ class SendQueue:
     def add(self, parcel: Parcel) -> bool:
         """Add a parcel; whether the client's thread must be woken for it."""
         with self._lock:
-            before, self._count = self._count, self._count + len(parcel.items)
-            self._parts.append((parcel, 0, len(parcel.items)))
+            before, self._count = self._count, self._count + len(parcel.sizes)
+            self._parts.append((parcel, 0, len(parcel.sizes)))
             full = before < FRAME_ITEMS <= self._count
             if self._returning and not full:
                 return False  # the last of them to return wakes it
@@ -146,7 +146,7 @@ class SendQueue:
         if parcel.abandoned:
             self._count -= stop - start
             return None
-        end = room.fill(parcel.items, start, stop)
+        end = room.fill(parcel.sizes, start, stop)
         if end < stop:
             room.items = 0
             # To the back: a caller with a million tasks does not starve one with a single task.
@@ -174,11 +174,11 @@ class FrameSpace:
     items: int = FRAME_ITEMS
     size_bytes: int = FRAME_BYTES
 
-    def fill(self, items: list[bytes], start: int, stop: int) -> int:
-        """Take items from `start` on; returns where it stopped."""
+    def fill(self, sizes: Sequence[int], start: int, stop: int) -> int:
+        """Take items of these sizes from `start` on; returns where it stopped."""
         at = start
         while at < stop and self.items:
-            size = len(items[at])
+            size = sizes[at]
             if size > self.size_bytes and self.items < FRAME_ITEMS:
                 break
             self.size_bytes -= size

@@ -20,7 +20,7 @@ from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
-from hyrex.transport.convert import submit_item
+from hyrex.transport.convert import sent_bytes
 from hyrex.transport.grpc_threads import wait_for_grpc_to_end
 
 __all__ = ["RemoteBackend"]
@@ -138,7 +138,7 @@ class RemoteBackend:
         if not tasks:
             return []
         waiter = ThreadWaiter()
-        parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
+        parcel = Parcel(tasks, [sent_bytes(task) for task in tasks], waiter)
         try:
             with self._inside:
                 self._post(parcel)
@@ -158,7 +158,7 @@ class RemoteBackend:
         if not tasks:
             return []
         waiter = LoopWaiter()
-        parcel = Parcel(tasks, [submit_item(task) for task in tasks], waiter)
+        parcel = Parcel(tasks, [sent_bytes(task) for task in tasks], waiter)
         try:
             with self._inside:
                 self._post(parcel)

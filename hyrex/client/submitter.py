@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from hyrex.backend.ids import task_ids
 from hyrex.backend.outgoing import Outcome, Progress, Untimely
@@ -17,7 +17,6 @@ from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
 from hyrex.transport.calls import Calls
 from hyrex.transport.connection import BrokerConnection
-from hyrex.transport.convert import submit_outcome
 from hyrex.transport.errors import CallFailed, CallFailure
 
 __all__ = ["FRAMES_IN_FLIGHT", "FrameSender", "learnt"]
@@ -92,19 +91,21 @@ class FrameSender:
                 self._settle(frame, await self._submit(calls, frame))
         except CallFailed as error:
             self._failed(frame, error.failure, shared=error.shared)
+        except SendRejected as error:
+            self._refuse(frame, error)
         self._in_flight.discard(frame)
         self.pump()
 
-    async def _submit(self, calls: Calls, frame: Frame) -> Sequence[Any]:
+    async def _submit(self, calls: Calls, frame: Frame) -> dict[int, Outcome]:
         try:
             with self._connection.look_after(calls):
-                answers = await calls.submit(frame.items())
+                others = await calls.submit(frame.tasks())
         except CallFailed as error:
             if error.failure.repeatable:
                 self._connection.leave(calls)
             raise
         self._connection.answered()
-        return answers
+        return others
 
     def give_back(self) -> None:
         """This life is over: its unanswered frames belong to the next one."""
@@ -112,20 +113,18 @@ class FrameSender:
             self._outbox.put_back(frame)
         self._in_flight.clear()
 
-    def _settle(self, frame: Frame, answers: Sequence[Any]) -> None:
+    def _settle(self, frame: Frame, others: dict[int, Outcome]) -> None:
         self._failures = 0
         self._doubtful = max(0, self._doubtful - 1)
         self.last_failure = None
-        if len(answers) != frame.count:
-            self._refuse(frame, SendRejected("the broker answered another number of tasks than were sent"))
-            return
         finished: list[Waiter] = []
-        coming = iter(answers)
+        first = 0
         for parcel, start, stop in frame.parts:
-            for at, answer in zip(range(start, stop), coming, strict=False):
-                outcome = parcel.outcomes[at] = submit_outcome(parcel.tasks[at], answer)
-                if outcome is not Progress.STORED:
+            parcel.outcomes[start:stop] = [Progress.STORED] * (stop - start)
+            for at in range(start, stop) if others else ():
+                if (outcome := others.get(first + at - start)) is not None:
                     parcel.outcomes[at] = learnt(outcome, is_first=not parcel.repeated)
+            first += stop - start
             parcel.remaining -= stop - start
             parcel.answered_at = time.monotonic()
             if not parcel.remaining:

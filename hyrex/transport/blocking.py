@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from hyrex.backend.outgoing import Outgoing
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import cancelled
@@ -42,9 +43,9 @@ class BlockingCalls:
         self._metadata = bearer_metadata(token)
         self._within_s = within_s
 
-    def submit(self, items: Sequence[bytes]) -> Submitted:
-        """Store encoded items (see `convert.submit_item`). Raises CallFailed."""
-        attempts, answer = self._call("SubmitTasks", submit_request(items), pb.SubmitTasksResponse)
+    def submit(self, tasks: Sequence[Outgoing]) -> Submitted:
+        """Store tasks. Raises CallFailed."""
+        attempts, answer = self._call("SubmitTasks", submit_request(tasks), pb.SubmitTasksResponse)
         return Submitted(answer.results, attempts == 1)
 
     def get(self, task_id: str) -> TaskSnapshot:

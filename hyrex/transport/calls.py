@@ -12,11 +12,12 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from hyrex.backend.outgoing import Outcome, Outgoing
 from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.cancels import is_ours
-from hyrex.transport.convert import task_state
+from hyrex.transport.convert import placed_outcomes, submit_groups, task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.submit_stream import SubmitStream
 from hyrex.transport.token import bearer_metadata
@@ -44,11 +45,16 @@ class Calls:
         metadata = self._metadata = bearer_metadata(token)
         stub = task_service_pb2_grpc.TaskServiceStub(channel)
         stream: Any = channel.stream_stream(SUBMIT, None, pb.StreamSubmitResponse.FromString)
-        self.submit = SubmitStream(lambda: stream(metadata=metadata)).submit
-        """Stores the encoded tasks of one frame: see SubmitStream.submit."""
+        self._submits = SubmitStream(lambda: stream(metadata=metadata))
         self._get: Any = stub.GetTask
         self._cancel: Any = stub.CancelTasks
         self._watch: Any = stub.WatchTasks
+
+    async def submit(self, tasks: Sequence[Outgoing]) -> dict[int, Outcome]:
+        """Store the tasks of one frame; what became of those that are not simply stored, by where they stand.
+        Raises SendRejected for an answer that makes no sense."""
+        groups, order = submit_groups(tasks)
+        return placed_outcomes(tasks, order, await self._submits.submit(groups))
 
     async def get(self, task_id: str, timeout_s: float) -> TaskSnapshot:
         """One task with its runs."""

@@ -10,21 +10,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress
 from hyrex.backend.send_spec import SendSpec
+from hyrex.errors import SendRejected
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
 
-__all__ = ["submit_frame", "submit_item", "submit_outcome", "submit_request", "task_state"]
+__all__ = ["placed_outcomes", "sent_bytes", "submit_groups", "submit_outcome", "submit_request", "task_state"]
 
-# Fields as they stand on the wire, length-delimited but for the sequence: what differs from task to task is
-# joined by hand, which costs half of making a message for it.
-SEQUENCE_TAG: Final = b"\x08"  # StreamSubmitRequest.sequence: field 1
-TASKS_TAG: Final = b"\x12"  # StreamSubmitRequest.tasks: field 2
-UNARY_TASKS_TAG: Final = b"\x0a"  # SubmitTasksRequest.tasks: field 1
-TASK_ID: Final = b"\x0a\x24"  # NewTask.task_id: field 1, 36 bytes
-PAYLOAD_TAG: Final = b"\x22"  # NewTask.payload: field 4
-SMALL: Final = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1024))
+ITEM_BYTES: Final = 24  # what a task takes in a frame beside its payload and headers, at most
+
 ACCEPTED: Final = frozenset(
     {task_service_pb2.SUBMIT_OUTCOME_STORED, task_service_pb2.SUBMIT_OUTCOME_REPEATED}
 )
@@ -44,31 +39,59 @@ RUN_STATUSES: Final = MappingProxyType(
 )
 
 
-def submit_frame(sequence: int, items: bytes) -> bytes:
-    """A StreamSubmitRequest of joined items."""
-    return b"".join((SEQUENCE_TAG, _varint(sequence), items))
+def submit_groups(tasks: Sequence[Outgoing]) -> tuple[bytes, list[int]]:
+    """A StreamSubmitRequest of tasks, put together to groups of equal terms and parents, without its
+    sequence; and where each place of the frame stands in `tasks`."""
+    gathered: dict[tuple[bytes, str, str], list[int]] = {}
+    for at, task in enumerate(tasks):
+        gathered.setdefault((_terms(task.spec), task.parent_id, task.root_id), []).append(at)
+    request = task_service_pb2.StreamSubmitRequest()
+    for (terms, parent_id, root_id), places in gathered.items():
+        group = request.groups.add()
+        group.terms.MergeFromString(terms)
+        group.terms.parent_id, group.terms.root_id = parent_id, root_id
+        _fill_columns(group, [tasks[at] for at in places])
+    return request.SerializeToString(), [at for places in gathered.values() for at in places]
 
 
-def submit_request(items: Sequence[bytes]) -> bytes:
-    """A SubmitTasksRequest of items: its field for them is another one than a frame's."""
-    return b"".join(part for item in items for part in (UNARY_TASKS_TAG, memoryview(item)[1:]))
+def _fill_columns(group: task_service_pb2.TaskGroup, tasks: Sequence[Outgoing]) -> None:
+    group.task_ids = bytes.fromhex("".join([task.task_id for task in tasks]).replace("-", ""))
+    group.payloads.extend([task.payload for task in tasks])
+    options = [task.spec.options for task in tasks]
+    if any(each.headers for each in options):
+        group.headers.extend(task_pb2.Headers(headers=each.headers) for each in options)
+    if any(each.idempotency_key for each in options):
+        group.idempotency_keys.extend(each.idempotency_key or "" for each in options)
 
 
-def submit_item(outgoing: Outgoing) -> bytes:
-    """The task as one item of a StreamSubmitRequest: they may be joined.
+def sent_bytes(task: Outgoing) -> int:
+    """What a task takes in a frame, about."""
+    headers = task.spec.options.headers
+    size = len(task.payload) + ITEM_BYTES
+    return size + sum(len(name) + len(value) for name, value in headers.items()) if headers else size
 
-    Encoded messages may be concatenated, so what all sends of one task share is encoded once.
-    """
-    spec = outgoing.spec
-    shared = spec.encoded
-    if shared is None:
-        shared = spec.encoded = _options(spec)
-    payload = outgoing.payload
-    body = b"".join((TASK_ID, outgoing.task_id.encode(), PAYLOAD_TAG, _varint(len(payload)), payload, shared))
-    if outgoing.root_id:
-        family = task_pb2.NewTask(parent_id=outgoing.parent_id, root_id=outgoing.root_id)
-        body += family.SerializeToString()
-    return TASKS_TAG + _varint(len(body)) + body
+
+def submit_request(tasks: Sequence[Outgoing]) -> bytes:
+    """A SubmitTasksRequest of tasks."""
+    return task_service_pb2.SubmitTasksRequest(tasks=map(_new_task, tasks)).SerializeToString()
+
+
+def _new_task(outgoing: Outgoing) -> task_pb2.NewTask:
+    options = outgoing.spec.options
+    task = task_pb2.NewTask.FromString(_terms(outgoing.spec))
+    task.task_id, task.payload = outgoing.task_id, outgoing.payload
+    task.parent_id, task.root_id = outgoing.parent_id, outgoing.root_id
+    task.idempotency_key = options.idempotency_key or ""
+    task.headers.update(options.headers)
+    return task
+
+
+def _terms(spec: SendSpec) -> bytes:
+    """What all sends of one task share, encoded once: a backoff made by chance must not differ when a send is
+    repeated."""
+    if spec.encoded is None:
+        spec.encoded = _options(spec)
+    return spec.encoded
 
 
 def _options(spec: SendSpec) -> bytes:
@@ -78,33 +101,35 @@ def _options(spec: SendSpec) -> bytes:
     )
     if config.timeout_seconds is not None:
         shared.timeout.CopyFrom(_duration(config.timeout_seconds))
-    if options.idempotency_key is not None:
-        shared.idempotency_key = options.idempotency_key
     if options.delay is not None:
         shared.delay.CopyFrom(_duration(options.delay.total_seconds()))
     if options.run_at is not None:
         shared.run_at.FromDatetime(options.run_at)
-    shared.headers.update(options.headers)
     shared.labels.update(options.labels)
     if config.retry_backoff is not None:
         shared.retry_delay.CopyFrom(_duration(spec.task.retry_delay_s(1)))
     return shared.SerializeToString()
 
 
-def _varint(value: int) -> bytes:
-    if value < len(SMALL):
-        return SMALL[value]
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _duration(seconds: float) -> Duration:
     found = Duration()
     found.FromTimedelta(timedelta(seconds=seconds))
+    return found
+
+
+def placed_outcomes(
+    tasks: Sequence[Outgoing], order: Sequence[int], results: Sequence[task_service_pb2.PlacedResult]
+) -> dict[int, Outcome]:
+    """What became of those tasks that a frame's answer names, by where they stand in `tasks`.
+
+    Raises SendRejected for an answer that cannot be to this frame.
+    """
+    found: dict[int, Outcome] = {}
+    for each in results:
+        if not 0 <= each.place < len(order):
+            raise SendRejected(f"the broker answered for task {each.place} of a frame of {len(order)}")
+        at = order[each.place]
+        found[at] = submit_outcome(tasks[at], each.result)
     return found
 
 

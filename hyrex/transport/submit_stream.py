@@ -13,7 +13,6 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from hyrex.transport.convert import submit_frame
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.v1 import task_service_pb2 as pb
 
@@ -22,7 +21,7 @@ __all__ = ["SubmitStream"]
 # A frame holds tasks of many callers: its deadline is its own, longer than any one's patience.
 FRAME_DEADLINE_S: Final = 10.0
 
-Answers = Sequence[pb.SubmitResult]
+Answers = Sequence[pb.PlacedResult]
 
 
 class SubmitStream:
@@ -33,12 +32,13 @@ class SubmitStream:
         self._begin = begin
         self._exchange: Exchange | None = None
 
-    async def submit(self, tasks: bytes) -> Answers:
-        """Send encoded items (see `convert.submit_item`); one result for each. Raises CallFailed."""
+    async def submit(self, groups: bytes) -> Answers:
+        """Send an encoded frame without its sequence (see `convert.submit_groups`); the results of
+        those tasks that were not simply stored. Raises CallFailed."""
         exchange = self._exchange
         if exchange is None or exchange.failure is not None:
             exchange = self._exchange = Exchange(self._begin())
-        return await exchange.submit(tasks)
+        return await exchange.submit(groups)
 
 
 class Exchange:
@@ -54,12 +54,12 @@ class Exchange:
         self.failure: CallFailure | None = None
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write()))
 
-    async def submit(self, tasks: bytes) -> Answers:
+    async def submit(self, groups: bytes) -> Answers:
         """Send a frame and wait for its answer. Raises CallFailed."""
         self._last += 1
         number = self._last
         answer = self._answers[number] = self._loop.create_future()
-        self._outgoing.append(submit_frame(number, tasks))
+        self._outgoing.append(pb.StreamSubmitRequest(sequence=number).SerializeToString() + groups)
         self._something.set()
         overdue = self._loop.call_later(FRAME_DEADLINE_S, self._give_up)
         try:

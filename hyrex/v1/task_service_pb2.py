@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hyrex.v1 import task_pb2 as hyrex_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhyrex/v1/task_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13hyrex/v1/task.proto\"\xa0\x01\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x33\n\x08metadata\x18\x04 \x03(\x0b\x32!.hyrex.v1.ItemError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\x0cSubmitResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.SubmitOutcome\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.hyrex.v1.ItemError\x12\x17\n\x0fpayload_differs\x18\x04 \x01(\x08\x12$\n\x06status\x18\x05 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\"6\n\x12SubmitTasksRequest\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.hyrex.v1.NewTask\">\n\x13SubmitTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.SubmitResult\"I\n\x13StreamSubmitRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12 \n\x05tasks\x18\x02 \x03(\x0b\x32\x11.hyrex.v1.NewTask\"Q\n\x14StreamSubmitResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.hyrex.v1.SubmitResult\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"/\n\x0fGetTaskResponse\x12\x1c\n\x04task\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\"\x89\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12&\n\x08statuses\x18\x05 \x03(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x0f\n\x07root_id\x18\x07 \x01(\t\x12\x31\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x11ListTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x32\n\x0elooked_back_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12\x43\x61ncelTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x0c\x43\x61ncelResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.CancelOutcome\">\n\x13\x43\x61ncelTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.CancelResult\"%\n\x11RetryTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\x0bRetryResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.hyrex.v1.RetryOutcome\"<\n\x12RetryTasksResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.hyrex.v1.RetryResult\"%\n\x11WatchTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"3\n\x12WatchTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task*\xa5\x01\n\rSubmitOutcome\x12\x1e\n\x1aSUBMIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15SUBMIT_OUTCOME_STORED\x10\x01\x12\x1b\n\x17SUBMIT_OUTCOME_REPEATED\x10\x02\x12\x1f\n\x1bSUBMIT_OUTCOME_DEDUPLICATED\x10\x03\x12\x1b\n\x17SUBMIT_OUTCOME_REJECTED\x10\x04*\xa6\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_CANCELLED\x10\x01\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_REQUESTED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_FINISHED\x10\x03\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_NOT_FOUND\x10\x04*\x83\x01\n\x0cRetryOutcome\x12\x1d\n\x19RETRY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RETRY_OUTCOME_REQUEUED\x10\x01\x12\x1b\n\x17RETRY_OUTCOME_NOT_FINAL\x10\x02\x12\x1b\n\x17RETRY_OUTCOME_NOT_FOUND\x10\x03\x32\x92\x04\n\x0bTaskService\x12J\n\x0bSubmitTasks\x12\x1c.hyrex.v1.SubmitTasksRequest\x1a\x1d.hyrex.v1.SubmitTasksResponse\x12Q\n\x0cStreamSubmit\x12\x1d.hyrex.v1.StreamSubmitRequest\x1a\x1e.hyrex.v1.StreamSubmitResponse(\x01\x30\x01\x12>\n\x07GetTask\x12\x18.hyrex.v1.GetTaskRequest\x1a\x19.hyrex.v1.GetTaskResponse\x12\x44\n\tListTasks\x12\x1a.hyrex.v1.ListTasksRequest\x1a\x1b.hyrex.v1.ListTasksResponse\x12J\n\x0b\x43\x61ncelTasks\x12\x1c.hyrex.v1.CancelTasksRequest\x1a\x1d.hyrex.v1.CancelTasksResponse\x12G\n\nRetryTasks\x12\x1b.hyrex.v1.RetryTasksRequest\x1a\x1c.hyrex.v1.RetryTasksResponse\x12I\n\nWatchTasks\x12\x1b.hyrex.v1.WatchTasksRequest\x1a\x1c.hyrex.v1.WatchTasksResponse0\x01\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhyrex/v1/task_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13hyrex/v1/task.proto\"\xa0\x01\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x33\n\x08metadata\x18\x04 \x03(\x0b\x32!.hyrex.v1.ItemError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\x0cSubmitResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.SubmitOutcome\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.hyrex.v1.ItemError\x12\x17\n\x0fpayload_differs\x18\x04 \x01(\x08\x12$\n\x06status\x18\x05 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\"6\n\x12SubmitTasksRequest\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.hyrex.v1.NewTask\">\n\x13SubmitTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.SubmitResult\"\xa7\x01\n\tTaskGroup\x12 \n\x05terms\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12\x10\n\x08task_ids\x18\x02 \x01(\x0c\x12\x10\n\x08payloads\x18\x03 \x03(\x0c\x12\"\n\x07headers\x18\x04 \x03(\x0b\x32\x11.hyrex.v1.Headers\x12\x18\n\x10idempotency_keys\x18\x05 \x03(\t\x12\x16\n\x0etrace_contexts\x18\x06 \x01(\x0c\"L\n\x13StreamSubmitRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12#\n\x06groups\x18\x02 \x03(\x0b\x32\x13.hyrex.v1.TaskGroup\"E\n\x0cPlacedResult\x12\r\n\x05place\x18\x01 \x01(\x05\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.hyrex.v1.SubmitResult\"Q\n\x14StreamSubmitResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.hyrex.v1.PlacedResult\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"/\n\x0fGetTaskResponse\x12\x1c\n\x04task\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\"\x89\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12&\n\x08statuses\x18\x05 \x03(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x0f\n\x07root_id\x18\x07 \x01(\t\x12\x31\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x11ListTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x32\n\x0elooked_back_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12\x43\x61ncelTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x0c\x43\x61ncelResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.CancelOutcome\">\n\x13\x43\x61ncelTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.CancelResult\"%\n\x11RetryTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\x0bRetryResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.hyrex.v1.RetryOutcome\"<\n\x12RetryTasksResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.hyrex.v1.RetryResult\"%\n\x11WatchTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"3\n\x12WatchTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task*\xa5\x01\n\rSubmitOutcome\x12\x1e\n\x1aSUBMIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15SUBMIT_OUTCOME_STORED\x10\x01\x12\x1b\n\x17SUBMIT_OUTCOME_REPEATED\x10\x02\x12\x1f\n\x1bSUBMIT_OUTCOME_DEDUPLICATED\x10\x03\x12\x1b\n\x17SUBMIT_OUTCOME_REJECTED\x10\x04*\xa6\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_CANCELLED\x10\x01\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_REQUESTED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_FINISHED\x10\x03\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_NOT_FOUND\x10\x04*\x83\x01\n\x0cRetryOutcome\x12\x1d\n\x19RETRY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RETRY_OUTCOME_REQUEUED\x10\x01\x12\x1b\n\x17RETRY_OUTCOME_NOT_FINAL\x10\x02\x12\x1b\n\x17RETRY_OUTCOME_NOT_FOUND\x10\x03\x32\x92\x04\n\x0bTaskService\x12J\n\x0bSubmitTasks\x12\x1c.hyrex.v1.SubmitTasksRequest\x1a\x1d.hyrex.v1.SubmitTasksResponse\x12Q\n\x0cStreamSubmit\x12\x1d.hyrex.v1.StreamSubmitRequest\x1a\x1e.hyrex.v1.StreamSubmitResponse(\x01\x30\x01\x12>\n\x07GetTask\x12\x18.hyrex.v1.GetTaskRequest\x1a\x19.hyrex.v1.GetTaskResponse\x12\x44\n\tListTasks\x12\x1a.hyrex.v1.ListTasksRequest\x1a\x1b.hyrex.v1.ListTasksResponse\x12J\n\x0b\x43\x61ncelTasks\x12\x1c.hyrex.v1.CancelTasksRequest\x1a\x1d.hyrex.v1.CancelTasksResponse\x12G\n\nRetryTasks\x12\x1b.hyrex.v1.RetryTasksRequest\x1a\x1c.hyrex.v1.RetryTasksResponse\x12I\n\nWatchTasks\x12\x1b.hyrex.v1.WatchTasksRequest\x1a\x1c.hyrex.v1.WatchTasksResponse0\x01\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1P\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
   _globals['_ITEMERROR_METADATAENTRY']._loaded_options = None
   _globals['_ITEMERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_SUBMITOUTCOME']._serialized_start=1654
-  _globals['_SUBMITOUTCOME']._serialized_end=1819
-  _globals['_CANCELOUTCOME']._serialized_start=1822
-  _globals['_CANCELOUTCOME']._serialized_end=1988
-  _globals['_RETRYOUTCOME']._serialized_start=1991
-  _globals['_RETRYOUTCOME']._serialized_end=2122
+  _globals['_SUBMITOUTCOME']._serialized_start=1898
+  _globals['_SUBMITOUTCOME']._serialized_end=2063
+  _globals['_CANCELOUTCOME']._serialized_start=2066
+  _globals['_CANCELOUTCOME']._serialized_end=2232
+  _globals['_RETRYOUTCOME']._serialized_start=2235
+  _globals['_RETRYOUTCOME']._serialized_end=2366
   _globals['_ITEMERROR']._serialized_start=96
   _globals['_ITEMERROR']._serialized_end=256
   _globals['_ITEMERROR_METADATAENTRY']._serialized_start=209
@@ -52,34 +52,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTASKSREQUEST']._serialized_end=487
   _globals['_SUBMITTASKSRESPONSE']._serialized_start=489
   _globals['_SUBMITTASKSRESPONSE']._serialized_end=551
-  _globals['_STREAMSUBMITREQUEST']._serialized_start=553
-  _globals['_STREAMSUBMITREQUEST']._serialized_end=626
-  _globals['_STREAMSUBMITRESPONSE']._serialized_start=628
-  _globals['_STREAMSUBMITRESPONSE']._serialized_end=709
-  _globals['_GETTASKREQUEST']._serialized_start=711
-  _globals['_GETTASKREQUEST']._serialized_end=744
-  _globals['_GETTASKRESPONSE']._serialized_start=746
-  _globals['_GETTASKRESPONSE']._serialized_end=793
-  _globals['_LISTTASKSREQUEST']._serialized_start=796
-  _globals['_LISTTASKSREQUEST']._serialized_end=1061
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1063
-  _globals['_LISTTASKSRESPONSE']._serialized_end=1190
-  _globals['_CANCELTASKSREQUEST']._serialized_start=1192
-  _globals['_CANCELTASKSREQUEST']._serialized_end=1246
-  _globals['_CANCELRESULT']._serialized_start=1248
-  _globals['_CANCELRESULT']._serialized_end=1321
-  _globals['_CANCELTASKSRESPONSE']._serialized_start=1323
-  _globals['_CANCELTASKSRESPONSE']._serialized_end=1385
-  _globals['_RETRYTASKSREQUEST']._serialized_start=1387
-  _globals['_RETRYTASKSREQUEST']._serialized_end=1424
-  _globals['_RETRYRESULT']._serialized_start=1426
-  _globals['_RETRYRESULT']._serialized_end=1497
-  _globals['_RETRYTASKSRESPONSE']._serialized_start=1499
-  _globals['_RETRYTASKSRESPONSE']._serialized_end=1559
-  _globals['_WATCHTASKSREQUEST']._serialized_start=1561
-  _globals['_WATCHTASKSREQUEST']._serialized_end=1598
-  _globals['_WATCHTASKSRESPONSE']._serialized_start=1600
-  _globals['_WATCHTASKSRESPONSE']._serialized_end=1651
-  _globals['_TASKSERVICE']._serialized_start=2125
-  _globals['_TASKSERVICE']._serialized_end=2655
+  _globals['_TASKGROUP']._serialized_start=554
+  _globals['_TASKGROUP']._serialized_end=721
+  _globals['_STREAMSUBMITREQUEST']._serialized_start=723
+  _globals['_STREAMSUBMITREQUEST']._serialized_end=799
+  _globals['_PLACEDRESULT']._serialized_start=801
+  _globals['_PLACEDRESULT']._serialized_end=870
+  _globals['_STREAMSUBMITRESPONSE']._serialized_start=872
+  _globals['_STREAMSUBMITRESPONSE']._serialized_end=953
+  _globals['_GETTASKREQUEST']._serialized_start=955
+  _globals['_GETTASKREQUEST']._serialized_end=988
+  _globals['_GETTASKRESPONSE']._serialized_start=990
+  _globals['_GETTASKRESPONSE']._serialized_end=1037
+  _globals['_LISTTASKSREQUEST']._serialized_start=1040
+  _globals['_LISTTASKSREQUEST']._serialized_end=1305
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1307
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1434
+  _globals['_CANCELTASKSREQUEST']._serialized_start=1436
+  _globals['_CANCELTASKSREQUEST']._serialized_end=1490
+  _globals['_CANCELRESULT']._serialized_start=1492
+  _globals['_CANCELRESULT']._serialized_end=1565
+  _globals['_CANCELTASKSRESPONSE']._serialized_start=1567
+  _globals['_CANCELTASKSRESPONSE']._serialized_end=1629
+  _globals['_RETRYTASKSREQUEST']._serialized_start=1631
+  _globals['_RETRYTASKSREQUEST']._serialized_end=1668
+  _globals['_RETRYRESULT']._serialized_start=1670
+  _globals['_RETRYRESULT']._serialized_end=1741
+  _globals['_RETRYTASKSRESPONSE']._serialized_start=1743
+  _globals['_RETRYTASKSRESPONSE']._serialized_end=1803
+  _globals['_WATCHTASKSREQUEST']._serialized_start=1805
+  _globals['_WATCHTASKSREQUEST']._serialized_end=1842
+  _globals['_WATCHTASKSRESPONSE']._serialized_start=1844
+  _globals['_WATCHTASKSRESPONSE']._serialized_end=1895
+  _globals['_TASKSERVICE']._serialized_start=2369
+  _globals['_TASKSERVICE']._serialized_end=2899
 # @@protoc_insertion_point(module_scope)

@@ -258,36 +258,120 @@ class SubmitTasksResponse(_message.Message):
 Global___SubmitTasksResponse: _TypeAlias = SubmitTasksResponse  # noqa: Y015
 
 @_typing.final
+class TaskGroup(_message.Message):
+    """Tasks that share their terms. What differs from task to task is a column: it has no value (all have the
+    default), one value (all share it), or as many as the group has tasks. A group that breaks that rule is
+    refused (INVALID_FIELD), and so is one with a field that the broker does not know: each of its tasks is
+    answered so, the other groups of the frame are stored.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERMS_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: _builtins.int
+    TRACE_CONTEXTS_FIELD_NUMBER: _builtins.int
+    task_ids: _builtins.bytes
+    """NewTask.task_id of each, as the 16 bytes of the UUID in network order, one after the other."""
+    trace_contexts: _builtins.bytes
+    """W3C trace context: a column of 26 bytes a task: version, trace id (16), span id (8), flags; zeros mean none.
+    Kept with the task and given to its worker. It is not part of what is compared when an id comes again.
+    """
+    @_builtins.property
+    def terms(self) -> _task_pb2.NewTask:
+        """What all share. Its task_id, payload, headers and idempotency_key stay empty: they are the columns below."""
+
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """NewTask.payload of each: as many values as there are tasks."""
+
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Headers]:
+        """NewTask.headers: a column."""
+
+    @_builtins.property
+    def idempotency_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NewTask.idempotency_key: a column; empty means none."""
+
+    def __init__(
+        self,
+        *,
+        terms: _task_pb2.NewTask | None = ...,
+        task_ids: _builtins.bytes = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+        headers: _abc.Iterable[_task_pb2.Headers] | None = ...,
+        idempotency_keys: _abc.Iterable[_builtins.str] | None = ...,
+        trace_contexts: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "idempotency_keys", b"idempotency_keys", "payloads", b"payloads", "task_ids", b"task_ids", "terms", b"terms", "trace_contexts", b"trace_contexts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskGroup: _TypeAlias = TaskGroup  # noqa: Y015
+
+@_typing.final
 class StreamSubmitRequest(_message.Message):
     """A frame of StreamSubmit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
-    TASKS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Chosen by the client to pair the answer; unique among its unanswered frames."""
     @_builtins.property
-    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.NewTask]:
-        """Up to 1,000 tasks."""
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskGroup]:
+        """Up to 1,000 tasks together."""
 
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
-        tasks: _abc.Iterable[_task_pb2.NewTask] | None = ...,
+        groups: _abc.Iterable[Global___TaskGroup] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamSubmitRequest: _TypeAlias = StreamSubmitRequest  # noqa: Y015
 
 @_typing.final
+class PlacedResult(_message.Message):
+    """What became of one task of a frame, where it was not simply stored now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    place: _builtins.int
+    """Its place in the frame: 0 is the first task of the first group, and the count goes on through the groups."""
+    @_builtins.property
+    def result(self) -> Global___SubmitResult:
+        """What became of it."""
+
+    def __init__(
+        self,
+        *,
+        place: _builtins.int = ...,
+        result: Global___SubmitResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlacedResult: _TypeAlias = PlacedResult  # noqa: Y015
+
+@_typing.final
 class StreamSubmitResponse(_message.Message):
-    """The answer to one frame of StreamSubmit."""
+    """The answer to one frame of StreamSubmit: every task that is not named below is stored now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -296,14 +380,14 @@ class StreamSubmitResponse(_message.Message):
     sequence: _builtins.int
     """The frame that this answers."""
     @_builtins.property
-    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitResult]:
-        """One for each task of the frame, in its order."""
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacedResult]:
+        """The others, by place."""
 
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
-        results: _abc.Iterable[Global___SubmitResult] | None = ...,
+        results: _abc.Iterable[Global___PlacedResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

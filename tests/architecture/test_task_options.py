@@ -16,6 +16,7 @@ from hyrex.options import SendOptions, TaskConfig
 from hyrex.sendable import Sendable
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
+from tests.support.groups import ungrouped
 from tests.support.pages import read, section
 
 PAGE: Final = "docs/reference/api.md"
@@ -49,9 +50,14 @@ def plain(**options: Any) -> HyrexTask[..., Any]:
 
 
 def wire_fields(target: Sendable[..., Any]) -> set[str]:
-    """The fields of NewTask that are not empty when it is sent."""
-    frame = task_service_pb2.StreamSubmitRequest.FromString(convert.submit_item(prepare(target._spec, b"{}")))
-    return {field.name for field, _ in frame.tasks[0].ListFields()}
+    """The fields of NewTask that are not empty when it is sent: in a frame and alone."""
+    sent = prepare(target._spec, b"{}")
+    groups, _ = convert.submit_groups([sent])
+    (task,) = ungrouped(task_service_pb2.StreamSubmitRequest.FromString(groups).groups)
+    found = {field.name for field, _ in task.ListFields()}
+    alone = task_service_pb2.SubmitTasksRequest.FromString(convert.submit_request([sent])).tasks[0]
+    assert found == {field.name for field, _ in alone.ListFields()}
+    return found
 
 
 def sent_options() -> set[str]:

@@ -15,6 +15,7 @@ from hyrex_broker.embedded import EmbeddedPostgres
 from tests.hostile.victim import BEARER, TOKEN, WITHIN_S, Victim, at_once, code_of, open_channel, send
 from tests.integration.storage.stage import make_id
 from tests.support.eventually import eventually
+from tests.support.groups import grouped
 from tests.support.processes import Processes
 
 TASKS: Final = "/hyrex.v1.TaskService/"
@@ -42,7 +43,10 @@ def empties(number: int) -> bytes:
 
 EXPLODING: Final = {
     "empty tasks in a call": (f"{TASKS}SubmitTasks", empties(1)),
-    "empty tasks in a frame": (f"{TASKS}StreamSubmit", empties(2)),
+    "empty groups in a frame": (f"{TASKS}StreamSubmit", empties(2)),
+    "empty payloads in a group": (f"{TASKS}StreamSubmit", field(2, empties(3))),
+    "empty headers in a group": (f"{TASKS}StreamSubmit", field(2, empties(4))),
+    "headers of one task of a group": (f"{TASKS}StreamSubmit", field(2, field(4, empties(1)))),
     "empty ids": (f"{TASKS}CancelTasks", empties(1)),
     "packed statuses": (f"{TASKS}ListTasks", field(5, b"\x01" * 15 * MIB)),
     "headers of one task": (f"{TASKS}SubmitTasks", field(1, empties(15))),
@@ -101,7 +105,7 @@ def flood(channel: grpc.Channel) -> Any:
                 task_pb2.NewTask(task_id=make_id(), name="flood", queue="flood", payload=bytes(3 * MIB))
                 for _ in range(5)
             ]
-            frame = task_service_pb2.StreamSubmitRequest(sequence=sequence, tasks=tasks)
+            frame = task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=grouped(tasks))
             yield frame.SerializeToString()
 
     stream: Any = channel.stream_stream

@@ -80,6 +80,8 @@ class TaskExtras:
     codec: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    trace_context: bytes | None = None
+    """26 bytes: version, trace id, span id, flags."""
 
 
 class SubmitOutcome(IntEnum):

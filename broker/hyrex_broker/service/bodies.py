@@ -28,6 +28,9 @@ _LIMITS: Final[Mapping[str, int]] = MappingProxyType(
         "hyrex.v1.Heartbeat": 100_000,
         # Headers and labels may have 64 KiB each.
         "hyrex.v1.NewTask": 20_000,
+        "hyrex.v1.Headers": 20_000,
+        # A payload, headers and a key for each of 1,000 tasks.
+        "hyrex.v1.TaskGroup": 3_000,
     }
 )
 _LIMIT_IN_ALL: Final = 250_000

@@ -1,40 +1,29 @@
-"""Submitting: wire tasks are checked one by one, stored together, and answered in their order."""
+"""Submitting: wire tasks are checked, stored together, and answered by their places."""
 
 import asyncio
 import time
-from collections.abc import Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any, Final, Protocol, TypeVar
 
-from xxhash import xxh3_64_intdigest
-
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex.v1.task_service_pb2 import SubmitResult
-from hyrex_broker.domain.errors import (
-    BrokerError,
-    InvalidField,
-    PayloadOverLimit,
-    StorageUnavailable,
-    TaskIdOutOfWindow,
-    TooManyItems,
-)
+from hyrex.v1.task_service_pb2 import PlacedResult, SubmitResult
+from hyrex_broker.domain.blocks import TaskBlock, canonical
+from hyrex_broker.domain.errors import StorageUnavailable, TooManyItems
 from hyrex_broker.domain.keys import KeyHit
-from hyrex_broker.domain.model import NewTask, SubmitAnswer, SubmitOutcome, TaskId
+from hyrex_broker.domain.model import NewTask, SubmitAnswer, SubmitOutcome, TaskExtras
 from hyrex_broker.engine.fairness import Admission
-from hyrex_broker.engine.submit.intake import Intake
-from hyrex_broker.service import fields
+from hyrex_broker.engine.submit.intake import Answer, Intake
 from hyrex_broker.service.errors import to_item_error
-from hyrex_broker.service.terms import KnownTerms
+from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of
 from hyrex_broker.storage.availability import Availability
 
 T = TypeVar("T")
 
-MOST_TASKS: Final = 1000
-_OLDEST_MS: Final = 24 * 3600 * 1000
-_NEWEST_MS: Final = 60 * 1000
-_HALF: Final = 1 << 63
-_ID_CHARACTERS: Final = 36
-_CHARACTERS: Final = b"-0123456789abcdef"
 _REJECTED: Final = task_service_pb2.SUBMIT_OUTCOME_REJECTED
+_STORED: Final = task_service_pb2.SUBMIT_OUTCOME_STORED
 _OUTCOMES: Final = {
     SubmitOutcome.STORED: task_service_pb2.SUBMIT_OUTCOME_STORED,
     SubmitOutcome.REPEATED: task_service_pb2.SUBMIT_OUTCOME_REPEATED,
@@ -55,7 +44,17 @@ _LITTLE: Final = 2 * _REQUEST_COST
 class Results(Protocol):
     """The results of a response, as protobuf has them."""
 
-    def add(self) -> SubmitResult:
+    def add(
+        self, *, task_id: str = "", outcome: task_service_pb2.SubmitOutcome.ValueType = ...
+    ) -> SubmitResult:
+        """A new one at the end."""
+        ...
+
+
+class PlacedResults(Protocol):
+    """The results of an answer to a frame, as protobuf has them."""
+
+    def add(self, *, place: int = ...) -> PlacedResult:
         """A new one at the end."""
         ...
 
@@ -66,8 +65,7 @@ class SubmitChecker:
     def __init__(self, intake: Intake, payload_limit_bytes: int, availability: Availability) -> None:
         self._intake = intake
         self._availability = availability
-        self._limit = payload_limit_bytes
-        self._terms = KnownTerms()
+        self._reader = SubmitReader(payload_limit_bytes)
         self._admission = Admission(_BUDGET, _LITTLE)
 
     async def submit(
@@ -83,37 +81,58 @@ class SubmitChecker:
         a moment (or `patience_s`, the caller's deadline, if that is shorter), then raises StorageUnavailable.
         Raises TooManyItems.
         """
-        if len(tasks) > MOST_TASKS:
-            raise TooManyItems(len(tasks), MOST_TASKS)
+        ids = [task.task_id for task in tasks]
+        read = partial(self._reader.tasks, tasks)
+        others = await self._others(read, len(ids), patience_s, caller)
+        for place, task_id in enumerate(ids):
+            answer = others.get(place)
+            if answer is None:
+                results.add(task_id=task_id.lower(), outcome=_STORED)
+            else:
+                _fill(results.add(), task_id, answer)
+
+    async def submit_groups(
+        self,
+        groups: Sequence[task_service_pb2.TaskGroup],
+        results: PlacedResults,
+        patience_s: float | None = None,
+        caller: Hashable = None,
+    ) -> None:
+        """As `submit`, for groups (which are taken apart): adds results for tasks that are not stored now."""
+        read = partial(self._reader.groups, groups)
+        others = await self._others(read, sum(map(count_of, groups)), patience_s, caller)
+        if others:
+            ids = ids_of(groups)
+            for place, answer in sorted(others.items()):
+                _fill(results.add(place=place).result, ids[place], answer)
+
+    async def _others(
+        self, read: Callable[[], Submission], count: int, patience_s: float | None, caller: Hashable
+    ) -> dict[int, Answer]:
+        """The answers for all that was not simply stored now, by place."""
+        if count > MOST_TASKS:
+            raise TooManyItems(count, MOST_TASKS)
         left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
-        permit = await self._unless_away(self._admission.enter(caller, len(tasks) + _REQUEST_COST), left_s)
+        permit = await self._unless_away(self._admission.enter(caller, count + _REQUEST_COST), left_s)
         try:
-            await self._admitted(tasks, results, left_s, caller)
+            return await self._admitted(read(), left_s, caller)
         finally:
             permit.leave()
 
     async def _admitted(
-        self, tasks: Sequence[task_pb2.NewTask], results: Results, patience_s: float, caller: Hashable
-    ) -> None:
-        ids = [wire.task_id for wire in tasks]
-        usual = _are_usual(ids)
-        refused: dict[int, BrokerError] = {}
-        accepted: list[NewTask] = []
-        for wire, task_id in zip(tasks, ids, strict=True):
-            try:
-                accepted.append(self._convert(wire, TaskId(task_id) if usual else _checked_id(task_id)))
-            except BrokerError as error:
-                refused[len(accepted) + len(refused)] = error
-        stored: Sequence[SubmitAnswer | BrokerError] = []
-        if accepted:
-            stored = await self._store(accepted, patience_s, caller)
-        answers = iter(stored)
-        for place, task_id in enumerate(ids):
-            _fill(results.add(), task_id, refused.get(place) or next(answers))
+        self, submission: Submission, patience_s: float, caller: Hashable
+    ) -> dict[int, Answer]:
+        answers: dict[int, Answer] = {**submission.refused}
+        tasks = [task for block, _ in submission.blocks for task in _tasks_of(block)]
+        if tasks:
+            stored = await self._store(tasks, patience_s, caller)
+            places = chain.from_iterable(places for _, places in submission.blocks)
+            for place, answer in zip(places, stored, strict=True):
+                if not isinstance(answer, SubmitAnswer) or answer.outcome is not SubmitOutcome.STORED:
+                    answers[place] = answer
+        return answers
 
-    async def _store(
-        self, tasks: list[NewTask], patience_s: float, caller: Hashable
-    ) -> Sequence[SubmitAnswer | BrokerError]:
+    async def _store(self, tasks: list[NewTask], patience_s: float, caller: Hashable) -> Sequence[Answer]:
         deadline = time.monotonic() + patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -138,64 +157,24 @@ class SubmitChecker:
         except TimeoutError:
             raise StorageUnavailable(self._availability.away or "the database was away") from None
 
-    def _convert(self, wire: task_pb2.NewTask, task_id: TaskId) -> NewTask:
-        payload, parent, root = wire.payload, wire.parent_id, wire.root_id
-        if len(payload) > self._limit:
-            raise PayloadOverLimit("payload", len(payload), self._limit)
-        wire.ClearField("task_id")
-        wire.ClearField("payload")
-        if not (parent or root):
-            known = self._terms.of(wire)
-            return NewTask(task_id, known.terms, payload, None, None, _digest(payload, known.seed))
-        wire.ClearField("parent_id")
-        wire.ClearField("root_id")
-        known = self._terms.of(wire)
-        return NewTask(
-            task_id,
-            known.terms,
-            payload,
-            fields.task_id(parent, "parent_id") if parent else None,
-            fields.task_id(root, "root_id") if root else None,
-            _digest(payload, xxh3_64_intdigest(f"{parent}/{root}".encode(), known.seed)),
-        )
+
+def _tasks_of(block: TaskBlock) -> Iterator[NewTask]:
+    none = [None] * len(block)
+    columns = zip(
+        block.ids, block.payloads, block.digests, block.headers or none, block.keys or none,
+        block.trace_contexts or none, strict=True,
+    )  # fmt: skip
+    for hex_id, payload, digest, headers, key, trace in columns:
+        terms = block.terms
+        if headers or key or trace:
+            own = replace(
+                terms.extras or TaskExtras(), headers=headers or {}, idempotency_key=key, trace_context=trace
+            )
+            terms = replace(terms, extras=own)
+        yield NewTask(canonical(hex_id), terms, payload, block.parent_id, block.root_id, digest)
 
 
-def _digest(payload: bytes, seed: int) -> int:
-    """64 bits over everything submitted, as Postgres has them: the seed stands for all but the payload."""
-    return xxh3_64_intdigest(payload, seed) - _HALF
-
-
-def _are_usual(ids: list[str]) -> bool:
-    """Whether all are canonical ids of the accepted times: checked as columns, a tenth of the cost of one
-    by one. Equal lengths and order of texts are those of the numbers."""
-    text = "".join(ids)
-    if {*map(len, ids)} != {_ID_CHARACTERS} or text.count("-") != 4 * len(ids):
-        return False
-    dashes = "-" * len(ids)
-    if any(text[place::_ID_CHARACTERS] != dashes for place in (8, 13, 18, 23)):
-        return False
-    if text[14::_ID_CHARACTERS] != "7" * len(ids) or text.encode().translate(None, _CHARACTERS):
-        return False
-    now_ms = int(time.time() * 1000)
-    return now_ms - _OLDEST_MS < made_ms(min(ids)) and made_ms(max(ids)) < now_ms + _NEWEST_MS
-
-
-def made_ms(task_id: str) -> int:
-    """When an id was made, by the clock of whoever made it (Unix time)."""
-    return int(task_id[:8] + task_id[9:13], 16)
-
-
-def _checked_id(text: str) -> TaskId:
-    """An id that may be stored. Raises InvalidField, TaskIdOutOfWindow."""
-    task_id, now_ms = fields.task_id(text), int(time.time() * 1000)
-    if task_id[14] != "7":
-        raise InvalidField("task_id", text, "must be a UUID of version 7")
-    if not now_ms - _OLDEST_MS < made_ms(task_id) < now_ms + _NEWEST_MS:
-        raise TaskIdOutOfWindow(text, now_ms)
-    return task_id
-
-
-def _fill(result: SubmitResult, task_id: str, answer: SubmitAnswer | BrokerError) -> None:
+def _fill(result: SubmitResult, task_id: str, answer: Answer) -> None:
     """Attribute by attribute, in place: a third of the cost of making a message and copying it."""
     if not isinstance(answer, SubmitAnswer):
         result.task_id = task_id

@@ -18,7 +18,7 @@ from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.receiving import Context, hold
-from hyrex_broker.service.submit import Results
+from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
 
@@ -45,6 +45,16 @@ class Submits(Protocol):
         caller: Hashable = None,
     ) -> None:
         """Add one result for each task, after the commit; callers have equal shares."""
+        ...
+
+    async def submit_groups(
+        self,
+        groups: Sequence[task_service_pb2.TaskGroup],
+        results: PlacedResults,
+        patience_s: float | None = None,
+        caller: Hashable = None,
+    ) -> None:
+        """The same; add a result for each task that is not stored now."""
         ...
 
 
@@ -129,7 +139,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
             response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
             patience_s = requests.patience_s(context)
-            await self._parts.submits.submit(frame.tasks, response.results, patience_s, caller)
+            await self._parts.submits.submit_groups(frame.groups, response.results, patience_s, caller)
             await answers.write(response)
             release()
             window.release()

@@ -1,8 +1,11 @@
-"""Terms of submitted tasks, checked once: tasks of a service differ in id, payload and parents only."""
+"""Terms of submitted tasks, checked once: a service's differ in id, payload, parents, headers, key."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2
@@ -13,6 +16,8 @@ from hyrex_broker.service import fields
 _MAP_BYTES: Final = 64 * 1024
 _MOST_KNOWN: Final = 10_000
 _LONGEST_KNOWN: Final = 1024
+_FREE_FROM: Final = 100
+"""Fields from here on change nothing about how a task runs: they may be unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,39 @@ class KnownTerms:
         return known
 
 
+def refuse_unknown(message: Message, name: str) -> None:
+    """Refuse what a later version may have meant: a broker that does not know a feature must not run the task
+    without it. Raises InvalidField."""
+    unknown_fields: Any = UnknownFieldSet(message)  # its stubs lack iteration
+    for unknown in unknown_fields:
+        if unknown.field_number < _FREE_FROM:
+            remedy = "this broker does not know it; leave it out, or update the brokers first"
+            raise InvalidField(name, f"field {unknown.field_number}", remedy)
+
+
+def family_seed(seed: int, parent_id: str | None, root_id: str | None) -> int:
+    """Where the digest of a task with these parents begins."""
+    if parent_id is None and root_id is None:
+        return seed
+    return xxh3_64_intdigest(f"{parent_id}/{root_id}".encode(), seed)
+
+
+def own_seed(seed: int, headers: Mapping[str, str] | None, key: str | None) -> int:
+    """Where the digest of a task with headers and a key of its own begins: the same for one that came
+    alone and for one of a group."""
+    if not (headers or key):
+        return seed
+    own = task_pb2.NewTask(headers=headers, idempotency_key=key or "")
+    return xxh3_64_intdigest(own.SerializeToString(deterministic=True), seed)
+
+
+def checked_headers(values: dict[str, str]) -> dict[str, str]:
+    """Headers that may be stored. Raises InvalidField."""
+    return fields.texts(values, "headers", _MAP_BYTES)
+
+
 def _checked(wire: task_pb2.NewTask) -> Terms:
+    refuse_unknown(wire, "task")
     if not 0 <= wire.priority <= HIGHEST_PRIORITY:
         raise InvalidField(
             "priority",
@@ -68,14 +105,12 @@ def _checked(wire: task_pb2.NewTask) -> Terms:
 
 def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
     start = wire.WhichOneof("start")
-    if not (start or wire.idempotency_key or wire.content_type or wire.codec or wire.headers or wire.labels):
+    if not (start or wire.content_type or wire.codec or wire.labels):
         return None
     return TaskExtras(
         delay_ms=fields.milliseconds(wire.delay, "delay", least=0) if start == "delay" else None,
         run_at=fields.moment(wire.run_at, "run_at") if start == "run_at" else None,
-        idempotency_key=fields.short_text(wire.idempotency_key, "idempotency_key"),
         content_type=fields.short_text(wire.content_type, "content_type"),
         codec=fields.short_text(wire.codec, "codec"),
-        headers=fields.texts(dict(wire.headers), "headers", _MAP_BYTES),
         labels=fields.texts(dict(wire.labels), "labels", _MAP_BYTES),
     )

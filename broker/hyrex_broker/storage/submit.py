@@ -132,7 +132,7 @@ def _slot_columns(plan: Plan) -> tuple[object, ...]:
     )
 
 
-def _unusual_columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
+def _unusual_columns(entries: Sequence[Entry]) -> tuple[object, ...]:
     extras = _extras(entries)
     return (
         [extra.delay_ms for extra in extras],
@@ -143,6 +143,7 @@ def _unusual_columns(entries: Sequence[Entry]) -> tuple[list[object], ...]:
         [json.dumps(extra.headers) if extra.headers else None for extra in extras],
         [json.dumps(extra.labels) if extra.labels else None for extra in extras],
         [entry.task.terms.name for entry in entries],
+        column([extra.trace_context for extra in extras]),
     )
 
 

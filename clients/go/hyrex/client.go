@@ -2,16 +2,19 @@ package hyrex
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
 )
@@ -110,19 +113,81 @@ func (s *SubmitStream) Send(tasks []*hyrexv1.NewTask) func() ([]*hyrexv1.SubmitR
 	s.mu.Lock()
 	s.waiting[s.last] = answer
 	s.mu.Unlock()
+	groups, order := groupsOf(tasks)
 	// A failed send is told by the reader.
-	_ = s.stream.Send(&hyrexv1.StreamSubmitRequest{Sequence: s.last, Tasks: tasks})
+	_ = s.stream.Send(&hyrexv1.StreamSubmitRequest{Sequence: s.last, Groups: groups})
 	return func() ([]*hyrexv1.SubmitResult, error) {
 		select {
 		case response := <-answer:
-			return response.Results, nil
+			return resultsOf(tasks, order, response), nil
 		case <-s.ended:
 			if len(answer) > 0 {
-				return (<-answer).Results, nil
+				return resultsOf(tasks, order, <-answer), nil
 			}
 			return nil, s.err
 		}
 	}
+}
+
+// groupsOf puts tasks of equal terms together; order says which task is at each place of the frame.
+func groupsOf(tasks []*hyrexv1.NewTask) (groups []*hyrexv1.TaskGroup, order []int) {
+	known := map[string]int{}
+	var members [][]int
+	for at, task := range tasks {
+		terms := proto.Clone(task).(*hyrexv1.NewTask)
+		terms.TaskId, terms.Payload, terms.Headers, terms.IdempotencyKey = "", nil, nil, ""
+		key, _ := proto.MarshalOptions{Deterministic: true}.Marshal(terms)
+		place, found := known[string(key)]
+		if !found {
+			place = len(groups)
+			known[string(key)] = place
+			groups = append(groups, &hyrexv1.TaskGroup{Terms: terms})
+			members = append(members, nil)
+		}
+		group := groups[place]
+		group.TaskIds = append(group.TaskIds, packedID(task.TaskId)...)
+		group.Payloads = append(group.Payloads, task.Payload)
+		members[place] = append(members[place], at)
+	}
+	for place, group := range groups {
+		fillColumns(group, tasks, members[place])
+	}
+	return groups, slices.Concat(members...)
+}
+
+// fillColumns leaves out what no task of the group has.
+func fillColumns(group *hyrexv1.TaskGroup, tasks []*hyrexv1.NewTask, members []int) {
+	if slices.ContainsFunc(members, func(at int) bool { return len(tasks[at].Headers) > 0 }) {
+		for _, at := range members {
+			group.Headers = append(group.Headers, &hyrexv1.Headers{Headers: tasks[at].Headers})
+		}
+	}
+	if slices.ContainsFunc(members, func(at int) bool { return tasks[at].IdempotencyKey != "" }) {
+		for _, at := range members {
+			group.IdempotencyKeys = append(group.IdempotencyKeys, tasks[at].IdempotencyKey)
+		}
+	}
+}
+
+// packedID is the 16 bytes of an id. What is none becomes zeros, which the broker refuses, alone.
+func packedID(id string) []byte {
+	packed, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+	if err != nil || len(packed) != 16 {
+		return make([]byte, 16)
+	}
+	return packed
+}
+
+// resultsOf gives every task its result: those that an answer does not name are stored now.
+func resultsOf(tasks []*hyrexv1.NewTask, order []int, answer *hyrexv1.StreamSubmitResponse) []*hyrexv1.SubmitResult {
+	results := make([]*hyrexv1.SubmitResult, len(tasks))
+	for at, task := range tasks {
+		results[at] = &hyrexv1.SubmitResult{TaskId: task.TaskId, Outcome: hyrexv1.SubmitOutcome_SUBMIT_OUTCOME_STORED}
+	}
+	for _, placed := range answer.Results {
+		results[order[placed.Place]] = placed.Result
+	}
+	return results
 }
 
 // Close says that no more will be sent; what was sent is still answered.

@@ -78,11 +78,18 @@ impl Client {
     pub async fn submit_stream(&self, tasks: Vec<NewTask>) -> Result<Vec<SubmitResult>, Error> {
         let frames = into_frames(tasks);
         let mut results: Vec<Vec<SubmitResult>> = vec![Vec::new(); frames.len()];
-        let mut request = Request::new(tokio_stream::iter(frames));
+        let (mut requests, mut orders) = (Vec::new(), Vec::new());
+        for (sequence, frame) in frames.iter().enumerate() {
+            let (groups, order) = into_groups(frame);
+            requests.push(StreamSubmitRequest { sequence: sequence as i64, groups });
+            orders.push(order);
+        }
+        let mut request = Request::new(tokio_stream::iter(requests));
         request.set_timeout(CALL_DEADLINE);
         let mut answers = self.stub().stream_submit(request).await?.into_inner();
         while let Some(answer) = answers.message().await? {
-            results[answer.sequence as usize] = answer.results;
+            let frame = answer.sequence as usize;
+            results[frame] = in_place(&frames[frame], &orders[frame], answer);
         }
         Ok(results.concat())
     }
@@ -205,16 +212,66 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-fn into_frames(tasks: Vec<NewTask>) -> Vec<StreamSubmitRequest> {
-    let mut frames: Vec<StreamSubmitRequest> = Vec::new();
+fn into_frames(tasks: Vec<NewTask>) -> Vec<Vec<NewTask>> {
+    let mut frames: Vec<Vec<NewTask>> = Vec::new();
     let mut size = 0;
     for task in tasks {
         size += task.encoded_len();
-        if frames.last().is_none_or(|frame| frame.tasks.len() == FRAME_TASKS || size > FRAME_BYTES) {
+        if frames.last().is_none_or(|frame| frame.len() == FRAME_TASKS || size > FRAME_BYTES) {
             size = task.encoded_len();
-            frames.push(StreamSubmitRequest { sequence: frames.len() as i64, tasks: Vec::new() });
+            frames.push(Vec::new());
         }
-        frames.last_mut().expect("just pushed").tasks.push(task);
+        frames.last_mut().expect("just pushed").push(task);
     }
     frames
+}
+
+/// Tasks of equal terms put together, and which task is at each place of the frame.
+fn into_groups(tasks: &[NewTask]) -> (Vec<TaskGroup>, Vec<usize>) {
+    let mut members: Vec<(NewTask, Vec<usize>)> = Vec::new();
+    for (at, task) in tasks.iter().enumerate() {
+        let mut terms = task.clone();
+        (terms.task_id, terms.payload, terms.idempotency_key) = Default::default();
+        terms.headers.clear();
+        match members.iter_mut().find(|(known, _)| *known == terms) {
+            Some((_, places)) => places.push(at),
+            None => members.push((terms, vec![at])),
+        }
+    }
+    let order = members.iter().flat_map(|(_, places)| places.clone()).collect();
+    let group = |(terms, places): (NewTask, Vec<usize>)| to_group(terms, places.iter().map(|at| &tasks[*at]).collect());
+    (members.into_iter().map(group).collect(), order)
+}
+
+/// Columns of what differs; one that no task needs is left out.
+fn to_group(terms: NewTask, tasks: Vec<&NewTask>) -> TaskGroup {
+    let mut group = TaskGroup { terms: Some(terms), ..Default::default() };
+    for task in &tasks {
+        // What is no id becomes zeros, which the broker refuses, alone.
+        group.task_ids.extend(uuid::Uuid::parse_str(&task.task_id).unwrap_or_default().as_bytes());
+        group.payloads.push(task.payload.clone());
+    }
+    if tasks.iter().any(|task| !task.headers.is_empty()) {
+        group.headers = tasks.iter().map(|task| Headers { headers: task.headers.clone() }).collect();
+    }
+    if tasks.iter().any(|task| !task.idempotency_key.is_empty()) {
+        group.idempotency_keys = tasks.iter().map(|task| task.idempotency_key.clone()).collect();
+    }
+    group
+}
+
+/// Tasks that an answer does not name are stored now.
+fn in_place(tasks: &[NewTask], order: &[usize], answer: StreamSubmitResponse) -> Vec<SubmitResult> {
+    let stored = |task: &NewTask| SubmitResult {
+        task_id: task.task_id.clone(),
+        outcome: SubmitOutcome::Stored as i32,
+        ..Default::default()
+    };
+    let mut results: Vec<SubmitResult> = tasks.iter().map(stored).collect();
+    for placed in answer.results {
+        if let Some(result) = placed.result {
+            results[order[placed.place as usize]] = result;
+        }
+    }
+    results
 }

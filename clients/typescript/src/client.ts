@@ -1,9 +1,9 @@
 // The producer: submit tasks, look them up, wait for them, cancel and retry them.
 import { type CallOptions as GrpcOptions, type ClientUnaryCall, type Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { NewTask, type Task, TaskStatus } from "../gen/hyrex/v1/task.js";
+import { Headers, NewTask, type Task, TaskStatus } from "../gen/hyrex/v1/task.js";
 import {
   type CancelTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, type RetryTasksResponse,
-  type SubmitResult, SubmitOutcome, type SubmitTasksResponse, TaskServiceClient,
+  type PlacedResult, SubmitOutcome, SubmitResult, type SubmitTasksResponse, TaskGroup, TaskServiceClient,
 } from "../gen/hyrex/v1/task_service.js";
 import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, mayPass, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
 
@@ -179,7 +179,7 @@ export class Client {
 
 /** A stream of submits. Where it breaks it is unknown what was stored: submit the same tasks again. */
 export class SubmitStream {
-  #waiting = new Map<bigint, { resolve(results: SubmitResult[]): void; reject(error: HyrexError): void }>();
+  #waiting = new Map<bigint, { resolve(results: PlacedResult[]): void; reject(error: HyrexError): void }>();
   #last = 0n;
   #ended?: HyrexError;
 
@@ -198,12 +198,49 @@ export class SubmitStream {
   /** Send a frame of up to 1,000 tasks; the results come after their commit. */
   send(tasks: NewTask[]): Promise<SubmitResult[]> {
     if (this.#ended) return Promise.reject(this.#ended);
-    this.call.write({ sequence: ++this.#last, tasks });
-    return new Promise((resolve, reject) => this.#waiting.set(this.#last, { resolve, reject }));
+    const { groups, order } = intoGroups(tasks);
+    this.call.write({ sequence: ++this.#last, groups });
+    return new Promise<PlacedResult[]>((resolve, reject) => this.#waiting.set(this.#last, { resolve, reject })).then((placed) => {
+      // Tasks that an answer does not name are stored now.
+      const results = tasks.map((task) => SubmitResult.fromPartial({ taskId: task.taskId, outcome: SubmitOutcome.STORED }));
+      for (const { place, result } of placed) results[order[place]!] = result!;
+      return results;
+    });
   }
 
   /** No more will be sent; what was sent is still answered. */
   close(): void {
     this.call.end();
   }
+}
+
+/** Tasks of equal terms put together, and which task is at each place of the frame. */
+function intoGroups(tasks: NewTask[]): { groups: TaskGroup[]; order: number[] } {
+  const members = new Map<string, { terms: NewTask; places: number[] }>();
+  tasks.forEach((task, at) => {
+    const terms = { ...task, taskId: "", payload: Buffer.alloc(0), headers: {}, idempotencyKey: "" };
+    const key = Buffer.from(NewTask.encode(terms).finish()).toString("latin1");
+    if (!members.has(key)) members.set(key, { terms, places: [] });
+    members.get(key)!.places.push(at);
+  });
+  const all = [...members.values()];
+  const groups = all.map(({ terms, places }) => intoGroup(terms, places.map((at) => tasks[at]!)));
+  return { groups, order: all.flatMap(({ places }) => places) };
+}
+
+/** Columns of what differs; one that no task needs is left out. */
+function intoGroup(terms: NewTask, tasks: NewTask[]): TaskGroup {
+  return TaskGroup.fromPartial({
+    terms,
+    taskIds: Buffer.concat(tasks.map(({ taskId }) => packedId(taskId))),
+    payloads: tasks.map(({ payload }) => payload),
+    headers: tasks.some(({ headers }) => Object.keys(headers).length > 0) ? tasks.map(({ headers }) => Headers.fromPartial({ headers })) : [],
+    idempotencyKeys: tasks.some(({ idempotencyKey }) => idempotencyKey) ? tasks.map(({ idempotencyKey }) => idempotencyKey) : [],
+  });
+}
+
+/** What is no id becomes zeros, which the broker refuses, alone. */
+function packedId(id: string): Buffer {
+  const packed = Buffer.from(id.replaceAll("-", ""), "hex");
+  return packed.length === 16 ? packed : Buffer.alloc(16);
 }

@@ -23,6 +23,7 @@ from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_pb2, task_s
 from hyrex.v1 import task_service_pb2 as pb
 from tests.conformance.agents.python_worker import PythonWorker
 from tests.conformance.task_json import task_json
+from tests.support.groups import grouped
 
 LINE_LIMIT: Final = 64 * 1024 * 1024
 CALL_WITHIN_S: Final = 10.0
@@ -81,10 +82,13 @@ class Agent:
         frames = [tasks[at : at + FRAME_TASKS] for at in range(0, len(tasks), FRAME_TASKS)]
         call = self._stub.StreamSubmit(timeout=CALL_WITHIN_S)
         for sequence, frame in enumerate(frames):
-            await call.write(pb.StreamSubmitRequest(sequence=sequence, tasks=frame))
+            await call.write(pb.StreamSubmitRequest(sequence=sequence, groups=grouped(frame)))
         await call.done_writing()
-        answers = {answer.sequence: list(answer.results) async for answer in call}
-        return [result for sequence in range(len(frames)) for result in answers[sequence]]
+        results = [pb.SubmitResult(task_id=task.task_id, outcome=pb.SUBMIT_OUTCOME_STORED) for task in tasks]
+        async for answer in call:
+            for placed in answer.results:
+                results[answer.sequence * FRAME_TASKS + placed.place] = placed.result
+        return results
 
     async def get(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.GetTaskRequest(task_id=command["task_id"])

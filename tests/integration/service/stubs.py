@@ -15,10 +15,11 @@ from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
     task_pb2,
+    task_service_pb2,
     task_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
-from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_STORED
+from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_DEDUPLICATED, SUBMIT_OUTCOME_STORED
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
@@ -26,7 +27,7 @@ from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers, build_server
-from hyrex_broker.service.submit import Results
+from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.peers import PeerStore
@@ -56,7 +57,23 @@ class Recorded:
         patience_s: float | None = None,
         caller: Hashable = None,
     ) -> None:
-        names = [task.task_id for task in tasks]
+        for name in await self._let_pass([task.task_id for task in tasks]):
+            result = results.add()
+            result.task_id, result.outcome = name, SUBMIT_OUTCOME_STORED
+
+    async def submit_groups(
+        self,
+        groups: Sequence[task_service_pb2.TaskGroup],
+        results: PlacedResults,
+        patience_s: float | None = None,
+        caller: Hashable = None,
+    ) -> None:
+        """Answers with the names of the tasks, as if they were ids of earlier ones."""
+        for place, name in enumerate(await self._let_pass([group.terms.name for group in groups])):
+            result = results.add(place=place).result
+            result.task_id, result.outcome = name, SUBMIT_OUTCOME_DEDUPLICATED
+
+    async def _let_pass(self, names: list[str]) -> list[str]:
         async with self.arrived:
             self.submits.append(names)
             self.arrived.notify_all()
@@ -64,9 +81,7 @@ class Recorded:
             await self.gates[names[0]].wait()
         if self.refusal is not None:
             raise self.refusal
-        for name in names:
-            result = results.add()
-            result.task_id, result.outcome = name, SUBMIT_OUTCOME_STORED
+        return names
 
     async def submitted(self, count: int) -> None:
         """Wait until so many frames have arrived."""

@@ -168,7 +168,8 @@ async def test_a_watch_of_an_unknown_task_is_not_found(stubs: Stubs) -> None:
 
 def frame(sequence: int) -> task_service_pb2.StreamSubmitRequest:
     return task_service_pb2.StreamSubmitRequest(
-        sequence=sequence, tasks=[task_pb2.NewTask(task_id=f"task-{sequence}")]
+        sequence=sequence,
+        groups=[task_service_pb2.TaskGroup(terms=task_pb2.NewTask(name=f"task-{sequence}"), payloads=[b""])],
     )
 
 
@@ -180,7 +181,11 @@ async def test_frames_are_answered_as_their_submits_resolve(stubs: Stubs) -> Non
     answered = [(await stream.read()).sequence for _ in range(2)]
     stubs.recorded.gates["task-1"].set()
     last = await stream.read()
-    assert (sorted(answered), last.sequence, ids_of(last.results)) == ([2, 3], 1, ["task-1"])
+    assert (sorted(answered), last.sequence, ids_of(each.result for each in last.results)) == (
+        [2, 3],
+        1,
+        ["task-1"],
+    )
     await stream.done_writing()
     assert await stream.code() is grpc.StatusCode.OK
 
@@ -222,7 +227,7 @@ async def test_a_broker_that_leaves_answers_what_it_has_read_and_ends_the_stream
     stubs.recorded.drained.set()
     stubs.recorded.gates["task-1"].set()
     answer = await stream.read()
-    assert (answer.sequence, ids_of(answer.results)) == (1, ["task-1"])
+    assert (answer.sequence, ids_of(each.result for each in answer.results)) == (1, ["task-1"])
     assert await stream.code() is grpc.StatusCode.OK
 
 

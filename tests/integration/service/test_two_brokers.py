@@ -17,6 +17,7 @@ from hyrex.v1 import (
 )
 from tests.integration.service.seeding import make_id
 from tests.integration.service.stubs import reason_of
+from tests.support.groups import grouped
 from tests.support.processes import StartBroker
 
 
@@ -67,14 +68,33 @@ async def test_a_stream_of_submits_is_answered_frame_by_frame(channels: list[Any
     async def frames() -> AsyncIterator[task_service_pb2.StreamSubmitRequest]:
         for sequence in range(50):
             tasks = [new_task() for _ in range(20)]
-            yield task_service_pb2.StreamSubmitRequest(sequence=sequence, tasks=tasks)
+            yield task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=grouped(tasks))
 
     answers = [answer async for answer in stub.StreamSubmit(frames(), timeout=30)]
     assert sorted(answer.sequence for answer in answers) == list(range(50))
-    assert sum(len(answer.results) for answer in answers) == 1000
+    assert not any(answer.results for answer in answers)  # every task was stored now
     queues = queue_service_pb2_grpc.QueueServiceStub(channels[1])
     queue = (await queues.GetQueue(queue_service_pb2.GetQueueRequest(name="default"))).queue
     assert queue.queued == 1000
+
+
+async def test_a_frame_names_those_of_its_tasks_that_were_not_stored_now(channels: list[Any]) -> None:
+    stub = task_service_pb2_grpc.TaskServiceStub(channels[0])
+    tasks = [new_task() for _ in range(5)]
+    tasks[3].idempotency_key = tasks[4].idempotency_key = "frame"
+    whole = task_service_pb2.StreamSubmitRequest(sequence=1, groups=grouped(tasks[:2]))
+    again = task_service_pb2.StreamSubmitRequest(sequence=2, groups=grouped(tasks))
+    again.groups[2].terms.priority = 11
+    stream = stub.StreamSubmit(timeout=30)
+    await stream.write(whole)
+    assert (await stream.read()).results == []
+    await stream.write(again)
+    placed = {each.place: each.result for each in (await stream.read()).results}
+    outcomes = {place: task_service_pb2.SubmitOutcome.Name(one.outcome)[15:] for place, one in placed.items()}
+    assert outcomes == {0: "REPEATED", 1: "REPEATED", 2: "REJECTED", 4: "DEDUPLICATED"}
+    assert [placed[place].task_id for place in (0, 1, 2, 4)] == [tasks[at].task_id for at in (0, 1, 2, 3)]
+    assert placed[2].error.reason == "INVALID_FIELD"
+    await stream.done_writing()
 
 
 async def test_a_cancelled_task_is_retried_at_the_other_broker(channels: list[Any]) -> None:

@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from tests.support.groups import placed, ungrouped
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -98,7 +99,7 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         made: SimpleQueue[Callable[[], task_service_pb2.StreamSubmitResponse] | None] = SimpleQueue()
 
         def answer(request: task_service_pb2.StreamSubmitRequest) -> None:
-            self.frames.append(list(request.tasks))
+            self.frames.append(list(ungrouped(request.groups)))
             self.metadata.append(dict(context.invocation_metadata()))
             self.arrived.release()
             self.gate.wait(30)
@@ -125,9 +126,8 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.StreamSubmitResponse:
         if failure is not None:
             failure(context)
-        return task_service_pb2.StreamSubmitResponse(
-            sequence=request.sequence, results=map(self.answer, request.tasks)
-        )
+        results = [*map(self.answer, ungrouped(request.groups))]
+        return task_service_pb2.StreamSubmitResponse(sequence=request.sequence, results=placed(results))
 
     def GetTask(  # noqa: N802
         self, request: task_service_pb2.GetTaskRequest, context: Any

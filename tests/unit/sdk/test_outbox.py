@@ -5,7 +5,7 @@ from hyrex.client.waiters import ThreadWaiter
 
 
 def parcel(items: int = 1) -> Parcel:
-    return Parcel([], [b"item"] * items, ThreadWaiter())
+    return Parcel([], [4] * items, ThreadWaiter())
 
 
 def test_the_frame_waits_until_each_of_them_has_run() -> None:

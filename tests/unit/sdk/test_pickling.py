@@ -19,7 +19,7 @@ from hyrex.backend.outgoing import prepare
 from hyrex.handle import handle_of as sent_handle
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.transport.convert import submit_item
+from hyrex.transport.convert import submit_request
 
 hy = HyrexRegistry(queue="work")
 
@@ -50,7 +50,7 @@ class Impatient(errors.RetryAfter):
 def handle_of(task: Any = add) -> TaskHandle[int]:
     target = task.with_config(priority=9, delay=3, labels={"a": "b"})
     handle: TaskHandle[int] = sent_handle(prepare(target._spec, b'{"a":1}'))
-    submit_item(outgoing_of(handle))  # as it was sent
+    submit_request([outgoing_of(handle)])  # as it was sent
     acknowledge(handle)
     return handle
 
@@ -106,7 +106,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [shown(part) for part in value]
     if type(value).__name__ == "Outgoing":
-        return submit_item(value)
+        return submit_request([value])
     return value
 
 

@@ -112,7 +112,8 @@ create table task (
   idempotency_key text,
   headers         jsonb,
   labels          jsonb,
-  expires_at      timestamptz
+  expires_at      timestamptz,
+  trace_context   bytea check (length(trace_context) = 26)
 ) partition by range (id);
 -- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
 create index task_by_parent on task (parent_id, id) where parent_id is not null;

@@ -24,20 +24,21 @@ from (select count(*)::integer as stored from stored) n
 -- The same for batches with delays, run times, idempotency keys, headers, labels or content types.
 -- A task whose key is taken is not stored. Returns id and whether it waits for its time.
 -- $1..$10 as in `submit`; $11 delay_ms, $12 run_at, $13 idempotency_key, $14 content_type, $15 codec,
--- $16 headers, $17 labels, $18 name (of the task, for the key): arrays in id order.
+-- $16 headers, $17 labels, $18 name (of the task, for the key), $19 trace_context: arrays in id order.
 -- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
 -- first; ids in id order.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
-         t.content_type, t.codec, t.headers, t.labels, t.name,
+         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[], $11::bigint[], $12::timestamptz[],
-              $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::text[])
+              $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::text[],
+              $19::bytea[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          delay_ms, run_at, idempotency_key, content_type, codec, headers, labels, name)
+          delay_ms, run_at, idempotency_key, content_type, codec, headers, labels, name, trace_context)
 ), freed as (
   -- Key and task are stored together, so one snapshot never shows a key before its task.
   delete from idempotency where ctid = any (array(
@@ -61,9 +62,9 @@ with item as materialized (
   returning task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    idempotency_key, content_type, codec, headers, labels)
+                    idempotency_key, content_type, codec, headers, labels, trace_context)
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         idempotency_key, content_type, codec, headers, labels
+         idempotency_key, content_type, codec, headers, labels, trace_context
   from item
   where idempotency_key is null or id = any (array(select task_id from claimed))
   order by id

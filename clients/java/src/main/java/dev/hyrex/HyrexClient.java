@@ -9,7 +9,6 @@ import dev.hyrex.v1.ListTasksResponse;
 import dev.hyrex.v1.NewTask;
 import dev.hyrex.v1.RetryResult;
 import dev.hyrex.v1.RetryTasksRequest;
-import dev.hyrex.v1.StreamSubmitRequest;
 import dev.hyrex.v1.StreamSubmitResponse;
 import dev.hyrex.v1.SubmitResult;
 import dev.hyrex.v1.SubmitTasksRequest;
@@ -26,7 +25,6 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
@@ -40,8 +38,6 @@ import java.util.stream.IntStream;
 public final class HyrexClient implements AutoCloseable {
   private static final long DEADLINE_NS = TimeUnit.SECONDS.toNanos(10);
   private static final int MOST_IDS = 1000;
-  private static final int FRAME_TASKS = 100;
-  private static final int FRAME_BYTES = 1 << 20;
   private static final SecureRandom RANDOM = new SecureRandom();
 
   private final Brokers brokers;
@@ -92,14 +88,14 @@ public final class HyrexClient implements AutoCloseable {
 
   /** Stores any number of tasks over one stream, in frames that do not wait for each other. */
   public List<SubmitResult> submitStream(List<NewTask> tasks) {
-    var answers = new TreeMap<Long, List<SubmitResult>>();
+    List<SubmitFrame> frames = SubmitFrame.of(tasks);
     var ended = new CompletableFuture<Void>();
-    var frames = brokers.withToken(TaskServiceGrpc.newStub(channel()))
+    var requests = brokers.withToken(TaskServiceGrpc.newStub(channel()))
         .withDeadlineAfter(DEADLINE_NS, TimeUnit.NANOSECONDS)
         .streamSubmit(new StreamObserver<StreamSubmitResponse>() {
           @Override
           public void onNext(StreamSubmitResponse answer) {
-            answers.put(answer.getSequence(), answer.getResultsList());
+            frames.get((int) answer.getSequence()).answered(answer);
           }
 
           @Override
@@ -112,10 +108,10 @@ public final class HyrexClient implements AutoCloseable {
             ended.complete(null);
           }
         });
-    frames(tasks).forEach(frames::onNext);
-    frames.onCompleted();
+    frames.forEach(frame -> requests.onNext(frame.request()));
+    requests.onCompleted();
     join(ended);
-    return answers.values().stream().flatMap(List::stream).toList();
+    return frames.stream().flatMap(frame -> frame.results().stream()).toList();
   }
 
   /** One task with its runs and payload. */
@@ -206,20 +202,6 @@ public final class HyrexClient implements AutoCloseable {
   private TaskServiceBlockingStub stub(long leftNs) {
     return brokers.withToken(TaskServiceGrpc.newBlockingStub(channel()))
         .withDeadlineAfter(leftNs, TimeUnit.NANOSECONDS);
-  }
-
-  private static List<StreamSubmitRequest> frames(List<NewTask> tasks) {
-    var frames = new ArrayList<StreamSubmitRequest.Builder>();
-    int size = FRAME_BYTES;
-    for (NewTask task : tasks) {
-      size += task.getSerializedSize();
-      if (size > FRAME_BYTES || frames.get(frames.size() - 1).getTasksCount() == FRAME_TASKS) {
-        size = task.getSerializedSize();
-        frames.add(StreamSubmitRequest.newBuilder().setSequence(frames.size()));
-      }
-      frames.get(frames.size() - 1).addTasks(task);
-    }
-    return frames.stream().map(StreamSubmitRequest.Builder::build).toList();
   }
 
   private static void join(CompletableFuture<Void> future) {
