@@ -1,13 +1,10 @@
-"""Tasks that share their terms, as columns: what is checked, stored and given away together.
-
-Ids are hex texts of 32 digits here: whole columns of them are made of packed ids, and back, in one call.
-Equal order of texts is that of the numbers.
-"""
+"""Tasks that share their terms, as columns: what is checked, stored and given away together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.model import TaskId, Terms
 
 Value = TypeVar("Value")
@@ -20,7 +17,7 @@ class TaskBlock:
     terms: Terms
     parent_id: TaskId | None
     root_id: TaskId | None
-    ids: Sequence[str]
+    ids: Sequence[HexId]
     payloads: Sequence[bytes]
     digests: Sequence[int]
     headers: Sequence[dict[str, str] | None] | None = None
@@ -29,11 +26,6 @@ class TaskBlock:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def canonical(hex_id: str) -> TaskId:
-    """The canonical text of an id."""
-    return TaskId(f"{hex_id[:8]}-{hex_id[8:12]}-{hex_id[12:16]}-{hex_id[16:20]}-{hex_id[20:]}")
 
 
 def at_places(block: TaskBlock, places: Sequence[int]) -> TaskBlock:

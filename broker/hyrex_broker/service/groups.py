@@ -10,11 +10,12 @@ from typing import Final, TypeVar
 from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain.blocks import TaskBlock, at_places, canonical
+from hyrex_broker.domain.blocks import TaskBlock, at_places
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
+from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import fields
-from hyrex_broker.service.ids import ID_BYTES, packed_id, unusual_ids
+from hyrex_broker.service.ids import packed_id, unusual_ids
 from hyrex_broker.service.terms import KnownTerms, checked_headers, family_seed, own_seed, refuse_unknown
 
 Value = TypeVar("Value")
@@ -58,15 +59,11 @@ def count_of(group: task_service_pb2.TaskGroup) -> int:
 
 
 def ids_of(groups: Sequence[task_service_pb2.TaskGroup]) -> list[str]:
-    """The id at each place, in canonical text form; empty where it is not whole."""
+    """The id at each place, as text; empty where it is not whole."""
     found: list[str] = []
     for group in groups:
-        packed, count = group.task_ids, count_of(group)
-        whole = [
-            canonical(packed[at : at + ID_BYTES].hex())
-            for at in range(0, len(packed) - ID_BYTES + 1, ID_BYTES)
-        ]
-        found += whole + [""] * (count - len(whole))
+        whole = unpacked(group.task_ids[: len(group.task_ids) // ID_BYTES * ID_BYTES])
+        found += [*map(task_id, whole), *[""] * (count_of(group) - len(whole))]
     return found
 
 
@@ -143,7 +140,7 @@ class SubmitReader:
         seed = family_seed(known.seed, parent_id, root_id)
         if max(map(len, payloads)) > self._limit:
             _refuse_large(payloads, self._limit, refused)
-        ids = columns.task_ids.hex(",", ID_BYTES).split(",")
+        ids = unpacked(columns.task_ids)
         for place, error in unusual_ids(ids):
             refused.setdefault(place, error)
         return TaskBlock(

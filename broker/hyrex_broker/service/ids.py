@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from hyrex_broker.domain.blocks import canonical
 from hyrex_broker.domain.errors import BrokerError, InvalidField, TaskIdOutOfWindow
+from hyrex_broker.domain.ids import ID_BYTES, HexId, task_id
 from hyrex_broker.service import fields
 
-ID_BYTES: Final = 16
 _OLDEST_MS: Final = 24 * 3600 * 1000
 _NEWEST_MS: Final = 60 * 1000
 _VERSION_AT: Final = 12
@@ -20,7 +19,7 @@ def packed_id(text: str) -> bytes:
     return bytes.fromhex(fields.task_id(text).replace("-", ""))
 
 
-def unusual_ids(ids: Sequence[str]) -> Iterator[tuple[int, BrokerError]]:
+def unusual_ids(ids: Sequence[HexId]) -> Iterator[tuple[int, BrokerError]]:
     """Why ids (hex texts) may not be stored, by place. Looked at as a column, a tenth of the cost of one by
     one, and one by one only where that shows something."""
     now_ms = int(time.time() * 1000)
@@ -30,11 +29,11 @@ def unusual_ids(ids: Sequence[str]) -> Iterator[tuple[int, BrokerError]]:
         return
     for place, hex_id in enumerate(ids):
         if hex_id[_VERSION_AT] != "7":
-            yield place, InvalidField("task_id", canonical(hex_id), "must be a UUID of version 7")
+            yield place, InvalidField("task_id", task_id(hex_id), "must be a UUID of version 7")
         elif not oldest < _made_ms(hex_id) < newest:
-            yield place, TaskIdOutOfWindow(canonical(hex_id), now_ms)
+            yield place, TaskIdOutOfWindow(task_id(hex_id), now_ms)
 
 
-def _made_ms(hex_id: str) -> int:
+def _made_ms(hex_id: HexId) -> int:
     """When an id was made, by the clock of whoever made it (Unix time)."""
     return int(hex_id[:_TIME_DIGITS], 16)
