@@ -49,18 +49,30 @@ class StatementSlot:
             await asyncio.sleep(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Cutting(Generic[Item, Answer]):
+    """For items that are blocks of smaller ones, which count in their place."""
+
+    count: Callable[[Item], int]
+    halves: Callable[[Item], tuple[Item, Item]]
+    """Cuts a block of at least two."""
+    joined: Callable[[Item, Answer, Answer], Answer]
+    """The answer for a block, of those for its halves."""
+
+
 @dataclass(slots=True, eq=False)
 class Group(Generic[Item, Answer]):
     """Items that arrived together, and who waits for their answers."""
 
     items: Sequence[Item]
+    count: int
     size_bytes: int
     answers: "asyncio.Future[Sequence[Answer]]"
 
     @property
     def cost(self) -> int:
         """How much of a batch it takes, in items: many bytes count as more of them."""
-        return len(self.items) + self.size_bytes * BATCH_ITEMS // BATCH_BYTES
+        return self.count + self.size_bytes * BATCH_ITEMS // BATCH_BYTES
 
 
 def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
@@ -145,7 +157,7 @@ class _Batches(Generic[Item, Answer]):
         items = size_bytes = 0
         while self._waiting:
             group = self._waiting.first
-            items += len(group.items)
+            items += group.count
             size_bytes += group.size_bytes
             if batch and (items > self._most_items or size_bytes > BATCH_BYTES):
                 break
@@ -158,8 +170,9 @@ class Batcher(Generic[Item, Answer]):
 
     `store` gets up to BATCH_ITEMS items of up to BATCH_BYTES together, and the statement slot of their batch,
     which it may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is
-    found by bisection and answered by `refused`, alone (rule 6). The batches belong to the broker: a caller
-    that goes away cancels nobody else.
+    found by bisection and answered by `refused`, alone (rule 6). Items may be blocks: `cutting` says how many
+    each stands for, and how the search goes on inside one. The batches belong to the broker: a caller that
+    goes away cancels nobody else.
     """
 
     def __init__(
@@ -167,7 +180,9 @@ class Batcher(Generic[Item, Answer]):
         store: Store[Item, Answer],
         refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
         size_bytes: Callable[[Item], int],
+        cutting: Cutting[Item, Answer] | None = None,
     ) -> None:
+        self._cutting = cutting
         self._store = store
         self._refused = refused
         self._size_bytes = size_bytes
@@ -181,7 +196,8 @@ class Batcher(Generic[Item, Answer]):
         the same.
         """
         future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
-        group = Group(items, sum(map(self._size_bytes, items)), future)
+        count = len(items) if self._cutting is None else sum(map(self._cutting.count, items))
+        group = Group(items, count, sum(map(self._size_bytes, items)), future)
         (self._small if group.cost <= SMALL else self._large).add(caller, group)
         return future
 
@@ -230,8 +246,15 @@ class Batcher(Generic[Item, Answer]):
             return await self._store(items, statement)
         except StatementRefused as error:
             if len(items) == 1:
-                log.warning("item refused by the database", extra={"sqlstate": error.sqlstate})
-                return [await self._refused(items[0], error)]
+                return [await self._bisect_block(items[0], statement, error)]
             middle = len(items) // 2
             halves = items[:middle], items[middle:]
             return [answer for half in halves for answer in await self._bisect(half, statement)]
+
+    async def _bisect_block(self, item: Item, statement: StatementSlot, error: StatementRefused) -> Answer:
+        cutting = self._cutting
+        if cutting is None or cutting.count(item) == 1:
+            log.warning("item refused by the database", extra={"sqlstate": error.sqlstate})
+            return await self._refused(item, error)
+        first, second = [await self._bisect([half], statement) for half in cutting.halves(item)]
+        return cutting.joined(item, first[0], second[0])

@@ -9,7 +9,15 @@ from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TaskIdC
 from hyrex_broker.domain.keys import KeyHit, KeyHolder
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer, SubmitOutcome, TaskExtras
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.engine.batching import BATCH_BYTES, BATCH_ITEMS, SMALL, SMALL_BATCH, Batcher, StatementSlot
+from hyrex_broker.engine.batching import (
+    BATCH_BYTES,
+    BATCH_ITEMS,
+    SMALL,
+    SMALL_BATCH,
+    Batcher,
+    Cutting,
+    StatementSlot,
+)
 from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from tests.integration.engine.bench import Bench
@@ -96,6 +104,33 @@ def _no_size(item: int) -> int:
 
 async def _never(item: int, error: StatementRefused) -> int:
     raise AssertionError
+
+
+async def test_a_culprit_is_found_inside_a_block_and_blocks_count_as_what_they_hold() -> None:
+    batches: list[list[str]] = []
+
+    async def store(items: Sequence[str], statement: StatementSlot) -> Sequence[str]:
+        batches.append(list(items))
+        await asyncio.sleep(0)
+        if any("x" in item for item in items):
+            raise StatementRefused(ValueError("no x"))
+        return [item.upper() for item in items]
+
+    async def refused(item: str, error: StatementRefused) -> str:
+        return f"[{item}]"
+
+    cutting: Cutting[str, str] = Cutting(
+        len,
+        lambda item: (item[: len(item) // 2], item[len(item) // 2 :]),
+        lambda item, first, second: first + second,
+    )
+    batcher = Batcher(store, refused, lambda item: 0, cutting)
+    futures = [batcher.add(["abcxe", "fg"]), batcher.add(["h" * BATCH_ITEMS]), batcher.add(["i"])]
+    running = asyncio.ensure_future(batcher.run())
+    assert [list(await future) for future in futures] == [["ABC[x]E", "FG"], ["H" * BATCH_ITEMS], ["I"]]
+    assert ["abcxe", "fg", "i"] in batches
+    assert ["h" * BATCH_ITEMS] in batches  # by what it holds it is no small one
+    running.cancel()
 
 
 async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Bench) -> None:
