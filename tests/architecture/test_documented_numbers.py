@@ -26,6 +26,7 @@ from hyrex_broker.service import (
     reported,
     requests,
     server,
+    submit,
     terms,
     work,
     worker_convert,
