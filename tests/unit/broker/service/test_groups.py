@@ -47,7 +47,7 @@ def test_groups_become_blocks_with_places_that_count_through_the_frame() -> None
     ("changes", "field"),
     [
         ({"task_ids": packed(make_id())}, "task_ids"),
-        ({"task_ids": packed(make_id(), make_id(), make_id()) + b"x"}, "payloads"),
+        ({"task_ids": packed(make_id(), make_id(), make_id()) + b"x"}, "task_ids"),
         ({"payloads": [b""] * 4}, "task_ids"),
         ({"payloads": []}, "payloads"),
         ({"headers": [task_pb2.Headers()] * 2}, "headers"),
