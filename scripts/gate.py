@@ -96,6 +96,13 @@ def docs() -> Verdict:
     return run("mkdocs", "build", "--strict", "--quiet")
 
 
+def lint() -> Verdict:
+    """The rules for code, and the width of pages."""
+    steps = (run("ruff", "check", "--output-format=concise"), run(sys.executable, "scripts/pages.py"))
+    texts = [step.text for step in steps if not step.passed]
+    return Verdict(not texts, "\n".join(texts))
+
+
 def changelog() -> Verdict:
     """Whoever operates or uses Hyrex reads of what changed; skipped where git's history is not there."""
     found = run(sys.executable, "scripts/changelog.py")
@@ -108,7 +115,7 @@ STEPS: dict[str, Callable[[], Verdict]] = {
     "generated": generated,
     "imports": lambda: run("lint-imports", "--no-logo"),
     "format": lambda: run("ruff", "format", "--check"),
-    "lint": lambda: run("ruff", "check", "--output-format=concise"),
+    "lint": lint,
     "docs": docs,
     "changelog": changelog,
     "sizes": lambda: run(sys.executable, "scripts/sizes.py"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hyrex_broker.storage.statements import load
 from tests.support.process import ROOT
 
 RULES = ROOT / "docs" / "architecture" / "rules.md"
@@ -93,6 +94,33 @@ def test_every_file_that_is_cited_exists() -> None:
         if not name.startswith(("tests/", "CHANGELOG"))
         for found in PLACE.finditer(text)
         if not any((root / found[1].replace(SHIPPED, "proto/")).exists() for root in ROOTS)
+    }
+    assert not missing
+
+
+def test_every_module_and_statement_that_the_map_names_exists() -> None:
+    """docs/architecture.md names the broker's modules below their package, and statements of an SQL file."""
+    text = texts()["docs/architecture.md"]
+    roots = (ROOT, ROOT / "broker" / "hyrex_broker", ROOT / "hyrex" / "worker", ROOT / "hyrex/worker/child")
+    named = re.findall(r"`([\w/]+(?:\.py|\.sql|/))`", text)
+    assert [place for place in named if not any((root / place).exists() for root in roots)] == []
+    assert len(named) > 50
+    for aggregate, statements in re.findall(r"`storage/sql/(\w+)\.sql`\s+\(([^)]*)\)", text):
+        assert set(re.findall(r"`(\w+)`", statements)) <= load(aggregate).keys()
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    tests = {
+        name: text for name, text in texts().items() if name.startswith("tests/") and name.endswith(".py")
+    }
+    known = {name for text in tests.values() for name in re.findall(r"\bdef (test_\w+)", text)}
+    known |= {Path(name).name for name in tests}
+    missing = {
+        f"{page}: {name}"
+        for page, text in texts().items()
+        if page.endswith(".md")
+        for name in re.findall(r"`(?:[\w/]+/)?(test_\w+(?:\.py)?)`", text)
+        if name not in known and not name.startswith("test_tasks")
     }
     assert not missing
 

@@ -1,48 +1,40 @@
-"""Pages are read in a terminal and in diffs too: their lines and the rows of their tables are short."""
+"""The gate finds lines and tables of a page that are too wide, and nothing else."""
 
-import re
-from collections.abc import Iterator
-from typing import Final
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.support.pages import PAGES, read
+from scripts import pages
 
-LINE: Final = 100
-ROW: Final = 120
-FENCE: Final = re.compile(r"^ *```")
-# What cannot be broken: a code span, a link or an address that begins its line or follows a list's mark.
-WHOLE: Final = re.compile(r"^(?:[-*>] |\d+\. )?(?:`[^`]+`|\[[^\]]*\]\([^)]*\)|<?https?://\S+)\S{0,2}$")
+TOO_LONG = "word " * 21
+CODE_OF_101 = "`" + "x" * 99 + "`"
 
 
-def prose(page: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line of a page that is outside of fenced code."""
-    fenced = False
-    for number, line in enumerate(read(page).splitlines(), 1):
-        if FENCE.match(line):
-            fenced = not fenced
-        elif not fenced:
-            yield number, line
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TOO_LONG, [(1, 105)]),
+        (f"short\n- {TOO_LONG}", [(2, 107)]),
+        ("| " + "x" * 116 + " |", []),
+        ("| " + "x" * 117 + " |", [(1, 121)]),
+        (f"```\n{TOO_LONG}\n```\n{TOO_LONG}", [(4, 105)]),
+        (f"    {TOO_LONG}", [(1, 109)]),
+        (CODE_OF_101, []),
+        (f"- {CODE_OF_101}.", []),
+        (f"and {CODE_OF_101}", [(1, 105)]),
+        ("https://example.org/" + "x" * 100, []),
+    ],
+)
+def test_wide_lines_are_found_outside_of_code(text: str, found: list[tuple[int, int]]) -> None:
+    assert list(pages.wide_lines(text)) == found
 
 
-# Their tables are still to become lists; see issue 10.
-WIDE: Final = {
-    "CHANGELOG.md",
-    "docs/README.md",
-    "docs/architecture.md",
-    "docs/conformance.md",
-    "docs/performance.md",
-    "docs/promises.md",
-    "docs/reference/arguments.md",
-    "tests/conformance/AGENT.md",
-}
-
-
-@pytest.mark.parametrize("page", sorted(set(PAGES) - WIDE))
-def test_lines_of_a_page_are_short_and_wide_tables_are_lists(page: str) -> None:
-    wide = [
-        f"{page}:{number}: {len(line)} characters"
-        for number, line in prose(page)
-        if len(line) > (ROW if line.startswith("|") else LINE) and not WHOLE.match(line)
-    ]
-    assert not wide, f"wrap lines at {LINE}; make a list of a table whose rows pass {ROW}"
+def test_pages_that_git_does_not_track_yet_are_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / "new.md").write_text(TOO_LONG)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    assert pages.pages() == ["new.md"]
+    assert pages.main() == 1

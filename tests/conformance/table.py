@@ -3,9 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from textwrap import wrap
+from typing import Final
 
 from tests.conformance.suite import Result, Verdict, load_scenarios
 
+_WIDTH: Final = 100  # of a line of a page (scripts/pages.py)
 MARKS = {Verdict.PASSED: "passed", Verdict.FAILED: "FAILED", Verdict.SKIPPED: "skipped"}
 
 
@@ -53,19 +56,23 @@ def as_markdown(results: Sequence[Result]) -> str:
     lines = [
         "# Conformance",
         "",
-        "What each client library does, as the suite in `tests/conformance` saw it: every scenario is data,",
-        "played against real brokers (`tests/conformance/AGENT.md` says how a language joins).",
-        "Made by `scripts/conformance --table docs/conformance.md`.",
+        "How each client library did in the suite of `tests/conformance`. A scenario is data, and is played",
+        "against real brokers; `tests/conformance/AGENT.md` says how to add a language.",
+        "`scripts/conformance --table docs/conformance.md` writes this page.",
         "",
-        f"| scenario | {' | '.join(columns)} | what it shows |",
-        "|---|" + "---|" * (len(columns) + 1),
+        *(f"- **{name}**: {_numbers_text(results, name)}" for name in columns),
+        "",
+        f"| scenario | {' | '.join(columns)} |",
+        "|---|" + "---|" * len(columns),
     ]
+    rows = _rows(results)
+    for scenario, row in rows.items():
+        lines.append(f"| `{scenario}` | {' | '.join(row[name].verdict for name in columns)} |")
     about = {scenario.name: scenario.about for scenario in load_scenarios()}
-    for scenario, row in _rows(results).items():
-        cells = " | ".join(row[name].verdict for name in columns)
-        lines.append(f"| `{scenario}` | {cells} | {about[scenario]} |")
-    lines += ["", *(f"- **{name}**: {_numbers_text(results, name)}" for name in columns), ""]
-    return "\n".join(lines)
+    lines += ["", "What each scenario shows:", ""]
+    for scenario in rows:
+        lines += wrap(f"- `{scenario}`: {about[scenario]}", _WIDTH, subsequent_indent="  ")
+    return "\n".join([*lines, ""])
 
 
 def numbers(results: Sequence[Result], language: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Final
 
 import pytest
@@ -19,38 +20,36 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "arguments.md"
 WAIT_S: Final = 60.0
 THE_SAME: Final = "the same"
 REFUSED: Final = "refused: "
+WIDTH: Final = 100  # of a line of a page (scripts/pages.py)
 
 HEAD: Final = """# Arguments and results
 
-What is sent arrives equal in value and type, or in one of the normal forms below, or `send()` raises
-`ArgumentInvalid` and nothing leaves. A result goes the same way; one that would change fails its run
-with `ResultNotSerializable`, which names the return annotation.
+An argument arrives equal in value and type, or in one of the normal forms below; otherwise `send()`
+raises `ArgumentInvalid`, and nothing is sent. The same holds for results: one that would change
+fails its run with `ResultNotSerializable`, which names the return annotation.
 
-What the hints prove exact is sent at once: `str`, `int`, `float`, `bool`, `bytes`, dates, UUIDs, enums
-of text or ints, lists, dicts and models of those. Everything else is decoded again before it leaves
-and compared, so its validators and serialisers run once more at `send()`.
+Some hints prove that a value arrives as it is: `str`, `int`, `float`, `bool`, `bytes`, dates,
+UUIDs, enums of text or ints, and lists, dicts and models of those. Such a value is sent at once.
+Any other is decoded again before it is sent, and compared; so its validators and serialisers run
+once more.
 
 ## Normal forms
 
-- What the hint converts arrives converted, as pydantic has it: `"3"` under `int` as `3`, a dict under a
-  model as that model, a tuple under `list` as a list, text through the validators of its hint.
+- What the hint converts arrives converted, as pydantic does it: `"3"` under `int` as `3`, a dict
+  under a model as that model, a tuple under `list` as a list, text through the validators of its
+  hint.
 - An int under `float` arrives as the equal float.
-- An instance of a subclass of a plain type (`numpy.float64`, pendulum's `DateTime`, a `StrEnum` under
-  `str`) arrives as the plain type.
-- A zone arrives as its offset: the same moment, another `tzinfo`.
-- What stands under `Sequence` arrives as a list.
-- `Json[...]` arrives parsed.
+- An instance of a subclass of a plain type (`numpy.float64`, pendulum's `DateTime`, a `StrEnum`
+  under `str`) arrives as the plain type.
+- A time zone arrives as its offset: the same moment with another `tzinfo`.
+- A value under `Sequence` arrives as a list.
+- A value under `Json[...]` arrives parsed.
 - All fields of a model count as set (`model_fields_set`).
-- The result of a task without a return annotation comes back as JSON: a model as a dict, a tuple as a
-  list, a date as text. What even that would lose is refused.
+- The result of a task without a return annotation comes back as JSON: a model as a dict, a tuple as
+  a list, a date as text. It is refused if even that would lose something.
 
-## The table
-
-Written by `tests/contract/test_argument_table.py`, which sends each line through a broker and a
-worker, as an argument and as a result.
-
-| hint | value | arrives |
-|---|---|---|
+`tests/contract/test_argument_table.py` sends each value of the following lists through a broker and
+a worker, as an argument and as a result, and writes the lists.
 """
 
 
@@ -101,7 +100,7 @@ def _outcome(kind: Kind, handle: Any) -> str:
 
 
 def _normal_form(kind: Kind, arrived: str) -> str:
-    """What the kind says of it; a form that it does not name is a change without a word."""
+    """What the kind says of it; a form that it does not name is a silent change."""
     if isinstance(kind.normal, str) and "TzInfo" in arrived:
         return kind.normal
     assert kind.normal is not None, f"{kind.hint}: {shape(kind.value)} arrived as {arrived}"
@@ -134,19 +133,54 @@ def _is_refused(outcome: str) -> bool:
 
 
 def test_the_page_says_what_became_of_each(outcomes: list[tuple[str, str]]) -> None:
-    lines = [_line(kind, argument) for kind, (argument, _) in zip(KINDS, outcomes, strict=True)]
-    text = HEAD + "\n".join(lines) + "\n"
+    text = _page([(kind, argument) for kind, (argument, _) in zip(KINDS, outcomes, strict=True)])
     if os.environ.get("HYREX_WRITE_DOCS"):
         PAGE.write_text(text)
     assert PAGE.read_text() == text
 
 
-def _line(kind: Kind, outcome: str) -> str:
+def _page(told: list[tuple[Kind, str]]) -> str:
+    """The whole page: values by what became of them, refused ones by their remedy."""
+    same = [_row(kind) for kind, outcome in told if outcome == THE_SAME]
+    changed = [_row(kind, _cell(outcome)) for kind, outcome in told if outcome.startswith("as ")]
+    refused: dict[str, list[Kind]] = {}
+    for kind, outcome in told:
+        if _is_refused(outcome):
+            refused.setdefault(outcome.removeprefix(REFUSED), []).append(kind)
+    return "\n".join(
+        [
+            HEAD,
+            *("## Arrives the same", "", "| hint | value |", "|---|---|", *same, ""),
+            *("## Arrives in a normal form", "", "| hint | value | arrives |", "|---|---|---|", *changed, ""),
+            *("## Refused", "", "What the message advises, and for which hints and values."),
+            *(line for remedy, kinds in refused.items() for line in _refusals(remedy, kinds)),
+            "",
+        ]
+    )
+
+
+def _refusals(remedy: str, kinds: list[Kind]) -> list[str]:
+    """A remedy, and what it is told of."""
+    items = [f"- {_code(_hint(kind))}: {_code(_value(kind))}" for kind in kinds]
+    return ["", *wrap(f"{remedy[0].upper()}{remedy[1:]}:", WIDTH, break_on_hyphens=False), "", *items]
+
+
+def _row(kind: Kind, *cells: str) -> str:
+    return f"| {' | '.join((_cell(_code(_hint(kind))), _cell(_code(_value(kind))), *cells))} |"
+
+
+def _hint(kind: Kind) -> str:
     hint = kind.said or (kind.hint.__name__ if re.match("<", str(kind.hint)) else str(kind.hint))
-    hint = re.sub(r"\b(?:[a-z_]\w*\.)+(?=\w)", "", hint)
-    value = kind.shown or re.sub(r"\b(?:datetime|zoneinfo|collections)\.", "", repr(kind.value))
-    return f"| {_code(hint)} | {_code(value)} | {outcome.replace('|', chr(92) + '|')} |"
+    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=\w)", "", hint)
+
+
+def _value(kind: Kind) -> str:
+    return kind.shown or re.sub(r"\b(?:datetime|zoneinfo|collections)\.", "", repr(kind.value))
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('|', chr(92) + '|')}`"
+    return f"`{text}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", chr(92) + "|")
