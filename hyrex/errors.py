@@ -20,7 +20,7 @@
     │   ├── TaskWasCancelled       it was cancelled (also a TaskCancelled)
     │   └── ResultInvalid          it completed, but the result does not fit the return annotation
     ├── ResultNotSerializable      a task returned what cannot be stored; the run is failed, not retried
-    ├── RuntimeUnsupported         gevent or eventlet has replaced this process's threads: it cannot send
+    ├── RuntimeUnsupported         gevent or eventlet has replaced the threads, or a fork found gRPC in use
     ├── WouldDeadlock              wait() inside a task, and no slot is left to run what it waits for
     ├── NonRetryable               raise it in a task: the run fails and is not retried
     └── RetryAfter                 raise it in a task: the run fails and is retried after that delay
@@ -208,7 +208,7 @@ class WouldDeadlock(HyrexError):
 
 
 class RuntimeUnsupported(HyrexError):
-    """A library has replaced this process's threads by its own: a send would wait for ever."""
+    """A send would wait for ever here: a library has replaced the threads, or a fork found gRPC in use."""
 
 
 class NonRetryable(HyrexError):

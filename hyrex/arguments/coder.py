@@ -1,6 +1,12 @@
-"""One task's arguments and results as bytes, by models that are built at their first use."""
+"""One task's arguments and results as bytes, by models that are built at their first use.
 
-from typing import TYPE_CHECKING, Any
+Pydantic makes much of what it needs when it first needs it, and holds a lock of its own meanwhile while
+other threads run: a fork then leaves its child a lock that nobody opens. So whatever is done for the first
+time is done where forks wait for it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyrex.arguments.limits import checked_payload
 from hyrex.arguments.signature import TaskSignature
@@ -11,49 +17,100 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskCoder"]
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 
 class TaskCoder:
     """Encodes and decodes what a task is called with and what it returns."""
 
-    __slots__ = ("_arguments", "_result", "signature")
+    __slots__ = (
+        "_arguments",
+        "_decode_arguments",
+        "_decode_result",
+        "_encode_arguments",
+        "_encode_result",
+        "_result",
+        "signature",
+    )
 
     def __init__(self, signature: TaskSignature) -> None:
         self.signature = signature
         self._arguments: ArgumentsCodec | None = None
         self._result: ResultCodec | None = None
+        # What the codecs do, once they have done it for the first time.
+        self._encode_arguments: Callable[[dict[str, Any]], bytes] = self._first_encode_arguments
+        self._decode_arguments: Callable[[bytes], dict[str, Any]] = self._first_decode_arguments
+        self._encode_result: Callable[[Any], bytes] = self._first_encode_result
+        self._decode_result: Callable[[bytes], Any] = self._first_decode_result
 
     def encode_arguments(self, /, *args: Any, **kwargs: Any) -> bytes:
         """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
         signature = self.signature
-        codec = self._arguments or self._build_arguments()
-        return checked_payload(signature.task_name, codec.encode(signature.bind(args, kwargs)))
+        return checked_payload(signature.task_name, self._encode_arguments(signature.bind(args, kwargs)))
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:
         """Validated arguments by parameter name; raises ArgumentInvalid."""
-        return (self._arguments or self._build_arguments()).decode(payload)
+        return self._decode_arguments(payload)
 
     def encode_result(self, value: Any) -> bytes:
         """The returned value as bytes; raises ResultNotSerializable."""
-        return (self._result or self._build_result()).encode(value)
+        return self._encode_result(value)
 
     def decode_result(self, result: bytes) -> Any:
         """The value of a stored result; raises ResultInvalid."""
-        return (self._result or self._build_result()).decode(result)
+        return self._decode_result(result)
 
     def build(self) -> None:
         """Build what is otherwise built at first use; raises TypeError for hints that cannot work."""
-        _ = self._arguments or self._build_arguments(), self._result or self._build_result()
+        self._arguments_codec()
+        self._result_codec()
 
-    def _build_arguments(self) -> "ArgumentsCodec":
-        payload = load("hyrex.arguments.payload")
-        with first_use():
-            found: ArgumentsCodec = payload.ArgumentsCodec(self.signature)
-            self._arguments = found
-        return found
+    def _arguments_codec(self) -> "ArgumentsCodec":
+        if self._arguments is None:
+            payload = load("hyrex.arguments.payload")
+            with first_use():
+                self._arguments = payload.ArgumentsCodec(self.signature)
+        assert self._arguments is not None
+        return self._arguments
 
-    def _build_result(self) -> "ResultCodec":
-        payload = load("hyrex.arguments.payload")
-        with first_use():
-            found: ResultCodec = payload.ResultCodec(self.signature)
-            self._result = found
-        return found
+    def _result_codec(self) -> "ResultCodec":
+        if self._result is None:
+            payload = load("hyrex.arguments.payload")
+            with first_use():
+                self._result = payload.ResultCodec(self.signature)
+        assert self._result is not None
+        return self._result
+
+    def _first_encode_arguments(self, bound: dict[str, Any]) -> bytes:
+        encode = self._arguments_codec().encode
+        try:
+            return _first(encode, bound)
+        finally:
+            self._encode_arguments = encode
+
+    def _first_decode_arguments(self, payload: bytes) -> dict[str, Any]:
+        decode = self._arguments_codec().decode
+        try:
+            return _first(decode, payload)
+        finally:
+            self._decode_arguments = decode
+
+    def _first_encode_result(self, value: Any) -> bytes:
+        encode = self._result_codec().encode
+        try:
+            return _first(encode, value)
+        finally:
+            self._encode_result = encode
+
+    def _first_decode_result(self, result: bytes) -> Any:
+        decode = self._result_codec().decode
+        try:
+            return _first(decode, result)
+        finally:
+            self._decode_result = decode
+
+
+def _first(convert: Callable[[S], T], value: S) -> T:
+    with first_use():
+        return convert(value)

@@ -25,6 +25,7 @@ from hyrex.arguments.exactness import always, exact_when
 from hyrex.arguments.refusals import NotKept, described, kept_or_refused, refuse_if_dropped, unserialisable
 from hyrex.arguments.signature import TaskSignature
 from hyrex.arguments.unannotated import encode_freely
+from hyrex.arguments.warmup import meet_every_kind
 from hyrex.errors import ArgumentInvalid, ResultInvalid, ResultNotSerializable
 
 __all__ = ["ArgumentsCodec", "ResultCodec"]
@@ -34,6 +35,8 @@ DIGITS_LIMIT: Final = 4_300
 WINDOW: Final = DIGITS_LIMIT // 2
 # Errors of validation are stored with their traceback and shown in lists: no values in them.
 HIDING: Final = CoreConfig({**CONFIG, "hide_input_in_errors": True})
+
+meet_every_kind()  # in the thread that loads this: forks wait for it
 
 
 class _RoundTrip:

@@ -4,7 +4,6 @@ Hints may be strings (`from __future__ import annotations`) and may name what is
 so they are only resolved when the first task is sent or run.
 """
 
-import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ class TaskSignature:
         self.signature = inspect.signature(function)
         self._function = function
         self._local_names = names
+        self._hints: dict[str, Any] | None = None
         parameters = self.signature.parameters.values()
         for parameter in parameters:
             _check_parameter(parameter, task_name)
@@ -58,16 +58,22 @@ class TaskSignature:
         except TypeError as error:
             raise TypeError(f"{self.task_name}(): {error}") from None
 
-    @functools.cached_property
+    @property
     def hints(self) -> dict[str, Any]:
         """Resolved hints by parameter name, and `return` where there is one."""
+        # Not a cached_property: its lock is one for all tasks, and a fork may find it held.
+        if self._hints is None:
+            self._hints = self._resolved()
+        return self._hints
+
+    def _resolved(self) -> dict[str, Any]:
         try:
             found = get_type_hints(self._function, localns=self._names(), include_extras=True)
         except NameError as error:
             raise TypeError(f"task {self.task_name}: a type hint cannot be resolved: {error}") from error
-        self._local_names = None
         for name in self._none_by_default:
             found[name] = Optional[found[name]]  # noqa: UP045  # some hints have no |
+        self._local_names = None
         return found
 
     def _names(self) -> dict[str, Any] | None:

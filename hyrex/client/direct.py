@@ -5,6 +5,7 @@ answer them there, and gRPC does not bear a second event loop beside the first: 
 It is slower, and shares nothing with any other call, so it may itself be interrupted.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -35,6 +36,15 @@ class DirectBackend:
         self._settings = settings
         addresses = spread(parse_url(settings.broker_url))
         self._calls = BlockingCalls(addresses, settings.token, settings.send_timeout_s)
+        self._calling = threading.RLock()
+
+    def pause(self, within_s: float) -> bool:
+        """Wait until no other thread is in a call, and let none begin one; False if that takes longer."""
+        return self._calling.acquire(timeout=within_s)
+
+    def resume(self) -> None:
+        """After pause() that was in time."""
+        self._calling.release()
 
     def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
         """Store tasks; those after one without an answer are not sent."""
@@ -51,7 +61,8 @@ class DirectBackend:
 
     def _submit(self, tasks: Sequence[Outgoing]) -> Sequence[Outcome]:
         try:
-            submitted = self._calls.submit(tasks)
+            with self._calling:
+                submitted = self._calls.submit(tasks)
         except CallFailed as error:
             unknown = error.failure.repeatable or error.failure.reason == "INTERNAL"
             return [Progress.UNANSWERED if unknown else error.failure.exception()] * len(tasks)
@@ -95,7 +106,8 @@ class DirectBackend:
 
     def _answered(self, call: Callable[[], T]) -> T:
         try:
-            return call()
+            with self._calling:
+                return call()
         except CallFailed as error:
             failure = error.failure
         if not failure.repeatable:

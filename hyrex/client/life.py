@@ -25,8 +25,11 @@ from hyrex.transport.errors import CallFailed, CallFailure
 __all__ = ["ClientLoop", "ClientThread"]
 
 T = TypeVar("T")
-END_S: Final = 2.0
+CLOSE_WITHIN_S: Final = 2.0
 PAUSE_S: Final = 0.1
+
+
+loops.load()
 
 
 class ClientThread(threading.Thread):
@@ -101,13 +104,16 @@ class ClientLoop:
             over.cancel()
             return over
 
-    def end(self) -> None:
-        """Close the channel and join the thread."""
+    def end(self, within_s: float = CLOSE_WITHIN_S) -> bool:
+        """Close the channel and join the thread; whether it ended in this time."""
         if self.is_alive and self._main is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
-            self._thread.join(END_S)
+            self._thread.join(within_s)
+        if self.is_alive:
+            return False  # it still works with what is let go below
         # gRPC's own thread goes with its last object: leave no cycle for the collector to find.
         self._connection = self._submitter = self._watcher = self._main = None
+        return True
 
     def _run(self) -> None:
         try:

@@ -7,18 +7,24 @@ parent carries on afterwards, the child starts with nothing.
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
+from hyrex.errors import RuntimeUnsupported
 from hyrex.runtime.loading import before_forks, first_use, in_children, load
+from hyrex.transport.grpc_threads import GrpcThreads
 
 if TYPE_CHECKING:
     from hyrex.client.remote import RemoteBackend
 
 __all__ = ["close_client", "current_backend", "replace_backend"]
 
+UNUSABLE: Final = (
+    "this process was forked while its parent's client could not be stopped (a finalizer kept its thread for "
+    "30 s), and gRPC does not survive that: send from the parent, or start this process by exec or spawn"
+)
 # A signal handler may send, or fork, while its thread makes the client.
 _lock = threading.RLock()
 _remote: "RemoteBackend | None" = None
@@ -28,6 +34,9 @@ _replacement: Backend | None = None
 _fingerprint: tuple[object, ...] = ()
 _hooked = False
 _forking = False  # between our two calls of one fork
+_grpc_threads = GrpcThreads()
+_at_rest = True  # whether gRPC is, for the fork that is being made
+_is_usable = True  # whether it was when this process was forked
 
 
 def current_backend() -> Backend:
@@ -61,6 +70,8 @@ def close_client() -> None:
 def _make() -> Backend:
     global _remote, _fingerprint
     refuse_green_threads()
+    if not _is_usable:
+        raise RuntimeUnsupported(UNUSABLE)
     kind = load("hyrex.client.remote").RemoteBackend
     with _lock:
         read, settings = fingerprint(), read_settings()
@@ -85,20 +96,22 @@ def _hook() -> None:
     with first_use():
         if not _hooked:
             _hooked = True
+            _grpc_threads.look()
             atexit.register(close_client)
             os.register_at_fork(before=_before_fork, after_in_parent=_in_parent)
 
 
 def _before_fork() -> None:
     """Called twice for most forks: by Python before gRPC's own hooks, and last of all where it could not."""
-    global _forking
+    global _at_rest, _forking
     if _forking or not _hooked:
         return
     _lock.acquire()
     _forking = True
     _paused[:] = _all()
-    for remote in _paused:
-        remote.pause()
+    at_rest = [remote.pause() for remote in _paused]  # all of them, whatever the first says
+    _at_rest = all(at_rest)
+    _grpc_threads.wait_for_end()
 
 
 def _in_parent() -> None:
@@ -114,11 +127,13 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _forking, _lock, _remote
+    global _forking, _is_usable, _lock, _remote
+    _is_usable = _is_usable and _at_rest
     _forking = False
     for remote in _paused:
         remote.forget()
     _paused.clear()
+    _grpc_threads.begin_anew()
     _lock = threading.RLock()
     _remote = None
     _retired.clear()

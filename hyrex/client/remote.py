@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from hyrex.backend.outgoing import Outcome, Outgoing
 from hyrex.backend.protocol import Watched
@@ -21,11 +21,11 @@ from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
 from hyrex.transport.convert import sent_bytes
-from hyrex.transport.grpc_threads import wait_for_grpc_to_end
 
 __all__ = ["RemoteBackend"]
 
 T = TypeVar("T")
+BEFORE_A_FORK_S: Final = 30.0
 
 
 class RemoteBackend:
@@ -44,6 +44,7 @@ class RemoteBackend:
         self._life: ClientLoop | None = None
         self._inside = Inside()
         self._direct = DirectBackend(settings)
+        self._is_paused = False
         # Nobody is there to close it later.
         self._is_brief = not threading.main_thread().is_alive()
 
@@ -81,22 +82,27 @@ class RemoteBackend:
         thread = threading.current_thread()
         return thread.ident in self._inside.threads or getattr(thread, "owner", None) is self
 
-    def pause(self) -> None:
-        """Let thread and channel go, so that the process may fork; what is unanswered stays."""
+    def pause(self) -> bool:
+        """Let thread and channel go, so that the process may fork; what is unanswered stays.
+
+        False if something keeps the thread for longer than a fork can wait: gRPC is in use then.
+        """
         self._lock.acquire()
-        if self._life is not None:
-            self._life.end()
-            self._life = None
-            wait_for_grpc_to_end()
+        life, self._life = self._life, None
+        ended = life is None or life.end(BEFORE_A_FORK_S)
+        self._is_paused = self._direct.pause(BEFORE_A_FORK_S)
+        return ended and self._is_paused
 
     def resume(self) -> None:
         """After pause(): carry on if anything waits."""
-        self._lock.release()
+        self.forget()
         if not self._outbox.is_empty or self._watchlist.has_subscribers:
             self._living()
 
     def forget(self) -> None:
         """After pause(), in the child: who was interrupted in here goes on with a life of the child's."""
+        if self._is_paused:
+            self._direct.resume()
         self._lock.release()
 
     def retire(self) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run"]
+__all__ = ["load", "run"]
 
 T = TypeVar("T")
 
@@ -16,6 +16,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """As asyncio.run()."""
     with asyncio.Runner(loop_factory=_factory()) as runner:
         return runner.run(main)
+
+
+def load() -> None:
+    """Import the loop now: a fork amid a first use in a thread would find the import's locks held."""
+    _factory()
 
 
 def _factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

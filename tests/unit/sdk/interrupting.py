@@ -5,6 +5,8 @@ in the SDK, once for each line, as a signal may arrive or the collector may run 
 """
 
 import atexit
+import builtins
+import faulthandler
 import gc
 import os
 import signal
@@ -12,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from decimal import Decimal
 from types import FrameType
 from typing import Any, Final
 
@@ -19,7 +22,7 @@ from hyrex import HyrexRegistry
 from hyrex.errors import RuntimeUnsupported
 
 hy = HyrexRegistry()
-HANG_S: Final = 30
+HANG_S: Final = 60
 
 
 @hy.task
@@ -163,6 +166,60 @@ def forked_during_the_first_send(module: str) -> None:
     assert status == 0, status
 
 
+class Imports:
+    """Holds up one thread where it imports a module, as pydantic does when it first meets a kind of value.
+
+    It holds a lock of its own then, and lets other threads run.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module, self.real = module, builtins.__import__
+        self.held: int | None = None
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, name: str, *arguments: Any) -> Any:
+        if name == self.module and threading.get_ident() == self.held:
+            self.reached.set()
+            self.go_on.wait(1.0)
+        return self.real(name, *arguments)
+
+
+def forked_during_a_first_value(value: str) -> None:
+    """Fork while another thread is in the midst of the first conversion of a kind of value."""
+    from tests.unit.sdk.late_kinds import Colour, paint, price
+
+    send_one: Callable[[], object] = lambda: paint.send(Colour(red=1))  # noqa: E731
+    imports = Imports("pydantic_core")
+    if value == "later":
+        price.send(0)
+        send_one, imports = lambda: price.send(Decimal("0.5")), Imports("decimal")
+    builtins.__import__ = imports  # type: ignore[assignment]
+
+    def send() -> None:
+        imports.held = threading.get_ident()
+        send_one()
+        imports.reached.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert imports.reached.wait(HANG_S)
+    child = os.fork()
+    if child == 0:
+        try:
+            send_one()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    imports.go_on.set()
+    from tests.unit.sdk.test_forks import exit_code  # here: it loads gRPC
+
+    status = exit_code(child)
+    sender.join()
+    assert status == 0, status
+
+
 def at_exit(before: str) -> None:
     """Send in functions that run at exit, registered before and after the first send."""
 
@@ -225,6 +282,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     for function in (
         by_signals,
         by_finalizers,
+        forked_during_a_first_value,
         forked_during_the_first_send,
         at_exit,
         in_a_thread_after_main,
@@ -235,7 +293,6 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
 }
 
 if __name__ == "__main__":
-    import faulthandler
-
+    faulthandler.enable()  # children too say where they hang, see exit_code()
     faulthandler.dump_traceback_later(HANG_S, exit=True)
     COMMANDS[sys.argv[1]](*sys.argv[2:])

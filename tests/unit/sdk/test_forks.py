@@ -1,6 +1,7 @@
 """A prefork server sends from its children, whether its parent has sent before or not."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -62,9 +63,88 @@ from tests.unit.sdk.test_forks import add
 gc.disable()
 add.send(0).wait(30)  # the broker has told the end, and its stream goes on
 process._remote.pause()
-grpc_threads.LONGEST_S = 30
-grpc_threads.wait_for_grpc_to_end()
+grpc_threads.GrpcThreads().wait_for_end()
 sys.exit(grpc_threads._any_left())
+"""
+
+
+ON_A_SLOW_MACHINE = """
+import os, sys, threading
+os.register_at_fork(before=lambda: found.append([thread.name for thread in threading.enumerate()]))
+found = []
+from hyrex.client import life, remote
+from hyrex.errors import RuntimeUnsupported
+from tests.unit.sdk.test_forks import add, exit_code
+
+def slow(error, end=life._let_go):
+    slowly.wait(float(sys.argv[1]))
+    end(error)
+
+slowly = threading.Event()
+life._let_go = slow
+remote.BEFORE_A_FORK_S = float(sys.argv[2])
+add.send(0)
+child = os.fork()
+slowly.set()
+if child == 0:
+    try:
+        add.send(1)
+        os._exit(0)
+    except RuntimeUnsupported:
+        os._exit(7)
+    finally:
+        os._exit(1)
+print(exit_code(child), "hyrex-client" in found[0])
+add.send(2)
+"""
+
+
+DURING_A_CALL_OF_A_SIGNAL_HANDLER = """
+import os, threading
+os.register_at_fork(before=lambda: found.append(calling.is_alive()))
+found = []
+from hyrex.client import process
+from tests.unit.sdk.test_forks import add, exit_code
+
+handle = add.send(0)
+begun = threading.Event()
+
+def call():  # as a handler does that has interrupted its thread in the client
+    with process._remote._inside, process._remote._direct._calling:
+        begun.set()
+        handle.refresh()
+
+calling = threading.Thread(target=call)
+calling.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    try:
+        add.send(1)
+        os._exit(0)
+    finally:
+        os._exit(1)
+calling.join()
+print(exit_code(child), found)
+"""
+
+
+RIGHT_AFTER_THE_END = """
+import os
+os.register_at_fork(before=lambda: found.append(grpc_threads._any_left()))
+found = []
+from hyrex.client import close_client
+from hyrex.transport import grpc_threads
+from tests.unit.sdk.test_forks import add
+
+for n in range(5):
+    add.send(n)
+    close_client()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+print(any(found))
 """
 
 
@@ -104,16 +184,16 @@ def children_that_send(count: int) -> int:
 
 
 def exit_code(child: int) -> int:
-    """How a forked child ended; it is killed if it does not."""
-    ends = time.monotonic() + 20
+    """How a forked child ended; if it does not, it is killed, and prints where if faulthandler is enabled."""
+    ends = time.monotonic() + 50
     while time.monotonic() < ends:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         threading.Event().wait(0.01)
-    os.kill(child, 9)
+    os.kill(child, signal.SIGABRT)
     os.waitpid(child, 0)
-    return -9
+    return -signal.SIGABRT
 
 
 @pytest.mark.parametrize("when", ["before", "never"])
@@ -177,9 +257,54 @@ def test_a_watch_that_a_fork_ends_leaves_no_thread_of_grpc(server: Server, tasks
     assert done.returncode == 0, done.stderr
 
 
-def test_a_fork_waits_for_threads_of_grpc_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    for names, least_s, most_s in ((("no such thread",), 0.0, 0.2), (("",), 0.25, 20.0)):
-        monkeypatch.setattr(grpc_threads, "NAMES", names)
-        began = time.monotonic()
-        grpc_threads.wait_for_grpc_to_end()
-        assert least_s <= time.monotonic() - began < most_s
+def run(script: str, *arguments: str) -> str:
+    """What the script printed; it must end well."""
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_fork_waits_for_a_client_that_takes_long_to_stop(server: Server) -> None:
+    assert run(ON_A_SLOW_MACHINE, "2.5", "30") == "0 False\n"
+
+
+def test_a_child_that_was_forked_from_a_client_that_did_not_stop_says_so(server: Server) -> None:
+    assert run(ON_A_SLOW_MACHINE, "60", "0.1") == "7 True\n"
+
+
+def test_a_fork_waits_for_a_call_that_a_signal_handler_makes(server: Server, tasks: ScriptedTasks) -> None:
+    def answer(task: task_pb2.NewTask) -> task_service_pb2.SubmitResult:
+        tasks.put(task_pb2.Task(task_id=task.task_id, status=task_pb2.TASK_STATUS_RUNNING))
+        return stored(task)
+
+    tasks.answer = answer
+    tasks.failures = [lambda _: None, lambda _: time.sleep(0.5)]  # it is slow to answer the call
+    assert run(DURING_A_CALL_OF_A_SIGNAL_HANDLER) == "0 [False]\n"
+
+
+def test_a_fork_right_after_a_client_was_closed_finds_no_thread_of_grpc(server: Server) -> None:
+    assert run(RIGHT_AFTER_THE_END) == "False\n"
+
+
+def waited_s(threads: grpc_threads.GrpcThreads) -> float:
+    """How long a fork has waited for the threads."""
+    began = time.monotonic()
+    threads.wait_for_end()
+    return time.monotonic() - began
+
+
+def test_a_fork_waits_for_threads_of_grpc_and_where_others_use_it_but_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, others = grpc_threads.GrpcThreads(), grpc_threads.GrpcThreads()
+    monkeypatch.setattr(grpc_threads, "NAMES", ("",))
+    monkeypatch.setattr(grpc_threads, "PATIENCE_S", 0.6)
+    assert waited_s(ours) >= 0.6
+    monkeypatch.setattr(grpc_threads, "PATIENCE_S", 100)
+    others.look()
+    assert waited_s(ours) < 50
+    assert waited_s(others) < 50
+    monkeypatch.setattr(grpc_threads, "NAMES", ("no such thread",))
+    ours.begin_anew()
+    assert waited_s(ours) < 50

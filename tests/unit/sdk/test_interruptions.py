@@ -65,6 +65,14 @@ def test_a_fork_while_another_thread_sends_for_the_first_time_leaves_no_lock_hel
     assert sorted(task.payload for task in tasks.submitted) == [b'{"a":1}', b'{"a":2}']
 
 
+@pytest.mark.parametrize(("when", "payload"), [("at first", b'{"a":{"red":1}}'), ("later", b'{"a":"0.5"}')])
+def test_a_fork_while_another_thread_first_converts_a_kind_of_value_leaves_no_lock_held(
+    server: Server, tasks: ScriptedTasks, when: str, payload: bytes
+) -> None:
+    run("forked_during_a_first_value", when)
+    assert [task.payload for task in tasks.submitted].count(payload) == 2
+
+
 @pytest.mark.parametrize("before", ["never sent", "after a send"])
 def test_functions_at_exit_send(server: Server, before: str) -> None:
     assert run("at_exit", before) == "queued\nqueued\n"
