@@ -109,6 +109,7 @@ def _moment(cursor: str) -> datetime:
     """Until when a purge goes, as its first step has noted it. Raises PageTokenInvalid."""
     try:
         moment = datetime.fromisoformat(cursor)
-    except ValueError:
+        # The first and the last day of all overflow in some zones, and in Postgres' client too.
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise PageTokenInvalid("step was not made by a broker; begin again without it") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -3,6 +3,7 @@
 import pytest
 
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2, task_service_pb2
+from hyrex_broker.service import requests
 from hyrex_broker.storage import queues
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, reason_of
@@ -118,6 +119,14 @@ async def test_queue_requests_are_checked(stubs: Stubs) -> None:
     assert await reason_of(rpcs.UpdateQueue(limited)) == "INVALID_FIELD"
     token = messages.ListQueuesRequest(page_token="made up")
     assert await reason_of(rpcs.ListQueues(token)) == "PAGE_TOKEN_INVALID"
+
+
+@pytest.mark.parametrize("cursor", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "x", "1", "\n"])
+async def test_a_step_that_is_forged_with_its_digest_is_refused(stubs: Stubs, cursor: str) -> None:
+    """How a token is made is no secret: what it holds is as much the caller's as any other field."""
+    step = requests.page_token(cursor, ["purge", "mail"])
+    purge = queue_service_pb2.PurgeQueueRequest(name="mail", in_steps=True, step=step)
+    assert await reason_of(stubs.queues.PurgeQueue(purge)) == "PAGE_TOKEN_INVALID"
 
 
 async def test_workers_are_listed_newest_first(stubs: Stubs, seed: Seed) -> None:
