@@ -24,6 +24,8 @@ class DatabaseClock:
 
         self.jump_count = 0
         """How often it jumped: whoever observes, all who rely on it must learn of it."""
+        self.jumped_s = 0.0
+        """How far all of its jumps led together: below 0 where it went back."""
 
     def observe(self, now_s: float) -> None:
         """Note the database's time (Unix seconds)."""
@@ -37,6 +39,7 @@ class DatabaseClock:
         log.warning("the database's clock jumped", extra={"seconds": round(jump_s, 1)})
         self._jumps = [*self._jumps[1 - _MOST :], (now_s - jump_s / 2, jump_s)]
         self.jump_count += 1
+        self.jumped_s += jump_s
 
     def passed_s(self, since_s: float, now_s: float) -> float:
         """Return how long it really was from one time of the database to another, as far as is known here."""

@@ -212,6 +212,10 @@ class SessionStore:
         ((sessions, now_s),) = await self._database.fetch(_SQL["expired"], limit, vital=True)
         return sessions, now_s
 
+    async def set_back(self, by: timedelta) -> None:
+        """The database's clock went back: let sessions that nobody renews expire when they would have."""
+        await self._database.execute(_SQL["set_back"], by, self._lease_duration)
+
     async def sweep(self, session_id: SessionId) -> EndedSession | None:
         """`sweep_all` of one session."""
         return next(iter(await self.sweep_all([session_id])), None)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import asyncpg
@@ -259,6 +259,32 @@ async def test_a_jump_of_the_database_clock_ends_no_session_and_no_run(bench: Be
     assert link.error is None
     assert run.token in session.leases
     assert await bench.database.fetchrow("select true from lease where token = $1", run.token)
+
+
+async def test_a_clock_that_is_set_back_keeps_no_dead_workers_run(bench: Bench) -> None:
+    """By an hour: a dead worker's session would expire an hour later. Who speaks is renewed as ever."""
+    session, link = await bench.worker()
+    dead, _ = await bench.worker(tasks=["other"])
+    sweeper = bench.engine.sweeper
+    await sweeper._look()
+    sweeper._clock._seen = _earlier(sweeper._clock._seen, -3600.0)
+    await bench.database.execute("update worker_session set expires_at = expires_at + interval '1 hour'")
+    bench.engine.heartbeats.beat(session, 1, [], 0)
+    await until_acked(link)
+    await sweeper._look()
+    async with asyncio.timeout(10):  # the engine's own sweeper may have been first, and is at it
+        while [session.session_id, dead.session_id] != await about_to_expire(bench):
+            await asyncio.sleep(0.01)
+    await sweeper._store.set_back(timedelta(hours=1))  # as another broker does, which saw the same
+    assert await about_to_expire(bench) == [session.session_id, dead.session_id]
+
+
+async def about_to_expire(bench: Bench) -> list[int]:
+    """Sessions that live, and not for longer than a lease."""
+    rows = await bench.database.fetch(
+        "select id from worker_session where expires_at - now() between '0 s' and '16 s' order by id"
+    )
+    return [row["id"] for row in rows]
 
 
 def _earlier(seen: tuple[float, float] | None, seconds: float) -> tuple[float, float]:

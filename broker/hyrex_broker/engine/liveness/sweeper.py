@@ -43,7 +43,7 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._jumps_known = 0
+        self._jumps_known, self._jumped_s = 0, 0.0
         self._sessions = sessions
         self._reports = reports
         self._lease_s = lease_duration.total_seconds()
@@ -74,8 +74,16 @@ class Sweeper:
         if self._clock.jump_count != self._jumps_known:
             self._jumps_known = self._clock.jump_count
             self.distrust()
+            await self._follow_back()
         if time.monotonic() >= self._quiet_until:
             await self._end_all(expired)
+
+    async def _follow_back(self) -> None:
+        """A clock that was set back by an hour must not keep the runs of a dead worker for an hour."""
+        back_s = self._jumped_s - self._clock.jumped_s
+        if back_s > 2 * self._lease_s:
+            await self._store.set_back(timedelta(seconds=back_s))
+        self._jumped_s = self._clock.jumped_s
 
     async def sweep(self) -> list[SessionId]:
         """End what has expired, those that hold leases first; return the sessions ended."""

@@ -82,6 +82,17 @@ select array(
          order by l.empty, s.id limit $1),
        extract(epoch from clock_timestamp())::float8
 
+-- name: set_back
+-- After the database's clock went back: dead sessions would expire as much later. Those renewed since then are
+-- near enough to the present to be left out, and so are those that another broker has set back already.
+-- $1 how far it went back, more than two leases; $2 lease duration.
+update worker_session set expires_at = expires_at - $1::interval
+where id = any (array(
+  select id from worker_session
+  where ended_at is null and expires_at > now() + $1::interval - $2::interval
+  order by id
+  for no key update skip locked))
+
 -- name: lock_expired
 -- Locks those sessions whose time is (still) over, in id order; passes over what another sweeper holds. $1 ids.
 select id, worker_name, received_through from worker_session
