@@ -1,7 +1,7 @@
-"""Where brokers are: the words of HYREX_BROKER_URL. Needs no gRPC.
+"""Parses the addresses of brokers (HYREX_BROKER_URL). Needs no gRPC.
 
-A URL is `grpc://host:port`, or `grpcs://host:port` for TLS; several may be given, separated by
-commas, where any broker of a cluster will do.
+A URL is `grpc://host:port`, or `grpcs://host:port` for TLS. Several brokers of one cluster may be given,
+separated by commas.
 """
 
 import re
@@ -23,15 +23,15 @@ class Address:
 
     @property
     def url(self) -> str:
-        """As a user writes it."""
+        """The URL of this address, as a user writes it."""
         return f"{'grpcs' if self.secure else 'grpc'}://{self.target}"
 
 
 def parse_url(url: str) -> list[Address]:
-    """The addresses of a broker URL; raises ValueError saying what one looks like."""
+    """The addresses of a broker URL. Raises ValueError, with an example of a valid one."""
     found = [_parse_one(part.strip(), url) for part in url.split(",")]
     if len({address.secure for address in found}) > 1:
-        raise ValueError(f"broker URL {url!r} mixes grpc:// and grpcs://")
+        raise ValueError(f"broker URL {url!r} mixes grpc:// and grpcs://; use one of them for all brokers")
     return found
 
 

@@ -1,4 +1,4 @@
-"""An application: the registries that one worker serves, and what surrounds their runs."""
+"""An application: the registries that one worker serves, and a lifespan around their runs."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -15,10 +15,10 @@ Lifespan = Callable[["HyrexApp"], AbstractContextManager[Any] | AbstractAsyncCon
 
 
 class HyrexApp:
-    """What `hyrex run-worker module:app` serves.
+    """The tasks that `hyrex run-worker module:app` serves.
 
-    `lifespan(app)` gives a context manager, plain or async, entered once in each child process
-    before its first run and left after its last.
+    `lifespan(app)` returns a context manager, sync or async, which each child process enters before its first
+    run and leaves after its last.
     """
 
     def __init__(self, name: str, *, lifespan: Lifespan | None = None) -> None:
@@ -29,7 +29,7 @@ class HyrexApp:
         self._registry = HyrexRegistry()
 
     def add_registry(self, registry: HyrexRegistry) -> None:
-        """Serve a registry's tasks, those defined later too; raises DuplicateTask."""
+        """Serve a registry's tasks, also those that it defines later. Raises DuplicateTask."""
         self._registry.add_registry(registry)
 
     @property

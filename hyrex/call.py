@@ -1,4 +1,4 @@
-"""A call that was checked and waits to be sent with others."""
+"""A validated call of a task, to be sent together with others."""
 
 from typing import Any, Generic, TypeVar
 

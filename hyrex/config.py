@@ -21,14 +21,14 @@ DEFAULT_SEND_TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the broker is, what opens it, and how long a send may take."""
+    """The address of the broker, the token for it, and how long a send may take."""
 
     broker_url: str = DEFAULT_BROKER_URL
     token: str | None = None
     send_timeout_s: float = DEFAULT_SEND_TIMEOUT_S
 
 
-# The dictionary behind os.environ: each read through the front costs a send a microsecond.
+# The dictionary behind os.environ: reading os.environ itself would cost each send a microsecond.
 _variables: Final[Any] = getattr(os.environ, "_data", os.environ)
 _encode: Final[Any] = getattr(os.environ, "encodekey", str)
 _NAMES: Final = tuple(
@@ -39,14 +39,14 @@ _entrusted: str | None = None
 
 
 def fingerprint() -> tuple[object, ...]:
-    """Something that is equal as long as read_settings() would say the same."""
+    """A value that stays equal as long as read_settings() would return the same."""
     return tuple(map(_variables.get, _NAMES))
 
 
 def read_settings(without_token: bool = False) -> Settings:
-    """The settings of the environment: HYREX_BROKER_URL, HYREX_TOKEN, HYREX_SEND_TIMEOUT.
+    """The settings from the environment: HYREX_BROKER_URL, HYREX_TOKEN, HYREX_SEND_TIMEOUT.
 
-    Raises: ValueError where one of them cannot be used.
+    Raises: ValueError if one of them is invalid.
     """
     return Settings(
         broker_url=os.environ.get("HYREX_BROKER_URL") or DEFAULT_BROKER_URL,
@@ -56,19 +56,20 @@ def read_settings(without_token: bool = False) -> Settings:
 
 
 def entrust_token(token: str | None) -> None:
-    """Use this token where the environment names none; before the first send of the process.
+    """Use this token if the environment has none. Call it before the first send of the process.
 
-    A worker tells its children so: what their user code starts inherits the environment, not this.
+    A worker passes its token to its children in this way, and not by the environment, which the processes
+    that user code starts would inherit.
     """
     global _entrusted
     _entrusted = token
 
 
 def read_token() -> str | None:
-    """The token of HYREX_TOKEN, or of the file that HYREX_TOKEN_FILE names; in a task the worker's own.
+    """The token from HYREX_TOKEN or from the file HYREX_TOKEN_FILE; in a worker's child, else the worker's.
 
-    None where there is none.
-    Raises: ValueError where the file cannot be read or is empty, or where both are set.
+    None if there is no token.
+    Raises: ValueError if the file is empty or cannot be read, or if both variables are set.
     """
     token, path = os.environ.get("HYREX_TOKEN"), os.environ.get("HYREX_TOKEN_FILE")
     if not path:
@@ -85,9 +86,9 @@ def read_token() -> str | None:
 
 
 def usable_token(name: str, token: str) -> str:
-    """The token without the spaces and line ends around it, which a secret's file often has.
+    """The token without surrounding spaces and line ends, which files of secrets often have.
 
-    Raises: ValueError where a header cannot carry it.
+    Raises: ValueError if it cannot be sent in a header.
     """
     kept = token.strip()
     if not kept or not kept.isascii() or not kept.isprintable():

@@ -1,7 +1,7 @@
-"""What a running task knows of itself.
+"""What a task can learn about the run that executes it.
 
-A ContextVar: set around user code (and its on_error) by whoever runs it, None anywhere else. Most
-tasks never ask, so what is bound may be a way to make the context when somebody does.
+It is kept in a ContextVar that is set while user code (or its on_error) runs, and is None otherwise. Most
+tasks never ask for it, so the variable may hold a function that makes the context when it is asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ class HyrexContext:
     started: datetime
     worker: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """As its sender gave them; trace context travels here."""
+    """The headers that the sender gave, for instance a trace context."""
 
 
 Bound = HyrexContext | Callable[[], HyrexContext] | None
@@ -54,14 +54,14 @@ def enter_context(context: Bound) -> None:
 
 
 def bound_in(context: Context | None = None) -> Bound:
-    """What is bound here, or in that contextvars context: a HyrexContext, or the way to make it."""
+    """What is bound here (or in `context`): a HyrexContext, a function that makes it, or None."""
     return _context.get() if context is None else context.get(_context)
 
 
 class bind_context:  # noqa: N801  # reads as a verb where it is used
     """Make `context`, or what it makes, the current one for the enclosed code.
 
-    A class: made from a generator it would cost a child a tenth of its time.
+    A class, since a generator (contextlib.contextmanager) would cost a child a tenth of its time.
     """
 
     __slots__ = ("_bound", "_token")

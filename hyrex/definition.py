@@ -1,6 +1,6 @@
-"""From the words of a decorator to a task's configuration.
+"""Makes a task's configuration from the options of its decorator.
 
-Precedence: the task, then its registry, then the defaults of TaskConfig.
+Precedence: the task's options, then those of its registry, then the defaults of TaskConfig.
 """
 
 import inspect
@@ -33,7 +33,7 @@ __all__ = ["TaskOptions", "checked_function"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """What a decorator or a registry said, unchecked."""
+    """The options given to a decorator or to a registry, unchecked."""
 
     name: str | None = None
     queue: str | HyrexQueue | Unset = UNSET
@@ -48,14 +48,14 @@ class TaskOptions:
     labels: Mapping[str, str] | None = None
 
     def config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
-        """The checked configuration; raises TypeError or ValueError naming task and option."""
+        """The checked configuration. Raises TypeError or ValueError, which name task and option."""
         try:
             return self._config(name, defaults)
         except (TypeError, ValueError) as error:
             raise type(error)(f"task {name}: {error}") from None
 
     def send_options(self, name: str) -> SendOptions:
-        """What every send of the task carries; raises TypeError or ValueError naming task and option."""
+        """The options of every send. Raises TypeError or ValueError, which name task and option."""
         if self.headers is None and self.labels is None:
             return SendOptions()
         try:
@@ -102,7 +102,7 @@ def _checked_on_error(value: Any) -> Any:
     try:
         parameters = list(inspect.signature(value).parameters.values())
     except (TypeError, ValueError):
-        return value  # a builtin without a signature: it is given the exception
+        return value  # a builtin without a signature: it is called with the exception
     required = [
         p
         for p in parameters
@@ -115,7 +115,7 @@ def _checked_on_error(value: Any) -> Any:
 
 
 def checked_function(function: Callable[..., Any], name: str) -> bool:
-    """Whether the function is async; raises TypeError for what cannot be a task."""
+    """Return True if the function is async. Raises TypeError if it cannot be a task."""
     if not inspect.isfunction(function):
         raise TypeError(f"task {name or function!r}: only plain functions can be tasks, got {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

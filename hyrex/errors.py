@@ -4,10 +4,10 @@
     ├── DefinitionError            the code declares something impossible
     │   └── DuplicateTask          two functions under one task name
     ├── SendError                  send() did not end with an acknowledged task
-    │   ├── ArgumentInvalid        the arguments do not fit the hints (a ValueError); nothing left
-    │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing left
+    │   ├── ArgumentInvalid        the arguments do not fit the hints (a ValueError); nothing was sent
+    │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing was sent
     │   ├── SendRejected           the broker refused the task, see reason; nothing was stored
-    │   ├── SubmitUnknown          stored or not, no answer came in time; handle.resend() settles it
+    │   ├── SubmitUnknown          no answer in time: it may be stored or not; handle.resend() repeats it
     │   └── SendManyFailed         some of many were not acknowledged, see failures
     ├── BrokerUnavailable          no broker answered; of a send: nothing was stored
     ├── CallRejected               the broker refused a call, see code and reason
@@ -30,7 +30,7 @@
     └── TaskCancelled              raised inside a run that was cancelled
         └── TaskWasCancelled       raised by result() of a cancelled task; an Exception as well
 
-Of the rest of the package this module knows only what a delay may be.
+This module imports nothing else of the package but the check of a delay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,7 +119,7 @@ class SendRejected(SendError):
 
 
 class SubmitUnknown(SendError):
-    """No answer in time: the task may be stored or not. `handle.resend()` repeats it under its id."""
+    """No answer came in time: the task may be stored or not. `handle.resend()` repeats it under its id."""
 
     def __init__(self, message: str, handle: SentTaskHandle) -> None:
         super().__init__(message)
@@ -129,8 +129,8 @@ class SubmitUnknown(SendError):
 class SendManyFailed(SendError):
     """Some of many tasks were not acknowledged.
 
-    `handles` are all of them in order, `failures` maps positions to what happened there; the
-    other positions are acknowledged.
+    `handles` are those of all tasks, in order. `failures` maps the positions of tasks that were not
+    acknowledged to their errors.
     """
 
     def __init__(self, handles: Sequence[SentTaskHandle], failures: "dict[int, HyrexError]") -> None:
@@ -168,7 +168,7 @@ class TaskNotFound(CallRejected):
 
 
 class TokenInvalid(CallRejected):
-    """The broker wants another HYREX_TOKEN."""
+    """HYREX_TOKEN is missing, or the broker refuses it."""
 
 
 class ResultUnavailable(HyrexError):
@@ -192,7 +192,7 @@ class TaskTimedOut(ResultUnavailable):
 
 
 class TaskLost(ResultUnavailable):
-    """The task's workers were lost more often than the broker redelivers."""
+    """The task's worker was lost, more often than the broker redelivers."""
 
 
 class ResultInvalid(ResultUnavailable):
@@ -204,7 +204,7 @@ class ResultNotSerializable(HyrexError):
 
 
 class WouldDeadlock(HyrexError):
-    """Waiting here would hold the last slot that could run what is waited for."""
+    """A wait would keep the last slot that could run the task that is waited for."""
 
 
 class RuntimeUnsupported(HyrexError):
@@ -232,4 +232,4 @@ class TaskCancelled(PortableError):
 
 
 class TaskWasCancelled(TaskCancelled, ResultUnavailable):
-    """Raised by result() of a cancelled task: caught as TaskCancelled and as an Exception."""
+    """Raised by result() of a cancelled task. Can be caught as TaskCancelled and as an Exception."""

@@ -1,4 +1,4 @@
-"""Waiting for many tasks at once, on as few watches as will do."""
+"""Waits for many tasks at once, with as few watches as possible."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["wait_all", "wait_all_async"]
 
 
 def wait_all(handles: Iterable[SentTaskHandle], timeout: Timeout = None) -> bool:
-    """Wait until all have ended, at most `timeout` (seconds or a timedelta); whether all completed."""
+    """Wait until all have ended, at most `timeout` (seconds or a timedelta). Return True if all completed."""
     handles = list(handles)
     pending, seconds = _pending(handles), checked_wait(timeout)
     if pending:

@@ -1,4 +1,4 @@
-"""A sent task in the hands of its sender. Attributes never do I/O; methods do."""
+"""The handle of a sent task. Attributes never do I/O; methods do."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
-from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress, Untimely
+from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult, Untimely
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
 from hyrex.options import Timeout, checked_wait
 from hyrex.results import result_of
@@ -27,7 +27,7 @@ log = logging.getLogger("hyrex")
 
 
 class TaskHandle(KnownTask, Generic[R]):
-    """A task by its id. `status` and `task_runs` are what the last answer of a broker said."""
+    """A task by its id. `status` and `task_runs` are as of the last answer of a broker."""
 
     __slots__ = ("__weakref__", "_decode")
 
@@ -38,7 +38,7 @@ class TaskHandle(KnownTask, Generic[R]):
         self._decode = decode
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """With its task where another process can import that; else results are plain JSON values there."""
+        """Pickled with its task if another process can import that; else results are plain JSON there."""
         decode = portable_decode(self._decode)
         outgoing = self._outgoing if decode is self._decode else None
         state = (self.deduplicated, self.arguments_differ, self._state, self._status, outgoing)
@@ -57,21 +57,21 @@ class TaskHandle(KnownTask, Generic[R]):
         decode = self._decode
         return [TaskRun(run, decode) for run in self._state.runs] if self._state is not None else []
 
-    # What asks a broker
+    # Methods that ask a broker.
 
     def refresh(self) -> None:
-        """Ask how it stands."""
+        """Ask a broker for the task's status and runs."""
         observe(self, _backend().get(self._id))
 
     async def refresh_async(self) -> None:
-        """Ask how it stands."""
+        """As refresh(), without blocking the running loop."""
         observe(self, await _backend().get_async(self._id))
 
     def wait(self, timeout: Timeout = None) -> bool:
-        """Wait until it has ended, at most `timeout` (seconds or a timedelta); whether it completed.
+        """Wait until it has ended, at most `timeout` (seconds or a timedelta). Return True if it completed.
 
-        Raises TaskNotFound; BrokerUnavailable if no broker was there in all that time (without a
-        timeout: in the first HYREX_SEND_TIMEOUT seconds).
+        Raises TaskNotFound; BrokerUnavailable if no broker answered in all that time (without a timeout: in
+        the first HYREX_SEND_TIMEOUT seconds).
         """
         seconds = checked_wait(timeout)
         if not self.is_final:
@@ -91,8 +91,8 @@ class TaskHandle(KnownTask, Generic[R]):
     def result(self, timeout: Timeout = None) -> R:
         """Wait, then return what it returned, validated by the function's return annotation.
 
-        Raises TaskFailed, TaskTimedOut, TaskCancelled, TaskLost, ResultInvalid; TimeoutError when
-        time is up.
+        Raises TaskFailed, TaskTimedOut, TaskCancelled, TaskLost, ResultInvalid; TimeoutError if it has not
+        ended in time.
         """
         began = time.monotonic()
         self.wait(timeout)
@@ -105,7 +105,7 @@ class TaskHandle(KnownTask, Generic[R]):
         return result_of(self._known(began), self._decode)
 
     def cancel(self, reason: str = "") -> bool:
-        """Ask for it to end; False if it had ended already. Once this returns it never runs again."""
+        """Cancel the task. Return False if it had ended already. After this returns, it never runs again."""
         status = _backend().cancel(self._id, reason)
         if status is None:
             self.refresh()
@@ -123,7 +123,7 @@ class TaskHandle(KnownTask, Generic[R]):
         return status is not None
 
     def resend(self) -> None:
-        """Repeat the send under the same id: stored once, however often. Raises what send() raises."""
+        """Repeat the send under the same id, so that the task is stored only once. Raises as send()."""
         backend = _backend()
         conclude(backend, [self], backend.store([outgoing_of(self)]))
 
@@ -136,7 +136,7 @@ class TaskHandle(KnownTask, Generic[R]):
         if not self.is_final or self._state is None:
             waited = time.monotonic() - began
             raise TimeoutError(
-                f"{self.task_name} {self._id} is {self._status or 'not heard of'} after {waited:.3g} s"
+                f"{self.task_name} {self._id} is {self._status or 'of unknown status'} after {waited:.3g} s"
             )
         return self._state
 
@@ -150,7 +150,7 @@ def _handle(
 
 
 def handle_of(outgoing: Outgoing) -> TaskHandle[Any]:
-    """The handle of a task that is about to be sent."""
+    """Make the handle of a task that is about to be sent."""
     spec = outgoing.spec
     handle: TaskHandle[Any] = TaskHandle(outgoing.task_id, spec.config.name, decode=spec.task._decode_result)
     handle._outgoing = outgoing
@@ -158,7 +158,7 @@ def handle_of(outgoing: Outgoing) -> TaskHandle[Any]:
 
 
 def get_task(task_id: UUID | str) -> TaskHandle[Any]:
-    """The handle of any task, as it stands now; raises TaskNotFound."""
+    """The handle of any task, with its present status. Raises TaskNotFound."""
     handle: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
     handle.refresh()
     return handle
@@ -176,8 +176,8 @@ def _backend() -> "Backend":
     return backend
 
 
-def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> None:
-    """Tell the handles what became of their tasks; raise if not all are acknowledged."""
+def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: Sequence[SendResult]) -> None:
+    """Note in the handles what became of their tasks; raise if not all are acknowledged."""
     failures: dict[int, HyrexError] = {}
     others: list[TaskHandle[Any]] = []
     for at, (handle, outcome) in enumerate(zip(handles, outcomes, strict=True)):
@@ -208,7 +208,7 @@ def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: S
 
 
 def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:
-    """One line a call, however many tasks: the first is named, the rest counted."""
+    """Warn once for a call, however many tasks it has: name the first, and count the others."""
     handle, more = handles[0], len(handles) - 1
     sent = outgoing_of(handle)
     log.warning(
@@ -223,7 +223,7 @@ def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:
     )
 
 
-def _unanswered(backend: "Backend", handle: TaskHandle[Any], outcome: Outcome) -> HyrexError:
+def _unanswered(backend: "Backend", handle: TaskHandle[Any], outcome: SendResult) -> HyrexError:
     if outcome is Progress.WAITING:
         advice = "It was tried again until HYREX_SEND_TIMEOUT was over."
         if backend.is_silent:

@@ -1,6 +1,6 @@
-"""What may be configured, and the check of each value where it is written.
+"""The options of tasks, and the checks of their values.
 
-Knows no wire and no registry: values in, checked values out.
+Knows neither wire types nor registries: each check takes a value and returns it, checked.
 """
 
 import math
@@ -25,7 +25,7 @@ __all__ = [
 
 Backoff = float | timedelta | Callable[[int], float | timedelta]
 Timeout = float | timedelta | None
-"""How long to wait: seconds or a timedelta; None for as long as it takes."""
+"""How long to wait: seconds or a timedelta; None for no limit."""
 OnError = Callable[[], object] | Callable[[Any], object] | Callable[[Any], Awaitable[object]]
 
 DEFAULT_QUEUE: Final = "default"
@@ -36,7 +36,7 @@ DURATION_LIMIT_S: Final = 10 * 366 * 86_400.0  # the broker refuses what is long
 
 
 class Unset:
-    """The type of UNSET: nothing was said here, so the next level decides."""
+    """The type of UNSET: no value was given, so the next level decides."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -50,7 +50,7 @@ UNSET: Final = Unset()
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
-    """A task's own configuration, registry and defaults applied."""
+    """The configuration of a task, with the registry's options and the defaults applied."""
 
     name: str
     queue: str = DEFAULT_QUEUE
@@ -65,7 +65,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """What one send adds to the configuration: the part of with_config that is no TaskConfig."""
+    """The options of one send that are not part of TaskConfig."""
 
     idempotency_key: str | None = None
     delay: timedelta | None = None
@@ -124,7 +124,7 @@ def checked_timeout(value: object) -> float | None:
 def checked_seconds(what: str, value: object) -> float:
     """Seconds >= 0 from a number or a timedelta, or TypeError / ValueError."""
     if isinstance(value, timedelta):
-        seconds = float(value.total_seconds())  # a subclass's may be anything
+        seconds = float(value.total_seconds())  # of a subclass, it may be of any type
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = _as_float(value)
     else:
@@ -135,19 +135,19 @@ def checked_seconds(what: str, value: object) -> float:
 
 
 def checked_run_at(value: object) -> datetime:
-    """An aware datetime in UTC; a naive one says no time at all."""
+    """The value as an aware datetime in UTC, or TypeError / ValueError; a naive datetime is refused."""
     if not isinstance(value, datetime):
         raise TypeError(f"run_at must be a datetime, got {value!r}")
     if value.utcoffset() is None:
-        raise ValueError(f"run_at must be aware, got {value!r}: give it a timezone")
+        raise ValueError(f"run_at must have a timezone, got {value!r}")
     try:
         return value.astimezone(UTC)
-    except OverflowError:  # it is before the first year, or after the last one
-        raise ValueError(f"run_at must be a time that UTC has a date for, got {value!r}") from None
+    except OverflowError:  # in UTC it is before the first year or after the last one
+        raise ValueError(f"run_at must be within the years 1 to 9999 in UTC, got {value!r}") from None
 
 
 def checked_texts(what: str, value: object) -> dict[str, str]:
-    """The value as headers or labels: texts by text, 64 KiB in all, no NUL; or TypeError / ValueError."""
+    """The value as headers or labels (str to str, 64 KiB in all, no NUL), or TypeError / ValueError."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{what} must be a mapping of str to str, got {value!r}")
     size = 0
@@ -155,24 +155,24 @@ def checked_texts(what: str, value: object) -> dict[str, str]:
         if not isinstance(name, str) or not isinstance(text, str):
             raise TypeError(f"{what} must be a mapping of str to str, got {name!r}: {text!r}")
         if "\0" in name + text:
-            raise ValueError(f"{what} must hold no NUL, got {name!r}: {text[:80]!r}")
+            raise ValueError(f"{what} must not contain NUL, got {name!r}: {text[:80]!r}")
         try:
             size += len(name.encode()) + len(text.encode())
         except UnicodeEncodeError:
             raise ValueError(f"{what} {name!r}: {text[:80]!r} is not valid Unicode") from None
     if size > TEXTS_LIMIT_BYTES:
-        raise ValueError(f"{what} must have {TEXTS_LIMIT_BYTES} bytes at most, got {size}")
+        raise ValueError(f"{what} must have at most {TEXTS_LIMIT_BYTES} bytes, got {size}")
     return dict(value)
 
 
 def checked_wait(timeout: object) -> float | None:
-    """Seconds to wait, none at all for what is past; or TypeError / ValueError."""
+    """Seconds to wait, 0 for a negative value; or TypeError / ValueError."""
     if timeout is None:
         return None
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise TypeError(f"timeout must be seconds or a timedelta, got {timeout!r}")
-    if seconds != seconds:  # NaN: neither past nor to come
+    if seconds != seconds:  # NaN
         raise ValueError(f"timeout must be seconds or a timedelta, got {timeout!r}")
     return max(0.0, _as_float(seconds))
 

@@ -1,4 +1,4 @@
-"""A queue as code declares it."""
+"""Declares a queue in code."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ["HyrexQueue"]
 
 @dataclass(frozen=True, slots=True)
 class HyrexQueue:
-    """A queue's name and, with `concurrency_limit`, the most runs at once in the whole cluster."""
+    """A queue by name; `concurrency_limit` is how many of its tasks may run at once in the whole cluster."""
 
     name: str
     concurrency_limit: int | None = None

@@ -1,4 +1,4 @@
-"""Where functions become tasks.
+"""Makes functions into tasks.
 
 Constructing a registry and decorating functions touches neither network, signals nor environment.
 """
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class HyrexRegistry:
-    """Tasks under their names, with defaults for those that say nothing. Registries nest."""
+    """Tasks by name, with defaults for options that a task leaves out. Registries can be nested."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class HyrexRegistry:
     def task(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
         """Make a function a task: `@hy.task`, or `@hy.task(queue=..., max_retries=..., ...)`.
 
-        Raises TypeError for a parameter that cannot travel, ValueError for an option out of
-        range, DuplicateTask for a name that is taken.
+        Raises TypeError for a parameter that cannot be sent, ValueError for an option out of range,
+        DuplicateTask for a name that is taken.
         """
         if function is not None and not options:
             return self._define(function, TaskOptions(), HyrexTask, local_names(1))
@@ -71,11 +71,11 @@ class HyrexRegistry:
         return decorator if function is None else decorator(function)
 
     def remote(self, *, name: str | None = None, **options: Any) -> "RemoteDecorator":
-        """Make a stub a task that other code defines: it gives a typed send() and cannot be called."""
+        """Make a stub into a task that other code defines: it has a typed send() and cannot be called."""
         return RemoteDecorator(self, TaskOptions(name=name, **options))
 
     def add_registry(self, registry: "HyrexRegistry") -> None:
-        """Include another registry's tasks, those defined later too; raises DuplicateTask."""
+        """Include another registry's tasks, also those that it defines later. Raises DuplicateTask."""
         if self in registry._all_registries():
             raise DefinitionError("a registry cannot contain itself")
         self._nested.append(registry)
@@ -135,7 +135,7 @@ class HyrexRegistry:
 
 
 class TaskDecorator:
-    """`@hy.task(...)` after its options."""
+    """What `hy.task(...)` returns: the decorator with its options."""
 
     def __init__(self, registry: HyrexRegistry, options: TaskOptions) -> None:
         self._registry = registry
@@ -150,7 +150,7 @@ class TaskDecorator:
 
 
 class RemoteDecorator:
-    """`@hy.remote(...)` after its options."""
+    """What `hy.remote(...)` returns: the decorator with its options."""
 
     def __init__(self, registry: HyrexRegistry, options: TaskOptions) -> None:
         self._registry = registry
@@ -165,9 +165,10 @@ class RemoteDecorator:
 
 
 def _is_rerun(earlier: HyrexTask[..., Any], task: HyrexTask[..., Any]) -> bool:
-    """Whether the same text was compiled and executed again: a notebook cell, or a reloaded module.
+    """Return True if the same source was compiled and executed again: a notebook cell, or a reloaded module.
 
-    One piece of code that is executed again (a loop, a function that makes tasks) makes a second task.
+    If one compiled function is executed twice (in a loop, or in a function that makes tasks), these are two
+    tasks, so this returns False.
     """
     old, new = inspect.unwrap(earlier.function), inspect.unwrap(task.function)
     if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):

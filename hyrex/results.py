@@ -1,4 +1,4 @@
-"""From a finished task to what result() returns or raises."""
+"""What result() of a finished task returns or raises."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def result_of(state: TaskSnapshot, decode: Callable[[bytes], R]) -> R:
-    """The decoded result of a completed task; raises the ResultUnavailable that fits otherwise."""
+    """The decoded result of a completed task. Raises the subclass of ResultUnavailable for its status."""
     last = state.runs[-1] if state.runs else None
     if state.status is TaskStatus.COMPLETED:
         return decode(last.result or b"null" if last is not None else b"null")

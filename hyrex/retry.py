@@ -1,7 +1,7 @@
-"""When a failed run is retried.
+"""Decides when a failed run is retried.
 
-`retry_backoff` is seconds, a timedelta, or a callable of the retry number 1, 2, ...; one that
-raises or returns nonsense falls back to the default and is logged, never the task's problem.
+`retry_backoff` is seconds, a timedelta, or a callable of the retry number 1, 2, ... If the callable raises or
+returns no valid delay, that is logged, and the default is used.
 """
 
 import logging
@@ -20,7 +20,7 @@ JITTER: Final = 0.2
 
 
 def default_delay_s(retry_number: int) -> float:
-    """min(2**(n-1), 300) seconds, 20 % up or down so that failures do not return in step."""
+    """min(2**(n-1), 300) seconds, plus or minus up to 20 % so that retries do not come all at once."""
     bare = min(2.0 ** min(max(retry_number, 1) - 1, 16), LONGEST_S)
     return bare * random.uniform(1 - JITTER, 1 + JITTER)
 

@@ -1,6 +1,6 @@
-"""What a broker says of a task, as plain values.
+"""A task and its runs, as a broker described them.
 
-`TaskSnapshot` and `RunSnapshot` are as read; `TaskRun` is what users see, with the result decoded.
+`TaskSnapshot` and `RunSnapshot` are as they were read; `TaskRun` is what users see, with the result decoded.
 """
 
 import json
@@ -19,7 +19,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """What a run raised, or where it was when its time was up."""
+    """What a run raised, or where it was when its timeout had passed."""
 
     type: str
     message: str
@@ -31,7 +31,7 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """One run, its result still encoded."""
+    """One run, with its result still encoded."""
 
     run_number: int
     attempt_number: int
@@ -68,27 +68,27 @@ class TaskRun(Generic[R_co]):
 
     @property
     def run_number(self) -> int:
-        """Counts every run from 0."""
+        """The number of this run; all runs of a task are counted, from 0."""
         return self._state.run_number
 
     @property
     def attempt_number(self) -> int:
-        """Counts from 0 too, but grows only after a failed or timed-out run."""
+        """The number of this attempt, from 0; only a failed or timed-out run makes the next one higher."""
         return self._state.attempt_number
 
     @property
     def status(self) -> TaskStatus:
-        """Running, or how it ended."""
+        """RUNNING, or how it ended."""
         return self._state.status
 
     @property
     def result(self) -> R_co | None:
-        """The returned value; None unless completed. Raises ResultInvalid if it does not fit the hint."""
+        """The returned value; None unless completed. Raises ResultInvalid if the annotation forbids it."""
         return None if self._state.result is None else self._decode(self._state.result)
 
     @property
     def error(self) -> TaskError | None:
-        """What it raised."""
+        """What it raised; None if it raised nothing."""
         return self._state.error
 
     @property
@@ -112,7 +112,7 @@ class TaskRun(Generic[R_co]):
         return self._state.worker
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """With its task where another process can import that; else its result is plain JSON there."""
+        """Pickled with its task if another process can import that; else its result is plain JSON there."""
         return TaskRun, (self._state, portable_decode(self._decode))
 
     def __copy__(self) -> "TaskRun[R_co]":
@@ -132,11 +132,11 @@ class TaskRun(Generic[R_co]):
 
 
 def decode_freely(result: bytes) -> Any:
-    """The value of a stored result whose function is not known here."""
+    """The value of a stored result, as plain JSON, for a task whose function is not known here."""
     return json.loads(result) if result else None
 
 
 def portable_decode(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`decode`, or decode_freely if it is of a task that another process cannot import."""
+    """`decode`; decode_freely if it is a method of a task that another process cannot import."""
     task = getattr(decode, "__self__", None)
     return decode if task is None or is_importable(task) else decode_freely

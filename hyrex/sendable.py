@@ -1,6 +1,6 @@
-"""What can be sent: a task with the options of this send.
+"""Sending a task: the methods that `HyrexTask` and the result of `with_config` share.
 
-`HyrexTask` and what `with_config` returns share this; neither knows how a task travels.
+Nothing here knows how a task reaches a broker.
 """
 
 import functools
@@ -41,12 +41,12 @@ R = TypeVar("R")
 
 @functools.cache
 def _sending() -> "ModuleType":
-    """The client, imported when the first task is sent."""
+    """The module hyrex.sending, imported when the first task is sent."""
     return load("hyrex.sending")
 
 
 class Sendable(Generic[P, R]):
-    """A task under a configuration: everything that starts a run from here."""
+    """A task with a configuration: the methods that send it."""
 
     config: TaskConfig
     options: SendOptions
@@ -56,8 +56,8 @@ class Sendable(Generic[P, R]):
     def send(self, /, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """Store the task and return its handle; once this returns, the task cannot be lost.
 
-        Raises ArgumentInvalid or PayloadTooLarge before anything leaves, BrokerUnavailable if
-        nobody answers within HYREX_SEND_TIMEOUT, SubmitUnknown if the answer alone is missing.
+        Raises ArgumentInvalid or PayloadTooLarge before anything is sent, BrokerUnavailable if no broker was
+        reachable within HYREX_SEND_TIMEOUT, SubmitUnknown if it was sent and no answer came in that time.
         """
         handle: TaskHandle[R] = _sending().send_one(self._spec, self._coder.encode_arguments(*args, **kwargs))
         return handle
@@ -69,7 +69,7 @@ class Sendable(Generic[P, R]):
         return handle
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
-        """The call, validated and encoded, for send_many."""
+        """A validated and encoded call, for send_many."""
         return TaskCall(self._spec, self._coder.encode_arguments(*args, **kwargs))
 
     def with_config(
@@ -85,7 +85,7 @@ class Sendable(Generic[P, R]):
         headers: Mapping[str, str] | Unset = UNSET,
         labels: Mapping[str, str] | Unset = UNSET,
     ) -> "ConfiguredTask[P, R]":
-        """A new wrapper that sends this task with these options; what is left out stays as it is."""
+        """Return a wrapper that sends this task with these options; options left out stay as they are."""
         said: dict[str, Any] = {
             "queue": _given(queue, queue_name),
             "priority": _given(priority, checked_priority),
@@ -104,7 +104,7 @@ class Sendable(Generic[P, R]):
 
 
 class ConfiguredTask(Sendable[P, R]):
-    """A task with other options than its own; made by with_config."""
+    """A task with options that differ from its own; made by with_config."""
 
     def __init__(self, spec: SendSpec) -> None:
         self.config = spec.config
@@ -122,7 +122,7 @@ class ConfiguredTask(Sendable[P, R]):
         return self
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function here and now; options do not matter then."""
+        """Call the function directly; options have no effect on that."""
         return self._spec.task(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class ConfiguredTask(Sendable[P, R]):
 
 
 def queue_name(queue: str | HyrexQueue) -> str:
-    """The name of a queue that was given as a name or as a declaration."""
+    """The name of a queue that is given as a name or as a HyrexQueue."""
     return queue.name if isinstance(queue, HyrexQueue) else checked_name("queue", queue)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from hyrex.backend.known import outgoing_of, renew
-from hyrex.backend.outgoing import Outcome, Untimely, prepare
+from hyrex.backend.outgoing import SendResult, Untimely, prepare
 from hyrex.backend.send_spec import SendSpec
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
@@ -73,7 +73,7 @@ async def _store_async(handles: Sequence[TaskHandle[Any]]) -> None:
     conclude(backend, handles, outcomes)
 
 
-def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> list[int]:
+def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[SendResult]) -> list[int]:
     """Give new ids to the tasks that were refused because of the time in theirs; return their indexes."""
     late = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Untimely)]
     for at in late:
@@ -81,7 +81,7 @@ def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[Outcome]) -> l
     return late
 
 
-def _put(outcomes: list[Outcome], at: Sequence[int], again: Sequence[Outcome]) -> list[Outcome]:
+def _put(outcomes: list[SendResult], at: Sequence[int], again: Sequence[SendResult]) -> list[SendResult]:
     for place, outcome in zip(at, again, strict=True):
         outcomes[place] = outcome
     return outcomes

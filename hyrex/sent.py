@@ -1,4 +1,4 @@
-"""The handles that errors carry, as a type: `TaskHandle`, which has all of this, is above the errors."""
+"""A type for the handles in errors. They are `TaskHandle`s, a class that this layer cannot import."""
 
 from typing import Any, Protocol
 from uuid import UUID
@@ -11,7 +11,7 @@ __all__ = ["SentTaskHandle"]
 
 
 class SentTaskHandle(Protocol):
-    """A `hyrex.TaskHandle`, by what users do with one that an error gave them."""
+    """The part of `hyrex.TaskHandle` that is of use with a handle from an error."""
 
     arguments_differ: bool
     deduplicated: bool

@@ -1,4 +1,4 @@
-"""Where a task or one of its runs stands: words that compare equal to plain strings."""
+"""The status of a task or of a run: members that compare equal to plain strings."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ __all__ = ["TaskStatus"]
 
 
 class TaskStatus(StrEnum):
-    """The status of a task; runs use RUNNING and the outcomes, RELEASED is an outcome of runs only."""
+    """The status of a task. A run is RUNNING or has one of the outcomes; only runs can be RELEASED."""
 
     QUEUED = "queued"
     SCHEDULED = "scheduled"
@@ -21,7 +21,7 @@ class TaskStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a task of this status has ended."""
+        """True if a task of this status has ended."""
         return self in FINAL
 
 

@@ -1,4 +1,4 @@
-"""A registered function: call it here, send it to run elsewhere, and decode what was sent."""
+"""A registered function, which can be called here or sent to run on a worker."""
 
 import functools
 import inspect
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class HyrexTask(Sendable[P, R], Generic[P, R]):
-    """A function under a name. Models for arguments and result are built at their first use."""
+    """A function with a task name. Models for arguments and result are built at their first use."""
 
     __name__: str
     __qualname__: str
@@ -52,16 +52,16 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
 
     @property
     def place(self) -> str:
-        """Where it is written: file:line."""
+        """Where the function is defined, as file:line."""
         return place_of(self.function)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now, as if it were not decorated."""
+        """Call the function directly, as if it were not decorated."""
         result: R = self.function(*args, **kwargs)
         return result
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As a function is pickled: by the name under which its module has it."""
+        """Pickled as functions are, by module and name. Raises PicklingError if that finds another object."""
         if not is_importable(self):
             raise PicklingError(
                 f"task {self.name} of {self.place} is not {self.__module__}.{self.__qualname__}, so it "
@@ -79,7 +79,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         return f"<task {self.name} of {self.place}>"
 
     def handle(self, task_id: UUID | str) -> "TaskHandle[R]":
-        """The handle of a task of this name that was sent earlier; no I/O."""
+        """The handle of an earlier sent task of this name; no I/O."""
         from hyrex.handle import TaskHandle
 
         return TaskHandle(UUID(str(task_id)), self.name, decode=self._decode_result)
@@ -89,13 +89,13 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         return retry_delay_s(self.config.retry_backoff, retry_number, self.name)
 
     def _decode_result(self, result: bytes) -> R:
-        """A method of the task, so that handles and runs travel with it by its name."""
+        """A method, so that pickled handles and runs refer to the task by its name."""
         found: R = self._coder.decode_result(result)
         return found
 
 
 class AsyncHyrexTask(HyrexTask[P, R]):
-    """A task whose function is `async def`: a local call gives a coroutine, a handle its value."""
+    """A task whose function is `async def`: a direct call returns a coroutine, result() its value."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """The function's coroutine, as if it were not decorated."""
@@ -104,20 +104,20 @@ class AsyncHyrexTask(HyrexTask[P, R]):
 
 
 class RemoteTask(HyrexTask[P, R]):
-    """A stub for a function that other code defines: it can be sent, not called."""
+    """A stub for a function that other code defines: it can be sent but not called."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """Always raises: the code is elsewhere."""
-        raise TypeError(f"{self.name} is a remote stub; send() it, its code is not here")
+        """Always raises TypeError, since the function's code is elsewhere."""
+        raise TypeError(f"{self.name} is a remote stub, whose code is elsewhere; use send()")
 
 
 def coder_of(task: HyrexTask[..., Any]) -> TaskCoder:
-    """What encodes and decodes its arguments and results."""
+    """The coder for the task's arguments and results."""
     return task._coder
 
 
 def invoke(task: HyrexTask[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call the function with decoded arguments; positional-only parameters are respected."""
+    """Call the function with decoded arguments, passing positional-only parameters by position."""
     names = task._coder.signature.positional_only
     if not names:
         return task.function(**arguments)

@@ -1,1 +1,1 @@
-"""Arguments and results: signatures, schemas, bytes, and the refusal of what would not arrive."""
+"""Arguments and results: signatures, schemas, bytes, and the refusal of values that JSON would change."""

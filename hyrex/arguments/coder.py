@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class TaskCoder:
-    """Encodes and decodes what a task is called with and what it returns."""
+    """Encodes and decodes the arguments and the result of one task."""
 
     __slots__ = (
         "_arguments",
@@ -62,7 +62,7 @@ class TaskCoder:
         return self._decode_result(result)
 
     def build(self) -> None:
-        """Build what is otherwise built at first use; raises TypeError for hints that cannot work."""
+        """Build the models now. Raises TypeError for type hints that cannot work."""
         self._arguments_codec()
         self._result_codec()
 

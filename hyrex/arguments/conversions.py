@@ -1,7 +1,7 @@
-"""What validation itself loses: it may convert what it is given, but not drop a part of it.
+"""Finds values that validation itself loses: it may convert a value, but must not drop a part of it.
 
-"3" under `int` becomes 3, as pydantic has it. An unknown key of a dict that becomes a model, two
-keys or members that become one, and a number that no float holds are lost, and said so.
+That "3" becomes 3 under `int` is conversion, as pydantic defines it. Lost are an unknown key of a dict that
+becomes a model, two keys or members that become one, and a number that no float can represent.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 __all__ = ["Loss", "can_lose", "lost_in_conversion"]
 
 Loss = tuple[str, str, str]
-"""Where something was lost, what is said of it, and the remedy."""
+"""The path of what was lost, a description, and the remedy."""
 ONE_TYPE: Final = "give all of them one type"
 
 LOSING: Final = frozenset({"float", "complex", "model", "dataclass"})
@@ -25,7 +25,7 @@ UNTYPED: Final[Mapping[str, Any]] = {"type": "any"}
 
 
 def can_lose(schema: Any) -> bool:
-    """Return True if the validator of this core schema can drop a part of what it is given."""
+    """Return True if the validator of this core schema can drop a part of a value."""
     if isinstance(schema, list | tuple):
         return any(map(can_lose, schema))
     if not isinstance(schema, Mapping):
@@ -35,12 +35,12 @@ def can_lose(schema: Any) -> bool:
         return True
     part = {"dict": "keys_schema", "set": "items_schema", "frozenset": "items_schema"}.get(str(kind))
     if part is not None and schema.get(part, UNTYPED)["type"] not in ("any", "str"):
-        return True  # what is made of two members may be one
+        return True  # two members may become equal
     return any(map(can_lose, schema.values()))
 
 
 def lost_in_conversion(given: Any, valid: Any, path: str = "") -> Loss | None:
-    """What was lost; None if nothing was."""
+    """Describe what was lost; None if nothing was."""
     if given is valid:
         return None
     if type(valid) in (float, complex) and _is_other_number(given, valid):
@@ -89,9 +89,9 @@ def _dataclass(given: Mapping[Any, Any], made: Any, path: str) -> Loss | None:
 
 
 def _members(given: Mapping[Any, Any], made: Any, path: str) -> Loss | None:
-    """Of a dataclass of the standard library: what it holds under these names.
+    """What was lost in the fields of a dataclass of the standard library.
 
-    It refuses unknown keys itself, but in a model, which is validated by a validator of its own.
+    Unknown keys need no look: it refuses them itself, except in a model, which has a validator of its own.
     """
     names = {field.name: field for field in dataclasses.fields(made)}
     renamed = any(isinstance(f.default, FieldInfo) or "Annotated" in str(f.type) for f in names.values())
@@ -119,7 +119,7 @@ def _fields(given: Mapping[Any, Any], made: Any, fields: Mapping[str, FieldInfo]
 
 
 def _is_other_number(given: Any, valid: Any) -> bool:
-    """Whether one of these numbers is not the other; 0.1 under complex is, and NaN needs no look."""
+    """Return True if these numbers differ. 0.1 equals its complex form, and NaN is not compared."""
     return isinstance(given, Number) and not isinstance(given, float | complex) and bool(given != valid)
 
 

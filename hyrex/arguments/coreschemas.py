@@ -1,7 +1,7 @@
-"""Which core schemas say by themselves that their values survive JSON, and in which words.
+"""Which pydantic core schemas prove by themselves that their values are the same after JSON.
 
-A key that is not listed changes what a schema means (a serialiser, an alias, a validator, a mode of
-its own), so a schema that has one proves nothing.
+A key that is not listed here changes the meaning of a schema (a serialiser, an alias, a validator, a mode of
+its own), so a schema with such a key proves nothing.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ LENGTH: Final = frozenset({"min_length", "max_length"})
 RANGE: Final = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
 ANYWHERE: Final = frozenset({"type", "ref", "metadata"})
 
-# Keys of a schema that neither change a value nor depend on where it comes from.
+# Keys of a schema that neither change a value nor depend on its origin.
 PLAIN_KEYS: Final[Mapping[str, frozenset[str]]] = {
     "any": frozenset(),
     "bool": frozenset({"strict"}),
@@ -67,24 +67,24 @@ PLAIN_KEYS: Final[Mapping[str, frozenset[str]]] = {
     "union": frozenset({"choices"}),
     "uuid": frozenset({"version"}),
 }
-# Each has a form of its own in JSON, so a union of them cannot take one for another.
+# Each has a JSON form of its own, so that a union of them cannot read one as another.
 SCALAR_UNION: Final = frozenset({"str", "int", "bool", "none"})
 PLAIN_CONFIG: Final = frozenset({"title", "extra_fields_behavior", "from_attributes", "validate_assignment"})
 
 
 def says_nothing_more(schema: Mapping[str, Any]) -> bool:
-    """Return True if every key of this schema is one whose meaning is known here."""
+    """Return True if the meaning of every key of this schema is known here."""
     known = PLAIN_KEYS.get(schema["type"])
     return known is not None and schema.keys() <= known | ANYWHERE
 
 
 def config_is_plain(config: Mapping[str, Any]) -> bool:
-    """Return True if a model's configuration changes neither values nor their form."""
+    """Return True if a model's configuration changes neither values nor their JSON form."""
     return config.keys() <= PLAIN_CONFIG and config.get("extra_fields_behavior") != "allow"
 
 
 def typed_dict_is_plain(schema: Mapping[str, Any]) -> bool:
-    """Return True if a TypedDict goes by CONFIG and holds only what it names."""
+    """Return True if a TypedDict has CONFIG and allows no keys but its own."""
     config = schema.get("config", {})
     own = {key: value for key, value in config.items() if CONFIG.get(key) != value}
     return own.keys() <= PLAIN_CONFIG and "allow" not in (
@@ -94,11 +94,11 @@ def typed_dict_is_plain(schema: Mapping[str, Any]) -> bool:
 
 
 def enum_is_exact(schema: Mapping[str, Any]) -> bool:
-    """Return True if each member's value is text, or each an int: JSON tells those apart."""
+    """Return True if all members have text as values, or all have ints: JSON tells those apart."""
     cls = schema["cls"]
     if issubclass(cls, Flag) or not issubclass(cls, Enum):
         return False
-    # A class may have a `value` of its own: pydantic writes that, and reads the real one.
+    # A class may define `value` itself: pydantic writes that, but reads by the real one.
     return all(member.value is member._value_ for member in cls) and _of_one_kind(
         [member.value for member in cls]
     )

@@ -1,8 +1,8 @@
 """Which arguments a pydantic core schema proves to be the same after a round trip through JSON.
 
-A schema is read once. What it proves needs no look at any value (`always`), or one look at what
-schemas do not say: the members of an untyped dict, the fields of a model that code may have
-changed. Whatever is not listed here is proven by nothing, and makes the round trip.
+A schema is read once. Either it proves this for all values (`always`), or a quick test of each value is
+needed for what schemas do not say: the members of an untyped dict, the fields of a model, which code may have
+changed. For all other schemas nothing is proven, and each value makes the round trip.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ UNTYPED = {"type": "any"}
 
 
 def exact_when(schema: Mapping[str, Any]) -> Fit:
-    """A test of values that this schema's validator made: True if they certainly survive JSON."""
+    """A test of values that this schema's validator made: True if JSON certainly keeps them."""
     return _Proof().fit(schema)
 
 
 class _Proof:
-    """Walks a core schema whose config is payload.CONFIG; definitions may refer to themselves."""
+    """Reads a core schema whose config is payload.CONFIG; its definitions may refer to themselves."""
 
     def __init__(self) -> None:
         self._definitions: dict[str, Any] = {}
@@ -123,7 +123,7 @@ class _Proof:
         return fits
 
     def fields(self, schema: Mapping[str, Any]) -> list[tuple[str, Fit]] | None:
-        """The fields that need a look; None if one of them is never proven."""
+        """The fields whose values need a test; None if one of them can never be proven."""
         if any(not says_nothing_more(field) for field in schema["fields"].values()):
             return None
         fits = [(name, self.fit(field["schema"])) for name, field in schema["fields"].items()]

@@ -1,7 +1,7 @@
-"""Whether what a model holds is what its fields say.
+"""Tests whether the values in a model are of the types of its fields.
 
-pydantic does not look into an instance that it is given: code may have set anything in it since.
-For each field a set of types, or a test; both far cheaper than a round trip.
+pydantic does not validate an instance that it is given, although code may have set anything in it. For each
+field there is a set of types or a test; both cost much less than a round trip.
 """
 
 import math
@@ -39,17 +39,17 @@ CONSTRAINTS: Final = frozenset(
 
 
 def always(_value: Any) -> bool:
-    """The schema is proof enough."""
+    """The schema proves every value."""
     return True
 
 
 def never(_value: Any) -> bool:
-    """Nothing is proven."""
+    """The schema proves no value."""
     return False
 
 
 def fits_datetime(value: Any) -> bool:
-    """Return True unless there is a zone or a fold that an offset may not tell."""
+    """Return True unless there is a zone or a fold, which an offset does not represent."""
     if type(value) is not datetime:
         return False
     zone = value.tzinfo
@@ -57,12 +57,12 @@ def fits_datetime(value: Any) -> bool:
 
 
 def fits_float(value: Any) -> bool:
-    """Return True for what JSON has a form for; a model makes null of the rest."""
+    """Return True for a float that JSON can represent; a model would write null for the others."""
     return type(value) is float and math.isfinite(value)
 
 
 class HeldValues:
-    """Builds the tests. `refs` are the fits of definitions, looked up late: they may be recursive."""
+    """Builds the tests. `reference` finds those of definitions when they are used: these may be recursive."""
 
     def __init__(self, reference: Callable[[str], Fit]) -> None:
         self._reference = reference
@@ -120,7 +120,7 @@ class HeldValues:
         return lambda value: type(value) is dict and has_plain_keys(value) and values(list(value.values()))
 
     def model(self, schema: Mapping[str, Any]) -> Fit:
-        """The test of a model: this very class, and each field what it should be."""
+        """The test of a model: it is of exactly this class, and each field passes its own test."""
         inner = schema["schema"]
         if not (says_nothing_more(schema) and says_nothing_more(inner) and _is_plain_model(schema, inner)):
             return never

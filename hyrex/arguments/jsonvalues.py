@@ -1,6 +1,6 @@
 """Which values are JSON values already: the same, in value and type, after a round trip.
 
-Knows nothing of hints: every value here is one that no hint describes.
+For values that no type hint describes.
 """
 
 import math
@@ -38,7 +38,7 @@ def _all_json(values: Any, depth: int) -> bool:
 def has_plain_keys(value: dict[Any, Any]) -> bool:
     """Return True if every key is an ASCII str, which JSON keeps.
 
-    Other text may hold half a surrogate pair, which is dropped from keys without an error.
+    Other text may contain half a surrogate pair, which is dropped from keys without an error.
     """
     for key in value:  # noqa: SIM110  a generator takes three times as long
         if type(key) is not str or not key.isascii():

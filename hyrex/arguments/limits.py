@@ -1,4 +1,4 @@
-"""How much one task may carry."""
+"""The limit of a task's payload."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ PAYLOAD_LIMIT_BYTES: Final = 4 * 1024 * 1024
 
 
 def checked_payload(task_name: str, payload: bytes) -> bytes:
-    """The payload, or PayloadTooLarge before anything leaves the process."""
+    """Return the payload. Raises PayloadTooLarge."""
     if len(payload) > PAYLOAD_LIMIT_BYTES:
         raise PayloadTooLarge(task_name, len(payload), PAYLOAD_LIMIT_BYTES)
     return payload

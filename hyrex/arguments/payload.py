@@ -1,8 +1,8 @@
 """Arguments and results as bytes: JSON made and read by pydantic, never pickle.
 
-A payload is an object {parameter name: value}. Models are built once per task, at its first use.
-Whatever cannot make the round trip unchanged is refused while the caller can still see why: what
-the schema proves exact goes at once, everything else is decoded and compared before it leaves.
+A payload is an object {parameter name: value}. Models are built once per task, at its first use. A value that
+would be changed by the round trip is refused when it is sent, where the caller can see why: unless the schema
+proves that it is kept, the encoded value is decoded and compared.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ meet_every_kind()  # in the thread that loads this: forks wait for it
 
 
 class _RoundTrip:
-    """Encodes by one core schema what comes back from it unchanged."""
+    """Encodes values by one core schema, and refuses those that would not come back unchanged."""
 
     def __init__(self, schema: Any, where: str) -> None:
         self._encoding = SchemaValidator(_configured(schema, extra="forbid"), HIDING)
@@ -74,10 +74,10 @@ class _RoundTrip:
         try:
             return self._exact(valid)
         except RecursionError:
-            return False  # nested in itself, or too deeply: what writes it as JSON says so
+            return False  # nested in itself, or too deeply: writing it as JSON will raise
 
     def decode(self, found: bytes) -> Any:
-        """The value of its JSON; raises ValidationError."""
+        """The value from its JSON; raises ValidationError."""
         return self._decoding.validate_json(found, by_alias=True, by_name=True)
 
 
@@ -109,7 +109,7 @@ class ArgumentsCodec:
 
 
 class ResultCodec:
-    """Encodes and decodes the result of one task, by its return annotation where it has one."""
+    """Encodes and decodes the result of one task, by its return annotation if it has one."""
 
     def __init__(self, signature: TaskSignature) -> None:
         self._task_name = signature.task_name
@@ -147,7 +147,7 @@ class ResultCodec:
 
 
 def _arguments_schema(signature: TaskSignature, where: str) -> Any:
-    """The schema of {name: value} in which parameters with defaults may be missing, and no others be."""
+    """The schema of {name: value}; parameters with defaults may be missing, unknown names are refused."""
     hints = signature.hints
     fields = {
         name: hints[name] if name in signature.required else NotRequired[hints[name]]
@@ -173,10 +173,10 @@ def _schema_of(hint: Any, where: str) -> Any:
 
 
 def _configured(schema: Any, extra: str | None = None) -> Any:
-    """A copy in which each TypedDict has CONFIG: their validators, alone of all, do not inherit it.
+    """A copy in which each TypedDict has CONFIG, which only their validators do not inherit.
 
-    `extra="forbid"`: a TypedDict or dataclass that does not keep unknown keys refuses them. Another class
-    of TypedDict may be passed where one is hinted, and would lose its own keys.
+    `extra="forbid"`: a TypedDict or dataclass that would drop unknown keys refuses them instead. Else a value
+    of another TypedDict than the hinted one would lose its own keys.
     """
     if isinstance(schema, list):
         return [_configured(item, extra) for item in schema]
@@ -196,7 +196,7 @@ def _configured(schema: Any, extra: str | None = None) -> Any:
 
 
 def _arguments_of(dataclass_schema: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass's schema, below what its validators wrap around them."""
+    """The fields of a dataclass's schema, without the schemas of validators around them."""
     found = dataclass_schema
     while found["type"] != "dataclass-args" and isinstance(found.get("schema"), dict):
         found = found["schema"]
@@ -204,7 +204,7 @@ def _arguments_of(dataclass_schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kinds(schema: Any) -> Iterator[str]:
-    """The type of every part of a core schema."""
+    """Yield the type of every part of a core schema."""
     if isinstance(schema, dict):
         if isinstance(schema.get("type"), str):
             yield schema["type"]
@@ -215,5 +215,5 @@ def _kinds(schema: Any) -> Iterator[str]:
 
 
 def _may_hold_long_int(found: bytes) -> bool:
-    """Return True if these bytes hold a run of over DIGITS_LIMIT digits; one covers a whole window."""
+    """Return True if more than DIGITS_LIMIT digits may follow each other in these bytes."""
     return any(found[at : at + WINDOW].isdigit() for at in range(0, len(found) - WINDOW + 1, WINDOW))

@@ -1,5 +1,5 @@
-"""What is said of a value that JSON would not bring back: its path, what was sent, what would
-arrive, and what to do about it."""
+"""The error texts for values that JSON would change: the path, the value sent, the value that would arrive,
+and the remedy."""
 
 import dataclasses
 import math
@@ -26,9 +26,9 @@ JSON_TYPES: Final = (str, int, float, bool, type(None), list, dict)
 
 
 class NotKept(ValueError):
-    """A value that would arrive otherwise than it was sent, or not at all.
+    """A value that would arrive changed, or not at all.
 
-    `outline` says so without the value: what is said of a result is stored, and shown in lists.
+    `outline` is the text without the value, for results: their errors are stored and shown in lists.
     """
 
     def __init__(self, said: str, *, outline: str = "it would be changed", path: str = "", remedy: str = ""):
@@ -52,7 +52,7 @@ def refuse_if_dropped(given: Any, valid: Any) -> None:
 def kept_or_refused(
     valid: Any, found: bytes, decode: Callable[[bytes], Any], any_sequence: bool = False
 ) -> None:
-    """Raise NotKept unless `decode` makes of these bytes what they were made of."""
+    """Raise NotKept unless `decode` returns the value from which these bytes were made."""
     try:
         arrived = decode(found)
     except ValidationError as error:
@@ -70,7 +70,7 @@ def kept_or_refused(
 
 
 def _unreadable(error: ValidationError, valid: Any) -> NotKept:
-    """What is said when pydantic does not read what it wrote itself."""
+    """The refusal of a value whose JSON, written by pydantic, pydantic does not read."""
     found = error.errors(include_url=False, include_context=False)[0]
     if found["type"] == "json_invalid":
         return unserialisable(valid, error)
@@ -88,7 +88,7 @@ def _unreadable(error: ValidationError, valid: Any) -> NotKept:
 
 
 def told(difference: Change) -> NotKept:
-    """The path, both values and the remedy."""
+    """The refusal of a value that would arrive changed: the path, both values and the remedy."""
     path = _shortened(difference.path.lstrip("."), PATH_CHARACTERS)
     outline = _outlined(difference.sent, difference.arrived)
     return NotKept(_said(difference), outline=outline, path=path, remedy=_remedy(difference))
@@ -146,7 +146,7 @@ def _remedy(found: Change) -> str:
 
 
 def described(error: ValidationError, with_values: bool = True) -> str:
-    """pydantic's findings in one line each; values only where the caller is who gave them."""
+    """pydantic's findings, one line each; `with_values` only if the text goes to the sender alone."""
     found = error.errors(include_url=False, include_context=False)
     shown = [_one_described(dict(one), with_values) for one in found[:SHOWN_ERRORS]]
     if len(found) > SHOWN_ERRORS:
@@ -167,7 +167,7 @@ def _path(loc: Iterable[Any]) -> str:
 
 
 def _at(value: Any, path: Iterable[Any], otherwise: Any) -> Any:
-    """What stands at this path of a value, where it can be followed."""
+    """The part of a value at this path; `otherwise` if the path cannot be followed."""
     for part in path:
         try:
             value = getattr(value, part) if _has_fields(value) else value[part]
@@ -177,7 +177,7 @@ def _at(value: Any, path: Iterable[Any], otherwise: Any) -> Any:
 
 
 def unserialisable(valid: Any, error: Exception) -> NotKept:
-    """The refusal of a value that has no JSON form, with the path of the part that has none."""
+    """The refusal of a value that has no JSON form, with the path of the part that is the reason."""
     found = None if isinstance(error, RecursionError) else _culprit(valid, "", 0)
     if found is None:
         return NotKept(f"cannot be written as JSON: {error}", outline="it cannot be written as JSON")
@@ -220,7 +220,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _parts(value: Any) -> list[tuple[str, Any]] | None:
-    """The members of what has members, each with its step of the path."""
+    """The members of a value, each with its step of the path; None if it has no members."""
     if isinstance(value, dict):
         keys = [("", key) for key in value if isinstance(key, str) and not key.isascii()]
         return keys + [

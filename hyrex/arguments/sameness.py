@@ -1,9 +1,9 @@
-"""Whether what arrived is what was sent: the same value and the same type, all the way down.
+"""Compares what arrived with what was sent: the same value and the same type, at every level.
 
-A few differences are allowed, because JSON has one form for both and code seldom cares: a zone
-arrives as its offset, what `Sequence` holds as a list, an int as the equal float where a float is
-hinted, and an instance of a subclass of a plain type (a `str` that is more than a str) as the plain
-type. docs/reference/arguments.md lists them.
+A few differences are allowed, because JSON has one form for both and code rarely depends on them: a time zone
+arrives as its offset, a value hinted `Sequence` as a list, an int as the equal float where a float is hinted,
+and an instance of a subclass of a plain type (of `str`, for instance) as the plain type.
+docs/reference/arguments.md lists them.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ MISSING: Final = type("Missing", (), {"__repr__": lambda _: "nothing"})()
 
 @dataclasses.dataclass(slots=True)
 class Change:
-    """The first value that would arrive otherwise than it was sent; `path` leads to it."""
+    """The first value that would arrive changed, and the path to it."""
 
     sent: Any
     arrived: Any
@@ -38,7 +38,7 @@ class Change:
     path: str = ""
 
     def under(self, step: str) -> "Change":
-        """The same, seen from one level further up."""
+        """The same change with a path from one level further up."""
         self.path = step + self.path
         return self
 
@@ -74,7 +74,7 @@ class _Comparison:
 
     def _leaves(self, sent: Any, arrived: Any) -> Change | None:
         if isinstance(sent, float):
-            same = repr(sent) == repr(arrived)  # nan, and the sign of zero
+            same = repr(sent) == repr(arrived)  # for NaN and for the sign of zero
         elif isinstance(sent, complex):
             same = repr(sent) == repr(arrived)
         elif isinstance(sent, Decimal):
@@ -98,7 +98,7 @@ class _Comparison:
         if plain and not getattr(sent, "__dict__", None) and self._same_as(base, sent, arrived):
             return None
         if base is float and type(sent) is int and sent == arrived:
-            return None  # `float` is hinted there, and an int may stand for one
+            return None  # `float` is hinted, and an int may be given for one
         return Change(sent, arrived)
 
     @staticmethod
@@ -172,7 +172,7 @@ def _defines_equality(kind: type) -> bool:
 
 
 def _equal(sent: Any, arrived: Any) -> bool:
-    """Equality of objects whose class defines it; arrays and frames answer for each element."""
+    """Equality of objects whose class defines it; of arrays and frames, equality of every element."""
     try:
         said = sent == arrived
         while not isinstance(said, bool) and hasattr(said, "all"):
@@ -195,7 +195,7 @@ def _private(model: BaseModel) -> dict[str, Any]:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """What an instance holds, in its `__dict__` and its slots, without what it only remembers."""
+    """The attributes of an instance, in its `__dict__` and its slots, without cached properties."""
     kind = type(value)
     held = {
         name: item

@@ -1,7 +1,7 @@
-"""A task function's parameters: checked at decoration, resolved at first use.
+"""A task function's parameters: checked when it is decorated, with type hints resolved at first use.
 
-Hints may be strings (`from __future__ import annotations`) and may name what is defined later,
-so they are only resolved when the first task is sent or run.
+Hints may be strings (`from __future__ import annotations`) and may name what is defined later, so they are
+resolved only when the first task is sent or run.
 """
 
 import inspect
@@ -16,7 +16,7 @@ STAR_KINDS: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEY
 
 
 class TaskSignature:
-    """The parameters of one task function, and how a call's values meet their names."""
+    """The parameters of one task function, and the binding of a call's values to their names."""
 
     def __init__(
         self, function: Callable[..., Any], task_name: str, names: Mapping[str, Any] | None = None
@@ -32,16 +32,16 @@ class TaskSignature:
         self.names = tuple(p.name for p in parameters)
         self._known = frozenset(self.names)
         self.required = frozenset(p.name for p in parameters if p.default is p.empty)
-        # `x: int = None` means int | None, as it did for type checkers once.
+        # `x: int = None` is read as int | None, as type checkers once did.
         self._none_by_default = tuple(p.name for p in parameters if p.default is None)
         self._positional = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
-        # So many arguments by position are all there are; no number where that is not how they are given.
+        # If all parameters can be given by position: how many there are.
         plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
         self._arity = len(self._positional) if plain else -1
         self.positional_only = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The values by parameter name, defaults left out; Python's own TypeError if they do not fit."""
+        """The values by parameter name, without defaults. Raises Python's TypeError if they do not fit."""
         if not kwargs and len(args) == self._arity:
             return dict(zip(self._positional, args, strict=True))
         bound = dict(zip(self._positional, args, strict=False))
@@ -60,7 +60,7 @@ class TaskSignature:
 
     @property
     def hints(self) -> dict[str, Any]:
-        """Resolved hints by parameter name, and `return` where there is one."""
+        """Resolved hints by parameter name, and under `return` that of the result if there is one."""
         # Not a cached_property: its lock is one for all tasks, and a fork may find it held.
         if self._hints is None:
             self._hints = self._resolved()
@@ -96,8 +96,8 @@ def _check_parameter(parameter: inspect.Parameter, task_name: str) -> None:
         raise TypeError(f"task {task_name}: parameter {parameter.name!r} has no type hint{remedy}")
     if _is_description(parameter.default):
         raise TypeError(
-            f"task {task_name}: the default of {parameter.name!r} is {parameter.default!r}, and the function "
-            f"would be given as it is; write {parameter.name}: Annotated[..., Field(...)] = 5"
+            f"task {task_name}: the default of {parameter.name!r} is {parameter.default!r}, which the "
+            f"function would receive as its value; write {parameter.name}: Annotated[..., Field(...)] = 5"
         )
     for described in getattr(parameter.annotation, "__metadata__", ()):
         if parameter.default is parameter.empty and _has_default(described):
@@ -108,7 +108,7 @@ def _check_parameter(parameter: inspect.Parameter, task_name: str) -> None:
 
 
 def _is_description(default: Any) -> bool:
-    """Whether it says what a default is, as in the body of a model, and is none itself."""
+    """Return True if it describes a default, like `Field(...)` in a model, and is not a default itself."""
     return any(kind.__name__ in ("FieldInfo", "Field") for kind in type(default).__mro__)
 
 
@@ -117,7 +117,7 @@ def _has_default(described: Any) -> bool:
 
 
 def local_names(depth: int) -> Mapping[str, Any] | None:
-    """Names local to the function that is `depth` calls up, for string hints; None at module level."""
+    """The local names of the function `depth` calls up, for string hints; None at module level."""
     frame: FrameType | None = sys._getframe(depth + 1)
     if frame is None or frame.f_locals is frame.f_globals:
         return None
@@ -125,7 +125,7 @@ def local_names(depth: int) -> Mapping[str, Any] | None:
 
 
 def place_of(function: Callable[..., Any]) -> str:
-    """Where a function is written: file:line."""
+    """Where a function is defined, as file:line."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return f"{function.__module__}.{function.__qualname__}"

@@ -1,7 +1,7 @@
 """Results of tasks without a return annotation: stored as the JSON that pydantic makes of them.
 
-A caller gets JSON values back: a model as a dict, a tuple as a list, a date as text. What even
-that form would lose (a secret, a key that is not text, NaN, an excluded field) is refused.
+A caller gets JSON values back: a model as a dict, a tuple as a list, a date as text. A value that even JSON
+would lose (a secret, a key that is not text, NaN, an excluded field) is refused.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ def encode_freely(value: Any) -> bytes:
 
 
 def _check(value: Any, stored: Any, path: str) -> None:
-    """Raise NotKept unless `stored` says all that `value` does."""
+    """Raise NotKept if `stored` lost a part of `value`."""
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,1 +1,1 @@
-"""What lies between users' tasks and whoever keeps them: the protocol, and a task on its way."""
+"""The layer between users' tasks and a broker (or the inline backend of tests): its protocol and values."""

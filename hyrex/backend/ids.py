@@ -1,7 +1,7 @@
-"""Ids of tasks: UUIDv7, made where the task is sent.
+"""Ids of tasks: UUIDv7, made by the sender.
 
-Randomness is the operating system's, afresh after a fork; ids of one process grow in the order
-they are made. The clock is this machine's plus an offset that a broker may have taught.
+Randomness comes from the operating system, also after a fork. Ids of one process grow in the order in which
+they are made. The clock is this machine's, plus an offset if a broker refused an id for its time.
 """
 
 import itertools
@@ -23,19 +23,19 @@ STEP_BYTES: Final = 4
 class IdSource:
     """Makes ids in canonical text form.
 
-    It holds no lock: a signal handler or a finalizer may interrupt any of it, and make an id of its own.
+    It holds no lock, since a signal handler or a finalizer may interrupt it anywhere and make an id too.
     """
 
     def __init__(self) -> None:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Forget everything, as in a fork's child: no id may come from what the parent knew."""
+        """Forget all state. For the child of a fork, which must not make the ids of its parent."""
         self._offset_ms = 0
         self._moment = Moment(0)
 
     def new(self) -> str:
-        """A new id, greater than all before it unless the clock was corrected backwards."""
+        """Make a new id, greater than all before it unless `correct_clock` has set the clock back."""
         now_ms = time.time_ns() // 1_000_000 + self._offset_ms
         if now_ms > self._moment.milliseconds:
             self._begin(now_ms)
@@ -49,19 +49,19 @@ class IdSource:
         return f"{moment.front}-{number >> LOW_BITS | VERSION:04x}-{low[:4]}-{low[4:]}"
 
     def correct_clock(self, server_time_ms: int) -> None:
-        """Make new ids by the broker's clock; ids that exist keep their names."""
+        """Make new ids by the broker's clock from now on."""
         self._offset_ms = server_time_ms - time.time_ns() // 1_000_000
         self._moment = Moment(0)
 
     def _begin(self, milliseconds: int) -> None:
         made = Moment(milliseconds)
-        # Another thread may have been faster: whoever looked at its moment goes on with that one.
+        # Another thread may have set a later moment meanwhile: keep that one.
         if milliseconds > self._moment.milliseconds:
             self._moment = made
 
 
 class Moment:
-    """Ids of one millisecond: they begin alike, and `numbers` grow by an unforeseeable step."""
+    """Ids of one millisecond: they have the same beginning, and `numbers` grow by a random step."""
 
     __slots__ = ("front", "milliseconds", "numbers")
 
@@ -70,7 +70,7 @@ class Moment:
         digits = f"{milliseconds:012x}"
         self.front = f"{digits[:8]}-{digits[8:]}"
         random = int.from_bytes(os.urandom(START_BYTES + STEP_BYTES), "big")
-        # The top bit stays free, so that ids of one millisecond have room to grow.
+        # The top bit starts as 0, so that the numbers of one millisecond can grow.
         start = random >> (8 * (START_BYTES + STEP_BYTES) - COUNTER_BITS + 1)
         self.numbers = itertools.count(start, 1 + random % (1 << (8 * STEP_BYTES)))
 

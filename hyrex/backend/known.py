@@ -1,4 +1,4 @@
-"""What is known of a sent task, and what its sender learns later: what a handle shows without asking."""
+"""What is known of a sent task: what a handle shows without asking a broker."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ __all__ = ["KnownTask", "acknowledge", "learn", "observe", "outgoing_of", "renew
 
 
 class KnownTask:
-    """A task as last heard of. The functions below change it."""
+    """A task as of the last answer of a broker. The functions below change it."""
 
     __slots__ = ("_id", "_outgoing", "_state", "_status", "arguments_differ", "deduplicated", "task_name")
 
@@ -31,41 +31,41 @@ class KnownTask:
 
     @property
     def id(self) -> UUID:
-        """The task's id; where deduplicated, the id of the first task with its key."""
+        """The task's id; if it was deduplicated, the id of the first task with its key."""
         return UUID(self._id)
 
     @property
     def status(self) -> TaskStatus | None:
-        """As last heard; None if no broker has said anything yet."""
+        """The status in the last answer of a broker; None if there was none yet."""
         return self._status
 
     @property
     def waiting_for(self) -> str:
-        """While queued: what it waits for, in words, as last heard by refresh()."""
+        """While queued: what it waits for, as text for people, from the last refresh()."""
         return self._state.waiting_for if self._state is not None else ""
 
     @property
     def is_final(self) -> bool:
-        """Whether it has ended, as last heard."""
+        """True if it had ended at the last answer of a broker."""
         return self._state is not None and self._state.status.is_final
 
 
 def outgoing_of(known: KnownTask) -> Outgoing:
-    """The task as it was sent; only its sender has it. Raises HyrexError for all others."""
+    """The task as it was sent. Raises HyrexError if this handle has not sent it."""
     if known._outgoing is None:
         raise HyrexError(f"{known!r} was not sent by this handle, so it cannot be sent again")
     return known._outgoing
 
 
 def renew(known: KnownTask) -> None:
-    """Take another id: nothing bears the one it has."""
+    """Give the task a new id, after the broker refused the old one."""
     sent = outgoing_of(known)
     known._outgoing = Outgoing(new_task_id(), sent.spec, sent.payload, sent.parent_id, sent.root_id)
     known._id = known._outgoing.task_id
 
 
 def acknowledge(known: KnownTask) -> None:
-    """A broker has stored it."""
+    """Note that a broker has stored the task."""
     if known._status is None:
         options = outgoing_of(known).spec.options
         later = options.delay or options.run_at
@@ -73,7 +73,7 @@ def acknowledge(known: KnownTask) -> None:
 
 
 def supersede(known: KnownTask, first: Deduplicated) -> None:
-    """A broker names the first task with its idempotency key: it is that one now."""
+    """Make this the first task with the idempotency key, which the broker has named."""
     known.deduplicated = known.deduplicated or first.task_id != known._id
     known.arguments_differ = first.arguments_differ
     known._id = first.task_id
@@ -83,14 +83,14 @@ def supersede(known: KnownTask, first: Deduplicated) -> None:
 
 
 def observe(known: KnownTask, state: TaskSnapshot) -> None:
-    """A broker said how it stands."""
+    """Note the status and runs that a broker returned."""
     known._state = state
     known._status = state.status
     known.task_name = state.name or known.task_name
 
 
 def learn(known: KnownTask, watched: Watched) -> None:
-    """A watch is over: take what it says of this task, or raise it."""
+    """Note what a watch has seen of this task; raise the error if it got one."""
     if known._id in watched.failures:
         raise watched.failures[known._id]
     if known._id in watched.states:

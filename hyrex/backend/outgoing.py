@@ -1,4 +1,4 @@
-"""A task on its way to a broker: what must be repeated, unchanged, if it is sent again."""
+"""A task to be sent, with all that must stay the same if it is sent again."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -11,7 +11,7 @@ from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
-__all__ = ["Deduplicated", "Outcome", "Outgoing", "Progress", "Untimely", "prepare"]
+__all__ = ["Deduplicated", "Outgoing", "Progress", "SendResult", "Untimely", "prepare"]
 
 
 class Progress(Enum):
@@ -24,25 +24,25 @@ class Progress(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deduplicated:
-    """Its idempotency key belongs to an earlier task."""
+    """The task was not stored: its idempotency key belongs to an earlier task, which this describes."""
 
     task_id: str
     status: TaskStatus | None = None
-    """Of the earlier task; None where nobody said."""
+    """None if the broker did not say."""
     arguments_differ: bool = False
     state: TaskSnapshot | None = None
-    """Where it has run already, where it was sent."""
+    """With its runs, if it ran where it was sent (an inline test)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Untimely:
-    """Refused at its first attempt for the time in its id: nothing bears that id, it may take another."""
+    """Refused at its first attempt for the time in its id. It is not stored, so it may get a new id."""
 
     error: HyrexError
 
 
-# A TaskSnapshot: it has run already, where it was sent.
-Outcome = Progress | Deduplicated | Untimely | TaskSnapshot | HyrexError
+# A TaskSnapshot, if it ran where it was sent (an inline test).
+SendResult = Progress | Deduplicated | Untimely | TaskSnapshot | HyrexError
 
 
 class Outgoing:
@@ -62,7 +62,7 @@ class Outgoing:
 
 
 def prepare(spec: SendSpec, payload: bytes) -> Outgoing:
-    """Give a call its id, and its parent where it is sent by a running task."""
+    """Make the task of a call: with a new id, and with its parent if a running task sends it."""
     context = get_hyrex_context()
     if context is None:
         return Outgoing(new_task_id(), spec, payload, "", "")

@@ -1,10 +1,10 @@
-"""What the SDK needs of whoever keeps tasks: a broker, or the tests' inline stand-in."""
+"""What the SDK needs of a backend: a broker, or the inline backend of tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hyrex.backend.outgoing import Outcome, Outgoing
+from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
@@ -14,7 +14,7 @@ __all__ = ["Backend", "Watched"]
 
 @dataclass(slots=True)
 class Watched:
-    """What a watch saw until it was over or its time was up."""
+    """What a watch has seen until it ended or its timeout passed."""
 
     states: dict[str, TaskSnapshot] = field(default_factory=dict)
     failures: dict[str, HyrexError] = field(default_factory=dict)
@@ -25,33 +25,33 @@ class Backend(Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """Whether no broker said why there was no result."""
+        """True if there was no answer, and no broker said why."""
         ...
 
     @property
     def silence(self) -> str:
-        """What to tell a user when no answer came."""
+        """The beginning of an error text for a call without an answer."""
 
-    def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
-        """Store tasks; outcomes in order. WAITING and UNANSWERED ones had no answer in time."""
+    def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+        """Store tasks; return their results in order. Those WAITING or UNANSWERED had no answer in time."""
 
-    async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
-        """As store(), for a caller on a loop."""
+    async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+        """As store(), for a caller on an event loop."""
 
     def get(self, task_id: str) -> TaskSnapshot:
-        """One task as it stands; raises TaskNotFound, BrokerUnavailable, CallRejected."""
+        """Read one task. Raises TaskNotFound, BrokerUnavailable, CallRejected."""
 
     async def get_async(self, task_id: str) -> TaskSnapshot:
         """As get()."""
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
-        """Wait until all are final or the time is up; raises BrokerUnavailable if nobody was there."""
+        """Wait until all have ended, or for `timeout_s`. Raises BrokerUnavailable if no broker answered."""
 
     async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """As watch()."""
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
-        """Ask for a task to end; its status now, None if it was over. Raises TaskNotFound and so on."""
+        """Cancel a task. Return its status now, None if it had ended before. Raises as get()."""
 
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""

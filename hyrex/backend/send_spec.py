@@ -1,4 +1,4 @@
-"""What all sends of one task under one configuration share."""
+"""The part of a send that is the same for all sends of one task under one configuration."""
 
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -9,11 +9,11 @@ from hyrex.options import SendOptions, TaskConfig
 __all__ = ["SendSpec", "SpecTask"]
 
 SENT: Final = ("queue", "priority", "max_retries", "timeout_seconds")
-"""What with_config may change of a task's own configuration."""
+"""The options of TaskConfig that with_config may change."""
 
 
 class SpecTask(Protocol):
-    """What a send needs of its task."""
+    """The part of a task that a send needs."""
 
     config: TaskConfig
     _coder: TaskCoder
@@ -28,9 +28,10 @@ class SpecTask(Protocol):
 
 
 class SendSpec:
-    """A task, its configuration and the options of its sends. Nothing but `encoded` ever changes.
+    """A task, its configuration and the options of its sends. Only `encoded` ever changes.
 
-    A plain class, as Outgoing is; the transport keeps in `encoded` what is the same for every send.
+    In `encoded` the transport keeps the wire form of what is the same for every send. A plain class, since a
+    frozen dataclass would take longer to make.
     """
 
     __slots__ = ("config", "encoded", "options", "task")
@@ -44,9 +45,9 @@ class SendSpec:
         self.encoded = encoded
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As the task and what differs from it: the task's own functions need not travel.
+        """Pickled as the task and what differs from it, so that the task's functions are not pickled.
 
-        With its options as they were encoded: made anew, a backoff by chance would be another task's.
+        The encoded options are pickled too: made again, a random backoff would have other delays.
         """
         own, mine = self.task.config, self.config
         changed = {name: getattr(mine, name) for name in SENT if getattr(mine, name) != getattr(own, name)}

@@ -1,8 +1,8 @@
-"""A backend without thread or loop: each call is made by the caller itself, on a channel of its own.
+"""A backend without thread or event loop: each call is made in the caller's thread, on a channel of its own.
 
-For whoever interrupts the client: a signal handler, or a finalizer in the client's own thread. Nobody could
-answer them there, and gRPC does not bear a second event loop beside the first: answers get lost between them.
-It is slower, and shares nothing with any other call, so it may itself be interrupted.
+For callers that interrupt the client: a signal handler, or a finalizer in the client's own thread. The
+client's thread could not answer them, and gRPC loses answers if a process has a second event loop for it.
+Calls made here are slower, and share nothing with any other call, so they may be interrupted too.
 """
 
 import threading
@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from hyrex.backend.outgoing import Outcome, Outgoing, Progress
+from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.outbox import FrameSpace
-from hyrex.client.submitter import learnt
+from hyrex.client.submitter import after_clock_correction
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
 from hyrex.runs import TaskSnapshot
@@ -30,7 +30,7 @@ LOOK_EVERY_S: Final = 0.2
 
 
 class DirectBackend:
-    """What RemoteBackend does for blocking callers, call by call."""
+    """Does what RemoteBackend does for blocking callers, one call at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -46,10 +46,10 @@ class DirectBackend:
         """After pause() that was in time."""
         self._calling.release()
 
-    def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
-        """Store tasks; those after one without an answer are not sent."""
+    def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+        """Store tasks; if one gets no answer, those after it are not sent."""
         sizes = [sent_bytes(task) for task in tasks]
-        outcomes: list[Outcome] = [Progress.WAITING] * len(tasks)
+        outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
         at = 0
         while at < len(tasks):
             end = FrameSpace().fill(sizes, at, len(tasks))
@@ -59,7 +59,7 @@ class DirectBackend:
             at = end
         return outcomes
 
-    def _submit(self, tasks: Sequence[Outgoing]) -> Sequence[Outcome]:
+    def _submit(self, tasks: Sequence[Outgoing]) -> Sequence[SendResult]:
         try:
             with self._calling:
                 submitted = self._calls.submit(tasks)
@@ -70,18 +70,18 @@ class DirectBackend:
             refusal = SendRejected("the broker answered another number of tasks than were sent")
             return [refusal] * len(tasks)
         found = map(submit_outcome, tasks, submitted.answers)
-        return [learnt(outcome, is_first=submitted.is_first) for outcome in found]
+        return [after_clock_correction(outcome, is_first=submitted.is_first) for outcome in found]
 
     def get(self, task_id: str) -> TaskSnapshot:
-        """One task as it stands."""
+        """Read one task."""
         return self._answered(lambda: self._calls.get(task_id))
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
-        """Ask for a task to end."""
+        """Cancel a task."""
         return self._answered(lambda: self._calls.cancel(task_id, reason))
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
-        """Wait for tasks, by looking again and again."""
+        """Wait for tasks by reading them repeatedly."""
         seen = Watched()
         ends = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         pending = set(task_ids)

@@ -1,4 +1,4 @@
-"""Libraries that replace Python's threads by their own; the client waits in gRPC and needs real ones."""
+"""Refuses libraries that replace Python's threads: the client waits in gRPC, which needs real threads."""
 
 import sys
 from typing import Final
@@ -15,7 +15,7 @@ ADVICE: Final = (
 
 
 def refuse_green_threads() -> None:
-    """Raise RuntimeUnsupported where threads or selectors are patched: a send would wait for ever."""
+    """Raise RuntimeUnsupported if threads or selectors are patched: a send would wait for ever."""
     gevent = sys.modules.get("gevent.monkey")
     if gevent is not None and any(map(gevent.is_module_patched, NEEDED)):
         raise RuntimeUnsupported(

@@ -1,7 +1,7 @@
-"""One life of the client's thread: a loop, a connection, and the submitter and watcher on it.
+"""The client's thread: an event loop with a connection, a frame sender and a watcher.
 
-It can be ended and begun anew at any time (before a fork it must be): what is unanswered lives
-in the outbox and the watchlist, outside of it.
+It can be ended and replaced by a new one at any time, and must be before a fork: tasks and watches without an
+answer are kept outside of it, in the send queue and the watchlist.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ loops.load()
 
 
 class ClientThread(threading.Thread):
-    """The thread of a life; `owner` is whom it must not wait for."""
+    """The thread of a ClientLoop. `owner` is the backend that it works for, which must not wait in it."""
 
     owner: object = None
 
 
 class ClientLoop:
-    """Begins when it is made; `end()` returns when thread and channel are gone."""
+    """Runs from its construction until `end()`, which returns when thread and channel are gone."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ClientLoop:
         watchlist: Watchlist,
         owner: object,
     ) -> None:
-        """`owner` is what its thread is known by."""
+        """`owner` is the backend by which its thread is recognised."""
         self._addresses = addresses
         self._token = token
         self._outbox = outbox
@@ -66,27 +66,27 @@ class ClientLoop:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread still works."""
+        """True while its thread works."""
         return self._thread.is_alive()
 
     @property
     def last_failure(self) -> CallFailure | None:
-        """What the broker last said to a submit that must be repeated, or why none will do."""
+        """Why the last submit must be repeated, or why no broker can be used; else None."""
         said = None if self._submitter is None else self._submitter.last_failure
         return said or (None if self._connection is None else self._connection.failure)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a frame is in flight."""
+        """True while a frame is in flight."""
         return self._submitter is not None and self._submitter.is_busy
 
     @property
     def is_refused(self) -> bool:
-        """Whether the last attempt to connect failed."""
+        """True if the last attempt to connect failed."""
         return self._connection is not None and self._connection.is_refused
 
     def wake(self) -> bool:
-        """Look at outbox and watchlist; from any thread. False if this life is over."""
+        """Have the thread look at send queue and watchlist. From any thread. Return False if it has ended."""
         try:
             self._loop.call_soon_threadsafe(self._pump)
         except RuntimeError:
@@ -94,7 +94,7 @@ class ClientLoop:
         return True
 
     def call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> "Future[T]":
-        """Make a unary call, repeated while it is repeatable; cancel the future to give up."""
+        """Make a unary call, and repeat it while that may help; cancel the future to give up."""
         calling = self._call(make)
         try:
             return asyncio.run_coroutine_threadsafe(calling, self._loop)
@@ -111,7 +111,7 @@ class ClientLoop:
             self._thread.join(within_s)
         if self.is_alive:
             return False  # it still works with what is let go below
-        # gRPC's own thread goes with its last object: leave no cycle for the collector to find.
+        # gRPC's own thread ends with gRPC's last object: leave no reference cycle that keeps one.
         self._connection = self._submitter = self._watcher = self._main = None
         return True
 
@@ -166,9 +166,9 @@ class ClientLoop:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Break the circle: a TaskGroup's frame keeps the error that keeps the frame (Python 3.11).
+    """Break a reference cycle: a TaskGroup's frame keeps the error that keeps the frame (Python 3.11).
 
-    With it every call of this life and gRPC's threads would stay until the collector comes.
+    It would keep all calls of the loop, and gRPC's threads, until the garbage collector runs.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)

@@ -1,7 +1,7 @@
-"""Tasks on their way out: what arrives while frames are in flight forms the next frame.
+"""The queue of tasks to be sent: those that arrive while frames are in flight form the next frame.
 
-No timers: whoever can send a frame takes what is there. Callers add and abandon from any thread;
-everything else happens in the client's thread. Knows neither gRPC nor loops.
+There is no timer: when a frame can be sent, it takes what is queued. Callers add and abandon from any thread;
+everything else happens in the client's thread. Knows neither gRPC nor event loops.
 """
 
 import threading
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hyrex.backend.outgoing import Outcome, Outgoing, Progress
+from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.client.waiters import Waiter
 
 __all__ = ["FRAME_BYTES", "FRAME_ITEMS", "Frame", "Parcel", "SendQueue"]
@@ -22,16 +22,16 @@ FRAME_BYTES: Final = 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """The tasks of one caller: what each takes in a frame, and what became of it."""
+    """The tasks of one caller: the size of each in a frame, and its result."""
 
     tasks: Sequence[Outgoing]
     sizes: list[int]
     waiter: Waiter
-    outcomes: list[Outcome] = field(init=False)
+    outcomes: list[SendResult] = field(init=False)
     remaining: int = field(init=False)
     abandoned: bool = False
     repeated: bool = False
-    """Some of it was sent before, and may be stored."""
+    """True if some of it was sent before, and may be stored."""
     answered_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ Part = tuple[Parcel, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """Slices of parcels that travel together."""
+    """Slices of parcels that are sent together."""
 
     parts: list[Part]
 
@@ -57,12 +57,12 @@ class Frame:
 
     @property
     def count(self) -> int:
-        """How many tasks it holds."""
+        """How many tasks it has."""
         return sum(stop - start for _, start, stop in self.parts)
 
 
 class SendQueue:
-    """Slices of parcels that no frame has taken."""
+    """Slices of parcels that are in no frame yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class SendQueue:
         self._returning = 0
 
     def add(self, parcel: Parcel) -> bool:
-        """Add a parcel; whether the client's thread must be woken for it."""
+        """Add a parcel. Return True if the client's thread must be woken for it."""
         with self._lock:
             before, self._count = self._count, self._count + len(parcel.sizes)
             self._parts.append((parcel, 0, len(parcel.sizes)))
@@ -84,17 +84,17 @@ class SendQueue:
             return wake
 
     def expect(self, callers: int) -> bool:
-        """So many threads have their answers and are about to run: what they send at once may go together.
-        Whether they are waited for.
+        """Note that so many threads are about to run, because they got their answers, and may send again.
 
-        Without that the first of them would fill a frame with its one task, and the others wait for it.
+        Return True if the next frame should wait for what they send. Otherwise the first of them would fill a
+        frame with its single task, and the others would wait for that frame.
         """
         with self._lock:
             self._returning = callers if callers > 1 or self._parts else 0
             return bool(self._returning)
 
     def returned(self) -> bool:
-        """An expected thread runs; whether the client's thread must be woken for what they all sent."""
+        """Note that an expected thread runs. Return True if it was the last, and the client must be woken."""
         if not self._returning:
             return False
         with self._lock:
@@ -103,30 +103,30 @@ class SendQueue:
 
     @property
     def is_expecting(self) -> bool:
-        """Whether more is about to come than would be worth waiting for less."""
+        """True while so much is expected that a frame should wait for it."""
         return bool(self._returning) and not self.fills_a_frame
 
     def abandon(self, parcel: Parcel) -> None:
-        """Its caller is gone: what has not left never will, nothing is repeated.
+        """Drop the tasks of a caller that does not wait any more: they are neither sent nor repeated.
 
-        Nothing is kept for longer than its callers wait, whether or not anybody takes frames.
+        So nothing is kept for longer than its caller waits, even if no frame can be sent.
         """
         with self._lock:
             parcel.abandoned = True
             while self._parts and self._parts[0][0].abandoned:
                 _, start, stop = self._parts.popleft()
                 self._count -= stop - start
-                # Who was woken for it finds nothing to take: wake again for what comes next.
+                # The client's thread, woken for it, will find nothing: wake it again for the next parcel.
                 self._woken = self._woken and bool(self._parts)
 
     @property
     def fills_a_frame(self) -> bool:
-        """Whether there is so much that waiting for more would gain nothing."""
+        """True if there is enough for a full frame, so that waiting for more gains nothing."""
         return self._count >= FRAME_ITEMS
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to take."""
+        """True if there is nothing to take."""
         return not self._parts
 
     def take(self) -> Frame | None:
@@ -149,7 +149,7 @@ class SendQueue:
         end = room.fill(parcel.sizes, start, stop)
         if end < stop:
             room.items = 0
-            # To the back: a caller with a million tasks does not starve one with a single task.
+            # To the back, so that a caller with a million tasks does not delay one with a single task.
             self._parts.append((parcel, end, stop))
         if end == start:
             return None
@@ -169,13 +169,13 @@ class SendQueue:
 
 @dataclass(slots=True)
 class FrameSpace:
-    """What still fits into a frame; a single item of any size always does."""
+    """The space left in a frame; a single item fits at any size."""
 
     items: int = FRAME_ITEMS
     size_bytes: int = FRAME_BYTES
 
     def fill(self, sizes: Sequence[int], start: int, stop: int) -> int:
-        """Take items of these sizes from `start` on; returns where it stopped."""
+        """Take items of these sizes from `start` on; return the index after the last one taken."""
         at = start
         while at < stop and self.items:
             size = sizes[at]

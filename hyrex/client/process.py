@@ -1,7 +1,7 @@
-"""The one client of this process: made at first use, by the settings of that moment.
+"""The client of this process: made at the first use, with the settings of that moment.
 
-A fork is survived on both sides: thread and channel go before it (gRPC cannot be forked), the
-parent carries on afterwards, the child starts with nothing.
+gRPC cannot be forked, so thread and channel are ended before a fork. Afterwards the parent goes on with new
+ones, and the child begins without any.
 """
 
 import atexit
@@ -25,7 +25,7 @@ UNUSABLE: Final = (
     "this process was forked while its parent's client could not be stopped (a finalizer kept its thread for "
     "30 s), and gRPC does not survive that: send from the parent, or start this process by exec or spawn"
 )
-# A signal handler may send, or fork, while its thread makes the client.
+# Reentrant: a signal handler may send, or fork, while its thread makes the client.
 _lock = threading.RLock()
 _remote: "RemoteBackend | None" = None
 _retired: "list[RemoteBackend]" = []  # replaced, with callers that still wait for their answers
@@ -33,14 +33,14 @@ _paused: "list[RemoteBackend]" = []  # while a fork is made
 _replacement: Backend | None = None
 _fingerprint: tuple[object, ...] = ()
 _hooked = False
-_forking = False  # between our two calls of one fork
+_forking = False  # between the hooks before and after a fork
 _grpc_threads = GrpcThreads()
 _at_rest = True  # whether gRPC is, for the fork that is being made
 _is_usable = True  # whether it was when this process was forked
 
 
 def current_backend() -> Backend:
-    """Where this process keeps its tasks now."""
+    """The backend of this process; made now if there is none."""
     if _replacement is not None:
         return _replacement
     remote = _remote
@@ -50,14 +50,14 @@ def current_backend() -> Backend:
 
 
 def replace_backend(backend: Backend | None) -> Backend | None:
-    """Put another backend in place of the broker; returns what was there. None ends it."""
+    """Use another backend instead of the broker; return the one before. None: the broker again."""
     global _replacement
     before, _replacement = _replacement, backend
     return before
 
 
 def close_client() -> None:
-    """Let the connection go; the next send makes a new one, by the settings of that moment."""
+    """Close the connection. The next send makes a new one, with the settings of that moment."""
     global _remote
     with _lock:
         closing = _all()
@@ -102,7 +102,7 @@ def _hook() -> None:
 
 
 def _before_fork() -> None:
-    """Called twice for most forks: by Python before gRPC's own hooks, and last of all where it could not."""
+    """Called twice for most forks: by Python before gRPC's hooks, and after all hooks (see `loading`)."""
     global _at_rest, _forking
     if _forking or not _hooked:
         return
@@ -115,7 +115,7 @@ def _before_fork() -> None:
 
 
 def _in_parent() -> None:
-    """Undo it, unless the fork began before Python was asked to call us: then there is nothing to undo."""
+    """Go on after a fork. Not if it began before the hook was registered, since nothing was ended for it."""
     global _forking
     if not _forking:
         return

@@ -1,4 +1,4 @@
-"""The backend that is a broker: callers block or await here while the client's thread works."""
+"""The backend for a broker: callers block or await here while the client's thread works."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeVar
 
-from hyrex.backend.outgoing import Outcome, Outgoing
+from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.direct import DirectBackend
 from hyrex.client.life import ClientLoop
@@ -29,10 +29,10 @@ BEFORE_A_FORK_S: Final = 30.0
 
 
 class RemoteBackend:
-    """One process's way to its broker. Threads and loops may share it; a fork's child may not.
+    """Calls of one process to its broker. Threads and event loops may share it; the child of a fork may not.
 
-    A signal handler or a finalizer may send at any moment: in the client's thread, which it keeps from
-    answering, or while its own thread holds one of the locks in here. Such a call is made directly.
+    A signal handler or a finalizer may send at any moment: in the client's thread, which then cannot answer,
+    or while its thread holds one of the locks here. Such a call is made by DirectBackend.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,12 +45,12 @@ class RemoteBackend:
         self._inside = Inside()
         self._direct = DirectBackend(settings)
         self._is_paused = False
-        # Nobody is there to close it later.
+        # Made after the main thread ended: nobody will close it later.
         self._is_brief = not threading.main_thread().is_alive()
 
     @property
     def silence(self) -> str:
-        """What to tell a user when no answer came."""
+        """The beginning of an error text for a call without an answer."""
         failure = self._life.last_failure if self._life is not None else None
         url, seconds = self.settings.broker_url, self.settings.send_timeout_s
         if failure is not None and failure.reason:
@@ -60,7 +60,7 @@ class RemoteBackend:
 
     @property
     def is_silent(self) -> bool:
-        """Whether no broker said why there was no result."""
+        """True if there was no answer, and no broker said why."""
         failure = self._life.last_failure if self._life is not None else None
         return failure is None or not failure.reason
 
@@ -78,7 +78,7 @@ class RemoteBackend:
 
     @property
     def _is_interrupted(self) -> bool:
-        """Whether this thread is interrupted in here, or is the client's; see the class."""
+        """True if this thread was interrupted in this class, or is the client's (see the class)."""
         thread = threading.current_thread()
         return thread.ident in self._inside.threads or getattr(thread, "owner", None) is self
 
@@ -94,7 +94,7 @@ class RemoteBackend:
         return ended and self._is_paused
 
     def resume(self) -> None:
-        """After pause(): carry on if anything waits."""
+        """Go on after pause(), if anything waits for an answer."""
         self.forget()
         if not self._outbox.is_empty or self._watchlist.has_subscribers:
             self._living()
@@ -106,7 +106,7 @@ class RemoteBackend:
         self._lock.release()
 
     def retire(self) -> bool:
-        """Close unless somebody still waits for an answer; whether it is closed."""
+        """Close it unless somebody still waits for an answer. Return True if it is closed."""
         busy = self._life is not None and self._life.is_busy
         if busy or not self._outbox.is_empty or self._watchlist.has_subscribers:
             return False
@@ -114,7 +114,7 @@ class RemoteBackend:
         return True
 
     def close(self) -> None:
-        """Let thread and channel go; who waits for a task is told, since nobody would wake it."""
+        """End thread and channel; waits for tasks end with an error, since nothing would end them later."""
         with self._inside, self._lock:
             if self._life is not None:
                 self._life.end()
@@ -131,13 +131,13 @@ class RemoteBackend:
 
     def _wake(self) -> None:
         while not self._living().wake():
-            time.sleep(0.001)  # its thread is on its way out, for a fork
+            time.sleep(0.001)  # its thread is ending for a fork
 
     def _patience(self, parcel: Parcel) -> float:
-        """Seconds to wait for more: a large parcel is waited for as long as it makes progress."""
+        """Seconds to wait now: a large parcel is waited for as long as parts of it are answered."""
         return parcel.answered_at + self.settings.send_timeout_s - time.monotonic()
 
-    def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+    def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks, blocking the calling thread."""
         if self._is_interrupted:
             return self._direct.store(tasks)
@@ -159,7 +159,7 @@ class RemoteBackend:
             self._end_if_brief()
         return list(parcel.outcomes)
 
-    async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+    async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks, awaiting on the caller's loop."""
         if not tasks:
             return []
@@ -210,7 +210,7 @@ class RemoteBackend:
         return self._seen(subscription, done)
 
     def _first_patience(self, timeout_s: float | None) -> float:
-        """Who waits without end still learns soon that there is no broker at all."""
+        """Seconds to wait before checking whether there is any broker; also for waits without a timeout."""
         return self.settings.send_timeout_s if timeout_s is None else timeout_s
 
     def _subscribe(self, subscription: Subscription) -> None:

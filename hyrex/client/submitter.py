@@ -1,7 +1,7 @@
-"""Frames out, answers in: a few frames in flight, repeated under the same ids until answered.
+"""Sends frames of tasks, a few at a time, and repeats them with the same ids until they are answered.
 
-Runs in the client's thread. A frame that fails for want of a broker goes back to the outbox and
-everything pauses a little; its callers' patience ends elsewhere.
+Runs in the client's thread. If no broker is reachable, the frame goes back to the send queue, and all sending
+pauses a little. How long callers wait is not decided here.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hyrex.backend.ids import task_ids
-from hyrex.backend.outgoing import Outcome, Progress, Untimely
+from hyrex.backend.outgoing import Progress, SendResult, Untimely
 from hyrex.client.outbox import Frame, SendQueue
 from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
@@ -19,30 +19,30 @@ from hyrex.transport.calls import Calls
 from hyrex.transport.connection import BrokerConnection
 from hyrex.transport.errors import CallFailed, CallFailure
 
-__all__ = ["FRAMES_IN_FLIGHT", "FrameSender", "learnt"]
+__all__ = ["FRAMES_IN_FLIGHT", "FrameSender", "after_clock_correction"]
 
 FRAMES_IN_FLIGHT: Final = 4
-# A frame that takes longer no longer holds up what came after it.
+# The next frame does not wait any longer than this for the one in flight.
 OVERDUE_S: Final = 0.05
-# Threads that were answered run within that time, or are not waited for.
+# How long a frame waits for what threads send that were just answered.
 EXPECT_S: Final = 0.002
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
 
 class FrameSender:
-    """Takes frames from the outbox while there is a connection."""
+    """Takes frames from the send queue while there is a connection."""
 
     def __init__(self, outbox: SendQueue, connection: BrokerConnection, group: asyncio.TaskGroup) -> None:
         self._outbox = outbox
         self._connection = connection
         self._group = group
         self._loop = asyncio.get_running_loop()
-        outbox.expect(0)  # whoever an earlier life expected
+        outbox.expect(0)  # forget the threads that an earlier FrameSender expected
         self._in_flight: set[Frame] = set()
         self._failures = 0
         self._paused = False
-        self._doubtful = 0  # frames that failed together, for the sake of one: they go one at a time
+        self._doubtful = 0  # frames that failed together because of one of them: they are sent one at a time
         self._sent_at = 0.0
         self._overdue: asyncio.TimerHandle | None = None
         self._expecting: asyncio.TimerHandle | None = None
@@ -50,7 +50,7 @@ class FrameSender:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a frame is in flight."""
+        """True while a frame is in flight."""
         return bool(self._in_flight)
 
     def pump(self) -> None:
@@ -65,7 +65,11 @@ class FrameSender:
                 self._group.create_task(self._deliver(frame))
 
     def _may_send(self) -> bool:
-        """One frame at a time merges best; full frames overlap, and so does one that takes long."""
+        """Return True if a frame may be sent now.
+
+        Small frames go one at a time, so that tasks gather for the next. Full frames overlap, and a frame
+        that takes long does not delay the next.
+        """
         if self._outbox.is_expecting:
             return False
         count = len(self._in_flight)
@@ -96,7 +100,7 @@ class FrameSender:
         self._in_flight.discard(frame)
         self.pump()
 
-    async def _submit(self, calls: Calls, frame: Frame) -> dict[int, Outcome]:
+    async def _submit(self, calls: Calls, frame: Frame) -> dict[int, SendResult]:
         try:
             with self._connection.look_after(calls):
                 others = await calls.submit(frame.tasks())
@@ -108,12 +112,12 @@ class FrameSender:
         return others
 
     def give_back(self) -> None:
-        """This life is over: its unanswered frames belong to the next one."""
+        """Put the unanswered frames back into the queue, because this thread ends."""
         for frame in self._in_flight:
             self._outbox.put_back(frame)
         self._in_flight.clear()
 
-    def _settle(self, frame: Frame, others: dict[int, Outcome]) -> None:
+    def _settle(self, frame: Frame, others: dict[int, SendResult]) -> None:
         self._failures = 0
         self._doubtful = max(0, self._doubtful - 1)
         self.last_failure = None
@@ -123,7 +127,7 @@ class FrameSender:
             parcel.outcomes[start:stop] = [Progress.STORED] * (stop - start)
             for at in range(start, stop) if others else ():
                 if (outcome := others.get(first + at - start)) is not None:
-                    parcel.outcomes[at] = learnt(outcome, is_first=not parcel.repeated)
+                    parcel.outcomes[at] = after_clock_correction(outcome, is_first=not parcel.repeated)
             first += stop - start
             parcel.remaining -= stop - start
             parcel.answered_at = time.monotonic()
@@ -140,7 +144,7 @@ class FrameSender:
             self._expecting = self._loop.call_later(EXPECT_S, self._expect_no_more)
 
     def _expect_no_more(self) -> None:
-        """Some thread has better things to do than to run: the others do not wait for it."""
+        """Stop waiting for expected threads that have not sent anything in time."""
         self._outbox.expect(0)
         self.pump()
 
@@ -153,7 +157,7 @@ class FrameSender:
                 return
         if not failure.repeatable:
             self._doubtful = max(0, self._doubtful - 1)
-            # A defect of the broker may strike before or after the commit: nothing is known.
+            # An internal error of the broker may come before or after the commit: the task may be stored.
             unknown = failure.reason == "INTERNAL"
             self._refuse(frame, Progress.UNANSWERED if unknown else failure.exception())
             return
@@ -170,7 +174,7 @@ class FrameSender:
         self._paused = False
         self.pump()
 
-    def _refuse(self, frame: Frame, outcome: Outcome) -> None:
+    def _refuse(self, frame: Frame, outcome: SendResult) -> None:
         finished: list[Waiter] = []
         for parcel, start, stop in frame.parts:
             parcel.outcomes[start:stop] = [outcome] * (stop - start)
@@ -180,9 +184,12 @@ class FrameSender:
         notify_all(finished)
 
 
-def learnt(outcome: Outcome, *, is_first: bool) -> Outcome:
-    """The outcome, after new ids go by the broker's clock if ours was the matter; `is_first`: nobody was sent
-    the task before."""
+def after_clock_correction(outcome: SendResult, *, is_first: bool) -> SendResult:
+    """Return the result of a send. If the broker refused the id for its time, new ids go by the broker's
+    clock.
+
+    `is_first`: no earlier attempt may have stored the task, so that it may get a new id.
+    """
     if not isinstance(outcome, SendRejected) or outcome.reason != "TASK_ID_OUT_OF_WINDOW":
         return outcome
     server_time_ms = outcome.metadata.get("server_time_ms", "")

@@ -1,4 +1,4 @@
-"""One caller waiting, in a thread or on a loop of its own, for the client's thread to be done."""
+"""Lets a caller wait, in a thread or on its own event loop, until the client's thread has its answer."""
 
 import asyncio
 import threading
@@ -9,16 +9,16 @@ from typing import Final
 
 __all__ = ["LoopWaiter", "ThreadWaiter", "Waiter", "notify_all"]
 
-_ROW_S: Final = 0.005  # so long a row of threads may take to wake one another
-_HELD_UP_S: Final = 0.004  # a thread that does not let go is made to after 5 ms
+_ROW_S: Final = 0.005  # how long a row of threads may take to wake one another
+_HELD_UP_S: Final = 0.004  # less than the 5 ms after which a thread must release the interpreter's lock
 
 
 class ThreadWaiter:
-    """A thread that blocks. A bare lock: an Event costs several times as much per send.
+    """A thread that blocks. It uses a bare lock, since an Event costs several times as much per send.
 
-    Threads that are notified together wake one another, each the next as soon as it runs: they all need the
-    interpreter's lock, and thirty that contend for it spend more time on that than on what they do (54 us a
-    thread instead of 33 where each works for 25).
+    Threads that are notified together wake one another in a row, each the next as soon as it runs. All need
+    the interpreter's lock, and if thirty compete for it, that takes longer than their work (54 us a thread
+    instead of 33, with 25 us of work).
     """
 
     __slots__ = ("_called_at", "_following", "_gone", "_lock")
@@ -39,34 +39,34 @@ class ThreadWaiter:
         return notified
 
     def leave(self) -> None:
-        """Wait no more, notified or not: who was to be woken next is woken now. Always call it last."""
+        """Stop waiting, notified or not, and wake the next thread of the row. Always call it at the end."""
         self._gone = True
         if self._following is not None:
             self._pass_on()
 
     def notify(self) -> None:
-        """Wake the thread; again does nothing."""
+        """Wake the thread. A second call does nothing."""
         self._called_at = time.monotonic()
         try:
             self._lock.release()
         except RuntimeError:
-            pass  # it was awake
+            pass  # it was notified before
 
     @property
     def is_gone(self) -> bool:
-        """Whether it waits no more."""
+        """True if it has stopped waiting."""
         return self._gone
 
     def precede(self, following: "ThreadWaiter") -> None:
-        """Another is to be woken by this one. The first of a row is notified when all are in it."""
+        """Have this one wake another. Notify the first of a row only when the row is complete."""
         self._following = following
         if self._gone:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        # Cleared last: whoever is interrupted in here passes on again as it leaves.
+        # Cleared last: if this is interrupted here, `leave` wakes the next again.
         following = self._following
-        # Where some thread holds on to the interpreter's lock, each of a row would wait for it anew.
+        # If some thread keeps the interpreter's lock, each thread of the row would wait for it again.
         held_up = time.monotonic() - self._called_at > _HELD_UP_S
         while following is not None:
             following.notify()
@@ -75,7 +75,7 @@ class ThreadWaiter:
 
 
 class LoopWaiter:
-    """A coroutine that awaits on the loop it was made on."""
+    """A coroutine that awaits on the event loop on which this was made."""
 
     __slots__ = ("_future", "loop")
 
@@ -103,7 +103,7 @@ Waiter = ThreadWaiter | LoopWaiter
 
 
 def notify_all(waiters: Iterable[Waiter]) -> None:
-    """Wake every waiter: threads in a row, and with one call for each loop however many wait on it."""
+    """Wake every waiter: threads in a row, and those on an event loop with one call for each loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[LoopWaiter]] = {}
     threads: list[ThreadWaiter] = []
     for waiter in waiters:
@@ -111,7 +111,7 @@ def notify_all(waiters: Iterable[Waiter]) -> None:
             threads.append(waiter)
         else:
             by_loop.setdefault(waiter.loop, []).append(waiter)
-    # From the end, so that whoever has gone passes on to a row that is complete.
+    # From the end, so that one that has stopped waiting passes on to a row that is complete.
     for following, waiter in pairwise(reversed(threads)):
         waiter.precede(following)
     if threads:
@@ -122,7 +122,10 @@ def notify_all(waiters: Iterable[Waiter]) -> None:
 
 
 def _wake_the_rest_later(threads: list[ThreadWaiter]) -> None:
-    """A signal handler may keep a thread from passing on, for ever if it waits for the next one itself."""
+    """Wake all threads of a row a little later, in case one of them does not wake the next.
+
+    A signal handler may keep it from that, for ever if the handler waits for the next thread.
+    """
     running = asyncio._get_running_loop()
     if not threads:
         return
@@ -146,4 +149,4 @@ def _notify_loop(loop: asyncio.AbstractEventLoop, waiters: list[LoopWaiter]) -> 
     try:
         loop.call_soon_threadsafe(settle)
     except RuntimeError:
-        pass  # the loop is closed, so nobody awaits there any more
+        pass  # the loop is closed, so nothing awaits there any more

@@ -1,7 +1,7 @@
-"""Watches instead of polls: few streams for however many waiting callers.
+"""Watches tasks for all waiting callers, on few streams.
 
-Runs in the client's thread. A stream that breaks gives its tasks back and another is opened, on
-whichever broker answers, for as long as somebody waits.
+Runs in the client's thread. If a stream breaks, another is opened for its tasks, on whichever broker answers,
+as long as somebody waits for them.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ PAUSE_S: Final = 0.2
 
 
 class Watcher:
-    """Keeps every task of the watchlist on some stream while there is a connection."""
+    """Keeps every task of the watchlist watched by some stream while there is a connection."""
 
     def __init__(self, watchlist: Watchlist, connection: BrokerConnection, group: asyncio.TaskGroup) -> None:
         self._watchlist = watchlist
@@ -35,7 +35,7 @@ class Watcher:
         watchlist.put_back_all()
 
     def pump(self) -> None:
-        """Open the streams that are missing, end those that nobody needs."""
+        """Open streams for tasks without one, and end those that nobody needs."""
         self._prune()
         if self._paused or not self._watchlist.has_unwatched or self._connection.usable() is None:
             return
@@ -48,7 +48,7 @@ class Watcher:
             self._stream_of.update(dict.fromkeys(ids, task))
 
     def _prune(self) -> None:
-        """Costs as much as has changed: this is on the way of every send."""
+        """End streams without waiting callers. Its cost grows only with what changed: every send calls it."""
         for task_id in self._watchlist.take_dropped():
             task = self._stream_of.pop(task_id, None)
             ids = self._streams.get(task) if task is not None else None
@@ -58,7 +58,7 @@ class Watcher:
                     task.cancel()
 
     def _regroup(self) -> None:
-        """Many callers came one by one: their tasks share new streams, the old ones end."""
+        """Put the tasks of many small streams, one for each caller, on few new ones."""
         for task, ids in list(self._streams.items()):
             if len(ids) < WATCHED_IDS // 2:
                 self._watchlist.put_back(ids)
@@ -86,7 +86,7 @@ class Watcher:
                 self._watchlist.observe(states)
 
     def let_go(self) -> None:
-        """This life is over: a task that is kept here keeps its call, and gRPC's threads over a fork."""
+        """Drop all references to asyncio tasks: they keep calls, and so gRPC's threads, beyond a fork."""
         self._streams.clear()
         self._stream_of.clear()
 

@@ -1,4 +1,4 @@
-"""Who waits for which task. Callers subscribe from any thread; the watcher tells what it sees."""
+"""Which callers wait for which tasks. They subscribe from any thread; the watcher passes on what it sees."""
 
 import threading
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _WATCHED: Final = object()
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One caller's tasks: `pending` ones are not final yet."""
+    """One caller's tasks; those in `pending` have not ended yet."""
 
     pending: set[str]
     waiter: Waiter
@@ -26,7 +26,7 @@ class Subscription:
 
 
 class Watchlist:
-    """Subscriptions by task, and the tasks that no stream watches yet."""
+    """Subscriptions by task, and the tasks that no stream watches."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Watchlist:
         self._dropped: list[str] = []
 
     def add(self, subscription: Subscription) -> None:
-        """Tell this subscription of its tasks from now on, and what is known already."""
+        """Pass to this subscription what is known of its tasks, and what is seen from now on."""
         with self._lock:
             for task_id in subscription.pending:
                 there = self._by_id.setdefault(task_id, [])
@@ -64,7 +64,7 @@ class Watchlist:
                 self._dropped.append(task_id)
 
     def take_unwatched(self, limit: int) -> list[str]:
-        """Up to `limit` tasks that somebody waits for and no stream watches."""
+        """Remove and return up to `limit` tasks that somebody waits for and no stream watches."""
         with self._lock:
             taken = list(islice(self._unwatched, limit))
             for task_id in taken:
@@ -73,28 +73,27 @@ class Watchlist:
 
     @property
     def has_subscribers(self) -> bool:
-        """Whether anybody waits for anything."""
+        """Return True if there is any subscription."""
         return bool(self._by_id)
 
     @property
     def has_unwatched(self) -> bool:
-        """Whether there are such tasks."""
+        """Return True if there are tasks that no stream watches."""
         return bool(self._unwatched)
 
     def put_back(self, task_ids: Iterable[str]) -> None:
-        """These lost their stream; those still waited for want another one."""
+        """Note that these tasks lost their stream: those with subscriptions need another one."""
         with self._lock:
             self._unwatched.update((task_id, None) for task_id in task_ids if task_id in self._by_id)
 
     def put_back_all(self) -> None:
-        """No stream is left."""
+        """Note that no stream is left."""
         with self._lock:
             self._unwatched = dict.fromkeys(self._by_id)
             self._dropped.clear()
 
     def take_dropped(self) -> list[str]:
-        """Watched tasks that nobody waits for since the last time; whoever waits for one of them again wants
-        another stream."""
+        """Remove and return watched tasks without subscriptions. A new subscription needs another stream."""
         if not self._dropped:
             return []
         with self._lock:
@@ -102,7 +101,7 @@ class Watchlist:
             return dropped
 
     def observe(self, states: Iterable[TaskSnapshot]) -> None:
-        """Tell the subscribers; wakes those that have nothing pending any more."""
+        """Pass states to the subscriptions; wake those that have nothing pending any more."""
         finished: list[Waiter] = []
         with self._lock:
             for state in states:
@@ -117,7 +116,7 @@ class Watchlist:
         notify_all(finished)
 
     def fail(self, task_ids: Iterable[str], error: HyrexError) -> None:
-        """These cannot be watched, and never will be."""
+        """Note that these tasks can never be watched, because of this error."""
         finished: list[Waiter] = []
         with self._lock:
             for task_id in task_ids:
@@ -127,7 +126,7 @@ class Watchlist:
         notify_all(finished)
 
     def fail_all(self, error: HyrexError) -> None:
-        """Nothing is watched any more."""
+        """End all subscriptions with this error."""
         with self._lock:
             everything = list(self._by_id)
         self.fail(everything, error)

@@ -1,1 +1,1 @@
-"""What the SDK needs of Python: loops, late imports, forks, blocking calls and waits. Knows no task."""
+"""The SDK's use of Python itself: event loops, late imports, forks, blocking calls, waits. Knows no tasks."""

@@ -1,4 +1,4 @@
-"""A blocking call on a running loop: allowed, and said once for each place that does it."""
+"""Warns of blocking calls on a running event loop, once for each place in the code."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["CLIENT_THREAD", "warn_if_on_loop"]
 
 CLIENT_THREAD: Final = "hyrex-client"
-"""Name of the client's threads: a finalizer that runs there has no choice."""
+"""The name of the client's threads. There is no warning for a finalizer that happens to run in one."""
 
 _warned: set[tuple[str, int]] = set()
 
@@ -20,7 +20,7 @@ def warn_if_on_loop(verb: str) -> None:
     if asyncio._get_running_loop() is None or threading.current_thread().name == CLIENT_THREAD:
         return
     frame: FrameType | None = sys._getframe(1)
-    depth = 2  # as warnings counts: 1 is this function
+    depth = 2  # for warnings.warn, where 1 is this function
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "hyrex":
         frame = frame.f_back
         depth += 1

@@ -1,11 +1,11 @@
-"""Modules that are loaded at their first use, whoever interrupts that use or forks meanwhile.
+"""Imports modules at their first use, safely with signal handlers and forks at that moment.
 
-An import holds a lock for each module. A signal handler that interrupts it finds the module half made, and
-the child of a fork finds the lock held for ever, by a thread that it does not have. So what is loaded late is
-loaded in a thread of its own, which no handler interrupts, and a fork waits until that is done.
+An import holds a lock for each module. A signal handler that interrupts it would find the module half made,
+and the child of a fork would find the lock held for ever by a thread that it does not have. So late imports
+run in a thread of their own, which no signal handler interrupts, and a fork waits until they are done.
 """
 
-# Loaded here, because it cannot be once the main thread has ended, and the client needs it then too.
+# Imported here, because Python refuses that once the main thread has ended, and the client needs it then too.
 import concurrent.futures.thread  # noqa: F401
 import gc
 import os
@@ -27,26 +27,26 @@ _before_forks: list[Callable[[], None]] = []
 
 
 def before_forks(prepare: Callable[[], None]) -> None:
-    """Call this last of all before every fork from now on, one that is waiting for a first use included.
+    """Call `prepare` before every fork from now on, after all other hooks; also for a fork that waits here.
 
-    Python takes the list of what it calls before a fork when the fork begins: whoever asks it later, while
-    the fork waits here, is not called.
+    Python takes its own list of hooks when a fork begins, and would not call one that is added while the fork
+    waits here.
     """
     _before_forks.append(prepare)
 
 
 def in_children(forget: Callable[[], None]) -> None:
-    """Call this in the child of every fork from now on."""
+    """Call `forget` in the child of every fork from now on."""
     _in_children.append(forget)
 
 
 def first_use() -> AbstractContextManager[object]:
-    """Hold it while something is made that others would find half made: a fork waits for it."""
+    """A context in which something is made at its first use: a fork waits until it is left."""
     return nullcontext() if threading.get_ident() in _loaders else _lock
 
 
 def load(name: str) -> ModuleType:
-    """The module, loaded if this is its first use."""
+    """Return the module; import it if this is its first use."""
     module = sys.modules.get(name)
     if module is not None and not getattr(module.__spec__, "_initializing", False):
         return module
@@ -61,7 +61,7 @@ def _load_apart(name: str) -> ModuleType:
     thread = threading.Thread(target=_load_into, args=(name, found), name="hyrex-import", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the interpreter ends, and starts no thread any more (Python 3.12)
+    except RuntimeError:  # the interpreter is ending and starts no threads (Python 3.12)
         return import_module(name)
     thread.join()
     module = found[0]
@@ -73,7 +73,7 @@ def _load_apart(name: str) -> ModuleType:
 def _load_into(name: str, found: list[ModuleType | BaseException]) -> None:
     _loaders.add(threading.get_ident())
     collects = gc.isenabled()
-    gc.disable()  # a finalizer that sends would wait here for what this thread is about to load
+    gc.disable()  # a finalizer that sends would wait for the module that this thread is importing
     try:
         found.append(import_module(name))
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""What travels between processes whole: errors, and what a module has under its name."""
+"""Pickling: errors with any constructor, and objects that a module has under their name."""
 
 import sys
 from importlib import import_module
@@ -8,7 +8,7 @@ __all__ = ["PortableError", "imported", "is_importable"]
 
 
 class PortableError(BaseException):
-    """An error that can be copied and pickled whatever its constructor takes: users' subclasses too."""
+    """An error that can be copied and pickled whatever its constructor takes, also as a user's subclass."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args), self.__dict__ or None
@@ -20,7 +20,7 @@ def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException
 
 
 def is_importable(thing: Any) -> bool:
-    """Whether another process finds it by its module and name."""
+    """Return True if another process would find this object by its module and name."""
     try:
         return imported(thing.__module__, thing.__qualname__) is thing
     except (ImportError, AttributeError):
@@ -28,7 +28,7 @@ def is_importable(thing: Any) -> bool:
 
 
 def imported(module: str, qualname: str) -> Any:
-    """What that module has under this name; raises ImportError or AttributeError."""
+    """The object that the module has under this name. Raises ImportError or AttributeError."""
     found: Any = sys.modules.get(module) or import_module(module)
     for name in qualname.split("."):
         found = getattr(found, name)

@@ -1,8 +1,8 @@
-"""SIGUSR1 prints where a running process stands: asyncio tasks and threads with their stacks, and its state.
+"""At SIGUSR1, prints what a running process does: asyncio tasks and threads with their stacks, and its state.
 
-For people who ask what a process waits for. Nothing is stopped: the handler looks, which takes about 10 µs
-for each task, and a thread of its own writes, so that a stderr that nobody reads holds nothing up. It
-runs between two steps of Python: a process that is stuck in C says nothing until it returns.
+For people who want to know what a process waits for. Nothing is stopped: the signal handler collects the
+stacks, about 10 µs for each task, and a thread of its own writes them, so that a stderr that nobody reads
+blocks nothing. The handler runs between two bytecodes: a process that is stuck in C code prints only later.
 """
 
 import _thread
@@ -43,14 +43,14 @@ def install(title: str, state: State) -> None:
 
 
 def pass_on(to: Callable[[int], None]) -> None:
-    """Call `to` with the signal's number at each SIGUSR1: this process has others below it that print."""
+    """Call `to` with the signal's number at each SIGUSR1, for a process whose child processes print."""
     if _SIGNAL is not None:
         signal.signal(_SIGNAL, lambda number, _frame: to(number))
 
 
 @contextmanager
 def ignored_by_children() -> Iterator[None]:
-    """Let processes that are started here ignore SIGUSR1 until they install a handler: it would end them."""
+    """Have processes that are started here ignore SIGUSR1, which would end them, until they handle it."""
     if _SIGNAL is None:
         yield
         return
@@ -64,7 +64,7 @@ def ignored_by_children() -> Iterator[None]:
 def _said(state: State) -> list[str]:
     try:
         return list(state())
-    except Exception:  # a report must not end what it reports of
+    except Exception:  # a defect in the report must not end the process
         return traceback.format_exc().splitlines()
 
 
@@ -77,7 +77,7 @@ def _tasks() -> list[tuple[str, Stack]]:
 
 
 def _awaited(coroutine: Any) -> Stack:
-    """Where a coroutine waits, and all that it waits through. `Task.get_stack` knows the outermost only."""
+    """The chain of coroutines to the place where a coroutine waits. `Task.get_stack` has only the first."""
     stack: list[tuple[str, int, str]] = []
     while coroutine is not None:
         kind = next((k for k in ("cr", "ag", "gi") if hasattr(coroutine, f"{k}_frame")), None)
@@ -95,7 +95,7 @@ def _place(frame: FrameType, line: int | None) -> tuple[str, int, str]:
 
 
 def _threads(main: FrameType | None) -> dict[int, Stack]:
-    """Stacks by thread; `main` is what the main thread did when the signal came."""
+    """Stacks by thread; `main` is the frame of the main thread when the signal came."""
     frames = sys._current_frames()
     here = _thread.get_ident()
     stacks = {}
@@ -119,11 +119,11 @@ def _write(title: str, tasks: list[tuple[str, Stack]], threads: dict[int, Stack]
         while left:
             left = left[os.write(_STDERR, left) :]
     except OSError:
-        pass  # nobody can read it
+        pass  # stderr is closed
 
 
 def _grouped(tasks: Iterable[tuple[str, Stack]]) -> Iterator[str]:
-    """Tasks that wait at one place together: a broker has thousands of a kind."""
+    """Lines of tasks, with those that wait at the same place together: a broker has thousands of them."""
     names: dict[Stack, list[str]] = {}
     for name, stack in tasks:
         names.setdefault(stack, []).append(name)

@@ -1,7 +1,7 @@
-"""Waits inside a task, blocking ones and awaited ones, and who wants to know of them.
+"""Hooks around waits inside a task, blocking ones and awaited ones.
 
-A worker's child installs hooks here; handles enter them while they wait, so that the worker can lend the
-slot of the waiting run to another.
+A worker's child installs the hooks, and handles enter them while they wait, so that the worker can lend the
+slot of the waiting run to another run.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,10 @@ def install_around_await(hook: AroundAwait | None) -> None:
 
 
 def waiting() -> AbstractContextManager[None]:
-    """What a blocking wait enters; raises what the hook raises (WouldDeadlock)."""
+    """The context for a blocking wait. Entering it raises what the hook raises (WouldDeadlock)."""
     return nullcontext() if _around_wait is None else _around_wait()
 
 
 def awaiting() -> AbstractAsyncContextManager[None]:
-    """What an awaited wait enters; raises what the hook raises (WouldDeadlock)."""
+    """The context for an awaited wait. Entering it raises what the hook raises (WouldDeadlock)."""
     return nullcontext() if _around_await is None else _around_await()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hyrex.app import HyrexApp
 from hyrex.backend.known import observe
-from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing
+from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.process import replace_backend
 from hyrex.errors import TaskNotFound
@@ -122,15 +122,15 @@ class InlineTasks:
         self.now = max(self.now, task.run_at or self.now)
         await self._run(task, way)
 
-    def store(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+    def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Run the tasks, one after the other."""
         return [InThread.drive(self._store(task, InThread())) for task in tasks]
 
-    async def store_async(self, tasks: Sequence[Outgoing]) -> list[Outcome]:
+    async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Run the tasks, one after the other, coroutines on this loop."""
         return [await self._store(task, InLoop()) for task in tasks]
 
-    async def _store(self, outgoing: Outgoing, way: Way) -> Outcome:
+    async def _store(self, outgoing: Outgoing, way: Way) -> SendResult:
         if outgoing.task_id in self._states:
             return self._states[outgoing.task_id]
         config, options = outgoing.spec.config, outgoing.spec.options

@@ -1,1 +1,1 @@
-"""How the SDK speaks hyrex.v1. Wire types stay below this package."""
+"""The SDK's calls of hyrex.v1. Wire types do not leave this package."""

@@ -1,4 +1,4 @@
-"""One call at whichever broker of a list serves: for programs that make a call and end."""
+"""Makes one call at whichever broker of a list serves, for programs that make a call and end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,8 +23,8 @@ AWAY: Final = grpc.StatusCode.UNAVAILABLE
 async def at_any(addresses: Sequence[Address], token: str | None, call: Call[T]) -> T:
     """Make the call at one broker after the other until one answers; each is tried once.
 
-    A broker that is not there, does not serve, falls silent or says that another may do is passed over.
-    So the call may be made twice: it must be one that may be repeated. Raises CallFailed.
+    A broker that is unreachable, does not serve, does not answer or refers to another is passed over. So the
+    call may be made twice, and must be repeatable. Raises CallFailed.
     """
     failed: CallFailed | None = None
     for address in spread(addresses):

@@ -1,4 +1,4 @@
-"""Calls of TaskService without an event loop: each blocks its caller, on a channel of its own."""
+"""Calls of TaskService without an event loop: each blocks its caller and has a channel of its own."""
 
 import itertools
 import time
@@ -36,7 +36,7 @@ class Submitted:
 
 
 class BlockingCalls:
-    """Each is repeated, at one broker after the other, until one answers or the time is up."""
+    """Calls that are repeated, at one broker after the other, until one answers or `within_s` have passed."""
 
     def __init__(self, addresses: Sequence[Address], token: str | None, within_s: float) -> None:
         self._addresses = addresses

@@ -1,6 +1,6 @@
-"""The calls of TaskService that the SDK makes: plain values in and out, each with its deadline.
+"""The SDK's calls of TaskService: plain values in and out, each with a deadline.
 
-What goes wrong comes out as CallFailed, whether a broker said it or the connection broke.
+Every failure is raised as CallFailed, whether a broker refused the call or the connection broke.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from hyrex.backend.outgoing import Outcome, Outgoing
+from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
@@ -27,14 +27,14 @@ from hyrex.v1 import task_service_pb2_grpc
 __all__ = ["Calls", "cancelled"]
 
 SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
-# What is known of a task once its cancel is answered.
+# The status of a task after the answer to its cancel.
 CANCELLED: Final = MappingProxyType(
     {
         pb.CANCEL_OUTCOME_CANCELLED: TaskStatus.CANCELLED,
         pb.CANCEL_OUTCOME_REQUESTED: TaskStatus.RUNNING,
     }
 )
-# A watch has no natural end; after this long it is opened again.
+# A watch does not end by itself; after this long it is opened again.
 WATCH_DEADLINE_S: Final = 3600.0
 
 
@@ -50,7 +50,7 @@ class Calls:
         self._cancel: Any = stub.CancelTasks
         self._watch: Any = stub.WatchTasks
 
-    async def submit(self, tasks: Sequence[Outgoing]) -> dict[int, Outcome]:
+    async def submit(self, tasks: Sequence[Outgoing]) -> dict[int, SendResult]:
         """Store the tasks of one frame; what became of those that are not simply stored, by where they stand.
         Raises SendRejected for an answer that makes no sense."""
         groups, order = submit_groups(tasks)
@@ -64,14 +64,14 @@ class Calls:
         return task_state(response.task)
 
     async def cancel(self, task_id: str, reason: str, timeout_s: float) -> TaskStatus | None:
-        """Ask for a task to end; its status now, None if it was over. Raises TaskNotFound."""
+        """Cancel a task. Return its status now, None if it had ended before. Raises TaskNotFound."""
         request = pb.CancelTasksRequest(task_ids=[task_id], reason=reason)
         with _failures():
             response = await self._cancel(request, timeout=timeout_s, metadata=self._metadata)
         return cancelled(task_id, response.results[0].outcome)
 
     async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskSnapshot], None]:
-        """The states of up to 1,000 tasks, then every change, until all are final."""
+        """Yield the states of up to 1,000 tasks, then every change, until all have ended."""
         call = self._watch(
             pb.WatchTasksRequest(task_ids=task_ids), timeout=WATCH_DEADLINE_S, metadata=self._metadata
         )
@@ -84,7 +84,7 @@ class Calls:
 
 
 def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
-    """A task's status once its cancel is answered, None if it was over. Raises TaskNotFound."""
+    """A task's status by the answer to its cancel, None if it had ended before. Raises TaskNotFound."""
     if outcome == pb.CANCEL_OUTCOME_NOT_FOUND:
         raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
     return CANCELLED.get(outcome)
@@ -92,7 +92,7 @@ def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Whatever ends a call without an answer becomes CallFailed, but for our own cancel."""
+    """Raise CallFailed for whatever ends a call without an answer, except our own cancel."""
     try:
         yield
     except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""Who cancelled: a closing channel cancels its calls in the same way as their caller would."""
+"""Tells who cancelled a call: a channel that closes cancels its calls just as their caller would."""
 
 import asyncio
 
@@ -6,9 +6,10 @@ __all__ = ["is_ours"]
 
 
 def is_ours() -> bool:
-    """Whether somebody cancelled the current task.
+    """Return True if somebody cancelled the current asyncio task.
 
-    A function: a task that is kept by a frame that its own CancelledError keeps would keep its call as well.
+    A function of its own, so that the caller's frame has no reference to the task: its CancelledError keeps
+    the frame, which would keep the task and so its call.
     """
     task = asyncio.current_task()
     return task is None or bool(task.cancelling())

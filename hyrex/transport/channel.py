@@ -1,4 +1,4 @@
-"""Channels to a broker: options, token."""
+"""Makes channels to a broker, with their options and the token."""
 
 import random
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Channels that share subchannels share their backoff too: a new one would wait out an old one's.
+    # Channels that share subchannels share their backoff too: a new one would wait for an old one's to pass.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 def spread(addresses: Sequence[Address]) -> list[Address]:
-    """The addresses in an order of this client's own: those with one list do not all sit on its first.
+    """The addresses in random order, so that clients with the same list do not all use the first.
 
-    By the operating system's randomness: many a program seeds the module's own.
+    By the operating system's randomness, since programs seed the generator of the module `random`.
     """
     return random.SystemRandom().sample(addresses, len(addresses))
 

@@ -1,8 +1,9 @@
-"""The connection to whichever broker serves: one channel at a time, another address when it fails.
+"""The connection to whichever broker serves: one channel at a time, to the next address when it fails.
 
-Each client goes through its addresses in an order of its own, so that many spread over all brokers; one
-that had to leave the first of them comes back. It connects only while somebody wants it, so a client that is
-done costs a lost broker nothing. With a single address there is nowhere to go, and nothing is asked or timed.
+Each client tries its addresses in an order of its own, so that many clients spread over all brokers. One that
+had to leave its first broker returns to it later. It connects only while that is wanted, so that idle clients
+do not all reconnect to a lost broker. With a single address there is no other to go to, so silence is not
+watched.
 """
 
 import asyncio
@@ -26,26 +27,26 @@ READY: Final = grpc.ChannelConnectivity.READY
 FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 ROUND_PAUSE_S: Final = 0.2
 RETURN_AFTER_S: Final = 30.0
-# A broker that serves, but does not answer for so long, is left; each time it takes twice as long to.
+# A broker that serves, but has not answered for so long, is left; after each time the limit is doubled.
 FIRST_PATIENCE_S: Final = 2.5
 LONGEST_PATIENCE_S: Final = 60.0
-# After a return, what is under way at the other broker has so long to end there.
+# After a return, calls at the other broker have so long to end there.
 LINGER_S: Final = 3.0
 
 
 class Open:
-    """A channel and the calls on it. `left`: no new call may use it."""
+    """A channel and its calls. `left`: no new call may use it."""
 
     def __init__(self, address: Address, token: str | None) -> None:
         self.address = address
         self.channel = open_address(address)
         self.calls = Calls(self.channel, token)
         self.left = False
-        self.began = False  # it was connected, and looked at
+        self.began = False  # it was connected, and its broker was asked whether it serves
         self._asking: asyncio.Task[Health] | None = None
 
     async def health(self) -> Health:
-        """Ask the broker; many who ask at once ask together."""
+        """Ask the broker whether it serves; calls at the same time share one question."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(check(self.channel))
         return await asyncio.shield(self._asking)
@@ -73,11 +74,11 @@ class BrokerConnection:
         self._ready = asyncio.Event()
         self.is_refused = False
         self.failure: CallFailure | None = None
-        """Why no address will do; None while one does."""
+        """Why no address can be used; None while one can."""
         self._open: Open | None = Open(self._addresses[0], token)
 
     def usable(self) -> Calls | None:
-        """The calls of a connected channel; None, and the wish to have one, while there is none."""
+        """The calls of a connected channel; if there is none, None, and a connection is made."""
         opened = self._open
         if opened is not None and opened.began and not opened.left and opened.channel.get_state() is READY:
             return opened.calls
@@ -92,9 +93,9 @@ class BrokerConnection:
         return calls
 
     def look_after(self, calls: Calls, *, is_watch: bool = False) -> AbstractContextManager[None]:
-        """Enter it around a call: where there is another broker, it fails, repeatably, if its own is silent.
+        """A context for a call. If its broker is silent, and there is another one, the call fails repeatably.
 
-        A watch is silent by nature: only the broker's health counts.
+        For a watch, which may be silent for long, only the broker's health counts.
         """
         opened = self._open
         if not self._has_others or opened is None or opened.calls is not calls:
@@ -103,7 +104,7 @@ class BrokerConnection:
         return SilenceWatch(opened.health, lambda: self._leave_silent(calls), patience_s)
 
     def answered(self) -> None:
-        """A call was answered: its broker is as good as any."""
+        """Note that a call was answered, so that the broker's limit for silence is the first one again."""
         if self._has_others:
             self._patience_s = FIRST_PATIENCE_S
             if self._return_at < asyncio.get_running_loop().time():
@@ -111,7 +112,7 @@ class BrokerConnection:
                 self._returning = asyncio.create_task(self._return())
 
     def leave(self, calls: Calls) -> None:
-        """Go to another broker, unless that has happened already or there is none: these calls fail here."""
+        """Go to another broker, if there is one and it has not happened yet; these calls then fail."""
         opened = self._open
         if self._has_others and opened is not None and opened.calls is calls and not opened.left:
             opened.left = True
@@ -122,7 +123,7 @@ class BrokerConnection:
         self.leave(calls)
 
     async def run(self) -> None:
-        """Keep a channel connected while it is wanted; until cancelled."""
+        """Keep a channel connected while one is wanted, until cancelled."""
         try:
             while True:
                 await self._wanted.wait()
@@ -143,10 +144,10 @@ class BrokerConnection:
                 opened.began = True
                 return
             if opened.left or state is READY or not await self._changes(opened, state):
-                await self._turn(opened)
+                await self._try_next(opened)
 
     async def _changes(self, opened: Open, state: grpc.ChannelConnectivity) -> bool:
-        """Wait for another state; False where another broker is to be tried instead."""
+        """Wait for another state. Return False if another broker is to be tried instead."""
         self.is_refused = self.is_refused or state is FAILED
         if state is FAILED and self._has_others:
             return False
@@ -165,7 +166,7 @@ class BrokerConnection:
         self.failure = CallFailure(grpc.StatusCode.UNAVAILABLE, text, "", {})
         return False
 
-    async def _turn(self, opened: Open) -> None:
+    async def _try_next(self, opened: Open) -> None:
         """Try the next address; after a full round without an answer, pause first."""
         if self._open is not opened:
             return  # it has returned to the first one
@@ -177,12 +178,15 @@ class BrokerConnection:
         self._plan_return()
 
     def _plan_return(self) -> None:
-        """Else all who left a broker would stay with the others for ever; each returns in its own time."""
+        """Plan to return to the first broker, at a random time.
+
+        Without returns, clients that left a broker would stay with the others for ever.
+        """
         after_s = random.uniform(RETURN_AFTER_S / 2, RETURN_AFTER_S)
         self._return_at = asyncio.get_running_loop().time() + after_s if self._at else FOR_EVER_S
 
     async def _return(self) -> None:
-        """Go back to the first address if it serves; what is under way here may end here."""
+        """Go back to the first address if it serves; calls under way may end where they are."""
         left = self._open
         home = Open(self._addresses[0], self._token)
         if left is None or not await serves(home.channel) or self._open is not left:

@@ -1,4 +1,4 @@
-"""Wire messages to plain values and back."""
+"""Converts wire messages to plain values and back."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hyrex.backend.outgoing import Deduplicated, Outcome, Outgoing, Progress
+from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import SendRejected
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
@@ -119,12 +119,12 @@ def _duration(seconds: float) -> Duration:
 
 def placed_outcomes(
     tasks: Sequence[Outgoing], order: Sequence[int], results: Sequence[task_service_pb2.PlacedResult]
-) -> dict[int, Outcome]:
+) -> dict[int, SendResult]:
     """What became of those tasks that a frame's answer names, by where they stand in `tasks`.
 
     Raises SendRejected for an answer that cannot be to this frame.
     """
-    found: dict[int, Outcome] = {}
+    found: dict[int, SendResult] = {}
     for each in results:
         if not 0 <= each.place < len(order):
             raise SendRejected(f"the broker answered for task {each.place} of a frame of {len(order)}")
@@ -133,7 +133,7 @@ def placed_outcomes(
     return found
 
 
-def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) -> Outcome:
+def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) -> SendResult:
     """What became of one submitted task."""
     if result.outcome in ACCEPTED:
         return Progress.STORED
@@ -146,7 +146,7 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
 
 
 def task_state(task: task_pb2.Task) -> TaskSnapshot:
-    """A task as read from a broker."""
+    """A task from its wire form."""
     return TaskSnapshot(
         task_id=task.task_id,
         name=task.name,

@@ -1,4 +1,4 @@
-"""From a gRPC status to an exception of the SDK: by code and reason, never by text."""
+"""Makes exceptions of the SDK from gRPC statuses: by code and reason, never by text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["CallFailed", "CallFailure", "call_failure", "item_error"]
 
 DOMAIN: Final = "hyrex.dev"
 DETAILS_KEY: Final = "grpc-status-details-bin"
-# What a connection that breaks under a call may end as, when no broker gave a reason.
+# The codes with which a call may end when its connection breaks, and no broker gave a reason.
 BROKEN: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -30,10 +30,7 @@ REPEATABLE_REASONS: Final = frozenset({"STORAGE_UNAVAILABLE", "DRAINING"})
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """How a call failed. `repeatable`: the same call may succeed later, here or elsewhere.
-
-    `retry_after_s`: the broker asks for a repeat, not before that.
-    """
+    """How a call failed. `retry_after_s`: the broker asks for a repeat, no sooner than that."""
 
     code: grpc.StatusCode
     message: str
@@ -43,7 +40,7 @@ class CallFailure:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it is worth repeating."""
+        """True if the same call may succeed later, at this or at another broker."""
         if self.retry_after_s is not None:
             return True
         if self.reason:
@@ -52,7 +49,7 @@ class CallFailure:
 
     @property
     def ran_out_of_time(self) -> bool:
-        """Whether it merely reached its own deadline."""
+        """True if it only reached its own deadline."""
         return self.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
     def __str__(self) -> str:
@@ -67,9 +64,9 @@ class CallFailure:
 
 
 class CallFailed(Exception):
-    """A call that brought no answer. It stays inside the client, which repeats it or says so.
+    """A call that got no answer. Only inside the client, which repeats the call or raises another error.
 
-    `shared`: other requests had no answer either, and any of them may be why.
+    `shared`: other requests got no answer either, and any of them may be the reason.
     """
 
     def __init__(self, failure: CallFailure, *, shared: bool = False) -> None:
@@ -79,7 +76,7 @@ class CallFailed(Exception):
 
 
 def call_failure(error: Any) -> CallFailure:
-    """What a failed call says: an AioRpcError, or the RpcError of a blocking call."""
+    """The failure in an AioRpcError, or in the RpcError of a blocking call."""
     info, retry_after_s = ErrorInfo(), None
     try:
         for detail in _details(error):
@@ -89,7 +86,7 @@ def call_failure(error: Any) -> CallFailure:
             elif detail.Unpack(found) and found.domain == DOMAIN:
                 info = found
     except DecodeError:
-        pass  # no broker said this
+        pass  # without details: it does not come from a broker
     return CallFailure(error.code(), error.details() or "", info.reason, dict(info.metadata), retry_after_s)
 
 

@@ -1,4 +1,4 @@
-"""Whether a broker serves: grpc.health.v1, asked in bytes, so that no generated code is loaded for it."""
+"""Asks a broker whether it serves (grpc.health.v1). In plain bytes, to load no generated code for it."""
 
 import asyncio
 from typing import Any, Final
@@ -18,7 +18,7 @@ UNTOLD: Final = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTH
 
 
 class Health:
-    """What a broker says of itself. `answers`: it lives; `serves`: it takes calls, or does not tell."""
+    """The health of a broker. `answers`: it has answered; `serves`: it takes calls, or does not say."""
 
     __slots__ = ("answers", "serves")
 
@@ -28,13 +28,13 @@ class Health:
 
 
 async def check(channel: grpc.aio.Channel) -> Health:
-    """Ask once; never raises, and no answer in time is an answer too.
+    """Ask once. Never raises; no answer in time makes `answers` False.
 
-    Without the service (something else listens there, or an old broker) calls have to show it.
+    If the service is missing (another program listens there, or an old broker), it counts as serving.
     """
     call: Any = channel.unary_unary(METHOD)
     try:
-        # The deadline of the call is gRPC's own; ours holds where its threads are held up.
+        # Besides the call's own deadline, which needs gRPC's threads, and these may be blocked.
         async with asyncio.timeout(2 * CHECK_WITHIN_S):
             said = await call(b"", timeout=CHECK_WITHIN_S)
         return Health(answers=True, serves=said == SERVING)
@@ -49,7 +49,7 @@ async def check(channel: grpc.aio.Channel) -> Health:
 
 
 async def serves(channel: grpc.aio.Channel) -> bool:
-    """Connect, and ask; False as soon as that has failed or takes too long."""
+    """Connect and ask. Return False as soon as that has failed or takes too long."""
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
             while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:

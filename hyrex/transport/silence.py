@@ -1,8 +1,8 @@
-"""Looks after a call without an answer: a broker that is stopped, or has lost its database, says nothing.
+"""Watches a call without an answer: a broker that is stopped, or has lost its database, does not answer.
 
-After a second of silence the broker is asked for its health, again and again. Who does not answer, or says
-that it does not serve, is left for another. So is who serves but is too slow, at first soon, then ever
-later: where all brokers are busy, going round only makes more work.
+After a second of silence the broker is asked for its health, repeatedly. If it does not answer, or does not
+serve, it is left for another broker. If it serves but is slow, it is left too, each time after a longer wait:
+when all brokers are busy, changing between them would only make more work.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ FOR_EVER_S: Final = float("inf")
 
 
 class SilenceWatch:
-    """Around one call: `ask` for the broker's health, `leave` it if that is bad or `patience_s` are over."""
+    """A context for one call: `ask` for the broker's health, `leave` it if that is bad or after
+    `patience_s`."""
 
     __slots__ = ("_ask", "_began", "_leave", "_loop", "_patience_s", "_task", "_timer")
 
@@ -56,6 +57,6 @@ class SilenceWatch:
         if not health.answers or not health.serves or waited_s > self._patience_s:
             self._leave()
         else:
-            # A wait that has lasted an hour may last some seconds more; most are over soon.
+            # The pause grows with the time waited: most waits are short, and long ones need no quick check.
             pause_s = min(max(SILENCE_S, waited_s / 2), LONGEST_PAUSE_S)
             self._timer = self._loop.call_later(pause_s, self._look)

@@ -1,8 +1,7 @@
-"""Frames of tasks over one long call, each answered by its number; a call that ends is followed by another.
+"""Sends frames of tasks over one long call, each answered by its number. When a call ends, another is begun.
 
-A frame costs two thirds of what a call of its own would (`python -m benchmarks.frames`). What ends a call
-ends its unanswered frames with it, and whoever sent them may repeat them: a task that was stored is
-recognised by its id.
+A frame costs two thirds of what a call of its own would (`python -m benchmarks.frames`). The end of a call
+fails its unanswered frames. They may be repeated, since a task that was stored is recognised by its id.
 """
 
 import asyncio
@@ -18,14 +17,14 @@ from hyrex.v1 import task_service_pb2 as pb
 
 __all__ = ["SubmitStream"]
 
-# A frame holds tasks of many callers: its deadline is its own, longer than any one's patience.
+# A frame has tasks of many callers, so its deadline does not depend on how long any of them waits.
 FRAME_DEADLINE_S: Final = 10.0
 
 Answers = Sequence[pb.PlacedResult]
 
 
 class SubmitStream:
-    """Begins its call with the first frame, and another after an end. For one loop."""
+    """Begins a call with the first frame, and another one after its end. For one event loop."""
 
     def __init__(self, begin: Callable[[], Any]) -> None:
         """`begin` makes a StreamSubmit call whose requests are bytes."""
@@ -42,7 +41,7 @@ class SubmitStream:
 
 
 class Exchange:
-    """The life of one call."""
+    """One call, from its first frame to its end."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
@@ -68,11 +67,11 @@ class Exchange:
         finally:
             overdue.cancel()
             self._answers.pop(number, None)
-            # Its exception holds this frame, and so the call: see `_end`.
+            # Its exception keeps this frame, and so the call: see `_end`.
             del answer
 
     def _give_up(self) -> None:
-        """A frame is not answered in time: whatever holds it up, another call may not suffer from it."""
+        """End the call, because a frame is not answered in time: whatever the reason, a new call may work."""
         text = f"no answer to a frame within {FRAME_DEADLINE_S:g} s"
         self._end(CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, text, "", {}))
 
@@ -84,7 +83,8 @@ class Exchange:
         # A write that waits for its connection is not woken when its call is cancelled (grpcio 1.85).
         _, writer = self._tasks
         writer.cancel()
-        # An ended task holds its frames, and they hold the call: gRPC's threads would outlive the client.
+        # An ended asyncio task keeps its frames, and they keep the call: gRPC's threads would outlive the
+        # client.
         del self._tasks, writer
         unanswered = [answer for answer in self._answers.values() if not answer.done()]
         for answer in unanswered:
@@ -98,7 +98,7 @@ class Exchange:
                 while self._outgoing:
                     await self._call.write(self._outgoing.popleft())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the reader knows why
+            pass  # the reader gets the reason
 
     async def _read(self) -> None:
         failure = CallFailure(grpc.StatusCode.UNAVAILABLE, "the broker ended the stream", "", {})
@@ -110,7 +110,7 @@ class Exchange:
         except grpc.aio.AioRpcError as error:
             failure = call_failure(error)
         except asyncio.CancelledError:
-            # A closing channel cancels its calls in the same way as our own end does.
+            # A channel that closes cancels its calls just as our own end does.
             failure = CallFailure(grpc.StatusCode.CANCELLED, "channel closed", "", {})
             raise
         finally:

@@ -11,7 +11,7 @@ KEY: Final = "authorization"
 
 
 def bearer_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Metadata that proves who calls; empty without a token."""
+    """Metadata with the token; empty without a token."""
     return () if token is None else ((KEY, f"Bearer {token}"),)
 
 
