@@ -148,6 +148,7 @@ def _first_run(outgoing: Outgoing) -> Run:
         parent_id=outgoing.parent_id,
         root_id=outgoing.root_id or outgoing.task_id,
         submitted_ns=int(datetime.now(UTC).timestamp() * 1e9),
+        headers=dict(outgoing.spec.options.headers),
     )
 
 

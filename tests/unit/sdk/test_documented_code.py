@@ -59,6 +59,22 @@ def test_the_code_of_the_guide_to_testing_runs(shop: Path) -> None:
     assert f"{len(found) - 1} passed" in said
 
 
+def test_every_recipe_runs(tmp_path: Path) -> None:
+    """Each in a module of its own, and all in one interpreter, for speed."""
+    recipes = blocks("docs/howto/recipes.md")
+    for number, code in enumerate(recipes):
+        (tmp_path / f"recipe_{number}.py").write_text(code)
+    names = [f"recipe_{number}" for number in range(len(recipes))]
+    code = "import importlib\nfrom hyrex.testing import inline\n"
+    code += f"for name in {names}:\n    with inline():\n        importlib.import_module(name)\n"
+    code += "print('all run')\n"
+    assert run(tmp_path, sys.executable, "-c", code) == "all run\n"
+    assert len(recipes) > 8
+    command = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent")
+    files = [f"{name}.py" for name in names]
+    assert "Success" in run(tmp_path, *command, f"--cache-dir={tmp_path}/cache", *files)
+
+
 def test_the_stub_of_the_reference_satisfies_the_strictest_checker(tmp_path: Path) -> None:
     (stub,) = [block for block in blocks("docs/reference/api.md") if "@hy.remote" in block]
     (tmp_path / "stub.py").write_text(stub)

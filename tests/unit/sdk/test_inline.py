@@ -109,6 +109,18 @@ def test_bad_arguments_and_results_are_refused_as_for_real() -> None:
     assert len(seen) == 1
 
 
+@hy.task(headers={"of": "the task"})
+def look_around() -> None:
+    see()
+
+
+def test_headers_of_a_send_reach_its_run() -> None:
+    with inline():
+        look_around.send()
+        look_around.with_config(headers={"of": "this send"}).send()
+    assert [context.headers for context in seen] == [{"of": "the task"}, {"of": "this send"}]
+
+
 def test_context_is_complete_inside_and_gone_outside() -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     with inline():
