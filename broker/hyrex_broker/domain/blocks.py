@@ -1,13 +1,16 @@
 """Tasks that share their terms, as columns: what is checked, stored and given away together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from hyrex_broker.domain.ids import HexId
-from hyrex_broker.domain.model import TaskId, Terms
+from hyrex_broker.domain.model import LaneId, TaskId, Terms
 
 Value = TypeVar("Value")
+_NO_LANE: Final = LaneId(0)
+TRACE_BYTES: Final = 26
+"""Version, trace id, span id, flags (W3C trace context)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -20,12 +23,33 @@ class TaskBlock:
     ids: Sequence[HexId]
     payloads: Sequence[bytes]
     digests: Sequence[int]
+    """64 bits over everything submitted, so that "same id, other content" is cheap to see."""
     headers: Sequence[dict[str, str] | None] | None = None
     keys: Sequence[str | None] | None = None
     trace_contexts: Sequence[bytes | None] | None = None
+    lane: LaneId = _NO_LANE
+    """Known once the engine has looked it up."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all payloads."""
+        return sum(map(len, self.payloads))
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether storing them may wait for another submit, or they for their time: they have statements of
+        their own."""
+        extras = self.terms.extras
+        return self.keys is not None or (extras is not None and extras.starts_later)
+
+
+def halves(block: TaskBlock) -> tuple[TaskBlock, TaskBlock]:
+    """A block of at least two, cut in the middle."""
+    middle = len(block) // 2
+    return at_places(block, range(middle)), at_places(block, range(middle, len(block)))
 
 
 def at_places(block: TaskBlock, places: Sequence[int]) -> TaskBlock:
@@ -40,8 +64,124 @@ def at_places(block: TaskBlock, places: Sequence[int]) -> TaskBlock:
         _values(block.headers, places),
         _values(block.keys, places),
         _values(block.trace_contexts, places),
+        block.lane,
+    )
+
+
+def without_keys(block: TaskBlock) -> tuple[Sequence[int], Sequence[int]]:
+    """The places of tasks that have no idempotency key, and of those that have one."""
+    keys = block.keys
+    if keys is None:
+        return range(len(block)), ()
+    return (
+        [place for place, key in enumerate(keys) if key is None],
+        [place for place, key in enumerate(keys) if key is not None],
     )
 
 
 def _values(column: Sequence[Value] | None, places: Sequence[int]) -> Sequence[Value] | None:
     return None if column is None else [column[place] for place in places]
+
+
+@dataclass(slots=True, eq=False)
+class TaskBatch:
+    """Blocks put together for one statement, in the order of their ids.
+
+    A column has no value (none of the tasks has such a thing), one (all share it), or one for each task; ids,
+    payloads and digests have one for each.
+    """
+
+    ids: Sequence[HexId]
+    payloads: Sequence[bytes]
+    digests: Sequence[int]
+    lanes: Sequence[LaneId]
+    terms: Sequence[Terms]
+    parents: Sequence[TaskId | None]
+    roots: Sequence[TaskId | None]
+    headers: Sequence[dict[str, str] | None]
+    keys: Sequence[str | None]
+    trace_contexts: Sequence[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def at(self, places: Sequence[int]) -> "TaskBatch":
+        """The tasks at these places."""
+        return TaskBatch(
+            [self.ids[place] for place in places],
+            [self.payloads[place] for place in places],
+            [self.digests[place] for place in places],
+            _at(self.lanes, places),
+            _at(self.terms, places),
+            _at(self.parents, places),
+            _at(self.roots, places),
+            _at(self.headers, places),
+            _at(self.keys, places),
+            _at(self.trace_contexts, places),
+        )
+
+
+def stretched(column: Sequence[Value], count: int) -> Sequence[Value]:
+    """A column of one value as one with a value for each; others as they are."""
+    return [column[0]] * count if len(column) == 1 else column
+
+
+def _at(column: Sequence[Value], places: Sequence[int]) -> Sequence[Value]:
+    return column if len(column) <= 1 else [column[place] for place in places]
+
+
+def batch_of(blocks: Sequence[TaskBlock]) -> TaskBatch:
+    """Blocks as one; ids that come twice come twice in it."""
+    ids = _joined([block.ids for block in blocks])
+    batch = TaskBatch(
+        ids,
+        _joined([block.payloads for block in blocks]),
+        _joined([block.digests for block in blocks]),
+        _shared([block.lane for block in blocks], blocks),
+        _shared([block.terms for block in blocks], blocks),
+        _shared([block.parent_id for block in blocks], blocks),
+        _shared([block.root_id for block in blocks], blocks),
+        _own([block.headers for block in blocks], blocks),
+        _own([block.keys for block in blocks], blocks),
+        _own([block.trace_contexts for block in blocks], blocks),
+    )
+    in_order = sorted(ids)
+    return batch if ids == in_order else batch.at(sorted(range(len(ids)), key=ids.__getitem__))
+
+
+def first_ones(batch: TaskBatch) -> TaskBatch:
+    """The batch without repetitions of an id: of equal ones the first that came stays."""
+    if len(set(batch.ids)) == len(batch):
+        return batch
+    ids = batch.ids
+    return batch.at([place for place in range(len(ids)) if not place or ids[place] != ids[place - 1]])
+
+
+def pairs_of(batch: TaskBatch) -> Iterable[tuple[LaneId, Terms]]:
+    """Lane and terms of the tasks, once where all share both."""
+    if len(batch.lanes) == len(batch.terms) == 1:
+        return [(batch.lanes[0], batch.terms[0])]
+    count = len(batch)
+    return zip(stretched(batch.lanes, count), stretched(batch.terms, count), strict=True)
+
+
+def _joined(columns: Sequence[Sequence[Value]]) -> list[Value]:
+    return list(columns[0]) if len(columns) == 1 else [value for column in columns for value in column]
+
+
+def _shared(values: Sequence[Value], blocks: Sequence[TaskBlock]) -> list[Value]:
+    """A column of what the tasks of a block share: one value where all blocks do."""
+    first = values[0]
+    if all(value is first or value == first for value in values):
+        return [first]
+    return [value for value, block in zip(values, blocks, strict=True) for _ in block.ids]
+
+
+def _own(
+    columns: Sequence[Sequence[Value | None] | None], blocks: Iterable[TaskBlock]
+) -> list[Value | None]:
+    """A column of what each task has of its own; empty where none has anything."""
+    if all(column is None for column in columns):
+        return []
+    parts = zip(columns, blocks, strict=True)
+    return [value for column, block in parts for value in (column or [None] * len(block))]

@@ -45,7 +45,7 @@ def priority_of(rank: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the tasks of one call site share: all but id, payload and parents, validated."""
+    """What the tasks of one call site share, validated: all but id, payload, parents, headers and key."""
 
     name: str
     queue: str
@@ -56,32 +56,20 @@ class Terms:
     extras: "TaskExtras | None"
 
 
-@dataclass(slots=True)
-class NewTask:
-    """One validated task to store."""
-
-    task_id: TaskId
-    terms: Terms
-    payload: bytes
-    parent_id: TaskId | None
-    root_id: TaskId | None
-    digest: int = 0
-    """64 bits over everything submitted, so that "same id, other content" is cheap to see."""
-
-
 @dataclass(frozen=True, slots=True)
 class TaskExtras:
-    """What most tasks do not have; a batch without any takes the shorter statement."""
+    """Terms that most tasks do not have."""
 
     delay_ms: int | None = None
     run_at: datetime | None = None
-    idempotency_key: str | None = None
     content_type: str | None = None
     codec: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
-    trace_context: bytes | None = None
-    """26 bytes: version, trace id, span id, flags."""
+
+    @property
+    def starts_later(self) -> bool:
+        """Whether a time to wait for was said, be it zero."""
+        return self.delay_ms is not None or self.run_at is not None
 
 
 class SubmitOutcome(IntEnum):

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain.blocks import TaskBlock, at_places
+from hyrex_broker.domain.blocks import TRACE_BYTES, TaskBlock, at_places
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
 from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
 from hyrex_broker.domain.model import TaskId
@@ -22,7 +22,6 @@ Value = TypeVar("Value")
 Checked = TypeVar("Checked")
 
 MOST_TASKS: Final = 1000
-TRACE_BYTES: Final = 26
 _NO_TRACE: Final = bytes(TRACE_BYTES)
 _HALF: Final = 1 << 63
 _COLUMNS: Final = ("headers", "idempotency_keys")

@@ -16,7 +16,7 @@ from hyrex_broker.domain.ids import task_id
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import NewTask, SubmitAnswer, SubmitOutcome, TaskExtras
 from hyrex_broker.engine.fairness import Admission
-from hyrex_broker.engine.submit.intake import Answer, Intake
+from hyrex_broker.engine.submit.intake import Answer, Intake, Others
 from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of
 from hyrex_broker.storage.availability import Availability
@@ -124,21 +124,18 @@ class SubmitChecker:
         self, submission: Submission, patience_s: float, caller: Hashable
     ) -> dict[int, Answer]:
         answers: dict[int, Answer] = {**submission.refused}
-        tasks = [task for block, _ in submission.blocks for task in _tasks_of(block)]
-        if tasks:
-            stored = await self._store(tasks, patience_s, caller)
-            places = chain.from_iterable(places for _, places in submission.blocks)
-            for place, answer in zip(places, stored, strict=True):
-                if not isinstance(answer, SubmitAnswer) or answer.outcome is not SubmitOutcome.STORED:
-                    answers[place] = answer
+        if submission.blocks:
+            stored = await self._store([block for block, _ in submission.blocks], patience_s, caller)
+            for (_, places), others in zip(submission.blocks, stored, strict=True):
+                answers |= {places[place]: answer for place, answer in others.items()}
         return answers
 
-    async def _store(self, tasks: list[NewTask], patience_s: float, caller: Hashable) -> Sequence[Answer]:
+    async def _store(self, blocks: Sequence[TaskBlock], patience_s: float, caller: Hashable) -> list[Others]:
         deadline = time.monotonic() + patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                return await self._unless_away(self._intake.submit(tasks, caller), patience_s)
+                return await self._unless_away(self._intake.submit(blocks, caller), patience_s)
             except StorageUnavailable:
                 # Repeating is safe: an id that the lost commit did store is recognised.
                 if time.monotonic() + pause_s >= deadline:
@@ -157,22 +154,6 @@ class SubmitChecker:
                     return await waiting
         except TimeoutError:
             raise StorageUnavailable(self._availability.away or "the database was away") from None
-
-
-def _tasks_of(block: TaskBlock) -> Iterator[NewTask]:
-    none = [None] * len(block)
-    columns = zip(
-        block.ids, block.payloads, block.digests, block.headers or none, block.keys or none,
-        block.trace_contexts or none, strict=True,
-    )  # fmt: skip
-    for digits, payload, digest, headers, key, trace in columns:
-        terms = block.terms
-        if headers or key or trace:
-            own = replace(
-                terms.extras or TaskExtras(), headers=headers or {}, idempotency_key=key, trace_context=trace
-            )
-            terms = replace(terms, extras=own)
-        yield NewTask(task_id(digits), terms, payload, block.parent_id, block.root_id, digest)
 
 
 def _fill(result: SubmitResult, text: str, answer: Answer) -> None:

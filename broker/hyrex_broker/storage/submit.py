@@ -7,24 +7,19 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any, Final
 
+from hyrex_broker.domain.blocks import TaskBatch, stretched
+from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.keys import KeyHolder
-from hyrex_broker.domain.model import LaneId, NewTask, TaskExtras, TaskId
+from hyrex_broker.domain.model import TaskExtras, TaskId
 from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
 from hyrex_broker.storage.columns import column, ids, integers, shared
-from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.pool import Database, StatementRefused
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
-
-
-@dataclass(slots=True)
-class Entry:
-    """A task with its lane."""
-
-    task: NewTask
-    lane: LaneId
+_UNIQUE_VIOLATION: Final = "23505"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,56 +32,67 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """The slot of each task stored now (None: it is ready), and the database's time."""
+    """The slot of each task of a batch (None: it is ready), and the database's time."""
 
-    slots: dict[TaskId, int | None]
+    slots: Sequence[int | None]
     stored_at: datetime
 
 
 class SubmitStore:
-    """Statements of `submit.sql`."""
+    """Statements of `submit.sql`. Batches are in the order of their ids, which are unique."""
 
     def __init__(self, database: Database, slack_ms: int) -> None:
         """`slack_ms`: what a lease has beyond its run's timeout."""
         self._database = database
         self._slack_ms = slack_ms
 
-    async def submit(self, entries: Sequence[Entry]) -> dict[TaskId, bool]:
-        """Store entries (sorted by id, ids unique); return those stored now, and whether they wait.
+    async def submit(self, batch: TaskBatch) -> Sequence[HexId]:
+        """Store tasks that may run at once; return the ids of those stored now. The others were stored before:
+        see `classify`."""
+        columns = _columns(batch)
+        try:
+            await self._database.fetch(_SQL["submit"], *columns)
+        except StatementRefused as error:
+            if not is_repetition(error):
+                raise
+        else:
+            return batch.ids
+        ((stored,),) = await self._database.fetch(_SQL["submit_again"], *columns)
+        return stored or ()
 
-        What is missing was stored before, or lost its idempotency key: see `classify`.
+    async def submit_waiting(self, batch: TaskBatch) -> dict[HexId, bool]:
+        """Store tasks with idempotency keys, delays or run times; return those stored now, and whether they wait.
+
+        What is missing was stored before, or lost its key: see `classify`.
         """
-        columns = _columns(entries)
-        if all(entry.task.terms.extras is None for entry in entries):
-            ((count, stored),) = await self._database.fetch(_SQL["submit"], *columns)
-            if count == len(entries):
-                return {entry.task.task_id: False for entry in entries}
-            return dict.fromkeys(map(TaskId, stored or ()), False)
-        rows = await self._database.fetch(_SQL["submit_unusual"], *columns, *_unusual_columns(entries))
-        return {TaskId(row[0]): row[1] for row in rows}
+        rows = await self._database.fetch(_SQL["submit_waiting"], *_columns(batch), *_waiting_columns(batch))
+        return {HexId(row[0]): row[1] for row in rows}
 
-    async def submit_handing_off(self, entries: Sequence[Entry], plan: Plan) -> HandedOff:
-        """Store plain entries (sorted by id, ids unique); the plan's slots take the first of each lane."""
-        ((slots, stored_at, stored),) = await self._database.fetch(
-            _SQL["submit_handing_off"], *_columns(entries), *_slot_columns(plan), self._slack_ms
+    async def submit_handing_off(self, batch: TaskBatch, plan: Plan) -> HandedOff:
+        """Store tasks that may run at once; the plan's slots take the first of each lane. Raises StatementRefused
+        where `is_repetition` says that some were stored before."""
+        ((slots, stored_at),) = await self._database.fetch(
+            _SQL["submit_handing_off"], *_columns(batch), *_slot_columns(plan), self._slack_ms
         )
-        if slots is None:
-            return HandedOff({}, stored_at)
-        if stored is None:
-            stored = [entry.task.task_id for entry in entries]
-        return HandedOff(dict(zip(map(TaskId, stored), slots, strict=True)), stored_at)
+        return HandedOff([None] * len(batch) if slots is None else slots, stored_at)
 
-    async def classify(self, entries: Sequence[Entry]) -> dict[TaskId, StoredKey]:
-        """What is known of entries that were not stored."""
-        keys = [extras.idempotency_key for extras in _extras(entries)]
+    async def classify(self, batch: TaskBatch) -> dict[HexId, StoredKey]:
+        """What is known of tasks that were not stored."""
+        count = len(batch)
+        keys = stretched(batch.keys or [None], count)
         rows = await self._database.fetch(
             _SQL["classify"],
-            [entry.task.task_id for entry in entries],
-            [entry.task.terms.name for entry in entries],
+            ids(batch.ids),
+            [terms.name for terms in stretched(batch.terms, count)],
             keys,
-            [entry.task.payload if key else None for entry, key in zip(entries, keys, strict=True)],
+            [payload if key else None for payload, key in zip(batch.payloads, keys, strict=True)],
         )
-        return {TaskId(str(row["id"])): StoredKey(row["digest"], _holder(row)) for row in rows}
+        return {HexId(row["id"].hex): StoredKey(row["digest"], _holder(row)) for row in rows}
+
+
+def is_repetition(error: StatementRefused) -> bool:
+    """Whether a statement was refused since it would store what is stored."""
+    return error.sqlstate == _UNIQUE_VIOLATION
 
 
 def _holder(row: Any) -> KeyHolder | None:
@@ -96,21 +102,31 @@ def _holder(row: Any) -> KeyHolder | None:
     return KeyHolder(TaskId(str(row["holder"])), state, row["differs"])
 
 
-def _columns(entries: Sequence[Entry]) -> tuple[object, ...]:
-    tasks = [entry.task for entry in entries]
-    terms = [task.terms for task in tasks]
+def _columns(batch: TaskBatch) -> tuple[object, ...]:
+    terms, count = batch.terms, len(batch)
+    extras = [each.extras or _NONE for each in terms]
     return (
-        ids([task.task_id for task in tasks]),
-        shared([entry.lane for entry in entries]),
+        ids(batch.ids),
+        batch.lanes,
         shared([each.rank for each in terms]),
         shared([each.max_retries for each in terms]),
-        column([each.timeout_ms for each in terms]),
-        column([each.retry_delay_ms for each in terms]),
-        integers([task.digest for task in tasks]),
-        [task.payload for task in tasks],
-        column([task.parent_id for task in tasks]),
-        column([task.root_id for task in tasks]),
+        _each([each.timeout_ms for each in terms], count),
+        _each([each.retry_delay_ms for each in terms], count),
+        integers(batch.digests),
+        batch.payloads,
+        _each(batch.parents, count),
+        _each(batch.roots, count),
+        _each([each.content_type for each in extras], count),
+        _each([each.codec for each in extras], count),
+        [json.dumps(each) if each else None for each in batch.headers],
+        _each([json.dumps(each.labels) if each.labels else None for each in extras], count),
+        batch.trace_contexts,
     )
+
+
+def _each(values: Sequence[object], count: int) -> Sequence[object]:
+    """A column that may hold nulls: a value for each task, or none at all."""
+    return column(list(stretched(values, count)) if values else [])
 
 
 def _slot_columns(plan: Plan) -> tuple[object, ...]:
@@ -132,20 +148,13 @@ def _slot_columns(plan: Plan) -> tuple[object, ...]:
     )
 
 
-def _unusual_columns(entries: Sequence[Entry]) -> tuple[object, ...]:
-    extras = _extras(entries)
+def _waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
+    count = len(batch)
+    terms = stretched(batch.terms, count)
+    extras = [each.extras or _NONE for each in terms]
     return (
-        [extra.delay_ms for extra in extras],
-        [extra.run_at for extra in extras],
-        [extra.idempotency_key for extra in extras],
-        [extra.content_type for extra in extras],
-        [extra.codec for extra in extras],
-        [json.dumps(extra.headers) if extra.headers else None for extra in extras],
-        [json.dumps(extra.labels) if extra.labels else None for extra in extras],
-        [entry.task.terms.name for entry in entries],
-        column([extra.trace_context for extra in extras]),
+        [each.delay_ms for each in extras],
+        [each.run_at for each in extras],
+        stretched(batch.keys, count),
+        [each.name for each in terms],
     )
-
-
-def _extras(entries: Sequence[Entry]) -> list[TaskExtras]:
-    return [entry.task.terms.extras or _NONE for entry in entries]

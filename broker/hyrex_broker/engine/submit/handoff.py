@@ -1,30 +1,36 @@
-"""Direct hand-off: tasks for which workers have free slots and nothing waits are stored and leased in one
-statement. Their payloads go to the workers from memory, without being read back."""
+"""Direct hand-off: tasks that find free capacity and no backlog are stored and leased in one statement,
+and go to their workers from memory."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
-from hyrex_broker.domain.ids import ABSENT, HexId, hex_id, hex_ids
-from hyrex_broker.domain.model import LaneId, SessionId, TaskId
+from hyrex_broker.domain.blocks import TRACE_BYTES, TaskBatch, pairs_of, stretched
+from hyrex_broker.domain.ids import ABSENT, hex_id
+from hyrex_broker.domain.model import LaneId, SessionId, Token
 from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.assigned import microseconds
-from hyrex_broker.storage.submit import Entry, HandedOff, SubmitStore
+from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.submit import HandedOff, SubmitStore, is_repetition
 
+Value = TypeVar("Value")
+
+_NO_TRACE: Final = bytes(TRACE_BYTES)
 _LARGE_BATCH: Final = 100
 _LONGEST_WAIT_S: Final = 0.1
-"""How long a thousand slots take to become free at 10,000 runs a second."""
+"""What a batch of a thousand waits at 10,000 runs a second."""
 
 
 class Handoff:
-    """Tries to hand a batch of tasks to workers; tasks without a slot become ready, as usual."""
+    """Tries to place a batch at once; what finds no slot is ready as usual."""
 
     def __init__(
         self, store: SubmitStore, placer: Placer, dispatcher: Dispatcher, directory: Directory
@@ -35,28 +41,32 @@ class Handoff:
         self._directory = directory
 
     async def submit(
-        self, entries: Sequence[Entry], statement: StatementSlot
-    ) -> Mapping[TaskId, bool] | None:
-        """Store plain entries, which must be sorted by id.
+        self, batch: TaskBatch, statement: StatementSlot
+    ) -> Collection[tuple[LaneId, int]] | None:
+        """Store tasks; None if nothing could be handed off and nothing was done.
 
-        Return the ids that were stored, with True for those that went to a worker; None if no task could be
-        handed off, and nothing was stored.
+        Returns lane and rank of what is ready.
         """
-        if any(entry.task.terms.extras is not None for entry in entries):
-            return None
-        quotas = await self._quotas(Counter(entry.lane for entry in entries))
+        counts = Counter(batch.lanes) if len(batch.lanes) > 1 else {batch.lanes[0]: len(batch)}
+        quotas = await self._quotas(counts)
         if not quotas or self._placer.has_unresolved:
             return None  # the database was unreachable: settle the plans of that time before making new ones
-        with self._placer.plan(quotas) as plan:
-            handed = await self._store.submit_handing_off(entries, plan)
-            await statement.pass_on()
-            blocks = self._blocks(entries, plan, handed)
-            self._placer.push(plan, blocks)
-            lanes = {block.lane for block in blocks}
-            self._dispatcher.mark_lanes_empty(
-                [quota for quota in quotas if quota.lane in lanes], handed.stored_at
-            )
-        return {task_id: slot is not None for task_id, slot in handed.slots.items()}
+        try:
+            with self._placer.plan(quotas) as plan:
+                handed = await self._store.submit_handing_off(batch, plan)
+                await statement.pass_on()
+                blocks = self._blocks(batch, plan, handed)
+                self._placer.push(plan, blocks)
+        except StatementRefused as error:
+            if is_repetition(error):
+                return None
+            raise
+        lanes = {block.lane for block in blocks}
+        self._dispatcher.mark_lanes_empty([each for each in quotas if each.lane in lanes], handed.stored_at)
+        if None not in handed.slots:
+            return ()
+        pairs = stretched([(lane, terms.rank) for lane, terms in pairs_of(batch)], len(batch))
+        return {pair for pair, slot in zip(pairs, handed.slots, strict=True) if slot is None}
 
     async def _quotas(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Reserve slots for these tasks. If there are too few for a large batch, wait a moment for leases to
@@ -75,39 +85,46 @@ class Handoff:
             if not await dispatcher.release_rate.more(left_s):
                 return dispatcher.reserve_slots(counts)
 
-    def _blocks(self, entries: Sequence[Entry], plan: Plan, handed: HandedOff) -> list[AssignedBlock]:
+    def _blocks(self, batch: TaskBatch, plan: Plan, handed: HandedOff) -> list[AssignedBlock]:
         """What went to each session, together where it shares its terms."""
         sessions = [session for quota in plan.quotas for session in quota.slots]
-        placed: dict[tuple[SessionId, LaneId, int], list[tuple[Entry, int]]] = {}
-        for entry in entries:
-            slot = handed.slots.get(entry.task.task_id)
+        count = len(batch)
+        lanes, terms = stretched(batch.lanes, count), stretched(batch.terms, count)
+        placed: dict[tuple[SessionId, LaneId, int], list[int]] = {}
+        for place, slot in enumerate(handed.slots):
             if slot is not None:
-                key = sessions[slot - 1], entry.lane, id(entry.task.terms)
-                placed.setdefault(key, []).append((entry, slot))
-        return [
-            _block(members, self._directory.names[lane], plan, session, handed.stored_at)
-            for (session, lane, _), members in placed.items()
-        ]
+                key = sessions[slot - 1], lanes[place], id(terms[place])
+                placed.setdefault(key, []).append(place)
+        blocks = []
+        for (session, _, _), places in placed.items():
+            tokens = [plan.tokens[(handed.slots[place] or 0) - 1] for place in places]
+            mine = batch if len(places) == count else batch.at(places)
+            blocks.append(self._block(mine, plan, session, tokens, handed.stored_at))
+        return blocks
+
+    def _block(
+        self, batch: TaskBatch, plan: Plan, session: SessionId, tokens: Sequence[Token], at: datetime
+    ) -> AssignedBlock:
+        lane, terms = batch.lanes[0], batch.terms[0]
+        queue, name = self._directory.names[lane]
+        shared = SharedTerms(name, queue, terms.rank, terms.max_retries, terms.timeout_ms)
+        if terms.extras is not None:
+            shared = replace(shared, content_type=terms.extras.content_type, codec=terms.extras.codec)
+        return AssignedBlock(
+            session,
+            plan.sequences[session],
+            lane,
+            shared,
+            batch.ids,
+            tokens,
+            batch.payloads,
+            submitted_us=(microseconds(at),),
+            parent_ids=_column([each and hex_id(each) for each in batch.parents], ABSENT),
+            root_ids=_column([each and hex_id(each) for each in batch.roots], ABSENT),
+            headers=_column(batch.headers, {}),
+            trace_contexts=_column(batch.trace_contexts, _NO_TRACE),
+        )
 
 
-def _block(
-    members: Sequence[tuple[Entry, int]], names: tuple[str, str], plan: Plan, session: SessionId, at: datetime
-) -> AssignedBlock:
-    tasks, terms = [entry.task for entry, _ in members], members[0][0].task.terms
-    queue, name = names
-    return AssignedBlock(
-        session,
-        plan.sequences[session],
-        members[0][0].lane,
-        SharedTerms(name, queue, terms.rank, terms.max_retries, terms.timeout_ms),
-        hex_ids([task.task_id for task in tasks]),
-        [plan.tokens[slot - 1] for _, slot in members],
-        [task.payload for task in tasks],
-        submitted_us=(microseconds(at),),
-        parent_ids=_relatives([task.parent_id for task in tasks]),
-        root_ids=_relatives([task.root_id for task in tasks]),
-    )
-
-
-def _relatives(task_ids: Sequence[TaskId | None]) -> Sequence[HexId]:
-    return column([ABSENT if each is None else hex_id(each) for each in task_ids], ABSENT)
+def _column(values: Sequence[Value | None], default: Value) -> Sequence[Value]:
+    return column([default if value is None else value for value in values], default) if values else ()

@@ -1,8 +1,19 @@
 """Intake: stores submitted tasks, and answers each after its commit."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from operator import attrgetter
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from hyrex_broker.domain.blocks import (
+    TaskBatch,
+    TaskBlock,
+    at_places,
+    batch_of,
+    first_ones,
+    halves,
+    pairs_of,
+    without_keys,
+)
 from hyrex_broker.domain.errors import (
     BrokerError,
     InvalidField,
@@ -10,9 +21,10 @@ from hyrex_broker.domain.errors import (
     TaskIdConflict,
     TooManyQueues,
 )
+from hyrex_broker.domain.ids import HexId, task_id
 from hyrex_broker.domain.keys import KeyHit
-from hyrex_broker.domain.model import LaneId, NewTask, SubmitAnswer, SubmitOutcome, TaskId
-from hyrex_broker.engine.batching import Batcher, StatementSlot
+from hyrex_broker.domain.model import LaneId, SubmitAnswer, SubmitOutcome
+from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.growth import AT_ONCE
@@ -20,23 +32,50 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.submit import Entry, SubmitStore
+from hyrex_broker.storage.submit import SubmitStore
 
 Answer = SubmitAnswer | BrokerError
-
-_by_id = attrgetter("task.task_id")
-
-
-def _size_bytes(entry: Entry) -> int:
-    return len(entry.task.payload)
+Others = dict[int, Answer]
+"""What became of those tasks of a block that were not simply stored now, by their places in it."""
 
 
-def _too_many(task: NewTask) -> TooManyQueues:
-    return TooManyQueues(f"task {task.terms.name} of queue {task.terms.queue!r}", AT_ONCE)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Tasks of a submitted block that are stored together, and where they stand in it."""
+
+    number: int
+    places: Sequence[int]
+    block: TaskBlock
+
+
+def _size_bytes(block: TaskBlock) -> int:
+    return block.size_bytes
+
+
+def _joined(block: TaskBlock, first: Others, second: Others) -> Others:
+    middle = len(block) // 2
+    return first | {middle + place: answer for place, answer in second.items()}
+
+
+def _too_many(block: TaskBlock) -> TooManyQueues:
+    return TooManyQueues(f"task {block.terms.name} of queue {block.terms.queue!r}", AT_ONCE)
+
+
+def _parts(number: int, block: TaskBlock) -> Iterator[_Part]:
+    """A block's tasks; those with idempotency keys apart from the others."""
+    plain, keyed = without_keys(block)
+    if not (plain and keyed):
+        block.keys = block.keys if keyed else None
+        yield _Part(number, range(len(block)), block)
+        return
+    for places in (plain, keyed):
+        part = at_places(block, places)
+        part.keys = part.keys if places is keyed else None
+        yield _Part(number, places, part)
 
 
 class Intake:
-    """Stores submitted tasks in batches, then wakes the dispatcher or the promoter."""
+    """Stores submitted tasks batch by batch, then wakes whoever moves them on."""
 
     def __init__(
         self,
@@ -51,109 +90,149 @@ class Intake:
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._batcher: Batcher[Entry, Answer] = Batcher(self._flush, self._refuse, _size_bytes)
+        cutting: Cutting[TaskBlock, Others] = Cutting(len, halves, _joined)
+        self._now: Batcher[TaskBlock, Others] = Batcher(self._store_now, self._refuse, _size_bytes, cutting)
+        self._waiting = Batcher(self._store_waiting, self._refuse, _size_bytes, cutting)
+        """What may wait for another's claim of a key shares no statement with what may not."""
 
     def sizes(self) -> dict[str, int]:
         """How many tasks and batches are here now, for the printed state (SIGUSR1)."""
-        return self._batcher.sizes()
+        both = (("", self._now), ("keyed or delayed, ", self._waiting))
+        return {f"{kind}{what}": n for kind, batcher in both for what, n in batcher.sizes().items()}
 
     async def run(self) -> None:
         """Store batches until cancelled."""
-        await self._batcher.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._now.run())
+            group.create_task(self._waiting.run())
 
-    async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> Sequence[Answer]:
-        """Store validated tasks; return one answer for each, after the commit. Callers share the batches.
+    async def submit(self, blocks: Sequence[TaskBlock], caller: Hashable = None) -> list[Others]:
+        """Store validated tasks; what became of each block's, after the commit. Callers share the batches.
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
-        lanes = await self._lanes(tasks)
-        entries = [
-            Entry(task, lane)
-            for task in tasks
-            if (lane := lanes[task.terms.queue, task.terms.name]) is not None
-        ]
-        if len(entries) == len(tasks):
-            return await self._batcher.add(entries, caller)
-        stored = iter(await self._batcher.add(entries, caller) if entries else ())
-        return [
-            _too_many(task) if lanes[task.terms.queue, task.terms.name] is None else next(stored)
-            for task in tasks
-        ]
+        lanes = await self._lanes(blocks)
+        answers: list[Others] = [{} for _ in blocks]
+        now: list[_Part] = []
+        waiting: list[_Part] = []
+        for number, block in enumerate(blocks):
+            lane = lanes[block.terms.queue, block.terms.name]
+            if lane is None:
+                answers[number] = dict.fromkeys(range(len(block)), _too_many(block))
+                continue
+            block.lane = lane
+            for part in _parts(number, block):
+                (waiting if part.block.may_wait else now).append(part)
+        both = [(parts, batcher) for parts, batcher in ((now, self._now), (waiting, self._waiting)) if parts]
+        added = [batcher.add([part.block for part in parts], caller) for parts, batcher in both]
+        for (parts, _), stored in zip(both, await asyncio.gather(*added), strict=True):
+            for part, others in zip(parts, stored, strict=True):
+                answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
+        return answers
 
-    async def _lanes(self, tasks: Sequence[NewTask]) -> dict[tuple[str, str], LaneId | None]:
-        """Find or create the tasks' lanes; None for lanes beyond what may be created now."""
+    async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[tuple[str, str], LaneId | None]:
+        """The blocks' lanes; None for those that would be more than may be made now."""
         find = self._directory.find
-        wanted = {(task.terms.queue, task.terms.name) for task in tasks}
+        wanted = {(block.terms.queue, block.terms.name) for block in blocks}
         unknown = {each for each in wanted if find(*each) is None}
         if unknown:
             await self._directory.intern(unknown)
         return {each: find(*each) for each in wanted}
 
-    async def _flush(self, entries: Sequence[Entry], statement: StatementSlot) -> list[Answer]:
-        answers: dict[TaskId, Answer] = {}
-        unique: dict[TaskId, Entry] = {}
-        for entry in entries:
-            unique.setdefault(entry.task.task_id, entry)
-        pending = sorted(unique.values(), key=_by_id)
-        while pending:
-            stored = await self._handoff.submit(pending, statement)
-            if stored is None:
-                stored = await self._store.submit(pending)
-                await statement.pass_on()
-                self._wake(pending, stored)
-            else:
-                self._wake_ready(entry for entry in pending if stored.get(entry.task.task_id) is False)
-            for task_id in stored:
-                answers[task_id] = SubmitAnswer(task_id, SubmitOutcome.STORED)
-            missing = [entry for entry in pending if entry.task.task_id not in stored]
-            pending = await self._classify(missing, answers) if missing else []
-        return [self._answer(entry, unique[entry.task.task_id], answers) for entry in entries]
+    async def _store_now(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
+        async def store(batch: TaskBatch) -> Collection[HexId]:
+            ready = await self._handoff.submit(batch, statement)
+            if ready is not None:
+                self._wake(ready)
+                return batch.ids
+            stored = await self._store.submit(batch)
+            await statement.pass_on()
+            if stored:
+                self._wake({(lane, terms.rank) for lane, terms in pairs_of(batch)})
+            return stored
 
-    def _answer(self, entry: Entry, first: Entry, answers: dict[TaskId, Answer]) -> Answer:
-        answer = answers[entry.task.task_id]
-        if entry is first or not isinstance(answer, SubmitAnswer):
-            return answer
-        if entry.task.digest != first.task.digest:
-            return TaskIdConflict(entry.task.task_id)
-        if answer.outcome is SubmitOutcome.STORED:
-            return SubmitAnswer(answer.task_id, SubmitOutcome.REPEATED)
-        return answer
+        return await self._store_all(blocks, store)
 
-    async def _classify(self, missing: list[Entry], answers: dict[TaskId, Answer]) -> list[Entry]:
-        """Answer the tasks that a statement did not store; return those that must be tried again (rule 4)."""
+    async def _store_waiting(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
+        async def store(batch: TaskBatch) -> Collection[HexId]:
+            stored = await self._store.submit_waiting(batch)
+            await statement.pass_on()
+            if not all(stored.values()):
+                self._wake({(lane, terms.rank) for lane, terms in pairs_of(batch)})
+            if any(stored.values()):
+                self._promoter.expect()
+            return stored
+
+        return await self._store_all(blocks, store)
+
+    async def _store_all(
+        self, blocks: Sequence[TaskBlock], store: Callable[[TaskBatch], Awaitable[Collection[HexId]]]
+    ) -> list[Others]:
+        """Store blocks by a statement that returns the ids of what it stored, until all is decided."""
+        batch = batch_of(blocks)
+        first, others = first_ones(batch), dict[HexId, Answer]()
+        pending = first
+        while len(pending):
+            stored = await store(pending)
+            if len(stored) == len(pending):
+                break
+            known = set(stored)
+            missing = [place for place, task_id in enumerate(pending.ids) if task_id not in known]
+            pending = await self._classify(pending.at(missing), others)
+        if first is not batch:
+            return _answers_of_repeated(blocks, others)
+        return [_of_block(block, others) if others else {} for block in blocks]
+
+    async def _classify(self, missing: TaskBatch, others: dict[HexId, Answer]) -> TaskBatch:
+        """Answer what a statement did not store; return what is still undecided (rule 4)."""
         known = await self._store.classify(missing)
         undecided = []
-        for entry in missing:
-            task_id = entry.task.task_id
-            found = known[task_id]
+        for place, (digits, digest) in enumerate(zip(missing.ids, missing.digests, strict=True)):
+            found = known[digits]
             if found.digest is not None:
-                same = found.digest == entry.task.digest
-                answers[task_id] = (
-                    SubmitAnswer(task_id, SubmitOutcome.REPEATED) if same else TaskIdConflict(task_id)
-                )
+                others[digits] = _repeated(digits, same=found.digest == digest)
             elif found.holder is not None:
-                answers[task_id] = KeyHit(found.holder.task_id, SubmitOutcome.DEDUPLICATED, found.holder)
+                others[digits] = KeyHit(found.holder.task_id, SubmitOutcome.DEDUPLICATED, found.holder)
             else:
-                undecided.append(entry)
-        return undecided
+                undecided.append(place)
+        return missing.at(undecided)
 
-    def _wake(self, entries: list[Entry], stored: Mapping[TaskId, bool]) -> None:
-        self._wake_ready(entry for entry in entries if stored.get(entry.task.task_id) is False)
-        for entry in entries:
-            if stored.get(entry.task.task_id):
-                self._promoter.expect()
-                return
+    def _wake(self, ready: Collection[tuple[LaneId, int]]) -> None:
+        if ready:
+            self._dispatcher.wake(set(ready), local=True)
 
-    def _wake_ready(self, entries: Iterable[Entry]) -> None:
-        pairs = {(entry.lane, entry.task.terms.rank) for entry in entries}
-        if pairs:
-            self._dispatcher.wake(pairs, local=True)
-
-    async def _refuse(self, entry: Entry, error: StatementRefused) -> Answer:
-        """The answer for the task because of which the database refused a batch. Raises StorageUnavailable if
-        only a partition is missing, as after days in which no broker ran."""
-        if error.lacks_partition and partitions.is_near(entry.task.task_id):
+    async def _refuse(self, block: TaskBlock, error: StatementRefused) -> Others:
+        """Answer the culprit of a batch. Raises StorageUnavailable where it is our fault: a partition that is
+        not made yet, after days of sleep."""
+        refused = task_id(block.ids[0])
+        if error.lacks_partition and partitions.is_near(refused):
             raise StorageUnavailable("a day has no partition yet; it is being made")
-        return InvalidField(
-            "task", entry.task.task_id, f"the database refused it ({error.sqlstate}: {error})"
-        )
+        return {0: InvalidField("task", refused, f"the database refused it ({error.sqlstate}: {error})")}
+
+
+def _repeated(digits: HexId, *, same: bool) -> Answer:
+    """The answer for an id that was stored before, with the same content or another."""
+    text = task_id(digits)
+    return SubmitAnswer(text, SubmitOutcome.REPEATED) if same else TaskIdConflict(text)
+
+
+def _of_block(block: TaskBlock, others: Mapping[HexId, Answer]) -> Others:
+    return {place: others[digits] for place, digits in enumerate(block.ids) if digits in others}
+
+
+def _answers_of_repeated(blocks: Sequence[TaskBlock], others: Mapping[HexId, Answer]) -> list[Others]:
+    """Answers where ids come twice in a batch: the first is stored, or not; the others repeat it."""
+    first: dict[HexId, int] = {}
+    found: list[Others] = []
+    for block in blocks:
+        mine: Others = {}
+        for place, (digits, digest) in enumerate(zip(block.ids, block.digests, strict=True)):
+            answer = others.get(digits)
+            if digits not in first:
+                first[digits] = digest
+            elif answer is None or isinstance(answer, SubmitAnswer) and digest != first[digits]:
+                answer = _repeated(digits, same=digest == first[digits])
+            if answer is not None:
+                mine[place] = answer
+        found.append(mine)
+    return found

@@ -1,30 +1,53 @@
 -- name: submit
--- Stores a batch whose tasks may all run at once and have nothing unusual; returns how many were stored
--- and, if not all were, their ids. An id that is missing was stored before: read it with `classify`.
+-- Stores a batch of tasks that may all run at once. An id that was stored before makes it fail (23505): then
+-- `submit_again` finds out which. Taking care of that here would cost each batch a fifth more.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
--- $9 parent_id, $10 root_id: arrays in id order (unique keys are locked in that order); $1 and $7 as text.
--- A lane, rank or max_retries that all share is sent once.
+-- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context: arrays in
+-- id order (unique keys are locked in that order); $1 and $7 as text. A column that no task has is empty;
+-- a lane, rank or max_retries that all share is sent once.
 with stored as (
-  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    content_type, codec, headers, labels, trace_context)
   select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
-         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id
+         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+         content_type, codec, headers, labels, trace_context
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
-    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
+              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+          content_type, codec, headers, labels, trace_context)
+  returning id, lane, rank
+)
+insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+select id, lane, rank, now(), 0, 0, 0, 0, false from stored
+
+-- name: submit_again
+-- `submit` where some of the batch may be stored already; returns the ids of those stored now.
+-- $1..$15 as in `submit`.
+with stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    content_type, codec, headers, labels, trace_context)
+  select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
+         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+         content_type, codec, headers, labels, trace_context
+  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
+              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+          content_type, codec, headers, labels, trace_context)
   on conflict (id) do nothing
   returning id, lane, rank
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 )
-select n.stored, case when n.stored < cardinality($8::bytea[]) then (select array_agg(id::text) from stored) end
-from (select count(*)::integer as stored from stored) n
+select array_agg(replace(id::text, '-', '')) from stored
 
--- name: submit_unusual
--- The same for batches with delays, run times, idempotency keys, headers, labels or content types.
--- A task whose key is taken is not stored. Returns id and whether it waits for its time.
--- $1..$10 as in `submit`; $11 delay_ms, $12 run_at, $13 idempotency_key, $14 content_type, $15 codec,
--- $16 headers, $17 labels, $18 name (of the task, for the key), $19 trace_context: arrays in id order.
+-- name: submit_waiting
+-- The same for tasks with delays, run times or idempotency keys: it may wait for whoever claims the same key,
+-- so others have their own statement. A task whose key is taken is not stored.
+-- Returns id and whether the task waits for its time.
+-- $1..$15 as in `submit`; $16 delay_ms, $17 run_at, $18 idempotency_key, $19 name (of the task, for the key).
 -- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
 -- first; ids in id order.
 with item as materialized (
@@ -34,11 +57,11 @@ with item as materialized (
          t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[], $11::bigint[], $12::timestamptz[],
-              $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::text[],
-              $19::bytea[])
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
+              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[],
+              $16::bigint[], $17::timestamptz[], $18::text[], $19::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          delay_ms, run_at, idempotency_key, content_type, codec, headers, labels, name, trace_context)
+          content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name)
 ), freed as (
   -- Key and task are stored together, so one snapshot never shows a key before its task.
   delete from idempotency where ctid = any (array(
@@ -79,17 +102,17 @@ with item as materialized (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
 )
-select id::text, due > now() as waits from placed
+select replace(id::text, '-', ''), due > now() as waits from placed
 
 -- name: classify
 -- What is known of ids and keys that a submit did not store. An id without a row in the result was
 -- refused for its key (see holder), or its competitor rolled back: submit it again. A key whose task is
 -- gone has no holder. Of a holder: whether its payload is another one, and where it stands (its live table
 -- and run number, else the outcome of its last run).
--- $1 id, $2 name, $3 idempotency_key (or null), $4 payload (null without a key): arrays.
+-- $1 id (as text), $2 name, $3 idempotency_key (or null), $4 payload (null without a key): arrays.
 select i.id, t.digest, h.id as holder, h.differs, coalesce(q.live, d.live, l.live) as live,
        coalesce(d.run_number, 0) as run_number, r.outcome
-from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) as i (id, name, key, payload)
+from unnest(($1::text)::uuid[], $2::text[], $3::text[], $4::bytea[]) as i (id, name, key, payload)
 left join lateral (select digest from task where task.id = i.id limit 1) t on true
 left join lateral (
   select task_id from idempotency where namespace = 0 and name = i.name and key = i.key limit 1
@@ -105,42 +128,45 @@ left join lateral (select outcome from task_run where task_id = h.id order by ru
 -- name: submit_handing_off
 -- `submit` and the assign of the same tasks in one: a lane's first tasks become leases of sessions with
 -- free capacity, the rest is ready. Only where the sessions are still this broker's and the lane has no
--- limit and no ready row (rule 18); else all of the lane is ready. Returns one row: the slots of the stored
--- tasks in id order (null: ready), the database's time and, if not all were stored, the ids of those that were.
--- $1..$10 as in `submit`. $11 session ids in order, $12 their generations, $13 their sequences, $14 this broker's id.
--- $15 lane, $16 quota, $17 offset of its first slot: one entry per lane.
--- $18 low-water marks of the lanes' ten ranks, lane after lane.
--- $19 the session of each slot, by its place in $11, an array as text; a single one is that of every slot.
--- $20 the token of each slot, an array as text, $21 slack of a deadline in ms.
+-- limit and no ready row (rule 18); else all of the lane is ready. Fails as `submit` does (23505).
+-- Returns the slots of the tasks in id order (null: ready; no array: all of them) and the database's time.
+-- $1..$15 as in `submit`. $16 session ids in order, $17 their generations, $18 their sequences, $19 this broker's id.
+-- $20 lane, $21 quota, $22 offset of its first slot: one entry per lane.
+-- $23 low-water marks of the lanes' ten ranks, lane after lane.
+-- $24 the session of each slot, by its place in $16, an array as text; a single one is that of every slot.
+-- $25 the token of each slot, an array as text, $26 slack of a deadline in ms.
 with mine as materialized (
   select w.id
-  from unnest($11::bigint[], $12::bigint[]) as s (id, generation)
+  from unnest($16::bigint[], $17::bigint[]) as s (id, generation)
   cross join lateral (
     select id from worker_session
-    where worker_session.id = s.id and owner = $14 and worker_session.generation = s.generation
+    where worker_session.id = s.id and owner = $19 and worker_session.generation = s.generation
       and ended_at is null
     for key share
   ) w
 ), stored as (
-  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    content_type, codec, headers, labels, trace_context)
   select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
-         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id
+         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+         content_type, codec, headers, labels, trace_context
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[])
-    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id)
-  on conflict (id) do nothing
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
+              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+          content_type, codec, headers, labels, trace_context)
   returning id, lane, rank, timeout_ms
 ), open as materialized (
   select q.lane, q.quota, q.first
-  from unnest($15::integer[], $16::integer[], $17::integer[]) with ordinality as q (lane, quota, first, place)
-  where (select count(*) from mine) = cardinality($11::bigint[])
+  from unnest($20::integer[], $21::integer[], $22::integer[]) with ordinality as q (lane, quota, first, place)
+  where (select count(*) from mine) = cardinality($16::bigint[])
     and not (select l.limited from lane l where l.id = q.lane)
     and not exists (
       select from generate_series(0, 9) as each (rank)
       cross join lateral (
         select from ready r
         where r.lane = q.lane and r.rank = each.rank
-          and r.arrival >= ($18::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1]
+          and r.arrival >= ($23::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1]
         limit 1
       ) waiting)
 ), numbered as (
@@ -150,19 +176,16 @@ with mine as materialized (
          coalesce((places.of_slot)[o.first + n.place], (places.of_slot)[1]) as session,
          (places.of_token)[o.first + n.place] as token
   from numbered n
-  cross join (select ($19::text)::integer[] as of_slot, ($20::text)::bigint[] as of_token offset 0) places
+  cross join (select ($24::text)::integer[] as of_slot, ($25::text)::bigint[] as of_token offset 0) places
   left join lateral (select first from open where open.lane = n.lane and n.place <= open.quota) o on true
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, token, ($11::bigint[])[session], ($13::bigint[])[session], now(),
-         now() + (timeout_ms + $21::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
+  select id, lane, rank, token, ($16::bigint[])[session], ($18::bigint[])[session], now(),
+         now() + (timeout_ms + $26::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
   from dealt where slot is not null
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from dealt where slot is null
 )
-select n.slots, now() as stored_at,
-       case when cardinality(n.slots) < cardinality($8::bytea[])
-            then (select array_agg(id::text order by id) from stored) end as ids
-from (select array_agg(slot order by id) as slots from dealt) n
+select case when count(slot) > 0 then array_agg(slot order by id) end as slots, now() as stored_at from dealt
