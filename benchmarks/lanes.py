@@ -17,8 +17,10 @@ from hyrex.v1 import task_pb2
 from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
+from hyrex_broker.domain.blocks import TaskBlock
 from hyrex_broker.domain.errors import BrokerError
-from hyrex_broker.domain.model import NewTask, TaskId
+from hyrex_broker.domain.ids import hex_id
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.engine.sessions.session import Introduction
 from hyrex_broker.service.terms import KnownTerms
 from hyrex_broker.storage.brokers import BrokerStore
@@ -99,11 +101,12 @@ async def _measure(url: str, queues: int) -> None:
 async def _submit(engine: Engine, queues: int) -> None:
     known = KnownTerms()
     for first in range(0, TASKS, FRAME):
-        tasks = []
+        blocks = []
         for number in range(first, first + FRAME):
             terms = known.of(task_pb2.NewTask(name="work", queue=f"q{number % queues}")).terms
-            tasks.append(NewTask(TaskId(new_task_id()), terms, b"[1]", None, None, number))
-        await engine.intake.submit(tasks)
+            digits = hex_id(TaskId(new_task_id()))
+            blocks.append(TaskBlock(terms, None, None, [digits], [b"[1]"], [number]))
+        await engine.intake.submit(blocks)
 
 
 async def _longest_pause() -> float:

@@ -6,20 +6,20 @@ With BENCH_ASSIGN_JOURNAL it appends what each assign took to that file: "millis
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TextIO
 
 from hyrex_broker.__main__ import main
-from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.blocks import TaskBatch
+from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
-from hyrex_broker.storage.submit import Entry
 
 
 async def hands_nothing_off(
-    self: Handoff, entries: Sequence[Entry], statement: StatementSlot
-) -> Mapping[TaskId, bool] | None:
+    self: Handoff, batch: TaskBatch, statement: StatementSlot
+) -> Collection[tuple[LaneId, int]] | None:
     """In place of Handoff.submit."""
     return None
 

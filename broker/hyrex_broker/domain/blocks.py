@@ -177,9 +177,7 @@ def _shared(values: Sequence[Value], blocks: Sequence[TaskBlock]) -> list[Value]
     return [value for value, block in zip(values, blocks, strict=True) for _ in block.ids]
 
 
-def _own(
-    columns: Sequence[Sequence[Value | None] | None], blocks: Iterable[TaskBlock]
-) -> list[Value | None]:
+def _own(columns: Sequence[Sequence[Value | None] | None], blocks: Iterable[TaskBlock]) -> list[Value | None]:
     """A column of what each task has of its own; empty where none has anything."""
     if all(column is None for column in columns):
         return []

@@ -3,6 +3,7 @@
 A group of a frame is nearly a block; single tasks of SubmitTasks are put together to such columns first.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -12,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import TRACE_BYTES, TaskBlock, at_places
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
-from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
+from hyrex_broker.domain.ids import ID_BYTES, HexId, task_id, unpacked
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import fields
 from hyrex_broker.service.ids import packed_id, unusual_ids
@@ -35,9 +36,35 @@ class Submission:
     """What one request asks for. Places count through its tasks."""
 
     count: int = 0
-    blocks: list[tuple[TaskBlock, Sequence[int]]] = field(default_factory=list)
+    blocks: "list[PlacedBlock]" = field(default_factory=list)
     """Tasks that may be stored, and their places."""
     refused: dict[int, BrokerError] = field(default_factory=dict)
+
+
+PlacedBlock = tuple[TaskBlock, Sequence[int]]
+
+
+def in_turns(blocks: Sequence[PlacedBlock]) -> list[list[PlacedBlock]]:
+    """Blocks in the order in which they are to be stored: what bears the id of another has to wait for that
+    one, since the first of them is the one to be stored."""
+    ids = [digits for block, _ in blocks for digits in block.ids]
+    if len(blocks) < 2 or len(set(ids)) == len(ids):
+        return [list(blocks)] if blocks else []
+    numbers: Counter[HexId] = Counter()
+    turns: dict[int, dict[int, list[int]]] = {}
+    every = sorted(
+        (place, number, at) for number, (_, places) in enumerate(blocks) for at, place in enumerate(places)
+    )
+    for _, number, at in every:
+        digits = blocks[number][0].ids[at]
+        turns.setdefault(numbers[digits], {}).setdefault(number, []).append(at)
+        numbers[digits] += 1
+    return [[_part(blocks[number], ats) for number, ats in turn.items()] for turn in turns.values()]
+
+
+def _part(placed: PlacedBlock, ats: Sequence[int]) -> PlacedBlock:
+    block, places = placed
+    return at_places(block, ats), [places[at] for at in ats]
 
 
 @dataclass(slots=True)

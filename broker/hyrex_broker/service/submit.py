@@ -2,23 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, Final, Protocol, TypeVar
 
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2 import PlacedResult, SubmitResult
 from hyrex_broker.domain.blocks import TaskBlock
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyItems
-from hyrex_broker.domain.ids import task_id
 from hyrex_broker.domain.keys import KeyHit
-from hyrex_broker.domain.model import NewTask, SubmitAnswer, SubmitOutcome, TaskExtras
+from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.submit.intake import Answer, Intake, Others
 from hyrex_broker.service.errors import to_item_error
-from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of
+from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_turns
 from hyrex_broker.storage.availability import Availability
 
 T = TypeVar("T")
@@ -124,9 +121,9 @@ class SubmitChecker:
         self, submission: Submission, patience_s: float, caller: Hashable
     ) -> dict[int, Answer]:
         answers: dict[int, Answer] = {**submission.refused}
-        if submission.blocks:
-            stored = await self._store([block for block, _ in submission.blocks], patience_s, caller)
-            for (_, places), others in zip(submission.blocks, stored, strict=True):
+        for blocks in in_turns(submission.blocks):
+            stored = await self._store([block for block, _ in blocks], patience_s, caller)
+            for (_, places), others in zip(blocks, stored, strict=True):
                 answers |= {places[place]: answer for place, answer in others.items()}
         return answers
 

@@ -47,8 +47,10 @@ class SubmitStore:
         self._slack_ms = slack_ms
 
     async def submit(self, batch: TaskBatch) -> Sequence[HexId]:
-        """Store tasks that may run at once; return the ids of those stored now. The others were stored before:
-        see `classify`."""
+        """Store tasks that may run at once; return the ids of those stored now.
+
+        The others were stored before: see `classify`.
+        """
         columns = _columns(batch)
         try:
             await self._database.fetch(_SQL["submit"], *columns)
@@ -61,7 +63,7 @@ class SubmitStore:
         return stored or ()
 
     async def submit_waiting(self, batch: TaskBatch) -> dict[HexId, bool]:
-        """Store tasks with idempotency keys, delays or run times; return those stored now, and whether they wait.
+        """Store tasks with keys, delays or run times; return those stored now, and whether they wait.
 
         What is missing was stored before, or lost its key: see `classify`.
         """
@@ -69,8 +71,10 @@ class SubmitStore:
         return {HexId(row[0]): row[1] for row in rows}
 
     async def submit_handing_off(self, batch: TaskBatch, plan: Plan) -> HandedOff:
-        """Store tasks that may run at once; the plan's slots take the first of each lane. Raises StatementRefused
-        where `is_repetition` says that some were stored before."""
+        """Store tasks that may run at once; the plan's slots take the first of each lane.
+
+        Raises StatementRefused: where `is_repetition`, some were stored before.
+        """
         ((slots, stored_at),) = await self._database.fetch(
             _SQL["submit_handing_off"], *_columns(batch), *_slot_columns(plan), self._slack_ms
         )

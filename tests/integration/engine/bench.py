@@ -1,7 +1,7 @@
 """A whole engine without a server: its loops run, and workers are links that remember what they are sent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -9,13 +9,15 @@ from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
-from hyrex_broker.domain.model import CancelOrder, LeaseRef
+from hyrex_broker.domain.model import CancelOrder, LeaseRef, SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.sessions.registry import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
+from hyrex_broker.engine.submit.intake import Answer
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sessions import SessionInfo
+from tests.integration.storage.stage import NewTask, block_of
 from tests.support.assigned import AssignedRun, runs_of
 
 
@@ -87,6 +89,13 @@ class Bench:
         for loop in self.loops:
             loop.cancel()
         await asyncio.gather(*self.loops, return_exceptions=True)
+
+    async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> list[Answer]:
+        """Store tasks, each as a block of its own; one answer for each."""
+        blocks = [block_of(task) for task in tasks]
+        others = await self.engine.intake.submit(blocks, caller)
+        stored = [SubmitAnswer(task.task_id, SubmitOutcome.STORED) for task in tasks]
+        return [mine.get(0, answer) for mine, answer in zip(others, stored, strict=True)]
 
     async def worker(
         self,

@@ -26,9 +26,7 @@ from tests.integration.storage.stage import end_of, make_id, new_task
 _BAD = {
     "an id without a partition": lambda: new_task(make_id(1)),
     "NUL in a label": lambda: new_task(extras=TaskExtras(labels={"a": "\0"})),
-    "an oversized key": lambda: new_task(
-        extras=TaskExtras(idempotency_key="".join(map(chr, range(200, 6000))))
-    ),
+    "an oversized key": lambda: new_task(key="".join(map(chr, range(200, 6000)))),
 }
 
 
@@ -36,20 +34,18 @@ _BAD = {
 async def test_the_culprit_alone_is_refused(bench: Bench, kind: str) -> None:
     tasks = [new_task() for _ in range(20)]
     tasks.insert(7, _BAD[kind]())
-    answers = await bench.engine.intake.submit(tasks)
+    answers = await bench.submit(tasks)
     assert [isinstance(answer, InvalidField) for answer in answers] == [n == 7 for n in range(21)]
     assert sum(isinstance(answer, SubmitAnswer) for answer in answers) == 20
 
 
 async def test_one_batch_may_repeat_conflict_and_share_keys(bench: Bench) -> None:
-    task, keyed = new_task(), new_task(extras=TaskExtras(idempotency_key="k"))
-    await bench.engine.intake.submit([task, keyed])
+    task, keyed = new_task(), new_task(key="k")
+    await bench.submit([task, keyed])
     other = new_task(task.task_id, digest=1)
-    late = new_task(extras=TaskExtras(idempotency_key="k"))
+    late = new_task(key="k")
     fresh = new_task()
-    repeated, conflict, shared, stored, twice = await bench.engine.intake.submit(
-        [task, other, late, fresh, fresh]
-    )
+    repeated, conflict, shared, stored, twice = await bench.submit([task, other, late, fresh, fresh])
     assert repeated == SubmitAnswer(task.task_id, SubmitOutcome.REPEATED)
     assert isinstance(conflict, TaskIdConflict)
     holder = KeyHolder(keyed.task_id, TaskState.QUEUED, payload_differs=False)
@@ -61,7 +57,7 @@ async def test_one_batch_may_repeat_conflict_and_share_keys(bench: Bench) -> Non
 async def test_an_unstorable_report_becomes_a_failed_run_that_says_so(bench: Bench) -> None:
     _, link = await bench.worker()
     good, bad = new_task(max_retries=3), new_task(max_retries=3)
-    await bench.engine.intake.submit([good, bad])
+    await bench.submit([good, bad])
     runs = {run.task_id: run for run in await link.until_runs(2)}
     receipts = await bench.engine.reports.report(
         [
@@ -78,8 +74,8 @@ async def test_an_unstorable_report_becomes_a_failed_run_that_says_so(bench: Ben
 
 
 async def test_a_caller_that_goes_away_cancels_nobody(bench: Bench) -> None:
-    first = asyncio.ensure_future(bench.engine.intake.submit([new_task()]))
-    second = asyncio.ensure_future(bench.engine.intake.submit([new_task()]))
+    first = asyncio.ensure_future(bench.submit([new_task()]))
+    second = asyncio.ensure_future(bench.submit([new_task()]))
     await asyncio.sleep(0)
     first.cancel()
     (answer,) = await second
@@ -135,7 +131,7 @@ async def test_a_culprit_is_found_inside_a_block_and_blocks_count_as_what_they_h
 
 async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Bench) -> None:
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     end = end_of(run, Outcome.COMPLETED)
     made_up = RunEnd(make_id(), run.token, Outcome.COMPLETED, session_id=run.session_id)
@@ -217,7 +213,7 @@ async def test_reports_that_take_too_long_together_are_recorded_in_portions(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, link = await bench.worker(capacity=20)
-    await bench.engine.intake.submit([new_task() for _ in range(16)])
+    await bench.submit([new_task() for _ in range(16)])
     runs = await link.until_runs(16)
     end, sizes = ReportStore.end, []
 
@@ -237,7 +233,7 @@ async def test_a_report_that_cannot_be_stored_in_any_form_harms_nobody(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(), new_task()])
+    await bench.submit([new_task(), new_task()])
     good, bad = await link.until_runs(2)
     end = ReportStore.end
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from hyrex_broker.domain.blocks import TaskBatch
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer
 from hyrex_broker.engine.batching import BATCH_ITEMS, SMALL
 from hyrex_broker.storage.report import ReportStore
-from hyrex_broker.storage.submit import Entry, SubmitStore
+from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, new_task
 
@@ -20,10 +21,10 @@ def bulk_may_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """No statement with many items is answered before this is set."""
     may_end, submit, end = asyncio.Event(), SubmitStore.submit, ReportStore.end
 
-    async def held_submit(self: SubmitStore, entries: Sequence[Entry]) -> object:
-        if len(entries) > SMALL:
+    async def held_submit(self: SubmitStore, batch: TaskBatch) -> object:
+        if len(batch) > SMALL:
             await may_end.wait()
-        return await submit(self, entries)
+        return await submit(self, batch)
 
     async def held_end(self: ReportStore, ends: Sequence[RunEnd]) -> object:
         if len(ends) > SMALL:
@@ -38,10 +39,9 @@ def bulk_may_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 async def test_a_single_send_does_not_wait_for_a_statement_with_many(
     bench: Bench, bulk_may_end: asyncio.Event
 ) -> None:
-    intake = bench.engine.intake
-    bulk = [asyncio.ensure_future(intake.submit([new_task() for _ in range(500)], n)) for n in range(5)]
+    bulk = [asyncio.ensure_future(bench.submit([new_task() for _ in range(500)], n)) for n in range(5)]
     await asyncio.sleep(0)
-    (answer,) = await asyncio.wait_for(intake.submit([new_task()], "single"), WITHIN_S)
+    (answer,) = await asyncio.wait_for(bench.submit([new_task()], "single"), WITHIN_S)
     assert isinstance(answer, SubmitAnswer)
     assert not any(each.done() for each in bulk)
     bulk_may_end.set()
@@ -53,7 +53,7 @@ async def test_a_single_report_does_not_wait_for_a_statement_with_many(
 ) -> None:
     bulk_may_end.set()
     _, link = await bench.worker(capacity=500)
-    await bench.engine.intake.submit([new_task() for _ in range(200)])
+    await bench.submit([new_task() for _ in range(200)])
     bulk_may_end.clear()
     one, *many = [end_of(run, Outcome.COMPLETED) for run in await link.until_runs(200)]
     reports = bench.engine.reports
@@ -69,11 +69,11 @@ async def test_bulk_callers_have_equal_shares_of_the_batches(
     bench: Bench, bulk_may_end: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One queue for each caller: who sends ten frames at once is not ten places ahead of who sends one."""
-    intake, answered = bench.engine.intake, []
+    answered = []
 
     async def bulk(caller: str, frames: int) -> None:
         async def frame() -> None:
-            await intake.submit([new_task() for _ in range(BATCH_ITEMS // 2)], caller)
+            await bench.submit([new_task() for _ in range(BATCH_ITEMS // 2)], caller)
             answered.append(caller)
 
         await asyncio.gather(*(frame() for _ in range(frames)))

@@ -16,7 +16,7 @@ async def test_a_forged_report_beside_the_real_one_is_stale_and_the_real_one_cou
     """Both in one batch: neither takes the place of the other."""
     session, link = await bench.worker()
     forger, _ = await bench.worker(tasks=["other"])
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     real = end_of(run, Outcome.COMPLETED, result=b"42")
     forged = replace(real, session_id=forger.session_id, result=b'"FORGED"')
@@ -33,7 +33,7 @@ async def test_a_forged_report_takes_nothing_from_its_victim(bench: Bench) -> No
     """Its broker still knows the lease: the next heartbeat must not tell the victim that it is void."""
     session, link = await bench.worker()
     forger, _ = await bench.worker(tasks=["other"])
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     forged = end_of(run, Outcome.RELEASED, session_id=forger.session_id)
     assert list(await bench.engine.reports.report([forged])) == [Receipt.STALE]
@@ -44,7 +44,7 @@ async def test_a_forged_report_takes_nothing_from_its_victim(bench: Bench) -> No
 async def test_another_leases_tokens_in_a_heartbeat_are_only_answered_as_void(bench: Bench) -> None:
     session, link = await bench.worker()
     forger, heard = await bench.worker(tasks=["other"])
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     assert bench.engine.heartbeats.beat(forger, 1, [run.token], 2**53) == []
     while not heard.acks:
@@ -58,7 +58,7 @@ async def test_another_leases_tokens_in_a_heartbeat_are_only_answered_as_void(be
 async def test_another_leases_tokens_in_a_hello_adopt_nothing(bench: Bench) -> None:
     session, link = await bench.worker()
     forger, _ = await bench.worker(tasks=["other"])
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     claimed = LeaseRef(run.task_id, run.token)
     hello: Introduction = replace(introduced(10, ["other"]), held=[claimed], received_through=2**53)
@@ -69,10 +69,10 @@ async def test_another_leases_tokens_in_a_hello_adopt_nothing(bench: Bench) -> N
 
 async def test_tokens_of_one_assign_tell_nothing_of_each_other(bench: Bench) -> None:
     """64 random bits for each lease, by an assign and by a hand-off."""
-    await bench.engine.intake.submit([new_task() for _ in range(200)])
+    await bench.submit([new_task() for _ in range(200)])
     _, link = await bench.worker(capacity=400)
     await link.until_runs(200)
-    await bench.engine.intake.submit([new_task() for _ in range(200)])
+    await bench.submit([new_task() for _ in range(200)])
     tokens = sorted(run.token for run in await link.until_runs(400))
     assert min(later - earlier for earlier, later in itertools.pairwise(tokens)) > _FAR
 
@@ -80,7 +80,7 @@ async def test_tokens_of_one_assign_tell_nothing_of_each_other(bench: Bench) -> 
 async def test_a_worker_whose_session_was_over_still_reports_what_it_ran(bench: Bench) -> None:
     """After an outage: nobody has swept the session yet, so its leases stand, and the results count."""
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(), new_task()])
+    await bench.submit([new_task(), new_task()])
     held, unheld = await link.until_runs(2)
     await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
     heritage = await bench.engine.sessions.heritage(session.session_id, session.secret)

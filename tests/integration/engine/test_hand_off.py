@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from hyrex_broker.domain.model import NewTask, Outcome
+from hyrex_broker.domain.model import Outcome
 from hyrex_broker.engine.dispatch.release_rate import ReleaseRate
 from hyrex_broker.engine.submit import handoff
 from tests.integration.engine.bench import Bench
-from tests.integration.storage.stage import end_of, new_task
+from tests.integration.storage.stage import NewTask, end_of, new_task
 
 LARGE = handoff._LARGE_BATCH
 FAST = 1e6
@@ -40,9 +40,9 @@ async def test_a_large_batch_waits_for_runs_that_are_about_to_end(
 ) -> None:
     pace(FAST, 20.0)
     _, link = await bench.worker(capacity=LARGE)
-    await bench.engine.intake.submit(batch(LARGE))
+    await bench.submit(batch(LARGE))
     runs = list(await link.until_runs(LARGE))
-    more = asyncio.create_task(bench.engine.intake.submit(batch(LARGE)))
+    more = asyncio.create_task(bench.submit(batch(LARGE)))
     await asyncio.sleep(0.2)
     assert not more.done()
     for half in (runs[: LARGE // 2], runs[LARGE // 2 :]):
@@ -58,7 +58,7 @@ async def test_a_batch_that_waits_in_vain_is_ready(
     pace(FAST, 0.2)
     await bench.worker(capacity=LARGE)
     began = time.monotonic()
-    await bench.engine.intake.submit(batch(LARGE + 1))
+    await bench.submit(batch(LARGE + 1))
     assert time.monotonic() - began >= 0.2
     assert await ready(bench) == 1
 
@@ -70,7 +70,7 @@ async def test_neither_a_small_batch_nor_one_behind_slow_runs_waits(
     pace(per_s, 60.0)
     await bench.worker(capacity=1)
     async with asyncio.timeout(30):
-        await bench.engine.intake.submit(batch(count))
+        await bench.submit(batch(count))
     assert await ready(bench) == count - 1
 
 
@@ -79,10 +79,10 @@ async def test_a_batch_behind_a_backlog_does_not_wait(
 ) -> None:
     pace(0.0, 60.0)
     await bench.worker(capacity=1)
-    await bench.engine.intake.submit(batch(2))
+    await bench.submit(batch(2))
     pace(FAST, 60.0)
     async with asyncio.timeout(30):
-        await bench.engine.intake.submit(batch(LARGE))
+        await bench.submit(batch(LARGE))
     assert await ready(bench) == LARGE + 1
 
 

@@ -57,7 +57,7 @@ async def test_payloads_are_read_in_slices_and_only_the_last_frame_is_a_receipt(
     monkeypatch.setattr(deliveries, "SLICE_BYTES", 250_000)
     payloads = Payloads(monkeypatch)
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(payload=LARGE) for _ in range(5)])
+    await bench.submit([new_task(payload=LARGE) for _ in range(5)])
     runs = await link.until_runs(5)
     check(runs, 5)
     assert payloads.sizes == [2, 2, 1]
@@ -72,7 +72,7 @@ async def test_a_payload_larger_than_a_slice_comes_alone(
     monkeypatch.setattr(deliveries, "SLICE_BYTES", 1000)
     payloads = Payloads(monkeypatch)
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(payload=LARGE) for _ in range(3)])
+    await bench.submit([new_task(payload=LARGE) for _ in range(3)])
     check(await link.until_runs(3), 3)
     assert payloads.sizes == [1, 1, 1]
 
@@ -84,7 +84,7 @@ async def test_payloads_that_take_too_long_together_are_read_in_smaller_portions
     payloads = Payloads(monkeypatch)
     payloads.most = 3
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(payload=LARGE) for _ in range(8)])
+    await bench.submit([new_task(payload=LARGE) for _ in range(8)])
     check(await link.until_runs(8), 8)
     assert payloads.sizes == [8, 4, 2, 2, 2, 2]
 
@@ -95,9 +95,9 @@ async def test_a_session_whose_payloads_do_not_come_holds_up_no_other(
     payloads = Payloads(monkeypatch)
     payloads.may_answer.clear()
     (_, slow), (_, link) = [await bench.worker(tasks=[name]) for name in ("work", "other")]
-    await bench.engine.intake.submit([new_task(payload=LARGE)])
+    await bench.submit([new_task(payload=LARGE)])
     await asyncio.wait_for(payloads.asked.wait(), 10)
-    await bench.engine.intake.submit([new_task(name="other") for _ in range(3)])
+    await bench.submit([new_task(name="other") for _ in range(3)])
     await link.until_runs(3)
     assert not slow.runs
     payloads.may_answer.set()
@@ -110,7 +110,7 @@ async def test_a_run_that_has_ended_meanwhile_is_not_sent(
     payloads = Payloads(monkeypatch)
     payloads.may_answer.clear()
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(payload=LARGE), new_task(payload=LARGE)])
+    await bench.submit([new_task(payload=LARGE), new_task(payload=LARGE)])
     await asyncio.wait_for(payloads.asked.wait(), 10)
     ended, (task_id, _, _) = next(iter(session.leases.items()))
     await bench.engine.reports.report(
@@ -128,13 +128,13 @@ async def test_a_worker_that_does_not_read_is_sent_no_more_until_it_does(
     payloads = Payloads(monkeypatch)
     payloads.may_answer.clear()
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(payload=LARGE) for _ in range(2)])
+    await bench.submit([new_task(payload=LARGE) for _ in range(2)])
     await asyncio.wait_for(payloads.asked.wait(), 10)
     link.backlogged = True
     payloads.may_answer.set()
     await link.until_runs(1)
     _, other = await bench.worker(tasks=["other"])
-    await bench.engine.intake.submit([new_task(name="other")])
+    await bench.submit([new_task(name="other")])
     await other.until_runs(1)
     assert payloads.sizes == [1]
     link.backlogged = False

@@ -27,7 +27,7 @@ async def until_acked(link: Link, count: int = 1) -> None:
 
 async def test_a_heartbeat_is_answered_with_what_is_void_and_what_must_stop(bench: Bench) -> None:
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(), new_task()])
+    await bench.submit([new_task(), new_task()])
     stopped, kept = await link.until_runs(2)
     await bench.engine.cancels.cancel([stopped.task_id], "enough")
     assert [order.token for order in link.cancels] == [stopped.token]
@@ -41,7 +41,7 @@ async def test_a_heartbeat_is_answered_with_what_is_void_and_what_must_stop(benc
 
 async def test_a_late_heartbeat_of_an_old_stream_does_not_silence_the_new_one(bench: Bench) -> None:
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     await link.until_runs(1)
     resumption, resumed = await bench.resumed(session)
     bench.engine.heartbeats.beat(resumption.session, 5, [], 0)
@@ -54,12 +54,12 @@ async def test_a_late_heartbeat_of_an_old_stream_does_not_silence_the_new_one(be
 async def test_a_cancel_is_answered_by_what_it_found(bench: Bench) -> None:
     _, link = await bench.worker(capacity=2)
     running, ended, queued = new_task(), new_task(), new_task()
-    await bench.engine.intake.submit([running, ended])
+    await bench.submit([running, ended])
     runs = {run.task_id: run for run in await link.until_runs(2)}
-    await bench.engine.intake.submit([queued])
+    await bench.submit([queued])
     await bench.engine.reports.report([end_of(runs[ended.task_id], Outcome.COMPLETED)])
     queued = new_task(name="unserved")
-    await bench.engine.intake.submit([queued])
+    await bench.submit([queued])
     unknown = make_id()
     outcomes = await bench.engine.cancels.cancel(
         [running.task_id, ended.task_id, queued.task_id, unknown, running.task_id], "enough"
@@ -96,7 +96,7 @@ async def until_ended(link: Link) -> None:
 async def test_a_sweep_that_meets_a_conflict_costs_neither_trust_nor_the_others(bench: Bench) -> None:
     """A deadlock proves that the database is there: only that session waits, for the next sweep."""
     (held, first), (_, second) = [await bench.worker(tasks=[name]) for name in ("work", "other")]
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     await first.until_runs(1)
     await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
     connection = await asyncpg.connect(bench.database.url)
@@ -134,7 +134,7 @@ async def test_sessions_that_hold_leases_are_swept_first_and_many_at_once(
         " from broker, generate_series(1, 500)"
     )
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     await link.until_runs(1)
     await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
     ended = await bench.engine.sweeper.sweep()
@@ -151,7 +151,7 @@ async def test_sessions_that_hold_leases_are_swept_first_and_many_at_once(
 async def test_a_session_that_cannot_be_ended_holds_up_no_other(database_url: str) -> None:
     async with running_engine(database_url) as bench:
         (held, first), (_, second) = [await bench.worker(tasks=[name]) for name in ("work", "other")]
-        await bench.engine.intake.submit([new_task()])
+        await bench.submit([new_task()])
         await first.until_runs(1)
         await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
         today = f"task_run_{datetime.now(UTC):%Y%m%d}"
@@ -167,7 +167,7 @@ async def test_a_lane_that_another_broker_made_is_no_surprise(bench: Bench, stor
     """A session of a dead broker is swept here, with leases of a lane that was never heard of here."""
     async with running_engine(storage_url) as other:
         session, link = await other.worker(tasks=["unheard"])
-        await other.engine.intake.submit([new_task(name="unheard")])
+        await other.submit([new_task(name="unheard")])
         await link.until_runs(1)
         await bench.database.execute(
             "update worker_session set expires_at = now() - interval '1 second' where id = $1",
@@ -241,7 +241,7 @@ async def test_a_jump_of_the_database_clock_ends_no_session_and_no_run(bench: Be
     """Ahead by five minutes: every session seems expired and every timeout long over. Moving all that the
     database knows of the past and the future is what such a jump does."""
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(timeout_ms=10_000)])
+    await bench.submit([new_task(timeout_ms=10_000)])
     (run,) = await link.until_runs(1)
     sweeper, overdue_runs = bench.engine.sweeper, bench.engine.overdue_runs
     await sweeper._look()

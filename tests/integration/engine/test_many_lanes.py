@@ -22,7 +22,7 @@ def few(bench: Bench) -> int:
 
 async def test_tasks_of_a_queue_too_many_are_refused_and_the_others_stored(bench: Bench, few: int) -> None:
     tasks = [new_task(queue=f"q{number}") for number in range(few + 2)]
-    answers = list(await bench.engine.intake.submit(tasks))
+    answers = list(await bench.submit(tasks))
     refused = [answer for answer in answers if isinstance(answer, TooManyQueues)]
     assert len(refused) <= 2
     assert refused
@@ -32,12 +32,12 @@ async def test_tasks_of_a_queue_too_many_are_refused_and_the_others_stored(bench
     rows = await bench.database.fetch("select queue from lane")
     assert len(rows) == len(tasks) - len(refused)
     known = new_task(queue=rows[0]["queue"])
-    assert isinstance((await bench.engine.intake.submit([known]))[0], SubmitAnswer)
+    assert isinstance((await bench.submit([known]))[0], SubmitAnswer)
 
 
 async def test_what_was_there_already_takes_nothing_from_growth(bench: Bench, few: int) -> None:
     for number in range(few):
-        await bench.engine.intake.submit([new_task(queue=f"q{number}")])
+        await bench.submit([new_task(queue=f"q{number}")])
     await bench.engine.directory.make_queues([f"q{number}" for number in range(few)])
     await bench.worker(tasks=[])
 
@@ -73,7 +73,7 @@ async def test_a_start_and_a_limit_cost_no_more_with_many_lanes(bench: Bench, st
         await QueueStore(other.database).update("q5", paused=None, limit=1)
         rows = await other.database.fetch("select queue from lane where limited")
         assert [row["queue"] for row in rows] == ["q5"]
-        await other.engine.intake.submit([new_task(queue="q7")])
+        await other.submit([new_task(queue="q7")])
         _, link = await other.worker()
         await link.until_runs(1)
         assert len(other.engine.directory.names) < 10
@@ -84,6 +84,6 @@ async def test_work_in_a_lane_that_another_broker_made_is_found_at_once(
 ) -> None:
     _, link = await bench.worker()
     async with running_engine(storage_url) as other:
-        await other.engine.intake.submit([new_task(queue="elsewhere")])
+        await other.submit([new_task(queue="elsewhere")])
         (run,) = await link.until_runs(1)
     assert run.queue == "elsewhere"

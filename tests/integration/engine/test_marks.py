@@ -36,7 +36,7 @@ def read_from(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
 
 
 async def delayed_by(bench: Bench, ms: int) -> None:
-    await bench.engine.intake.submit([new_task(extras=TaskExtras(delay_ms=ms))])
+    await bench.submit([new_task(extras=TaskExtras(delay_ms=ms))])
 
 
 async def test_the_promoter_never_goes_back_to_the_beginning(
@@ -107,11 +107,11 @@ async def test_marks_are_kept_once_many_rows_are_dead_behind_them(
     monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     _, link = await bench.worker(capacity=20)
     store, dispatcher = MarkStore(bench.database), bench.engine.dispatcher
-    await bench.engine.intake.submit([new_task(), new_task()])
+    await bench.submit([new_task(), new_task()])
     await link.until_runs(2)
     await dispatcher._keep_marks()
     assert await store.load(delayed=False) == []
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     await link.until_runs(3)
     await dispatcher._keep_marks()
     assert len(await store.load(delayed=False)) == 1

@@ -18,7 +18,7 @@ async def test_a_retry_that_an_end_overtakes_still_requeues(
     """The task runs when the statement looks and has failed when it is classified: look again (rule 4)."""
     _, link = await bench.worker()
     task = new_task()
-    await bench.engine.intake.submit([task])
+    await bench.submit([task])
     (run,) = await link.until_runs(1)
     retry = CancelStore.retry
     asked: list[int] = []
@@ -39,7 +39,7 @@ async def test_a_retry_that_an_end_overtakes_still_requeues(
 async def test_a_running_and_an_unknown_task_are_not_requeued(bench: Bench) -> None:
     _, link = await bench.worker()
     task = new_task()
-    await bench.engine.intake.submit([task])
+    await bench.submit([task])
     await link.until_runs(1)
     answers = await bench.engine.cancels.retry([task.task_id, make_id()])
     assert answers == [RetryOutcome.NOT_FINAL, RetryOutcome.NOT_FOUND]
@@ -50,7 +50,7 @@ async def test_work_that_nobody_here_can_run_does_not_slow_down_the_rest(
 ) -> None:
     """A task whose workers are elsewhere waits; another one is still handed off directly."""
     _, link = await bench.worker(tasks=["work"])
-    await bench.engine.intake.submit([new_task(name="elsewhere")])
+    await bench.submit([new_task(name="elsewhere")])
     statements: list[str] = []
     submit = SubmitStore.submit_handing_off
 
@@ -59,7 +59,7 @@ async def test_work_that_nobody_here_can_run_does_not_slow_down_the_rest(
         return await submit(self, *args)
 
     monkeypatch.setattr(SubmitStore, "submit_handing_off", noted)
-    (answer,) = await bench.engine.intake.submit([new_task(name="work")])
+    (answer,) = await bench.submit([new_task(name="work")])
     assert getattr(answer, "outcome", None) is SubmitOutcome.STORED
     assert statements == ["handed off"]
     await link.until_runs(1)
@@ -67,7 +67,7 @@ async def test_work_that_nobody_here_can_run_does_not_slow_down_the_rest(
 
 async def test_a_run_that_its_worker_lost_is_taken_back_once(bench: Bench) -> None:
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     receipt = link.frames[0][0]
     (orphan,) = bench.engine.heartbeats.beat(session, 1, [], receipt)
@@ -81,7 +81,7 @@ async def test_a_run_that_its_worker_lost_is_taken_back_once(bench: Bench) -> No
 async def test_a_cancel_reaches_a_run_and_a_second_one_says_the_same(bench: Bench) -> None:
     _, link = await bench.worker()
     task = new_task()
-    await bench.engine.intake.submit([task])
+    await bench.submit([task])
     await link.until_runs(1)
     for _ in range(2):
         assert await bench.engine.cancels.cancel([task.task_id], "enough") == [CancelOutcome.REQUESTED]

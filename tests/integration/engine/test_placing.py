@@ -32,11 +32,11 @@ async def test_a_frame_promises_nothing_of_runs_that_are_not_sent_yet(
 
     monkeypatch.setattr(AssignStore, "payloads", slow)
     link.backlogged = True
-    await bench.engine.intake.submit([new_task(payload=b"x" * 100_000)])
+    await bench.submit([new_task(payload=b"x" * 100_000)])
     link.backlogged = False
     bench.engine.sessions.on_capacity()
     await asyncio.wait_for(asked.wait(), 10)
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (overtaking,) = await link.until_runs(1)
     receipt = link.frames[0][0]
     assert bench.engine.heartbeats.beat(session, 1, [overtaking.token], receipt) == []
@@ -62,7 +62,7 @@ async def test_leases_of_an_unknown_commit_return_and_are_assigned_again(
 
     monkeypatch.setattr(AssignStore, "assign", answer_lost)
     monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
-    await bench.engine.intake.submit([new_task() for _ in range(5)])
+    await bench.submit([new_task() for _ in range(5)])
     runs = await link.until_runs(5)
     assert cut.is_set()
     assert Counter(run.run_number for run in runs) == {0: 5}
@@ -86,7 +86,7 @@ async def test_a_commit_after_the_first_look_is_found_by_the_second(
 
     monkeypatch.setattr(AssignStore, "assign", cut_off)
     monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     async with asyncio.timeout(10):
         while not bench.engine.dispatcher._placer._unresolved[0].due:
             link.backlogged = True
@@ -102,7 +102,7 @@ async def test_a_commit_after_the_first_look_is_found_by_the_second(
 async def test_limits_that_leave_a_worker_out_still_reach_the_other(bench: Bench) -> None:
     limits = [("task", "work", 1)]
     links = [(await bench.worker(limits=limits))[1] for _ in range(3)]
-    await bench.engine.intake.submit([new_task() for _ in range(6)])
+    await bench.submit([new_task() for _ in range(6)])
     done = 0
     async with asyncio.timeout(15):
         while done < 6:
@@ -129,7 +129,7 @@ async def test_a_session_that_leaves_between_two_statements_ends_nothing(
     monkeypatch.setattr(AssignStore, "assign", leaving)
     monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
     link.backlogged = True
-    await bench.engine.intake.submit([new_task(), new_task(name="narrow")])
+    await bench.submit([new_task(), new_task(name="narrow")])
     link.backlogged = False
     bench.engine.sessions.on_capacity()
     async with asyncio.timeout(10):
@@ -143,7 +143,7 @@ async def test_a_session_that_leaves_between_two_statements_ends_nothing(
 async def test_a_row_that_was_left_below_the_mark_is_found(bench: Bench) -> None:
     """Its insert had failed half-way, by all that this broker knew; assigns never read below the mark."""
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     await link.until_runs(1)
     (marked,) = {lane for lane, _, _ in bench.engine.dispatcher._schedule.marked()}
     task = new_task()
@@ -166,14 +166,14 @@ async def test_nothing_is_handed_off_while_commits_are_in_doubt(
     submit = SubmitStore.submit_handing_off
     plans: list[Any] = []
 
-    async def cut_off(self: SubmitStore, entries: Any, plan: Any) -> Any:
+    async def cut_off(self: SubmitStore, batch: Any, plan: Any) -> Any:
         plans.append(plan)
         raise StorageUnavailable("cut off")
 
     monkeypatch.setattr(SubmitStore, "submit_handing_off", cut_off)
     for _ in range(5):
         try:
-            await bench.engine.intake.submit([new_task()])
+            await bench.submit([new_task()])
         except StorageUnavailable:
             continue
     assert len(plans) == 1

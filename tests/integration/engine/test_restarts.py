@@ -75,12 +75,12 @@ async def test_an_engine_whose_loops_were_all_broken_off_goes_on(
 
     monkeypatch.setattr(AssignStore, "payloads", silent)
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(payload=b"x" * 100_000)])
+    await bench.submit([new_task(payload=b"x" * 100_000)])
     await asyncio.wait_for(asked.wait(), 10)
     await bench.stop()
     monkeypatch.setattr(AssignStore, "payloads", payloads)
     bench.loops = started(bench.engine)
-    (answer,) = await bench.engine.intake.submit([new_task()])
+    (answer,) = await bench.submit([new_task()])
     assert isinstance(answer, SubmitAnswer)
     for run in await link.until_runs(2):
         await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])

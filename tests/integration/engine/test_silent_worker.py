@@ -37,7 +37,7 @@ async def test_what_it_never_read_is_given_back_while_it_goes_on_beating(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task(), new_task()])
+    await bench.submit([new_task(), new_task()])
     read, unread = await link.until_runs(2)
     beats = bench.engine.heartbeats
     now = 1000.0
@@ -56,7 +56,7 @@ async def test_one_that_says_what_it_read_is_left_alone(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, link = await bench.worker()
-    await bench.engine.intake.submit([new_task()])
+    await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     now = 1000.0
     monkeypatch.setattr(heartbeats, "time", SimpleNamespace(monotonic=lambda: now))

@@ -32,7 +32,7 @@ async def test_an_end_elsewhere_is_read_by_its_name_and_nothing_else_is(
         return await tasks(self, task_ids, detail)
 
     _, link = await bench.worker()
-    await bench.engine.intake.submit([new_task() for _ in range(4)])
+    await bench.submit([new_task() for _ in range(4)])
     *watched, unrelated = await link.until_runs(4)
     bench.engine.notifications.others_watch = True
     ids = [run.task_id for run in watched]

@@ -4,15 +4,16 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
+from hyrex_broker.domain.blocks import TaskBatch, TaskBlock, batch_of
+from hyrex_broker.domain.ids import hex_id, task_id
 from hyrex_broker.domain.model import (
     BrokerId,
     LaneId,
-    NewTask,
     Outcome,
     RunEnd,
     SessionId,
@@ -31,7 +32,7 @@ from hyrex_broker.storage.promote import PromoteStore
 from hyrex_broker.storage.report import RemovedLease, ReportStore
 from hyrex_broker.storage.sessions import Opened, SessionInfo, SessionStore
 from hyrex_broker.storage.slack import slack_ms
-from hyrex_broker.storage.submit import Entry, SubmitStore
+from hyrex_broker.storage.submit import StoredKey, SubmitStore
 from tests.support.assigned import AssignedRun, runs_of
 
 ZERO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +40,24 @@ LEASE = timedelta(seconds=15)
 SECRET = b"0123456789abcdef"
 INFO = SessionInfo("worker-1", "host", 1, "test/1", ["*"], ["work"], 100)
 _OLDER_SECOND = 1000
-_OWN = ("payload", "parent_id", "root_id", "digest")
+
+
+@dataclass(slots=True)
+class NewTask:
+    """One task to store."""
+
+    task_id: TaskId
+    terms: Terms
+    payload: bytes = b"{}"
+    parent_id: TaskId | None = None
+    root_id: TaskId | None = None
+    digest: int = 0
+    key: str | None = None
+    headers: dict[str, str] | None = None
+    trace_context: bytes | None = None
+
+
+_OWN = [each.name for each in fields(NewTask)][2:]
 
 
 def make_id(milliseconds: int | None = None) -> TaskId:
@@ -56,9 +74,24 @@ def new_task(task_id: TaskId | None = None, extras: TaskExtras | None = None, **
         "work", "default", rank=5, max_retries=0, timeout_ms=None, retry_delay_ms=None, extras=extras
     )
     own = {name: changes.pop(name) for name in _OWN if name in changes}
-    task = replace(NewTask(task_id or make_id(), replace(terms, **changes), b"{}", None, None), **own)
+    task = NewTask(task_id or make_id(), replace(terms, **changes), **own)
     task.digest = task.digest or hash(task.payload)
     return task
+
+
+def block_of(task: NewTask) -> TaskBlock:
+    """A task as a block of its own."""
+    return TaskBlock(
+        task.terms,
+        task.parent_id,
+        task.root_id,
+        [hex_id(task.task_id)],
+        [task.payload],
+        [task.digest],
+        None if task.headers is None else [task.headers],
+        None if task.key is None else [task.key],
+        None if task.trace_context is None else [task.trace_context],
+    )
 
 
 @dataclass
@@ -102,14 +135,26 @@ class Stage:
         self.names[lane.lane_id] = (lane.queue, lane.name)
         return lane.lane_id
 
-    async def entries(self, tasks: Iterable[NewTask]) -> list[Entry]:
-        """Tasks as the intake hands them to storage: sorted by id, with their lanes."""
-        ordered = sorted(tasks, key=lambda task: task.task_id)
-        return [Entry(task, await self.lane(task.terms.queue, task.terms.name)) for task in ordered]
+    async def batch(self, tasks: Iterable[NewTask]) -> TaskBatch:
+        """Tasks as the intake hands them to storage: in the order of their ids, with their lanes."""
+        blocks = [block_of(task) for task in tasks]
+        for block in blocks:
+            block.lane = await self.lane(block.terms.queue, block.terms.name)
+        return batch_of(blocks)
 
     async def submit(self, *tasks: NewTask) -> dict[TaskId, bool]:
-        """Store tasks."""
-        return await self.submits.submit(await self.entries(tasks))
+        """Store tasks; those stored now, and whether they wait for their time."""
+        batch = await self.batch(tasks)
+        if any(block_of(task).may_wait for task in tasks):
+            stored = await self.submits.submit_waiting(batch)
+        else:
+            stored = dict.fromkeys(await self.submits.submit(batch), False)
+        return {task_id(digits): waits for digits, waits in stored.items()}
+
+    async def classify(self, *tasks: NewTask) -> dict[TaskId, StoredKey]:
+        """What is known of tasks that were not stored."""
+        known = await self.submits.classify(await self.batch(tasks))
+        return {task_id(digits): found for digits, found in known.items()}
 
     async def submitted(self, count: int = 1, **changes: Any) -> list[TaskId]:
         """Store some plain tasks; their ids in order."""

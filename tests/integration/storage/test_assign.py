@@ -4,9 +4,13 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from hyrex_broker.domain.model import Outcome, Token
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.assign import LaneQuota, Plan
+from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.submit import is_repetition
 from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, new_task
 from tests.integration.storage.waits import until_blocked
 from tests.support.assigned import runs_of
@@ -232,8 +236,8 @@ async def test_the_deadline_of_a_lease_is_its_timeout_some_grace_and_the_session
 
 
 async def handed_off(stage: Stage, plan: Plan, count: int = 1) -> list[int | None]:
-    entries = await stage.entries([new_task() for _ in range(count)])
-    return list((await stage.submits.submit_handing_off(entries, plan)).slots.values())
+    batch = await stage.batch([new_task() for _ in range(count)])
+    return list((await stage.submits.submit_handing_off(batch, plan)).slots)
 
 
 async def test_a_task_that_finds_a_free_worker_is_leased_by_its_submit(stage: Stage) -> None:
@@ -263,10 +267,11 @@ async def test_nothing_is_handed_off_to_a_session_that_is_not_ours(stage: Stage,
 async def test_a_repeated_task_is_not_handed_off_again(stage: Stage) -> None:
     """Rule 18: only rows that this statement inserted."""
     opened, lane = await stage.session(), await stage.lane()
-    entries = await stage.entries([new_task()])
-    await stage.submits.submit_handing_off(entries, stage.plan(opened, lane))
-    again = await stage.submits.submit_handing_off(entries, stage.plan(opened, lane))
-    assert again.slots == {}
+    batch = await stage.batch([new_task()])
+    await stage.submits.submit_handing_off(batch, stage.plan(opened, lane))
+    with pytest.raises(StatementRefused) as refused:
+        await stage.submits.submit_handing_off(batch, stage.plan(opened, lane))
+    assert is_repetition(refused.value)
     assert await stage.execute("select count(*) from lease") == 1
 
 

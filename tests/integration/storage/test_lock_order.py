@@ -26,7 +26,7 @@ class Scene:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.fresh = [new_task(extras=TaskExtras(idempotency_key=f"k{n}")) for n in range(BATCH)]
+        self.fresh = [new_task(key=f"k{n}") for n in range(BATCH)]
         self.ids: list[TaskId] = []
         self.runs: list[AssignedRun] = []
         self.sessions: list[SessionId] = []
@@ -52,9 +52,9 @@ async def submit(stage: Stage, scene: Scene) -> object:
     return await stage.submit(*plain)
 
 
-async def submit_unusual(stage: Stage, scene: Scene) -> object:
-    keys = (TaskExtras(idempotency_key=f"k{n}") for n in random.sample(range(BATCH), BATCH))
-    tasks = [new_task(task.task_id, extras=key) for task, key in zip(scene.fresh, keys, strict=True)]
+async def submit_waiting(stage: Stage, scene: Scene) -> object:
+    keys = (f"k{n}" for n in random.sample(range(BATCH), BATCH))
+    tasks = [new_task(task.task_id, key=key) for task, key in zip(scene.fresh, keys, strict=True)]
     return await stage.submit(*tasks)
 
 
@@ -100,7 +100,7 @@ async def take_over(stage: Stage, scene: Scene) -> object:
 
 # Those that lock rows of the same tables; the others cannot meet.
 GROUPS: list[list[Move]] = [
-    [submit, submit_unusual],
+    [submit, submit_waiting],
     [assign, report, cancel, retry, promote, sweep],
     [renew, sweep, take_over, assign],
 ]

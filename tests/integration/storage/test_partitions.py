@@ -51,12 +51,12 @@ async def test_a_new_partition_does_not_wait_for_open_submits(stage: Stage, conn
     blocker = await asyncpg.connect(stage.database.url)
     try:
         async with blocker.transaction():
-            (entry,) = await stage.entries([new_task()])
+            task = new_task()
             await blocker.execute(
                 "insert into task (id, lane, rank, max_retries, digest, payload)"
                 " values ($1, $2, 5, 0, 0, '')",
-                entry.task.task_id,
-                entry.lane,
+                task.task_id,
+                await stage.lane(),
             )
             await old_day(connection)
     finally:
@@ -79,7 +79,7 @@ async def test_submits_go_on_while_a_partition_is_attached(stage: Stage, connect
 
 async def test_an_expired_day_is_dropped_with_its_keys(stage: Stage, connection: Any) -> None:
     day, moment = await old_day(connection)
-    task = new_task(make_id(moment), extras=TaskExtras(idempotency_key="k"))
+    task = new_task(make_id(moment), key="k")
     await stage.submit(task)
     (run,) = await stage.assign(await stage.session())
     await stage.end(run, Outcome.FAILED)
@@ -96,7 +96,7 @@ async def test_keys_are_gone_before_their_tasks(
     """Whatever stops the drop, no key is left that names a task which is gone."""
     monkeypatch.setattr(partitions, "FORGET_CHUNK", 2)
     _, moment = await old_day(connection)
-    keyed = [new_task(make_id(moment), extras=TaskExtras(idempotency_key=f"k{n}")) for n in range(5)]
+    keyed = [new_task(make_id(moment), key=f"k{n}") for n in range(5)]
     await stage.submit(*keyed)
     await stage.execute("delete from ready")
     holder = await asyncpg.connect(stage.database.url)
@@ -112,9 +112,9 @@ async def test_keys_are_gone_before_their_tasks(
 
 async def test_an_older_day_that_still_lives_keeps_its_keys(stage: Stage, connection: Any) -> None:
     _, kept = await old_day(connection, ago=25)
-    await stage.submit(new_task(make_id(kept), extras=TaskExtras(idempotency_key="kept")))
+    await stage.submit(new_task(make_id(kept), key="kept"))
     day, moment = await old_day(connection)
-    await stage.submit(new_task(make_id(moment), extras=TaskExtras(idempotency_key="gone")))
+    await stage.submit(new_task(make_id(moment), key="gone"))
     await stage.execute("delete from ready where task_id >= $1", partitions.lower_bound(day))
     await RetentionStore(stage.database.url).maintain(KEEP)
     assert [row[0] for row in await connection.fetch("select key from idempotency")] == ["kept"]

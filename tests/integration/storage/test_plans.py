@@ -20,7 +20,8 @@ from tests.support.postgres import run_apart, with_database
 LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session")
 HOT = [
     ("submit", "submit"),
-    ("submit", "submit_unusual"),
+    ("submit", "submit_again"),
+    ("submit", "submit_waiting"),
     ("submit", "submit_handing_off"),
     ("submit", "classify"),
     ("assign", "assign"),

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from hyrex_broker.domain.model import NewTask, TaskExtras, TaskId
+from hyrex_broker.domain.model import TaskExtras, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import queues
 from hyrex_broker.storage.queues import QueueStore
-from tests.integration.storage.stage import Stage, new_task
+from tests.integration.storage.stage import NewTask, Stage, new_task
 
 
 def scheduled() -> NewTask:

@@ -24,10 +24,9 @@ async def test_a_task_is_stored_once_however_often_it_is_submitted(stage: Stage)
 async def test_the_same_id_with_other_content_is_seen_by_its_digest(stage: Stage) -> None:
     task = new_task(payload=b"1")
     await stage.submit(task)
-    (other,) = await stage.entries([new_task(task.task_id, payload=b"2")])
-    known = (await stage.submits.classify([other]))[task.task_id]
-    assert known.digest is not None
-    assert known.digest != other.task.digest
+    other = new_task(task.task_id, payload=b"2")
+    known = (await stage.classify(other))[task.task_id]
+    assert known.digest == task.digest != other.digest
 
 
 async def test_two_brokers_that_get_the_same_task_at_once_store_it_once(stage: Stage, rival: Stage) -> None:
@@ -48,27 +47,27 @@ async def test_a_repeated_submit_does_not_revive_a_finished_task(stage: Stage) -
 
 
 async def test_a_taken_idempotency_key_names_its_holder(stage: Stage) -> None:
-    first = new_task(extras=TaskExtras(idempotency_key="k"))
-    second = new_task(extras=TaskExtras(idempotency_key="k"))
+    first = new_task(key="k")
+    second = new_task(key="k")
     assert list(await stage.submit(first)) == [first.task_id]
     assert await stage.submit(second) == {}
-    known = await stage.submits.classify(await stage.entries([second]))
+    known = await stage.classify(second)
     assert known[second.task_id].digest is None
     assert known[second.task_id].holder == KeyHolder(first.task_id, TaskState.QUEUED, payload_differs=False)
 
 
 async def holder_of(stage: Stage, key: str, payload: bytes = b"{}") -> KeyHolder:
     """What a second task with the key is told."""
-    late = new_task(extras=TaskExtras(idempotency_key=key), payload=payload)
+    late = new_task(key=key, payload=payload)
     assert await stage.submit(late) == {}
-    holder = (await stage.submits.classify(await stage.entries([late])))[late.task_id].holder
+    holder = (await stage.classify(late))[late.task_id].holder
     assert holder is not None
     return holder
 
 
 async def test_a_taken_key_tells_whether_the_payload_is_another_one(stage: Stage) -> None:
     """And nothing but the payload: each send has its own delay, labels and trace."""
-    await stage.submit(new_task(extras=TaskExtras(idempotency_key="k", labels={"a": "1"}), payload=b"1"))
+    await stage.submit(new_task(key="k", extras=TaskExtras(labels={"a": "1"}), payload=b"1"))
     assert not (await holder_of(stage, "k", b"1")).payload_differs
     assert (await holder_of(stage, "k", b"2")).payload_differs
     assert (await holder_of(stage, "k", b"")).payload_differs
@@ -76,32 +75,31 @@ async def test_a_taken_key_tells_whether_the_payload_is_another_one(stage: Stage
 
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.RELEASED])
 async def test_a_taken_key_tells_how_its_task_ended(stage: Stage, outcome: Outcome) -> None:
-    _, run = await stage.running(extras=TaskExtras(idempotency_key="k"))
+    _, run = await stage.running(key="k")
     assert (await holder_of(stage, "k")).state is TaskState.RUNNING
     await stage.end(run, outcome)
     assert (await holder_of(stage, "k")).state is await stage.state(run.task_id)
 
 
 async def test_a_taken_key_tells_what_its_task_waits_for(stage: Stage) -> None:
-    await stage.submit(new_task(extras=TaskExtras(idempotency_key="k", delay_ms=3_600_000)))
+    await stage.submit(new_task(key="k", extras=TaskExtras(delay_ms=3_600_000)))
     assert (await holder_of(stage, "k")).state is TaskState.SCHEDULED
     await stage.due_now()
     assert (await holder_of(stage, "k")).state is TaskState.QUEUED
     await stage.execute("delete from ready")
-    _, run = await stage.running(extras=TaskExtras(idempotency_key="l"), max_retries=1)
+    _, run = await stage.running(key="l", max_retries=1)
     await stage.end(run, Outcome.FAILED, retry_delay_ms=3_600_000)
     assert (await holder_of(stage, "l")).state is TaskState.RETRYING
 
 
 async def test_one_key_twice_in_a_batch_stores_one_task(stage: Stage) -> None:
-    tasks = [new_task(extras=TaskExtras(idempotency_key="k")) for _ in range(3)]
+    tasks = [new_task(key="k") for _ in range(3)]
     assert len(await stage.submit(*tasks)) == 1
     assert await stage.execute("select count(*) from task") == 1
 
 
 async def test_keys_of_different_tasks_do_not_meet(stage: Stage) -> None:
-    extras = TaskExtras(idempotency_key="k")
-    stored = await stage.submit(new_task(extras=extras), new_task(extras=extras, name="other"))
+    stored = await stage.submit(new_task(key="k"), new_task(key="k", name="other"))
     assert len(stored) == 2
 
 
@@ -111,30 +109,30 @@ async def test_a_submit_that_lost_the_race_for_a_key_waits_and_then_finds_the_wi
     """Rule 4: its own snapshot shows neither key nor task; the statement after it does."""
     winner = new_task()
     await stage.submit(winner)
-    loser = new_task(extras=TaskExtras(idempotency_key="k"))
+    loser = new_task(key="k")
     async with connection.transaction():
         await connection.execute("insert into idempotency values (0, 'work', 'k', $1)", winner.task_id)
         losing = asyncio.create_task(stage.submit(loser))
         await until_blocked(connection)
     assert await losing == {}
-    known = await stage.submits.classify(await stage.entries([loser]))
+    known = await stage.classify(loser)
     assert known[loser.task_id].holder == KeyHolder(winner.task_id, TaskState.QUEUED, payload_differs=False)
 
 
 async def gone_with_its_key_left(stage: Stage, key: str) -> None:
     """A key whose task is no more."""
-    await stage.submit(new_task(extras=TaskExtras(idempotency_key=key)))
+    await stage.submit(new_task(key=key))
     for table in ("ready", "task"):
         await stage.execute(f"delete from {table}")
 
 
 async def test_a_key_whose_task_is_gone_is_free(stage: Stage) -> None:
     await gone_with_its_key_left(stage, "k")
-    tasks = [new_task(extras=TaskExtras(idempotency_key="k")) for _ in range(3)]
-    known = await stage.submits.classify(await stage.entries(tasks))
+    tasks = [new_task(key="k") for _ in range(3)]
+    known = await stage.classify(*tasks)
     assert [known[task.task_id].holder for task in tasks] == [None] * 3
     (winner,) = await stage.submit(*tasks)
-    known = await stage.submits.classify(await stage.entries(tasks))
+    known = await stage.classify(*tasks)
     holders = {known[task.task_id].holder for task in tasks}
     assert holders == {KeyHolder(winner, TaskState.QUEUED, payload_differs=False)}
 
@@ -145,7 +143,7 @@ async def test_two_brokers_that_free_a_key_at_once_store_one_task(stage: Stage, 
         keys = [f"{round_number}-{n}" for n in range(20)]
         for key in keys:
             await gone_with_its_key_left(stage, key)
-        batches = [[new_task(extras=TaskExtras(idempotency_key=key)) for key in order]
+        batches = [[new_task(key=key) for key in order]
                    for order in (keys, keys[::-1])]  # fmt: skip
         stored = await asyncio.gather(stage.submit(*batches[0]), rival.submit(*batches[1]))
         assert len([*stored[0], *stored[1]]) == len(keys)
@@ -155,8 +153,8 @@ async def test_two_brokers_that_free_a_key_at_once_store_one_task(stage: Stage, 
 async def test_a_refused_duplicate_claims_no_key(stage: Stage) -> None:
     task = new_task()
     await stage.submit(task)
-    await stage.submit(new_task(task.task_id, payload=b"2", extras=TaskExtras(idempotency_key="k")))
-    other = new_task(extras=TaskExtras(idempotency_key="k"))
+    await stage.submit(new_task(task.task_id, payload=b"2", key="k"))
+    other = new_task(key="k")
     assert list(await stage.submit(other)) == [other.task_id]
 
 
@@ -178,7 +176,7 @@ async def test_tasks_with_a_delay_or_a_time_wait_for_it(stage: Stage) -> None:
     [
         (new_task(make_id(1)), "23"),
         (new_task(extras=TaskExtras(labels={"a": "\0"})), "22"),
-        (new_task(extras=TaskExtras(idempotency_key="k" * 3000 + "".join(map(chr, range(200, 4000))))), "54"),
+        (new_task(key="k" * 3000 + "".join(map(chr, range(200, 4000)))), "54"),
     ],
     ids=["an id without a partition", "NUL in a text", "an oversized key"],
 )

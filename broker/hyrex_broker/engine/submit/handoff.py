@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
 from hyrex_broker.domain.blocks import TRACE_BYTES, TaskBatch, pairs_of, stretched
-from hyrex_broker.domain.ids import ABSENT, hex_id
-from hyrex_broker.domain.model import LaneId, SessionId, Token
+from hyrex_broker.domain.ids import ABSENT, HexId, hex_id
+from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
 from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
@@ -119,11 +119,15 @@ class Handoff:
             tokens,
             batch.payloads,
             submitted_us=(microseconds(at),),
-            parent_ids=_column([each and hex_id(each) for each in batch.parents], ABSENT),
-            root_ids=_column([each and hex_id(each) for each in batch.roots], ABSENT),
+            parent_ids=_column(_digits(batch.parents), ABSENT),
+            root_ids=_column(_digits(batch.roots), ABSENT),
             headers=_column(batch.headers, {}),
             trace_contexts=_column(batch.trace_contexts, _NO_TRACE),
         )
+
+
+def _digits(task_ids: Sequence[TaskId | None]) -> list[HexId | None]:
+    return [None if each is None else hex_id(each) for each in task_ids]
 
 
 def _column(values: Sequence[Value | None], default: Value) -> Sequence[Value]:

@@ -230,7 +230,7 @@ def _answers_of_repeated(blocks: Sequence[TaskBlock], others: Mapping[HexId, Ans
             answer = others.get(digits)
             if digits not in first:
                 first[digits] = digest
-            elif answer is None or isinstance(answer, SubmitAnswer) and digest != first[digits]:
+            elif answer is None or (isinstance(answer, SubmitAnswer) and digest != first[digits]):
                 answer = _repeated(digits, same=digest == first[digits])
             if answer is not None:
                 mine[place] = answer

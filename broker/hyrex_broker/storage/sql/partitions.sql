@@ -14,7 +14,7 @@ select exists (select from ready where task_id >= $1 and task_id < $2)
 
 -- name: forget_keys
 -- Deletes idempotency keys of tasks in a range of ids; returns the highest id met, null when none is left.
--- $1 first id, $2 id after the last, $3 how many. Waits for no row: who holds one replaces it (`submit_unusual`).
+-- $1 first id, $2 id after the last, $3 how many. Waits for no row: who holds one replaces it (`submit_waiting`).
 with gone as (
   delete from idempotency where ctid = any (array(
     select ctid from idempotency where task_id >= $1 and task_id < $2

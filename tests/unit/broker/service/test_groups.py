@@ -8,8 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import task_pb2
 from hyrex.v1.task_service_pb2 import TaskGroup
+from hyrex_broker.domain.blocks import TRACE_BYTES
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TaskIdOutOfWindow
-from hyrex_broker.service.groups import TRACE_BYTES, Submission, SubmitReader, ids_of
+from hyrex_broker.service.groups import Submission, SubmitReader, ids_of
 from tests.integration.storage.stage import make_id
 from tests.support.groups import group_of, packed, ungrouped
 
