@@ -10,6 +10,7 @@ from hyrex.v1 import error_pb2
 from hyrex_broker.domain.states import INITIAL, TRANSITIONS, Event, TaskState
 from hyrex_broker.service import errors
 from tests.support.pages import read, section
+from tests.support.process import ROOT
 
 PROTOCOL: Final = "docs/reference/protocol.md"
 EDGE: Final = re.compile(r"^  (\S+) --> (\w+)", re.MULTILINE)
@@ -63,3 +64,20 @@ def tree() -> str:
         r"^```\n(HyrexError\n.*?)```", read("docs/reference/api.md"), re.DOTALL | re.MULTILINE
     )
     return str(found)
+
+
+def test_every_word_of_the_glossary_is_used_and_explained_once() -> None:
+    words = re.findall(
+        r"^- \*\*([^*]+)\*\*|(?<=\. )\*\*([A-Z][a-z-]+)\*\*:", section("docs/concepts.md", "Words"), re.M
+    )
+    terms = [first or second for first, second in words]
+    assert len(terms) > 40
+    assert len(terms) == len({term.lower() for term in terms})
+    places = [
+        *(ROOT / "hyrex").rglob("*.py"),
+        *(ROOT / "broker").rglob("*.py"),
+        *(ROOT / "proto").rglob("*.proto"),
+    ]
+    text = "\n".join(place.read_text(encoding="utf-8") for place in places).lower()
+    text = re.sub(r"[-_ ]", "", text)
+    assert [term for term in terms if re.sub(r"[-_ ]", "", term.lower()) not in text] == []
