@@ -1,4 +1,4 @@
-"""`python -m hyrex_broker`: reads flags and environment, runs a broker, ends with a clear word.
+"""`python -m hyrex_broker`: reads flags and environment, runs a broker, and says in one line why it ended.
 
 Exit status: 0 stopped as asked, 2 bad configuration, 3 the database cannot be reached, 4 the database
 is too old or its schema is not this version's, 5 the address cannot be listened on, 1 anything else.
@@ -18,7 +18,7 @@ from hyrex_broker.config import BrokerConfig
 from hyrex_broker.following import follow
 from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret
 
-# gRPC's core writes lines of its own to stderr; what matters of them is said by the broker.
+# gRPC's core writes lines of its own to stderr; the broker itself logs what matters.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_files.raise_limit()
     hangup.ignore_without_terminal()
     if config.processes > 1:
-        from hyrex_broker import processes  # the parent of several needs nothing of the broker itself
+        from hyrex_broker import processes  # the parent of several brokers does not load a broker
 
         return processes.run(config)
     return _run(config)

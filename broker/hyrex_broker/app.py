@@ -85,7 +85,7 @@ class Engine:
     limits: Limits
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
-        """What runs until the broker stops."""
+        """The functions that run until the broker stops."""
         return [
             self.intake.run,
             self.reports.run,
@@ -107,8 +107,8 @@ async def run_broker(config: BrokerConfig) -> None:
 
     Raises StorageUnavailable, SchemaOutOfRange or BindError if it cannot start.
     """
-    # What a broker keeps is made at its start; what it makes per task holds no cycles. With the default
-    # thresholds collections took 7% of its time (py-spy, 500 tasks a frame).
+    # Lasting objects are made at the start, and those made per task have no reference cycles. With the
+    # default thresholds garbage collections took 7% of the time (py-spy, 500 tasks a frame).
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     state_report.install(f"broker {config.name}", lambda: ["not started yet"])
@@ -145,7 +145,7 @@ async def _serve(
     async with asyncio.TaskGroup() as group:
         ending = asyncio.Event()
         loops = [
-            group.create_task(_again_and_again(run, ending)) for run in (*engine.loops(), open_files.watch)
+            group.create_task(_rerun_if_it_fails(run, ending)) for run in (*engine.loops(), open_files.watch)
         ]
         await built.server.start()
         print(f"broker ready: listening on {config.host}:{built.port}", flush=True)
@@ -158,20 +158,20 @@ async def _serve(
 
 
 async def _end(loops: Sequence[asyncio.Task[None]], database: Database) -> None:
-    """Cancel the loops. A connection that its server does not answer any more holds a cancellation up, or
-    turns it into a timeout: then the connections are cut and it is asked for again."""
+    """Cancel the loops. A connection without answers delays a cancellation, or turns it into a timeout: then
+    the connections are closed, and the loops are cancelled again."""
     pending = set(loops)
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_WITHIN_S)
         if pending:
-            log.warning("cutting connections that do not answer", extra={"loops": len(pending)})
+            log.warning("closing database connections that do not answer", extra={"loops": len(pending)})
             database.terminate()
 
 
-async def _again_and_again(run: Callable[[], Awaitable[None]], ending: asyncio.Event) -> None:
-    """Run a loop until it is cancelled. A defect costs the broker a second of this loop, not its life."""
+async def _rerun_if_it_fails(run: Callable[[], Awaitable[None]], ending: asyncio.Event) -> None:
+    """Run a loop until it is cancelled. If it fails by a defect, it is run again a second later."""
     while not ending.is_set():
         try:
             await run()
@@ -182,7 +182,7 @@ async def _again_and_again(run: Callable[[], Awaitable[None]], ending: asyncio.E
 
 
 async def _drain(config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer) -> None:
-    """Hand the workers over: say NOT_SERVING, push Drain, let acks out, then stop."""
+    """Hand the workers over: report NOT_SERVING, send Drain, send pending acknowledgements, then stop."""
     built.health.drain()
     work.draining = True
     workers = len(engine.sessions.by_id)
@@ -234,7 +234,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
 
 
 def _connect(engine: Engine) -> None:
-    """Who hears whom."""
+    """Connect the parts that notify one another."""
     watches, notifications, dispatcher = engine.watches, engine.notifications, engine.dispatcher
 
     def changed(task_ids: Iterable[TaskId]) -> None:

@@ -1,4 +1,4 @@
-"""What a broker process is told at its start, validated where it is built."""
+"""The configuration of a broker process, validated when it is built."""
 
 import ipaddress
 import os
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 DEFAULT_SCHEMA: Final = "hyrex"
 SCHEMA_PATTERN: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
-"""Short enough for names of channels (63 bytes), and the same with and without quotes."""
+"""Short enough for the names of NOTIFY channels (63 bytes), and the same with and without quotes."""
 SCHEMA_RULE: Final = "up to 40 of a-z, 0-9 and _, beginning with neither a digit nor pg_"
 MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ def default_name() -> str:
 
 
 def wrong_url(url: str) -> str:
-    """What is wrong with a database's URL, without its password; empty where nothing is."""
+    """Why a database's URL is invalid, without its password; empty if it is valid."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -77,7 +77,7 @@ class BrokerConfig(BaseModel):
     @field_validator("token")
     @classmethod
     def _can_be_sent(cls, token: str | None) -> str | None:
-        """The token without the spaces and line ends around it, which a secret's file often has."""
+        """The token without surrounding spaces and line ends, which files of secrets often have."""
         if token is None:
             return None
         kept = token.strip()

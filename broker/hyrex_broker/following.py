@@ -1,6 +1,6 @@
-"""A process that must not outlive the one that started it: it asks itself to stop when that one is gone.
+"""Stops this process when the one that started it is gone.
 
-Whoever started it may be killed at any moment and cannot pass anything on then; so the one that stays looks.
+A killed parent cannot pass any signal on, so this process polls whether its parent is still there.
 """
 
 import logging
@@ -16,7 +16,8 @@ _LOOK_EVERY_S: Final = 0.5
 
 
 def follow(parent_pid: int, stop_within_s: float) -> None:
-    """From now on: SIGTERM to this process when its parent is gone, and its end `stop_within_s` later."""
+    """Watch the parent from now on. When it is gone, send SIGTERM to this process; exit `stop_within_s`
+    later."""
     threading.Thread(
         target=_follow, args=(parent_pid, stop_within_s), name="hyrex-follow-parent", daemon=True
     ).start()

@@ -1,8 +1,9 @@
-"""The two secrets of a broker, from where they were given: a flag, a file, or the environment.
+"""Reads the two secrets of a broker, from a flag, a file or the environment.
 
-A file is what secret stores mount, and what `ps` does not show. A secret that is given and empty is one that
-went missing on its way here, so it is refused. Only an empty variable counts as not set, as a shell has no
-other way to say so; `is_blank` lets the caller refuse that too where the broker would stand open.
+Secret stores mount files, and `ps` does not show their content. A secret that is given and empty has probably
+been lost on its way here, so it is refused. An empty variable, however, counts as not set, since a shell has
+no other way to say so; with `is_blank` the caller refuses that too, if the broker would be open without a
+token.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ class SecretUnusable(Exception):
 
 
 def read_secret(field: str, given: dict[str, Any], environment: Mapping[str, str]) -> str | None:
-    """The secret `field` (`token`, `database_url`): flags over environment; None where it is not given.
+    """The secret `field` (`token`, `database_url`), flags before environment; None if it is not given.
 
     Takes `field` and `field_file` out of `given`. Raises: SecretUnusable.
     """
@@ -33,7 +34,7 @@ def read_secret(field: str, given: dict[str, Any], environment: Mapping[str, str
 
 
 def is_blank(environment: Mapping[str, str], variable: str) -> bool:
-    """Return True if the variable is set, yet holds nothing."""
+    """Return True if the variable is set but blank."""
     return not environment.get(variable, "-").strip()
 
 

@@ -1,7 +1,7 @@
-"""What SIGHUP means to a broker: its terminal has gone, or nothing at all.
+"""SIGHUP stops a broker with a terminal, since the terminal was closed, and does nothing without one.
 
-Without a terminal it is what people send to make a service read its files anew. A broker has none to read,
-and must not end for it. With a terminal it is the same wish as Ctrl-C.
+Without a terminal, people send SIGHUP to have a service read its files again. A broker has none to read, and
+must not end because of it.
 """
 
 import signal
@@ -12,7 +12,7 @@ _HANGUP: Final = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 def ignore_without_terminal() -> None:
-    """Let SIGHUP do nothing where standard input is no terminal; brokers started from here inherit that."""
+    """Ignore SIGHUP if standard input is no terminal; brokers started from this process inherit that."""
     if _HANGUP is not None and not (sys.stdin and sys.stdin.isatty()):
         signal.signal(_HANGUP, signal.SIG_IGN)
 

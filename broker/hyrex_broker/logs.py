@@ -1,4 +1,4 @@
-"""Log lines for people and machines: time, level, where, a constant text, then key=value fields."""
+"""Log lines for people and machines: time, level, logger, a constant text, then key=value fields."""
 
 import logging
 from typing import Final
@@ -7,7 +7,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 class FieldFormatter(logging.Formatter):
-    """Appends what a record carries beside its text."""
+    """Appends the extra fields of a record to its text."""
 
     def format(self, record: logging.LogRecord) -> str:
         line, *traceback = super().format(record).split("\n", 1)
@@ -24,12 +24,12 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(FieldFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(level)
-    # asyncpg tells each failed connection with a traceback; an outage is told once, by the broker's presence.
+    # asyncpg logs each failed connection with a traceback; the broker itself logs an outage, and only once.
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_callers_doing)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_caused_by_a_caller)
 
 
-def _is_no_callers_doing(record: logging.LogRecord) -> bool:
-    """gRPC tells with a traceback what any caller can bring about: an answer that could not be sent as its
-    caller had left, and each text of a header that is not UTF-8 (without a token too)."""
+def _is_not_caused_by_a_caller(record: logging.LogRecord) -> bool:
+    """Return False for tracebacks of gRPC that any caller can cause: an answer to a caller that had left, and
+    a header that is not UTF-8 (even without a token)."""
     return not str(record.msg).startswith(("ExecuteBatchError raised in core", "Invalid encoding on"))

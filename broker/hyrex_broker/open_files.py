@@ -1,7 +1,7 @@
-"""Open files: a broker takes as many connections as it can have, and keeps some for Postgres and itself.
+"""Open files: limits the connections of clients, so that a broker keeps some files for Postgres and itself.
 
-Without a reserve a few hundred silent sockets take the last file, and what fails then is the next connection
-to Postgres: the broker would say that the database is away.
+Without a reserve, a few hundred silent sockets would take the last file. Then the next connection to Postgres
+would fail, and the broker would report that the database is unreachable.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ resource: Any = import_module("resource") if find_spec("resource") else None
 log = logging.getLogger(__name__)
 
 RESERVE: Final = 64
-"""For connections to Postgres (two pools, proofs of life, LISTEN), gRPC's own, and files of a moment."""
+"""For connections to Postgres (two pools, heartbeats, LISTEN), gRPC's own files, and temporary ones."""
 _ENOUGH: Final = 1 << 20
 _FEWEST: Final = 16
 _LOOK_EVERY_S: Final = 5.0
@@ -26,7 +26,7 @@ _FOLDER: Final = "/proc/self/fd"
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of open files to the hard one: the soft one is low for the sake of select()."""
+    """Raise the soft limit of open files to the hard one; it is low by default for programs with select()."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -57,7 +57,7 @@ def _open_now() -> int | None:
 
 
 async def watch() -> None:
-    """Say when hardly a connection more can be taken, and when there is room again; until cancelled."""
+    """Log when nearly no more connections can be accepted, and when they can be again; until cancelled."""
     most, full = most_connections(), False
     while (count := _open_now()) is not None:
         if full != (count >= most * _NEARLY):

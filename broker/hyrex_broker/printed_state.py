@@ -1,4 +1,4 @@
-"""What a broker prints of itself when it is asked (SIGUSR1): the sizes of its parts, and its sessions."""
+"""The state that a broker prints at SIGUSR1: the sizes of its parts, and its sessions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final

@@ -58,7 +58,8 @@ def run(config: BrokerConfig) -> int:
                 pid, status = os.wait()
                 child = children.pop(pid, None)
                 if child is None:
-                    continue  # not a broker: a shell's that became this process, or, as PID 1, any orphan
+                    # not a broker: a child of the shell that became this process, or an orphan (PID 1)
+                    continue
                 code = os.waitstatus_to_exitcode(status)
                 if code in _START_FAILURES and child.age_s < _SHORTEST_LIFE_S:
                     return code
@@ -101,7 +102,7 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:
-    """Secrets go by environment, where `ps` does not show them; what they were read from stays behind."""
+    """Pass secrets by environment, which `ps` does not show; without the variables that they came from."""
     rest = {key: value for key, value in os.environ.items() if key not in _SECRETS}
     token = {"HYREX_TOKEN": config.token} if config.token else {}
     return rest | {"HYREX_DATABASE_URL": config.database_url} | token
@@ -128,6 +129,6 @@ def _stop_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        # A second signal while the children end must not leave them behind.
+        # A second signal while the children end must not end this process before them.
         for number in before:
             signal.signal(number, signal.SIG_IGN)

@@ -1,1 +1,1 @@
-"""The words and rules of the broker. Pure: no I/O, no wire types."""
+"""The values and rules of the broker, without I/O and without wire types."""

@@ -1,4 +1,4 @@
-"""Idempotency keys: what is said of the task that holds one to whoever sends another under it."""
+"""Idempotency keys: the answer for a task whose key belongs to an earlier task."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ class KeyHolder:
     task_id: TaskId
     state: TaskState
     payload_differs: bool
-    """From that of the task that was refused. Payloads alone: the options are the sender's business
-    (a delay or a trace's header differs from one send to the next), the arguments are the work."""
+    """True if the refused task has another payload. Options are not compared, since a delay or a trace header
+    may differ from one send of the same work to the next."""
 
 
 @dataclass(slots=True)
 class KeyHit(SubmitAnswer):
-    """The answer for a task that was not stored, since another one holds its key."""
+    """The answer for a task that was not stored, because its key belongs to another one."""
 
     holder: KeyHolder

@@ -1,7 +1,7 @@
-"""Work that may be long, done on the event loop without holding it.
+"""Does long work on the event loop without blocking it.
 
-How much there is to match or to count is the doing of clients. What loops over all lanes, queues or sessions
-goes through this, so that however many they are, others wait a few milliseconds.
+How many lanes, queues or sessions there are depends on clients. Loops over all of them go through this, so
+that other work on the event loop waits only a few milliseconds.
 """
 
 import asyncio

@@ -106,7 +106,7 @@ class RunEnd:
     retry_delay_ms: int | None = None
     alone: bool = False
     session_id: SessionId | None = None
-    """Only a lease of this session ends by it. None: whichever holds the lease; for the broker's own word."""
+    """Only a lease of this session is ended. None: of any session, for conclusions of the broker itself."""
 
 
 class Receipt(IntEnum):

@@ -18,7 +18,7 @@ def compile(patterns: Iterable[str]) -> Callable[[str], bool]:  # noqa: A001  # 
         return lambda name: True
     exact = frozenset(pattern for pattern in distinct if "*" not in pattern)
     wild = [tuple(pattern.split("*")) for pattern in sorted(distinct - exact)]
-    # What most patterns are, a hundred at once in one call.
+    # Most patterns are a prefix and a star: a single call of startswith checks all of these.
     heads = tuple(parts[0] for parts in wild if parts[1:] == ("",))
     tails = tuple(parts[1] for parts in wild if len(parts) == 2 and not parts[0])
     others = [parts for parts in wild if len(parts) > 2 or (parts[0] and parts[1])]
@@ -32,7 +32,7 @@ def compile(patterns: Iterable[str]) -> Callable[[str], bool]:  # noqa: A001  # 
 
 @lru_cache(_MOST_KNOWN)
 def known(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """`compile`, remembered: the sessions of a cluster have few kinds of patterns."""
+    """`compile` with a cache: the sessions of a cluster have few different sets of patterns."""
     return compile(patterns)
 
 

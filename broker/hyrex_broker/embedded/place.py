@@ -1,7 +1,7 @@
-"""Where a data directory really is.
+"""Finds a place for a data directory that the account of Postgres can reach.
 
-Below /root the unprivileged user that runs Postgres for root reaches nothing. There the directory
-is a link to a stand-in under /var/lib/hyrex, which goes when its link is gone.
+The unprivileged user that runs Postgres for root reaches nothing below /root. There the directory becomes a
+link to one under /var/lib/hyrex, which is removed when the link is gone.
 """
 
 import fcntl
@@ -39,14 +39,14 @@ def _stand_in(directory: Path) -> Path:
     home = STAND_INS / hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
     for origin in STAND_INS.glob("*.origin"):
         _remove_if_unlinked(origin)
-    shutil.rmtree(home, ignore_errors=True)  # what a link deleted by hand left behind
+    shutil.rmtree(home, ignore_errors=True)  # left behind if its link was deleted by hand
     home.with_suffix(".origin").write_text(str(directory), encoding="utf-8")
     directory.symlink_to(home)
     return home
 
 
 def _remove_if_unlinked(origin: Path) -> None:
-    """Remove a stand-in that no link leads to, unless a server still uses it."""
+    """Remove a directory to which no link leads any more, unless a server still uses it."""
     home = origin.with_suffix("")
     link = Path(origin.read_text(encoding="utf-8"))
     if link.is_symlink() and link.resolve() == home:

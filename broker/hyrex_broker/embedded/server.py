@@ -210,7 +210,7 @@ def _wait_ready(cluster: Cluster, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _say_stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the supervisor to end the server and wait; kill the supervisor (and so the server) if it hangs."""
+    """Have the supervisor end the server, and wait; if it hangs, kill it, and with it the server."""
     assert process.stdin is not None
     with process.stdin, contextlib.suppress(BrokenPipeError):
         process.stdin.write(b"stop\n")

@@ -1,8 +1,8 @@
-"""The process between an application and its Postgres: when the application is gone, so is Postgres.
+"""A process between an application and its Postgres, which stops Postgres when the application is gone.
 
-Run as a file, with the standard library only. One JSON line on the command line says what to run.
-It stops Postgres when its stdin says so or ends, or when it has a new parent; stdin alone would not
-do, since forked children of the application may hold the other end.
+Run as a file, with the standard library only; one JSON argument says what to run. It stops Postgres when its
+stdin says so or ends, or when it has another parent. Stdin alone is not enough, since forked children of the
+application may hold the other end.
 """
 
 import contextlib

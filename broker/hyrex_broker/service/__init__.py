@@ -1,1 +1,1 @@
-"""The gRPC face of the broker: thin servicers that convert between wire and domain."""
+"""The gRPC services of the broker: thin servicers that convert between wire and domain."""

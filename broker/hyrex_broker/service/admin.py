@@ -19,7 +19,7 @@ _AT_A_TIME: Final = 20
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """The RPCs of AdminService.
 
-    `drain_session` pushes the word to a worker served here; `drain_broker` begins this broker's end.
+    `drain_session` asks a worker served here to drain; `drain_broker` begins the end of this broker.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def _workers(
         self, before: SessionId, size: int, *, ended: bool
     ) -> tuple[list[admin_service_pb2.WorkerSession], bool]:
-        """Up to `size` workers, fewer if they are large (one may bear 10,000 names), and whether to go on."""
+        """Up to `size` workers, fewer if they are large (one may have 10,000 names), and whether there are
+        more."""
         workers: list[admin_service_pb2.WorkerSession] = []
         left = _PAGE_BYTES
         while len(workers) < size:

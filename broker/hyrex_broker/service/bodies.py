@@ -1,8 +1,8 @@
-"""Bodies of messages, looked at before they are parsed.
+"""Counts the fields of message bodies before they are parsed.
 
-Parsing makes up to 50 bytes of memory of one byte on the wire: 15 MiB of empty tasks became 720 MiB. So the
-fields of a large body are counted first, and one with more than its type may have is refused unparsed. Small
-bodies cannot grow to much, and are not looked at.
+Parsing can turn one byte into 50 bytes of memory: 15 MiB of empty tasks took 720 MiB. So the fields of a
+large body are counted first, and a body with more fields than its type allows is refused unparsed. Small
+bodies cannot grow much, and are not checked.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from google.protobuf.message import DecodeError
 from hyrex_broker.domain.errors import TooManyItems
 
 LOOK_FROM_BYTES: Final = 64 * 1024
-"""Bodies up to here grow to a few MiB at most."""
+"""Smaller bodies grow to a few MiB at most, and are not checked."""
 _NESTED_FROM_BYTES: Final = 4096
-"""Messages inside one are looked into from here: a thousand of smaller ones stay below 4 MiB together."""
+"""Nested messages are checked from this size on: a thousand of smaller ones stay below 4 MiB together."""
 _SPARE: Final = 24
-"""Fields of later versions, and the single ones."""
+"""Allowed besides: fields of later versions, and fields that are not repeated."""
 _LIMIT: Final = 1000
 _LIMITS: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -45,9 +45,9 @@ _WIDTHS: Final = MappingProxyType(
 
 
 def decoder(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """What turns a body into the message that `deserializer` (a message's FromString) makes of it.
+    """Wrap `deserializer` (a message's FromString) with the check of the body.
 
-    It raises TooManyItems for a body with too many fields, DecodeError for one that is no such message.
+    The function returned raises TooManyItems for a body with too many fields, DecodeError for an invalid one.
     """
     if deserializer is None:
         return bytes
@@ -76,7 +76,7 @@ def look(body: bytes, descriptor: Descriptor) -> None:
 
 
 class _Look:
-    """One look at one body."""
+    """The check of one body."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -88,7 +88,7 @@ class _Look:
         limit = _LIMITS.get(descriptor.full_name, _LIMIT)
         most = min(limit + _SPARE, self._left)
         while at < stop:
-            tag = body[at]  # short numbers are read in place: half the time
+            tag = body[at]  # short numbers are read in place, which takes half the time
             at += 1
             if tag & 0x80:
                 tag, at = _varint(body, at - 1)
@@ -123,7 +123,7 @@ class _Look:
         self._left -= count
 
     def _inside(self, field: FieldDescriptor, at: int, stop: int) -> int:
-        """Look into a message; how many more fields packed numbers stand for."""
+        """Check a nested message. Return how many more fields it has as packed numbers."""
         if field.message_type is not None:
             self.into(field.message_type, at, stop)
             return 0
@@ -134,7 +134,7 @@ class _Look:
 
 
 def _varint(body: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends."""
+    """A varint and the position after it."""
     byte = body[at]
     if byte < 0x80:
         return byte, at + 1

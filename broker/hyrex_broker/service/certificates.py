@@ -1,4 +1,4 @@
-"""The files of TLS, tried before they are served: gRPC does not say what it minds about them."""
+"""Checks the TLS files before they are used, since gRPC does not say what is wrong with them."""
 
 import ssl
 from pathlib import Path

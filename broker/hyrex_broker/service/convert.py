@@ -1,4 +1,4 @@
-"""What people and clients read, as wire messages."""
+"""Converts views of tasks, queues, sessions and brokers into wire messages."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ _RUNS_BUDGET_BYTES: Final = 10 * 1024 * 1024
 
 
 def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
-    """A task with whatever of it was read."""
+    """A task, with those parts of it that were read."""
     return task_pb2.Task(
         task_id=view.task_id,
         name=view.name,
@@ -74,7 +74,7 @@ def _error(run: RunView, *, whole: bool) -> task_pb2.RunError | None:
 
 
 def made_at(task_id: TaskId) -> Timestamp:
-    """When a task's id was made, as the id says."""
+    """The time in a task's id, at which it was made."""
     milliseconds = int(task_id[:8] + task_id[9:13], 16)
     return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
 

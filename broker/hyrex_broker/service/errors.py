@@ -63,7 +63,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.TooMuchUnread: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
-        # Met while serving only when the schema moves on under a running broker: another one may do.
+        # While serving, only if a newer version migrates the schema: another broker may be new enough.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         errors.Draining: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_DRAINING),
     }
@@ -80,7 +80,8 @@ def to_status(error: BrokerError) -> Status:
 
 
 def defect_status(incident: str) -> Status:
-    """The status of a call that met a defect of the broker; its log has the rest under the incident."""
+    """The status of a call that failed by a defect of the broker, whose log has details under the
+    incident."""
     message = f"the broker failed on this call; look for incident {incident} in its log"
     return _status(DEFECT, message, {"incident": incident})
 

@@ -1,6 +1,6 @@
 """grpc.health.v1: whether this broker takes calls, for load balancers and orchestrators.
 
-All services stand and fall together: they serve unless the broker drains or cannot reach its database.
+All services have the same status: they serve unless the broker drains or cannot reach its database.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # n
 
     @property
     def serving(self) -> bool:
-        """Neither draining nor without its database."""
+        """True unless the broker drains or cannot reach its database."""
         return self._database and not self._draining
 
     def database_reachable(self, reachable: bool) -> None:
-        """Say whether the database answers."""
+        """Note whether the database answers."""
         self._database = reachable
         self._announce()
 
     def drain(self) -> None:
-        """Say, for good, that this broker goes away."""
+        """Note, for good, that this broker stops."""
         self._draining = True
         self._announce()
 

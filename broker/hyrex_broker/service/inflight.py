@@ -1,8 +1,8 @@
-"""Bytes in flight: what callers have sent and was not answered yet, bounded per connection and per broker.
+"""Bounds the bytes in flight (received and not answered yet), for each connection and for the broker.
 
-A caller beyond its bound is not read from, so that HTTP/2 holds it back. Only where that lasts (the database
-is away) is it refused: RESOURCE_EXHAUSTED with a RetryInfo. A message costs about twice its size until it is
-stored.
+Nothing is read from a caller beyond its bound, so that HTTP/2 flow control stops it. Only if that lasts (the
+database is unreachable) is it refused: RESOURCE_EXHAUSTED with a RetryInfo. A message takes about twice its
+size in memory until it is stored.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ MIB: Final = 1024 * 1024
 CONNECTION_BYTES: Final = 32 * MIB
 BROKER_BYTES: Final = 96 * MIB
 _OVERSHOOT_BYTES: Final = 32 * MIB
-"""Messages that were on their way when their bound was reached."""
+"""For messages that were being received when the bound was reached."""
 _RESERVE_BYTES: Final = 16 * MIB
-"""For small messages beyond that: whoever fills the broker does not shut the others out."""
+"""For small messages beyond that, so that callers that fill the broker do not exclude the others."""
 _SMALL_BYTES: Final = 64 * 1024
 PATIENCE_S: Final = 5.0
 
 
 class Budget:
-    """What all calls of one broker have in flight."""
+    """The bytes that all calls of one broker have in flight."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -68,7 +68,7 @@ class Budget:
         self._bytes += size
 
     def give(self, peer: str, size: int) -> None:
-        """Messages of so many bytes are answered."""
+        """Note that messages of so many bytes are answered."""
         left = self._of[peer] - size
         if left:
             self._of[peer] = left

@@ -1,7 +1,7 @@
-"""What surrounds every call: who may call, what its messages may cost, and how errors leave.
+"""Interceptors around every call: the token, the bounds of messages, and the statuses of errors.
 
-A call without a token is refused before anything of it is received. A servicer that yields is driven here
-with `context.write`, so that its `finally` runs at the moment its caller leaves and not when the garbage
+A call without a token is refused before anything of it is received. What a servicer yields is written here
+with `context.write`, so that its `finally` runs when its caller leaves, and not only when the garbage
 collector finds it.
 """
 
@@ -36,7 +36,7 @@ Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without `authorization: Bearer <token>`, health and reflection excepted."""
+    """Refuses calls without `authorization: Bearer <token>`, except those of health and reflection."""
 
     def __init__(self, token: str) -> None:
         self._expected = token.encode()
@@ -73,8 +73,8 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
         return self._known[method]
 
     def _guarded(self, handler: Handler, method: str) -> Handler:
-        """A handler that reads for itself. gRPC is told that its requests stream: what it takes for unary it
-        receives whole before it asks anybody, and parses where no error is given its status."""
+        """A handler that reads its messages itself. For gRPC its requests are a stream: gRPC would receive a
+        unary request whole before it calls any interceptor, and parse it where errors get no status."""
         streams, lasts = handler.request_streaming, handler.request_streaming or handler.response_streaming
         responses = "stream" if handler.response_streaming else "unary"
         behaviour: Behaviour = getattr(handler, f"{'stream' if streams else 'unary'}_{responses}")
@@ -97,11 +97,11 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                if (departure := _departure(error)) is not None:
-                    raise departure from None
+                if (gone := _write_to_gone_caller(error)) is not None:
+                    raise gone from None
                 status = _status_of(error, method)
-            # Only here: what is raised while an error is handled holds that error, its frames and their
-            # messages, and gRPC keeps it in a cycle with the call.
+            # Not within the `except`: an error raised there would keep the first one with its frames and
+            # their messages, and gRPC keeps the error in a reference cycle with the call.
             return await abort(context, status)
 
         make: Callable[..., Handler] = getattr(grpc, f"stream_{responses}_rpc_method_handler")
@@ -127,11 +127,11 @@ NO_TOKEN: Final = TokenRefused(
     " (HYREX_TOKEN) with the token that the broker was started with"
 )
 REFUSAL: Final[Handler] = grpc.stream_stream_rpc_method_handler(_refuse)
-"""What gRPC takes for a stream it receives nothing of until it is read: this one never is."""
+"""As a stream, since gRPC receives nothing of a stream until it is read, and this one never is."""
 
 
 def _status_of(error: Exception, method: str) -> Status:
-    """The status of a call that an error has ended. What is no refusal is logged."""
+    """The status of a call that an error has ended. An error that is no refusal is logged."""
     refusal = _refusal(error)
     if refusal is not None:
         return to_status(refusal)
@@ -141,7 +141,7 @@ def _status_of(error: Exception, method: str) -> Status:
 
 
 def _refusal(error: BaseException) -> BrokerError | None:
-    """The refusal that an error is, or holds: a servicer's task group wraps what its tasks raise."""
+    """The BrokerError that an error is, or contains: a servicer's task group wraps what its tasks raise."""
     if isinstance(error, BaseExceptionGroup):
         return next((found for inner in error.exceptions if (found := _refusal(inner))), None)
     if isinstance(error, DecodeError):
@@ -149,10 +149,11 @@ def _refusal(error: BaseException) -> BrokerError | None:
     return error if isinstance(error, BrokerError) else None
 
 
-def _departure(error: BaseException) -> BaseException | None:
-    """What says that the caller is gone: a write failed. Nobody can be answered, and nothing went wrong."""
+def _write_to_gone_caller(error: BaseException) -> BaseException | None:
+    """The error of a write to a caller that is gone, if there is one. Then there is nothing to answer or
+    log."""
     if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _departure(inner))), None)
+        return next((found for inner in error.exceptions if (found := _write_to_gone_caller(inner))), None)
     return error if isinstance(error, grpc.aio.InternalError) else None
 
 

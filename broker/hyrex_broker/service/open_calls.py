@@ -1,8 +1,8 @@
-"""Calls that need no token, health and reflection: what anybody may cost a broker by them.
+"""Bounds the calls that need no token (health and reflection), which anybody can make.
 
-gRPC's limit on a message is one for all methods, 16 MiB. So one of these is received at a time, and of each
-connection only one waits: a proper one has arrived with its headers, and one that is still arriving
-makes way for the next.
+gRPC has one limit for the messages of all methods, 16 MiB. So one of these calls is received at a time, and
+of each connection only one waits. A proper call has arrived together with its headers; one that is still
+arriving is ended when another waits.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class OpenCalls:
         raise InvalidField("message", size, f"calls without a token may have {MOST_BYTES} bytes")
 
     def _overdue(self, context: Context) -> None:
-        """A call was waited for long enough: it ends if others wait."""
+        """End a call that has taken too long to arrive, if others wait."""
         loop = asyncio.get_running_loop()
         if self._asking < 2:
             self._overdue_timers[id(context)] = loop.call_later(LONGEST_READ_S, self._overdue, context)
@@ -101,7 +101,7 @@ class OpenCalls:
 
 
 async def _end(context: Context) -> None:
-    """End a call from outside; its reader finds that it has ended."""
+    """End a call while another function reads it; that finds that it has ended."""
     slow = FlowControl("others waited while this call was still arriving; repeat it", _limit(1))
     with suppress(grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
         await abort(context, to_status(slow))

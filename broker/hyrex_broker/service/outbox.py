@@ -1,7 +1,7 @@
-"""The outgoing side of one Work stream: one writer, acks and cancels before assignments.
+"""The frames to be written to one Work stream: acknowledgements and cancels before assignments.
 
-What it holds is bounded by what the worker may hold: runs by its capacity, acks by its unacknowledged
-reports. A stream that does not read fills its own outbox and is assigned nothing more.
+Their number is bounded: runs by the worker's capacity, acknowledgements by its unacknowledged reports. A
+worker that does not read its stream fills only its own outbox, and is assigned nothing more.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class StreamOutbox:
         """Frames with runs that gRPC has taken."""
         self._filled = asyncio.Event()
         self.error: BrokerError | None = None
-        """What ended the stream, if anything did."""
+        """The error that ended the stream, if there was one."""
         self._finished = False
 
     @property
@@ -65,8 +65,8 @@ class StreamOutbox:
         self._filled.set()
 
     def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
-        """Send runs in frames of at most 1 MiB (or one run). Only the last one bears the sequence as
-        the receipt for all of them; the others promise nothing of this statement."""
+        """Send runs in frames of at most 1 MiB (or one run). Only the last frame has the sequence as the
+        receipt for all of them; the others have that of an earlier statement."""
         made = frames(blocks, FRAME_BYTES)
         for frame, _ in made:
             frame.assignments.sequence = sequence - 1
@@ -108,8 +108,8 @@ class StreamOutbox:
         self._ended.set()
 
     async def ended(self) -> None:
-        """Wait until the stream is to end with an error. Its writer may be held up by a worker that does not
-        read, and then never learns of it."""
+        """Wait until the stream is to end with an error. The writer cannot notice that while it waits for a
+        worker that does not read."""
         await self._ended.wait()
 
     def finish(self) -> None:

@@ -20,17 +20,17 @@ _STEP_S: Final = 1.0
 
 
 class Lanes(Protocol):
-    """What this broker knows of queues, limits and pauses."""
+    """The queues, limits and pauses that this broker knows."""
 
     async def make_queues(self, names: Sequence[str]) -> None:
-        """Raises TooManyQueues where too many would be new."""
+        """Create queues. Raises TooManyQueues if too many would be new."""
 
     async def changed_here(self) -> None:
-        """Read a change that this broker has just written, and tell the others."""
+        """Read a change that this broker has just written, and notify the other brokers."""
 
 
 class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
-    """The RPCs of QueueService. `touch` is told which tasks have changed."""
+    """The RPCs of QueueService. `touch` is called with the tasks that have changed."""
 
     def __init__(self, store: QueueStore, lanes: Lanes, touch: Callable[[Iterable[TaskId]], None]) -> None:
         self._store = store
@@ -106,7 +106,7 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
 
 
 def _moment(cursor: str) -> datetime:
-    """Until when a purge goes, as its first step has noted it. Raises PageTokenInvalid."""
+    """The time up to which a purge cancels tasks, set in its first step. Raises PageTokenInvalid."""
     try:
         moment = datetime.fromisoformat(cursor)
         # The first and the last day of all overflow in some zones, and in Postgres' client too.

@@ -1,7 +1,7 @@
-"""How the messages of calls are read: counted while they are in flight, and parsed only if they may be.
+"""Reads the messages of calls: counts them while they are in flight, and checks them before parsing.
 
-Every call is served here as one whose requests stream, a unary one too: so what a message may cost is decided
-before it is received, and a call without any message gets a status instead of none.
+Every call is served as one with a stream of requests, also a unary one. So a message is bounded before it is
+received, and a call without any message gets a status.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -17,19 +17,19 @@ EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 
 
 class MessageSource(Protocol):
-    """Where messages come from, and who counts them."""
+    """Reads and counts the messages of calls."""
 
     async def read(self, context: Any, peer: str) -> Any:
         """The next body of a call of this connection, or EOF. Raises a BrokerError if it may not be read."""
         ...
 
     def give(self, peer: str, size: int) -> None:
-        """So many bytes of what was read are answered."""
+        """Note that so many bytes of what was read are answered."""
         ...
 
 
 class Receiving:
-    """The messages of one call, as a context: at its end nothing of the call is in flight any more."""
+    """The messages of one call, as a context manager; when it is left, none of them counts any more."""
 
     def __init__(self, context: Context, decode: Decode, source: MessageSource) -> None:
         self._context = context
@@ -56,7 +56,7 @@ class Receiving:
         return self
 
     async def __anext__(self) -> Any:
-        """The next one: by now the one before it is done with, unless it was held."""
+        """The next message. The one before it does not count any more, unless it is held."""
         last, self._last = self._last, 0
         self._give(last)
         message = await self._next()
@@ -78,7 +78,7 @@ class Receiving:
         return self._decode(body)
 
     def _give(self, size: int) -> None:
-        size = min(size, self._held)  # what is held may be let go after the end
+        size = min(size, self._held)  # a held message may be released after the end
         if size:
             self._held -= size
             self._source.give(self._peer, size)
@@ -90,4 +90,4 @@ def hold(messages: AsyncIterator[Any]) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """For messages that nobody counts."""
+    """Releases a message that is not counted."""

@@ -1,5 +1,5 @@
-"""Reports: what workers say of the ends of runs, checked. Whatever a worker's code, clock or settings made of
-a run is brought into bounds rather than refused: a refused report would be repeated for ever."""
+"""Checks workers' reports of how runs ended. Values out of bounds (from user code, a clock or settings) are
+corrected and not refused, since a worker would repeat a refused report for ever."""
 
 from typing import Final
 
@@ -89,12 +89,12 @@ def _end(run: wire.RunReport, task_id: TaskId, token: Token) -> RunEnd:
 
 
 def _microseconds(elapsed: Duration) -> int:
-    """What a run took, as far as anybody can believe it: a worker's clock harms no batch."""
+    """How long a run took, within bounds, so that a worker's wrong clock does no harm to the batch."""
     return min(max(elapsed.seconds * 1_000_000 + elapsed.nanos // 1000, 0), _LONGEST_US)
 
 
 def _returned(end: RunEnd, limit_bytes: int) -> RunEnd:
-    """A run that returned, unless what it returned cannot be stored."""
+    """The end of a run that returned; it counts as failed if its result cannot be stored."""
     size = len(end.result or b"")
     try:
         if size > limit_bytes:
@@ -125,7 +125,8 @@ def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Faile
 
 
 def _released(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Released) -> RunEnd:
-    """One that never started leaves no trace, unless it waits for another worker: people ask why."""
+    """The end of a released run. One that never started is not recorded, unless it waits for another worker:
+    then the reason is kept, to be shown."""
     delay = _delay(said)
     told = said.started or delay is not None
     return RunEnd(
@@ -159,8 +160,8 @@ def _clean(text: str) -> str | None:
 
 
 def _delay(said: wire.Failed | wire.TimedOut | wire.Released) -> int | None:
-    """When to repeat. One beyond all sense is brought within it: to refuse the report would have its worker
-    repeat it for ever."""
+    """The delay before the retry, brought within its bounds: a worker would repeat a refused report for
+    ever."""
     if not said.HasField("retry_delay"):
         return None
     delay = said.retry_delay

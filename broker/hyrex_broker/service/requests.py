@@ -43,25 +43,25 @@ def number_id(text: str, field: str) -> int:
 
 
 def patience_s(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
-    """How long the caller still waits, less what a typed refusal needs to arrive; None: for ever."""
+    """How long the caller still waits, less the time for a refusal to arrive; None: without limit."""
     remaining: float | None = context.time_remaining()
     return None if remaining is None else max(remaining - _ANSWER_MARGIN_S, 0.0)
 
 
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """Whose request it is, for fair shares: the connection that it came over."""
+    """The connection of a request, which counts as one caller for fair shares."""
     return str(context.peer())
 
 
 def page_token(cursor: str | None, filters: Iterable[object]) -> str:
-    """A token that continues after the cursor, good for these filters only; "" on the last page."""
+    """A token that continues after the cursor, valid for these filters only; "" on the last page."""
     if cursor is None:
         return ""
     return base64.urlsafe_b64encode(_digest(filters) + cursor.encode()).decode()
 
 
 def cursor(token: str, filters: Iterable[object]) -> str | None:
-    """The cursor of a token; None where there is no token. Raises PageTokenInvalid."""
+    """The cursor of a token; None without a token. Raises PageTokenInvalid."""
     if not token:
         return None
     digest, found = _read_token(token)

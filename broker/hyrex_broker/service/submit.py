@@ -30,9 +30,9 @@ _OUTCOMES: Final = {
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 _PATIENCE_S: Final = 2.0
-"""Long enough for a restart of Postgres; beyond it another broker may do."""
+"""Long enough for a restart of Postgres; after that, the client tries another broker."""
 _REQUEST_COST: Final = 50
-"""What a request costs this process beside its tasks, in tasks."""
+"""The cost of a request besides its tasks, in units of one task."""
 _BUDGET: Final = 4400
 """Tasks that are checked or stored at a time, eight frames of 500: enough for statements without a gap, and
 so few that whoever asks for one task finds the process ready to read it."""
@@ -58,7 +58,7 @@ class PlacedResults(Protocol):
 
 
 class SubmitChecker:
-    """Turns submitted wire tasks into answers."""
+    """Checks and stores submitted tasks, and fills in their results."""
 
     def __init__(self, intake: Intake, payload_limit_bytes: int, availability: Availability) -> None:
         self._intake = intake
@@ -75,8 +75,8 @@ class SubmitChecker:
     ) -> None:
         """Store tasks (which are taken apart) and add one result for each, after the commit.
 
-        Callers have equal shares, and small requests come first. While the database is away, tries again for
-        a moment (or `patience_s`, the caller's deadline, if that is shorter), then raises StorageUnavailable.
+        Callers have equal shares, and small requests come first. While the database is unreachable, this
+        tries again for a moment (for `patience_s`, if that is shorter), then raises StorageUnavailable.
         Raises TooManyItems.
         """
         ids = [task.task_id for task in tasks]
@@ -141,8 +141,8 @@ class SubmitChecker:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _unless_away(self, waiting: Coroutine[Any, Any, T], patience_s: float) -> T:
-        """Wait as long as it takes, unless the database is away, or goes away meanwhile: what hangs on a cut
-        connection is answered by nobody. Raises StorageUnavailable."""
+        """Wait without limit, unless the database is or becomes unreachable: a statement on a lost connection
+        may never end. Raises StorageUnavailable."""
         loop = asyncio.get_running_loop()
         latest = loop.time() + patience_s if self._availability.away is not None else None
         try:
@@ -154,7 +154,7 @@ class SubmitChecker:
 
 
 def _fill(result: SubmitResult, text: str, answer: Answer) -> None:
-    """Attribute by attribute, in place: a third of the cost of making a message and copying it."""
+    """Fill in a result in place, at a third of the cost of making a message and copying it."""
     if not isinstance(answer, SubmitAnswer):
         result.task_id = text
         result.outcome = _REJECTED

@@ -1,4 +1,4 @@
-"""TaskService: what senders ask for. Thin: checks a request, asks the engine or the storage, converts."""
+"""TaskService: the RPCs for senders. Thin: checks a request, calls the engine or the storage, converts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
@@ -23,9 +23,10 @@ from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
 
 LISTS_AT_ONCE: Final = 2
-"""A page may look for 1.5 s: the other connections for reads are for whoever asks for one task."""
+"""How many lists are read at once. One may take 1.5 s: other connections are kept for reads of single
+tasks."""
 CHANGES_AT_ONCE: Final = 2000
-"""Tasks that are cancelled or retried at a time: the other connections are for those who send and report."""
+"""How many tasks are cancelled or retried at once: other connections are kept for submits and reports."""
 FEW_CHANGES: Final = 64
 FRAMES_UNDER_WAY: Final = 8
 _FEW_TASKS: Final = 20
@@ -72,7 +73,7 @@ class Cancelling(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskParts:
-    """What TaskService is made of."""
+    """The parts that TaskService uses."""
 
     submits: Submits
     cancels: Cancelling
@@ -84,8 +85,8 @@ class TaskParts:
 
 
 class _Answers:
-    """Answers on one stream, one at a time. A write under way ends by itself, whatever befalls its writer:
-    gRPC sends no status beside it, and the caller would wait for ever."""
+    """Writes answers to one stream, one at a time. A write is never cancelled: gRPC could then send no
+    status, and the caller would wait for ever."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -99,7 +100,7 @@ class _Answers:
             await asyncio.shield(self._under_way)
 
     async def settle(self) -> None:
-        """Wait for the write under way, if there is one. A caller that does not read is not waited for."""
+        """Wait for the write under way, if there is one; not long, since a caller may not read."""
         if self._under_way is not None and not self._under_way.done():
             await asyncio.wait({self._under_way}, timeout=_LAST_WRITE_WITHIN_S)
         if self._under_way is not None and self._under_way.done() and not self._under_way.cancelled():
@@ -124,14 +125,14 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         )
         return response
 
-    # Typed as the generated signature wants it; a coroutine that writes is as good for grpc.aio.
+    # The generated signature wants an async generator; grpc.aio also takes a coroutine that writes.
     async def StreamSubmit(  # type: ignore[override]
         self, request_iterator: AsyncIterator[task_service_pb2.StreamSubmitRequest], context: Context
     ) -> None:
         """Store frames as they come, a few at once; beyond those HTTP/2 flow control holds the client.
 
-        A refused frame ends the stream with its status: every frame not answered may be sent again. A broker
-        that leaves answers what it has read, and ends the stream with OK.
+        A refused frame ends the stream with its status; all frames without an answer may be sent again. A
+        broker that stops answers the frames that it has read, and ends the stream with OK.
         """
         window, caller = asyncio.Semaphore(FRAMES_UNDER_WAY), requests.caller(context)
         answers = _Answers(context)
@@ -230,7 +231,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 yield task_service_pb2.WatchTasksResponse(tasks=await self._converted(frame))
 
     async def _converted(self, frame: Sequence[TaskView]) -> list[task_pb2.Task]:
-        """Large frames one after the other, and between them those of everybody else."""
+        """Convert tasks for a frame. Large frames are converted one at a time; small ones need not wait."""
         if len(frame) <= _FEW_TASKS:
             return [convert.task(view) for view in frame]
         async with self._large_frame:

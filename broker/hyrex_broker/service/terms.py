@@ -22,15 +22,15 @@ _FREE_FROM: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class KnownTerm:
-    """Checked terms, and the hash of their bytes: where a task's digest begins."""
+    """Checked terms, and the hash of their bytes, with which the digests of tasks begin."""
 
     terms: Terms
     seed: int
 
 
 class KnownTerms:
-    """Remembers terms by their bytes. Those with extras are hardly another task's, and long ones (fields of a
-    later version) would fill the memory: neither are kept."""
+    """Remembers terms by their bytes. Not those with extras, which rarely recur, nor long ones (with fields
+    of a later version), which would fill the memory."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, KnownTerm] = {}

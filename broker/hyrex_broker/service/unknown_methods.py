@@ -1,8 +1,8 @@
-"""A server that a method's name cannot stop.
+"""A gRPC server that survives calls of methods whose names are not UTF-8.
 
-grpc.aio decodes the names of methods that nobody has registered in the loop that accepts all calls: one that
-is not UTF-8, from anybody, ends that loop, and the broker never answers again (grpcio 1.85). Here such calls
-are taken apart from the others and refused, whatever their names.
+grpc.aio decodes the names of unregistered methods in the loop that accepts all calls. A name that is not
+UTF-8, which anybody can send, ends that loop, and the server never answers again (grpcio 1.85). Here calls of
+unregistered methods are accepted apart from the others, and refused without decoding their names.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class _Server(_CORE.AioServer):  # type: ignore[misc]
         return asyncio.get_running_loop().create_task(self._refuse_unknown())
 
     async def _refuse_unknown(self) -> None:
-        """Until the server stops, which ends the waiting for a call."""
+        """Refuse calls until the server stops."""
         loop = asyncio.get_running_loop()
         refusing: set[asyncio.Task[None]] = set()
         while True:
@@ -42,7 +42,7 @@ _NO_METHODS: Final[Any] = _CORE._MethodResolver([], {})
 
 @contextmanager
 def tolerant_servers() -> Iterator[None]:
-    """Servers made inside are such."""
+    """A context in which grpc.aio makes such servers."""
     usual, _CORE.AioServer = _CORE.AioServer, _Server
     try:
         yield

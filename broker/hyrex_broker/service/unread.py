@@ -1,8 +1,7 @@
-"""Answers that nobody has read yet. Who asks for large ones and reads none of them would fill the memory:
-HTTP/2 lets him, for each call, as long as it lives.
+"""Bounds the answers that callers have not read: one that asks for many and reads none would fill the memory.
 
-So a connection has few such calls at work while its others wait, and what all connections have
-not read together is bounded in bytes.
+HTTP/2 does not prevent that. So only few calls with large answers are served at once for one connection, and
+the bytes that all connections together have not read are bounded.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ _SMALL_BYTES: Final = 64 * 1024
 
 
 class Unread:
-    """The large answers of one broker."""
+    """Serves the calls of one broker that have large answers."""
 
     def __init__(self) -> None:
         self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -55,7 +54,7 @@ class Unread:
         _at_the_end(context, places.release)
 
     def _count(self, context: Context, answer: Any) -> None:
-        """An answer is ready to be sent. Raises TooMuchUnread if too much is unread already."""
+        """Count an answer that is ready. Raises TooMuchUnread if too much is unread already."""
         size = answer.ByteSize()
         if size <= _SMALL_BYTES:
             return
@@ -69,5 +68,5 @@ class Unread:
 
 
 def _at_the_end(context: Any, done: Callable[[], None]) -> None:
-    """Call `done` once the call has ended and its answer is on its way, or its caller has left."""
+    """Call `done` when the call has ended: its answer is being sent, or its caller has left."""
     context.add_done_callback(lambda _: done())

@@ -1,4 +1,4 @@
-"""WorkerService: one stream per worker session, and the end of sessions from outside."""
+"""WorkerService: one stream for each worker session, and the RPC with which a launcher ends a session."""
 
 import asyncio
 import logging
@@ -43,7 +43,7 @@ _REASON_BYTES: Final = 1000
 
 @dataclass(slots=True)
 class WorkEngine:
-    """What the worker service needs of the engine, and what it tells workers."""
+    """The parts of the engine that WorkerService uses, and the settings that it tells workers."""
 
     sessions: Sessions
     reports: RunReports
@@ -86,7 +86,7 @@ def session_id(text: str) -> SessionId:
 
 
 class WorkStream:
-    """One stream, from Hello until either side ends it. It never ends the session by its own end."""
+    """One stream, from Hello until either side ends it. The end of the stream does not end the session."""
 
     def __init__(self, engine: WorkEngine, frames: AsyncIterator[wire.WorkRequest], context: Any) -> None:
         self._engine = engine
@@ -103,11 +103,11 @@ class WorkStream:
                 writer = group.create_task(self._write_while_read())
                 reader = group.create_task(self._read_until_refused(group))
                 ended = group.create_task(self._outbox.ended())
-                # Whichever ends first ends the others: reading blocks on the worker, writing on us.
+                # The first that ends, ends the others: each of them may wait for ever.
                 await asyncio.wait({reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if reader.done():
                     self._outbox.finish()
-                # A write under way must end by itself: gRPC cannot tell the worker anything beside it.
+                # A write under way is not cancelled: until it ends, gRPC cannot send the worker a status.
                 await asyncio.wait({writer}, timeout=_LAST_WRITE_WITHIN_S)
                 for task in (writer, reader, ended):
                     task.cancel()
@@ -120,7 +120,7 @@ class WorkStream:
         try:
             await self._outbox.write(self._context.write)
         except grpc.aio.InternalError:
-            log.debug("the worker is gone")  # a write to it failed: there is nobody to answer
+            log.debug("a write to the worker failed; it is gone")
 
     async def _read_until_refused(self, group: asyncio.TaskGroup) -> None:
         try:

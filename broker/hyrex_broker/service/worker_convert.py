@@ -1,4 +1,4 @@
-"""Workers' frames: wire to domain, checked; domain to wire."""
+"""Checks and converts the frames of workers, and converts values for them into wire messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -81,7 +81,7 @@ def _check_size_and_version(hello: wire.Hello) -> None:
 
 
 def _sequence(number: int) -> int:
-    """A sequence that assignments may go on from for ever."""
+    """A received sequence, small enough that later sequences fit into their field."""
     if not 0 <= number <= _HIGHEST_SEQUENCE:
         raise InvalidField("received_through", number, "must be the highest sequence of Assignments read")
     return number
@@ -104,7 +104,7 @@ def _definition(task: wire.TaskDefinition) -> Definition:
 
 
 def _refuse_twice(field: str, names: Iterable[str]) -> None:
-    """One worker says one thing of a name."""
+    """Raise InvalidField if a name occurs twice."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -145,7 +145,7 @@ def slots(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:
 
 
 def changed_capacity(pools: Sequence[wire.PoolCapacity], known: Mapping[str, int]) -> dict[str, int]:
-    """New numbers for pools that the Hello named: more of them would be kept for ever."""
+    """New numbers for pools. Only those that the Hello named, since any others would be kept for ever."""
     changed = capacity(pools)
     for name in changed:
         if name not in known:
@@ -154,7 +154,7 @@ def changed_capacity(pools: Sequence[wire.PoolCapacity], known: Mapping[str, int
 
 
 def lease_ref(ref: wire.LeaseRef) -> LeaseRef:
-    """A lease, named."""
+    """A lease by task and token."""
     return LeaseRef(fields.task_id(ref.task_id), Token(ref.token))
 
 
