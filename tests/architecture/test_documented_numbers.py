@@ -5,38 +5,46 @@ from typing import Final
 
 import pytest
 
+from hyrex.client import submitter
 from hyrex.config import DEFAULT_BROKER_URL, DEFAULT_SEND_TIMEOUT_S
 from hyrex.options import NAME_LIMIT_BYTES, TEXTS_LIMIT_BYTES
 from hyrex.transport import connection, silence
-from hyrex.worker.child import unknown_signature
+from hyrex.worker.child import unknown_signature, watchdog
+from hyrex.worker.shared import child_options
+from hyrex.worker.shared.options import WorkerOptions
 from hyrex.worker.stream import background_log, reconnect, stream
 from hyrex_broker import open_files
 from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
+from hyrex_broker.domain import patterns
 from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY
-from hyrex_broker.engine import growth
-from hyrex_broker.engine.dispatch import lane_schedule
+from hyrex_broker.engine import batching, growth
+from hyrex_broker.engine.dispatch import dispatcher, lane_schedule
 from hyrex_broker.engine.liveness import heartbeats
+from hyrex_broker.engine.submit import handoff
 from hyrex_broker.engine.watches import FRAME_BYTES as WATCH_FRAME_BYTES
 from hyrex_broker.service import (
     fields,
     groups,
     ids,
     inflight,
+    open_calls,
     outbox,
     reported,
     requests,
     server,
     submit,
     terms,
+    unread,
     work,
     worker_convert,
 )
-from hyrex_broker.storage import listing, report, slack
+from hyrex_broker.storage import listing, reads, report, settings, slack
 from hyrex_broker.storage.assign import ASSIGN_PAYLOAD_BYTES, INLINE_PAYLOAD_BYTES
 from hyrex_broker.storage.statements import load
 from tests.support.pages import read, section
 
 CONFIGURATION: Final = "docs/reference/configuration.md"
+GRACE_S: Final = int(WorkerOptions(target="app:app").grace_s)
 BROKER: Final = BrokerConfig(database_url="postgresql://localhost/hyrex")
 
 
@@ -119,6 +127,11 @@ def test_the_defaults_of_variables_are_those_of_the_code(variable: str, default:
 # A page, and words of it with a number that the code decides.
 OPERATE: Final = "docs/howto/operate.md"
 PROTOCOL: Final = "docs/reference/protocol.md"
+API: Final = "docs/reference/api.md"
+CONCEPTS: Final = "docs/concepts.md"
+PROMISES: Final = "docs/promises.md"
+RULES: Final = "docs/architecture/rules.md"
+WORDS: Final = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
 STATED: Final[list[tuple[str, str]]] = [
     (OPERATE, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
     (OPERATE, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
@@ -135,6 +148,49 @@ STATED: Final[list[tuple[str, str]]] = [
         f"{unknown_signature.LONGEST_DELAY_S:.0f} s at most",
     ),
     (OPERATE, f"After {unknown_signature.MOST_TIMES} times, about {minutes_of_unknown()} minutes"),
+    (API, f"{size(TEXTS_LIMIT_BYTES)} each"),
+    (API, f"up to {child_options.MOST_AWAITING:,} of them in a process"),
+    (API, f"After {WORDS[child_options.ON_ERROR_NS // 10**9]} seconds it is interrupted"),
+    (
+        API,
+        f"{WORDS[GRACE_S].capitalize()} seconds later the process is killed",
+    ),
+    (CONCEPTS, f"a heartbeat every {BROKER.lease_duration_s / 5:.0f} s (a fifth of the lease)"),
+    (CONCEPTS, f"runs alone, up to {WORDS[report.REDELIVERIES_BOUND]} times more"),
+    (PROMISES, f"expires after {BROKER.lease_duration_s:.0f} s of database time"),
+    (PROMISES, f"The broker ends the run, {slack._WORKER_MS // 1000} s and a lease after it"),
+    (PROMISES, f"above {size(open_calls.MOST_BYTES)} it is refused"),
+    (
+        PROMISES,
+        f"{open_calls.MOST_STREAMS_EACH} streams for each connection, {open_calls.MOST_STREAMS:,} in all",
+    ),
+    (
+        PROMISES,
+        f"above {size(inflight.CONNECTION_BYTES)} for a connection or {size(inflight.BROKER_BYTES)} in all",
+    ),
+    (PROMISES, f"after {inflight.PATIENCE_S:.0f} s it is refused with a RetryInfo"),
+    (PROMISES, f"{open_files.RESERVE} files are kept for Postgres"),
+    (PROMISES, f"below {size(server._MESSAGE_LIMIT)}, watches in frames of {size(WATCH_FRAME_BYTES)}"),
+    (PROMISES, f"{unread.AT_ONCE} calls of a connection are at work at a time"),
+    (PROMISES, f"of a task's older runs {size(reads.RUNS_BYTES)} are read"),
+    (PROMISES, f"a broker makes {growth.AT_ONCE:,} (queue, task name) pairs"),
+    (PROMISES, f"{worker_convert.MOST_PATTERNS} patterns of {patterns.MOST_STARS} stars"),
+    (PROMISES, f"may go on for up to {watchdog._TICK_S * 1000:.0f} ms"),
+    (RULES, f"minus {settings.LONGEST_STATEMENT.seconds} s, whichever is lower"),
+    (
+        RULES,
+        f"between {ids._OLDEST_MS // 3_600_000} hours ago and {ids._NEWEST_MS // 1000} seconds ahead",
+    ),
+    (RULES, f"A frame has at most {size(outbox.FRAME_BYTES)}, or one item"),
+    ("docs/adr/0005-lanes.md", f"a statement's time ({settings._HOT_TIMEOUT_MS / 1000} s at most)"),
+    ("docs/adr/0005-lanes.md", f"a plan's {lane_schedule.MOST_RUNS:,} runs"),
+    ("docs/adr/0005-lanes.md", f"once {dispatcher._KEEP_AFTER_ROWS:,} rows are dead"),
+    ("docs/adr/0006-hand-off.md", f"at least {handoff._LARGE_BATCH} tasks"),
+    ("docs/adr/0006-hand-off.md", f"within {handoff._LONGEST_WAIT_S * 1000:.0f} ms"),
+    ("docs/adr/0008-merging.md", f"at most {batching.BATCH_ITEMS:,} items and {size(batching.BATCH_BYTES)}"),
+    ("docs/adr/0008-merging.md", f"Groups of up to {batching.SMALL} items"),
+    ("docs/adr/0008-merging.md", f"{submit._BUDGET:,} tasks are checked or stored at a time"),
+    ("docs/adr/0008-merging.md", f"{submitter.EXPECT_S * 1000:.0f} ms at the most"),
     (PROTOCOL, f"`queue_patterns`: 1 to {worker_convert.MOST_PATTERNS} names"),
     (PROTOCOL, f"0 to {worker_convert.MOST_CAPACITY:,}; 1 to {worker_convert.MOST_POOLS} pools"),
     (PROTOCOL, f"limits 0 to {worker_convert.HIGHEST_LIMIT:,}"),
