@@ -1,8 +1,7 @@
-"""Where a task stands, and every legal move between.
+"""The states of a task, and the table of every legal move between them.
 
-The one table of moves: the diagram in the docs and the model in the tests are derived from it. No
-status column holds a state; it follows from the table that holds the task's live row, else from the
-outcome of its highest run.
+No column stores a state: it follows from the live table that has the task's row, or, without such a row, from
+the outcome of its highest run. The model in the tests (tests/state) makes its moves by this table.
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from hyrex_broker.domain.model import Outcome
 
 
 class TaskState(IntEnum):
-    """Where a task stands. Numbers equal those of hyrex.v1.TaskStatus."""
+    """The state of a task. Numbers equal those of hyrex.v1.TaskStatus."""
 
     QUEUED = 1
     """Moved out by ASSIGN, CANCEL."""
@@ -23,7 +22,7 @@ class TaskState(IntEnum):
     RETRYING = 3
     """Moved out by DUE, CANCEL."""
     RUNNING = 4
-    """Moved out by whoever removes the lease: a report, the sweeper, the end of overdue runs."""
+    """Moved out by what removes the lease: a report, the sweeper, the end of overdue runs."""
     COMPLETED = 5
     """Final, as all below: moved out by REOPEN only."""
     FAILED = 6
@@ -38,14 +37,14 @@ class TaskState(IntEnum):
 
 
 class Event(StrEnum):
-    """What moves a task."""
+    """An event that moves a task from one state to another."""
 
     DUE = "due"
-    """Its time has come (promoter)."""
+    """Its run_at has come; by the promoter."""
     ASSIGN = "assign"
     """A worker session takes its lease."""
     CANCEL = "cancel"
-    """Somebody asks for its end; a running one is only flagged."""
+    """Somebody cancels it; a running task is only flagged."""
     COMPLETE = "complete"
     """Its run returned a result."""
     FAIL = "fail"
@@ -55,7 +54,7 @@ class Event(StrEnum):
     LOSE = "lose"
     """Its run was lost, or given back, once more than allowed."""
     STOP = "stop"
-    """Its run ended without a result after a cancel request, or obeyed one."""
+    """Its run ended without a result after a cancel request."""
     REPEAT = "repeat"
     """Its run failed, timed out, was lost or was given back; it runs again at once."""
     BACK_OFF = "back off"
@@ -96,7 +95,7 @@ class InvalidTransition(Exception):
     """A move that the table does not have."""
 
     def __init__(self, state: TaskState, event: Event) -> None:
-        super().__init__(f"a {state.name} task knows no {event.name}")
+        super().__init__(f"a {state.name} task has no move for {event.name}")
 
 
 def move(state: TaskState, event: Event) -> TaskState:
@@ -132,7 +131,7 @@ def standing(live: str | None, run_number: int | None, outcome: int | None) -> T
     """The state of a stored task, by its live table and run number, or by the outcome of its highest run."""
     if live is not None:
         return state_of(Live(live), run_number or 0)
-    # A task without any row but its own cannot be: every end is recorded in the statement that ends it.
+    # LOST cannot happen: every end of a run is recorded in the statement that ends it.
     return end_state(Outcome(outcome)) if outcome is not None else TaskState.LOST
 
 

@@ -1,8 +1,8 @@
-"""What a broker decides. Knows no wire types; every statement is in `storage`.
+"""The decisions of a broker. Knows no wire types; every statement is in `storage`.
 
-- `submit`: submitted tasks on their way into the tables, or straight to a worker (hand-off).
-- `dispatch`: ready tasks on their way to workers, delayed ones on their way to ready.
-- `sessions`: the worker sessions of this broker, what each may run and holds.
+- `submit`: stores submitted tasks, or hands them straight to a worker (hand-off).
+- `dispatch`: moves delayed tasks to ready, and ready tasks to workers.
+- `sessions`: the worker sessions of this broker, with what each may run and what it holds.
 - `liveness`: heartbeats, expired sessions, overdue runs.
 - `cluster`: notifications between brokers, presence, retention.
 - `reports`, `cancels`, `watches`: ends of runs, cancels and retries, who waits for what.

@@ -1,7 +1,7 @@
 """Batches without timers: while one statement is in flight, whatever arrives forms the next batch.
 
-A single item on an idle broker waits for nothing; under load batches grow by themselves. The next statement
-is sent before the answers of the last one are looked at, so that Postgres does not wait for us.
+A single item on an idle broker does not wait; under load batches grow by themselves. The next statement is
+sent before the answers of the last one are processed, so that Postgres is not idle meanwhile.
 
 Callers share the batches (`fairness`), and small groups have batches of their own beside the large ones: a
 single item never waits for a statement with a thousand others.
@@ -24,16 +24,16 @@ Answer = TypeVar("Answer")
 
 BATCH_ITEMS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
-"""More than that in one statement might outlast its timeout. A larger group goes alone."""
+"""More than that in one statement might exceed its timeout. A larger group has a statement of its own."""
 SMALL: Final = 64
-"""A group that costs no more than that many items is small,"""
+"""A group that costs at most that many items is small,"""
 SMALL_BATCH: Final = 500
-"""and its batches have no more items than that, so that those that come meanwhile do not wait for long."""
+"""and batches of small groups have at most that many items, so that the next ones do not wait long."""
 _MOST_UNFINISHED: Final = 4
 
 
 class StatementSlot:
-    """A batch's right to have a statement in flight."""
+    """The permission of a batch to have a statement in flight."""
 
     def __init__(self, end: Callable[[], bool]) -> None:
         self._end: Callable[[], bool] | None = end
@@ -44,7 +44,8 @@ class StatementSlot:
         return end is not None and end()
 
     async def pass_on(self) -> None:
-        """The statement is answered: the next one is sent before its answers are looked at."""
+        """Let the next batch send its statement, since this one is answered; call it before processing
+        answers."""
         if self.end():
             await asyncio.sleep(0)
 
@@ -62,7 +63,7 @@ class Cutting(Generic[Item, Answer]):
 
 @dataclass(slots=True, eq=False)
 class Group(Generic[Item, Answer]):
-    """Items that arrived together, and who waits for their answers."""
+    """Items that arrived together, and the future of their answers."""
 
     items: Sequence[Item]
     count: int
@@ -71,16 +72,16 @@ class Group(Generic[Item, Answer]):
 
     @property
     def cost(self) -> int:
-        """How much of a batch it takes, in items: many bytes count as more of them."""
+        """Its share of a batch, in items: many bytes count as additional items."""
         return self.count + self.size_bytes * BATCH_ITEMS // BATCH_BYTES
 
 
 def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
-    """Tell callers that nobody stores their items any more; they may add them again."""
+    """Fail these groups, which will not be stored any more; callers may add them again."""
     for group in groups:
         if not group.answers.done():
             group.answers.set_exception(StorageUnavailable("storing was broken off; repeat it"))
-            group.answers.exception()  # its caller may be gone: nothing to complain of
+            group.answers.exception()  # its caller may be gone: asyncio must not warn that nobody read it
 
 
 Store = Callable[[Sequence[Item], StatementSlot], Awaitable[Sequence[Answer]]]
@@ -116,7 +117,7 @@ class _Batches(Generic[Item, Answer]):
         self._tasks = None
 
     def give_up(self) -> None:
-        """Tell those that wait that nobody stores them."""
+        """Fail the groups that wait."""
         _stop(self._waiting.take_all())
 
     def sizes(self) -> dict[str, int]:
@@ -124,7 +125,8 @@ class _Batches(Generic[Item, Answer]):
         return {"waiting": len(self._waiting), "unfinished": self._unfinished}
 
     def _start(self) -> bool:
-        """Begin to store what waits, with what arrives before the task runs. Return True if a batch began."""
+        """Begin to store what waits, and what arrives until the asyncio task runs. Return True if one
+        began."""
         if self._tasks is None or not self._waiting:
             return False
         if self._is_taken or self._unfinished >= _MOST_UNFINISHED:
@@ -207,7 +209,7 @@ class Batcher(Generic[Item, Answer]):
         return {f"{kind} {what}": n for kind, batches in both for what, n in batches.sizes().items()}
 
     async def run(self) -> None:
-        """Store batches until cancelled. Whoever waits then gets StorageUnavailable; it may be run again."""
+        """Store batches until cancelled. Callers that wait then get StorageUnavailable. May be run again."""
         both = (self._small, self._large)
         try:
             async with asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ _RETRY_ROUNDS: Final = 5
 
 
 class Cancels:
-    """Cancels what waits, flags what runs, pushes the word; reopens what has ended."""
+    """Cancels waiting tasks, flags running ones and tells their workers; reopens ended tasks."""
 
     def __init__(self, store: CancelStore, sessions: Sessions, dispatcher: Dispatcher) -> None:
         self._store = store
@@ -82,7 +82,7 @@ class Cancels:
             if not standing.known:
                 outcomes[standing.task_id] = RetryOutcome.NOT_FOUND
             elif standing.task_id in reopened:
-                # Somebody else's retry of the same end is ours too.
+                # Another retry has reopened the same end: for this caller it is done too.
                 outcomes[standing.task_id] = RetryOutcome.REQUEUED
             elif standing.live:
                 outcomes[standing.task_id] = RetryOutcome.NOT_FINAL

@@ -1,7 +1,7 @@
-"""The database's clock, watched beside this machine's: where it jumped, and what has really passed since.
+"""Compares the database's clock with this machine's, to notice jumps and measure the time really passed.
 
-Deadlines are database time. A clock that is set, or a machine that was asleep, must not make runs overdue,
-nor sessions expired, that are not (rule 8).
+Deadlines are database time. If that clock is set, or its machine was asleep, runs must not become overdue,
+nor sessions expire, before their time (rule 8).
 """
 
 import logging
@@ -15,7 +15,7 @@ _MOST: Final = 100
 
 
 class DatabaseClock:
-    """What was seen of one database's clock."""
+    """The observations of one database's clock."""
 
     def __init__(self) -> None:
         self._seen: tuple[float, float] | None = None
@@ -23,9 +23,10 @@ class DatabaseClock:
         """(a time of the database between before and after, seconds), the latest of them."""
 
         self.jump_count = 0
-        """How often it jumped: whoever observes, all who rely on it must learn of it."""
+        """How often it jumped. All that rely on it compare this number, since any of them may notice a
+        jump."""
         self.jumped_s = 0.0
-        """How far all of its jumps led together: below 0 where it went back."""
+        """The sum of all its jumps in seconds; negative if it went back."""
 
     def observe(self, now_s: float) -> None:
         """Note the database's time (Unix seconds)."""

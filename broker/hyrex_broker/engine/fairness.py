@@ -1,4 +1,4 @@
-"""Fair queues: what waits for one resource leaves by caller, not by arrival, and small requests leave first.
+"""Fair queues: what waits for one resource is served by caller, not by arrival, and small requests first.
 
 Self-clocked fair queueing (Golestani 1994): an entry's tag is the caller's last tag, or the clock if that is
 higher, plus the entry's cost. The lowest tag leaves first, and the clock is the tag of what left last. So
@@ -53,7 +53,7 @@ class FairQueue(Generic[Entry]):
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """A request's right to be worked on; whoever has it calls `leave` once."""
+    """The permission to work on a request; its holder calls `leave` once."""
 
     cost: int
     leave: Callable[[], None]
@@ -70,8 +70,8 @@ class _Request:
 class Admission:
     """Admits requests while their cost together is below a budget; the others wait in a fair queue.
 
-    A caller that has nothing under way and asks for little is admitted at once, as long as all of these
-    together stay below a reserve: it would otherwise wait for the end of what somebody else has begun.
+    A caller without requests under way that asks for little is admitted at once, as long as all such requests
+    together stay below a reserve. Otherwise it would wait until requests of other callers end.
     """
 
     def __init__(self, budget: int, little: int) -> None:

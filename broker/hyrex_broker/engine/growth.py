@@ -1,15 +1,16 @@
-"""How fast the names of a cluster may grow: queues and lanes are for ever, and any client can make some."""
+"""Limits how fast a cluster gets new names: queues and lanes are kept for ever, and any client can make
+some."""
 
 import time
 from typing import Final
 
 AT_ONCE: Final = 100_000
-"""New names that a broker makes without a pause: each costs it 1 KB of memory as long as it runs."""
+"""How many new names a broker makes without a pause; each takes 1 KB of memory as long as it runs."""
 PER_S: Final = 1.0
 
 
 class Growth:
-    """A store of names that may still be made; it fills up with time."""
+    """The number of names that may still be made; it grows with time."""
 
     def __init__(self) -> None:
         self._left, self._since = float(AT_ONCE), time.monotonic()
@@ -23,5 +24,5 @@ class Growth:
         return taken
 
     def give_back(self, count: int) -> None:
-        """So many were there already."""
+        """Return what was taken for names that existed already."""
         self._left = min(self._left + count, AT_ONCE)

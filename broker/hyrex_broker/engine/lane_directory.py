@@ -1,7 +1,7 @@
-"""The directory of lanes: what this broker knows of queues, limits and pauses.
+"""The directory of lanes: the queues, limits and pauses that this broker knows.
 
-Kept in memory, refreshed by words of other brokers and by a slow poll; the database guards what must be
-exact (an assign never reads a limited lane without holding its limit).
+Kept in memory, and refreshed by notifications of other brokers and by a slow poll. What must be exact is
+ensured by the database: an assign locks the limits of a lane before it reads the lane.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from hyrex_broker.storage.lanes import Definition, Lane, LaneStore, Limit
 
 
 class Directory:
-    """Lanes by id and by (queue, name), with the limits and pauses that touch them.
+    """Lanes by id and by (queue, name), with the limits and pauses that concern them.
 
-    It knows the lanes that it met: those that were submitted to or declared here, that have work, or whose
-    leases end here. A cluster may have many more.
+    It knows only lanes that this broker has met: tasks were submitted to them or declared here, they have
+    work, or their leases end here. A cluster may have many more.
     """
 
     def __init__(self, store: LaneStore) -> None:
@@ -38,7 +38,7 @@ class Directory:
         """Called after this broker has written a change that the others must read."""
 
     async def refresh(self) -> None:
-        """Read limits and pauses, and the lanes that were met by their ids alone."""
+        """Read limits and pauses, and the names of lanes of which only the ids are known."""
         await self.meet(self._wanted)
         self._wanted.clear()
         limits = {(limit.scope, limit.name): limit for limit in await self._store.limits()}
@@ -55,13 +55,13 @@ class Directory:
             tell()
 
     async def meet(self, lanes: Iterable[LaneId]) -> None:
-        """Learn what these lanes stand for. Raises StorageUnavailable."""
+        """Read the names of these lanes. Raises StorageUnavailable."""
         unknown = [lane for lane in lanes if lane not in self.names]
         if unknown:
             self._learn(await self._store.lanes(unknown))
 
     def want(self, lanes: Iterable[LaneId]) -> bool:
-        """Learn of these lanes at the next refresh. Return True if any is unknown."""
+        """Read these lanes at the next refresh. Return True if any is unknown."""
         unknown = [lane for lane in lanes if lane not in self.names]
         self._wanted.update(unknown)
         return bool(unknown)
@@ -89,7 +89,7 @@ class Directory:
     async def intern(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Make lanes known, here and in the database. One at a time: it is rare.
 
-        A pair that `find` does not find then would have been more than may be made now.
+        A pair that `find` does not find afterwards would exceed the lanes that may be made now.
         """
         async with self._interning:
             missing = {pair for pair in pairs if pair not in self._ids}
@@ -103,7 +103,7 @@ class Directory:
                 self._learn(lanes)
 
     async def make_queues(self, names: Sequence[str]) -> None:
-        """Make room for queues that may be new. Raises TooManyQueues."""
+        """Take queues that may be new from the number that may be made. Raises TooManyQueues."""
         new = await self._store.unknown_queues(names)
         granted = self._growth.take(len(new))
         if granted < len(new):
@@ -117,7 +117,7 @@ class Directory:
     def limits_of(self, lane: LaneId) -> list[tuple[str, str]]:
         """Keys of the limits that bind the lane."""
         if lane not in self.names:
-            return []  # interned elsewhere a moment ago
+            return []  # just made by another broker
         queue, name = self.names[lane]
         return [key for key in (("queue", queue), ("task", name)) if key in self._limits]
 
@@ -137,7 +137,7 @@ class Directory:
         if queues:
             await self.make_queues(queues)
             await self._store.add_queues(queues)
-        # That there is no limit is for all living workers to say: see `settle_limits`.
+        # A limit is removed only if all living workers agree: see `settle_limits`.
         changed = [
             (scope, name, maximum)
             for scope, name, maximum in limits

@@ -1,8 +1,8 @@
-"""Limits that code declares, kept at what the code of the living workers says.
+"""Keeps limits that code declares equal to what the code of the live workers declares.
 
-While versions follow each other, workers say different things of one limit. The newest session that names
-it decides; when it has left, the newest of those that remain. A limit goes when no living session names it
-any more and some that has the task (or queue) says that there is none. Where nobody lives, nothing changes.
+During a deploy, workers declare different values of one limit. The newest live session that declares it
+decides. A limit is removed when no live session declares it any more, and some session that has the task (or
+queue) declares it without a limit. Without live sessions nothing changes.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _INTERVAL_S: Final = 1.0
 
 
 class Limits:
-    """Looks every second, as far as there are limits of code at all."""
+    """Checks every second, if there are limits that code declares."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory

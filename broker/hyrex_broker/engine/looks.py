@@ -1,7 +1,7 @@
-"""Looks: what is searched for now and then, less often the longer it takes.
+"""Looks: periodic searches, which are made less often the longer they take.
 
-Under a transaction that is held open a search from the beginning of an index may have to pass millions of
-dead entries. It must neither keep a connection busy nor hold up what can be found above a low-water mark.
+While some transaction is held open, a search from the beginning of an index may have to pass millions of dead
+entries. It must neither keep a connection busy, nor delay what can be found above a low-water mark.
 """
 
 import time
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 _PATIENCE_FACTOR: Final = 20
-"""A look that takes long is taken less often: it may use a twentieth of a connection's time."""
+"""A look may use at most a twentieth of a connection's time, so a long one is taken less often."""
 
 
 @dataclass(slots=True)
 class Look:
-    """Something to look for now and then."""
+    """A search that is made now and then."""
 
     interval_s: float
     look: Callable[[], Awaitable[None]]
@@ -30,7 +30,7 @@ class Look:
             await self.look()
         finally:
             ended = time.monotonic()
-            # Half a tick early: the ticks of the caller decide.
+            # Half an interval early, since the caller's own ticks decide the exact time.
             self.due = ended + max(self.interval_s / 2, _PATIENCE_FACTOR * (ended - began))
 
     @property

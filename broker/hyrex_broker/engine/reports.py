@@ -1,4 +1,4 @@
-"""Reports: how runs ended, recorded in batches, each answered accepted, duplicate or stale."""
+"""Reports: records how runs ended, in batches, and answers each: accepted, duplicate or stale."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ _PAUSE_AFTER_FAILURE_S: Final = 0.2
 
 
 Key = tuple[TaskId, Token, SessionId | None]
-"""What a report is about: nobody's word stands for another's, even in one batch."""
+"""The lease that a report is about, with the session that reports: two sessions' reports are never mixed."""
 
 
 def _key(end: RunEnd | RemovedLease) -> Key:
@@ -35,7 +35,7 @@ def _size_bytes(end: RunEnd) -> int:
 
 
 def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
-    """Completed runs apart from the others: they have a cheaper statement."""
+    """Completed runs apart from the others, since they have a cheaper statement."""
     completed: list[RunEnd] = []
     others: list[RunEnd] = []
     for end in ends:
@@ -44,7 +44,7 @@ def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
 
 
 class RunReports:
-    """Records ends of runs, and wakes whoever waits for what follows from them."""
+    """Records ends of runs, and wakes the parts that go on from there."""
 
     def __init__(
         self, store: ReportStore, sessions: Sessions, dispatcher: Dispatcher, promoter: Promoter
@@ -65,8 +65,8 @@ class RunReports:
         await self._batcher.run()
 
     async def report(self, ends: Sequence[RunEnd], caller: Hashable = None) -> Sequence[Receipt]:
-        """Record ends (of named sessions); one receipt for each, after the commit. Waits out an absent
-        database. `caller`: whose they are; callers share the batches."""
+        """Record ends (of named sessions); return one receipt for each, after the commit. Waits while the
+        database is unreachable. Callers share the batches."""
         return await self._batcher.add(ends, caller)
 
     async def _flush(self, ends: Sequence[RunEnd], statement: StatementSlot) -> list[Receipt]:
@@ -75,7 +75,7 @@ class RunReports:
         portion = len(ends)
         while len(receipts) < len(ends):
             try:
-                # Repeating is safe: what was recorded before is found to be a duplicate of itself.
+                # Repeating is safe: what was recorded before is recognised as a duplicate.
                 receipts += await self._record(ends[len(receipts) : len(receipts) + portion], statement)
             except StorageUnavailable as error:
                 log.debug("reports wait for the database", extra={"error": str(error)})
@@ -124,7 +124,7 @@ class RunReports:
         return ended
 
     def follow(self, ended: Sequence[RemovedLease], task_ids: Iterable[TaskId]) -> None:
-        """What follows from removed leases: capacity, limits, requeued tasks, watchers."""
+        """Update what depends on removed leases: capacity, limits, requeued tasks, watchers."""
         for each in ended:
             session = self._sessions.by_id.get(each.session_id)
             if session is not None:
@@ -138,7 +138,7 @@ class RunReports:
         self.on_change(task_ids)
 
     def _forget(self, settled: Iterable[RunEnd]) -> None:
-        """Who reported these holds them no more. Nobody else's word says anything of a lease."""
+        """Remove these leases from the sessions that reported them, and from no other session."""
         for end in settled:
             session = self._sessions.of(end.session_id)
             if session is not None and session.holds(hex_id(end.task_id), end.token):
@@ -146,7 +146,8 @@ class RunReports:
         self._dispatcher.capacity_changed()
 
     async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:
-        """An unstorable result becomes a failed run that says so; what cannot even be that is stale."""
+        """Record a run whose result cannot be stored as failed; if even that cannot be stored, it is
+        stale."""
         failed = replace(
             end,
             outcome=Outcome.FAILED,

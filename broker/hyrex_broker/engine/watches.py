@@ -1,9 +1,8 @@
-"""Watching tasks: every state that matters reaches whoever waits for it, without polling per waiter.
+"""Watching tasks: sends every change of a task to the callers that wait for it, without polling for each.
 
-Register, then read, then stream: nothing that happens after the registration is missed. All watched
-ids that were touched are read again in one statement for everybody; what is touched while that
-statement runs forms the next one, so there are no timers on the way. A slow round over all watched ids
-makes up for lost words of other brokers.
+A watcher is registered before its tasks are read, so that no later change is missed. All watched tasks that
+have changed are read in one statement for all watchers; those that change while it runs are in the next one,
+so no timer is needed. A slow round over all watched tasks makes up for lost notifications.
 """
 
 import asyncio
@@ -23,13 +22,13 @@ log = logging.getLogger(__name__)
 
 FRAME_BYTES: Final = 1024 * 1024
 FEW: Final = 64
-"""No more ids than that, touched together, are read before what others' bulk has touched."""
+"""Up to so many ids that change together are read first; more count as bulk, which is read behind them."""
 _ROUND_S: Final = 1.0
 _REPEAT_AFTER_S: Final = 0.5
 
 
 class Reads(Protocol):
-    """Where states come from."""
+    """Reads tasks."""
 
     async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
         """Tasks by id; unknown ids are missing. Raises StorageUnavailable."""
@@ -38,7 +37,7 @@ class Reads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What a watcher was told last of a task; an equal one is no news."""
+    """The state of a task that a watcher was sent last; an equal one is not sent again."""
 
     state: TaskState
     runs: int
@@ -47,7 +46,7 @@ class _Told:
 
 
 class _Watcher:
-    """One caller and its ids; keeps the newest unsent state of each, never a history."""
+    """One caller and its ids; keeps the newest unsent state of each, and no older ones."""
 
     def __init__(self, task_ids: Iterable[TaskId]) -> None:
         self.open = set(task_ids)
@@ -95,23 +94,24 @@ class Watches:
         }
 
     def touch(self, task_ids: Iterable[TaskId]) -> None:
-        """These tasks have changed (committed). A lookup per id, and nothing while nobody watches."""
+        """Note that these tasks have changed (committed). Costs a lookup for each id, nothing without
+        watchers."""
         if not self._watchers:
             return
         watched = [task_id for task_id in task_ids if task_id in self._watchers]
         if watched:
-            # Many at once belong to somebody's bulk: a single task is not read behind them.
+            # Many at once are bulk, so that a single task is not read behind them.
             touched = self._touched if len(watched) <= FEW else self._behind
             touched.update(dict.fromkeys(watched))
             self._call.set()
 
     def touch_all(self) -> None:
-        """Tasks have changed somewhere else, too many to be named."""
+        """Note that too many tasks to be named have changed elsewhere."""
         self._behind.update(dict.fromkeys(self._watchers))
         self._call.set()
 
     async def watch(self, task_ids: Collection[TaskId]) -> AsyncGenerator[list[TaskView], None]:
-        """Frames of states: every task first, then each change, until all are final.
+        """Yield frames of states: first of every task, then each change, until all have ended.
 
         Raises: NoSuchTask.
         """
@@ -139,7 +139,7 @@ class Watches:
             await self._call.wait()
             self._call.clear()
             while self._touched or self._behind:
-                # A quarter is for the bulk, whatever else there is.
+                # At least a quarter is for the bulk.
                 batch = _taken(self._touched, self._most * 3 // 4 or self._most)
                 batch += _taken(self._behind, self._most - len(batch))
                 await self._read(list(dict.fromkeys(batch)))
@@ -147,13 +147,13 @@ class Watches:
     async def _go_round(self) -> None:
         while True:
             await asyncio.sleep(_ROUND_S)
-            # At most one statement's worth a second: thousands of idle watchers stay cheap.
+            # At most one statement's ids each second, so that thousands of idle watchers cost little.
             self._due = self._due or dict.fromkeys(self._watchers)
             self.touch(_taken(self._due, IDS_PER_STATEMENT))
 
     async def _read(self, batch: list[TaskId]) -> None:
-        """Read states and tell them. What takes too long together (runs, errors and tracebacks of all) is
-        halved until it does not, and grows again slowly."""
+        """Read states and pass them on. If a batch takes too long (runs, errors and tracebacks may be large),
+        it is halved; later batches grow again slowly."""
         watched = [task_id for task_id in batch if task_id in self._watchers]
         if not watched:
             return
@@ -178,7 +178,7 @@ class Watches:
                 watcher.tell_unknown(task_id)
 
     def _frames(self, watcher: _Watcher) -> Iterable[list[TaskView]]:
-        """What is unsent, in frames of a megabyte or one task; ids told final are watched no more."""
+        """Unsent states in frames of a megabyte or one task; tasks that have ended are watched no more."""
         frame: list[TaskView] = []
         size = 0
         while watcher.unsent:
@@ -197,7 +197,7 @@ class Watches:
             yield frame
 
     async def _completed(self, frame: list[TaskView]) -> list[TaskView]:
-        """Fetch what was too large to be kept for every watcher."""
+        """Read results that were too large to be kept for every watcher."""
         missing = [view.task_id for view in frame if view.left_out_bytes]
         if not missing:
             return frame
@@ -227,8 +227,7 @@ def _taken(ids: dict[TaskId, None], most: int) -> list[TaskId]:
 
 
 def _with_results(view: TaskView, whole: TaskView | None) -> TaskView:
-    """The same state with what was left out of its runs: a task may have been reopened since, its end is
-    still told."""
+    """The same state with the results that were left out. It is sent even if the task was reopened since."""
     if whole is None:
         return view
     read = {run.run_number: run for run in whole.runs}

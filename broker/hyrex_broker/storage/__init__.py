@@ -1,1 +1,1 @@
-"""Postgres: the only package that knows asyncpg. One module and one .sql file per aggregate."""
+"""Access to Postgres. The only package that imports asyncpg; one module and one .sql file per aggregate."""

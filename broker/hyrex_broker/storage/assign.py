@@ -1,4 +1,4 @@
-"""Leases: the best ready tasks of some lanes move to sessions, in one statement."""
+"""Assigns: moves the best ready tasks of some lanes to sessions, in one statement."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from hyrex_broker.storage.statements import load
 _SQL: Final = load("assign")
 
 INLINE_PAYLOAD_BYTES: Final = 64 * 1024
-"""A payload up to this size comes with its assignment,"""
+"""A payload up to this size is read with its assign,"""
 ASSIGN_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
-"""while all of them together, if every slot is filled, are not more than this (rule 15)."""
+"""as long as all of them together, with every slot filled, are at most this (rule 15)."""
 
 
 @dataclass(slots=True)
 class LaneQuota:
-    """How many runs one lane may give, and where its ranks are read from."""
+    """How many runs one lane may give, and the low-water marks from which its ranks are read."""
 
     lane: LaneId
     pairs: list[tuple[int, datetime]]
@@ -34,7 +34,7 @@ class LaneQuota:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One assign: whose sessions, which lanes, which tokens."""
+    """One assign: its sessions, lanes and tokens."""
 
     owner: BrokerId
     generations: Mapping[SessionId, int]
@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class AssignResult:
-    """What an assign took, and the database's time of it (None: nothing was asked).
+    """What an assign took, and its time by the database's clock (None: no statement was made).
 
     `refused`: not all of the plan's sessions are this broker's, so nothing was taken.
     `allowed` is how many runs limits left to each lane (None: there were no limits).
@@ -81,8 +81,8 @@ class AssignStore:
     ) -> AssignResult:
         """Assign from lanes with limits: lock the limits, count the leases, clip the quotas, assign.
 
-        `limits` names the limits (scope, name) of each lane of the plan. The count is a statement of
-        its own: inside the locking one it would see the past (rule 13).
+        `limits` names the limits (scope, name) of each lane of the plan. The count is a statement of its own,
+        since in the locking statement it would not see what was committed meanwhile (rule 13).
         """
         wanted = sorted({limit for lane_limits in limits.values() for limit in lane_limits})
         async with self._database.transaction() as transaction:
@@ -101,7 +101,7 @@ class AssignStore:
         return (*_arguments(plan, limited=limited), self._slack_ms)
 
     async def payloads(self, task_ids: Sequence[HexId]) -> dict[HexId, bytes]:
-        """Payloads that were too large to come with their assignment."""
+        """Payloads that were too large to be read with their assign."""
         rows = await self._database.fetch(_SQL["payloads"], list(task_ids))
         return {HexId(row["id"].hex): row["payload"] for row in rows}
 
@@ -115,7 +115,7 @@ class AssignStore:
         return [(LaneId(row[0]), row[1], row[2]) for row in rows]
 
     async def work_above(self, marked: Sequence[tuple[LaneId, int, datetime]]) -> list[tuple[LaneId, int]]:
-        """Those (lane, rank) that have a ready task at or above their marks."""
+        """The (lane, rank) pairs that have a ready task at or above their marks."""
         if not marked:
             return []
         rows = await self._database.fetch(

@@ -1,8 +1,8 @@
-"""Does the database answer, and take what it is given? Known in one place, logged once at each change.
+"""Whether the database answers and accepts writes. Known in one place, and logged once at each change.
 
-`away`: proofs of life get no answer. Statements other than those then fail at once, and whoever waits for one
-is told soon. `refuses`: it answers, but a statement was refused for a reason that lasts (no right, no room on
-the disk, a login that is not accepted any more); only a trial that is accepted ends that.
+`away`: vital statements (heartbeats) get no answer. All other statements then fail at once, also those that
+wait. `refuses`: it answers, but refused a statement for a reason that lasts (no right, a full disk, a login
+that is not accepted any more); that ends only when a trial is accepted.
 """
 
 import logging
@@ -21,18 +21,18 @@ _SOON_AGAIN_S: Final = 60.0
 
 
 class Availability:
-    """What is known of the database. For one loop."""
+    """What is known of the database. For one event loop."""
 
     def __init__(self) -> None:
         self.away: str | None = None
-        """Why no statement but a proof of life is tried; None: all are."""
+        """Why only vital statements are tried; None: all are."""
         self.refuses: str | None = None
-        """Why the last statement that was refused for good was."""
+        """Why a statement was refused for a reason that lasts; None: none was."""
         self._waiting: set[Callable[[], None]] = set()
         self._hold_s = SHORTEST_HOLD_S
         self._refused_at = self._accepted_at = float("-inf")
         self.on_change: Callable[[bool], None] = lambda usable: None
-        """Told at each change whether the database is usable."""
+        """Called at each change, with True if the database is usable."""
 
     @property
     def usable(self) -> bool:
@@ -45,13 +45,13 @@ class Availability:
         return self.refuses is not None and time.monotonic() >= self._refused_at + self._hold_s
 
     def answered(self) -> None:
-        """A proof of life was answered."""
+        """Note that a vital statement was answered."""
         if self.away is not None:
             self.away = None
             self._say_back()
 
     def unanswered(self, why: str) -> bool:
-        """A proof of life was not; return True if the last one was."""
+        """Note that a vital statement was not answered. Return True if the one before was."""
         was, self.away = self.away, why
         if was is None:
             log.warning("the database is away; waiting for it", extra={"error": why})
@@ -61,7 +61,7 @@ class Availability:
         return was is None
 
     def refused(self, error: StorageUnavailable) -> None:
-        """A statement was refused for a reason that lasts."""
+        """Note that a statement was refused for a reason that lasts."""
         was, self.refuses = self.refuses, error.message
         if was is not None:
             return
@@ -73,7 +73,7 @@ class Availability:
         self.on_change(False)
 
     def accepted(self) -> None:
-        """A trial was accepted."""
+        """Note that a trial was accepted."""
         if self.refuses is not None:
             self.refuses = None
             self._accepted_at = time.monotonic()

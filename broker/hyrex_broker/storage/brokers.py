@@ -1,4 +1,4 @@
-"""The brokers that share this database, and how they wake each other."""
+"""The brokers that share this database, and their notifications to each other."""
 
 import asyncio
 import logging
@@ -42,28 +42,28 @@ class BrokerStore:
         self.availability = database.availability
 
     async def replace_connections(self) -> None:
-        """Let no statement begin on a connection that stands now."""
+        """Make new connections: no statement begins on one of the present ones any more."""
         await self._database.replace_connections()
 
     async def register(self, name: str, address: str, version: str) -> BrokerId:
-        """A new broker."""
+        """Register a new broker."""
         row = await self._database.fetchrow(_SQL["register"], name, address, version)
         assert row is not None
         return BrokerId(row["id"])
 
     async def moved(self, broker: BrokerId, address: str) -> None:
-        """The broker's real address, once it is bound."""
+        """Store the broker's real address, which is known when it is bound."""
         await self._database.execute(_SQL["moved"], broker, address)
 
     async def seen(self, broker: BrokerId, *, watching: bool) -> Others:
-        """This broker lives; who else does?"""
+        """Note that this broker runs; return which others do."""
         row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
         assert row is not None
         return Others(row["others"], row["watching"])
 
     async def trial(self) -> None:
-        """Store a task in every table that work goes through, and take it back: what refused work refuses
-        this. Raises StorageUnavailable, StatementRefused."""
+        """Store a task in every table that work needs, and roll that back, to see whether the database still
+        refuses. Raises StorageUnavailable, StatementRefused."""
         try:
             async with self._database.transaction() as transaction:
                 # Random bytes do not compress: they need room on the disk.
@@ -74,13 +74,13 @@ class BrokerStore:
             pass
 
     async def unregister(self, broker: BrokerId) -> None:
-        """This broker has stopped."""
+        """Remove the row of this broker, which stops."""
         await self._database.execute(_SQL["unregister"], broker)
 
 
 class Channel:
-    """One connection of its own for LISTEN and NOTIFY: NOTIFY holds an instance-wide lock through
-    its commit, so it never shares a transaction with work."""
+    """A connection for LISTEN and NOTIFY only: NOTIFY holds an instance-wide lock until its commit, so it
+    must not be in a transaction with work."""
 
     def __init__(self, url: str, schema: str = DEFAULT_SCHEMA) -> None:
         self._url = url
@@ -89,7 +89,7 @@ class Channel:
         self._one_at_a_time = asyncio.Lock()
 
     async def listen(self, names: tuple[str, ...], on_word: Callable[[str, str], None]) -> None:
-        """Hear until the connection ends or falls silent, which raises StorageUnavailable."""
+        """Receive until the connection ends or gives no answer, which raises StorageUnavailable."""
         with translated():
             timeouts = Timeouts(connect_s=5, command_s=_ANSWER_WITHIN_S)
             connection = await connect(self._url, self._schema, CHANNEL_SETTINGS, timeouts)
@@ -101,8 +101,8 @@ class Channel:
                 self._connection = connection
                 on_word("", "")
                 while not await _set_within(ended, _PROBE_EVERY_S):
-                    # Who only listens never notices that nobody is there any more, nor that others speak
-                    # to another server by now: a standby refuses this.
+                    # A connection that only listens does not notice that its server is gone, or is a standby
+                    # by now, which refuses this statement.
                     await self._execute(connection, "listen " + self._of_schema(names[0]))
                 raise ConnectionResetError("the listening connection ended")
             finally:
@@ -110,7 +110,7 @@ class Channel:
                 connection.terminate()
 
     async def tell(self, name: str, text: str) -> None:
-        """Say a word to the other brokers; lost words are made up for by polls."""
+        """Send a notification to the other brokers; polls make up for lost ones."""
         connection = self._connection
         if connection is None:
             return
@@ -118,7 +118,8 @@ class Channel:
             await self._execute(connection, "select pg_notify($1, $2)", self._of_schema(name), text)
 
     def _of_schema(self, name: str) -> str:
-        """Channels belong to the whole database: brokers of other schemas are not to be woken."""
+        """The channel's name with the schema, since channels belong to the database, and other schemas have
+        brokers too."""
         return f"{self._schema}_{name}"
 
     async def _execute(self, connection: Any, sql: str, *args: object) -> None:

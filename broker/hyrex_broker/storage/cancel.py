@@ -1,4 +1,4 @@
-"""Cancelling and retrying by people: what waits, what runs, what has ended."""
+"""Cancels and retries that people ask for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a task stands that a cancel did not find."""
+    """The state of a task that a cancel did not find."""
 
     task_id: TaskId
     known: bool
@@ -51,7 +51,7 @@ class CancelStore:
         return [Struck(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
-        """Where tasks stand now."""
+        """The present states of tasks."""
         rows = await self._database.fetch(_SQL["standing"], list(task_ids))
         return [Standing(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
 

@@ -1,7 +1,7 @@
-"""Every connection of a broker begins here: to a server that writes, with the broker's own settings.
+"""Makes every connection of a broker: to a server that accepts writes, with the broker's own settings.
 
-What a URL may say, and what it means for all connections: several hosts are tried one by one; only a server
-that takes writes is kept, whatever `target_session_attrs` says (a standby answers, and refuses every write).
+If a URL names several hosts, they are tried one by one. Only a server that accepts writes is used, whatever
+`target_session_attrs` in the URL is (a standby answers, but refuses every write).
 """
 
 import re
@@ -27,13 +27,13 @@ _LIBPQ_ONLY: Final = frozenset(
         "requirepeer", "requiressl", "sslcompression", "sslsni", "tcp_user_timeout",
     }
 )  # fmt: skip
-"""Parameters that other clients know: asyncpg would hand them to the server, which refuses them."""
+"""Parameters of other clients: asyncpg would pass them to the server, which refuses them."""
 _OURS: Final = frozenset({"search_path", "currentSchema"})
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds until a connection must stand, and until a statement must be answered."""
+    """Seconds within which a connection must be made, and a statement answered."""
 
     connect_s: float
     command_s: float
@@ -58,7 +58,7 @@ async def connect(url: str, schema: str, settings: Mapping[str, str], timeouts: 
 async def create_pool(
     url: str, schema: str, settings: Mapping[str, str], timeouts: Timeouts, size: int
 ) -> Any:
-    """A pool of up to `size` such connections; one of them stands. Raises as `connect` does."""
+    """A pool of up to `size` such connections, one of which is made now. Raises as `connect` does."""
     return await asyncpg.create_pool(
         plain(url),
         min_size=1,
@@ -78,8 +78,8 @@ async def _init(connection: Any, *, settings: Mapping[str, str], schema: str) ->
 
 
 async def _as_it_is(connection: object) -> None:
-    """No statement here changes its session, so nothing is reset when a connection returns: asyncpg's own
-    reset is a round trip for each statement."""
+    """Reset nothing when a connection returns to its pool: no statement here changes its session, and
+    asyncpg's own reset would be a round trip for each statement."""
 
 
 def plain(url: str) -> str:

@@ -1,7 +1,7 @@
-"""Connections at hand: between statements they stay out of asyncpg's pool, unless somebody waits there.
+"""Keeps connections outside of asyncpg's pool between statements, unless somebody waits for that pool.
 
-To take one from that pool and to give it back costs two timeouts and a task: 8% of the broker's time at
-a thousand small statements a second.
+To take a connection from the pool and give it back costs two timeouts and an asyncio task: 8% of the broker's
+time at a thousand small statements a second.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ class Connections:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Any]:
-        """A connection for a while. Raises what asyncpg's acquire() does, TimeoutError among it."""
+        """A context with a connection. Raises as asyncpg's acquire(), TimeoutError included."""
         connection = await self._take()
         generation = self._generation
         try:
             yield connection
         except BaseException:
-            # It may be closed, or amid a cancellation: the pool knows how to wait for that.
+            # It may be closed, or its statement may be being cancelled: the pool waits for that.
             await self._pool.release(connection)
             raise
         if self._waiting or self._is_closing or _is_gone(connection) or generation != self._generation:
@@ -61,7 +61,8 @@ class Connections:
         return {"connections": size, "free": idle, "waiting": self._waiting}
 
     async def _acquired(self) -> Any:
-        """From the pool. Where Postgres has no room for one more, one that stands is waited for."""
+        """Take one from the pool. If Postgres accepts no more connections, wait for one of the present
+        ones."""
         until = time.monotonic() + _FULL_PATIENCE_S
         while True:
             try:
@@ -82,11 +83,11 @@ class Connections:
             await self._pool.release(connection)
 
     def terminate(self) -> None:
-        """Cut all at once; whoever waits for one gets an error."""
+        """Close all at once, without waiting; those that wait for one get an error."""
         self._pool.terminate()
 
     async def close(self) -> None:
-        """Close all, once they are given back."""
+        """Close all when they are given back."""
         self._is_closing = True
         while self._at_hand:
             await self._pool.release(self._at_hand.pop())

@@ -1,4 +1,4 @@
-"""Ends of sessions: what they held returns, in the transaction that ends them."""
+"""Ends sessions and gives back their leases, in one transaction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,12 +64,13 @@ async def end_sessions(
 
 def _end_of(held: StoredLease, ending: SessionEndReason) -> RunEnd:
     if ending.received_through is not None and held.sequence > ending.received_through:
-        # It may have begun since the last heartbeat: recorded, so that no two executions share a number.
+        # The run may have begun since the last heartbeat. It is recorded, so that no two runs have one
+        # number.
         unknown = "its session expired before its receipt"
         return _bound(held, Outcome.RELEASED, 0, unknown)
     elapsed_us = None
     if ending.outcome is Outcome.LOST:
-        # Nobody knows which run took the host down: none is blamed unless it was the only one.
+        # It is unknown which run brought the host down: none counts as the cause unless it was the only one.
         elapsed_us = 0
     return _bound(held, ending.outcome, elapsed_us, ending.reason)
 

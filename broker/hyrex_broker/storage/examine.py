@@ -1,6 +1,6 @@
-"""A look at a broker's database for `hyrex doctor`: what is as it should be, and what to do where it is not.
+"""Examines a broker's database for `hyrex doctor`: what is right, and the remedy for what is not.
 
-Nothing is changed, and no lock is taken that a running broker could feel.
+Nothing is changed, and no lock is taken that would delay a running broker.
 """
 
 from collections.abc import AsyncIterator

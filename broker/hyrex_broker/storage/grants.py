@@ -1,4 +1,4 @@
-"""What a broker's role may do: read and write rows, and have partitions made and removed by their owner.
+"""The rights of a broker's role: to read and write rows, and to call the owner's functions for partitions.
 
 The role that migrates owns the schema and its tables; a broker needs none of that (docs/howto/operate.md).
 """

@@ -1,4 +1,4 @@
-"""Lanes, limits and pauses: what the broker must know of the queues to plan an assign."""
+"""Lanes, limits and pauses, which the broker must know to plan an assign."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Most leases at once. `scope` is "queue" or "task", `source` is "code" or "operator"."""
+    """The maximum of leases at once. `scope` is "queue" or "task", `source` is "code" or "operator"."""
 
     scope: str
     name: str
@@ -86,7 +86,7 @@ class LaneStore:
         return frozenset(row["name"] for row in await self._database.fetch(_SQL["paused"]))
 
     async def declare_limits(self, limits: Sequence[tuple[str, str, int]]) -> None:
-        """Set (scope, name, maximum) as code declares them; 0 removes; an operator's word stays."""
+        """Set (scope, name, maximum) as code declares them; 0 removes one. Limits of operators stay."""
         async with self._database.transaction() as transaction:
             await transaction.execute(_SQL["lock_lanes"])
             await transaction.execute(
@@ -98,7 +98,7 @@ class LaneStore:
             await flag_lanes(transaction, [(scope, name) for scope, name, _ in limits])
 
     async def unsettled_limits(self) -> list[tuple[str, str, int]]:
-        """(scope, name, maximum) of limits of code of which the living sessions say otherwise; 0: none."""
+        """(scope, name, maximum) of limits for which the live sessions declare another value; 0: none."""
         rows = await self._database.fetch(_SQL["unsettled_limits"], read=True)
         return [(row["scope"], row["name"], row["maximum"]) for row in rows]
 

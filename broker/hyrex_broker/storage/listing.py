@@ -1,9 +1,9 @@
 """Lists of tasks, newest first, in bounded steps.
 
-A filter that fits few of ten million tasks must not become a statement that reads them all. So each
-statement looks at a bounded number of rows of the table that the filter points to, returns what
-fits, and says how far it looked; a page ends when it is full, when nothing is left, or when its time is
-up (it may then be short, or empty, and yet have a next page).
+A filter that fits few of ten million tasks must not become a statement that reads them all. So each statement
+reads a bounded number of rows of the table for that filter, and returns the rows that fit and how far it
+read. A page ends when it is full, when there are no more rows, or when its time has passed (it may then be
+short or even empty, and still have a next page).
 """
 
 import time

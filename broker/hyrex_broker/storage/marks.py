@@ -1,4 +1,4 @@
-"""Low-water marks that outlive a broker: where the live tables are read from after a restart."""
+"""Stored low-water marks, from which the live tables are read after a restart of a broker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ _MOST_ROWS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Nothing stood below it when it was read; what a failed statement has left there is looked for."""
+    """A low-water mark: nothing was below it when it was read. Rows that a failed statement left are
+    searched."""
 
     lane: LaneId
     rank: int

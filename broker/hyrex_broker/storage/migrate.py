@@ -4,9 +4,9 @@ A migration expands first and contracts in a later release. The head of its file
 still serves: those that know at least the schema of that number. So the previous version's brokers keep
 working, and may be started, while this one's start; a broker refuses a schema that does not serve it.
 
-Nobody who runs waits for one who starts: a statement that queues for a table's lock holds up everything
-behind it, so a migration stands back and tries again, and so does whoever waits to migrate (a waiting
-statement's snapshot would hold up the drop of a partition).
+Running brokers never wait for one that starts. A statement that waits for a table's lock delays all
+statements behind it, so a migration gives up its wait after a moment and tries again. So does a process that
+waits to migrate, since the snapshot of a waiting statement would delay the drop of a partition.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ PATIENCE_S: Final = 60.0
 TURN_WITHIN_S: Final = 300.0
 _PAUSE_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.1
-# How long a running broker's statements may be held up; they are cut off after 2.5 s.
+# How long statements of running brokers may be delayed; they are cancelled after 2.5 s.
 _LOCK_TIMEOUT: Final = "300ms"
 _STAND_BACK: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _TIMEOUTS: Final = Timeouts(connect_s=10, command_s=300)
@@ -126,7 +126,7 @@ async def _require_utf8(connection: Any) -> None:
 
 @contextmanager
 def _explained(schema: str, role: str) -> Iterator[None]:
-    """Say who may do what a role may not."""
+    """Explain an error for missing rights, with the remedy."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -146,7 +146,7 @@ async def _begin(connection: Any, found: Any, schema: str) -> None:
 
 
 async def take_turn(connection: Any) -> None:
-    """Exclude everybody else who migrates or maintains this schema. Raises StorageUnavailable."""
+    """Exclude all others that migrate or maintain this schema. Raises StorageUnavailable."""
     deadline = time.monotonic() + TURN_WITHIN_S
     while not await connection.fetchval(_SQL["try_turn"]):
         if time.monotonic() > deadline:
@@ -158,8 +158,8 @@ async def take_turn(connection: Any) -> None:
 
 
 async def _current(connection: Any, found: Any, schema: str, own: int) -> int:
-    """The schema's number, 0 where there is nothing yet. Raises SchemaOutOfRange if it does not serve brokers
-    of `own`, or is somebody else's."""
+    """The schema's number, 0 if there is none yet. Raises SchemaOutOfRange if it does not serve brokers of
+    `own`, or has tables that are not Hyrex's."""
     if found["exists"] and not found["usable"]:
         raise asyncpg.InsufficientPrivilegeError(f"permission denied for schema {schema}")
     if found["foreign"] is not None:

@@ -38,8 +38,8 @@ def day_of(moment: datetime) -> datetime:
 async def ensure(connection: Any) -> None:
     """Make the partitions around today. Call under the migration lock.
 
-    Ids are made and accepted by other clocks than the database's; where those disagree by days, the days of
-    both have their partitions.
+    Ids are made and accepted by other clocks than the database's; if these differ by days, partitions are
+    made for the days of both.
     """
     todays = {day_of(await connection.fetchval("select now()")), day_of(datetime.now(UTC))}
     for day in sorted({today + offset * _DAY for today in todays for offset in _AROUND}):
@@ -64,7 +64,7 @@ async def expired(connection: Any, retention: timedelta) -> list[datetime]:
     now = await connection.fetchval("select now()")
     limit = min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
     days = await _days(connection)
-    # A day that detaches can only go on; until it has, no other one can be detached, so it comes first.
+    # An interrupted detach must be completed before any other partition can be detached, so it comes first.
     detaching = [day for day, tables in days.items() if any(table.detaching for table in tables)]
     return detaching + [
         day
@@ -95,7 +95,7 @@ async def _days(connection: Any) -> dict[datetime, list[_Table]]:
 
 
 def _day_in(name: str) -> datetime | None:
-    """The day of a table's name; eight digits that are none belong to somebody else's table."""
+    """The day in a table's name; None if its digits are no date, so that it is not one of Hyrex's."""
     try:
         return datetime.strptime(name.rsplit("_", 1)[1], "%Y%m%d").replace(tzinfo=UTC)
     except ValueError:
@@ -115,14 +115,14 @@ async def drop(connection: Any, day: datetime) -> None:
     """Remove one day's keys, runs and tasks. Where it is interrupted, the day is found again and the
     removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""
     await connection.execute("set lock_timeout = '2s'")
-    # Keys go first: one that outlived its task would name a task that nobody can find.
+    # Keys are removed first: a key without its task would name a task that does not exist.
     for name in ("forget_keys", "forget_reopenings"):
         await _forget(connection, name, day)
     tables = (await _days(connection)).get(day, [])
     if _is_whole(tables) and await _lives(connection, day):
         # One of its tasks was retried meanwhile.
         return
-    # `task` goes last: an interruption may leave tasks without runs, never runs without their tasks.
+    # `task` is removed last: an interruption may leave tasks without runs, but no runs without their tasks.
     for parent, _ in reversed(PARENTS):
         for table in tables:
             if table.name == f"{parent}_{day:%Y%m%d}":

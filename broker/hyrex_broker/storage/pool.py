@@ -1,4 +1,4 @@
-"""Connections to Postgres: a hot pool whose plans are pinned, a pool for reads, and one for proofs of life.
+"""Connections to Postgres: a hot pool whose plans are pinned, a pool for reads, and one for vital statements.
 
 Plans decide everything on the live tables: their statistics say "empty" or "huge" depending on when
 autovacuum last looked, so the hot connections never let the planner choose a scan that reads the
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 ACQUIRE_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 6.0
 VITAL_TIMEOUT_S: Final = 2.0
-"""A connection that a middlebox has dropped says nothing: workers must be renewed over another one long
-before their leases end, and no flood of other statements may be in the way."""
+"""For heartbeats. A connection that a middlebox has dropped gives no error: sessions must be renewed over
+another one long before their leases end, and no other statements may delay that."""
 _ATTEMPTS: Final = 5
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _CLOSING: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -67,7 +67,7 @@ class Database:
         self.schema = schema
         self.availability = Availability()
         self.on_missing_partition: Callable[[], None] = lambda: None
-        """Told when a statement found no partition for its day."""
+        """Called when a statement found no partition for its day."""
         self._sizes = (hot_connections, read_connections)
         self._hot: Connections | None = None
         self._reads: Connections | None = None
@@ -96,13 +96,13 @@ class Database:
         return {name: pool.sizes() for name, pool in pools.items() if pool is not None}
 
     def terminate(self) -> None:
-        """Cut every connection at once; whoever waits for one gets StorageUnavailable."""
+        """Close every connection at once; those that wait for one get StorageUnavailable."""
         for pool in self._pools():
             pool.terminate()
 
     async def replace_connections(self) -> None:
-        """Close what is not in use, and the rest when it is given back: their server is not ours any more, or
-        a middlebox has dropped them."""
+        """Close the connections that are not in use now, and the others when they are given back: their
+        server is a standby by now, or a middlebox has dropped them."""
         for pool in self._pools():
             await pool.replace()
 
@@ -173,7 +173,7 @@ class Database:
             raise
 
     async def _note(self, pool: Connections, error: StorageUnavailable | StatementRefused) -> None:
-        """Act on what a failure says beyond its statement."""
+        """Act on failures that concern more than their statement."""
         if isinstance(error, StatementRefused):
             if error.lacks_partition:
                 self.on_missing_partition()
@@ -189,6 +189,6 @@ async def _answered(connection: Any, speak: Callable[[Any], Awaitable[Any]]) -> 
     try:
         return await speak(connection)
     except TimeoutError:
-        # Nobody waits for a cancellation that its server may never hear: the next statement has another.
+        # Without waiting for a cancellation, which may never reach the server; others use other connections.
         connection.terminate()
         raise

@@ -1,5 +1,5 @@
-"""A first look at the database: whether it lets this broker in, and how safe is what it acknowledges, in
-words that say what to do."""
+"""Checks the database before a broker starts: whether it can be used, and how safe its commits are. The error
+texts say what to do."""
 
 import logging
 from typing import Any, Final

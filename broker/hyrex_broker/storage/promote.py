@@ -1,4 +1,4 @@
-"""Delayed tasks whose time has come."""
+"""Makes delayed tasks ready when they are due."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Reading tasks as they stand. One statement, so one snapshot: the state and the runs agree."""
+"""Reads tasks. In one statement, so from one snapshot, in which the state and the runs agree."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ IDS_PER_STATEMENT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """How much of a task to read. What is above a limit is left out, of a message its end."""
+    """How much of a task to read. Values above a limit are left out; of a message, its end is."""
 
     payload: bool
     result_limit_bytes: int
@@ -70,7 +70,7 @@ class TaskReads:
         return views[0] if views else None
 
     async def run_conditions(self, queue: str, name: str) -> RunConditions:
-        """What decides whether tasks of this queue and name can run now."""
+        """The conditions for tasks of this queue and name to run now."""
         around = await self._database.fetchrow(_SQL["run_conditions"], queue, name, read=True)
         assert around is not None
         services = await self._database.fetch(_SQL["services"], name, read=True)

@@ -1,4 +1,5 @@
-"""Ends of runs: whoever removes a lease comes through here, so cancels and bounds are always obeyed."""
+"""Records ends of runs. Every removal of a lease goes through here, so that cancels and bounds always
+apply."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A lease past its deadline, or past the time to obey a cancel."""
+    """A lease past its deadline, or past the time in which a cancelled run must stop."""
 
     lease: LeaseRef
     session_id: SessionId
@@ -115,7 +116,7 @@ async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLe
 
 
 def _sessions(ends: Sequence[RunEnd]) -> list[int]:
-    """Whose leases the ends are about: most batches are one worker's."""
+    """The sessions of the ends; in most batches there is only one."""
     return shared([end.session_id or 0 for end in ends])
 
 

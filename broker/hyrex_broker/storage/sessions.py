@@ -1,4 +1,4 @@
-"""Worker sessions: one row each, owned by one broker at a time, alive until database time says otherwise."""
+"""Worker sessions: one row each, owned by one broker at a time, alive until they expire by database time."""
 
 import hmac
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _MOST_FOLLOWED: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a worker says of itself."""
+    """A worker's description of itself."""
 
     worker_name: str
     host: str
@@ -44,7 +44,7 @@ class SessionInfo:
     limits: tuple[tuple[str, str, int], ...] = ()
     """(scope, name, maximum) as its code has them; 0 for a queue that it declares without one."""
     slots: int = 0
-    """Leases that it executes at once; 0 where it does not say. For people, as `capacity`."""
+    """How many leases it executes at once; 0 if it does not say. For people, as `capacity`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Heritage:
-    """What the session of a worker has from earlier ones of it, whose time was over."""
+    """What a worker's session takes over from earlier ones of the same worker that have expired."""
 
     follows: list[SessionId]
     """The earlier sessions, the last first."""
     leases: list[StoredLease]
-    """What stands of theirs: its reports are still accepted."""
+    """Their leases that still exist: reports for them are still accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class TakenOver:
     self_draining: bool
     """Its worker wants no more work."""
     inherited: list[StoredLease] = field(default_factory=list)
-    """What stands of the leases of sessions that it follows."""
+    """The leases that still exist of sessions that it follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class SessionStore:
     async def open(
         self, owner: BrokerId, secret: bytes, info: SessionInfo, follows: Sequence[SessionId] = ()
     ) -> Opened:
-        """A new session; `follows`: those of the same worker whose time was over."""
+        """Begin a session; `follows`: expired ones of the same worker."""
         row = await self._database.fetchrow(
             _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
             info.queue_patterns, info.task_names, info.capacity, self._lease_duration, list(follows),
@@ -167,7 +167,7 @@ class SessionStore:
             raise SessionEnded(f"session {session_id} has ended; begin a new one")
 
     async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
-        """What a worker whose session is over takes along to a new one; None where nobody knows it any more.
+        """What a worker takes over from a session that has ended; None if that is not stored any more.
 
         Raises SessionSecretInvalid.
         """
@@ -208,12 +208,12 @@ class SessionStore:
         ]
 
     async def expired(self, limit: int) -> tuple[list[SessionId], float]:
-        """Sessions whose time is over and that nobody has ended; and the database's time (Unix seconds)."""
+        """Expired sessions that are not ended yet, and the database's time (Unix seconds)."""
         ((sessions, now_s),) = await self._database.fetch(_SQL["expired"], limit, vital=True)
         return sessions, now_s
 
     async def set_back(self, by: timedelta) -> None:
-        """The database's clock went back: let sessions that nobody renews expire when they would have."""
+        """After the database's clock went back: move expiries back too, for sessions that nobody renews."""
         await self._database.execute(_SQL["set_back"], by, self._lease_duration)
 
     async def sweep(self, session_id: SessionId) -> EndedSession | None:
@@ -234,7 +234,8 @@ class SessionStore:
             return await end_sessions(transaction, endings) if endings else []
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
-        """End a session at its worker's or launcher's word. Raises SessionEnded, SessionSecretInvalid."""
+        """End a session because its worker or launcher asks for it. Raises SessionEnded,
+        SessionSecretInvalid."""
         async with self._database.transaction() as transaction:
             await self._lock(transaction, session_id, secret)
             (ended,) = await end_sessions(transaction, {session_id: SessionEndReason(outcome, reason, None)})

@@ -1,4 +1,4 @@
-"""What the broker's rules rest on in a Postgres session, set by the broker itself and read back.
+"""The settings of a Postgres session on which the broker's rules rest: set by the broker, and read back.
 
 A server, a database and a role may have preferences of their own (postgresql.conf, ALTER DATABASE SET,
 ALTER ROLE SET): with `default_transaction_isolation = 'repeatable read'` a limit would let too many through
@@ -32,7 +32,7 @@ _COMMON: Final[dict[str, str]] = {
     "idle_session_timeout": "0",
     # A policy that hides rows would make limits and sweeps count wrong: better an error (42501).
     "row_security": "off",
-    # Columns of a batch travel as text (columns.py), and texts of statements mean what they say.
+    # Columns of a batch are sent as text (columns.py), and statements rely on standard string syntax.
     "array_nulls": "on",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
@@ -81,7 +81,7 @@ CHANNEL_SETTINGS: Final[dict[str, str]] = {
 UPKEEP_SETTINGS: Final[dict[str, str]] = {
     **_COMMON,
     "application_name": "hyrex-broker-upkeep",
-    # A migration takes as long as it takes; it waits for no lock longer than it says itself.
+    # A migration has no time limit of its own; it limits its waits for locks itself.
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "1min",
     "default_table_access_method": "heap",
@@ -115,7 +115,7 @@ async def prepare(connection: Any, settings: Mapping[str, str], schema: str) -> 
 def _wanted(connection: Any, settings: Mapping[str, str], schema: str) -> dict[str, str]:
     major = connection.get_server_version().major
     later = {name: value for name, (value, since) in _SINCE.items() if major >= since}
-    # Temporary tables come last, or one of them could stand before a table of ours.
+    # Temporary tables come last, else one of them could hide a table of ours.
     return {**settings, **later, "search_path": f'"{schema}", pg_temp'}
 
 

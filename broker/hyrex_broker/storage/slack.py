@@ -1,4 +1,4 @@
-"""How long a worker may take over what it was told before the broker ends the run itself."""
+"""How long a worker may take to stop a run before the broker ends the run itself."""
 
 from datetime import timedelta
 from typing import Final
@@ -8,6 +8,6 @@ _WORKER_MS: Final = 15_000
 
 
 def slack_ms(lease_duration: timedelta) -> int:
-    """What a run may have beyond its timeout, or after a cancel. A worker that was cut off for less than its
-    lease still obeys, and reports, before the broker overtakes it."""
+    """How long a run may go on after its timeout or a cancel. Enough for a worker that was disconnected for
+    less than its lease to stop the run and report it before the broker ends it."""
     return _WORKER_MS + round(lease_duration / timedelta(milliseconds=1))

@@ -1,4 +1,4 @@
-"""Storing tasks: one statement for a whole batch, a second one only for what it did not store."""
+"""Stores tasks: one statement for a whole batch, and a second one only for those that it did not store."""
 
 import json
 from collections.abc import Sequence

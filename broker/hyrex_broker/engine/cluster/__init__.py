@@ -1,1 +1,1 @@
-"""What brokers of one database owe to one another: notifications, presence, retention."""
+"""What brokers of one database do for one another: notifications, presence, retention."""

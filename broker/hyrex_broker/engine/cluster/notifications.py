@@ -1,7 +1,7 @@
-"""How brokers wake each other: debounced words over NOTIFY, never one per task.
+"""Notifications between brokers over NOTIFY, debounced: never one for each task.
 
-A word goes out at once if the last one is long enough ago, else when that time is up (a trailing edge),
-with everything that came meanwhile. A lost word is made up for by polls.
+A notification is sent at once if the last one is long enough ago, else when that time has passed, together
+with everything that was added meanwhile. If one is lost, polls find what it was about.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ _RELISTEN_AFTER_S: Final = 0.5
 _MOST_WORDS: Final = 200
 """A payload has less than 8,000 bytes, an id 36."""
 _MOST_IDS: Final = 3000
-"""Named in one go; beyond that "all of them" is shorter."""
+"""The most ids that are named; instead of more, the notification says "too many to name"."""
 _ALL: Final = ""
 
 
 class Notifications:
-    """Speaks for this broker and hears the others."""
+    """Sends this broker's notifications and receives those of the others."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._unsaid: dict[str, set[str]] = {}
         self._call = asyncio.Event()
         self.others = False
-        """True if any other broker lives; alone, nothing is said."""
+        """True if there is another broker; without one, nothing is sent."""
         self.others_watch = False
         """True if a client of another broker watches tasks."""
         self.on_ready: Callable[[list[tuple[LaneId, int]]], None] = lambda pairs: None
@@ -47,12 +47,13 @@ class Notifications:
         self.on_relisten: Callable[[], None] = lambda: None
 
     def tell_ready(self, pairs: Iterable[tuple[LaneId, int]]) -> None:
-        """These (lane, rank) have work."""
+        """Notify that these (lane, rank) pairs have work."""
         if self.others:
             self._say(READY, (f"{lane}:{rank}" for lane, rank in pairs))
 
     def tell_finished(self, task_ids: Iterable[TaskId]) -> None:
-        """Tasks have changed that others may watch: named, so that nobody reads all that it watches."""
+        """Notify that these tasks have changed. With their ids, so that brokers read only those they
+        watch."""
         if not self.others_watch:
             return
         words = self._unsaid.get(FINISHED, set())
@@ -62,12 +63,12 @@ class Notifications:
                 self._unsaid[FINISHED] = {_ALL}
 
     def tell_config(self) -> None:
-        """Limits, pauses or lanes have changed."""
+        """Notify that limits, pauses or lanes have changed."""
         if self.others:
             self._say(CONFIG, (_ALL,))
 
     def tell_cancel(self, sessions: Iterable[SessionId]) -> None:
-        """Sessions that are served elsewhere have runs to stop."""
+        """Notify that these sessions, served elsewhere, have runs to stop."""
         self._say(CANCEL, map(str, sessions))
 
     def _say(self, name: str, words: Iterable[str]) -> None:
@@ -79,7 +80,7 @@ class Notifications:
         return {f"unsent words of {name}": len(words) for name, words in self._unsaid.items()}
 
     async def run(self) -> None:
-        """Speak and listen until cancelled."""
+        """Send and receive until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._speak())

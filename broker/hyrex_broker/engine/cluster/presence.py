@@ -1,5 +1,5 @@
-"""Presence: this broker tells the others that it lives, and learns who else does, and whether the database
-is there and takes what it is given."""
+"""Presence: shows other brokers that this one runs, and finds out which others do, and whether the database
+answers and accepts writes."""
 
 import asyncio
 import logging
@@ -46,7 +46,7 @@ class Presence:
             others = await self._store.seen(self._broker, watching=self._watching())
         except (StorageUnavailable, StatementRefused) as error:
             if self._availability.unanswered(str(error)):
-                # What they are in the midst of has its own timeouts; the next ones begin anew.
+                # Statements in flight have their own timeouts; the next ones get new connections.
                 await self._store.replace_connections()
             self.on_round(False)
             return

@@ -1,4 +1,4 @@
-"""Retention: partitions for the days ahead are made in time, those past retention are dropped."""
+"""Retention: makes partitions for the coming days, and drops those past retention."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ class Retention:
         self._failed = False
 
     def hurry(self) -> None:
-        """A day lacks its partition: after days of sleep the ones made ahead are used up."""
+        """Make partitions now: a day has none, as after days in which no broker ran."""
         self._wanted.set()
 
     async def run(self) -> None:

@@ -1,1 +1,1 @@
-"""What time decides: renewed sessions, expired ones, overdue runs."""
+"""Everything with a time limit: heartbeats, expired sessions, overdue runs."""

@@ -1,4 +1,4 @@
-"""Heartbeats: one renewal for all sessions of this broker at each tick, acknowledged after its commit."""
+"""Heartbeats: at each tick, renews all sessions of this broker in one statement, then acknowledges."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ from hyrex_broker.storage.sessions import Beat, Ownership, SessionStore
 log = logging.getLogger(__name__)
 
 MOST_VOID: Final = 1000
-"""Void leases that one acknowledgement names; a worker that holds more hears of them with the next ones."""
+"""How many void leases one acknowledgement names; the next ones name the rest."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Pending:
 
 
 def _sorted_out(held: Iterable[Token], session: ServedSession) -> tuple[set[Token], list[Token]]:
-    """Held tokens that are the session's leases, and some of those that are not."""
+    """Split held tokens into the session's leases and (some of) those that are not."""
     known: set[Token] = set()
     unknown: list[Token] = []
     for token in held:
@@ -80,9 +80,9 @@ class Heartbeats:
     ) -> list[RunEnd]:
         """Note a heartbeat. Returns orphans: received leases that the worker does not hold any more.
 
-        To be called in the order of the stream: a report that was acknowledged before has already
-        left `session.leases`. A late one of a stream that another has followed says nothing: it must not
-        take the place of the new stream's.
+        Call it in the order of the stream: a lease whose report was acknowledged before is no longer in
+        `session.leases`. A late heartbeat of an old stream is ignored, so that it does not replace one of the
+        new stream.
         """
         if self._sessions.by_id.get(session.session_id) is not session:
             return []
@@ -100,13 +100,13 @@ class Heartbeats:
         return orphans
 
     def silent(self, session: ServedSession, held: Iterable[Token]) -> list[RunEnd]:
-        """What a worker that sends heartbeats and reads nothing is not to keep: the runs that it never read.
+        """The runs to take back from a worker that sends heartbeats but reads nothing: those it never read.
 
-        To be asked after each heartbeat. It has read no acknowledgement for as long as a lease, so what
-        it might still read it does not trust (rule 10): they may run elsewhere at once.
+        Call it after each heartbeat. Such a worker has read no acknowledgement for a whole lease duration, so
+        it would not trust these leases even if it read them now (rule 10): they may run elsewhere at once.
         """
         if session.received_through >= session.sequence:
-            session.reading.mark = None  # what nearly always is so
+            session.reading.mark = None  # as nearly always
             return []
         tokens, _ = _sorted_out(held, session)
         unread = {
@@ -128,7 +128,7 @@ class Heartbeats:
         ]  # fmt: skip
 
     def look_for_cancels(self, sessions: Iterable[SessionId]) -> None:
-        """Another broker stored cancels for some sessions: push those that are served here."""
+        """Push cancels that another broker has stored for sessions that are served here."""
         self._to_cancel.update(session for session in sessions if session in self._sessions.by_id)
         if self._to_cancel:
             self._cancelled.set()
@@ -204,14 +204,14 @@ class Heartbeats:
             by_session.setdefault(cancel.session_id, []).append(cancel)
         for session_id in alive:
             each = current[session_id]
-            # What was unknown when the heartbeat came may have been adopted since.
+            # A lease that was unknown when the heartbeat came may have been adopted since.
             revoked = [
                 LeaseRef(TaskId(""), token) for token in each.revoked if token not in each.session.leases
             ]
             each.session.link.push_heartbeat_ack(each.sequence, revoked, by_session.get(session_id, []))
 
     async def _explain(self, missing: Sequence[Beat], current: dict[SessionId, Pending]) -> None:
-        """Sessions that were not renewed: over, or taken, or only locked just now (then once more)."""
+        """End the streams of sessions that are over or taken; renew again those that were only locked."""
         for state in await self._store.ownership(self._broker, missing):
             each = current[state.session_id]
             if not state.taken and not state.over:
@@ -223,10 +223,10 @@ class Heartbeats:
 
 
 def _why(state: Ownership) -> BrokerError:
-    """What a stream whose session was not renewed ends with.
+    """The error that ends the stream of a session that was not renewed.
 
-    Where its leases still stand, it is told to come back and name that session: the results that it holds
-    are then accepted although it gets a new one.
+    If its leases still exist, the worker is to reconnect and name that session: it gets a new one, and its
+    results for the old leases are accepted.
     """
     if state.taken and not state.over:
         return SessionTakenOver(f"session {state.session_id} is served by another stream")

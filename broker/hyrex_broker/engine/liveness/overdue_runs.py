@@ -1,7 +1,7 @@
-"""Overdue runs: a run whose worker obeys neither its timeout nor a cancel is ended by the broker.
+"""Overdue runs: the broker ends runs whose worker did not stop them at their timeout or after a cancel.
 
-What became overdue before the last look is left out, like `ready` below its marks (`looks`); now and then all
-is looked at, for a session that was taken over with what was overdue.
+Most looks skip what became overdue before the last look, like `ready` below its marks (see `looks`). Now and
+then all leases are read, since a session may have been taken over with overdue runs.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class OverdueRuns:
         found, now = await self._store.overdue(sorted(self._sessions.by_id), _MOST, self._mark)
         overdue = self._really(found, now)
         if len(overdue) == len(found) < _MOST:
-            # A lease is not overdue before the statement that makes it began.
+            # A lease cannot have become overdue before the statement that made it began.
             self._mark = max(self._mark, now - LONGEST_STATEMENT)
         await self._end(overdue)
 
@@ -68,7 +68,7 @@ class OverdueRuns:
         await self._end(self._really(found, now))
 
     def _really(self, found: list[Overdue], now: datetime) -> list[Overdue]:
-        """Those whose time has really passed, wherever the database's clock has jumped to."""
+        """Those whose time has really passed, without jumps of the database's clock."""
         now_s = now.timestamp()
         self._clock.observe(now_s)
         return [each for each in found if self._clock.passed_s(each.since_s, now_s) >= each.allowed_s]

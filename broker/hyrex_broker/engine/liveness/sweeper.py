@@ -1,4 +1,4 @@
-"""The sweeper: sessions whose time is over end, and what they held is run again."""
+"""The sweeper ends expired sessions, so that their tasks run again."""
 
 import asyncio
 import logging
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 
 _MOST: Final = 2000
 _TOGETHER: Final = 50
-"""Sessions that one transaction ends: few enough that those that hold much do not outlast its timeouts."""
+"""How many sessions one transaction ends; few, since sessions with many leases might exceed its timeouts."""
 _PAUSE_S: Final = 1.0
 
 
 class Sweeper:
-    """Ends expired sessions of every broker, dead ones' too.
+    """Ends expired sessions of all brokers, also of dead ones.
 
-    After an outage of the database, or of all brokers, nobody could renew, so "expired" proves nothing
-    at first: the sweeper then waits until it has itself watched for a full lease (rule 8). The same holds
-    after a jump of the database's clock, and after a pause of this process: what it owns could not be
-    renewed meanwhile.
+    During an outage of the database, or of all brokers, no session could be renewed, so an expired session
+    need not have lost its worker. The sweeper then waits for a full lease duration before it ends any (rule
+    8). The same holds after a jump of the database's clock, and after a pause of this process, during which
+    it could not renew its own sessions.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Sweeper:
         self.distrust()
 
     def distrust(self) -> None:
-        """Sessions may have expired for want of us: watch for a full lease before the next sweep."""
+        """Wait for a full lease duration before the next sweep, since sessions could not be renewed."""
         self._quiet_until = time.monotonic() + self._lease_s
 
     async def run(self) -> None:
@@ -79,14 +79,14 @@ class Sweeper:
             await self._end_all(expired)
 
     async def _follow_back(self) -> None:
-        """A clock that was set back by an hour must not keep the runs of a dead worker for an hour."""
+        """Move expiries back with a clock that was set back; else a dead worker's runs would wait as long."""
         back_s = self._jumped_s - self._clock.jumped_s
         if back_s > 2 * self._lease_s:
             await self._store.set_back(timedelta(seconds=back_s))
         self._jumped_s = self._clock.jumped_s
 
     async def sweep(self) -> list[SessionId]:
-        """End what has expired, those that hold leases first; return the sessions ended."""
+        """End expired sessions, those with leases first; return the sessions ended."""
         return await self._end_all((await self._store.expired(_MOST))[0])
 
     async def _end_all(self, expired: Sequence[SessionId]) -> list[SessionId]:
@@ -100,7 +100,8 @@ class Sweeper:
         return ended
 
     async def _end(self, sessions: Sequence[SessionId]) -> list[EndedSession]:
-        """One that is missing is not to be ended, or cannot be just now: the next sweep looks again."""
+        """End sessions. One missing from the result need not be ended, or cannot be now: a later sweep
+        retries."""
         try:
             return await self._store.sweep_all(sessions)
         except StatementRefused:
@@ -111,7 +112,7 @@ class Sweeper:
         return [each for session_id in sessions if (each := await self._end_alone(session_id)) is not None]
 
     async def _end_alone(self, session_id: SessionId) -> EndedSession | None:
-        """One that cannot be ended must not hold up the others."""
+        """End one session. If that fails, log it, so that the others are ended nevertheless."""
         try:
             return await self._store.sweep(session_id)
         except StatementRefused as error:
@@ -134,7 +135,7 @@ class Sweeper:
 
 
 def _tell(ended: Sequence[EndedSession]) -> None:
-    """A line for each that held something, one for all others: anybody can open sessions and drop them."""
+    """Log each session that held leases, and one line for all others: anybody can open and drop sessions."""
     for each in ended:
         if each.ended:
             log.warning("session expired", extra={"session": each.session_id, "leases": len(each.ended)})

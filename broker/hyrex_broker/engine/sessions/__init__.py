@@ -1,1 +1,1 @@
-"""Worker sessions: who is connected, with which lanes and leases."""
+"""Worker sessions: which are connected, with which lanes and leases."""

@@ -1,6 +1,6 @@
-"""Worker sessions that this broker owns: what each may run, holds, and is told.
+"""The worker sessions that this broker owns: what each may run, what it holds, and what it is told.
 
-What is kept here is a copy that makes decisions quick; the database guards every one of them.
+This is a copy in memory, for quick decisions; each of them is checked again by the database.
 """
 
 import logging
@@ -40,21 +40,21 @@ _SECRET_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What a resumed session keeps and loses."""
+    """The leases that a resumed session keeps and loses."""
 
     session: ServedSession
     adopted: list[LeaseRef]
     revoked: list[LeaseRef]
     orphans: list[LeaseRef]
-    """Received, but not held any more: to be redelivered as lost."""
+    """Received but not held any more: their runs are lost."""
     unreceived: list[LeaseRef]
-    """Never received: to be given back for free."""
+    """Never received: given back at no cost."""
     cancels: list[CancelOrder]
     to_leave: bool
     """An operator wants its worker to finish and leave."""
 
     def ends(self) -> list[RunEnd]:
-        """What follows for the leases that it does not keep."""
+        """The ends of the leases that it does not keep."""
         number = self.session.session_id
         lost = [orphaned(ref.task_id, ref.token, number, elapsed_us=0) for ref in self.orphans]
         return lost + [
@@ -93,8 +93,8 @@ class Sessions:
     async def open(
         self, introduction: Introduction, link: SessionLink, heritage: Heritage | None = None
     ) -> ServedSession:
-        """Begin a new session; one with a heritage is of a worker that was here before, and declares nothing
-        anew. Raises StorageUnavailable."""
+        """Begin a new session. With a heritage, its worker had one before, and nothing is declared again.
+        Raises StorageUnavailable."""
         if heritage is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
         secret = secrets.token_bytes(_SECRET_BYTES)
@@ -106,7 +106,7 @@ class Sessions:
         return session
 
     async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
-        """What the worker of a session that is over takes along. Raises SessionSecretInvalid."""
+        """What a worker takes over from its session that has ended. Raises SessionSecretInvalid."""
         return await self._store.heritage(session_id, secret)
 
     async def resume(
@@ -114,8 +114,8 @@ class Sessions:
     ) -> Resumption:
         """Take a session over, from another broker or an earlier stream, and reconcile its leases.
 
-        Nothing is declared anew: its worker has said what its code declares when the session began, and
-        newer code may have said otherwise since.
+        Nothing is declared again: its worker's code did that when the session began, and newer code may have
+        declared other values since.
         Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
         """
         taken = await self._store.take_over(
@@ -190,7 +190,7 @@ class Sessions:
         self.on_capacity()
 
     def leave(self, session: ServedSession) -> None:
-        """Its stream has ended, or another owns it: nothing more is assigned to it here."""
+        """Remove a session whose stream has ended, or that another broker owns."""
         session.draining = True
         if self.by_id.get(session.session_id) is session:
             del self.by_id[session.session_id]
@@ -211,8 +211,8 @@ class Sessions:
     def set_capacity(
         self, session: ServedSession, pools: Mapping[str, int], slots: Mapping[str, int]
     ) -> None:
-        """The worker states new absolute numbers; a pool that is not in `slots` has as many as it holds, one
-        that pauses has those that it had."""
+        """Set the capacity that a worker announced, in absolute numbers. A pool that is not in `slots` has as
+        many slots as leases; one that pauses keeps the slots that it had."""
         session.capacity.update(pools)
         for pool, maximum in pools.items():
             if maximum > 0:
@@ -221,18 +221,18 @@ class Sessions:
         self.on_capacity()
 
     def drain(self, session_id: SessionId) -> None:
-        """An operator wants the worker to finish and leave."""
+        """Ask the worker to finish and end, for an operator."""
         session = self.by_id.get(session_id)
         if session is not None and not session.draining:
             session.draining = True
             session.link.push_leave(LEAVE_REASON)
 
     def drain_itself(self, session: ServedSession) -> None:
-        """Its worker wants no more work; stored with its next heartbeat, for whoever resumes it."""
+        """Note that the worker wants no more work; stored with its next heartbeat, for a later resumption."""
         session.draining = session.self_draining = True
 
     def drain_all(self, deadline_s: float, jitter_s: float) -> None:
-        """This broker goes away: its workers go to the others, with what they hold."""
+        """Have all workers reconnect to other brokers, with the leases they hold: this broker stops."""
         for session in self.by_id.values():
             session.draining = True
             session.link.push_broker_drain(deadline_s, jitter_s)

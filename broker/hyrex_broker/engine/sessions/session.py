@@ -1,4 +1,4 @@
-"""One worker session: what it said of itself, what it may run and holds, and the stream that serves it."""
+"""One worker session: its Hello, what it may run, what it holds, and the stream that serves it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class SessionLink(Protocol):
 
     @property
     def runs_written(self) -> int:
-        """Frames with runs that its transport has taken."""
+        """How many frames with runs its transport has taken."""
         ...
 
     def sizes(self) -> dict[str, int]:
@@ -53,7 +53,7 @@ class SessionLink(Protocol):
         """Ask for runs to stop."""
 
     def push_leave(self, reason: str) -> None:
-        """Ask the worker to finish and leave."""
+        """Ask the worker to finish and end."""
 
     def push_broker_drain(self, deadline_s: float, jitter_s: float) -> None:
         """Tell the worker to reconnect elsewhere."""
@@ -98,14 +98,14 @@ class WorkerProfile:
     sessions: dict[SessionId, "ServedSession"] = field(default_factory=dict)
     key: object = None
     complete: bool = False
-    """True if it was told of the lanes that were known before it."""
+    """True if the lanes that were known before it have been added."""
     _serves: Callable[[str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
         self._serves = queue_patterns.known(self.patterns)
 
     def subscribe(self, names: Mapping[LaneId, tuple[str, str]]) -> None:
-        """Add those of some lanes that it may run: of all once, then of the new ones. Lanes never change."""
+        """Add the lanes that it may run: once of all lanes, later of new ones. Lanes never change."""
         pools, serves = self.task_pools, self._serves
         self.lanes.update(
             (lane, pools[name]) for lane, (queue, name) in names.items() if name in pools and serves(queue)
@@ -114,16 +114,16 @@ class WorkerProfile:
 
 @dataclass(slots=True)
 class Reading:
-    """What shows that a worker reads what it is sent: heartbeats alone show only that it writes."""
+    """Whether a worker reads what it is sent; its heartbeats only show that it writes."""
 
     mark: tuple[int, int] | None = None
     """The lowest sequence without a receipt, and how many frames had been written; None: all is received."""
     since: float = 0.0
-    """When that came to be so, or was last seen after a pause."""
+    """When `mark` became so, or was first seen after a pause."""
     beat_at: float = 0.0
 
     def is_silent(self, mark: tuple[int, int] | None, now: float, patience_s: float) -> bool:
-        """Return True if nothing has moved for so long, although heartbeats came all the time."""
+        """Return True if `mark` has not changed for so long, although heartbeats kept coming."""
         paused, self.beat_at = now - self.beat_at > patience_s / 2, now
         if mark != self.mark or paused:
             self.mark, self.since = mark, now
@@ -143,36 +143,36 @@ class ServedSession:
     sequence: int = 0
     received_through: int = 0
     draining: bool = False
-    """Nothing more is assigned to it, for whatever reason."""
+    """Nothing more is assigned to it, for any reason."""
     self_draining: bool = False
-    """Its worker said so."""
+    """Its worker asked for no more work."""
     leases: dict[Token, tuple[HexId, int, str]] = field(default_factory=dict)
     """token -> (task, assignment sequence, pool)"""
     held: dict[str, int] = field(default_factory=dict)
     """pool -> leases of that pool"""
     reserved: dict[str, int] = field(default_factory=dict)
-    """pool -> slots promised to statements in flight"""
+    """pool -> slots reserved for statements in flight"""
     reading: Reading = field(default_factory=Reading)
-    """what its receipts tell of whether it reads"""
+    """whether it reads, by its receipts"""
     orphans: set[Token] = field(default_factory=set)
     """leases that are being taken back, because its worker does not hold them any more"""
     slots: dict[str, int] = field(default_factory=dict)
     """pool -> runs that it executes at once, where it says so"""
     inherited: Mapping[Token, SessionId] = field(default_factory=dict)
-    """leases of sessions of the same worker whose time was over: what it ran under them it may report"""
+    """leases of earlier, expired sessions of the same worker, whose runs it may still report"""
     unsent: set[int] = field(default_factory=set)
-    """sequences whose runs are not on their way yet: statements in flight, or of unknown end"""
+    """sequences whose runs are not sent yet: statements in flight, or of unknown outcome"""
     trailing: set[int] = field(default_factory=set)
     """sequences some of whose runs wait for their payloads"""
 
     def free(self, pool: str) -> int:
-        """Leases it would still take."""
+        """How many more leases it would take."""
         if self.draining or self.link.backlogged:
             return 0
         return self.capacity.get(pool, 0) - self.held.get(pool, 0) - self.reserved.get(pool, 0)
 
     def beyond_slots(self, pool: str) -> int:
-        """How many of the leases that it would still take would wait there for a slot."""
+        """How many of these (`free`) would wait in the worker for a slot."""
         slots = self.slots.get(pool)
         if slots is None:
             return 0
@@ -180,7 +180,7 @@ class ServedSession:
         return max(0, self.capacity.get(pool, 0) - max(slots, taken))
 
     def reserve(self, pool: str, count: int) -> None:
-        """Promise slots to a statement in flight; a negative count gives them back."""
+        """Reserve slots for a statement in flight; a negative count gives them back."""
         self.reserved[pool] = self.reserved.get(pool, 0) + count
 
     def next_sequence(self) -> int:
@@ -191,30 +191,30 @@ class ServedSession:
 
     @property
     def receipt(self) -> int:
-        """All runs up to this sequence were sent. Statements overtake each other: a frame must not
-        promise the runs of one that is still in flight, or the worker would seem to have lost them."""
+        """The sequence up to which all runs were sent. Later statements may end earlier: a receipt for runs
+        of one that is still in flight would make it seem that the worker lost them."""
         return min(self.unsent | self.trailing, default=self.sequence + 1) - 1
 
     def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
-        """It holds a lease more."""
+        """Add a lease."""
         self.add_all([token], [ids.hex_id(task_id)], sequence, pool)
 
     def add_all(self, tokens: Sequence[Token], task_ids: Sequence[HexId], sequence: int, pool: str) -> None:
-        """It holds these leases more, all of one statement and pool."""
+        """Add leases of one statement and pool."""
         self.leases.update(zip(tokens, zip(task_ids, repeat(sequence), repeat(pool)), strict=True))
         self.held[pool] = self.held.get(pool, 0) + len(tokens)
 
     def holds(self, task_id: HexId, token: Token) -> bool:
-        """Return True if this lease is its own."""
+        """Return True if this is a lease of the session."""
         found = self.leases.get(token)
         return found is not None and found[0] == task_id
 
     def holder(self, token: Token) -> SessionId:
-        """Whose lease a report of its worker is about: its own, or one of a session that it followed."""
+        """The session of the lease that a report is about: this one, or an earlier one of the same worker."""
         return self.inherited.get(token, self.session_id) if self.inherited else self.session_id
 
     def remove(self, token: Token) -> None:
-        """It holds a lease less."""
+        """Remove a lease."""
         found = self.leases.pop(token, None)
         if found is not None:
             self.held[found[2]] -= 1

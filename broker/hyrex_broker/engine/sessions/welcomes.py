@@ -1,4 +1,4 @@
-"""The pace at which workers are welcomed: when thousands come back at once, everybody else goes first."""
+"""Limits the rate of Welcomes: when thousands of workers reconnect at once, all other work goes first."""
 
 import asyncio
 import time
@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 AT_ONCE: Final = 2
-"""Hellos that are looked at together: the hot connections are for those who send."""
+"""How many Hellos are served at once: most hot connections are kept for submits and reports."""
 _LONGEST_PAUSE_S: Final = 0.02
 
 
 class Welcomes:
-    """Lets a few Hellos in at a time, in their order.
+    """Serves a few Hellos at a time, in their order.
 
-    While more wait, each is followed by a pause as long as it took: half of the time at least is for others.
+    While more wait, each is followed by a pause as long as it took, so that half of the time is for other
+    work.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class Welcomes:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """The time of one welcome."""
+        """A context for serving one Hello; waits until it may be served."""
         self._waiting += 1
         try:
             await self._places.acquire()

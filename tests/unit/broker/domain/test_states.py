@@ -45,7 +45,7 @@ def test_every_task_that_has_not_ended_can_be_cancelled() -> None:
 
 def test_a_move_that_the_table_lacks_is_refused() -> None:
     assert move(TaskState.QUEUED, Event.ASSIGN) is TaskState.RUNNING
-    with pytest.raises(InvalidTransition, match="a COMPLETED task knows no CANCEL"):
+    with pytest.raises(InvalidTransition, match="a COMPLETED task has no move for CANCEL"):
         move(TaskState.COMPLETED, Event.CANCEL)
 
 
