@@ -31,7 +31,6 @@ from hyrex.worker.child.execution import (
     explain,
     prepare,
 )
-from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.outcome import (
     Cancelled,
@@ -43,6 +42,7 @@ from hyrex.worker.shared.outcome import (
     StopCause,
     TimedOut,
 )
+from hyrex.worker.shared.runs import Run, block_of
 
 __all__ = ["InLoop", "InThread", "Way", "run_rounds"]
 
@@ -125,7 +125,7 @@ async def run_rounds(
     run = _first_run(outgoing)
     runs: list[RunSnapshot] = []
     while True:
-        outcome, error = await _one_round(Execution(run, 0, 0, WORKER), task, way)
+        outcome, error = await _one_round(Execution(block_of(run), 0, 0, 0, WORKER), task, way)
         runs.append(_run_state(run, outcome))
         if not _is_retried(run, outcome):
             state = TaskSnapshot(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))

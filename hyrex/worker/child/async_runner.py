@@ -162,7 +162,7 @@ class AsyncRunner(Runner):
 
     def _conclude(self, task: asyncio.Task[Any]) -> None:
         execution = self._tasks.pop(task)
-        if execution.run.token in self._executions:  # cancelled before its first step, and not by the broker
+        if execution.token in self._executions:  # cancelled before its first step, by nobody's order
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             info = describe(error or asyncio.CancelledError())
             self._end(execution, execution.ending(Failed(info, retryable=True)))
@@ -221,12 +221,12 @@ class AsyncRunner(Runner):
 
     async def _call(self, execution: Execution) -> object:
         assert execution.task is not None
-        run, timer = execution.run, None
+        timeout_ns, timer = execution.terms.timeout_ns, None
         execution.thread_id = self._thread_id
         self._place.ledger.restart_clock(execution.slot)
         execution.started_ns = time.monotonic_ns()
-        if run.timeout_ns:
-            timer = self._loop.call_later(run.timeout_ns / 1e9, self._time_out, execution)
+        if timeout_ns:
+            timer = self._loop.call_later(timeout_ns / 1e9, self._time_out, execution)
         execution.interruptible = True
         try:
             if execution.stop is not None:  # asked to stop before it began

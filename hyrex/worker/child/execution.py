@@ -24,7 +24,6 @@ from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, R
 from hyrex.options import checked_seconds
 from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.child.unknown_signature import given_back
-from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import attempt, describe
 from hyrex.worker.shared.logs import warn
@@ -39,6 +38,7 @@ from hyrex.worker.shared.outcome import (
     StopCause,
     TimedOut,
 )
+from hyrex.worker.shared.runs import Run, RunBlock, block_of
 
 
 class Execution:
@@ -57,14 +57,29 @@ class Execution:
     error: BaseException | None = None  # what decoding, the function or encoding raised
     arguments: Mapping[str, Any] = MappingProxyType({})
     _context: HyrexContext | None = None
+    _run: Run | None = None
 
-    def __init__(self, run: Run, ordinal: int, slot: int, worker: str) -> None:
-        self.run = run
+    def __init__(self, block: RunBlock, place: int, ordinal: int, slot: int, worker: str) -> None:
+        """About to begin with one run of a block, whose payload the block lets go of."""
+        self.terms = block.terms
+        self.token = block.tokens[place]
+        self.payload = block.payloads[place]
+        block.payloads[place] = b""
+        self.told = block.told
+        self._block = block
+        self._place = place
         self.ordinal = ordinal
         self.slot = slot
         self.gate = threading.Lock()  # held while `interruptible` is read or changed
         self._worker = worker
         self._began = time.time()
+
+    @property
+    def run(self) -> Run:
+        """The run, with all that is known of it; made when it is asked for."""
+        if self._run is None:
+            self._run = replace(self._block.run(self._place), payload=self.payload)
+        return self._run
 
     def context(self) -> HyrexContext:
         """The context that user code asks for; made when it does."""
@@ -74,39 +89,40 @@ class Execution:
 
     def for_handler(self) -> Execution:
         """The execution of this run's error handler: the same context, but a time limit of its own."""
-        made = Execution(replace(self.run, timeout_ns=ON_ERROR_NS), self.ordinal, self.slot, self._worker)
+        block = block_of(replace(self.run, timeout_ns=ON_ERROR_NS))
+        made = Execution(block, 0, self.ordinal, self.slot, self._worker)
         made.handling, made.task, made.error = True, self.task, self.error
         made._context = attempt(self.context, lambda _: None)
         return made
 
     def overdue(self, now_ns: int) -> bool:
         """Return True if the timeout has passed since user code began."""
-        timeout_ns = self.run.timeout_ns
+        timeout_ns = self.terms.timeout_ns
         return bool(timeout_ns and self.started_ns and now_ns - self.started_ns >= timeout_ns)
 
     def ending(self, outcome: Outcome) -> Ending:
         """The end of this run, which ends now."""
         # max(): user code may have set the clock back (freezegun does).
         elapsed = max(0, time.monotonic_ns() - self.started_ns) if self.started_ns else None
-        return Ending(self.run.token, outcome, elapsed)
+        return Ending(self.token, outcome, elapsed)
 
 
 def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> Outcome | None:
     """Find the function and decode its arguments. Return an outcome if that fails, else None."""
-    run = execution.run
-    task = execution.task = tasks.get(run.name)
-    if run.told is not None:  # it was killed with another child, which could not call the handler
-        execution.error = TaskTimeout(run.told.message)
-        return TimedOut(run.told)
+    terms, told = execution.terms, execution.told
+    task = execution.task = tasks.get(terms.name)
+    if told is not None:  # it was killed, and its child could not call the handler
+        execution.error = TaskTimeout(told.message)
+        return TimedOut(told)
     if task is None:
-        return _refused("UnknownTask", f"this worker has no task {run.name!r}")
-    if run.codec or run.content_type not in ("", "application/json"):
-        return _refused("UnknownEncoding", f"payload is {run.content_type!r} with codec {run.codec!r}")
+        return _refused("UnknownTask", f"this worker has no task {terms.name!r}")
+    if terms.codec or terms.content_type not in ("", "application/json"):
+        return _refused("UnknownEncoding", f"payload is {terms.content_type!r} with codec {terms.codec!r}")
     try:
-        execution.arguments = coder_of(task).decode_arguments(run.payload)
+        execution.arguments = coder_of(task).decode_arguments(execution.payload)
     except BaseException as error:  # a validator is user code: it may call sys.exit()
         execution.error = error
-        return given_back(run, error) or Failed(describe(error), retryable=False)
+        return given_back(execution.run, error) or Failed(describe(error), retryable=False)
     return None
 
 
@@ -114,7 +130,7 @@ def conclude(execution: Execution, value: object) -> Outcome:
     """The outcome of a function that returned, even if it had been asked to stop."""
     assert execution.task is not None
     try:
-        return Completed(checked_payload(execution.run.name, coder_of(execution.task).encode_result(value)))
+        return Completed(checked_payload(execution.terms.name, coder_of(execution.task).encode_result(value)))
     except BaseException as error:  # a serialiser is user code
         execution.error = _unstorable(execution, value, error)
         return Failed(describe(execution.error), retryable=False)

@@ -36,9 +36,9 @@ class OwnedTask(asyncio.Task[Any]):
     def cancel(self, msg: Any = None) -> bool:
         """As Task.cancel, but refused (False) if another run asks for it."""
         asking = execution_here()
-        if asking is None or self.owner is None or asking.run.token == self.owner.run.token:
+        if asking is None or self.owner is None or asking.token == self.owner.token:
             return super().cancel(msg)
-        warn(f"task {asking.run.name} tried to cancel a part of {self.owner.run.name}")
+        warn(f"task {asking.terms.name} tried to cancel a part of {self.owner.terms.name}")
         return False
 
 
@@ -54,7 +54,7 @@ class RunTask(OwnedTask):
     ) -> None:
         # Not by loop.create_task(): a run may have set a task factory.
         self.owner = execution
-        name = f"hyrex:{execution.run.name}"
+        name = f"hyrex:{execution.terms.name}"
         asyncio.Task.__init__(self, coroutine, loop=loop, name=name, context=context)
 
 

@@ -134,8 +134,8 @@ class ChildMain:
                 self._begin.put(message)
             case _ if runner is None:
                 pass
-            case Give(first_ordinal, runs):
-                runner.accept(first_ordinal, runs)
+            case Give(first_ordinal, blocks):
+                runner.accept(first_ordinal, blocks)
             case TakeBack(tokens):
                 runner.take_back(tokens)
             case Stop():

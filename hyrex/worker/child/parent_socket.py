@@ -15,11 +15,19 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hyrex.worker.child.forks import end_if_fork
-from hyrex.worker.shared.child_messages import Ended, FromChild, ToChild, cut, decode_to_child, encode
+from hyrex.worker.shared.child_messages import (
+    Ended,
+    Finished,
+    FromChild,
+    ToChild,
+    cut,
+    decode_to_child,
+    encode,
+)
 from hyrex.worker.shared.child_options import ORPHANED, SOCKET_UNUSABLE
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import write_stderr
-from hyrex.worker.shared.outcome import Ending
+from hyrex.worker.shared.outcome import Completed, Ending
 
 _READ_BYTES = 1 << 18
 # The shortest time between two frames of endings. Without it a frame held one or two endings, and a no-op
@@ -37,6 +45,7 @@ class ParentSocket:
         self._socket = socket.socket(fileno=fd)
         self._messages: deque[FromChild] = deque()
         self._endings: deque[Ending] = deque()
+        self._finished: deque[tuple[int, int, bytes]] = deque()  # token, microseconds, result
         self._something = threading.Event()
         self._sending = threading.Lock()
         self._sent_at = 0.0
@@ -58,7 +67,7 @@ class ParentSocket:
 
     def end(self, ending: Ending) -> None:
         """Send the end of a run soon; never blocks."""
-        self._endings.append(ending)
+        self._note(ending)
         if not self._something.is_set():
             self._something.set()
 
@@ -67,17 +76,26 @@ class ParentSocket:
 
         Not for a thread that may be interrupted while it sends: after half a frame the child must end.
         """
-        self._endings.append(ending)
+        self._note(ending)
         if not more or time.monotonic() - self._sent_at > _GAP_S:
             self.flush()
         elif not self._something.is_set():
             self._something.set()  # the next run may take long, so the writing thread sends this soon
 
+    def _note(self, ending: Ending) -> None:
+        outcome = ending.outcome
+        if type(outcome) is Completed:
+            self._finished.append((ending.token, (ending.elapsed_ns or 0) // 1000, outcome.result))
+        else:
+            self._endings.append(ending)
+
     def flush(self) -> None:
         """Send everything that is queued, in this thread."""
         with self._sending:
-            endings = _taken(self._endings)
-            messages: list[FromChild] = [Ended(endings)] if endings else []
+            finished, endings = _taken(self._finished), _taken(self._endings)
+            messages: list[FromChild] = [_columns(finished)] if finished else []
+            if endings:
+                messages.append(Ended(endings))
             messages += _taken(self._messages)
             if not messages:
                 return
@@ -117,6 +135,11 @@ class ParentSocket:
             for body in cut(buffer):
                 for message in decode_to_child(body):
                     receive(message)
+
+
+def _columns(finished: list[tuple[int, int, bytes]]) -> Finished:
+    tokens, elapsed_us, results = zip(*finished, strict=True)
+    return Finished(tokens, elapsed_us, results)
 
 
 def _frame(messages: list[FromChild]) -> bytes:

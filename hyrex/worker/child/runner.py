@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from hyrex.task import HyrexTask
@@ -18,12 +19,13 @@ from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.execution import Execution, dropped
 from hyrex.worker.child.forks import is_fork
 from hyrex.worker.child.parent_socket import ParentSocket
-from hyrex.worker.shared.child_messages import Returned, Run, Settled, Stop
+from hyrex.worker.shared.child_messages import Returned, Settled, Stop
 from hyrex.worker.shared.child_options import BROKEN
 from hyrex.worker.shared.description import attempt
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.memory import Ledger, TrustCell
 from hyrex.worker.shared.outcome import Ending
+from hyrex.worker.shared.runs import RunBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,19 @@ class Workplace:
     slots: int
 
 
+class QueuedBlock:
+    """Runs that wait in a child, and how many of them have left."""
+
+    __slots__ = ("block", "first_ordinal", "next")
+
+    def __init__(self, block: RunBlock, first_ordinal: int) -> None:
+        self.block = block
+        self.first_ordinal = first_ordinal
+        self.next = 0
+
+
 def _ignore(_: BaseException) -> None:
-    """Ignore an error while the child is about to end anyway."""
+    """Whatever that was, the child ends."""
 
 
 class Runner:
@@ -50,16 +63,17 @@ class Runner:
         self._place = workplace
         self._lock = threading.Lock()
         self._pending: dict[int, int] = {}  # token -> ordinal
-        self._queue: deque[tuple[int, Run]] = deque()  # by ordinal; those not pending are skipped
+        self._queue: deque[QueuedBlock] = deque()  # by ordinal; those not pending are skipped
         self._executions: dict[int, Execution] = {}  # by token
         self._finishing = False
 
-    def accept(self, first_ordinal: int, runs: Iterable[Run]) -> None:
+    def accept(self, first_ordinal: int, blocks: Iterable[RunBlock]) -> None:
         """Queue runs."""
         with self._lock:
-            for ordinal, run in enumerate(runs, first_ordinal):
-                self._pending[run.token] = ordinal
-                self._queue.append((ordinal, run))
+            for block in blocks:
+                self._pending.update(zip(block.tokens, count(first_ordinal)))
+                self._queue.append(QueuedBlock(block, first_ordinal))
+                first_ordinal += len(block)
         self._wake()
 
     def take_back(self, tokens: Iterable[int]) -> None:
@@ -102,8 +116,12 @@ class Runner:
         """Start the next run in a free slot. Return None if no run waits, or none may start now."""
         with self._lock:
             while self._queue:
-                ordinal, run = self._queue.popleft()
-                token = run.token
+                queued = self._queue[0]
+                at, block = queued.next, queued.block
+                token, ordinal = block.tokens[at], queued.first_ordinal + at
+                queued.next = at + 1
+                if queued.next == len(block.tokens):
+                    self._queue.popleft()
                 if self._pending.get(token) != ordinal:  # taken back, perhaps given again since
                     continue
                 del self._pending[token]
@@ -111,7 +129,7 @@ class Runner:
                     self._place.socket.send(Returned([token], answer=False))
                     continue
                 self._place.ledger.begin(slot, ordinal, token)
-                execution = self._executions[token] = Execution(run, ordinal, slot, self._place.worker)
+                execution = self._executions[token] = Execution(block, at, ordinal, slot, self._place.worker)
                 return execution
         return None
 
@@ -119,16 +137,17 @@ class Runner:
         """Send the end of a run, then free its slot: if a kill comes in between, the run counts as lost."""
         self._tell(ending)
         with self._lock:
-            del self._executions[execution.run.token]
+            del self._executions[execution.token]
         self._place.ledger.end(execution.slot)
 
     def _hand_over(self, execution: Execution, ending: Ending) -> Execution:
         """Send how the run has ended before its error handler runs, which may do anything to this process."""
         handling = execution.for_handler()
         with self._lock:
-            self._executions[execution.run.token] = handling
-        # Before Settled is sent: from then on the stream process applies the time limit of the handler.
-        self._place.ledger.restart_clock(execution.slot)
+            self._executions[execution.token] = handling
+        self._place.ledger.restart_clock(
+            execution.slot
+        )  # before the word: from then on it bounds the handler
         self._place.socket.send(Settled(ending))
         self._place.socket.flush()
         return handling

@@ -10,8 +10,8 @@ from typing import Final
 from pydantic import ValidationError
 
 from hyrex.arguments.refusals import described
-from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.outcome import Released
+from hyrex.worker.shared.runs import Run
 
 __all__ = ["given_back"]
 

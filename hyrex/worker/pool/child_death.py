@@ -9,21 +9,20 @@ from __future__ import annotations
 import time
 
 from hyrex.worker.pool.child_process import ChildProcess
+from hyrex.worker.pool.held_block import Held
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_options import UNTRUSTED
 from hyrex.worker.shared.outcome import Cancelled, Ending, ErrorInfo, Lost, Outcome, StopCause, TimedOut
 from hyrex.worker.shared.platform import exit_reason
 
 
-def take_runs_of_dead(
-    child: ChildProcess, status: int
-) -> tuple[list[tuple[HeldLease, Ending]], list[HeldLease]]:
+def take_runs_of_dead(child: ChildProcess, status: int) -> tuple[list[tuple[HeldLease, Ending]], list[Held]]:
     """Take all runs from a dead child. Return those that had started, with how they ended, and the others."""
-    through = child.ledger.started_through()
     running = {run.token: run.started_ns for run in child.ledger.running()}
-    given, child.given = list(child.given.values()), {}
-    started = [(held, _ending(held, child, status, running)) for held in given if held.ordinal <= through]
-    return started, [held for held in given if held.ordinal > through]
+    leases = [held for token in child.started() if (held := child.lease(token)) is not None]
+    unstarted = child.take_out(child.unstarted())
+    child.given = {}
+    return [(held, _ending(held, child, status, running)) for held in leases], unstarted
 
 
 def _ending(held: HeldLease, child: ChildProcess, status: int, running: dict[int, int]) -> Ending:

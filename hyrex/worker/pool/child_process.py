@@ -15,19 +15,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import msgspec
 
 from hyrex.worker.pool.child_socket import ChildSocket
+from hyrex.worker.pool.held_block import Held, HeldBlock, together
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_messages import Begin, Finish, FromChild, Give, Stop, TakeBack
 from hyrex.worker.shared.child_options import ChildOptions
 from hyrex.worker.shared.memory import Ledger, create_fd
 from hyrex.worker.shared.options import environment_with
 from hyrex.worker.shared.remains import MARK, await_end, end_remains_of
+from hyrex.worker.shared.runs import RunBlock, block_of
 
 log = logging.getLogger("hyrex.worker")
 
@@ -67,7 +69,7 @@ class ChildProcess:
     def __init__(self, plan: ChildPlan, events: ChildEvents) -> None:
         """Start the process. Needs a running event loop."""
         self.state = ChildState.STARTING
-        self.given: dict[int, HeldLease] = {}
+        self.given: dict[int, Held] = {}  # by token, in the order of their ordinals
         self.slots = 0
         self.fed = 0  # runs given in its whole life
         self.was_ready = False
@@ -119,24 +121,76 @@ class ChildProcess:
         self.slots += change
         self.ledger.use_at_least(self.slots)
 
-    def give(self, runs: list[HeldLease]) -> None:
+    def give(self, entries: list[Held]) -> None:
         """Have it execute these runs after those it has."""
         first = self.fed + 1
-        for ordinal, held in enumerate(runs, first):
-            held.child, held.ordinal = self, ordinal
+        self.socket.send(Give(first, [self._enter(held) for held in entries]))
+
+    def _enter(self, held: Held) -> RunBlock:
+        held.child = self
+        if isinstance(held, HeldLease):
+            self.fed += 1
+            held.ordinal = self.fed
             self.given[held.run.token] = held
-        self.fed += len(runs)
-        self.socket.send(Give(first, [held.run for held in runs]))
+            return block_of(held.run)
+        held.ordinals = range(self.fed + 1, self.fed + 1 + len(held))
+        held.given_at = time.monotonic()
+        self.fed += len(held)
+        self.given.update(dict.fromkeys(held.block.tokens, held))
+        return held.block
 
-    def unstarted(self) -> list[HeldLease]:
-        """The runs that have not started at this moment; they may start before a message arrives."""
+    def unstarted(self) -> list[int]:
+        """Tokens of runs that have certainly not started (they may have by the time a message arrives)."""
+        return self._parted()[1]
+
+    def started(self) -> list[int]:
+        """Tokens of the runs that have started and not ended."""
+        return self._parted()[0]
+
+    def _parted(self) -> tuple[list[int], list[int]]:
         through = self.ledger.started_through()
-        return [held for held in self.given.values() if held.ordinal > through]
+        ordinals: dict[Held, dict[int, int]] = {}
+        parts: tuple[list[int], list[int]] = [], []
+        for token, held in self.given.items():
+            if isinstance(held, HeldLease):
+                ordinal = held.ordinal
+            else:
+                if held not in ordinals:
+                    ordinals[held] = dict(zip(held.block.tokens, held.ordinals, strict=True))
+                ordinal = ordinals[held][token]
+            parts[ordinal > through].append(token)
+        return parts
 
-    def take_back(self, runs: list[HeldLease]) -> None:
-        """Ask for runs back. Not again before the answer has come (`taking_back`)."""
+    def lease(self, token: int) -> HeldLease | None:
+        """A run that it was given, with a lease of its own from now on; None if it has no such run."""
+        held = self.given.get(token)
+        if isinstance(held, HeldBlock):
+            held = self.given[token] = held.lease(token)
+        return held
+
+    def take_out(self, tokens: Iterable[int]) -> list[Held]:
+        """These runs are not its own any more."""
+        return together([(token, self.given.pop(token)) for token in tokens if token in self.given])
+
+    def let_go(self, older_than_s: float) -> None:
+        """Keep nothing of runs that have ended beside one that takes long: their payloads."""
+        if not self.given:
+            return
+        oldest = next(iter(self.given.values()))
+        if isinstance(oldest, HeldBlock) and time.monotonic() - oldest.given_at > older_than_s:
+            left = [
+                (place, token)
+                for place, token in enumerate(oldest.block.tokens)
+                if self.given.get(token) is oldest
+            ]
+            if 2 * len(left) <= len(oldest):
+                kept = oldest.taking([place for place, _ in left])
+                self.given.update(dict.fromkeys(kept.block.tokens, kept))
+
+    def take_back(self, tokens: list[int]) -> None:
+        """Ask for runs back; one question at a time."""
         self.taking_back = True
-        self.socket.send(TakeBack([held.run.token for held in runs]))
+        self.socket.send(TakeBack(tokens))
 
     def stop(self, order: Stop) -> None:
         """Ask it to stop a run."""

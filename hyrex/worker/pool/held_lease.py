@@ -10,9 +10,10 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from hyrex.worker.shared.child_messages import Run, Stop
+from hyrex.worker.shared.child_messages import Stop
 from hyrex.worker.shared.memory import Ledger
 from hyrex.worker.shared.outcome import Ending, ErrorInfo, StopCause
+from hyrex.worker.shared.runs import Run
 
 
 class Holder(Protocol):
@@ -28,11 +29,10 @@ class HeldLease:
     """One lease and its run. Values that most runs never change are defaults of the class: setting an
     attribute takes time."""
 
-    child: Holder | None = None  # the child that it was given to; None while it waits in the pool
-    ordinal = 0  # its number among all runs given to that child
-    ended = False  # its outcome is being reported
-    revoked = False  # its outcome is not reported any more
-    stop: StopCause | None = None  # why it was asked to stop
+    child: Holder | None = None  # where it was given to; None while it waits here
+    ordinal = 0  # its place among all runs given to that child
+    revoked = False  # nothing of it is reported any more
+    stop: StopCause | None = None  # it was asked to stop
     stop_reason = ""
     stop_at = 0.0  # when it was asked (monotonic)
     settled: Ending | None = None  # how it ended, while its error handler still runs

@@ -40,10 +40,14 @@ class Pace:
     def observe(self, endings: list[Ending]) -> None:
         """Learn from runs that ended."""
         times = [ending.elapsed_ns for ending in endings if ending.elapsed_ns is not None]
-        if not times:
+        self.learn(sum(times) / 1e9, len(times))
+
+    def learn(self, total_s: float, count: int) -> None:
+        """So many runs took that long together."""
+        if not count:
             return
-        mean_s = sum(times) / len(times) / 1e9 + _OVERHEAD_S
-        kept = 0.0 if self.run_s is None else _MEMORY ** len(times)
+        mean_s = total_s / count + _OVERHEAD_S
+        kept = 0.0 if self.run_s is None else _MEMORY**count
         self._observed_at = time.monotonic()
         self.run_s = kept * (self.run_s or 0.0) + (1 - kept) * mean_s
 

@@ -10,11 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from itertools import repeat
 
 from hyrex.worker.pool.child_death import take_runs_of_dead
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
 from hyrex.worker.pool.distribution import overfull, shares
 from hyrex.worker.pool.first_child import AppUnusable
+from hyrex.worker.pool.held_block import Held, HeldBlock
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pace import Pace
 from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
@@ -23,6 +25,7 @@ from hyrex.worker.pool.waiting_runs import WaitingRuns
 from hyrex.worker.shared.backoff import backoff_s
 from hyrex.worker.shared.child_messages import (
     Ended,
+    Finished,
     FromChild,
     Imported,
     Ready,
@@ -35,8 +38,9 @@ from hyrex.worker.shared.child_messages import (
     Waiting,
 )
 from hyrex.worker.shared.memory import TrustCell
-from hyrex.worker.shared.outcome import Ending, StopCause, TimedOut
+from hyrex.worker.shared.outcome import Completed, Ending, StopCause, TimedOut
 from hyrex.worker.shared.platform import exit_reason
+from hyrex.worker.shared.runs import RunBlock
 
 log = logging.getLogger("hyrex.worker")
 
@@ -137,9 +141,25 @@ class Pool:
 
     # Runs.
 
-    def accept(self, held: HeldLease) -> None:
-        """Take in a run; call `feed` after the last of a batch."""
-        self.waiting.add(held)
+    def accept(self, block: RunBlock) -> None:
+        """Take runs; call `feed` after the last of a batch."""
+        self.waiting.add(HeldBlock(block, self.plan.name))
+
+    def count(self) -> int:
+        """How many runs it has."""
+        return len(self.waiting) + sum(len(child.given) for child in self.children)
+
+    def lease(self, token: int) -> HeldLease | None:
+        """A run that it has, with a lease of its own from now on."""
+        for child in self.children:
+            if token in child.given:
+                return child.lease(token)
+        return self.waiting.lease(token)
+
+    def leases(self) -> list[HeldLease]:
+        """All runs that it has, each with a lease of its own from now on."""
+        given = [child.lease(token) for child in self.children for token in list(child.given)]
+        return [held for held in given if held is not None] + self.waiting.leases()
 
     def feed(self, *, patient: bool = True) -> None:
         """Give waiting runs to children, as far as leases are trusted and there is room."""
@@ -147,10 +167,8 @@ class Pool:
             return
         self._feed_alone()
         children = [child for child in self.active() if not child.exclusive]
-        for child, portion in shares(
-            children, len(self.waiting.backlog), self._room_limit, self.pace.fresh_run_s
-        ):
-            child.give([self.waiting.backlog.popleft() for _ in range(portion)])
+        for child, portion in shares(children, self.waiting.backlog, self._room_limit, self.pace.fresh_run_s):
+            child.give(self.waiting.take_first(portion))
         if not self.waiting.backlog and (giver := overfull(children, self.pace.run_s, patient)):
             waiting = giver.unstarted()
             if waiting:
@@ -178,7 +196,7 @@ class Pool:
             return
         # No run waits to run alone any more, so children reserved for one are free again.
         for child in self.children:
-            child.exclusive = child.exclusive and any(held.run.alone for held in child.given.values())
+            child.exclusive = child.exclusive and any(map(_is_alone, child.given.values()))
 
     def recall(self) -> None:
         """Ask every child for the runs that it has not started."""
@@ -210,15 +228,17 @@ class Pool:
 
     def _on_message(self, child: ChildProcess, message: FromChild) -> None:
         match message:
+            case Finished():
+                self._on_finished(child, message)
             case Ended(endings):
                 self._on_ended(child, endings)
             case Settled(ending):
-                if (held := child.given.get(ending.token)) is not None and held.settled is None:
+                if (held := child.lease(ending.token)) is not None and held.settled is None:
                     held.settled = ending
             case Returned(tokens, answer):
                 child.taking_back = child.taking_back and not answer
                 self.pace.doubt()
-                self.waiting.put_back(held for token in tokens if (held := child.given.pop(token, None)))
+                self.waiting.put_back(child.take_out(tokens))
             case Waiting(request):
                 child.socket.send(WaitAnswer(request, self.lending.ask(child, request)))
                 self._recall_from(child)
@@ -243,11 +263,33 @@ class Pool:
                 return
         self._settle_soon()
 
+    def _on_finished(self, child: ChildProcess, finished: Finished) -> None:
+        self.pace.learn(sum(finished.elapsed_us) / 1e6, len(finished.tokens))
+        held = [*map(child.given.pop, finished.tokens, repeat(None))]
+        if any(type(each) is not HeldBlock for each in held):
+            finished = self._without_leases(finished, held)
+        if finished.tokens:
+            self._events.finished(finished)
+        if not child.given:
+            child.exclusive = False
+
+    def _without_leases(self, finished: Finished, held: list[Held | None]) -> Finished:
+        """The rest of what finished, when each run that has a lease of its own is told by itself."""
+        plain: list[tuple[int, int, bytes]] = []
+        columns = zip(finished.tokens, finished.elapsed_us, finished.results, held, strict=True)
+        for token, elapsed_us, result, each in columns:
+            if isinstance(each, HeldLease):
+                self._events.ended(each, Ending(token, Completed(result), elapsed_us * 1000))
+            elif each is not None:
+                plain.append((token, elapsed_us, result))
+        return Finished(*([list(column) for column in zip(*plain, strict=True)] or [[], [], []]))
+
     def _on_ended(self, child: ChildProcess, endings: list[Ending]) -> None:
         self.pace.observe(endings)
         for ending in endings:
-            held = child.given.pop(ending.token, None)
+            held = child.lease(ending.token)
             if held is not None:
+                del child.given[ending.token]
                 self._events.ended(held, ending)
         if not child.given:
             child.exclusive = False
@@ -291,6 +333,10 @@ class Pool:
         self.maintain()
         self.feed()
         self._events.changed()
+
+
+def _is_alone(held: Held) -> bool:
+    return held.run.alone if isinstance(held, HeldLease) else held.block.terms.alone
 
 
 def _what_ran(started: Sequence[tuple[HeldLease, Ending]]) -> str:

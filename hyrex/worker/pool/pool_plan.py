@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hyrex.worker.pool.held_lease import HeldLease
+from hyrex.worker.shared.child_messages import Finished
 from hyrex.worker.shared.outcome import Ending
 
 
@@ -28,4 +29,5 @@ class PoolEvents:
     """What a pool calls when a run has ended, and when its maximum may have changed."""
 
     ended: Callable[[HeldLease, Ending], None]
-    changed: Callable[[], None]
+    finished: Callable[[Finished], None]  # runs that returned, and were told nothing meanwhile
+    changed: Callable[[], None]  # its maximum may be another now

@@ -6,38 +6,16 @@ Nothing here knows the wire types of gRPC. The frames cross a socket pair that o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct as Layout
 
 import msgspec
 from msgspec import Struct
 
-from hyrex.worker.shared.outcome import Ending, ErrorInfo, StopCause
+from hyrex.worker.shared.outcome import Ending, StopCause
+from hyrex.worker.shared.runs import RunBlock
 
 LENGTH = Layout("<I")
-
-
-class Run(Struct, frozen=True, array_like=True, gc=False):
-    """A run to execute, with its lease's token. Empty strings and 0 mean absent."""
-
-    token: int
-    task_id: str
-    name: str
-    queue: str
-    payload: bytes
-    run_number: int = 0
-    attempt_number: int = 0
-    max_retries: int = 0
-    priority: int = 5
-    timeout_ns: int = 0
-    parent_id: str = ""
-    root_id: str = ""
-    submitted_ns: int = 0
-    alone: bool = False
-    content_type: str = ""
-    codec: str = ""
-    headers: dict[str, str] | None = None
-    told: ErrorInfo | None = None  # set if the run has ended, with this error: only call its error handler
 
 
 class TaskInfo(Struct, frozen=True, array_like=True):
@@ -74,7 +52,7 @@ class Give(Struct, frozen=True, array_like=True, tag="give"):
     """Execute these runs, in order; the first has this ordinal, the others the following ones."""
 
     first_ordinal: int
-    runs: list[Run]
+    blocks: list[RunBlock]
 
 
 class TakeBack(Struct, frozen=True, array_like=True, tag="take"):
@@ -130,8 +108,21 @@ class Settled(Struct, frozen=True, array_like=True, tag="settled"):
     ending: Ending
 
 
+class Finished(Struct, frozen=True, array_like=True, tag="finished"):
+    """Runs that returned: a column of each."""
+
+    tokens: Sequence[int]
+    elapsed_us: Sequence[int]
+    results: Sequence[bytes]
+
+    def __post_init__(self) -> None:
+        """User code may have written into the socket: what does not fit together is not understood."""
+        if not len(self.tokens) == len(self.elapsed_us) == len(self.results):
+            raise ValueError("columns of different lengths")
+
+
 class Ended(Struct, frozen=True, array_like=True, tag="ended"):
-    """Runs that ended."""
+    """Runs that ended otherwise."""
 
     endings: list[Ending]
 
@@ -155,7 +146,7 @@ class Resumed(Struct, frozen=True, array_like=True, tag="resumed"):
     request: int
 
 
-FromChild = Imported | Unusable | Ready | Settled | Ended | Returned | Waiting | Resumed
+FromChild = Imported | Unusable | Ready | Settled | Finished | Ended | Returned | Waiting | Resumed
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import assert_never
+from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
 from hyrex.worker.shared.description import storable
 from hyrex.worker.shared.outcome import (
@@ -30,8 +30,8 @@ from hyrex.worker.shared.outcome import (
     TimedOut,
 )
 from hyrex.worker.stream.capacity import Places
-from hyrex.worker.stream.columns import LONGEST_NS, fill_completed
-from hyrex.worker.stream.reports import UnreportedRun
+from hyrex.worker.stream.columns import LONGEST_NS, fill_finished
+from hyrex.worker.stream.reports import FinishedRuns, Unreported, UnreportedRun
 from hyrex.worker.stream.session import DEFAULT_TERMS, SessionTerms, WorkerSession
 
 PROTOCOL_VERSION = 1
@@ -59,7 +59,7 @@ def hello(
     registration: Registration, session: WorkerSession, capacity: Mapping[str, Places]
 ) -> wire.WorkRequest:
     """The first frame of a stream; names the held leases if there is a session to resume."""
-    held = session.held.values() if session.id else ()
+    held = session.held.items() if session.id else ()
     return wire.WorkRequest(
         hello=wire.Hello(
             worker_name=registration.worker_name,
@@ -72,7 +72,7 @@ def hello(
             queue_patterns=registration.queue_patterns,
             tasks=[_definition(task) for task in registration.app.tasks],
             queues=[_queue(queue) for queue in registration.app.queues],
-            held=[wire.LeaseRef(task_id=h.run.task_id, token=h.run.token) for h in held],
+            held=[wire.LeaseRef(task_id=str(UUID(bytes=packed)), token=token) for token, packed in held],
             received_through=session.received_through,
             capacity=_pools(capacity),
         )
@@ -84,18 +84,18 @@ def capacity_update(capacity: Mapping[str, Places]) -> wire.WorkRequest:
     return wire.WorkRequest(capacity=wire.CapacityUpdate(pools=_pools(capacity)))
 
 
-def heartbeat(sequence: int, held: Iterable[HeldLease], received_through: int) -> wire.WorkRequest:
+def heartbeat(sequence: int, held: Iterable[int], received_through: int) -> wire.WorkRequest:
     """A heartbeat, with the leases held and the last assignment received."""
     return wire.WorkRequest(
         heartbeat=wire.Heartbeat(
             sequence=sequence,
-            held_tokens=[one.run.token for one in held],
+            held_tokens=held,
             received_through=received_through,
         )
     )
 
 
-def report(report_id: int, runs: Iterable[UnreportedRun]) -> wire.WorkRequest:
+def report(report_id: int, parts: Iterable[Unreported]) -> wire.WorkRequest:
     """A report of runs that ended.
 
     A run whose outcome cannot be put into a frame is reported as failed, with the reason; the others of the
@@ -103,20 +103,32 @@ def report(report_id: int, runs: Iterable[UnreportedRun]) -> wire.WorkRequest:
     """
     frame = wire.WorkRequest()
     frame.report.report_id = report_id
-    completed: list[UnreportedRun] = []
-    others: list[UnreportedRun] = []
-    for run in runs:
-        (completed if _is_completed(run.ending.outcome) else others).append(run)
-    if completed:
-        fill_completed(frame.report.completed.add(), completed)
-    for run in others:
-        told = frame.report.runs.add()
-        try:
-            _tell(told, run)
-        except Exception as error:
-            told.Clear()
-            _tell(told, _unreportable(run, error))
+    finished: list[FinishedRuns] = []
+    for part in parts:
+        if isinstance(part, FinishedRuns):
+            finished.append(part)
+        elif _is_completed(part.ending.outcome):
+            finished.append(_finished(part))
+        else:
+            _add(frame.report.runs.add(), part)
+    if finished:
+        fill_finished(frame.report.completed.add(), finished)
     return frame
+
+
+def _add(told: wire.RunReport, run: UnreportedRun) -> None:
+    try:
+        _tell(told, run)
+    except Exception as error:
+        told.Clear()
+        _tell(told, _unreportable(run, error))
+
+
+def _finished(run: UnreportedRun) -> FinishedRuns:
+    ending = run.ending
+    assert isinstance(ending.outcome, Completed)
+    elapsed_us = (ending.elapsed_ns or 0) // 1000
+    return FinishedRuns([UUID(run.task_id).bytes], [ending.token], [elapsed_us], [ending.outcome.result])
 
 
 def _is_completed(outcome: Outcome) -> bool:

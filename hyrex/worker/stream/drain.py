@@ -55,28 +55,28 @@ class WorkerDrain:
         self._outbox.drain(reason)
         workload.recall()
         workload.feed()
-        if workload.running():
-            log.info("draining: %d runs left", len(workload.running()))
+        if workload.count():
+            log.info("draining: %d runs left", workload.count())
         await self._until(self._idle_or_released, self._drain_timeout_s)
-        if workload.running():
+        if workload.count():
             workload.stop_all(StopCause.DRAIN, "the worker was stopped before it ended")
-            await self._until(lambda: not workload.running(), self._grace_s + 2.0)
-        if workload.running():
+            await self._until(lambda: not workload.count(), self._grace_s + 2.0)
+        if workload.count():
             self._kill()
-            await self._until(lambda: not workload.running(), _DEAD_WITHIN_S)
+            await self._until(lambda: not workload.count(), _DEAD_WITHIN_S)
         acknowledged = await self._until(lambda: not len(self._outbox.reports), _ACKNOWLEDGED_WITHIN_S)
-        return acknowledged and not workload.running()
+        return acknowledged and not workload.count()
 
     def _kill(self) -> None:
         """Kill the children that still have runs; how these ended follows from the death of their child."""
-        log.warning("%d runs did not end when asked; killing their children", len(self._workload.running()))
+        log.warning("%d runs did not end when asked; killing their children", self._workload.count())
         for pool in self._workload.pools.values():
             for child in pool.children:
                 if child.given:
                     child.kill()
 
     def _idle_or_released(self) -> bool:
-        return self._release_now or not self._workload.running()
+        return self._release_now or not self._workload.count()
 
     async def _until(self, done: Callable[[], bool], timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from hyrex.worker.pool.child_process import ChildProcess, ChildState
-from hyrex.worker.pool.held_lease import HeldLease
+from hyrex.worker.pool.held_block import Held, HeldBlock
 from hyrex.worker.pool.pool import Pool
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.outcome import StopCause
@@ -25,7 +25,8 @@ log = logging.getLogger("hyrex.worker")
 _TICK_S = 0.1
 _MEMORY_TICKS = 10
 _REAP_TICKS = 10
-_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # an error handler is asked to stop at its limit, and killed 2 s later
+_KEPT_S = 1.0  # what has ended beside a run that takes longer is let go of
+_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
 
 
 class Enforcer:
@@ -63,13 +64,18 @@ class Enforcer:
             self._stopped_untrusted = False
         elif not self._stopped_untrusted:
             self._stopped_untrusted = True
-            if self._workload.running():
+            if self._workload.count():
                 log.warning("leases could not be renewed in time; stopping what runs")
             self._workload.recall()
-            for held in self._workload.running():
-                # By the ledger: a run that began just before this process was paused is in no older note.
-                if held.child is not None and held.ordinal <= held.child.ledger.started_through():
-                    self._workload.stop(held, StopCause.TRUST, "the lease could not be renewed")
+            for pool in self._workload.pools.values():
+                for child in pool.children:
+                    self._stop_started(child)
+
+    def _stop_started(self, child: ChildProcess) -> None:
+        # By the ledger: what was noted a tick ago does not know who began just before a pause.
+        for token in child.started():
+            if (held := child.lease(token)) is not None:
+                self._workload.stop(held, StopCause.TRUST, "the lease could not be renewed")
 
     def _reap_orphans(self) -> None:
         """Reap processes that user code started and left: they are now children of this process."""
@@ -82,6 +88,7 @@ class Enforcer:
                 continue
             self._check_runs(child, now, pool.pace.long_s)
             self._check_end(child, now)
+            child.let_go(_KEPT_S)
             if check_memory and pool.plan.max_memory_mb and not child.worn:
                 child.worn = resident_mb(child.pid) > pool.plan.max_memory_mb
         pool.maintain()
@@ -99,6 +106,10 @@ class Enforcer:
         for run in running:
             held = child.given.get(run.token)
             if held is not None and self._must_be_killed(held, run.started_ns, now):
+                held = child.lease(run.token)
+                assert held is not None
+                if held.settled is None and held.stop is None:
+                    held.stop, held.stop_at = StopCause.TIMEOUT, now
                 what = "on_error of task" if held.settled is not None else "task"
                 log.warning("%s %s did not stop within its grace; killing its child", what, held.run.name)
                 child.kill(blame=held)
@@ -119,13 +130,13 @@ class Enforcer:
             )
             child.kill()
 
-    def _must_be_killed(self, held: HeldLease, started_ns: int, now: float) -> bool:
-        if held.settled is not None:  # its error handler runs, which has a time limit of its own
+    def _must_be_killed(self, held: Held, started_ns: int, now: float) -> bool:
+        if isinstance(held, HeldBlock):
+            timeout_ns = held.block.terms.timeout_ns
+        elif held.settled is not None:  # its error handler runs, by a clock of its own
             return now - started_ns / 1e9 > _ON_ERROR_S
-        if held.stop is not None:
+        elif held.stop is not None:
             return now - held.stop_at > self._grace_s
-        timeout_ns = held.run.timeout_ns
-        if timeout_ns and now - started_ns / 1e9 > timeout_ns / 1e9 + self._grace_s:
-            held.stop, held.stop_at = StopCause.TIMEOUT, now
-            return True
-        return False
+        else:
+            timeout_ns = held.run.timeout_ns
+        return bool(timeout_ns) and now - started_ns / 1e9 > timeout_ns / 1e9 + self._grace_s

@@ -75,7 +75,7 @@ class StreamOutput:
             session = self._session
             sequence = self.heartbeats.beat()
             self._wake_when_due()
-            return convert.heartbeat(sequence, session.held.values(), session.received_through)
+            return convert.heartbeat(sequence, session.held, session.received_through)
         terms = self._session.terms
         next_report = self.reports.next_report(terms.max_unacknowledged_reports, terms.max_frame_bytes)
         if next_report is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from uuid import UUID
 
-from hyrex.worker.pool.held_lease import HeldLease
+from hyrex.worker.pool.held_block import Held, HeldBlock
 from hyrex.worker.pool.pool import Pool
 from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.workload import Workload
 
 _MOST_LEASES = 100
+_MOST_RUNS = 20  # of each child
 
 
 def session_lines(session: WorkerSession, outbox: StreamOutput) -> Iterator[str]:
@@ -21,10 +23,10 @@ def session_lines(session: WorkerSession, outbox: StreamOutput) -> Iterator[str]
         f"received_through {session.received_through}, leases {len(session.held)}, "
         f"unacknowledged reports {len(outbox.reports)}"
     )
-    held = list(session.held.values())
-    yield from map(_lease_line, held[:_MOST_LEASES])
-    if len(held) > _MOST_LEASES:
-        yield f"  ... and {len(held) - _MOST_LEASES} more leases"
+    for token, task_id in list(session.held.items())[:_MOST_LEASES]:
+        yield f"  lease {token} task {UUID(bytes=task_id)}"
+    if len(session.held) > _MOST_LEASES:
+        yield f"  ... and {len(session.held) - _MOST_LEASES} more leases"
 
 
 def pool_lines(workload: Workload) -> Iterator[str]:
@@ -35,19 +37,22 @@ def pool_lines(workload: Workload) -> Iterator[str]:
         yield from _pool_lines(pool)
 
 
-def _lease_line(held: HeldLease) -> str:
-    marks = [word for word in ("ended", "revoked") if getattr(held, word)]
-    if held.stop is not None:
-        marks.append(f"told to stop: {held.stop.name} {held.stop_reason}".rstrip())
-    where = "waits here" if held.child is None else f"given to child {getattr(held.child, 'pid', '?')}"
-    run = held.run
-    return f"  lease {run.token} task {run.task_id} {run.name} pool {held.pool}: {', '.join([where, *marks])}"
+def _run_line(token: int, held: Held) -> str:
+    """Reads only: it is asked for at any moment."""
+    if isinstance(held, HeldBlock):
+        name, marks = held.block.terms.name, []
+    else:
+        name, marks = held.run.name, ["revoked"] if held.revoked else []
+        if held.stop is not None:
+            marks.append(f"told to stop: {held.stop.name} {held.stop_reason}".rstrip())
+    where = f"given to child {getattr(held.child, 'pid', '?')}"
+    return f"    run {token} of {name}: {', '.join([where, *marks])}"
 
 
 def _pool_lines(pool: Pool) -> Iterator[str]:
     waiting = pool.waiting
     yield (
-        f"pool {pool.plan.name}: maximum {pool.maximum()}, waiting {len(waiting.backlog)}, "
+        f"pool {pool.plan.name}: maximum {pool.maximum()}, waiting {waiting.backlog}, "
         f"waiting to run alone {len(waiting.alone)}, children {len(pool.children)}"
     )
     for child in pool.children:
@@ -56,3 +61,5 @@ def _pool_lines(pool: Pool) -> Iterator[str]:
             f"  child {child.pid} {child.state.name}: slots {child.slots}, given {len(child.given)}, "
             f"given in all {child.fed}, age {age_s:.0f} s"
         )
+        for token, held in list(child.given.items())[:_MOST_RUNS]:
+            yield _run_line(token, held)

@@ -185,7 +185,10 @@ class Runtime:
         return Workload(self._session, self._outbox.reports, pool_of)
 
     def _make_pools(self, child: ChildProcess, app: Imported) -> None:
-        options, events = self._options, PoolEvents(self._workload.ended, self._changed)
+        options, events = (
+            self._options,
+            PoolEvents(self._workload.ended, self._workload.finished, self._changed),
+        )
         kinds = {task.is_async for task in app.tasks} or {False}
         for asynchronous in sorted(kinds):
             plan = PoolPlan(

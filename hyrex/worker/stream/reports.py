@@ -6,10 +6,13 @@ There is no timer: while one report waits to be sent, the runs that end gather f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TypeAlias
 
 from msgspec import Struct
 
+from hyrex.worker.shared.child_messages import Finished
 from hyrex.worker.shared.outcome import Completed, Ending, Failed, TimedOut
 
 _MOST_RUNS = 1000
@@ -24,6 +27,66 @@ class UnreportedRun(Struct, frozen=True, gc=False):
     task_id: str
     ending: Ending
 
+    def __len__(self) -> int:
+        """One run."""
+        return 1
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """Its token."""
+        return (self.ending.token,)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in a frame, at most."""
+        outcome = self.ending.outcome
+        if isinstance(outcome, Completed):
+            return _ITEM_BYTES + len(outcome.result)
+        if isinstance(outcome, Failed | TimedOut):
+            error = outcome.error
+            # UTF-8 takes at most four bytes for a character
+            return _ITEM_BYTES + 4 * (len(error.type) + len(error.message) + len(error.traceback))
+        return _ITEM_BYTES + 4 * len(outcome.reason)
+
+
+class FinishedRuns(Struct, frozen=True):
+    """Runs that returned: a column of each."""
+
+    task_ids: Sequence[bytes]
+    tokens: Sequence[int]
+    elapsed_us: Sequence[int]
+    results: Sequence[bytes]
+
+    def __len__(self) -> int:
+        """How many runs."""
+        return len(self.tokens)
+
+    @property
+    def size_bytes(self) -> int:
+        """What they take in a frame, at most."""
+        return _ITEM_BYTES * len(self.tokens) + sum(map(len, self.results))
+
+    def cut(self, max_runs: int, max_bytes: int) -> tuple[FinishedRuns, FinishedRuns]:
+        """The first of them that are no more than that, at least one, and the rest."""
+        count = size = 0
+        for result in self.results[:max_runs]:
+            size += _ITEM_BYTES + len(result)
+            if count and size > max_bytes:
+                break
+            count += 1
+        return self._part(slice(count)), self._part(slice(count, None))
+
+    def _part(self, at: slice) -> FinishedRuns:
+        return FinishedRuns(self.task_ids[at], self.tokens[at], self.elapsed_us[at], self.results[at])
+
+
+Unreported: TypeAlias = UnreportedRun | FinishedRuns
+
+
+def tokens_of(parts: Iterable[Unreported]) -> Iterator[int]:
+    """The tokens of all their runs."""
+    return chain.from_iterable(part.tokens for part in parts)
+
 
 class ReportQueue:
     """Endings that the broker has not acknowledged."""
@@ -31,19 +94,28 @@ class ReportQueue:
     def __init__(self, wake: Callable[[], None]) -> None:
         """`wake` is called when there is something to report."""
         self._wake = wake
-        self._gathered: deque[UnreportedRun] = deque()
-        self._in_flight: dict[int, list[UnreportedRun]] = {}
+        self._gathered: deque[Unreported] = deque()
+        self._waiting = 0  # runs that are gathered
+        self._in_flight: dict[int, list[Unreported]] = {}
         self._resend: deque[int] = deque()
         self._last_id = 0
         self._unacknowledged = 0
 
     def __len__(self) -> int:
         """Runs that ended and are not acknowledged."""
-        return len(self._gathered) + sum(map(len, self._in_flight.values()))
+        return self._waiting + sum(map(_runs, self._in_flight.values()))
 
     def add(self, task_id: str, ending: Ending) -> None:
-        """Add a run that ended to the next report."""
-        self._gathered.append(UnreportedRun(task_id, ending))
+        """Gather one more."""
+        self._gather(UnreportedRun(task_id, ending))
+
+    def add_finished(self, task_ids: Sequence[bytes], finished: Finished) -> None:
+        """Gather runs that returned."""
+        self._gather(FinishedRuns(task_ids, finished.tokens, finished.elapsed_us, finished.results))
+
+    def _gather(self, part: Unreported) -> None:
+        self._gathered.append(part)
+        self._waiting += len(part)
         self._wake()
 
     def repeat_all(self) -> None:
@@ -51,54 +123,66 @@ class ReportQueue:
         self._resend = deque(self._in_flight)
         self._unacknowledged = 0
 
-    def next_report(self, max_runs: int, max_bytes: int) -> tuple[int, list[UnreportedRun]] | None:
+    def next_report(self, max_runs: int, max_bytes: int) -> tuple[int, list[Unreported]] | None:
         """Return the next report to send, within the broker's limits; None if there is none now."""
         while self._resend:
             report_id = self._resend[0]
-            runs = self._in_flight.get(report_id)
-            if runs is None:
+            parts = self._in_flight.get(report_id)
+            if parts is None:
                 self._resend.popleft()
                 continue
-            if self._unacknowledged and self._unacknowledged + len(runs) > max_runs:
+            if self._unacknowledged and self._unacknowledged + _runs(parts) > max_runs:
                 return None
             self._resend.popleft()
-            self._unacknowledged += len(runs)
-            return report_id, runs
-        most = _MOST_FRAMES if len(self._gathered) >= _LARGE_RUNS else 1
+            self._unacknowledged += _runs(parts)
+            return report_id, parts
+        most = _MOST_FRAMES if self._waiting >= _LARGE_RUNS else 1
         if len(self._in_flight) >= most:
             return None
-        runs = self._take(min(_MOST_RUNS, max_runs - self._unacknowledged), max_bytes)
-        if not runs:
+        parts = self._take(min(_MOST_RUNS, max_runs - self._unacknowledged), max_bytes)
+        if not parts:
             return None
         self._last_id += 1
-        self._in_flight[self._last_id] = runs
-        self._unacknowledged += len(runs)
-        return self._last_id, runs
+        self._in_flight[self._last_id] = parts
+        self._waiting -= _runs(parts)
+        self._unacknowledged += _runs(parts)
+        return self._last_id, parts
 
-    def acknowledge(self, report_id: int) -> list[UnreportedRun]:
+    def acknowledge(self, report_id: int) -> list[Unreported]:
         """Return the runs of a report that is now acknowledged; none if it was acknowledged before."""
-        runs = self._in_flight.pop(report_id, [])
-        self._unacknowledged = max(0, self._unacknowledged - len(runs))
+        parts = self._in_flight.pop(report_id, [])
+        self._unacknowledged = max(0, self._unacknowledged - _runs(parts))
         self._wake()
-        return runs
+        return parts
 
-    def _take(self, max_runs: int, max_bytes: int) -> list[UnreportedRun]:
-        taken: list[UnreportedRun] = []
-        size = 0
-        while self._gathered and len(taken) < max_runs:
-            size += _size_bytes(self._gathered[0].ending)
-            if taken and size > max_bytes - 1024:
-                break
+    def _take(self, max_runs: int, max_bytes: int) -> list[Unreported]:
+        taken: list[Unreported] = []
+        left_bytes = max_bytes - 1024
+        while self._gathered and max_runs > 0:
+            part = self._gathered[0]
+            if len(part) > max_runs or (part.size_bytes > left_bytes):
+                if taken and (isinstance(part, UnreportedRun) or left_bytes < _ITEM_BYTES):
+                    break
+                if isinstance(part, FinishedRuns):
+                    taken += self._take_some(part, max_runs, left_bytes, alone=not taken)
+                    break
             taken.append(self._gathered.popleft())
+            max_runs -= len(part)
+            left_bytes -= part.size_bytes
         return taken
 
+    def _take_some(
+        self, part: FinishedRuns, max_runs: int, max_bytes: int, *, alone: bool
+    ) -> list[Unreported]:
+        """The first runs of the first part; none if not even one fits beside others."""
+        first, rest = part.cut(max_runs, max_bytes)
+        if not alone and first.size_bytes > max_bytes:
+            return []
+        self._gathered.popleft()
+        if len(rest):
+            self._gathered.appendleft(rest)
+        return [first]
 
-def _size_bytes(ending: Ending) -> int:
-    outcome = ending.outcome
-    if isinstance(outcome, Completed):
-        return _ITEM_BYTES + len(outcome.result)
-    if isinstance(outcome, Failed | TimedOut):
-        error = outcome.error
-        # UTF-8 takes at most four bytes for a character
-        return _ITEM_BYTES + 4 * (len(error.type) + len(error.message) + len(error.traceback))
-    return _ITEM_BYTES + 4 * len(outcome.reason)
+
+def _runs(parts: Iterable[Unreported]) -> int:
+    return sum(map(len, parts))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from hyrex.worker.shared.child_messages import Run
 from hyrex.worker.shared.outcome import Ending, ErrorInfo, Failed, Lost, TimedOut
+from hyrex.worker.shared.runs import Run
 
 log = logging.getLogger("hyrex.run")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.memory import TrustCell, boottime_ns
 
 _LEAST_MARGIN_NS = 100_000_000
@@ -36,7 +35,7 @@ class WorkerSession:
         self.secret = b""
         self.received_through = 0
         self.terms = DEFAULT_TERMS
-        self.held: dict[int, HeldLease] = {}
+        self.held: dict[int, bytes] = {}  # token -> packed id of its task
         self.trust = trust
 
     def begin(self, session_id: str, secret: bytes, terms: SessionTerms) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -18,9 +17,10 @@ from hyrex.transport.errors import call_failure
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.memory import boottime_ns
 from hyrex.worker.stream import convert
-from hyrex.worker.stream.columns import runs_from
+from hyrex.worker.stream.columns import block_from
 from hyrex.worker.stream.convert import Registration
 from hyrex.worker.stream.outbox import StreamOutput
+from hyrex.worker.stream.reports import tokens_of
 from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.workload import Workload
 
@@ -148,7 +148,7 @@ class Stream:
             case "report_ack":
                 self.proven = True
                 done = parts.outbox.reports.acknowledge(frame.report_ack.report_id)
-                parts.session.settle(run.ending.token for run in done)
+                parts.session.settle(tokens_of(done))
             case "heartbeat_ack":
                 self._take_heartbeat(frame.heartbeat_ack)
             case "cancel":
@@ -167,11 +167,11 @@ class Stream:
     def _take_assignments(self, assignments: wire.Assignments) -> None:
         session = self._parts.session
         try:
-            runs = [*chain.from_iterable(map(runs_from, assignments.groups))]
+            blocks = [*map(block_from, assignments.groups)]
         except ValueError as error:
             raise StreamEnded(f"assignments that cannot be read: {error}", "", welcomed=True) from None
         session.received_through = max(session.received_through, assignments.sequence)
-        self._parts.workload.receive(runs)
+        self._parts.workload.receive(blocks)
 
     def _take_heartbeat(self, ack: wire.HeartbeatAck) -> None:
         parts = self._parts

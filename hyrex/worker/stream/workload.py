@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pool import Pool
-from hyrex.worker.shared.child_messages import Run
+from hyrex.worker.shared.child_messages import Finished
 from hyrex.worker.shared.outcome import Cancelled as CancelledOutcome
 from hyrex.worker.shared.outcome import Completed, Ending, Released, StopCause
+from hyrex.worker.shared.runs import RunBlock
 from hyrex.worker.stream.reports import ReportQueue
 from hyrex.worker.stream.run_log import log_ending
 from hyrex.worker.stream.session import WorkerSession
@@ -33,14 +34,17 @@ class Workload:
         self._reports = reports
         self._pool_of = pool_of
 
-    def receive(self, runs: Iterable[Run]) -> None:
+    def receive(self, blocks: Iterable[RunBlock]) -> None:
         """Take in leases that have arrived."""
-        for run in runs:
-            if run.token in self._session.held:
-                continue
-            held = HeldLease(run, self._pool_of.get(run.name, next(iter(self.pools))))
-            self._session.held[run.token] = held
-            self.pools[held.pool].accept(held)
+        held = self._session.held
+        for received in blocks:
+            block = received
+            if not held.keys().isdisjoint(block.tokens):
+                block = block.taking([at for at, token in enumerate(block.tokens) if token not in held])
+            if len(block):
+                held.update(zip(block.tokens, block.ids(), strict=True))
+                pool = self._pool_of.get(block.terms.name, next(iter(self.pools)))
+                self.pools[pool].accept(block)
         self.feed()
 
     def feed(self) -> None:
@@ -53,9 +57,6 @@ class Workload:
 
     def ended(self, held: HeldLease, ending: Ending) -> None:
         """Report a run that has ended, unless its lease was revoked."""
-        if held.ended:
-            return
-        held.ended = True
         if held.settled is not None:
             ending = held.settled
         if held.revoked:
@@ -65,23 +66,38 @@ class Workload:
                 log_ending(held.run, ending)
             self._reports.add(held.run.task_id, ending)
 
+    def finished(self, finished: Finished) -> None:
+        """Runs have returned that were told nothing meanwhile."""
+        held = self._session.held
+        self._reports.add_finished([held[token] for token in finished.tokens], finished)
+
+    def count(self) -> int:
+        """How many runs have not ended."""
+        return sum(pool.count() for pool in self.pools.values())
+
     def running(self) -> list[HeldLease]:
-        """Leases whose runs have not ended."""
-        return [held for held in self._session.held.values() if not held.ended]
+        """The runs that have not ended, each with a lease of its own from now on."""
+        return [held for pool in self.pools.values() for held in pool.leases()]
+
+    def _lease(self, token: int) -> HeldLease | None:
+        if token not in self._session.held:
+            return None
+        leases = (pool.lease(token) for pool in self.pools.values())
+        return next((held for held in leases if held is not None), None)
 
     # Orders.
 
     def cancel(self, token: int, reason: str) -> None:
         """Stop a run because the broker asks for it; its outcome is reported, whichever it is."""
-        held = self._session.held.get(token)
-        if held is not None and not held.ended:
+        held = self._lease(token)
+        if held is not None:
             self.stop(held, StopCause.CANCEL, reason)
 
     def revoke(self, tokens: Iterable[int]) -> None:
         """Stop the runs of void leases and do not report them; runs that ended before are reported."""
         for token in tokens:
-            held = self._session.held.get(token)
-            if held is not None and not held.ended and not held.revoked:
+            held = self._lease(token)
+            if held is not None and not held.revoked:
                 held.revoked = True
                 self.stop(held, StopCause.REVOKED, "the lease was revoked")
 

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.stream.columns import runs_from
+from hyrex.worker.shared.runs import Run
+from hyrex.worker.stream.columns import block_from
 from tests.support.columns import packed
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.scripted_broker import assignment
@@ -22,8 +23,14 @@ def group(**columns: object) -> wire.AssignmentGroup:
     return wire.AssignmentGroup(**(made | columns))  # type: ignore[arg-type]
 
 
+def runs_from(assigned: wire.AssignmentGroup) -> list[Run]:
+    """Each run of a group."""
+    block = block_from(assigned)
+    return [block.run(place) for place in range(len(block))]
+
+
 def test_column_without_values_means_the_default_for_every_run() -> None:
-    runs = list(runs_from(group()))
+    runs = runs_from(group())
     assert [(run.task_id, run.token, run.payload) for run in runs] == [
         (IDS[0], 1, b"a"),
         (IDS[1], 2, b"b"),
@@ -38,13 +45,13 @@ def test_column_with_one_value_gives_it_to_every_run() -> None:
     headers = wire.AssignmentGroup().headers.add()
     headers.headers["a"] = "b"
     shared = group(run_numbers=[7], parent_ids=packed(IDS[:1]), root_ids=packed(IDS[:1]), headers=[headers])
-    runs = list(runs_from(shared))
+    runs = runs_from(shared)
     assert [(run.run_number, run.parent_id, run.root_id) for run in runs] == [(7, IDS[0], IDS[0])] * 3
     assert [run.headers for run in runs] == [{"a": "b"}] * 3
 
 
 def test_zeros_in_a_column_of_ids_mean_none() -> None:
-    runs = list(runs_from(group(parent_ids=packed(["", IDS[0], ""]), root_ids=packed(["", IDS[0], ""]))))
+    runs = runs_from(group(parent_ids=packed(["", IDS[0], ""]), root_ids=packed(["", IDS[0], ""])))
     assert [run.parent_id for run in runs] == ["", IDS[0], ""]
     assert [run.root_id for run in runs] == [IDS[0], IDS[0], IDS[2]]
 
@@ -62,7 +69,7 @@ def test_zeros_in_a_column_of_ids_mean_none() -> None:
 )
 def test_columns_that_do_not_fit_each_other_are_not_understood(columns: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="for 3 runs"):
-        list(runs_from(group(**columns)))
+        block_from(group(**columns))
 
 
 async def test_worker_takes_nothing_of_a_frame_whose_columns_do_not_fit(
