@@ -238,9 +238,10 @@ def _connect(engine: Engine) -> None:
     watches, notifications, dispatcher = engine.watches, engine.notifications, engine.dispatcher
 
     def changed(task_ids: Iterable[TaskId]) -> None:
-        ids = list(task_ids)
-        watches.touch(ids)
-        notifications.tell_finished(ids)
+        if watches.active or notifications.others_watch:  # ids of blocks are only made where somebody asks
+            ids = list(task_ids)
+            watches.touch(ids)
+            notifications.tell_finished(ids)
 
     def changed_elsewhere(task_ids: Sequence[TaskId] | None) -> None:
         if task_ids is None:

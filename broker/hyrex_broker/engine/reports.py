@@ -2,20 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from hyrex_broker.domain.ended import EndBlock, Named, halves, joined
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.ids import hex_id
+from hyrex_broker.domain.ids import hex_id, task_id
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
-from hyrex_broker.engine.batching import Batcher, StatementSlot
+from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.endings import EndedSession
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.report import RemovedLease, ReportStore
+from hyrex_broker.storage.report import Ended, RemovedLease, ReportStore
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,33 @@ def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
     return [part for part in (completed, others) if part]
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Which ends of a block were not accepted."""
+
+    duplicate: Sequence[Token] = ()
+    stale: Sequence[Token] = ()
+
+
+_NONE_REFUSED: Final = Refused()
+
+
+def _refused(block: EndBlock, receipts: Mapping[Named, Receipt]) -> Refused:
+    told = [(name[1], receipts.get(name)) for name in block.named()]
+    return Refused(
+        [token for token, said in told if said is Receipt.DUPLICATE],
+        [token for token, said in told if said is Receipt.STALE],
+    )
+
+
+def _joined(block: EndBlock, first: Refused, second: Refused) -> Refused:
+    return Refused([*first.duplicate, *second.duplicate], [*first.stale, *second.stale])
+
+
+def _result_bytes(block: EndBlock) -> int:
+    return sum(map(len, block.results))
+
+
 class RunReports:
     """Records ends of runs, and wakes the parts that go on from there."""
 
@@ -54,20 +82,84 @@ class RunReports:
         self._dispatcher = dispatcher
         self._promoter = promoter
         self._batcher: Batcher[RunEnd, Receipt] = Batcher(self._flush, self._refuse, _size_bytes)
+        cutting: Cutting[EndBlock, Refused] = Cutting(len, halves, _joined)
+        self._returned = Batcher(self._flush_returned, self._refuse_returned, _result_bytes, cutting)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     def sizes(self) -> dict[str, int]:
         """What is here now, for a report of this process (SIGUSR1)."""
-        return self._batcher.sizes()
+        returned = {f"returned: {name}": size for name, size in self._returned.sizes().items()}
+        return self._batcher.sizes() | returned
 
     async def run(self) -> None:
         """Record batches until cancelled."""
-        await self._batcher.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._batcher.run())
+            group.create_task(self._returned.run())
 
     async def report(self, ends: Sequence[RunEnd], caller: Hashable = None) -> Sequence[Receipt]:
         """Record ends (of named sessions); return one receipt for each, after the commit. Waits while the
         database is unreachable. Callers share the batches."""
         return await self._batcher.add(ends, caller)
+
+    def report_returned(
+        self, blocks: Sequence[EndBlock], caller: Hashable = None
+    ) -> "asyncio.Future[Sequence[Refused]]":
+        """As `report`, of runs that returned."""
+        return self._returned.add(blocks, caller)
+
+    async def _flush_returned(
+        self, blocks: Sequence[EndBlock], statement: StatementSlot
+    ) -> Sequence[Refused]:
+        """As `_flush`; the blocks of a batch are one statement."""
+        receipts: dict[Named, Receipt] = {}
+        pending = [joined(blocks)]
+        while pending:
+            try:
+                receipts |= await self._record_returned(pending[-1], statement)
+                del pending[-1]
+            except StorageUnavailable as error:
+                log.debug("reports wait for the database", extra={"error": str(error)})
+                if error.timed_out and len(pending[-1]) > 1:
+                    pending += reversed(halves(pending.pop()))
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+        return [_refused(block, receipts) if receipts else _NONE_REFUSED for block in blocks]
+
+    async def _record_returned(self, ends: EndBlock, statement: StatementSlot) -> dict[Named, Receipt]:
+        """Record a block; the receipts of those that were not accepted."""
+        ended = await self._store.end_returned(ends)
+        await statement.pass_on()
+        self._follow_returned(ends, ended)
+        if len(ended) == 1 and ended[0].places is None:
+            return {}
+        matched = {place for each in ended for place in each.places or ()}
+        missing = [ends.end(place) for place in range(len(ends)) if place not in matched]
+        return await self._settle(missing, statement) if missing else {}
+
+    async def _settle(self, missing: list[RunEnd], statement: StatementSlot) -> dict[Named, Receipt]:
+        """Answer those that matched no lease, after another try for those that lost a race."""
+        receipts: dict[Key, Receipt] = {}
+        undecided = await self._classify(missing, receipts)
+        if undecided:
+            told = await self._record(undecided, statement)
+            receipts |= zip(map(_key, undecided), told, strict=True)
+        return {
+            (hex_id(task_id), token, session_id): receipt
+            for (task_id, token, session_id), receipt in receipts.items()
+            if receipt is not Receipt.ACCEPTED and session_id is not None
+        }
+
+    def _follow_returned(self, ends: EndBlock, ended: Sequence[Ended]) -> None:
+        lanes, count = set(), 0
+        for each in ended:
+            block = ends if each.places is None else ends.taking(each.places)
+            session = self._sessions.by_id.get(each.session_id)
+            if session is not None:
+                session.remove_all(block.tokens)
+            lanes.add(each.lane)
+            count += len(block)
+            self.on_change(map(task_id, block.task_ids))
+        self._dispatcher.leases_ended(lanes, count)
 
     async def _flush(self, ends: Sequence[RunEnd], statement: StatementSlot) -> list[Receipt]:
         """Record a batch however long that takes; in smaller portions when the whole takes too long."""
@@ -144,6 +236,12 @@ class RunReports:
             if session is not None and session.holds(hex_id(end.task_id), end.token):
                 session.remove(end.token)
         self._dispatcher.capacity_changed()
+
+    async def _refuse_returned(self, block: EndBlock, error: StatementRefused) -> Refused:
+        receipt, token = await self._refuse(block.end(0), error), block.tokens[0]
+        return Refused(
+            [token] if receipt is Receipt.DUPLICATE else [], [token] if receipt is Receipt.STALE else []
+        )
 
     async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:
         """Record a run whose result cannot be stored as failed; if even that cannot be stored, it is

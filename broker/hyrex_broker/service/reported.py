@@ -1,15 +1,17 @@
 """Checks workers' reports of how runs ended. Values out of bounds (from user code, a clock or settings) are
 corrected and not refused, since a worker would repeat a refused report for ever."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.assigned import each
+from hyrex_broker.domain.ended import EndBlock
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TooManyItems
-from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
-from hyrex_broker.domain.model import Outcome, RunEnd, TaskId, Token
+from hyrex_broker.domain.ids import ID_BYTES, unpacked
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.service import fields
 
@@ -18,54 +20,90 @@ _ERROR_BYTES: Final = 256 * 1024
 _LONGEST_US: Final = fields.LONGEST_MS * 1000
 
 
-def ends(report: wire.Report, session: ServedSession, payload_limit_bytes: int) -> list[RunEnd]:
-    """Ends of the session's runs. Raises InvalidField, TooManyItems."""
+def ends(
+    report: wire.Report, session: ServedSession, payload_limit_bytes: int
+) -> tuple[list[EndBlock], list[RunEnd]]:
+    """Ends of the session's runs: of those that returned, and of the others. Raises InvalidField,
+    TooManyItems."""
     count = len(report.runs) + sum(len(group.tokens) for group in report.completed)
     if not count:
         raise InvalidField("report.runs", 0, "report at least one run")
     if count > MOST_RUNS:
         raise TooManyItems(count, MOST_RUNS)
-    found = []
+    others = []
     for run in report.runs:
         token = Token(run.token)
         end = _end(run, fields.task_id(run.task_id), token)
         end.session_id = session.holder(token)
-        found.append(end)
+        others.append(end)
+    blocks = []
     for number, group in enumerate(report.completed):
-        found += _completed(group, f"report.completed[{number}]", session, payload_limit_bytes)
-    return found
+        block = _returned(group, f"report.completed[{number}]", session)
+        kept, unstorable = _storable(block, payload_limit_bytes)
+        others += unstorable
+        if len(kept):
+            blocks.append(kept)
+    return blocks, others
 
 
-def _completed(
-    group: wire.CompletedRuns, field: str, session: ServedSession, limit_bytes: int
-) -> list[RunEnd]:
+async def recorded(
+    reports: RunReports, caller: SessionId, blocks: Sequence[EndBlock], others: Sequence[RunEnd]
+) -> wire.ReportAck:
+    """Record what a report said, those that returned and the others side by side; return the acknowledgement,
+    without its number."""
+    ack = wire.ReportAck()
+    returned = reports.report_returned(blocks, caller) if blocks else None
+    if others:
+        told = [*zip(others, await reports.report(others, caller), strict=True)]
+        ack.duplicate_tokens.extend(end.token for end, said in told if said is Receipt.DUPLICATE)
+        ack.stale_tokens.extend(end.token for end, said in told if said is Receipt.STALE)
+    for refused in await returned if returned is not None else ():
+        ack.duplicate_tokens.extend(refused.duplicate)
+        ack.stale_tokens.extend(refused.stale)
+    return ack
+
+
+def _returned(group: wire.CompletedRuns, field: str, session: ServedSession) -> EndBlock:
     count = len(group.tokens)
     if not count:
         raise InvalidField(f"{field}.tokens", 0, "name at least one run in each group")
     if len(group.task_ids) != ID_BYTES * count:
+        size = len(group.task_ids)
         raise InvalidField(
-            f"{field}.task_ids", len(group.task_ids), f"must have 16 bytes for each of {count} tokens"
+            f"{field}.task_ids", size, f"must have {ID_BYTES} bytes for each of {count} tokens"
         )
     if len(group.results) != count:
         raise InvalidField(f"{field}.results", len(group.results), f"must be {count}, one for each token")
     if len(group.elapsed_us) not in (0, 1, count):
         raise InvalidField(f"{field}.elapsed_us", len(group.elapsed_us), f"must be 0, 1 or {count}")
-    elapsed = each(group.elapsed_us, count, 0)
-    columns = zip(unpacked(group.task_ids), group.tokens, elapsed, group.results, strict=True)
-    return [
-        _returned(
-            RunEnd(
-                task_id(digits),
-                Token(token),
-                Outcome.COMPLETED,
-                min(took, _LONGEST_US),
-                result,
-                group.content_type or None,
-                session_id=session.holder(Token(token)),
-            ),
-            limit_bytes,
-        )
-        for digits, token, took, result in columns
+    tokens = [*map(Token, group.tokens)]
+    elapsed_us: Sequence[int] = list(group.elapsed_us)
+    if max(elapsed_us, default=0) > _LONGEST_US:
+        elapsed_us = [min(took, _LONGEST_US) for took in elapsed_us]
+    return EndBlock(
+        unpacked(group.task_ids),
+        tokens,
+        list(group.results),
+        elapsed_us,
+        [*map(session.holder, tokens)] if session.inherited else [session.session_id],
+        [group.content_type] if group.content_type else (),
+    )
+
+
+def _storable(block: EndBlock, limit_bytes: int) -> tuple[EndBlock, list[RunEnd]]:
+    """Runs whose results can be stored; and the others, as failed."""
+    (content_type,) = block.content_types or (None,)
+    try:
+        fields.short_text(content_type or "", "content_type")
+    except InvalidField as error:
+        return block.taking([]), [_unstorable(block.end(place), error) for place in range(len(block))]
+    sizes = [*map(len, block.results)]
+    if max(sizes) <= limit_bytes:
+        return block, []
+    kept = [place for place, size in enumerate(sizes) if size <= limit_bytes]
+    large = [(place, size) for place, size in enumerate(sizes) if size > limit_bytes]
+    return block.taking(kept), [
+        _unstorable(block.end(place), PayloadOverLimit("result", size, limit_bytes)) for place, size in large
     ]
 
 
@@ -93,21 +131,12 @@ def _microseconds(elapsed: Duration) -> int:
     return min(max(elapsed.seconds * 1_000_000 + elapsed.nanos // 1000, 0), _LONGEST_US)
 
 
-def _returned(end: RunEnd, limit_bytes: int) -> RunEnd:
-    """The end of a run that returned; it counts as failed if its result cannot be stored."""
-    size = len(end.result or b"")
-    try:
-        if size > limit_bytes:
-            raise PayloadOverLimit("result", size, limit_bytes)
-        if end.content_type is not None:
-            fields.short_text(end.content_type, "content_type")
-    except BrokerError as error:
-        kind = "ResultTooLarge" if isinstance(error, PayloadOverLimit) else "UnstorableResult"
-        return RunEnd(
-            end.task_id, end.token, Outcome.FAILED, end.elapsed_us, error_type=kind,
-            error_message=error.message, retryable=False, session_id=end.session_id,
-        )  # fmt: skip
-    return end
+def _unstorable(end: RunEnd, error: BrokerError) -> RunEnd:
+    kind = "ResultTooLarge" if isinstance(error, PayloadOverLimit) else "UnstorableResult"
+    return RunEnd(
+        end.task_id, end.token, Outcome.FAILED, end.elapsed_us, error_type=kind,
+        error_message=error.message, retryable=False, session_id=end.session_id,
+    )  # fmt: skip
 
 
 def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Failed) -> RunEnd:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -21,7 +21,7 @@ from hyrex_broker.domain.errors import (
     SessionEnded,
     TooManyItems,
 )
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
+from hyrex_broker.domain.model import Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
@@ -242,26 +242,24 @@ class WorkStream:
                 self._unknown_frames += 1
 
     def _report(self, session: ServedSession, report: wire.Report, group: asyncio.TaskGroup) -> None:
-        ends = reported.ends(report, session, self._engine.payload_limit_bytes)
-        self._unacknowledged += len(ends)
+        blocks, others = reported.ends(report, session, self._engine.payload_limit_bytes)
+        count = sum(map(len, blocks)) + len(others)
+        self._unacknowledged += count
         if self._unacknowledged > MOST_UNACKNOWLEDGED:
             raise FlowControl(
                 f"{self._unacknowledged} runs are reported and not acknowledged; wait for acknowledgements",
                 {"limit": str(MOST_UNACKNOWLEDGED)},
             )
-        group.create_task(self._record(session, report.report_id, ends, hold(self._frames)))
+        recorded = reported.recorded(self._engine.reports, session.session_id, blocks, others)
+        group.create_task(self._acknowledge(report.report_id, count, recorded, hold(self._frames)))
 
-    async def _record(
-        self, session: ServedSession, report_id: int, ends: list[RunEnd], release: Callable[[], None]
+    async def _acknowledge(
+        self, report_id: int, count: int, recorded: Awaitable[wire.ReportAck], release: Callable[[], None]
     ) -> None:
-        receipts = await self._engine.reports.report(ends, session.session_id)
-        self._unacknowledged -= len(ends)
+        ack = await recorded
+        self._unacknowledged -= count
         release()
-        ack = wire.ReportAck(report_id=report_id)
-        if receipts.count(Receipt.ACCEPTED) != len(receipts):
-            told = list(zip(ends, receipts, strict=True))
-            ack.duplicate_tokens.extend(end.token for end, said in told if said is Receipt.DUPLICATE)
-            ack.stale_tokens.extend(end.token for end, said in told if said is Receipt.STALE)
+        ack.report_id = report_id
         self._outbox.push(wire.WorkResponse(report_ack=ack))
 
     def _heartbeat(self, session: ServedSession, beat: wire.Heartbeat, group: asyncio.TaskGroup) -> None:

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 import asyncpg
 
+from hyrex_broker.domain.assigned import each
+from hyrex_broker.domain.ended import EndBlock
 from hyrex_broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.storage.columns import column, ids, integers, shared
 from hyrex_broker.storage.pool import Database
@@ -47,6 +49,16 @@ class RemovedLease:
     session_id: SessionId
     rank: int = 0
     requeued_in_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Leases of one lane and session that ended with runs that returned."""
+
+    lane: LaneId
+    session_id: SessionId
+    places: Sequence[int] | None
+    """Which of the ends that were reported; None: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,7 @@ async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list
     return [
         RemovedLease(end.task_id, end.token, lane, session)
         for lane, session, places in rows
-        for end in [ends[place - 1] for place in places]
+        for end in (ends if places is None else [ends[place - 1] for place in places])
     ]
 
 
@@ -134,6 +146,22 @@ class ReportStore:
     async def end(self, ends: Sequence[RunEnd]) -> list[RemovedLease]:
         """See `end_runs`; in a transaction of its own."""
         return await end_runs(self._database, ends)
+
+    async def end_returned(self, ends: EndBlock) -> list[Ended]:
+        """Record runs that returned (in the order of their ids, each named once); which of them matched."""
+        rows = await self._database.fetch(
+            _SQL["report_completed"],
+            ids(ends.task_ids),
+            integers(ends.tokens),
+            integers(each(ends.elapsed_us, len(ends), 0)),
+            ends.results,
+            each(ends.content_types, len(ends), None) if ends.content_types else [],
+            ends.session_ids,
+        )
+        return [
+            Ended(lane, session, None if places is None else [place - 1 for place in places])
+            for lane, session, places in rows
+        ]
 
     async def classify(self, refs: Sequence[RunEnd]) -> list[Unmatched]:
         """What became of reports that matched no lease, one for each."""

@@ -213,6 +213,18 @@ class ServedSession:
         """The session of the lease that a report is about: this one, or an earlier one of the same worker."""
         return self.inherited.get(token, self.session_id) if self.inherited else self.session_id
 
+    def remove_all(self, tokens: Sequence[Token]) -> None:
+        """It holds these leases less; those that it does not hold are passed over."""
+        self.orphans.difference_update(tokens)
+        found = [*map(self.leases.pop, tokens, repeat(None))]
+        if len(self.held) == 1:
+            (pool,) = self.held
+            self.held[pool] -= len(found) - found.count(None)
+            return
+        for lease in found:
+            if lease is not None:
+                self.held[lease[2]] -= 1
+
     def remove(self, token: Token) -> None:
         """Remove a lease."""
         found = self.leases.pop(token, None)

@@ -1,6 +1,6 @@
 -- name: report_completed
 -- `report` for runs that all completed, which is what most do: nothing is repeated, and a cancel that came
--- too late changes nothing. Returns the places of those that matched, by lane and session.
+-- too late changes nothing. Returns the places of those that matched, by lane and session: null for all of them.
 -- Arrays in task id order: $1 task_id, $2 token, $3 elapsed_us (these three as text), $4 result,
 -- $5 content_type, $6 session: of one entry if all share it; 0 stands for whichever holds the lease.
 -- Locks lease rows in task id order.
@@ -23,7 +23,9 @@ with mine as materialized (
          now() - elapsed_us * interval '1 microsecond', now(), result, content_type
   from mine order by task
 )
-select lane, session_id, array_agg(place::integer) as places from mine group by lane, session_id
+select lane, session_id,
+       case when count(*) < cardinality($4::bytea[]) then array_agg(place::integer) end as places
+from mine group by lane, session_id
 
 -- name: report
 -- Ends leases whose token still matches: records the run, and repeats the task where that is due.
