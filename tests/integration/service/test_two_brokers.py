@@ -80,7 +80,7 @@ async def test_a_stream_of_submits_is_answered_frame_by_frame(channels: list[Any
 
 async def test_a_frame_names_those_of_its_tasks_that_were_not_stored_now(channels: list[Any]) -> None:
     stub = task_service_pb2_grpc.TaskServiceStub(channels[0])
-    tasks = [new_task() for _ in range(5)]
+    tasks = sorted((new_task() for _ in range(5)), key=lambda task: task.task_id)
     tasks[3].idempotency_key = tasks[4].idempotency_key = "frame"
     whole = task_service_pb2.StreamSubmitRequest(sequence=1, groups=grouped(tasks[:2]))
     again = task_service_pb2.StreamSubmitRequest(sequence=2, groups=grouped(tasks))
