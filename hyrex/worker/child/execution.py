@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import Context
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -190,10 +190,22 @@ def _unstorable(execution: Execution, value: object, error: BaseException) -> Ba
 
 
 def _failed(execution: Execution, error: BaseException) -> Failed:
-    if _is_final(execution, type(error)):
+    parts = list(_parts(error))
+    if any(_is_final(execution, type(part)) for part in parts):
         return Failed(describe(error), retryable=False)
-    delay_s = _asked_delay_s(execution, error) if issubclass(type(error), RetryAfter) else None
+    asked = (_asked_delay_s(execution, part) for part in parts if issubclass(type(part), RetryAfter))
+    delay_s = next((delay_s for delay_s in asked if delay_s is not None), None)
     return Failed(describe(error), True, _retry_delay_s(execution) if delay_s is None else delay_s)
+
+
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that it holds if it is a group: asyncio.TaskGroup wraps a single error too."""
+    waiting = [error]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if issubclass(type(part), BaseExceptionGroup):
+            waiting.extend(BaseExceptionGroup.exceptions.__get__(part))
 
 
 def _is_final(execution: Execution, kind: type[BaseException]) -> bool:

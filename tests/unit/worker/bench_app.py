@@ -202,6 +202,24 @@ async def on_error_async() -> None:
     note("on_error async")
 
 
+@hy.task(no_retry_on=KeyError, retry_backoff=3)
+async def fail_in_group(how: str) -> None:
+    """Raise in a part of an async run, or deep in a group of a user's own."""
+    if how == "deep":
+        raise BaseExceptionGroup("own", [ValueError(), ExceptionGroup("inner", [KeyError("k")])])
+    errors: dict[str, Exception] = {
+        "final": NonRetryable("no"),
+        "later": RetryAfter(7),
+        "plain": ValueError(),
+    }
+
+    async def part() -> None:
+        raise errors[how]
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(part())
+
+
 @hy.task(on_error=on_error)
 def fail_handled() -> None:
     """Raise, with a handler."""

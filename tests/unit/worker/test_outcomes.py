@@ -52,6 +52,21 @@ async def test_failure_that_no_retry_mends(
     assert not failed.retryable
 
 
+@pytest.mark.parametrize(
+    ("how", "retryable", "delay_s"),
+    [("final", False, 0), ("deep", False, 0), ("later", True, 7), ("plain", True, 3)],
+)
+async def test_what_a_group_holds_decides_as_it_would_alone(
+    bench: Bench, how: str, retryable: bool, delay_s: int
+) -> None:
+    await bench.ready()
+    run = assignment("fail_in_group", {"how": how})
+    await bench.broker.assign(run)
+    failed = (await bench.broker.outcome(run)).failed
+    assert failed.error.type.endswith("ExceptionGroup")
+    assert (failed.retryable, failed.retry_delay.seconds) == (retryable, delay_s)
+
+
 @pytest.mark.parametrize("arguments", [{"a": 1, "b": 1, "c": 1}, {"a": 1}])
 async def test_arguments_of_another_version_are_given_back_for_other_workers(
     bench: Bench, arguments: dict[str, object]
