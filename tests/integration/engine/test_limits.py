@@ -23,6 +23,10 @@ async def _leave(bench: Bench, session: ServedSession) -> None:
 
 async def _settled(bench: Bench, name: tuple[str, str] = NAME) -> int | None:
     await bench.engine.directory.settle_limits()
+    return await _stored(bench, name)
+
+
+async def _stored(bench: Bench, name: tuple[str, str] = NAME) -> int | None:
     row = await bench.database.fetchrow(
         "select maximum from concurrency_limit where (scope, name) = ($1, $2)", *name
     )
@@ -34,6 +38,7 @@ async def test_a_resumed_session_declares_nothing_anew(bench: Bench) -> None:
     await _worker(bench, 4)
     hello = introduced(10, ["work"], [(*NAME, 2)])
     await bench.engine.sessions.resume(old.session_id, old.secret, hello, Link())
+    assert await _stored(bench) == 4, "the old limit held until somebody looked"
     assert await _settled(bench) == 4
 
 
@@ -44,6 +49,7 @@ async def test_a_worker_whose_session_was_over_is_no_newer_than_it_was(bench: Be
     heritage = await bench.engine.sessions.heritage(old.session_id, old.secret)
     hello = introduced(10, ["work"], [(*NAME, 2)])
     await bench.engine.sessions.open(hello, Link(), heritage)
+    assert await _stored(bench) == 4, "the old limit held until somebody looked"
     assert await _settled(bench) == 4
 
 
