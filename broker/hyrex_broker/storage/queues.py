@@ -11,12 +11,12 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.views import QueueView
 from hyrex_broker.storage.lanes import flag_lanes
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.purge import Purge
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("queues")
 _LANES: Final = load("lanes")
 COUNT_CAP: Final = 10_000
-PURGE_CHUNK: Final = 1000
 
 
 class QueueStore:
@@ -65,11 +65,8 @@ class QueueStore:
     async def purge(self, name: str, reason: str, until: datetime) -> AsyncIterator[list[TaskId]]:
         """Cancel what waits in a queue and arrived until a time, chunk by chunk, each committed."""
         lanes = [row["id"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)]
-        while True:
-            rows = await self._database.fetch(_SQL["purge"], lanes, reason, until, PURGE_CHUNK)
-            if not rows:
-                return
-            yield [TaskId(str(row["task_id"])) for row in rows]
+        async for chunk in Purge(self._database, reason, until).run(lanes):
+            yield chunk
 
     async def _views(self, after: str, name: str | None, size: int) -> list[QueueView]:
         async with self._database.transaction(read=True) as transaction:

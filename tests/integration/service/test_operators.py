@@ -4,7 +4,7 @@ import pytest
 
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2, task_service_pb2
 from hyrex_broker.service import requests
-from hyrex_broker.storage import queues
+from hyrex_broker.storage import purge, queues
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, reason_of
 
@@ -79,7 +79,7 @@ async def test_an_update_creates_the_queue(stubs: Stubs) -> None:
 async def test_a_purge_cancels_what_waits_and_leaves_what_runs(
     stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queues, "PURGE_CHUNK", 2)
+    monkeypatch.setattr(purge, "CHUNK", 2)
     waiting = [await seed.ready(await seed.task(queue="mail")) for _ in range(5)]
     waiting += [await seed.delayed(await seed.task(queue="mail", name="later"), 1) for _ in range(3)]
     running = await seed.lease(await seed.task(queue="mail"), await seed.session())
@@ -181,7 +181,7 @@ async def test_a_broker_is_asked_to_drain(stubs: Stubs) -> None:
 async def test_a_purge_in_steps_goes_to_the_end_and_leaves_what_came_later(
     stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queues, "PURGE_CHUNK", 2)
+    monkeypatch.setattr(purge, "CHUNK", 2)
     monkeypatch.setattr("hyrex_broker.service.queues._STEP_S", 0.0)
     for _ in range(5):
         await seed.ready(await seed.task(queue="mail"))

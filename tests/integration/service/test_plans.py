@@ -33,10 +33,14 @@ async def test_tasks_are_read_by_index_probes(hot: Seed) -> None:
 
 
 async def test_a_purge_goes_by_the_lane(hot: Seed) -> None:
-    text = await plan(hot, QUEUES["purge"], "'{1}'", "''", "now()", "1000")
-    assert "Seq Scan" not in text
-    assert "ready_by_turn" in text
-    assert "delayed_by_lane" in text
+    for statement, arguments, index in (
+        ("places_to_purge", ("'{1}'", "now()"), "ready_by_turn"),
+        ("purge_ready", ("'{1}'", "'{5}'", "array[now()]", "now()", "''", "1000"), "ready_by_turn"),
+        ("purge_delayed", ("'{1}'", "array[gen_random_uuid()]", "now()", "''", "1000"), "delayed_by_lane"),
+    ):
+        text = await plan(hot, QUEUES[statement], *arguments)
+        assert "Seq Scan" not in text
+        assert index in text
 
 
 async def test_what_is_in_a_queue_is_counted_by_index(seed: Seed) -> None:

@@ -55,29 +55,68 @@ select name from gone
 -- Lanes of a queue. $1 name.
 select id from lane where namespace = 0 and queue = $1
 
--- name: purge
--- Cancels tasks that wait in some lanes; returns their ids. What somebody else holds is left to him: it
--- is being assigned, promoted or cancelled. $1 lanes, $2 reason, $3 arrived until (what is delayed:
--- submitted until), $4 how many of each kind. Locks ready rows, then delayed rows, and waits for none.
-with from_ready as (
+-- name: places_to_purge
+-- Where something waits in some lanes: (lane, rank) pairs of ready tasks with the first arrival, and lanes of
+-- delayed ones (rank null). $1 lanes, $2 arrived until.
+select q.lane, k.rank::smallint as rank, r.arrival
+from unnest($1::integer[]) as q (lane)
+cross join generate_series(0, 9) as k (rank)
+cross join lateral (
+  select arrival from ready
+  where ready.lane = q.lane and ready.rank = k.rank and ready.arrival <= $2::timestamptz
+  order by arrival limit 1
+) r
+union all
+select q.lane, null, null
+from unnest($1::integer[]) as q (lane)
+cross join lateral (select from delayed where delayed.lane = q.lane limit 1) d
+
+-- name: purge_ready
+-- Cancels ready tasks, by place and arrival, and returns them. What somebody else holds is left to him: it is
+-- being assigned or cancelled. A chunk begins where the last one ended ($3), not at what that has deleted: as
+-- long as a transaction is held open, that would be read again by each. $1 lane, $2 rank, $3 arrived from: one
+-- entry per place. $4 arrived until, $5 reason, $6 how many. Locks ready rows, and waits for none.
+with dropped as (
   delete from ready where ctid = any (array(
-    select ctid from ready where lane = any ($1::integer[]) and arrival <= $3::timestamptz
-    limit $4::integer for update skip locked))
-  returning task_id, run_number, attempt_number
-), from_delayed as (
-  delete from delayed where ctid = any (array(
-    select ctid from delayed
-    where lane = any ($1::integer[])
-      and (select submitted_at from task where task.id = delayed.task_id) <= $3::timestamptz
-    limit $4::integer for update skip locked))
-  returning task_id, run_number, attempt_number
-), dropped as materialized (
-  select * from from_ready union all select * from from_delayed
+    select head.spot
+    from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) as q (lane, rank, mark)
+    cross join lateral (
+      select r.ctid as spot from ready r
+      where r.lane = q.lane and r.rank = q.rank and r.arrival >= q.mark and r.arrival <= $4::timestamptz
+      order by r.arrival, r.task_id
+      limit $6::integer
+      for update skip locked
+    ) head
+    limit $6::integer))
+  returning task_id, run_number, attempt_number, lane, rank, arrival
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
-  select task_id, run_number, attempt_number, 5, true, $2::text from dropped order by task_id
+  select task_id, run_number, attempt_number, 5, true, $5::text from dropped order by task_id
 )
-select task_id from dropped
+select task_id, lane, rank, arrival from dropped
+
+-- name: purge_delayed
+-- The same for delayed tasks, by lane and id; what is being promoted is left. $1 lane, $2 ids above: one entry
+-- per lane. $3 submitted until, $4 reason, $5 how many.
+with dropped as (
+  delete from delayed where ctid = any (array(
+    select head.spot
+    from unnest($1::integer[], $2::uuid[]) as q (lane, mark)
+    cross join lateral (
+      select d.ctid as spot from delayed d
+      where d.lane = q.lane and d.task_id > q.mark
+        and (select submitted_at from task where task.id = d.task_id) <= $3::timestamptz
+      order by d.task_id
+      limit $5::integer
+      for update skip locked
+    ) head
+    limit $5::integer))
+  returning task_id, run_number, attempt_number, lane
+), recorded as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
+  select task_id, run_number, attempt_number, 5, true, $4::text from dropped order by task_id
+)
+select task_id, lane from dropped
 
 -- name: now
 -- The database's time.

@@ -1,0 +1,81 @@
+"""Purging queues: cancelling what waits in some lanes, chunk by chunk, each committed.
+
+A chunk begins where the last one ended. From the beginning it would pass what the chunks before it have
+deleted: as long as a transaction is held open anywhere, none of that is gone, and a purge of a million tasks
+would read five hundred million.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("queues")
+CHUNK: Final = 1000
+_LANES: Final = 1000
+"""Lanes that are looked at together: a queue may have a hundred thousand."""
+_LOWEST: Final = TaskId(str(UUID(int=0)))
+
+_Place = tuple[LaneId, int]
+
+
+class Purge:
+    """Cancels what waits in some lanes and arrived until a time, for one reason."""
+
+    def __init__(self, database: Database, reason: str, until: datetime) -> None:
+        self._database = database
+        self._reason = reason
+        self._until = until
+
+    async def run(self, lanes: Sequence[LaneId]) -> AsyncIterator[list[TaskId]]:
+        """The tasks cancelled, chunk by chunk. Raises StorageUnavailable: what was told stays cancelled."""
+        for part in _parts(lanes, _LANES):
+            found = await self._database.fetch(_SQL["places_to_purge"], part, self._until)
+            ready = {(row["lane"], row["rank"]): row["arrival"] for row in found if row["rank"] is not None}
+            async for chunk in self._ready(ready):
+                yield chunk
+            async for chunk in self._delayed({row["lane"]: _LOWEST for row in found if row["rank"] is None}):
+                yield chunk
+
+    async def _ready(self, marks: dict[_Place, datetime]) -> AsyncIterator[list[TaskId]]:
+        while marks:
+            rows = await self._database.fetch(
+                _SQL["purge_ready"], [lane for lane, _ in marks], [rank for _, rank in marks],
+                [*marks.values()], self._until, self._reason, CHUNK,
+            )  # fmt: skip
+            marks = _left(marks, [((row["lane"], row["rank"]), row["arrival"]) for row in rows])
+            if rows:
+                yield _ids(rows)
+
+    async def _delayed(self, marks: dict[LaneId, TaskId]) -> AsyncIterator[list[TaskId]]:
+        while marks:
+            rows = await self._database.fetch(
+                _SQL["purge_delayed"], [*marks], [*marks.values()], self._until, self._reason, CHUNK
+            )
+            marks = _left(marks, [(row["lane"], TaskId(str(row["task_id"]))) for row in rows])
+            if rows:
+                yield _ids(rows)
+
+
+def _left(marks: dict[Any, Any], taken: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The places where something may be left, and from where on: a chunk goes through them in their order."""
+    if len(taken) < CHUNK:
+        return {}
+    highest: dict[Any, Any] = {}
+    for place, mark in taken:
+        highest[place] = max(mark, highest.get(place, mark))
+    places = [*marks]
+    last = max(places.index(place) for place in highest)
+    return {place: highest.get(place, marks[place]) for place in places[last:]}
+
+
+def _ids(rows: Sequence[Any]) -> list[TaskId]:
+    return [TaskId(str(row["task_id"])) for row in rows]
+
+
+def _parts(lanes: Sequence[LaneId], size: int) -> Iterator[list[LaneId]]:
+    return (list(lanes[start : start + size]) for start in range(0, len(lanes), size))
