@@ -148,6 +148,14 @@ class ClientLoop:
             self._watcher.pump()
 
     async def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await self._persist(make)
+        except asyncio.CancelledError:
+            pass
+        # Another one: whoever waits for this keeps the error, and that of the call keeps the call. See end().
+        raise asyncio.CancelledError
+
+    async def _persist(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         assert self._connection is not None
         while True:
             calls = await self._connection.ready()

@@ -149,17 +149,23 @@ print(any(found))
 
 
 READS_ON_A_LOOP = """
-import asyncio, os
+import asyncio, gc, os
+os.register_at_fork(before=lambda: found.append(grpc_threads._any_left()))
+found = []
+from hyrex.transport import grpc_threads
 from tests.unit.sdk.test_forks import add, exit_code
 
 async def main():
     handle = await add.send_async(0)
     reading = asyncio.create_task(handle.refresh_async())
     await asyncio.sleep(0)  # the read is on its way
+    grpc_threads.PATIENCE_S = 30
+    gc.disable()  # what the reader keeps must not keep gRPC
     child = os.fork()
     if child == 0:
         os._exit(0)
     exit_code(child)
+    assert found == [False]
     await add.send_async(1)  # reads are answered from here on
     await reading
     assert handle.status == "running", handle.status
