@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from hyrex_broker.storage.pool import Database
 from tests.integration.storage.conftest import execute
 
@@ -35,6 +37,7 @@ async def test_those_who_wait_get_what_is_given_back(database_url: str) -> None:
         await database.close()
 
 
+@pytest.mark.alone
 async def test_closing_waits_for_a_statement_and_for_nothing_else(database_url: str) -> None:
     database = Database(database_url, hot_connections=2, read_connections=1)
     await database.open()

@@ -59,6 +59,7 @@ async def test_a_migration_is_stored_with_whom_it_serves(
     assert (row["number"], row["name"], row["serves_from"]) == (LATER.number, "later", OWN)
 
 
+@pytest.mark.alone
 async def test_submits_go_on_while_a_migration_waits_for_a_lock(
     stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

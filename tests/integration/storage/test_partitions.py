@@ -63,6 +63,7 @@ async def test_a_new_partition_does_not_wait_for_open_submits(stage: Stage, conn
         await blocker.close()
 
 
+@pytest.mark.alone
 async def test_submits_go_on_while_a_partition_is_attached(stage: Stage, connection: Any) -> None:
     day = partitions.day_of(datetime.now(UTC)) - 30 * _DAY
     lower, upper = partitions.lower_bound(day), partitions.lower_bound(day + _DAY)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from hyrex.worker.stream.capacity import Announcements, Places
 from tests.support.columns import Assignment
 from tests.unit.worker.conftest import Bench
@@ -21,6 +23,7 @@ async def test_ready_line_says_what_the_worker_is(bench: Bench) -> None:
     assert (pools["add"], pools["asleep"]) == ("sync", "async")
 
 
+@pytest.mark.alone
 async def test_slots_run_at_the_same_time(bench: Bench) -> None:
     await bench.ready("-p", "2", "-t", "2")
     runs = [assignment("sleep", {"seconds": 0.5}) for _ in range(4)]
@@ -31,6 +34,7 @@ async def test_slots_run_at_the_same_time(bench: Bench) -> None:
     assert time.monotonic() - began < 0.95
 
 
+@pytest.mark.alone
 async def test_async_runs_share_one_child(bench: Bench) -> None:
     await bench.ready()
     runs = [assignment("asleep", {"seconds": 0.5}) for _ in range(100)]
@@ -42,6 +46,7 @@ async def test_async_runs_share_one_child(bench: Bench) -> None:
     assert len({line for line in bench.journal() if line.startswith("asleep")}) == 1
 
 
+@pytest.mark.alone
 async def test_run_behind_a_long_one_moves_to_the_slot_that_becomes_free(bench: Bench) -> None:
     await bench.fetching("-p", "2", "--prefetch", "4")
     long = assignment("sleep", {"seconds": 30})
@@ -84,6 +89,7 @@ async def test_what_few_runs_were_given_moves_on_when_the_first_is_not_short(ben
     await overtaken(bench, long, short)
 
 
+@pytest.mark.alone
 async def test_runs_that_come_later_are_not_taken_for_short(bench: Bench) -> None:
     await swift(bench)
     await asyncio.sleep(0.1)

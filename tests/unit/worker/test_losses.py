@@ -95,6 +95,7 @@ async def test_alone_async_run_has_its_child_for_itself(bench: Bench) -> None:
     await bench.broker.outcome(alone)
 
 
+@pytest.mark.alone
 async def test_killed_stream_process_is_buried_and_its_session_ended_within_two_seconds(
     bench: Bench,
 ) -> None:

@@ -223,6 +223,7 @@ async def test_heartbeats_name_what_is_held_and_received(bench: Bench) -> None:
     assert [beat.sequence for beat in beats()] == list(range(1, len(beats()) + 1))
 
 
+@pytest.mark.alone
 async def test_runs_stop_before_a_lease_ends_that_cannot_be_renewed(bench: Bench) -> None:
     bench.broker.lease_s = 2.0
     await bench.ready("-t", "2")
