@@ -1,5 +1,6 @@
 """Numbers that pages state are those of the code."""
 
+import inspect
 import re
 from typing import Final
 
@@ -40,10 +41,14 @@ from hyrex_broker.service import (
 )
 from hyrex_broker.storage import listing, reads, report, settings, slack
 from hyrex_broker.storage.assign import ASSIGN_PAYLOAD_BYTES, INLINE_PAYLOAD_BYTES
+from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 from tests.support.pages import read, section
 
 CONFIGURATION: Final = "docs/reference/configuration.md"
+CONNECTIONS: Final = [
+    inspect.signature(Database).parameters[name].default for name in ("hot_connections", "read_connections")
+]
 GRACE_S: Final = int(WorkerOptions(target="app:app").grace_s)
 BROKER: Final = BrokerConfig(database_url="postgresql://localhost/hyrex")
 
@@ -133,6 +138,10 @@ PROMISES: Final = "docs/promises.md"
 RULES: Final = "docs/architecture/rules.md"
 WORDS: Final = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
 STATED: Final[list[tuple[str, str]]] = [
+    (
+        OPERATE,
+        f"{CONNECTIONS[0]} for the statements of submits, assignments and reports, {CONNECTIONS[1]} for",
+    ),
     (OPERATE, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
     (OPERATE, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
     (OPERATE, f"its runs return after the lease ({BROKER.lease_duration_s:.0f} s)"),
