@@ -19,6 +19,7 @@ from hyrex.status import TaskStatus
 from hyrex.transport.cancels import is_ours
 from hyrex.transport.convert import placed_outcomes, submit_groups, task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
+from hyrex.transport.kept_status import keep_status
 from hyrex.transport.submit_stream import SubmitStream
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import task_service_pb2 as pb
@@ -45,7 +46,7 @@ class Calls:
         metadata = self._metadata = bearer_metadata(token)
         stub = task_service_pb2_grpc.TaskServiceStub(channel)
         stream: Any = channel.stream_stream(SUBMIT, None, pb.StreamSubmitResponse.FromString)
-        self._submits = SubmitStream(lambda: stream(metadata=metadata))
+        self._submits = SubmitStream(lambda: keep_status(stream(metadata=metadata)))
         self._get: Any = stub.GetTask
         self._cancel: Any = stub.CancelTasks
         self._watch: Any = stub.WatchTasks

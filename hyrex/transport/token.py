@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import grpc.aio
 
+from hyrex.transport.kept_status import keep_status
+
 __all__ = ["bearer_metadata", "token_interceptors"]
 
 KEY: Final = "authorization"
@@ -52,11 +54,11 @@ class _StreamUnary(_WithMetadata, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return await continuation(self._tell(client_call_details), request_iterator)
+        return keep_status(await continuation(self._tell(client_call_details), request_iterator))
 
 
 class _StreamStream(_WithMetadata, grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return await continuation(self._tell(client_call_details), request_iterator)
+        return keep_status(await continuation(self._tell(client_call_details), request_iterator))

@@ -16,6 +16,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from hyrex.transport.kept_status import keep_status
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.conformance.rules import Rules
 
@@ -97,7 +98,7 @@ class Tap:
             (key, value) for key, value in context.invocation_metadata() or () if key == "authorization"
         )
         multi: Any = self._channel().stream_stream(method, None, None)
-        call = multi(metadata=metadata, timeout=context.time_remaining())
+        call = keep_status(multi(metadata=metadata, timeout=context.time_remaining()))
         stream = self.rules.stream() if method == WORK else None
         sender = asyncio.create_task(self._send(requests, call, stream))
         try:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 
 from hyrex.transport.channel import Address, open_address, parse_url
+from hyrex.transport.kept_status import keep_status
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
 from hyrex.worker.shared.backoff import backoff_s
@@ -79,7 +80,7 @@ class Reconnector:
     async def _speak(self, address: Address) -> float | None:
         """Open one stream and run it to its end; return the jitter if a broker that drains asked for one."""
         async with open_address(address) as channel:
-            call = WorkerServiceStub(channel).Work(metadata=self._metadata)
+            call = keep_status(WorkerServiceStub(channel).Work(metadata=self._metadata))
             stream = Stream(self._parts, call)
             watcher = asyncio.create_task(self._watch(stream), name="hyrex-stream-watch")
             try:

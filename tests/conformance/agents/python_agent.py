@@ -19,6 +19,7 @@ from hyrex.config import read_settings
 from hyrex.errors import CallRejected
 from hyrex.transport.channel import open_channel
 from hyrex.transport.errors import call_failure
+from hyrex.transport.kept_status import keep_status
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_pb2, task_service_pb2_grpc
 from hyrex.v1 import task_service_pb2 as pb
 from tests.conformance.agents.python_worker import PythonWorker
@@ -80,7 +81,7 @@ class Agent:
 
     async def _stream(self, tasks: list[task_pb2.NewTask]) -> list[pb.SubmitResult]:
         frames = [tasks[at : at + FRAME_TASKS] for at in range(0, len(tasks), FRAME_TASKS)]
-        call = self._stub.StreamSubmit(timeout=CALL_WITHIN_S)
+        call = keep_status(self._stub.StreamSubmit(timeout=CALL_WITHIN_S))
         for sequence, frame in enumerate(frames):
             await call.write(pb.StreamSubmitRequest(sequence=sequence, groups=grouped(frame)))
         await call.done_writing()

@@ -12,6 +12,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from hyrex.transport.kept_status import keep_status
 from hyrex_broker.domain.errors import QueueNotFound
 from hyrex_broker.service.interceptors import Context, auth_interceptor, errors_interceptor
 
@@ -88,11 +89,11 @@ async def call(channel: Any, kind: str, token: str | None = None) -> list[bytes]
     if kind == "unary_unary":
         return [await channel.unary_unary(method)(b"", metadata=metadata, timeout=10)]
     if kind == "stream_unary":
-        return [await channel.stream_unary(method)(iter([b""]), metadata=metadata, timeout=10)]
+        return [await keep_status(channel.stream_unary(method)(iter([b""]), metadata=metadata, timeout=10))]
     if kind == "unary_stream":
         stream = channel.unary_stream(method)(b"", metadata=metadata, timeout=10)
     else:
-        stream = channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=10)
+        stream = keep_status(channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=10))
     return [response async for response in stream]
 
 
