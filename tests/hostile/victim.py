@@ -5,7 +5,8 @@
     damage.is_little(peak_mib=20)
 
 The peak of its memory is the kernel's own (VmHWM), so no sampling can miss it. The longest pause of its loop
-is the longest time that a bystander's GetTask took, asked every few milliseconds by a process of its own.
+is the longest time that a bystander's GetTask took, asked every few milliseconds by a process of its own, but
+for the time in which the machine had no core for them.
 """
 
 import sys
@@ -74,7 +75,8 @@ class Victim:
         self.broker = broker
         self.channel = open_channel(broker.address)
         self.task_id = self.submit(1)[0]
-        bystander = [sys.executable, "-m", "tests.hostile.bystander", broker.address, TOKEN, self.task_id]
+        where = (broker.address, TOKEN, self.task_id, str(broker.process.pid))
+        bystander = [sys.executable, "-m", "tests.hostile.bystander", *where]
         quiet = {"GRPC_VERBOSITY": "NONE"}
         self._bystander: Process = owner.start("bystander", *bystander, env=quiet)
         self._bystander.wait_for("OK")

@@ -189,6 +189,14 @@ class TooMuchUnread(Overloaded):
         )
 
 
+class ArrivesSlowly(Overloaded):
+    """A message that was still arriving while others waited for its place. Safe to repeat, after a moment."""
+
+    def __init__(self, at_once: int) -> None:
+        text = f"others waited while this call was still arriving, {at_once} may at a time; repeat it"
+        BrokerError.__init__(self, text, {"limit": str(at_once)})
+
+
 class StorageUnavailable(BrokerError):
     """The database did not answer in time; nothing is known to be stored. Safe to repeat.
 

@@ -62,6 +62,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.FlowControl: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.TooMuchUnread: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
+        errors.ArrivesSlowly: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         # While serving, only if a newer version migrates the schema: another broker may be new enough.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any, Final
 
 from hyrex_broker.domain.errors import Overloaded
+from hyrex_broker.service.arriving import AT_ONCE, Arriving, Evictions
 from hyrex_broker.service.receiving import EOF
 
 MIB: Final = 1024 * 1024
@@ -30,6 +31,21 @@ class Budget:
         self._bytes = 0
         self._of: dict[str, int] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._arriving: dict[str, Arriving] = {}
+        self._evictions = Evictions(AT_ONCE)
+
+    async def read_first(self, context: Any, peer: str) -> Any:
+        """As `read`, the first time for a call: few of a connection arrive at once."""
+        places = self._arriving.get(peer)
+        if places is None:
+            places = self._arriving[peer] = Arriving(self._evictions)
+        try:
+            await places.enter(context)
+            return await self.read(context, peer)
+        finally:
+            places.leave(context)
+            if places.is_empty:
+                self._arriving.pop(peer, None)
 
     async def read(self, context: Any, peer: str) -> Any:
         """The next body of a call of this connection, counted, or EOF. Raises Overloaded."""

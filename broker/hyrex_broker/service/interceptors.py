@@ -5,6 +5,7 @@ with `context.write`, so that its `finally` runs when its caller leaves, and not
 collector finds it.
 """
 
+import asyncio
 import hmac
 import inspect
 import logging
@@ -21,6 +22,7 @@ from google.rpc.status_pb2 import Status
 from hyrex_broker.domain.errors import BrokerError, TokenRefused
 from hyrex_broker.service.bodies import decoder
 from hyrex_broker.service.errors import abort, defect_status, to_status, undecodable
+from hyrex_broker.service.hanging_up import TakenBack
 from hyrex_broker.service.inflight import Budget
 from hyrex_broker.service.open_calls import OPEN_SERVICES, OpenCalls
 from hyrex_broker.service.receiving import Context, Receiving
@@ -118,8 +120,16 @@ def auth_interceptor(token: str) -> TokenInterceptor:
     return TokenInterceptor(token)
 
 
+_taken_back: Final = TakenBack()
+
+
 async def _refuse(_: Any, context: Context) -> None:
-    await abort(context, to_status(NO_TOKEN))
+    peer = context.peer()  # a call that has ended has none
+    try:
+        await abort(context, to_status(NO_TOKEN))
+    except (grpc.aio.InternalError, asyncio.CancelledError):
+        _taken_back.count(peer)
+        raise
 
 
 NO_TOKEN: Final = TokenRefused(

@@ -8,14 +8,12 @@ arriving is ended when another waits.
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-import grpc.aio
-
 from hyrex_broker.domain.errors import FlowControl, InvalidField
-from hyrex_broker.service.errors import abort, to_status
+from hyrex_broker.service.arriving import Evictions
 from hyrex_broker.service.receiving import EOF, Context
 
 OPEN_SERVICES: Final = (
@@ -40,7 +38,7 @@ class OpenCalls:
         self._asking = 0
         self._streams: Counter[str] = Counter()
         self._overdue_timers: dict[int, asyncio.TimerHandle] = {}
-        self._evictions: set[asyncio.Task[None]] = set()
+        self._evictions = Evictions(1)
 
     async def read(self, context: Any, peer: str) -> Any:
         """The next message or EOF. Raises InvalidField for a large one, FlowControl if too many wait."""
@@ -53,6 +51,8 @@ class OpenCalls:
                 return await self._read_one(context)
         finally:
             self._asking -= 1
+
+    read_first = read
 
     def give(self, peer: str, size: int) -> None:
         """Small messages are not counted."""
@@ -95,16 +95,7 @@ class OpenCalls:
         if self._asking < 2:
             self._overdue_timers[id(context)] = loop.call_later(LONGEST_READ_S, self._overdue, context)
             return
-        eviction = loop.create_task(_end(context))
-        self._evictions.add(eviction)
-        eviction.add_done_callback(self._evictions.discard)
-
-
-async def _end(context: Context) -> None:
-    """End a call while another function reads it; that finds that it has ended."""
-    slow = FlowControl("others waited while this call was still arriving; repeat it", _limit(1))
-    with suppress(grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
-        await abort(context, to_status(slow))
+        self._evictions.evict(context)
 
 
 def _limit(number: int) -> dict[str, str]:

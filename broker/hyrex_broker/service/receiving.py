@@ -19,6 +19,10 @@ EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # its stubs lack it
 class MessageSource(Protocol):
     """Reads and counts the messages of calls."""
 
+    async def read_first(self, context: Any, peer: str) -> Any:
+        """The first body of a call, or EOF. Raises a BrokerError if it may not be read."""
+        ...
+
     async def read(self, context: Any, peer: str) -> Any:
         """The next body of a call of this connection, or EOF. Raises a BrokerError if it may not be read."""
         ...
@@ -35,6 +39,7 @@ class Receiving:
         self._context = context
         self._decode = decode
         self._source = source
+        self._read = source.read_first
         self._peer = context.peer()
         self._held = 0
         self._last = 0
@@ -70,7 +75,8 @@ class Receiving:
         return lambda: self._give(size)
 
     async def _next(self) -> Any:
-        body = await self._source.read(self._context, self._peer)
+        read, self._read = self._read, self._source.read
+        body = await read(self._context, self._peer)
         if body is EOF:
             return body
         self._last = len(body)
