@@ -18,6 +18,7 @@ from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
 from tests.support.groups import ungrouped
 from tests.support.pages import read, section
+from tests.support.process import ROOT
 
 PAGE: Final = "docs/reference/api.md"
 API: Final = read(PAGE)
@@ -142,3 +143,22 @@ def test_option_that_is_said_reaches_the_wire(option: str) -> None:
 def test_definitions_tell_brokers_of_the_limit() -> None:
     named = {field.name for field in worker_service_pb2.TaskDefinition.DESCRIPTOR.fields}
     assert named >= BY_DEFINITION
+
+
+def test_checklist_names_every_file_that_options_pass_through() -> None:
+    """Files that know both `max_retries` and a timeout; templates and generated code apart."""
+    checklist = read("docs/contributing/task-option.md")
+    places = [
+        *(ROOT / "hyrex").rglob("*.py"),
+        *(ROOT / "broker").rglob("*.py"),
+        *(ROOT / "proto").rglob("*.proto"),
+    ]
+    places += (ROOT / "broker").rglob("sql/*.sql")
+    timeout = re.compile(r"timeout_(?:ms|ns|seconds|s)\b|\btimeout = \d")
+    missing = []
+    for place in places:
+        text = place.read_text(encoding="utf-8")
+        name = str(place.relative_to(ROOT))
+        if "max_retries" in text and timeout.search(text) and not name.startswith("hyrex/v1/"):
+            missing += [name] * (f"`{name.removeprefix('broker/hyrex_broker/')}`" not in checklist)
+    assert missing == []
