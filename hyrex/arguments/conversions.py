@@ -1,13 +1,15 @@
 """Finds values that validation itself loses: it may convert a value, but must not drop a part of it.
 
 That "3" becomes 3 under `int` is conversion, as pydantic defines it. Lost are an unknown key of a dict that
-becomes a model, two keys or members that become one, and a number that no float can represent.
+becomes a model, two keys or members that become one, a number that no float can represent, and the zone of a
+datetime that becomes a date.
 """
 
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import date, datetime
 from numbers import Number
 from typing import Any, Final
 
@@ -19,8 +21,9 @@ __all__ = ["Loss", "can_lose", "lost_in_conversion"]
 Loss = tuple[str, str, str]
 """The path of what was lost, a description, and the remedy."""
 ONE_TYPE: Final = "give all of them one type"
+ZONED: Final = "hint datetime, or send the date() that is meant"
 
-LOSING: Final = frozenset({"float", "complex", "model", "dataclass"})
+LOSING: Final = frozenset({"float", "complex", "date", "model", "dataclass"})
 UNTYPED: Final[Mapping[str, Any]] = {"type": "any"}
 
 
@@ -34,9 +37,13 @@ def can_lose(schema: Any) -> bool:
     if kind in LOSING:
         return True
     part = {"dict": "keys_schema", "set": "items_schema", "frozenset": "items_schema"}.get(str(kind))
-    if part is not None and schema.get(part, UNTYPED)["type"] not in ("any", "str"):
-        return True  # two members may become equal
+    if part is not None and _converts(schema.get(part, UNTYPED)):
+        return True  # two members may become equal: b"a" and "a" too
     return any(map(can_lose, schema.values()))
+
+
+def _converts(schema: Mapping[str, Any]) -> bool:
+    return schema["type"] != "any" and not (schema["type"] == "str" and schema.get("strict"))
 
 
 def lost_in_conversion(given: Any, valid: Any, path: str = "") -> Loss | None:
@@ -46,10 +53,12 @@ def lost_in_conversion(given: Any, valid: Any, path: str = "") -> Loss | None:
     if type(valid) in (float, complex) and _is_other_number(given, valid):
         kind = type(valid).__name__
         return path.lstrip("."), f"no {kind} is {given!r}, the nearest is {valid!r}", f"hint {_exact(given)}"
+    if type(valid) is date and isinstance(given, datetime) and given.tzinfo is not None:
+        return path.lstrip("."), f"the date {valid!r} would lose the zone of {given!r}", ZONED
     if isinstance(given, Mapping):
         return _mapping(given, valid, path)
-    if isinstance(given, AbstractSet) and isinstance(valid, AbstractSet) and len(valid) < len(given):
-        return _merged("members", given, path)
+    if isinstance(given, AbstractSet) and isinstance(valid, AbstractSet):
+        return _members_of_set(given, valid, path)
     if isinstance(given, Sequence) and isinstance(valid, list | tuple | deque):
         if len(given) != len(valid) and not hasattr(valid, "_fields"):  # a NamedTuple may have defaults
             return None
@@ -67,8 +76,18 @@ def _mapping(given: Mapping[Any, Any], valid: Any, path: str) -> Loss | None:
         return None
     if len(valid) < len(given):
         return _merged("keys", given, path)
-    pairs = zip(given.items(), valid.values(), strict=False)
-    return _first(lost_in_conversion(one, other, f"{path}.{key}") for (key, one), other in pairs)
+    pairs = list(zip(given.items(), valid.items(), strict=False))
+    return _first(lost_in_conversion(key, other, path) for (key, _), (other, _) in pairs) or _first(
+        lost_in_conversion(one, other, f"{path}.{key}") for (key, one), (_, other) in pairs
+    )
+
+
+def _members_of_set(given: AbstractSet[Any], valid: AbstractSet[Any], path: str) -> Loss | None:
+    if len(valid) < len(given):
+        return _merged("members", given, path)
+    changed = [one for one in given if one not in valid]
+    made = [one for one in valid if one not in given]
+    return _first(lost_in_conversion(one, other, path) for one in changed for other in made[:1])
 
 
 def _model(given: Mapping[Any, Any], model: BaseModel, path: str) -> Loss | None:

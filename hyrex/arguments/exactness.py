@@ -16,7 +16,7 @@ from hyrex.arguments.coreschemas import (
     says_nothing_more,
     typed_dict_is_plain,
 )
-from hyrex.arguments.heldvalues import Fit, HeldValues, always, fits_datetime, never
+from hyrex.arguments.heldvalues import Fit, HeldValues, always, each, fits_datetime, never
 from hyrex.arguments.jsonvalues import has_plain_keys, is_json
 
 __all__ = ["always", "exact_when", "never"]
@@ -92,10 +92,10 @@ class _Proof:
         if values is never or kind not in ("any", "str", "int") or keys.keys() - ANYWHERE:
             return never
         if kind == "int":
-            return values if values is always else lambda value: all(map(values, value.values()))
+            return values if values is always else lambda value: each(values, value.values())
         if values is always:
             return has_plain_keys
-        return lambda value: has_plain_keys(value) and all(map(values, value.values()))
+        return lambda value: has_plain_keys(value) and each(values, value.values())
 
     def _tuple(self, schema: Mapping[str, Any]) -> Fit:
         fits = [self.fit(item) for item in schema["items_schema"]]
@@ -148,4 +148,4 @@ def _unless_none(fit: Fit) -> Fit:
 def _each(fit: Fit) -> Fit:
     if fit is always or fit is never:
         return fit
-    return lambda value: all(map(fit, value))
+    return lambda value: each(fit, value)

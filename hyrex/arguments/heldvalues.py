@@ -5,8 +5,9 @@ field there is a set of types or a test; both cost much less than a round trip.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from hyrex.arguments.coreschemas import (
 )
 from hyrex.arguments.jsonvalues import has_plain_keys, is_json
 
-__all__ = ["Fit", "HeldValues", "always", "fits_datetime", "never"]
+__all__ = ["Fit", "HeldValues", "always", "each", "fits_datetime", "never"]
 
 Fit = Callable[[Any], bool]
 Kinds = frozenset[type]
@@ -130,7 +131,7 @@ class HeldValues:
         }
         if never in found.values():
             return never
-        return _fields_test(schema["cls"], found)
+        return ModelTest(schema["cls"], found)
 
 
 def _is_plain_model(schema: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
@@ -143,23 +144,46 @@ def _is_plain_model(schema: Mapping[str, Any], inner: Mapping[str, Any]) -> bool
     )
 
 
-def _fields_test(cls: type, found: Mapping[str, Kinds | Fit]) -> Fit:
-    typed = [(name, kinds) for name, kinds in found.items() if isinstance(kinds, frozenset)]
-    tested = [(name, fit) for name, fit in found.items() if not isinstance(fit, frozenset)]
+class ModelTest:
+    """Tests a model: it is of exactly this class, and each field passes its own test."""
 
-    def fits(value: Any) -> bool:
-        if type(value) is not cls:
+    __slots__ = ("_cls", "_tested", "_typed")
+
+    def __init__(self, cls: type, found: Mapping[str, Kinds | Fit]) -> None:
+        self._cls = cls
+        self._typed = [(name, kinds) for name, kinds in found.items() if isinstance(kinds, frozenset)]
+        self._tested = [(name, fit) for name, fit in found.items() if not isinstance(fit, frozenset)]
+
+    def __call__(self, value: Any) -> bool:
+        if type(value) is not self._cls:
             return False
         held = value.__dict__
-        for name, kinds in typed:
+        for name, kinds in self._typed:
             if name not in held or type(held[name]) not in kinds:
                 return False
-        for name, fit in tested:  # noqa: SIM110  a generator costs more
+        for name, fit in self._tested:  # noqa: SIM110  a generator costs more
             if name not in held or not fit(held[name]):
                 return False
         return True
 
-    return fits
+    def each(self, values: Collection[Any]) -> bool:
+        """Test many models field by field: a third of the cost of one after the other."""
+        if not frozenset((self._cls,)).issuperset(map(type, values)):
+            return False
+        held = [value.__dict__ for value in values]
+        try:
+            return all(
+                kinds.issuperset(map(type, map(itemgetter(name), held))) for name, kinds in self._typed
+            ) and all(each(fit, map(itemgetter(name), held)) for name, fit in self._tested)
+        except KeyError:
+            return False  # a field was deleted
+
+
+def each(fit: Fit, values: Iterable[Any]) -> bool:
+    """Whether all values pass the test."""
+    if isinstance(fit, ModelTest):
+        return fit.each(list(values))
+    return all(map(fit, values))
 
 
 def _as_fit(found: Kinds | Fit) -> Fit:
@@ -176,7 +200,7 @@ def _list_of(item: Kinds | Fit) -> Fit:
         kinds = item
         return lambda value: type(value) is list and kinds.issuperset(map(type, value))
     fit = item
-    return lambda value: type(value) is list and all(map(fit, value))
+    return lambda value: type(value) is list and each(fit, value)
 
 
 def _or_none(found: Kinds | Fit) -> Kinds | Fit:

@@ -60,7 +60,10 @@ class _RoundTrip:
         valid = self._encoding.validate_python(value, by_alias=True, by_name=True)
         if self._can_lose:
             refuse_if_dropped(value, valid)
-        exact = self._exact is always or self._is_exact(valid)
+        try:
+            exact = self._exact is always or self._exact(valid)
+        except RecursionError:
+            exact = False  # nested in itself, or too deeply: what writes it as JSON says so
         try:
             found = self._serializer.to_json(valid, round_trip=True, by_alias=False, warnings=False)
         except (PydanticSerializationError, RecursionError) as error:
@@ -69,12 +72,6 @@ class _RoundTrip:
             return found
         kept_or_refused(valid, found, self.decode, self._any_sequence)
         return found
-
-    def _is_exact(self, valid: Any) -> bool:
-        try:
-            return self._exact(valid)
-        except RecursionError:
-            return False  # nested in itself, or too deeply: writing it as JSON will raise
 
     def decode(self, found: bytes) -> Any:
         """The value from its JSON; raises ValidationError."""

@@ -4,7 +4,7 @@ import dataclasses
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -46,6 +46,8 @@ class Order(BaseModel):
     when: datetime
     colour: Colour = Colour.RED
     parent: "Order | None" = None
+    parts: "list[Order]" = Field(default_factory=list)
+    kits: dict[str, list[Item]] = Field(default_factory=dict)
 
 
 class Gift(Item):
@@ -76,6 +78,7 @@ class Crate(BaseModel):
     part: Part
     sizes: set[int] = set()
     row: Row | None = None
+    days: list[date] = []
 
 
 class Ignoring(TypedDict):
@@ -162,7 +165,12 @@ def test_what_is_not_known_to_be_exact_makes_the_round_trip(hint: Any) -> None:
         ({"items": (Item(sku="a"),)}, False),
         ({"items": [Gift(sku="a")]}, False),
         ({"items": [Item.model_construct(sku=3)]}, False),
+        ({"items": [Item(sku="a"), Item.model_construct(sku=3)]}, False),
         ({"items": [Item.model_construct()]}, False),
+        ({"kits": {"a": [Item(sku="a")]}}, True),
+        ({"kits": {"a": [Item(sku="a"), Gift(sku="a")]}}, False),
+        ({"parts": [order(), order()]}, True),
+        ({"parts": [order(), order(price=1)]}, False),
         ({"when": datetime(2026, 1, 1, fold=1)}, False),
         ({"colour": "red"}, False),
         ({"parent": order()}, True),
@@ -188,6 +196,7 @@ def test_a_model_is_exact_as_long_as_it_holds_what_its_fields_say(
         (SecretStr, SecretStr("hunter2"), r"send its name"),
         (int, 10**4300, r"value: .*more than 4,300 digits.*hex"),
         (dict[str, Any], {"a": [10**4300]}, r"value\.a\[0\]: .*more than 4,300 digits"),
+        (list[date], [datetime(2026, 1, 1, tzinfo=UTC)], r"value\[0\]: .* lose the zone of .*hint datetime"),
         (float, 2**53 + 1, r"value: no float is 9007199254740993, the nearest is 9007199254740992\.0"),
     ],
     ids=lambda part: part[:30] if isinstance(part, str) else type(part).__name__,  # no long int as text
@@ -208,6 +217,14 @@ ODD_ITEM = {"sku": "a", "odd": 1}
     ("hint", "value"),
     [
         (set[int], {1, "1"}),
+        (dict[str, int], {b"a": 1, "a": 2}),
+        (set[str], {b"a", "a"}),
+        (date | None, datetime(2026, 1, 1, tzinfo=UTC)),
+        (dict[date, int], {datetime(2026, 1, 1, tzinfo=UTC): 1}),
+        (set[date], {datetime(2026, 1, 1, tzinfo=UTC)}),
+        (set[float], {2**53 + 1}),
+        (dict[float, str], {2**53 + 1: "a"}),
+        (Crate, {"part": {}, "days": [datetime(2026, 1, 1, tzinfo=UTC)]}),
         (list[frozenset[Decimal]], [{1.1, Decimal("1.1")}]),
         (float, Fraction(1, 3)),
         (complex, 2**53 + 1),
