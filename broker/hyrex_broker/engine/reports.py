@@ -16,7 +16,7 @@ from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.endings import EndedSession
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.report import Ended, RemovedLease, ReportStore
+from hyrex_broker.storage.report import RemovedLease, ReportStore, ReturnedLeases
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class RunReports:
             if receipt is not Receipt.ACCEPTED and session_id is not None
         }
 
-    def _follow_returned(self, ends: EndBlock, ended: Sequence[Ended]) -> None:
+    def _follow_returned(self, ends: EndBlock, ended: Sequence[ReturnedLeases]) -> None:
         lanes, count = set(), 0
         for each in ended:
             block = ends if each.places is None else ends.taking(each.places)

@@ -43,7 +43,7 @@ class TakenBack:
             hang_up(peer, f"{MOST_TAKEN_BACK_A_SECOND} calls without the token, taken back within a second")
 
 
-class _Told:
+class _SparseWarning:
     """When it was said last: whoever connects again and again fills no log."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class _Told:
             self._again_at, self._untold = now + _TOLD_EVERY_S, 0
 
 
-_told: Final = _Told()
+_told: Final = _SparseWarning()
 
 
 def hang_up(peer: str, why: str) -> bool:

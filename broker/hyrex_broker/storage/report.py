@@ -52,7 +52,7 @@ class RemovedLease:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ReturnedLeases:
     """Leases of one lane and session that ended with runs that returned."""
 
     lane: LaneId
@@ -147,7 +147,7 @@ class ReportStore:
         """See `end_runs`; in a transaction of its own."""
         return await end_runs(self._database, ends)
 
-    async def end_returned(self, ends: EndBlock) -> list[Ended]:
+    async def end_returned(self, ends: EndBlock) -> list[ReturnedLeases]:
         """Record runs that returned (in the order of their ids, each named once); which of them matched."""
         rows = await self._database.fetch(
             _SQL["report_completed"],
@@ -159,7 +159,7 @@ class ReportStore:
             ends.session_ids,
         )
         return [
-            Ended(lane, session, None if places is None else [place - 1 for place in places])
+            ReturnedLeases(lane, session, None if places is None else [place - 1 for place in places])
             for lane, session, places in rows
         ]
 

@@ -10,7 +10,7 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import HexId, hex_id
 from hyrex_broker.domain.model import Outcome, SessionId, Token
 from hyrex_broker.engine.reports import Refused
-from hyrex_broker.storage.report import Ended, ReportStore
+from hyrex_broker.storage.report import ReportStore, ReturnedLeases
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import new_task
 from tests.support.assigned import AssignedRun
@@ -110,9 +110,9 @@ async def test_a_report_that_lost_a_race_is_tried_again(
     _, runs = await running(bench, 4)
     real = ReportStore.end_returned
 
-    async def misses(store: ReportStore, ends: EndBlock) -> list[Ended]:
+    async def misses(store: ReportStore, ends: EndBlock) -> list[ReturnedLeases]:
         (ended,) = await real(store, ends.taking([0]))
-        return [Ended(ended.lane, ended.session_id, [0])]
+        return [ReturnedLeases(ended.lane, ended.session_id, [0])]
 
     monkeypatch.setattr(ReportStore, "end_returned", misses)
     assert list(await bench.engine.reports.report_returned([block(runs)])) == [Refused()]
@@ -126,7 +126,7 @@ async def test_blocks_that_take_too_long_together_are_recorded_in_halves(
     real = ReportStore.end_returned
     sizes: list[int] = []
 
-    async def slow(store: ReportStore, ends: EndBlock) -> list[Ended]:
+    async def slow(store: ReportStore, ends: EndBlock) -> list[ReturnedLeases]:
         sizes.append(len(ends))
         if len(ends) > 2:
             raise StorageUnavailable("too much", timed_out=True)
