@@ -17,7 +17,7 @@ class Target:
     at_least: bool
 
     def met(self, value: float) -> bool:
-        """Whether a value keeps the promise."""
+        """Return True if a value keeps the promise."""
         return value >= self.bound if self.at_least else value <= self.bound
 
 

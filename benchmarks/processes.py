@@ -63,7 +63,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True if it has not ended."""
         return self._popen.poll() is None
 
     def wait_for(self, pattern: str, timeout_s: float = READY_WITHIN_S) -> re.Match[str]:

@@ -124,7 +124,7 @@ SPEAKS_WHEN_PASSED = {"sizes", "protos"}
 
 
 def report(name: str) -> bool:
-    """Run a step and print what became of it; whether the gate may open."""
+    """Run a step and print its result. Return True if it passed."""
     began = time.monotonic()
     verdict = STEPS[name]()
     word = {True: "passed", False: "FAILED", None: "skipped"}[verdict.passed]

@@ -97,7 +97,9 @@ def _payload(text: str) -> bytes:
 
     try:
         text = sys.stdin.read() if text == "-" else text
-        value = json.loads(text, parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        value = json.loads(
+            text, parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_repeated_keys
+        )
         compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         payload = (text.strip() if inexact else compact).encode()
     except (ValueError, RecursionError) as error:
@@ -113,11 +115,11 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
     return found
 
 

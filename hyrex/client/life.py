@@ -105,7 +105,7 @@ class ClientLoop:
             return over
 
     def end(self, within_s: float = CLOSE_WITHIN_S) -> bool:
-        """Close the channel and join the thread; whether it ended in this time."""
+        """Close the channel and join the thread. Return True if it ended in this time."""
         if self.is_alive and self._main is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(within_s)

@@ -31,7 +31,7 @@ class ThreadWaiter:
         self._gone = False
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Whether notify() came within the time; may be repeated until it did."""
+        """Return True if notify() came within the time; may be repeated until it did."""
         limit = -1 if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
         notified = self._lock.acquire(timeout=limit)
         if notified and self._following is not None:
@@ -84,7 +84,7 @@ class LoopWaiter:
         self._future: asyncio.Future[None] = self.loop.create_future()
 
     async def wait(self, timeout_s: float | None) -> bool:
-        """Whether notify() came within the time; may be repeated until it did."""
+        """Return True if notify() came within the time; may be repeated until it did."""
         limit = None if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
         done, _ = await asyncio.wait([self._future], timeout=limit)
         return bool(done)

@@ -86,7 +86,7 @@ class InlineTasks:
 
     @property
     def is_silent(self) -> bool:
-        """Whether no broker said why there was no result."""
+        """True if no broker said why there was no result."""
         return True
 
     @property

@@ -23,13 +23,13 @@ def call_within_timeout(execution: Execution, function: Callable[[], T]) -> T:
     """What the function returns; raises TaskTimeout in it when the run has had all its time."""
     if not execution.run.timeout_ns:
         return function()
-    strike = _Strike(execution)
+    one_interrupt = _OneInterrupt(execution)
     if threading.current_thread() is not threading.main_thread():
-        return strike.call(function)
-    before = signal.signal(INTERRUPT_SIGNAL, strike.on_signal)
-    strike.outer = before
+        return one_interrupt.call(function)
+    before = signal.signal(INTERRUPT_SIGNAL, one_interrupt.on_signal)
+    one_interrupt.outer = before
     try:
-        return strike.call(function)
+        return one_interrupt.call(function)
     finally:
         signal.signal(INTERRUPT_SIGNAL, before)
 
@@ -38,7 +38,7 @@ class SenderTimedOut(TaskTimeout):
     """Raised in a run whose sender, itself a run, has had all its time."""
 
 
-class _Strike:
+class _OneInterrupt:
     """One interrupt, at most, of one call."""
 
     def __init__(self, execution: Execution) -> None:

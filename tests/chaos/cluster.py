@@ -59,7 +59,7 @@ class Party:
             self.start()
 
     def is_ready(self, word: str) -> bool:
-        """Whether it runs and has said so."""
+        """Return True if it runs and has said so."""
         return self.process is not None and self.process.running and word in self.process.output
 
     def kill(self, again_after_s: float) -> None:

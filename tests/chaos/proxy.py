@@ -36,7 +36,7 @@ class Proxy:
 
     @property
     def carries(self) -> bool:
-        """Whether a connection goes through it."""
+        """True if a connection goes through it."""
         return bool(self._writers)
 
     def reset(self) -> None:

@@ -51,7 +51,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether every promise was kept."""
+        """True if every promise was kept."""
         broken = self.lost + self.recorded_twice + self.executed_again_without_loss + self.over_limit
         return broken == 0 and not self.complaints
 
@@ -148,8 +148,8 @@ def _judge_repetitions(verdict: Verdict, record: Record, lease_s: float) -> None
 
 
 def _explained(first: Execution, again: Execution, disturbances: list[Disturbance], lease_s: float) -> bool:
-    """Whether something befell the first execution's own worker, or everybody's database, so that it could
-    not end or report. Brokers that come and go, and short cuts, explain nothing."""
+    """Return True if something befell the first execution's own worker, or everybody's database, so that it
+    could not end or report. Brokers that come and go, and short cuts, explain nothing."""
     for each in disturbances:
         slack_s = _LEAVING_S if each.kind == "worker_restart" else _SLACK_S
         if each.ended < first.began - slack_s or each.began > again.began:

@@ -50,7 +50,7 @@ def noisy() -> str:
 
 
 def overloaded() -> bool:
-    """Whether so much else runs here that seconds say nothing about Hyrex."""
+    """Return True if so much else runs here that seconds say nothing about Hyrex."""
     return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 

@@ -36,7 +36,7 @@ class SessionRecord:
 
     @property
     def receipted(self) -> bool:
-        """Whether the broker knows that everything sent so far was received."""
+        """True if the broker knows that everything sent so far was received."""
         return all(number <= self.receipt for _, number in self.sequences)
 
 

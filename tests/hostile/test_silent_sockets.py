@@ -43,6 +43,6 @@ def test_silent_sockets_shut_nobody_out_for_long(poor: Victim) -> None:
 
 
 def is_served(address: str) -> bool:
-    """Whether a new connection gets an answer."""
+    """Return True if a new connection gets an answer."""
     with open_channel(address) as channel:
         return code_of(partial(send, channel, GET, b"", metadata=BEARER)) is grpc.StatusCode.INVALID_ARGUMENT

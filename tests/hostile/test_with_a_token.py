@@ -125,6 +125,6 @@ def at_once_refused(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def may_be_repeated(error: Any) -> bool:
-    """Whether a status says when."""
+    """Return True if a status says when."""
     status = rpc_status.from_call(error)
     return status is not None and any(detail.Is(RetryInfo.DESCRIPTOR) for detail in status.details)

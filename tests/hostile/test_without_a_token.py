@@ -108,7 +108,7 @@ def test_every_call_is_refused_before_it_is_understood(victim: Victim, body: byt
 
 
 def is_answered(call: Any) -> bool:
-    """Whether a stream begins with an answer."""
+    """Return True if a stream begins with an answer."""
     try:
         return bool(next(call))
     except grpc.RpcError:

@@ -90,8 +90,8 @@ class Lifecycle(RuleBasedStateMachine):
     def cancel(self, pick: int) -> None:
         task_id, model = self._pick(pick)
         waits = model.state in (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING)
-        struck = self.world.run(self.stage.cancels.cancel([task_id], "test"))
-        assert bool(struck) == (waits or (model.state is TaskState.RUNNING and not model.cancelled))
+        found = self.world.run(self.stage.cancels.cancel([task_id], "test"))
+        assert bool(found) == (waits or (model.state is TaskState.RUNNING and not model.cancelled))
         if waits:
             model.recorded.append(Outcome.CANCELLED)
         if model.state is TaskState.RUNNING:

@@ -54,7 +54,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True if it has not ended."""
         return self._popen.poll() is None
 
     @property

@@ -34,7 +34,7 @@ def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended."""
+    """Return True if a process has ended."""
     try:
         os.kill(pid, 0)
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -40,7 +40,7 @@ class TaskBlock:
 
     @property
     def may_wait(self) -> bool:
-        """Whether storing them may wait for another submit, or they for their time: they have statements of
+        """True if storing them may wait for another submit, or they for their time: they have statements of
         their own."""
         extras = self.terms.extras
         return self.keys is not None or (extras is not None and extras.starts_later)

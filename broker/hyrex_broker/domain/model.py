@@ -68,7 +68,7 @@ class TaskExtras:
 
     @property
     def starts_later(self) -> bool:
-        """Whether a time to wait for was said, be it zero."""
+        """True if a time to wait for was said, be it zero."""
         return self.delay_ms is not None or self.run_at is not None
 
 

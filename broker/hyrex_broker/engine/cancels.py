@@ -26,11 +26,11 @@ class Cancels:
         outcomes: dict[TaskId, CancelOutcome] = {}
         pending = list(dict.fromkeys(task_ids))
         while pending:
-            for struck in await self._store.cancel(pending, reason):
-                waits = struck.token is None
-                outcomes[struck.task_id] = CancelOutcome.CANCELLED if waits else CancelOutcome.REQUESTED
-                if struck.token is not None and struck.session_id is not None:
-                    self._push(CancelOrder(struck.task_id, struck.token, struck.session_id, reason))
+            for found in await self._store.cancel(pending, reason):
+                waits = found.token is None
+                outcomes[found.task_id] = CancelOutcome.CANCELLED if waits else CancelOutcome.REQUESTED
+                if found.token is not None and found.session_id is not None:
+                    self._push(CancelOrder(found.task_id, found.token, found.session_id, reason))
             missing = [task_id for task_id in pending if task_id not in outcomes]
             pending = await self._classify(missing, outcomes) if missing else []
         self.on_change(outcomes)

@@ -15,7 +15,7 @@ from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.submit.intake import Answer, Intake, Others
 from hyrex_broker.service.errors import to_item_error
-from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_turns
+from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_rounds
 from hyrex_broker.storage.availability import Availability
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class SubmitChecker:
         self, submission: Submission, patience_s: float, caller: Hashable
     ) -> dict[int, Answer]:
         answers: dict[int, Answer] = {**submission.refused}
-        for blocks in in_turns(submission.blocks):
+        for blocks in in_rounds(submission.blocks):
             stored = await self._store([block for block, _ in blocks], patience_s, caller)
             for (_, places), others in zip(blocks, stored, strict=True):
                 answers |= {places[place]: answer for place, answer in others.items()}

@@ -12,7 +12,7 @@ _SQL: Final = load("cancel")
 
 
 @dataclass(frozen=True, slots=True)
-class Struck:
+class FoundByCancel:
     """A task that a cancel found: `token` and `session_id` are set if it runs."""
 
     task_id: TaskId
@@ -45,10 +45,10 @@ class CancelStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[Struck]:
+    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
         """Cancel what waits, flag what runs; ids missing from the result: see `standing`."""
         rows = await self._database.fetch(_SQL["cancel"], sorted(set(task_ids)), reason)
-        return [Struck(TaskId(str(row[0])), row[1], row[2]) for row in rows]
+        return [FoundByCancel(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
         """The present states of tasks."""

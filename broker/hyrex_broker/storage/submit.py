@@ -95,7 +95,7 @@ class SubmitStore:
 
 
 def is_repetition(error: StatementRefused) -> bool:
-    """Whether a statement was refused since it would store what is stored."""
+    """Return True if a statement was refused since it would store what is stored."""
     return error.sqlstate == _UNIQUE_VIOLATION
 
 

@@ -51,7 +51,7 @@ class _Line:
 
     @property
     def begun(self) -> bool:
-        """Whether anything is written on it."""
+        """True if anything is written on it."""
         return bool(self._kept)
 
     def __str__(self) -> str:

@@ -33,7 +33,7 @@ class Pace:
         """How long runs take, if that was measured a moment ago; None if it was earlier."""
         return self.run_s if time.monotonic() - self._observed_at < _FRESH_S else None
 
-    def doubt(self) -> None:
+    def mark_outdated(self) -> None:
         """Note that runs take longer than measured: the measurement is not fresh any more."""
         self._observed_at = 0.0
 

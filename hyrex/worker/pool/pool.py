@@ -237,7 +237,7 @@ class Pool:
                     held.settled = ending
             case Returned(tokens, answer):
                 child.taking_back = child.taking_back and not answer
-                self.pace.doubt()
+                self.pace.mark_outdated()
                 self.waiting.put_back(child.take_out(tokens))
             case Waiting(request):
                 child.socket.send(WaitAnswer(request, self.lending.ask(child, request)))

@@ -52,7 +52,7 @@ class PythonWorker:
 
     @property
     def running(self) -> bool:
-        """Whether it has not left."""
+        """True if it has not left."""
         return self._process.returncode is None
 
     @property

@@ -7,7 +7,7 @@ from tests.integration.storage.stage import new_task
 
 
 async def nothing_comes(bench: Bench, link: Link) -> bool:
-    """Whether a task goes to another worker instead, though this one would be asked first."""
+    """Return True if a task goes to another worker instead, though this one would be asked first."""
     _, other = await bench.worker(capacity=1)
     await bench.submit([new_task()])
     await other.until_runs(1)

@@ -16,8 +16,8 @@ from tests.integration.storage.waits import until_blocked
 async def test_what_waits_is_cancelled_at_once(stage: Stage) -> None:
     queued, delayed = new_task(), new_task(extras=TaskExtras(delay_ms=60_000))
     await stage.submit(queued, delayed)
-    struck = await stage.cancels.cancel([queued.task_id, delayed.task_id], "enough")
-    assert {each.task_id for each in struck} == {queued.task_id, delayed.task_id}
+    found = await stage.cancels.cancel([queued.task_id, delayed.task_id], "enough")
+    assert {each.task_id for each in found} == {queued.task_id, delayed.task_id}
     for task in (queued, delayed):
         assert await stage.state(task.task_id) is TaskState.CANCELLED
         assert (await stage.runs(task.task_id))[0]["reason"] == "enough"
@@ -25,8 +25,8 @@ async def test_what_waits_is_cancelled_at_once(stage: Stage) -> None:
 
 async def test_what_runs_is_flagged_and_keeps_its_token(stage: Stage) -> None:
     opened, run = await stage.running()
-    (struck,) = await stage.cancels.cancel([run.task_id], "enough")
-    assert (struck.token, struck.session_id) == (run.token, opened.session_id)
+    (found,) = await stage.cancels.cancel([run.task_id], "enough")
+    assert (found.token, found.session_id) == (run.token, opened.session_id)
     (order,) = await stage.sessions.cancels([opened.session_id])
     assert (order.token, order.reason) == (run.token, "enough")
     assert await stage.state(run.task_id) is TaskState.RUNNING

@@ -88,7 +88,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def is_live(node: dict[str, Any]) -> bool:
-    """Whether a node reads a live table or a partition of one."""
+    """Return True if a node reads a live table or a partition of one."""
     name = node.get("Relation Name", "")
     return name in LIVE or name.startswith(("task_2", "task_run_2"))
 

@@ -21,7 +21,7 @@ NOWHERE = "grpc://127.0.0.1:1"
     [
         ((*SEND, '{"a": NaN}'), "NaN is no JSON number"),
         ((*SEND, '{"a": -Infinity}'), "-Infinity is no JSON number"),
-        ((*SEND, '{"a": 1, "a": 2}'), "'a' stands there twice"),
+        ((*SEND, '{"a": 1, "a": 2}'), "'a' occurs twice"),
         ((*SEND, "[" * 100_000), "not JSON"),
         ((*SEND, "--", b'{"a": "\xff"}'), "not JSON"),
         (("migrate", "--database-url", "foo"), "postgresql://user:password@host:5432/database"),

@@ -23,7 +23,7 @@ def unavailable(context: grpc.ServicerContext) -> None:
 
 
 def is_refused() -> bool:
-    """Whether the last attempt to connect failed."""
+    """Return True if the last attempt to connect failed."""
     from hyrex.client import process
 
     assert process._remote is not None

@@ -345,7 +345,7 @@ async def for_long() -> None:
 
 
 def noted(text: str) -> bool:
-    """Whether somebody has noted the text."""
+    """Return True if somebody has noted the text."""
     return text in Path(os.environ["BENCH_JOURNAL"]).read_text().split()
 
 

@@ -202,8 +202,8 @@ class Intake:
             self._dispatcher.wake(set(ready), local=True)
 
     async def _refuse(self, block: TaskBlock, error: StatementRefused) -> Others:
-        """Answer the culprit of a batch. Raises StorageUnavailable where it is our fault: a partition that is
-        not made yet, after days of sleep."""
+        """The answer for the task because of which the database refused a batch. Raises StorageUnavailable if
+        only a partition is missing, as after days in which no broker ran."""
         refused = task_id(block.ids[0])
         if error.lacks_partition and partitions.is_near(refused):
             raise StorageUnavailable("a day has no partition yet; it is being made")

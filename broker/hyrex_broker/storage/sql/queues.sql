@@ -72,7 +72,7 @@ from unnest($1::integer[]) as q (lane)
 cross join lateral (select from delayed where delayed.lane = q.lane limit 1) d
 
 -- name: purge_ready
--- Cancels ready tasks, by place and arrival, and returns them. What somebody else holds is left to him: it is
+-- Cancels ready tasks, by place and arrival, and returns them. What others have locked is left out: it is
 -- being assigned or cancelled. A chunk begins where the last one ended ($3), not at what that has deleted: as
 -- long as a transaction is held open, that would be read again by each. $1 lane, $2 rank, $3 arrived from: one
 -- entry per place. $4 arrived until, $5 reason, $6 how many. Locks ready rows, and waits for none.
