@@ -4,7 +4,7 @@ Names are imported when they are first used, so importing the package costs noth
 neither network, signals nor environment.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from hyrex import errors
@@ -96,7 +96,7 @@ __all__ = [
     "wait_all_async",
 ]
 
-_HOMES = {
+_HOMES: Final = {
     "HyrexApp": "app",
     "HyrexContext": "context",
     "HyrexQueue": "queue",

@@ -1,6 +1,7 @@
 """The status of a task or of a run: members that compare equal to plain strings."""
 
 from enum import StrEnum
+from typing import Final
 
 __all__ = ["TaskStatus"]
 
@@ -25,6 +26,6 @@ class TaskStatus(StrEnum):
         return self in FINAL
 
 
-FINAL = frozenset(
+FINAL: Final = frozenset(
     {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.CANCELLED, TaskStatus.LOST}
 )

@@ -5,8 +5,6 @@ Orders: {"streams": N, "frame": F}: from now on N streams of frames of F tasks, 
 and answers are not read, so that one such process asks for more than a broker can do.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import AsyncIterator

@@ -3,8 +3,6 @@
 Orders: {"workers": N, "capacity": C}: has that many connected; 0 says Goodbye for all.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """Submits tasks over the generated stubs, in pipelined frames; argument: HOST:PORT."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time
@@ -24,7 +22,7 @@ TERMS: Final = task_pb2.NewTask(name="handle", queue="bench")
 class Producer:
     """One stream of submits with a window of unanswered frames."""
 
-    def __init__(self, stub: task_service_pb2_grpc.TaskServiceAsyncStub) -> None:
+    def __init__(self, stub: "task_service_pb2_grpc.TaskServiceAsyncStub") -> None:
         self._stub = stub
 
     async def submit(self, count: int, frame: int, window: int, rate: float = 0.0) -> dict[str, Any]:

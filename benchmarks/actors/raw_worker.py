@@ -3,8 +3,6 @@
 Order: {"count": N}: answers when the reports of N more runs are acknowledged.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time
@@ -21,7 +19,7 @@ from hyrex.v1 import worker_service_pb2_grpc
 class Worker:
     """One session that completes at once whatever it is assigned."""
 
-    def __init__(self, stub: worker_service_pb2_grpc.WorkerServiceAsyncStub, capacity: int) -> None:
+    def __init__(self, stub: "worker_service_pb2_grpc.WorkerServiceAsyncStub", capacity: int) -> None:
         self._call = stub.Work()
         self._capacity = capacity
         self._held: dict[int, list[int]] = {}

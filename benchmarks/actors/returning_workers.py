@@ -5,8 +5,6 @@ all have come back since the last order. The answers tell when the first and the
 clock), and how many were resumed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import sys

@@ -14,7 +14,7 @@ DEFAULT_SCHEMA: Final = "hyrex"
 SCHEMA_PATTERN: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
 """Short enough for the names of NOTIFY channels (63 bytes), and the same with and without quotes."""
 SCHEMA_RULE: Final = "up to 40 of a-z, 0-9 and _, beginning with neither a digit nor pg_"
-MIB = 1024 * 1024
+MIB: Final = 1024 * 1024
 
 
 def default_name() -> str:

@@ -6,7 +6,7 @@ changed. For all other schemas nothing is proven, and each value makes the round
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from hyrex.arguments.coreschemas import (
     ANYWHERE,
@@ -21,7 +21,7 @@ from hyrex.arguments.jsonvalues import has_plain_keys, is_json
 
 __all__ = ["always", "exact_when", "never"]
 
-UNTYPED = {"type": "any"}
+UNTYPED: Final = {"type": "any"}
 
 
 def exact_when(schema: Mapping[str, Any]) -> Fit:

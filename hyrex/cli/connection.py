@@ -20,7 +20,7 @@ BrokerUrl = Annotated[
     typer.Option("--broker-url", envvar="HYREX_BROKER_URL", help="grpc://host:port of a broker."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-DEFAULT_URL = DEFAULT_BROKER_URL
+DEFAULT_URL: Final = DEFAULT_BROKER_URL
 
 
 def ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float = CALL_TIMEOUT_S) -> T:

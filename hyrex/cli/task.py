@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Send tasks, look at them, cancel them, run them again.", no_args_is_help=True)
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
 _LOOK_ON_S: Final = 15.0
-STATUSES = (
+STATUSES: Final = (
     "queued",
     "scheduled",
     "retrying",

@@ -3,8 +3,6 @@
 Loaded by every run of pytest, so it imports nothing of Hyrex until a fixture is used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ __all__ = ["hyrex_inline", "hyrex_live", "hyrex_live_broker"]
 
 
 @pytest.fixture
-def hyrex_inline() -> Iterator[InlineTasks]:
+def hyrex_inline() -> "Iterator[InlineTasks]":
     """Tasks run where they are sent, see hyrex.testing.inline()."""
     from hyrex.testing.inplace import inline
 
@@ -27,7 +25,7 @@ def hyrex_inline() -> Iterator[InlineTasks]:
 
 
 @pytest.fixture(scope="session")
-def hyrex_live_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBroker]:
+def hyrex_live_broker(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[LiveBroker]":
     """A real broker for the whole session, on a private Postgres or HYREX_TEST_DATABASE_URL."""
     from hyrex.testing.live import live_broker
 
@@ -36,7 +34,7 @@ def hyrex_live_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
 
 
 @pytest.fixture
-def hyrex_live(hyrex_live_broker: LiveBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveHyrex]:
+def hyrex_live(hyrex_live_broker: "LiveBroker", monkeypatch: pytest.MonkeyPatch) -> "Iterator[LiveHyrex]":
     """A real broker that this process sends to; `start_worker("module:app")` runs the tasks."""
     from hyrex.testing.live import live_hyrex
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -49,7 +49,7 @@ __all__ = ["InLoop", "InThread", "Way", "run_rounds"]
 log = logging.getLogger("hyrex.testing")
 
 T = TypeVar("T")
-WORKER = "inline"
+WORKER: Final = "inline"
 
 
 class Way(Protocol):

@@ -1,7 +1,5 @@
 """`python -m hyrex.worker module:app [options]`."""
 
-from __future__ import annotations
-
 import sys
 
 from hyrex.worker.launcher.supervisor import run_worker

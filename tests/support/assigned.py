@@ -1,7 +1,5 @@
 """Assigned blocks run by run, as tests look at them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Runs of groups on the wire, one by one: what a test looks at and makes up."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar

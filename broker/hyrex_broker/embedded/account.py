@@ -8,11 +8,11 @@ import os
 import pwd
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hyrex_broker.embedded.errors import EmbeddedPostgresError
 
-UNPRIVILEGED = "nobody"
+UNPRIVILEGED: Final = "nobody"
 
 
 @dataclass(frozen=True, slots=True)

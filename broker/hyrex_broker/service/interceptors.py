@@ -30,7 +30,7 @@ from hyrex_broker.service.unread import LARGE_ANSWERS, Unread
 
 __all__ = ["Context", "auth_interceptor", "errors_interceptor"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class without [] at runtime
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
@@ -146,7 +146,7 @@ def _status_of(error: Exception, method: str) -> Status:
     if refusal is not None:
         return to_status(refusal)
     incident = secrets.token_hex(6)
-    logger.error("a call failed unexpectedly", exc_info=error, extra={"incident": incident, "method": method})
+    log.error("a call failed unexpectedly", exc_info=error, extra={"incident": incident, "method": method})
     return defect_status(incident)
 
 

@@ -4,8 +4,9 @@ import re
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Final
 
-_NAME = re.compile(r"^-- name: (\w+)[ \t]*$", re.MULTILINE)
+_NAME: Final = re.compile(r"^-- name: (\w+)[ \t]*$", re.MULTILINE)
 
 
 @cache

@@ -4,8 +4,9 @@ import ctypes
 import os
 import signal
 import sys
+from typing import Final
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG: Final = 1
 
 if __name__ == "__main__":
     if sys.platform == "linux":

@@ -1,7 +1,5 @@
 """Runs async tasks, many at a time, on one event loop in the main thread."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import signal
@@ -33,8 +31,10 @@ from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Failed, Outcome, StopCause
 
-_BLOCKED_NS = 1_000_000_000
-_CANNOT_WAKE_NS = 5_000_000_000  # a loop that still sleeps that long after a wake-up cannot be woken any more
+_BLOCKED_NS: Final = 1_000_000_000
+_CANNOT_WAKE_NS: Final = (
+    5_000_000_000  # a loop that still sleeps that long after a wake-up cannot be woken any more
+)
 _ON_ERROR_S: Final = ON_ERROR_NS / 1e9
 _OVERTIME_S: Final = (
     1.0  # an error handler may take so long to end after its cancel; then nobody waits for it

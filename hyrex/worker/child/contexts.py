@@ -3,8 +3,6 @@
 So the next run sees nothing that a run sets, the precision of `decimal` included.
 """
 
-from __future__ import annotations
-
 import sys
 from contextvars import Context, copy_context
 

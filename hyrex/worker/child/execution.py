@@ -4,8 +4,6 @@ Each runner runs the function in its own way; the other steps are here. They ret
 outcomes and do not raise it.
 """
 
-from __future__ import annotations
-
 import inspect
 import threading
 import time
@@ -87,7 +85,7 @@ class Execution:
             self._context = _context(self.run, self._worker, self._began)
         return self._context
 
-    def for_handler(self) -> Execution:
+    def for_handler(self) -> "Execution":
         """The execution of this run's error handler: the same context, but a time limit of its own."""
         block = block_of(replace(self.run, timeout_ns=ON_ERROR_NS))
         made = Execution(block, 0, self.ordinal, self.slot, self._worker)

@@ -4,8 +4,6 @@ User code may fork (multiprocessing does). The fork is the user's process: it do
 signals have their usual effect on it, and how it ends says nothing about the run in the child.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

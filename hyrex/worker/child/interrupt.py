@@ -4,16 +4,17 @@ The main thread gets a signal whose handler raises, which also ends blocking cal
 asynchronous exception, which Python raises between two bytecodes.
 """
 
-from __future__ import annotations
-
 import ctypes
 import signal
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from hyrex.worker.child.forks import handle_here
 
-INTERRUPT_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (7 if hasattr(signal, "SIGRTMIN") else 0)
+INTERRUPT_SIGNAL: Final = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
+    7 if hasattr(signal, "SIGRTMIN") else 0
+)
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)

@@ -1,7 +1,5 @@
 """The app's lifespan: a context manager, sync or async, entered once in each child."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager

@@ -4,8 +4,6 @@ A SystemExit or KeyboardInterrupt in any asyncio task or callback leaves the loo
 all other runs on the loop would end too. Here only the run whose code did it fails, and the loop goes on.
 """
 
-from __future__ import annotations
-
 import asyncio
 import selectors
 import sys

@@ -4,8 +4,6 @@ Started as `python -m hyrex.worker.child.main OPTIONS`. It exchanges `shared.chi
 socket and never imports grpc itself. It also says what the app registers.
 """
 
-from __future__ import annotations
-
 import queue
 import signal
 import sys

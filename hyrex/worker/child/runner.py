@@ -4,8 +4,6 @@ The reader thread adds, takes back and stops runs at any time. Runs start in the
 which is why the ledger says exactly which of them have started.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import deque

@@ -4,14 +4,13 @@ A run has one slot, however many of its threads and coroutines wait. The first o
 to wait meanwhile share the answer, and the last one that goes on gives the slot back.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 from hyrex.context import get_hyrex_context
 from hyrex.errors import TaskCancelled, TaskTimeout, WouldDeadlock
@@ -21,7 +20,7 @@ from hyrex.worker.child.parent_socket import ParentSocket
 from hyrex.worker.child.runner import Runner
 from hyrex.worker.shared.child_messages import Resumed, WaitAnswer, Waiting
 
-_ON_LOOP = (
+_ON_LOOP: Final = (
     "wait() and result() would block the event loop that the async tasks of this process run on, perhaps the "
     "one waited for too; use `await handle.wait_async()` or `await handle.result_async()`"
 )

@@ -6,8 +6,6 @@ and the longest text of an integer. What programs may keep for later (imports, t
 warning filters) is left as it is.
 """
 
-from __future__ import annotations
-
 import functools
 import gc
 import io

@@ -1,7 +1,5 @@
 """Runs sync tasks, one at a time in each thread; the main thread is the first of the threads."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import signal

@@ -1,7 +1,5 @@
 """Finds the user's app: imports `module:app` and describes what it registers."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import os

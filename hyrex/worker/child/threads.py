@@ -5,8 +5,6 @@ Python gives a new thread an empty context. In children, a thread begins with th
 started it, and a call submitted to an executor with the run of the thread that submitted it.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -13,8 +13,6 @@ from hyrex.arguments.refusals import described
 from hyrex.worker.shared.outcome import Released
 from hyrex.worker.shared.runs import Run
 
-__all__ = ["given_back"]
-
 # pydantic's names for: a field too many, a field too few, a choice that this code does not have.
 OF_ANOTHER_VERSION: Final = frozenset(
     {

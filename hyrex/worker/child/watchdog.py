@@ -4,18 +4,17 @@ It is a thread of its own, which runs whatever user code does, unless that holds
 stream process kills the child).
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time
+from typing import Final
 
 from hyrex.worker.child.runner import Runner
 from hyrex.worker.shared.child_options import ORPHANED, UNTRUSTED
 from hyrex.worker.shared.logs import write_stderr
 from hyrex.worker.shared.memory import TrustCell
 
-_TICK_S = 0.05
+_TICK_S: Final = 0.05
 
 
 def start_watchdog(runner: Runner, trust: TrustCell, parent_pid: int) -> None:

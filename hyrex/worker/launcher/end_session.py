@@ -3,12 +3,11 @@
 The launcher runs this as a process of its own, so that the launcher itself never loads grpc.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys
 import time
+from typing import Final
 
 import grpc.aio
 
@@ -19,9 +18,9 @@ from hyrex.v1.worker_service_pb2 import EndSessionRequest
 from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
 from hyrex.worker.shared.launcher_messages import SessionTold, decode_lines
 
-_WITHIN_S = 10.0
-_ANSWER_WITHIN_S = 3.0
-_PAUSE_S = 0.2
+_WITHIN_S: Final = 10.0
+_ANSWER_WITHIN_S: Final = 3.0
+_PAUSE_S: Final = 0.2
 
 
 async def end_session(urls: str, token: str, session: SessionTold, reason: str) -> bool:

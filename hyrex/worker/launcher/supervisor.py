@@ -5,8 +5,6 @@ kill it. On Linux it becomes the parent of every process that is left below it, 
 it ends a session.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import select
@@ -16,6 +14,7 @@ import subprocess
 import sys
 import time
 from types import FrameType
+from typing import Final
 
 from hyrex.runtime import state_report
 from hyrex.worker.shared.backoff import backoff_s
@@ -27,9 +26,9 @@ from hyrex.worker.shared.remains import end_everything_below, reap_ended_orphans
 
 log = logging.getLogger("hyrex.launcher")
 
-BAD_OPTIONS = 2
-FINAL_STATUSES = (0, 3, 4)  # ended as told; the app is unusable; the broker refuses this worker
-_LONGEST_BACKOFF_S = 5.0
+BAD_OPTIONS: Final = 2
+FINAL_STATUSES: Final = (0, 3, 4)  # ended as told; the app is unusable; the broker refuses this worker
+_LONGEST_BACKOFF_S: Final = 5.0
 
 
 def run_worker(options: WorkerOptions) -> int:

@@ -4,8 +4,6 @@ A run that had not started can run in another child. One that had started is los
 according to why the child died. If it was the only one running, it may have been the cause (`Lost.alone`).
 """
 
-from __future__ import annotations
-
 import time
 
 from hyrex.worker.pool.child_process import ChildProcess

@@ -4,8 +4,6 @@ Knows how to start a child, give it runs, stop it and notice its death. The pool
 runs that end.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -59,8 +57,8 @@ class ChildPlan:
 class ChildEvents:
     """What is called when a child sends a message, and when it has died."""
 
-    message: Callable[[ChildProcess, FromChild], None]
-    died: Callable[[ChildProcess, int], None]
+    message: Callable[["ChildProcess", FromChild], None]
+    died: Callable[["ChildProcess", int], None]
 
 
 class ChildProcess:

@@ -4,17 +4,16 @@ Messages sent within one iteration of the loop go into one frame. Never blocks: 
 yet waits in a buffer, whose size is bounded by the announced capacity.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from hyrex.worker.shared.child_messages import FromChild, ToChild, cut, decode_from_child, encode
 
-_READ_BYTES = 1 << 18
+_READ_BYTES: Final = 1 << 18
 
 
 class ChildSocket:

@@ -3,14 +3,13 @@
 Decisions only, without side effects; the pool acts on them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from hyrex.worker.pool.child_process import ChildProcess
 
-_WORTH_MOVING_S = 0.002
-_WORTH_WAKING_S = 0.001
+_WORTH_MOVING_S: Final = 0.002
+_WORTH_WAKING_S: Final = 0.001
 
 
 def shares(

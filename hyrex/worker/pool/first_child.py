@@ -1,7 +1,5 @@
 """Starts the first child, which says what the app registers, or why it cannot be used."""
 
-from __future__ import annotations
-
 import asyncio
 
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess

@@ -3,8 +3,6 @@
 A run that is stopped, cancelled, settled or lost gets a HeldLease of its own; most never do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from time import monotonic
@@ -31,13 +29,13 @@ class HeldBlock:
         """How many runs."""
         return len(self.block)
 
-    def cut(self, count: int) -> HeldBlock:
+    def cut(self, count: int) -> "HeldBlock":
         """Take the first runs off."""
         first = self._like(self.block.part(0, count))
         self.block = self.block.part(count, len(self.block))
         return first
 
-    def taking(self, places: Sequence[int]) -> HeldBlock:
+    def taking(self, places: Sequence[int]) -> "HeldBlock":
         """Those at these places, as they stand."""
         made = self._like(self.block.taking(places))
         made.child, made.given_at = self.child, self.given_at
@@ -57,7 +55,7 @@ class HeldBlock:
         """Each of them with a lease of its own."""
         return [self.lease(token) for token in self.block.tokens]
 
-    def _like(self, block: RunBlock) -> HeldBlock:
+    def _like(self, block: RunBlock) -> "HeldBlock":
         made = HeldBlock(block, self.pool)
         made.waiting_since = self.waiting_since
         return made

@@ -3,8 +3,6 @@
 A lease is held from its arrival until the broker acknowledges the report of its run (rule 7).
 """
 
-from __future__ import annotations
-
 from time import monotonic
 from typing import Protocol
 

@@ -4,20 +4,21 @@ With too few leases, slots stand idle; with too many, tasks wait here that other
 that take longer than a second are not prefetched at all.
 """
 
-from __future__ import annotations
-
 import time
+from typing import Final
 
 from hyrex.worker.shared.outcome import Ending
 
-_AHEAD_S = 0.1
-_MOST_AHEAD_S = 0.25  # whatever was asked for: what is held is shown as running, and runs elsewhere no more
-_SLOW_S = 1.0
-_LEAST_LONG_S = 0.25
-_MOST_AHEAD = 2500  # for each child: what 100 ms consume at 40 us a run
-_OVERHEAD_S = 20e-6  # what a run takes beside its user code
-_FRESH_S = 0.02
-_MEMORY = 0.98  # the weight of the old average, for each run that ended
+_AHEAD_S: Final = 0.1
+_MOST_AHEAD_S: Final = (
+    0.25  # whatever was asked for: what is held is shown as running, and runs elsewhere no more
+)
+_SLOW_S: Final = 1.0
+_LEAST_LONG_S: Final = 0.25
+_MOST_AHEAD: Final = 2500  # for each child: what 100 ms consume at 40 us a run
+_OVERHEAD_S: Final = 20e-6  # what a run takes beside its user code
+_FRESH_S: Final = 0.02
+_MEMORY: Final = 0.98  # the weight of the old average, for each run that ended
 
 
 class Pace:

@@ -4,13 +4,12 @@ Sync and async runs have a pool each. The pool passes every ending to `PoolEvent
 what it means to the session.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
 from collections.abc import Sequence
 from itertools import repeat
+from typing import Final
 
 from hyrex.worker.pool.child_death import take_runs_of_dead
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
@@ -44,8 +43,8 @@ from hyrex.worker.shared.runs import RunBlock
 
 log = logging.getLogger("hyrex.worker")
 
-_LONGEST_BACKOFF_S = 10.0
-_MOST_NAMED = 5
+_LONGEST_BACKOFF_S: Final = 10.0
+_MOST_NAMED: Final = 5
 
 
 class Pool:

@@ -1,7 +1,5 @@
 """What a pool of children is made with: its sizes, and what it calls when something happens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -5,14 +5,13 @@ runs other tasks meanwhile; there are at most as many substitutes as usual child
 keeps nothing busy: its own child takes another run in its place.
 """
 
-from __future__ import annotations
-
 import time
+from typing import Final
 
 from hyrex.worker.pool.child_process import ChildProcess
 from hyrex.worker.shared.child_options import MOST_AWAITING
 
-_LINGER_S = 10.0
+_LINGER_S: Final = 10.0
 
 
 class Lending:

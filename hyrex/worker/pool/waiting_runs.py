@@ -1,15 +1,14 @@
 """The runs of a pool that wait for a child, in order."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from hyrex.worker.pool.held_block import Held, HeldBlock
 from hyrex.worker.pool.held_lease import HeldLease
 
-_LONG = 8  # runs that need a child of their own may wait so many times longer
+_LONG: Final = 8  # runs that need a child of their own may wait so many times longer
 
 
 class WaitingRuns:

@@ -4,10 +4,9 @@ A frame is a four-byte length and a msgpack array of messages; all messages that
 Nothing here knows the wire types of gRPC. The frames cross a socket pair that only these two processes hold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from struct import Struct as Layout
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +14,7 @@ from msgspec import Struct
 from hyrex.worker.shared.outcome import Ending, StopCause
 from hyrex.worker.shared.runs import RunBlock
 
-LENGTH = Layout("<I")
+LENGTH: Final = Layout("<I")
 
 
 class TaskInfo(Struct, frozen=True, array_like=True):

@@ -1,7 +1,5 @@
 """A child's command line, and the meanings of its exit statuses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

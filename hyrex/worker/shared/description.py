@@ -4,8 +4,6 @@ Errors are user code: their `str()`, their attributes and their formatting may r
 SystemExit, or give text of any size. So each part is read on its own, and nothing here raises.
 """
 
-from __future__ import annotations
-
 import os
 import traceback
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The stream process names its session, so that the launcher can end it; the launc
 socket ends, the other process is gone.
 """
 
-from __future__ import annotations
-
 import msgspec
 from msgspec import Struct
 

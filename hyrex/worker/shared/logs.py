@@ -1,7 +1,5 @@
 """Logging of the worker's processes: the root logger is configured only if it has no handlers."""
 
-from __future__ import annotations
-
 import logging
 import os
 from typing import Final

@@ -4,16 +4,14 @@ Unlike a message in a socket, its content survives the death of the process that
 aligned 64-bit integers, each written by one side only.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import tempfile
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-_CELL_BYTES = 8
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_CELL_BYTES: Final = 8
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boottime_ns() -> int:

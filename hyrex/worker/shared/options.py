@@ -1,7 +1,5 @@
 """A worker's options, from the command line or from a program."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import socket
@@ -58,7 +56,7 @@ class WorkerOptions:
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"{text!r} is not valid Unicode, so it cannot be sent to a broker")
 
-    def resolved(self) -> WorkerOptions:
+    def resolved(self) -> "WorkerOptions":
         """The same options, with defaults filled in from the environment and the machine.
 
         Raises: ValueError for a token that cannot be read or sent, for an invalid address, and for other
@@ -75,7 +73,7 @@ class WorkerOptions:
             token=usable_token("--token", self.token) if self.token else settings.token or "",
         )
 
-    def without_token(self) -> WorkerOptions:
+    def without_token(self) -> "WorkerOptions":
         """The same options for a command line, which other users can read; the token goes by HYREX_TOKEN."""
         return replace(self, token="")
 
@@ -84,7 +82,7 @@ class WorkerOptions:
         return msgspec.json.encode(self).decode()
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> WorkerOptions:
+    def from_json(cls, text: str | bytes) -> "WorkerOptions":
         """The options from text that `to_json` made."""
         return msgspec.json.decode(text, type=cls)
 

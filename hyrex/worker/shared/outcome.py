@@ -4,8 +4,6 @@ Made by the child, or by the stream process if the child died. It crosses the so
 `stream.convert` turns it into wire types.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from msgspec import Struct

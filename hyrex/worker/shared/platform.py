@@ -1,15 +1,14 @@
 """Functions that only some operating systems have: death signals, subreapers, cgroup limits."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def _prctl(option: int, value: int) -> None:

@@ -6,8 +6,6 @@ child is gone, the processes below it become children of the stream process (on 
 session is known).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -15,14 +13,15 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from hyrex.worker.shared.platform import children_of
 
-MARK = "HYREX_CHILD"
-_ASK_S = 0.5
-_WITHIN_S = 2.0
-_PAUSE_S = 0.005
-_GONE = (ProcessLookupError, ChildProcessError, PermissionError)
+MARK: Final = "HYREX_CHILD"
+_ASK_S: Final = 0.5
+_WITHIN_S: Final = 2.0
+_PAUSE_S: Final = 0.005
+_GONE: Final = (ProcessLookupError, ChildProcessError, PermissionError)
 
 
 def await_end(pid: int) -> None:

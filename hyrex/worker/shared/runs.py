@@ -4,19 +4,17 @@ A column of a block has no value (all runs have the default), one value (all sha
 the rule of hyrex.v1.AssignmentGroup. Ids are packed, 16 bytes each; zeros mean none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from struct import unpack
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
 
 from hyrex.worker.shared.outcome import ErrorInfo
 
-ID_BYTES = 16
-_ABSENT = bytes(ID_BYTES)
+ID_BYTES: Final = 16
+_ABSENT: Final = bytes(ID_BYTES)
 
 Value = TypeVar("Value")
 
@@ -80,7 +78,7 @@ class RunBlock(Struct, array_like=True):
         """The packed id of each task."""
         return unpack(f"{ID_BYTES}s" * len(self.tokens), self.task_ids)
 
-    def part(self, start: int, stop: int) -> RunBlock:
+    def part(self, start: int, stop: int) -> "RunBlock":
         """Some runs that follow one another."""
         at = slice(start, stop)
         packed = slice(start * ID_BYTES, stop * ID_BYTES)
@@ -98,7 +96,7 @@ class RunBlock(Struct, array_like=True):
             self.told,
         )
 
-    def taking(self, places: Sequence[int]) -> RunBlock:
+    def taking(self, places: Sequence[int]) -> "RunBlock":
         """The runs at these places."""
         return RunBlock(
             self.terms,

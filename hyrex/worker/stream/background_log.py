@@ -3,8 +3,6 @@
 A paused pager, a terminal that is held or a log shipper that hangs blocks every process that writes to it.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import queue

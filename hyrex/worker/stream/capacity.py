@@ -1,12 +1,13 @@
 """The capacity announced to the broker: what the pools want, sent again only where that is worth a frame."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-_PERSISTS_S = 0.5  # must be less than the time after which waiting runs are given back (RELEASE_AFTER_S)
+_PERSISTS_S: Final = (
+    0.5  # must be less than the time after which waiting runs are given back (RELEASE_AFTER_S)
+)
 
 
 @dataclass(frozen=True, slots=True)

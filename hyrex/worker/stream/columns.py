@@ -1,16 +1,15 @@
 """Groups of runs on the wire: assigned ones to blocks, and runs that returned to columns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Sized
+from typing import Final
 
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.runs import ID_BYTES, RunBlock, RunTerms
 from hyrex.worker.stream.reports import FinishedRuns
 
-LONGEST_NS = int(DURATION_LIMIT_S * 1e9)
-_LONGEST_US = LONGEST_NS // 1000
+LONGEST_NS: Final = int(DURATION_LIMIT_S * 1e9)
+_LONGEST_US: Final = LONGEST_NS // 1000
 
 
 def block_from(group: wire.AssignmentGroup) -> RunBlock:

@@ -1,14 +1,12 @@
 """Converts between wire types (hyrex.v1) and the values that the rest of the worker uses."""
 
-from __future__ import annotations
-
 import os
 import platform
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -34,8 +32,8 @@ from hyrex.worker.stream.columns import LONGEST_NS, fill_finished
 from hyrex.worker.stream.reports import FinishedRuns, Unreported, UnreportedRun
 from hyrex.worker.stream.session import DEFAULT_TERMS, SessionTerms, WorkerSession
 
-PROTOCOL_VERSION = 1
-_SHOWN_CHARACTERS = 500
+PROTOCOL_VERSION: Final = 1
+_SHOWN_CHARACTERS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)

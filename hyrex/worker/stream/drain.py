@@ -3,12 +3,11 @@
 The first order to end lets runs go on until the drain timeout; the second stops them at once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 from hyrex.worker.shared.outcome import StopCause
 from hyrex.worker.stream.capacity import Places
@@ -17,9 +16,9 @@ from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
-_DEAD_WITHIN_S = 2.0
-_ACKNOWLEDGED_WITHIN_S = 5.0
-_TICK_S = 0.02
+_DEAD_WITHIN_S: Final = 2.0
+_ACKNOWLEDGED_WITHIN_S: Final = 5.0
+_TICK_S: Final = 0.02
 
 
 class WorkerDrain:

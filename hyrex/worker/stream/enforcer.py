@@ -3,12 +3,11 @@
 Ten times a second, it decides by what the children's ledgers show.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 from hyrex.worker.pool.child_process import ChildProcess, ChildState
 from hyrex.worker.pool.held_block import Held, HeldBlock
@@ -22,11 +21,11 @@ from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
-_TICK_S = 0.1
-_MEMORY_TICKS = 10
-_REAP_TICKS = 10
-_KEPT_S = 1.0  # what has ended beside a run that takes longer is let go of
-_ON_ERROR_S = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
+_TICK_S: Final = 0.1
+_MEMORY_TICKS: Final = 10
+_REAP_TICKS: Final = 10
+_KEPT_S: Final = 1.0  # what has ended beside a run that takes longer is let go of
+_ON_ERROR_S: Final = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
 
 
 class Enforcer:

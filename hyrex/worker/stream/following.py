@@ -1,16 +1,15 @@
 """Ends this process when the one that started it is gone: a killed process cannot say so, so this polls."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from hyrex.worker.shared.child_options import ORPHANED
 from hyrex.worker.shared.remains import end_everything_below
 
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S: Final = 0.2
 
 
 def follow(parent_pid: int, gone: Callable[[], None], end_within_s: float) -> None:

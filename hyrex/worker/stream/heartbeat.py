@@ -1,7 +1,5 @@
 """Heartbeats: when the next is due, when each was sent, and the trust that an acknowledged one gives."""
 
-from __future__ import annotations
-
 from hyrex.worker.shared.memory import boottime_ns
 from hyrex.worker.stream.session import WorkerSession
 

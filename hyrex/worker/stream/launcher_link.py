@@ -1,7 +1,5 @@
 """The stream process's end of the connection to its launcher: a socket that carries JSON lines."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import AsyncIterator

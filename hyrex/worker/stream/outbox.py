@@ -4,8 +4,6 @@ It is made from the current state when it is sent, so there is no queue of frame
 Heartbeats and reports go before everything else.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from hyrex.v1 import worker_service_pb2 as wire

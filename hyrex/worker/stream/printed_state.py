@@ -1,9 +1,8 @@
 """What a stream process prints of itself when it is asked (SIGUSR1): session, leases, reports, children."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
+from typing import Final
 from uuid import UUID
 
 from hyrex.worker.pool.held_block import Held, HeldBlock
@@ -12,8 +11,8 @@ from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.workload import Workload
 
-_MOST_LEASES = 100
-_MOST_RUNS = 20  # of each child
+_MOST_LEASES: Final = 100
+_MOST_RUNS: Final = 20  # of each child
 
 
 def session_lines(session: WorkerSession, outbox: StreamOutput) -> Iterator[str]:

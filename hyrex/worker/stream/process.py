@@ -3,15 +3,13 @@
 The composition root: it makes the parts, ties them together, and runs them in one TaskGroup.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from hyrex.runtime import loops, state_report
 from hyrex.worker.pool.child_process import ChildPlan, ChildProcess
@@ -42,13 +40,13 @@ from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
-REFUSED = 4  # exit status: the broker will never accept this worker
-_GOODBYE_WITHIN_S = 3.0
-_ORPHAN_BEYOND_GRACE_S = (
+REFUSED: Final = 4  # exit status: the broker will never accept this worker
+_GOODBYE_WITHIN_S: Final = 3.0
+_ORPHAN_BEYOND_GRACE_S: Final = (
     15.0  # without a launcher, this process exits that long after the grace at the latest
 )
-_TICK_S = 0.1
-_LOG_WITHIN_S = 1.0
+_TICK_S: Final = 0.1
+_LOG_WITHIN_S: Final = 1.0
 
 T = TypeVar("T")
 

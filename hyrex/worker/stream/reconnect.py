@@ -4,12 +4,11 @@ It tries one URL after the other with jittered backoff, returns to the first whe
 forgets a session that the broker says is over, and gives up only on errors that no retry can mend.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import Final
 
 from hyrex.transport.channel import Address, open_address, parse_url
 from hyrex.transport.kept_status import keep_status
@@ -21,9 +20,9 @@ from hyrex.worker.stream.stream import Stream, StreamEnded, StreamParts
 
 log = logging.getLogger("hyrex.worker")
 
-_FIRST_JITTER_S = 0.05
-_LONGEST_BACKOFF_S = 5.0
-_REFUSALS = {
+_FIRST_JITTER_S: Final = 0.05
+_LONGEST_BACKOFF_S: Final = 5.0
+_REFUSALS: Final = {
     "PROTOCOL_UNSUPPORTED": "this worker speaks a protocol version that the broker does not: {}",
     "TOKEN_INVALID": "the broker refuses the token (HYREX_TOKEN): {}",
     "INVALID_FIELD": "the broker refuses this worker's Hello: {}",

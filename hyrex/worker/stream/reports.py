@@ -3,22 +3,22 @@
 There is no timer: while one report waits to be sent, the runs that end gather for the next.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from hyrex.worker.shared.child_messages import Finished
 from hyrex.worker.shared.outcome import Completed, Ending, Failed, TimedOut
 
-_MOST_RUNS = 1000
-_MOST_FRAMES = 4  # in flight: enough to keep the broker busy, few enough that frames fill up
-_LARGE_RUNS = 250  # so many are sent while another frame is in flight; fewer wait for its acknowledgement
-_ITEM_BYTES = 96  # ids, token and framing of one run
+_MOST_RUNS: Final = 1000
+_MOST_FRAMES: Final = 4  # in flight: enough to keep the broker busy, few enough that frames fill up
+_LARGE_RUNS: Final = (
+    250  # so many are sent while another frame is in flight; fewer wait for its acknowledgement
+)
+_ITEM_BYTES: Final = 96  # ids, token and framing of one run
 
 
 class UnreportedRun(Struct, frozen=True, gc=False):
@@ -66,7 +66,7 @@ class FinishedRuns(Struct, frozen=True):
         """What they take in a frame, at most."""
         return _ITEM_BYTES * len(self.tokens) + sum(map(len, self.results))
 
-    def cut(self, max_runs: int, max_bytes: int) -> tuple[FinishedRuns, FinishedRuns]:
+    def cut(self, max_runs: int, max_bytes: int) -> "tuple[FinishedRuns, FinishedRuns]":
         """The first of them that are no more than that, at least one, and the rest."""
         count = size = 0
         for result in self.results[:max_runs]:
@@ -76,7 +76,7 @@ class FinishedRuns(Struct, frozen=True):
             count += 1
         return self._part(slice(count)), self._part(slice(count, None))
 
-    def _part(self, at: slice) -> FinishedRuns:
+    def _part(self, at: slice) -> "FinishedRuns":
         return FinishedRuns(self.task_ids[at], self.tokens[at], self.elapsed_us[at], self.results[at])
 
 

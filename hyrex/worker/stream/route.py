@@ -4,8 +4,6 @@ Workers with the same list begin at different brokers. A worker that had to leav
 it later: otherwise, after all brokers were restarted in turn, the last one would have no workers.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from typing import Final

@@ -3,18 +3,17 @@
 Written by the stream process, which knows all of them and whose log user code cannot touch.
 """
 
-from __future__ import annotations
-
 import logging
+from typing import Final
 
 from hyrex.worker.shared.outcome import Ending, ErrorInfo, Failed, Lost, TimedOut
 from hyrex.worker.shared.runs import Run
 
 log = logging.getLogger("hyrex.run")
 
-_SHOWN_CHARACTERS = 300
+_SHOWN_CHARACTERS: Final = 300
 # The messages of these errors quote arguments or the result, which are never logged.
-_QUOTING = ("ArgumentInvalid", "ResultNotSerializable")
+_QUOTING: Final = ("ArgumentInvalid", "ResultNotSerializable")
 
 
 def log_ending(run: Run, ending: Ending) -> None:

@@ -3,14 +3,13 @@
 It outlives streams and brokers. Hello and every heartbeat name the leases in `held`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from hyrex.worker.shared.memory import TrustCell, boottime_ns
 
-_LEAST_MARGIN_NS = 100_000_000
+_LEAST_MARGIN_NS: Final = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class SessionTerms:
     max_unacknowledged_reports: int
 
 
-DEFAULT_TERMS = SessionTerms(15.0, 5.0, 1 << 20, 1000)
+DEFAULT_TERMS: Final = SessionTerms(15.0, 5.0, 1 << 20, 1000)
 
 
 class WorkerSession:

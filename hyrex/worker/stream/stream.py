@@ -3,13 +3,11 @@
 The end of a stream does not end the session or its runs. The reader waits for frames and for nothing else.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc.aio
 
@@ -31,9 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hyrex.worker")
 
-_WELCOME_WITHIN_S = 10.0
-_NO_WELCOME = "the broker did not answer Hello"
-_SILENT_INTERVALS = 2.5  # a stream that brought no frame for so many heartbeat intervals counts as broken
+_WELCOME_WITHIN_S: Final = 10.0
+_NO_WELCOME: Final = "the broker did not answer Hello"
+_SILENT_INTERVALS: Final = (
+    2.5  # a stream that brought no frame for so many heartbeat intervals counts as broken
+)
 
 
 class StreamEnded(Exception):
@@ -59,7 +59,7 @@ class StreamParts:
 class Stream:
     """One stream, from its Hello to its end."""
 
-    def __init__(self, parts: StreamParts, call: Call) -> None:
+    def __init__(self, parts: StreamParts, call: "Call") -> None:
         self._parts = parts
         self._call = call
         self._hung_up = ""  # why this side ended the stream

@@ -3,10 +3,9 @@
 Knows nothing of streams or processes.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pool import Pool
@@ -20,7 +19,7 @@ from hyrex.worker.stream.session import WorkerSession
 
 log = logging.getLogger("hyrex.worker")
 
-RELEASE_AFTER_S = 1.0
+RELEASE_AFTER_S: Final = 1.0
 
 
 class Workload:

@@ -1,7 +1,5 @@
 """The tasks that the worker's tests run. They write to $BENCH_JOURNAL what they did."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """The bench: a scripted broker and real worker processes against it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

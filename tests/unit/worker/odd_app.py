@@ -1,7 +1,5 @@
 """Tasks whose code does to its process and its errors what no code should. They write to $BENCH_JOURNAL."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import decimal

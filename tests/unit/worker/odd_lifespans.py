@@ -1,7 +1,5 @@
 """Apps whose lifespan cannot be entered; an app whose construction fails is made when it is asked for."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager

@@ -1,7 +1,5 @@
 """The odd tasks, on the event loop that many an app installs."""
 
-from __future__ import annotations
-
 import uvloop
 
 from tests.unit.worker.odd_app import app

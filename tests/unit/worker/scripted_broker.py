@@ -3,8 +3,6 @@
 It keeps no state but what a test looks at, so a test can make it say what no broker should.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """What a child says of a run, whatever it is, costs no other run its report."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Groups of assignments at the worker: each column by its rule, and nothing guessed where they do not fit."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """The stream process's tie to a broker, in this process: what takes too long with real ones."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import random

@@ -1,7 +1,5 @@
 """How a worker leaves, and what it says when it cannot begin."""
 
-from __future__ import annotations
-
 import signal
 import time
 

@@ -1,7 +1,5 @@
 """`on_error`: called for every run that failed or timed out, bounded, never able to change the outcome."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.unit.worker.conftest import Bench

@@ -1,7 +1,5 @@
 """Who gets which run: no run waits behind another while a slot is free."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -1,7 +1,5 @@
 """Blocks of leases in a pool: cut for children, parted for one run, and put together again; none is lost."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 import msgspec

@@ -1,7 +1,5 @@
 """A sync run that waits for another task lends its slot to it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 

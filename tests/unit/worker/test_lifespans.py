@@ -1,7 +1,5 @@
 """A lifespan that cannot be entered: exit status 3 with the reason, and no word of being ready."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.unit.worker.conftest import Bench

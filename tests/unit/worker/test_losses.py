@@ -1,7 +1,5 @@
 """Children that die, and the stream process that dies."""
 
-from __future__ import annotations
-
 import signal
 import time
 

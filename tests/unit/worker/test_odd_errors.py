@@ -1,7 +1,5 @@
 """Whatever user code raises, wherever: that run fails with what is known, and nothing else notices."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.columns import Assignment, ToldRun

@@ -1,7 +1,5 @@
 """What a run leaves behind in its process is not there for the next one."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

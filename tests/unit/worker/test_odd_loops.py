@@ -1,7 +1,5 @@
 """What one async run does to the event loop that it shares: it fails, the others never notice."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.columns import Assignment, ToldRun

@@ -1,7 +1,5 @@
 """How each way to end is told to the broker."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.unit.worker.conftest import Bench

@@ -1,7 +1,5 @@
 """The worker's log has one line for each run that failed, timed out or was lost."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """Streams that break, brokers that come and go, leases that cannot be renewed."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import time

@@ -1,7 +1,5 @@
 """Timeouts, cancels and revocations: ask first, then use force."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """The processes that user code starts: they obey, they speak for nobody, and they end with their child."""
 
-from __future__ import annotations
-
 import json
 
 import psutil

@@ -1,7 +1,5 @@
 """No run waits behind a long one while a slot is free anywhere, nor is it shown as running for long."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

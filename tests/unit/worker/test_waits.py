@@ -1,7 +1,5 @@
 """Tasks that wait for tasks, with a real broker: they end, or say why they cannot."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The worker against a real broker and a real Postgres, while parts of them are killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Tasks that start processes and threads, in all the ways that user code does."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Short tasks that let a worker fetch ahead, and long ones that should not wait behind each other."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from uuid import uuid4

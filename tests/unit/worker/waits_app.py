@@ -1,7 +1,5 @@
 """Tasks that send tasks and wait for them, in all the ways that user code does."""
 
-from __future__ import annotations
-
 import asyncio
 import multiprocessing
 import os
