@@ -33,6 +33,7 @@ class AssignedRun:
     submitted_us: int
     alone: bool
     size: int
+    trace_context: bytes
 
 
 def runs_of(blocks: Iterable[AssignedBlock]) -> list[AssignedRun]:
@@ -46,15 +47,17 @@ def _runs(block: AssignedBlock) -> list[AssignedRun]:
         block.task_ids, block.tokens, block.payloads, each(block.headers, count, {}),
         each(block.run_numbers, count, 0), each(block.attempt_numbers, count, 0),
         each(block.parent_ids, count, ids.ABSENT), each(block.root_ids, count, ids.ABSENT),
-        each(block.submitted_us, count, 0), each(block.sizes, count, 0), strict=True,
+        each(block.submitted_us, count, 0), each(block.sizes, count, 0),
+        each(block.trace_contexts, count, b""), strict=True,
     )  # fmt: skip
     return [
         AssignedRun(
             ids.task_id(digits), token, block.session_id, block.sequence, block.lane, terms.name, terms.queue,
-            payload, terms.content_type, terms.codec, headers, run_number, attempt_number, terms.max_retries,
+            payload, terms.content_type, terms.codec, headers, number, attempt_number, terms.max_retries,
             terms.rank, terms.timeout_ms, _relative(parent), _relative(root), submitted_us, terms.alone, size,
+            trace,
         )
-        for digits, token, payload, headers, run_number, attempt_number, parent, root, submitted_us, size
+        for digits, token, payload, headers, number, attempt_number, parent, root, submitted_us, size, trace
         in columns
     ]  # fmt: skip
 

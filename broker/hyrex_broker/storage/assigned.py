@@ -9,6 +9,8 @@ from hyrex_broker.domain import ids
 from hyrex_broker.domain.assigned import AssignedBlock, Headers, SharedTerms, column
 from hyrex_broker.domain.model import LaneId, TaskId
 
+NO_TRACE: Final = bytes(26)
+"""A trace context where there is none, beside others in a column."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NONE: Final[Headers] = {}
@@ -62,6 +64,7 @@ def _block(
         parent_ids=_relatives(columns[14]),
         root_ids=_relatives(columns[15]),
         headers=_headers(columns[19]),
+        trace_contexts=column([trace or NO_TRACE for trace in columns[22]], NO_TRACE),
         sizes=missing if any(missing) else (),
     )
 

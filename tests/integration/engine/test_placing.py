@@ -178,3 +178,17 @@ async def test_nothing_is_handed_off_while_commits_are_in_doubt(
             continue
     assert len(plans) == 1
     monkeypatch.setattr(SubmitStore, "submit_handing_off", submit)
+
+
+@pytest.mark.parametrize("handed_off", [True, False])
+async def test_a_trace_context_reaches_the_worker_however_its_task_is_placed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, handed_off: bool
+) -> None:
+    _, link = await bench.worker()
+    if not handed_off:
+        monkeypatch.setattr(bench.engine.dispatcher, "reserve_slots", lambda counts: [])
+    traced, plain = new_task(trace_context=b"t" * 26), new_task()
+    await bench.submit([traced, plain])
+    runs = {run.task_id: run for run in await link.until_runs(2)}
+    assert runs[traced.task_id].trace_context == b"t" * 26
+    assert not any(runs[plain.task_id].trace_context)

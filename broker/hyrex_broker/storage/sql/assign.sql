@@ -53,7 +53,7 @@ with mine as materialized (
   cross join (select ($11::text)::integer[] as of_slot, ($13::text)::bigint[] as of_token offset 0) places
   cross join lateral (select coalesce(places.of_slot[n.slot], places.of_slot[1]) as place) p
   cross join lateral (
-    select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers,
+    select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, trace_context,
            octet_length(payload) as size,
            case when octet_length(payload) <= $15::integer then payload end as payload
     from task where task.id = n.task_id
@@ -71,7 +71,7 @@ select case when row_number() over () = 1 then m.mine end as mine,
        case when row_number() over () = 1 then now() end as taken_at,
        f.task_id::text, f.lane, f.rank, f.arrival, f.session_id, f.sequence, f.token,
        f.run_number, f.attempt_number, f.alone, f.max_retries, f.timeout_ms, f.parent_id::text, f.root_id::text,
-       f.submitted_at, f.content_type, f.codec, f.headers, f.size, f.payload
+       f.submitted_at, f.content_type, f.codec, f.headers, f.size, f.payload, f.trace_context
 from (select count(*)::integer as mine from mine) m left join found f on true
 
 -- name: payloads
