@@ -13,7 +13,7 @@ from hyrex.transport import connection, silence
 from hyrex.worker.child import unknown_signature, watchdog
 from hyrex.worker.shared import child_options
 from hyrex.worker.shared.options import WorkerOptions
-from hyrex.worker.stream import background_log, reconnect, stream
+from hyrex.worker.stream import background_log, drain, process, reconnect, stream
 from hyrex_broker import open_files
 from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
 from hyrex_broker.domain import patterns
@@ -49,6 +49,7 @@ CONFIGURATION: Final = "docs/reference/configuration.md"
 CONNECTIONS: Final = [
     inspect.signature(Database).parameters[name].default for name in ("hot_connections", "read_connections")
 ]
+DRAIN_S: Final = WorkerOptions(target="app:app").drain_timeout_s
 GRACE_S: Final = int(WorkerOptions(target="app:app").grace_s)
 BROKER: Final = BrokerConfig(database_url="postgresql://localhost/hyrex")
 
@@ -141,6 +142,10 @@ STATED: Final[list[tuple[str, str]]] = [
     (
         OPERATE,
         f"{CONNECTIONS[0]} for the statements of submits, assignments and reports, {CONNECTIONS[1]} for",
+    ),
+    (
+        OPERATE,
+        f"20 s more than `--drain-timeout` before SIGKILL, which is {DRAIN_S + 20:.0f} s with the default",
     ),
     (OPERATE, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
     (OPERATE, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
@@ -240,3 +245,9 @@ STATED: Final[list[tuple[str, str]]] = [
 @pytest.mark.parametrize(("page", "words"), STATED, ids=lambda text: text[:40])
 def test_the_page_states_the_number_of_the_code(page: str, words: str) -> None:
     assert words in " ".join(read(page).split())
+
+
+def test_a_worker_drains_within_the_time_that_operators_are_told_to_give_it() -> None:
+    """Beyond its drain timeout: asking, killing, the last acknowledgements, Goodbye and the log."""
+    beyond = GRACE_S + 2.0 + drain._DEAD_WITHIN_S + drain._ACKNOWLEDGED_WITHIN_S
+    assert beyond + process._GOODBYE_WITHIN_S + process._LOG_WITHIN_S <= 20
