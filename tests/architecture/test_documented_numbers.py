@@ -49,6 +49,7 @@ CONFIGURATION: Final = "docs/reference/configuration.md"
 CONNECTIONS: Final = [
     inspect.signature(Database).parameters[name].default for name in ("hot_connections", "read_connections")
 ]
+SERVER: Final = dict(server._options(BrokerConfig(database_url="postgresql://localhost/hyrex")))
 DRAIN_S: Final = WorkerOptions(target="app:app").drain_timeout_s
 GRACE_S: Final = int(WorkerOptions(target="app:app").grace_s)
 BROKER: Final = BrokerConfig(database_url="postgresql://localhost/hyrex")
@@ -173,6 +174,9 @@ STATED: Final[list[tuple[str, str]]] = [
     (CONCEPTS, f"runs alone, up to {WORDS[report.REDELIVERIES_BOUND]} times more"),
     (PROMISES, f"expires after {BROKER.lease_duration_s:.0f} s of database time"),
     (PROMISES, f"The broker ends the run, {slack._WORKER_MS // 1000} s and a lease after it"),
+    (PROMISES, f"closed after {SERVER['grpc.server_handshake_timeout_ms'] // 1000} s"),
+    (OPERATE, f"stay silent for {SERVER['grpc.server_handshake_timeout_ms'] // 1000} s"),
+    (PROTOCOL, f"pings at most every {SERVER['grpc.http2.min_ping_interval_without_data_ms'] // 1000} s"),
     (PROMISES, f"above {size(open_calls.MOST_BYTES)} it is refused"),
     (
         PROMISES,
