@@ -80,11 +80,14 @@ async def test_a_limit_stays_while_nobody_lives(bench: Bench) -> None:
     assert await _settled(bench) == 2
 
 
-async def test_an_operators_limit_is_not_for_code_to_change(bench: Bench) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_an_operators_limit_is_not_for_code_to_change(bench: Bench, is_known: bool) -> None:
+    """Known here already, or set through another broker a moment ago."""
     await bench.database.execute(
         "insert into concurrency_limit values (0, 'task', 'work', 7, 'operator') on conflict do nothing"
     )
-    await bench.engine.directory.refresh()
+    if is_known:
+        await bench.engine.directory.refresh()
     await _worker(bench, 2)
     assert await _settled(bench) == 7
 

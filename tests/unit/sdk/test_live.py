@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hyrex.errors import HyrexError
-from hyrex.testing.live import LiveHyrex
+from hyrex.testing.live import NOT_INHERITED, LiveHyrex, live_broker
 from tests.support.eventually import eventually
 from tests.support.processes import Processes
 from tests.support.trees import is_gone, tree
@@ -46,3 +46,15 @@ def test_what_live_tests_started_ends_when_they_are_killed(processes: Processes,
     tests.kill()
     for process in below:
         eventually(lambda pid=process.pid: is_gone(pid))  # type: ignore[misc]
+
+
+def test_live_broker_leaves_alone_what_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    """Tests run in shells that are set up for production too."""
+    for name in NOT_INHERITED:
+        monkeypatch.setenv(name, "production")
+    monkeypatch.setenv("HYREX_DATABASE_URL", "postgresql://127.0.0.1:1/production")
+    monkeypatch.setenv("HYREX_TEST_DATABASE_URL", database_url)
+    with live_broker(tmp_path) as broker:  # it is ready, so nothing else was meant for it
+        assert broker.database_url == database_url
