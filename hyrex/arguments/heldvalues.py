@@ -180,7 +180,7 @@ class ModelTest:
 
 
 def each(fit: Fit, values: Iterable[Any]) -> bool:
-    """Whether all values pass the test."""
+    """Return True if all values pass the test."""
     if isinstance(fit, ModelTest):
         return fit.each(list(values))
     return all(map(fit, values))
