@@ -1,7 +1,9 @@
 """docs/reference/cli.md and configuration.md name the options, defaults and variables that there are."""
 
+import os
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Final
 
 import pytest
@@ -10,7 +12,7 @@ import typer
 from hyrex.cli.program import program
 from hyrex.worker.shared.options import WorkerOptions
 from hyrex_broker.config import BrokerConfig
-from tests.support.pages import read, section
+from tests.support.pages import PAGES, read, section
 from tests.support.process import ROOT
 
 PAGE: Final = "docs/reference/cli.md"
@@ -118,3 +120,27 @@ def test_each_variable_is_documented_and_each_documented_one_is_read() -> None:
     assert used - named - inner == set()
     built = {"HYREX_DATABASE_URL_FILE", "HYREX_TOKEN_FILE", "HYREX_SEND_TIMEOUT"}  # of parts of a name
     assert named - used - built == set()
+
+
+def test_every_command_that_a_page_names_is_there() -> None:
+    known = {name.removeprefix("hyrex ") for name in COMMANDS} | {name.split()[1] for name in COMMANDS}
+    wrong = []
+    for page in PAGES:
+        for code in re.findall(r"`([^`\n]+)`|^(?:\$ )?(hyrex .*)$", read(page), re.MULTILINE):
+            for words in re.findall(
+                r"(?:^|[;|&] ?)hyrex ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)", "".join(code)
+            ):
+                first, _, second = words.partition(" ")
+                if first not in known or (second and words not in known and first in GROUPS):
+                    wrong.append(f"{page}: hyrex {words}")
+    assert wrong == []
+
+
+GROUPS: Final = {name.split()[1] for name in COMMANDS if len(name.split()) == 3}
+
+
+def test_every_program_that_a_page_names_is_there() -> None:
+    modules = {name for page in PAGES for name in re.findall(r"python -m (\w[\w.]*)", read(page))}
+    assert {name for name in modules - {"build"} if find_spec(name) is None} == set()
+    scripts = {name for page in PAGES for name in re.findall(r"`(scripts/[\w-]+)(?![\w.-])", read(page))}
+    assert {name for name in scripts if not os.access(ROOT / name, os.X_OK)} == set()
