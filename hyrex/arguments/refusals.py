@@ -178,7 +178,7 @@ def _at(value: Any, path: Iterable[Any], otherwise: Any) -> Any:
 
 def unserialisable(valid: Any, error: Exception) -> NotKept:
     """The refusal of a value that has no JSON form, with the path of the part that is the reason."""
-    found = None if isinstance(error, RecursionError) else _culprit(valid, "", 0)
+    found = None if isinstance(error, RecursionError) else _unwritable_part(valid, "", 0)
     if found is None:
         return NotKept(f"cannot be written as JSON: {error}", outline="it cannot be written as JSON")
     path, value, reason = found
@@ -186,7 +186,7 @@ def unserialisable(valid: Any, error: Exception) -> NotKept:
     return NotKept(f"{shown} {reason}", outline=f"{_named(value)} {reason}", path=path.lstrip("."))
 
 
-def _culprit(value: Any, path: str, depth: int) -> tuple[str, Any, str] | None:
+def _unwritable_part(value: Any, path: str, depth: int) -> tuple[str, Any, str] | None:
     if depth > DEPTH_LIMIT:
         reason = f"is nested deeper than {DEPTH_LIMIT} levels, or in itself; send a flat form of it"
         return path[:PATH_CHARACTERS] + "...", value, reason
@@ -194,7 +194,7 @@ def _culprit(value: Any, path: str, depth: int) -> tuple[str, Any, str] | None:
     if parts is None:
         return _unwritable(value, path)
     for step, part in parts:
-        if found := _culprit(part, path + step, depth + 1):
+        if found := _unwritable_part(part, path + step, depth + 1):
             return found
     return None
 

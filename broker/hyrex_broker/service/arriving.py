@@ -51,16 +51,16 @@ class Arriving:
     async def enter(self, context: Any) -> None:
         """Wait until a first message may arrive. Leave afterwards, whatever happens."""
         if len(self._since) >= AT_ONCE:
-            await self._turn()
+            await self._wait_for_place()
         self._since[context] = asyncio.get_running_loop().time()
 
     def leave(self, context: Any) -> None:
         """It has arrived, or the call has ended."""
         self._since.pop(context, None)
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            admitted = self._waiting.popleft()
+            if not admitted.done():
+                admitted.set_result(None)
                 return
 
     @property
@@ -68,15 +68,15 @@ class Arriving:
         """Return True if nothing arrives and nobody waits."""
         return not self._since and not self._waiting
 
-    async def _turn(self) -> None:
+    async def _wait_for_place(self) -> None:
         loop = asyncio.get_running_loop()
         while len(self._since) >= AT_ONCE:
             slowest, since = next(iter(self._since.items()))
-            turn = loop.create_future()
-            self._waiting.append(turn)
+            admitted = loop.create_future()
+            self._waiting.append(admitted)
             try:
                 async with asyncio.timeout_at(since + PATIENCE_S):
-                    await turn
+                    await admitted
             except TimeoutError:
                 if self._since.pop(slowest, None) is not None:
                     self._evictions.evict(slowest)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MINIMUM_POSTGRES: Final = 150000
 PATIENCE_S: Final = 60.0
-TURN_WITHIN_S: Final = 300.0
+EXCLUDE_WITHIN_S: Final = 300.0
 _PAUSE_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.1
 # How long statements of running brokers may be delayed; they are cancelled after 2.5 s.
@@ -94,12 +94,12 @@ async def _migrate(connection: Any, schema: str = DEFAULT_SCHEMA) -> int:
             " HYREX_DATABASE_URL elsewhere"
         )
     await _require_utf8(connection)
-    await take_turn(connection)
+    await exclude_others(connection)
     try:
         with _explained(schema, await connection.fetchval("select current_user")):
             return await _bring_up(connection, schema)
     finally:
-        await connection.execute(_SQL["give_up_turn"])
+        await connection.execute(_SQL["admit_others"])
 
 
 async def _bring_up(connection: Any, schema: str) -> int:
@@ -145,13 +145,13 @@ async def _begin(connection: Any, found: Any, schema: str) -> None:
     await connection.execute(_SQL["make_versions"])
 
 
-async def take_turn(connection: Any) -> None:
+async def exclude_others(connection: Any) -> None:
     """Exclude all others that migrate or maintain this schema. Raises StorageUnavailable."""
-    deadline = time.monotonic() + TURN_WITHIN_S
-    while not await connection.fetchval(_SQL["try_turn"]):
+    deadline = time.monotonic() + EXCLUDE_WITHIN_S
+    while not await connection.fetchval(_SQL["try_to_exclude_others"]):
         if time.monotonic() > deadline:
             raise StorageUnavailable(
-                f"another process has been migrating this database for {TURN_WITHIN_S:.0f} s; wait for it,"
+                f"another process has been migrating this database for {EXCLUDE_WITHIN_S:.0f} s; wait for it,"
                 " or end it"
             )
         await asyncio.sleep(_LOOK_EVERY_S)

@@ -27,7 +27,7 @@ class RetentionStore:
         with translated():
             connection = await connect(self._url, self._schema, UPKEEP_SETTINGS, _TIMEOUTS)
             try:
-                if await connection.fetchval(_SQL["try_turn"]):
+                if await connection.fetchval(_SQL["try_to_exclude_others"]):
                     await self._maintain(connection, keep)
             finally:
                 await connection.close()

@@ -99,12 +99,12 @@ async def test_who_waits_to_migrate_does_not_hold_up_the_drop_of_a_partition(
     each other."""
     day = partitions.day_of(datetime.now(UTC)) - timedelta(days=20)
     await partitions._ensure_one(connection, "task", day)
-    await migrate.take_turn(connection)
+    await migrate.exclude_others(connection)
     migrating = asyncio.ensure_future(migrate.migrate(storage_url))
     await until_it_waits(connection)
     await half_detached(storage_url, f"task_{day:%Y%m%d}")
     await partitions.drop(connection, day)
-    await connection.execute(migrate._SQL["give_up_turn"])
+    await connection.execute(migrate._SQL["admit_others"])
     assert await migrating == OWN
 
 

@@ -1,8 +1,8 @@
--- name: try_turn
+-- name: try_to_exclude_others
 -- Whether this session may migrate or maintain its schema: one at a time does, whatever others do elsewhere.
 select pg_try_advisory_lock(hashtext('hyrex.schema'), hashtext(trim('"' from split_part(current_setting('search_path'), ',', 1))))
 
--- name: give_up_turn
+-- name: admit_others
 -- Lets the next one.
 select pg_advisory_unlock(hashtext('hyrex.schema'), hashtext(trim('"' from split_part(current_setting('search_path'), ',', 1))))
 
