@@ -7,6 +7,7 @@ made for each id (0.4 us), so it is left to what is done seldom.
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NewType, cast
+from uuid import UUID
 
 from hyrex_broker.domain.model import TaskId
 
@@ -16,6 +17,12 @@ HexId = NewType("HexId", str)
 ID_BYTES: Final = 16
 ABSENT: Final = HexId("0" * 32)
 """What stands in a column of ids for "none"."""
+
+
+def lowest_id(unix_s: float) -> TaskId:
+    """The lowest id of a moment: 48 bits of Unix milliseconds, then zeros."""
+    milliseconds = min(max(int(unix_s * 1000), 0), 2**48 - 1)
+    return TaskId(str(UUID(int=milliseconds << 80)))
 
 
 def hex_id(task_id: TaskId) -> HexId:

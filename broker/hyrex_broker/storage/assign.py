@@ -1,12 +1,13 @@
 """Assigns: moves the best ready tasks of some lanes to sessions, in one statement."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from hyrex_broker.domain.assigned import AssignedBlock
-from hyrex_broker.domain.ids import HexId
+from hyrex_broker.domain.ids import HexId, lowest_id
 from hyrex_broker.domain.model import BrokerId, LaneId, SessionId, Token
 from hyrex_broker.storage.assigned import blocks_of, reads_of
 from hyrex_broker.storage.columns import integers
@@ -19,6 +20,8 @@ INLINE_PAYLOAD_BYTES: Final = 64 * 1024
 """A payload up to this size is read with its assign,"""
 ASSIGN_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 """as long as all of them together, with every slot filled, are at most this (rule 15)."""
+_RECENT_S: Final = 2 * 24 * 3600
+"""Tasks made since then are looked for in the partitions of those days, older ones one by one."""
 
 
 @dataclass(slots=True)
@@ -98,11 +101,11 @@ class AssignStore:
             return replace(_result(rows, names, clipped), allowed=allowed)
 
     def _arguments(self, plan: Plan, *, limited: bool) -> tuple[object, ...]:
-        return (*_arguments(plan, limited=limited), self._slack_ms)
+        return (*_arguments(plan, limited=limited), self._slack_ms, lowest_id(time.time() - _RECENT_S))
 
     async def payloads(self, task_ids: Sequence[HexId]) -> dict[HexId, bytes]:
         """Payloads that were too large to be read with their assign."""
-        rows = await self._database.fetch(_SQL["payloads"], list(task_ids))
+        rows = await self._database.fetch(_SQL["payloads"], sorted(task_ids))
         return {HexId(row["id"].hex): row["payload"] for row in rows}
 
     async def below_marks(

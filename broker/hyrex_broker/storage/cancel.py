@@ -52,7 +52,7 @@ class CancelStore:
 
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
         """The present states of tasks."""
-        rows = await self._database.fetch(_SQL["standing"], list(task_ids))
+        rows = await self._database.fetch(_SQL["standing"], sorted(task_ids))
         return [Standing(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[Requeued]:
@@ -62,5 +62,5 @@ class CancelStore:
 
     async def reopened(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
         """Those whose last end was reopened, by whomever."""
-        rows = await self._database.fetch(_SQL["reopened"], list(task_ids))
+        rows = await self._database.fetch(_SQL["reopened"], sorted(task_ids))
         return {TaskId(str(row["id"])) for row in rows if row["reopened"]}

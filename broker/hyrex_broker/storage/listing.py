@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.domain.model import LaneId, Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import Selection, TaskPage, TaskView
@@ -190,8 +191,4 @@ def _upper(selection: Selection, before: TaskId | None) -> TaskId:
 
 
 def _floor(moment: datetime | None) -> TaskId:
-    """The smallest id of a moment: 48 bits of Unix milliseconds, then zeros."""
-    if moment is None:
-        return _LOWEST
-    milliseconds = min(max(int(moment.timestamp() * 1000), 0), 2**48 - 1)
-    return TaskId(str(UUID(int=milliseconds << 80)))
+    return _LOWEST if moment is None else lowest_id(moment.timestamp())

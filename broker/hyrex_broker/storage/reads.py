@@ -53,7 +53,7 @@ class TaskReads:
         """Tasks by id, oldest first; unknown ids are missing. At most IDS_PER_STATEMENT ids."""
         rows = await self._database.fetch(
             _SQL["tasks"],
-            list(task_ids),
+            sorted(task_ids),
             detail.payload,
             detail.result_limit_bytes,
             detail.runs,

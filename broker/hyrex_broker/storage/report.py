@@ -119,6 +119,8 @@ async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLe
         REDELIVERIES_BOUND,
         RELEASES_BOUND,
         _sessions(ends),
+        ends[0].task_id,
+        ends[-1].task_id,
     )
     return [
         RemovedLease(end.task_id, end.token, lane, session, rank, delay if again else None)
@@ -170,6 +172,8 @@ class ReportStore:
             [ref.task_id for ref in refs],
             [ref.token for ref in refs],
             [ref.session_id for ref in refs],
+            min(ref.task_id for ref in refs),
+            max(ref.task_id for ref in refs),
         )
         return [Unmatched(row["recorded"], row["held"]) for row in rows]
 

@@ -9,7 +9,9 @@ import asyncpg
 import pytest
 
 from hyrex_broker.domain.model import Outcome, TaskExtras
+from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import partitions
+from hyrex_broker.storage.reads import FULL, TaskReads
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
@@ -253,3 +255,22 @@ async def test_brokers_of_long_ago_are_forgotten_unless_they_own_a_session(
     left = {row[0] for row in await connection.fetch("select id from broker")}
     assert left == {owner, stage.broker}
     assert gone not in left
+
+
+async def test_a_task_of_long_ago_is_assigned_reported_and_read_like_any_other(
+    stage: Stage, connection: Any
+) -> None:
+    _, moment = await old_day(connection)
+    (task_id,) = await stage.submit(new_task(make_id(moment), payload=b"[7]", max_retries=1))
+    (young_id,) = await stage.submit(new_task(payload=b"[8]"))
+    runs = await stage.assign(await stage.session(), 2)
+    assert {run.task_id: run.payload for run in runs} == {task_id: b"[7]", young_id: b"[8]"}
+    for run in runs:
+        await stage.end(run, Outcome.FAILED, retryable=True)
+    views = await TaskReads(stage.database).tasks([young_id, task_id], FULL)
+    assert [(view.task_id, view.state) for view in views] == [
+        (task_id, TaskState.RETRYING),
+        (young_id, TaskState.FAILED),
+    ]
+    assert await stage.cancels.cancel([task_id], "enough")
+    assert [each.task_id for each in await stage.cancels.retry([young_id, task_id])] == [task_id, young_id]

@@ -12,6 +12,7 @@
 -- row has these two.
 -- $13 the token of each slot, an array as text, $14 whether limited lanes may be read (their limit is
 -- locked by this transaction), $15 largest payload to return in bytes, $16 slack of a deadline in ms.
+-- $17 ids from this one on are looked for in the partitions of the last days only; an older one costs a call.
 with mine as materialized (
   select w.id
   from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
@@ -56,7 +57,11 @@ with mine as materialized (
     select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, trace_context,
            octet_length(payload) as size,
            case when octet_length(payload) <= $15::integer then payload end as payload
-    from task where task.id = n.task_id
+    from (
+      select * from task where task.id = n.task_id and task.id >= $17::uuid
+      union all
+      select * from old_task(n.task_id) where n.task_id < $17::uuid
+    ) task
     offset 0
   ) t
 ), placed as (
@@ -75,9 +80,12 @@ select case when row_number() over () = 1 then m.mine end as mine,
 from (select count(*)::integer as mine from mine) m left join found f on true
 
 -- name: payloads
--- Payloads that were too large to come with their assignment. $1 ids.
+-- Payloads that were too large to come with their assignment. $1 ids in order, as in `tasks` (reads.sql).
 select i.id, t.payload
-from unnest($1::uuid[]) as i (id) cross join lateral (select payload from task where task.id = i.id limit 1) t
+from unnest($1::uuid[]) as i (id)
+cross join lateral (
+  select payload from task where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+) t
 
 -- name: lanes_with_work
 -- Every (lane, rank) that has a ready task, by skipping from one to the next in the index.

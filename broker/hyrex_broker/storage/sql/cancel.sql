@@ -29,9 +29,10 @@ union all
 select task_id, token, session_id from held
 
 -- name: standing
--- Where tasks stand: live, flagged, ended or unknown. $1 ids.
+-- Where tasks stand: live, flagged, ended or unknown. $1 ids in order, as in `tasks` (reads.sql).
 select i.id,
-       (select true from task where task.id = i.id limit 1) is not null as known,
+       (select true from task
+        where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1) is not null as known,
        coalesce(l.flagged, false) as flagged,
        l.flagged is not null
          or (select true from ready where task_id = i.id limit 1) is not null
@@ -40,12 +41,14 @@ from unnest($1::uuid[]) as i (id)
 left join lateral (select cancel_at is not null as flagged from lease where task_id = i.id limit 1) l on true
 
 -- name: retry
--- Reopens ended tasks; each end is reopened once, whoever asks. $1 ids in order.
+-- Reopens ended tasks; each end is reopened once, whoever asks. $1 ids in order, as in `tasks` (reads.sql).
 with last as materialized (
   select i.id, r.run_number
   from unnest($1::uuid[]) as i (id)
   cross join lateral (
-    select run_number, final from task_run where task_id = i.id order by run_number desc limit 1
+    select run_number, final from task_run
+    where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+    order by run_number desc limit 1
   ) r
   where r.final
     and (select true from ready where task_id = i.id limit 1) is null
@@ -59,15 +62,21 @@ with last as materialized (
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select r.task_id, t.lane, t.rank, now(), r.after_run_number + 1, 0, 0, 0, false
-  from reopened r cross join lateral (select lane, rank from task where id = r.task_id limit 1) t
+  from reopened r cross join lateral (
+    select lane, rank from task
+    where id = r.task_id and id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+  ) t
   returning task_id, lane, rank
 )
 select task_id, lane, rank from queued
 
 -- name: reopened
--- Whether the last recorded end of tasks has been reopened by somebody. $1 ids.
+-- Whether the last recorded end of tasks has been reopened by somebody. $1 ids in order, as in `tasks`.
 select i.id, (
   select true from reopen o where o.task_id = i.id
-    and o.after_run_number = (select max(run_number) from task_run r where r.task_id = i.id and r.final)
+    and o.after_run_number = (
+      select max(run_number) from task_run r
+      where r.task_id = i.id and r.final
+        and r.task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])])
   limit 1) is not null as reopened
 from unnest($1::uuid[]) as i (id)

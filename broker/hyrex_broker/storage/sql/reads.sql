@@ -2,7 +2,7 @@
 -- Tasks as they stand, one row for each of their newest runs (or one row without a run), by id and
 -- run number. One statement, so one snapshot: state and runs agree. Unknown ids are missing. The
 -- laterals with LIMIT keep every lookup an index probe, whatever the statistics of the live tables say.
--- $1 ids, $2 whether payload and headers are wanted (they come on a task's first row only),
+-- $1 ids in order: the first and the last one tell which partitions are looked at, $2 whether payload and headers are wanted (they come on a task's first row only),
 -- $3 largest result to include, in bytes, $4 how many runs, $5 largest traceback to include, in bytes,
 -- $6 how many characters of an error's message, $7 largest labels to include, in bytes, $8 how many bytes of
 -- results, tracebacks and messages of one task, its newest runs first (the newest one whatever it has; of the
@@ -22,7 +22,10 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
        w.worker_name as worker
 from unnest($1::uuid[]) as i (id)
-cross join lateral (select * from task where task.id = i.id limit 1) t
+cross join lateral (
+  select * from task
+  where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+) t
 cross join lateral (select queue, name from lane where lane.id = t.lane limit 1) l
 left join lateral (
   select 'ready' as live, run_number from ready where task_id = i.id limit 1
@@ -51,7 +54,9 @@ left join lateral (
     from (
       select *, coalesce(octet_length(result), 0)::bigint + coalesce(octet_length(traceback), 0)
                 + coalesce(octet_length(error_message), 0) as bytes
-      from task_run where task_id = i.id order by run_number desc limit $4::integer
+      from task_run
+      where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+      order by run_number desc limit $4::integer
     ) newest
     window newer as (order by run_number desc)
   ) newest
@@ -148,7 +153,8 @@ with looked as materialized (
   select distinct id from looked
   where outcome = 2
     and ($3::integer[] is null
-         or exists (select from task t where t.id = looked.id and t.lane = any ($3)))
+         or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                    and t.lane = any ($3)))
   order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
@@ -164,7 +170,8 @@ with looked as materialized (
 ), fitting as (
   select distinct id from looked
   where $3::integer[] is null
-     or exists (select from task t where t.id = looked.id and t.lane = any ($3))
+     or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                and t.lane = any ($3))
   order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting

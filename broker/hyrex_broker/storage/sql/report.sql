@@ -34,7 +34,8 @@ from mine group by lane, session_id
 -- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
 -- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
 -- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases,
--- $16 session: as in `report_completed`.
+-- $16 session: as in `report_completed`. $17, $18 the first and the last task: they tell which partitions are
+-- looked at.
 -- Locks lease rows in task id order.
 with ended as materialized (
   select r.task, r.token, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
@@ -66,7 +67,8 @@ with ended as materialized (
          case
            when outcome in (2, 5) or cancel_at is not null then false
            when outcome in (3, 4) then
-             retryable and attempt_number < (select t.max_retries from task t where t.id = e.task)
+             retryable and attempt_number < (
+               select t.max_retries from task t where t.id = e.task and t.id between $17::uuid and $18::uuid)
            when outcome = 6 then redeliveries + (was_alone or alone)::integer <= $14::integer
            else releases < $15::integer
          end as again
@@ -92,7 +94,7 @@ with ended as materialized (
          case
            when outcome in (3, 4) then coalesce(
              retry_delay_ms,
-             (select t.retry_delay_ms from task t where t.id = judged.task),
+             (select t.retry_delay_ms from task t where t.id = judged.task and t.id between $17::uuid and $18::uuid),
              (least(2 ^ least(attempt_number, 20), 300) * 1000 * (0.8 + 0.4 * random()))::bigint)
            when outcome = 6 and (was_alone or alone) then (array[0, 1000, 5000, 30000])[least(redeliveries + 1, 4)]
            when outcome = 7 then coalesce(retry_delay_ms, 0)
@@ -117,8 +119,10 @@ group by j.lane, j.session_id, j.rank, j.again, n.delay_ms
 -- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a
 -- lease does (the report lost a race and must be repeated), each of the session that reported it.
 -- $1 task_id, $2 token, $3 session, or null for any: arrays of the same length. One row for each, in order.
+-- $4, $5 the lowest and the highest task: they tell which partitions are looked at.
 -- Scalar subqueries: an EXISTS here may become a hash of the whole table.
-select (select true from task_run t where t.task_id = r.task and t.token = r.token
+select (select true from task_run t
+        where t.task_id = r.task and t.task_id between $4::uuid and $5::uuid and t.token = r.token
           and t.session_id = coalesce(r.session, t.session_id) limit 1) is not null as recorded,
        (select true from lease l where l.task_id = r.task and l.token = r.token
           and l.session_id = coalesce(r.session, l.session_id) limit 1) is not null as held
