@@ -6,6 +6,7 @@ import pytest
 
 from hyrex_broker.domain.errors import SessionSecretInvalid
 from hyrex_broker.domain.model import Outcome
+from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.session import ServedSession
 from tests.integration.engine.bench import Bench, Link, introduced
 
@@ -81,14 +82,24 @@ async def test_a_limit_stays_while_nobody_lives(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_an_operators_limit_is_not_for_code_to_change(bench: Bench, is_known: bool) -> None:
+async def test_an_operators_limit_is_not_for_code_to_change(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
     """Known here already, or set through another broker a moment ago."""
+
+    async def hear_nothing(self: Directory) -> None:
+        """What others have written is not read yet."""
+
+    if not is_known:
+        monkeypatch.setattr(Directory, "refresh", hear_nothing)
+        bench.engine.directory._limits.clear()  # what is being read now comes before the limit
     await bench.database.execute(
         "insert into concurrency_limit values (0, 'task', 'work', 7, 'operator') on conflict do nothing"
     )
     if is_known:
         await bench.engine.directory.refresh()
     await _worker(bench, 2)
+    assert await _stored(bench) == 7
     assert await _settled(bench) == 7
 
 
