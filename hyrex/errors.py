@@ -33,7 +33,8 @@
 This module imports nothing else of the package but the check of a delay.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from hyrex.options import checked_seconds
@@ -208,7 +209,17 @@ class WouldDeadlock(HyrexError):
 
 
 class RuntimeUnsupported(HyrexError):
-    """A send would wait for ever here: a library has replaced the threads, or a fork found gRPC in use."""
+    """A send would wait for ever here: a library has replaced the threads, a fork found gRPC in use, or the
+    interpreter takes itself apart."""
+
+
+def refuse_at_the_end(is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    """Raise RuntimeUnsupported where the interpreter takes itself apart: no thread runs then."""
+    if is_finalizing():
+        raise RuntimeUnsupported(
+            "the interpreter ends, and no thread runs any more (a `__del__`, most likely): "
+            "send earlier, or in a function that atexit calls"
+        )
 
 
 class NonRetryable(HyrexError):

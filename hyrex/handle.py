@@ -8,7 +8,7 @@ from uuid import UUID
 
 from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
 from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult, Untimely
-from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown
+from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, refuse_at_the_end
 from hyrex.options import Timeout, checked_wait
 from hyrex.results import result_of
 from hyrex.runs import TaskRun, TaskSnapshot, decode_freely, portable_decode
@@ -172,6 +172,7 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
 
 
 def _backend() -> "Backend":
+    refuse_at_the_end()
     backend: Backend = load("hyrex.client.process").current_backend()
     return backend
 

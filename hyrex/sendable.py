@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from hyrex.arguments.coder import TaskCoder
 from hyrex.backend.send_spec import SendSpec
 from hyrex.call import TaskCall
+from hyrex.errors import refuse_at_the_end
 from hyrex.options import (
     UNSET,
     SendOptions,
@@ -42,6 +43,7 @@ R = TypeVar("R")
 @functools.cache
 def _sending() -> "ModuleType":
     """The module hyrex.sending, imported when the first task is sent."""
+    refuse_at_the_end()
     return load("hyrex.sending")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyrex.arguments.limits import checked_payload
 from hyrex.arguments.signature import TaskSignature
+from hyrex.errors import refuse_at_the_end
 from hyrex.runtime.loading import first_use, load
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class TaskCoder:
 
     def _arguments_codec(self) -> "ArgumentsCodec":
         if self._arguments is None:
+            refuse_at_the_end()
             payload = load("hyrex.arguments.payload")
             with first_use():
                 self._arguments = payload.ArgumentsCodec(self.signature)
@@ -76,6 +78,7 @@ class TaskCoder:
 
     def _result_codec(self) -> "ResultCodec":
         if self._result is None:
+            refuse_at_the_end()
             payload = load("hyrex.arguments.payload")
             with first_use():
                 self._result = payload.ResultCodec(self.signature)

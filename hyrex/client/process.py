@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
-from hyrex.errors import RuntimeUnsupported
+from hyrex.errors import RuntimeUnsupported, refuse_at_the_end
 from hyrex.runtime.loading import before_forks, first_use, in_children, load
 from hyrex.transport.grpc_threads import GrpcThreads
 
@@ -69,6 +69,7 @@ def close_client() -> None:
 
 def _make() -> Backend:
     global _remote, _fingerprint
+    refuse_at_the_end()
     refuse_green_threads()
     if not _is_usable:
         raise RuntimeUnsupported(UNUSABLE)

@@ -15,7 +15,7 @@ from hyrex.client.outbox import Parcel, SendQueue
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
 from hyrex.config import Settings
-from hyrex.errors import BrokerUnavailable
+from hyrex.errors import BrokerUnavailable, refuse_at_the_end
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
@@ -65,6 +65,7 @@ class RemoteBackend:
         return failure is None or not failure.reason
 
     def _living(self) -> ClientLoop:
+        refuse_at_the_end()
         life = self._life
         if life is None or not life.is_alive:
             with self._lock:

@@ -232,6 +232,33 @@ def at_exit(before: str) -> None:
     atexit.register(say)
 
 
+class LastWords:
+    """Sends and reads when the interpreter takes itself apart."""
+
+    def __init__(self, handle: Any) -> None:
+        self.calls: list[Callable[[], Any]] = [lambda: add.send(1)]
+        self.calls += [handle.refresh, handle.wait] if handle else [lambda: add.call(1)]
+
+    def __del__(self, write: Any = os.write) -> None:
+        for call in self.calls:
+            try:
+                call()
+                said = "done"
+            except RuntimeUnsupported:
+                said = "refused"
+            write(1, f"{said}\n".encode())
+
+
+def at_the_interpreters_end(before: str) -> None:
+    """Leave an object that sends when all modules are gone, with a client of before or without one."""
+    handle = add.send(0) if before != "never sent" else None
+    if before == "a client is left":
+        from hyrex.client import close_client
+
+        atexit.unregister(close_client)
+    builtins.last_words = LastWords(handle)  # type: ignore[attr-defined]
+
+
 def in_a_thread_after_main(before: str) -> None:
     """Send in a thread that outlives the main one."""
     if before == "after a send":
@@ -285,6 +312,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
         forked_during_a_first_value,
         forked_during_the_first_send,
         at_exit,
+        at_the_interpreters_end,
         in_a_thread_after_main,
         in_another_threads_finalizer,
         interrupted,

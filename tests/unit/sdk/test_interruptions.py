@@ -78,6 +78,15 @@ def test_functions_at_exit_send(server: Server, before: str) -> None:
     assert run("at_exit", before) == "queued\nqueued\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "calls"), [("never sent", 2), ("after a send", 3), ("a client is left", 3)]
+)
+def test_an_object_that_outlives_the_modules_is_refused_at_once(
+    server: Server, before: str, calls: int
+) -> None:
+    assert run("at_the_interpreters_end", before) == calls * "refused\n"
+
+
 @pytest.mark.parametrize("before", ["never sent", "after a send"])
 def test_a_thread_that_outlives_the_main_one_sends(server: Server, before: str) -> None:
     assert run("in_a_thread_after_main", before) == 3 * "running\n"
