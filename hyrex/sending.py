@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from hyrex.backend.known import outgoing_of, renew
-from hyrex.backend.outgoing import SendResult, Untimely, prepare
+from hyrex.backend.outgoing import OutgoingBatch, Progress, SendResult, Untimely, prepare, prepare_many
+from hyrex.backend.protocol import Backend
 from hyrex.backend.send_spec import SendSpec
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle, conclude, handle_of
 from hyrex.runtime.callsite import warn_if_on_loop
+from hyrex.sent_handles import SentHandles
 
 __all__ = ["send_many", "send_many_async", "send_one", "send_one_async"]
 
@@ -31,23 +33,53 @@ async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     return handle
 
 
-def send_many(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
+def send_many(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """Store many tasks, `send_many(task.call(...) for ...)`; return their handles in the order of the calls.
 
     All calls are validated before any is sent. Raises BrokerUnavailable if no broker was reachable and none
     is stored, SendManyFailed if only some were acknowledged.
     """
     warn_if_on_loop("send_many")
-    handles = [handle_of(prepare(call._spec, call._payload)) for call in _checked(calls)]
-    _store(handles)
+    handles: SentHandles[R] = SentHandles(_gathered(calls))
+    backend = current_backend()
+    outcomes = backend.store(handles.sent)
+    if late := _untimely(outcomes):
+        handles.sent = handles.sent.renewed(late)
+        outcomes = _put(outcomes, late, backend.store(handles.sent.at(late)))
+    _conclude_many(backend, handles, outcomes)
     return handles
 
 
-async def send_many_async(calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
+async def send_many_async(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
-    handles = [handle_of(prepare(call._spec, call._payload)) for call in _checked(calls)]
-    await _store_async(handles)
+    handles: SentHandles[R] = SentHandles(_gathered(calls))
+    backend = current_backend()
+    outcomes = await backend.store_async(handles.sent)
+    if late := _untimely(outcomes):
+        handles.sent = handles.sent.renewed(late)
+        outcomes = _put(outcomes, late, await backend.store_async(handles.sent.at(late)))
+    _conclude_many(backend, handles, outcomes)
     return handles
+
+
+def _conclude_many(backend: Backend, handles: SentHandles[Any], outcomes: Sequence[SendResult]) -> None:
+    if outcomes.count(Progress.STORED) == len(outcomes):
+        handles.are_stored = True
+    else:
+        conclude(backend, list(handles), outcomes)
+
+
+def _gathered(calls: Iterable[TaskCall[Any]]) -> OutgoingBatch:
+    """The tasks of calls, of which nothing but specs and payloads is kept: there may be a million."""
+    specs: list[SendSpec] = []
+    payloads: list[bytes] = []
+    for call in calls:
+        if not isinstance(call, TaskCall):
+            raise TypeError(f"send_many wants calls, made by task.call(...), got {call!r}")
+        specs.append(call._spec)
+        payloads.append(call._payload)
+    shared = bool(specs) and specs.count(specs[0]) == len(specs)
+    return prepare_many(specs[:1] if shared else specs, payloads)
 
 
 def _store(handles: Sequence[TaskHandle[Any]]) -> None:
@@ -73,9 +105,16 @@ async def _store_async(handles: Sequence[TaskHandle[Any]]) -> None:
     conclude(backend, handles, outcomes)
 
 
+def _untimely(outcomes: Sequence[SendResult]) -> list[int]:
+    """Where tasks were refused because of the time in their ids."""
+    if outcomes.count(Progress.STORED) == len(outcomes):
+        return []
+    return [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Untimely)]
+
+
 def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[SendResult]) -> list[int]:
     """Give new ids to the tasks that were refused because of the time in theirs; return their indexes."""
-    late = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Untimely)]
+    late = _untimely(outcomes)
     for at in late:
         renew(handles[at])
     return late
@@ -85,11 +124,3 @@ def _put(outcomes: list[SendResult], at: Sequence[int], again: Sequence[SendResu
     for place, outcome in zip(at, again, strict=True):
         outcomes[place] = outcome
     return outcomes
-
-
-def _checked(calls: Iterable[TaskCall[R]]) -> Sequence[TaskCall[R]]:
-    found = list(calls)
-    for call in found:
-        if not isinstance(call, TaskCall):
-            raise TypeError(f"send_many wants calls, made by task.call(...), got {call!r}")
-    return found

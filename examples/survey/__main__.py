@@ -8,6 +8,7 @@ import sysconfig
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ GATHERED = 200
 class Sent:
     """Everything the demo sends."""
 
-    files: list[TaskHandle[Measure]]
+    files: Sequence[TaskHandle[Measure]]
     parent: TaskHandle[Total]
     stuck: TaskHandle[None]
     scheduled: TaskHandle[float]

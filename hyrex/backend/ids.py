@@ -6,10 +6,13 @@ they are made. The clock is this machine's, plus an offset if a broker refused a
 
 import itertools
 import os
+import sys
 import time
+from array import array
+from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["IdSource", "new_task_id", "task_ids"]
+__all__ = ["ID_BYTES", "IdSource", "new_task_id", "task_ids"]
 
 VERSION: Final = 7 << 12
 VARIANT: Final = 0b10 << 62
@@ -18,6 +21,8 @@ LOW_MASK: Final = (1 << LOW_BITS) - 1
 COUNTER_BITS: Final = 74
 START_BYTES: Final = 10
 STEP_BYTES: Final = 4
+ID_BYTES: Final = 16
+TIME_SHIFT: Final = 16
 
 
 class IdSource:
@@ -48,6 +53,19 @@ class IdSource:
         low = f"{number & LOW_MASK | VARIANT:016x}"
         return f"{moment.front}-{number >> LOW_BITS | VERSION:04x}-{low[:4]}-{low[4:]}"
 
+    def many(self, count: int) -> bytes:
+        """So many new ids, 16 bytes each, in the order of new()."""
+        now_ms = time.time_ns() // 1_000_000 + self._offset_ms
+        if now_ms > self._moment.milliseconds:
+            self._begin(now_ms)
+        moment = self._moment
+        numbers = list(itertools.islice(moment.numbers, count))
+        while numbers and numbers[-1] >> COUNTER_BITS:
+            self._begin(moment.milliseconds + 1)
+            moment = self._moment
+            numbers = list(itertools.islice(moment.numbers, count))
+        return moment.packed(numbers)
+
     def correct_clock(self, server_time_ms: int) -> None:
         """Make new ids by the broker's clock from now on."""
         self._offset_ms = server_time_ms - time.time_ns() // 1_000_000
@@ -73,6 +91,17 @@ class Moment:
         # The top bit starts as 0, so that the numbers of one millisecond can grow.
         start = random >> (8 * (START_BYTES + STEP_BYTES) - COUNTER_BITS + 1)
         self.numbers = itertools.count(start, 1 + random % (1 << (8 * STEP_BYTES)))
+
+    def packed(self, numbers: Sequence[int]) -> bytes:
+        """Ids of these numbers, as bytes."""
+        front = self.milliseconds << TIME_SHIFT | VERSION
+        highest = [front | number >> LOW_BITS for number in numbers]
+        words = array("Q", bytes(ID_BYTES * len(numbers)))
+        words[::2] = array("Q", highest)
+        words[1::2] = array("Q", [number & LOW_MASK | VARIANT for number in numbers])
+        if sys.byteorder == "little":
+            words.byteswap()
+        return words.tobytes()
 
 
 task_ids: Final = IdSource()

@@ -1,17 +1,27 @@
 """A task to be sent, with all that must stay the same if it is sent again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, overload
 
-from hyrex.backend.ids import new_task_id
+from hyrex.backend.ids import ID_BYTES, new_task_id, task_ids
 from hyrex.backend.send_spec import SendSpec
 from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
-__all__ = ["Deduplicated", "Outgoing", "Progress", "SendResult", "Untimely", "prepare"]
+__all__ = [
+    "Deduplicated",
+    "Outgoing",
+    "OutgoingBatch",
+    "Progress",
+    "SendResult",
+    "Untimely",
+    "prepare",
+    "prepare_many",
+]
 
 
 class Progress(Enum):
@@ -59,6 +69,75 @@ class Outgoing:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Outgoing, (self.task_id, self.spec, self.payload, self.parent_id, self.root_id)
+
+
+class OutgoingBatch(Sequence[Outgoing]):
+    """Tasks to store, as columns: no task is made before somebody asks for it.
+
+    `ids` holds 16 bytes for each; `specs` has one if all share it, or one for each. The parents are the same
+    for all: one run sends them.
+    """
+
+    __slots__ = ("ids", "parent_id", "payloads", "root_id", "specs")
+
+    def __init__(
+        self, ids: bytes, specs: Sequence[SendSpec], payloads: Sequence[bytes], parent_id: str, root_id: str
+    ) -> None:
+        self.ids = ids
+        self.specs = specs
+        self.payloads = payloads
+        self.parent_id = parent_id
+        self.root_id = root_id
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, at: int) -> Outgoing: ...
+    @overload
+    def __getitem__(self, at: slice) -> "OutgoingBatch": ...
+    def __getitem__(self, at: int | slice) -> "Outgoing | OutgoingBatch":
+        if isinstance(at, slice):
+            places = range(len(self))[at]
+            if places.step == 1:
+                return self._part(places.start, places.stop)
+            return self.at(places)
+        place = range(len(self))[at]
+        digits = self.ids[ID_BYTES * place : ID_BYTES * (place + 1)].hex()
+        task_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return Outgoing(task_id, self.spec_at(place), self.payloads[place], self.parent_id, self.root_id)
+
+    def spec_at(self, place: int) -> SendSpec:
+        """The spec of one task."""
+        return self.specs[place if len(self.specs) > 1 else 0]
+
+    def _part(self, start: int, stop: int) -> "OutgoingBatch":
+        specs = self.specs[start:stop] if len(self.specs) > 1 else self.specs
+        ids = self.ids[ID_BYTES * start : ID_BYTES * stop]
+        return OutgoingBatch(ids, specs, self.payloads[start:stop], self.parent_id, self.root_id)
+
+    def at(self, places: Sequence[int]) -> "OutgoingBatch":
+        """The tasks at these places."""
+        specs = [self.specs[place] for place in places] if len(self.specs) > 1 else self.specs
+        ids = b"".join([self.ids[ID_BYTES * place : ID_BYTES * (place + 1)] for place in places])
+        payloads = [self.payloads[place] for place in places]
+        return OutgoingBatch(ids, specs, payloads, self.parent_id, self.root_id)
+
+    def renewed(self, places: Sequence[int]) -> "OutgoingBatch":
+        """The same with other ids at these places: nothing bears those that they have."""
+        ids, fresh = bytearray(self.ids), task_ids.many(len(places))
+        for number, place in enumerate(places):
+            ids[ID_BYTES * place : ID_BYTES * (place + 1)] = fresh[
+                ID_BYTES * number : ID_BYTES * (number + 1)
+            ]
+        return OutgoingBatch(bytes(ids), self.specs, self.payloads, self.parent_id, self.root_id)
+
+
+def prepare_many(specs: Sequence[SendSpec], payloads: Sequence[bytes]) -> OutgoingBatch:
+    """Make the tasks of calls, as prepare() makes one. `specs`: one for all, or one for each."""
+    context = get_hyrex_context()
+    parents = ("", "") if context is None else (str(context.task_id), str(context.root_id))
+    return OutgoingBatch(task_ids.many(len(payloads)), specs, payloads, *parents)
 
 
 def prepare(spec: SendSpec, payload: bytes) -> Outgoing:

@@ -20,7 +20,7 @@ from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.blocking import BlockingCalls
 from hyrex.transport.channel import parse_url, spread
-from hyrex.transport.convert import sent_bytes, submit_outcome
+from hyrex.transport.convert import sizes_in_frame, submit_outcome
 from hyrex.transport.errors import CallFailed
 
 __all__ = ["DirectBackend"]
@@ -48,7 +48,7 @@ class DirectBackend:
 
     def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks; if one gets no answer, those after it are not sent."""
-        sizes = [sent_bytes(task) for task in tasks]
+        sizes = sizes_in_frame(tasks)
         outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
         at = 0
         while at < len(tasks):

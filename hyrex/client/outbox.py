@@ -176,6 +176,11 @@ class FrameSpace:
 
     def fill(self, sizes: Sequence[int], start: int, stop: int) -> int:
         """Take items of these sizes from `start` on; return the index after the last one taken."""
+        end = min(stop, start + self.items)
+        if (total := sum(sizes[start:end])) <= self.size_bytes:
+            self.items -= end - start
+            self.size_bytes -= total
+            return end
         at = start
         while at < stop and self.items:
             size = sizes[at]

@@ -20,7 +20,7 @@ from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
 from hyrex.transport.channel import parse_url
-from hyrex.transport.convert import sent_bytes
+from hyrex.transport.convert import sizes_in_frame
 
 __all__ = ["RemoteBackend"]
 
@@ -145,7 +145,7 @@ class RemoteBackend:
         if not tasks:
             return []
         waiter = ThreadWaiter()
-        parcel = Parcel(tasks, [sent_bytes(task) for task in tasks], waiter)
+        parcel = Parcel(tasks, sizes_in_frame(tasks), waiter)
         try:
             with self._inside:
                 self._post(parcel)
@@ -165,7 +165,7 @@ class RemoteBackend:
         if not tasks:
             return []
         waiter = LoopWaiter()
-        parcel = Parcel(tasks, [sent_bytes(task) for task in tasks], waiter)
+        parcel = Parcel(tasks, sizes_in_frame(tasks), waiter)
         try:
             with self._inside:
                 self._post(parcel)

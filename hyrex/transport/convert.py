@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult
+from hyrex.backend.outgoing import Deduplicated, Outgoing, OutgoingBatch, Progress, SendResult
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import SendRejected
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
@@ -16,7 +16,14 @@ from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
 
-__all__ = ["placed_outcomes", "sent_bytes", "submit_groups", "submit_outcome", "submit_request", "task_state"]
+__all__ = [
+    "placed_outcomes",
+    "sizes_in_frame",
+    "submit_groups",
+    "submit_outcome",
+    "submit_request",
+    "task_state",
+]
 
 ITEM_BYTES: Final = 24  # what a task takes in a frame beside its payload and headers, at most
 
@@ -39,9 +46,11 @@ RUN_STATUSES: Final = MappingProxyType(
 )
 
 
-def submit_groups(tasks: Sequence[Outgoing]) -> tuple[bytes, list[int]]:
+def submit_groups(tasks: Sequence[Outgoing]) -> tuple[bytes, Sequence[int]]:
     """A StreamSubmitRequest of tasks, put together to groups of equal terms and parents, without its
     sequence; and where each place of the frame stands in `tasks`."""
+    if isinstance(tasks, OutgoingBatch) and len(tasks.specs) == 1:
+        return _one_group(tasks).SerializeToString(), range(len(tasks))
     gathered: dict[tuple[bytes, str, str], list[int]] = {}
     for at, task in enumerate(tasks):
         gathered.setdefault((_terms(task.spec), task.parent_id, task.root_id), []).append(at)
@@ -54,6 +63,20 @@ def submit_groups(tasks: Sequence[Outgoing]) -> tuple[bytes, list[int]]:
     return request.SerializeToString(), [at for places in gathered.values() for at in places]
 
 
+def _one_group(tasks: OutgoingBatch) -> task_service_pb2.StreamSubmitRequest:
+    """Tasks with one spec are a group as they are; what only some may have, all of them have here."""
+    options = tasks.specs[0].options
+    request = task_service_pb2.StreamSubmitRequest()
+    group = request.groups.add(task_ids=tasks.ids, payloads=tasks.payloads)
+    group.terms.MergeFromString(_terms(tasks.specs[0]))
+    group.terms.parent_id, group.terms.root_id = tasks.parent_id, tasks.root_id
+    if options.headers:
+        group.headers.add(headers=options.headers)
+    if options.idempotency_key:
+        group.idempotency_keys.append(options.idempotency_key)
+    return request
+
+
 def _fill_columns(group: task_service_pb2.TaskGroup, tasks: Sequence[Outgoing]) -> None:
     group.task_ids = bytes.fromhex("".join([task.task_id for task in tasks]).replace("-", ""))
     group.payloads.extend([task.payload for task in tasks])
@@ -64,11 +87,17 @@ def _fill_columns(group: task_service_pb2.TaskGroup, tasks: Sequence[Outgoing]) 
         group.idempotency_keys.extend(each.idempotency_key or "" for each in options)
 
 
-def sent_bytes(task: Outgoing) -> int:
-    """What a task takes in a frame, about."""
-    headers = task.spec.options.headers
-    size = len(task.payload) + ITEM_BYTES
-    return size + sum(len(name) + len(value) for name, value in headers.items()) if headers else size
+def sizes_in_frame(tasks: Sequence[Outgoing]) -> list[int]:
+    """What each task takes in a frame, about."""
+    if isinstance(tasks, OutgoingBatch) and len(tasks.specs) == 1:
+        own = _own_bytes(tasks.specs[0])
+        return [len(payload) + own for payload in tasks.payloads]
+    return [len(task.payload) + _own_bytes(task.spec) for task in tasks]
+
+
+def _own_bytes(spec: SendSpec) -> int:
+    headers = spec.options.headers
+    return ITEM_BYTES + (sum(len(name) + len(value) for name, value in headers.items()) if headers else 0)
 
 
 def submit_request(tasks: Sequence[Outgoing]) -> bytes:

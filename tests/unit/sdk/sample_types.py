@@ -1,7 +1,7 @@
 """What a type checker sees of the SDK; checked by mypy --strict, never run."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, assert_type
 from uuid import UUID
 
@@ -45,7 +45,7 @@ assert_type(bare(Order(order_id=1)), list[str])
 assert_type(bare.send(Order(order_id=1), times=2), TaskHandle[list[str]])
 assert_type(bare.send(Order(order_id=1)).result(), list[str])
 assert_type(bare.call(Order(order_id=1)), TaskCall[list[str]])
-assert_type(send_many(bare.call(Order(order_id=n)) for n in range(3)), list[TaskHandle[list[str]]])
+assert_type(send_many(bare.call(Order(order_id=n)) for n in range(3)), Sequence[TaskHandle[list[str]]])
 assert_type(bare.with_config(priority=9).send(Order(order_id=1)), TaskHandle[list[str]])
 assert_type(configured.send({}), TaskHandle[None])
 assert_type([bare_async(1)], list[Coroutine[Any, Any, str]])

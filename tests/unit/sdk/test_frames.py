@@ -79,7 +79,7 @@ def test_single_send_is_not_starved_by_a_large_batch(server: Server, tasks: Scri
 
 
 def test_no_tasks_are_no_frame(server: Server, tasks: ScriptedTasks) -> None:
-    assert send_many([]) == []
+    assert list(send_many([])) == []
     with pytest.raises(TypeError, match=r"made by task\.call"):
         send_many([3])  # type: ignore[arg-type]
     assert not tasks.frames

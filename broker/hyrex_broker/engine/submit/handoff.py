@@ -89,6 +89,9 @@ class Handoff:
         """What went to each session, together where it shares its terms."""
         sessions = [session for quota in plan.quotas for session in quota.slots]
         count = len(batch)
+        if len(plan.generations) == len(batch.lanes) == len(batch.terms) == 1 and None not in handed.slots:
+            tokens = [plan.tokens[slot - 1] for slot in handed.slots if slot is not None]
+            return [self._block(batch, plan, sessions[0], tokens, handed.stored_at)]
         lanes, terms = stretched(batch.lanes, count), stretched(batch.terms, count)
         placed: dict[tuple[SessionId, LaneId, int], list[int]] = {}
         for place, slot in enumerate(handed.slots):
