@@ -97,9 +97,9 @@ def _storable(block: EndBlock, limit_bytes: int) -> tuple[EndBlock, list[RunEnd]
         fields.short_text(content_type or "", "content_type")
     except InvalidField as error:
         return block.taking([]), [_unstorable(block.end(place), error) for place in range(len(block))]
-    sizes = [*map(len, block.results)]
-    if max(sizes) <= limit_bytes:
+    if max(map(len, block.results)) <= limit_bytes:
         return block, []
+    sizes = [*map(len, block.results)]
     kept = [place for place, size in enumerate(sizes) if size <= limit_bytes]
     large = [(place, size) for place, size in enumerate(sizes) if size > limit_bytes]
     return block.taking(kept), [

@@ -5,6 +5,7 @@ according to why the child died. If it was the only one running, it may have bee
 """
 
 import time
+from collections.abc import Sequence
 
 from hyrex.worker.pool.child_process import ChildProcess
 from hyrex.worker.pool.held_block import Held
@@ -12,6 +13,8 @@ from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.shared.child_options import UNTRUSTED
 from hyrex.worker.shared.outcome import Cancelled, Ending, ErrorInfo, Lost, Outcome, StopCause, TimedOut
 from hyrex.worker.shared.platform import exit_reason
+
+_MOST_NAMED = 5
 
 
 def take_runs_of_dead(child: ChildProcess, status: int) -> tuple[list[tuple[HeldLease, Ending]], list[Held]]:
@@ -44,3 +47,11 @@ def _outcome(held: HeldLease, child: ChildProcess, status: int, only_one: bool) 
     if held.stop is StopCause.CANCEL:
         return Cancelled(held.stop_reason)
     return Lost(f"did not stop when asked ({held.stop_reason}); its child was killed", alone=False)
+
+
+def what_ran(started: Sequence[tuple[HeldLease, Ending]]) -> str:
+    """Names the runs that a dead child was executing, not all of them if they are many."""
+    shown = [f"{held.run.name} {held.run.task_id}" for held, _ in started[:_MOST_NAMED]]
+    if len(started) > _MOST_NAMED:
+        shown.append(f"{len(started) - _MOST_NAMED} more")
+    return f"; it was running {', '.join(shown)}" if shown else ""

@@ -9,6 +9,8 @@ from time import monotonic
 from typing import TypeAlias
 
 from hyrex.worker.pool.held_lease import HeldLease, Holder
+from hyrex.worker.shared.child_messages import Finished
+from hyrex.worker.shared.outcome import Completed, Ending
 from hyrex.worker.shared.runs import RunBlock
 
 
@@ -28,6 +30,11 @@ class HeldBlock:
     def __len__(self) -> int:
         """How many runs."""
         return len(self.block)
+
+    @property
+    def alone(self) -> bool:
+        """Whether each needs a child of its own."""
+        return self.block.terms.alone
 
     def cut(self, count: int) -> "HeldBlock":
         """Take the first runs off."""
@@ -74,3 +81,19 @@ def together(entries: Iterable[tuple[int, Held]]) -> list[Held]:
         places = {token: place for place, token in enumerate(held.block.tokens)}
         gathered.append(held.taking([places[token] for token, _ in members]))
     return gathered
+
+
+def parted(
+    finished: Finished, held: Sequence[Held | None]
+) -> tuple[Finished, list[tuple[HeldLease, Ending]]]:
+    """What returned of runs that are held in blocks; and the ends of those with a lease of their own. What is
+    not held is nobody's."""
+    plain: list[tuple[int, int, bytes]] = []
+    leases: list[tuple[HeldLease, Ending]] = []
+    columns = zip(finished.tokens, finished.elapsed_us, finished.results, held, strict=True)
+    for token, elapsed_us, result, each in columns:
+        if isinstance(each, HeldLease):
+            leases.append((each, Ending(token, Completed(result), elapsed_us * 1000)))
+        elif each is not None:
+            plain.append((token, elapsed_us, result))
+    return Finished(*([list(column) for column in zip(*plain, strict=True)] or [[], [], []])), leases

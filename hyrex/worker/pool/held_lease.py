@@ -41,6 +41,11 @@ class HeldLease:
         self.pool = pool
         self.waiting_since = monotonic()
 
+    @property
+    def alone(self) -> bool:
+        """Whether it needs a child of its own."""
+        return self.run.alone
+
     def leave_to_handler(self, ending: Ending, error: ErrorInfo) -> None:
         """Its child was killed, and it ended so; another child is to call the task's error handler."""
         self.settled = ending

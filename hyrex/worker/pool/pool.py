@@ -7,15 +7,14 @@ what it means to the session.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from itertools import repeat
 from typing import Final
 
-from hyrex.worker.pool.child_death import take_runs_of_dead
+from hyrex.worker.pool.child_death import take_runs_of_dead, what_ran
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
 from hyrex.worker.pool.distribution import overfull, shares
 from hyrex.worker.pool.first_child import AppUnusable
-from hyrex.worker.pool.held_block import Held, HeldBlock
+from hyrex.worker.pool.held_block import HeldBlock, parted
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pace import Pace
 from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
@@ -37,7 +36,7 @@ from hyrex.worker.shared.child_messages import (
     Waiting,
 )
 from hyrex.worker.shared.memory import TrustCell
-from hyrex.worker.shared.outcome import Completed, Ending, StopCause, TimedOut
+from hyrex.worker.shared.outcome import Ending, StopCause, TimedOut
 from hyrex.worker.shared.platform import exit_reason
 from hyrex.worker.shared.runs import RunBlock
 
@@ -195,7 +194,7 @@ class Pool:
             return
         # No run waits to run alone any more, so children reserved for one are free again.
         for child in self.children:
-            child.exclusive = child.exclusive and any(map(_is_alone, child.given.values()))
+            child.exclusive = child.exclusive and any(held.alone for held in child.given.values())
 
     def recall(self) -> None:
         """Ask every child for the runs that it has not started."""
@@ -266,22 +265,13 @@ class Pool:
         self.pace.learn(sum(finished.elapsed_us) / 1e6, len(finished.tokens))
         held = [*map(child.given.pop, finished.tokens, repeat(None))]
         if any(type(each) is not HeldBlock for each in held):
-            finished = self._without_leases(finished, held)
+            finished, leases = parted(finished, held)
+            for lease, ending in leases:
+                self._events.ended(lease, ending)
         if finished.tokens:
             self._events.finished(finished)
         if not child.given:
             child.exclusive = False
-
-    def _without_leases(self, finished: Finished, held: list[Held | None]) -> Finished:
-        """The rest of what finished, when each run that has a lease of its own is told by itself."""
-        plain: list[tuple[int, int, bytes]] = []
-        columns = zip(finished.tokens, finished.elapsed_us, finished.results, held, strict=True)
-        for token, elapsed_us, result, each in columns:
-            if isinstance(each, HeldLease):
-                self._events.ended(each, Ending(token, Completed(result), elapsed_us * 1000))
-            elif each is not None:
-                plain.append((token, elapsed_us, result))
-        return Finished(*([list(column) for column in zip(*plain, strict=True)] or [[], [], []]))
 
     def _on_ended(self, child: ChildProcess, endings: list[Ending]) -> None:
         self.pace.observe(endings)
@@ -306,7 +296,7 @@ class Pool:
         self.lending.child_died(child)
         started, unstarted = take_runs_of_dead(child, status)
         if not expected:
-            log.warning("child %d ended with %s%s", child.pid, exit_reason(status), _what_ran(started))
+            log.warning("child %d ended with %s%s", child.pid, exit_reason(status), what_ran(started))
         for held, ending in started:
             self._end_with_child(held, ending)
         self.waiting.put_back(unstarted)
@@ -332,15 +322,3 @@ class Pool:
         self.maintain()
         self.feed()
         self._events.changed()
-
-
-def _is_alone(held: Held) -> bool:
-    return held.run.alone if isinstance(held, HeldLease) else held.block.terms.alone
-
-
-def _what_ran(started: Sequence[tuple[HeldLease, Ending]]) -> str:
-    """Names the runs that a dead child was executing, not all of them if they are many."""
-    shown = [f"{held.run.name} {held.run.task_id}" for held, _ in started[:_MOST_NAMED]]
-    if len(started) > _MOST_NAMED:
-        shown.append(f"{len(started) - _MOST_NAMED} more")
-    return f"; it was running {', '.join(shown)}" if shown else ""

@@ -5,11 +5,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from hyrex.worker.pool.held_block import Held, HeldBlock, together
+from hyrex.worker.pool.held_block import Held, HeldBlock, parted, together
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.waiting_runs import WaitingRuns
 from hyrex.worker.shared.child_messages import Finished, decode_from_child
-from hyrex.worker.shared.outcome import Cancelled, Ending
+from hyrex.worker.shared.outcome import Cancelled, Completed, Ending
 from hyrex.worker.shared.runs import RunBlock, RunTerms
 from hyrex.worker.stream.reports import ReportQueue, tokens_of
 
@@ -105,6 +105,15 @@ def test_report_holds_no_more_runs_and_bytes_than_it_may_and_each_run_once() -> 
         assert list(tokens_of(reports.acknowledge(report_id))) == list(tokens_of(parts))
     assert told == [*tokens, 2500]
     assert len(reports) == 0
+
+
+def test_result_of_a_run_that_is_not_held_is_nobodys() -> None:
+    held = HeldBlock(block(range(1, 4)), "sync")
+    lease = held.lease(2)
+    told = Finished([1, 2, 9], [10, 20, 90], [b"1", b"2", b"9"])
+    plain, leases = parted(told, [held, lease, None])
+    assert plain == Finished([1], [10], [b"1"])
+    assert leases == [(lease, Ending(2, Completed(b"2"), 20_000))]
 
 
 def test_child_whose_columns_do_not_fit_each_other_is_not_understood() -> None:
