@@ -1,7 +1,8 @@
 """The states of a task, and the table of every legal move between them.
 
 No column stores a state: it follows from the live table that has the task's row, or, without such a row, from
-the outcome of its highest run. The model in the tests (tests/state) makes its moves by this table.
+the outcome of its highest run. The model in the tests (tests/state) makes its moves by this table, and a test
+holds the diagrams in the docs to it.
 """
 
 from collections.abc import Mapping
