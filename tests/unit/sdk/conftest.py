@@ -1,10 +1,13 @@
 """Fixtures of the SDK's tests."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
+from hyrex import TaskHandle
 from hyrex.client import close_client
+from tests.unit.sdk.parsed_tasks import parse
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server
 
 
@@ -25,3 +28,9 @@ def server(tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     close_client()
     tasks.gate.set()
     running.stop()
+
+
+@pytest.fixture
+def handle(server: Server) -> TaskHandle[list[datetime]]:
+    """The handle of a task that was sent to the server."""
+    return parse.send("x")

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,23 +12,19 @@ from pydantic import BaseModel
 
 from hyrex import (
     ArgumentInvalid,
-    HyrexContext,
     HyrexRegistry,
     NonRetryable,
     ResultNotSerializable,
     RetryAfter,
     TaskFailed,
     TaskNotFound,
-    TaskTimedOut,
     get_hyrex_context,
     get_task,
     send_many,
     wait_all,
 )
 from hyrex.testing import InlineTasks, inline
-
-hy = HyrexRegistry(queue="work")
-seen: list[HyrexContext] = []
+from tests.unit.sdk.inline_tasks import child, hy, see, seen, sleepy
 
 
 class Order(BaseModel):
@@ -40,13 +35,6 @@ class Order(BaseModel):
 @pytest.fixture(autouse=True)
 def _nothing_seen() -> None:
     seen.clear()
-
-
-def see() -> HyrexContext:
-    context = get_hyrex_context()
-    assert context is not None
-    seen.append(context)
-    return context
 
 
 @hy.task
@@ -64,22 +52,9 @@ def flaky(succeeds_at: int) -> str:
 
 
 @hy.task
-async def sleepy(n: int) -> int:
-    await asyncio.sleep(0)
-    see()
-    return n * 2
-
-
-@hy.task
 def parent(n: int) -> list[int]:
     see()
     return [handle.result() for handle in send_many(child.call(k) for k in range(n))]
-
-
-@hy.task
-def child(k: int) -> int:
-    see()
-    return k * k
 
 
 def test_arguments_and_result_make_the_full_round_trip() -> None:
@@ -268,17 +243,6 @@ def test_plain_task_sent_from_a_loop_runs_where_no_loop_runs() -> None:
         assert asyncio.run(main()) != threading.main_thread().name
 
 
-def test_timeout_of_an_async_task_strikes() -> None:
-    @HyrexRegistry().task(timeout_seconds=0.01)
-    async def hangs() -> None:
-        await asyncio.sleep(60)
-
-    with inline(raise_failures=False):
-        handle = hangs.send()
-        with pytest.raises(TaskTimedOut):
-            handle.result()
-
-
 def test_idempotency_key_runs_once() -> None:
     with inline() as tasks:
         first = child.with_config(idempotency_key="k").send(1)
@@ -292,53 +256,6 @@ def test_idempotency_key_runs_once() -> None:
     assert len(tasks.sent) == 2
 
 
-@hy.task
-def hourly(left: str) -> str:
-    hourly.with_config(delay=3600).send(left + "x")
-    return left
-
-
-@hy.task
-def endless(n: int) -> None:
-    endless.send(n + 1)
-
-
-@hy.task(timeout_seconds=0.05, max_retries=1)
-def sleeps() -> None:
-    time.sleep(60)
-
-
-def test_a_delayed_task_waits_until_the_test_moves_the_clock() -> None:
-    with inline() as tasks:
-        handle = child.with_config(delay=3600).send(3)
-        later = child.with_config(run_at=tasks.now + timedelta(hours=2)).send(4)
-        assert handle.status == "scheduled"
-        assert not handle.wait(timeout=0)
-        with pytest.raises(TimeoutError, match=r"child runs at .*advance\(\)"):
-            handle.result()
-        tasks.advance(3599)
-        assert not seen
-        tasks.advance(timedelta(seconds=1))
-        assert handle.result() == 9
-        assert [task.handle.id for task in tasks.scheduled] == [later.id]
-        assert later.cancel()
-        tasks.advance(timedelta(days=1))
-        later.refresh()
-        assert later.status == "cancelled"
-    assert len(seen) == 1
-
-
-def test_a_task_that_sends_itself_again_runs_once_for_each_time_it_is_due() -> None:
-    with inline() as tasks:
-        hourly.send("x")
-        assert len(tasks.sent) == 2
-        tasks.advance(timedelta(hours=3))
-        assert [call.arguments for call in tasks.calls] == [{"left": "x" * n} for n in range(1, 6)]
-        assert [call.name for call in tasks.scheduled] == ["hourly"]
-        with pytest.raises(RecursionError, match=r"endless was sent 50 runs deep"):
-            endless.send(0)
-
-
 def test_what_was_sent_is_shown_with_its_arguments_and_options() -> None:
     order = Order(order_id=1, when=datetime(2026, 1, 1, tzinfo=UTC))
     with inline() as tasks:
@@ -346,36 +263,6 @@ def test_what_was_sent_is_shown_with_its_arguments_and_options() -> None:
     (call,) = tasks.calls
     assert call.arguments == {"order": order, "lines": []}
     assert (call.name, call.config.queue, call.config.priority, call.run_at) == ("invoice", "q", 9, None)
-
-
-@pytest.mark.parametrize("on_a_loop", [False, True])
-def test_timeout_of_a_plain_task_strikes(on_a_loop: bool) -> None:
-    with inline() as tasks:
-        with pytest.raises(TaskTimedOut, match=r"2 attempts"):
-            asyncio.run(_send_sleepy()) if on_a_loop else sleeps.send()
-        assert [run.status for run in tasks.sent[0].task_runs] == ["timed_out"] * 2
-
-
-@hy.task(timeout_seconds=0.05)
-def waits_for_another() -> None:
-    sleeps.with_config(timeout_seconds=60).send()
-
-
-def test_the_timeout_of_a_run_strikes_in_the_run_that_it_sends() -> None:
-    with inline(raise_failures=False):
-        handle = waits_for_another.send()
-    with pytest.raises(TaskTimedOut):
-        handle.result()
-
-
-async def _send_sleepy() -> None:
-    await naps.send_async()
-
-
-@hy.task(timeout_seconds=0.05, max_retries=1)
-def naps() -> None:
-    for _ in range(6000):
-        time.sleep(0.01)
 
 
 def test_remote_stub_runs_the_function_of_the_given_registry() -> None:
