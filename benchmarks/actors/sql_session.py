@@ -1,5 +1,6 @@
 """The hot path's statements over one connection, with arguments as the broker would make them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from typing import Any, Final, Self
 
 import asyncpg
 
+from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.storage import columns
 from hyrex_broker.storage.pool import HOT_SETTINGS
 from hyrex_broker.storage.statements import load
@@ -21,6 +23,7 @@ RANK: Final = 5
 LAG: Final = timedelta(seconds=3)
 ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 INLINE_BYTES: Final = 64 * 1024
+RECENT_S: Final = 2 * 24 * 3600
 SLACK_MS: Final = 15_000
 
 
@@ -79,6 +82,7 @@ async def assign(connection: Any, lane: Lane, quota: int) -> list[Any]:
     rows = await connection.fetch(
         ASSIGN, [lane.session], [0], lane.owner, [lane.lane], [quota], [0], [1], [1], [RANK], [lane.mark],
         columns.integers([1]), [lane.token], tokens, False, INLINE_BYTES, SLACK_MS,
+        lowest_id(time.time() - RECENT_S),
     )  # fmt: skip
     if rows[0]["task_id"] is None:
         return []
@@ -95,6 +99,7 @@ async def report(connection: Any, rows: Sequence[Any]) -> None:
         REPORT, columns.ids([task for task, _ in ordered]), columns.integers([token for _, token in ordered]),
         columns.integers([1] * count), [b"1"] * count, [], [session],
     )  # fmt: skip
-    ended = sum(len(group["places"]) for group in groups)
+    # Null stands for all of them.
+    ended = sum(count if group["places"] is None else len(group["places"]) for group in groups)
     if ended != count:
         raise RuntimeError(f"{count - ended} reports of {count} matched no lease")
