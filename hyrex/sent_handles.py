@@ -18,7 +18,7 @@ class SentHandles(Sequence[TaskHandle[R]]):
     def __init__(self, sent: OutgoingBatch) -> None:
         self.sent = sent
         self.are_stored = False
-        """Whether all tasks were simply stored; else their handles were told what became of each."""
+        """Return True if all tasks were simply stored; else their handles were told what became of each."""
         self._made: dict[int, TaskHandle[R]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:

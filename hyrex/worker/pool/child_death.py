@@ -6,6 +6,7 @@ according to why the child died. If it was the only one running, it may have bee
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from hyrex.worker.pool.child_process import ChildProcess
 from hyrex.worker.pool.held_block import Held
@@ -14,7 +15,7 @@ from hyrex.worker.shared.child_options import UNTRUSTED
 from hyrex.worker.shared.outcome import Cancelled, Ending, ErrorInfo, Lost, Outcome, StopCause, TimedOut
 from hyrex.worker.shared.platform import exit_reason
 
-_MOST_NAMED = 5
+_MOST_NAMED: Final = 5
 
 
 def take_runs_of_dead(child: ChildProcess, status: int) -> tuple[list[tuple[HeldLease, Ending]], list[Held]]:

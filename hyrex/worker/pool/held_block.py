@@ -33,7 +33,7 @@ class HeldBlock:
 
     @property
     def alone(self) -> bool:
-        """Whether each needs a child of its own."""
+        """True if each needs a child of its own."""
         return self.block.terms.alone
 
     def cut(self, count: int) -> "HeldBlock":
