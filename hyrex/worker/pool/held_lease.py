@@ -43,7 +43,7 @@ class HeldLease:
 
     @property
     def alone(self) -> bool:
-        """Whether it needs a child of its own."""
+        """True if it needs a child of its own."""
         return self.run.alone
 
     def leave_to_handler(self, ending: Ending, error: ErrorInfo) -> None:
