@@ -1,6 +1,7 @@
 """Callers who ask for much and read none of it, or whose fields grow where nobody counted: labels, runs."""
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from hyrex_broker.service.unread import AT_ONCE
 from tests.hostile.http2 import RawConnection
 from tests.hostile.victim import BEARER, WITHIN_S, Victim
 from tests.integration.storage.conftest import execute
@@ -11,6 +12,7 @@ from tests.support.postgres import run_apart
 PAYLOAD = 2 * 2**20
 LABELS = 60_000
 GET = "/hyrex.v1.TaskService/GetTask"
+WATCH = "/hyrex.v1.TaskService/WatchTasks"
 
 
 def test_answers_that_nobody_reads_are_few(victim: Victim) -> None:
@@ -21,6 +23,17 @@ def test_answers_that_nobody_reads_are_few(victim: Victim) -> None:
         streams = [deaf.call(GET, asks, metadata=BEARER) for _ in range(200)]
         # The first ones are never read; the others are refused, by statuses that need no window.
         eventually(lambda: len(deaf.ended) >= len(streams) - 8, WITHIN_S)
+    damage.is_little(peak_mib=150)
+
+
+def test_frames_of_watches_that_nobody_reads_are_few(victim: Victim, attacked_url: str) -> None:
+    """200 watches of a result of 2 MiB, by a caller whose window stays closed."""
+    (task_id,) = victim.submit(1, queue="watched")
+    run_apart(execute(attacked_url, *many_results(task_id, runs=1)))
+    asks = task_service_pb2.WatchTasksRequest(task_ids=[task_id]).SerializeToString()
+    with victim.watched() as damage, RawConnection(victim.address, window=0) as deaf:
+        streams = [deaf.call(WATCH, asks, metadata=BEARER) for _ in range(200)]
+        eventually(lambda: len(deaf.ended) >= len(streams) - AT_ONCE, WITHIN_S)
     damage.is_little(peak_mib=150)
 
 

@@ -7,7 +7,8 @@ so no timer is needed. A slow round over all watched tasks makes up for lost not
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Protocol
@@ -25,6 +26,14 @@ FEW: Final = 64
 """Up to so many ids that change together are read first; more count as bulk, which is read behind them."""
 _ROUND_S: Final = 1.0
 _REPEAT_AFTER_S: Final = 0.5
+
+
+Place = Callable[[int], AbstractAsyncContextManager[None]]
+"""What bounds the frames of one caller that are made and not read yet."""
+
+
+def _any_place(_: int) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 class Reads(Protocol):
@@ -110,10 +119,13 @@ class Watches:
         self._behind.update(dict.fromkeys(self._watchers))
         self._call.set()
 
-    async def watch(self, task_ids: Collection[TaskId]) -> AsyncGenerator[list[TaskView], None]:
+    async def watch(
+        self, task_ids: Collection[TaskId], place: Place = _any_place
+    ) -> AsyncGenerator[list[TaskView], None]:
         """Yield frames of states: first of every task, then each change, until all have ended.
 
-        Raises: NoSuchTask.
+        `place` of about so many bytes is entered before a frame is made, and left when the next one is asked
+        for. Raises: NoSuchTask, and what `place` raises.
         """
         watcher = _Watcher(task_ids)
         self._register(watcher)
@@ -123,8 +135,9 @@ class Watches:
                 watcher.news.clear()
                 if watcher.unknown is not None:
                     raise NoSuchTask(watcher.unknown)
-                for frame in self._frames(watcher):
-                    yield await self._completed(frame)
+                for frame, size in self._frames(watcher):
+                    async with place(size):
+                        yield await self._completed(frame)
         finally:
             self._forget(watcher, watcher.open)
 
@@ -177,7 +190,7 @@ class Watches:
             for watcher in self._watchers.get(task_id, ()):
                 watcher.tell_unknown(task_id)
 
-    def _frames(self, watcher: _Watcher) -> Iterable[list[TaskView]]:
+    def _frames(self, watcher: _Watcher) -> Iterable[tuple[list[TaskView], int]]:
         """Unsent states in frames of a megabyte or one task; tasks that have ended are watched no more."""
         frame: list[TaskView] = []
         size = 0
@@ -189,12 +202,12 @@ class Watches:
                 watcher.open.discard(task_id)
             cost = view.size_bytes + view.left_out_bytes
             if frame and size + cost > FRAME_BYTES:
-                yield frame
+                yield frame, size
                 frame, size = [], 0
             frame.append(view)
             size += cost
         if frame:
-            yield frame
+            yield frame, size
 
     async def _completed(self, frame: list[TaskView]) -> list[TaskView]:
         """Read results that were too large to be kept for every watcher."""

@@ -18,7 +18,9 @@ from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.assignments import frames
 
 FRAME_BYTES: Final = 1024 * 1024
-_BACKLOG_BYTES: Final = 8 * FRAME_BYTES
+BACKLOG_BYTES: Final = 8 * FRAME_BYTES
+ALL_BACKLOGS_BYTES: Final = 96 * FRAME_BYTES
+"""Of all streams of a broker. Beyond it none is assigned more while it has a frame's worth unsent."""
 _URGENT_BYTES: Final = 8 * FRAME_BYTES
 _FRAME_OVERHEAD_BYTES: Final = 200
 
@@ -27,10 +29,19 @@ def _cost(frame: wire.WorkResponse) -> int:
     return frame.ByteSize() + _FRAME_OVERHEAD_BYTES
 
 
+class Backlogs:
+    """The runs that all streams of a broker have not sent yet."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+
 class StreamOutbox:
     """A SessionLink over one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlogs: Backlogs | None = None) -> None:
+        """`backlogs`: of all streams of this broker."""
+        self._backlogs = backlogs or Backlogs()
         self._urgent: deque[wire.WorkResponse] = deque()
         self._runs: deque[tuple[wire.WorkResponse, int]] = deque()
         self._unsent_bytes = self._urgent_bytes = 0
@@ -45,7 +56,8 @@ class StreamOutbox:
     @property
     def backlogged(self) -> bool:
         """Return True if so much is unsent that nothing should be added."""
-        return self._unsent_bytes > _BACKLOG_BYTES or self.error is not None
+        most = BACKLOG_BYTES if self._backlogs.size_bytes < ALL_BACKLOGS_BYTES else FRAME_BYTES
+        return self._unsent_bytes > most or self.error is not None
 
     def sizes(self) -> dict[str, int]:
         """What waits to be written, for a report of this process (SIGUSR1)."""
@@ -72,7 +84,7 @@ class StreamOutbox:
             frame.assignments.sequence = sequence - 1
         made[-1][0].assignments.sequence = sequence
         self._runs.extend(made)
-        self._unsent_bytes += sum(cost for _, cost in made)
+        self._add_unsent(sum(cost for _, cost in made))
         self._filled.set()
 
     def push_heartbeat_ack(
@@ -112,6 +124,16 @@ class StreamOutbox:
         worker that does not read."""
         await self._ended.wait()
 
+    def close(self) -> None:
+        """Let go of what is unsent, and count no more: the stream has ended."""
+        self._runs.clear()
+        self._add_unsent(-self._unsent_bytes)
+        self._backlogs = Backlogs()
+
+    def _add_unsent(self, size: int) -> None:
+        self._unsent_bytes += size
+        self._backlogs.size_bytes += size
+
     def finish(self) -> None:
         """End the stream with OK, after what is urgent has been sent."""
         self._finished = True
@@ -130,7 +152,7 @@ class StreamOutbox:
                 elif self.error is None and not self._finished:
                     frame, cost = self._runs.popleft()
                     await write(frame)
-                    self._unsent_bytes -= cost
+                    self._add_unsent(-cost)
                     self.runs_written += 1
                 else:
                     break

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
@@ -19,6 +20,7 @@ from hyrex_broker.service import convert, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
+from hyrex_broker.service.unread import UnreadFrames
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
 
@@ -115,6 +117,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self._lists = Admission(LISTS_AT_ONCE, 0)
         self._changes = Admission(CHANGES_AT_ONCE, FEW_CHANGES)
         self._large_frame = asyncio.Lock()
+        self._frames = UnreadFrames()
 
     async def SubmitTasks(
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
@@ -226,7 +229,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.WatchTasksRequest, context: Context
     ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:
         ids = requests.task_ids(request.task_ids)
-        async with aclosing(self._parts.watches.watch(ids)) as frames:
+        async with aclosing(self._parts.watches.watch(ids, partial(self._frames.place, context))) as frames:
             async for frame in frames:
                 yield task_service_pb2.WatchTasksResponse(tasks=await self._converted(frame))
 

@@ -5,12 +5,15 @@ the bytes that all connections together have not read are bounded.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from hyrex_broker.domain.errors import TooMuchUnread
-from hyrex_broker.service.inflight import BROKER_BYTES, PATIENCE_S
+from hyrex_broker.service.hanging_up import hang_up
+from hyrex_broker.service.inflight import BROKER_BYTES, MIB, PATIENCE_S
 from hyrex_broker.service.receiving import Context
 
 LARGE_ANSWERS: Final = frozenset(
@@ -26,6 +29,7 @@ LARGE_ANSWERS: Final = frozenset(
 AT_ONCE: Final = 8
 """Calls of one connection; their answers may have 16 MiB each."""
 _SMALL_BYTES: Final = 64 * 1024
+_MOST_BYTES: Final = 16 * MIB
 
 
 class Unread:
@@ -46,11 +50,7 @@ class Unread:
         """Wait until this call may be served; its place is free when it ends. Raises TooMuchUnread."""
         peer = context.peer()
         places = self._places.setdefault(peer, asyncio.Semaphore(AT_ONCE))
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await places.acquire()
-        except TimeoutError:
-            raise TooMuchUnread(f"this connection has {AT_ONCE} answers", str(AT_ONCE)) from None
+        await _entered(places, f"this connection has {AT_ONCE} answers")
         _at_the_end(context, places.release)
 
     def _count(self, context: Context, answer: Any) -> None:
@@ -65,6 +65,62 @@ class Unread:
 
     def _give(self, size: int) -> None:
         self._bytes -= size
+
+
+class UnreadFrames:
+    """Bounds the large frames of watches: few of a connection are made or unread at once.
+
+    Where those of all connections are too many, the connection that has left one unread for longest is
+    closed: gRPC lets go of what is written in no other way.
+    """
+
+    def __init__(self) -> None:
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._held: dict[object, _Held] = {}
+
+    @asynccontextmanager
+    async def place(self, context: Context, size: int) -> AsyncIterator[None]:
+        """Enter before a frame of so many bytes is made; leave when it is written. Raises TooMuchUnread."""
+        if size <= _SMALL_BYTES:
+            yield
+            return
+        peer = context.peer()
+        places = self._places.setdefault(peer, asyncio.Semaphore(AT_ONCE))
+        await _entered(places, f"this connection has {AT_ONCE} frames")
+        key = object()
+        try:
+            size = min(size, _MOST_BYTES)  # of a task with more only a part is read
+            self._make_room(size)
+            self._held[key] = _Held(peer, size, time.monotonic())
+            yield
+        finally:
+            self._held.pop(key, None)
+            places.release()
+
+    def _make_room(self, size: int) -> None:
+        unread = sum(held.size for held in self._held.values())
+        if unread + size <= BROKER_BYTES:
+            return
+        oldest = next(iter(self._held.values()))
+        if time.monotonic() - oldest.since < PATIENCE_S or not hang_up(oldest.peer, "it reads no frames"):
+            raise TooMuchUnread(f"this broker has frames of {unread} bytes", str(BROKER_BYTES))
+
+
+class _Held(NamedTuple):
+    """A frame that is being made or written."""
+
+    peer: str
+    size: int
+    since: float
+
+
+async def _entered(places: asyncio.Semaphore, found: str) -> None:
+    """Wait for a place. Raises TooMuchUnread."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await places.acquire()
+    except TimeoutError:
+        raise TooMuchUnread(found, str(AT_ONCE)) from None
 
 
 def _at_the_end(context: Any, done: Callable[[], None]) -> None:

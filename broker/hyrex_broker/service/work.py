@@ -30,7 +30,7 @@ from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported, times
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.errors import undecodable
-from hyrex_broker.service.outbox import FRAME_BYTES, StreamOutbox
+from hyrex_broker.service.outbox import FRAME_BYTES, Backlogs, StreamOutbox
 from hyrex_broker.service.receiving import hold
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class WorkEngine:
     payload_limit_bytes: int
     draining: bool = False
     welcomes: Welcomes = field(default_factory=Welcomes)
+    backlogs: Backlogs = field(default_factory=Backlogs)
 
 
 class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -92,7 +93,7 @@ class WorkStream:
         self._engine = engine
         self._frames = frames
         self._context = context
-        self._outbox = StreamOutbox()
+        self._outbox = StreamOutbox(engine.backlogs)
         self._unacknowledged = 0
         self._unknown_frames = 0
 
@@ -113,6 +114,8 @@ class WorkStream:
                     task.cancel()
         except* BrokerError as errors:
             raise errors.exceptions[0] from None
+        finally:
+            self._outbox.close()
         if self._outbox.error is not None:
             raise self._outbox.error
 
