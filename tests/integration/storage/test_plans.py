@@ -167,6 +167,17 @@ async def test_lookups_by_id_prepare_for_no_partition_but_those_of_the_ids(
     assert not left, f"prepared for {left} although no id was given"
 
 
+async def test_a_renewal_looks_for_each_session_once(filled_url: str) -> None:
+    """Not once more to change it, nor for each of the others: a thousand took 0.4 s instead of 0.08."""
+    connection = await asyncpg.connect(filled_url, server_settings=HOT_SETTINGS)
+    try:
+        plan = await _plan(connection, load("sessions")["renew"])
+    finally:
+        await connection.close()
+    reads = [node["Node Type"] for node in nodes(plan) if node.get("Relation Name") == "worker_session"]
+    assert sorted(reads) == ["Index Scan", "ModifyTable", "Tid Scan"]
+
+
 def is_partition(node: dict[str, Any]) -> bool:
     """Whether a node reads a partition."""
     return str(node.get("Relation Name", "")).startswith(("task_2", "task_run_2"))

@@ -37,24 +37,24 @@ where id = r.session and ended_at is null
 -- whose leases still stand lives on: its worker speaks, and the clock may have jumped (rule 8). Never waits for
 -- a locked one: a sweeper may be ending it. $1 ids in order, $2 generations, $3 received_through,
 -- $4 owner, $5 lease duration, $6 capacities and $8 slots (for people), $7 whether their workers want no more
--- work: that is never unsaid.
+-- work: that is never unsaid. Each row is looked for once: while a transaction is held open, it has a dead version
+-- for each renewal before.
 with alive as materialized (
-  select w.id, s.received_through, s.capacity, s.self_draining, s.slots
+  select w.place, s.received_through, s.capacity, s.self_draining, s.slots
   from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[], $7::boolean[], $8::integer[])
     as s (id, generation, received_through, capacity, self_draining, slots)
   cross join lateral (
-    select id from worker_session
+    select ctid as place from worker_session
     where worker_session.id = s.id and owner = $4 and worker_session.generation = s.generation
       and ended_at is null
     for no key update skip locked
   ) w
 )
 update worker_session w
-set expires_at = now() + $5::interval,
-    (received_through, capacity, self_draining, slots) = (
-      select a.received_through, a.capacity, w.self_draining or a.self_draining, a.slots
-      from alive a where a.id = w.id)
-where w.id = any (array(select id from alive))
+set expires_at = now() + $5::interval, received_through = a.received_through, capacity = a.capacity,
+    slots = a.slots, self_draining = w.self_draining or a.self_draining
+from alive a
+where w.ctid = a.place
 returning w.id, w.draining
 
 -- name: ownership
