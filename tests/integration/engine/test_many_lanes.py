@@ -2,11 +2,12 @@
 
 import pytest
 
-from hyrex_broker.domain.errors import TooManyQueues
+from hyrex_broker.domain.errors import FlowControl, TooManyQueues
 from hyrex_broker.domain.model import SubmitAnswer
 from hyrex_broker.engine.growth import AT_ONCE, PER_S, Growth
+from hyrex_broker.engine.sessions import registry
 from hyrex_broker.storage.queues import QueueStore
-from tests.integration.engine.bench import Bench, running_engine
+from tests.integration.engine.bench import Bench, Link, introduced, running_engine
 from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import new_task
 
@@ -87,3 +88,22 @@ async def test_work_in_a_lane_that_another_broker_made_is_found_at_once(
         await other.submit([new_task(queue="elsewhere")])
         (run,) = await link.until_runs(1)
     assert run.queue == "elsewhere"
+
+
+async def test_one_kind_of_worker_too_many_waits_for_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 kinds with 10,000 names each took 91 MiB; how many kinds there are was for workers to say."""
+    monkeypatch.setattr(registry, "MOST_NAMES", 4)
+    first, _ = await bench.worker(tasks=["a", "b", "c"])
+    with pytest.raises(FlowControl, match="another broker"):
+        await bench.worker(tasks=["a", "b"])
+    alike, _ = await bench.worker(tasks=["a", "b", "c"])
+    rows = await bench.database.fetch("select id from worker_session order by id")
+    assert [row["id"] for row in rows] == [first.session_id, alike.session_id]
+    with pytest.raises(FlowControl):
+        await bench.engine.sessions.resume(first.session_id, first.secret, introduced(1, ["a", "b"]), Link())
+    assert first.session_id in bench.engine.sessions.by_id
+    for session in (first, alike):
+        bench.engine.sessions.leave(session)
+    await bench.worker(tasks=["a", "b"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hyrex_broker.domain.errors import SessionTakenOver
+from hyrex_broker.domain.errors import FlowControl, SessionTakenOver
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import (
     BrokerId,
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 LEAVE_REASON: Final = "an operator asked for it"
 _SECRET_BYTES: Final = 16
+MOST_NAMES: Final = 1_000_000
+"""Names of tasks of all kinds of workers that are served at a time: each may keep half a kilobyte here.
+Workers with the same patterns and tasks are one kind, so a fleet has few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ class Resumption:
             RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received", session_id=number)
             for ref in self.unreceived
         ]
+
+
+def _kind(introduction: Introduction) -> object:
+    """Equal for sessions that may run the same."""
+    return tuple(introduction.info.queue_patterns), tuple(sorted(introduction.task_pools.items()))
 
 
 def _held_of(leases: Iterable[StoredLease], introduction: Introduction) -> dict[Token, SessionId]:
@@ -95,6 +103,7 @@ class Sessions:
     ) -> ServedSession:
         """Begin a new session. With a heritage, its worker had one before, and nothing is declared again.
         Raises StorageUnavailable."""
+        self._check_room(introduction)
         if heritage is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
         secret = secrets.token_bytes(_SECRET_BYTES)
@@ -116,8 +125,9 @@ class Sessions:
 
         Nothing is declared again: its worker's code did that when the session began, and newer code may have
         declared other values since.
-        Raises SessionEnded, SessionSecretInvalid, StorageUnavailable.
+        Raises SessionEnded, SessionSecretInvalid, StorageUnavailable, FlowControl.
         """
+        self._check_room(introduction)
         taken = await self._store.take_over(
             self._broker, session_id, secret, introduction.info, introduction.received_through
         )
@@ -162,6 +172,16 @@ class Sessions:
         pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
 
+    def _check_room(self, introduction: Introduction) -> None:
+        """Raises FlowControl for one more kind of worker where many have very many names."""
+        names = sum(len(profile.task_pools) for profile in self._profiles.values())
+        if names + len(introduction.task_pools) > MOST_NAMES and _kind(introduction) not in self._profiles:
+            raise FlowControl(
+                f"the kinds of workers served here name {names} tasks, and {MOST_NAMES} is the most;"
+                " connect to another broker, or give workers with the same code the same queues",
+                {"limit": str(MOST_NAMES)},
+            )
+
     def _join(
         self,
         introduction: Introduction,
@@ -170,10 +190,10 @@ class Sessions:
         secret: bytes,
         link: SessionLink,
     ) -> ServedSession:
-        patterns = tuple(introduction.info.queue_patterns)
-        key = (patterns, tuple(sorted(introduction.task_pools.items())))
+        key = _kind(introduction)
         profile = self._profiles.get(key)
         if profile is None:
+            patterns = tuple(introduction.info.queue_patterns)
             profile = self._profiles[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
         session = ServedSession(session_id, generation, secret, profile, dict(introduction.pools), link)
         session.slots.update(introduction.slots)
