@@ -71,7 +71,7 @@ def app_dir() -> Path:
     """
     folder = Path(os.environ.get("HYREX_APP_DIR") or os.getcwd()).resolve()
     if not folder.is_dir():
-        raise TargetInvalid(f"--app-dir {folder}: there is no such folder")
+        raise TargetInvalid(f"HYREX_APP_DIR is {folder}: there is no such folder")
     return folder
 
 

@@ -36,7 +36,7 @@ def run_worker(options: WorkerOptions) -> int:
 
     Takes over this process: its signals, and the reaping of all of its descendants.
     """
-    configure_logging()
+    configure_logging(is_first=True)
     try:
         resolved = options.resolved()
     except ValueError as error:

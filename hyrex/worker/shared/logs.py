@@ -11,17 +11,18 @@ log = logging.getLogger("hyrex.worker")
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-def configure_logging() -> None:
+def configure_logging(is_first: bool = False) -> None:
     """Log to stderr unless the user's code has configured logging.
 
-    HYREX_LOG_LEVEL sets the level of Hyrex's own loggers (default info).
+    HYREX_LOG_LEVEL sets the level of Hyrex's own loggers (default info). Only the first process of a worker
+    says that it is wrong.
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     wanted = os.environ.get("HYREX_LOG_LEVEL", "").upper()
     if wanted in LEVELS:
         logging.getLogger("hyrex").setLevel(wanted)
-    elif wanted:
+    elif wanted and is_first:
         log.warning("HYREX_LOG_LEVEL is %r; use one of %s", wanted.lower(), ", ".join(LEVELS).lower())
 
 

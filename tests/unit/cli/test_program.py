@@ -163,6 +163,18 @@ def test_a_file_as_target_gets_the_module_to_name(tmp_path: Path) -> None:
             assert wanted in done.stderr + done.stdout, (given, command)
 
 
+@pytest.mark.parametrize("command", [("dev",), ("run-worker", "shop:app")])
+def test_a_folder_that_is_not_there_is_told_by_the_name_it_was_given_by(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    said = hyrex(*command, "--app-dir", "nowhere", cwd=tmp_path).stderr
+    assert f"--app-dir {tmp_path / 'nowhere'}: there is no such folder" in said
+    target = (*command, "shop:app")[:2]
+    said = hyrex(*target, cwd=tmp_path, HYREX_APP_DIR="nowhere", HYREX_BROKER_URL="grpc://127.0.0.1:1").stderr
+    assert f"HYREX_APP_DIR is {tmp_path / 'nowhere'}: there is no such folder" in said
+    assert "--app-dir" not in said
+
+
 def test_an_app_below_src_is_found_with_app_dir_and_hinted_at_without(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "shop.py").write_text("import nothing_like_this")

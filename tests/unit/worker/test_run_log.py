@@ -52,6 +52,18 @@ async def test_traceback_is_logged_where_debug_is_wanted(bench: Bench) -> None:
     await worker.printed('bench_app.py", line')
 
 
+async def test_level_that_there_is_not_is_told_once_however_many_processes_there_are(bench: Bench) -> None:
+    worker = await bench.start("-p", "2", env={"HYREX_LOG_LEVEL": "verbose"})
+    await worker.printed("worker ready")
+    runs = [assignment("add", {"a": n, "b": 1}) for n in range(2)]
+    for run in runs:
+        await bench.broker.assign(run)
+    for run in runs:
+        await bench.broker.outcome(run)
+    said = [line for line in worker.output if "HYREX_LOG_LEVEL is 'verbose'; use one of debug" in line]
+    assert len(said) == 1, worker.output
+
+
 async def test_log_that_nobody_reads_stops_nothing(bench: Bench) -> None:
     unread, written = os.pipe()  # holds 64 KiB
     process = await asyncio.create_subprocess_exec(
