@@ -36,8 +36,10 @@ This module imports nothing else of the package but the check of a delay.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import ModuleType
 
 from hyrex.options import checked_seconds
+from hyrex.runtime.loading import ImportInterrupted, load
 from hyrex.runtime.portable import PortableError
 from hyrex.sent import SentTaskHandle
 
@@ -220,6 +222,18 @@ def refuse_at_the_end(is_finalizing: Callable[[], bool] = sys.is_finalizing) -> 
             "the interpreter ends, and no thread runs any more (a `__del__`, most likely): "
             "send earlier, or in a function that atexit calls"
         )
+
+
+def loaded(name: str) -> ModuleType:
+    """Return the module; import it if this is its first use. Raises: RuntimeUnsupported."""
+    refuse_at_the_end()
+    try:
+        return load(name)
+    except ImportInterrupted:
+        raise RuntimeUnsupported(
+            "this send interrupts an import in its own thread (a signal handler, most likely) and needs what "
+            f"is imported there: send later, or import {name} before signal handlers are set"
+        ) from None
 
 
 class NonRetryable(HyrexError):

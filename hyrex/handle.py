@@ -8,12 +8,11 @@ from uuid import UUID
 
 from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
 from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult, Untimely
-from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, refuse_at_the_end
+from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, loaded
 from hyrex.options import Timeout, checked_wait
 from hyrex.results import result_of
 from hyrex.runs import TaskRun, TaskSnapshot, decode_freely, portable_decode
 from hyrex.runtime.callsite import warn_if_on_loop
-from hyrex.runtime.loading import load
 from hyrex.runtime.waiting import awaiting, waiting
 from hyrex.status import TaskStatus
 
@@ -172,8 +171,7 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
 
 
 def _backend() -> "Backend":
-    refuse_at_the_end()
-    backend: Backend = load("hyrex.client.process").current_backend()
+    backend: Backend = loaded("hyrex.client.process").current_backend()
     return backend
 
 

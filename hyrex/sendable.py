@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from hyrex.arguments.coder import TaskCoder
 from hyrex.backend.send_spec import SendSpec
 from hyrex.call import TaskCall
-from hyrex.errors import refuse_at_the_end
+from hyrex.errors import loaded
 from hyrex.options import (
     UNSET,
     SendOptions,
@@ -27,7 +27,6 @@ from hyrex.options import (
     checked_timeout,
 )
 from hyrex.queue import HyrexQueue
-from hyrex.runtime.loading import load
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -43,8 +42,7 @@ R = TypeVar("R")
 @functools.cache
 def _sending() -> "ModuleType":
     """The module hyrex.sending, imported when the first task is sent."""
-    refuse_at_the_end()
-    return load("hyrex.sending")
+    return loaded("hyrex.sending")
 
 
 class Sendable(Generic[P, R]):

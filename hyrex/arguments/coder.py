@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyrex.arguments.limits import checked_payload
 from hyrex.arguments.signature import TaskSignature
-from hyrex.errors import refuse_at_the_end
-from hyrex.runtime.loading import first_use, load
+from hyrex.errors import loaded
+from hyrex.runtime.loading import first_use
 
 if TYPE_CHECKING:
     from hyrex.arguments.payload import ArgumentsCodec, ResultCodec
@@ -69,8 +69,7 @@ class TaskCoder:
 
     def _arguments_codec(self) -> "ArgumentsCodec":
         if self._arguments is None:
-            refuse_at_the_end()
-            payload = load("hyrex.arguments.payload")
+            payload = loaded("hyrex.arguments.payload")
             with first_use():
                 self._arguments = payload.ArgumentsCodec(self.signature)
         assert self._arguments is not None
@@ -78,8 +77,7 @@ class TaskCoder:
 
     def _result_codec(self) -> "ResultCodec":
         if self._result is None:
-            refuse_at_the_end()
-            payload = load("hyrex.arguments.payload")
+            payload = loaded("hyrex.arguments.payload")
             with first_use():
                 self._result = payload.ResultCodec(self.signature)
         assert self._result is not None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import fingerprint, read_settings
-from hyrex.errors import RuntimeUnsupported, refuse_at_the_end
-from hyrex.runtime.loading import before_forks, first_use, in_children, load
+from hyrex.errors import RuntimeUnsupported, loaded
+from hyrex.runtime.loading import before_forks, first_use, in_children
 from hyrex.transport.grpc_threads import GrpcThreads
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ def close_client() -> None:
 
 def _make() -> Backend:
     global _remote, _fingerprint
-    refuse_at_the_end()
     refuse_green_threads()
     if not _is_usable:
         raise RuntimeUnsupported(UNUSABLE)
-    kind = load("hyrex.client.remote").RemoteBackend
+    kind = loaded("hyrex.client.remote").RemoteBackend
     with _lock:
         read, settings = fingerprint(), read_settings()
         before = _remote

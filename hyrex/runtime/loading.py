@@ -5,25 +5,36 @@ and the child of a fork would find the lock held for ever by a thread that it do
 run in a thread of their own, which no signal handler interrupts, and a fork waits until they are done.
 """
 
+import _frozen_importlib
+
 # Imported here, because Python refuses that once the main thread has ended, and the client needs it then too.
 import concurrent.futures.thread  # noqa: F401
 import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
+from typing import Any, Final
 
-__all__ = ["before_forks", "first_use", "in_children", "load"]
+__all__ = ["ImportInterrupted", "before_forks", "first_use", "in_children", "load"]
 
+LOOK_EVERY_S: Final = 0.02
+LOCKED: Final = ("_find_spec", "_get_module_lock")
+PAUSE_S: Final = 0.001
 _lock = threading.RLock()
 _loaders: set[int] = set()
 
 
 _in_children: list[Callable[[], None]] = []
 _before_forks: list[Callable[[], None]] = []
+
+
+class ImportInterrupted(ImportError):
+    """The module needs one that this very thread imports: a signal handler, say, interrupted that."""
 
 
 def before_forks(prepare: Callable[[], None]) -> None:
@@ -46,7 +57,7 @@ def first_use() -> AbstractContextManager[object]:
 
 
 def load(name: str) -> ModuleType:
-    """Return the module; import it if this is its first use."""
+    """Return the module; import it if this is its first use. Raises: ImportInterrupted."""
     module = sys.modules.get(name)
     if module is not None and not getattr(module.__spec__, "_initializing", False):
         return module
@@ -57,17 +68,47 @@ def load(name: str) -> ModuleType:
 
 
 def _load_apart(name: str) -> ModuleType:
+    if _holds_import_lock():
+        raise ImportInterrupted(name)
     found: list[ModuleType | BaseException] = []
     thread = threading.Thread(target=_load_into, args=(name, found), name="hyrex-import", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the interpreter is ending and starts no threads (Python 3.12)
         return import_module(name)
-    thread.join()
+    while thread.is_alive():
+        thread.join(LOOK_EVERY_S)
+        if _waits_for_this_thread(thread.ident):
+            raise ImportInterrupted(name)
     module = found[0]
     if isinstance(module, BaseException):
         raise module
     return module
+
+
+def _holds_import_lock() -> bool:
+    """Whether this thread is in the midst of finding a module: Python lets no other thread import then."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name in LOCKED and frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _waits_for_this_thread(other: int | None) -> bool:
+    """Whether the other thread, or one that it waits for, needs a module that this thread is importing."""
+    blocked: dict[int | None, Any] = getattr(_frozen_importlib, "_blocking_on", {})
+    asked = [other]
+    for one in asked:
+        locks = blocked.get(one)
+        for lock in locks if isinstance(locks, list) else [locks]:  # a single one before Python 3.12
+            owner = getattr(lock, "owner", None)
+            if owner == threading.get_ident():
+                return True
+            if owner is not None and owner not in asked:
+                asked.append(owner)
+    return False
 
 
 def _load_into(name: str, found: list[ModuleType | BaseException]) -> None:
@@ -94,6 +135,8 @@ def _in_child() -> None:
 
 def _before() -> None:
     _lock.acquire()
+    while (others := _loaders - {threading.get_ident()}) and not any(map(_waits_for_this_thread, others)):
+        time.sleep(PAUSE_S)  # an import goes on for which load() waited no longer
     for prepare in _before_forks:
         prepare()
 

@@ -232,6 +232,44 @@ def at_exit(before: str) -> None:
     atexit.register(say)
 
 
+class Signalled:
+    """Sends this process a signal when a module is asked for, or is looked for. Finds nothing."""
+
+    def __init__(self, module: str, when: str) -> None:
+        self.module = module
+        if when == "asked for":
+            sys.addaudithook(self.audit)
+        else:
+            sys.meta_path.insert(0, self)
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "import":
+            self.find_spec(arguments[0])
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self.module and threading.current_thread() is threading.main_thread():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.module = ""
+
+
+def by_a_handler_amid_an_import(outer: str, inner: str, when: str) -> None:
+    """Send in a handler while its thread imports what a first send needs too; then send again."""
+
+    def handler(number: int, frame: object) -> None:
+        try:
+            print(add.send(1).status)
+        except RuntimeUnsupported:
+            print("refused")
+
+    signal.signal(signal.SIGUSR1, handler)
+    Signalled(inner, when)
+    __import__(outer)
+    child = os.fork()
+    if child == 0:
+        os._exit(add.send(3).status != "queued")
+    print(add.send(2).status, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 class LastWords:
     """Sends and reads when the interpreter takes itself apart."""
 
@@ -307,6 +345,7 @@ def patched(what: str) -> None:
 COMMANDS: Final[dict[str, Callable[..., None]]] = {
     function.__name__: function
     for function in (
+        by_a_handler_amid_an_import,
         by_signals,
         by_finalizers,
         forked_during_a_first_value,

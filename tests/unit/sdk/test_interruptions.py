@@ -47,6 +47,20 @@ def test_signal_handlers_send_while_the_main_thread_does(server: Server, tasks: 
     assert len({task.task_id for task in tasks.submitted}) == count
 
 
+@pytest.mark.parametrize(
+    ("outer", "inner", "when", "said"),
+    [
+        ("pydantic.main", "pydantic._internal._config", "asked for", "refused"),
+        ("grpc", "grpc._cython.cygrpc", "looked for", "refused"),
+        ("xmlrpc.client", "xml.parsers", "asked for", "queued"),
+    ],
+)
+def test_a_handler_amid_an_import_sends_or_is_refused_at_once(
+    server: Server, outer: str, inner: str, when: str, said: str
+) -> None:
+    assert run("by_a_handler_amid_an_import", outer, inner, when) == f"{said}\nqueued 0\n"
+
+
 def test_finalizers_send_in_the_clients_own_thread(server: Server) -> None:
     assert run("by_finalizers") == "both\n"
 
