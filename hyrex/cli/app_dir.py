@@ -1,4 +1,5 @@
-"""`--app-dir`: where a command looks for the user's modules, told to every process by HYREX_APP_DIR."""
+"""`--app-dir`: the folder in which the user's modules are looked for; child processes get it as
+HYREX_APP_DIR."""
 
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ AppDir = Annotated[
 
 
 def use_app_dir(folder: Path | None) -> None:
-    """Let this process and its children look there; None leaves the environment as it is.
+    """Set HYREX_APP_DIR for this process and its children; None leaves the environment as it is.
 
     Raises: CommandError.
     """

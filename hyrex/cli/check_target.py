@@ -1,6 +1,7 @@
-"""`python -m hyrex.cli.check_target MODULE:APP`: import it in a process of its own and say what came of it.
+"""`python -m hyrex.cli.check_target MODULE:APP`: imports a target in a process of its own and prints the
+result.
 
-Prints one JSON line. What the user's code prints goes to stderr, so that it cannot disturb that line.
+It prints one JSON line. Output of the user's code goes to stderr, so that it does not mix with that line.
 """
 
 import json
@@ -23,7 +24,7 @@ def place_of(error: BaseException) -> str:
 
 
 def check(target: str) -> dict[str, object]:
-    """What importing the target shows: its number of tasks, or the error."""
+    """Import the target; return its number of tasks, or the error."""
     try:
         return {"tasks": len(load_target(target).tasks)}
     except TargetInvalid as error:
@@ -35,7 +36,7 @@ def check(target: str) -> dict[str, object]:
 
 
 def _from_own_code(error: BaseException) -> TracebackType | None:
-    """The traceback without what leads to the user's code."""
+    """The traceback from the first frame of the user's code on."""
     trace = error.__traceback__
     while trace is not None and not _is_own(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""Calls of the data commands to a broker, and their failures as one clear line."""
+"""The calls of commands to a broker. Failures become one line of text."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ DEFAULT_URL: Final = DEFAULT_BROKER_URL
 def ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float = CALL_TIMEOUT_S) -> T:
     """Make the call at a broker of the list, and return its answer. Raises: CommandError.
 
-    Where several are listed, one that does not serve is passed over, and the call may be made twice.
+    If several are listed, one that does not serve is skipped, and the call may be made twice.
     """
     return asyncio.run(_ask(url, call, timeout_s))
 

@@ -1,7 +1,7 @@
-"""`hyrex doctor`: what stands between this machine and running tasks, each finding with its remedy.
+"""`hyrex doctor`: finds what keeps this machine from running tasks, with the remedy for each finding.
 
-The client's side needs only HYREX_BROKER_URL and the token. Where a database is named, the broker's side is
-looked at too, without changing anything.
+The client's side needs only HYREX_BROKER_URL and the token. If a database is named, the broker's side is
+examined too, without changing anything.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ OLD_ID: Final = "00000000-0000-7000-8000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `remedy` is empty where it is as it should be."""
+    """One thing that was examined. `remedy` is empty if it is right."""
 
     what: str
     found: str
@@ -117,7 +117,7 @@ async def _address(address: Any, token: str | None) -> AsyncIterator[Finding]:
 
 
 async def _why_silent(channel: "grpc.aio.Channel") -> str:
-    """What gRPC says of the connection."""
+    """Why the connection fails, according to gRPC."""
     import grpc.aio
 
     call: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
@@ -137,7 +137,7 @@ def _silent_remedy(address: Any) -> str:
 
 
 async def _guarded(url: str, finding: Awaitable[Finding]) -> Finding:
-    """The finding, or what the broker refused it with."""
+    """The finding, or one for the error with which the broker refused the call."""
     import grpc.aio
 
     from hyrex.transport.errors import call_failure
@@ -164,7 +164,7 @@ async def _versions(channel: "grpc.aio.Channel", url: str) -> Finding:
 
 
 async def _clock(channel: "grpc.aio.Channel", url: str) -> Finding:
-    """Send a task whose id is too old to be stored: the refusal tells the broker's time."""
+    """Send a task whose id is too old to be stored, since the refusal contains the broker's time."""
     from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
     task = task_pb2.NewTask(task_id=OLD_ID, name="hyrex.doctor", queue="hyrex.doctor")
@@ -180,7 +180,7 @@ async def _clock(channel: "grpc.aio.Channel", url: str) -> Finding:
 
 
 def _database(url: str | None, file: Path | None) -> str | None:
-    """The database that is named, if any. Raises: CommandError."""
+    """The database that is named; None if none is. Raises: CommandError."""
     named = url or file or os.environ.get("HYREX_DATABASE_URL") or os.environ.get("HYREX_DATABASE_URL_FILE")
     return required_url(url, file) if named else None
 

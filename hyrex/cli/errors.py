@@ -1,10 +1,10 @@
-"""What ends a command: one clear line and an exit status, never a traceback."""
+"""The error that ends a command with one line of text and an exit status, without a traceback."""
 
 from importlib.metadata import version
 
 
 class CommandError(Exception):
-    """The command cannot go on; the text is for the user. `status` is the exit status."""
+    """Ends the command; the text is for the user. `status` is the exit status."""
 
     def __init__(self, text: str, status: int = 1) -> None:
         super().__init__(text)
@@ -12,7 +12,7 @@ class CommandError(Exception):
 
 
 def libraries_missing(extra: str) -> CommandError:
-    """What to install where an extra is not there; without a version pip would take the older product."""
+    """The error for a missing extra. With a version, since without it pip would install an older product."""
     return CommandError(
         f"the broker's libraries are not installed; run `pip install 'hyrex[{extra}]>={version('hyrex')}'`, "
         f"or `pip install '.[{extra}]'` in a clone of Hyrex"

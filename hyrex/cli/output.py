@@ -1,4 +1,4 @@
-"""How data is printed: a table for people, JSON for programs."""
+"""Prints data: a table for people, JSON for programs."""
 
 import io
 import json
@@ -16,16 +16,16 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey made visible; tabs and line ends stay."""
+    """The text with control characters escaped, except tabs and line ends."""
     return _UNPRINTABLE.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"  # what JSON writes too
+    return f"\\u{ord(found[0]):04x}"  # as JSON does
 
 
 def make_writable() -> None:
-    """Let both streams take every text, whatever the locale: what its encoding lacks is escaped."""
+    """Make both streams accept every text; characters that the locale's encoding lacks are escaped."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not _takes_unicode(stream):
             stream.reconfigure(errors="backslashreplace")
@@ -36,7 +36,7 @@ def _takes_unicode(stream: object) -> bool:
 
 
 def say(text: str) -> None:
-    """Print a line of text, whatever is in it."""
+    """Print a line of text, with control characters escaped."""
     typer.echo(printable(text))
 
 
@@ -51,7 +51,7 @@ def print_list(kind: str, items: Sequence[Any], next_page: str = "") -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print rows under their columns, or `empty` where there are none."""
+    """Print rows under their columns; `empty` if there are none."""
     if not rows:
         say(empty)
         return
@@ -70,7 +70,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
 
 
 def shown(value: object) -> str:
-    """A value as a person wants to see it."""
+    """A value as text for people."""
     match value:
         case None:
             return ""
@@ -83,7 +83,7 @@ def shown(value: object) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time, short: 4 ms, 1.25 s, 3 min 20 s."""
+    """A duration as short text: 4 ms, 1.25 s, 3 min 20 s."""
     if seconds is None:
         return ""
     if seconds < 1:

@@ -1,4 +1,4 @@
-"""The program `hyrex`: its commands, and the border where errors become one line."""
+"""The program `hyrex`: its commands, and the place where errors become one line of text."""
 
 import os
 import sys
@@ -70,7 +70,7 @@ def run() -> None:
 
 
 def _run() -> None:
-    """The command; what it printed is written before it ends, so that a full disk is an error of its own."""
+    """Run the command, then flush its output, so that a full disk is reported as an error."""
     try:
         program()
     finally:
@@ -84,7 +84,7 @@ def _run() -> None:
 
 
 def _words(error: BaseException) -> str:
-    """An error that no command expects, in a line: of a group the first that is not one."""
+    """One line for an error that no command expects; of a group, its first error that is no group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, OSError | CommandError):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
 _STEP_TIMEOUT_S: Final = 30.0
-"""A step is a second of work: it may wait behind others' for much longer than that."""
+"""A step takes a second, but may wait much longer for the steps of others."""
 MOST_RUNS: Final = 2**31 - 1
 commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
 Create = Annotated[bool, typer.Option("--create", help="Make the queue where there is none.")]
@@ -125,9 +125,9 @@ def purge(
 
 
 def _update(broker_url: str, as_json: bool, create: bool | None, **changes: Any) -> None:
-    """Change a queue. `create` allows one that is not there: a name mistyped must not become a queue.
+    """Change a queue. It must exist, so that a mistyped name makes no queue, unless `create` is True.
 
-    None: the command cannot make one.
+    `create` is None for a command that cannot make one.
     """
     from hyrex.cli.wire import queue_values
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
@@ -148,7 +148,7 @@ def _update(broker_url: str, as_json: bool, create: bool | None, **changes: Any)
 
 
 async def _require(stub: Any, name: str, remedy: str) -> None:
-    """Raises: CommandError with the remedy where there is no such queue."""
+    """Check that the queue exists. Raises: CommandError with the remedy."""
     import grpc.aio
 
     from hyrex.transport.errors import call_failure

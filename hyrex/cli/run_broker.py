@@ -65,7 +65,7 @@ def run_broker(
 
 
 def _become_broker(arguments: list[str], secrets: dict[str, str | None]) -> None:
-    """Go on as `python -m hyrex_broker`; secrets go by environment, where `ps` does not show them."""
+    """Become `python -m hyrex_broker` (exec); secrets go by environment, which `ps` does not show."""
     if find_spec("asyncpg") is None:
         raise libraries_missing("broker")
     environment = dict(os.environ)
@@ -104,7 +104,7 @@ def migrate(
 
 
 def schema_of(given: str | None) -> str:
-    """The schema to use. Raises: CommandError where its name cannot be one."""
+    """The schema to use. Raises: CommandError if its name is invalid."""
     from hyrex_broker.config import DEFAULT_SCHEMA, SCHEMA_PATTERN, SCHEMA_RULE
 
     name = given or os.environ.get("HYREX_SCHEMA") or DEFAULT_SCHEMA
@@ -114,7 +114,7 @@ def schema_of(given: str | None) -> str:
 
 
 def required_url(url: str | None, file: Path | None) -> str:
-    """The database to use. Raises: CommandError where none is named."""
+    """The database to use. Raises: CommandError if none is named."""
     from hyrex_broker.config import wrong_url
     from hyrex_broker.given_secrets import SecretUnusable, read_secret
 

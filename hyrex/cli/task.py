@@ -1,4 +1,4 @@
-"""`hyrex task`: look at tasks, cancel them, run them again. Sending is in task_send.py."""
+"""`hyrex task`: shows tasks, cancels them, runs them again. Sending is in task_send.py."""
 
 import time
 from datetime import UTC
@@ -92,7 +92,7 @@ def list_tasks(
 def _listed(
     broker_url: str, request: "task_service_pb2.ListTasksRequest"
 ) -> "tuple[task_service_pb2.ListTasksResponse, list[task_pb2.Task]]":
-    """The last page asked for, and the tasks of all: a page may end for its time before it is full."""
+    """The tasks of several pages, and the last page: a page may end for its time before it is full."""
     from hyrex.v1 import task_service_pb2_grpc
 
     async def call(channel: "grpc.aio.Channel") -> Any:

@@ -1,4 +1,4 @@
-"""`hyrex task send`: a task by its name and arguments, without the code that defines it."""
+"""`hyrex task send`: sends a task by name and arguments, without the code that defines it."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def send(
 
 
 def _payload(text: str) -> bytes:
-    """The arguments as they are stored: as the SDK writes them, unless a float would change by that.
+    """The arguments in the form in which the SDK writes them, unless that would change a float.
 
     Raises: CommandError.
     """
@@ -131,7 +131,7 @@ async def _submit(channel: "grpc.aio.Channel", task: "task_pb2.NewTask") -> Any:
 
 
 def _wait(broker_url: str, task_id: str, wait_s: float, as_json: bool) -> None:
-    """Print the task once it has ended, or as it stands when time is up."""
+    """Print the task when it has ended, or its present state after `wait_s`."""
     from hyrex.cli.task import print_task
     from hyrex.cli.wire import task_values
 

@@ -1,4 +1,4 @@
-"""Wire messages as plain values that can be printed as JSON. Times are ISO 8601 in UTC."""
+"""Converts wire messages into plain values that can be printed as JSON. Times are ISO 8601 in UTC."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
 
 
 def word(enum: Any, number: int) -> str:
-    """An enum's value without its prefix, in lower case; a number that is new to this version as such."""
+    """The name of an enum's value without its prefix, in lower case; an unknown number as it is."""
     try:
         name = str(enum.Name(number))
     except ValueError:
@@ -22,7 +22,7 @@ def word(enum: Any, number: int) -> str:
 
 
 def moment(message: Message, field: str) -> datetime | None:
-    """A timestamp field, None where it is absent."""
+    """A timestamp field; None if it is absent."""
     if not message.HasField(field):
         return None
     stamp: Timestamp = getattr(message, field)
@@ -30,7 +30,7 @@ def moment(message: Message, field: str) -> datetime | None:
 
 
 def content(data: bytes, content_type: str) -> Any:
-    """A payload or result: its JSON value, or base64 where it is something else."""
+    """A payload or result: its JSON value, or base64 if it is no JSON."""
     if content_type in ("", "application/json"):
         try:
             return json.loads(data) if data else None

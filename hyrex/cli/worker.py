@@ -73,7 +73,7 @@ def drain(
 
 
 def sessions(broker_url: str, ended: bool) -> list[Any]:
-    """All worker sessions that a broker knows."""
+    """All worker sessions of the cluster."""
     from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 
     async def call(channel: "grpc.aio.Channel") -> list[Any]:

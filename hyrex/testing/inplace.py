@@ -1,8 +1,8 @@
-"""Run tasks where they are sent: no broker, no worker, the same rules.
+"""Runs tasks where they are sent, without broker and worker, by the same rules.
 
-Arguments and results make the full round trip through bytes, the context is set, retries follow
-at once without their delays, `on_error` is called. A task that ends without success raises its
-error where it was sent. A task with a `delay` or a `run_at` waits until the test moves the clock.
+Arguments and results are encoded and decoded, the context is set, retries follow at once without their
+delays, and `on_error` is called. A task that does not complete raises its error where it was sent. A task
+with a `delay` or a `run_at` waits until the test moves the clock.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ _depth: ContextVar[int] = ContextVar("hyrex_inline_depth", default=0)
 def inline(*sources: HyrexApp | HyrexRegistry, raise_failures: bool = True) -> "Iterator[InlineTasks]":
     """Run every task that is sent in this process in place, until the block ends.
 
-    `sources` hold the functions behind `hy.remote` stubs. With `raise_failures=False` a failed
-    task raises nothing where it was sent, only at `result()`, as with a real broker.
+    `sources` define the functions for `hy.remote` stubs. With `raise_failures=False` a failed task raises its
+    error only at `result()`, as with a real broker, and not where it was sent.
     """
     tasks = InlineTasks(sources, raise_failures)
     before = replace_backend(tasks)
@@ -50,7 +50,7 @@ def inline(*sources: HyrexApp | HyrexRegistry, raise_failures: bool = True) -> "
 
 @dataclass(frozen=True, slots=True)
 class SentTask:
-    """One task as it was sent: what a test asserts on."""
+    """One task that was sent, for the assertions of a test."""
 
     handle: TaskHandle[Any]
     config: TaskConfig
@@ -64,7 +64,7 @@ class SentTask:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments by parameter name, as a worker gets them."""
+        """The arguments by parameter name, as a worker would get them."""
         return self._outgoing.spec.task._coder.decode_arguments(self._outgoing.payload)
 
 
@@ -96,11 +96,11 @@ class InlineTasks:
 
     @property
     def scheduled(self) -> list[SentTask]:
-        """What waits for the clock, what is due first at the head."""
+        """The tasks that wait for the clock, the first due one first."""
         return sorted(self._scheduled.values(), key=lambda one: one.run_at or self.now)
 
     def advance(self, by: float | timedelta) -> None:
-        """Move the clock by seconds, and run what becomes due, each task at its own time."""
+        """Move the clock by seconds, and run each task that becomes due, at its own time."""
         until = self.now + (by if isinstance(by, timedelta) else timedelta(seconds=by))
         while (task := self._due(until)) is not None:
             InThread.drive(self._run_scheduled(task, InThread()))
@@ -198,7 +198,7 @@ class InlineTasks:
         return self.get(task_id)
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
-        """The tasks as they stand; raises TimeoutError if one would be waited for without an end."""
+        """The present states of tasks. Raises TimeoutError if one waits for the clock, which stands still."""
         for task_id in task_ids if timeout_s is None else ():
             if task_id in self._scheduled:
                 task = self._scheduled[task_id]
@@ -210,7 +210,7 @@ class InlineTasks:
         return self.watch(task_ids, timeout_s)
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
-        """Cancel a task that waits for the clock; nothing else is ever left to cancel."""
+        """Cancel a task that waits for the clock; all others have ended already."""
         state = self.get(task_id)
         task = self._scheduled.pop(task_id, None)
         if task is not None:

@@ -1,4 +1,4 @@
-"""A real broker and real workers for a user's tests: processes, and a Postgres of their own."""
+"""A real broker and real workers for a user's tests, as processes, with a private Postgres."""
 
 import os
 import re
@@ -25,7 +25,7 @@ NOT_INHERITED: Final = frozenset(  # what names or opens some other Hyrex
 
 
 class LiveProcess:
-    """A process that says when it is ready; what it prints is kept for when it is not."""
+    """A process that prints a line when it is ready. Its output is kept, for the error if it does not."""
 
     def __init__(self, command: list[str], ready: str, env: dict[str, str], cwd: Path | None) -> None:
         self.printed = ""
@@ -56,14 +56,14 @@ class LiveProcess:
         self._answered.set()
 
     def wait_ready(self) -> re.Match[str]:
-        """The line that says it is ready; raises with all it printed."""
+        """Wait for the line that says it is ready. Raises HyrexError with its output."""
         if not self._answered.wait(READY_S) or self.found is None:
             self.end()
             raise HyrexError(f"{self._command} did not become ready:\n{self.printed[-SHOWN_CHARACTERS:]}")
         return self.found
 
     def end(self) -> None:
-        """Ask it to end, then make it."""
+        """Ask it to end; kill it if it does not."""
         self.process.terminate()
         try:
             self.process.wait(END_S)
@@ -75,7 +75,7 @@ class LiveProcess:
 
 @dataclass(frozen=True, slots=True)
 class LiveBroker:
-    """Where the broker is, and where it keeps its tasks."""
+    """The address of a broker, and its database."""
 
     url: str
     database_url: str
@@ -107,7 +107,7 @@ class LiveHyrex:
 def live_broker(folder: Path) -> Iterator[LiveBroker]:
     """Run a broker on a private Postgres in `folder`, or on the database of HYREX_TEST_DATABASE_URL.
 
-    HYREX_DATABASE_URL is not looked at: tests run in shells that are set up for production too.
+    HYREX_DATABASE_URL is not used, since tests may run in a shell that is set up for production.
     """
     with ExitStack() as stack:
         database_url = os.environ.get("HYREX_TEST_DATABASE_URL") or _private_postgres(stack, folder)
@@ -121,7 +121,7 @@ def live_broker(folder: Path) -> Iterator[LiveBroker]:
 def _private_postgres(stack: ExitStack, folder: Path) -> str:
     from importlib import import_module
 
-    # By name: the SDK does not depend on the broker, only this fixture needs it to be there.
+    # Imported by name, since the SDK does not depend on the broker; only this fixture needs it.
     postgres = import_module("hyrex_broker.embedded").EmbeddedPostgres(folder / "postgres")
     postgres.start()
     stack.callback(postgres.stop)

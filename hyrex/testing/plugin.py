@@ -1,6 +1,6 @@
-"""Fixtures for pytest, there wherever Hyrex is installed.
+"""Fixtures for pytest, which finds them wherever Hyrex is installed.
 
-Loaded by every run of pytest, so it imports nothing of Hyrex until a fixture is used.
+Every run of pytest loads this module, so it imports nothing of Hyrex until a fixture is used.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""The runs of one inline task: attempt after attempt, by the worker's own rules.
+"""The runs of one inline task: one attempt after the other, by the worker's own rules.
 
-Written once as a coroutine. On a loop it awaits; in a thread it is driven to its end in one step,
-because there everything it awaits has already happened.
+Written once, as a coroutine. On an event loop it awaits; in a thread it runs to its end in one step, because
+nothing that it awaits there is still pending.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ def _in_other_thread(function: Callable[[], T]) -> T:
 async def run_rounds(
     outgoing: Outgoing, task: HyrexTask[..., Any], way: Way
 ) -> tuple[TaskSnapshot, BaseException | None]:
-    """Run a task until it completes or no attempt is left; its end, and the error of its last run."""
+    """Run a task until it completes or has no attempts left; return its end and its last run's error."""
     run = _first_run(outgoing)
     runs: list[RunSnapshot] = []
     while True:

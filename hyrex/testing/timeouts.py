@@ -1,6 +1,7 @@
-"""The timeout of a plain function that runs in the test's own thread: TaskTimeout is raised in it.
+"""Applies the timeout of a plain function that runs in the test's own thread: raises TaskTimeout in it.
 
-In the main thread a signal raises it, which ends blocking calls too; elsewhere the next bytecode does.
+In the main thread a signal raises it, which also ends blocking calls; in other threads the next bytecode
+raises it.
 """
 
 import signal
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 def call_within_timeout(execution: Execution, function: Callable[[], T]) -> T:
-    """What the function returns; raises TaskTimeout in it when the run has had all its time."""
+    """Call the function and return its result; raise TaskTimeout in it when its timeout has passed."""
     if not execution.run.timeout_ns:
         return function()
     one_interrupt = _OneInterrupt(execution)
@@ -35,7 +36,7 @@ def call_within_timeout(execution: Execution, function: Callable[[], T]) -> T:
 
 
 class SenderTimedOut(TaskTimeout):
-    """Raised in a run whose sender, itself a run, has had all its time."""
+    """Raised in a run when the timeout of its sender, itself a run, has passed."""
 
 
 class _OneInterrupt:
