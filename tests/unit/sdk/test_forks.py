@@ -129,6 +129,23 @@ print(exit_code(child), found)
 """
 
 
+A_DAEMON = """
+import os, sys
+from hyrex.client import close_client
+from tests.unit.sdk.test_forks import add, exit_code
+
+if sys.argv[1] != "before it sends":
+    add.send(0)
+if sys.argv[1] == "in its first process":
+    close_client()
+child = os.fork() if sys.argv[1] != "in its first process" else 0
+if child == 0:
+    os.closerange(3, 4096)
+    os._exit(add.send(1).status != "queued")
+sys.exit(exit_code(child))
+"""
+
+
 RIGHT_AFTER_THE_END = """
 import os
 os.register_at_fork(before=lambda: found.append(grpc_threads._any_left()))
@@ -287,6 +304,12 @@ def test_a_fork_waits_for_a_call_that_a_signal_handler_makes(server: Server, tas
     tasks.answer = answer
     tasks.failures = [lambda _: None, lambda _: time.sleep(0.5)]  # it is slow to answer the call
     assert run(DURING_A_CALL_OF_A_SIGNAL_HANDLER) == "0 [False]\n"
+
+
+@pytest.mark.parametrize("when", ["before it sends", "after a send", "in its first process"])
+def test_a_daemon_that_closes_every_descriptor_sends(server: Server, tasks: ScriptedTasks, when: str) -> None:
+    run(A_DAEMON, when)
+    assert b'{"a":1}' in [task.payload for task in tasks.submitted]
 
 
 def test_a_fork_right_after_a_client_was_closed_finds_no_thread_of_grpc(server: Server) -> None:
