@@ -23,7 +23,7 @@ def session_lines(session: WorkerSession, outbox: StreamOutput) -> Iterator[str]
         f"unacknowledged reports {len(outbox.reports)}"
     )
     for token, task_id in list(session.held.items())[:_MOST_LEASES]:
-        yield f"  lease {token} task {UUID(bytes=task_id)}"
+        yield f"  task {UUID(bytes=task_id)} by lease {token}"
     if len(session.held) > _MOST_LEASES:
         yield f"  ... and {len(session.held) - _MOST_LEASES} more leases"
 
