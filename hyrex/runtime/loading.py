@@ -87,7 +87,7 @@ def _load_apart(name: str) -> ModuleType:
 
 
 def _holds_import_lock() -> bool:
-    """Whether this thread is in the midst of finding a module: Python lets no other thread import then."""
+    """Return True if this thread is finding a module: Python lets no other thread import then."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name in LOCKED and frame.f_globals.get("__name__") == "importlib._bootstrap":
@@ -97,7 +97,7 @@ def _holds_import_lock() -> bool:
 
 
 def _waits_for_this_thread(other: int | None) -> bool:
-    """Whether the other thread, or one that it waits for, needs a module that this thread is importing."""
+    """Return True if the other thread, or one it waits for, needs a module that this thread imports."""
     blocked: dict[int | None, Any] = getattr(_frozen_importlib, "_blocking_on", {})
     asked = [other]
     for one in asked:
