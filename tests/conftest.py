@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 pytest_plugins = ["tests.support.postgres", "tests.support.processes"]
 
@@ -14,11 +16,21 @@ ALONE: Final = {"hostile", "protocol_abuse", "benchmarks"}
 BUILDS: Final = {"conformance", "integration/examples", "integration/proto"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Where scripts/test runs tests in several processes, each file, and all builds, stay in one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].removeprefix("tests/")
+        return "builds" if file.rpartition("/")[0] in BUILDS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """A group's mark (`loadgroup`) would do, but has no effect with pytest 9.2."""
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what measures, so that nothing runs beside it."""
     for item in items:
-        place = item.path.relative_to(HERE)
-        if place.parts[0] in ALONE:
+        if item.path.relative_to(HERE).parts[0] in ALONE:
             item.add_marker(pytest.mark.alone)
-        folder = str(place.parent)
-        item.add_marker(pytest.mark.xdist_group("builds" if folder in BUILDS else str(place)))
