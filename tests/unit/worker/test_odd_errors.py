@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.columns import Assignment, ToldRun
 from tests.unit.worker.conftest import Bench, Worker
-from tests.unit.worker.odd_app import DELAYS, ERRORS
+from tests.unit.worker.odd_errors import DELAYS, ERRORS
 from tests.unit.worker.scripted_broker import assignment
 
 ODD_APP = "tests.unit.worker.odd_app:app"
