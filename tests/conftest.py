@@ -24,6 +24,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         return "builds" if file.rpartition("/")[0] in BUILDS else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """A group's mark (`loadgroup`) would do, but has no effect with pytest 9.2."""
     return ByFile(config, log)

@@ -245,7 +245,7 @@ ODD_ITEM = {"sku": "a", "odd": 1}
         (Ignoring, {"n": 1, "odd": 1}),
         (Veiled, Veiled.A),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),  # sets have no order to be named by
 )
 def test_what_validation_would_drop_wherever_it_stands_is_refused(hint: Any, value: Any) -> None:
     with pytest.raises(ArgumentInvalid):
