@@ -232,8 +232,8 @@ class NewTask(_message.Message):
 
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """Delay before a retry when no worker is there to say one (the run's process was killed);
-        absent means the default backoff.
+        """Delay before a retry where the report of a run names none (it was killed at its timeout, or the
+        broker ended it); absent means the default backoff.
         """
 
     def __init__(
