@@ -6,57 +6,42 @@ with its call, so a place is free again at once; one that takes its time makes w
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import grpc.aio
-
 from hyrex_broker.domain.errors import ArrivesSlowly
-from hyrex_broker.service.errors import abort, to_status
-from hyrex_broker.service.receiving import Context
 
 AT_ONCE: Final = 8
 """Of one connection: 128 MiB."""
 PATIENCE_S: Final = 5.0
 
 
-class Evictions:
-    """Ends calls from outside; their readers find that they have ended."""
-
-    def __init__(self, at_once: int) -> None:
-        """`at_once`: of how many the caller was one."""
-        self._at_once = at_once
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def evict(self, context: Context) -> None:
-        """Tell a caller that others waited for its message."""
-        task = asyncio.get_running_loop().create_task(_end(context, self._at_once))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-async def _end(context: Context, at_once: int) -> None:
-    with suppress(grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
-        await abort(context, to_status(ArrivesSlowly(at_once)))
-
-
 class Arriving:
     """The places of one connection."""
 
-    def __init__(self, evictions: Evictions) -> None:
-        self._evictions = evictions
-        self._since: dict[Any, float] = {}
+    def __init__(self) -> None:
+        self._since: dict[asyncio.Timeout, float] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self, context: Any) -> None:
-        """Wait until a first message may arrive. Leave afterwards, whatever happens."""
-        if len(self._since) >= AT_ONCE:
-            await self._wait_for_place()
-        self._since[context] = asyncio.get_running_loop().time()
+    async def first(self, read: Callable[[], Awaitable[Any]]) -> Any:
+        """What `read` returns, once a first message may arrive. Raises ArrivesSlowly."""
+        await self._wait_for_place()
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._since[limit] = asyncio.get_running_loop().time()
+                return await read()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            # The reader itself raises: whoever ended its call from outside would have it end twice.
+            raise ArrivesSlowly(AT_ONCE) from None
+        finally:
+            self._leave(limit)
 
-    def leave(self, context: Any) -> None:
+    def _leave(self, limit: asyncio.Timeout) -> None:
         """It has arrived, or the call has ended."""
-        self._since.pop(context, None)
+        self._since.pop(limit, None)
         while self._waiting:
             admitted = self._waiting.popleft()
             if not admitted.done():
@@ -79,4 +64,4 @@ class Arriving:
                     await admitted
             except TimeoutError:
                 if self._since.pop(slowest, None) is not None:
-                    self._evictions.evict(slowest)
+                    slowest.reschedule(loop.time())

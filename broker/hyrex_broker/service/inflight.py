@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Final
 
 from hyrex_broker.domain.errors import Overloaded
-from hyrex_broker.service.arriving import AT_ONCE, Arriving, Evictions
+from hyrex_broker.service.arriving import Arriving
 from hyrex_broker.service.receiving import EOF
 
 MIB: Final = 1024 * 1024
@@ -32,18 +32,15 @@ class Budget:
         self._of: dict[str, int] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._arriving: dict[str, Arriving] = {}
-        self._evictions = Evictions(AT_ONCE)
 
     async def read_first(self, context: Any, peer: str) -> Any:
-        """As `read`, the first time for a call: few of a connection arrive at once."""
+        """As `read`, the first time for a call: few of a connection arrive at once. Raises ArrivesSlowly."""
         places = self._arriving.get(peer)
         if places is None:
-            places = self._arriving[peer] = Arriving(self._evictions)
+            places = self._arriving[peer] = Arriving()
         try:
-            await places.enter(context)
-            return await self.read(context, peer)
+            return await places.first(lambda: self.read(context, peer))
         finally:
-            places.leave(context)
             if places.is_empty:
                 self._arriving.pop(peer, None)
 

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from hyrex_broker.domain.errors import FlowControl, InvalidField
-from hyrex_broker.service.arriving import Evictions
+from hyrex_broker.domain.errors import ArrivesSlowly, FlowControl, InvalidField
 from hyrex_broker.service.receiving import EOF, Context
 
 OPEN_SERVICES: Final = (
@@ -37,11 +36,11 @@ class OpenCalls:
         self._one_of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._asking = 0
         self._streams: Counter[str] = Counter()
-        self._overdue_timers: dict[int, asyncio.TimerHandle] = {}
-        self._evictions = Evictions(1)
+        self._overdue_timers: dict[asyncio.Timeout, asyncio.TimerHandle] = {}
 
     async def read(self, context: Any, peer: str) -> Any:
-        """The next message or EOF. Raises InvalidField for a large one, FlowControl if too many wait."""
+        """The next message or EOF. Raises InvalidField for a large one, FlowControl if too many
+        wait, ArrivesSlowly."""
         if self._asking >= MOST_WAITING:
             raise FlowControl("too many calls without a token at a time; repeat it", _limit(MOST_WAITING))
         mine = self._one_of.setdefault(peer, asyncio.Lock())
@@ -77,25 +76,31 @@ class OpenCalls:
                 del self._streams[peer]
 
     async def _read_one(self, context: Any) -> Any:
-        overdue = asyncio.get_running_loop().call_later(LONGEST_READ_S, self._overdue, context)
-        self._overdue_timers[id(context)] = overdue
+        limit = asyncio.timeout(None)
         try:
-            body = await context.read()
+            async with limit:
+                self._look_later(limit)
+                body = await context.read()
+        except TimeoutError:
+            raise ArrivesSlowly(1) from None
         finally:
-            self._overdue_timers.pop(id(context)).cancel()
+            self._overdue_timers.pop(limit).cancel()
         if body is EOF or len(body) <= MOST_BYTES:
             return body
         size = f"{len(body)} bytes"
         del body  # before the next one is received
         raise InvalidField("message", size, f"calls without a token may have {MOST_BYTES} bytes")
 
-    def _overdue(self, context: Context) -> None:
+    def _look_later(self, limit: asyncio.Timeout) -> None:
+        later = asyncio.get_running_loop().call_later
+        self._overdue_timers[limit] = later(LONGEST_READ_S, self._overdue, limit)
+
+    def _overdue(self, limit: asyncio.Timeout) -> None:
         """End a call that has taken too long to arrive, if others wait."""
-        loop = asyncio.get_running_loop()
         if self._asking < 2:
-            self._overdue_timers[id(context)] = loop.call_later(LONGEST_READ_S, self._overdue, context)
-            return
-        self._evictions.evict(context)
+            self._look_later(limit)
+        else:
+            limit.reschedule(asyncio.get_running_loop().time())
 
 
 def _limit(number: int) -> dict[str, str]:
