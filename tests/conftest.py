@@ -1,5 +1,6 @@
 """Fixtures for every test: a real Postgres, real brokers and workers."""
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,16 @@ HERE: Final = Path(__file__).parent
 ALONE: Final = {"hostile", "protocol_abuse", "benchmarks"}
 # They build the clients of other languages, each in one place.
 BUILDS: Final = {"conformance", "integration/examples", "integration/proto"}
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """gRPC tells the loop of an earlier test of its events, and asyncio logs here that it is closed."""
+    return "PollerCompletionQueue" not in record.getMessage()
+
+
+def pytest_configure() -> None:
+    """Keep out of the tests' logs what no test has caused."""
+    logging.getLogger("asyncio").addFilter(_is_ours)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
