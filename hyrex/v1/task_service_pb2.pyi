@@ -259,10 +259,10 @@ Global___SubmitTasksResponse: _TypeAlias = SubmitTasksResponse  # noqa: Y015
 
 @_typing.final
 class TaskGroup(_message.Message):
-    """Tasks that share their terms. What differs from task to task is a column: it has no value (all have the
-    default), one value (all share it), or as many as the group has tasks. A group that breaks that rule is
-    refused (INVALID_FIELD), and so is one with a field that the broker does not know: each of its tasks is
-    answered so, the other groups of the frame are stored.
+    """Tasks that share their terms. Each has an id and a payload. What else differs from task to task is a column:
+    it has no value (all have the default), one value (all share it), or as many as the group has tasks. A group
+    that breaks that rule is refused (INVALID_FIELD), and so is one with a field below 100 that the broker does
+    not know: each of its tasks is answered so, the other groups of the frame are stored.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -207,6 +207,7 @@ STATED: Final[list[tuple[str, str]]] = [
     ("docs/adr/0006-hand-off.md", f"within {handoff._LONGEST_WAIT_S * 1000:.0f} ms"),
     ("docs/adr/0008-merging.md", f"at most {batching.BATCH_ITEMS:,} items and {size(batching.BATCH_BYTES)}"),
     ("docs/adr/0008-merging.md", f"Groups of up to {batching.SMALL} items"),
+    ("docs/adr/0008-merging.md", f"of up to {batching.SMALL_BATCH} items"),
     ("docs/adr/0008-merging.md", f"{submit._BUDGET:,} tasks are checked or stored at a time"),
     ("docs/adr/0008-merging.md", f"{submitter.EXPECT_S * 1000:.0f} ms at the most"),
     (PROTOCOL, f"`queue_patterns`: 1 to {worker_convert.MOST_PATTERNS} names"),
