@@ -34,6 +34,7 @@ SERVICES: Final = (
 )
 _MESSAGE_LIMIT: Final = 16 * MIB
 _STREAMS_OF_A_CONNECTION: Final = 1000
+_MOST_NOT_ACCEPTED: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,10 @@ def _options(config: BrokerConfig) -> Sequence[tuple[str, Any]]:
         # Without a guess at the bandwidth nothing is received ahead of its reader but 64 KiB a stream.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
+        # Of calls that are not accepted yet gRPC drops some, whosever they are, beyond 1,000. A flood
+        # is over before that (hanging_up.py), and costs others a moment, not their calls.
+        ("grpc.server.max_pending_requests", _MOST_NOT_ACCEPTED),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_NOT_ACCEPTED),
         # A connection that says nothing is closed, and beyond so many each new one is, at once.
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_allowed_incoming_connections", most_connections()),
