@@ -19,7 +19,8 @@ BUILDS: Final = {"conformance", "integration/examples", "integration/proto"}
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """gRPC tells the loop of an earlier test of its events, and asyncio logs here that it is closed."""
-    return "PollerCompletionQueue" not in record.getMessage()
+    is_closed = record.exc_info is not None and str(record.exc_info[1]) == "Event loop is closed"
+    return not (is_closed and "PollerCompletionQueue" in record.getMessage())
 
 
 def pytest_configure() -> None:

@@ -38,7 +38,6 @@ INSTEAD: Final = {
 ALLOWED: Final = {"verdict": r"docs/promises\.md"}
 """What stays where: the chaos run's judgement of each promise is its verdict (tests/chaos/verdict.py)."""
 PHRASES: Final = (
-    "left without a word",
     "without a word",
     "better things to do",
     "whoever waits for his turn",
@@ -62,7 +61,9 @@ def lines() -> Iterator[tuple[str, int, str]]:
 
 @pytest.fixture(scope="module")
 def tree() -> list[tuple[str, int, str]]:
-    return list(lines())
+    found = list(lines())
+    assert len({name for name, _, _ in found}) > 250
+    return found
 
 
 def test_no_metaphor_where_the_field_has_a_word(tree: list[tuple[str, int, str]]) -> None:
@@ -77,8 +78,11 @@ def test_no_metaphor_where_the_field_has_a_word(tree: list[tuple[str, int, str]]
 
 
 def test_no_phrase_that_has_to_be_read_twice(tree: list[tuple[str, int, str]]) -> None:
+    texts: dict[str, list[str]] = {}
+    for name, _, line in tree:
+        texts.setdefault(name, []).append(line.strip().lstrip("#-/ ").lower())
     found = [
-        f"{name}:{number}: {phrase}" for name, number, line in tree for phrase in PHRASES if phrase in line
+        f"{name}: {phrase}" for name, text in texts.items() for phrase in PHRASES if phrase in " ".join(text)
     ]
     assert not found
 

@@ -1,9 +1,9 @@
 """Somebody else at an attacked broker: asks for one task again and again, and tells how long it took.
 
-`python -m tests.hostile.bystander ADDRESS TOKEN TASK_ID PID` prints a line for each call: when it began
+`python -m tests.hostile.bystander ADDRESS TOKEN TASK_ID` prints a line for each call: when it began
 (seconds of the machine's monotonic clock, which all its processes share), how long it took, and its status. A
-process of its own: the attackers' own work must not count. Nor does it count how long the broker's loop (of
-process PID) or this process was ready to go on and had no core: that is the machine's doing.
+process of its own: the attackers' own work must not count, nor how long this process was ready to go on and
+had no core. How long the broker had none does count: threads of its own may have kept it from one.
 """
 
 import sys
@@ -19,15 +19,15 @@ _EVERY_S: Final = 0.01
 _WITHIN_S: Final = 30.0
 
 
-def kept_waiting_s(pid: str) -> float:
-    """How long the first thread of a process has waited for a core until now (Linux; elsewhere nothing)."""
+def kept_waiting_s() -> float:
+    """How long this process's first thread has waited for a core until now (Linux; elsewhere nothing)."""
     try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
     except OSError:
         return 0.0
 
 
-def main(address: str, token: str, task_id: str, pid: str) -> None:
+def main(address: str, token: str, task_id: str) -> None:
     """Ask until killed."""
     with grpc.insecure_channel(address) as channel:
         get = task_service_pb2_grpc.TaskServiceStub(channel).GetTask
@@ -35,14 +35,13 @@ def main(address: str, token: str, task_id: str, pid: str) -> None:
         metadata = (("authorization", f"Bearer {token}"),)
         while True:
             began, status = time.monotonic(), "OK"
-            excused = kept_waiting_s(pid) + kept_waiting_s("self")
+            waited_s = kept_waiting_s()
             try:
                 get(request, timeout=_WITHIN_S, metadata=metadata)
             except grpc.RpcError as error:
                 status = error.code().name
             took = time.monotonic() - began
-            excused -= kept_waiting_s(pid) + kept_waiting_s("self")
-            print(began, max(0.0, took + excused), status, flush=True)
+            print(began, max(0.0, took - (kept_waiting_s() - waited_s)), status, flush=True)
             time.sleep(_EVERY_S)
 
 

@@ -75,7 +75,7 @@ class Victim:
         self.broker = broker
         self.channel = open_channel(broker.address)
         self.task_id = self.submit(1)[0]
-        where = (broker.address, TOKEN, self.task_id, str(broker.process.pid))
+        where = (broker.address, TOKEN, self.task_id)
         bystander = [sys.executable, "-m", "tests.hostile.bystander", *where]
         quiet = {"GRPC_VERBOSITY": "NONE"}
         self._bystander: Process = owner.start("bystander", *bystander, env=quiet)
