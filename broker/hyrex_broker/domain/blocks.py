@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from hyrex_broker.domain.assigned import at
 from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.model import LaneId, TaskId, Terms
 
@@ -11,6 +12,8 @@ Value = TypeVar("Value")
 _NO_LANE: Final = LaneId(0)
 TRACE_BYTES: Final = 26
 """Version, trace id, span id, flags (W3C trace context)."""
+NO_TRACE: Final = bytes(TRACE_BYTES)
+"""What stands in a column of trace contexts for "none"."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,23 +114,19 @@ class TaskBatch:
             [self.ids[place] for place in places],
             [self.payloads[place] for place in places],
             [self.digests[place] for place in places],
-            _at(self.lanes, places),
-            _at(self.terms, places),
-            _at(self.parents, places),
-            _at(self.roots, places),
-            _at(self.headers, places),
-            _at(self.keys, places),
-            _at(self.trace_contexts, places),
+            at(self.lanes, places),
+            at(self.terms, places),
+            at(self.parents, places),
+            at(self.roots, places),
+            at(self.headers, places),
+            at(self.keys, places),
+            at(self.trace_contexts, places),
         )
 
 
 def stretched(column: Sequence[Value], count: int) -> Sequence[Value]:
     """A column of one value as one with a value for each; others as they are."""
     return [column[0]] * count if len(column) == 1 else column
-
-
-def _at(column: Sequence[Value], places: Sequence[int]) -> Sequence[Value]:
-    return column if len(column) <= 1 else [column[place] for place in places]
 
 
 def batch_of(blocks: Sequence[TaskBlock]) -> TaskBatch:

@@ -42,6 +42,9 @@ class Arriving:
     def _leave(self, limit: asyncio.Timeout) -> None:
         """It has arrived, or the call has ended."""
         self._since.pop(limit, None)
+        self._admit_next()
+
+    def _admit_next(self) -> None:
         while self._waiting:
             admitted = self._waiting.popleft()
             if not admitted.done():
@@ -62,6 +65,10 @@ class Arriving:
             try:
                 async with asyncio.timeout_at(since + PATIENCE_S):
                     await admitted
+            except asyncio.CancelledError:
+                if admitted.done() and not admitted.cancelled():
+                    self._admit_next()  # its caller has gone, and the place is for another
+                raise
             except TimeoutError:
                 if self._since.pop(slowest, None) is not None:
                     slowest.reschedule(loop.time())

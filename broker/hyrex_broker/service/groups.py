@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain.blocks import TRACE_BYTES, TaskBlock, at_places
+from hyrex_broker.domain.blocks import NO_TRACE, TRACE_BYTES, TaskBlock, at_places
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
 from hyrex_broker.domain.ids import ID_BYTES, HexId, task_id, unpacked
 from hyrex_broker.domain.model import TaskId
@@ -23,7 +23,6 @@ Value = TypeVar("Value")
 Checked = TypeVar("Checked")
 
 MOST_TASKS: Final = 1000
-_NO_TRACE: Final = bytes(TRACE_BYTES)
 _HALF: Final = 1 << 63
 _COLUMNS: Final = ("headers", "idempotency_keys")
 _OWN: Final = ("task_id", "payload", "headers", "idempotency_key")
@@ -48,7 +47,7 @@ def in_rounds(blocks: Sequence[PlacedBlock]) -> list[list[PlacedBlock]]:
     """Blocks in the order in which they are to be stored: what bears the id of another has to wait for that
     one, since the first of them is the one to be stored."""
     ids = [digits for block, _ in blocks for digits in block.ids]
-    if len(blocks) < 2 or len(set(ids)) == len(ids):
+    if len(set(ids)) == len(ids):
         return [list(blocks)] if blocks else []
     numbers: Counter[HexId] = Counter()
     rounds: dict[int, dict[int, list[int]]] = {}
@@ -260,7 +259,7 @@ def _trace_contexts(packed: bytes, count: int) -> list[bytes | None] | None:
     if not packed.strip(b"\0"):
         return None
     each = (packed[at : at + TRACE_BYTES] for at in range(0, TRACE_BYTES * count, TRACE_BYTES))
-    return [None if one == _NO_TRACE else one for one in each]
+    return [None if one == NO_TRACE else one for one in each]
 
 
 def _digests(

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from hyrex_broker.domain import ids
 from hyrex_broker.domain.assigned import AssignedBlock, Headers, SharedTerms, column
+from hyrex_broker.domain.blocks import NO_TRACE
 from hyrex_broker.domain.model import LaneId, TaskId
 
-NO_TRACE: Final = bytes(26)
 """A trace context where there is none, beside others in a column."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -28,7 +28,7 @@ _TIME_BUDGET_S: Final = 1.5
 _PAGE_BYTES: Final = 3 * 1024 * 1024
 """A page ends here as well: a message may have 16 MiB."""
 _AT_A_TIME: Final = 50
-_LOWEST: Final = TaskId(str(UUID(int=0)))
+_LOWEST: Final = lowest_id(0)
 _HIGHEST: Final = TaskId(str(UUID(int=2**128 - 1)))
 
 _BAD_ENDS: Final = {

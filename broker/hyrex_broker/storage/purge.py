@@ -8,8 +8,8 @@ would read five hundred million.
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
+from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
@@ -18,7 +18,7 @@ _SQL: Final = load("queues")
 CHUNK: Final = 1000
 _LANES: Final = 1000
 """Lanes that are looked at together: a queue may have a hundred thousand."""
-_LOWEST: Final = TaskId(str(UUID(int=0)))
+_LOWEST: Final = lowest_id(0)
 
 _Place = tuple[LaneId, int]
 
@@ -69,7 +69,7 @@ def _left(marks: dict[Any, Any], taken: Sequence[tuple[Any, Any]]) -> dict[Any, 
     for place, mark in taken:
         highest[place] = max(mark, highest.get(place, mark))
     places = [*marks]
-    last = max(places.index(place) for place in highest)
+    last = max(at for at, place in enumerate(places) if place in highest)
     return {place: highest.get(place, marks[place]) for place in places[last:]}
 
 

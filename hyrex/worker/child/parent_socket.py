@@ -90,11 +90,12 @@ class ParentSocket:
     def flush(self) -> None:
         """Send everything that is queued, in this thread."""
         with self._sending:
+            later = _taken(self._messages)  # first: what ends before a message is sent then goes before it
             finished, endings = _taken(self._finished), _taken(self._endings)
             messages: list[FromChild] = [_columns(finished)] if finished else []
             if endings:
                 messages.append(Ended(endings))
-            messages += _taken(self._messages)
+            messages += later
             if not messages:
                 return
             self._sent_at = time.monotonic()

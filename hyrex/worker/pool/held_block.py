@@ -51,16 +51,18 @@ class HeldBlock:
 
     def lease(self, token: int) -> HeldLease:
         """One of them with a lease of its own, as it stands. Raises: ValueError."""
-        place = self.block.tokens.index(token)
+        return self._lease_at(self.block.tokens.index(token))
+
+    def leases(self) -> list[HeldLease]:
+        """Each of them with a lease of its own."""
+        return [self._lease_at(place) for place in range(len(self))]
+
+    def _lease_at(self, place: int) -> HeldLease:
         made = HeldLease(self.block.run(place), self.pool)
         made.waiting_since, made.child = self.waiting_since, self.child
         if self.ordinals:
             made.ordinal = self.ordinals[place]
         return made
-
-    def leases(self) -> list[HeldLease]:
-        """Each of them with a lease of its own."""
-        return [self.lease(token) for token in self.block.tokens]
 
     def _like(self, block: RunBlock) -> "HeldBlock":
         made = HeldBlock(block, self.pool)

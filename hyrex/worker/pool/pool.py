@@ -43,7 +43,6 @@ from hyrex.worker.shared.runs import RunBlock
 log = logging.getLogger("hyrex.worker")
 
 _LONGEST_BACKOFF_S: Final = 10.0
-_MOST_NAMED: Final = 5
 
 
 class Pool:

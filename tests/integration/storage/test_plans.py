@@ -179,7 +179,7 @@ async def test_a_renewal_looks_for_each_session_once(filled_url: str) -> None:
 
 
 def is_partition(node: dict[str, Any]) -> bool:
-    """Whether a node reads a partition."""
+    """Return True if a node reads a partition."""
     return str(node.get("Relation Name", "")).startswith(("task_2", "task_run_2"))
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
-from hyrex_broker.domain.blocks import TRACE_BYTES, TaskBatch, pairs_of, stretched
+from hyrex_broker.domain.blocks import NO_TRACE, TaskBatch, pairs_of, stretched
 from hyrex_broker.domain.ids import ABSENT, HexId, hex_id
 from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
 from hyrex_broker.engine.batching import StatementSlot
@@ -23,7 +23,6 @@ from hyrex_broker.storage.submit import HandedOff, SubmitStore, is_repetition
 
 Value = TypeVar("Value")
 
-_NO_TRACE: Final = bytes(TRACE_BYTES)
 _LARGE_BATCH: Final = 100
 _LONGEST_WAIT_S: Final = 0.1
 """What a batch of a thousand waits at 10,000 runs a second."""
@@ -125,7 +124,7 @@ class Handoff:
             parent_ids=_column(_digits(batch.parents), ABSENT),
             root_ids=_column(_digits(batch.roots), ABSENT),
             headers=_column(batch.headers, {}),
-            trace_contexts=_column(batch.trace_contexts, _NO_TRACE),
+            trace_contexts=_column(batch.trace_contexts, NO_TRACE),
         )
 
 

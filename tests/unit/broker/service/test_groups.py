@@ -10,7 +10,7 @@ from hyrex.v1 import task_pb2
 from hyrex.v1.task_service_pb2 import TaskGroup
 from hyrex_broker.domain.blocks import TRACE_BYTES
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TaskIdOutOfWindow
-from hyrex_broker.service.groups import Submission, SubmitReader, ids_of
+from hyrex_broker.service.groups import Submission, SubmitReader, ids_of, in_rounds
 from tests.integration.storage.stage import make_id
 from tests.support.groups import group_of, packed, ungrouped
 
@@ -181,3 +181,11 @@ def test_answer_names_what_can_be_named() -> None:
         "",
         "",
     ]
+
+
+def test_an_id_that_comes_twice_in_one_group_is_stored_in_two_rounds() -> None:
+    """With a key first, then without: each goes its own way, and the first is to be stored first."""
+    ids = [make_id(), make_id()]
+    found = read(group(3, task_ids=packed(ids[0], ids[1], ids[0]), idempotency_keys=["key", "", ""]))
+    rounds = [[list(places) for _, places in blocks] for blocks in in_rounds(found.blocks)]
+    assert rounds == [[[0, 1]], [[2]]]
