@@ -51,7 +51,7 @@ def test_token_protects_broker_and_both_end_on_sigterm(
     ]
     worker = processes.start("worker", *command, env=env, cwd=tmp_path)
     worker.wait_for(r"worker ready: w1, 1 task\b")
-    send = [sys.executable, "-c", "from shop import double; print(double.send(21).result(20))"]
+    send = [sys.executable, "-c", "from shop import double; print(double.send(21).result(60))"]
     done = subprocess.run(
         send, cwd=tmp_path, env=environment(env), capture_output=True, text=True, check=False, timeout=60
     )
@@ -117,7 +117,7 @@ def test_token_of_a_file_opens_the_broker_to_worker_sender_and_command_line(
     env = secret | {"HYREX_BROKER_URL": "grpc://" + broker.wait_for(r"listening on (\S+)")[1]}
     worker = processes.start("worker", *HYREX, "run-worker", "shop:app", "-p", "1", env=env, cwd=tmp_path)
     worker.wait_for(r"worker ready")
-    send = [sys.executable, "-c", "from shop import double; print(double.send(21).result(20))"]
+    send = [sys.executable, "-c", "from shop import double; print(double.send(21).result(60))"]
     done = subprocess.run(
         send, cwd=tmp_path, env=environment(env), capture_output=True, text=True, check=False, timeout=60
     )

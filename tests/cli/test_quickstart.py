@@ -137,7 +137,7 @@ def test_every_command_and_snippet_of_the_quickstart(machine: Machine, tmp_path:
     told = {line.removesuffix(" || true").replace("python -m pytest", "pytest") for line in expected}
     assert set(typed) - told == set(PRODUCTION)
     sent, options, test = blocks("docs/quickstart.md", "python")
-    (shop / "page.py").write_text(f"{sent}\nassert task.result(10) == {{'greeting': 'hello Ada'}}\n")
+    (shop / "page.py").write_text(f"{sent}\nassert task.result(60) == {{'greeting': 'hello Ada'}}\n")
     machine.run("python page.py", shop)
     (shop / "options.py").write_text(options)
     machine.run("python options.py", shop)

@@ -43,7 +43,7 @@ def test_a_cancel_reaches_a_run_while_its_worker_drains(field: Field, one_broker
     handle = app.hold.send(30.0)
     field.begun(handle)
     worker.signal(signal.SIGTERM)
-    worker.wait_for("drain", 10)
+    worker.wait_for("drain", 60)
     handle.cancel()
     assert is_cancelled(handle)
     assert worker.wait() == 0

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from hyrex.v1 import worker_service_pb2 as wire
 
 METHOD = "/hyrex.v1.WorkerService/Work"
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 TYPED = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], within_s: float = 20.0, every_s: float = 0.02) -> T:
+def eventually(look: Callable[[], T], within_s: float = 60.0, every_s: float = 0.02) -> T:
     """The first true answer of `look`; fails the test when there was none in time."""
     deadline = time.monotonic() + within_s
     while True:

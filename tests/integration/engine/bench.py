@@ -69,7 +69,7 @@ class Link:
 
     async def until_runs(self, count: int) -> list[AssignedRun]:
         """Wait until so many runs were sent."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.runs) < count:
                 self.pushed.clear()
                 await self.pushed.wait()

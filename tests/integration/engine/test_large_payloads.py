@@ -96,7 +96,7 @@ async def test_a_session_whose_payloads_do_not_come_holds_up_no_other(
     payloads.may_answer.clear()
     (_, slow), (_, link) = [await bench.worker(tasks=[name]) for name in ("work", "other")]
     await bench.submit([new_task(payload=LARGE)])
-    await asyncio.wait_for(payloads.asked.wait(), 10)
+    await asyncio.wait_for(payloads.asked.wait(), 60)
     await bench.submit([new_task(name="other") for _ in range(3)])
     await link.until_runs(3)
     assert not slow.runs
@@ -111,7 +111,7 @@ async def test_a_run_that_has_ended_meanwhile_is_not_sent(
     payloads.may_answer.clear()
     session, link = await bench.worker()
     await bench.submit([new_task(payload=LARGE), new_task(payload=LARGE)])
-    await asyncio.wait_for(payloads.asked.wait(), 10)
+    await asyncio.wait_for(payloads.asked.wait(), 60)
     ended, (task_id, _, _) = next(iter(session.leases.items()))
     await bench.engine.reports.report(
         [RunEnd(ids.task_id(task_id), ended, Outcome.CANCELLED, session_id=session.session_id)]
@@ -129,7 +129,7 @@ async def test_a_worker_that_does_not_read_is_sent_no_more_until_it_does(
     payloads.may_answer.clear()
     _, link = await bench.worker()
     await bench.submit([new_task(payload=LARGE) for _ in range(2)])
-    await asyncio.wait_for(payloads.asked.wait(), 10)
+    await asyncio.wait_for(payloads.asked.wait(), 60)
     link.backlogged = True
     payloads.may_answer.set()
     await link.until_runs(1)

@@ -44,8 +44,8 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
     answering = True
     third = batcher.add([3])
     running = asyncio.ensure_future(batcher.run())
-    assert await asyncio.wait_for(third, 5) == [3]
-    assert await asyncio.wait_for(batcher.add([4]), 5) == [4]
+    assert await asyncio.wait_for(third, 60) == [3]
+    assert await asyncio.wait_for(batcher.add([4]), 60) == [4]
     running.cancel()
 
 
@@ -58,7 +58,7 @@ async def test_a_batch_that_never_began_does_not_count_as_under_way() -> None:
     with pytest.raises(StorageUnavailable):
         await lost
     running = asyncio.ensure_future(batcher.run())
-    assert await asyncio.wait_for(batcher.add([2]), 5) == [2]
+    assert await asyncio.wait_for(batcher.add([2]), 60) == [2]
     running.cancel()
 
 
@@ -76,7 +76,7 @@ async def test_an_engine_whose_loops_were_all_broken_off_goes_on(
     monkeypatch.setattr(AssignStore, "payloads", silent)
     _, link = await bench.worker()
     await bench.submit([new_task(payload=b"x" * 100_000)])
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 60)
     await bench.stop()
     monkeypatch.setattr(AssignStore, "payloads", payloads)
     bench.loops = started(bench.engine)

@@ -44,12 +44,12 @@ async def test_retention_goes_on_after_a_round_that_failed(
 
 
 async def until_gone(connection: Any, table: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await connection.fetchval("select to_regclass($1)::text", table) is not None:
             await asyncio.sleep(0.01)
 
 
 async def until(said: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not said():
             await asyncio.sleep(0.01)

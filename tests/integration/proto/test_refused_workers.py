@@ -33,7 +33,7 @@ def hello(**more: Any) -> wire.WorkRequest:
 
 async def end_of(call: Any) -> CallFailure:
     """How a stream ends that the broker refuses."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         try:
             while isinstance(await call.read(), wire.WorkResponse):
                 pass

@@ -84,7 +84,7 @@ async def test_a_purge_cancels_what_waits_and_leaves_what_runs(
     waiting += [await seed.delayed(await seed.task(queue="mail", name="later"), 1) for _ in range(3)]
     running = await seed.lease(await seed.task(queue="mail"), await seed.session())
     other = await seed.ready(await seed.task())
-    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=waiting[:1]), timeout=20)
+    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=waiting[:1]), timeout=60)
     await watch.read()
     answer = await stubs.queues.PurgeQueue(queue_service_pb2.PurgeQueueRequest(name="mail", reason="tests"))
     assert answer.cancelled == 8
@@ -103,7 +103,7 @@ async def test_a_purge_waits_for_nobody(stubs: Stubs, seed: Seed, database_url: 
         await other.execute("begin")
         await other.execute("select task_id from ready where task_id = $1 for update", held)
         request = queue_service_pb2.PurgeQueueRequest(name="default")
-        assert (await stubs.queues.PurgeQueue(request, timeout=10)).cancelled == 1
+        assert (await stubs.queues.PurgeQueue(request, timeout=60)).cancelled == 1
         await other.execute("rollback")
 
 

@@ -23,7 +23,7 @@ def hello() -> wire.WorkRequest:
 
 async def test_a_second_hello_sent_at_once_is_answered_with_its_reason(broker: RunningBroker) -> None:
     async with grpc.aio.insecure_channel(broker.address) as channel:
-        call = worker_service_pb2_grpc.WorkerServiceStub(channel).Work(timeout=20)
+        call = worker_service_pb2_grpc.WorkerServiceStub(channel).Work(timeout=60)
         await call.write(hello())
         await call.write(hello())
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -138,7 +138,7 @@ async def test_too_many_ids_and_bad_reasons_are_refused(stubs: Stubs) -> None:
 
 async def test_a_watch_tells_the_end_and_closes(stubs: Stubs, seed: Seed) -> None:
     first, second = await seed.ready(await seed.task()), await seed.run(await seed.task(), result=b"1")
-    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[first, second]), timeout=20)
+    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[first, second]), timeout=60)
     told = {task.task_id: task for task in (await watch.read()).tasks}
     assert (told[first].status, told[second].status) == (QUEUED, COMPLETED)
     await finish(seed, first, b"x" * 100_000)
@@ -155,14 +155,14 @@ async def finish(seed: Seed, task_id: TaskId, result: bytes) -> None:
 
 async def test_an_end_that_nobody_tells_is_found_by_the_slow_round(stubs: Stubs, seed: Seed) -> None:
     task_id = await seed.ready(await seed.task())
-    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[task_id]), timeout=20)
+    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[task_id]), timeout=60)
     await watch.read()
     await finish(seed, task_id, b"1")
     assert (await watch.read()).tasks[0].status == COMPLETED
 
 
 async def test_a_watch_of_an_unknown_task_is_not_found(stubs: Stubs) -> None:
-    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[make_id()]), timeout=20)
+    watch = stubs.tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[make_id()]), timeout=60)
     assert await reason_of(watch.read()) == "TASK_NOT_FOUND"
 
 
@@ -175,7 +175,7 @@ def frame(sequence: int) -> task_service_pb2.StreamSubmitRequest:
 
 async def test_frames_are_answered_as_their_submits_resolve(stubs: Stubs) -> None:
     stubs.recorded.gates = {"task-1": asyncio.Event()}
-    stream = stubs.tasks.StreamSubmit(timeout=20)
+    stream = stubs.tasks.StreamSubmit(timeout=60)
     for sequence in (1, 2, 3):
         await stream.write(frame(sequence))
     answered = [(await stream.read()).sequence for _ in range(2)]
@@ -198,7 +198,7 @@ async def test_frames_beyond_the_window_wait_to_be_read(stubs: Stubs) -> None:
         for sequence in range(count):
             yield frame(sequence)
 
-    stream = stubs.tasks.StreamSubmit(frames(), timeout=20)
+    stream = stubs.tasks.StreamSubmit(frames(), timeout=60)
     await stubs.recorded.submitted(FRAMES_UNDER_WAY)
     # Any later call is answered by the same loop: had it read on, the ninth would be there.
     await stubs.tasks.SubmitTasks(task_service_pb2.SubmitTasksRequest())
@@ -211,7 +211,7 @@ async def test_frames_beyond_the_window_wait_to_be_read(stubs: Stubs) -> None:
 
 async def test_a_refused_frame_ends_the_stream_with_its_status(stubs: Stubs) -> None:
     stubs.recorded.refusal = storage_away()
-    stream = stubs.tasks.StreamSubmit(timeout=20)
+    stream = stubs.tasks.StreamSubmit(timeout=60)
     await stream.write(frame(1))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stream.read()
@@ -221,7 +221,7 @@ async def test_a_refused_frame_ends_the_stream_with_its_status(stubs: Stubs) -> 
 
 async def test_a_broker_that_leaves_answers_what_it_has_read_and_ends_the_stream(stubs: Stubs) -> None:
     stubs.recorded.gates = {"task-1": asyncio.Event()}
-    stream = stubs.tasks.StreamSubmit(timeout=20)
+    stream = stubs.tasks.StreamSubmit(timeout=60)
     await stream.write(frame(1))
     await stubs.recorded.submitted(1)
     stubs.recorded.drained.set()
@@ -259,7 +259,7 @@ async def test_lists_and_bulk_cancels_leave_connections_to_others(
     many = task_service_pb2.CancelTasksRequest(task_ids=[make_id() for _ in range(1000)])
     asked = [stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest()) for _ in range(6)]
     asked += [stubs.tasks.CancelTasks(many) for _ in range(6)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(lists) < 2 or len(cancels) < 2:
             await asyncio.sleep(0.01)
     assert await reason_of(stubs.tasks.GetTask(get(make_id()))) == "TASK_NOT_FOUND"

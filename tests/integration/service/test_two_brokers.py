@@ -36,7 +36,7 @@ def new_task(queue: str = "default") -> task_pb2.NewTask:
 
 
 async def submit(tasks: Any, *new: task_pb2.NewTask) -> list[str]:
-    answer = await tasks.SubmitTasks(task_service_pb2.SubmitTasksRequest(tasks=new), timeout=10)
+    answer = await tasks.SubmitTasks(task_service_pb2.SubmitTasksRequest(tasks=new), timeout=60)
     assert {result.outcome for result in answer.results} == {task_service_pb2.SUBMIT_OUTCOME_STORED}
     return [result.task_id for result in answer.results]
 
@@ -44,7 +44,7 @@ async def submit(tasks: Any, *new: task_pb2.NewTask) -> list[str]:
 async def test_an_end_at_one_broker_reaches_a_watcher_at_the_other(channels: list[Any]) -> None:
     one, other = (task_service_pb2_grpc.TaskServiceStub(channel) for channel in channels)
     ids = await submit(one, new_task(), new_task("mail"))
-    watch = other.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=ids), timeout=20)
+    watch = other.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=ids), timeout=60)
     assert {task.status for task in (await watch.read()).tasks} == {task_pb2.TASK_STATUS_QUEUED}
     cancelled = await one.CancelTasks(task_service_pb2.CancelTasksRequest(task_ids=ids[:1], reason="why"))
     assert cancelled.results[0].outcome == task_service_pb2.CANCEL_OUTCOME_CANCELLED
@@ -55,7 +55,7 @@ async def test_an_end_at_one_broker_reaches_a_watcher_at_the_other(channels: lis
         "why",
     )
     queues = queue_service_pb2_grpc.QueueServiceStub(channels[0])
-    purged = await queues.PurgeQueue(queue_service_pb2.PurgeQueueRequest(name="mail"), timeout=10)
+    purged = await queues.PurgeQueue(queue_service_pb2.PurgeQueueRequest(name="mail"), timeout=60)
     assert purged.cancelled == 1
     (task,) = (await watch.read()).tasks
     assert (task.task_id, task.status) == (ids[1], task_pb2.TASK_STATUS_CANCELLED)

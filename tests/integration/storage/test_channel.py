@@ -34,10 +34,10 @@ async def test_a_listening_connection_that_falls_silent_is_given_up(
     channel = Channel(place._replace(netloc=f"{login}@{cable.address}").geturl())
     listens = asyncio.Event()
     listening = asyncio.ensure_future(channel.listen((NAME,), lambda *_: listens.set()))
-    await asyncio.wait_for(listens.wait(), 5)
+    await asyncio.wait_for(listens.wait(), 60)
     await asyncio.to_thread(cable.silence)
     with pytest.raises(StorageUnavailable):
-        await asyncio.wait_for(listening, 5)
+        await asyncio.wait_for(listening, 60)
     await channel.tell(NAME, "nobody speaks on it any more")
 
 
@@ -54,10 +54,10 @@ async def test_probes_cost_no_word(storage_url: str, monkeypatch: pytest.MonkeyP
             all_heard.set()
 
     listening = asyncio.ensure_future(channel.listen((NAME,), hear))
-    await asyncio.wait_for(listens.wait(), 5)
+    await asyncio.wait_for(listens.wait(), 60)
     for number in range(100):
         await channel.tell(NAME, str(number))
-    await asyncio.wait_for(all_heard.wait(), 5)
+    await asyncio.wait_for(all_heard.wait(), 60)
     assert heard == ["", *map(str, range(100))]
     assert not listening.done()
     listening.cancel()

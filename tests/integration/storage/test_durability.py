@@ -72,7 +72,7 @@ async def test_with_a_synchronous_standby_nothing_need_be_said(
         "alter system set synchronous_standby_names = 'standby'",
         "select pg_reload_conf()",
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await _standbys(private_postgres.url):
             await asyncio.sleep(0.01)
     await preflight.check(private_postgres.url)

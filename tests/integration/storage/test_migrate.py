@@ -110,7 +110,7 @@ async def test_who_waits_to_migrate_does_not_hold_up_the_drop_of_a_partition(
 
 async def until_it_waits(connection: Any) -> None:
     """Wait until another process asks for its turn."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await connection.fetchval(
             "select count(*) from pg_stat_activity where datname = current_database()"
             " and pid <> pg_backend_pid() and query like '%advisory_lock%'"

@@ -99,7 +99,7 @@ async def test_neither_waits_for_the_others_turn_nor_hears_its_words(storage_url
             "select pg_advisory_lock(hashtext('hyrex.schema'), hashtext('hyrex')),"
             " pg_advisory_lock(hashtext('hyrex.lanes'), hashtext('hyrex'))"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await migrate(storage_url, "staging") == NEWEST
             async with Stage.on(storage_url, schema="staging") as other:
                 await other.lane("somewhere")

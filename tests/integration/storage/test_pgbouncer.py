@@ -84,9 +84,9 @@ def test_a_broker_starts_and_stores_behind_it(pooled: str, start_broker: StartBr
     with grpc.insecure_channel(broker.address) as channel:
         stub: Any = task_service_pb2_grpc.TaskServiceStub(channel)
         task = task_pb2.NewTask(task_id=make_id(), name="work", queue="default", payload=b"{}")
-        response = stub.SubmitTasks(task_service_pb2.SubmitTasksRequest(tasks=[task]), timeout=10)
+        response = stub.SubmitTasks(task_service_pb2.SubmitTasksRequest(tasks=[task]), timeout=60)
         assert response.results[0].outcome == task_service_pb2.SUBMIT_OUTCOME_STORED
-    assert broker.process.terminate(timeout=15) == 0
+    assert broker.process.terminate(timeout=60) == 0
     assert "Traceback" not in broker.process.output
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 60.0
 _LOOK_EVERY_S = 0.005
 
 

@@ -67,7 +67,7 @@ async def test_crashed_child_is_started_again(
     async with asyncio.TaskGroup() as group:
         running = group.create_task(keeper.run())
         first.process.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await keeper.other_than(first)
         running.cancel()
     assert keeper.child is not None
@@ -105,7 +105,7 @@ asyncio.run(main())
     parent = Process("parent", [sys.executable, "-c", code])
     pid = int(parent.wait_for(r"child (\d+)")[1])
     parent.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -54,7 +54,7 @@ def rows(url: str, statement: str) -> list[asyncpg.Record]:
 
 
 def wait_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, f"process {pid} still lives"
         time.sleep(0.02)

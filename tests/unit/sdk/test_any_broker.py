@@ -50,7 +50,7 @@ async def name(*urls: str) -> str:
         found = await TaskServiceStub(channel).GetTask(task_service_pb2.GetTaskRequest(task_id=ID))
         return str(found.task.name)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await at_any(parse_url(",".join(urls)), None, call)
 
 

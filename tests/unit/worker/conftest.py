@@ -35,14 +35,14 @@ class Worker:
             self.output.append(line.decode().rstrip())
             sys.stdout.write(f"worker| {line.decode()}")
 
-    async def printed(self, text: str, within_s: float = 20.0) -> str:
+    async def printed(self, text: str, within_s: float = 60.0) -> str:
         """Wait for a line that contains the text."""
         async with asyncio.timeout(within_s):
             while not (found := [line for line in self.output if text in line]):
                 await asyncio.sleep(0.01)
         return found[0]
 
-    async def exit_status(self, within_s: float = 20.0) -> int:
+    async def exit_status(self, within_s: float = 60.0) -> int:
         """Wait for its end."""
         async with asyncio.timeout(within_s):
             return await self.process.wait()
@@ -127,7 +127,7 @@ class Bench:
         """What tasks noted."""
         return self.journal_path.read_text().splitlines() if self.journal_path.exists() else []
 
-    async def noted(self, text: str, times: int = 1, within_s: float = 20.0) -> str:
+    async def noted(self, text: str, times: int = 1, within_s: float = 60.0) -> str:
         """Wait until a task notes something."""
         async with asyncio.timeout(within_s):
             while len(found := [line for line in self.journal() if text in line]) < times:

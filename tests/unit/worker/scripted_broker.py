@@ -70,6 +70,9 @@ class ScriptedBroker(WorkerServiceServicer):
         self.session_id = ""
         self.metadata: dict[str, str] = {}
         self._sequence = itertools.count(1)
+        self._handed_out: dict[
+            int, wire.WorkResponse
+        ] = {}  # by sequence, until a worker says that it has them
         self._calls: list[grpc.aio.ServicerContext[Any, Any]] = []
         self._outgoing: asyncio.Queue[wire.WorkResponse | None] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -86,7 +89,7 @@ class ScriptedBroker(WorkerServiceServicer):
         await self.say(wire.WorkResponse(assignments=assignments))
 
     async def say(self, frame: wire.WorkResponse) -> None:
-        """Send any frame."""
+        """Send any frame; assignments once more on the next stream, if this one breaks before they arrive."""
         await self._outgoing.put(frame)
 
     async def cancel(self, run: Assignment, reason: str = "not needed") -> None:
@@ -98,12 +101,12 @@ class ScriptedBroker(WorkerServiceServicer):
         """End the stream without a word."""
         await self._outgoing.put(None)
 
-    async def until(self, condition: Callable[[], object], within_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
         """Wait until something that the worker does has come about."""
         async with asyncio.timeout(within_s), self._changed:
             await self._changed.wait_for(lambda: bool(condition()))
 
-    async def outcome(self, run: Assignment, within_s: float = 20.0) -> ToldRun:
+    async def outcome(self, run: Assignment, within_s: float = 60.0) -> ToldRun:
         """How that run ended."""
         await self.until(lambda: run.token in self.outcomes, within_s)
         return self.outcomes[run.token]
@@ -120,6 +123,7 @@ class ScriptedBroker(WorkerServiceServicer):
             code, metadata = self.refusal
             await context.abort(code, "refused by the test", metadata)
         await context.write(wire.WorkResponse(welcome=self._welcome(hello)))
+        await self._hand_out_again(context, hello)
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(self._write(context))
             reader = group.create_task(self._read(request_iterator))
@@ -156,9 +160,22 @@ class ScriptedBroker(WorkerServiceServicer):
         welcome.heartbeat_interval.FromMilliseconds(round(self.lease_s * 1000 / 3))
         return welcome
 
+    async def _hand_out_again(self, context: Any, hello: wire.Hello) -> None:
+        """What a broken stream took with it: a loaded machine breaks one that no test meant to break."""
+        resumed = hello.session_id and hello.session_id == self.session_id
+        self._handed_out = {
+            sequence: frame
+            for sequence, frame in self._handed_out.items()
+            if resumed and sequence > hello.received_through
+        }
+        for frame in self._handed_out.values():
+            await context.write(frame)
+
     async def _write(self, context: Any) -> None:
         await self._notify()
         while (frame := await self._outgoing.get()) is not None:
+            if frame.HasField("assignments"):
+                self._handed_out[frame.assignments.sequence] = frame
             await context.write(frame)
 
     async def _read(self, frames: AsyncIterator[wire.WorkRequest]) -> str:
@@ -177,9 +194,12 @@ class ScriptedBroker(WorkerServiceServicer):
         return ""
 
     async def _answer(self, frame: wire.WorkRequest) -> None:
-        if frame.HasField("heartbeat") and self.acknowledge_heartbeats:
+        if frame.HasField("heartbeat"):
+            # Silence would end the stream, and a new one would renew the lease: say what renews nothing.
             ack = wire.HeartbeatAck(sequence=frame.heartbeat.sequence)
-            await self.say(wire.WorkResponse(heartbeat_ack=ack))
+            nothing = wire.WorkResponse(cancel=wire.CancelRuns())
+            renewal = wire.WorkResponse(heartbeat_ack=ack)
+            await self.say(renewal if self.acknowledge_heartbeats else nothing)
         elif frame.HasField("report"):
             self.reports.append(frame.report)
             self.outcomes.update((run.token, run) for run in told_runs(frame.report))

@@ -66,7 +66,7 @@ async def test_run_that_must_be_alone_is_given_back_before_the_broker_takes_it_f
     await bench.noted("sleep")
     alone = assignment("add", {"a": 1, "b": 1}, alone=True)
     await bench.broker.assign(alone)
-    assert not (await bench.broker.outcome(alone, 10.0)).released.started
+    assert not (await bench.broker.outcome(alone)).released.started
 
 
 async def test_child_reserved_for_a_run_that_is_gone_takes_others(bench: Bench) -> None:

@@ -83,7 +83,7 @@ async def test_log_that_nobody_reads_stops_nothing(bench: Bench) -> None:
             assert (await bench.broker.outcome(run)).HasField("failed")
         assert len(bench.broker.hellos) == 1
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()

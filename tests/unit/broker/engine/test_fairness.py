@@ -71,7 +71,7 @@ async def test_little_requests_have_a_reserve_with_an_end() -> None:
     admission = Admission(100, 10)
     await admission.enter("bulk", 100)
     for number in range(10):
-        await asyncio.wait_for(admission.enter(f"caller {number}", 10), 5)
+        await asyncio.wait_for(admission.enter(f"caller {number}", 10), 60)
     late = asyncio.ensure_future(admission.enter("one more", 10))
     await asyncio.sleep(0.01)
     assert not late.done()
@@ -90,7 +90,7 @@ async def test_whoever_leaves_while_waiting_takes_nothing_of_the_budget() -> Non
         ended = await asyncio.gather(*waiting, return_exceptions=True)
         (third,) = [each for each in ended if is_permit(each)]
         third.leave()
-    (await asyncio.wait_for(admission.enter("a", 80), 5)).leave()
+    (await asyncio.wait_for(admission.enter("a", 80), 60)).leave()
 
 
 def is_permit(each: Permit | BaseException) -> TypeGuard[Permit]:

@@ -87,13 +87,13 @@ async def call(channel: Any, kind: str, token: str | None = None) -> list[bytes]
     metadata = () if token is None else (("authorization", token),)
     method = f"/test.Kinds/{kind}"
     if kind == "unary_unary":
-        return [await channel.unary_unary(method)(b"", metadata=metadata, timeout=10)]
+        return [await channel.unary_unary(method)(b"", metadata=metadata, timeout=60)]
     if kind == "stream_unary":
-        return [await keep_status(channel.stream_unary(method)(iter([b""]), metadata=metadata, timeout=10))]
+        return [await keep_status(channel.stream_unary(method)(iter([b""]), metadata=metadata, timeout=60))]
     if kind == "unary_stream":
-        stream = channel.unary_stream(method)(b"", metadata=metadata, timeout=10)
+        stream = channel.unary_stream(method)(b"", metadata=metadata, timeout=60)
     else:
-        stream = keep_status(channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=10))
+        stream = keep_status(channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=60))
     return [response async for response in stream]
 
 
@@ -154,4 +154,4 @@ async def test_a_caller_that_leaves_ends_the_servicer_at_once() -> None:
         stream = channel.unary_stream("/test.Kinds/endless")(b"", timeout=30)
         assert await stream.read() == b"ok"
         stream.cancel()
-        await asyncio.wait_for(handlers.left.wait(), 5)
+        await asyncio.wait_for(handlers.left.wait(), 60)

@@ -88,7 +88,7 @@ async def test_health_of_an_unknown_service_is_not_found(channel: grpc.aio.Chann
 async def test_reflection_lists_every_service_without_a_token(channel: grpc.aio.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     stream = stub.ServerReflectionInfo(
-        iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10
+        iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=60
     )
     answer = await stream.read()
     names = {service.name for service in answer.list_services_response.service}
