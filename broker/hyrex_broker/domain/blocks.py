@@ -145,7 +145,13 @@ def batch_of(blocks: Sequence[TaskBlock]) -> TaskBatch:
         _own([block.trace_contexts for block in blocks], blocks),
     )
     in_order = sorted(ids)
-    return batch if ids == in_order else batch.at(sorted(range(len(ids)), key=ids.__getitem__))
+    return batch if ids == in_order else batch.at(order_of(blocks))
+
+
+def order_of(blocks: Sequence[TaskBlock]) -> list[int]:
+    """For each place of the blocks' batch, the place at which its task came: equal ids stay as they came."""
+    ids = _joined([block.ids for block in blocks])
+    return sorted(range(len(ids)), key=ids.__getitem__)
 
 
 def first_ones(batch: TaskBatch) -> TaskBatch:
@@ -154,6 +160,16 @@ def first_ones(batch: TaskBatch) -> TaskBatch:
         return batch
     ids = batch.ids
     return batch.at([place for place in range(len(ids)) if not place or ids[place] != ids[place - 1]])
+
+
+def beside(batch: TaskBatch, stored: set[HexId]) -> list[int]:
+    """The places of all but the first tasks with these ids."""
+    ids = batch.ids
+    return [
+        place
+        for place, digits in enumerate(ids)
+        if digits not in stored or (place and digits == ids[place - 1])
+    ]
 
 
 def pairs_of(batch: TaskBatch) -> Iterable[tuple[LaneId, Terms]]:

@@ -198,6 +198,9 @@ class Batcher(Generic[Item, Answer]):
         the same.
         """
         future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
+        if not items:
+            future.set_result(())
+            return future
         count = len(items) if self._cutting is None else sum(map(self._cutting.count, items))
         group = Group(items, count, sum(map(self._size_bytes, items)), future)
         (self._small if group.cost <= SMALL else self._large).add(caller, group)

@@ -1,6 +1,7 @@
 """Checks workers' reports of how runs ended. Values out of bounds (from user code, a clock or settings) are
 corrected and not refused, since a worker would repeat a refused report for ever."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -52,14 +53,14 @@ async def recorded(
     """Record what a report said, those that returned and the others side by side; return the acknowledgement,
     without its number."""
     ack = wire.ReportAck()
-    returned = reports.report_returned(blocks, caller) if blocks else None
-    if others:
-        told = [*zip(others, await reports.report(others, caller), strict=True)]
-        ack.duplicate_tokens.extend(end.token for end, said in told if said is Receipt.DUPLICATE)
-        ack.stale_tokens.extend(end.token for end, said in told if said is Receipt.STALE)
-    for refused in await returned if returned is not None else ():
-        ack.duplicate_tokens.extend(refused.duplicate)
-        ack.stale_tokens.extend(refused.stale)
+    both = reports.report_returned(blocks, caller), reports.report(others, caller)
+    refused, receipts = await asyncio.gather(*both)
+    said = [*zip(others, receipts, strict=True)]
+    ack.duplicate_tokens.extend(end.token for end, receipt in said if receipt is Receipt.DUPLICATE)
+    ack.stale_tokens.extend(end.token for end, receipt in said if receipt is Receipt.STALE)
+    for each in refused:
+        ack.duplicate_tokens.extend(each.duplicate)
+        ack.stale_tokens.extend(each.stale)
     return ack
 
 

@@ -24,7 +24,7 @@ _UNIQUE_VIOLATION: Final = "23505"
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """What was stored before under an id, and who holds its idempotency key."""
+    """The digest of what was stored before under an id, and who holds its idempotency key; None: nobody."""
 
     digest: int | None
     holder: KeyHolder | None
@@ -80,8 +80,8 @@ class SubmitStore:
         )
         return HandedOff([None] * len(batch) if slots is None else slots, stored_at)
 
-    async def classify(self, batch: TaskBatch) -> dict[HexId, StoredKey]:
-        """What is known of tasks that were not stored."""
+    async def classify(self, batch: TaskBatch) -> list[StoredKey]:
+        """What is known of tasks that were not stored, one for each; ids may come several times."""
         count = len(batch)
         keys = stretched(batch.keys or [None], count)
         rows = await self._database.fetch(
@@ -91,7 +91,7 @@ class SubmitStore:
             keys,
             [payload if key else None for payload, key in zip(batch.payloads, keys, strict=True)],
         )
-        return {HexId(row["id"].hex): StoredKey(row["digest"], _holder(row)) for row in rows}
+        return [StoredKey(row["digest"], _holder(row)) for row in rows]
 
 
 def is_repetition(error: StatementRefused) -> bool:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -236,3 +237,22 @@ async def test_a_frame_that_comes_again_beside_new_tasks_stores_those_only(bench
     assert [str(outcome) for outcome in outcomes] == ["2"] * 9 + ["1"] * 10 + ["TaskIdConflict"]
     await link.until_runs(20)
     assert len({run.task_id for run in link.runs}) == len(link.runs) == 20
+
+
+async def test_ids_that_come_several_times_in_a_batch_are_judged_by_what_is_stored(bench: Bench) -> None:
+    """As if they had come one after the other, whichever callers sent them."""
+    old, taken = new_task(digest=1), new_task(key="k", payload=b"1", digest=1)
+    await bench.submit([old, taken])
+    again, other = [replace(old, digest=digest) for digest in (1, 2)]
+    late = new_task(key="k", payload=b"2", digest=3)
+    freed = replace(late, key="other", digest=4)
+    tasks = [other, again, other, again, late, freed, late, freed, new := new_task(digest=1), replace(new)]
+    answers = await bench.submit(tasks)
+    assert [type(answer).__name__ for answer in answers[:4]] == ["TaskIdConflict", "SubmitAnswer"] * 2
+    assert [type(answer).__name__ for answer in answers[4:8]] == [
+        "KeyHit", "SubmitAnswer", "TaskIdConflict", "SubmitAnswer",
+    ]  # fmt: skip
+    outcomes = [answers[place].outcome for place in (1, 3, 5, 7, 8, 9)]
+    assert outcomes == [2, 2, 1, 2, 1, 2]
+    ((stored,),) = await bench.database.fetch("select count(*) from task")
+    assert stored == 4

@@ -153,8 +153,9 @@ class Stage:
 
     async def classify(self, *tasks: NewTask) -> dict[TaskId, StoredKey]:
         """What is known of tasks that were not stored."""
-        known = await self.submits.classify(await self.batch(tasks))
-        return {task_id(digits): found for digits, found in known.items()}
+        batch = await self.batch(tasks)
+        known = await self.submits.classify(batch)
+        return {task_id(digits): found for digits, found in zip(batch.ids, known, strict=True)}
 
     async def submitted(self, count: int = 1, **changes: Any) -> list[TaskId]:
         """Store some plain tasks; their ids in order."""

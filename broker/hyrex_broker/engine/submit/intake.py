@@ -9,8 +9,10 @@ from hyrex_broker.domain.blocks import (
     TaskBlock,
     at_places,
     batch_of,
+    beside,
     first_ones,
     halves,
+    order_of,
     pairs_of,
     without_keys,
 )
@@ -32,7 +34,7 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.submit import SubmitStore
+from hyrex_broker.storage.submit import StoredKey, SubmitStore
 
 Answer = SubmitAnswer | BrokerError
 Others = dict[int, Answer]
@@ -123,11 +125,11 @@ class Intake:
             block.lane = lane
             for part in _parts(number, block):
                 (waiting if part.block.may_wait else now).append(part)
-        both = [(parts, batcher) for parts, batcher in ((now, self._now), (waiting, self._waiting)) if parts]
+        both = (now, self._now), (waiting, self._waiting)
         added = [batcher.add([part.block for part in parts], caller) for parts, batcher in both]
-        for (parts, _), stored in zip(both, await asyncio.gather(*added), strict=True):
-            for part, others in zip(parts, stored, strict=True):
-                answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
+        stored, stored_waiting = await asyncio.gather(*added)
+        for part, others in zip([*now, *waiting], [*stored, *stored_waiting], strict=True):
+            answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
         return answers
 
     async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[tuple[str, str], LaneId | None]:
@@ -170,32 +172,32 @@ class Intake:
     ) -> list[Others]:
         """Store blocks by a statement that returns the ids of what it stored, until all is decided."""
         batch = batch_of(blocks)
-        first, others = first_ones(batch), dict[HexId, Answer]()
-        pending = first
+        answers: dict[int, Answer] = {}
+        pending = batch
+        places: Sequence[int] = range(len(batch))
         while len(pending):
-            stored = await store(pending)
+            stored = await store(first_ones(pending))
             if len(stored) == len(pending):
                 break
-            known = set(stored)
-            missing = [place for place, task_id in enumerate(pending.ids) if task_id not in known]
-            pending = await self._classify(pending.at(missing), others)
-        if first is not batch:
-            return _answers_of_repeated(blocks, others)
-        return [_of_block(block, others) if others else {} for block in blocks]
+            missing = beside(pending, set(stored))
+            told = await self._classify(pending.at(missing))
+            found = {places[place]: answer for place, answer in zip(missing, told, strict=True)}
+            answers |= {place: answer for place, answer in found.items() if answer is not None}
+            places = [place for place, answer in found.items() if answer is None]
+            pending = batch.at(places)
+        return _by_block(blocks, answers) if answers else [{} for _ in blocks]
 
-    async def _classify(self, missing: TaskBatch, others: dict[HexId, Answer]) -> TaskBatch:
-        """Answer what a statement did not store; return what is still undecided (rule 4)."""
+    async def _classify(self, missing: TaskBatch) -> list[Answer | None]:
+        """Answers for what a statement did not store; None for what is still undecided (rule 4)."""
         known = await self._store.classify(missing)
-        undecided = []
-        for place, (digits, digest) in enumerate(zip(missing.ids, missing.digests, strict=True)):
-            found = known[digits]
-            if found.digest is not None:
-                others[digits] = _repeated(digits, same=found.digest == digest)
-            elif found.holder is not None:
-                others[digits] = KeyHit(found.holder.task_id, SubmitOutcome.DEDUPLICATED, found.holder)
-            else:
-                undecided.append(place)
-        return missing.at(undecided)
+        answers: list[Answer | None] = []
+        undecided: set[HexId] = set()
+        for digits, digest, found in zip(missing.ids, missing.digests, known, strict=True):
+            answer = _told(digits, digest, found) if digits not in undecided else None
+            if answer is None:
+                undecided.add(digits)  # and whatever has this id and came later
+            answers.append(answer)
+        return answers
 
     def _wake(self, ready: Collection[tuple[LaneId, int]]) -> None:
         if ready:
@@ -210,29 +212,23 @@ class Intake:
         return {0: InvalidField("task", refused, f"the database refused it ({error.sqlstate}: {error})")}
 
 
-def _repeated(digits: HexId, *, same: bool) -> Answer:
-    """The answer for an id that was stored before, with the same content or another."""
-    text = task_id(digits)
-    return SubmitAnswer(text, SubmitOutcome.REPEATED) if same else TaskIdConflict(text)
+def _told(digits: HexId, digest: int, found: StoredKey) -> Answer | None:
+    """The answer for a task that was stored before, or is another one by its key."""
+    if found.digest is not None:
+        text = task_id(digits)
+        same = found.digest == digest
+        return SubmitAnswer(text, SubmitOutcome.REPEATED) if same else TaskIdConflict(text)
+    if found.holder is not None:
+        return KeyHit(found.holder.task_id, SubmitOutcome.DEDUPLICATED, found.holder)
+    return None
 
 
-def _of_block(block: TaskBlock, others: Mapping[HexId, Answer]) -> Others:
-    return {place: others[digits] for place, digits in enumerate(block.ids) if digits in others}
-
-
-def _answers_of_repeated(blocks: Sequence[TaskBlock], others: Mapping[HexId, Answer]) -> list[Others]:
-    """Answers where ids come twice in a batch: the first is stored, or not; the others repeat it."""
-    first: dict[HexId, int] = {}
-    found: list[Others] = []
-    for block in blocks:
-        mine: Others = {}
-        for place, (digits, digest) in enumerate(zip(block.ids, block.digests, strict=True)):
-            answer = others.get(digits)
-            if digits not in first:
-                first[digits] = digest
-            elif answer is None or (isinstance(answer, SubmitAnswer) and digest != first[digits]):
-                answer = _repeated(digits, same=digest == first[digits])
-            if answer is not None:
-                mine[place] = answer
-        found.append(mine)
-    return found
+def _by_block(blocks: Sequence[TaskBlock], answers: Mapping[int, Answer]) -> list[Others]:
+    """Answers by their places in a batch of some blocks, as answers for each block."""
+    every = [(number, place) for number, block in enumerate(blocks) for place in range(len(block))]
+    others: list[Others] = [{} for _ in blocks]
+    for place, came in enumerate(order_of(blocks)):
+        if place in answers:
+            number, own = every[came]
+            others[number][own] = answers[place]
+    return others

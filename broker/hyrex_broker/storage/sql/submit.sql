@@ -105,14 +105,15 @@ with item as materialized (
 select replace(id::text, '-', ''), due > now() as waits from placed
 
 -- name: classify
--- What is known of ids and keys that a submit did not store. An id without a row in the result was
--- refused for its key (see holder), or its competitor rolled back: submit it again. A key whose task is
--- gone has no holder. Of a holder: whether its payload is another one, and where it stands (its live table
+-- What is known of ids and keys that a submit did not store, a row for each in their order. An id without a
+-- digest was refused for its key (see holder), or its competitor rolled back: submit it again. A key whose task
+-- is gone has no holder. Of a holder: whether its payload is another one, and where it stands (its live table
 -- and run number, else the outcome of its last run).
 -- $1 id (as text), $2 name, $3 idempotency_key (or null), $4 payload (null without a key): arrays.
-select i.id, t.digest, h.id as holder, h.differs, coalesce(q.live, d.live, l.live) as live,
+select t.digest, h.id as holder, h.differs, coalesce(q.live, d.live, l.live) as live,
        coalesce(d.run_number, 0) as run_number, r.outcome
-from unnest(($1::text)::uuid[], $2::text[], $3::text[], $4::bytea[]) as i (id, name, key, payload)
+from unnest(($1::text)::uuid[], $2::text[], $3::text[], $4::bytea[]) with ordinality
+  as i (id, name, key, payload, place)
 left join lateral (select digest from task where task.id = i.id limit 1) t on true
 left join lateral (
   select task_id from idempotency where namespace = 0 and name = i.name and key = i.key limit 1
@@ -124,6 +125,7 @@ left join lateral (select 'ready' as live from ready where task_id = h.id limit 
 left join lateral (select 'delayed' as live, run_number from delayed where task_id = h.id limit 1) d on true
 left join lateral (select 'lease' as live from lease where task_id = h.id limit 1) l on true
 left join lateral (select outcome from task_run where task_id = h.id order by run_number desc limit 1) r on true
+order by i.place
 
 -- name: submit_handing_off
 -- `submit` and the assign of the same tasks in one: a lane's first tasks become leases of sessions with
