@@ -118,7 +118,7 @@ class Lifecycle(RuleBasedStateMachine):
         model = running[pick % len(running)]
         assert model.run is not None
         end = end_of(model.run, outcome, retry_delay_ms=0 if at_once else 60_000, alone=True)
-        ended = self.world.run(self.stage.reports.end([end]))
+        ended = self.world.run(self.stage.ended([end]))
         assert len(ended) == 1
         self._end(model, outcome, at_once)
 
@@ -153,7 +153,7 @@ class Lifecycle(RuleBasedStateMachine):
         _, model = self._pick(pick)
         if model.run is not None:
             forged = end_of(model.run, Outcome.COMPLETED, token=Token(model.run.token ^ 1 << 40))
-            assert self.world.run(self.stage.reports.end([forged])) == [], "a forged report changed something"
+            assert self.world.run(self.stage.ended([forged])) == [], "a forged report changed something"
 
     @precondition(lambda self: self.tasks)
     @rule(pick=_picks)

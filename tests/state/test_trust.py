@@ -169,7 +169,7 @@ def test_without_receipts_a_run_on_its_way_is_given_to_another(
     def beat(self: Any, session: Any, sequence: int, held: Any, received_through: int) -> list[RunEnd]:
         tokens = set(held)
         return [
-            RunEnd(task_id, token, Outcome.LOST)
+            RunEnd(task_id, token, session.session_id, Outcome.LOST)
             for token, (task_id, _, _) in session.leases.items()
             if token not in tokens
         ]

@@ -7,7 +7,7 @@ database, and no report may be accepted but the one of the lease that stands.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import Beat
-from tests.integration.storage.stage import INFO, LEASE, ZERO
+from tests.integration.storage.stage import INFO, LEASE, ZERO, Ended
 from tests.state.world import World
 from tests.support.assigned import AssignedRun, runs_of
 
@@ -75,7 +75,7 @@ class Worker:
     trust: Trust
     executing: dict[Token, TaskId] = field(default_factory=dict)
     held: dict[Token, TaskId] = field(default_factory=dict)
-    ended: dict[Token, RunEnd] = field(default_factory=dict)
+    ended: dict[Token, Ended] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     beats: list[tuple[int, list[Token], int]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -127,7 +127,9 @@ class TrustMachine(RuleBasedStateMachine):
         for worker in self.workers:
             if not self._trusts(worker):
                 for token, task_id in worker.executing.items():
-                    worker.ended[token] = RunEnd(task_id, token, Outcome.RELEASED, 1)
+                    worker.ended[token] = Ended(
+                        task_id, token, worker.session.session_id, Outcome.RELEASED, 1
+                    )
                 worker.executing.clear()
 
     # Brokers
@@ -249,7 +251,7 @@ class TrustMachine(RuleBasedStateMachine):
         worker = self.workers[pick]
         for token, task_id in list(worker.executing.items())[:1]:
             del worker.executing[token]
-            worker.ended[token] = RunEnd(task_id, token, outcome, 1)
+            worker.ended[token] = Ended(task_id, token, worker.session.session_id, outcome, 1)
 
     @rule(pick=_workers)
     def report(self, pick: int) -> None:
@@ -282,17 +284,21 @@ class TrustMachine(RuleBasedStateMachine):
             worker.executing.pop(ref.token, None)
             if ref.token not in worker.ended:
                 worker.held.pop(ref.token, None)
-        ends = [RunEnd(ref.task_id, ref.token, Outcome.LOST, 0) for ref in resumption.orphans]
-        ends += [RunEnd(ref.task_id, ref.token, Outcome.RELEASED) for ref in resumption.unreceived]
+        own = worker.session.session_id
+        ends = [RunEnd(ref.task_id, ref.token, own, Outcome.LOST, 0) for ref in resumption.orphans]
+        ends += [RunEnd(ref.task_id, ref.token, own, Outcome.RELEASED) for ref in resumption.unreceived]
         self._end(worker, ends)
 
     def _end(self, worker: Worker, ends: Sequence[RunEnd]) -> None:
-        """Through the worker's broker; accepted must be exactly what bears the token of a lease."""
+        """Through the worker's broker, in the name of whichever session holds the task: accepted must be
+        exactly what bears the token of a lease."""
         if not ends:
             return
         stage = self.world.stages[worker.broker]
         standing = self.world.run(_tokens(stage.database))
-        ended = self.world.run(stage.reports.end(ends))
+        holders = self.world.run(_holders(stage.database))
+        named = [replace(end, session_id=holders.get(end.task_id, end.session_id)) for end in ends]
+        ended = self.world.run(stage.ended(named))
         accepted = {each.token for each in ended}
         assert accepted == {end.token for end in ends} & standing, "a report without its lease was accepted"
         for registry in self.registries:
@@ -353,6 +359,11 @@ async def _sweep(store: Any) -> list[SessionId]:
 
 async def _tokens(database: Any) -> set[int]:
     return {row[0] for row in await database.fetch("select token from lease")}
+
+
+async def _holders(database: Any) -> dict[TaskId, SessionId]:
+    rows = await database.fetch("select task_id::text, session_id from lease")
+    return {TaskId(row[0]): SessionId(row[1]) for row in rows}
 
 
 async def _leases(database: Any) -> set[tuple[int, int]]:

@@ -5,7 +5,7 @@ A column has no value (all runs have the default), one value (all share it), or 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from hyrex_broker.domain import ids
 from hyrex_broker.domain.assigned import at, column, each
@@ -15,6 +15,9 @@ from hyrex_broker.domain.model import Outcome, RunEnd, SessionId, Token
 Value = TypeVar("Value")
 Named = tuple[HexId, Token, SessionId]
 """What a report is about: nobody's word stands for another's, even in one batch."""
+
+UNSTORABLE: Final = "UnstorableResult"
+"""The error type of a run whose result the database refuses."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,16 +56,17 @@ class EndBlock:
         """Whose lease each is."""
         return each(self.session_ids, len(self), self.session_ids[0])
 
-    def end(self, place: int) -> RunEnd:
-        """One of them by itself."""
+    def failed(self, place: int, error_type: str, message: str) -> RunEnd:
+        """One of them, as failed for good since its result cannot be stored."""
         return RunEnd(
             ids.task_id(self.task_ids[place]),
             self.tokens[place],
-            Outcome.COMPLETED,
+            self.sessions()[place],
+            Outcome.FAILED,
             each(self.elapsed_us, len(self), 0)[place],
-            self.results[place],
-            each(self.content_types, len(self), None)[place],
-            session_id=self.sessions()[place],
+            error_type=error_type,
+            error_message=message,
+            retryable=False,
         )
 
 

@@ -90,14 +90,16 @@ class SubmitAnswer:
 
 @dataclass(slots=True)
 class RunEnd:
-    """How one run ended, as reported by its worker or concluded by a sweeper."""
+    """How one run ended that did not return, as reported by its worker or concluded by a sweeper.
+
+    Those that returned are in an EndBlock."""
 
     task_id: TaskId
     token: Token
+    session_id: SessionId
+    """Only a lease of this session is ended."""
     outcome: Outcome
     elapsed_us: int | None = None
-    result: bytes | None = None
-    content_type: str | None = None
     error_type: str | None = None
     error_message: str | None = None
     traceback: str | None = None
@@ -105,8 +107,6 @@ class RunEnd:
     retryable: bool = True
     retry_delay_ms: int | None = None
     alone: bool = False
-    session_id: SessionId | None = None
-    """Only a lease of this session is ended. None: of any session, for conclusions of the broker itself."""
 
 
 class Receipt(IntEnum):

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from hyrex_broker.domain.ended import EndBlock, Named, halves, joined
+from hyrex_broker.domain.ended import UNSTORABLE, EndBlock, Named, halves, joined
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import hex_id, task_id
 from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
@@ -23,25 +23,12 @@ log = logging.getLogger(__name__)
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
 
 
-Key = tuple[TaskId, Token, SessionId | None]
-"""The lease that a report is about, with the session that reports: two sessions' reports are never mixed."""
-
-
-def _key(end: RunEnd | RemovedLease) -> Key:
-    return end.task_id, end.token, end.session_id
+def _named(end: RunEnd | RemovedLease) -> Named:
+    return hex_id(end.task_id), end.token, end.session_id
 
 
 def _size_bytes(end: RunEnd) -> int:
-    return len(end.result or b"") + len(end.traceback or "")
-
-
-def _parts(ends: Sequence[RunEnd]) -> list[list[RunEnd]]:
-    """Completed runs apart from the others, since they have a cheaper statement."""
-    completed: list[RunEnd] = []
-    others: list[RunEnd] = []
-    for end in ends:
-        (completed if end.outcome is Outcome.COMPLETED else others).append(end)
-    return [part for part in (completed, others) if part]
+    return len(end.traceback or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +84,10 @@ class RunReports:
             group.create_task(self._batcher.run())
             group.create_task(self._returned.run())
 
-    async def report(self, ends: Sequence[RunEnd], caller: Hashable = None) -> Sequence[Receipt]:
-        """Record ends (of named sessions); return one receipt for each, after the commit. Waits while the
-        database is unreachable. Callers share the batches."""
-        return await self._batcher.add(ends, caller)
+    def report(self, ends: Sequence[RunEnd], caller: Hashable = None) -> "asyncio.Future[Sequence[Receipt]]":
+        """Record ends; one receipt for each, after the commit. That waits while the database is unreachable.
+        Callers share the batches."""
+        return self._batcher.add(ends, caller)
 
     def report_returned(
         self, blocks: Sequence[EndBlock], caller: Hashable = None
@@ -127,27 +114,17 @@ class RunReports:
 
     async def _record_returned(self, ends: EndBlock, statement: StatementSlot) -> dict[Named, Receipt]:
         """Record a block; the receipts of those that were not accepted."""
-        ended = await self._store.end_returned(ends)
-        await statement.pass_on()
-        self._follow_returned(ends, ended)
-        if len(ended) == 1 and ended[0].places is None:
-            return {}
-        matched = {place for each in ended for place in each.places or ()}
-        missing = [ends.end(place) for place in range(len(ends)) if place not in matched]
-        return await self._settle(missing, statement) if missing else {}
-
-    async def _settle(self, missing: list[RunEnd], statement: StatementSlot) -> dict[Named, Receipt]:
-        """Answer those that matched no lease, after another try for those that lost a race."""
-        receipts: dict[Key, Receipt] = {}
-        undecided = await self._classify(missing, receipts)
-        if undecided:
-            told = await self._record(undecided, statement)
-            receipts |= zip(map(_key, undecided), told, strict=True)
-        return {
-            (hex_id(task_id), token, session_id): receipt
-            for (task_id, token, session_id), receipt in receipts.items()
-            if receipt is not Receipt.ACCEPTED and session_id is not None
-        }
+        receipts: dict[Named, Receipt] = {}
+        while len(ends):
+            ended = await self._store.end_returned(ends)
+            await statement.pass_on()
+            self._follow_returned(ends, ended)
+            if len(ended) == 1 and ended[0].places is None:
+                break
+            matched = {place for each in ended for place in each.places or ()}
+            missing = ends.taking([place for place in range(len(ends)) if place not in matched])
+            ends = missing.taking(await self._classify(missing.named(), receipts))
+        return receipts
 
     def _follow_returned(self, ends: EndBlock, ended: Sequence[ReturnedLeases]) -> None:
         lanes, count = set(), 0
@@ -177,28 +154,30 @@ class RunReports:
         return receipts
 
     async def _record(self, ends: Sequence[RunEnd], statement: StatementSlot) -> list[Receipt]:
-        receipts: dict[Key, Receipt] = {}
-        pending = list({_key(end): end for end in ends}.values())
+        receipts: dict[Named, Receipt] = {}
+        pending = list({_named(end): end for end in ends}.values())
         while pending:
-            for part in _parts(pending):
-                ended = await self._store.end(part)
-                await statement.pass_on()
-                self.follow(ended, [each.task_id for each in ended])
-                receipts |= dict.fromkeys(map(_key, ended), Receipt.ACCEPTED)
-            missing = [end for end in pending if _key(end) not in receipts]
-            pending = await self._classify(missing, receipts) if missing else []
-        return [receipts[_key(end)] for end in ends]
+            ended = await self._store.end(pending)
+            await statement.pass_on()
+            self.follow(ended, [each.task_id for each in ended])
+            receipts |= dict.fromkeys(map(_named, ended), Receipt.ACCEPTED)
+            missing = [end for end in pending if _named(end) not in receipts]
+            pending = [missing[place] for place in await self._classify([*map(_named, missing)], receipts)]
+        return [receipts[_named(end)] for end in ends]
 
-    async def _classify(self, missing: list[RunEnd], receipts: dict[Key, Receipt]) -> list[RunEnd]:
-        """Answer reports that matched no lease; return those that lost a race (rule 4)."""
+    async def _classify(self, missing: Sequence[Named], receipts: dict[Named, Receipt]) -> list[int]:
+        """Answer reports that matched no lease; return the places of those that lost a race (rule 4)."""
+        if not missing:
+            return []
         undecided, settled, stale = [], [], 0
-        for end, state in zip(missing, await self._store.classify(missing), strict=True):
+        states = await self._store.classify(missing)
+        for place, (name, state) in enumerate(zip(missing, states, strict=True)):
             if state.held and not state.recorded:
-                undecided.append(end)
+                undecided.append(place)
                 continue
-            settled.append(end)
+            settled.append(name)
             stale += not state.recorded
-            receipts[_key(end)] = Receipt.DUPLICATE if state.recorded else Receipt.STALE
+            receipts[name] = Receipt.DUPLICATE if state.recorded else Receipt.STALE
         if stale:
             log.info("stale reports refused", extra={"count": stale})
         self._forget(settled)
@@ -229,38 +208,38 @@ class RunReports:
         self._dispatcher.leases_ended({each.lane for each in ended}, len(ended))
         self.on_change(task_ids)
 
-    def _forget(self, settled: Iterable[RunEnd]) -> None:
+    def _forget(self, settled: Iterable[Named]) -> None:
         """Remove these leases from the sessions that reported them, and from no other session."""
-        for end in settled:
-            session = self._sessions.of(end.session_id)
-            if session is not None and session.holds(hex_id(end.task_id), end.token):
-                session.remove(end.token)
+        for digits, token, session_id in settled:
+            session = self._sessions.of(session_id)
+            if session is not None and session.holds(digits, token):
+                session.remove(token)
         self._dispatcher.capacity_changed()
 
     async def _refuse_returned(self, block: EndBlock, error: StatementRefused) -> Refused:
-        receipt, token = await self._refuse(block.end(0), error), block.tokens[0]
+        """Record a run whose result cannot be stored as failed."""
+        receipt = await self._recorded(block.failed(0, UNSTORABLE, _refusal(error)))
+        tokens = [block.tokens[0]]
         return Refused(
-            [token] if receipt is Receipt.DUPLICATE else [], [token] if receipt is Receipt.STALE else []
+            tokens if receipt is Receipt.DUPLICATE else (), tokens if receipt is Receipt.STALE else ()
         )
 
     async def _refuse(self, end: RunEnd, error: StatementRefused) -> Receipt:
-        """Record a run whose result cannot be stored as failed; if even that cannot be stored, it is
-        stale."""
-        failed = replace(
-            end,
-            outcome=Outcome.FAILED,
-            elapsed_us=None,
-            result=None,
-            content_type=None,
-            error_type="UnstorableResult",
-            error_message=f"the database refused the report ({error.sqlstate})",
-            traceback=None,
-            reason=None,
-            retryable=False,
-            retry_delay_ms=None,
-        )
+        """Record a run of which something cannot be stored as failed, without that."""
+        failed = RunEnd(
+            end.task_id, end.token, end.session_id, Outcome.FAILED,
+            error_type=UNSTORABLE, error_message=_refusal(error), retryable=False,
+        )  # fmt: skip
+        return await self._recorded(failed)
+
+    async def _recorded(self, failed: RunEnd) -> Receipt:
+        """If even that cannot be stored, the report is stale."""
         try:
             return (await self._flush([failed], StatementSlot(lambda: False)))[0]
         except StatementRefused as again:
             log.error("a report cannot be stored at all", extra={"sqlstate": again.sqlstate})
             return Receipt.STALE
+
+
+def _refusal(error: StatementRefused) -> str:
+    return f"the database refused the report ({error.sqlstate})"

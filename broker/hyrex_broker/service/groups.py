@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain.blocks import NO_TRACE, TRACE_BYTES, TaskBlock, at_places
+from hyrex_broker.domain.blocks import NO_TRACE, TRACE_BYTES, TaskBlock, at_places, stretched
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
 from hyrex_broker.domain.ids import ID_BYTES, HexId, task_id, unpacked
 from hyrex_broker.domain.model import TaskId
@@ -193,8 +193,8 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
         group.terms,
         group.task_ids,
         list(group.payloads),
-        _stretched([dict(each.headers) for each in group.headers], count),
-        _stretched(list(group.idempotency_keys), count),
+        list(stretched([dict(each.headers) for each in group.headers], count)),
+        list(stretched(group.idempotency_keys, count)),
         group.trace_contexts * (count if len(group.trace_contexts) == TRACE_BYTES else 1),
     )
 
@@ -213,10 +213,6 @@ def _check_lengths(group: task_service_pb2.TaskGroup, name: str, count: int) -> 
     if len(group.trace_contexts) not in (0, TRACE_BYTES, TRACE_BYTES * count):
         remedy = f"must have no byte, {TRACE_BYTES}, or {TRACE_BYTES} for each of {count} tasks"
         raise InvalidField(f"{name}.trace_contexts", f"{len(group.trace_contexts)} bytes", remedy)
-
-
-def _stretched(values: list[Value], count: int) -> list[Value]:
-    return values * count if len(values) == 1 else values
 
 
 def _parents_taken(terms: task_pb2.NewTask) -> tuple[TaskId | None, TaskId | None]:

@@ -3,15 +3,16 @@ corrected and not refused, since a worker would repeat a refused report for ever
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.ended import EndBlock
-from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TooManyItems
+from hyrex_broker.domain.ended import UNSTORABLE, EndBlock
+from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.ids import ID_BYTES, unpacked
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.service import fields
@@ -33,10 +34,8 @@ def ends(
         raise TooManyItems(count, MOST_RUNS)
     others = []
     for run in report.runs:
-        token = Token(run.token)
-        end = _end(run, fields.task_id(run.task_id), token)
-        end.session_id = session.holder(token)
-        others.append(end)
+        task_id, token = fields.task_id(run.task_id), Token(run.token)
+        others.append(_end(run, RunEnd(task_id, token, session.holder(token), Outcome.FAILED)))
     blocks = []
     for number, group in enumerate(report.completed):
         block = _returned(group, f"report.completed[{number}]", session)
@@ -97,32 +96,38 @@ def _storable(block: EndBlock, limit_bytes: int) -> tuple[EndBlock, list[RunEnd]
     try:
         fields.short_text(content_type or "", "content_type")
     except InvalidField as error:
-        return block.taking([]), [_unstorable(block.end(place), error) for place in range(len(block))]
-    if max(map(len, block.results)) <= limit_bytes:
-        return block, []
+        failed = [block.failed(place, UNSTORABLE, error.message) for place in range(len(block))]
+        return block.taking([]), failed
     sizes = [*map(len, block.results)]
+    if max(sizes) <= limit_bytes:
+        return block, []
     kept = [place for place, size in enumerate(sizes) if size <= limit_bytes]
-    large = [(place, size) for place, size in enumerate(sizes) if size > limit_bytes]
-    return block.taking(kept), [
-        _unstorable(block.end(place), PayloadOverLimit("result", size, limit_bytes)) for place, size in large
+    failed = [
+        block.failed(place, "ResultTooLarge", PayloadOverLimit("result", size, limit_bytes).message)
+        for place, size in enumerate(sizes)
+        if size > limit_bytes
     ]
+    return block.taking(kept), failed
 
 
-def _end(run: wire.RunReport, task_id: TaskId, token: Token) -> RunEnd:
+def _end(run: wire.RunReport, end: RunEnd) -> RunEnd:
+    """An end that has nothing but names yet, with what was reported."""
     outcome = run.WhichOneof("outcome")
-    elapsed = _microseconds(run.elapsed) if run.HasField("elapsed") else None
+    end.elapsed_us = _microseconds(run.elapsed) if run.HasField("elapsed") else None
     match outcome:
         case "failed":
-            return _failed(task_id, token, elapsed, run.failed)
+            return _raised(end, Outcome.FAILED, run.failed)
         case "timed_out":
-            return _timed_out(task_id, token, elapsed, run.timed_out)
+            return _raised(end, Outcome.TIMED_OUT, run.timed_out)
         case "cancelled":
-            return RunEnd(task_id, token, Outcome.CANCELLED, elapsed, reason=_clean(run.cancelled.reason))
+            return replace(end, outcome=Outcome.CANCELLED, reason=_clean(run.cancelled.reason))
         case "released":
-            return _released(task_id, token, elapsed, run.released)
+            return _released(end, run.released)
         case "lost":
-            reason, alone = _clean(run.lost.reason), run.lost.alone
-            return RunEnd(task_id, token, Outcome.LOST, elapsed or 0, reason=reason, alone=alone)
+            reason, elapsed_us = _clean(run.lost.reason), end.elapsed_us or 0
+            return replace(
+                end, outcome=Outcome.LOST, elapsed_us=elapsed_us, reason=reason, alone=run.lost.alone
+            )
         case _:
             raise InvalidField("runs.outcome", run.task_id, "each reported run must say how it ended")
 
@@ -132,53 +137,29 @@ def _microseconds(elapsed: Duration) -> int:
     return min(max(elapsed.seconds * 1_000_000 + elapsed.nanos // 1000, 0), _LONGEST_US)
 
 
-def _unstorable(end: RunEnd, error: BrokerError) -> RunEnd:
-    kind = "ResultTooLarge" if isinstance(error, PayloadOverLimit) else "UnstorableResult"
-    return RunEnd(
-        end.task_id, end.token, Outcome.FAILED, end.elapsed_us, error_type=kind,
-        error_message=error.message, retryable=False, session_id=end.session_id,
-    )  # fmt: skip
-
-
-def _failed(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Failed) -> RunEnd:
-    return RunEnd(
-        task_id,
-        token,
-        Outcome.FAILED,
-        elapsed,
+def _raised(end: RunEnd, outcome: Outcome, said: wire.Failed | wire.TimedOut) -> RunEnd:
+    return replace(
+        end,
+        outcome=outcome,
         error_type=_clean(said.error.type),
         error_message=_clean(said.error.message),
         traceback=_clean(said.error.traceback),
-        retryable=said.retryable,
+        retryable=said.retryable if isinstance(said, wire.Failed) else True,
         retry_delay_ms=_delay(said),
     )
 
 
-def _released(task_id: TaskId, token: Token, elapsed: int | None, said: wire.Released) -> RunEnd:
+def _released(end: RunEnd, said: wire.Released) -> RunEnd:
     """The end of a released run. One that never started is not recorded, unless it waits for another worker:
     then the reason is kept, to be shown."""
     delay = _delay(said)
     told = said.started or delay is not None
-    return RunEnd(
-        task_id,
-        token,
-        Outcome.RELEASED,
-        (elapsed or 0) if told else None,
+    return replace(
+        end,
+        outcome=Outcome.RELEASED,
+        elapsed_us=(end.elapsed_us or 0) if told else None,
         reason=_clean(said.reason),
         retry_delay_ms=delay,
-    )
-
-
-def _timed_out(task_id: TaskId, token: Token, elapsed: int | None, said: wire.TimedOut) -> RunEnd:
-    return RunEnd(
-        task_id,
-        token,
-        Outcome.TIMED_OUT,
-        elapsed,
-        error_type=_clean(said.error.type),
-        error_message=_clean(said.error.message),
-        traceback=_clean(said.error.traceback),
-        retry_delay_ms=_delay(said),
     )
 
 

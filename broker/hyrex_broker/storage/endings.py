@@ -77,7 +77,7 @@ def _end_of(held: StoredLease, ending: SessionEndReason) -> RunEnd:
 
 def _bound(held: StoredLease, outcome: Outcome, elapsed_us: int | None, reason: str) -> RunEnd:
     lease = held.lease
-    return RunEnd(lease.task_id, lease.token, outcome, elapsed_us, reason=reason, session_id=held.session_id)
+    return RunEnd(lease.task_id, lease.token, held.session_id, outcome, elapsed_us, reason=reason)
 
 
 def held_lease(row: Any) -> StoredLease:

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import asyncpg
 
 from hyrex_broker.domain.assigned import each
-from hyrex_broker.domain.ended import EndBlock
-from hyrex_broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.domain.ended import EndBlock, Named
+from hyrex_broker.domain.model import LaneId, LeaseRef, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.storage.columns import column, ids, integers, shared
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
@@ -21,8 +21,7 @@ _SQL: Final = load("report")
 REDELIVERIES_BOUND: Final = 5
 RELEASES_BOUND: Final = 100
 _COLUMNS: Final = {
-    "outcome": Outcome.COMPLETED, "elapsed_us": None, "result": None,
-    "content_type": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
+    "elapsed_us": None, "error_type": None, "error_message": None, "traceback": None, "reason": None,
     "retryable": True, "retry_delay_ms": None, "alone": False,
 }  # fmt: skip
 """The columns of `report` and what most runs have there, which is what a null means."""
@@ -83,42 +82,19 @@ class Overdue:
 async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLease]:
     """Record ends and repeat what must be repeated. What is missing from the result matched nothing.
 
-    `database` may be a transaction: the sweeper ends sessions and their runs together. A batch of completed
-    runs alone costs two thirds of a mixed one.
+    `database` may be a transaction: the sweeper ends sessions and their runs together.
     """
-    ordered = sorted(ends, key=_by_task)
-    if all(end.outcome is Outcome.COMPLETED for end in ordered):
-        return await _record_completed(database, ordered)
-    return await _record(database, ordered)
-
-
-async def _record_completed(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLease]:
-    rows = await database.fetch(
-        _SQL["report_completed"],
-        ids([end.task_id for end in ends]),
-        integers([end.token for end in ends]),
-        integers([end.elapsed_us for end in ends]),
-        [end.result for end in ends],
-        column([end.content_type for end in ends]),
-        _sessions(ends),
-    )
-    return [
-        RemovedLease(end.task_id, end.token, lane, session)
-        for lane, session, places in rows
-        for end in (ends if places is None else [ends[place - 1] for place in places])
-    ]
-
-
-async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLease]:
+    ends = sorted(ends, key=_by_task)
     columns = [column([*map(attrgetter(name), ends)], usual) for name, usual in _COLUMNS.items()]
     rows = await database.fetch(
         _SQL["report"],
         ids([end.task_id for end in ends]),
         integers([end.token for end in ends]),
+        shared([end.session_id for end in ends]),
+        shared([end.outcome for end in ends]),
         *columns,
         REDELIVERIES_BOUND,
         RELEASES_BOUND,
-        _sessions(ends),
         ends[0].task_id,
         ends[-1].task_id,
     )
@@ -127,11 +103,6 @@ async def _record(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedLe
         for lane, session, places, rank, again, delay in rows
         for end in [ends[place - 1] for place in places]
     ]
-
-
-def _sessions(ends: Sequence[RunEnd]) -> list[int]:
-    """The sessions of the ends; in most batches there is only one."""
-    return shared([end.session_id or 0 for end in ends])
 
 
 EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -165,15 +136,11 @@ class ReportStore:
             for lane, session, places in rows
         ]
 
-    async def classify(self, refs: Sequence[RunEnd]) -> list[Unmatched]:
+    async def classify(self, names: Sequence[Named]) -> list[Unmatched]:
         """What became of reports that matched no lease, one for each."""
+        task_ids, tokens, sessions = zip(*names, strict=True)
         rows = await self._database.fetch(
-            _SQL["classify_reports"],
-            [ref.task_id for ref in refs],
-            [ref.token for ref in refs],
-            [ref.session_id for ref in refs],
-            min(ref.task_id for ref in refs),
-            max(ref.task_id for ref in refs),
+            _SQL["classify_reports"], task_ids, tokens, sessions, min(task_ids), max(task_ids)
         )
         return [Unmatched(row["recorded"], row["held"]) for row in rows]
 

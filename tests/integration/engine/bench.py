@@ -9,7 +9,7 @@ from hyrex_broker.app import Engine, _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
-from hyrex_broker.domain.model import CancelOrder, LeaseRef, SubmitAnswer, SubmitOutcome
+from hyrex_broker.domain.model import CancelOrder, LeaseRef, Receipt, SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.sessions.registry import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.submit.intake import Answer
@@ -17,7 +17,7 @@ from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sessions import SessionInfo
-from tests.integration.storage.stage import NewTask, block_of
+from tests.integration.storage.stage import Ended, NewTask, block_of, block_of_returned, parted
 from tests.support.assigned import AssignedRun, runs_of
 
 
@@ -96,6 +96,20 @@ class Bench:
         others = await self.engine.intake.submit(blocks, caller)
         stored = [SubmitAnswer(task.task_id, SubmitOutcome.STORED) for task in tasks]
         return [mine.get(0, answer) for mine, answer in zip(others, stored, strict=True)]
+
+    async def report(self, ends: Sequence[Ended], caller: Hashable = None) -> list[Receipt]:
+        """Report runs, those that returned apart from the others; one receipt for each."""
+        returned, others = parted(ends)
+        blocks = [block_of_returned([end]) for end in returned]
+        reports = self.engine.reports
+        refused, told = await asyncio.gather(
+            reports.report_returned(blocks, caller), reports.report(others, caller)
+        )
+        receipts = {id(end): receipt for end, receipt in zip(others, told, strict=True)}
+        for end, each in zip(returned, refused, strict=True):
+            duplicate = Receipt.DUPLICATE if each.duplicate else Receipt.ACCEPTED
+            receipts[id(end)] = Receipt.STALE if each.stale else duplicate
+        return [receipts[id(end)] for end in ends]
 
     async def worker(
         self,

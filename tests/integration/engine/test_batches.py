@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -59,7 +60,7 @@ async def test_an_unstorable_report_becomes_a_failed_run_that_says_so(bench: Ben
     good, bad = new_task(max_retries=3), new_task(max_retries=3)
     await bench.submit([good, bad])
     runs = {run.task_id: run for run in await link.until_runs(2)}
-    receipts = await bench.engine.reports.report(
+    receipts = await bench.report(
         [
             end_of(runs[good.task_id], Outcome.COMPLETED),
             end_of(runs[bad.task_id], Outcome.COMPLETED, content_type="\0"),
@@ -134,10 +135,10 @@ async def test_a_resent_report_is_a_duplicate_and_a_made_up_one_stale(bench: Ben
     await bench.submit([new_task()])
     (run,) = await link.until_runs(1)
     end = end_of(run, Outcome.COMPLETED)
-    made_up = RunEnd(make_id(), run.token, Outcome.COMPLETED, session_id=run.session_id)
-    assert list(await bench.engine.reports.report([end])) == [Receipt.ACCEPTED]
-    assert list(await bench.engine.reports.report([end])) == [Receipt.DUPLICATE]
-    assert list(await bench.engine.reports.report([made_up])) == [Receipt.STALE]
+    made_up = replace(end, task_id=make_id())
+    assert await bench.report([end]) == [Receipt.ACCEPTED]
+    assert await bench.report([end]) == [Receipt.DUPLICATE]
+    assert await bench.report([made_up]) == [Receipt.STALE]
 
 
 async def test_a_batch_is_bounded_in_bytes_as_well_as_in_items() -> None:
@@ -224,7 +225,7 @@ async def test_reports_that_take_too_long_together_are_recorded_in_portions(
         return await end(self, ends)
 
     monkeypatch.setattr(ReportStore, "end", slow)
-    receipts = await bench.engine.reports.report([end_of(run, Outcome.COMPLETED) for run in runs])
+    receipts = await bench.report([end_of(run, Outcome.FAILED) for run in runs])
     assert list(receipts) == [Receipt.ACCEPTED] * 16
     assert sizes == [16, 8, 4, 4, 4, 4]
 
@@ -243,5 +244,5 @@ async def test_a_report_that_cannot_be_stored_in_any_form_harms_nobody(
         return await end(self, ends)
 
     monkeypatch.setattr(ReportStore, "end", refuses)
-    ends = [end_of(good, Outcome.COMPLETED), end_of(bad, Outcome.COMPLETED)]
-    assert list(await bench.engine.reports.report(ends)) == [Receipt.ACCEPTED, Receipt.STALE]
+    ends = [end_of(good, Outcome.FAILED), end_of(bad, Outcome.FAILED)]
+    assert list(await bench.report(ends)) == [Receipt.ACCEPTED, Receipt.STALE]

@@ -1,12 +1,12 @@
 """Callers share the statements: nobody's bulk is in front of somebody else's single task or report."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from hyrex_broker.domain.blocks import TaskBatch
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SubmitAnswer
+from hyrex_broker.domain.ended import EndBlock
+from hyrex_broker.domain.model import Outcome, Receipt, SubmitAnswer
 from hyrex_broker.engine.batching import BATCH_ITEMS, SMALL
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.submit import SubmitStore
@@ -19,20 +19,20 @@ WITHIN_S = 60.0
 @pytest.fixture
 def bulk_may_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """No statement with many items is answered before this is set."""
-    may_end, submit, end = asyncio.Event(), SubmitStore.submit, ReportStore.end
+    may_end, submit, end = asyncio.Event(), SubmitStore.submit, ReportStore.end_returned
 
     async def held_submit(self: SubmitStore, batch: TaskBatch) -> object:
         if len(batch) > SMALL:
             await may_end.wait()
         return await submit(self, batch)
 
-    async def held_end(self: ReportStore, ends: Sequence[RunEnd]) -> object:
+    async def held_end(self: ReportStore, ends: EndBlock) -> object:
         if len(ends) > SMALL:
             await may_end.wait()
         return await end(self, ends)
 
     monkeypatch.setattr(SubmitStore, "submit", held_submit)
-    monkeypatch.setattr(ReportStore, "end", held_end)
+    monkeypatch.setattr(ReportStore, "end_returned", held_end)
     return may_end
 
 
@@ -56,10 +56,9 @@ async def test_a_single_report_does_not_wait_for_a_statement_with_many(
     await bench.submit([new_task() for _ in range(200)])
     bulk_may_end.clear()
     one, *many = [end_of(run, Outcome.COMPLETED) for run in await link.until_runs(200)]
-    reports = bench.engine.reports
-    waiting = [asyncio.ensure_future(reports.report(many[: 2 * SMALL], 1))]
+    waiting = [asyncio.ensure_future(bench.report(many[: 2 * SMALL], 1))]
     await asyncio.sleep(0)
-    assert await asyncio.wait_for(reports.report([one], 2), WITHIN_S) == [Receipt.ACCEPTED]
+    assert await asyncio.wait_for(bench.report([one], 2), WITHIN_S) == [Receipt.ACCEPTED]
     assert not waiting[0].done()
     bulk_may_end.set()
     await asyncio.gather(*waiting)

@@ -46,7 +46,7 @@ async def test_a_large_batch_waits_for_runs_that_are_about_to_end(
     await asyncio.sleep(0.2)
     assert not more.done()
     for half in (runs[: LARGE // 2], runs[LARGE // 2 :]):
-        await bench.engine.reports.report([end_of(run, Outcome.COMPLETED) for run in half])
+        await bench.report([end_of(run, Outcome.COMPLETED) for run in half])
     await more
     assert await ready(bench) == 0
     await link.until_runs(2 * LARGE)

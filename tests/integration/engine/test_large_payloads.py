@@ -114,7 +114,7 @@ async def test_a_run_that_has_ended_meanwhile_is_not_sent(
     await asyncio.wait_for(payloads.asked.wait(), 60)
     ended, (task_id, _, _) = next(iter(session.leases.items()))
     await bench.engine.reports.report(
-        [RunEnd(ids.task_id(task_id), ended, Outcome.CANCELLED, session_id=session.session_id)]
+        [RunEnd(ids.task_id(task_id), ended, session.session_id, Outcome.CANCELLED)]
     )
     payloads.may_answer.set()
     (sent,) = await link.until_runs(1)

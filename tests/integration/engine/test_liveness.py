@@ -57,7 +57,7 @@ async def test_a_cancel_is_answered_by_what_it_found(bench: Bench) -> None:
     await bench.submit([running, ended])
     runs = {run.task_id: run for run in await link.until_runs(2)}
     await bench.submit([queued])
-    await bench.engine.reports.report([end_of(runs[ended.task_id], Outcome.COMPLETED)])
+    await bench.report([end_of(runs[ended.task_id], Outcome.COMPLETED)])
     queued = new_task(name="unserved")
     await bench.submit([queued])
     unknown = make_id()

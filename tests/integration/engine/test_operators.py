@@ -27,7 +27,7 @@ async def test_a_retry_that_an_end_overtakes_still_requeues(
         found = await retry(self, *args)
         asked.append(len(found))
         if len(asked) == 1:
-            await bench.engine.reports.report([end_of(run, Outcome.FAILED)])
+            await bench.report([end_of(run, Outcome.FAILED)])
         return found
 
     monkeypatch.setattr(CancelStore, "retry", then_it_fails)

@@ -109,7 +109,7 @@ async def test_limits_that_leave_a_worker_out_still_reach_the_other(bench: Bench
             for link in links:
                 for run in link.runs:
                     link.frames.clear()
-                    await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])
+                    await bench.report([end_of(run, Outcome.COMPLETED)])
                     done += 1
             await asyncio.sleep(0.005)
 

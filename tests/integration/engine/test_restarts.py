@@ -83,7 +83,7 @@ async def test_an_engine_whose_loops_were_all_broken_off_goes_on(
     (answer,) = await bench.submit([new_task()])
     assert isinstance(answer, SubmitAnswer)
     for run in await link.until_runs(2):
-        await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])
+        await bench.report([end_of(run, Outcome.COMPLETED)])
 
 
 async def test_a_broker_whose_presence_fails_is_not_taken_for_gone(

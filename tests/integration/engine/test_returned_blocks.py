@@ -159,4 +159,6 @@ def test_a_batch_is_joined_in_the_order_of_the_ids_with_its_columns() -> None:
     assert (whole.results, whole.elapsed_us) == ([b"a", b"b", b"c"], [7, 0, 7])
     assert whole.content_types == [None, "text/plain", None]
     assert [len(half) for half in halves(whole)] == [1, 2]
-    assert whole.end(1).content_type == "text/plain"
+    failed = whole.failed(1, "kind", "why")
+    assert (failed.task_id[0], failed.token, failed.session_id) == ("b", 1, 1)
+    assert (failed.outcome, failed.error_type, failed.retryable) == (Outcome.FAILED, "kind", False)

@@ -44,7 +44,7 @@ async def test_an_end_elsewhere_is_read_by_its_name_and_nothing_else_is(
         await _heard(bench, other)
         monkeypatch.setattr(TaskReads, "tasks", noted)
         for run in (unrelated, watched[0]):
-            await bench.engine.reports.report([end_of(run, Outcome.COMPLETED)])
+            await bench.report([end_of(run, Outcome.COMPLETED)])
         (view,) = await asyncio.wait_for(anext(frames), WITHIN_S)
         assert (view.task_id, view.state) == (watched[0].task_id, TaskState.COMPLETED)
     assert read == [watched[0].task_id]

@@ -10,6 +10,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from hyrex_broker.domain.blocks import TaskBatch, TaskBlock, batch_of
+from hyrex_broker.domain.ended import EndBlock, Named, joined
 from hyrex_broker.domain.ids import hex_id, task_id
 from hyrex_broker.domain.model import (
     BrokerId,
@@ -29,7 +30,7 @@ from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.promote import PromoteStore
-from hyrex_broker.storage.report import RemovedLease, ReportStore
+from hyrex_broker.storage.report import RemovedLease, ReportStore, Unmatched
 from hyrex_broker.storage.sessions import Opened, SessionInfo, SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import StoredKey, SubmitStore
@@ -92,6 +93,14 @@ def block_of(task: NewTask) -> TaskBlock:
         None if task.key is None else [task.key],
         None if task.trace_context is None else [task.trace_context],
     )
+
+
+@dataclass(slots=True)
+class Ended(RunEnd):
+    """How one run ended, be it by returning."""
+
+    result: bytes = b"null"
+    content_type: str | None = None
 
 
 @dataclass
@@ -203,7 +212,26 @@ class Stage:
 
     async def end(self, run: AssignedRun, outcome: Outcome, **changes: Any) -> list[RemovedLease]:
         """Report one run."""
-        return await self.reports.end([end_of(run, outcome, **changes)])
+        return await self.ended([end_of(run, outcome, **changes)])
+
+    async def ended(self, ends: Sequence[RunEnd]) -> list[RemovedLease]:
+        """Report runs: first those that returned, in one block, then the others."""
+        returned, others = parted(ends)
+        removed: list[RemovedLease] = []
+        if returned:
+            block = joined([block_of_returned(returned)])
+            for each in await self.reports.end_returned(block):
+                mine = block if each.places is None else block.taking(each.places)
+                names = zip(mine.task_ids, mine.tokens, strict=True)
+                removed += [
+                    RemovedLease(task_id(digits), token, each.lane, each.session_id)
+                    for digits, token in names
+                ]
+        return removed + (await self.reports.end(others) if others else [])
+
+    async def classify_reports(self, ends: Sequence[RunEnd]) -> list[Unmatched]:
+        """What became of reports that matched no lease."""
+        return await self.reports.classify([named(end) for end in ends])
 
     async def state(self, task_id: TaskId) -> TaskState | None:
         """Where a task stands, by the tables; None if it is unknown."""
@@ -236,11 +264,32 @@ class Stage:
         await self.promotes.promote(ZERO, 1000)
 
 
-def end_of(run: AssignedRun, outcome: Outcome, **changes: Any) -> RunEnd:
+def end_of(run: AssignedRun, outcome: Outcome, **changes: Any) -> Ended:
     """The end of a run as a worker would report it."""
-    return replace(
-        RunEnd(run.task_id, run.token, outcome, elapsed_us=_OLDER_SECOND, session_id=run.session_id),
-        **changes,
+    end = Ended(run.task_id, run.token, run.session_id, outcome, elapsed_us=_OLDER_SECOND)
+    return replace(end, **changes)
+
+
+def named(end: RunEnd) -> Named:
+    """What a report is about."""
+    return hex_id(end.task_id), end.token, end.session_id
+
+
+def parted(ends: Sequence[RunEnd]) -> tuple[list[Ended], list[RunEnd]]:
+    """Runs that returned, and the others: two kinds of report."""
+    returned = [end for end in ends if isinstance(end, Ended) and end.outcome is Outcome.COMPLETED]
+    return returned, [end for end in ends if end.outcome is not Outcome.COMPLETED]
+
+
+def block_of_returned(ends: Sequence[Ended]) -> EndBlock:
+    """Runs that returned, as a worker reports them."""
+    return EndBlock(
+        [hex_id(end.task_id) for end in ends],
+        [end.token for end in ends],
+        [end.result for end in ends],
+        [end.elapsed_us or 0 for end in ends],
+        [end.session_id for end in ends],
+        [end.content_type for end in ends],
     )
 
 

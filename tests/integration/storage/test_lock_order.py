@@ -64,7 +64,7 @@ async def assign(stage: Stage, scene: Scene) -> object:
 
 async def report(stage: Stage, scene: Scene) -> object:
     runs = random.sample(scene.runs, len(scene.runs))
-    return await stage.reports.end([end_of(run, random.choice(list(Outcome))) for run in runs])
+    return await stage.ended([end_of(run, random.choice(list(Outcome))) for run in runs])
 
 
 async def cancel(stage: Stage, scene: Scene) -> object:

@@ -26,8 +26,8 @@ async def test_a_completed_run_is_recorded_with_its_result(stage: Stage) -> None
 async def test_a_stale_token_changes_nothing(stage: Stage) -> None:
     _, run = await stage.running()
     forged = end_of(run, Outcome.COMPLETED, token=Token(run.token + 1))
-    assert await stage.reports.end([forged]) == []
-    (unmatched,) = await stage.reports.classify([forged])
+    assert await stage.ended([forged]) == []
+    (unmatched,) = await stage.classify_reports([forged])
     assert not unmatched.recorded
     assert not unmatched.held
     assert await stage.state(run.task_id) is TaskState.RUNNING
@@ -37,7 +37,7 @@ async def test_a_resent_report_is_known_by_its_token(stage: Stage) -> None:
     _, run = await stage.running()
     await stage.end(run, Outcome.COMPLETED)
     assert await stage.end(run, Outcome.COMPLETED) == []
-    (unmatched,) = await stage.reports.classify([end_of(run, Outcome.COMPLETED)])
+    (unmatched,) = await stage.classify_reports([end_of(run, Outcome.COMPLETED)])
     assert unmatched.recorded
 
 
@@ -58,7 +58,7 @@ async def test_a_report_that_waited_for_a_cancel_matches_nothing_and_is_still_he
         reporting = asyncio.create_task(stage.end(run, Outcome.FAILED))
         await until_blocked(connection)
     assert await reporting == []
-    (unmatched,) = await stage.reports.classify([end_of(run, Outcome.FAILED)])
+    (unmatched,) = await stage.classify_reports([end_of(run, Outcome.FAILED)])
     assert unmatched.held
     await stage.end(run, Outcome.FAILED)
     assert await stage.state(run.task_id) is TaskState.CANCELLED
@@ -193,9 +193,7 @@ async def test_one_batch_may_hold_ends_of_every_kind(stage: Stage) -> None:
     opened = await stage.session()
     runs = await stage.assign(opened, 6)
     outcomes = list(Outcome)
-    ended = await stage.reports.end(
-        [end_of(run, outcome) for run, outcome in zip(runs, outcomes, strict=True)]
-    )
+    ended = await stage.ended([end_of(run, outcome) for run, outcome in zip(runs, outcomes, strict=True)])
     assert len(ended) == 6
     assert await stage.execute("select count(*) from lease") == 0
     assert sum(each.requeued_in_ms is None for each in ended) == 2
@@ -236,7 +234,9 @@ async def test_a_cancel_that_is_not_obeyed_is_found_for_the_backstop(stage: Stag
     assert await overdue_now(stage, opened.session_id) == []
     await stage.execute("update lease set cancel_at = now() - interval '31 seconds'")
     (overdue,) = await overdue_now(stage, opened.session_id)
-    await stage.reports.end([RunEnd(overdue.lease.task_id, overdue.lease.token, Outcome.TIMED_OUT)])
+    await stage.reports.end(
+        [RunEnd(overdue.lease.task_id, overdue.lease.token, overdue.session_id, Outcome.TIMED_OUT)]
+    )
     assert await stage.state(run.task_id) is TaskState.CANCELLED
 
 
@@ -246,27 +246,28 @@ async def test_a_report_by_another_session_changes_nothing(stage: Stage) -> None
     other = await stage.session()
     for outcome in Outcome:
         forged = end_of(run, outcome, session_id=other.session_id, result=b'"FORGED"')
-        assert await stage.reports.end([forged]) == []
-        (unmatched,) = await stage.reports.classify([forged])
+        assert await stage.ended([forged]) == []
+        (unmatched,) = await stage.classify_reports([forged])
         assert (unmatched.recorded, unmatched.held) == (False, False)
     assert await stage.state(run.task_id) is TaskState.RUNNING
     (ended,) = await stage.end(run, Outcome.COMPLETED, result=b"42")
     assert ended.session_id == run.session_id
     # Nor does it learn that there was such a run.
-    (unmatched,) = await stage.reports.classify([forged])
+    (unmatched,) = await stage.classify_reports([forged])
     assert not unmatched.recorded
 
 
-async def test_one_batch_holds_reports_of_many_sessions(stage: Stage) -> None:
-    """Each is about its own session's lease, the broker's own word about whichever there is."""
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.CANCELLED])
+async def test_one_batch_holds_reports_of_many_sessions(stage: Stage, outcome: Outcome) -> None:
+    """Each is about its own session's lease."""
     opened = [await stage.session() for _ in range(3)]
     await stage.submitted(3)
     runs = [(await stage.assign(each))[0] for each in opened]
-    ends = [end_of(run, Outcome.COMPLETED) for run in runs]
-    ends[1].session_id, ends[2].session_id = opened[0].session_id, None
-    ended = await stage.reports.end(ends)
+    ends = [end_of(run, outcome) for run in runs]
+    ends[1].session_id = opened[0].session_id
+    ended = await stage.ended(ends)
     assert {each.task_id for each in ended} == {runs[0].task_id, runs[2].task_id}
-    states = await stage.reports.classify(ends)
+    states = await stage.classify_reports(ends)
     assert [(state.recorded, state.held) for state in states] == [
         (True, False),
         (False, False),

@@ -171,9 +171,9 @@ class Placer:
             RunEnd(
                 held.lease.task_id,
                 held.lease.token,
+                held.session_id,
                 Outcome.RELEASED,
                 reason="commit unknown",
-                session_id=held.session_id,
             )
             for held in await self._session_store.leases(sessions)
             if held.lease.token in unresolved

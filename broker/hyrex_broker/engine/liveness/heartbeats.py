@@ -121,8 +121,8 @@ class Heartbeats:
             return []
         return [
             RunEnd(
-                ids.task_id(task_id), token, Outcome.RELEASED, reason="its worker did not read it",
-                session_id=session.session_id,
+                ids.task_id(task_id), token, session.session_id, Outcome.RELEASED,
+                reason="its worker did not read it",
             )
             for token, (task_id, _) in unread.items()
         ]  # fmt: skip

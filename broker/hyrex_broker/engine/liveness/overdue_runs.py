@@ -82,9 +82,9 @@ class OverdueRuns:
                 RunEnd(
                     each.lease.task_id,
                     each.lease.token,
+                    each.session_id,
                     Outcome.TIMED_OUT,
                     reason=_REASON,
-                    session_id=each.session_id,
                 )
                 for each in overdue
             ]

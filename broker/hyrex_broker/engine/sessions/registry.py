@@ -61,7 +61,7 @@ class Resumption:
         number = self.session.session_id
         lost = [orphaned(ref.task_id, ref.token, number, elapsed_us=0) for ref in self.orphans]
         return lost + [
-            RunEnd(ref.task_id, ref.token, Outcome.RELEASED, reason="never received", session_id=number)
+            RunEnd(ref.task_id, ref.token, number, Outcome.RELEASED, reason="never received")
             for ref in self.unreceived
         ]
 

@@ -70,7 +70,7 @@ def slots_in_all(capacity: Mapping[str, int], slots: Mapping[str, int]) -> int:
 def orphaned(task_id: TaskId, token: Token, session_id: SessionId, elapsed_us: int | None = None) -> RunEnd:
     """Conclude that a lease was received and its worker does not hold it any more: its run is lost."""
     missing = "its worker does not hold it any more"
-    return RunEnd(task_id, token, Outcome.LOST, elapsed_us, reason=missing, session_id=session_id)
+    return RunEnd(task_id, token, session_id, Outcome.LOST, elapsed_us, reason=missing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 -- `report` for runs that all completed, which is what most do: nothing is repeated, and a cancel that came
 -- too late changes nothing. Returns the places of those that matched, by lane and session: null for all of them.
 -- Arrays in task id order: $1 task_id, $2 token, $3 elapsed_us (these three as text), $4 result,
--- $5 content_type, $6 session: of one entry if all share it; 0 stands for whichever holds the lease.
+-- $5 content_type, $6 session: of one entry if all share it.
 -- Locks lease rows in task id order.
 with mine as materialized (
   select r.task, r.token, r.elapsed_us, r.result, r.content_type, r.place, l.*
@@ -11,7 +11,7 @@ with mine as materialized (
   cross join lateral (
     select lease.ctid as spot, lane, session_id, run_number, attempt_number
     from lease where task_id = r.task and token = r.token
-      and session_id = coalesce(nullif(coalesce(r.session, ($6::bigint[])[1]), 0), session_id)
+      and session_id = coalesce(r.session, ($6::bigint[])[1])
     for update
   ) l
 ), gone as (
@@ -31,27 +31,26 @@ from mine group by lane, session_id
 -- Ends leases whose token still matches: records the run, and repeats the task where that is due.
 -- What is missing from the result matched nothing: see `classify_reports`. Whoever removes a
 -- lease comes through here (reports, the sweeper, the end of overdue runs), so a cancel request is always obeyed.
--- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 outcome, $4 elapsed_us, $5 result, $6 content_type,
--- $7 error_type, $8 error_message, $9 traceback, $10 reason, $11 retryable, $12 retry_delay_ms,
--- $13 alone; a null outcome is completed, a null retryable true, a null alone false. $14 bound of redeliveries, $15 bound of releases,
--- $16 session: as in `report_completed`. $17, $18 the first and the last task: they tell which partitions are
--- looked at.
+-- Runs that completed are not for this one.
+-- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 session and $4 outcome (of one entry if all
+-- share it), $5 elapsed_us, $6 error_type, $7 error_message, $8 traceback, $9 reason, $10 retryable,
+-- $11 retry_delay_ms, $12 alone; a null retryable is true, a null alone false. $13 bound of redeliveries,
+-- $14 bound of releases. $15, $16 the first and the last task: they tell which partitions are looked at.
 -- Locks lease rows in task id order.
 with ended as materialized (
-  select r.task, r.token, coalesce(r.outcome, 2::smallint) as outcome, r.elapsed_us, r.result, r.content_type,
-         r.error_type, r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
+  select r.task, r.token, coalesce(r.outcome, ($4::smallint[])[1]) as outcome, r.elapsed_us, r.error_type,
+         r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
          r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, r.place, l.*
-  from unnest(($1::text)::uuid[], ($2::text)::bigint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::text[],
-              $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::boolean[],
-              $16::bigint[])
+  from unnest(($1::text)::uuid[], ($2::text)::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], $6::text[],
+              $7::text[], $8::text[], $9::text[], $10::boolean[], $11::bigint[], $12::boolean[])
     with ordinality
-    as r (task, token, outcome, elapsed_us, result, content_type, error_type, error_message, traceback,
-          reason, retryable, retry_delay_ms, was_alone, session, place)
+    as r (task, token, session, outcome, elapsed_us, error_type, error_message, traceback, reason, retryable,
+          retry_delay_ms, was_alone, place)
   cross join lateral (
     select lease.ctid as spot, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
            alone, cancel_at, cancel_reason
     from lease where task_id = r.task and token = r.token
-      and session_id = coalesce(nullif(coalesce(r.session, ($16::bigint[])[1]), 0), session_id)
+      and session_id = coalesce(r.session, ($3::bigint[])[1])
     for update
   ) l
 ), gone as (
@@ -59,26 +58,24 @@ with ended as materialized (
 ), judged as materialized (
   select e.*,
          case
-           when outcome in (2, 5) then outcome
            when cancel_at is not null then 5::smallint
-           when outcome = 7 and releases >= $15::integer then 6::smallint
+           when outcome = 7 and releases >= $14::integer then 6::smallint
            else outcome
          end as final_outcome,
          case
-           when outcome in (2, 5) or cancel_at is not null then false
+           when outcome = 5 or cancel_at is not null then false
            when outcome in (3, 4) then
              retryable and attempt_number < (
-               select t.max_retries from task t where t.id = e.task and t.id between $17::uuid and $18::uuid)
-           when outcome = 6 then redeliveries + (was_alone or alone)::integer <= $14::integer
-           else releases < $15::integer
+               select t.max_retries from task t where t.id = e.task and t.id between $15::uuid and $16::uuid)
+           when outcome = 6 then redeliveries + (was_alone or alone)::integer <= $13::integer
+           else releases < $14::integer
          end as again
   from ended e
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
-                        finished_at, result, content_type, error_type, error_message, traceback, reason)
+                        finished_at, error_type, error_message, traceback, reason)
   select task, run_number, attempt_number, final_outcome, not again, token, session_id,
-         now() - elapsed_us * interval '1 microsecond', now(),
-         case when final_outcome = 2 then result end, content_type, error_type, error_message, traceback,
+         now() - elapsed_us * interval '1 microsecond', now(), error_type, error_message, traceback,
          case when final_outcome = 5 then coalesce(cancel_reason, reason) else reason end
   from judged
   -- A run that never began is given back without a trace.
@@ -94,7 +91,7 @@ with ended as materialized (
          case
            when outcome in (3, 4) then coalesce(
              retry_delay_ms,
-             (select t.retry_delay_ms from task t where t.id = judged.task and t.id between $17::uuid and $18::uuid),
+             (select t.retry_delay_ms from task t where t.id = judged.task and t.id between $15::uuid and $16::uuid),
              (least(2 ^ least(attempt_number, 20), 300) * 1000 * (0.8 + 0.4 * random()))::bigint)
            when outcome = 6 and (was_alone or alone) then (array[0, 1000, 5000, 30000])[least(redeliveries + 1, 4)]
            when outcome = 7 then coalesce(retry_delay_ms, 0)
@@ -118,14 +115,14 @@ group by j.lane, j.session_id, j.rank, j.again, n.delay_ms
 -- name: classify_reports
 -- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a
 -- lease does (the report lost a race and must be repeated), each of the session that reported it.
--- $1 task_id, $2 token, $3 session, or null for any: arrays of the same length. One row for each, in order.
+-- $1 task_id, $2 token, $3 session: arrays of the same length. One row for each, in order.
 -- $4, $5 the lowest and the highest task: they tell which partitions are looked at.
 -- Scalar subqueries: an EXISTS here may become a hash of the whole table.
 select (select true from task_run t
         where t.task_id = r.task and t.task_id between $4::uuid and $5::uuid and t.token = r.token
-          and t.session_id = coalesce(r.session, t.session_id) limit 1) is not null as recorded,
+          and t.session_id = r.session limit 1) is not null as recorded,
        (select true from lease l where l.task_id = r.task and l.token = r.token
-          and l.session_id = coalesce(r.session, l.session_id) limit 1) is not null as held
+          and l.session_id = r.session limit 1) is not null as held
 from unnest($1::uuid[], $2::bigint[], $3::bigint[]) with ordinality as r (task, token, session, place)
 order by r.place
 
