@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 __all__ = [
+    "CHANGEABLE",
     "DEFAULT_QUEUE",
     "MAX_RETRIES",
     "UNSET",
@@ -61,6 +62,10 @@ class TaskConfig:
     no_retry_on: tuple[type[BaseException], ...] = ()
     on_error: OnError | None = None
     max_concurrency: int | None = None
+
+
+CHANGEABLE: Final = ("queue", "priority", "max_retries", "timeout_seconds")
+"""The options of TaskConfig that with_config may change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,12 @@
 """The part of a send that is the same for all sends of one task under one configuration."""
 
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from hyrex.arguments.coder import TaskCoder
-from hyrex.options import SendOptions, TaskConfig
+from hyrex.options import CHANGEABLE, SendOptions, TaskConfig
 
 __all__ = ["SendSpec", "SpecTask"]
-
-SENT: Final = ("queue", "priority", "max_retries", "timeout_seconds")
-"""The options of TaskConfig that with_config may change."""
 
 
 class SpecTask(Protocol):
@@ -50,7 +47,9 @@ class SendSpec:
         The encoded options are pickled too: made again, a random backoff would have other delays.
         """
         own, mine = self.task.config, self.config
-        changed = {name: getattr(mine, name) for name in SENT if getattr(mine, name) != getattr(own, name)}
+        changed = {
+            name: getattr(mine, name) for name in CHANGEABLE if getattr(mine, name) != getattr(own, name)
+        }
         return _send_spec, (self.task, changed, self.options, self.encoded)
 
 

@@ -185,6 +185,8 @@ def _error_text(run: dict[str, Any]) -> str:
 
 def print_task(task: dict[str, Any]) -> None:
     """Print a task with its runs, for people."""
+    from hyrex.cli.wire import task_facts
+
     typer.echo(f"{printable(task['name'])} {task['id']}  {typer.style(task['status'], bold=True)}")
     if task["cancel_requested"]:
         say("a cancel was accepted; its worker has not obeyed yet")
@@ -192,16 +194,8 @@ def print_task(task: dict[str, Any]) -> None:
         say(f"waiting: {task['waiting_for']}")
     if task["runs_at"]:
         say(f"runs next at {shown(task['runs_at'])}")
-    facts = {
-        "queue": task["queue"],
-        "priority": task["priority"],
-        "retries": task["max_retries"],
-        "timeout": duration(task["timeout_seconds"]) or None,
-        "submitted": shown(task["submitted"]),
-        "parent": task["parent_id"],
-        "key": task["idempotency_key"],
-    }
-    say("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))
+    facts = task_facts(task).items()
+    say("  ".join(f"{name} {value}" for name, value in facts if value is not None))
     runs = task["runs"]
     rows = [
         (

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from hyrex.cli.output import duration, shown
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
 
 
@@ -65,6 +66,19 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         for holder, key in ((values, "payload"), *((run, "result") for run in values["runs"])):
             del holder[key]
     return values
+
+
+def task_facts(values: dict[str, Any]) -> dict[str, Any]:
+    """What a line for people says of a task; None is left out."""
+    return {
+        "queue": values["queue"],
+        "priority": values["priority"],
+        "retries": values["max_retries"],
+        "timeout": duration(values["timeout_seconds"]) or None,
+        "submitted": shown(values["submitted"]),
+        "parent": values["parent_id"],
+        "key": values["idempotency_key"],
+    }
 
 
 def run_values(run: task_pb2.TaskRun) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import msgspec
 from hyrex.backend.outgoing import Outgoing
 from hyrex.context import bind_context
 from hyrex.errors import ArgumentInvalid, ResultNotSerializable
+from hyrex.options import TaskConfig
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, invoke
@@ -42,7 +43,7 @@ from hyrex.worker.shared.outcome import (
     StopCause,
     TimedOut,
 )
-from hyrex.worker.shared.runs import Run, block_of
+from hyrex.worker.shared.runs import Run, RunTerms, block_of
 
 __all__ = ["InLoop", "InThread", "Way", "run_rounds"]
 
@@ -50,6 +51,8 @@ log = logging.getLogger("hyrex.testing")
 
 T = TypeVar("T")
 WORKER: Final = "inline"
+SAME_IN_RUNS: Final = {*RunTerms.__struct_fields__} & {each.name for each in fields(TaskConfig)}
+"""Options that a worker is told as they are."""
 
 
 class Way(Protocol):
@@ -139,16 +142,13 @@ def _first_run(outgoing: Outgoing) -> Run:
     return Run(
         token=0,
         task_id=outgoing.task_id,
-        name=config.name,
-        queue=config.queue,
         payload=outgoing.payload,
-        max_retries=config.max_retries,
-        priority=config.priority,
         timeout_ns=int((config.timeout_seconds or 0) * 1e9),
         parent_id=outgoing.parent_id,
         root_id=outgoing.root_id or outgoing.task_id,
         submitted_ns=int(datetime.now(UTC).timestamp() * 1e9),
         headers=dict(outgoing.spec.options.headers),
+        **{name: getattr(config, name) for name in SAME_IN_RUNS},
     )
 
 

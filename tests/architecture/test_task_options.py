@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 from typing import Any, Final, get_overloads
 
 import pytest
+from google.protobuf.message import Message
 
 from hyrex import HyrexQueue, HyrexRegistry, HyrexTask, retry
 from hyrex.backend.outgoing import prepare
-from hyrex.backend.send_spec import SENT
 from hyrex.definition import TaskOptions
-from hyrex.options import SendOptions, TaskConfig
+from hyrex.options import CHANGEABLE, SendOptions, TaskConfig
 from hyrex.sendable import Sendable
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
+from hyrex.worker.shared.runs import RunTerms
+from hyrex_broker.domain.model import CARRIED
+from hyrex_broker.storage.statements import load
 from tests.support.groups import ungrouped
 from tests.support.pages import read, section
 from tests.support.process import ROOT
@@ -81,8 +84,11 @@ def test_configuration_holds_every_option() -> None:
 
 
 def test_with_config_takes_what_is_sent_and_no_more() -> None:
-    assert set(SENT) <= set(OPTIONS)
-    assert set(parameters(Sendable.with_config)) == {*SENT, *(each.name for each in fields(SendOptions))}
+    assert set(CHANGEABLE) <= set(OPTIONS)
+    assert set(parameters(Sendable.with_config)) == {
+        *CHANGEABLE,
+        *(each.name for each in fields(SendOptions)),
+    }
 
 
 def documented_options() -> dict[str, str]:
@@ -162,3 +168,43 @@ def test_checklist_names_every_file_that_options_pass_through() -> None:
         if "max_retries" in text and timeout.search(text) and not name.startswith("hyrex/v1/"):
             missing += [name] * (f"`{name.removeprefix('broker/hyrex_broker/')}`" not in checklist)
     assert missing == []
+
+
+CHECKLIST: Final = "docs/contributing/task-option.md"
+MOST_FILES: Final = 20
+
+
+def test_carried_option_touches_at_most_20_files() -> None:
+    """The steps of its list, and the paragraph of tests and pages below; without what is generated."""
+    text = section(CHECKLIST, "One that the broker only carries")
+    steps, below = text[text.index("1. ") :].split("\nThen `", 1)
+    code = set(re.findall(r"`([\w/]+\.(?:py|sql|proto))`", steps))
+    assert len(code) == int(re.findall(r"These (\d+) files", text)[0])
+    beside = re.findall(r"`([\w/-]+\.(?:py|md))`", below.split("\n\n")[0].split("If ")[0])
+    assert len(beside) == 4
+    assert len(code | {*beside}) <= MOST_FILES
+
+
+@pytest.mark.parametrize("message", [task_pb2.NewTask, task_pb2.Task, worker_service_pb2.AssignmentGroup])
+def test_messages_have_every_carried_option(message: type[Message]) -> None:
+    assert {*CARRIED} <= {*message.DESCRIPTOR.fields_by_name}
+
+
+def test_workers_are_told_every_carried_option() -> None:
+    assert {*CARRIED} <= {*RunTerms.__struct_fields__}
+
+
+@pytest.mark.parametrize("name", ["submit", "submit_again", "submit_waiting", "submit_handing_off"])
+def test_every_submit_stores_carried_options_in_their_order(name: str) -> None:
+    statement = re.sub(r"--.*", "", load("submit")[name])
+    named = [word for word in re.findall(r"\w+", statement) if word in CARRIED]
+    lists = len(named) // len(CARRIED)
+    assert lists >= 3  # where they come from, what is selected, where they go
+    assert named == [*CARRIED] * lists
+
+
+def test_reads_and_assigns_return_carried_options() -> None:
+    tasks = load("reads")["tasks"]
+    assert all(f"t.{option}," in tasks for option in CARRIED)
+    last = load("assign")["assign"].rpartition("\nfrom (")[0]
+    assert last.endswith(", ".join(f"f.{option}" for option in CARRIED))

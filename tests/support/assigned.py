@@ -53,9 +53,9 @@ def _runs(block: AssignedBlock) -> list[AssignedRun]:
     return [
         AssignedRun(
             ids.task_id(digits), token, block.session_id, block.sequence, block.lane, terms.name, terms.queue,
-            payload, terms.content_type, terms.codec, headers, number, attempt_number, terms.max_retries,
-            terms.rank, terms.timeout_ms, _relative(parent), _relative(root), submitted_us, terms.alone, size,
-            trace,
+            payload, terms.carried.content_type, terms.carried.codec, headers, number, attempt_number,
+            terms.max_retries, terms.rank, terms.timeout_ms, _relative(parent), _relative(root), submitted_us,
+            terms.alone, size, trace,
         )
         for digits, token, payload, headers, number, attempt_number, parent, root, submitted_us, size, trace
         in columns

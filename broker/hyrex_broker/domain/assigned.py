@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hyrex_broker.domain.ids import HexId
-from hyrex_broker.domain.model import LaneId, SessionId, Token
+from hyrex_broker.domain.model import NOTHING_CARRIED, CarriedOptions, LaneId, SessionId, Token
 
 Value = TypeVar("Value")
 Headers = Mapping[str, str]
@@ -24,9 +24,8 @@ class SharedTerms:
     rank: int
     max_retries: int
     timeout_ms: int | None
-    content_type: str | None = None
-    codec: str | None = None
     alone: bool = False
+    carried: CarriedOptions = NOTHING_CARRIED
 
 
 @dataclass(slots=True)

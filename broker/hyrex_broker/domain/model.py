@@ -4,10 +4,10 @@ Values that are made once per task are not frozen, only treated so: freezing tri
 them (0.25 us per field, measured with timeit), and a task needs seven of them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import IntEnum
-from typing import Final, NewType
+from typing import Any, Final, NewType
 
 TaskId = NewType("TaskId", str)
 SessionId = NewType("SessionId", int)
@@ -44,6 +44,30 @@ def priority_of(rank: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedOptions:
+    """Options that the broker stores, shows and gives to the worker, and never reads itself.
+
+    Each is a text or a number, with the same name in the messages, in the table `task` and here. So the
+    places between take them from the fields of this class, and name none of them
+    (docs/contributing/task-option.md).
+    """
+
+    content_type: str | None = None
+    codec: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that the task has."""
+        if self is NOTHING_CARRIED:
+            return {}
+        values = {name: getattr(self, name) for name in CARRIED}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+CARRIED: Final = tuple(each.name for each in fields(CarriedOptions))
+NOTHING_CARRIED: Final = CarriedOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What the tasks of one call site share, validated: all but id, payload, parents, headers and key."""
 
@@ -62,8 +86,7 @@ class TaskExtras:
 
     delay_ms: int | None = None
     run_at: datetime | None = None
-    content_type: str | None = None
-    codec: str | None = None
+    carried: CarriedOptions = NOTHING_CARRIED
     labels: dict[str, str] = field(default_factory=dict)
 
     @property

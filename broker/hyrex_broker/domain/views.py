@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
-from hyrex_broker.domain.model import BrokerId, SessionId, TaskId
+from hyrex_broker.domain.model import BrokerId, CarriedOptions, SessionId, TaskId
 from hyrex_broker.domain.states import TaskState
 
 _OVERHEAD_BYTES: Final = 200
@@ -60,8 +60,7 @@ class TaskView:
     submitted_at: datetime
     run_at: datetime | None
     cancel_requested: bool
-    content_type: str | None
-    codec: str | None
+    carried: CarriedOptions
     idempotency_key: str | None
     labels: dict[str, str]
     payload: bytes | None

@@ -68,10 +68,11 @@ def _fitting(costs: Sequence[int], start: int, most_bytes: int, most: int) -> in
 def _fill(group: wire.AssignmentGroup, block: AssignedBlock) -> None:
     terms = block.terms
     group.name, group.queue = terms.name, terms.queue
-    group.content_type, group.codec = terms.content_type or "", terms.codec or ""
     group.max_retries, group.priority, group.alone = terms.max_retries, priority_of(terms.rank), terms.alone
     if terms.timeout_ms is not None:
         group.timeout.CopyFrom(times.duration(terms.timeout_ms))
+    for name, value in terms.carried.given().items():
+        setattr(group, name, value)
     group.task_ids = packed(block.task_ids)
     group.tokens.extend(block.tokens)
     group.payloads.extend(block.payloads)

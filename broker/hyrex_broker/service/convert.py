@@ -30,14 +30,13 @@ def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
         submitted_at=timestamp_if_any(view.submitted_at),
         run_at=timestamp_if_any(view.run_at),
         payload=view.payload or b"",
-        content_type=view.content_type or "",
-        codec=view.codec or "",
         idempotency_key=view.idempotency_key or "",
         headers=view.headers or {},
         labels=view.labels,
         runs=reversed(list(_runs_newest_first(view))),
         waiting_for=waiting_for,
         cancel_requested=view.cancel_requested,
+        **view.carried.given(),
     )
 
 

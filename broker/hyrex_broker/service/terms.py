@@ -10,7 +10,15 @@ from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2
 from hyrex_broker.domain.errors import InvalidField
-from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY, TaskExtras, Terms, rank_of
+from hyrex_broker.domain.model import (
+    CARRIED,
+    DEFAULT_PRIORITY,
+    HIGHEST_PRIORITY,
+    CarriedOptions,
+    TaskExtras,
+    Terms,
+    rank_of,
+)
 from hyrex_broker.service import fields
 
 _MAP_BYTES: Final = 64 * 1024
@@ -105,12 +113,14 @@ def _checked(wire: task_pb2.NewTask) -> Terms:
 
 def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
     start = wire.WhichOneof("start")
-    if not (start or wire.content_type or wire.codec or wire.labels):
+    if not (start or wire.labels or any(getattr(wire, name) for name in CARRIED)):
         return None
     return TaskExtras(
         delay_ms=fields.milliseconds(wire.delay, "delay", least=0) if start == "delay" else None,
         run_at=fields.moment(wire.run_at, "run_at") if start == "run_at" else None,
-        content_type=fields.short_text(wire.content_type, "content_type"),
-        codec=fields.short_text(wire.codec, "codec"),
+        carried=CarriedOptions(
+            content_type=fields.short_text(wire.content_type, "content_type"),
+            codec=fields.short_text(wire.codec, "codec"),
+        ),
         labels=fields.texts(dict(wire.labels), "labels", _MAP_BYTES),
     )

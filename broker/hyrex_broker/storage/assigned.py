@@ -8,15 +8,16 @@ from typing import Any, Final
 from hyrex_broker.domain import ids
 from hyrex_broker.domain.assigned import AssignedBlock, Headers, SharedTerms, column
 from hyrex_broker.domain.blocks import NO_TRACE
-from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.model import CARRIED, CarriedOptions, LaneId, TaskId
 
-"""A trace context where there is none, beside others in a column."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NONE: Final[Headers] = {}
-_SHARED: Final = (6, 7, 3, 4, 12, 13, 17, 18, 11)
+_CARRIED_FROM: Final = 21
+"""Carried options are the last columns of a row."""
+_SHARED: Final = (6, 7, 3, 4, 12, 13, 11, *range(_CARRIED_FROM, _CARRIED_FROM + len(CARRIED)))
 """Columns of a row that all runs of a block have in common: session, sequence, lane, rank, retries, timeout,
-content type, codec, alone."""
+alone, carried options."""
 
 
 def microseconds(moment: datetime) -> int:
@@ -45,16 +46,16 @@ def blocks_of(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]) -> l
 def _block(
     key: tuple[Any, ...], rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]]
 ) -> AssignedBlock:
-    session, sequence, lane, rank, max_retries, timeout_ms, content_type, codec, alone = key
+    session, sequence, lane, rank, max_retries, timeout_ms, alone, *carried = key
     queue, name = names[lane]
     columns = [*zip(*rows, strict=True)]
-    payloads, sizes = columns[21], columns[20]
+    payloads, sizes = columns[19], columns[18]
     missing = [0 if payload is not None else size for payload, size in zip(payloads, sizes, strict=True)]
     return AssignedBlock(
         session,
         sequence,
         lane,
-        SharedTerms(name, queue, rank, max_retries, timeout_ms, content_type, codec, alone),
+        SharedTerms(name, queue, rank, max_retries, timeout_ms, alone, CarriedOptions(*carried)),
         ids.hex_ids(columns[2]),
         columns[8],
         [payload or b"" for payload in payloads],
@@ -63,8 +64,8 @@ def _block(
         attempt_numbers=column(columns[10], 0),
         parent_ids=_relatives(columns[14]),
         root_ids=_relatives(columns[15]),
-        headers=_headers(columns[19]),
-        trace_contexts=column([trace or NO_TRACE for trace in columns[22]], NO_TRACE),
+        headers=_headers(columns[17]),
+        trace_contexts=column([trace or NO_TRACE for trace in columns[20]], NO_TRACE),
         sizes=missing if any(missing) else (),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hyrex_broker.domain import patterns
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
 from hyrex_broker.domain.states import Live, standing
 from hyrex_broker.domain.views import RunConditions, RunStatusView, RunView, ServingSessions, TaskView
 from hyrex_broker.storage.pool import Database
@@ -109,8 +109,7 @@ def _view(rows: list[Any]) -> TaskView:
         submitted_at=first["submitted_at"],
         run_at=first["run_at"],
         cancel_requested=bool(first["cancel_requested"]),
-        content_type=first["content_type"],
-        codec=first["codec"],
+        carried=CarriedOptions(**{name: first[name] for name in CARRIED}),
         idempotency_key=first["idempotency_key"],
         labels=_texts(first["labels"]) or {},
         labels_left_out_bytes=first["labels_left_out_bytes"],

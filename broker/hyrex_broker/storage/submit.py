@@ -10,7 +10,7 @@ from typing import Any, Final
 from hyrex_broker.domain.blocks import TaskBatch, stretched
 from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.keys import KeyHolder
-from hyrex_broker.domain.model import TaskExtras, TaskId
+from hyrex_broker.domain.model import CARRIED, TaskExtras, TaskId
 from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
 from hyrex_broker.storage.columns import column, ids, integers, shared
@@ -120,8 +120,7 @@ def _columns(batch: TaskBatch) -> tuple[object, ...]:
         batch.payloads,
         _each(batch.parents, count),
         _each(batch.roots, count),
-        _each([each.content_type for each in extras], count),
-        _each([each.codec for each in extras], count),
+        *[_each([getattr(each.carried, name) for each in extras], count) for name in CARRIED],
         [json.dumps(each) if each else None for each in batch.headers],
         _each([json.dumps(each.labels) if each.labels else None for each in extras], count),
         batch.trace_contexts,

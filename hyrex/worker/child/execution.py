@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextvars import Context
+from dataclasses import fields
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -37,6 +38,14 @@ from hyrex.worker.shared.outcome import (
     TimedOut,
 )
 from hyrex.worker.shared.runs import Run, RunBlock, block_of
+
+_SAME_IN_CONTEXT: Final = ({*Run.__struct_fields__} & {each.name for each in fields(HyrexContext)}) - {
+    "task_id",
+    "parent_id",
+    "root_id",
+    "headers",
+}
+"""What the context tells of a run as it is; the others have another form there."""
 
 
 class Execution:
@@ -245,11 +254,6 @@ def _context(run: Run, worker: str, began: float) -> HyrexContext:
     return HyrexContext(
         task_id=task_id,
         task_name=run.name,
-        queue=run.queue,
-        priority=run.priority,
-        run_number=run.run_number,
-        attempt_number=run.attempt_number,
-        max_retries=run.max_retries,
         parent_id=UUID(run.parent_id) if run.parent_id else None,
         root_id=task_id if run.root_id in ("", run.task_id) else UUID(run.root_id),
         timeout_seconds=run.timeout_ns / 1e9 if run.timeout_ns else None,
@@ -257,6 +261,7 @@ def _context(run: Run, worker: str, began: float) -> HyrexContext:
         started=datetime.fromtimestamp(began, UTC),
         worker=worker,
         headers=run.headers or {},
+        **{name: getattr(run, name) for name in _SAME_IN_CONTEXT},
     )
 
 

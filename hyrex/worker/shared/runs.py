@@ -5,11 +5,13 @@ the rule of hyrex.v1.AssignmentGroup. Ids are packed, 16 bytes each; zeros mean 
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from struct import unpack
 from typing import Final, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from hyrex.worker.shared.outcome import ErrorInfo
 
@@ -20,37 +22,35 @@ Value = TypeVar("Value")
 
 
 class RunTerms(Struct, frozen=True, array_like=True, gc=False):
-    """What the runs of a block share. Empty strings and 0 mean absent."""
+    """What the runs of a block share. Empty strings and 0 mean absent.
+
+    All but the last have the name and the form that they have in AssignmentGroup (`stream/columns.py`).
+    """
 
     name: str
     queue: str
     max_retries: int = 0
     priority: int = 5
-    timeout_ns: int = 0
     alone: bool = False
     content_type: str = ""
     codec: str = ""
+    timeout_ns: int = 0
 
 
-class Run(Struct, frozen=True, array_like=True, gc=False):
+_terms_of = attrgetter(*RunTerms.__struct_fields__)
+
+
+class Run(RunTerms, frozen=True, kw_only=True, gc=False):
     """A run to execute, with its lease's token. Empty strings and 0 mean absent."""
 
     token: int
     task_id: str
-    name: str
-    queue: str
     payload: bytes
     run_number: int = 0
     attempt_number: int = 0
-    max_retries: int = 0
-    priority: int = 5
-    timeout_ns: int = 0
     parent_id: str = ""
     root_id: str = ""
     submitted_ns: int = 0
-    alone: bool = False
-    content_type: str = ""
-    codec: str = ""
     headers: dict[str, str] | None = None
     told: ErrorInfo | None = None  # its outcome is settled: only its error handler is to hear of this
 
@@ -114,48 +114,36 @@ class RunBlock(Struct, array_like=True):
 
     def run(self, place: int) -> Run:
         """One of them."""
-        terms = self.terms
         task_id = _id(self.task_ids, place)
         return Run(
-            self.tokens[place],
-            task_id,
-            terms.name,
-            terms.queue,
-            self.payloads[place],
-            _value(self.run_numbers, place, 0),
-            _value(self.attempt_numbers, place, 0),
-            terms.max_retries,
-            terms.priority,
-            terms.timeout_ns,
-            _id(self.parent_ids, place),
-            _id(self.root_ids, place) or task_id,
-            _value(self.submitted_us, place, 0) * 1000,
-            terms.alone,
-            terms.content_type,
-            terms.codec,
-            _value(self.headers, place, None),
-            self.told,
+            token=self.tokens[place],
+            task_id=task_id,
+            payload=self.payloads[place],
+            run_number=_value(self.run_numbers, place, 0),
+            attempt_number=_value(self.attempt_numbers, place, 0),
+            parent_id=_id(self.parent_ids, place),
+            root_id=_id(self.root_ids, place) or task_id,
+            submitted_ns=_value(self.submitted_us, place, 0) * 1000,
+            headers=_value(self.headers, place, None),
+            told=self.told,
+            **asdict(self.terms),
         )
 
 
 def block_of(run: Run) -> RunBlock:
     """A block of one run."""
-    terms = RunTerms(
-        run.name, run.queue, run.max_retries, run.priority, run.timeout_ns, run.alone, run.content_type,
-        run.codec,
-    )  # fmt: skip
     return RunBlock(
-        terms,
-        [run.token],
-        _packed(run.task_id),
-        [run.payload],
-        [run.run_number],
-        [run.attempt_number],
-        _packed(run.parent_id),
-        _packed(run.root_id),
-        [run.submitted_ns // 1000],
-        [run.headers],
-        run.told,
+        RunTerms(*_terms_of(run)),
+        tokens=[run.token],
+        task_ids=_packed(run.task_id),
+        payloads=[run.payload],
+        run_numbers=[run.run_number],
+        attempt_numbers=[run.attempt_number],
+        parent_ids=_packed(run.parent_id),
+        root_ids=_packed(run.root_id),
+        submitted_us=[run.submitted_ns // 1000],
+        headers=[run.headers],
+        told=run.told,
     )
 
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import TRACE_BYTES
-from hyrex_broker.domain.model import SubmitAnswer, TaskExtras
+from hyrex_broker.domain.model import CarriedOptions, SubmitAnswer, TaskExtras
 from hyrex_broker.service.submit import SubmitChecker
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import make_id, new_task
@@ -213,7 +213,7 @@ async def test_what_is_unusual_about_one_task_keeps_no_other_from_its_worker(ben
     plain = [new_task() for _ in range(40)]
     odd = [
         new_task(headers={"h": "1"}, trace_context=b"\1" * TRACE_BYTES),
-        new_task(extras=TaskExtras(labels={"l": "1"}, content_type="text/plain")),
+        new_task(extras=TaskExtras(labels={"l": "1"}, carried=CarriedOptions(content_type="text/plain"))),
     ]
     kept = [new_task(key="k"), new_task(extras=TaskExtras(delay_ms=3_600_000))]
     await bench.submit([*plain[:20], *odd, *kept, *plain[20:]])

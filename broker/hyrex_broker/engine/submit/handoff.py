@@ -4,14 +4,13 @@ and go to their workers from memory."""
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
 from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
 from hyrex_broker.domain.blocks import NO_TRACE, TaskBatch, pairs_of, stretched
 from hyrex_broker.domain.ids import ABSENT, HexId, hex_id
-from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
+from hyrex_broker.domain.model import NOTHING_CARRIED, LaneId, SessionId, TaskId, Token
 from hyrex_broker.engine.batching import StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
@@ -109,9 +108,8 @@ class Handoff:
     ) -> AssignedBlock:
         lane, terms = batch.lanes[0], batch.terms[0]
         queue, name = self._directory.names[lane]
-        shared = SharedTerms(name, queue, terms.rank, terms.max_retries, terms.timeout_ms)
-        if terms.extras is not None:
-            shared = replace(shared, content_type=terms.extras.content_type, codec=terms.extras.codec)
+        carried = NOTHING_CARRIED if terms.extras is None else terms.extras.carried
+        shared = SharedTerms(name, queue, terms.rank, terms.max_retries, terms.timeout_ms, carried=carried)
         return AssignedBlock(
             session,
             plan.sequences[session],

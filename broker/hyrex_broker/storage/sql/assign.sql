@@ -76,7 +76,8 @@ select case when row_number() over () = 1 then m.mine end as mine,
        case when row_number() over () = 1 then now() end as taken_at,
        f.task_id::text, f.lane, f.rank, f.arrival, f.session_id, f.sequence, f.token,
        f.run_number, f.attempt_number, f.alone, f.max_retries, f.timeout_ms, f.parent_id::text, f.root_id::text,
-       f.submitted_at, f.content_type, f.codec, f.headers, f.size, f.payload, f.trace_context
+       f.submitted_at, f.headers, f.size, f.payload, f.trace_context,
+       f.content_type, f.codec
 from (select count(*)::integer as mine from mine) m left join found f on true
 
 -- name: payloads

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hyrex_broker.domain.errors import NoSuchTask, StorageUnavailable
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import CarriedOptions, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunStatusView, RunView, TaskView
 from hyrex_broker.engine import watches as watch
@@ -42,8 +42,7 @@ def view(task_id: TaskId, state: TaskState, result: bytes | None = None) -> Task
         submitted_at=NOW,
         run_at=None,
         cancel_requested=False,
-        content_type=None,
-        codec=None,
+        carried=CarriedOptions(),
         idempotency_key=None,
         labels={},
         payload=None,

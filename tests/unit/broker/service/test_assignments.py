@@ -6,12 +6,12 @@ import pytest
 
 from hyrex_broker.domain.assigned import AssignedBlock, Headers, SharedTerms
 from hyrex_broker.domain.ids import ABSENT, HexId
-from hyrex_broker.domain.model import LaneId, SessionId, Token
+from hyrex_broker.domain.model import CarriedOptions, LaneId, SessionId, Token
 from hyrex_broker.service.assignments import FRAME_RUNS, frames
 from tests.support.columns import Assignment, assigned
 
 LIMIT = 100_000
-TERMS = SharedTerms("work", "default", 5, 3, 1500, "text/plain", "zstd", alone=True)
+TERMS = SharedTerms("work", "default", 5, 3, 1500, alone=True, carried=CarriedOptions("text/plain", "zstd"))
 
 
 def block(count: int, size: int = 2, **columns: Any) -> AssignedBlock:
