@@ -14,7 +14,7 @@ from typing import Final
 from benchmarks.stage import Stage
 from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2
-from hyrex_broker.app import Engine, _build
+from hyrex_broker.app import _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.blocks import TaskBlock
@@ -22,6 +22,7 @@ from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.engine.sessions.session import Introduction
+from hyrex_broker.parts import Engine
 from hyrex_broker.service.terms import KnownTerms
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition

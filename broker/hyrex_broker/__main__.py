@@ -38,6 +38,8 @@ _FLAGS: Final = {
     "payload_limit_bytes": "--payload-limit",
     "retention_days": "--retention-days",
     "database_schema": "--schema",
+    "metrics": "--metrics",
+    "log_format": "--log-format",
 }
 
 
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configure(sys.argv[1:] if arguments is None else arguments, os.environ)
     except BadConfig as error:
         return _say(BAD_CONFIG, str(error))
-    logs.configure()
+    logs.configure(as_json=config.log_format == "json")
     open_files.raise_limit()
     hangup.ignore_without_terminal()
     if config.processes > 1:
@@ -157,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="Hyrex's own schema in the database (hyrex; HYREX_SCHEMA)",
     )
+    add("--metrics", metavar="HOST:PORT", help="where Prometheus reads; without a host, the loopback")
+    add("--log-format", choices=("text", "json"), help="how lines are logged (text)")
     add("--retention-days", metavar="DAYS", help="how long finished tasks are kept (7)")
     return parser
 

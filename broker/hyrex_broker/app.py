@@ -5,9 +5,7 @@ import gc
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from hyrex.runtime import state_report
@@ -33,6 +31,8 @@ from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
+from hyrex_broker.observed import observed
+from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import BuiltServer, Servicers, build_server
@@ -64,44 +64,6 @@ _CANCEL_WITHIN_S: Final = 1.0
 _RESTART_AFTER_S: Final = 1.0
 
 
-@dataclass(slots=True)
-class Engine:
-    """Every long-lived part; each has `async def run()` and is cancelled from outside."""
-
-    directory: Directory
-    sessions: Sessions
-    dispatcher: Dispatcher
-    promoter: Promoter
-    intake: Intake
-    reports: RunReports
-    heartbeats: Heartbeats
-    sweeper: Sweeper
-    overdue_runs: OverdueRuns
-    cancels: Cancels
-    watches: Watches
-    notifications: Notifications
-    presence: Presence
-    retention: Retention
-    limits: Limits
-
-    def loops(self) -> list[Callable[[], Awaitable[None]]]:
-        """The functions that run until the broker stops."""
-        return [
-            self.intake.run,
-            self.reports.run,
-            self.dispatcher.run,
-            self.promoter.run,
-            self.heartbeats.run,
-            self.sweeper.run,
-            self.overdue_runs.run,
-            self.watches.run,
-            self.notifications.run,
-            self.presence.run,
-            self.retention.run,
-            self.limits.run,
-        ]
-
-
 async def run_broker(config: BrokerConfig) -> None:
     """Run a broker until SIGTERM, SIGINT, a DrainBroker call or cancellation.
 
@@ -117,7 +79,9 @@ async def run_broker(config: BrokerConfig) -> None:
     await database.open()
     stop = asyncio.Event()
     try:
-        broker_id = await BrokerStore(database).register(config.name, config.address, _version())
+        broker_id = await BrokerStore(database).register(
+            config.name, config.address, config.version, observes=config.metrics is not None
+        )
         engine = _build(config, database, broker_id)
         await engine.directory.refresh()
         _print_when_asked(config, database, engine)
@@ -126,7 +90,8 @@ async def run_broker(config: BrokerConfig) -> None:
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
         engine.presence.on_round = _watch_rounds(engine)
         database.availability.on_change = built.health.database_reachable
-        await _serve(config, engine, work, built, database, stop)
+        with observed(config, database, engine, broker_id):
+            await _serve(config, engine, work, built, database, stop)
     finally:
         await database.close()
 
@@ -314,10 +279,3 @@ def _servicers(
         queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change),
         admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set),
     )
-
-
-def _version() -> str:
-    try:
-        return version("hyrex")
-    except PackageNotFoundError:
-        return "unknown"

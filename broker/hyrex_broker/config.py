@@ -4,11 +4,14 @@ import ipaddress
 import os
 import re
 import socket
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hyrex.runtime.metrics_server import address_of
 
 DEFAULT_SCHEMA: Final = "hyrex"
 SCHEMA_PATTERN: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
@@ -57,6 +60,9 @@ class BrokerConfig(BaseModel):
     retention_days: int = Field(default=7, ge=1, le=3650)
     insecure: bool = False
     private_database: bool = False
+    metrics: tuple[str, int] | None = None
+    """Where Prometheus reads: host and port."""
+    log_format: Literal["text", "json"] = "text"
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
     database_schema: str = DEFAULT_SCHEMA
 
@@ -73,6 +79,11 @@ class BrokerConfig(BaseModel):
         if SCHEMA_PATTERN.fullmatch(name) is None:
             raise ValueError(f"must be {SCHEMA_RULE}")
         return name
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _is_address(cls, given: object) -> object:
+        return address_of(given) if isinstance(given, str) else given
 
     @field_validator("token")
     @classmethod
@@ -91,6 +102,8 @@ class BrokerConfig(BaseModel):
             raise ValueError("tls_cert and tls_key belong together; set both or neither")
         if self.processes > 1 and self.port == 0:
             raise ValueError("several processes share one port; name it instead of port 0")
+        if self.processes > 1 and self.metrics is not None and not self.metrics[1]:
+            raise ValueError("each process has the next port for --metrics; name the first instead of port 0")
         missing = [name for name, value in (("TLS", self.tls_cert), ("token", self.token)) if not value]
         if missing and not self.insecure and not self.is_private:
             raise ValueError(
@@ -99,6 +112,14 @@ class BrokerConfig(BaseModel):
                 "HYREX_TOKEN_FILE; or --insecure where something else guards the network"
             )
         return self
+
+    @property
+    def version(self) -> str:
+        """Of this software."""
+        try:
+            return version("hyrex")
+        except PackageNotFoundError:
+            return "unknown"
 
     @property
     def is_private(self) -> bool:

@@ -1,9 +1,11 @@
-"""Log lines for people and machines: time, level, logger, a constant text, then key=value fields."""
+"""Log lines for people and machines: time, level, logger, a constant text, then key=value fields, or JSON."""
 
 import logging
 from typing import Final
 
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from hyrex.runtime.json_logs import JsonFormatter, extra_fields
+
+_TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class FieldFormatter(logging.Formatter):
@@ -11,17 +13,17 @@ class FieldFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line, *traceback = super().format(record).split("\n", 1)
-        fields = (f" {key}={value!r}" for key, value in vars(record).items() if key not in _STANDARD)
+        fields = (f" {key}={value!r}" for key, value in extra_fields(record).items())
         return "\n".join(["".join([line, *fields]), *traceback])
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure(level: int = logging.INFO, *, as_json: bool = False) -> None:
     """Log to stderr, unless the root logger has handlers already."""
     root = logging.getLogger()
     if root.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(FieldFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(JsonFormatter() if as_json else FieldFormatter(_TEXT))
     root.addHandler(handler)
     root.setLevel(level)
     # asyncpg logs each failed connection with a traceback; the broker itself logs an outage, and only once.

@@ -94,11 +94,21 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
         "--schema": config.database_schema,
         "--tls-cert": config.tls_cert,
         "--tls-key": config.tls_key,
+        "--metrics": _metrics_of(config, number),
+        "--log-format": config.log_format,
         "--parent": os.getpid(),
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     insecure = ["--insecure"] if config.insecure else []
     return [sys.executable, "-P", "-m", "hyrex_broker", "--reuse-port", *insecure, *arguments]
+
+
+def _metrics_of(config: BrokerConfig, number: int) -> str | None:
+    """Each process has a port of its own, the next ones after the first."""
+    if config.metrics is None:
+        return None
+    host, port = config.metrics
+    return f"{host}:{port + number}"
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:

@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ DatabaseUrl = Annotated[
     str | None,
     typer.Option(help="postgresql://user:password@host:port/database (HYREX_DATABASE_URL)"),
 ]
+LogFormat = Literal["text", "json"]
 Schema = Annotated[
     str | None, typer.Option(metavar="NAME", help="Hyrex's own schema in the database (hyrex; HYREX_SCHEMA).")
 ]
@@ -44,6 +45,10 @@ def run_broker(
     ] = None,
     retention_days: Annotated[int | None, typer.Option(help="Days to keep finished tasks (7).")] = None,
     schema: Schema = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads (off).")
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How lines are logged.")] = "text",
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C."""
     flags = {
@@ -58,6 +63,8 @@ def run_broker(
         "--retention-days": retention_days,
         "--schema": schema,
         "--token-file": token_file,
+        "--metrics": metrics,
+        "--log-format": log_format if log_format != "text" else None,
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     secrets = {"HYREX_DATABASE_URL": required_url(database_url, database_url_file), "HYREX_TOKEN": token}

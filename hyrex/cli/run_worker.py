@@ -37,6 +37,8 @@ def run_worker(
     token: Annotated[
         str, typer.Option(help="What the broker wants to see (HYREX_TOKEN); `ps` shows it.")
     ] = "",
+    metrics: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads (off).")] = "",
+    log_format: Annotated[str, typer.Option(metavar="text|json", help="How lines are logged.")] = "text",
 ) -> None:
     """Run the tasks of MODULE:APP until SIGTERM or Ctrl-C."""
     from hyrex.worker.launcher.supervisor import run_worker as run
@@ -59,6 +61,8 @@ def run_worker(
             name=name,
             broker_url=broker_url,
             token=token,
+            metrics=metrics,
+            log_format=log_format,
         )
     except ValueError as error:
         raise CommandError(str(error), status=2) from None

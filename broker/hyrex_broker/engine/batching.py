@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from hyrex.runtime.histogram import ITEM_BOUNDS, Histogram
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.engine.fairness import FairQueue
 from hyrex_broker.storage.pool import StatementRefused
@@ -174,7 +175,7 @@ class Batcher(Generic[Item, Answer]):
     which it may pass on; it returns one answer for each. An item that makes Postgres refuse the statement is
     found by bisection and answered by `refused`, alone (rule 6). Items may be blocks: `cutting` says how many
     each stands for, and how the search goes on inside one. The batches belong to the broker: a caller that
-    goes away cancels nobody else.
+    goes away cancels nobody else. `merged` counts the items of each batch.
     """
 
     def __init__(
@@ -183,8 +184,10 @@ class Batcher(Generic[Item, Answer]):
         refused: Callable[[Item, StatementRefused], Awaitable[Answer]],
         size_bytes: Callable[[Item], int],
         cutting: Cutting[Item, Answer] | None = None,
+        merged: Histogram | None = None,
     ) -> None:
         self._cutting = cutting
+        self._merged = Histogram(ITEM_BOUNDS) if merged is None else merged
         self._store = store
         self._refused = refused
         self._size_bytes = size_bytes
@@ -228,6 +231,7 @@ class Batcher(Generic[Item, Answer]):
                 batches.give_up()
 
     async def _flush(self, batch: list[Group[Item, Answer]], statement: StatementSlot) -> None:
+        self._merged.add(sum([group.count for group in batch]))
         items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
         try:
             answers = await self._bisect(items, statement)

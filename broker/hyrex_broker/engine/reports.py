@@ -65,12 +65,21 @@ class RunReports:
         self, store: ReportStore, sessions: Sessions, dispatcher: Dispatcher, promoter: Promoter
     ) -> None:
         self._store = store
+        self._counters = store.counters
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._promoter = promoter
-        self._batcher: Batcher[RunEnd, Receipt] = Batcher(self._flush, self._refuse, _size_bytes)
+        self._batcher: Batcher[RunEnd, Receipt] = Batcher(
+            self._flush, self._refuse, _size_bytes, merged=self._counters.merged("report")
+        )
         cutting: Cutting[EndBlock, Refused] = Cutting(len, halves, _joined)
-        self._returned = Batcher(self._flush_returned, self._refuse_returned, _result_bytes, cutting)
+        self._returned = Batcher(
+            self._flush_returned,
+            self._refuse_returned,
+            _result_bytes,
+            cutting,
+            self._counters.merged("report_completed"),
+        )
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     def sizes(self) -> dict[str, int]:
@@ -135,6 +144,7 @@ class RunReports:
                 session.remove_all(block.tokens)
             lanes.add(each.lane)
             count += len(block)
+            self._counters.returned(each.lane, len(block), block.elapsed_us)
             self.on_change(map(task_id, block.task_ids))
         self._dispatcher.leases_ended(lanes, count)
 
@@ -159,11 +169,18 @@ class RunReports:
         while pending:
             ended = await self._store.end(pending)
             await statement.pass_on()
+            self._count_times(pending, ended)
             self.follow(ended, [each.task_id for each in ended])
             receipts |= dict.fromkeys(map(_named, ended), Receipt.ACCEPTED)
             missing = [end for end in pending if _named(end) not in receipts]
             pending = [missing[place] for place in await self._classify([*map(_named, missing)], receipts)]
         return [receipts[_named(end)] for end in ends]
+
+    def _count_times(self, ends: Iterable[RunEnd], ended: Iterable[RemovedLease]) -> None:
+        elapsed = {end.token: end.elapsed_us for end in ends}
+        for each in ended:
+            if (elapsed_us := elapsed.get(each.token)) is not None:
+                self._counters.ran(each.lane, elapsed_us)
 
     async def _classify(self, missing: Sequence[Named], receipts: dict[Named, Receipt]) -> list[int]:
         """Answer reports that matched no lease; return the places of those that lost a race (rule 4)."""
@@ -200,6 +217,7 @@ class RunReports:
             session = self._sessions.by_id.get(each.session_id)
             if session is not None:
                 session.remove(each.token)
+            self._counters.run_ended(each.lane, each.outcome, final=each.requeued_in_ms is None)
         ready = {(each.lane, each.rank) for each in ended if each.requeued_in_ms == 0}
         if ready:
             self._dispatcher.wake(ready, local=True)

@@ -4,6 +4,7 @@ A status carries a google.rpc.Status in its trailing metadata (grpc-status-detai
 ErrorInfo, and a RetryInfo where the call may be repeated. Programs rely on the reason, never on texts.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
@@ -69,6 +70,8 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.Draining: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_DRAINING),
     }
 )
+refused: Final = Counter[str]()
+"""How often each reason was told to a caller of this process, of a call or of an item; read by metrics."""
 DEFECT: Final = Row(_Code.INTERNAL, error_pb2.ERROR_REASON_INTERNAL)
 
 
@@ -90,6 +93,7 @@ def defect_status(incident: str) -> Status:
 def to_item_error(error: BrokerError) -> ItemError:
     """The error of one refused item of a batch, with the same meaning as a call's status."""
     row = ROWS.get(type(error), DEFECT)
+    refused[reason_name(row)] += 1
     return ItemError(
         code=_number(row.code),
         reason=reason_name(row),
@@ -116,6 +120,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], status: Status) -> 
 
 def _status(row: Row, message: str, metadata: Mapping[str, str]) -> Status:
     status = Status(code=_number(row.code), message=message[:_MESSAGE_LIMIT])
+    refused[reason_name(row)] += 1
     info = ErrorInfo(domain=DOMAIN, reason=reason_name(row), metadata=metadata)
     status.details.add().Pack(info)
     if row.code is _Code.UNAVAILABLE:

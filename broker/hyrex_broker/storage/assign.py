@@ -9,7 +9,7 @@ from typing import Any, Final
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.ids import HexId, lowest_id
 from hyrex_broker.domain.model import BrokerId, LaneId, SessionId, Token
-from hyrex_broker.storage.assigned import blocks_of, reads_of
+from hyrex_broker.storage.assigned import arrivals_of, blocks_of, reads_of
 from hyrex_broker.storage.columns import integers
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
@@ -61,6 +61,8 @@ class AssignResult:
     allowed: Mapping[LaneId, int] | None = None
     read: Mapping[tuple[LaneId, int], tuple[int, datetime]] = field(default_factory=dict)
     """(lane, rank) -> how many runs it gave, and the latest arrival of them"""
+    arrivals: Mapping[tuple[LaneId, int, datetime], int] = field(default_factory=dict)
+    """(lane, rank, arrival) -> how many runs"""
 
 
 class AssignStore:
@@ -69,6 +71,7 @@ class AssignStore:
     def __init__(self, database: Database, slack_ms: int) -> None:
         """`slack_ms`: what a lease has beyond its run's timeout."""
         self._database = database
+        self.counters = database.counters
         self._slack_ms = slack_ms
 
     async def assign(self, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
@@ -192,9 +195,11 @@ def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]], plan: 
     first = rows[0]
     asked = {session for quota in plan.quotas for session in quota.slots}
     found = rows if first["task_id"] is not None else []
+    arrivals = arrivals_of(found)
     return AssignResult(
         blocks=blocks_of(found, names),
         taken_at=first["taken_at"],
         refused=first["mine"] < len(asked),
-        read=reads_of(found),
+        read=reads_of(arrivals),
+        arrivals=arrivals,
     )

@@ -1,8 +1,10 @@
 """Rows of an assign as blocks: one for each session, lane and terms."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 from hyrex_broker.domain import ids
@@ -13,6 +15,8 @@ from hyrex_broker.domain.model import CARRIED, CarriedOptions, LaneId, TaskId
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NONE: Final[Headers] = {}
+_ARRIVAL: Final = itemgetter(3, 4, 5)
+Read = tuple[int, datetime]
 _CARRIED_FROM: Final = 21
 """Carried options are the last columns of a row."""
 _SHARED: Final = (6, 7, 3, 4, 12, 13, 11, *range(_CARRIED_FROM, _CARRIED_FROM + len(CARRIED)))
@@ -25,12 +29,17 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def reads_of(rows: Sequence[Any]) -> dict[tuple[LaneId, int], tuple[int, datetime]]:
+def arrivals_of(rows: Sequence[Any]) -> Counter[tuple[LaneId, int, datetime]]:
+    """How many runs came from each lane, rank and arrival: those that were stored together have one."""
+    return Counter(map(_ARRIVAL, rows))
+
+
+def reads_of(arrivals: Mapping[tuple[LaneId, int, datetime], int]) -> dict[tuple[LaneId, int], Read]:
     """How many runs each (lane, rank) gave, and the latest arrival of them."""
-    reads: dict[tuple[LaneId, int], tuple[int, datetime]] = {}
-    for _, _, _, lane, rank, arrival, *_ in rows:
+    reads: dict[tuple[LaneId, int], Read] = {}
+    for (lane, rank, arrival), given in arrivals.items():
         count, last = reads.get((lane, rank), (0, arrival))
-        reads[lane, rank] = count + 1, max(last, arrival)
+        reads[lane, rank] = count + given, max(last, arrival)
     return reads
 
 

@@ -45,9 +45,9 @@ class BrokerStore:
         """Make new connections: no statement begins on one of the present ones any more."""
         await self._database.replace_connections()
 
-    async def register(self, name: str, address: str, version: str) -> BrokerId:
-        """Register a new broker."""
-        row = await self._database.fetchrow(_SQL["register"], name, address, version)
+    async def register(self, name: str, address: str, version: str, *, observes: bool = False) -> BrokerId:
+        """Register a new broker; `observes`: it shows metrics."""
+        row = await self._database.fetchrow(_SQL["register"], name, address, version, observes)
         assert row is not None
         return BrokerId(row["id"])
 
@@ -60,6 +60,11 @@ class BrokerStore:
         row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
         assert row is not None
         return Others(row["others"], row["watching"])
+
+    async def reads_depths(self, broker: BrokerId) -> bool:
+        """Return True if this broker is the one that reads for all how much waits in each queue."""
+        row = await self._database.fetchrow(_SQL["reads_depths"], broker, read=True)
+        return row is not None and bool(row["elected"])
 
     async def trial(self) -> None:
         """Store a task in every table that work needs, and roll that back, to see whether the database still

@@ -1,5 +1,6 @@
 """Cancels and retries that people ask for."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -48,6 +49,7 @@ class CancelStore:
     async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
         """Cancel what waits, flag what runs; ids missing from the result: see `standing`."""
         rows = await self._database.fetch(_SQL["cancel"], sorted(set(task_ids)), reason)
+        self._database.counters.cancelled(Counter(row["lane"] for row in rows if row["token"] is None))
         return [FoundByCancel(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:

@@ -7,18 +7,21 @@ dead rows of the past (docs/adr/0003-pinned-plans.md has the measurements).
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 
+from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.availability import Availability
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, create_pool
 from hyrex_broker.storage.connections import Connections
 from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
 from hyrex_broker.storage.sqlstates import StatementRefused, translated
+from hyrex_broker.storage.statements import NAMES
 
 __all__ = ["HOT_SETTINGS", "READ_SETTINGS", "Database", "StatementRefused", "Transaction", "translated"]
 
@@ -30,6 +33,7 @@ VITAL_TIMEOUT_S: Final = 2.0
 """For heartbeats. A connection that a middlebox has dropped gives no error: sessions must be renewed over
 another one long before their leases end, and no other statements may delay that."""
 _ATTEMPTS: Final = 5
+_UNNAMED: Final = "other"
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _CLOSING: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
@@ -37,22 +41,27 @@ _CLOSING: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Intern
 class Transaction:
     """A connection inside one transaction."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, counters: Counters) -> None:
         self._connection = connection
+        self._counters = counters
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         """Rows of one statement."""
+        began = time.monotonic()
         rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
+        self._counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
         return rows
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
         """The first row, if any."""
-        row: asyncpg.Record | None = await self._connection.fetchrow(sql, *args)
-        return row
+        rows = await self.fetch(sql, *args)
+        return rows[0] if rows else None
 
     async def execute(self, sql: str, *args: object) -> str:
         """The command tag of one statement."""
+        began = time.monotonic()
         tag: str = await self._connection.execute(sql, *args)
+        self._counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
         return tag
 
 
@@ -66,6 +75,7 @@ class Database:
         self.url = url
         self.schema = schema
         self.availability = Availability()
+        self.counters = Counters()
         self.on_missing_partition: Callable[[], None] = lambda: None
         """Called when a statement found no partition for its day."""
         self._sizes = (hot_connections, read_connections)
@@ -120,7 +130,7 @@ class Database:
     ) -> list[asyncpg.Record]:
         """Rows of one statement in a transaction of its own; `vital` for what keeps sessions alive."""
         pool = self._vital if vital else self._reads if read else self._hot
-        rows: list[asyncpg.Record] = await self._repeated(pool, lambda one: one.fetch(sql, *args))
+        rows: list[asyncpg.Record] = await self._repeated(pool, sql, lambda one: one.fetch(sql, *args))
         return rows
 
     async def fetchrow(
@@ -133,10 +143,12 @@ class Database:
     async def execute(self, sql: str, *args: object, read: bool = False) -> str:
         """The command tag of one statement."""
         pool = self._reads if read else self._hot
-        tag: str = await self._repeated(pool, lambda one: one.execute(sql, *args))
+        tag: str = await self._repeated(pool, sql, lambda one: one.execute(sql, *args))
         return tag
 
-    async def _repeated(self, pool: Connections | None, speak: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _repeated(
+        self, pool: Connections | None, sql: str, speak: Callable[[Any], Awaitable[Any]]
+    ) -> Any:
         assert pool is not None  # opened
         if pool is not self._vital:
             self.availability.check()
@@ -144,7 +156,10 @@ class Database:
             try:
                 with translated():
                     async with pool.one() as connection:
-                        return await _answered(connection, speak)
+                        began = time.monotonic()
+                        answer = await _answered(connection, speak)
+                        self.counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
+                        return answer
             except _REPEAT:
                 log.warning("statement repeated after a conflict", extra={"attempt": attempt})
             except (StorageUnavailable, StatementRefused) as error:
@@ -165,7 +180,7 @@ class Database:
         try:
             with translated():
                 async with pool.one() as connection, connection.transaction():
-                    yield Transaction(connection)
+                    yield Transaction(connection, self.counters)
         except _REPEAT as error:
             raise StorageUnavailable(f"a conflict in the database: {error}", conflict=True) from error
         except (StorageUnavailable, StatementRefused) as error:

@@ -5,6 +5,7 @@ deleted: as long as a transaction is held open anywhere, none of that is gone, a
 would read five hundred million.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -49,7 +50,11 @@ class Purge:
             )  # fmt: skip
             marks = _left(marks, [((row["lane"], row["rank"]), row["arrival"]) for row in rows])
             if rows:
+                self._count(rows)
                 yield _ids(rows)
+
+    def _count(self, rows: Sequence[Any]) -> None:
+        self._database.counters.cancelled(Counter(row["lane"] for row in rows))
 
     async def _delayed(self, marks: dict[LaneId, TaskId]) -> AsyncIterator[list[TaskId]]:
         while marks:
@@ -58,6 +63,7 @@ class Purge:
             )
             marks = _left(marks, [(row["lane"], TaskId(str(row["task_id"]))) for row in rows])
             if rows:
+                self._count(rows)
                 yield _ids(rows)
 
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from hyrex_broker.domain.assigned import each
 from hyrex_broker.domain.ended import EndBlock, Named
-from hyrex_broker.domain.model import LaneId, LeaseRef, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.domain.model import LaneId, LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.storage.columns import column, ids, integers, shared
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
@@ -48,6 +48,7 @@ class RemovedLease:
     session_id: SessionId
     rank: int = 0
     requeued_in_ms: int | None = None
+    outcome: Outcome = Outcome.COMPLETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedL
         ends[-1].task_id,
     )
     return [
-        RemovedLease(end.task_id, end.token, lane, session, rank, delay if again else None)
-        for lane, session, places, rank, again, delay in rows
+        RemovedLease(end.task_id, end.token, lane, session, rank, delay if again else None, Outcome(outcome))
+        for lane, session, places, rank, again, delay, outcome in rows
         for end in [ends[place - 1] for place in places]
     ]
 
@@ -114,6 +115,7 @@ class ReportStore:
     def __init__(self, database: Database, slack_ms: int) -> None:
         """`slack_ms`: what a run that is cancelled may take to stop."""
         self._database = database
+        self.counters = database.counters
         self._slack_ms = slack_ms
 
     async def end(self, ends: Sequence[RunEnd]) -> list[RemovedLease]:

@@ -44,6 +44,7 @@ class SubmitStore:
     def __init__(self, database: Database, slack_ms: int) -> None:
         """`slack_ms`: what a lease has beyond its run's timeout."""
         self._database = database
+        self.counters = database.counters
         self._slack_ms = slack_ms
 
     async def submit(self, batch: TaskBatch) -> Sequence[HexId]:

@@ -18,7 +18,14 @@ from typing import Final
 
 from hyrex.runtime import state_report
 from hyrex.worker.shared.backoff import backoff_s
-from hyrex.worker.shared.launcher_messages import Order, SessionOver, SessionTold, decode_lines, encode_line
+from hyrex.worker.shared.launcher_messages import (
+    BAD_OPTIONS,
+    Order,
+    SessionOver,
+    SessionTold,
+    decode_lines,
+    encode_line,
+)
 from hyrex.worker.shared.logs import configure_logging
 from hyrex.worker.shared.options import WorkerOptions, environment_with
 from hyrex.worker.shared.platform import become_subreaper, children_of, exit_reason
@@ -26,8 +33,8 @@ from hyrex.worker.shared.remains import end_everything_below, reap_ended_orphans
 
 log = logging.getLogger("hyrex.launcher")
 
-BAD_OPTIONS: Final = 2
-FINAL_STATUSES: Final = (0, 3, 4)  # ended as told; the app is unusable; the broker refuses this worker
+FINAL_STATUSES: Final = (0, BAD_OPTIONS, 3, 4)
+"""Ended as told; the options cannot be used; the app is unusable; the broker refuses this worker."""
 _LONGEST_BACKOFF_S: Final = 5.0
 
 
@@ -36,7 +43,7 @@ def run_worker(options: WorkerOptions) -> int:
 
     Takes over this process: its signals, and the reaping of all of its descendants.
     """
-    configure_logging(is_first=True)
+    configure_logging(is_first=True, log_format=options.log_format)
     try:
         resolved = options.resolved()
     except ValueError as error:

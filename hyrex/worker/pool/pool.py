@@ -56,6 +56,7 @@ class Pool:
         self.pace = Pace()
         self.lending = AsyncLending() if plan.asynchronous else Lending(plan.children, plan.slots)
         self.closing = False
+        self.started = self.died = 0  # children: all, and those that ended unasked
         # Done when a first child is ready. Raises: AppUnusable if it cannot be.
         self.usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._child_plan = child_plan
@@ -70,6 +71,7 @@ class Pool:
 
     def adopt(self, child: ChildProcess) -> None:
         """Take over a child that was started elsewhere and has imported the target."""
+        self.started += 1
         child.events = self._child_events
         self.children.append(child)
         child.begin(asynchronous=self.plan.asynchronous, slots=self.plan.slots)
@@ -88,6 +90,7 @@ class Pool:
         for _ in range(wanted - len(fresh)):
             if time.monotonic() < self._not_before:
                 break
+            self.started += 1
             self.children.append(ChildProcess(self._child_plan, self._child_events))
         ready = [child for child in live if child.state is ChildState.READY]
         for child in ready:
@@ -295,6 +298,7 @@ class Pool:
         self.lending.child_died(child)
         started, unstarted = take_runs_of_dead(child, status)
         if not expected:
+            self.died += 1
             log.warning("child %d ended with %s%s", child.pid, exit_reason(status), what_ran(started))
         for held, ending in started:
             self._end_with_child(held, ending)

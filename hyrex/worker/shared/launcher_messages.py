@@ -4,8 +4,13 @@ The stream process names its session, so that the launcher can end it; the launc
 socket ends, the other process is gone.
 """
 
+from typing import Final
+
 import msgspec
 from msgspec import Struct
+
+BAD_OPTIONS: Final = 2
+"""The exit status of a worker whose options cannot be used."""
 
 
 class SessionTold(Struct, frozen=True, tag="session"):

@@ -10,9 +10,11 @@ import msgspec
 
 from hyrex.address import parse_url
 from hyrex.config import read_settings, usable_token
+from hyrex.runtime.metrics_server import address_of
 from hyrex.worker.shared.platform import usable_cpus
 
 _LONGEST_PATIENCE_S: Final = 86_400
+LOG_FORMATS: Final = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class WorkerOptions:
     name: str = ""
     broker_url: str = ""
     token: str = ""
+    metrics: str = ""
+    log_format: str = "text"
     parent_pid: int = 0  # the worker ends when this process, its parent, is gone
 
     def __post_init__(self) -> None:
@@ -48,6 +52,10 @@ class WorkerOptions:
                 raise ValueError(
                     f"{field} must be 0 to {_LONGEST_PATIENCE_S} seconds, not {getattr(self, field)}"
                 )
+        if self.log_format not in LOG_FORMATS:
+            raise ValueError(f"log_format must be one of {', '.join(LOG_FORMATS)}, not {self.log_format!r}")
+        if self.metrics:
+            address_of(self.metrics)
         if self.prefetch is not None and self.prefetch < 0:
             raise ValueError(f"prefetch must be 'auto' or 0 or more, not {self.prefetch}")
         if not self.queues or not all(self.queues):
@@ -122,6 +130,13 @@ def parse_options(arguments: list[str]) -> WorkerOptions:
     add("--name", default="", help="a name for people (host-pid)")
     add("--broker-url", default="", help="HYREX_BROKER_URL; several are separated by commas")
     add("--token", default="", help="`ps` shows it: better by HYREX_TOKEN or HYREX_TOKEN_FILE")
+    add(
+        "--metrics",
+        default="",
+        metavar="HOST:PORT",
+        help="where Prometheus reads; on loopback without a host",
+    )
+    add("--log-format", default="text", choices=LOG_FORMATS, help="how lines are logged (text)")
     add("--parent", dest="parent_pid", type=int, default=0, help=argparse.SUPPRESS)
     found = vars(parser.parse_args(arguments))
     found["queues"] = tuple(found["queues"] or ("*",))

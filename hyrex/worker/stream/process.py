@@ -12,13 +12,14 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 from hyrex.runtime import loops, state_report
+from hyrex.runtime.metrics_server import MetricsUnavailable, ServedMetrics, address_of, serve_metrics
 from hyrex.worker.pool.child_process import ChildPlan, ChildProcess
 from hyrex.worker.pool.first_child import AppUnusable, first_child
 from hyrex.worker.pool.pool import Pool
 from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
 from hyrex.worker.shared.child_messages import Imported
 from hyrex.worker.shared.child_options import MOST_AWAITING, UNUSABLE
-from hyrex.worker.shared.launcher_messages import SessionOver, SessionTold
+from hyrex.worker.shared.launcher_messages import BAD_OPTIONS, SessionOver, SessionTold
 from hyrex.worker.shared.logs import configure_logging
 from hyrex.worker.shared.memory import TrustCell, create_fd
 from hyrex.worker.shared.options import WorkerOptions
@@ -31,6 +32,7 @@ from hyrex.worker.stream.drain import WorkerDrain
 from hyrex.worker.stream.enforcer import Enforcer
 from hyrex.worker.stream.following import follow
 from hyrex.worker.stream.launcher_link import LauncherLine
+from hyrex.worker.stream.metrics import WorkerMetrics
 from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.printed_state import pool_lines, session_lines
 from hyrex.worker.stream.reconnect import BrokerRefuses, Reconnector
@@ -82,6 +84,9 @@ class Runtime:
         except AppUnusable as error:
             sys.stderr.write(f"{error}\n")
             return UNUSABLE
+        except MetricsUnavailable as error:
+            log.error("%s", error)
+            return BAD_OPTIONS
         finally:
             orders.cancel()
 
@@ -134,7 +139,27 @@ class Runtime:
         parts = StreamParts(registration, self._session, self._workload, self._outbox, drain.drain)
         self._connection = Reconnector(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
-        return await self._work(drain)
+        served = self._serve_metrics()
+        try:
+            return await self._work(drain)
+        finally:
+            if served is not None:
+                served.close()
+
+    def _serve_metrics(self) -> ServedMetrics | None:
+        if not self._options.metrics:
+            return None
+        connection = self._connection
+        shown = WorkerMetrics(
+            loop=self._loop,
+            name=self._options.name,
+            pools=self._workload.pools,
+            runs=self._workload.counts,
+            is_connected=lambda: connection.is_connected,
+        )
+        served = serve_metrics(shown, *address_of(self._options.metrics))
+        print(f"worker metrics: {served.url}", flush=True)
+        return served
 
     async def _work(self, drain: WorkerDrain) -> int:
         status = 0
@@ -263,7 +288,7 @@ def main() -> None:
     wake_with_parent()
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    configure_logging()
+    configure_logging(log_format=options.log_format)
     written = BackgroundLog()
     try:
         status = loops.run(_run(options, line, launcher_pid))

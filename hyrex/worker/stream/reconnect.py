@@ -43,6 +43,7 @@ class Reconnector:
         self._urls = urls
         self._metadata = bearer_metadata(token or None)
         self._on_welcome = on_welcome
+        self.is_connected = False
         self._warned = False
         self._failures = 0  # streams in a row on which the broker acknowledged nothing
         self._finished = asyncio.Event()
@@ -89,6 +90,7 @@ class Reconnector:
                     raise
             finally:
                 watcher.cancel()
+                self.is_connected = False
                 self._route.ended(was_of_use=stream.proven)
                 self._failures = 0 if stream.proven else self._failures + 1
             return stream.leave_within_s
@@ -97,6 +99,7 @@ class Reconnector:
         """Announce a stream once it is welcomed, and end it when another broker is to be used."""
         await stream.welcomed.wait()
         self._warned = False
+        self.is_connected = True
         self._on_welcome()
         if await self._sent_away(stream):
             await asyncio.sleep(random.uniform(0, stream.leave_within_s or 0.0))

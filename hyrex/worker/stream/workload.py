@@ -13,6 +13,7 @@ from hyrex.worker.shared.child_messages import Finished
 from hyrex.worker.shared.outcome import Cancelled as CancelledOutcome
 from hyrex.worker.shared.outcome import Completed, Ending, Released, StopCause
 from hyrex.worker.shared.runs import RunBlock
+from hyrex.worker.stream.metrics import RunCounts
 from hyrex.worker.stream.reports import ReportQueue
 from hyrex.worker.stream.run_log import log_ending
 from hyrex.worker.stream.session import WorkerSession
@@ -32,6 +33,7 @@ class Workload:
         self._session = session
         self._reports = reports
         self._pool_of = pool_of
+        self.counts = RunCounts()
 
     def receive(self, blocks: Iterable[RunBlock]) -> None:
         """Take in leases that have arrived."""
@@ -61,6 +63,7 @@ class Workload:
         if held.revoked:
             self._session.settle([held.run.token])
         else:
+            self.counts.ended(ending)
             if type(ending.outcome) is not Completed:
                 log_ending(held.run, ending)
             self._reports.add(held.run.task_id, ending)
@@ -68,6 +71,7 @@ class Workload:
     def finished(self, finished: Finished) -> None:
         """Runs have returned that were told nothing meanwhile."""
         held = self._session.held
+        self.counts.completed(finished.elapsed_us)
         self._reports.add_finished([held[token] for token in finished.tokens], finished)
 
     def count(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hyrex_broker.app import Engine, _build
+from hyrex_broker.app import _build
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
@@ -13,6 +13,7 @@ from hyrex_broker.domain.model import CancelOrder, LeaseRef, Receipt, SubmitAnsw
 from hyrex_broker.engine.sessions.registry import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.submit.intake import Answer
+from hyrex_broker.parts import Engine
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database

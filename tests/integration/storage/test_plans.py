@@ -44,6 +44,8 @@ HOT = [
     ("cancel", "standing"),
     ("cancel", "retry"),
     ("cancel", "reopened"),
+    ("depths", "ready"),
+    ("depths", "delayed"),
 ]
 ROWS = 100_000
 

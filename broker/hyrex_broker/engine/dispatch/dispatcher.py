@@ -7,7 +7,7 @@ become free, are part of the next one. Runs are sent to workers only after the c
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -30,6 +30,7 @@ KEEP_INTERVAL_S: Final = 10.0
 _KEEP_AFTER_ROWS: Final = 5000
 """A low-water mark is stored for later brokers when so many dead rows are below it."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Dispatcher:
@@ -44,6 +45,7 @@ class Dispatcher:
         directory: Directory,
     ) -> None:
         self._store = store
+        self._counters = store.counters
         self._mark_store = marks
         self._placer = placer
         self._sessions = sessions
@@ -236,8 +238,18 @@ class Dispatcher:
             if not result.refused:
                 self._schedule.learn(quotas, result)
                 self._placer.push(plan, result.blocks)
+                self._count(quotas, result)
                 return
         await self._placer.drop_lost_sessions(plan)
+
+    def _count(self, quotas: Sequence[LaneQuota], result: AssignResult) -> None:
+        if result.taken_at is not None:
+            for (lane, _, arrival), count in result.arrivals.items():
+                self._counters.taken(lane, count, (result.taken_at - arrival) // _MICROSECOND)
+        if result.allowed is not None:
+            for quota in quotas:
+                if result.allowed.get(quota.lane, 0) < len(quota.slots):
+                    self._counters.limited(quota.lane)
 
     async def _assign_limited(self, plan: Plan) -> AssignResult:
         limits = {quota.lane: self._directory.limits_of(quota.lane) for quota in plan.quotas}

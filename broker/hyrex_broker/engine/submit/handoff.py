@@ -34,6 +34,7 @@ class Handoff:
         self, store: SubmitStore, placer: Placer, dispatcher: Dispatcher, directory: Directory
     ) -> None:
         self._store = store
+        self._counters = store.counters
         self._placer = placer
         self._dispatcher = dispatcher
         self._directory = directory
@@ -59,6 +60,8 @@ class Handoff:
             if is_repetition(error):
                 return None
             raise
+        for block in blocks:
+            self._counters.handed(block.lane, len(block))
         lanes = {block.lane for block in blocks}
         self._dispatcher.mark_lanes_empty([each for each in quotas if each.lane in lanes], handed.stored_at)
         if None not in handed.slots:

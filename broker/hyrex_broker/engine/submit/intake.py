@@ -1,6 +1,7 @@
 """Intake: stores submitted tasks, and answers each after its commit."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,13 +89,18 @@ class Intake:
         promoter: Promoter,
     ) -> None:
         self._store = store
+        self._counters = store.counters
         self._handoff = handoff
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
         cutting: Cutting[TaskBlock, Others] = Cutting(len, halves, _joined)
-        self._now: Batcher[TaskBlock, Others] = Batcher(self._store_now, self._refuse, _size_bytes, cutting)
-        self._waiting = Batcher(self._store_waiting, self._refuse, _size_bytes, cutting)
+        self._now: Batcher[TaskBlock, Others] = Batcher(
+            self._store_now, self._refuse, _size_bytes, cutting, self._counters.merged("submit")
+        )
+        self._waiting = Batcher(
+            self._store_waiting, self._refuse, _size_bytes, cutting, self._counters.merged("submit_waiting")
+        )
         """What may wait for another's claim of a key shares no statement with what may not."""
 
     def sizes(self) -> dict[str, int]:
@@ -176,7 +182,9 @@ class Intake:
         pending = batch
         places: Sequence[int] = range(len(batch))
         while len(pending):
-            stored = await store(first_ones(pending))
+            firsts = first_ones(pending)
+            stored = await store(firsts)
+            self._count(firsts, stored)
             if len(stored) == len(pending):
                 break
             missing = beside(pending, set(stored))
@@ -186,6 +194,14 @@ class Intake:
             places = [place for place, answer in found.items() if answer is None]
             pending = batch.at(places)
         return _by_block(blocks, answers) if answers else [{} for _ in blocks]
+
+    def _count(self, batch: TaskBatch, stored: Collection[HexId]) -> None:
+        """Count what was stored of a batch in which each id stands once."""
+        if len(stored) < len(batch):
+            known = set(stored)
+            batch = batch.at([place for place, digits in enumerate(batch.ids) if digits in known])
+        lanes = batch.lanes
+        self._counters.stored(Counter(lanes) if len(lanes) > 1 else dict.fromkeys(lanes, len(batch)))
 
     async def _classify(self, missing: TaskBatch) -> list[Answer | None]:
         """Answers for what a statement did not store; None for what is still undecided (rule 4)."""

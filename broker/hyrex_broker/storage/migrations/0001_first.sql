@@ -18,7 +18,9 @@ create table broker (
   version    text not null,
   started_at timestamptz not null default now(),
   seen_at    timestamptz not null default now(),
-  watching   boolean not null default false
+  watching   boolean not null default false,
+  -- Whether it shows metrics: the oldest of those that do reads for all how much waits in each queue.
+  observes   boolean not null default false
 );
 
 -- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts.

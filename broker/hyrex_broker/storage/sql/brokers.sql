@@ -1,6 +1,12 @@
 -- name: register
--- A new broker. $1 name, $2 address, $3 version.
-insert into broker (name, address, version) values ($1, $2, $3) returning id
+-- A new broker. $1 name, $2 address, $3 version, $4 whether it shows metrics.
+insert into broker (name, address, version, observes) values ($1, $2, $3, $4) returning id
+
+-- name: reads_depths
+-- Whether this broker reads for all how much waits in each queue: the oldest one alive that shows metrics does.
+-- $1 id.
+select coalesce(min(id) = $1, false) as elected from broker
+where observes and seen_at > now() - interval '10 seconds'
 
 -- name: moved
 -- The address that this broker was given, where it had asked for any. $1 id, $2 address.

@@ -4,11 +4,11 @@
 with from_ready as (
   delete from ready where ctid = any (array(
     select ctid from ready where task_id = any ($1::uuid[]) order by task_id for update))
-  returning task_id, run_number, attempt_number
+  returning task_id, lane, run_number, attempt_number
 ), from_delayed as (
   delete from delayed where ctid = any (array(
     select ctid from delayed where task_id = any ($1::uuid[]) order by task_id for update))
-  returning task_id, run_number, attempt_number
+  returning task_id, lane, run_number, attempt_number
 ), dropped as materialized (
   select * from from_ready union all select * from from_delayed
 ), recorded as (
@@ -24,9 +24,9 @@ with from_ready as (
          redeliveries, releases, alone, now(), $2::text
   from held
 )
-select task_id, null::bigint as token, null::bigint as session_id from dropped
+select task_id, null::bigint as token, null::bigint as session_id, lane from dropped
 union all
-select task_id, token, session_id from held
+select task_id, token, session_id, lane from held
 
 -- name: standing
 -- Where tasks stand: live, flagged, ended or unknown. $1 ids in order, as in `tasks` (reads.sql).

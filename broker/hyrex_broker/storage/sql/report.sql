@@ -108,9 +108,9 @@ with ended as materialized (
          redeliveries, releases, alone
   from next where delay_ms > 0 order by task
 )
-select j.lane, j.session_id, array_agg(j.place::integer) as places, j.rank, j.again, n.delay_ms
+select j.lane, j.session_id, array_agg(j.place::integer) as places, j.rank, j.again, n.delay_ms, j.final_outcome
 from judged j left join next n on n.task = j.task
-group by j.lane, j.session_id, j.rank, j.again, n.delay_ms
+group by j.lane, j.session_id, j.rank, j.again, n.delay_ms, j.final_outcome
 
 -- name: classify_reports
 -- What became of reports that matched no lease: `recorded` when a run bears the token, `held` when a

@@ -1,0 +1,61 @@
+"""The parts of a broker that live as long as it does."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from hyrex_broker.engine.cancels import Cancels
+from hyrex_broker.engine.cluster.notifications import Notifications
+from hyrex_broker.engine.cluster.presence import Presence
+from hyrex_broker.engine.cluster.retention import Retention
+from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
+from hyrex_broker.engine.dispatch.promoter import Promoter
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.limits import Limits
+from hyrex_broker.engine.liveness.heartbeats import Heartbeats
+from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
+from hyrex_broker.engine.liveness.sweeper import Sweeper
+from hyrex_broker.engine.reports import RunReports
+from hyrex_broker.engine.sessions.registry import Sessions
+from hyrex_broker.engine.submit.intake import Intake
+from hyrex_broker.engine.watches import Watches
+
+
+@dataclass(slots=True)
+class Engine:
+    """Every long-lived part; each has `async def run()` and is cancelled from outside."""
+
+    directory: Directory
+    sessions: Sessions
+    dispatcher: Dispatcher
+    promoter: Promoter
+    intake: Intake
+    reports: RunReports
+    heartbeats: Heartbeats
+    sweeper: Sweeper
+    overdue_runs: OverdueRuns
+    cancels: Cancels
+    watches: Watches
+    notifications: Notifications
+    presence: Presence
+    retention: Retention
+    limits: Limits
+    observers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What measures, where somebody wants to know."""
+
+    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """The functions that run until the broker stops."""
+        return [
+            self.intake.run,
+            self.reports.run,
+            self.dispatcher.run,
+            self.promoter.run,
+            self.heartbeats.run,
+            self.sweeper.run,
+            self.overdue_runs.run,
+            self.watches.run,
+            self.notifications.run,
+            self.presence.run,
+            self.retention.run,
+            self.limits.run,
+            *self.observers,
+        ]

@@ -1,0 +1,40 @@
+"""How much waits in each queue, by looks that are bounded: never a count of a whole table."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("depths")
+MOST_OF_ONE: Final = 10_000
+"""No more than that is counted of one task's waiting runs at one priority,"""
+_MOST_PAIRS: Final = 5_000
+_MOST_IN_ALL: Final = 1_000_000
+"""nor more than that in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What waits in one queue. Counts are at least as high as shown where they reach a cap."""
+
+    ready: int = 0
+    delayed: int = 0
+    oldest_ready_s: float = 0.0
+
+
+class DepthStore:
+    """Statements of `depths.sql`. Raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self) -> dict[str, Depth]:
+        """Every queue in which something waits."""
+        bounds = _MOST_PAIRS, _MOST_IN_ALL, MOST_OF_ONE
+        ready = {row[0]: (row[1], row[2]) for row in await self._database.fetch(_SQL["ready"], *bounds)}
+        delayed = {row[0]: row[1] for row in await self._database.fetch(_SQL["delayed"], *bounds)}
+        return {
+            queue: Depth(ready.get(queue, (0, 0.0))[0], delayed.get(queue, 0), ready.get(queue, (0, 0.0))[1])
+            for queue in ready.keys() | delayed.keys()
+        }
