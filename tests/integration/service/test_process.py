@@ -59,7 +59,11 @@ async def test_a_hangup_ends_no_broker_that_has_no_terminal(broker: RunningBroke
 def test_a_terminal_that_goes_away_stops_its_broker(processes: Processes, database_url: str) -> None:
     ours, theirs = os.openpty()
     command = [*BROKER, "--listen", "127.0.0.1:0", "--database-url", database_url]
+    before = signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # under nohup it is ignored, and a child inherits that
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, text=True) as broker:
+        signal.signal(signal.SIGHUP, before)
         try:
             assert broker.stdout is not None
             assert "broker ready" in broker.stdout.readline()

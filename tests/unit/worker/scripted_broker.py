@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -70,9 +70,8 @@ class ScriptedBroker(WorkerServiceServicer):
         self.session_id = ""
         self.metadata: dict[str, str] = {}
         self._sequence = itertools.count(1)
-        self._handed_out: dict[
-            int, wire.WorkResponse
-        ] = {}  # by sequence, until a worker says that it has them
+        self._repeatable: set[int] = set()  # sequences of frames that a worker can read
+        self._handed_out: dict[int, wire.WorkResponse] = {}  # by sequence
         self._calls: list[grpc.aio.ServicerContext[Any, Any]] = []
         self._outgoing: asyncio.Queue[wire.WorkResponse | None] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -80,16 +79,17 @@ class ScriptedBroker(WorkerServiceServicer):
     # What a test does.
 
     async def assign(self, *runs: Assignment) -> None:
-        """Hand out runs in one frame, each in a group of its own."""
-        await self.assign_groups(*[run.group() for run in runs])
+        """Hand out runs in one frame, each in a group of its own; again if their stream breaks."""
+        frame = self._assignments([run.group() for run in runs])
+        self._repeatable.add(frame.assignments.sequence)
+        await self.say(frame)
 
     async def assign_groups(self, *groups: wire.AssignmentGroup) -> None:
-        """Hand out runs in one frame."""
-        assignments = wire.Assignments(sequence=next(self._sequence), groups=groups)
-        await self.say(wire.WorkResponse(assignments=assignments))
+        """Hand out runs in one frame, which may be one that no worker can read."""
+        await self.say(self._assignments(groups))
 
     async def say(self, frame: wire.WorkResponse) -> None:
-        """Send any frame; assignments once more on the next stream, if this one breaks before they arrive."""
+        """Send any frame."""
         await self._outgoing.put(frame)
 
     async def cancel(self, run: Assignment, reason: str = "not needed") -> None:
@@ -160,6 +160,9 @@ class ScriptedBroker(WorkerServiceServicer):
         welcome.heartbeat_interval.FromMilliseconds(round(self.lease_s * 1000 / 3))
         return welcome
 
+    def _assignments(self, groups: Iterable[wire.AssignmentGroup]) -> wire.WorkResponse:
+        return wire.WorkResponse(assignments=wire.Assignments(sequence=next(self._sequence), groups=groups))
+
     async def _hand_out_again(self, context: Any, hello: wire.Hello) -> None:
         """What a broken stream took with it: a loaded machine breaks one that no test meant to break."""
         resumed = hello.session_id and hello.session_id == self.session_id
@@ -174,7 +177,7 @@ class ScriptedBroker(WorkerServiceServicer):
     async def _write(self, context: Any) -> None:
         await self._notify()
         while (frame := await self._outgoing.get()) is not None:
-            if frame.HasField("assignments"):
+            if frame.assignments.sequence in self._repeatable:
                 self._handed_out[frame.assignments.sequence] = frame
             await context.write(frame)
 
