@@ -1,16 +1,15 @@
 """Stores tasks: one statement for a whole batch, and a second one only for those that it did not store."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 from typing import Any, Final
 
 from hyrex_broker.domain.blocks import TaskBatch, stretched
 from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.keys import KeyHolder
-from hyrex_broker.domain.model import CARRIED, TaskExtras, TaskId
+from hyrex_broker.domain.model import CARRIED, LaneId, SessionId, TaskExtras, TaskId
 from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
 from hyrex_broker.storage.columns import column, ids, integers, shared
@@ -32,9 +31,9 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """The slot of each task of a batch (None: it is ready), and the database's time."""
+    """The lanes of which no task was leased (see `submit_handing_off`), and the database's time."""
 
-    slots: Sequence[int | None]
+    closed: Collection[LaneId]
     stored_at: datetime
 
 
@@ -71,15 +70,18 @@ class SubmitStore:
         rows = await self._database.fetch(_SQL["submit_waiting"], *_columns(batch), *_waiting_columns(batch))
         return {HexId(row[0]): row[1] for row in rows}
 
-    async def submit_handing_off(self, batch: TaskBatch, plan: Plan) -> HandedOff:
-        """Store tasks that may run at once; the plan's slots take the first of each lane.
+    async def submit_handing_off(
+        self, batch: TaskBatch, plan: Plan, slots: Sequence[int | None]
+    ) -> HandedOff:
+        """Store tasks that may run at once, and lease them to the plan's slots: `slots` has that of each, by
+        its number (None: it is ready).
 
         Raises StatementRefused: where `is_repetition`, some were stored before.
         """
-        ((slots, stored_at),) = await self._database.fetch(
-            _SQL["submit_handing_off"], *_columns(batch), *_slot_columns(plan), self._slack_ms
+        ((closed, stored_at),) = await self._database.fetch(
+            _SQL["submit_handing_off"], *_columns(batch), *_slot_columns(plan, slots), self._slack_ms
         )
-        return HandedOff([None] * len(batch) if slots is None else slots, stored_at)
+        return HandedOff(closed, stored_at)
 
     async def classify(self, batch: TaskBatch) -> list[StoredKey]:
         """What is known of tasks that were not stored, one for each; ids may come several times."""
@@ -133,23 +135,26 @@ def _each(values: Sequence[object], count: int) -> Sequence[object]:
     return column(list(stretched(values, count)) if values else [])
 
 
-def _slot_columns(plan: Plan) -> tuple[object, ...]:
-    slots = [session for quota in plan.quotas for session in quota.slots]
+def _slot_columns(plan: Plan, slots: Sequence[int | None]) -> tuple[object, ...]:
     sessions = sorted(plan.generations)
-    places = {session: place for place, session in enumerate(sessions, 1)}
-    quotas = [len(quota.slots) for quota in plan.quotas]
     return (
         sessions,
         [plan.generations[session] for session in sessions],
         [plan.sequences[session] for session in sessions],
         plan.owner,
         [quota.lane for quota in plan.quotas],
-        quotas,
-        [0, *accumulate(quotas[:-1])],
         [mark for quota in plan.quotas for _, mark in quota.pairs],
-        integers([1] if len(sessions) == 1 else [*map(places.__getitem__, slots)]),
-        integers(plan.tokens),
+        integers([None if slot is None else plan.tokens[slot] for slot in slots]),
+        integers([1] if len(sessions) == 1 else _places(plan, sessions, slots)),
+        None in slots,
     )
+
+
+def _places(plan: Plan, sessions: Sequence[SessionId], slots: Sequence[int | None]) -> list[int | None]:
+    """The place of each slot's session."""
+    places = {session: place for place, session in enumerate(sessions, 1)}
+    of_slots = [places[session] for quota in plan.quotas for session in quota.slots]
+    return [None if slot is None else of_slots[slot] for slot in slots]
 
 
 def _waiting_columns(batch: TaskBatch) -> tuple[object, ...]:

@@ -52,6 +52,21 @@ async def test_a_large_batch_waits_for_runs_that_are_about_to_end(
     await link.until_runs(2 * LARGE)
 
 
+async def test_slots_of_a_lane_go_to_its_first_tasks_by_priority(bench: Bench) -> None:
+    """In a batch of several lanes, each with fewer slots than tasks; the others are ready."""
+    _, one = await bench.worker(capacity=2, tasks=["one"])
+    _, two = await bench.worker(capacity=3, tasks=["two"])
+    ranks = [5, 7, 1, 5, 1, 9]
+    tasks = [new_task(name=name, rank=rank) for rank in ranks for name in ("one", "two")]
+    await bench.submit(tasks)
+    for link, name, best in ((one, "one", [1, 1]), (two, "two", [1, 1, 5])):
+        (handed,) = [runs for _, runs in link.frames]
+        assert sorted(run.rank for run in handed) == best
+        first = {task.task_id for task in tasks if task.terms.name == name and task.terms.rank in (1, 5)}
+        assert {run.task_id for run in handed} <= first
+    assert await ready(bench) == 7
+
+
 async def test_a_batch_that_waits_in_vain_is_ready(
     bench: Bench, pace: Callable[[float, float], None]
 ) -> None:

@@ -166,7 +166,7 @@ async def test_nothing_is_handed_off_while_commits_are_in_doubt(
     submit = SubmitStore.submit_handing_off
     plans: list[Any] = []
 
-    async def cut_off(self: SubmitStore, batch: Any, plan: Any) -> Any:
+    async def cut_off(self: SubmitStore, batch: Any, plan: Any, slots: Any) -> Any:
         plans.append(plan)
         raise StorageUnavailable("cut off")
 

@@ -22,10 +22,10 @@ class FreeSession:
     slots: int
     """How many of `free` would begin at once; negative if runs wait there already."""
 
-    def give(self) -> None:
-        """Take one place of this session."""
-        self.free -= 1
-        self.slots -= 1
+    def give(self, count: int = 1) -> None:
+        """Take places of this session."""
+        self.free -= count
+        self.slots -= count
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -129,11 +129,18 @@ def _spread(pools: Sequence[FreePool], count: int) -> list[SessionId]:
             round_of = [pair for pair in having if to_wait or pair[1].slots > 0][: count - len(slots)]
             if not round_of:
                 break
+            rounds = _rounds(round_of, count - len(slots), to_wait=to_wait)
             for each, one in round_of:
-                one.give()
-                each.free -= 1
-                slots.append(one.session.session_id)
+                one.give(rounds)
+                each.free -= rounds
+            slots += [one.session.session_id for _, one in round_of] * rounds
     return slots
+
+
+def _rounds(round_of: Sequence[tuple[FreePool, FreeSession]], left: int, *, to_wait: bool) -> int:
+    """How many rounds are like this one."""
+    places = [one.free if to_wait else min(one.free, one.slots) for _, one in round_of]
+    return max(min(*places, left // len(round_of)), 1)
 
 
 def _spread_few(pools: Sequence[FreePool], count: int) -> list[SessionId]:

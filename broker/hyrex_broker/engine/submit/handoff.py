@@ -5,7 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final, TypeVar
+from itertools import accumulate, pairwise, repeat
+from typing import Final, TypeVar, cast
 
 from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
 from hyrex_broker.domain.blocks import NO_TRACE, TaskBatch, pairs_of, stretched
@@ -18,7 +19,7 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.assigned import microseconds
 from hyrex_broker.storage.pool import StatementRefused
-from hyrex_broker.storage.submit import HandedOff, SubmitStore, is_repetition
+from hyrex_broker.storage.submit import SubmitStore, is_repetition
 
 Value = TypeVar("Value")
 
@@ -52,9 +53,11 @@ class Handoff:
             return None  # the database was unreachable: settle the plans of that time before making new ones
         try:
             with self._placer.plan(quotas) as plan:
-                handed = await self._store.submit_handing_off(batch, plan)
+                slots = _slots(batch, quotas)
+                handed = await self._store.submit_handing_off(batch, plan, slots)
                 await statement.pass_on()
-                blocks = self._blocks(batch, plan, handed)
+                slots = _leased(batch, slots, handed.closed)
+                blocks = self._blocks(batch, plan, slots, handed.stored_at)
                 self._placer.push(plan, blocks)
         except StatementRefused as error:
             if is_repetition(error):
@@ -64,10 +67,10 @@ class Handoff:
             self._counters.handed(block.lane, len(block))
         lanes = {block.lane for block in blocks}
         self._dispatcher.mark_lanes_empty([each for each in quotas if each.lane in lanes], handed.stored_at)
-        if None not in handed.slots:
+        if None not in slots:
             return ()
         pairs = stretched([(lane, terms.rank) for lane, terms in pairs_of(batch)], len(batch))
-        return {pair for pair, slot in zip(pairs, handed.slots, strict=True) if slot is None}
+        return {pair for pair, slot in zip(pairs, slots, strict=True) if slot is None}
 
     async def _quotas(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Reserve slots for these tasks. If there are too few for a large batch, wait a moment for leases to
@@ -86,24 +89,26 @@ class Handoff:
             if not await dispatcher.release_rate.more(left_s):
                 return dispatcher.reserve_slots(counts)
 
-    def _blocks(self, batch: TaskBatch, plan: Plan, handed: HandedOff) -> list[AssignedBlock]:
+    def _blocks(
+        self, batch: TaskBatch, plan: Plan, slots: Sequence[int | None], at: datetime
+    ) -> list[AssignedBlock]:
         """What went to each session, together where it shares its terms."""
         sessions = [session for quota in plan.quotas for session in quota.slots]
+        tokens = [None if slot is None else plan.tokens[slot] for slot in slots]
         count = len(batch)
-        if len(plan.generations) == len(batch.lanes) == len(batch.terms) == 1 and None not in handed.slots:
-            tokens = [plan.tokens[slot - 1] for slot in handed.slots if slot is not None]
-            return [self._block(batch, plan, sessions[0], tokens, handed.stored_at)]
+        if len(plan.generations) == len(batch.lanes) == len(batch.terms) == 1 and None not in slots:
+            return [self._block(batch, plan, sessions[0], cast("list[Token]", tokens), at)]
         lanes, terms = stretched(batch.lanes, count), stretched(batch.terms, count)
         placed: dict[tuple[SessionId, LaneId, int], list[int]] = {}
-        for place, slot in enumerate(handed.slots):
+        for place, slot in enumerate(slots):
             if slot is not None:
-                key = sessions[slot - 1], lanes[place], id(terms[place])
+                key = sessions[slot], lanes[place], id(terms[place])
                 placed.setdefault(key, []).append(place)
         blocks = []
         for (session, _, _), places in placed.items():
-            tokens = [plan.tokens[(handed.slots[place] or 0) - 1] for place in places]
             mine = batch if len(places) == count else batch.at(places)
-            blocks.append(self._block(mine, plan, session, tokens, handed.stored_at))
+            of_mine = cast("list[Token]", [tokens[place] for place in places])
+            blocks.append(self._block(mine, plan, session, of_mine, at))
         return blocks
 
     def _block(
@@ -127,6 +132,31 @@ class Handoff:
             headers=_column(batch.headers, {}),
             trace_contexts=_column(batch.trace_contexts, NO_TRACE),
         )
+
+
+def _slots(batch: TaskBatch, quotas: Sequence[LaneQuota]) -> Sequence[int | None]:
+    """Numbers of the tasks' slots: the first of each lane, by rank, get that lane's. None: it has none."""
+    offsets = [0, *accumulate(len(quota.slots) for quota in quotas)]
+    count = len(batch)
+    if len(batch.lanes) == len(batch.terms) == 1:
+        return [*range(min(count, offsets[1])), *repeat(None, count - offsets[1])]
+    numbers = {quota.lane: range(*pair) for quota, pair in zip(quotas, pairwise(offsets), strict=True)}
+    waiting = {lane: iter(slots) for lane, slots in numbers.items()}
+    ranked = [(lane, terms.rank) for lane, terms in pairs_of(batch)]
+    slots: list[int | None] = [None] * count
+    for place in sorted(range(count), key=lambda place: ranked[place][1]):
+        slots[place] = next(waiting.get(ranked[place][0], iter(())), None)
+    return slots
+
+
+def _leased(
+    batch: TaskBatch, slots: Sequence[int | None], closed: Collection[LaneId]
+) -> Sequence[int | None]:
+    """The slots but for those of lanes of which nothing was leased."""
+    if not closed:
+        return slots
+    lanes = stretched(batch.lanes, len(batch))
+    return [None if lane in closed else slot for lane, slot in zip(lanes, slots, strict=True)]
 
 
 def _digits(task_ids: Sequence[TaskId | None]) -> list[HexId | None]:

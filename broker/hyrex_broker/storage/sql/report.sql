@@ -3,7 +3,7 @@
 -- too late changes nothing. Returns the places of those that matched, by lane and session: null for all of them.
 -- Arrays in task id order: $1 task_id, $2 token, $3 elapsed_us (these three as text), $4 result,
 -- $5 content_type, $6 session: of one entry if all share it.
--- Locks lease rows in task id order.
+-- Locks lease rows in task id order, and inserts in it: that of the arrays.
 with mine as materialized (
   select r.task, r.token, r.elapsed_us, r.result, r.content_type, r.place, l.*
   from unnest(($1::text)::uuid[], ($2::text)::bigint[], ($3::text)::bigint[], $4::bytea[], $5::text[], $6::bigint[])
@@ -21,7 +21,7 @@ with mine as materialized (
                         finished_at, result, content_type)
   select task, run_number, attempt_number, 2, true, token, session_id,
          now() - elapsed_us * interval '1 microsecond', now(), result, content_type
-  from mine order by task
+  from mine
 )
 select lane, session_id,
        case when count(*) < cardinality($4::bytea[]) then array_agg(place::integer) end as places

@@ -128,15 +128,14 @@ left join lateral (select outcome from task_run where task_id = h.id order by ru
 order by i.place
 
 -- name: submit_handing_off
--- `submit` and the assign of the same tasks in one: a lane's first tasks become leases of sessions with
--- free capacity, the rest is ready. Only where the sessions are still this broker's and the lane has no
+-- `submit` and the assign of the same tasks in one: those with a token become leases of sessions with free
+-- capacity, the others are ready. Only where the sessions are still this broker's and the lane has no
 -- limit and no ready row (rule 18); else all of the lane is ready. Fails as `submit` does (23505).
--- Returns the slots of the tasks in id order (null: ready; no array: all of them) and the database's time.
+-- Returns the lanes of which no task was leased for that, and the database's time.
 -- $1..$15 as in `submit`. $16 session ids in order, $17 their generations, $18 their sequences, $19 this broker's id.
--- $20 lane, $21 quota, $22 offset of its first slot: one entry per lane.
--- $23 low-water marks of the lanes' ten ranks, lane after lane.
--- $24 the session of each slot, by its place in $16, an array as text; a single one is that of every slot.
--- $25 the token of each slot, an array as text, $26 slack of a deadline in ms.
+-- $20 the lanes of the tokens, $21 the low-water marks of their ten ranks, lane after lane.
+-- $22 the token of each task (null: it has none), an array as text; $23 its session, by its place in $16, an array
+-- as text; a single one is that of every task. $24 whether some task has no token, $25 slack of a deadline in ms.
 with mine as materialized (
   select w.id
   from unnest($16::bigint[], $17::bigint[]) as s (id, generation)
@@ -146,6 +145,19 @@ with mine as materialized (
       and ended_at is null
     for key share
   ) w
+), closed as materialized (
+  select q.lane
+  from unnest($20::integer[]) with ordinality as q (lane, place)
+  where (select count(*) from mine) < cardinality($16::bigint[])
+    or coalesce((select l.limited from lane l where l.id = q.lane), true)
+    or exists (
+      select from generate_series(0, 9) as each (rank)
+      cross join lateral (
+        select from ready r
+        where r.lane = q.lane and r.rank = each.rank
+          and r.arrival >= ($21::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1]
+        limit 1
+      ) waiting)
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     content_type, codec, headers, labels, trace_context)
@@ -157,37 +169,29 @@ with mine as materialized (
               $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context)
-  returning id, lane, rank, timeout_ms
-), open as materialized (
-  select q.lane, q.quota, q.first
-  from unnest($20::integer[], $21::integer[], $22::integer[]) with ordinality as q (lane, quota, first, place)
-  where (select count(*) from mine) = cardinality($16::bigint[])
-    and not (select l.limited from lane l where l.id = q.lane)
-    and not exists (
-      select from generate_series(0, 9) as each (rank)
-      cross join lateral (
-        select from ready r
-        where r.lane = q.lane and r.rank = each.rank
-          and r.arrival >= ($23::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1]
-        limit 1
-      ) waiting)
-), numbered as (
-  select s.*, row_number() over (partition by lane order by rank, id)::integer as place from stored s
-), dealt as materialized (
-  select n.id, n.lane, n.rank, n.timeout_ms, o.first + n.place as slot,
-         coalesce((places.of_slot)[o.first + n.place], (places.of_slot)[1]) as session,
-         (places.of_token)[o.first + n.place] as token
-  from numbered n
-  cross join (select ($24::text)::integer[] as of_slot, ($25::text)::bigint[] as of_token offset 0) places
-  left join lateral (select first from open where open.lane = n.lane and n.place <= open.quota) o on true
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, token, ($16::bigint[])[session], ($18::bigint[])[session], now(),
-         now() + (timeout_ms + $26::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
-  from dealt where slot is not null
+         now() + (timeout_ms + $25::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
+  from (
+    select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
+           t.timeout_ms, t.token, coalesce(t.session, one.session) as session
+    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $5::bigint[], ($22::text)::bigint[],
+                ($23::text)::integer[]) as t (id, lane, rank, timeout_ms, token, session)
+    cross join (select (($23::text)::integer[])[1] as session offset 0) one
+  ) t
+  where token is not null and lane <> all (array(select lane from closed))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from dealt where slot is null
+  select id, lane, rank, now(), 0, 0, 0, 0, false
+  from (
+    select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank, t.token
+    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], ($22::text)::bigint[])
+      as t (id, lane, rank, token)
+  ) t
+  -- Mostly there is none: known before any task is looked at.
+  where ($24::boolean or (select true from closed limit 1))
+    and (token is null or lane = any (array(select lane from closed)))
 )
-select case when count(slot) > 0 then array_agg(slot order by id) end as slots, now() as stored_at from dealt
+select array(select lane from closed) as closed, now() as stored_at
