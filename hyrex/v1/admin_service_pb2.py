@@ -22,10 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from hyrex.v1 import queue_service_pb2 as hyrex_dot_v1_dot_queue__service__pb2
+from hyrex.v1 import task_pb2 as hyrex_dot_v1_dot_task__pb2
+from hyrex.v1 import task_service_pb2 as hyrex_dot_v1_dot_task__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyrex/v1/admin_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x03\n\rWorkerSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0bworker_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x0b\n\x03sdk\x18\x05 \x01(\t\x12\x16\n\x0equeue_patterns\x18\x06 \x03(\t\x12\x12\n\ntask_names\x18\x07 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0e\n\x06\x62roker\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\r \x01(\x08\x12,\n\x08\x65nded_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0f \x01(\t\x12\x0f\n\x07\x66\x65tched\x18\x10 \x01(\x05\x12\r\n\x05slots\x18\x11 \x01(\x05\"\xb9\x01\n\x06\x42roker\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07seen_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07version\x18\x07 \x01(\t\"R\n\x12ListWorkersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rinclude_ended\x18\x03 \x01(\x08\"X\n\x13ListWorkersResponse\x12(\n\x07workers\x18\x01 \x03(\x0b\x32\x17.hyrex.v1.WorkerSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12\x44rainWorkerRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x15\n\x13\x44rainWorkerResponse\"\x14\n\x12ListBrokersRequest\"8\n\x13ListBrokersResponse\x12!\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x10.hyrex.v1.Broker\"\x14\n\x12\x44rainBrokerRequest\"\x15\n\x13\x44rainBrokerResponse2\xbe\x02\n\x0c\x41\x64minService\x12J\n\x0bListWorkers\x12\x1c.hyrex.v1.ListWorkersRequest\x1a\x1d.hyrex.v1.ListWorkersResponse\x12J\n\x0b\x44rainWorker\x12\x1c.hyrex.v1.DrainWorkerRequest\x1a\x1d.hyrex.v1.DrainWorkerResponse\x12J\n\x0bListBrokers\x12\x1c.hyrex.v1.ListBrokersRequest\x1a\x1d.hyrex.v1.ListBrokersResponse\x12J\n\x0b\x44rainBroker\x12\x1c.hyrex.v1.DrainBrokerRequest\x1a\x1d.hyrex.v1.DrainBrokerResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyrex/v1/admin_service.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1chyrex/v1/queue_service.proto\x1a\x13hyrex/v1/task.proto\x1a\x1bhyrex/v1/task_service.proto\"\x93\x03\n\rWorkerSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0bworker_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x0b\n\x03sdk\x18\x05 \x01(\t\x12\x16\n\x0equeue_patterns\x18\x06 \x03(\t\x12\x12\n\ntask_names\x18\x07 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0e\n\x06\x62roker\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\r \x01(\x08\x12,\n\x08\x65nded_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0f \x01(\t\x12\x0f\n\x07\x66\x65tched\x18\x10 \x01(\x05\x12\r\n\x05slots\x18\x11 \x01(\x05\"\xb9\x01\n\x06\x42roker\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07seen_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07version\x18\x07 \x01(\t\"R\n\x12ListWorkersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rinclude_ended\x18\x03 \x01(\x08\"X\n\x13ListWorkersResponse\x12(\n\x07workers\x18\x01 \x03(\x0b\x32\x17.hyrex.v1.WorkerSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12\x44rainWorkerRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x15\n\x13\x44rainWorkerResponse\"\x14\n\x12ListBrokersRequest\"8\n\x13ListBrokersResponse\x12!\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x10.hyrex.v1.Broker\"\x14\n\x12\x44rainBrokerRequest\"\x15\n\x13\x44rainBrokerResponse\"\x15\n\x13WatchClusterRequest\"\xac\x01\n\rQueueActivity\x12\x1e\n\x05queue\x18\x01 \x01(\x0b\x32\x0f.hyrex.v1.Queue\x12\x33\n\x0foldest_ready_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fsubmitted_per_s\x18\x03 \x01(\x01\x12\x17\n\x0f\x63ompleted_per_s\x18\x04 \x01(\x01\x12\x14\n\x0c\x66\x61iled_per_s\x18\x05 \x01(\x01\"z\n\x0bRunningTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrun_number\x18\x05 \x01(\x05\"_\n\x0eWorkerActivity\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.hyrex.v1.WorkerSession\x12#\n\x04runs\x18\x02 \x03(\x0b\x32\x15.hyrex.v1.RunningTask\"\x92\x01\n\x04Need\x12 \n\x04kind\x18\x01 \x01(\x0e\x32\x12.hyrex.v1.NeedKind\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x83\x02\n\x14WatchClusterResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06queues\x18\x02 \x03(\x0b\x32\x17.hyrex.v1.QueueActivity\x12)\n\x07workers\x18\x03 \x03(\x0b\x32\x18.hyrex.v1.WorkerActivity\x12!\n\x07\x62rokers\x18\x04 \x03(\x0b\x32\x10.hyrex.v1.Broker\x12\x1d\n\x05needs\x18\x05 \x03(\x0b\x32\x0e.hyrex.v1.Need\x12\x15\n\rqueues_capped\x18\x06 \x01(\x08\x12\x16\n\x0eworkers_capped\x18\x07 \x01(\x08\"\x9f\x01\n\x0fGetStatsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05queue\x18\x03 \x01(\t\x12\'\n\x04step\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc0\x03\n\tStatPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsubmitted\x18\x02 \x01(\x03\x12\x11\n\tcompleted\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x11\n\ttimed_out\x18\x05 \x01(\x03\x12\x11\n\tcancelled\x18\x06 \x01(\x03\x12\x0c\n\x04lost\x18\x07 \x01(\x03\x12\x0f\n\x07retried\x18\x08 \x01(\x03\x12\r\n\x05waits\x18\t \x01(\x03\x12\x12\n\nwait_p50_s\x18\n \x01(\x01\x12\x12\n\nwait_p99_s\x18\x0b \x01(\x01\x12\x0c\n\x04runs\x18\x0c \x01(\x03\x12\x11\n\trun_p50_s\x18\r \x01(\x01\x12\x11\n\trun_p99_s\x18\x0e \x01(\x01\x12\x13\n\x0brun_seconds\x18\x0f \x01(\x01\x12\x12\n\x05ready\x18\x10 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07\x64\x65layed\x18\x11 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07running\x18\x12 \x01(\x03H\x02\x88\x01\x01\x12\x1b\n\x0eoldest_ready_s\x18\x13 \x01(\x01H\x03\x88\x01\x01\x42\x08\n\x06_readyB\n\n\x08_delayedB\n\n\x08_runningB\x11\n\x0f_oldest_ready_s\"`\n\x10GetStatsResponse\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.hyrex.v1.StatPoint\x12\'\n\x04step\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1d\n\nWhyRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"v\n\x0bLimitHolder\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x0bWhyResponse\x12$\n\x06status\x18\x01 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12&\n\x07holders\x18\x03 \x03(\x0b\x32\x15.hyrex.v1.LimitHolder\"\xe3\x02\n\rBulkOperation\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12$\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x14.hyrex.v1.BulkAction\x12$\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x14.hyrex.v1.TaskFilter\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0b\n\x03who\x18\x05 \x01(\t\x12\"\n\x05state\x18\x06 \x01(\x0e\x32\x13.hyrex.v1.BulkState\x12\x0c\n\x04\x64one\x18\x07 \x01(\x03\x12\x0f\n\x07matched\x18\x08 \x01(\x03\x12.\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elooked_back_to\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9e\x01\n\x19StartBulkOperationRequest\x12$\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x14.hyrex.v1.BulkAction\x12$\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x14.hyrex.v1.TaskFilter\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\x14\n\x0coperation_id\x18\x05 \x01(\t\"e\n\x1aStartBulkOperationResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.hyrex.v1.BulkOperation\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04more\x18\x03 \x01(\x08\"/\n\x17GetBulkOperationRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\"F\n\x18GetBulkOperationResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.hyrex.v1.BulkOperation\"0\n\x18StopBulkOperationRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\"G\n\x19StopBulkOperationResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.hyrex.v1.BulkOperation\"B\n\x19ListBulkOperationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x1aListBulkOperationsResponse\x12+\n\noperations\x18\x01 \x03(\x0b\x32\x17.hyrex.v1.BulkOperation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x9e\x01\n\x08NeedKind\x12\x19\n\x15NEED_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aNEED_KIND_QUEUE_NOT_SERVED\x10\x01\x12\x1a\n\x16NEED_KIND_TASK_UNKNOWN\x10\x02\x12!\n\x1dNEED_KIND_PAUSED_WITH_BACKLOG\x10\x03\x12\x18\n\x14NEED_KIND_LIMIT_FULL\x10\x04*X\n\nBulkAction\x12\x1b\n\x17\x42ULK_ACTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42ULK_ACTION_CANCEL\x10\x01\x12\x15\n\x11\x42ULK_ACTION_RETRY\x10\x02*l\n\tBulkState\x12\x1a\n\x16\x42ULK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42ULK_STATE_RUNNING\x10\x01\x12\x13\n\x0f\x42ULK_STATE_DONE\x10\x02\x12\x16\n\x12\x42ULK_STATE_STOPPED\x10\x03\x32\x81\x07\n\x0c\x41\x64minService\x12J\n\x0bListWorkers\x12\x1c.hyrex.v1.ListWorkersRequest\x1a\x1d.hyrex.v1.ListWorkersResponse\x12J\n\x0b\x44rainWorker\x12\x1c.hyrex.v1.DrainWorkerRequest\x1a\x1d.hyrex.v1.DrainWorkerResponse\x12J\n\x0bListBrokers\x12\x1c.hyrex.v1.ListBrokersRequest\x1a\x1d.hyrex.v1.ListBrokersResponse\x12J\n\x0b\x44rainBroker\x12\x1c.hyrex.v1.DrainBrokerRequest\x1a\x1d.hyrex.v1.DrainBrokerResponse\x12O\n\x0cWatchCluster\x12\x1d.hyrex.v1.WatchClusterRequest\x1a\x1e.hyrex.v1.WatchClusterResponse0\x01\x12\x41\n\x08GetStats\x12\x19.hyrex.v1.GetStatsRequest\x1a\x1a.hyrex.v1.GetStatsResponse\x12\x32\n\x03Why\x12\x14.hyrex.v1.WhyRequest\x1a\x15.hyrex.v1.WhyResponse\x12_\n\x12StartBulkOperation\x12#.hyrex.v1.StartBulkOperationRequest\x1a$.hyrex.v1.StartBulkOperationResponse\x12Y\n\x10GetBulkOperation\x12!.hyrex.v1.GetBulkOperationRequest\x1a\".hyrex.v1.GetBulkOperationResponse\x12\\\n\x11StopBulkOperation\x12\".hyrex.v1.StopBulkOperationRequest\x1a#.hyrex.v1.StopBulkOperationResponse\x12_\n\x12ListBulkOperations\x12#.hyrex.v1.ListBulkOperationsRequest\x1a$.hyrex.v1.ListBulkOperationsResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,26 +37,74 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hyrex.v1.admin_service_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1P\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
-  _globals['_WORKERSESSION']._serialized_start=76
-  _globals['_WORKERSESSION']._serialized_end=479
-  _globals['_BROKER']._serialized_start=482
-  _globals['_BROKER']._serialized_end=667
-  _globals['_LISTWORKERSREQUEST']._serialized_start=669
-  _globals['_LISTWORKERSREQUEST']._serialized_end=751
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=753
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=841
-  _globals['_DRAINWORKERREQUEST']._serialized_start=843
-  _globals['_DRAINWORKERREQUEST']._serialized_end=883
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=885
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=906
-  _globals['_LISTBROKERSREQUEST']._serialized_start=908
-  _globals['_LISTBROKERSREQUEST']._serialized_end=928
-  _globals['_LISTBROKERSRESPONSE']._serialized_start=930
-  _globals['_LISTBROKERSRESPONSE']._serialized_end=986
-  _globals['_DRAINBROKERREQUEST']._serialized_start=988
-  _globals['_DRAINBROKERREQUEST']._serialized_end=1008
-  _globals['_DRAINBROKERRESPONSE']._serialized_start=1010
-  _globals['_DRAINBROKERRESPONSE']._serialized_end=1031
-  _globals['_ADMINSERVICE']._serialized_start=1034
-  _globals['_ADMINSERVICE']._serialized_end=1352
+  _globals['_NEEDKIND']._serialized_start=3983
+  _globals['_NEEDKIND']._serialized_end=4141
+  _globals['_BULKACTION']._serialized_start=4143
+  _globals['_BULKACTION']._serialized_end=4231
+  _globals['_BULKSTATE']._serialized_start=4233
+  _globals['_BULKSTATE']._serialized_end=4341
+  _globals['_WORKERSESSION']._serialized_start=188
+  _globals['_WORKERSESSION']._serialized_end=591
+  _globals['_BROKER']._serialized_start=594
+  _globals['_BROKER']._serialized_end=779
+  _globals['_LISTWORKERSREQUEST']._serialized_start=781
+  _globals['_LISTWORKERSREQUEST']._serialized_end=863
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=865
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=953
+  _globals['_DRAINWORKERREQUEST']._serialized_start=955
+  _globals['_DRAINWORKERREQUEST']._serialized_end=995
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=997
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=1018
+  _globals['_LISTBROKERSREQUEST']._serialized_start=1020
+  _globals['_LISTBROKERSREQUEST']._serialized_end=1040
+  _globals['_LISTBROKERSRESPONSE']._serialized_start=1042
+  _globals['_LISTBROKERSRESPONSE']._serialized_end=1098
+  _globals['_DRAINBROKERREQUEST']._serialized_start=1100
+  _globals['_DRAINBROKERREQUEST']._serialized_end=1120
+  _globals['_DRAINBROKERRESPONSE']._serialized_start=1122
+  _globals['_DRAINBROKERRESPONSE']._serialized_end=1143
+  _globals['_WATCHCLUSTERREQUEST']._serialized_start=1145
+  _globals['_WATCHCLUSTERREQUEST']._serialized_end=1166
+  _globals['_QUEUEACTIVITY']._serialized_start=1169
+  _globals['_QUEUEACTIVITY']._serialized_end=1341
+  _globals['_RUNNINGTASK']._serialized_start=1343
+  _globals['_RUNNINGTASK']._serialized_end=1465
+  _globals['_WORKERACTIVITY']._serialized_start=1467
+  _globals['_WORKERACTIVITY']._serialized_end=1562
+  _globals['_NEED']._serialized_start=1565
+  _globals['_NEED']._serialized_end=1711
+  _globals['_WATCHCLUSTERRESPONSE']._serialized_start=1714
+  _globals['_WATCHCLUSTERRESPONSE']._serialized_end=1973
+  _globals['_GETSTATSREQUEST']._serialized_start=1976
+  _globals['_GETSTATSREQUEST']._serialized_end=2135
+  _globals['_STATPOINT']._serialized_start=2138
+  _globals['_STATPOINT']._serialized_end=2586
+  _globals['_GETSTATSRESPONSE']._serialized_start=2588
+  _globals['_GETSTATSRESPONSE']._serialized_end=2684
+  _globals['_WHYREQUEST']._serialized_start=2686
+  _globals['_WHYREQUEST']._serialized_end=2715
+  _globals['_LIMITHOLDER']._serialized_start=2717
+  _globals['_LIMITHOLDER']._serialized_end=2835
+  _globals['_WHYRESPONSE']._serialized_start=2837
+  _globals['_WHYRESPONSE']._serialized_end=2946
+  _globals['_BULKOPERATION']._serialized_start=2949
+  _globals['_BULKOPERATION']._serialized_end=3304
+  _globals['_STARTBULKOPERATIONREQUEST']._serialized_start=3307
+  _globals['_STARTBULKOPERATIONREQUEST']._serialized_end=3465
+  _globals['_STARTBULKOPERATIONRESPONSE']._serialized_start=3467
+  _globals['_STARTBULKOPERATIONRESPONSE']._serialized_end=3568
+  _globals['_GETBULKOPERATIONREQUEST']._serialized_start=3570
+  _globals['_GETBULKOPERATIONREQUEST']._serialized_end=3617
+  _globals['_GETBULKOPERATIONRESPONSE']._serialized_start=3619
+  _globals['_GETBULKOPERATIONRESPONSE']._serialized_end=3689
+  _globals['_STOPBULKOPERATIONREQUEST']._serialized_start=3691
+  _globals['_STOPBULKOPERATIONREQUEST']._serialized_end=3739
+  _globals['_STOPBULKOPERATIONRESPONSE']._serialized_start=3741
+  _globals['_STOPBULKOPERATIONRESPONSE']._serialized_end=3812
+  _globals['_LISTBULKOPERATIONSREQUEST']._serialized_start=3814
+  _globals['_LISTBULKOPERATIONSREQUEST']._serialized_end=3880
+  _globals['_LISTBULKOPERATIONSRESPONSE']._serialized_start=3882
+  _globals['_LISTBULKOPERATIONSRESPONSE']._serialized_end=3980
+  _globals['_ADMINSERVICE']._serialized_start=4344
+  _globals['_ADMINSERVICE']._serialized_end=5241
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,41 @@ class AdminServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_admin__service__pb2.DrainBrokerRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.DrainBrokerResponse.FromString,
                 _registered_method=True)
+        self.WatchCluster = channel.unary_stream(
+                '/hyrex.v1.AdminService/WatchCluster',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.WatchClusterRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.WatchClusterResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/hyrex.v1.AdminService/GetStats',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
+        self.Why = channel.unary_unary(
+                '/hyrex.v1.AdminService/Why',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.WhyRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.WhyResponse.FromString,
+                _registered_method=True)
+        self.StartBulkOperation = channel.unary_unary(
+                '/hyrex.v1.AdminService/StartBulkOperation',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.StartBulkOperationRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.StartBulkOperationResponse.FromString,
+                _registered_method=True)
+        self.GetBulkOperation = channel.unary_unary(
+                '/hyrex.v1.AdminService/GetBulkOperation',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.GetBulkOperationRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.GetBulkOperationResponse.FromString,
+                _registered_method=True)
+        self.StopBulkOperation = channel.unary_unary(
+                '/hyrex.v1.AdminService/StopBulkOperation',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.StopBulkOperationRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.StopBulkOperationResponse.FromString,
+                _registered_method=True)
+        self.ListBulkOperations = channel.unary_unary(
+                '/hyrex.v1.AdminService/ListBulkOperations',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -89,6 +124,56 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchCluster(self, request, context):
+        """The cluster as it stands: a whole frame about each second, computed once however many look.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """What brokers counted over time, for charts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Why(self, request, context):
+        """Why a task is not running now, with the tasks that hold the limit it waits for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartBulkOperation(self, request, context):
+        """Begins to cancel or retry all tasks that a filter fits and that were made before now; or, as a dry run, counts
+        them. A broker works through them, another one if it is lost; each task is acted on once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBulkOperation(self, request, context):
+        """How far a bulk operation is. NOT_FOUND (PEER_NOT_FOUND) where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopBulkOperation(self, request, context):
+        """Stops a bulk operation; what it has done stays done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBulkOperations(self, request, context):
+        """Bulk operations, newest first, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +196,41 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DrainBroker,
                     request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.DrainBrokerRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_admin__service__pb2.DrainBrokerResponse.SerializeToString,
+            ),
+            'WatchCluster': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCluster,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.WatchClusterRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.WatchClusterResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.GetStatsRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'Why': grpc.unary_unary_rpc_method_handler(
+                    servicer.Why,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.WhyRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.WhyResponse.SerializeToString,
+            ),
+            'StartBulkOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartBulkOperation,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.StartBulkOperationRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.StartBulkOperationResponse.SerializeToString,
+            ),
+            'GetBulkOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBulkOperation,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.GetBulkOperationRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.GetBulkOperationResponse.SerializeToString,
+            ),
+            'StopBulkOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopBulkOperation,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.StopBulkOperationRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.StopBulkOperationResponse.SerializeToString,
+            ),
+            'ListBulkOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBulkOperations,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +342,195 @@ class AdminService(object):
             '/hyrex.v1.AdminService/DrainBroker',
             hyrex_dot_v1_dot_admin__service__pb2.DrainBrokerRequest.SerializeToString,
             hyrex_dot_v1_dot_admin__service__pb2.DrainBrokerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hyrex.v1.AdminService/WatchCluster',
+            hyrex_dot_v1_dot_admin__service__pb2.WatchClusterRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.WatchClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/GetStats',
+            hyrex_dot_v1_dot_admin__service__pb2.GetStatsRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Why(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/Why',
+            hyrex_dot_v1_dot_admin__service__pb2.WhyRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.WhyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartBulkOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/StartBulkOperation',
+            hyrex_dot_v1_dot_admin__service__pb2.StartBulkOperationRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.StartBulkOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBulkOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/GetBulkOperation',
+            hyrex_dot_v1_dot_admin__service__pb2.GetBulkOperationRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.GetBulkOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopBulkOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/StopBulkOperation',
+            hyrex_dot_v1_dot_admin__service__pb2.StopBulkOperationRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.StopBulkOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBulkOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/ListBulkOperations',
+            hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

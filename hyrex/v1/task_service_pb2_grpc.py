@@ -55,6 +55,11 @@ class TaskServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.ListTasksRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_task__service__pb2.ListTasksResponse.FromString,
                 _registered_method=True)
+        self.CountTasks = channel.unary_unary(
+                '/hyrex.v1.TaskService/CountTasks',
+                request_serializer=hyrex_dot_v1_dot_task__service__pb2.CountTasksRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_task__service__pb2.CountTasksResponse.FromString,
+                _registered_method=True)
         self.CancelTasks = channel.unary_unary(
                 '/hyrex.v1.TaskService/CancelTasks',
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.CancelTasksRequest.SerializeToString,
@@ -105,6 +110,13 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTasks(self, request, context):
+        """How many tasks a filter fits, counted up to a number and in bounded time: never a total.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelTasks(self, request, context):
         """Asks for tasks to end. Durable: once answered, a cancelled task never runs again.
         """
@@ -148,6 +160,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.ListTasks,
                     request_deserializer=hyrex_dot_v1_dot_task__service__pb2.ListTasksRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_task__service__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'CountTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTasks,
+                    request_deserializer=hyrex_dot_v1_dot_task__service__pb2.CountTasksRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_task__service__pb2.CountTasksResponse.SerializeToString,
             ),
             'CancelTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTasks,
@@ -274,6 +291,33 @@ class TaskService(object):
             '/hyrex.v1.TaskService/ListTasks',
             hyrex_dot_v1_dot_task__service__pb2.ListTasksRequest.SerializeToString,
             hyrex_dot_v1_dot_task__service__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.TaskService/CountTasks',
+            hyrex_dot_v1_dot_task__service__pb2.CountTasksRequest.SerializeToString,
+            hyrex_dot_v1_dot_task__service__pb2.CountTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class TaskServiceStub:
     """One task with its runs and payload. NOT_FOUND (TASK_NOT_FOUND) where there is none."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]
     """Tasks, newest first, page by page."""
+    CountTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CountTasksRequest, _task_service_pb2.CountTasksResponse]
+    """How many tasks a filter fits, counted up to a number and in bounded time: never a total."""
     CancelTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTasksRequest, _task_service_pb2.CancelTasksResponse]
     """Asks for tasks to end. Durable: once answered, a cancelled task never runs again."""
     RetryTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTasksRequest, _task_service_pb2.RetryTasksResponse]
@@ -65,6 +67,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """One task with its runs and payload. NOT_FOUND (TASK_NOT_FOUND) where there is none."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Tasks, newest first, page by page."""
+    CountTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CountTasksRequest, _task_service_pb2.CountTasksResponse]  # type: ignore[assignment]
+    """How many tasks a filter fits, counted up to a number and in bounded time: never a total."""
     CancelTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTasksRequest, _task_service_pb2.CancelTasksResponse]  # type: ignore[assignment]
     """Asks for tasks to end. Durable: once answered, a cancelled task never runs again."""
     RetryTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTasksRequest, _task_service_pb2.RetryTasksResponse]  # type: ignore[assignment]
@@ -108,6 +112,14 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.ListTasksResponse, _abc.Awaitable[_task_service_pb2.ListTasksResponse]]:
         """Tasks, newest first, page by page."""
+
+    @_abc_1.abstractmethod
+    def CountTasks(
+        self,
+        request: _task_service_pb2.CountTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.CountTasksResponse, _abc.Awaitable[_task_service_pb2.CountTasksResponse]]:
+        """How many tasks a filter fits, counted up to a number and in bounded time: never a total."""
 
     @_abc_1.abstractmethod
     def CancelTasks(

@@ -10,7 +10,7 @@ BrokerError
 ├── NoSuchTask
 ├── QueueNotFound
 ├── QueueInUse              it has tasks, or had some
-├── PeerNotFound            no such worker session or broker
+├── PeerNotFound            no such worker session, broker or bulk operation
 ├── PageTokenInvalid
 ├── TokenRefused            no bearer token, or a wrong one
 ├── HelloExpected
