@@ -33,11 +33,12 @@ from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
 from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
-from hyrex_broker.service.admin import AdminServicer
+from hyrex_broker.service.admin import AdminParts, AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import BuiltServer, Servicers, build_server
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
+from hyrex_broker.service.why import Reasons
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.brokers import BrokerStore, Channel
@@ -277,5 +278,9 @@ def _servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(work),
         queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change),
-        admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set),
+        admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set, _admin_parts(database)),
     )
+
+
+def _admin_parts(database: Database) -> AdminParts:
+    return AdminParts(reasons=Reasons(TaskReads(database)))

@@ -85,19 +85,6 @@ class TaskView:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which tasks to list: those to which all filters that are set apply. Times are those in the ids."""
-
-    queue: str | None = None
-    name: str | None = None
-    states: frozenset[TaskState] = frozenset()
-    parent_id: TaskId | None = None
-    root_id: TaskId | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TaskPage:
     """One page, newest first; `before` is where the next one starts, None on the last."""
 
@@ -123,6 +110,17 @@ class RunConditions:
     task_limit: int | None
     task_running: int
     services: tuple[ServingSessions, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HolderView:
+    """A task that runs under a limit."""
+
+    task_id: TaskId
+    name: str
+    queue: str
+    worker: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,27 @@
-"""Says what a queued task waits for, as text for people."""
+"""Says what a task waits for, as text for people."""
+
+from typing import Final
 
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunConditions, RunStatusView, TaskView
+
+ITS_TURN: Final = "it waits its turn: for a free slot of a worker, behind the tasks before it"
 
 
 def waiting_for(queue: str, name: str, around: RunConditions) -> str:
     """Why no worker can take the task now; empty if it only waits for the tasks before it."""
     if around.paused:
         return f"queue {queue!r} is paused"
-    return _missing_worker(queue, name, around) or _saturated_limit(queue, name, around)
+    missing = _missing_worker(queue, name, around)
+    if missing:
+        return missing
+    match full_limit(queue, name, around):
+        case ("queue", _):
+            return f"the limit of queue {queue!r} ({around.queue_limit}) is reached"
+        case ("task", _):
+            return f"the limit of task {name} ({around.task_limit}) is reached"
+        case _:
+            return ""
 
 
 def waiting_for_another_worker(view: TaskView) -> str:
@@ -17,6 +30,34 @@ def waiting_for_another_worker(view: TaskView) -> str:
         return ""
     last = view.runs[-1]
     return last.reason or "" if last.state is RunStatusView.RELEASED else ""
+
+
+def full_limit(queue: str, name: str, around: RunConditions) -> tuple[str, str] | None:
+    """Scope and name of the limit that a task of this queue and name waits for; None if for none, or if it
+    could not run either without the limit."""
+    if around.paused or _missing_worker(queue, name, around):
+        return None
+    if around.queue_limit is not None and around.queue_running >= around.queue_limit:
+        return "queue", queue
+    if around.task_limit is not None and around.task_running >= around.task_limit:
+        return "task", name
+    return None
+
+
+def why_not_running(view: TaskView) -> str:
+    """Why a task that is not queued does not run now, or that it does."""
+    at = f" at {view.run_at.isoformat(timespec='seconds')}" if view.run_at is not None else ""
+    match view.state:
+        case TaskState.SCHEDULED:
+            return waiting_for_another_worker(view) or f"it is scheduled to run{at}"
+        case TaskState.RETRYING:
+            return waiting_for_another_worker(view) or f"its last run did not succeed; it runs again{at}"
+        case TaskState.RUNNING:
+            worker = view.runs[-1].worker if view.runs else ""
+            asked = "; it was asked to stop" if view.cancel_requested else ""
+            return f"it is running on worker {worker}{asked}" if worker else f"it is running{asked}"
+        case _:
+            return f"it has ended: {view.state.name.lower().replace('_', ' ')}"
 
 
 def _missing_worker(queue: str, name: str, around: RunConditions) -> str:
@@ -28,11 +69,3 @@ def _missing_worker(queue: str, name: str, around: RunConditions) -> str:
     if any(service.knows_task for service in around.services):
         return f"no connected worker that serves queue {queue!r} has {name}"
     return f"no connected worker has {name}"
-
-
-def _saturated_limit(queue: str, name: str, around: RunConditions) -> str:
-    if around.queue_limit is not None and around.queue_running >= around.queue_limit:
-        return f"the limit of queue {queue!r} ({around.queue_limit}) is reached"
-    if around.task_limit is not None and around.task_running >= around.task_limit:
-        return f"the limit of task {name} ({around.task_limit}) is reached"
-    return ""

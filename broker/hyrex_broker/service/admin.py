@@ -1,6 +1,7 @@
 """AdminService: workers and brokers for operators."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
@@ -8,12 +9,20 @@ from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFo
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service.receiving import Context
+from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 
 _DEFAULT_PAGE: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """Below the 16 MiB of a message, with room for one worker more."""
 _AT_A_TIME: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """The parts that answer what is about more than workers and brokers."""
+
+    reasons: Reasons
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -27,10 +36,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         store: PeerStore,
         drain_session: Callable[[SessionId], None],
         drain_broker: Callable[[], None],
+        parts: AdminParts,
     ) -> None:
         self._store = store
         self._drain_session = drain_session
         self._drain_broker = drain_broker
+        self._parts = parts
 
     async def ListWorkers(
         self, request: admin_service_pb2.ListWorkersRequest, context: Context
@@ -84,6 +95,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     ) -> admin_service_pb2.DrainBrokerResponse:
         self._drain_broker()
         return admin_service_pb2.DrainBrokerResponse()
+
+    async def Why(
+        self, request: admin_service_pb2.WhyRequest, context: Context
+    ) -> admin_service_pb2.WhyResponse:
+        return await self._parts.reasons.why(request)
 
 
 def _session_before(cursor: str | None) -> SessionId:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
@@ -12,11 +12,11 @@ from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvali
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import Selection, TaskView
+from hyrex_broker.domain.views import TaskView
 from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watches import Watches
-from hyrex_broker.service import convert, requests
+from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
@@ -30,6 +30,8 @@ tasks."""
 CHANGES_AT_ONCE: Final = 2000
 """How many tasks are cancelled or retried at once: other connections are kept for submits and reports."""
 FEW_CHANGES: Final = 64
+MOST_COUNTED: Final = 10_000
+_USUALLY_COUNTED: Final = 1000
 FRAMES_UNDER_WAY: Final = 8
 _FEW_TASKS: Final = 20
 _LAST_WRITE_WITHIN_S: Final = 5.0
@@ -174,9 +176,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def ListTasks(
         self, request: task_service_pb2.ListTasksRequest, context: Context
     ) -> task_service_pb2.ListTasksResponse:
-        selection, size = _selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
-        filters = _filters(selection)
-        before = _task_before(requests.cursor(request.page_token, filters))
+        selection, size = filters.selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
+        words = filters.in_words(selection)
+        before = _task_before(requests.cursor(request.page_token, words))
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
             page = await self._parts.lists.page(selection, before, size)
@@ -184,8 +186,24 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             permit.leave()
         return task_service_pb2.ListTasksResponse(
             tasks=[convert.task(view) for view in page.tasks],
-            next_page_token=requests.page_token(page.before, filters),
+            next_page_token=requests.page_token(page.before, words),
             looked_back_to=convert.made_at(page.before) if page.before is not None else None,
+        )
+
+    async def CountTasks(
+        self, request: task_service_pb2.CountTasksRequest, context: Context
+    ) -> task_service_pb2.CountTasksResponse:
+        selection = filters.of_filter(request.filter)
+        most = checks.integer(request.most, "most", 0, MOST_COUNTED) or _USUALLY_COUNTED
+        permit = await self._lists.enter(requests.caller(context), 1)
+        try:
+            count, rest = await self._parts.lists.count(selection, most)
+        finally:
+            permit.leave()
+        return task_service_pb2.CountTasksResponse(
+            count=count,
+            more=rest is not None,
+            looked_back_to=convert.made_at(rest) if rest is not None else None,
         )
 
     async def CancelTasks(
@@ -247,37 +265,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         return waiting_for(view.queue, view.name, around)
 
 
-def _selection(request: task_service_pb2.ListTasksRequest) -> Selection:
-    return Selection(
-        queue=checks.name(request.queue, "queue") if request.queue else None,
-        name=checks.name(request.name, "name") if request.name else None,
-        states=frozenset(_state(status) for status in request.statuses),
-        parent_id=checks.task_id(request.parent_id, "parent_id") if request.parent_id else None,
-        root_id=checks.task_id(request.root_id, "root_id") if request.root_id else None,
-        created_after=checks.moment(request.created_after, "created_after")
-        if request.HasField("created_after")
-        else None,
-        created_before=checks.moment(request.created_before, "created_before")
-        if request.HasField("created_before")
-        else None,
-    )
-
-
-def _state(status: int) -> TaskState:
-    try:
-        return TaskState(status)
-    except ValueError:
-        raise InvalidField("statuses", status, "must be a TaskStatus other than UNSPECIFIED") from None
-
-
 def _task_before(cursor: str | None) -> TaskId | None:
     try:
         return None if cursor is None else checks.task_id(cursor, "page_token")
     except InvalidField as error:
         raise PageTokenInvalid(error.message) from error
-
-
-def _filters(selection: Selection) -> list[object]:
-    """The filters in a form that is the same for equal selections."""
-    values = [getattr(selection, field.name) for field in fields(selection)]
-    return [sorted(value) if isinstance(value, frozenset) else value for value in values]

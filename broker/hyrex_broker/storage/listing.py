@@ -6,17 +6,19 @@ read. A page ends when it is full, when there are no more rows, or when its time
 short or even empty, and still have a next page).
 """
 
+import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.domain.model import LaneId, Outcome, TaskId
+from hyrex_broker.domain.selection import Check, Selection, like
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import Selection, TaskPage, TaskView
+from hyrex_broker.domain.views import TaskPage, TaskView
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.reads import IDS_PER_STATEMENT, LISTED, TaskReads
 from hyrex_broker.storage.statements import load
@@ -28,7 +30,14 @@ _TIME_BUDGET_S: Final = 1.5
 _PAGE_BYTES: Final = 3 * 1024 * 1024
 """A page ends here as well: a message may have 16 MiB."""
 _AT_A_TIME: Final = 50
-_LOWEST: Final = lowest_id(0)
+_FEW_LABELLED: Final = 10_001
+"""So many tasks of a day may have some labels if they are found by the index of labels: it knows no order."""
+SETTINGS_BY_LABELS: Final = (
+    "enable_seqscan = off",
+    "enable_indexscan = off",
+    "plan_cache_mode = force_custom_plan",
+    "statement_timeout = '1s'",
+)
 _HIGHEST: Final = TaskId(str(UUID(int=2**128 - 1)))
 
 _BAD_ENDS: Final = {
@@ -61,11 +70,12 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Ids below `before`, down to `floor`, of these lanes (None: any)."""
+    """Ids below `before`, down to `floor`, of these lanes (None: any), with these labels (None: any)."""
 
     before: TaskId
     floor: TaskId
     lanes: list[LaneId] | None
+    labels: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,33 @@ class _Candidates:
 
     ids: list[TaskId]
     cut: TaskId | None
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page that is being filled, until it is full, too large, or its time is over."""
+
+    size: int
+    give_up: float
+    tasks: list[TaskView] = field(default_factory=list)
+    left_bytes: int = _PAGE_BYTES
+
+    def add(self, fitting: list[TaskView]) -> None:
+        """Take more tasks, the next older ones."""
+        self.tasks += fitting
+        self.left_bytes -= sum(view.size_bytes for view in fitting)
+
+    def full_at(self, cut: TaskId | None) -> TaskPage | None:
+        """The page if it has what it may have; `cut`: where the search has come to, None: to its end."""
+        if len(self.tasks) > self.size or (len(self.tasks) == self.size and cut is not None):
+            return TaskPage(self.tasks[: self.size], self.tasks[self.size - 1].task_id)
+        return None
+
+    def over_at(self, cut: TaskId | None) -> TaskPage | None:
+        """The page if the search is at its end or its time is over."""
+        if cut is None or time.monotonic() > self.give_up:
+            return TaskPage(self.tasks, cut)
+        return None
 
 
 class TaskLists:
@@ -85,33 +122,75 @@ class TaskLists:
 
     async def page(self, selection: Selection, before: TaskId | None, size: int) -> TaskPage:
         """Up to `size` tasks with ids below `before`, newest first, without payloads and results."""
+        selection = selection.with_usual_states()
         lanes = await self._lanes(selection)
         if lanes == []:
             return TaskPage([], None)
-        sources = _sources(selection)
-        where = _Range(_upper(selection, before), _floor(selection.created_after), lanes)
-        tasks: list[TaskView] = []
-        left_bytes = _PAGE_BYTES
-        look, give_up = max(_FIRST_LOOK, size), time.monotonic() + _TIME_BUDGET_S
+        labels = json.dumps(dict(selection.labels)) if selection.labels else None
+        where = _Range(_upper(selection, before), _lowest(selection), lanes, labels)
+        page = _Page(size, time.monotonic() + _TIME_BUDGET_S)
+        sources, check = _sources(selection), Check(selection)
+        look = max(_FIRST_LOOK, size)
         while True:
-            found = await self._candidates(sources, where, look, size)
+            rare = labels is not None and look >= _LONGEST_LOOK
+            found = await self._by_labels(where, size) if rare else None
+            found = found or await self._candidates(sources, where, look, size)
             for ids in _parts(found.ids):
-                fitting = await self._fitting(ids, selection)
-                tasks += fitting
-                left_bytes -= sum(view.size_bytes for view in fitting)
-                if left_bytes < 0 and len(tasks) < size:
-                    return TaskPage(tasks, ids[-1])
-            if len(tasks) > size or (len(tasks) == size and found.cut is not None):
-                return TaskPage(tasks[:size], tasks[size - 1].task_id)
-            if found.cut is None or time.monotonic() > give_up:
-                return TaskPage(tasks, found.cut)
-            where = _Range(found.cut, where.floor, lanes)
+                page.add(await self._fitting(ids, check))
+                if page.left_bytes < 0 and len(page.tasks) < size:
+                    return TaskPage(page.tasks, ids[-1])
+            ended = page.full_at(found.cut) or page.over_at(found.cut)
+            if ended is not None:
+                return ended
+            assert found.cut is not None  # else the page is over
+            where = replace(where, before=found.cut)
             look = min(look * 8, _LONGEST_LOOK)
 
-    async def _lanes(self, selection: Selection) -> list[LaneId] | None:
-        if selection.queue is None and selection.name is None:
+    async def count(self, selection: Selection, most: int) -> tuple[int, TaskId | None]:
+        """How many tasks fit, up to `most`; and the id below which nothing was looked at (None: all was)."""
+        give_up, before, found = time.monotonic() + _TIME_BUDGET_S, None, 0
+        while True:
+            page = await self.page(selection, before, min(most - found, IDS_PER_STATEMENT))
+            found, before = found + len(page.tasks), page.before
+            if before is None or found >= most or time.monotonic() > give_up:
+                return found, before
+
+    async def _by_labels(self, where: _Range, size: int) -> _Candidates | None:
+        """Candidates of the newest day by the index of labels; None where they are many, or take long to
+        find: then a walk finds them soon."""
+        first = await self._database.fetchrow(_SQL["first_id"], read=True)
+        if first is None:
+            return _Candidates([], None)
+        bottom = max(where.floor, TaskId(str(first["id"])))
+        day = max(bottom, _day_of(where.before))
+        try:
+            async with self._database.transaction(read=True) as transaction:
+                # Other plans would walk; the walk is bounded, and it has been done.
+                for setting in SETTINGS_BY_LABELS:
+                    await transaction.execute(f"set local {setting}")
+                rows = await transaction.fetch(
+                    _SQL["scan_labelled"], where.before, day, where.lanes, _FEW_LABELLED, size, where.labels
+                )
+        except StorageUnavailable as error:
+            if not error.timed_out:
+                raise
             return None
-        rows = await self._database.fetch(_SQL["lanes_of"], selection.queue, selection.name, read=True)
+        *fitting, last = rows
+        if last["looked_at"] >= _FEW_LABELLED:
+            return None
+        ids = [TaskId(str(row["id"])) for row in fitting]
+        if len(ids) == size:
+            return _Candidates(ids, ids[-1])
+        return _Candidates(ids, day if day > bottom else None)
+
+    async def _lanes(self, selection: Selection) -> list[LaneId] | None:
+        queues = [like(pattern) for pattern in selection.queues] or None
+        names = [like(pattern) for pattern in selection.names] or None
+        if (selection.queue, selection.name, queues, names) == (None, None, None, None):
+            return None
+        rows = await self._database.fetch(
+            _SQL["lanes_of"], selection.queue, selection.name, queues, names, read=True
+        )
         return [row["id"] for row in rows]
 
     async def _candidates(
@@ -134,6 +213,7 @@ class TaskLists:
             where.lanes,
             look,
             size,
+            where.labels,
             *source.extra,
             read=True,
         )
@@ -146,9 +226,9 @@ class TaskLists:
         lowest = TaskId(str(last["id"]))
         return _Candidates(ids, _cut_above(lowest, where.before) if source.by_run else lowest)
 
-    async def _fitting(self, ids: list[TaskId], selection: Selection) -> list[TaskView]:
+    async def _fitting(self, ids: list[TaskId], check: Check) -> list[TaskView]:
         views = await self._reads.tasks(ids, LISTED)
-        return [view for view in reversed(views) if _fits(view, selection)]
+        return [view for view in reversed(views) if check.fits(view)]
 
 
 def _parts(ids: list[TaskId]) -> Iterable[list[TaskId]]:
@@ -165,16 +245,10 @@ def _sources(selection: Selection) -> list[_Source]:
         return [_Source("scan_task")]
     tables = {_TABLES[state] for state in selection.states if state in _TABLES}
     ends = [_BAD_ENDS[state] for state in selection.states if state in _BAD_ENDS]
+    errors = [like(pattern) for pattern in selection.error_types] or None
     return [_Source(table) for table in sorted(tables)] + [
-        _Source("scan_bad_end", (int(outcome),)) for outcome in ends
+        _Source("scan_bad_end", (int(outcome), errors)) for outcome in ends
     ]
-
-
-def _fits(task: TaskView, selection: Selection) -> bool:
-    """What the scan did not decide already."""
-    return (not selection.states or task.state in selection.states) and (
-        selection.root_id is None or task.root_id == selection.root_id
-    )
 
 
 def _cut_above(lowest: TaskId, before: TaskId) -> TaskId:
@@ -186,9 +260,23 @@ def _cut_above(lowest: TaskId, before: TaskId) -> TaskId:
 def _upper(selection: Selection, before: TaskId | None) -> TaskId:
     bounds = [_HIGHEST if before is None else before]
     if selection.created_before is not None:
-        bounds.append(_floor(selection.created_before))
+        bounds.append(lowest_id(selection.created_before.timestamp()))
+    if selection.older_than_s is not None:
+        bounds.append(lowest_id(time.time() - selection.older_than_s))
     return min(bounds)
 
 
-def _floor(moment: datetime | None) -> TaskId:
-    return _LOWEST if moment is None else lowest_id(moment.timestamp())
+def _lowest(selection: Selection) -> TaskId:
+    bounds = [lowest_id(0)]
+    if selection.created_after is not None:
+        bounds.append(lowest_id(selection.created_after.timestamp()))
+    if selection.younger_than_s is not None:
+        bounds.append(lowest_id(time.time() - selection.younger_than_s))
+    return max(bounds)
+
+
+def _day_of(before: TaskId) -> TaskId:
+    """The first id of the day (UTC) of the ids just below this one, or of tomorrow where that is later."""
+    tomorrow = time.time() + 86_400
+    newest_s = min((UUID(before).int - 1 >> 80) / 1000, tomorrow)
+    return lowest_id(newest_s // 86_400 * 86_400)

@@ -10,7 +10,14 @@ from hyrex_broker.domain import patterns
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
 from hyrex_broker.domain.states import Live, standing
-from hyrex_broker.domain.views import RunConditions, RunStatusView, RunView, ServingSessions, TaskView
+from hyrex_broker.domain.views import (
+    HolderView,
+    RunConditions,
+    RunStatusView,
+    RunView,
+    ServingSessions,
+    TaskView,
+)
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -87,6 +94,16 @@ class TaskReads:
                 ]
             ),
         )
+
+    async def holders(self, scope: str, name: str, most: int) -> list[HolderView]:
+        """Tasks that run under a limit (scope "queue" or "task"), the longest first."""
+        rows = await self._database.fetch(_SQL["holders"], scope, name, most, read=True)
+        return [
+            HolderView(
+                TaskId(str(row["task_id"])), row["name"], row["queue"], row["worker"], row["assigned_at"]
+            )
+            for row in rows
+        ]
 
 
 def _views(rows: Iterable[Any]) -> Iterator[TaskView]:

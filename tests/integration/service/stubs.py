@@ -24,11 +24,12 @@ from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
 from hyrex_broker.engine.watches import Watches
-from hyrex_broker.service.admin import AdminServicer
+from hyrex_broker.service.admin import AdminParts, AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers, build_server
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
+from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
@@ -116,6 +117,10 @@ class Stubs:
         self.watches.touch(task_ids)
 
 
+def admin_parts(database: Database) -> AdminParts:
+    return AdminParts(Reasons(TaskReads(database)))
+
+
 def storage_away() -> BrokerError:
     return StorageUnavailable("the database did not answer")
 
@@ -131,7 +136,9 @@ async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
         TaskServicer(parts),
         no_workers(),
         QueueServicer(QueueStore(database), recorded, watches.touch),
-        AdminServicer(PeerStore(database), recorded.drained_sessions.append, recorded.drained.set),
+        AdminServicer(
+            PeerStore(database), recorded.drained_sessions.append, recorded.drained.set, admin_parts(database)
+        ),
     )
     built = build_server(BrokerConfig(database_url=url, port=0), servicers)
     await built.server.start()

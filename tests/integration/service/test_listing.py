@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.selection import Selection
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import Selection
 from hyrex_broker.storage import listing
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.pool import Database

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hyrex_broker.storage import listing
 from hyrex_broker.storage.pool import HOT_SETTINGS
 from hyrex_broker.storage.statements import load
 from tests.integration.service.seeding import Seed
@@ -64,7 +65,7 @@ async def test_what_is_in_a_queue_is_counted_by_index(seed: Seed) -> None:
         ("scan_delayed", (), "delayed_pkey"),
         ("scan_lease", (), "lease_pkey"),
         ("scan_completed", (), "_pkey"),
-        ("scan_bad_end", ("3",), "_outcome_task_id_idx"),
+        ("scan_bad_end", ("3", "null"), "_outcome_task_id_idx"),
         ("scan_children", ("gen_random_uuid()",), "_parent_id_id_idx"),
         ("scan_tree", ("gen_random_uuid()",), "_root_id_id_idx"),
     ],
@@ -76,8 +77,28 @@ async def test_a_list_walks_its_index_backwards(
     await seed.execute("set enable_seqscan = off")
     await seed.execute("set enable_bitmapscan = off")
     bounds = ("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'00000000-0000-0000-0000-000000000000'")
-    text = await plan(seed, READS[name], *bounds, "null", "200", "50", *extra)
+    text = await plan(seed, READS[name], *bounds, "null", "200", "50", "null", *extra)
     looked = text.split("CTE looked")[1].split("InitPlan")[0]
     assert "Sort" not in looked
     assert "Backward" in looked
     assert index in looked
+
+
+async def test_rare_labels_are_found_by_their_own_index(seed: Seed) -> None:
+    lane = await seed.lane()
+    await seed.execute(
+        "insert into task (id, lane, rank, max_retries, digest, payload, labels)"
+        " select (lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0')"
+        " || '7000800000' || lpad(to_hex(n), 10, '0'))::uuid, $1, 5, 0, 0, '',"
+        " jsonb_build_object('tenant', n::text)"
+        " from generate_series(1, 3000) n",
+        lane,
+    )
+    await seed.execute("analyze task")
+    for setting in listing.SETTINGS_BY_LABELS:
+        await seed.execute(f"set {setting}")
+    bounds = ("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'00000000-0000-0000-0000-000000000000'")
+    labels = """'{"tenant": "7"}'"""
+    text = await plan(seed, READS["scan_labelled"], *bounds, "null", "10001", "50", labels)
+    assert "_labels_idx" in text
+    assert "Seq Scan" not in text

@@ -81,6 +81,17 @@ select coalesce((select paused from queue where namespace = 0 and name = $1::tex
         where (select true from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
           and lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running
 
+-- name: holders
+-- Tasks that run in the lanes of a limit, the longest first. $1 scope, $2 name, $3 how many.
+select l.task_id, n.name, n.queue, l.assigned_at,
+       coalesce((select worker_name from worker_session s where s.id = l.session_id), '') as worker
+from lease l
+cross join lateral (select name, queue from lane where lane.id = l.lane limit 1) n
+where l.lane = any (array(
+  select id from lane where namespace = 0 and (($1::text = 'queue' and queue = $2) or ($1 = 'task' and name = $2))))
+order by l.assigned_at, l.task_id
+limit $3::integer
+
 -- name: services
 -- The live sessions that take new work, folded by their patterns. $1 task name.
 select queue_patterns, bool_or($1::text = any (task_names)) as knows_task
@@ -89,20 +100,29 @@ where ended_at is null and expires_at > now() and not draining
 group by queue_patterns
 
 -- name: lanes_of
--- Lanes of a queue, of a task name, or of both; null means any. $1 queue, $2 task name.
+-- Lanes of a queue, of a task name, or of both; null means any. $1 queue, $2 task name, $3 LIKE patterns of queues
+-- of which one must fit, $4 the same of task names.
 select id from lane
 where namespace = 0 and ($1::text is null or queue = $1) and ($2::text is null or name = $2)
+  and ($3::text[] is null or queue like any ($3)) and ($4::text[] is null or name like any ($4))
+
+-- name: first_id
+-- The lowest id of all tasks; no row without tasks.
+select id from task order by id limit 1
 
 -- The scans below find candidates for a list, newest id first, among a bounded number of rows:
--- $1 ids below this one, $2 down to this one, $3 lanes or null, $4 rows to look at, $5 rows to return.
+-- $1 ids below this one, $2 down to this one, $3 lanes or null, $4 rows to look at, $5 rows to return, $6 labels
+-- that a task must have or null.
 -- Each returns `id` of what fits, and in its last row `looked_at` rows and the lowest `id` of those.
 
 -- name: scan_task
 -- Candidates among all tasks.
 with looked as materialized (
-  select id, lane from task where id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
+  select id, lane, labels from task where id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
 ), fitting as (
-  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
+  order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
 union all
@@ -114,7 +134,11 @@ with looked as materialized (
   select task_id as id, lane from ready where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
 ), fitting as (
-  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3))
+    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                                      and t.labels @> $6))
+  order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
 union all
@@ -126,7 +150,11 @@ with looked as materialized (
   select task_id as id, lane from delayed where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
 ), fitting as (
-  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3))
+    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                                      and t.labels @> $6))
+  order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
 union all
@@ -138,7 +166,11 @@ with looked as materialized (
   select task_id as id, lane from lease where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
 ), fitting as (
-  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3))
+    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                                      and t.labels @> $6))
+  order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
 union all
@@ -155,6 +187,8 @@ with looked as materialized (
     and ($3::integer[] is null
          or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
                     and t.lane = any ($3)))
+    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                                      and t.labels @> $6))
   order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
@@ -162,16 +196,20 @@ union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
 
 -- name: scan_bad_end
--- Candidates among tasks with a bad end (the partial index task_run_by_bad_end). $6 outcome.
+-- Candidates among tasks with a bad end (the partial index task_run_by_bad_end). $7 outcome,
+-- $8 LIKE patterns of the error's type or null.
 with looked as materialized (
-  select task_id as id from task_run
-  where final and outcome <> 2 and outcome = $6::smallint and task_id < $1::uuid and task_id >= $2::uuid
+  select task_id as id, error_type from task_run
+  where final and outcome <> 2 and outcome = $7::smallint and task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
 ), fitting as (
   select distinct id from looked
-  where $3::integer[] is null
-     or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
-                and t.lane = any ($3))
+  where ($3::integer[] is null
+         or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                    and t.lane = any ($3)))
+    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                                      and t.labels @> $6))
+    and ($8::text[] is null or error_type like any ($8))
   order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
@@ -179,25 +217,41 @@ union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
 
 -- name: scan_children
--- Candidates among a task's children (the index task_by_parent). $6 parent.
+-- Candidates among a task's children (the index task_by_parent). $7 parent.
 with looked as materialized (
-  select id, lane from task where parent_id = $6::uuid and id < $1::uuid and id >= $2::uuid
+  select id, lane, labels from task where parent_id = $7::uuid and id < $1::uuid and id >= $2::uuid
   order by id desc limit $4::integer
 ), fitting as (
-  select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
+  order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
 union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
 
 -- name: scan_tree
--- Candidates among the tasks below a root (the index task_by_root). $6 root.
+-- Candidates among the tasks below a root (the index task_by_root). $7 root.
 with looked as materialized (
-  select id, lane from task where root_id = $6::uuid and id < $1::uuid and id >= $2::uuid
+  select id, lane, labels from task where root_id = $7::uuid and id < $1::uuid and id >= $2::uuid
   order by id desc limit $4::integer
+), fitting as (
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
+  order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_labelled
+-- All candidates in a range of ids by their labels, in no order (the partial index task_by_labels). Looks at up to $4:
+-- where `looked_at` says as many, there may be more, and nothing is known of what is missing.
+with looked as materialized (
+  select id, lane from task where labels @> $6::jsonb and id < $1::uuid and id >= $2::uuid limit $4::integer
 ), fitting as (
   select id from looked where $3::integer[] is null or lane = any ($3) order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
 union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+select null::uuid, (select count(*) from looked)

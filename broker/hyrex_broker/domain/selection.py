@@ -1,0 +1,68 @@
+"""Which tasks to list, count, cancel or retry: a filter as the broker works with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from hyrex_broker.domain import patterns
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import TaskView
+
+_ENDS_WITH_ERRORS: Final = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.RETRYING})
+"""Where a task stands whose newest ended run has an error, unless the filter says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Those tasks to which all that is set applies. Times are those in ids, ages by the broker's clock."""
+
+    queue: str | None = None
+    name: str | None = None
+    states: frozenset[TaskState] = frozenset()
+    parent_id: TaskId | None = None
+    root_id: TaskId | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    queues: tuple[str, ...] = ()
+    """Patterns of which one must fit; as all below that are patterns."""
+    names: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    error_types: tuple[str, ...] = ()
+    older_than_s: float | None = None
+    younger_than_s: float | None = None
+
+    def with_usual_states(self) -> "Selection":
+        """The same with the states that it implies: what failed, timed out or is retrying has an error."""
+        return replace(self, states=_ENDS_WITH_ERRORS) if self.error_types and not self.states else self
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a selection asks of a task that was read, beyond what the search for it has decided."""
+
+    selection: Selection
+    _known_error: Callable[[str], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known_error", patterns.compile(self.selection.error_types))
+
+    def fits(self, task: TaskView) -> bool:
+        """Return True if the task fits."""
+        wanted = self.selection
+        return (
+            (not wanted.states or task.state in wanted.states)
+            and (wanted.root_id is None or task.root_id == wanted.root_id)
+            and (not wanted.error_types or self._has_error(task))
+            and all(task.labels.get(key) == value for key, value in wanted.labels)
+        )
+
+    def _has_error(self, task: TaskView) -> bool:
+        return any(run.error_type is not None and self._known_error(run.error_type) for run in task.runs)
+
+
+def like(pattern: str) -> str:
+    """A pattern as Postgres' LIKE has it."""
+    literal = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return literal.replace("*", "%")

@@ -1,0 +1,51 @@
+"""AdminService.Why: why a task is not running now, with whoever holds the limit that it waits for."""
+
+from typing import Final
+
+from hyrex.v1 import admin_service_pb2, task_pb2
+from hyrex_broker.domain.errors import NoSuchTask
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import HolderView, TaskView
+from hyrex_broker.domain.waiting import ITS_TURN, full_limit, waiting_for, why_not_running
+from hyrex_broker.service import fields
+from hyrex_broker.service.times import timestamp
+from hyrex_broker.storage.reads import LISTED, TaskReads
+
+_MOST_HOLDERS: Final = 20
+
+
+class Reasons:
+    """Explains tasks. Raises StorageUnavailable."""
+
+    def __init__(self, reads: TaskReads) -> None:
+        self._reads = reads
+
+    async def why(self, request: admin_service_pb2.WhyRequest) -> admin_service_pb2.WhyResponse:
+        """The reason of one task. Raises InvalidField, NoSuchTask."""
+        task_id = fields.task_id(request.task_id)
+        views = await self._reads.tasks([task_id], LISTED)
+        if not views:
+            raise NoSuchTask(task_id)
+        return await self._explained(views[0])
+
+    async def _explained(self, view: TaskView) -> admin_service_pb2.WhyResponse:
+        status = task_pb2.TaskStatus.ValueType(view.state)
+        if view.state is not TaskState.QUEUED:
+            return admin_service_pb2.WhyResponse(status=status, sentence=why_not_running(view))
+        around = await self._reads.run_conditions(view.queue, view.name)
+        sentence = waiting_for(view.queue, view.name, around)
+        limit = full_limit(view.queue, view.name, around)
+        holders = await self._reads.holders(*limit, _MOST_HOLDERS) if limit is not None else []
+        return admin_service_pb2.WhyResponse(
+            status=status, sentence=sentence or ITS_TURN, holders=map(_holder, holders)
+        )
+
+
+def _holder(view: HolderView) -> admin_service_pb2.LimitHolder:
+    return admin_service_pb2.LimitHolder(
+        task_id=view.task_id,
+        name=view.name,
+        queue=view.queue,
+        worker=view.worker,
+        since=timestamp(view.since),
+    )

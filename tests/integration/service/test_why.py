@@ -1,0 +1,68 @@
+"""AdminService.Why: one sentence for every state a task can be in, and the holders of a limit."""
+
+import pytest
+
+from hyrex.v1 import admin_service_pb2 as messages
+from hyrex_broker.domain.model import TaskId
+from tests.integration.service.seeding import Seed, make_id
+from tests.integration.service.stubs import Stubs, reason_of
+
+
+async def why(stubs: Stubs, task_id: TaskId) -> messages.WhyResponse:
+    answer: messages.WhyResponse = await stubs.admin.Why(messages.WhyRequest(task_id=task_id))
+    return answer
+
+
+async def test_a_queued_task_tells_what_it_waits_for(stubs: Stubs, seed: Seed) -> None:
+    task_id = await seed.ready(await seed.task(queue="mail", name="send"))
+    assert (await why(stubs, task_id)).sentence == "no connected worker serves queue 'mail'"
+    await seed.session(patterns=("mail",), tasks=("else",))
+    assert (await why(stubs, task_id)).sentence == "no connected worker has send"
+    await seed.session(patterns=("mail",), tasks=("send",))
+    assert (await why(stubs, task_id)).sentence.startswith("it waits its turn")
+    await seed.execute("update queue set paused = true where name = 'mail'")
+    assert (await why(stubs, task_id)).sentence == "queue 'mail' is paused"
+
+
+@pytest.mark.parametrize(("scope", "limited"), [("queue", "mail"), ("task", "send")])
+async def test_a_full_limit_names_its_holders_the_longest_first(
+    stubs: Stubs, seed: Seed, scope: str, limited: str
+) -> None:
+    session = await seed.session(worker="worker-7", tasks=("send",))
+    await seed.execute(
+        "insert into concurrency_limit (namespace, scope, name, maximum, source)"
+        " values (0, $1, $2, 2, 'operator')",
+        scope,
+        limited,
+    )
+    waiting = await seed.ready(await seed.task(queue="mail", name="send"))
+    held = [await seed.lease(await seed.task(queue="mail", name="send"), session) for _ in range(2)]
+    await seed.lease(await seed.task(queue="other", name="else"), session)
+    answer = await why(stubs, waiting)
+    assert "limit" in answer.sentence
+    assert "(2) is reached" in answer.sentence
+    assert [holder.task_id for holder in answer.holders] == held
+    assert {holder.worker for holder in answer.holders} == {"worker-7"}
+
+
+async def test_other_states_have_a_sentence_too(stubs: Stubs, seed: Seed) -> None:
+    session = await seed.session(worker="worker-7")
+    told = {
+        "it is scheduled to run at": await seed.delayed(await seed.task()),
+        "its last run did not succeed": await seed.delayed(
+            await seed.run(await seed.task(), 3, final=False), 1
+        ),
+        "it is running on worker worker-7": await seed.lease(await seed.task(), session),
+        "it has ended: completed": await seed.run(await seed.task()),
+        "it has ended: timed out": await seed.run(await seed.task(), 4),
+    }
+    for sentence, task_id in told.items():
+        answer = await why(stubs, task_id)
+        assert answer.sentence.startswith(sentence)
+        assert answer.status
+        assert not answer.holders
+
+
+async def test_an_unknown_task_has_no_reason(stubs: Stubs) -> None:
+    assert await reason_of(stubs.admin.Why(messages.WhyRequest(task_id=make_id()))) == "TASK_NOT_FOUND"
+    assert await reason_of(stubs.admin.Why(messages.WhyRequest(task_id="x"))) == "INVALID_FIELD"
