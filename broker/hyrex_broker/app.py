@@ -33,13 +33,13 @@ from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
 from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
-from hyrex_broker.service.admin import AdminParts, AdminServicer
+from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import BuiltServer, Servicers, build_server
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
-from hyrex_broker.service.why import Reasons
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
+from hyrex_broker.steering import build_steering
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
@@ -177,6 +177,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     notifications = Notifications(Channel(config.database_url, config.database_schema))
     upkeep = RetentionStore(config.database_url, config.database_schema)
     clock = DatabaseClock()
+    cancels = Cancels(CancelStore(database), sessions, dispatcher)
     engine = Engine(
         directory=directory,
         sessions=sessions,
@@ -187,12 +188,13 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
         overdue_runs=OverdueRuns(report_store, sessions, reports, clock),
-        cancels=Cancels(CancelStore(database), sessions, dispatcher),
+        cancels=cancels,
         watches=watches,
         notifications=notifications,
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
+        steering=build_steering(database, broker_id, directory.names, cancels),
     )
     database.on_missing_partition = engine.retention.hurry
     _connect(engine)
@@ -278,9 +280,5 @@ def _servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(work),
         queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change),
-        admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set, _admin_parts(database)),
+        admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set, engine.steering.parts),
     )
-
-
-def _admin_parts(database: Database) -> AdminParts:
-    return AdminParts(reasons=Reasons(TaskReads(database)))

@@ -18,6 +18,7 @@ from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.watches import Watches
+from hyrex_broker.steering import Steering
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Engine:
     presence: Presence
     retention: Retention
     limits: Limits
+    steering: Steering
     observers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What measures, where somebody wants to know."""
 
@@ -57,5 +59,6 @@ class Engine:
             self.presence.run,
             self.retention.run,
             self.limits.run,
+            *self.steering.loops(),
             *self.observers,
         ]

@@ -45,6 +45,11 @@ def print_json(value: Any) -> None:
     say(json.dumps(value, indent=2, ensure_ascii=not _takes_unicode(sys.stdout), default=datetime.isoformat))
 
 
+def print_line(value: Any) -> None:
+    """Print a value as JSON on one line, for a stream of values."""
+    say(json.dumps(value, ensure_ascii=not _takes_unicode(sys.stdout), default=datetime.isoformat))
+
+
 def print_list(kind: str, items: Sequence[Any], next_page: str = "") -> None:
     """Print a list as JSON: an object with the list under its kind, and the next page's token or null."""
     print_json({kind: items, "next_page": next_page or None})

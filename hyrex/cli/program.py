@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from hyrex.cli import broker, dev, doctor, init, queue, run_broker, run_worker, task, task_send, worker
+from hyrex.cli import (
+    broker,
+    dev,
+    doctor,
+    init,
+    queue,
+    run_broker,
+    run_worker,
+    task,
+    task_list,
+    task_look,
+    task_send,
+    top,
+    worker,
+)
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import make_writable, printable, say
 
@@ -15,7 +29,6 @@ program = typer.Typer(
     name="hyrex",
     help="Durable task queues in Postgres, streamed to workers over gRPC.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,7 +39,11 @@ program.command("run-broker")(run_broker.run_broker)
 program.command("run-worker")(run_worker.run_worker)
 program.command("doctor")(doctor.doctor)
 program.command("migrate")(run_broker.migrate)
+program.command("top")(top.top)
+task.commands.command("list")(task_list.list_tasks)
 task.commands.command("send")(task_send.send)
+task.commands.command("why")(task_look.why)
+task.commands.command("tail")(task_look.tail)
 program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
 program.add_typer(worker.commands, name="worker")

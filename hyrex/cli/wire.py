@@ -147,3 +147,82 @@ def broker_values(broker: admin_service_pb2.Broker) -> dict[str, Any]:
         "workers": broker.workers,
         "version": broker.version,
     }
+
+
+def operation_values(operation: admin_service_pb2.BulkOperation) -> dict[str, Any]:
+    """A bulk operation."""
+    return {
+        "id": operation.operation_id,
+        "action": word(admin_service_pb2.BulkAction, operation.action),
+        "state": word(admin_service_pb2.BulkState, operation.state),
+        "reason": operation.reason or None,
+        "who": operation.who or None,
+        "matched": operation.matched,
+        "done": operation.done,
+        "started": moment(operation, "started_at"),
+        "ended": moment(operation, "ended_at"),
+        "looked_back_to": moment(operation, "looked_back_to"),
+    }
+
+
+def cluster_values(frame: admin_service_pb2.WatchClusterResponse) -> dict[str, Any]:
+    """The cluster at one moment."""
+    return {
+        "at": moment(frame, "at"),
+        "queues": [_activity_values(each) for each in frame.queues],
+        "queues_capped": frame.queues_capped,
+        "workers": [
+            worker_values(each.session) | {"runs": [_running_values(run) for run in each.runs]}
+            for each in frame.workers
+        ],
+        "workers_capped": frame.workers_capped,
+        "brokers": [broker_values(each) for each in frame.brokers],
+        "needs": [
+            {
+                "kind": word(admin_service_pb2.NeedKind, need.kind),
+                "queue": need.queue or None,
+                "name": need.name or None,
+                "sentence": need.sentence,
+                "remedy": need.remedy,
+                "since": moment(need, "since"),
+            }
+            for need in frame.needs
+        ],
+    }
+
+
+def _activity_values(activity: admin_service_pb2.QueueActivity) -> dict[str, Any]:
+    return queue_values(activity.queue) | {
+        "oldest_ready": moment(activity, "oldest_ready_at"),
+        "submitted_per_second": activity.submitted_per_s,
+        "completed_per_second": activity.completed_per_s,
+        "failed_per_second": activity.failed_per_s,
+    }
+
+
+def _running_values(run: admin_service_pb2.RunningTask) -> dict[str, Any]:
+    return {
+        "task_id": run.task_id,
+        "name": run.name,
+        "queue": run.queue,
+        "since": moment(run, "since"),
+        "run_number": run.run_number,
+    }
+
+
+def why_values(answer: admin_service_pb2.WhyResponse) -> dict[str, Any]:
+    """Why a task is not running, with the holders of its limit."""
+    return {
+        "status": word(task_pb2.TaskStatus, answer.status),
+        "sentence": answer.sentence,
+        "holders": [
+            {
+                "task_id": holder.task_id,
+                "name": holder.name,
+                "queue": holder.queue,
+                "worker": holder.worker,
+                "since": moment(holder, "since"),
+            }
+            for holder in answer.holders
+        ],
+    }

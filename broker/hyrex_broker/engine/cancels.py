@@ -6,7 +6,7 @@ from typing import Final
 from hyrex_broker.domain.model import CancelOrder, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.storage.cancel import CancelStore
+from hyrex_broker.storage.cancel import CancelStore, FoundByCancel, Requeued
 
 _RETRY_ROUNDS: Final = 5
 
@@ -26,18 +26,34 @@ class Cancels:
         outcomes: dict[TaskId, CancelOutcome] = {}
         pending = list(dict.fromkeys(task_ids))
         while pending:
-            for found in await self._store.cancel(pending, reason):
-                waits = found.token is None
-                outcomes[found.task_id] = CancelOutcome.CANCELLED if waits else CancelOutcome.REQUESTED
-                if found.token is not None and found.session_id is not None:
-                    self._push(CancelOrder(found.task_id, found.token, found.session_id, reason))
+            found = await self._store.cancel(pending, reason)
+            for each in found:
+                waits = each.token is None
+                outcomes[each.task_id] = CancelOutcome.CANCELLED if waits else CancelOutcome.REQUESTED
+            self._push(found, reason)
             missing = [task_id for task_id in pending if task_id not in outcomes]
             pending = await self._classify(missing, outcomes) if missing else []
         self.on_change(outcomes)
         return [outcomes[task_id] for task_id in task_ids]
 
-    def _push(self, order: CancelOrder) -> None:
-        elsewhere = self._sessions.push_cancels([order])
+    def follow_cancels(self, found: Sequence[FoundByCancel], reason: str) -> None:
+        """Tell workers and watchers of tasks that a transaction of somebody else has cancelled."""
+        self._push(found, reason)
+        self.on_change([each.task_id for each in found])
+
+    def follow_retries(self, requeued: Sequence[Requeued]) -> None:
+        """The same of tasks that it has made ready."""
+        if requeued:
+            self._wake({(each.lane, each.rank) for each in requeued})
+            self.on_change([each.task_id for each in requeued])
+
+    def _push(self, found: Iterable[FoundByCancel], reason: str) -> None:
+        orders = [
+            CancelOrder(each.task_id, each.token, each.session_id, reason)
+            for each in found
+            if each.token is not None and each.session_id is not None
+        ]
+        elsewhere = self._sessions.push_cancels(orders) if orders else None
         if elsewhere:
             self.on_elsewhere(elsewhere)
 

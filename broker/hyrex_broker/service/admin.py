@@ -1,14 +1,18 @@
 """AdminService: workers and brokers for operators."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
 from hyrex_broker.domain.model import SessionId
+from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service import convert, requests
+from hyrex_broker.service.bulk import BulkRpcs
 from hyrex_broker.service.receiving import Context
+from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 
@@ -23,6 +27,9 @@ class AdminParts:
     """The parts that answer what is about more than workers and brokers."""
 
     reasons: Reasons
+    stats: StatReads
+    overview: Overview[admin_service_pb2.WatchClusterResponse]
+    bulk: BulkRpcs
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -100,6 +107,38 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: admin_service_pb2.WhyRequest, context: Context
     ) -> admin_service_pb2.WhyResponse:
         return await self._parts.reasons.why(request)
+
+    async def GetStats(
+        self, request: admin_service_pb2.GetStatsRequest, context: Context
+    ) -> admin_service_pb2.GetStatsResponse:
+        return await self._parts.stats.get(request)
+
+    async def WatchCluster(
+        self, request: admin_service_pb2.WatchClusterRequest, context: Context
+    ) -> AsyncIterator[admin_service_pb2.WatchClusterResponse]:
+        async with aclosing(self._parts.overview.frames()) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def StartBulkOperation(
+        self, request: admin_service_pb2.StartBulkOperationRequest, context: Context
+    ) -> admin_service_pb2.StartBulkOperationResponse:
+        return await self._parts.bulk.start(request)
+
+    async def GetBulkOperation(
+        self, request: admin_service_pb2.GetBulkOperationRequest, context: Context
+    ) -> admin_service_pb2.GetBulkOperationResponse:
+        return await self._parts.bulk.get(request)
+
+    async def StopBulkOperation(
+        self, request: admin_service_pb2.StopBulkOperationRequest, context: Context
+    ) -> admin_service_pb2.StopBulkOperationResponse:
+        return await self._parts.bulk.stop(request)
+
+    async def ListBulkOperations(
+        self, request: admin_service_pb2.ListBulkOperationsRequest, context: Context
+    ) -> admin_service_pb2.ListBulkOperationsResponse:
+        return await self._parts.bulk.list(request)
 
 
 def _session_before(cursor: str | None) -> SessionId:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
-from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("cancel")
@@ -43,7 +43,7 @@ class Requeued:
 class CancelStore:
     """Statements of `cancel.sql`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Transaction) -> None:
         self._database = database
 
     async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:

@@ -22,6 +22,8 @@ _AROUND: Final = range(-DAYS_BEHIND, DAYS_AHEAD + 1)
 FORGET_CHUNK: Final = 10_000
 PARENTS: Final = (("task", "id"), ("task_run", "task_id"))
 _DAY: Final = timedelta(days=1)
+STATISTICS: Final = {"stat": 1, "stat_5min": 30}
+"""Tables of what brokers counted, by the day, and how many days they are kept."""
 _SQL: Final = load("partitions")
 
 
@@ -44,7 +46,7 @@ async def ensure(connection: Any) -> None:
     todays = {day_of(await connection.fetchval("select now()")), day_of(datetime.now(UTC))}
     for day in sorted({today + offset * _DAY for today in todays for offset in _AROUND}):
         # `task` comes last: a task that can be stored can be ended.
-        for parent, _ in reversed(PARENTS):
+        for parent in (*STATISTICS, *(parent for parent, _ in reversed(PARENTS))):
             await _ensure_one(connection, parent, day)
 
 
@@ -128,6 +130,17 @@ async def drop(connection: Any, day: datetime) -> None:
             if table.name == f"{parent}_{day:%Y%m%d}":
                 await _remove(connection, parent, table)
     log.info("partition dropped", extra={"day": f"{day:%Y-%m-%d}"})
+
+
+async def drop_statistics(connection: Any) -> None:
+    """Remove the days of statistics that are kept no longer. Raises LockNotAvailableError."""
+    today = day_of(await connection.fetchval("select now()"))
+    for row in await connection.fetch(_SQL["statistics"]):
+        parent, day = row["parent"], _day_in(row["name"])
+        # A day is over when the next one begins, and is kept from then on.
+        if day is not None and day + _DAY * (STATISTICS[parent] + 1) <= today:
+            while await connection.fetchval(_SQL["remove"], parent, f"{day:%Y%m%d}"):
+                pass
 
 
 async def _forget(connection: Any, name: str, day: datetime) -> None:

@@ -17,9 +17,12 @@ class PeerStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def sessions(self, before: SessionId, size: int, *, ended: bool) -> list[SessionView]:
-        """Up to `size` sessions with ids below `before`, newest first; ended ones if wanted."""
-        rows = await self._database.fetch(_SQL["sessions"], before, size, ended, read=True)
+    async def sessions(
+        self, before: SessionId, size: int, *, ended: bool, names: bool = True
+    ) -> list[SessionView]:
+        """Up to `size` sessions with ids below `before`, newest first; ended ones and names of tasks if
+        wanted."""
+        rows = await self._database.fetch(_SQL["sessions"], before, size, ended, names, read=True)
         return [_session(row) for row in rows]
 
     async def drain(self, session_id: SessionId) -> bool:

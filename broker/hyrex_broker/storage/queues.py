@@ -25,9 +25,9 @@ class QueueStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, after: str, size: int) -> list[QueueView]:
-        """Up to `size` queues with names above `after`, by name."""
-        return await self._views(after, None, size)
+    async def page(self, after: str, size: int, cap: int | None = None) -> list[QueueView]:
+        """Up to `size` queues with names above `after`, by name; what waits is counted up to `cap`."""
+        return await self._views(after, None, size, cap)
 
     async def find(self, name: str) -> QueueView | None:
         """One queue."""
@@ -68,12 +68,15 @@ class QueueStore:
         async for chunk in Purge(self._database, reason, until).run(lanes):
             yield chunk
 
-    async def _views(self, after: str, name: str | None, size: int) -> list[QueueView]:
+    async def _views(
+        self, after: str, name: str | None, size: int, most: int | None = None
+    ) -> list[QueueView]:
+        cap = most or COUNT_CAP
         async with self._database.transaction(read=True) as transaction:
             # Statistics of live tables say anything; only index probes keep the capped counts cheap.
             await transaction.execute("set local enable_seqscan = off")
             await transaction.execute("set local enable_bitmapscan = off")
-            rows = await transaction.fetch(_SQL["queues"], after, name, size, COUNT_CAP)
+            rows = await transaction.fetch(_SQL["queues"], after, name, size, cap)
             sessions = await transaction.fetch(_SQL["patterns"])
         workers = [0] * len(rows)
         async for session in in_portions(sessions, 1):
@@ -81,16 +84,16 @@ class QueueStore:
             async for place, row in in_portions(enumerate(rows), 1):
                 if serves(row["name"]):
                     workers[place] += session["sessions"]
-        return [replace(_view(row), workers=count) for row, count in zip(rows, workers, strict=True)]
+        return [replace(_view(row, cap), workers=count) for row, count in zip(rows, workers, strict=True)]
 
 
-def _view(row: Any) -> QueueView:
+def _view(row: Any, cap: int) -> QueueView:
     return QueueView(
         name=row["name"],
         paused=row["paused"],
         concurrency_limit=row["concurrency_limit"],
-        queued=min(row["queued"], COUNT_CAP),
-        queued_capped=row["queued"] > COUNT_CAP,
+        queued=min(row["queued"], cap),
+        queued_capped=row["queued"] > cap,
         delayed=row["delayed"],
         running=row["running"],
     )

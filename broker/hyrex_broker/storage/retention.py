@@ -37,6 +37,7 @@ class RetentionStore:
             await partitions.ensure(connection)
             for day in await partitions.expired(connection, keep):
                 await partitions.drop(connection, day)
+            await partitions.drop_statistics(connection)
         except asyncpg.LockNotAvailableError:
             # Work goes first; the next round tries again.
             return

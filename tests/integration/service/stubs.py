@@ -22,14 +22,15 @@ from hyrex.v1 import (
 from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_DEDUPLICATED, SUBMIT_OUTCOME_STORED
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
-from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, SessionId, TaskId
+from hyrex_broker.domain.model import BrokerId, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
 from hyrex_broker.engine.watches import Watches
-from hyrex_broker.service.admin import AdminParts, AdminServicer
+from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers, build_server
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
-from hyrex_broker.service.why import Reasons
+from hyrex_broker.steering import Steering, build_steering
+from hyrex_broker.storage.cancel import FoundByCancel, Requeued
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
@@ -49,6 +50,8 @@ class Recorded:
     drained_sessions: list[SessionId] = field(default_factory=list)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: BrokerError | None = None
+    lanes: dict[LaneId, tuple[str, str]] = field(default_factory=dict)
+    followed: list[TaskId] = field(default_factory=list)
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
@@ -96,6 +99,12 @@ class Recorded:
     async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
         return [RetryOutcome.REQUEUED for _ in task_ids]
 
+    def follow_cancels(self, found: Sequence[FoundByCancel], reason: str) -> None:
+        self.followed += [each.task_id for each in found]
+
+    def follow_retries(self, requeued: Sequence[Requeued]) -> None:
+        self.followed += [each.task_id for each in requeued]
+
     async def make_queues(self, names: Sequence[str]) -> None:
         self.made += names
 
@@ -112,13 +121,10 @@ class Stubs:
     admin: Any
     recorded: Recorded
     watches: Watches
+    steering: Steering
 
     def touch(self, *task_ids: TaskId) -> None:
         self.watches.touch(task_ids)
-
-
-def admin_parts(database: Database) -> AdminParts:
-    return AdminParts(Reasons(TaskReads(database)))
 
 
 def storage_away() -> BrokerError:
@@ -131,18 +137,19 @@ async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
     recorded, reads = Recorded(), TaskReads(database)
     watches = Watches(reads)
     parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, recorded.drained)
+    steering = build_steering(database, BrokerId(1), recorded.lanes, recorded)
     no_workers: Any = worker_service_pb2_grpc.WorkerServiceServicer
     servicers = Servicers(
         TaskServicer(parts),
         no_workers(),
         QueueServicer(QueueStore(database), recorded, watches.touch),
         AdminServicer(
-            PeerStore(database), recorded.drained_sessions.append, recorded.drained.set, admin_parts(database)
+            PeerStore(database), recorded.drained_sessions.append, recorded.drained.set, steering.parts
         ),
     )
     built = build_server(BrokerConfig(database_url=url, port=0), servicers)
     await built.server.start()
-    running = asyncio.create_task(watches.run())
+    running = asyncio.gather(watches.run(), steering.overview.run(), steering.bulk.run())
     try:
         options = (("grpc.max_receive_message_length", 16 * MIB),)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{built.port}", options) as channel:
@@ -152,6 +159,7 @@ async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
                 admin_service_pb2_grpc.AdminServiceStub(channel),
                 recorded,
                 watches,
+                steering,
             )
     finally:
         await built.server.stop(None)

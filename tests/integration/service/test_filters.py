@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as messages
@@ -98,7 +99,7 @@ async def test_ages_are_those_of_the_ids_by_the_brokers_clock(stubs: Stubs, seed
 async def test_a_filter_keeps_its_pages_apart_from_those_of_another(stubs: Stubs, seed: Seed) -> None:
     for _ in range(3):
         await seed.ready(await seed.task(labels='{"tenant": "7"}'))
-    seven = messages.TaskFilter(labels={"tenant": "7"}, younger_than={"seconds": 3600})
+    seven = messages.TaskFilter(labels={"tenant": "7"}, younger_than=Duration(seconds=3600))
     first = await stubs.tasks.ListTasks(messages.ListTasksRequest(page_size=2, filter=seven))
     token = first.next_page_token
     second = await stubs.tasks.ListTasks(

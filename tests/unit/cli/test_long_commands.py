@@ -17,7 +17,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hyrex.cli import task as task_commands
+from hyrex.cli import task_list
 from hyrex.v1 import queue_service_pb2 as queues
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
@@ -144,10 +144,10 @@ def test_a_list_looks_on_behind_pages_that_are_empty(hyrex: Hyrex) -> None:
 def test_a_list_that_ends_for_its_time_says_how_far_it_looked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(task_commands, "_LOOK_ON_S", 0.0)
+    monkeypatch.setattr(task_list, "_LOOK_ON_S", 0.0)
     steps = Steps([tasks.ListTasksResponse(next_page_token="b", looked_back_to=looked(10))])
     with scripted(steps) as url:
-        task_commands.list_tasks(queue="rare", broker_url=url)
+        task_list.list_tasks(queue="rare", broker_url=url)
     printed = capsys.readouterr().out
     assert len(steps.asked) == 1
     assert "looked at everything back to 2026-11-27" in printed

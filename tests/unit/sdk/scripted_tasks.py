@@ -179,6 +179,9 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
     def ListTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
         refuse(context, grpc.StatusCode.UNIMPLEMENTED)
 
+    def CountTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
+        refuse(context, grpc.StatusCode.UNIMPLEMENTED)
+
     def RetryTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
         refuse(context, grpc.StatusCode.UNIMPLEMENTED)
 

@@ -237,6 +237,54 @@ begin
 end
 $$;
 
+-- What brokers have counted, in steps of 10 s, and rolled up to 5 minutes. Only inserted and dropped by the day; queue
+-- '' is all queues together. `ready` and its neighbours are set by the one broker that looked at depths.
+create table stat (
+  at        timestamptz not null,
+  broker    bigint not null,
+  queue     text not null,
+  submitted integer not null default 0,
+  completed integer not null default 0,
+  failed    integer not null default 0,
+  timed_out integer not null default 0,
+  cancelled integer not null default 0,
+  lost      integer not null default 0,
+  runs      integer not null default 0,
+  -- How many by bucket: the bounds are those of hyrex/runtime/histogram.py (RUN_BOUNDS_US).
+  waits     integer[] not null default '{}',
+  run_times integer[] not null default '{}',
+  run_us    bigint not null default 0,
+  ready     integer,
+  delayed   integer,
+  running   integer,
+  oldest_s  real
+) partition by range (at);
+create index stat_by_queue on stat (queue, at);
+create index stat_by_time on stat (at);
+create table stat_5min (like stat including all) partition by range (at);
+
+-- Cancels and retries of all tasks that a filter fits. A broker that works on one renews `seen_at`; where none does,
+-- any broker takes it up at `cursor`.
+create table bulk_operation (
+  id         uuid primary key,
+  namespace  smallint not null references namespace,
+  who        text not null,
+  action     text not null check (action in ('cancel', 'retry')),
+  filter     jsonb not null,
+  reason     text not null,
+  state      text not null default 'running' check (state in ('running', 'done', 'stopped')),
+  -- Tasks with ids below this one are still to be looked at.
+  cursor     uuid not null,
+  matched    bigint not null default 0,
+  done       bigint not null default 0,
+  owner      bigint,
+  seen_at    timestamptz not null default now(),
+  started_at timestamptz not null default now(),
+  ended_at   timestamptz
+);
+create index bulk_operation_running on bulk_operation (seen_at) where state = 'running';
+create index bulk_operation_by_time on bulk_operation (started_at, id);
+
 -- Partitions are made and removed by functions with their owner's rights, so that a broker's role needs none of
 -- them: it may use these and read and write rows (storage/grants.py), and nothing else.
 create function make_partition(parent text, day date) returns void
@@ -249,7 +297,10 @@ declare
   lower text := lpad(to_hex((extract(epoch from day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20);
   upper text := lpad(to_hex((extract(epoch from (day + 1)::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20);
 begin
-  if parent not in ('task', 'task_run') then
+  if parent in ('stat', 'stat_5min') then
+    lower := day || ' 00:00:00+00';
+    upper := (day + 1) || ' 00:00:00+00';
+  elsif parent not in ('task', 'task_run') then
     raise exception 'no table of days: %', parent;
   end if;
   if to_regclass(child) is null then
@@ -271,7 +322,7 @@ declare
   child text := parent || '_' || to_char(day, 'YYYYMMDD');
   pending boolean;
 begin
-  if parent not in ('task', 'task_run') or day > (now() at time zone 'UTC')::date - 2 then
+  if parent not in ('task', 'task_run', 'stat', 'stat_5min') or day > (now() at time zone 'UTC')::date - 2 then
     raise exception 'no day that may go: % %', parent, day;
   end if;
   select inhdetachpending into pending from pg_inherits

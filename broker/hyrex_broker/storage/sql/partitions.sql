@@ -6,6 +6,13 @@ from pg_class c left join pg_inherits i on i.inhrelid = c.oid
 where c.relkind = 'r' and pg_table_is_visible(c.oid) and c.relname ~ '^task(_run)?_[0-9]{8}$'
 order by c.relname
 
+-- name: statistics
+-- Tables of days of what brokers counted, by name, with their parents; those that were detached but not dropped too.
+select c.relname as name, regexp_replace(c.relname, '_[0-9]{8}$', '') as parent
+from pg_class c
+where c.relkind = 'r' and pg_table_is_visible(c.oid) and c.relname ~ '^stat(_5min)?_[0-9]{8}$'
+order by c.relname
+
 -- name: lives
 -- Whether a live row has an id in a range. $1 first id, $2 id after the last.
 select exists (select from ready where task_id >= $1 and task_id < $2)

@@ -1,8 +1,9 @@
 -- name: sessions
 -- Worker sessions, newest first, with what they hold. $1 ids below this one, $2 how many, $3 whether
--- ended ones are wanted. An expired session that nobody has swept yet counts as ended. Draining is one that
+-- ended ones are wanted, $4 whether names of tasks are. An expired session that nobody has swept yet counts as ended. Draining is one that
 -- an operator, or its own worker, wants to leave.
-select s.id, s.worker_name, s.host, s.pid, s.sdk, s.queue_patterns, s.task_names, s.capacity, s.slots, b.name as broker,
+select s.id, s.worker_name, s.host, s.pid, s.sdk, s.queue_patterns,
+       case when $4::boolean then s.task_names else '{}' end as task_names, s.capacity, s.slots, b.name as broker,
        s.started_at, s.expires_at, s.draining or s.self_draining as draining, s.ended_at, s.end_reason,
        (select count(*) from lease l where l.session_id = s.id) as leases
 from worker_session s left join broker b on b.id = s.owner

@@ -1,0 +1,98 @@
+"""A bulk operation: a cancel or retry of all tasks that a filter fits and that were made before it began."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.selection import Selection
+from hyrex_broker.domain.states import TaskState
+
+
+class BulkAction(StrEnum):
+    """What it does to each task."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+class BulkState(StrEnum):
+    """Where it stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+_MAY_BE_CANCELLED: Final = frozenset(state for state in TaskState if not state.final)
+_DEAD: Final = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.LOST})
+_MAY_BE_RETRIED: Final = frozenset(state for state in TaskState if state.final)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOperation:
+    """One of them; tasks with ids below `cursor` are still to be looked at."""
+
+    operation_id: str
+    action: BulkAction
+    selection: Selection
+    reason: str
+    who: str
+    state: BulkState
+    cursor: TaskId
+    matched: int
+    done: int
+    started_at: datetime
+    ended_at: datetime | None
+
+
+def acted_on(action: BulkAction, selection: Selection) -> Selection | None:
+    """The tasks of a selection on which the action may have an effect; None where there can be none."""
+    may, usual = {
+        BulkAction.CANCEL: (_MAY_BE_CANCELLED, _MAY_BE_CANCELLED),
+        BulkAction.RETRY: (_MAY_BE_RETRIED, _DEAD),
+    }[action]
+    wanted = selection.with_usual_states().states
+    states = wanted & may if wanted else usual
+    return replace(selection, states=states) if states else None
+
+
+def to_words(selection: Selection) -> dict[str, Any]:
+    """A selection that was a filter, as JSON; ages must have become ids by then."""
+    return {
+        "states": sorted(int(state) for state in selection.states),
+        "parent_id": selection.parent_id,
+        "root_id": selection.root_id,
+        "queues": list(selection.queues),
+        "names": list(selection.names),
+        "labels": dict(selection.labels),
+        "error_types": list(selection.error_types),
+        "older_than_s": selection.older_than_s,
+        "younger_than_s": selection.younger_than_s,
+        "created_after": None if selection.created_after is None else selection.created_after.isoformat(),
+    }
+
+
+def from_words(words: Mapping[str, Any]) -> Selection:
+    """What `to_words` has written."""
+    after = words["created_after"]
+    return Selection(
+        states=frozenset(map(TaskState, words["states"])),
+        parent_id=words["parent_id"],
+        root_id=words["root_id"],
+        queues=tuple(words["queues"]),
+        names=tuple(words["names"]),
+        labels=tuple(sorted(words["labels"].items())),
+        error_types=tuple(words["error_types"]),
+        older_than_s=words["older_than_s"],
+        younger_than_s=words["younger_than_s"],
+        created_after=None if after is None else datetime.fromisoformat(after),
+    )
+
+
+def as_searched(selection: Selection) -> Selection:
+    """The selection of a stored operation as tasks are searched by it: its ages were fixed at its start, in
+    the cursor and in `created_after`."""
+    return replace(selection, older_than_s=None, younger_than_s=None)

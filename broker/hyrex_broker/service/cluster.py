@@ -1,0 +1,143 @@
+"""AdminService.WatchCluster: the cluster at one moment, as a frame for whoever looks."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from hyrex.v1 import admin_service_pb2 as pb
+from hyrex_broker.domain.model import BrokerId
+from hyrex_broker.domain.views import QueueView, SessionView
+from hyrex_broker.engine.cluster.stats import CountedSteps
+from hyrex_broker.service import convert
+from hyrex_broker.service.needs import needs_of
+from hyrex_broker.service.times import timestamp
+from hyrex_broker.storage.cluster import ClusterStore, Held
+from hyrex_broker.storage.peers import NEWEST, PeerStore
+from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.stats import Counted, StatStore
+
+MOST_QUEUES: Final = 1000
+MOST_WORKERS: Final = 200
+MOST_RUNS: Final = 20
+QUEUE_CAP: Final = 1000
+_MOST_NEEDS: Final = 100
+_RATES_OVER_S: Final = 10.0
+_STEP_S: Final = 10.0
+
+
+class OwnRates:
+    """What this broker counts per second, over the last 10 s; asked each second while somebody looks."""
+
+    def __init__(self, steps: CountedSteps) -> None:
+        self._steps = steps
+        self._seen: deque[tuple[float, dict[str, Counted]]] = deque()
+
+    def now(self) -> dict[str, tuple[float, float, float]]:
+        """Submitted, completed and badly ended tasks per second, by queue."""
+        moment, found = time.monotonic(), self._steps.step()
+        while self._seen and self._seen[0][0] < moment - _RATES_OVER_S:
+            self._seen.popleft()
+        self._seen.append((moment, found))
+        began, before = self._seen[0]
+        if moment == began:
+            return {}
+        none = Counted("")
+        return {
+            queue: _per_second(counted, before.get(queue, none), moment - began)
+            for queue, counted in found.items()
+        }
+
+
+def _per_second(now: Counted, before: Counted, seconds: float) -> tuple[float, float, float]:
+    return (
+        (now.submitted - before.submitted) / seconds,
+        (now.completed - before.completed) / seconds,
+        (_bad(now) - _bad(before)) / seconds,
+    )
+
+
+def _bad(counted: Counted) -> int:
+    return counted.failed + counted.timed_out + counted.lost
+
+
+class ClusterStores:
+    """Where a frame is read from."""
+
+    def __init__(self, cluster: ClusterStore, queues: QueueStore, peers: PeerStore, stats: StatStore) -> None:
+        self.cluster = cluster
+        self.queues = queues
+        self.peers = peers
+        self.stats = stats
+
+
+class ClusterFrames:
+    """Makes frames. Each read is bounded, whatever the tables hold. Raises StorageUnavailable."""
+
+    def __init__(self, stores: ClusterStores, broker: BrokerId, own: OwnRates) -> None:
+        self._stores = stores
+        self._broker = broker
+        self._own = own
+
+    async def compute(self) -> pb.WatchClusterResponse:
+        """The cluster as it stands."""
+        stores = self._stores
+        queues = await stores.queues.page("", MOST_QUEUES + 1, QUEUE_CAP)
+        sessions = await stores.peers.sessions(NEWEST, MOST_WORKERS + 1, ended=False, names=False)
+        workers = sessions[:MOST_WORKERS]
+        held = await stores.cluster.running([each.session_id for each in workers], MOST_RUNS)
+        oldest = await stores.cluster.oldest([queue.name for queue in queues if queue.queued])
+        return pb.WatchClusterResponse(
+            at=timestamp(await stores.cluster.now()),
+            queues=await self._queues(queues[:MOST_QUEUES], oldest),
+            workers=_workers(workers, held),
+            brokers=map(convert.broker, await stores.peers.brokers()),
+            needs=await needs_of(stores.cluster, queues, oldest, _MOST_NEEDS),
+            queues_capped=len(queues) > MOST_QUEUES,
+            workers_capped=len(sessions) > MOST_WORKERS,
+        )
+
+    async def _queues(
+        self, queues: Sequence[QueueView], oldest: Mapping[str, datetime]
+    ) -> list[pb.QueueActivity]:
+        own, others = self._own.now(), await self._stores.stats.rates(self._broker)
+        return [_activity(queue, oldest.get(queue.name), own, others) for queue in queues]
+
+
+def _activity(
+    queue: QueueView,
+    oldest: datetime | None,
+    own: Mapping[str, tuple[float, float, float]],
+    others: Mapping[str, Counted],
+) -> pb.QueueActivity:
+    submitted, completed, failed = own.get(queue.name, (0.0, 0.0, 0.0))
+    elsewhere = others.get(queue.name, Counted(queue.name))
+    return pb.QueueActivity(
+        queue=convert.queue(queue),
+        oldest_ready_at=timestamp(oldest) if oldest is not None else None,
+        submitted_per_s=submitted + elsewhere.submitted / _STEP_S,
+        completed_per_s=completed + elsewhere.completed / _STEP_S,
+        failed_per_s=failed + elsewhere.failed / _STEP_S,
+    )
+
+
+def _workers(sessions: Sequence[SessionView], held: Sequence[Held]) -> list[pb.WorkerActivity]:
+    runs: dict[int, list[pb.RunningTask]] = {}
+    for each in held:
+        runs.setdefault(each.session_id, []).append(
+            pb.RunningTask(
+                task_id=each.task_id,
+                name=each.name,
+                queue=each.queue,
+                since=timestamp(each.since),
+                run_number=each.run_number,
+            )
+        )
+    return [
+        pb.WorkerActivity(
+            session=convert.session(replace(view, task_names=())), runs=runs.get(view.session_id, ())
+        )
+        for view in sessions
+    ]

@@ -1,0 +1,74 @@
+"""What in a cluster needs somebody: each with a sentence, and the command that mends it or begins to."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from hyrex.v1 import admin_service_pb2 as pb
+from hyrex_broker.domain.views import QueueView
+from hyrex_broker.service.times import timestamp
+from hyrex_broker.storage.cluster import ClusterStore, FullLimit, StrangeTask
+
+
+async def needs_of(
+    store: ClusterStore, queues: Sequence[QueueView], oldest: Mapping[str, datetime], most: int
+) -> list[pb.Need]:
+    """Up to `most` needs, by kind, then those that wait longest first. Raises StorageUnavailable."""
+    served = {queue.name for queue in queues if queue.workers}
+    needs = [
+        *_of_queues(queues, oldest),
+        *(_strange(each) for each in await store.strange_tasks(most) if each.queue in served),
+        *map(_full, await store.full_limits(most)),
+    ]
+    return sorted(needs, key=lambda need: (need.kind, need.since.seconds))[:most]
+
+
+def _of_queues(queues: Sequence[QueueView], oldest: Mapping[str, datetime]) -> Iterator[pb.Need]:
+    for queue in queues:
+        if not queue.queued:
+            continue
+        since = timestamp(oldest[queue.name]) if queue.name in oldest else None
+        waiting = f"{queue.queued}{'+' if queue.queued_capped else ''} tasks are ready"
+        name = shlex.quote(queue.name)
+        if queue.paused:
+            yield pb.Need(
+                kind=pb.NEED_KIND_PAUSED_WITH_BACKLOG,
+                queue=queue.name,
+                sentence=f"queue {queue.name!r} is paused, and {waiting}",
+                remedy=f"hyrex queue resume {name}",
+                since=since,
+            )
+        elif not queue.workers:
+            yield pb.Need(
+                kind=pb.NEED_KIND_QUEUE_NOT_SERVED,
+                queue=queue.name,
+                sentence=f"no connected worker serves queue {queue.name!r}, and {waiting}",
+                remedy=f"hyrex run-worker MODULE:APP --queue {name}",
+                since=since,
+            )
+
+
+def _strange(task: StrangeTask) -> pb.Need:
+    return pb.Need(
+        kind=pb.NEED_KIND_TASK_UNKNOWN,
+        queue=task.queue,
+        name=task.name,
+        sentence=f"no connected worker has {task.name}, and tasks of it are ready in queue {task.queue!r}",
+        remedy=f"hyrex run-worker MODULE:APP --queue {shlex.quote(task.queue)}",
+        since=timestamp(task.since),
+    )
+
+
+def _full(limit: FullLimit) -> pb.Need:
+    of_queue = limit.scope == "queue"
+    what = f"queue {limit.name!r}" if of_queue else f"task {limit.name}"
+    return pb.Need(
+        kind=pb.NEED_KIND_LIMIT_FULL,
+        queue=limit.name if of_queue else "",
+        name="" if of_queue else limit.name,
+        sentence=f"the limit of {what} ({limit.maximum}) is reached, and tasks have waited for 5 minutes",
+        remedy=f"hyrex queue limit {shlex.quote(limit.name)} {limit.maximum * 2}"
+        if of_queue
+        else f"@hy.task(max_concurrency={limit.maximum * 2}) in the code of {limit.name}",
+        since=timestamp(limit.since),
+    )

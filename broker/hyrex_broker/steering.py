@@ -1,0 +1,60 @@
+"""Composes what operators see and steer by: the overview, statistics and bulk operations."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from hyrex.v1 import admin_service_pb2
+from hyrex_broker.domain.model import BrokerId, LaneId
+from hyrex_broker.engine.bulk import BulkOperations, Follows
+from hyrex_broker.engine.cluster.stats import CountedSteps, Stats
+from hyrex_broker.engine.overview import Overview
+from hyrex_broker.service.admin import AdminParts
+from hyrex_broker.service.bulk import BulkRpcs
+from hyrex_broker.service.cluster import ClusterFrames, ClusterStores, OwnRates
+from hyrex_broker.service.stats import StatReads
+from hyrex_broker.service.why import Reasons
+from hyrex_broker.storage.bulk import BulkStore
+from hyrex_broker.storage.cluster import ClusterStore
+from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.peers import PeerStore
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.stats import StatStore
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """The parts with loops, and what AdminService answers with."""
+
+    stats: Stats
+    bulk: BulkOperations
+    overview: Overview[admin_service_pb2.WatchClusterResponse]
+    parts: AdminParts
+    frames: ClusterFrames
+
+    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """What runs until the broker stops."""
+        return [self.stats.run, self.bulk.run, self.overview.run]
+
+
+def build_steering(
+    database: Database,
+    broker: BrokerId,
+    names: Mapping[LaneId, tuple[str, str]],
+    cancels: Follows,
+) -> Steering:
+    """Build them; `names` are those of the lanes that this broker knows."""
+    stat_store, bulk_store, lists = StatStore(database), BulkStore(database), TaskLists(database)
+    stores = ClusterStores(ClusterStore(database), QueueStore(database), PeerStore(database), stat_store)
+    frames = ClusterFrames(stores, broker, OwnRates(CountedSteps(database.counters, names)))
+    overview = Overview(frames.compute)
+    bulk = BulkOperations(bulk_store, lists, cancels, broker)
+    parts = AdminParts(
+        reasons=Reasons(TaskReads(database)),
+        stats=StatReads(stat_store),
+        overview=overview,
+        bulk=BulkRpcs(bulk_store, lists, bulk.look),
+    )
+    stats = Stats(stat_store, broker, CountedSteps(database.counters, names))
+    return Steering(stats, bulk, overview, parts, frames)

@@ -1,0 +1,155 @@
+"""The cluster at one moment, in bounded looks: no statement counts or reads a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hyrex_broker.domain.model import SessionId, TaskId
+from hyrex_broker.storage.pool import Database, Transaction
+from hyrex_broker.storage.queues import COUNT_CAP
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("cluster")
+_QUEUES: Final = load("queues")
+_MOST_QUEUES: Final = 1000
+_MOST_COUNTED: Final = 1_000_000
+ONLY_PROBES: Final = ("enable_seqscan = off", "enable_bitmapscan = off")
+"""Statistics of live tables say anything; only index probes keep bounded looks cheap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What waits and runs in a queue; "" stands for all of them together."""
+
+    queue: str
+    ready: int
+    delayed: int
+    running: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run that a session holds."""
+
+    session_id: SessionId
+    task_id: TaskId
+    queue: str
+    name: str
+    since: datetime
+    run_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StrangeTask:
+    """A ready task's name that no live session has."""
+
+    queue: str
+    name: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FullLimit:
+    """A limit behind which tasks have waited for long."""
+
+    scope: str
+    name: str
+    maximum: int
+    since: datetime
+
+
+class ClusterStore:
+    """Statements of `cluster.sql`. Each method raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def now(self) -> datetime:
+        """The database's time."""
+        row = await self._database.fetchrow(_SQL["now"], read=True)
+        assert row is not None
+        moment: datetime = row[0]
+        return moment
+
+    async def oldest(self, queues: Sequence[str]) -> dict[str, datetime]:
+        """Since when the oldest ready task of each queue waits; queues without one are missing."""
+        async with self._database.transaction(read=True) as transaction:
+            return await _oldest(transaction, queues)
+
+    async def running(self, sessions: Sequence[SessionId], most: int) -> list[Held]:
+        """What sessions hold, up to `most` each, by session, the longest first."""
+        rows = await self._database.fetch(_SQL["running"], list(sessions), most, read=True)
+        return [
+            Held(
+                SessionId(row["session_id"]),
+                TaskId(str(row["task_id"])),
+                row["queue"],
+                row["name"],
+                row["assigned_at"],
+                row["run_number"],
+            )
+            for row in rows
+        ]
+
+    async def strange_tasks(self, most: int) -> list[StrangeTask]:
+        """Ready tasks by queue and name that no live session has."""
+        async with self._database.transaction(read=True) as transaction:
+            await _only_probes(transaction)
+            rows = await transaction.fetch(_SQL["strange_tasks"], most)
+        return [StrangeTask(row["queue"], row["name"], row["arrival"]) for row in rows]
+
+    async def full_limits(self, most: int) -> list[FullLimit]:
+        """Limits that are reached while a task has waited behind them for 5 minutes."""
+        async with self._database.transaction(read=True) as transaction:
+            await _only_probes(transaction)
+            rows = await transaction.fetch(_SQL["full_limits"], most)
+        return [FullLimit(row["scope"], row["name"], row["maximum"], row["arrival"]) for row in rows]
+
+    @staticmethod
+    async def depths(transaction: Transaction) -> list[Depth]:
+        """What waits and runs in each of the first 1,000 queues that have something, and in all together."""
+        await _only_probes(transaction)
+        total = await transaction.fetchrow(_SQL["how_many_queues"], _MOST_QUEUES)
+        assert total is not None
+        cap = max(min(COUNT_CAP, _MOST_COUNTED // max(total[0], 1)), 1)
+        rows = await transaction.fetch(_QUEUES["queues"], "", None, _MOST_QUEUES, cap)
+        oldest = await _oldest(transaction, [row["name"] for row in rows if row["queued"]])
+        row = await transaction.fetchrow(_SQL["now"])
+        assert row is not None
+        found = [
+            Depth(
+                each["name"],
+                min(each["queued"], cap),
+                each["delayed"],
+                each["running"],
+                (row[0] - oldest[each["name"]]).total_seconds() if each["name"] in oldest else None,
+            )
+            for each in rows
+            if each["queued"] or each["delayed"] or each["running"]
+        ]
+        return [_together(found), *found]
+
+
+def _together(found: Sequence[Depth]) -> Depth:
+    return Depth(
+        "",
+        sum(each.ready for each in found),
+        sum(each.delayed for each in found),
+        sum(each.running for each in found),
+        max((each.oldest_s for each in found if each.oldest_s is not None), default=None),
+    )
+
+
+async def _oldest(transaction: Transaction, queues: Sequence[str]) -> dict[str, datetime]:
+    if not queues:
+        return {}
+    await _only_probes(transaction)
+    rows = await transaction.fetch(_SQL["oldest"], list(queues))
+    return {row["queue"]: row["arrival"] for row in rows}
+
+
+async def _only_probes(transaction: Transaction) -> None:
+    for setting in ONLY_PROBES:
+        await transaction.execute(f"set local {setting}")

@@ -1,0 +1,128 @@
+"""What a person who has only a terminal sees of a cluster, and changes in it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hyrex.cli.errors import CommandError
+from hyrex.cli.program import program
+from tests.integration.service.seeding import Seed
+from tests.support.process import environment
+from tests.support.processes import Processes
+
+Hyrex = Callable[..., str]
+DEAD = 3
+
+
+@pytest.fixture(scope="module")
+def broker_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A broker for all tests that look, with tasks of every kind."""
+    from tests.integration.storage.conftest import execute
+    from tests.support.postgres import run_apart, with_database
+
+    name = f"hyrex_operating_{os.getpid()}"
+    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
+    url = with_database(postgres_url, name)
+    run_apart(fill(url))
+    processes = Processes()
+    try:
+        yield processes.broker(url).url
+    finally:
+        processes.end()
+        run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+
+
+async def fill(url: str) -> None:
+    async with Seed.connected(url) as seed:
+        for _ in range(DEAD):
+            labels = '{"tenant": "7"}'
+            await seed.run(await seed.task(queue="mail", name="send", labels=labels), 3, error="Timeout")
+        await seed.run(await seed.task(queue="mail", name="send"), 3, error="ValueError")
+        await seed.ready(await seed.task(queue="nobody's", name="send"))
+
+
+@pytest.fixture
+def hyrex(broker_url: str) -> Hyrex:
+    """Runs a command in this process; its standard output."""
+
+    def run(*arguments: str, text: str | None = None) -> str:
+        done = CliRunner().invoke(
+            program, [*arguments, "--broker-url", broker_url], input=text, catch_exceptions=False
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+def test_a_filter_line_lists_what_it_fits(hyrex: Hyrex) -> None:
+    listed = json.loads(hyrex("task", "list", "queue:m*", "error:Time*", "label.tenant:7", "--json"))
+    assert len(listed["tasks"]) == DEAD
+    assert {task["status"] for task in listed["tasks"]} == {"failed"}
+    assert "no tasks" in hyrex("task", "list", "label.tenant:7 status:lost")
+
+
+def test_a_word_that_means_nothing_ends_with_the_remedy(hyrex: Hyrex) -> None:
+    with pytest.raises(CommandError, match=r"label\.KEY") as refused:
+        hyrex("task", "list", "tenant:7")
+    assert refused.value.status == 2
+
+
+def test_why_says_what_a_task_waits_for(hyrex: Hyrex) -> None:
+    (task,) = json.loads(hyrex("task", "list", "status:queued", "--json"))["tasks"]
+    assert 'no connected worker serves queue "nobody\'s"' in hyrex("task", "why", task["id"])
+    assert json.loads(hyrex("task", "why", task["id"], "--json"))["status"] == "queued"
+
+
+def test_top_shows_queues_and_what_needs_somebody(hyrex: Hyrex) -> None:
+    shown = hyrex("top", "--once")
+    assert "nobody's" in shown
+    assert "! no connected worker serves queue" in shown
+    assert "hyrex run-worker MODULE:APP --queue" in shown
+    frame = json.loads(hyrex("top", "--once", "--json"))
+    assert [queue["name"] for queue in frame["queues"]] == ["mail", "nobody's"]
+    assert frame["needs"][0]["kind"] == "queue_not_served"
+    assert len(frame["brokers"]) == 1
+
+
+def test_tail_prints_what_there_is_the_oldest_first(hyrex: Hyrex) -> None:
+    lines = hyrex("task", "tail", "queue:mail", "--once", "-n", "2").splitlines()
+    assert [line.split()[-1] for line in lines] == ["Timeout", "ValueError"]
+    first = hyrex("task", "tail", "queue:mail", "--once", "-n", "1", "--json")
+    assert json.loads(first)["queue"] == "mail"
+
+
+def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:
+    dry = json.loads(hyrex("task", "retry", "--where", "error:Timeout", "--dry-run", "--json"))
+    assert (dry["count"], dry["more"]) == (DEAD, False)
+    with pytest.raises(CommandError, match="by their ids"):
+        hyrex("task", "retry", "--dry-run")
+    with pytest.raises(CommandError, match="not by both"):
+        hyrex("task", "retry", "0198a0c4-0000-7000-8000-00000000000a", "--where", "error:Timeout")
+    assert hyrex("task", "retry", "--where", "error:Timeout", text="y\n").endswith(
+        f"{DEAD} tasks queued again (done)\n"
+    )
+    ended = json.loads(hyrex("task", "cancel", "--where", "queue:mail", "--yes", "--json"))
+    assert (ended["action"], ended["state"], ended["done"]) == ("cancel", "done", DEAD)
+    assert "no tasks" in hyrex("task", "list", "queue:mail", "status:queued")
+
+
+def test_a_shell_completes_commands(tmp_path: Path) -> None:
+    program_file = Path(sys.executable).with_name("hyrex")
+    script = subprocess.run(
+        [program_file, "--show-completion", "bash"],
+        cwd=tmp_path, env=environment({}), capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    assert "_HYREX_COMPLETE=complete_bash" in script
+    asked = {"_HYREX_COMPLETE": "complete_bash", "COMP_WORDS": "hyrex task t", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [program_file], cwd=tmp_path, env=environment(asked), capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["tail"]

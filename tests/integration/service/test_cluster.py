@@ -1,0 +1,156 @@
+"""WatchCluster: one computation for all who look, nothing for nobody, and what needs somebody."""
+
+import asyncio
+
+import pytest
+
+from hyrex.v1 import admin_service_pb2 as messages
+from hyrex_broker.domain.counters import Counters
+from hyrex_broker.domain.model import LaneId
+from hyrex_broker.engine import overview
+from hyrex_broker.engine.cluster.stats import CountedSteps
+from hyrex_broker.engine.overview import Overview
+from hyrex_broker.service import cluster
+from hyrex_broker.service.cluster import OwnRates
+from tests.integration.service.seeding import Seed
+from tests.integration.service.stubs import Stubs, reason_of
+
+
+async def frame(stubs: Stubs) -> messages.WatchClusterResponse:
+    """The cluster as it stands now."""
+    answer: messages.WatchClusterResponse = await stubs.steering.frames.compute()
+    return answer
+
+
+async def test_a_frame_shows_queues_workers_runs_and_brokers(stubs: Stubs, seed: Seed) -> None:
+    broker = await seed.broker("broker-7")
+    session = await seed.session(owner=broker, worker="worker-7", patterns=("ma*",), tasks=("send",))
+    await seed.ready(await seed.task(queue="mail", name="send"))
+    await seed.delayed(await seed.task(queue="mail", name="send"))
+    running = await seed.lease(await seed.task(queue="mail", name="send"), session)
+    call = stubs.admin.WatchCluster(messages.WatchClusterRequest())
+    shown = await call.read()
+    call.cancel()
+    (mail,) = shown.queues
+    assert (mail.queue.name, mail.queue.queued, mail.queue.delayed, mail.queue.running) == ("mail", 1, 1, 1)
+    assert mail.queue.workers == 1
+    assert mail.HasField("oldest_ready_at")
+    (worker,) = shown.workers
+    assert (worker.session.worker_name, list(worker.session.task_names)) == ("worker-7", [])
+    assert [(run.task_id, run.name, run.queue) for run in worker.runs] == [(running, "send", "mail")]
+    assert [each.name for each in shown.brokers] == ["broker-7"]
+    assert not shown.needs
+    assert shown.HasField("at")
+
+
+async def test_what_needs_somebody_comes_with_the_command_that_mends_it(stubs: Stubs, seed: Seed) -> None:
+    session = await seed.session(patterns=("served*",), tasks=("known",))
+    await seed.ready(await seed.task(queue="no one's", name="known"))
+    await seed.ready(await seed.task(queue="served", name="strange"))
+    await seed.ready(await seed.task(queue="served", name="known"))
+    await seed.ready(await seed.task(queue="served.paused", name="known"))
+    await seed.execute("update queue set paused = true where name = 'served.paused'")
+    for scope, name in (("queue", "served.full"), ("task", "known")):
+        await seed.execute(
+            "insert into concurrency_limit (namespace, scope, name, maximum, source)"
+            " values (0, $1, $2, 1, 'operator')",
+            scope,
+            name,
+        )
+    await seed.lease(await seed.task(queue="served.full", name="known"), session)
+    await seed.ready(await seed.task(queue="served.full", name="known"))
+    needs = {(need.kind, need.queue, need.name): need for need in (await frame(stubs)).needs}
+    assert set(needs) == {
+        (messages.NEED_KIND_QUEUE_NOT_SERVED, "no one's", ""),
+        (messages.NEED_KIND_TASK_UNKNOWN, "served", "strange"),
+        (messages.NEED_KIND_PAUSED_WITH_BACKLOG, "served.paused", ""),
+    }
+    for need in needs.values():
+        assert need.sentence
+        assert need.remedy.startswith("hyrex ")
+        assert need.HasField("since")
+    assert "'no one'\"'\"'s'" in needs[messages.NEED_KIND_QUEUE_NOT_SERVED, "no one's", ""].remedy
+    await seed.execute("update ready set arrival = arrival - interval '6 minutes'")
+    full = {(need.queue, need.name) for need in (await frame(stubs)).needs if need.kind == 4}
+    assert full == {("served.full", ""), ("", "known")}
+
+
+async def test_large_clusters_are_named_in_part(
+    stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "MOST_QUEUES", 2)
+    monkeypatch.setattr(cluster, "MOST_WORKERS", 1)
+    monkeypatch.setattr(cluster, "MOST_RUNS", 1)
+    sessions = [await seed.session() for _ in range(2)]
+    for name in ("a", "b", "c"):
+        await seed.lease(await seed.task(queue=name), sessions[1])
+    shown = await frame(stubs)
+    assert [each.queue.name for each in shown.queues] == ["a", "b"]
+    assert (len(shown.workers), len(shown.workers[0].runs)) == (1, 1)
+    assert (shown.queues_capped, shown.workers_capped) == (True, True)
+
+
+async def test_rates_are_those_of_this_broker_and_of_the_others(stubs: Stubs, seed: Seed) -> None:
+    await seed.lane("mail")
+    await seed.execute(
+        "insert into stat (at, broker, queue, submitted, completed, failed, lost)"
+        " select date_bin('10 seconds', now() - n * interval '5 seconds', 'epoch'),"
+        " 77, 'mail', 50, 40, 10, 10"
+        " from generate_series(1, 6, 2) n"
+    )
+    (mail,) = (await frame(stubs)).queues
+    assert (mail.submitted_per_s, mail.completed_per_s, mail.failed_per_s) == (5, 4, 2)
+
+
+def test_own_rates_are_over_the_time_since_somebody_began_to_look() -> None:
+    counters, lane = Counters(), LaneId(1)
+    rates = OwnRates(CountedSteps(counters, {lane: ("mail", "send")}))
+    counters.stored({lane: 100})
+    assert rates.now() == {}
+    counters.stored({lane: 100})
+    submitted, completed, failed = rates.now()["mail"]
+    assert submitted > 0
+    assert (completed, failed) == (0, 0)
+
+
+async def test_many_who_look_cost_one_computation_and_nobody_costs_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overview, "EVERY_S", 0.0)
+    made = 0
+
+    async def compute() -> int:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(0)
+        return made
+
+    shared: Overview[int] = Overview(compute)
+    running = asyncio.create_task(shared.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert made == 0
+    watchers = [shared.frames() for _ in range(50)]
+    first = await asyncio.gather(*(anext(frames) for frames in watchers))
+    assert len(set(first)) == 1
+    for frames in watchers:
+        await frames.aclose()
+    assert shared.looking == 0
+    async with asyncio.timeout(60):
+        while shared.computing:
+            await asyncio.sleep(0)
+    rested = shared.computed
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert shared.computed == rested
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_too_many_who_look_are_refused(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "MOST_LOOKING", 1)
+    first = stubs.admin.WatchCluster(messages.WatchClusterRequest())
+    await first.read()
+    second = stubs.admin.WatchCluster(messages.WatchClusterRequest())
+    assert await reason_of(second.read()) == "TOO_MANY_ITEMS"
+    first.cancel()
