@@ -1,5 +1,7 @@
 """Statements that run often or over large tables are index probes, whatever the statistics say."""
 
+import re
+
 import pytest
 
 from hyrex_broker.storage import listing
@@ -102,3 +104,40 @@ async def test_rare_labels_are_found_by_their_own_index(seed: Seed) -> None:
     text = await plan(seed, READS["scan_labelled"], *bounds, "null", "10001", "50", labels)
     assert "_labels_idx" in text
     assert "Seq Scan" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "arguments", "indexes"),
+    [
+        ("cluster", "oldest", ("'{mail}'",), ("ready_by_turn",)),
+        ("cluster", "strange_tasks", ("100",), ("ready_by_turn",)),
+        ("cluster", "full_limits", ("100",), ("ready_by_turn", "lease_by_lane")),
+        ("cluster", "running", ("'{1,2}'", "20"), ("lease_by_session",)),
+        ("reads", "holders", ("'queue'", "'mail'", "20"), ("lease_by_lane",)),
+        ("bulk", "find", ("gen_random_uuid()",), ("bulk_operation_pkey",)),
+        ("bulk", "page", ("now()", "gen_random_uuid()", "50"), ("bulk_operation_by_time",)),
+        ("bulk", "take_up", ("1", "interval '10 seconds'"), ("bulk_operation_pkey",)),
+        ("stats", "points", ("''", "now()", "now()", "interval '10 seconds'", "true"), ("_queue_at_idx",)),
+        (
+            "stats",
+            "distributions",
+            ("''", "now()", "now()", "interval '10 seconds'", "true"),
+            ("_queue_at_idx",),
+        ),
+        ("stats", "rates", ("1",), ("_at_idx",)),
+    ],
+)
+async def test_what_operators_look_at_is_read_by_index(
+    seed: Seed, file: str, name: str, arguments: tuple[str, ...], indexes: tuple[str, ...]
+) -> None:
+    for setting in (
+        "enable_seqscan = off",
+        "enable_bitmapscan = off",
+        "plan_cache_mode = force_generic_plan",
+    ):
+        await seed.execute(f"set {setting}")
+    text = await plan(seed, load(file)[name], *arguments)
+    live = re.compile(r"Seq Scan on (ready|delayed|lease|task|task_run|stat|bulk)\w*")
+    assert not live.search(text), text
+    for index in indexes:
+        assert index in text, text
