@@ -99,7 +99,7 @@ def parse(line: str) -> FilterLine:
         if key.startswith(LABEL):
             _add_label(labels, key.removeprefix(LABEL), value, word)
         elif key not in said:
-            raise FilterLineError(word, f"a word begins with one of {_offered()}")
+            raise FilterLineError(word, f"a word begins with one of {_known_words()}")
         else:
             said[key].append(_CHECKS[key](value, word))
     return FilterLine(
@@ -132,7 +132,7 @@ def _words_of(line: str) -> Iterator[tuple[str, str, str]]:
                     key += character
         word = line[begin:place]
         if not colon:
-            raise FilterLineError(word, f"write {_suggested(key)}, or another of {_offered()}")
+            raise FilterLineError(word, f"write {_suggested(key)}, or another of {_known_words()}")
         yield key, value, word
 
 
@@ -168,7 +168,7 @@ def _suggested(key: str) -> str:
     return f"name:{key}"
 
 
-def _offered() -> str:
+def _known_words() -> str:
     return ", ".join([*(f"{word}:" for word in WORDS), f"{LABEL}KEY:"])
 
 

@@ -15,7 +15,7 @@ from hyrex_broker.domain.bulk import BulkAction, BulkOperation, as_searched
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.domain.views import TaskPage
-from hyrex_broker.storage.bulk import BulkStore, NotOursError, Progress
+from hyrex_broker.storage.bulk import Advance, BulkStore, NotOursError
 from hyrex_broker.storage.cancel import FoundByCancel, Requeued
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.sqlstates import StatementRefused
@@ -93,10 +93,10 @@ class BulkOperations:
         if operation.action is BulkAction.CANCEL:
             async with self._store.step(operation, self._broker) as step:
                 found = await step.store.cancel(ids, operation.reason) if ids else []
-                step.progress = Progress(page.before, len(ids), len(found))
+                step.progress = Advance(page.before, len(ids), len(found))
             self._cancels.follow_cancels(found, operation.reason)
         else:
             async with self._store.step(operation, self._broker) as step:
                 requeued = await step.store.retry(ids) if ids else []
-                step.progress = Progress(page.before, len(ids), len(requeued))
+                step.progress = Advance(page.before, len(ids), len(requeued))
             self._cancels.follow_retries(requeued)

@@ -20,7 +20,7 @@ SILENT_FOR: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Advance:
     """What a transaction did: how far it came (None: to the end), and with how many tasks."""
 
     cursor: TaskId | None
@@ -37,7 +37,7 @@ class Step:
     """A transaction of an operation: acts on tasks, then says how far it came."""
 
     store: CancelStore
-    progress: Progress = field(default_factory=lambda: Progress(None, 0, 0))
+    progress: Advance = field(default_factory=lambda: Advance(None, 0, 0))
 
 
 class BulkStore:
@@ -91,7 +91,7 @@ class BulkStore:
 
 
 async def _advanced(
-    transaction: Transaction, operation: BulkOperation, broker: BrokerId, progress: Progress
+    transaction: Transaction, operation: BulkOperation, broker: BrokerId, progress: Advance
 ) -> bool:
     row = await transaction.fetchrow(
         _SQL["advance"],

@@ -43,13 +43,13 @@ class Transaction:
 
     def __init__(self, connection: Any, counters: Counters) -> None:
         self._connection = connection
-        self._counters = counters
+        self.counters = counters
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         """Rows of one statement."""
         began = time.monotonic()
         rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
-        self._counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
+        self.counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
         return rows
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
@@ -61,7 +61,7 @@ class Transaction:
         """The command tag of one statement."""
         began = time.monotonic()
         tag: str = await self._connection.execute(sql, *args)
-        self._counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
+        self.counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
         return tag
 
 

@@ -17,7 +17,7 @@ from hyrex_broker.domain.bulk import BulkAction, BulkOperation, acted_on
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.bulk import BulkOperations
 from hyrex_broker.service import bulk, filters
-from hyrex_broker.storage.bulk import BulkStore, NotOursError, Progress
+from hyrex_broker.storage.bulk import Advance, BulkStore, NotOursError
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.pool import Database
 from tests.integration.service.seeding import Seed, make_id
@@ -155,7 +155,7 @@ async def half(database: Database, seed: Seed) -> Half:
     assert taken is not None
     async with store.step(taken, BrokerId(1)) as step:
         await step.store.retry(tasks[2:])
-        step.progress = Progress(tasks[2], 1, 1)
+        step.progress = Advance(tasks[2], 1, 1)
     found = await store.take_up(BrokerId(1))
     assert found is not None
     with pytest.raises(RuntimeError):
@@ -187,7 +187,7 @@ async def test_another_broker_goes_on_where_a_lost_one_was(half: Half, seed: See
 async def retried_by_the_first(store: BulkStore, operation: BulkOperation, tasks: list[TaskId]) -> None:
     async with store.step(operation, BrokerId(1)) as step:
         assert len(await step.store.retry(tasks)) == 2
-        step.progress = Progress(None, 2, 2)
+        step.progress = Advance(None, 2, 2)
 
 
 async def test_a_broker_that_was_taken_for_lost_changes_nothing_more(half: Half, seed: Seed) -> None:
