@@ -35,7 +35,9 @@ class HyrexContext:
     started: datetime
     worker: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The headers that the sender gave, for instance a trace context."""
+    """The headers that the sender gave."""
+    trace_context: bytes = b""
+    """The trace that the task belongs to, in 26 bytes: version, trace id, span id and flags. Empty: none."""
 
 
 Bound = HyrexContext | Callable[[], HyrexContext] | None
@@ -48,9 +50,8 @@ def get_hyrex_context() -> HyrexContext | None:
     return bound if bound is None or isinstance(bound, HyrexContext) else bound()
 
 
-def enter_context(context: Bound) -> None:
-    """Make `context`, or what it makes, the current one for the rest of this contextvars context."""
-    _context.set(context)
+enter_context = _context.set
+"""Make a context, or what it makes, the current one for the rest of this contextvars context."""
 
 
 def bound_in(context: Context | None = None) -> Bound:

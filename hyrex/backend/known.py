@@ -60,7 +60,7 @@ def outgoing_of(known: KnownTask) -> Outgoing:
 def renew(known: KnownTask) -> None:
     """Give the task a new id, after the broker refused the old one."""
     sent = outgoing_of(known)
-    known._outgoing = Outgoing(new_task_id(), sent.spec, sent.payload, sent.parent_id, sent.root_id)
+    known._outgoing = Outgoing(new_task_id(), sent.spec, sent.payload, sent.origin)
     known._id = known._outgoing.task_id
 
 

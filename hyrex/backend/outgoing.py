@@ -6,8 +6,8 @@ from enum import Enum
 from typing import Any, overload
 
 from hyrex.backend.ids import ID_BYTES, new_task_id, task_ids
+from hyrex.backend.origin import Origin, origin_here
 from hyrex.backend.send_spec import SendSpec
-from hyrex.context import get_hyrex_context
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
@@ -58,36 +58,34 @@ SendResult = Progress | Deduplicated | Untimely | TaskSnapshot | HyrexError
 class Outgoing:
     """One task to store. A plain class: a frozen dataclass takes three times as long to make."""
 
-    __slots__ = ("parent_id", "payload", "root_id", "spec", "task_id")
+    __slots__ = ("origin", "payload", "spec", "task_id")
 
-    def __init__(self, task_id: str, spec: SendSpec, payload: bytes, parent_id: str, root_id: str) -> None:
+    def __init__(self, task_id: str, spec: SendSpec, payload: bytes, origin: Origin) -> None:
         self.task_id = task_id
         self.spec = spec
         self.payload = payload
-        self.parent_id = parent_id
-        self.root_id = root_id
+        self.origin = origin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Outgoing, (self.task_id, self.spec, self.payload, self.parent_id, self.root_id)
+        return Outgoing, (self.task_id, self.spec, self.payload, self.origin)
 
 
 class OutgoingBatch(Sequence[Outgoing]):
     """Tasks to store, as columns: no task is made before somebody asks for it.
 
-    `ids` holds 16 bytes for each; `specs` has one if all share it, or one for each. The parents are the same
-    for all: one run sends them.
+    `ids` holds 16 bytes for each; `specs` has one if all share it, or one for each. Their origin is the same:
+    one run sends them.
     """
 
-    __slots__ = ("ids", "parent_id", "payloads", "root_id", "specs")
+    __slots__ = ("ids", "origin", "payloads", "specs")
 
     def __init__(
-        self, ids: bytes, specs: Sequence[SendSpec], payloads: Sequence[bytes], parent_id: str, root_id: str
+        self, ids: bytes, specs: Sequence[SendSpec], payloads: Sequence[bytes], origin: Origin
     ) -> None:
         self.ids = ids
         self.specs = specs
         self.payloads = payloads
-        self.parent_id = parent_id
-        self.root_id = root_id
+        self.origin = origin
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -105,7 +103,7 @@ class OutgoingBatch(Sequence[Outgoing]):
         place = range(len(self))[at]
         digits = self.ids[ID_BYTES * place : ID_BYTES * (place + 1)].hex()
         task_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-        return Outgoing(task_id, self.spec_at(place), self.payloads[place], self.parent_id, self.root_id)
+        return Outgoing(task_id, self.spec_at(place), self.payloads[place], self.origin)
 
     def spec_at(self, place: int) -> SendSpec:
         """The spec of one task."""
@@ -114,14 +112,14 @@ class OutgoingBatch(Sequence[Outgoing]):
     def _part(self, start: int, stop: int) -> "OutgoingBatch":
         specs = self.specs[start:stop] if len(self.specs) > 1 else self.specs
         ids = self.ids[ID_BYTES * start : ID_BYTES * stop]
-        return OutgoingBatch(ids, specs, self.payloads[start:stop], self.parent_id, self.root_id)
+        return OutgoingBatch(ids, specs, self.payloads[start:stop], self.origin)
 
     def at(self, places: Sequence[int]) -> "OutgoingBatch":
         """The tasks at these places."""
         specs = [self.specs[place] for place in places] if len(self.specs) > 1 else self.specs
         ids = b"".join([self.ids[ID_BYTES * place : ID_BYTES * (place + 1)] for place in places])
         payloads = [self.payloads[place] for place in places]
-        return OutgoingBatch(ids, specs, payloads, self.parent_id, self.root_id)
+        return OutgoingBatch(ids, specs, payloads, self.origin)
 
     def renewed(self, places: Sequence[int]) -> "OutgoingBatch":
         """The same with other ids at these places: nothing bears those that they have."""
@@ -130,19 +128,14 @@ class OutgoingBatch(Sequence[Outgoing]):
             ids[ID_BYTES * place : ID_BYTES * (place + 1)] = fresh[
                 ID_BYTES * number : ID_BYTES * (number + 1)
             ]
-        return OutgoingBatch(bytes(ids), self.specs, self.payloads, self.parent_id, self.root_id)
+        return OutgoingBatch(bytes(ids), self.specs, self.payloads, self.origin)
 
 
 def prepare_many(specs: Sequence[SendSpec], payloads: Sequence[bytes]) -> OutgoingBatch:
     """Make the tasks of calls, as prepare() makes one. `specs`: one for all, or one for each."""
-    context = get_hyrex_context()
-    parents = ("", "") if context is None else (str(context.task_id), str(context.root_id))
-    return OutgoingBatch(task_ids.many(len(payloads)), specs, payloads, *parents)
+    return OutgoingBatch(task_ids.many(len(payloads)), specs, payloads, origin_here())
 
 
 def prepare(spec: SendSpec, payload: bytes) -> Outgoing:
     """Make the task of a call: with a new id, and with its parent if a running task sends it."""
-    context = get_hyrex_context()
-    if context is None:
-        return Outgoing(new_task_id(), spec, payload, "", "")
-    return Outgoing(new_task_id(), spec, payload, str(context.task_id), str(context.root_id))
+    return Outgoing(new_task_id(), spec, payload, origin_here())

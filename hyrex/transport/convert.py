@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from hyrex.backend.origin import TRACE_BYTES
 from hyrex.backend.outgoing import Deduplicated, Outgoing, OutgoingBatch, Progress, SendResult
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import SendRejected
@@ -25,6 +26,7 @@ __all__ = [
     "task_state",
 ]
 
+NO_TRACE: Final = bytes(TRACE_BYTES)
 ITEM_BYTES: Final = 24  # what a task takes in a frame beside its payload and headers, at most
 
 ACCEPTED: Final = frozenset(
@@ -53,7 +55,7 @@ def submit_groups(tasks: Sequence[Outgoing]) -> tuple[bytes, Sequence[int]]:
         return _one_group(tasks).SerializeToString(), range(len(tasks))
     gathered: dict[tuple[bytes, str, str], list[int]] = {}
     for at, task in enumerate(tasks):
-        gathered.setdefault((_terms(task.spec), task.parent_id, task.root_id), []).append(at)
+        gathered.setdefault((_terms(task.spec), *task.origin[:2]), []).append(at)
     request = task_service_pb2.StreamSubmitRequest()
     for (terms, parent_id, root_id), places in gathered.items():
         group = request.groups.add()
@@ -69,7 +71,7 @@ def _one_group(tasks: OutgoingBatch) -> task_service_pb2.StreamSubmitRequest:
     request = task_service_pb2.StreamSubmitRequest()
     group = request.groups.add(task_ids=tasks.ids, payloads=tasks.payloads)
     group.terms.MergeFromString(_terms(tasks.specs[0]))
-    group.terms.parent_id, group.terms.root_id = tasks.parent_id, tasks.root_id
+    group.terms.parent_id, group.terms.root_id, group.trace_contexts = tasks.origin
     if options.headers:
         group.headers.add(headers=options.headers)
     if options.idempotency_key:
@@ -85,6 +87,8 @@ def _fill_columns(group: task_service_pb2.TaskGroup, tasks: Sequence[Outgoing]) 
         group.headers.extend(task_pb2.Headers(headers=each.headers) for each in options)
     if any(each.idempotency_key for each in options):
         group.idempotency_keys.extend(each.idempotency_key or "" for each in options)
+    if any(task.origin.trace_context for task in tasks):
+        group.trace_contexts = b"".join([task.origin.trace_context or NO_TRACE for task in tasks])
 
 
 def sizes_in_frame(tasks: Sequence[Outgoing]) -> list[int]:
@@ -92,7 +96,7 @@ def sizes_in_frame(tasks: Sequence[Outgoing]) -> list[int]:
     if isinstance(tasks, OutgoingBatch) and len(tasks.specs) == 1:
         own = _own_bytes(tasks.specs[0])
         return [len(payload) + own for payload in tasks.payloads]
-    return [len(task.payload) + _own_bytes(task.spec) for task in tasks]
+    return [len(task.payload) + _own_bytes(task.spec) + len(task.origin.trace_context) for task in tasks]
 
 
 def _own_bytes(spec: SendSpec) -> int:
@@ -109,7 +113,7 @@ def _new_task(outgoing: Outgoing) -> task_pb2.NewTask:
     options = outgoing.spec.options
     task = task_pb2.NewTask.FromString(_terms(outgoing.spec))
     task.task_id, task.payload = outgoing.task_id, outgoing.payload
-    task.parent_id, task.root_id = outgoing.parent_id, outgoing.root_id
+    task.parent_id, task.root_id, _ = outgoing.origin
     task.idempotency_key = options.idempotency_key or ""
     task.headers.update(options.headers)
     return task

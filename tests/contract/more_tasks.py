@@ -145,7 +145,8 @@ async def hangs() -> None:
 def leaf() -> dict[str, str | None]:
     context = get_hyrex_context()
     assert context is not None
-    return {"parent": str(context.parent_id), "root": str(context.root_id)}
+    trace = context.trace_context.hex()
+    return {"parent": str(context.parent_id), "root": str(context.root_id), "trace": trace}
 
 
 @hy.task

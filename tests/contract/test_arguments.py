@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hyrex import ArgumentInvalid, TaskFailed
+from hyrex import ArgumentInvalid, TaskFailed, send_many
+from hyrex.backend.origin import trace_by
 from tests.contract import more_tasks as more
 
 pytestmark = pytest.mark.usefixtures("served")
@@ -121,3 +122,15 @@ def test_children_know_their_parent_and_root() -> None:
     family = handle.result(timeout=WAIT_S)
     assert family["root"] == str(handle.id)
     assert family["parent"] not in (None, "None", str(handle.id))
+    assert family["trace"] == ""
+
+
+def test_children_of_a_task_belong_to_its_trace() -> None:
+    trace = bytes(range(1, 27))
+    trace_by(lambda: trace)
+    try:
+        sent = [more.root.send(), *send_many(more.leaf.call() for _ in range(2))]
+    finally:
+        trace_by(None)
+    for handle in sent:
+        assert handle.result(timeout=WAIT_S)["trace"] == trace.hex()

@@ -6,7 +6,7 @@ from typing import Final
 
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.shared.runs import ID_BYTES, RunBlock, RunTerms
+from hyrex.worker.shared.runs import ID_BYTES, TRACE_BYTES, RunBlock, RunTerms
 from hyrex.worker.stream.reports import FinishedRuns
 
 LONGEST_NS: Final = int(DURATION_LIMIT_S * 1e9)
@@ -27,6 +27,7 @@ def block_from(group: wire.AssignmentGroup) -> RunBlock:
         group.root_ids,
         list(group.submitted_at_us),
         [dict(each.headers) or None for each in group.headers],
+        group.trace_contexts,
     )
     _check(block)
     return block
@@ -60,6 +61,8 @@ def _check(block: RunBlock) -> None:
     for packed in (block.parent_ids, block.root_ids):
         if len(packed) not in (0, ID_BYTES, ID_BYTES * count):
             raise ValueError(f"ids of {len(packed)} bytes for {count} runs")
+    if len(block.trace_contexts) not in (0, TRACE_BYTES, TRACE_BYTES * count):
+        raise ValueError(f"trace contexts of {len(block.trace_contexts)} bytes for {count} runs")
 
 
 def _believable(elapsed_us: Sequence[int]) -> Sequence[int]:

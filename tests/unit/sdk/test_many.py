@@ -12,6 +12,7 @@ import pytest
 from hyrex import SendManyFailed, send_many
 from hyrex.backend import ids
 from hyrex.backend.ids import ID_BYTES, IdSource
+from hyrex.backend.origin import NOWHERE
 from hyrex.backend.outgoing import OutgoingBatch, prepare_many
 from hyrex.transport.convert import submit_groups
 from hyrex.v1 import task_service_pb2
@@ -78,7 +79,7 @@ def test_batch_is_a_sequence_of_its_tasks() -> None:
 @pytest.mark.parametrize("kinds", [1, 2])
 def test_groups_of_a_batch_are_those_of_its_single_tasks(kinds: int) -> None:
     batch = batch_of_two()
-    batch = batch if kinds == 2 else OutgoingBatch(batch.ids, batch.specs[1:2], batch.payloads, "", "")
+    batch = batch if kinds == 2 else OutgoingBatch(batch.ids, batch.specs[1:2], batch.payloads, NOWHERE)
     frames = [submit_groups(batch), submit_groups(list(batch))]
     found = []
     for body, order in frames:

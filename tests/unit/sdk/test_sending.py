@@ -16,8 +16,11 @@ from hyrex import (
     send_many_async,
     wait_all,
 )
+from hyrex.backend.origin import Origin
+from hyrex.backend.outgoing import Outgoing
 from hyrex.context import HyrexContext, bind_context
 from hyrex.errors import SendManyFailed, TokenInvalid
+from hyrex.transport.convert import submit_groups
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_pb2 import NewTask
 from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, rejected
@@ -195,6 +198,17 @@ def test_send_inside_a_task_names_its_parent_and_root(server: Server, tasks: Scr
     assert (inner.parent_id, inner.root_id) == (str(parent), str(root))
     assert (batched.parent_id, batched.root_id) == (str(parent), str(root))
     assert (outside.parent_id, outside.root_id) == ("", "")
+
+
+def test_each_task_of_a_frame_has_its_own_trace() -> None:
+    traces = [b"", b"a" * 26, b"b" * 26, b""]
+    sent = [
+        Outgoing(f"{n:032x}", add._spec, b"{}", Origin(trace_context=one)) for n, one in enumerate(traces)
+    ]
+    body, order = submit_groups(sent)
+    (group,) = task_service_pb2.StreamSubmitRequest.FromString(body).groups
+    assert list(order) == [0, 1, 2, 3]
+    assert group.trace_contexts == bytes(26) + b"a" * 26 + b"b" * 26 + bytes(26)
 
 
 @pytest.mark.parametrize(

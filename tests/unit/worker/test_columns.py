@@ -55,6 +55,18 @@ def test_zeros_in_a_column_of_ids_mean_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("packed_traces", "expected"),
+    [
+        (b"", [b""] * 3),
+        (b"t" * 26, [b"t" * 26] * 3),
+        (b"t" * 26 + bytes(26) + b"u" * 26, [b"t" * 26, b"", b"u" * 26]),
+    ],
+)
+def test_trace_context_is_that_of_the_run(packed_traces: bytes, expected: list[bytes]) -> None:
+    assert [run.trace_context for run in runs_from(group(trace_contexts=packed_traces))] == expected
+
+
+@pytest.mark.parametrize(
     "columns",
     [
         {"task_ids": packed(IDS[:2])},
@@ -63,6 +75,7 @@ def test_zeros_in_a_column_of_ids_mean_none() -> None:
         {"run_numbers": [1, 2]},
         {"parent_ids": packed(IDS[:2])},
         {"submitted_at_us": [1, 2, 3, 4]},
+        {"trace_contexts": bytes(2 * 26)},
     ],
 )
 def test_columns_that_do_not_fit_each_other_are_not_understood(columns: dict[str, object]) -> None:
