@@ -5,7 +5,7 @@ other threads run: a fork then leaves its child a lock that nobody opens. So wha
 time is done where forks wait for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyrex.arguments.limits import checked_payload
@@ -27,11 +27,12 @@ class TaskCoder:
 
     __slots__ = (
         "_arguments",
-        "_decode_arguments",
-        "_decode_result",
         "_encode_arguments",
-        "_encode_result",
         "_result",
+        "decode_arguments",
+        "decode_lot",
+        "decode_result",
+        "encode_result",
         "signature",
     )
 
@@ -41,26 +42,19 @@ class TaskCoder:
         self._result: ResultCodec | None = None
         # What the codecs do, once they have done it for the first time.
         self._encode_arguments: Callable[[dict[str, Any]], bytes] = self._first_encode_arguments
-        self._decode_arguments: Callable[[bytes], dict[str, Any]] = self._first_decode_arguments
-        self._encode_result: Callable[[Any], bytes] = self._first_encode_result
-        self._decode_result: Callable[[bytes], Any] = self._first_decode_result
+        self.decode_arguments: Callable[[bytes], dict[str, Any]] = self._first_decode_arguments
+        """Validated arguments by parameter name; raises ArgumentInvalid."""
+        self.decode_lot: Callable[[Sequence[bytes]], list[dict[str, Any]] | None] = self._first_decode_lot
+        """What decode_arguments returns for each of limits.LOT payloads; None if it must decode them."""
+        self.encode_result: Callable[[Any], bytes] = self._first_encode_result
+        """The returned value as bytes; raises ResultNotSerializable."""
+        self.decode_result: Callable[[bytes], Any] = self._first_decode_result
+        """The value of a stored result; raises ResultInvalid."""
 
     def encode_arguments(self, /, *args: Any, **kwargs: Any) -> bytes:
         """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
         signature = self.signature
         return checked_payload(signature.task_name, self._encode_arguments(signature.bind(args, kwargs)))
-
-    def decode_arguments(self, payload: bytes) -> dict[str, Any]:
-        """Validated arguments by parameter name; raises ArgumentInvalid."""
-        return self._decode_arguments(payload)
-
-    def encode_result(self, value: Any) -> bytes:
-        """The returned value as bytes; raises ResultNotSerializable."""
-        return self._encode_result(value)
-
-    def decode_result(self, result: bytes) -> Any:
-        """The value of a stored result; raises ResultInvalid."""
-        return self._decode_result(result)
 
     def build(self) -> None:
         """Build the models now. Raises TypeError for type hints that cannot work."""
@@ -95,21 +89,26 @@ class TaskCoder:
         try:
             return _first(decode, payload)
         finally:
-            self._decode_arguments = decode
+            self.decode_arguments = decode
+
+    def _first_decode_lot(self, payloads: Sequence[bytes]) -> list[Any] | None:
+        with first_use():
+            decode = self.decode_lot = self._arguments_codec().lot_reader()
+            return decode(payloads)
 
     def _first_encode_result(self, value: Any) -> bytes:
         encode = self._result_codec().encode
         try:
             return _first(encode, value)
         finally:
-            self._encode_result = encode
+            self.encode_result = encode
 
     def _first_decode_result(self, result: bytes) -> Any:
         decode = self._result_codec().decode
         try:
             return _first(decode, result)
         finally:
-            self._decode_result = decode
+            self.decode_result = decode
 
 
 def _first(convert: Callable[[S], T], value: S) -> T:

@@ -1,12 +1,13 @@
-"""The limit of a task's payload."""
+"""The limit of a task's payload, and how many are decoded together."""
 
 from typing import Final
 
 from hyrex.errors import PayloadTooLarge
 
-__all__ = ["PAYLOAD_LIMIT_BYTES", "checked_payload"]
+__all__ = ["LOT", "PAYLOAD_LIMIT_BYTES", "checked_payload"]
 
 PAYLOAD_LIMIT_BYTES: Final = 4 * 1024 * 1024
+LOT: Final = 32
 
 
 def checked_payload(task_name: str, payload: bytes) -> bytes:

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict  # pydantic reads only this one below Py
 from hyrex.arguments.conversions import can_lose
 from hyrex.arguments.coreschemas import CONFIG
 from hyrex.arguments.exactness import always, exact_when
+from hyrex.arguments.lots import LotReader, lot_reader
 from hyrex.arguments.refusals import NotKept, described, kept_or_refused, refuse_if_dropped, unserialisable
 from hyrex.arguments.signature import TaskSignature
 from hyrex.arguments.unannotated import encode_freely
@@ -85,6 +86,7 @@ class ArgumentsCodec:
         self._task_name = signature.task_name
         where = f"task {signature.task_name}"
         self._trip = _RoundTrip(_arguments_schema(signature, where), where)
+        self._signature = signature
 
     def encode(self, arguments: dict[str, Any]) -> bytes:
         """Validated arguments as JSON; raises ArgumentInvalid naming task and path."""
@@ -103,6 +105,10 @@ class ArgumentsCodec:
             text = described(error, with_values=False)  # it is stored, and shown in lists
             raise ArgumentInvalid(f"{self._task_name}: {text}") from error
         return found
+
+    def lot_reader(self) -> LotReader:
+        """What decodes the arguments of LOT calls at once, if nothing is wrong with any of them."""
+        return lot_reader(_configured(_arguments_schema(self._signature, self._task_name)), HIDING)
 
 
 class ResultCodec:

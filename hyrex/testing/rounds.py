@@ -43,7 +43,7 @@ from hyrex.worker.shared.outcome import (
     StopCause,
     TimedOut,
 )
-from hyrex.worker.shared.runs import Run, RunTerms, block_of
+from hyrex.worker.shared.runs import Run, RunTerms
 
 __all__ = ["InLoop", "InThread", "Way", "run_rounds"]
 
@@ -128,7 +128,7 @@ async def run_rounds(
     run = _first_run(outgoing)
     runs: list[RunSnapshot] = []
     while True:
-        outcome, error = await _one_round(Execution(block_of(run), 0, 0, 0, WORKER), task, way)
+        outcome, error = await _one_round(Execution.of(run, WORKER), task, way)
         runs.append(_run_state(run, outcome))
         if not _is_retried(run, outcome):
             state = TaskSnapshot(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))
@@ -144,8 +144,9 @@ def _first_run(outgoing: Outgoing) -> Run:
         task_id=outgoing.task_id,
         payload=outgoing.payload,
         timeout_ns=int((config.timeout_seconds or 0) * 1e9),
-        parent_id=outgoing.parent_id,
-        root_id=outgoing.root_id or outgoing.task_id,
+        parent_id=outgoing.origin.parent_id,
+        root_id=outgoing.origin.root_id or outgoing.task_id,
+        trace_context=outgoing.origin.trace_context,
         submitted_ns=int(datetime.now(UTC).timestamp() * 1e9),
         headers=dict(outgoing.spec.options.headers),
         **{name: getattr(config, name) for name in SAME_IN_RUNS},
@@ -165,7 +166,7 @@ def _is_retried(run: Run, outcome: Outcome) -> bool:
 async def _one_round(
     execution: Execution, task: HyrexTask[..., Any], way: Way
 ) -> tuple[Outcome, BaseException | None]:
-    with bind_context(execution.context):
+    with bind_context(execution):
         refused = _prepared(execution, task)
         if refused is not None:
             await _call_on_error(execution, refused, way)

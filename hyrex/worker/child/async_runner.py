@@ -103,7 +103,7 @@ class AsyncRunner(Runner):
                 "use `await`, or make it a sync task"
             )
         if execution.stop is None and execution.overdue(now_ns):
-            execution.stop = StopCause.TIMEOUT
+            execution.ask_to_stop(StopCause.TIMEOUT)
             self._ask(execution)  # a cancel too: the code that blocks may be another part of the same run
         if execution.stop is not None and execution.interruptible and not execution.interrupted:
             execution.interrupted = True
@@ -193,11 +193,11 @@ class AsyncRunner(Runner):
 
     def _time_out(self, execution: Execution) -> None:
         if execution.stop is None:
-            execution.stop = StopCause.TIMEOUT
+            execution.ask_to_stop(StopCause.TIMEOUT)
             self._cancel(execution)
 
     async def _run(self, execution: Execution) -> None:
-        enter_context(execution.context)
+        enter_context(execution)
         outcome = await self._outcome(execution)
         ending = execution.ending(outcome)
         if calls_on_error(execution, outcome):
@@ -248,7 +248,7 @@ class AsyncRunner(Runner):
         del self._tasks[task]
 
     async def _handle(self, handling: Execution) -> None:
-        enter_context(handling.context)
+        enter_context(handling)
         handling.thread_id, handling.started_ns = self._thread_id, time.monotonic_ns()
         handling.interruptible = True
         try:

@@ -17,11 +17,12 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from hyrex.arguments.limits import checked_payload
+from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.context import HyrexContext, bound_in
 from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, RetryAfter, TaskTimeout
 from hyrex.options import checked_seconds
 from hyrex.task import HyrexTask, coder_of
+from hyrex.worker.child.queued_block import QueuedBlock
 from hyrex.worker.child.unknown_signature import given_back
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import attempt, describe
@@ -37,7 +38,7 @@ from hyrex.worker.shared.outcome import (
     StopCause,
     TimedOut,
 )
-from hyrex.worker.shared.runs import Run, RunBlock, block_of
+from hyrex.worker.shared.runs import Run, RunTerms, block_of
 
 _SAME_IN_CONTEXT: Final = ({*Run.__struct_fields__} & {each.name for each in fields(HyrexContext)}) - {
     "task_id",
@@ -60,46 +61,55 @@ class Execution:
     handling = False  # the run is over, and its error handler runs: only its own time limit stops that
     stop: StopCause | None = None
     stop_reason = ""
+    gate: threading.Lock  # from when it is asked to stop; held while its thread may be made to raise
     fault: BaseException | None = None  # an error that a part of it caused in the event loop
     error: BaseException | None = None  # what decoding, the function or encoding raised
     arguments: Mapping[str, Any] = MappingProxyType({})
     _context: HyrexContext | None = None
     _run: Run | None = None
 
-    def __init__(self, block: RunBlock, place: int, ordinal: int, slot: int, worker: str) -> None:
-        """About to begin with one run of a block, whose payload the block lets go of."""
-        self.terms = block.terms
-        self.token = block.tokens[place]
-        self.payload = block.payloads[place]
-        block.payloads[place] = b""
-        self.told = block.told
-        self._block = block
-        self._place = place
-        self.ordinal = ordinal
+    def __init__(self, queued: QueuedBlock, place: int, token: int, slot: int) -> None:
+        """About to begin with one run of a block."""
+        self.queued = queued
+        self.place = place
+        self.token = token
         self.slot = slot
-        self.gate = threading.Lock()  # held while `interruptible` is read or changed
-        self._worker = worker
         self._began = time.time()
+
+    @classmethod
+    def of(cls, run: Run, worker: str, slot: int = 0) -> "Execution":
+        """About to begin with a run that is in no block."""
+        return cls(QueuedBlock(block_of(run), 0, worker), 0, run.token, slot)
+
+    def ask_to_stop(self, cause: StopCause, reason: str = "") -> None:
+        """Note why it is to stop. Once, and before anybody looks whether its thread may be made to raise."""
+        self.gate = threading.Lock()
+        self.stop_reason = reason
+        self.stop = cause  # last: whoever sees it finds the gate
+
+    @property
+    def terms(self) -> RunTerms:
+        """What it shares with the other runs of its block."""
+        return self.queued.block.terms
 
     @property
     def run(self) -> Run:
         """The run, with all that is known of it; made when it is asked for."""
         if self._run is None:
-            self._run = replace(self._block.run(self._place), payload=self.payload)
+            self._run = self.queued.block.run(self.place)
         return self._run
 
-    def context(self) -> HyrexContext:
+    def __call__(self) -> HyrexContext:
         """The context that user code asks for; made when it does."""
         if self._context is None:
-            self._context = _context(self.run, self._worker, self._began)
+            self._context = _context(self.run, self.queued.worker, self._began)
         return self._context
 
     def for_handler(self) -> "Execution":
         """The execution of this run's error handler: the same context, but a time limit of its own."""
-        block = block_of(replace(self.run, timeout_ns=ON_ERROR_NS))
-        made = Execution(block, 0, self.ordinal, self.slot, self._worker)
+        made = Execution.of(replace(self.run, timeout_ns=ON_ERROR_NS), self.queued.worker, self.slot)
         made.handling, made.task, made.error = True, self.task, self.error
-        made._context = attempt(self.context, lambda _: None)
+        made._context = attempt(self, lambda _: None)
         return made
 
     def overdue(self, now_ns: int) -> bool:
@@ -109,35 +119,53 @@ class Execution:
 
     def ending(self, outcome: Outcome) -> Ending:
         """The end of this run, which ends now."""
-        # max(): user code may have set the clock back (freezegun does).
-        elapsed = max(0, time.monotonic_ns() - self.started_ns) if self.started_ns else None
-        return Ending(self.token, outcome, elapsed)
+        if not self.started_ns:
+            return Ending(self.token, outcome)
+        elapsed_ns = time.monotonic_ns() - self.started_ns
+        # User code may have set the clock back (freezegun does).
+        return Ending(self.token, outcome, elapsed_ns if elapsed_ns > 0 else 0)
 
 
 def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> Outcome | None:
     """Find the function and decode its arguments. Return an outcome if that fails, else None."""
-    terms, told = execution.terms, execution.told
-    task = execution.task = tasks.get(terms.name)
-    if told is not None:  # it was killed, and its child could not call the handler
-        execution.error = TaskTimeout(told.message)
-        return TimedOut(told)
-    if task is None:
-        return _refused("UnknownTask", f"this worker has no task {terms.name!r}")
-    if terms.codec or terms.content_type not in ("", "application/json"):
-        return _refused("UnknownEncoding", f"payload is {terms.content_type!r} with codec {terms.codec!r}")
+    queued = execution.queued
+    task = execution.task = queued.task or tasks.get(queued.block.terms.name)
+    if queued.task is None:  # the first of its block, or none of them can be executed
+        outcome = _unable(execution)
+        if outcome is not None:
+            return outcome
+        queued.task = task
+    assert task is not None
     try:
-        execution.arguments = coder_of(task).decode_arguments(execution.payload)
+        execution.arguments = queued.arguments(execution.place, task)
     except BaseException as error:  # a validator is user code: it may call sys.exit()
         execution.error = error
         return given_back(execution.run, error) or Failed(describe(error), retryable=False)
     return None
 
 
+def _unable(execution: Execution) -> Outcome | None:
+    """The outcome of a run that cannot be executed here; None if it can be."""
+    terms, told = execution.terms, execution.queued.block.told
+    if told is not None:  # it was killed, and its child could not call the handler
+        execution.error = TaskTimeout(told.message)
+        return TimedOut(told)
+    if execution.task is None:
+        return _refused("UnknownTask", f"this worker has no task {terms.name!r}")
+    if terms.codec or terms.content_type not in ("", "application/json"):
+        return _refused("UnknownEncoding", f"payload is {terms.content_type!r} with codec {terms.codec!r}")
+    return None
+
+
 def conclude(execution: Execution, value: object) -> Outcome:
     """The outcome of a function that returned, even if it had been asked to stop."""
-    assert execution.task is not None
+    task = execution.task
+    assert task is not None
     try:
-        return Completed(checked_payload(execution.terms.name, coder_of(execution.task).encode_result(value)))
+        result = coder_of(task).encode_result(value)
+        if len(result) > PAYLOAD_LIMIT_BYTES:
+            raise PayloadTooLarge(task.name, len(result), PAYLOAD_LIMIT_BYTES)
+        return Completed(result)
     except BaseException as error:  # a serialiser is user code
         execution.error = _unstorable(execution, value, error)
         return Failed(describe(execution.error), retryable=False)
@@ -178,8 +206,8 @@ def call_on_error(execution: Execution) -> Any:
 
 def execution_here(context: Context | None = None) -> Execution | None:
     """The execution whose code runs here (or in `context`), by its ContextVar; None if there is none."""
-    owner = getattr(bound_in(context), "__self__", None)
-    return owner if isinstance(owner, Execution) else None
+    bound = bound_in(context)
+    return bound if isinstance(bound, Execution) else None
 
 
 def _unstorable(execution: Execution, value: object, error: BaseException) -> BaseException:

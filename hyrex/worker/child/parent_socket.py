@@ -8,8 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from hyrex.worker.child.forks import end_if_fork
@@ -41,9 +40,8 @@ class ParentSocket:
     def __init__(self, fd: int) -> None:
         """Take over the inherited socket."""
         self._socket = socket.socket(fileno=fd)
-        self._messages: deque[FromChild] = deque()
-        self._endings: deque[Ending] = deque()
-        self._finished: deque[tuple[int, int, bytes]] = deque()  # token, microseconds, result
+        self._messages: list[FromChild] = []
+        self._endings: list[Ending] = []
         self._something = threading.Event()
         self._sending = threading.Lock()
         self._sent_at = 0.0
@@ -65,7 +63,7 @@ class ParentSocket:
 
     def end(self, ending: Ending) -> None:
         """Send the end of a run soon; never blocks."""
-        self._note(ending)
+        self._endings.append(ending)
         if not self._something.is_set():
             self._something.set()
 
@@ -74,28 +72,17 @@ class ParentSocket:
 
         Not for a thread that may be interrupted while it sends: after half a frame the child must end.
         """
-        self._note(ending)
+        self._endings.append(ending)
         if not more or time.monotonic() - self._sent_at > _GAP_S:
             self.flush()
         elif not self._something.is_set():
             self._something.set()  # the next run may take long, so the writing thread sends this soon
 
-    def _note(self, ending: Ending) -> None:
-        outcome = ending.outcome
-        if type(outcome) is Completed:
-            self._finished.append((ending.token, (ending.elapsed_ns or 0) // 1000, outcome.result))
-        else:
-            self._endings.append(ending)
-
     def flush(self) -> None:
         """Send everything that is queued, in this thread."""
         with self._sending:
             later = _taken(self._messages)  # first: what ends before a message is sent then goes before it
-            finished, endings = _taken(self._finished), _taken(self._endings)
-            messages: list[FromChild] = [_columns(finished)] if finished else []
-            if endings:
-                messages.append(Ended(endings))
-            messages += later
+            messages = [*_told(_taken(self._endings)), *later]
             if not messages:
                 return
             self._sent_at = time.monotonic()
@@ -136,9 +123,17 @@ class ParentSocket:
                     receive(message)
 
 
-def _columns(finished: list[tuple[int, int, bytes]]) -> Finished:
-    tokens, elapsed_us, results = zip(*finished, strict=True)
-    return Finished(tokens, elapsed_us, results)
+def _told(endings: list[Ending]) -> Iterator[FromChild]:
+    """Messages that tell how runs ended: those that returned as columns."""
+    finished = [ending for ending in endings if type(ending.outcome) is Completed]
+    if finished:
+        yield Finished(
+            [ending.token for ending in finished],
+            [(ending.elapsed_ns or 0) // 1000 for ending in finished],
+            [ending.outcome.result for ending in finished],  # type: ignore[union-attr]
+        )
+    if len(finished) < len(endings):
+        yield Ended([ending for ending in endings if type(ending.outcome) is not Completed])
 
 
 def _frame(messages: list[FromChild]) -> bytes:
@@ -150,6 +145,9 @@ def _frame(messages: list[FromChild]) -> bytes:
         os._exit(SOCKET_UNUSABLE)
 
 
-def _taken(items: deque[Item]) -> list[Item]:
-    """Remove and return the items that are there now; other threads may add more meanwhile."""
-    return [items.popleft() for _ in range(len(items))]
+def _taken(items: list[Item]) -> list[Item]:
+    """Remove and return the items that are there now; other threads may add more meanwhile, at the end."""
+    count = len(items)
+    taken = items[:count]
+    del items[:count]
+    return taken

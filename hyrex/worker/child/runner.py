@@ -17,6 +17,7 @@ from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.execution import Execution, dropped
 from hyrex.worker.child.forks import is_fork
 from hyrex.worker.child.parent_socket import ParentSocket
+from hyrex.worker.child.queued_block import QueuedBlock
 from hyrex.worker.shared.child_messages import Returned, Settled, Stop
 from hyrex.worker.shared.child_options import BROKEN
 from hyrex.worker.shared.description import attempt
@@ -39,17 +40,6 @@ class Workplace:
     slots: int
 
 
-class QueuedBlock:
-    """Runs that wait in a child, and how many of them have left."""
-
-    __slots__ = ("block", "first_ordinal", "next")
-
-    def __init__(self, block: RunBlock, first_ordinal: int) -> None:
-        self.block = block
-        self.first_ordinal = first_ordinal
-        self.next = 0
-
-
 def _ignore(_: BaseException) -> None:
     """Whatever that was, the child ends."""
 
@@ -70,7 +60,7 @@ class Runner:
         with self._lock:
             for block in blocks:
                 self._pending.update(zip(block.tokens, count(first_ordinal)))
-                self._queue.append(QueuedBlock(block, first_ordinal))
+                self._queue.append(QueuedBlock(block, first_ordinal, self._place.worker))
                 first_ordinal += len(block)
         self._wake()
 
@@ -86,7 +76,7 @@ class Runner:
             waiting = self._pending.pop(order.token, None)
             execution = self._executions.get(order.token)
             if execution is not None and execution.stop is None and not execution.handling:
-                execution.stop, execution.stop_reason = order.cause, order.reason
+                execution.ask_to_stop(order.cause, order.reason)
             else:
                 execution = None
         if waiting:
@@ -113,30 +103,39 @@ class Runner:
     def _begin(self, slot: int) -> Execution | None:
         """Start the next run in a free slot. Return None if no run waits, or none may start now."""
         with self._lock:
-            while self._queue:
-                queued = self._queue[0]
-                at, block = queued.next, queued.block
-                token, ordinal = block.tokens[at], queued.first_ordinal + at
-                queued.next = at + 1
-                if queued.next == len(block.tokens):
-                    self._queue.popleft()
-                if self._pending.get(token) != ordinal:  # taken back, perhaps given again since
-                    continue
-                del self._pending[token]
-                if not self._place.trust.trusted():
-                    self._place.socket.send(Returned([token], answer=False))
-                    continue
-                self._place.ledger.begin(slot, ordinal, token)
-                execution = self._executions[token] = Execution(block, at, ordinal, slot, self._place.worker)
-                return execution
+            return self._next(slot)
+
+    def _next(self, slot: int) -> Execution | None:
+        """As _begin, for a caller that holds the lock."""
+        queue, pending, place = self._queue, self._pending, self._place
+        while queue:
+            queued = queue[0]
+            at, tokens = queued.next, queued.block.tokens
+            token, ordinal = tokens[at], queued.first_ordinal + at
+            queued.next = at + 1
+            if at + 1 == len(tokens):
+                queue.popleft()
+            if pending.get(token) != ordinal:  # taken back, perhaps given again since
+                continue
+            del pending[token]
+            if not place.trust.trusted():
+                place.socket.send(Returned([token], answer=False))
+                continue
+            place.ledger.begin(slot, ordinal, token)
+            execution = self._executions[token] = Execution(queued, at, token, slot)
+            return execution
         return None
 
     def _end(self, execution: Execution, ending: Ending) -> None:
-        """Send the end of a run, then free its slot: if a kill comes in between, the run counts as lost."""
-        self._tell(ending)
+        """Free the slot of a run, then send its end soon.
+
+        In this order, since what is told may bring the next run, which may end the process: then the ledger
+        must not say that this one was running too. If a kill comes in between, the run is lost all the same.
+        """
+        self._place.ledger.end(execution.slot)
+        self._place.socket.end(ending)
         with self._lock:
             del self._executions[execution.token]
-        self._place.ledger.end(execution.slot)
 
     def _hand_over(self, execution: Execution, ending: Ending) -> Execution:
         """Send how the run has ended before its error handler runs, which may do anything to this process."""
@@ -157,10 +156,6 @@ class Runner:
         attempt(lambda: warn("a run broke the machinery of its child; the child ends", error), _ignore)
         attempt(self._place.socket.flush, _ignore)
         os._exit(BROKEN)
-
-    def _tell(self, ending: Ending) -> None:
-        """Send the end of a run soon."""
-        self._place.socket.end(ending)
 
     def _wake(self) -> None:
         """Look for runs: some have arrived, or `finish` was called."""

@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import signal
 import threading
-import time
 from collections.abc import Callable
+from typing import Any
 
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
@@ -29,7 +29,7 @@ from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import warn
-from hyrex.worker.shared.outcome import Ending, Failed, StopCause
+from hyrex.worker.shared.outcome import Completed, Ending, Failed, StopCause
 
 
 class SyncRunner(Runner):
@@ -55,15 +55,13 @@ class SyncRunner(Runner):
         for thread in others:
             thread.join()
 
-    def _tell(self, ending: Ending) -> None:
-        # By this thread itself, which saves waking the writing thread. If runs wait, they begin first.
-        self._place.socket.end_here(ending, more=bool(self._pending))
-
     def check(self, now_ns: int) -> None:
         """Ask the runs to stop whose timeout has passed."""
         for execution in self.executions():
             if execution.stop is None and execution.overdue(now_ns):
-                execution.stop = StopCause.TIMEOUT
+                with self._lock:
+                    if execution.stop is None:  # else the reader thread has asked meanwhile
+                        execution.ask_to_stop(StopCause.TIMEOUT)
                 self._ask(execution)
 
     def _wake(self) -> None:
@@ -71,7 +69,7 @@ class SyncRunner(Runner):
             self._arrived.notify_all()
 
     def _ask(self, execution: Execution) -> None:
-        # The run's own thread takes the gate for good when user code is over (`_leave`).
+        # The run's own thread takes the gate for good if user code is over by now (`_leave`).
         if execution.gate.acquire(blocking=False):
             try:
                 if execution.interruptible:
@@ -93,42 +91,58 @@ class SyncRunner(Runner):
             self._break_off(error)
 
     def _work(self, slot: int) -> None:
-        surroundings, contexts = self._surroundings, self._place.contexts
-        while True:
-            execution = self._begin(slot)
-            if execution is None:
-                with self._arrived:
-                    self._arrived.wait_for(lambda: self._pending or self._finishing)
-                    if not self._pending:
-                        return
-                continue
+        surroundings, fresh = self._surroundings, self._place.contexts.fresh
+        execution = self._first(slot)
+        while execution is not None:
             try:
-                ending = contexts.fresh().run(self._execute, execution)
+                ending = fresh().run(self._execute, execution)
             # From a signal handler that user code has set, and that ran outside of user code.
             except BaseException as odd:
                 ending = execution.ending(Failed(describe(odd), retryable=True))
             if len(self._executions) == 1 and surroundings.may_have_changed():
                 surroundings.restore()
-            self._end(execution, ending)
+            execution = self._follow(execution, ending) or self._first(slot)
+
+    def _follow(self, execution: Execution, ending: Ending) -> Execution | None:
+        """As _end and _begin, but the end is sent by this thread, which saves waking the one that writes.
+
+        If runs wait, they begin first.
+        """
+        self._place.ledger.end(execution.slot)
+        self._place.socket.end_here(ending, more=bool(self._pending))
+        with self._lock:
+            del self._executions[execution.token]
+            return self._next(execution.slot)
+
+    def _first(self, slot: int) -> Execution | None:
+        """The next run, waited for if there is none; None if there will be none."""
+        while True:
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._pending or self._finishing)
+                if not self._pending:
+                    return None
+                execution = self._next(slot)
+            if execution is not None:
+                return execution
 
     def _execute(self, execution: Execution) -> Ending:
         """Execute a run, with its error handler; return how it ended."""
-        enter_context(execution.context)
+        enter_context(execution)
         outcome = prepare(execution, self._place.tasks)
         if outcome is None:
-            value, error = self._settled(execution, _invoke)
+            value, error = self._settled(execution, invoke, execution.task, execution.arguments)
             outcome = conclude(execution, value) if error is None else explain(execution, error)
         ending = execution.ending(outcome)
-        if calls_on_error(execution, outcome):
+        if type(outcome) is not Completed and calls_on_error(execution, outcome):
             self._call_on_error(self._hand_over(execution, ending))
         return ending
 
     def _settled(
-        self, execution: Execution, call: Callable[[Execution], object]
+        self, execution: Execution, call: Callable[[Any, Any], object], subject: object, given: object
     ) -> tuple[object, BaseException | None]:
         """Call user code; return what it returned, or what it raised.
 
-        One interrupt may come until the gate is taken, and none after that.
+        One interrupt may come until `_leave` is over, and none after that.
         """
         value: object = None
         error: BaseException | None = None
@@ -138,12 +152,11 @@ class SyncRunner(Runner):
             self._in_main = execution
         try:
             try:
-                self._place.ledger.restart_clock(execution.slot)
-                execution.started_ns = time.monotonic_ns()
+                execution.started_ns = self._place.ledger.restart_clock(execution.slot)
                 execution.interruptible = True
                 if execution.stop is not None:  # asked to stop while the arguments were decoded
                     raise _error_for(execution)
-                value = call(execution)
+                value = call(subject, given)
             except BaseException as raised:
                 error = raised
             end_if_fork(error)
@@ -156,17 +169,12 @@ class SyncRunner(Runner):
 
     def _call_on_error(self, handling: Execution) -> None:
         """Call the task's error handler, for as long as it may take."""
-        _, odd = self._settled(handling, _handle)
+        _, odd = self._settled(handling, _handle, handling, None)
         if odd is not None:
             warn(f"on_error raised (task {handling.run.name})", odd)
 
 
-def _invoke(execution: Execution) -> object:
-    assert execution.task is not None
-    return invoke(execution.task, execution.arguments)
-
-
-def _handle(handling: Execution) -> None:
+def _handle(handling: Execution, _: object) -> None:
     """Call an error handler, and run what it returns if that is a coroutine."""
     told = call_on_error(handling)
     if inspect.isawaitable(told):
@@ -183,16 +191,17 @@ def _error_for(execution: Execution) -> type[BaseException]:
 
 
 def _leave(execution: Execution) -> None:
-    """Take the gate after user code, so that no interrupt comes later, and drop one that is pending.
+    """Let no interrupt come after user code, and drop one that is pending.
 
-    If an interrupt comes in here, this begins again. Then the gate may be taken already, so that `acquire`
-    has a timeout.
+    Who asks notes the stop before it looks at `interruptible`, and this the other way round: one of them sees
+    what the other has done. If both do, the gate decides. If an interrupt comes in here, this begins again;
+    then the gate may be taken already, so that `acquire` has a timeout.
     """
     while True:
         try:
             execution.interruptible = False
-            execution.gate.acquire(True, 0.1)
             if execution.stop is not None:
+                execution.gate.acquire(True, 0.1)
                 forget_interrupt(execution.thread_id)
             return
         except (TaskTimeout, TaskCancelled):

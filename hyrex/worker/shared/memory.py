@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 _CELL_BYTES: Final = 8
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_clock_ns: Final = time.clock_gettime_ns
 
 
 def boottime_ns() -> int:
     """Time on a clock that goes on while the machine sleeps and cannot be set."""
-    return time.clock_gettime_ns(_CLOCK)
+    return _clock_ns(_CLOCK)
 
 
 def create_fd(size_bytes: int) -> int:
@@ -67,7 +68,7 @@ class TrustCell:
 
     def trusted(self) -> bool:
         """Return True if the leases may be trusted now."""
-        return boottime_ns() < self._view[0]
+        return _clock_ns(_CLOCK) < self._view[0]
 
 
 class Running(NamedTuple):
@@ -116,9 +117,10 @@ class Ledger:
         view[at + 2] = time.monotonic_ns()
         view[at + 3] = 1
 
-    def restart_clock(self, slot: int) -> None:
-        """Note that user code begins now."""
-        self._view[slot * self._WIDTH + 2] = time.monotonic_ns()
+    def restart_clock(self, slot: int) -> int:
+        """Note that user code begins now; return when that is."""
+        now_ns = self._view[slot * self._WIDTH + 2] = time.monotonic_ns()
+        return now_ns
 
     def end(self, slot: int) -> None:
         """Note that the slot is free again."""

@@ -4,10 +4,10 @@ A column of a block has no value (all runs have the default), one value (all sha
 the rule of hyrex.v1.AssignmentGroup. Ids are packed, 16 bytes each; zeros mean none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from struct import unpack
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 from hyrex.worker.shared.outcome import ErrorInfo
 
 ID_BYTES: Final = 16
-_ABSENT: Final = bytes(ID_BYTES)
+TRACE_BYTES: Final = 26
 
 Value = TypeVar("Value")
 
@@ -52,6 +52,7 @@ class Run(RunTerms, frozen=True, kw_only=True, gc=False):
     root_id: str = ""
     submitted_ns: int = 0
     headers: dict[str, str] | None = None
+    trace_context: bytes = b""
     told: ErrorInfo | None = None  # its outcome is settled: only its error handler is to hear of this
 
 
@@ -68,6 +69,7 @@ class RunBlock(Struct, array_like=True):
     root_ids: bytes = b""
     submitted_us: list[int] = []
     headers: list[dict[str, str] | None] = []
+    trace_contexts: bytes = b""
     told: ErrorInfo | None = None  # as in Run, of a block of one
 
     def __len__(self) -> int:
@@ -80,35 +82,40 @@ class RunBlock(Struct, array_like=True):
 
     def part(self, start: int, stop: int) -> "RunBlock":
         """Some runs that follow one another."""
-        at = slice(start, stop)
-        packed = slice(start * ID_BYTES, stop * ID_BYTES)
-        return RunBlock(
-            self.terms,
-            self.tokens[at],
-            self.task_ids[packed],
-            self.payloads[at],
-            _cut(self.run_numbers, at),
-            _cut(self.attempt_numbers, at),
-            self.parent_ids if len(self.parent_ids) <= ID_BYTES else self.parent_ids[packed],
-            self.root_ids if len(self.root_ids) <= ID_BYTES else self.root_ids[packed],
-            _cut(self.submitted_us, at),
-            _cut(self.headers, at),
-            self.told,
+        return self._of(
+            lambda column: column[start:stop], lambda packed, width: packed[start * width : stop * width]
         )
 
     def taking(self, places: Sequence[int]) -> "RunBlock":
         """The runs at these places."""
+        return self._of(
+            lambda column: [column[place] for place in places],
+            lambda packed, width: b"".join([packed[place * width : (place + 1) * width] for place in places]),
+        )
+
+    def _of(
+        self, some: Callable[[list[Any]], list[Any]], some_packed: Callable[[bytes, int], bytes]
+    ) -> "RunBlock":
+        """A block of some of these runs: what all share stays, of other columns it has what they choose."""
+
+        def chosen(column: list[Any]) -> list[Any]:
+            return column if len(column) <= 1 else some(column)
+
+        def chosen_packed(packed: bytes, width: int) -> bytes:
+            return packed if len(packed) <= width else some_packed(packed, width)
+
         return RunBlock(
             self.terms,
-            [self.tokens[place] for place in places],
-            _taken_ids(self.task_ids, places),
-            [self.payloads[place] for place in places],
-            _taken(self.run_numbers, places),
-            _taken(self.attempt_numbers, places),
-            self.parent_ids if len(self.parent_ids) <= ID_BYTES else _taken_ids(self.parent_ids, places),
-            self.root_ids if len(self.root_ids) <= ID_BYTES else _taken_ids(self.root_ids, places),
-            _taken(self.submitted_us, places),
-            _taken(self.headers, places),
+            some(self.tokens),
+            some_packed(self.task_ids, ID_BYTES),
+            some(self.payloads),
+            chosen(self.run_numbers),
+            chosen(self.attempt_numbers),
+            chosen_packed(self.parent_ids, ID_BYTES),
+            chosen_packed(self.root_ids, ID_BYTES),
+            chosen(self.submitted_us),
+            chosen(self.headers),
+            chosen_packed(self.trace_contexts, TRACE_BYTES),
             self.told,
         )
 
@@ -125,6 +132,7 @@ class RunBlock(Struct, array_like=True):
             root_id=_id(self.root_ids, place) or task_id,
             submitted_ns=_value(self.submitted_us, place, 0) * 1000,
             headers=_value(self.headers, place, None),
+            trace_context=_packed_value(self.trace_contexts, place, TRACE_BYTES),
             told=self.told,
             **asdict(self.terms),
         )
@@ -143,6 +151,7 @@ def block_of(run: Run) -> RunBlock:
         root_ids=_packed(run.root_id),
         submitted_us=[run.submitted_ns // 1000],
         headers=[run.headers],
+        trace_contexts=run.trace_context,
         told=run.told,
     )
 
@@ -152,24 +161,18 @@ def _packed(task_id: str) -> bytes:
 
 
 def _id(packed: bytes, place: int) -> str:
-    start = 0 if len(packed) <= ID_BYTES else place * ID_BYTES
-    found = packed[start : start + ID_BYTES]
-    return "" if not found or found == _ABSENT else str(UUID(bytes=found))
+    found = _packed_value(packed, place, ID_BYTES)
+    return str(UUID(bytes=found)) if found else ""
+
+
+def _packed_value(packed: bytes, place: int, width: int) -> bytes:
+    """One value of a packed column; zeros mean none."""
+    start = 0 if len(packed) <= width else place * width
+    found = packed[start : start + width]
+    return found if any(found) else b""
 
 
 def _value(column: Sequence[Value], place: int, default: Value) -> Value:
     if not column:
         return default
     return column[0] if len(column) == 1 else column[place]
-
-
-def _cut(column: list[Value], at: slice) -> list[Value]:
-    return column if len(column) <= 1 else column[at]
-
-
-def _taken(column: list[Value], places: Sequence[int]) -> list[Value]:
-    return column if len(column) <= 1 else [column[place] for place in places]
-
-
-def _taken_ids(packed: bytes, places: Sequence[int]) -> bytes:
-    return b"".join([packed[place * ID_BYTES : (place + 1) * ID_BYTES] for place in places])

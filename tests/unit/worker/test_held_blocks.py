@@ -21,6 +21,7 @@ def block(tokens: range, *, alone: bool = False) -> RunBlock:
     return RunBlock(
         RunTerms("work", "default", alone=alone), numbers, ids, [b"%d" % token for token in tokens],
         numbers, numbers, ids, ids, numbers, [{"n": str(token)} for token in tokens],
+        b"".join([bytes([token]) * 26 for token in tokens]),
     )  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def seen(entries: list[Held]) -> list[int]:
         assert (run.task_id, run.parent_id, run.root_id) == (task_id, task_id, task_id)
         assert (run.run_number, run.attempt_number, run.submitted_ns) == (number, number, number * 1000)
         assert (run.payload, run.headers) == (b"%d" % number, {"n": str(number)})
+        assert run.trace_context == bytes([number]) * 26
     return [run.token for run in runs]
 
 

@@ -1,7 +1,6 @@
 """The order in which a child tells its stream process things."""
 
 import socket
-from collections import deque
 from typing import Any
 
 from hyrex.worker.child.parent_socket import ParentSocket
@@ -9,7 +8,7 @@ from hyrex.worker.shared.child_messages import Ended, Finished, Waiting, cut, de
 from hyrex.worker.shared.outcome import Completed, Ending, Released
 
 
-class Interrupted(deque[Any]):
+class Interrupted(list[Any]):
     """A queue at which another thread gets its turn when somebody looks whether it is empty."""
 
     def __init__(self, meanwhile: Any) -> None:
