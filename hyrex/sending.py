@@ -22,14 +22,14 @@ def send_one(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
     warn_if_on_loop("send")
     handle = handle_of(prepare(spec, payload))
-    _store([handle])
+    _store(handle)
     return handle
 
 
 async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
     handle = handle_of(prepare(spec, payload))
-    await _store_async([handle])
+    await _store_async(handle)
     return handle
 
 
@@ -82,27 +82,28 @@ def _gathered(calls: Iterable[TaskCall[Any]]) -> OutgoingBatch:
     return prepare_many(specs[:1] if shared else specs, payloads)
 
 
-def _store(handles: Sequence[TaskHandle[Any]]) -> None:
-    """Store tasks for the first time.
+def _store(handle: TaskHandle[Any]) -> None:
+    """Store a task for the first time.
 
-    A broker refuses an id whose time is far from its own clock. Such tasks get an id by the broker's clock,
-    and are sent again.
+    A broker refuses an id whose time is far from its own clock. Such a task gets an id by the broker's clock,
+    and is sent again.
     """
     backend = current_backend()
-    outcomes = backend.store([outgoing_of(handle) for handle in handles])
-    if late := _renew(handles, outcomes):
-        again = backend.store([outgoing_of(handles[at]) for at in late])
-        outcomes = _put(outcomes, late, again)
-    conclude(backend, handles, outcomes)
+    outcomes = backend.store([outgoing_of(handle)])
+    if isinstance(outcomes[0], Untimely):
+        renew(handle)
+        outcomes = backend.store([outgoing_of(handle)])
+    conclude(backend, [handle], outcomes)
 
 
-async def _store_async(handles: Sequence[TaskHandle[Any]]) -> None:
+async def _store_async(handle: TaskHandle[Any]) -> None:
+    """As _store(), for a caller on an event loop."""
     backend = current_backend()
-    outcomes = await backend.store_async([outgoing_of(handle) for handle in handles])
-    if late := _renew(handles, outcomes):
-        again = await backend.store_async([outgoing_of(handles[at]) for at in late])
-        outcomes = _put(outcomes, late, again)
-    conclude(backend, handles, outcomes)
+    outcomes = await backend.store_async([outgoing_of(handle)])
+    if isinstance(outcomes[0], Untimely):
+        renew(handle)
+        outcomes = await backend.store_async([outgoing_of(handle)])
+    conclude(backend, [handle], outcomes)
 
 
 def _untimely(outcomes: Sequence[SendResult]) -> list[int]:
@@ -110,14 +111,6 @@ def _untimely(outcomes: Sequence[SendResult]) -> list[int]:
     if outcomes.count(Progress.STORED) == len(outcomes):
         return []
     return [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Untimely)]
-
-
-def _renew(handles: Sequence[TaskHandle[Any]], outcomes: Sequence[SendResult]) -> list[int]:
-    """Give new ids to the tasks that were refused because of the time in theirs; return their indexes."""
-    late = _untimely(outcomes)
-    for at in late:
-        renew(handles[at])
-    return late
 
 
 def _put(outcomes: list[SendResult], at: Sequence[int], again: Sequence[SendResult]) -> list[SendResult]:

@@ -21,8 +21,9 @@ _MOST_NAMED: Final = 5
 def take_runs_of_dead(child: ChildProcess, status: int) -> tuple[list[tuple[HeldLease, Ending]], list[Held]]:
     """Take all runs from a dead child. Return those that had started, with how they ended, and the others."""
     running = {run.token: run.started_ns for run in child.ledger.running()}
-    leases = [held for token in child.started() if (held := child.lease(token)) is not None]
-    unstarted = child.take_out(child.unstarted())
+    started, others = child.parted()
+    leases = [held for token in started if (held := child.lease(token)) is not None]
+    unstarted = child.take_out(others)
     child.given = {}
     return [(held, _ending(held, child, status, running)) for held in leases], unstarted
 

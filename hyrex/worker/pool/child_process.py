@@ -138,14 +138,15 @@ class ChildProcess:
         return held.block
 
     def unstarted(self) -> list[int]:
-        """Tokens of runs that have certainly not started (they may have by the time a message arrives)."""
-        return self._parted()[1]
+        """Tokens of runs that have not started (they may have by the time a message arrives)."""
+        return self.parted()[1]
 
     def started(self) -> list[int]:
         """Tokens of the runs that have started and not ended."""
-        return self._parted()[0]
+        return self.parted()[0]
 
-    def _parted(self) -> tuple[list[int], list[int]]:
+    def parted(self) -> tuple[list[int], list[int]]:
+        """Tokens of the runs that have started and not ended, and of those that have not started."""
         through = self.ledger.started_through()
         ordinals: dict[Held, dict[int, int]] = {}
         parts: tuple[list[int], list[int]] = [], []

@@ -204,8 +204,9 @@ class Pool:
             self._recall_from(child)
 
     def _recall_from(self, child: ChildProcess) -> None:
-        waiting = child.unstarted() if child.given and child.state is not ChildState.DEAD else []
-        if waiting and not child.taking_back:
+        if child.taking_back or not child.given or child.state is ChildState.DEAD:
+            return
+        if waiting := child.unstarted():
             child.take_back(waiting)
 
     def stop(self, held: HeldLease, cause: StopCause, reason: str) -> bool:

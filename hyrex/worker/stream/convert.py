@@ -23,7 +23,6 @@ from hyrex.worker.shared.outcome import (
     ErrorInfo,
     Failed,
     Lost,
-    Outcome,
     Released,
     TimedOut,
 )
@@ -105,8 +104,6 @@ def report(report_id: int, parts: Iterable[Unreported]) -> wire.WorkRequest:
     for part in parts:
         if isinstance(part, FinishedRuns):
             finished.append(part)
-        elif _is_completed(part.ending.outcome):
-            finished.append(_finished(part))
         else:
             _add(frame.report.runs.add(), part)
     if finished:
@@ -120,17 +117,6 @@ def _add(told: wire.RunReport, run: UnreportedRun) -> None:
     except Exception as error:
         told.Clear()
         _tell(told, _unreportable(run, error))
-
-
-def _finished(run: UnreportedRun) -> FinishedRuns:
-    ending = run.ending
-    assert isinstance(ending.outcome, Completed)
-    elapsed_us = (ending.elapsed_ns or 0) // 1000
-    return FinishedRuns([UUID(run.task_id).bytes], [ending.token], [elapsed_us], [ending.outcome.result])
-
-
-def _is_completed(outcome: Outcome) -> bool:
-    return type(outcome) is Completed and type(outcome.result) is bytes
 
 
 def worker_drain(reason: str) -> wire.WorkRequest:
@@ -198,8 +184,8 @@ def _tell(told: wire.RunReport, run: UnreportedRun) -> None:
         else:
             elapsed.seconds, elapsed.nanos = divmod(elapsed_ns, 1_000_000_000)
     match outcome:
-        case Completed():
-            raise AssertionError("completed runs are told as columns")
+        case Completed(result):  # those that returned bytes are in a column
+            raise TypeError(f"its result is of type {type(result).__name__}, and no bytes")
         case Failed(error, retryable, delay_s):
             told.failed.CopyFrom(
                 wire.Failed(error=_error(error), retryable=retryable, retry_delay=_delay(delay_s))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, TypeAlias
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -40,8 +41,8 @@ class UnreportedRun(Struct, frozen=True, gc=False):
     def size_bytes(self) -> int:
         """What it takes in a frame, at most."""
         outcome = self.ending.outcome
-        if isinstance(outcome, Completed):
-            return _ITEM_BYTES + len(outcome.result)
+        if isinstance(outcome, Completed):  # and no bytes: what is reported is that it cannot be
+            return _ITEM_BYTES
         if isinstance(outcome, Failed | TimedOut):
             error = outcome.error
             # UTF-8 takes at most four bytes for a character
@@ -106,8 +107,14 @@ class ReportQueue:
         return self._waiting + sum(map(_runs, self._in_flight.values()))
 
     def add(self, task_id: str, ending: Ending) -> None:
-        """Gather one more."""
-        self._gather(UnreportedRun(task_id, ending))
+        """Gather one more; if it returned, as a column."""
+        outcome = ending.outcome
+        if type(outcome) is Completed and type(outcome.result) is bytes:
+            elapsed_us = (ending.elapsed_ns or 0) // 1000
+            packed = UUID(task_id).bytes
+            self._gather(FinishedRuns([packed], [ending.token], [elapsed_us], [outcome.result]))
+        else:
+            self._gather(UnreportedRun(task_id, ending))
 
     def add_finished(self, task_ids: Sequence[bytes], finished: Finished) -> None:
         """Gather runs that returned."""

@@ -19,7 +19,7 @@ from hyrex.worker.shared.outcome import (
     TimedOut,
 )
 from hyrex.worker.stream import convert
-from hyrex.worker.stream.reports import UnreportedRun
+from hyrex.worker.stream.reports import ReportQueue
 
 ERROR = ErrorInfo("ValueError", "no luck")
 ODD = ErrorInfo("ValueError", "\ud800")
@@ -27,9 +27,12 @@ ODD = ErrorInfo("ValueError", "\ud800")
 
 def told(*endings: Ending) -> Any:
     """The report of these endings."""
-    return convert.report(
-        7, [UnreportedRun(str(UUID(int=ending.token)), ending) for ending in endings]
-    ).report
+    reports = ReportQueue(lambda: None)
+    for ending in endings:
+        reports.add(str(UUID(int=ending.token)), ending)
+    following = reports.next_report(1000, 1 << 20)
+    assert following is not None
+    return convert.report(*following).report
 
 
 @pytest.mark.parametrize("delay_s", [math.nan, math.inf, -math.inf, -1.0, 1e30, 1e300])
