@@ -11,10 +11,16 @@ from benchmarks.sizes import Sizes
 from benchmarks.sql_cycle import SqlCycle
 from benchmarks.stage import Stage
 
-NAMES: Final = ("sql_cycle", "broker_cycle", "broker_cycle_no_handoff", "sdk_cycle", "sdk_single_cycle")
+_SDK: Final = ("sdk_cycle", "sdk_single_cycle")
+NAMES: Final = (
+    "sql_cycle", "broker_cycle", "broker_cycle_no_handoff", "broker_cycle_headers", *_SDK,
+)  # fmt: skip
+_HEADED: Final = 10
 RATIOS: Final = (
     ("broker_cycle_no_handoff", "sql_cycle"),
     ("broker_cycle", "sql_cycle"),
+    ("broker_cycle_headers", "broker_cycle"),
+    ("sdk_cycle", "sql_cycle"),
     ("sdk_cycle", "broker_cycle"),
     ("sdk_single_cycle", "sdk_cycle"),
 )
@@ -33,8 +39,9 @@ def contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
         "sql_cycle": lambda: SqlCycle(stage),
         "broker_cycle": lambda: BrokerCycle(stage),
         "broker_cycle_no_handoff": lambda: BrokerCycle(stage, handoff=False),
+        "broker_cycle_headers": lambda: BrokerCycle(stage, headed=_HEADED),
     }
-    sdk = [name for name in NAMES[3:] if name in names]
+    sdk = [name for name in _SDK if name in names]
     makers: list[Callable[[], Contestant | SdkSystem]] = [alone[name] for name in alone if name in names]
     if sdk:
         makers.append(lambda: SdkSystem(stage))
@@ -49,7 +56,9 @@ def contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
 
 def _note(found: Rounds, results: Results) -> None:
     for name, rounds in found.items():
-        results.add(**{f"{name}_per_s": round(rate(rounds))}, cpu_us_per_task={name: cpu(rounds)})
+        spent = cpu(rounds)
+        spent["sum"] = round(sum(spent.values()), 1)
+        results.add(**{f"{name}_per_s": round(rate(rounds))}, cpu_us_per_task={name: spent})
     for above, below in RATIOS:
         if above in found and below in found:
             results.add(ratios={f"{above}/{below}": round(ratio(found[above], found[below]), 3)})

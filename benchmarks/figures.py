@@ -46,15 +46,17 @@ def _ratio(name: str) -> Callable[[Figures], float | None]:
 
 
 TARGETS: Final = (
-    Target("broker_cycle_no_handoff / sql_cycle", _ratio("broker_cycle_no_handoff/sql_cycle"), 0.7, True),
-    Target("broker_cycle / sql_cycle", _ratio("broker_cycle/sql_cycle"), 0.9, True),
+    Target("broker_cycle_no_handoff / sql_cycle", _ratio("broker_cycle_no_handoff/sql_cycle"), 0.9, True),
+    Target("broker_cycle / sql_cycle", _ratio("broker_cycle/sql_cycle"), 1.5, True),
+    Target("broker_cycle_headers / broker_cycle", _ratio("broker_cycle_headers/broker_cycle"), 0.9, True),
+    Target("sdk_cycle / sql_cycle", _ratio("sdk_cycle/sql_cycle"), 1.0, True),
     Target("sdk_cycle / broker_cycle", _ratio("sdk_cycle/broker_cycle"), 0.8, True),
     Target("sdk_cycle / best peer", _ratio("sdk_cycle/best_peer"), 1.3, True),
-    Target("sdk_cycle / celery", _ratio("sdk_cycle/celery"), 40.0, True),
+    Target("sdk_cycle / celery", _ratio("sdk_cycle/celery"), 60.0, True),
     Target("sdk_single_cycle / sdk_cycle", _ratio("sdk_single_cycle/sdk_cycle"), 0.4, True),
-    Target("latency_p50_ms", _figure("latency_p50_ms"), 3.0, False),
-    Target("latency_p99_ms", _figure("latency_p99_ms"), 12.0, False),
-    Target("idle_latency_p50_ms", _figure("idle_latency_p50_ms"), 3.0, False),
+    Target("latency_p50_ms", _figure("latency_p50_ms"), 2.5, False),
+    Target("latency_p99_ms", _figure("latency_p99_ms"), 8.0, False),
+    Target("idle_latency_p50_ms", _figure("idle_latency_p50_ms"), 2.5, False),
     Target("backlog_ratio", _figure("backlog_ratio"), 1.1, False),
     Target("pinned_ratio", _figure("pinned_ratio"), 1.5, False),
     Target("broker_rss_mb idle", _figure("broker_rss_mb", "idle"), 150.0, False),

@@ -15,6 +15,8 @@ def _lines(results: Results) -> Iterator[str]:
     plain = {
         key: value for key, value in results.figures.items() if key not in ("cpu_us_per_task", "machine")
     }
+    machine = results.figures.get("machine", {})
+    yield from _section("machine", [(key, _text(value)) for key, value in machine.items()])
     yield from _section("figure", [(key, _text(value)) for key, value in plain.items()])
     spent = results.figures.get("cpu_us_per_task", {})
     if spent:

@@ -16,6 +16,8 @@ from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 PAYLOAD: Final = (
     b'{"order":{"order_id":1,"customer":"customer-0123456789@example.com","amount":99.95,"express":true}}'
 )
+HEADED: Final = task_pb2.Headers(headers={"tenant": "customer-0123456789"})
+HEADLESS: Final = task_pb2.Headers()
 TERMS: Final = task_pb2.NewTask(name="handle", queue="bench")
 
 
@@ -24,9 +26,16 @@ class Producer:
 
     def __init__(self, stub: "task_service_pb2_grpc.TaskServiceAsyncStub") -> None:
         self._stub = stub
+        self._headed = 0
 
-    async def submit(self, count: int, frame: int, window: int, rate: float = 0.0) -> dict[str, Any]:
-        """Submit so many tasks, at most `rate` a second (0: no limit); when it began and was stored."""
+    async def submit(
+        self, count: int, frame: int, window: int, rate: float = 0.0, headed: int = 0
+    ) -> dict[str, Any]:
+        """Submit so many tasks, at most `rate` a second (0: no limit); when it began and was stored.
+
+        With `headed`, each so-manieth has a header.
+        """
+        self._headed = headed
         room = asyncio.Semaphore(window)
         began = time.monotonic()
         answered = 0
@@ -52,6 +61,9 @@ class Producer:
     def _request(self, sequence: int, count: int) -> task_service_pb2.StreamSubmitRequest:
         ids = bytes.fromhex("".join([new_task_id() for _ in range(count)]).replace("-", ""))
         group = task_service_pb2.TaskGroup(terms=TERMS, task_ids=ids, payloads=[PAYLOAD] * count)
+        if self._headed:
+            headers = [HEADED if place % self._headed == 0 else HEADLESS for place in range(count)]
+            group.headers.extend(headers)
         return task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=[group])
 
 

@@ -12,6 +12,7 @@ KEYS = {
     "sql_cycle_per_s",
     "broker_cycle_per_s",
     "broker_cycle_no_handoff_per_s",
+    "broker_cycle_headers_per_s",
     "sdk_cycle_per_s",
     "sdk_single_cycle_per_s",
     "send_p50_ms",
