@@ -1,15 +1,17 @@
 """Assigned blocks as frames of Assignments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.assigned import AssignedBlock, Headers
+from hyrex.v1.task_pb2 import Headers
+from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.ids import packed
 from hyrex_broker.domain.model import priority_of
 from hyrex_broker.service import times
 
 FRAME_RUNS: Final = 1000
+_NO_HEADERS: Final = Headers()
 _RUN_BYTES: Final = 100
 """What a run takes beside its payload and headers, with all columns."""
 _GROUP_BYTES: Final = 1100
@@ -43,12 +45,13 @@ def _costs(block: AssignedBlock) -> list[int]:
     costs = [len(payload) + _RUN_BYTES for payload in block.payloads]
     if block.headers:
         shared = len(block.headers) == 1
-        sizes = [*map(_header_bytes, block.headers)] * (len(costs) if shared else 1)
+        sizes = [_header_bytes(each) if each else 0 for each in block.headers]
+        sizes *= len(costs) if shared else 1
         costs = [cost + size for cost, size in zip(costs, sizes, strict=True)]
     return costs
 
 
-def _header_bytes(headers: Headers) -> int:
+def _header_bytes(headers: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) + 8 for key, value in headers.items())
 
 
@@ -83,7 +86,7 @@ def _fill(group: wire.AssignmentGroup, block: AssignedBlock) -> None:
         group.parent_ids = packed(block.parent_ids)
     if block.root_ids:
         group.root_ids = packed(block.root_ids)
-    for headers in block.headers:
-        group.headers.add().headers.update(headers)
+    if block.headers:
+        group.headers.extend([Headers(headers=each) if each else _NO_HEADERS for each in block.headers])
     if block.trace_contexts:
         group.trace_contexts = b"".join(block.trace_contexts)

@@ -24,6 +24,7 @@ Checked = TypeVar("Checked")
 
 MOST_TASKS: Final = 1000
 _HALF: Final = 1 << 63
+_NO_HEADERS: Final = task_pb2.Headers()
 _COLUMNS: Final = ("headers", "idempotency_keys")
 _OWN: Final = ("task_id", "payload", "headers", "idempotency_key")
 """Fields of NewTask that differ from task to task: in a group they are columns."""
@@ -73,7 +74,7 @@ class _Columns:
     terms: task_pb2.NewTask
     task_ids: bytes = b""
     payloads: list[bytes] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str] | None] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     traces: bytes = b""
 
@@ -193,7 +194,9 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
         group.terms,
         group.task_ids,
         list(group.payloads),
-        list(stretched([dict(each.headers) for each in group.headers], count)),
+        list(
+            stretched([None if each == _NO_HEADERS else dict(each.headers) for each in group.headers], count)
+        ),
         list(stretched(group.idempotency_keys, count)),
         group.trace_contexts * (count if len(group.trace_contexts) == TRACE_BYTES else 1),
     )
@@ -226,7 +229,7 @@ def _parents_taken(terms: task_pb2.NewTask) -> tuple[TaskId | None, TaskId | Non
 
 
 def _checked(
-    column: list[Value], check: Callable[[Value], Checked | None], refused: dict[int, BrokerError]
+    column: Sequence[Value | None], check: Callable[[Value], Checked | None], refused: dict[int, BrokerError]
 ) -> list[Checked | None] | None:
     """A column's values, checked; None where no task has one."""
     if not any(column):
@@ -270,6 +273,6 @@ def _digests(
     none = [None] * len(payloads)
     owns = zip(headers or none, keys or none, strict=True)
     return [
-        xxh3_64_intdigest(payload, own_seed(seed, *own)) - _HALF
-        for payload, own in zip(payloads, owns, strict=True)
+        xxh3_64_intdigest(payload, own_seed(seed, header, key) if header or key else seed) - _HALF
+        for payload, (header, key) in zip(payloads, owns, strict=True)
     ]

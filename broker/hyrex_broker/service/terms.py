@@ -74,7 +74,7 @@ def family_seed(seed: int, parent_id: str | None, root_id: str | None) -> int:
 
 
 def own_seed(seed: int, headers: Mapping[str, str] | None, key: str | None) -> int:
-    """Where the digest of a task with headers and a key of its own begins: the same for one that came
+    """Where the digest of a task with headers or a key of its own begins: the same for one that came
     alone and for one of a group."""
     if not (headers or key):
         return seed

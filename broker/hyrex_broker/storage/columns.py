@@ -1,7 +1,8 @@
 """Columns of a batch as Postgres arrays.
 
 Encoding an element costs asyncpg 0.2 to 0.35 us, as text a tenth of that (Postgres pays 0.1 us more for a
-uuid, nothing for a number): so ids, tokens and the like are sent as text.
+uuid, nothing for a number): so ids, tokens and the like are sent as text, and so are columns in which few
+have something.
 """
 
 from collections.abc import Iterable
@@ -31,3 +32,13 @@ def ids(values: Iterable[str]) -> str:
 def integers(values: Iterable[int | None]) -> str:
     """An array of integers as text: a list's own text, which takes two thirds of joining that of each."""
     return f"{{{str(list(values))[1:-1].replace('None', 'null')}}}"
+
+
+def texts(values: Iterable[str | None]) -> str:
+    """An array of texts as one text."""
+    return f"{{{','.join([_quoted(value) if value is not None else 'null' for value in values])}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hyrex_broker.domain.blocks import TaskBatch, stretched
 from hyrex_broker.domain.ids import HexId
@@ -12,9 +12,11 @@ from hyrex_broker.domain.keys import KeyHolder
 from hyrex_broker.domain.model import CARRIED, LaneId, SessionId, TaskExtras, TaskId
 from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
-from hyrex_broker.storage.columns import column, ids, integers, shared
+from hyrex_broker.storage.columns import column, ids, integers, shared, texts
 from hyrex_broker.storage.pool import Database, StatementRefused
 from hyrex_broker.storage.statements import load
+
+Value = TypeVar("Value")
 
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
@@ -124,13 +126,13 @@ def _columns(batch: TaskBatch) -> tuple[object, ...]:
         _each(batch.parents, count),
         _each(batch.roots, count),
         *[_each([getattr(each.carried, name) for each in extras], count) for name in CARRIED],
-        [json.dumps(each) if each else None for each in batch.headers],
-        _each([json.dumps(each.labels) if each.labels else None for each in extras], count),
+        texts([json.dumps(each) if each else None for each in batch.headers]),
+        texts(_each([json.dumps(each.labels) if each.labels else None for each in extras], count)),
         batch.trace_contexts,
     )
 
 
-def _each(values: Sequence[object], count: int) -> Sequence[object]:
+def _each(values: Sequence[Value], count: int) -> Sequence[Value]:
     """A column that may hold nulls: a value for each task, or none at all."""
     return column(list(stretched(values, count)) if values else [])
 

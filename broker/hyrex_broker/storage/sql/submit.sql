@@ -3,7 +3,7 @@
 -- `submit_again` finds out which. Taking care of that here would cost each batch a fifth more.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
 -- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context: arrays in
--- id order (unique keys are locked in that order); $1 and $7 as text. A column that no task has is empty;
+-- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is empty;
 -- a lane, rank or max_retries that all share is sent once.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
@@ -13,7 +13,7 @@ with stored as (
          content_type, codec, headers, labels, trace_context
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context)
   returning id, lane, rank
@@ -32,7 +32,7 @@ with stored as (
          content_type, codec, headers, labels, trace_context
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context)
   on conflict (id) do nothing
@@ -58,7 +58,7 @@ with item as materialized (
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[],
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
               $16::bigint[], $17::timestamptz[], $18::text[], $19::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name)
@@ -166,7 +166,7 @@ with mine as materialized (
          content_type, codec, headers, labels, trace_context
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::bytea[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context)
 ), leased as (
