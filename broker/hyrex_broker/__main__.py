@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configure(sys.argv[1:] if arguments is None else arguments, os.environ)
     except BadConfig as error:
         return _say(BAD_CONFIG, str(error))
-    logs.configure(as_json=config.log_format == "json")
+    logs.configure(json_of=config.name if config.log_format == "json" else None)
     open_files.raise_limit()
     hangup.ignore_without_terminal()
     if config.processes > 1:

@@ -17,13 +17,13 @@ class FieldFormatter(logging.Formatter):
         return "\n".join(["".join([line, *fields]), *traceback])
 
 
-def configure(level: int = logging.INFO, *, as_json: bool = False) -> None:
-    """Log to stderr, unless the root logger has handlers already."""
+def configure(level: int = logging.INFO, *, json_of: str | None = None) -> None:
+    """Log to stderr, unless the root logger has handlers already; as JSON with a broker's name, if given."""
     root = logging.getLogger()
     if root.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if as_json else FieldFormatter(_TEXT))
+    handler.setFormatter(FieldFormatter(_TEXT) if json_of is None else JsonFormatter(broker=json_of))
     root.addHandler(handler)
     root.setLevel(level)
     # asyncpg logs each failed connection with a traceback; the broker itself logs an outage, and only once.

@@ -5,7 +5,10 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
-__all__ = ["JsonFormatter", "extra_fields"]
+__all__ = ["RUN", "JsonFormatter", "extra_fields"]
+
+RUN: Final = "hyrex"
+"""The attribute of a record with the fields of the run that logs."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS: Final = frozenset({"time", "level", "logger", "message", "error"})
@@ -17,16 +20,24 @@ def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (UTC), `level`, `logger`, `message`, `error` (a traceback), and the record's extra fields."""
+    """`time` (UTC), `level`, `logger`, `message`, `error` (a traceback), then what is known of the
+    process, of the run that logs (`RUN`) and of the record."""
+
+    def __init__(self, **fields: str) -> None:
+        """`fields` are in each line."""
+        super().__init__()
+        self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {f"{key}_" if key in _OURS else key: value for key, value in extra_fields(record).items()}
+        extra = extra_fields(record)
+        line |= self._fields | extra.pop(RUN, {})
+        line |= {f"{key}_" if key in _OURS else key: value for key, value in extra.items()}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         if record.stack_info:

@@ -18,6 +18,7 @@ from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.forks import end_if_fork, guard_forks, handle_here
 from hyrex.worker.child.lifespan import lifespan_entered
 from hyrex.worker.child.parent_socket import ParentSocket
+from hyrex.worker.child.run_records import mark_records_with_run
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.slot_borrowing import Waits
 from hyrex.worker.child.surroundings import notice_changes
@@ -73,7 +74,12 @@ class ChildMain:
     def _run(self) -> None:
         target = load_target(self._options.target)
         end_if_fork(None)
-        configure_logging()  # now: the user's module may have configured logging itself
+        # Now: the user's module may have configured logging itself.
+        if self._options.log_format == "json":
+            configure_logging(json_of=self._options.worker)
+            mark_records_with_run()
+        else:
+            configure_logging()
         self._socket.send(target.describe())
         begin = self._begin.get()
         contexts = RunContexts()

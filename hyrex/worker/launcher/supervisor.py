@@ -43,11 +43,13 @@ def run_worker(options: WorkerOptions) -> int:
 
     Takes over this process: its signals, and the reaping of all of its descendants.
     """
-    configure_logging(is_first=True, log_format=options.log_format)
     try:
-        resolved = options.resolved()
+        resolved, problem = options.resolved(), None
     except ValueError as error:
-        log.error("%s", error)
+        resolved, problem = options, error
+    configure_logging(is_first=True, json_of=resolved.json_of)
+    if problem is not None:
+        log.error("%s", problem)
         return BAD_OPTIONS
     return Launcher(resolved).run()
 

@@ -51,6 +51,7 @@ class ChildPlan:
     most_slots: int  # of any kind of child: the ledger is made before the kind is known
     broker_url: str  # for the tasks that send
     token: str = field(default="", repr=False)
+    log_format: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class ChildProcess:
         self.ledger = Ledger(ledger_fd, plan.most_slots)
         token_fd = _pipe_with(plan.token)
         inherited = (theirs.fileno(), plan.trust_fd, ledger_fd, token_fd)
-        orders = ChildOptions(plan.target, plan.worker, os.getpid(), *inherited)
+        orders = ChildOptions(plan.target, plan.worker, os.getpid(), *inherited, log_format=plan.log_format)
         self._mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "hyrex.worker.child.main", msgspec.json.encode(orders).decode()],

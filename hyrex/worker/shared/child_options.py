@@ -25,3 +25,4 @@ class ChildOptions:
     trust_fd: int
     ledger_fd: int
     token_fd: int  # a pipe that holds the token, which user code's own processes must not inherit
+    log_format: str = "text"

@@ -12,16 +12,16 @@ log = logging.getLogger("hyrex.worker")
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-def configure_logging(is_first: bool = False, log_format: str = "text") -> None:
-    """Log to stderr unless the user's code has configured logging, as text or as JSON.
+def configure_logging(is_first: bool = False, json_of: str | None = None) -> None:
+    """Log to stderr unless the user's code has configured logging: as text, or as JSON with a worker's name.
 
     HYREX_LOG_LEVEL sets the level of Hyrex's own loggers (default info). Only the first process of a worker
     says that it is wrong.
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        if log_format == "json":
-            logging.getLogger().handlers[0].setFormatter(JsonFormatter())
+        if json_of is not None:
+            logging.getLogger().handlers[0].setFormatter(JsonFormatter(worker=json_of))
     wanted = os.environ.get("HYREX_LOG_LEVEL", "").upper()
     if wanted in LEVELS:
         logging.getLogger("hyrex").setLevel(wanted)

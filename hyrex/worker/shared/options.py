@@ -81,6 +81,11 @@ class WorkerOptions:
             token=usable_token("--token", self.token) if self.token else settings.token or "",
         )
 
+    @property
+    def json_of(self) -> str | None:
+        """The name that lines of the log have as JSON; None where they are text."""
+        return self.name if self.log_format == "json" else None
+
     def without_token(self) -> "WorkerOptions":
         """The same options for a command line, which other users can read; the token goes by HYREX_TOKEN."""
         return replace(self, token="")

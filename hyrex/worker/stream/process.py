@@ -65,7 +65,13 @@ class Runtime:
         trust_fd = create_fd(TrustCell.SIZE_BYTES)
         most_slots = max(options.threads, options.async_concurrency + MOST_AWAITING)
         self._child_plan = ChildPlan(
-            options.target, options.name, trust_fd, most_slots, options.broker_url, options.token
+            options.target,
+            options.name,
+            trust_fd,
+            most_slots,
+            options.broker_url,
+            options.token,
+            options.log_format,
         )
         self._session = WorkerSession(TrustCell(trust_fd))
         self._outbox = StreamOutput(self._session)
@@ -288,7 +294,7 @@ def main() -> None:
     wake_with_parent()
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    configure_logging(log_format=options.log_format)
+    configure_logging(json_of=options.json_of)
     written = BackgroundLog()
     try:
         status = loops.run(_run(options, line, launcher_pid))

@@ -6,6 +6,7 @@ Written by the stream process, which knows all of them and whose log user code c
 import logging
 from typing import Final
 
+from hyrex.runtime.json_logs import RUN
 from hyrex.worker.shared.outcome import Ending, ErrorInfo, Failed, Lost, TimedOut
 from hyrex.worker.shared.runs import Run
 
@@ -34,9 +35,15 @@ def log_ending(run: Run, ending: Ending) -> None:
 def _log(run: Run, what: str, error: ErrorInfo | None, *, retried: bool) -> None:
     level = logging.WARNING if retried else logging.ERROR
     numbers = f"attempt {run.attempt_number + 1} of {run.max_retries + 1}"
-    log.log(level, "task %s %s, %s, %s", run.name, run.task_id, numbers, what)
+    fields = {RUN: fields_of(run)}
+    log.log(level, "task %s %s, %s, %s", run.name, run.task_id, numbers, what, extra=fields)
     if error is not None and error.traceback and log.isEnabledFor(logging.DEBUG):
-        log.debug("task %s %s\n%s", run.name, run.task_id, error.traceback.rstrip())
+        log.debug("task %s %s\n%s", run.name, run.task_id, error.traceback.rstrip(), extra=fields)
+
+
+def fields_of(run: Run) -> dict[str, str | int]:
+    """What a line as JSON has of the run, beside its text."""
+    return {"task": run.name, "task_id": run.task_id, "queue": run.queue, "attempt": run.attempt_number}
 
 
 def _attempts_left(run: Run) -> bool:

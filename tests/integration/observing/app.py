@@ -14,6 +14,7 @@ log = logging.getLogger("shop")
 @hy.task
 def pay(amount: int) -> int:
     """Returns."""
+    log.warning("paid %d", amount, extra={"amount": amount, "message_of": "shop"})
     return amount
 
 
