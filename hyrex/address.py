@@ -4,11 +4,14 @@ A URL is `grpc://host:port`, or `grpcs://host:port` for TLS. Several brokers of 
 separated by commas.
 """
 
+import ipaddress
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Address", "parse_url"]
+__all__ = ["Address", "parse_url", "protect_token", "trusted_url"]
 
 DEFAULT_PORT: Final = 50051
 URL: Final = re.compile(r"(grpcs?)://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?/?")
@@ -26,6 +29,16 @@ class Address:
         """The URL of this address, as a user writes it."""
         return f"{'grpcs' if self.secure else 'grpc'}://{self.target}"
 
+    @property
+    def is_private(self) -> bool:
+        """Return True if what is sent there stays on this machine, or is encrypted. A name other than
+        localhost may be any machine's."""
+        host = self.target.rpartition(":")[0].strip("[]")
+        try:
+            return self.secure or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
 
 def parse_url(url: str) -> list[Address]:
     """The addresses of a broker URL. Raises ValueError, with an example of a valid one."""
@@ -33,6 +46,25 @@ def parse_url(url: str) -> list[Address]:
     if len({address.secure for address in found}) > 1:
         raise ValueError(f"broker URL {url!r} mixes grpc:// and grpcs://; use one of them for all brokers")
     return found
+
+
+def trusted_url(url: str, token: str | None) -> list[Address]:
+    """The addresses of a broker URL, if this token may be sent there. Raises ValueError."""
+    addresses = parse_url(url)
+    protect_token(addresses, token)
+    return addresses
+
+
+def protect_token(addresses: Sequence[Address], token: str | None) -> None:
+    """Raises ValueError for a token that would cross a network unencrypted; HYREX_INSECURE=1 allows it."""
+    if not token or os.environ.get("HYREX_INSECURE") == "1":
+        return
+    for address in addresses:
+        if not address.is_private:
+            raise ValueError(
+                f"the token would cross the network unencrypted to {address.url}: use grpcs:// (TLS), or set"
+                " HYREX_INSECURE=1 where something else protects the network"
+            )
 
 
 def _parse_one(part: str, url: str) -> Address:

@@ -82,15 +82,17 @@ def read_token() -> str | None:
         raise ValueError(f"HYREX_TOKEN_FILE {path}: cannot be read ({error})") from None
     if not text.strip():
         raise ValueError(f"HYREX_TOKEN_FILE {path}: the file is empty; is a secret missing?")
-    return usable_token(f"HYREX_TOKEN_FILE {path}", text)
+    first = next(line for line in text.splitlines() if line.strip())
+    return usable_token(f"HYREX_TOKEN_FILE {path}", first)
 
 
 def usable_token(name: str, token: str) -> str:
-    """The token without surrounding spaces and line ends, which files of secrets often have.
+    """The token without surrounding spaces and line ends, which files of secrets often have. Of several, as
+    brokers take them, the first.
 
     Raises: ValueError if it cannot be sent in a header.
     """
-    kept = token.strip()
+    kept = token.split(",")[0].strip()
     if not kept or not kept.isascii() or not kept.isprintable():
         raise ValueError(f"{name} must have visible ASCII characters only: no other token can be sent")
     return kept

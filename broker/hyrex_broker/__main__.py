@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from hyrex_broker import hangup, logs, open_files
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.following import follow
-from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret
+from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret, token_file
 
 # gRPC's core writes lines of its own to stderr; the broker itself logs what matters.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -35,6 +35,7 @@ _FLAGS: Final = {
     "processes": "--processes",
     "tls_cert": "--tls-cert",
     "tls_key": "--tls-key",
+    "tls_client_ca": "--tls-client-ca",
     "payload_limit_bytes": "--payload-limit",
     "retention_days": "--retention-days",
     "database_schema": "--schema",
@@ -66,11 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> BrokerConfig:
     """The configuration, flags over environment. Raises BadConfig."""
     given = {key: value for key, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    if (path := token_file(given, environment)) is not None:
+        given["token_path"] = path
     try:
         secrets = {key: read_secret(key, given, environment) for key in ("database_url", "token")}
     except SecretUnusable as error:
         raise BadConfig(str(error)) from None
     given |= {key: value for key, value in secrets.items() if value is not None}
+    given["token_file"] = given.pop("token_path", None)
     if schema := environment.get("HYREX_SCHEMA"):
         given.setdefault("database_schema", schema)
     if "database_url" not in given:
@@ -131,8 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--database-url-file", metavar="FILE", help="a file that holds it (HYREX_DATABASE_URL_FILE)")
     add("--listen", metavar="HOST:PORT", help="default 127.0.0.1:50051; port 0 picks a free one")
     add("--name", help="a name for people; default host-pid")
-    add("--token", help="what clients must show (HYREX_TOKEN); `ps` shows it")
-    add("--token-file", metavar="FILE", help="a file that holds it (HYREX_TOKEN_FILE)")
+    add("--token", help="tokens that may do everything, with commas (HYREX_TOKEN); `ps` shows it")
+    add("--token-file", metavar="FILE", help="a file with one a line, reread when changed (HYREX_TOKEN_FILE)")
     add(
         "--private-database",
         action="store_const",
@@ -147,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--parent", dest="parent_pid", help=argparse.SUPPRESS)  # by the parent of several processes
     add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", metavar="FILE", help="its key, PEM")
+    add("--tls-client-ca", metavar="FILE", help="clients must have a certificate of this authority, PEM")
     add(
         "--payload-limit",
         dest="payload_limit_bytes",

@@ -12,6 +12,7 @@ from hyrex.runtime import state_report
 from hyrex_broker import open_files, printed_state
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.model import BrokerId, TaskId
+from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.cluster.notifications import Notifications
@@ -31,6 +32,7 @@ from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
+from hyrex_broker.identity import known_tokens, token_parts
 from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
@@ -41,6 +43,7 @@ from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
 from hyrex_broker.steering import build_steering
 from hyrex_broker.storage.assign import AssignStore
+from hyrex_broker.storage.audit import AuditStore
 from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.lanes import LaneStore
@@ -87,7 +90,7 @@ async def run_broker(config: BrokerConfig) -> None:
         await engine.directory.refresh()
         _print_when_asked(config, database, engine)
         work = _work_engine(config, engine)
-        built = build_server(config, _servicers(config, database, engine, work, stop))
+        built = build_server(config, _servicers(config, database, engine, work, stop), engine.tokens)
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
         engine.presence.on_round = _watch_rounds(engine)
         database.availability.on_change = built.health.database_reachable
@@ -195,6 +198,8 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         limits=Limits(directory),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
         steering=build_steering(database, broker_id, directory.names, cancels),
+        audit=Audit(AuditStore(database)),
+        tokens=known_tokens(config, database),
     )
     database.on_missing_partition = engine.retention.hurry
     _connect(engine)
@@ -238,6 +243,8 @@ def _print_when_asked(config: BrokerConfig, database: Database, engine: Engine) 
         "watches": engine.watches.sizes,
         "notifications": engine.notifications.sizes,
     }
+    if engine.tokens is not None:
+        parts["tokens"] = engine.tokens.sizes
 
     def state() -> Iterable[str]:
         pools = {f"database pool {name}": dict(sizes).copy for name, sizes in database.sizes().items()}
@@ -268,17 +275,25 @@ def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
 def _servicers(
     config: BrokerConfig, database: Database, engine: Engine, work: WorkEngine, stop: asyncio.Event
 ) -> Servicers:
+    reads, audit = TaskReads(database), engine.audit
     parts = TaskParts(
-        reads=TaskReads(database),
+        reads=reads,
         lists=TaskLists(database),
         watches=engine.watches,
         cancels=engine.cancels,
-        submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability),
+        submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads),
+        looks=audit,
         leaving=stop,
     )
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(work),
-        queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change),
-        admin=AdminServicer(PeerStore(database), engine.sessions.drain, stop.set, engine.steering.parts),
+        queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change, audit),
+        admin=AdminServicer(
+            PeerStore(database),
+            engine.sessions.drain,
+            stop.set,
+            engine.steering.parts,
+            token_parts(database, audit, engine.tokens),
+        ),
     )

@@ -40,6 +40,18 @@ def wrong_url(url: str) -> str:
     return ""
 
 
+def split_tokens(text: str) -> list[str]:
+    """Tokens between commas, without the spaces and line ends that files of secrets often have.
+
+    Raises ValueError if there is none, or one that cannot be sent.
+    """
+    found = [token.strip() for token in text.split(",")]
+    found = [token for token in found if token] or [""]
+    if not all(token and token.isascii() and token.isprintable() for token in found):
+        raise ValueError("must have visible ASCII characters only: no client could send another one")
+    return found
+
+
 class BrokerConfig(BaseModel):
     """Settings of one broker process. Times are in seconds."""
 
@@ -55,6 +67,8 @@ class BrokerConfig(BaseModel):
     processes: int = Field(default=1, ge=1, le=256)
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    token_file: Path | None = None  # where `token` was read from, to be read again when it changes
     reuse_port: bool = False
     payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
     retention_days: int = Field(default=7, ge=1, le=3650)
@@ -88,23 +102,22 @@ class BrokerConfig(BaseModel):
     @field_validator("token")
     @classmethod
     def _can_be_sent(cls, token: str | None) -> str | None:
-        """The token without surrounding spaces and line ends, which files of secrets often have."""
-        if token is None:
-            return None
-        kept = token.strip()
-        if not kept or not kept.isascii() or not kept.isprintable():
-            raise ValueError("must have visible ASCII characters only: no client could send another one")
-        return kept
+        return None if token is None else ",".join(split_tokens(token))
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together; set both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError(
+                "--tls-client-ca needs --tls-cert and --tls-key: there are no certificates without TLS"
+            )
         if self.processes > 1 and self.port == 0:
             raise ValueError("several processes share one port; name it instead of port 0")
         if self.processes > 1 and self.metrics is not None and not self.metrics[1]:
             raise ValueError("each process has the next port for --metrics; name the first instead of port 0")
-        missing = [name for name, value in (("TLS", self.tls_cert), ("token", self.token)) if not value]
+        needed = (("TLS", self.tls_cert), ("token", self.asks_for_tokens))
+        missing = [name for name, value in needed if not value]
         if missing and not self.insecure and not self.is_private:
             raise ValueError(
                 f"--listen {self.host} can be reached from other machines, and there is no "
@@ -120,6 +133,16 @@ class BrokerConfig(BaseModel):
             return version("hyrex")
         except PackageNotFoundError:
             return "unknown"
+
+    @property
+    def root_tokens(self) -> list[str]:
+        """The tokens that may do everything."""
+        return split_tokens(self.token) if self.token else []
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Return True if callers must show a token, or a certificate with the name of one."""
+        return self.token is not None or self.tls_client_ca is not None
 
     @property
     def is_private(self) -> bool:

@@ -29,8 +29,27 @@ def read_secret(field: str, given: dict[str, Any], environment: Mapping[str, str
         if len(named) > 1:
             raise SecretUnusable(f"{' and '.join(named)} are both given; keep one")
         for name, value in named.items():
-            return _from_file(name, value) if name.upper().endswith("FILE") else _not_empty(name, value)
+            if not name.upper().endswith("FILE"):
+                return _not_empty(name, value)
+            text = _read(name, value)
+            return _not_empty(
+                f"the file of {name}, {value},",
+                tokens_of_file(text) if field == "token" else text.strip("\r\n"),
+            )
     return None
+
+
+def token_file(given: Mapping[str, Any], environment: Mapping[str, str]) -> Path | None:
+    """The file that `read_secret` reads tokens from, if it is one. Call it before."""
+    flags = given.get("token"), given.get("token_file")
+    path = flags[1] if any(flags) else environment.get("HYREX_TOKEN_FILE")
+    return Path(path) if path else None
+
+
+def tokens_of_file(text: str) -> str:
+    """The tokens of a file, one a line, with commas between them. Lines that begin with # say something."""
+    lines = (line.strip() for line in text.splitlines())
+    return ",".join(line for line in lines if line and not line.startswith("#"))
 
 
 def is_blank(environment: Mapping[str, str], variable: str) -> bool:
@@ -38,12 +57,11 @@ def is_blank(environment: Mapping[str, str], variable: str) -> bool:
     return not environment.get(variable, "-").strip()
 
 
-def _from_file(name: str, path: str) -> str:
+def _read(name: str, path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SecretUnusable(f"{name} {path}: cannot be read ({error})") from None
-    return _not_empty(f"the file of {name}, {path},", text.strip("\r\n"))
 
 
 def _not_empty(name: str, value: str) -> str:

@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.engine.cluster.presence import Presence
 from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
+from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
@@ -41,6 +43,9 @@ class Engine:
     retention: Retention
     limits: Limits
     steering: Steering
+    audit: Audit
+    tokens: KnownTokens | None
+    """None: this broker asks for none."""
     observers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What measures, where somebody wants to know."""
 
@@ -60,5 +65,7 @@ class Engine:
             self.retention.run,
             self.limits.run,
             *self.steering.loops(),
+            self.audit.run,
+            *([self.tokens.run] if self.tokens is not None else []),
             *self.observers,
         ]

@@ -96,6 +96,8 @@ def _command(config: BrokerConfig, number: int) -> list[str]:
         "--tls-key": config.tls_key,
         "--metrics": _metrics_of(config, number),
         "--log-format": config.log_format,
+        "--tls-client-ca": config.tls_client_ca,
+        "--token-file": config.token_file,
         "--parent": os.getpid(),
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
@@ -114,7 +116,7 @@ def _metrics_of(config: BrokerConfig, number: int) -> str | None:
 def _environment(config: BrokerConfig) -> dict[str, str]:
     """Pass secrets by environment, which `ps` does not show; without the variables that they came from."""
     rest = {key: value for key, value in os.environ.items() if key not in _SECRETS}
-    token = {"HYREX_TOKEN": config.token} if config.token else {}
+    token = {"HYREX_TOKEN": config.token} if config.token and config.token_file is None else {}
     return rest | {"HYREX_DATABASE_URL": config.database_url} | token
 
 

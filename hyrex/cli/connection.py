@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
+from hyrex.address import trusted_url
 from hyrex.cli.errors import CommandError
 from hyrex.config import DEFAULT_BROKER_URL, read_token
 
@@ -35,11 +36,11 @@ async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", tim
     import grpc
 
     from hyrex.transport.any_broker import at_any
-    from hyrex.transport.channel import parse_url
     from hyrex.transport.errors import CallFailed
 
     try:
-        addresses, token = parse_url(url), read_token()
+        token = read_token()
+        addresses = trusted_url(url, token)
     except ValueError as error:
         raise CommandError(str(error), status=2) from None
     try:

@@ -75,8 +75,8 @@ async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
 
 
 async def _client(url: str) -> AsyncIterator[Finding]:
+    from hyrex.address import parse_url, protect_token
     from hyrex.config import read_token
-    from hyrex.transport.channel import parse_url
 
     try:
         addresses = parse_url(url)
@@ -89,6 +89,11 @@ async def _client(url: str) -> AsyncIterator[Finding]:
         token = read_token()
     except ValueError as error:
         yield Finding("token", str(error), "set HYREX_TOKEN, or HYREX_TOKEN_FILE to a file that holds it")
+        return
+    try:
+        protect_token(addresses, token)
+    except ValueError as error:
+        yield Finding("token", str(error), "connect to a broker with TLS: grpcs://")
         return
     yield Finding("token", "given" if token else "none given")
     for address in addresses:

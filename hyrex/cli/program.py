@@ -19,6 +19,7 @@ from hyrex.cli import (
     task_list,
     task_look,
     task_send,
+    token,
     top,
     worker,
 )
@@ -48,6 +49,8 @@ program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
 program.add_typer(worker.commands, name="worker")
 program.add_typer(broker.commands, name="broker")
+program.add_typer(token.tokens, name="token")
+program.add_typer(token.audit, name="audit")
 
 
 @program.command()

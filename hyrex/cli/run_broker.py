@@ -30,8 +30,12 @@ def run_broker(
     database_url_file: Annotated[
         Path | None, typer.Option(help="A file that holds the URL (HYREX_DATABASE_URL_FILE).")
     ] = None,
-    token: Annotated[str | None, typer.Option(help="What clients must show (HYREX_TOKEN).")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="A file that holds it (HYREX_TOKEN_FILE).")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Tokens that may do everything, with commas (HYREX_TOKEN).")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with one a line, reread when changed (HYREX_TOKEN_FILE).")
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen off loopback without TLS and token.")
     ] = False,
@@ -40,6 +44,9 @@ def run_broker(
     processes: Annotated[int, typer.Option(help="Broker processes on one port.")] = 1,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Clients must have a certificate of this authority, PEM.")
+    ] = None,
     payload_limit: Annotated[
         int | None, typer.Option(metavar="BYTES", help="Largest payload or result (4 MiB).")
     ] = None,
@@ -59,6 +66,7 @@ def run_broker(
         "--processes": processes if processes != 1 else None,
         "--tls-cert": tls_cert,
         "--tls-key": tls_key,
+        "--tls-client-ca": tls_client_ca,
         "--payload-limit": payload_limit,
         "--retention-days": retention_days,
         "--schema": schema,

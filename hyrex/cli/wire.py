@@ -226,3 +226,27 @@ def why_values(answer: admin_service_pb2.WhyResponse) -> dict[str, Any]:
             for holder in answer.holders
         ],
     }
+
+
+def token_values(token: admin_service_pb2.Token) -> dict[str, Any]:
+    """A token, without its secret."""
+    return {
+        "name": token.name,
+        "scopes": [word(admin_service_pb2.TokenScope, scope) for scope in token.scopes],
+        "queues": list(token.queue_patterns),
+        "ending": token.ending,
+        "created": moment(token, "created_at"),
+        "expires": moment(token, "expires_at"),
+        "revoked": moment(token, "revoked_at"),
+    }
+
+
+def audit_values(entry: admin_service_pb2.AuditEntry) -> dict[str, Any]:
+    """An entry of the audit."""
+    return {
+        "at": moment(entry, "at"),
+        "who": entry.who,
+        "action": entry.action,
+        "object": entry.object,
+        "details": dict(entry.details),
+    }

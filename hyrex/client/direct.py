@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.outbox import FrameSpace
@@ -19,7 +20,7 @@ from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.blocking import BlockingCalls
-from hyrex.transport.channel import parse_url, spread
+from hyrex.transport.channel import spread
 from hyrex.transport.convert import sizes_in_frame, submit_outcome
 from hyrex.transport.errors import CallFailed
 
@@ -34,7 +35,7 @@ class DirectBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        addresses = spread(parse_url(settings.broker_url))
+        addresses = spread(trusted_url(settings.broker_url, settings.token))
         self._calls = BlockingCalls(addresses, settings.token, settings.send_timeout_s)
         self._calling = threading.RLock()
 

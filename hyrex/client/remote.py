@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeVar
 
+from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.direct import DirectBackend
@@ -19,7 +20,6 @@ from hyrex.errors import BrokerUnavailable, refuse_at_the_end
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.calls import Calls
-from hyrex.transport.channel import parse_url
 from hyrex.transport.convert import sizes_in_frame
 
 __all__ = ["RemoteBackend"]
@@ -37,7 +37,7 @@ class RemoteBackend:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._addresses = parse_url(settings.broker_url)
+        self._addresses = trusted_url(settings.broker_url, settings.token)
         self._outbox = SendQueue()
         self._watchlist = Watchlist()
         self._lock = threading.RLock()

@@ -1,13 +1,15 @@
 """Makes channels to a broker, with their options and the token."""
 
+import os
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import grpc
 import grpc.aio
 
-from hyrex.address import Address, parse_url
+from hyrex.address import Address, parse_url, protect_token
 from hyrex.transport.token import token_interceptors
 
 __all__ = ["Address", "open_address", "open_blocking", "open_channel", "parse_url", "spread"]
@@ -42,16 +44,31 @@ def open_channel(url: str, token: str | None = None) -> grpc.aio.Channel:
 
 
 def open_address(address: Address, token: str | None = None) -> grpc.aio.Channel:
-    """A channel to one address, each call of which carries the token."""
+    """A channel to one address, each call of which carries the token. Raises ValueError for a token that
+    would cross a network unencrypted."""
+    protect_token([address], token)
     interceptors = token_interceptors(token)
     if address.secure:
-        credentials = grpc.ssl_channel_credentials()
-        return grpc.aio.secure_channel(address.target, credentials, OPTIONS, interceptors=interceptors)
+        return grpc.aio.secure_channel(address.target, _credentials(), OPTIONS, interceptors=interceptors)
     return grpc.aio.insecure_channel(address.target, OPTIONS, interceptors=interceptors)
 
 
 def open_blocking(address: Address) -> grpc.Channel:
     """A channel to one address for blocking calls; close it."""
     if address.secure:
-        return grpc.secure_channel(address.target, grpc.ssl_channel_credentials(), OPTIONS)
+        return grpc.secure_channel(address.target, _credentials(), OPTIONS)
     return grpc.insecure_channel(address.target, OPTIONS)
+
+
+def _credentials() -> grpc.ChannelCredentials:
+    """TLS, with this client's certificate if it has one. Read anew for each channel, since certificates are
+    replaced. Raises ValueError for files that cannot be read."""
+    cert, key = os.environ.get("HYREX_TLS_CERT"), os.environ.get("HYREX_TLS_KEY")
+    if not cert and not key:
+        return grpc.ssl_channel_credentials()
+    if not cert or not key:
+        raise ValueError("HYREX_TLS_CERT and HYREX_TLS_KEY belong together; set both or neither")
+    try:
+        return grpc.ssl_channel_credentials(None, Path(key).read_bytes(), Path(cert).read_bytes())
+    except OSError as error:
+        raise ValueError(f"HYREX_TLS_CERT, HYREX_TLS_KEY: cannot be read ({error})") from None

@@ -90,6 +90,26 @@ class AdminServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.FromString,
                 _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/hyrex.v1.AdminService/CreateToken',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/hyrex.v1.AdminService/ListTokens',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/hyrex.v1.AdminService/RevokeToken',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/hyrex.v1.AdminService/ListAudit',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -174,6 +194,34 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateToken(self, request, context):
+        """Makes a token. A caller can give no more than it has: RIGHT_MISSING otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Tokens by name, page by page: those that give no more than the caller has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Revokes a token: its calls are refused, and its streams end, within 5 s at every broker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudit(self, request, context):
+        """What was done with the rights `admin` and `payload`, newest first, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -231,6 +279,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListBulkOperations,
                     request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.CreateTokenRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListTokensRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListAuditRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -531,6 +599,114 @@ class AdminService(object):
             '/hyrex.v1.AdminService/ListBulkOperations',
             hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.SerializeToString,
             hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/CreateToken',
+            hyrex_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/ListTokens',
+            hyrex_dot_v1_dot_admin__service__pb2.ListTokensRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/RevokeToken',
+            hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/ListAudit',
+            hyrex_dot_v1_dot_admin__service__pb2.ListAuditRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,7 +44,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUEUE_NOT_FOUND: _ErrorReason.ValueType  # 6
     """NOT_FOUND: no such queue; metadata: queue."""
     ERROR_REASON_PEER_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND: no such worker session, broker or bulk operation; metadata: id."""
+    """NOT_FOUND: no such worker session, broker, bulk operation or token; metadata: id."""
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: a page token that this broker did not make, or made for other filters."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 9
@@ -73,6 +73,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a defect of the broker; metadata: incident (look for it in the broker's log)."""
     ERROR_REASON_QUEUE_IN_USE: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION: the queue has tasks, or had some, so it cannot be deleted; metadata: queue."""
+    ERROR_REASON_RIGHT_MISSING: _ErrorReason.ValueType  # 21
+    """PERMISSION_DENIED: the token is valid and lacks a right; metadata: scope, and queue where the right to
+    that queue is lacking. What a token may not see is NOT_FOUND instead.
+    """
+    ERROR_REASON_TOKEN_EXISTS: _ErrorReason.ValueType  # 22
+    """ALREADY_EXISTS: a token that is not revoked has this name; metadata: name."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -94,7 +100,7 @@ ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 5
 ERROR_REASON_QUEUE_NOT_FOUND: ErrorReason.ValueType  # 6
 """NOT_FOUND: no such queue; metadata: queue."""
 ERROR_REASON_PEER_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND: no such worker session, broker or bulk operation; metadata: id."""
+"""NOT_FOUND: no such worker session, broker, bulk operation or token; metadata: id."""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a page token that this broker did not make, or made for other filters."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 9
@@ -123,4 +129,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 """INTERNAL: a defect of the broker; metadata: incident (look for it in the broker's log)."""
 ERROR_REASON_QUEUE_IN_USE: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION: the queue has tasks, or had some, so it cannot be deleted; metadata: queue."""
+ERROR_REASON_RIGHT_MISSING: ErrorReason.ValueType  # 21
+"""PERMISSION_DENIED: the token is valid and lacks a right; metadata: scope, and queue where the right to
+that queue is lacking. What a token may not see is NOT_FOUND instead.
+"""
+ERROR_REASON_TOKEN_EXISTS: ErrorReason.ValueType  # 22
+"""ALREADY_EXISTS: a token that is not revoked has this name; metadata: name."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

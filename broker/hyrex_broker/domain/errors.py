@@ -13,6 +13,8 @@ BrokerError
 ├── PeerNotFound            no such worker session, broker or bulk operation
 ├── PageTokenInvalid
 ├── TokenRefused            no bearer token, or a wrong one
+├── RightMissing            the token is valid, and is not for this
+├── TokenExists
 ├── HelloExpected
 ├── ProtocolUnsupported
 ├── SessionEnded
@@ -143,6 +145,26 @@ class PageTokenInvalid(BrokerError):
 
 class TokenRefused(BrokerError):
     """No bearer token, or a wrong one."""
+
+
+class RightMissing(BrokerError):
+    """The caller's token is valid, and lacks a scope, or has it for other queues only."""
+
+    def __init__(self, who: str, scope: str, queue: str | None = None) -> None:
+        what = f"the scope {scope!r}" + (f" for queue {queue!r}" if queue is not None else "")
+        super().__init__(
+            f"token {who!r} lacks {what}; use one that has it (`hyrex token list` shows them)",
+            {"scope": scope} | ({"queue": queue} if queue is not None else {}),
+        )
+
+
+class TokenExists(BrokerError):
+    """A token that is not revoked has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is a token {name!r}; choose another name, or revoke that one first", {"name": name}
+        )
 
 
 class HelloExpected(BrokerError):

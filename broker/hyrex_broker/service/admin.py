@@ -8,11 +8,15 @@ from typing import Final
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
 from hyrex_broker.domain.model import SessionId
+from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope
+from hyrex_broker.domain.views import SessionView
 from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service.bulk import BulkRpcs
+from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.stats import StatReads
+from hyrex_broker.service.tokens import TokenParts, TokenRpcs
 from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 
@@ -20,6 +24,8 @@ _DEFAULT_PAGE: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """Below the 16 MiB of a message, with room for one worker more."""
 _AT_A_TIME: Final = 20
+_MOST_LOOKED_AT: Final = 1000
+"""For one page, of which a caller may see few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class AdminParts:
     bulk: BulkRpcs
 
 
-class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
     """The RPCs of AdminService.
 
     `drain_session` asks a worker served here to drain; `drain_broker` begins the end of this broker.
@@ -44,11 +50,14 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         drain_session: Callable[[SessionId], None],
         drain_broker: Callable[[], None],
         parts: AdminParts,
+        tokens: TokenParts,
     ) -> None:
+        super().__init__(tokens)
         self._store = store
         self._drain_session = drain_session
         self._drain_broker = drain_broker
         self._parts = parts
+        self._audit = tokens.audit
 
     async def ListWorkers(
         self, request: admin_service_pb2.ListWorkersRequest, context: Context
@@ -56,36 +65,47 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         filters = ["workers", request.include_ended]
         before = _session_before(requests.cursor(request.page_token, filters))
-        workers, more = await self._workers(before, size, ended=request.include_ended)
-        last = workers[-1].session_id if more else None
+        workers, last = await self._workers(before, size, ended=request.include_ended)
         return admin_service_pb2.ListWorkersResponse(
             workers=workers, next_page_token=requests.page_token(last, filters)
         )
 
     async def _workers(
         self, before: SessionId, size: int, *, ended: bool
-    ) -> tuple[list[admin_service_pb2.WorkerSession], bool]:
-        """Up to `size` workers, fewer if they are large (one may have 10,000 names), and whether there are
-        more."""
+    ) -> tuple[list[admin_service_pb2.WorkerSession], str | None]:
+        """Up to `size` workers, fewer if they are large (one may have 10,000 names) or if the caller may see
+        few; and the last one looked at, None if there are no more."""
         workers: list[admin_service_pb2.WorkerSession] = []
-        left = _PAGE_BYTES
+        left, looked, caller = _PAGE_BYTES, 0, current_caller()
         while len(workers) < size:
             asked = min(size - len(workers), _AT_A_TIME)
             found = await self._store.sessions(before, asked, ended=ended)
-            for worker in map(convert.session, found):
-                left -= worker.ByteSize()
-                if workers and left < 0:
-                    return workers, True
-                workers.append(worker)
+            for view in found:
+                if _covers(caller, view):
+                    worker = convert.session(view)
+                    left -= worker.ByteSize()
+                    if workers and left < 0:
+                        return workers, str(before)
+                    workers.append(worker)
+                before = view.session_id
             if len(found) < asked:
-                return workers, False
-            before = found[-1].session_id
-        return workers, True
+                return workers, None
+            looked += len(found)
+            if looked >= _MOST_LOOKED_AT:
+                break
+        return workers, str(before)
 
     async def DrainWorker(
         self, request: admin_service_pb2.DrainWorkerRequest, context: Context
     ) -> admin_service_pb2.DrainWorkerResponse:
         session_id = SessionId(requests.number_id(request.session_id, "session_id"))
+        caller = current_caller()
+        found = await self._store.sessions(SessionId(session_id + 1), 1, ended=False)
+        if not found or found[0].session_id != session_id or not _covers(caller, found[0]):
+            raise PeerNotFound("living worker session", request.session_id)
+        await self._audit.record(
+            caller.name, "worker.drain", str(session_id), {"worker": found[0].worker_name}
+        )
         if not await self._store.drain(session_id):
             raise PeerNotFound("living worker session", request.session_id)
         self._drain_session(session_id)
@@ -100,22 +120,28 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def DrainBroker(
         self, request: admin_service_pb2.DrainBrokerRequest, context: Context
     ) -> admin_service_pb2.DrainBrokerResponse:
+        caller = current_caller()
+        caller.require(Scope.ADMIN, EVERY_QUEUE)
+        await self._audit.record(caller.name, "broker.drain", "")
         self._drain_broker()
         return admin_service_pb2.DrainBrokerResponse()
 
     async def Why(
         self, request: admin_service_pb2.WhyRequest, context: Context
     ) -> admin_service_pb2.WhyResponse:
+        current_caller().require(Scope.READ, EVERY_QUEUE)
         return await self._parts.reasons.why(request)
 
     async def GetStats(
         self, request: admin_service_pb2.GetStatsRequest, context: Context
     ) -> admin_service_pb2.GetStatsResponse:
+        current_caller().require(Scope.READ, EVERY_QUEUE)
         return await self._parts.stats.get(request)
 
     async def WatchCluster(
         self, request: admin_service_pb2.WatchClusterRequest, context: Context
     ) -> AsyncIterator[admin_service_pb2.WatchClusterResponse]:
+        current_caller().require(Scope.READ, EVERY_QUEUE)
         async with aclosing(self._parts.overview.frames()) as frames:
             async for frame in frames:
                 yield frame
@@ -123,22 +149,31 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def StartBulkOperation(
         self, request: admin_service_pb2.StartBulkOperationRequest, context: Context
     ) -> admin_service_pb2.StartBulkOperationResponse:
+        current_caller().require(Scope.ADMIN, EVERY_QUEUE)
         return await self._parts.bulk.start(request)
 
     async def GetBulkOperation(
         self, request: admin_service_pb2.GetBulkOperationRequest, context: Context
     ) -> admin_service_pb2.GetBulkOperationResponse:
+        current_caller().require(Scope.READ, EVERY_QUEUE)
         return await self._parts.bulk.get(request)
 
     async def StopBulkOperation(
         self, request: admin_service_pb2.StopBulkOperationRequest, context: Context
     ) -> admin_service_pb2.StopBulkOperationResponse:
+        current_caller().require(Scope.ADMIN, EVERY_QUEUE)
         return await self._parts.bulk.stop(request)
 
     async def ListBulkOperations(
         self, request: admin_service_pb2.ListBulkOperationsRequest, context: Context
     ) -> admin_service_pb2.ListBulkOperationsResponse:
+        current_caller().require(Scope.READ, EVERY_QUEUE)
         return await self._parts.bulk.list(request)
+
+
+def _covers(caller: Caller, view: SessionView) -> bool:
+    """Return True if all that a worker serves lies within the caller's rights."""
+    return caller.unlimited or all(map(caller.covers, view.queue_patterns))
 
 
 def _session_before(cursor: str | None) -> SessionId:

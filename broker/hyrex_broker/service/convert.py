@@ -1,6 +1,7 @@
 """Converts views of tasks, queues, sessions and brokers into wire messages."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,8 +16,9 @@ from hyrex_broker.service.times import duration_if_any, timestamp, timestamp_if_
 _RUNS_BUDGET_BYTES: Final = 10 * 1024 * 1024
 
 
-def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
-    """A task, with those parts of it that were read."""
+def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False) -> task_pb2.Task:
+    """A task, with those parts of it that were read. `hidden`: without what it carries: payload, headers,
+    results and errors, of which only the types are shown."""
     return task_pb2.Task(
         task_id=view.task_id,
         name=view.name,
@@ -29,22 +31,28 @@ def task(view: TaskView, waiting_for: str = "") -> task_pb2.Task:
         root_id=view.root_id or view.task_id,
         submitted_at=timestamp_if_any(view.submitted_at),
         run_at=timestamp_if_any(view.run_at),
-        payload=view.payload or b"",
+        payload=b"" if hidden else view.payload or b"",
         idempotency_key=view.idempotency_key or "",
-        headers=view.headers or {},
+        headers={} if hidden else view.headers or {},
         labels=view.labels,
-        runs=reversed(list(_runs_newest_first(view))),
+        runs=reversed(list(_runs_newest_first(view, hidden))),
         waiting_for=waiting_for,
         cancel_requested=view.cancel_requested,
+        hidden=hidden,
         **view.carried.given(),
     )
 
 
-def _runs_newest_first(view: TaskView) -> Iterator[task_pb2.TaskRun]:
+def _runs_newest_first(view: TaskView, hidden: bool) -> Iterator[task_pb2.TaskRun]:
     left = _RUNS_BUDGET_BYTES
     for run in reversed(view.runs):
         left -= len(run.result or b"") + len(run.traceback or "") + len(run.error_message or "")
-        yield _run(run, whole=left >= 0 or run is view.runs[-1])
+        yield _run(_without_texts(run) if hidden else run, whole=left >= 0 or run is view.runs[-1])
+
+
+def _without_texts(run: RunView) -> RunView:
+    """The same run without its result, and of its error only the type."""
+    return replace(run, result=None, error_message=None, traceback=None)
 
 
 def _run(run: RunView, *, whole: bool) -> task_pb2.TaskRun:

@@ -51,6 +51,8 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.PeerNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_PEER_NOT_FOUND),
         errors.PageTokenInvalid: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_PAGE_TOKEN_INVALID),
         errors.TokenRefused: Row(_Code.UNAUTHENTICATED, error_pb2.ERROR_REASON_TOKEN_INVALID),
+        errors.RightMissing: Row(_Code.PERMISSION_DENIED, error_pb2.ERROR_REASON_RIGHT_MISSING),
+        errors.TokenExists: Row(_Code.ALREADY_EXISTS, error_pb2.ERROR_REASON_TOKEN_EXISTS),
         errors.HelloExpected: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_HELLO_EXPECTED),
         errors.ProtocolUnsupported: Row(
             _Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_PROTOCOL_UNSUPPORTED

@@ -1,17 +1,16 @@
-"""Interceptors around every call: the token, the bounds of messages, and the statuses of errors.
+"""The interceptor around every call: the bounds of messages, and the statuses of errors.
 
-A call without a token is refused before anything of it is received. What a servicer yields is written here
-with `context.write`, so that its `finally` runs when its caller leaves, and not only when the garbage
-collector finds it.
+What a servicer yields is written here with `context.write`, so that its `finally` runs when its caller
+leaves, and not only when the garbage collector finds it. Who may call is decided in `doors.py`.
 """
 
 import asyncio
-import hmac
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, nullcontext
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -19,45 +18,32 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from hyrex_broker.domain.errors import BrokerError, TokenRefused
+from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.rights import Scope
 from hyrex_broker.service.bodies import decoder
+from hyrex_broker.service.doors import REFUSAL, Continuation, Doors, Handler
 from hyrex_broker.service.errors import abort, defect_status, to_status, undecodable
-from hyrex_broker.service.hanging_up import TakenBack
 from hyrex_broker.service.inflight import Budget
 from hyrex_broker.service.open_calls import OPEN_SERVICES, OpenCalls
 from hyrex_broker.service.receiving import Context, Receiving
+from hyrex_broker.service.scopes import SCOPES
 from hyrex_broker.service.unread import LARGE_ANSWERS, Unread
 
-__all__ = ["Context", "auth_interceptor", "errors_interceptor"]
+__all__ = ["Context", "errors_interceptor"]
 
 log = logging.getLogger(__name__)
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class without [] at runtime
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
-Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"]
-
-
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without `authorization: Bearer <token>`, except those of health and reflection."""
-
-    def __init__(self, token: str) -> None:
-        self._expected = token.encode()
-
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> "Handler | None":
-        details: Any = handler_call_details
-        handler = await continuation(details)
-        if handler is None or details.method.startswith(OPEN_SERVICES):
-            return handler
-        known = hmac.compare_digest(_bearer(details.invocation_metadata), self._expected)
-        return handler if known else REFUSAL
+_LAST_WRITE_WITHIN_S: Final = 5.0
 
 
 class ErrorsInterceptor(grpc.aio.ServerInterceptor):
-    """Reads what calls send within the broker's bounds, and gives every error its status."""
+    """Reads what calls send within the broker's bounds, and gives every error its status. With `doors`, only
+    calls that may come in are served."""
 
-    def __init__(self) -> None:
+    def __init__(self, doors: Doors | None, scopes: Mapping[str, Scope]) -> None:
+        self._doors = doors
+        self._scopes = scopes
         self._budget = Budget()
         self._unread = Unread()
         self._open_calls = {prefix: OpenCalls() for prefix in OPEN_SERVICES}
@@ -87,11 +73,17 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
         place = open_calls.stream if open_calls is not None and lasts else nullcontext
         if method in LARGE_ANSWERS:
             answer = self._unread.answer
+        doors = self._doors if open_calls is None else None
+        admit = None if doors is None else partial(doors.admit, self._scopes.get(method))
+        lasting = nullcontext if doors is None or not lasts else doors.lasting
 
         async def received(context: Context) -> Any:
-            with place(context), Receiving(context, decode, source) as messages:
-                request = messages if streams else await messages.only()
-                return await answer(behaviour, request, context)
+            if admit is not None:
+                await admit(context)
+            async with lasting():
+                with place(context), Receiving(context, decode, source) as messages:
+                    request = messages if streams else await messages.only()
+                    return await answer(behaviour, request, context)
 
         async def serve(_: Any, context: Context) -> Any:
             try:
@@ -110,34 +102,10 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
         return make(serve, response_serializer=handler.response_serializer)
 
 
-def errors_interceptor() -> ErrorsInterceptor:
-    """Turns BrokerError into its status, and any other error into INTERNAL with an incident id."""
-    return ErrorsInterceptor()
-
-
-def auth_interceptor(token: str) -> TokenInterceptor:
-    """Refuses calls without the token before anything of them is received."""
-    return TokenInterceptor(token)
-
-
-_taken_back: Final = TakenBack()
-
-
-async def _refuse(_: Any, context: Context) -> None:
-    peer = context.peer()  # a call that has ended has none
-    try:
-        await abort(context, to_status(NO_TOKEN))
-    except (grpc.aio.InternalError, asyncio.CancelledError):
-        _taken_back.count(peer)
-        raise
-
-
-NO_TOKEN: Final = TokenRefused(
-    "the call carries no valid token; send metadata 'authorization: Bearer <token>'"
-    " (HYREX_TOKEN) with the token that the broker was started with"
-)
-REFUSAL: Final[Handler] = grpc.stream_stream_rpc_method_handler(_refuse)
-"""As a stream, since gRPC receives nothing of a stream until it is read, and this one never is."""
+def errors_interceptor(doors: Doors | None = None, scopes: Mapping[str, Scope] = SCOPES) -> ErrorsInterceptor:
+    """Turns BrokerError into its status, and any other error into INTERNAL with an incident id. `doors`: the
+    interceptor behind this one that knows who calls; `scopes`: what each method needs."""
+    return ErrorsInterceptor(doors, scopes)
 
 
 def _status_of(error: Exception, method: str) -> Status:
@@ -167,15 +135,6 @@ def _write_to_gone_caller(error: BaseException) -> BaseException | None:
     return error if isinstance(error, grpc.aio.InternalError) else None
 
 
-def _bearer(metadata: Iterable[tuple[str, str | bytes]] | None) -> bytes:
-    for key, value in metadata or ():
-        if key == "authorization":
-            text = value if isinstance(value, str) else value.decode(errors="replace")
-            scheme, _, token = text.partition(" ")
-            return token.strip().encode() if scheme.lower() == "bearer" else b""
-    return b""
-
-
 async def _answer(behaviour: Behaviour, request: Any, context: Context) -> Any:
     return await behaviour(request, context)
 
@@ -183,4 +142,15 @@ async def _answer(behaviour: Behaviour, request: Any, context: Context) -> Any:
 async def _answer_each(behaviour: Behaviour, request: Any, context: Context) -> None:
     async with aclosing(behaviour(request, context)) as responses:
         async for response in responses:
-            await context.write(response)
+            await _written(context, response)
+
+
+async def _written(context: Context, response: Any) -> None:
+    """Write a response. A cancellation waits for it, not long: gRPC could then send no status."""
+    under_way = asyncio.ensure_future(context.write(response))
+    try:
+        await asyncio.shield(under_way)
+    except asyncio.CancelledError:
+        await asyncio.wait({under_way}, timeout=_LAST_WRITE_WITHIN_S)
+        under_way.cancel()
+        raise

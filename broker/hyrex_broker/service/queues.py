@@ -9,7 +9,10 @@ from typing import Final, Protocol
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.rights import Scope
+from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, requests
+from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
 from hyrex_broker.storage.queues import QueueStore
@@ -30,19 +33,25 @@ class Lanes(Protocol):
 
 
 class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
-    """The RPCs of QueueService. `touch` is called with the tasks that have changed."""
+    """The RPCs of QueueService. `touch` is called with the tasks that have changed. Queues that a caller may
+    not see are not there for it."""
 
-    def __init__(self, store: QueueStore, lanes: Lanes, touch: Callable[[Iterable[TaskId]], None]) -> None:
+    def __init__(
+        self, store: QueueStore, lanes: Lanes, touch: Callable[[Iterable[TaskId]], None], audit: Audit
+    ) -> None:
         self._store = store
         self._lanes = lanes
         self._touch = touch
+        self._audit = audit
 
     async def ListQueues(
         self, request: queue_service_pb2.ListQueuesRequest, context: Context
     ) -> queue_service_pb2.ListQueuesResponse:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         after = requests.cursor(request.page_token, ["queues"]) or ""
-        page = await self._store.page(after, size)
+        caller = current_caller()
+        sees = None if caller.unlimited else caller.sees
+        page = await self._store.page(after, size, sees=sees)
         more = page[-1].name if len(page) == size else None
         return queue_service_pb2.ListQueuesResponse(
             queues=map(convert.queue, page), next_page_token=requests.page_token(more, ["queues"])
@@ -51,18 +60,20 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     async def GetQueue(
         self, request: queue_service_pb2.GetQueueRequest, context: Context
     ) -> queue_service_pb2.GetQueueResponse:
-        return queue_service_pb2.GetQueueResponse(queue=await self._queue(fields.name(request.name, "name")))
+        name = _visible(request.name, Scope.READ)
+        return queue_service_pb2.GetQueueResponse(queue=await self._queue(name))
 
     async def UpdateQueue(
         self, request: queue_service_pb2.UpdateQueueRequest, context: Context
     ) -> queue_service_pb2.UpdateQueueResponse:
-        name = fields.name(request.name, "name")
+        name = _visible(request.name, Scope.ADMIN)
         limit = request.concurrency_limit if request.HasField("concurrency_limit") else None
         if limit is not None and not 0 <= limit <= HIGHEST_LIMIT:
             raise InvalidField(
                 "concurrency_limit", limit, f"must lie between 1 and {HIGHEST_LIMIT}, or be 0 for no limit"
             )
         paused = request.paused if request.HasField("paused") else None
+        await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit))
         await self._lanes.make_queues([name])
         await self._store.update(name, paused=paused, limit=limit)
         await self._lanes.changed_here()
@@ -71,12 +82,14 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     async def PurgeQueue(
         self, request: queue_service_pb2.PurgeQueueRequest, context: Context
     ) -> queue_service_pb2.PurgeQueueResponse:
-        name = fields.name(request.name, "name")
+        name = _visible(request.name, Scope.ADMIN)
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "the queue was purged"
         filters = ["purge", name]
         begun = requests.cursor(request.step, filters)
         if begun is None and await self._store.find(name) is None:
             raise QueueNotFound(name)
+        if begun is None:
+            await self._audit.record(current_caller().name, "queue.purge", name, {"reason": reason})
         until = _moment(begun) if begun is not None else await self._store.now()
         ends_at = time.monotonic() + _STEP_S if request.in_steps else math.inf
         cancelled = 0
@@ -91,7 +104,8 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     async def DeleteQueue(
         self, request: queue_service_pb2.DeleteQueueRequest, context: Context
     ) -> queue_service_pb2.DeleteQueueResponse:
-        name = fields.name(request.name, "name")
+        name = _visible(request.name, Scope.ADMIN)
+        await self._audit.record(current_caller().name, "queue.delete", name)
         if not await self._store.delete(name):
             await self._queue(name)
             raise QueueInUse(name)
@@ -103,6 +117,20 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         if view is None:
             raise QueueNotFound(name)
         return convert.queue(view)
+
+
+def _visible(text: str, scope: Scope) -> str:
+    """The name of a queue that the caller has this scope for. Raises InvalidField, QueueNotFound."""
+    name = fields.name(text, "name")
+    if not current_caller().may(scope, name):
+        raise QueueNotFound(name)
+    return name
+
+
+def _changes(paused: bool | None, limit: int | None) -> dict[str, str]:
+    """What an operator changes, for the audit."""
+    found = {} if paused is None else {"paused": str(paused).lower()}
+    return found if limit is None else found | {"limit": str(limit)}
 
 
 def _moment(cursor: str) -> datetime:

@@ -20,10 +20,12 @@ from hyrex.v1 import (
     worker_service_pb2_grpc,
 )
 from hyrex_broker.config import MIB, BrokerConfig
+from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.open_files import most_connections
-from hyrex_broker.service.certificates import BindError, check_pair
+from hyrex_broker.service.certificates import BindError, TlsFiles, server_credentials
+from hyrex_broker.service.doors import Doors
 from hyrex_broker.service.health import HealthServicer
-from hyrex_broker.service.interceptors import auth_interceptor, errors_interceptor
+from hyrex_broker.service.interceptors import errors_interceptor
 from hyrex_broker.service.unknown_methods import tolerant_servers
 
 SERVICES: Final = (
@@ -56,14 +58,22 @@ class BuiltServer:
     port: int
 
 
-def build_server(config: BrokerConfig, servicers: Servicers) -> BuiltServer:
-    """Build the server with every service on it and bind its address.
+def build_server(
+    config: BrokerConfig, servicers: Servicers, tokens: KnownTokens | None = None
+) -> BuiltServer:
+    """Build the server with every service on it and bind its address. `tokens`: those that let callers in;
+    they must be there if the configuration asks for any.
 
     Raises: BindError.
     """
-    interceptors: list[grpc.aio.ServerInterceptor] = [errors_interceptor()]
-    if config.token is not None:
-        interceptors.append(auth_interceptor(config.token))
+    if config.asks_for_tokens and tokens is None:
+        raise ValueError("the broker asks for tokens, and nothing knows them")
+    doors = None
+    if config.asks_for_tokens and tokens is not None:
+        doors = Doors(tokens, by_certificate=config.tls_client_ca is not None)
+    interceptors: list[grpc.aio.ServerInterceptor] = [errors_interceptor(doors)]
+    if doors is not None:
+        interceptors.append(doors)
     with tolerant_servers():
         server = grpc.aio.server(interceptors=interceptors, options=_options(config))
     health = _add_services(server, servicers)
@@ -124,6 +134,4 @@ def _bind(server: grpc.aio.Server, config: BrokerConfig) -> int:
 def _credentials(config: BrokerConfig) -> grpc.ServerCredentials | None:
     if config.tls_cert is None or config.tls_key is None:
         return None
-    check_pair(config.tls_cert, config.tls_key)
-    pairs = [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())]
-    return grpc.ssl_server_credentials(pairs)
+    return server_credentials(TlsFiles(config.tls_cert, config.tls_key, config.tls_client_ca))

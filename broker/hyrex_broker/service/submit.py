@@ -14,8 +14,11 @@ from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.submit.intake import Answer, Intake, Others
+from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_rounds
+from hyrex_broker.service.submit_rights import allowed, without_others_keys
+from hyrex_broker.service.task_rights import QueuesOf
 from hyrex_broker.storage.availability import Availability
 
 T = TypeVar("T")
@@ -60,8 +63,11 @@ class PlacedResults(Protocol):
 class SubmitChecker:
     """Checks and stores submitted tasks, and fills in their results."""
 
-    def __init__(self, intake: Intake, payload_limit_bytes: int, availability: Availability) -> None:
+    def __init__(
+        self, intake: Intake, payload_limit_bytes: int, availability: Availability, queues: QueuesOf
+    ) -> None:
         self._intake = intake
+        self._queues = queues
         self._availability = availability
         self._reader = SubmitReader(payload_limit_bytes)
         self._admission = Admission(_BUDGET, _LITTLE)
@@ -112,8 +118,12 @@ class SubmitChecker:
             raise TooManyItems(count, MOST_TASKS)
         left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
         permit = await self._unless_away(self._admission.enter(caller, count + _REQUEST_COST), left_s)
+        rights = current_caller()
         try:
-            return await self._admitted(read(), left_s, caller)
+            if rights.unlimited:
+                return await self._admitted(read(), left_s, caller)
+            answers = await self._admitted(allowed(read(), rights), left_s, caller)
+            return await without_others_keys(answers, rights, self._queues)
         finally:
             permit.leave()
 

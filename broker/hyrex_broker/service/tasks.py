@@ -18,8 +18,11 @@ from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
+from hyrex_broker.service.callers import when_token_ends
+from hyrex_broker.service.doors import TOKEN_ENDED
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
+from hyrex_broker.service.task_rights import Looks, TaskRights
 from hyrex_broker.service.unread import UnreadFrames
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import TaskReads
@@ -84,6 +87,7 @@ class TaskParts:
     reads: TaskReads
     lists: TaskLists
     watches: Watches
+    looks: Looks
     leaving: asyncio.Event
     """Set when the broker is about to stop."""
 
@@ -120,6 +124,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self._changes = Admission(CHANGES_AT_ONCE, FEW_CHANGES)
         self._large_frame = asyncio.Lock()
         self._frames = UnreadFrames()
+        self._rights = TaskRights(parts.reads, parts.looks)
 
     async def SubmitTasks(
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
@@ -140,7 +145,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         broker that stops answers the frames that it has read, and ends the stream with OK.
         """
         window, caller = asyncio.Semaphore(FRAMES_UNDER_WAY), requests.caller(context)
-        answers = _Answers(context)
+        answers, revoked = _Answers(context), asyncio.Event()
+        when_token_ends(revoked.set)
 
         async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
             response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
@@ -157,12 +163,15 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
         try:
             async with asyncio.TaskGroup() as group:
-                either = group.create_task(read()), group.create_task(self._parts.leaving.wait())
+                ends = self._parts.leaving.wait(), revoked.wait()
+                either = group.create_task(read()), *map(group.create_task, ends)
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 for task in either:
                     task.cancel()
         finally:
             await answers.settle()
+        if revoked.is_set():
+            raise TOKEN_ENDED
 
     async def GetTask(
         self, request: task_service_pb2.GetTaskRequest, context: Context
@@ -171,7 +180,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         view = await self._parts.reads.task(task_id)
         if view is None:
             raise NoSuchTask(task_id)
-        return task_service_pb2.GetTaskResponse(task=convert.task(view, await self._waiting_for(view)))
+        self._rights.check([view])
+        self._rights.note("task.get", [view])
+        return task_service_pb2.GetTaskResponse(task=self._rights.shown(view, await self._waiting_for(view)))
 
     async def ListTasks(
         self, request: task_service_pb2.ListTasksRequest, context: Context
@@ -181,11 +192,12 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         before = _task_before(requests.cursor(request.page_token, words))
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
-            page = await self._parts.lists.page(selection, before, size)
+            page = await self._parts.lists.page(selection, before, size, self._rights.sees())
         finally:
             permit.leave()
+        self._rights.note("task.list", page.tasks)
         return task_service_pb2.ListTasksResponse(
-            tasks=[convert.task(view) for view in page.tasks],
+            tasks=[self._rights.shown(view) for view in page.tasks],
             next_page_token=requests.page_token(page.before, words),
             looked_back_to=convert.made_at(page.before) if page.before is not None else None,
         )
@@ -197,7 +209,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         most = checks.integer(request.most, "most", 0, MOST_COUNTED) or _USUALLY_COUNTED
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
-            count, rest = await self._parts.lists.count(selection, most)
+            count, rest = await self._parts.lists.count(selection, most, self._rights.sees())
         finally:
             permit.leave()
         return task_service_pb2.CountTasksResponse(
@@ -213,7 +225,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         reason = checks.short_text(request.reason, "reason", _REASON_BYTES) or ""
         permit = await self._changes.enter(requests.caller(context), len(ids))
         try:
-            outcomes = await self._parts.cancels.cancel(ids, reason) if ids else []
+            cancel = partial(self._parts.cancels.cancel, reason=reason)
+            outcomes = await self._rights.changed(ids, cancel, CancelOutcome.NOT_FOUND) if ids else []
         finally:
             permit.leave()
         return task_service_pb2.CancelTasksResponse(
@@ -231,7 +244,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         ids = requests.task_ids(request.task_ids)
         permit = await self._changes.enter(requests.caller(context), len(ids))
         try:
-            outcomes = await self._parts.cancels.retry(ids) if ids else []
+            retry = self._parts.cancels.retry
+            outcomes = await self._rights.changed(ids, retry, RetryOutcome.NOT_FOUND) if ids else []
         finally:
             permit.leave()
         return task_service_pb2.RetryTasksResponse(
@@ -249,14 +263,16 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         ids = requests.task_ids(request.task_ids)
         async with aclosing(self._parts.watches.watch(ids, partial(self._frames.place, context))) as frames:
             async for frame in frames:
+                self._rights.check(frame)
+                self._rights.note("task.watch", frame)
                 yield task_service_pb2.WatchTasksResponse(tasks=await self._converted(frame))
 
     async def _converted(self, frame: Sequence[TaskView]) -> list[task_pb2.Task]:
         """Convert tasks for a frame. Large frames are converted one at a time; small ones need not wait."""
         if len(frame) <= _FEW_TASKS:
-            return [convert.task(view) for view in frame]
+            return [self._rights.shown(view) for view in frame]
         async with self._large_frame:
-            return [convert.task(view) async for view in in_portions(frame, 1)]
+            return [self._rights.shown(view) async for view in in_portions(frame, 1)]
 
     async def _waiting_for(self, view: TaskView) -> str:
         if view.state is not TaskState.QUEUED:

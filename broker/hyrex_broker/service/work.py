@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import grpc.aio
@@ -29,9 +30,12 @@ from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported, times
 from hyrex_broker.service import worker_convert as convert
+from hyrex_broker.service.callers import current_caller, when_token_ends
+from hyrex_broker.service.doors import TOKEN_ENDED
 from hyrex_broker.service.errors import undecodable
 from hyrex_broker.service.outbox import FRAME_BYTES, Backlogs, StreamOutbox
 from hyrex_broker.service.receiving import hold
+from hyrex_broker.service.work_rights import within_rights
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,7 @@ class WorkStream:
 
     async def serve(self) -> None:
         """Read and write until the end; raises the BrokerError that ended the stream."""
+        when_token_ends(partial(self._outbox.end, TOKEN_ENDED))
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write_while_read())
@@ -108,6 +113,7 @@ class WorkStream:
                 await asyncio.wait({reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if reader.done():
                     self._outbox.finish()
+                reader.cancel()
                 # A write under way is not cancelled: until it ends, gRPC cannot send the worker a status.
                 await asyncio.wait({writer}, timeout=_LAST_WRITE_WITHIN_S)
                 for task in (writer, reader, ended):
@@ -159,7 +165,8 @@ class WorkStream:
     async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> ServedSession:
         if kind != "hello":
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
-        introduction = convert.introduction(frame.hello)
+        queues_of = self._engine.sessions.queues_of_task
+        introduction = within_rights(convert.introduction(frame.hello), current_caller(), queues_of)
         async with self._engine.welcomes.place():
             return await self._admit(frame.hello, introduction)
 

@@ -8,13 +8,14 @@ short or even empty, and still have a next page).
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import lowest_id
+from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import LaneId, Outcome, TaskId
 from hyrex_broker.domain.selection import Check, Selection, like
 from hyrex_broker.domain.states import TaskState
@@ -120,10 +121,17 @@ class TaskLists:
         self._database = database
         self._reads = TaskReads(database)
 
-    async def page(self, selection: Selection, before: TaskId | None, size: int) -> TaskPage:
-        """Up to `size` tasks with ids below `before`, newest first, without payloads and results."""
+    async def page(
+        self,
+        selection: Selection,
+        before: TaskId | None,
+        size: int,
+        sees: Callable[[str], bool] | None = None,
+    ) -> TaskPage:
+        """Up to `size` tasks with ids below `before`, newest first, without payloads and results; with
+        `sees`, only those of queues that it is true of."""
         selection = selection.with_usual_states()
-        lanes = await self._lanes(selection)
+        lanes = await self._lanes(selection, sees)
         if lanes == []:
             return TaskPage([], None)
         labels = json.dumps(dict(selection.labels)) if selection.labels else None
@@ -146,11 +154,14 @@ class TaskLists:
             where = replace(where, before=found.cut)
             look = min(look * 8, _LONGEST_LOOK)
 
-    async def count(self, selection: Selection, most: int) -> tuple[int, TaskId | None]:
-        """How many tasks fit, up to `most`; and the id below which nothing was looked at (None: all was)."""
+    async def count(
+        self, selection: Selection, most: int, sees: Callable[[str], bool] | None = None
+    ) -> tuple[int, TaskId | None]:
+        """How many tasks fit, up to `most`; and the id below which nothing was looked at (None: all was).
+        With `sees`, only those of queues that it is true of."""
         give_up, before, found = time.monotonic() + _TIME_BUDGET_S, None, 0
         while True:
-            page = await self.page(selection, before, min(most - found, IDS_PER_STATEMENT))
+            page = await self.page(selection, before, min(most - found, IDS_PER_STATEMENT), sees)
             found, before = found + len(page.tasks), page.before
             if before is None or found >= most or time.monotonic() > give_up:
                 return found, before
@@ -183,15 +194,15 @@ class TaskLists:
             return _Candidates(ids, ids[-1])
         return _Candidates(ids, day if day > bottom else None)
 
-    async def _lanes(self, selection: Selection) -> list[LaneId] | None:
+    async def _lanes(self, selection: Selection, sees: Callable[[str], bool] | None) -> list[LaneId] | None:
         queues = [like(pattern) for pattern in selection.queues] or None
         names = [like(pattern) for pattern in selection.names] or None
-        if (selection.queue, selection.name, queues, names) == (None, None, None, None):
+        if (selection.queue, selection.name, queues, names, sees) == (None, None, None, None, None):
             return None
         rows = await self._database.fetch(
             _SQL["lanes_of"], selection.queue, selection.name, queues, names, read=True
         )
-        return [row["id"] for row in rows]
+        return [row["id"] async for row in in_portions(rows) if sees is None or sees(row["queue"])]
 
     async def _candidates(
         self, sources: Sequence[_Source], where: _Range, look: int, size: int

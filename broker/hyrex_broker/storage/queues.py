@@ -1,6 +1,6 @@
 """Queues for operators: what is in them, their limits and pauses, and purging."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -25,13 +25,20 @@ class QueueStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, after: str, size: int, cap: int | None = None) -> list[QueueView]:
-        """Up to `size` queues with names above `after`, by name; what waits is counted up to `cap`."""
-        return await self._views(after, None, size, cap)
+    async def page(
+        self, after: str, size: int, cap: int | None = None, sees: Callable[[str], bool] | None = None
+    ) -> list[QueueView]:
+        """Up to `size` queues with names above `after`, by name; what waits is counted up to `cap`. With
+        `sees`, only those that it is true of."""
+        if sees is None:
+            return await self._views(after, None, size, cap)
+        rows = await self._database.fetch(_SQL["names"], after, read=True)
+        seen = [row["name"] async for row in in_portions(rows) if sees(row["name"])]
+        return await self._views(after, seen[:size], size, cap) if seen else []
 
     async def find(self, name: str) -> QueueView | None:
         """One queue."""
-        found = await self._views("", name, 1)
+        found = await self._views("", [name], 1)
         return found[0] if found else None
 
     async def update(self, name: str, *, paused: bool | None, limit: int | None) -> None:
@@ -69,14 +76,14 @@ class QueueStore:
             yield chunk
 
     async def _views(
-        self, after: str, name: str | None, size: int, most: int | None = None
+        self, after: str, names: list[str] | None, size: int, most: int | None = None
     ) -> list[QueueView]:
         cap = most or COUNT_CAP
         async with self._database.transaction(read=True) as transaction:
             # Statistics of live tables say anything; only index probes keep the capped counts cheap.
             await transaction.execute("set local enable_seqscan = off")
             await transaction.execute("set local enable_bitmapscan = off")
-            rows = await transaction.fetch(_SQL["queues"], after, name, size, cap)
+            rows = await transaction.fetch(_SQL["queues"], after, names, size, cap)
             sessions = await transaction.fetch(_SQL["patterns"])
         workers = [0] * len(rows)
         async for session in in_portions(sessions, 1):

@@ -76,6 +76,11 @@ class TaskReads:
         views = await self.tasks([task_id], FULL)
         return views[0] if views else None
 
+    async def queues_of(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
+        """The queues of tasks; unknown ids are missing."""
+        rows = await self._database.fetch(_SQL["queues_of"], sorted(set(task_ids)))
+        return {TaskId(str(row["id"])): row["queue"] for row in rows}
+
     async def run_conditions(self, queue: str, name: str) -> RunConditions:
         """The conditions for tasks of this queue and name to run now."""
         around = await self._database.fetchrow(_SQL["run_conditions"], queue, name, read=True)

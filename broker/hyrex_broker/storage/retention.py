@@ -12,6 +12,12 @@ from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("schema")
+_TOKENS: Final = load("tokens")
+_AUDIT: Final = load("audit")
+_KEEP_TOKENS: Final = timedelta(days=30)
+_KEEP_AUDIT: Final = timedelta(days=90)
+"""At least; who keeps tasks longer keeps both as long."""
+_AT_A_TIME: Final = 10_000
 _TIMEOUTS: Final = Timeouts(connect_s=5, command_s=60)
 
 
@@ -46,6 +52,9 @@ class RetentionStore:
             " and not exists (select from lease where session_id = worker_session.id)",
             keep + timedelta(days=2),
         )
+        await connection.execute(_TOKENS["forget"], max(keep, _KEEP_TOKENS))
+        while await connection.fetchval(_AUDIT["forget"], max(keep, _KEEP_AUDIT), _AT_A_TIME) == _AT_A_TIME:
+            pass
         await connection.execute(
             "delete from broker where seen_at < now() - $1::interval"
             " and not exists (select from worker_session where owner = broker.id)",

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from hyrex.address import parse_url
+from hyrex.address import trusted_url
 from hyrex.config import read_settings, usable_token
 from hyrex.runtime.metrics_server import address_of
 from hyrex.worker.shared.platform import usable_cpus
@@ -72,13 +72,14 @@ class WorkerOptions:
         """
         settings = read_settings(without_token=bool(self.token))
         broker_url = self.broker_url or settings.broker_url
-        parse_url(broker_url)
+        token = usable_token("--token", self.token) if self.token else settings.token or ""
+        trusted_url(broker_url, token)
         return replace(
             self,
             processes=self.processes or usable_cpus(),
             name=self.name or f"{socket.gethostname()}-{os.getpid()}",
             broker_url=broker_url,
-            token=usable_token("--token", self.token) if self.token else settings.token or "",
+            token=token,
         )
 
     @property

@@ -13,6 +13,7 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import TRACE_BYTES
 from hyrex_broker.domain.model import CarriedOptions, SubmitAnswer, TaskExtras
 from hyrex_broker.service.submit import SubmitChecker
+from hyrex_broker.storage.reads import TaskReads
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import make_id, new_task
 from tests.support.groups import group_of
@@ -125,7 +126,7 @@ class Sender:
 
     def __init__(self, bench: Bench) -> None:
         availability = bench.database.availability
-        self.checker = SubmitChecker(bench.engine.intake, LIMIT, availability)
+        self.checker = SubmitChecker(bench.engine.intake, LIMIT, availability, TaskReads(bench.database))
 
     async def singly(self, tasks: Sequence[task_pb2.NewTask]) -> list[Answer]:
         answers = []

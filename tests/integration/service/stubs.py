@@ -23,19 +23,24 @@ from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_DEDUPLICATED, SUBMIT_OUTCOM
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
+from hyrex_broker.engine.audit import Audit
+from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers, build_server
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
+from hyrex_broker.service.tokens import TokenParts
 from hyrex_broker.steering import Steering, build_steering
+from hyrex_broker.storage.audit import AuditStore
 from hyrex_broker.storage.cancel import FoundByCancel, Requeued
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.tokens import TokenStore
 
 
 @dataclass
@@ -122,6 +127,7 @@ class Stubs:
     recorded: Recorded
     watches: Watches
     steering: Steering
+    audit: Audit
 
     def touch(self, *task_ids: TaskId) -> None:
         self.watches.touch(task_ids)
@@ -132,24 +138,34 @@ def storage_away() -> BrokerError:
 
 
 @asynccontextmanager
-async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
-    """All services on a free port."""
+async def serving(database: Database, url: str, token: str | None = None) -> AsyncIterator[Stubs]:
+    """All services on a free port; with a token, they ask for one."""
     recorded, reads = Recorded(), TaskReads(database)
     watches = Watches(reads)
-    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, recorded.drained)
     steering = build_steering(database, BrokerId(1), recorded.lanes, recorded)
+    audit, store = Audit(AuditStore(database)), TokenStore(database)
+    tokens = KnownTokens(store, [token]) if token is not None else None
+    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, audit, recorded.drained)
+    token_parts = TokenParts(
+        store, AuditStore(database), audit, tokens is not None, tokens.hurry if tokens else lambda: None
+    )
     no_workers: Any = worker_service_pb2_grpc.WorkerServiceServicer
     servicers = Servicers(
         TaskServicer(parts),
         no_workers(),
-        QueueServicer(QueueStore(database), recorded, watches.touch),
+        QueueServicer(QueueStore(database), recorded, watches.touch, audit),
         AdminServicer(
-            PeerStore(database), recorded.drained_sessions.append, recorded.drained.set, steering.parts
+            PeerStore(database),
+            recorded.drained_sessions.append,
+            recorded.drained.set,
+            steering.parts,
+            token_parts,
         ),
     )
-    built = build_server(BrokerConfig(database_url=url, port=0), servicers)
+    built = build_server(BrokerConfig(database_url=url, port=0, token=token), servicers, tokens)
     await built.server.start()
-    running = asyncio.gather(watches.run(), steering.overview.run(), steering.bulk.run())
+    loops = [watches.run(), steering.overview.run(), steering.bulk.run()]
+    running = asyncio.gather(*loops, *([tokens.run()] if tokens else []))
     try:
         options = (("grpc.max_receive_message_length", 16 * MIB),)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{built.port}", options) as channel:
@@ -160,6 +176,7 @@ async def serving(database: Database, url: str) -> AsyncIterator[Stubs]:
                 recorded,
                 watches,
                 steering,
+                audit,
             )
     finally:
         await built.server.stop(None)

@@ -98,6 +98,10 @@ class Sessions:
         """The session, if it is served here."""
         return None if session_id is None else self.by_id.get(session_id)
 
+    def queues_of_task(self, name: str) -> set[str]:
+        """The queues that this broker knows to have tasks of this name."""
+        return {self._directory.names[lane][0] for lane in self._directory.with_tasks([name])}
+
     async def open(
         self, introduction: Introduction, link: SessionLink, heritage: Heritage | None = None
     ) -> ServedSession:

@@ -284,6 +284,34 @@ create table bulk_operation (
 );
 create index bulk_operation_running on bulk_operation (seen_at) where state = 'running';
 create index bulk_operation_by_time on bulk_operation (started_at, id);
+-- Who may do what. Of a token only a SHA-256 is kept: it has 256 random bits, so nobody finds it by trying, and a
+-- slow hash would only cost brokers time. `changed_at`: brokers read what has changed lately (sql/tokens.sql).
+create table token (
+  id             bigint generated always as identity primary key,
+  name           text not null,
+  hash           bytea not null unique check (length(hash) = 32),
+  ending         text not null,
+  scopes         text[] not null,
+  queue_patterns text[] not null,
+  created_at     timestamptz not null default now(),
+  expires_at     timestamptz,
+  revoked_at     timestamptz,
+  changed_at     timestamptz not null default now()
+);
+create unique index token_by_name on token (name) where revoked_at is null;
+create index token_by_change on token (changed_at);
+
+-- What was done with the rights `admin` and `payload`. Insert-only; retention removes whole days.
+create table audit (
+  id      bigint generated always as identity primary key,
+  at      timestamptz not null default now(),
+  who     text not null,
+  action  text not null,
+  object  text not null,
+  details jsonb not null
+);
+create index audit_by_time on audit (at);
+create index audit_by_who on audit (who, id);
 
 -- Partitions are made and removed by functions with their owner's rights, so that a broker's role needs none of
 -- them: it may use these and read and write rows (storage/grants.py), and nothing else.

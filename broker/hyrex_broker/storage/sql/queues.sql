@@ -1,6 +1,6 @@
 -- name: queues
 -- Queues by name with what is in them. Counts stop at a cap, so that a look at a full queue costs no
--- more than one at a busy one. $1 names above this one, $2 only this name or null, $3 how many, $4 cap.
+-- more than one at a busy one. $1 names above this one, $2 only these names or null, $3 how many, $4 cap.
 select q.name, q.paused,
        coalesce((select maximum from concurrency_limit c
                  where c.namespace = 0 and c.scope = 'queue' and c.name = q.name), 0) as concurrency_limit,
@@ -13,9 +13,13 @@ select q.name, q.paused,
        (select count(*) from lease
         where lane = any (array(select id from lane where namespace = 0 and queue = q.name))) as running
 from queue q
-where q.namespace = 0 and q.name > $1::text and ($2::text is null or q.name = $2)
+where q.namespace = 0 and q.name > $1::text and ($2::text[] is null or q.name = any ($2))
 order by q.name
 limit $3::integer
+
+-- name: names
+-- Names of queues, in order. $1 above this one.
+select name from queue where namespace = 0 and name > $1::text order by name
 
 -- name: patterns
 -- Patterns of the live sessions, and how many sessions have them.

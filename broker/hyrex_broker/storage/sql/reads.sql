@@ -66,6 +66,16 @@ left join lateral (
 ) w on true
 order by t.id, r.run_number
 
+-- name: queues_of
+-- The queues of tasks. $1 ids in order: the first and the last one tell which partitions are looked at.
+select t.id, l.queue
+from unnest($1::uuid[]) as i (id)
+cross join lateral (
+  select id, lane from task where id = i.id and id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+  limit 1
+) t
+join lane l on l.id = t.lane
+
 -- name: run_conditions
 -- What decides whether tasks of a lane can run. $1 queue, $2 task name.
 -- Where there is no limit nobody asks how many run, and lanes may be many: then they are not counted.
@@ -102,7 +112,7 @@ group by queue_patterns
 -- name: lanes_of
 -- Lanes of a queue, of a task name, or of both; null means any. $1 queue, $2 task name, $3 LIKE patterns of queues
 -- of which one must fit, $4 the same of task names.
-select id from lane
+select id, queue from lane
 where namespace = 0 and ($1::text is null or queue = $1) and ($2::text is null or name = $2)
   and ($3::text[] is null or queue like any ($3)) and ($4::text[] is null or name like any ($4))
 

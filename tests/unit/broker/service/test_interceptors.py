@@ -14,7 +14,28 @@ from grpc_status import rpc_status
 
 from hyrex.transport.kept_status import keep_status
 from hyrex_broker.domain.errors import QueueNotFound
-from hyrex_broker.service.interceptors import Context, auth_interceptor, errors_interceptor
+from hyrex_broker.domain.rights import Scope
+from hyrex_broker.engine.known_tokens import KnownTokens
+from hyrex_broker.service.doors import Doors
+from hyrex_broker.service.interceptors import Context, errors_interceptor
+from hyrex_broker.storage.tokens import StoredToken
+
+
+class NoTokens:
+    """A database without tokens."""
+
+    async def all(self) -> list[StoredToken]:
+        return []
+
+    async def changed(self, within_s: float) -> list[StoredToken]:
+        return []
+
+
+def guards(token: str) -> tuple[grpc.aio.ServerInterceptor, grpc.aio.ServerInterceptor]:
+    """Both guards of a broker that was started with this token."""
+    doors = Doors(KnownTokens(NoTokens(), [token]))
+    return errors_interceptor(doors, {f"/test.Kinds/{kind}": Scope.READ for kind in KINDS}), doors
+
 
 Raise = Callable[[], Exception]
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream", "stream_written")
@@ -108,7 +129,7 @@ async def refusal(channel: Any, kind: str, token: str | None = None) -> tuple[st
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_call_passes_both_guards(kind: str) -> None:
-    async with serving(Handlers(None), errors_interceptor(), auth_interceptor("secret")) as channel:
+    async with serving(Handlers(None), *guards("secret")) as channel:
         assert await call(channel, kind, "Bearer secret") == [b"ok"]
 
 
@@ -136,13 +157,13 @@ async def test_a_defect_is_answered_with_an_incident_that_the_log_names_once(
 @pytest.mark.parametrize("token", [None, "Bearer wrong", "Basic secret", "secret", "Bearer ", ""])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_call_without_the_token_is_refused(kind: str, token: str | None) -> None:
-    async with serving(Handlers(None), errors_interceptor(), auth_interceptor("secret")) as channel:
+    async with serving(Handlers(None), *guards("secret")) as channel:
         code, info = await refusal(channel, kind, token)
     assert (code, info.reason) == ("UNAUTHENTICATED", "TOKEN_INVALID")
 
 
 async def test_an_unknown_method_is_unimplemented() -> None:
-    async with serving(Handlers(None), errors_interceptor(), auth_interceptor("secret")) as channel:
+    async with serving(Handlers(None), *guards("secret")) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(channel, "absent/unary_unary")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -18,8 +18,10 @@ from hyrex.v1 import (
     worker_service_pb2_grpc,
 )
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.service.certificates import BindError
 from hyrex_broker.service.server import SERVICES, BuiltServer, Servicers, build_server
+from tests.unit.broker.service.test_interceptors import NoTokens
 
 Health = health_pb2.HealthCheckResponse
 
@@ -41,7 +43,7 @@ def empty_servicers() -> Servicers:
 
 @pytest.fixture
 async def built() -> AsyncIterator[BuiltServer]:
-    built = build_server(config(token="secret"), empty_servicers())
+    built = build_server(config(token="secret"), empty_servicers(), KnownTokens(NoTokens(), ["secret"]))
     await built.server.start()
     try:
         yield built

@@ -1,0 +1,94 @@
+"""What is done with the rights `admin` and `payload`.
+
+What an admin does is stored before it takes effect. Looks at payloads are many and small: they are counted by
+caller and kind, and stored every few seconds.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.storage.audit import Deed
+
+log = logging.getLogger(__name__)
+
+FLUSH_S: Final = 5.0
+MOST_NAMED: Final = 20
+"""Of tasks that were looked at, so many are named in an entry; the others are counted."""
+_MOST_KINDS: Final = 1000
+
+
+class Entries(Protocol):
+    """Stores entries. Raises StorageUnavailable."""
+
+    async def record(self, deeds: Sequence[Deed]) -> None:
+        """All or none."""
+        ...
+
+
+@dataclass(slots=True)
+class _Looks:
+    """Looks of one caller of one kind."""
+
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+
+
+class Audit:
+    """Records of one broker."""
+
+    def __init__(self, store: Entries) -> None:
+        self._store = store
+        self._looks: dict[tuple[str, str], _Looks] = {}
+
+    async def record(
+        self, who: str, action: str, target: str, details: Mapping[str, str] | None = None
+    ) -> None:
+        """Store what a caller is about to do, and to what. Raises StorageUnavailable: then it must not be
+        done."""
+        await self._store.record([Deed(who, action, target, details or {})])
+
+    def looked(self, who: str, action: str, task_ids: Sequence[str]) -> None:
+        """Note that a caller has seen what these tasks carry."""
+        key = who, action
+        if key not in self._looks and len(self._looks) >= _MOST_KINDS:
+            return  # the database has been away for long, and tokens are many
+        looks = self._looks.setdefault(key, _Looks())
+        looks.count += len(task_ids)
+        looks.named += task_ids[: MOST_NAMED - len(looks.named)]
+
+    async def run(self) -> None:
+        """Store looks until cancelled; then those that are left."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_S)
+                await self.flush()
+        finally:
+            await self._last()
+
+    async def flush(self) -> None:
+        """Store the looks of this time. Without an answer they are kept."""
+        looks, self._looks = self._looks, {}
+        if not looks:
+            return
+        deeds = [
+            Deed(who, action, "", {"count": str(found.count), "tasks": " ".join(found.named)})
+            for (who, action), found in looks.items()
+        ]
+        try:
+            await self._store.record(deeds)
+        except StorageUnavailable as error:
+            log.debug("looks could not be stored; trying again", extra={"error": str(error)})
+            for (who, action), found in looks.items():
+                self.looked(who, action, found.named)
+                self._looks[who, action].count += found.count - len(found.named)
+
+    async def _last(self) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await self.flush()
+        except TimeoutError:
+            log.debug("looks not stored at shutdown")

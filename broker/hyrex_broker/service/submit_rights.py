@@ -1,0 +1,40 @@
+"""What a caller may submit whose token is for some queues only."""
+
+from collections.abc import Mapping
+
+from hyrex_broker.domain.errors import RightMissing
+from hyrex_broker.domain.keys import KeyHit
+from hyrex_broker.domain.rights import Caller, Scope
+from hyrex_broker.engine.submit.intake import Answer
+from hyrex_broker.service.groups import Submission
+from hyrex_broker.service.task_rights import QueuesOf
+
+
+def allowed(submission: Submission, caller: Caller) -> Submission:
+    """The same without the tasks of queues that the caller has no right to, which are refused."""
+    kept = []
+    for block, places in submission.blocks:
+        if caller.covers(block.terms.queue):
+            kept.append((block, places))
+        else:
+            error = RightMissing(caller.name, Scope.SUBMIT, block.terms.queue)
+            submission.refused.update(dict.fromkeys(places, error))
+    submission.blocks = kept
+    return submission
+
+
+async def without_others_keys(
+    answers: Mapping[int, Answer], caller: Caller, queues: QueuesOf
+) -> dict[int, Answer]:
+    """The answers, without the tasks of others that hold an idempotency key: keys belong to the name of a
+    task, in whatever queue."""
+    hits = {place: answer for place, answer in answers.items() if isinstance(answer, KeyHit)}
+    if not hits:
+        return dict(answers)
+    found = await queues.queues_of([hit.task_id for hit in hits.values()])
+    hidden = {
+        place: RightMissing(caller.name, Scope.SUBMIT, "of the task that holds the idempotency key")
+        for place, hit in hits.items()
+        if not caller.covers(found.get(hit.task_id, ""))
+    }
+    return {**answers, **hidden}

@@ -1,0 +1,76 @@
+"""What the caller of a task's RPC may see and change. A task that it may not see is not there for it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from hyrex.v1 import task_pb2
+from hyrex_broker.domain.errors import NoSuchTask
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.rights import ANYONE, Scope
+from hyrex_broker.domain.views import TaskView
+from hyrex_broker.service import convert
+from hyrex_broker.service.callers import current_caller
+
+Outcome = TypeVar("Outcome")
+
+
+class Looks(Protocol):
+    """Counts who has seen what tasks carry."""
+
+    def looked(self, who: str, action: str, task_ids: Sequence[str]) -> None:
+        """Note that a caller has seen what these tasks carry."""
+        ...
+
+
+class QueuesOf(Protocol):
+    """Reads the queues of tasks."""
+
+    async def queues_of(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
+        """Unknown ids are missing. Raises StorageUnavailable."""
+        ...
+
+
+class TaskRights:
+    """Shows tasks as far as the caller of the present call may see them."""
+
+    def __init__(self, reads: QueuesOf, looks: Looks) -> None:
+        self._reads = reads
+        self._looks = looks
+
+    def sees(self) -> Callable[[str], bool] | None:
+        """What tells the queues that the caller may see; None: all."""
+        caller = current_caller()
+        return None if caller.unlimited else caller.sees
+
+    def check(self, views: Iterable[TaskView]) -> None:
+        """Raises NoSuchTask for the first one that the caller may not see."""
+        caller = current_caller()
+        if not caller.unlimited:
+            for view in views:
+                if not caller.sees(view.queue):
+                    raise NoSuchTask(view.task_id)
+
+    def shown(self, view: TaskView, waiting_for: str = "") -> task_pb2.Task:
+        """A task for the wire, without what it carries if the caller lacks the scope `payload`."""
+        return convert.task(view, waiting_for, hidden=Scope.PAYLOAD not in current_caller().scopes)
+
+    def note(self, action: str, views: Iterable[TaskView]) -> None:
+        """Note that the caller was shown what these tasks carry."""
+        caller = current_caller()
+        if caller is not ANYONE and Scope.PAYLOAD in caller.scopes:
+            self._looks.looked(caller.name, action, [view.task_id for view in views])
+
+    async def changed(
+        self,
+        ids: Sequence[TaskId],
+        change: Callable[[Sequence[TaskId]], Awaitable[list[Outcome]]],
+        not_found: Outcome,
+    ) -> list[Outcome]:
+        """Change those tasks that the caller may change; one outcome for each id."""
+        caller = current_caller()
+        if caller.unlimited:
+            return await change(ids)
+        queues = await self._reads.queues_of(ids)
+        own = [each for each in ids if (queue := queues.get(each)) is not None and caller.covers(queue)]
+        outcomes = dict(zip(own, await change(own), strict=True)) if own else {}
+        return [outcomes.get(each, not_found) for each in ids]

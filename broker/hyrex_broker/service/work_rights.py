@@ -1,0 +1,55 @@
+"""What a worker may do whose token is for some queues only.
+
+It serves only queues that its token is for. What its code declares of others is left out: a program may
+declare queues that other workers serve, under other tokens.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from hyrex_broker.domain.rights import Caller, Scope
+from hyrex_broker.engine.sessions.session import Introduction
+
+log = logging.getLogger(__name__)
+
+
+def within_rights(
+    introduction: Introduction, caller: Caller, queues_of_task: Callable[[str], Iterable[str]]
+) -> Introduction:
+    """The same with what the caller may declare. `queues_of_task`: known queues with tasks of a name.
+
+    Raises RightMissing for a pattern that goes beyond the caller's.
+    """
+    for pattern in introduction.info.queue_patterns:
+        caller.require(Scope.WORK, pattern)
+    if caller.unlimited:
+        return introduction
+    definitions = [each for each in introduction.definitions if caller.covers(each.queue)]
+    declared = {each.name for each in definitions}
+
+    def may_limit(limit: tuple[str, str, int]) -> bool:
+        """A limit of a task counts its runs in every queue."""
+        scope, name, _ = limit
+        if scope == "queue":
+            return caller.covers(name)
+        return name in declared and all(map(caller.covers, queues_of_task(name)))
+
+    limits = [limit for limit in introduction.limits if may_limit(limit)]
+    left_out = [
+        f"{scope} {name}"
+        for scope, name, most in introduction.limits
+        if most and (scope, name, most) not in limits
+    ]
+    if left_out:
+        log.warning(
+            "limits of a worker's code were left out: its token is not for those queues",
+            extra={"worker": introduction.info.worker_name, "token": caller.name, "limits": left_out[:20]},
+        )
+    return replace(
+        introduction,
+        info=replace(introduction.info, limits=tuple(filter(may_limit, introduction.info.limits))),
+        definitions=definitions,
+        limits=limits,
+        queues=[queue for queue in introduction.queues if caller.covers(queue)],
+    )
