@@ -1,6 +1,6 @@
 """Who calls, and what that caller may do: scopes, for queues that match patterns.
 
-A right is checked where its effect lands (rule 39): the service checks the scope of each call, and each
+A right is checked where its effect lands: the service checks the scope of each call, and each
 handler the queues that the call concerns.
 """
 

@@ -1,9 +1,9 @@
-"""The tokens that this broker knows: the verdict on a call is a look into a dictionary.
+"""The tokens that this broker knows: the decision on a call is a look into a dictionary.
 
 The tokens in the database are read every two seconds: those that changed lately, now and then all. A token
 that is not known is looked for once more before it is refused, together with all others that wait: however
 many unknown ones come, no more than ten statements a second are made. While the database is away the last
-verdict on a known token stands, and on an unknown one there is none (rule 40).
+decision on a known token stands, and on an unknown one there is none.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class KnownTokens:
         self._roots = {key: root(key) for key in (digest(token.encode()) for token in tokens)}
         self._unknown.clear()
 
-    def verdict(self, token: str) -> Caller | Undecided | None:
+    def decision(self, token: str) -> Caller | Undecided | None:
         """Who has this token; None: nobody. Undecided: `decide` has to look."""
         try:
             key = digest(token.encode())
@@ -111,7 +111,7 @@ class KnownTokens:
         return None
 
     async def decide(self, asked: Undecided) -> Caller | None:
-        """The verdict after a look into the database. Raises StorageUnavailable: there is none."""
+        """The decision after a look into the database. Raises StorageUnavailable: there is none."""
         if asked.names and (found := self.named(asked.names)) is not None:
             return found
         if self._waiting >= MOST_WAITING:
@@ -150,7 +150,7 @@ class KnownTokens:
         return {
             "tokens": len(self._known),
             "unknown tokens": len(self._unknown),
-            "calls that wait for a verdict": self._waiting,
+            "calls that wait for a decision": self._waiting,
             "open streams": sum(map(len, self._streams.values())),
         }
 

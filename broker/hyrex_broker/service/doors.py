@@ -51,13 +51,13 @@ class Doors(grpc.aio.ServerInterceptor):
         if token is None and self._by_certificate:
             _undecided.set(Undecided())
             return handler
-        verdict = None if token is None else self._tokens.verdict(token)
-        if verdict is None:
+        decision = None if token is None else self._tokens.decision(token)
+        if decision is None:
             return REFUSAL
-        if isinstance(verdict, Undecided):
-            _undecided.set(verdict)
+        if isinstance(decision, Undecided):
+            _undecided.set(decision)
         else:
-            set_caller(verdict)
+            set_caller(decision)
         return handler
 
     async def admit(self, scope: Scope | None, context: Context) -> None:

@@ -1,7 +1,7 @@
 """The scope that each RPC needs. One that is missing here is served to nobody who needs a token.
 
 The scope is checked before anything of a call is received; whether it is for the queues that the call
-concerns, its handler checks (rule 39).
+concerns, its handler checks.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Verdicts on tokens: from memory, after one shared look for unknown ones, and none while the database is
+"""Decisions on tokens: from memory, after one shared look for unknown ones, and none while the database is
 away."""
 
 import asyncio
@@ -51,11 +51,11 @@ def known(table: Table) -> KnownTokens:
 
 
 async def decided(known: KnownTokens, token: str) -> Caller | None:
-    """The verdict, after a look if it takes one."""
-    verdict = known.verdict(token)
-    if not isinstance(verdict, Undecided):
-        return verdict
-    deciding = asyncio.create_task(known.decide(verdict))
+    """The decision, after a look if it takes one."""
+    decision = known.decision(token)
+    if not isinstance(decision, Undecided):
+        return decision
+    deciding = asyncio.create_task(known.decide(decision))
     await asyncio.sleep(0)
     await known.refresh()
     return await deciding
@@ -63,19 +63,19 @@ async def decided(known: KnownTokens, token: str) -> Caller | None:
 
 async def test_several_root_tokens_are_good_at_once_and_are_replaced(known: KnownTokens) -> None:
     for token in ("root-1", "root-2"):
-        caller = known.verdict(token)
+        caller = known.decision(token)
         assert isinstance(caller, Caller)
         assert (caller.name, caller.unlimited, caller.scopes) == ("root", True, frozenset(Scope))
     known.set_roots(["root-3"])
-    assert known.verdict("root-1") is None
-    assert isinstance(known.verdict("root-3"), Caller)
+    assert known.decision("root-1") is None
+    assert isinstance(known.decision("root-3"), Caller)
 
 
 @pytest.mark.parametrize(
     "token", ["", "root", "root-1 ", "root-1\udcff", make_token()[:-1], make_token() + "a"]
 )
 def test_what_is_no_token_is_refused_without_a_look(known: KnownTokens, token: str) -> None:
-    assert known.verdict(token) is None
+    assert known.decision(token) is None
 
 
 async def test_a_new_token_is_found_at_its_first_call(known: KnownTokens, table: Table) -> None:
@@ -85,21 +85,21 @@ async def test_a_new_token_is_found_at_its_first_call(known: KnownTokens, table:
     found = await decided(known, token)
     assert found is not None
     assert found.name == "late"
-    assert known.verdict(token) is found  # from memory
+    assert known.decision(token) is found  # from memory
 
 
 async def test_all_that_wait_share_one_statement_and_a_made_up_token_is_looked_for_once(
     known: KnownTokens, table: Table
 ) -> None:
     forged = [make_token() for _ in range(500)]
-    verdicts = [known.verdict(token) for token in forged]
-    waiting = [asyncio.create_task(known.decide(each)) for each in verdicts if isinstance(each, Undecided)]
+    decisions = [known.decision(token) for token in forged]
+    waiting = [asyncio.create_task(known.decide(each)) for each in decisions if isinstance(each, Undecided)]
     await asyncio.sleep(0)
-    assert known.sizes()["calls that wait for a verdict"] == len(forged)
+    assert known.sizes()["calls that wait for a decision"] == len(forged)
     await known.refresh()
     assert await asyncio.gather(*waiting) == [None] * len(forged)
     assert table.statements == 1
-    assert [known.verdict(token) for token in forged] == [None] * len(forged)
+    assert [known.decision(token) for token in forged] == [None] * len(forged)
 
 
 async def test_what_is_remembered_of_made_up_tokens_is_bounded(
@@ -111,7 +111,7 @@ async def test_what_is_remembered_of_made_up_tokens_is_bounded(
     assert known.sizes()["unknown tokens"] == 3
 
 
-async def test_those_that_wait_for_a_verdict_are_bounded(
+async def test_those_that_wait_for_a_decision_are_bounded(
     known: KnownTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_tokens, "MOST_WAITING", 1)
@@ -121,10 +121,10 @@ async def test_those_that_wait_for_a_verdict_are_bounded(
         await known.decide(Undecided(b"2"))
     waits.cancel()
     await asyncio.gather(waits, return_exceptions=True)
-    assert known.sizes()["calls that wait for a verdict"] == 0
+    assert known.sizes()["calls that wait for a decision"] == 0
 
 
-async def test_while_the_database_is_away_known_tokens_keep_their_verdict_and_others_have_none(
+async def test_while_the_database_is_away_known_tokens_keep_their_decision_and_others_have_none(
     known: KnownTokens, table: Table
 ) -> None:
     good, revoked, unknown = make_token(), make_token(), make_token()
@@ -133,11 +133,11 @@ async def test_while_the_database_is_away_known_tokens_keep_their_verdict_and_ot
     await known.refresh()
     table.away = True
     await known.refresh()
-    assert isinstance(known.verdict(good), Caller)
-    assert known.verdict(revoked) is None
+    assert isinstance(known.decision(good), Caller)
+    assert known.decision(revoked) is None
     with pytest.raises(StorageUnavailable, match="away"):
         await decided(known, unknown)
-    assert isinstance(known.verdict("root-1"), Caller)
+    assert isinstance(known.decision("root-1"), Caller)
     table.away = False
     table.put(unknown)
     assert isinstance(await decided(known, unknown), Caller)
@@ -152,7 +152,7 @@ async def test_streams_end_with_their_token_and_others_stay(known: KnownTokens, 
     ended: list[str] = []
 
     def open_for(token: str) -> OpenStream:
-        caller = known.verdict(token)
+        caller = known.decision(token)
         assert isinstance(caller, Caller)
         stream = OpenStream(caller, lambda: ended.append(token))
         known.open(stream)
@@ -179,7 +179,7 @@ async def test_a_name_of_a_certificate_is_that_of_a_token_while_it_is_good(
     await known.refresh()
     found = known.named(["other", "billing.internal"])
     assert found is not None
-    assert found is known.verdict(token)
+    assert found is known.decision(token)
     table.put(token, "billing.internal", revoked=True)
     await known.refresh()
     assert known.named(["billing.internal"]) is None
