@@ -3,7 +3,7 @@
 import grpc
 
 from hyrex import HyrexRegistry
-from tests.unit.sdk.scripted_tasks import refuse
+from tests.support.scripted_tasks import refuse
 
 hy = HyrexRegistry(queue="work", max_retries=2)
 

@@ -16,9 +16,9 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from hyrex.worker.launcher.end_session import end_session
 from hyrex.worker.shared.launcher_messages import SessionTold
-from tests.unit.sdk.scripted_tasks import NOT_SERVING, ScriptedTasks, Server, refuse
+from tests.support.scripted_broker import scripted_broker
+from tests.support.scripted_tasks import NOT_SERVING, ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import unavailable
-from tests.unit.worker.scripted_broker import scripted_broker
 
 ID = "01900000-0000-7000-8000-000000000000"
 

@@ -10,7 +10,7 @@ import pytest
 from hyrex import SendManyFailed, SendRejected, send_many, send_many_async
 from hyrex.backend.ids import task_ids
 from hyrex.v1 import task_pb2, task_service_pb2
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, rejected, stored
+from tests.support.scripted_tasks import ScriptedTasks, Server, rejected, stored
 from tests.unit.sdk.sent_tasks import add, unavailable
 
 HOUR_MS = 3_600_000

@@ -12,7 +12,7 @@ import pytest
 
 from hyrex import HyrexRegistry, SendManyFailed, send_many
 from hyrex.transport import submit_stream
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import add, careful, unanswered
 
 

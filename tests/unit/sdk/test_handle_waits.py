@@ -21,8 +21,8 @@ from hyrex import (
 from hyrex.client import close_client, current_backend
 from hyrex.errors import BrokerUnavailable, CallRejected, HyrexError, WouldDeadlock
 from hyrex.runtime.waiting import install_around_wait
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.parsed_tasks import COMPLETED, parse, run, wire
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
 
 
 def test_wait_returns_when_the_task_ends_not_at_a_poll(

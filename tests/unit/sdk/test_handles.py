@@ -20,8 +20,8 @@ from hyrex import (
 )
 from hyrex.errors import HyrexError, ResultUnavailable
 from hyrex.v1.task_pb2 import RunError, TaskRun
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.parsed_tasks import COMPLETED, parse, run, wire
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
 
 
 def test_refresh_learns_status_and_runs_in_order(

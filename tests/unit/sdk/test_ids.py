@@ -1,6 +1,5 @@
 """Ids are UUIDv7, ordered within a process, never shared with a fork."""
 
-import os
 import threading
 import time
 from uuid import UUID
@@ -47,20 +46,3 @@ def test_corrected_clock_moves_new_ids_either_way() -> None:
         server_ms = time.time_ns() // 1_000_000 + shift_ms
         source.correct_clock(server_ms)
         assert abs(milliseconds(source.new()) - server_ms) < 5_000
-
-
-def test_forked_child_makes_ids_of_its_own() -> None:
-    new_task_id()
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(write, "".join(new_task_id() for _ in range(10)).encode())
-        os._exit(0)
-    here = {new_task_id() for _ in range(10)}
-    os.waitpid(child, 0)
-    text = os.read(read, 10_000).decode()
-    os.close(read)
-    os.close(write)
-    there = {text[at : at + 36] for at in range(0, 360, 36)}
-    assert len(there) == 10
-    assert not here & there

@@ -21,7 +21,7 @@ from hyrex.transport.calls import Calls
 from hyrex.transport.channel import open_address, parse_url
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.kept_status import keep_status
-from tests.unit.sdk.scripted_tasks import refuse
+from tests.support.scripted_tasks import refuse
 
 TOKEN_INVALID = ("UNAUTHENTICATED", "TOKEN_INVALID", None)
 FLOW_CONTROL = ("RESOURCE_EXHAUSTED", "FLOW_CONTROL", 7)

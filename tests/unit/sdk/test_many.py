@@ -17,7 +17,7 @@ from hyrex.backend.outgoing import OutgoingBatch, prepare_many
 from hyrex.transport.convert import submit_groups
 from hyrex.v1 import task_service_pb2
 from tests.support.groups import ungrouped
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, rejected, stored
+from tests.support.scripted_tasks import ScriptedTasks, Server, rejected, stored
 from tests.unit.sdk.sent_tasks import add
 
 

@@ -17,7 +17,7 @@ from hyrex.client import close_client
 from hyrex.transport import connection
 from hyrex.transport.channel import parse_url, spread
 from hyrex.v1 import task_pb2
-from tests.unit.sdk.scripted_tasks import NOT_SERVING, SERVING, ScriptedTasks, Server, refuse
+from tests.support.scripted_tasks import NOT_SERVING, SERVING, ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import add, unavailable
 
 MOVED_WITHIN_S = 20.0

@@ -14,7 +14,7 @@ from hyrex import (
     send_many,
 )
 from hyrex.client import close_client
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import add, is_refused, unanswered, unavailable
 
 

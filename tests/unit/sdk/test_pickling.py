@@ -2,10 +2,8 @@
 
 import copy
 import inspect
-import multiprocessing
 import pickle
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -175,19 +173,6 @@ def test_a_task_that_no_other_process_finds_says_so_and_its_handle_travels_untyp
     assert (again.id, again.task_name, again.status) == (handle.id, "local", handle.status)
     with pytest.raises(errors.HyrexError, match="cannot be sent again"):
         again.resend()
-
-
-def fail(a: int) -> None:
-    """Raise, in a pool's process, what the SDK raises there."""
-    raise errors.SubmitUnknown(f"no answer for {a}", handle_of())
-
-
-def test_an_error_comes_out_of_a_process_pool_as_itself() -> None:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        with pytest.raises(errors.SubmitUnknown, match="no answer for 3") as caught:
-            pool.submit(fail, 3).result(60)
-        assert caught.value.handle.status == "scheduled"
-        assert pool.submit(str, add).result(60) == str(add)
 
 
 def test_everything_public_is_looked_at_here() -> None:

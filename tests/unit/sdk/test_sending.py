@@ -23,7 +23,7 @@ from hyrex.errors import SendManyFailed, TokenInvalid
 from hyrex.transport.convert import submit_groups
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_pb2 import NewTask
-from tests.unit.sdk.scripted_tasks import ScriptedTasks, Server, refuse, rejected
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse, rejected
 from tests.unit.sdk.sent_tasks import add, careful
 
 hy = HyrexRegistry()

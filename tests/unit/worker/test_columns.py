@@ -1,6 +1,5 @@
 """Groups of assignments at the worker: each column by its rule, and nothing guessed where they do not fit."""
 
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -9,8 +8,6 @@ from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.runs import Run
 from hyrex.worker.stream.columns import block_from
 from tests.support.columns import packed
-from tests.unit.worker.conftest import Bench
-from tests.unit.worker.scripted_broker import assignment
 
 IDS = [str(UUID(int=number)) for number in (1, 2, 3)]
 
@@ -81,18 +78,3 @@ def test_trace_context_is_that_of_the_run(packed_traces: bytes, expected: list[b
 def test_columns_that_do_not_fit_each_other_are_not_understood(columns: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="for 3 runs"):
         block_from(group(**columns))
-
-
-async def test_worker_takes_nothing_of_a_frame_whose_columns_do_not_fit(
-    bench: Bench,
-) -> None:
-    await bench.ready()
-    run = assignment("add", {"a": 1, "b": 1})
-    bad = run.group()
-    bad.run_numbers[:] = [1, 2]
-    await bench.broker.assign_groups(run.group(), bad)
-    await bench.broker.until(lambda: len(bench.broker.hellos) > 1)
-    assert (bench.broker.hellos[1].received_through, list(bench.broker.hellos[1].held)) == (0, [])
-    after = replace(run, token=run.token + 1)
-    await bench.broker.assign(after)
-    assert (await bench.broker.outcome(after)).HasField("completed")

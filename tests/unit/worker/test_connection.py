@@ -18,7 +18,7 @@ from hyrex.worker.stream.route import LONGEST_RETURN_S, RETURN_AFTER_S, Route
 from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.stream import Stream, StreamParts
 from hyrex.worker.stream.workload import Workload
-from tests.unit.worker.scripted_broker import scripted_broker
+from tests.support.scripted_broker import scripted_broker
 
 
 @pytest.fixture

@@ -1,9 +1,0 @@
-"""The odd tasks, on the event loop that many an app installs."""
-
-import uvloop
-
-from tests.unit.worker.odd_app import app
-
-__all__ = ["app"]
-
-uvloop.install()
