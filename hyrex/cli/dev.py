@@ -31,6 +31,9 @@ def dev(
     schema: Annotated[
         str | None, typer.Option(metavar="NAME", help="Hyrex's own schema there (hyrex; HYREX_SCHEMA).")
     ] = None,
+    dashboard: Annotated[
+        int, typer.Option(min=0, max=65535, help="The dashboard's port, another if it is taken; 0: none.")
+    ] = 8787,
     reload: Annotated[bool, typer.Option(help="Start the worker anew when a Python file changes.")] = True,
 ) -> None:
     """Run all of Hyrex for development; Ctrl-C ends it.
@@ -54,6 +57,7 @@ def dev(
         reload=reload,
         database_url=database_url,
         schema=schema,
+        dashboard=dashboard,
     )
     try:
         asyncio.run(DevSession(options).run())

@@ -13,7 +13,8 @@ class CommandError(Exception):
 
 def libraries_missing(extra: str) -> CommandError:
     """The error for a missing extra. With a version, since without it pip would install an older product."""
+    whose = "dashboard" if extra == "dashboard" else "broker"
     return CommandError(
-        f"the broker's libraries are not installed; run `pip install 'hyrex[{extra}]>={version('hyrex')}'`, "
+        f"the {whose}'s libraries are not installed; run `pip install 'hyrex[{extra}]>={version('hyrex')}'`, "
         f"or `pip install '.[{extra}]'` in a clone of Hyrex"
     )

@@ -9,6 +9,7 @@ import typer
 
 from hyrex.cli import (
     broker,
+    dashboard,
     dev,
     doctor,
     init,
@@ -37,6 +38,7 @@ program = typer.Typer(
 program.command("dev")(dev.dev)
 program.command("init")(init.init)
 program.command("run-broker")(run_broker.run_broker)
+program.command("dashboard")(dashboard.dashboard)
 program.command("run-worker")(run_worker.run_worker)
 program.command("doctor")(doctor.doctor)
 program.command("migrate")(run_broker.migrate)

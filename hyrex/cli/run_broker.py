@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hyrex.cli.dashboard import start_beside
 from hyrex.cli.errors import CommandError, libraries_missing
 from hyrex.cli.output import say
 
@@ -56,6 +57,10 @@ def run_broker(
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads (off).")
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="How lines are logged.")] = "text",
+    dashboard: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Serve the dashboard on loopback too."),
+    ] = None,
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C."""
     flags = {
@@ -75,6 +80,8 @@ def run_broker(
         "--log-format": log_format if log_format != "text" else None,
     }
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+    if dashboard is not None:
+        start_beside(listen, dashboard, tls=tls_cert is not None)
     secrets = {"HYREX_DATABASE_URL": required_url(database_url, database_url_file), "HYREX_TOKEN": token}
     _become_broker([*arguments, *(["--insecure"] if insecure else [])], secrets)
 

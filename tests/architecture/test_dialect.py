@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.support.process import ROOT
 
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|_?[A-Z][A-Z0-9]+")
-PROGRAMS = ("hyrex/worker/", "hyrex/cli/", "broker/")
+PROGRAMS = ("hyrex/worker/", "hyrex/cli/", "hyrex/dashboard/", "broker/")
 """Nobody imports from these, so they need no `__all__`, but where they pass imported names on."""
 
 
@@ -76,6 +76,7 @@ def test_loggers_are_called_log_and_named_alike() -> None:
     """The broker's by module. The names of the SDK's and the worker's are few, for users' configurations."""
     allowed = {
         "'hyrex'",
+        "'hyrex.dashboard'",
         "'hyrex.retry'",
         "'hyrex.testing'",
         "'hyrex.launcher'",

@@ -2,8 +2,9 @@
 
 import json
 import re
+from urllib.request import urlopen
 
-from tests.cli.shop import Shop, sent_id
+from tests.cli.shop import DEV_WITHIN_S, Shop, sent_id
 
 
 def test_the_first_lines_that_a_beginner_sees_warn_of_nothing(own_shop: Shop) -> None:
@@ -79,6 +80,13 @@ def test_finished_task_can_be_retried_and_a_waiting_one_cancelled(shop: Shop) ->
     assert "cancelled" in shop.hyrex("task", "cancel", waiting, "--reason", "enough").stdout
     unknown = shop.hyrex("task", "cancel", "01900000-0000-7000-8000-000000000000")
     assert (unknown.returncode, "not_found" in unknown.stdout) == (1, True)
+
+
+def test_the_dashboard_runs_beside_the_rest(shop: Shop) -> None:
+    shown = next(process for process in shop.processes.started if process.name == "hyrex dev")
+    url = shown.wait_for(r"dashboard (http://localhost:\d+/)", timeout=DEV_WITHIN_S)[1]
+    with urlopen(url, timeout=60) as answer:
+        assert b"<title>Overview" in answer.read()
 
 
 def test_second_dev_on_the_port_is_refused(shop: Shop) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -73,13 +74,20 @@ def template_database(postgres_url: str) -> Iterator[str]:
     run_apart(_execute(postgres_url, f'DROP DATABASE "{TEMPLATE}" WITH (FORCE)'))
 
 
+@contextmanager
+def copied_database(postgres_url: str, template: str, name: str) -> Iterator[str]:
+    """URL of a fresh, migrated database of this name, as long as it is needed."""
+    run_apart(_execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield with_database(postgres_url, name)
+    run_apart(_execute(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """URL of a fresh, migrated database that exists for one test."""
     name = f"hyrex_test_{os.getpid()}_{next(_numbers)}"
-    run_apart(_execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"'))
-    yield with_database(postgres_url, name)
-    run_apart(_execute(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    with copied_database(postgres_url, template_database, name) as url:
+        yield url
 
 
 @pytest.fixture

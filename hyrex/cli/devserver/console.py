@@ -5,8 +5,13 @@ from typing import Final
 
 import typer
 
-COLORS: Final = {"broker": typer.colors.BLUE, "worker": typer.colors.GREEN, "dev": typer.colors.CYAN}
-HIDDEN: Final = re.compile(r"(broker|worker) ready: ")
+COLORS: Final = {
+    "broker": typer.colors.BLUE,
+    "worker": typer.colors.GREEN,
+    "dashboard": typer.colors.MAGENTA,
+    "dev": typer.colors.CYAN,
+}
+HIDDEN: Final = re.compile(r"(broker|worker|dashboard) ready: ")
 
 
 class NobodyReads(Exception):

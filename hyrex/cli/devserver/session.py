@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from hyrex.cli.devserver import beside
 from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe
 from hyrex.cli.devserver.console import say, warn
 from hyrex.cli.devserver.database import DevDatabase
@@ -24,6 +25,7 @@ BROKER_READY: Final = re.compile(r"broker ready: listening on (\S+)")
 WORKER_READY: Final = re.compile(r"worker ready: (?P<name>[^,]+), (?P<serves>.*)")
 WORKER_LEAVES_S: Final = 0.9
 BROKER_LEAVES_S: Final = 0.5
+DASHBOARD_LEAVES_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class DevOptions:
     reload: bool
     database_url: str | None = None
     schema: str | None = None
+    dashboard: int = 0
 
 
 class DevSession:
@@ -78,6 +81,11 @@ class DevSession:
 
     async def _start_and_keep(self, relays: asyncio.TaskGroup) -> None:
         broker, worker = self._keepers(relays)
+        dashboard = beside.dashboard_keeper(
+            self._options.dashboard, f"127.0.0.1:{self._options.port}", relays
+        )
+        if dashboard is not None:
+            self._leaving = ((dashboard, DASHBOARD_LEAVES_S), *self._leaving)
         reloader = Reloader(self._options.target, worker, Path.cwd(), self._running_of)
         async with asyncio.TaskGroup() as parts:
             following = parts.create_task(reloader.run()) if self._options.reload else None
@@ -91,6 +99,8 @@ class DevSession:
             reloader.begin()
             parts.create_task(broker.run())
             parts.create_task(worker.run())
+            if dashboard is not None:
+                parts.create_task(beside.keep(dashboard))
 
     async def _start(self, broker: Keeper, worker: Keeper) -> None:
         began = time.monotonic()

@@ -1,0 +1,1 @@
+"""Who may look and act: names of hosts, headers, the cookie of a session, where a POST comes from."""

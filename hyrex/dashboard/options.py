@@ -1,0 +1,97 @@
+"""What the dashboard was asked for, checked before anything starts."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hyrex.address import parse_url
+
+PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+HOST_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+EVERYWHERE: Final = ("0.0.0.0", "::")
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class OptionsUnusable(Exception):
+    """An option cannot be used; the text is one line, with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardOptions:
+    """Where the dashboard listens, which brokers it asks, and what it lets people do."""
+
+    broker_url: str
+    host: str = "127.0.0.1"
+    port: int = 8787
+    host_names: tuple[str, ...] = ()
+    prefix: str = ""
+    read_only: bool = False
+    insecure: bool = False
+    behind_https: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    key: str | None = None
+
+    @property
+    def on_loopback(self) -> bool:
+        """True if nobody outside of this machine can connect."""
+        return is_loopback(self.host)
+
+    @property
+    def https(self) -> bool:
+        """True if browsers come by TLS, to the dashboard itself or to a proxy in front of it."""
+        return self.behind_https or self.tls_cert is not None
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """The names by which browsers may address it, in lower case."""
+        named = () if self.host in EVERYWHERE else (self.host,)
+        return frozenset(name.lower() for name in (*LOOPBACK_NAMES, *named, *self.host_names))
+
+    @property
+    def url(self) -> str:
+        """Where a person of this machine finds it."""
+        host = "localhost" if self.host in (*EVERYWHERE, "127.0.0.1") else self.host
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls_cert else 'http'}://{shown}:{self.port}{self.prefix}/"
+
+
+def is_loopback(host: str) -> bool:
+    """True for the name or an address of this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked(options: DashboardOptions) -> DashboardOptions:
+    """The options, unchanged. Raises: OptionsUnusable."""
+    try:
+        parse_url(options.broker_url)
+    except ValueError as error:
+        raise OptionsUnusable(str(error)) from None
+    if options.prefix and not PREFIX.fullmatch(options.prefix):
+        raise OptionsUnusable(f"--prefix {options.prefix}: must be like /hyrex, without a slash at its end")
+    for name in options.host_names:
+        if not HOST_NAME.fullmatch(name):
+            raise OptionsUnusable(f"--host-name {name}: must be a name alone, like tasks.example.org")
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise OptionsUnusable("--tls-cert and --tls-key go together")
+    for path in filter(None, (options.tls_cert, options.tls_key)):
+        if not path.is_file():
+            raise OptionsUnusable(f"{path}: there is no such file")
+    _check_exposure(options)
+    return options
+
+
+def _check_exposure(options: DashboardOptions) -> None:
+    if options.on_loopback or options.https or options.insecure:
+        return
+    raise OptionsUnusable(
+        f"--listen {options.host}:{options.port} sends tokens and cookies unencrypted over the network; give "
+        "--tls-cert and --tls-key, or say --behind-https where a proxy in front speaks TLS, or --insecure"
+    )

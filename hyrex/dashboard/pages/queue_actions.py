@@ -1,0 +1,115 @@
+"""Pause, resume, limit, purge and delete a queue."""
+
+import time
+from types import MappingProxyType
+from typing import Final
+
+from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, reason_of, tasks_text
+from hyrex.dashboard.pages.page import FormRefused, Visit
+from hyrex.dashboard.render.values import query
+from hyrex.v1 import queue_service_pb2 as queues
+
+LARGEST_LIMIT: Final = 1_000_000
+PURGE_WITHIN_S: Final = 20.0
+
+
+async def _ask_pause(visit: Visit) -> Question:
+    name = visit.wanted("name")
+    sentence = "Nothing of it is assigned any more. What runs goes on to its end."
+    return Question(f"Pause {name}?", sentence, "Pause", _queue(name))
+
+
+async def _pause(visit: Visit, form: Form) -> Done:
+    return await _set_paused(visit, True, "is paused")
+
+
+async def _ask_resume(visit: Visit) -> Question:
+    name = visit.wanted("name")
+    sentence = "What waits in it is assigned again, as workers have free slots."
+    return Question(f"Resume {name}?", sentence, "Resume", _queue(name))
+
+
+async def _resume(visit: Visit, form: Form) -> Done:
+    return await _set_paused(visit, False, "is served again")
+
+
+async def _set_paused(visit: Visit, paused: bool, words: str) -> Done:
+    name = visit.wanted("name")
+    await visit.calls.act("queues", "UpdateQueue", queues.UpdateQueueRequest(name=name, paused=paused))
+    return Done(f"{name} {words}.", _queue(name))
+
+
+async def _ask_limit(visit: Visit) -> Question:
+    name = visit.wanted("name")
+    found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
+    limit = str(found.queue.concurrency_limit or "")
+    field = Field("limit", "Runs at once", "number", limit, "in the whole cluster; empty means no limit")
+    sentence = "Runs that are under way go on, even above the new limit."
+    return Question(f"Limit {name}", sentence, "Set the limit", _queue(name), fields=(field,))
+
+
+async def _limit(visit: Visit, form: Form) -> Done:
+    name, text = visit.wanted("name"), form.get("limit", "").strip()
+    if text and not (text.isascii() and text.isdecimal() and int(text) <= LARGEST_LIMIT):
+        raise FormRefused(f"the limit must be a number from 0 to {LARGEST_LIMIT:,}")
+    limit = int(text or 0)
+    request = queues.UpdateQueueRequest(name=name, concurrency_limit=limit)
+    await visit.calls.act("queues", "UpdateQueue", request)
+    words = f"runs at most {limit} at once" if limit else "has no limit now"
+    return Done(f"{name} {words}.", _queue(name))
+
+
+async def _ask_purge(visit: Visit) -> Question:
+    name = visit.wanted("name")
+    found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
+    queue = found.queue
+    count = tasks_text(queue.queued + queue.delayed)
+    more = "more than " if queue.queued_capped else ""
+    sentence = f"{more}{count} that wait in it are cancelled. What runs goes on to its end."
+    fields = (Field("reason", "Why", hint="for the record; may be empty"),)
+    shown = sentence[0].upper() + sentence[1:]
+    return Question(f"Purge {name}?", shown, "Purge", _queue(name), True, name, fields)
+
+
+async def _purge(visit: Visit, form: Form) -> Done:
+    name = visit.wanted("name")
+    if form.get("typed", "") != name:
+        raise FormRefused("the name that was typed is not the queue's; nothing was purged")
+    request = queues.PurgeQueueRequest(name=name, reason=reason_of(form), in_steps=True)
+    cancelled, ends = 0, time.monotonic() + PURGE_WITHIN_S
+    while True:
+        answer = await visit.calls.act("queues", "PurgeQueue", request)
+        cancelled += answer.cancelled
+        request.step = answer.next_step
+        if not answer.next_step:
+            return Done(f"{tasks_text(cancelled)} cancelled in {name}.", _queue(name))
+        if time.monotonic() > ends:
+            words = f"{tasks_text(cancelled)} cancelled in {name}, and some are left: purge it again."
+            return Done(words, _queue(name), bad=True)
+
+
+async def _ask_delete(visit: Visit) -> Question:
+    name = visit.wanted("name")
+    sentence = "Only a queue that never had a task can be deleted, such as one that a typing error made."
+    return Question(f"Delete {name}?", sentence, "Delete", _queue(name), danger=True)
+
+
+async def _delete(visit: Visit, form: Form) -> Done:
+    name = visit.wanted("name")
+    await visit.calls.act("queues", "DeleteQueue", queues.DeleteQueueRequest(name=name))
+    return Done(f"{name} is deleted.", "/queues")
+
+
+def _queue(name: str) -> str:
+    return "/queue" + query(name=name)
+
+
+QUEUE_ACTIONS: Final = MappingProxyType(
+    {
+        "/queue/pause": Action(_ask_pause, _pause),
+        "/queue/resume": Action(_ask_resume, _resume),
+        "/queue/limit": Action(_ask_limit, _limit),
+        "/queue/purge": Action(_ask_purge, _purge),
+        "/queue/delete": Action(_ask_delete, _delete),
+    }
+)

@@ -1,0 +1,64 @@
+"""All queues, and one queue."""
+
+from typing import Final
+
+from hyrex.dashboard.cluster import Snapshot
+from hyrex.dashboard.pages.page import Missing, Page, Visit
+from hyrex.dashboard.render.values import query
+from hyrex.v1 import admin_service_pb2 as admin
+from hyrex.v1 import queue_service_pb2 as queues
+from hyrex.v1 import task_service_pb2 as tasks
+
+NEWEST: Final = 20
+
+
+async def all_queues(visit: Visit) -> Page:
+    """Every queue. Raises: CallFailed."""
+    seen = await visit.snapshot()
+    values = {"queues": seen.queues, "capped": seen.capped}
+    return Page("queues.html", "Queues", "queues", values, live="/queues")
+
+
+async def one_queue(visit: Visit) -> Page:
+    """One queue with its newest tasks. Raises: Missing, CallFailed."""
+    name = visit.wanted("name")
+    seen = await visit.snapshot()
+    queue = await _find(visit, seen, name)
+    newest = await visit.calls.read(
+        "tasks", "ListTasks", tasks.ListTasksRequest(page_size=NEWEST, queue=name)
+    )
+    values = {"queue": queue, "tasks": newest.tasks, "workers": list(serving(seen, name))}
+    return Page("queue.html", name, "queues", values, live="/queue" + query(name=name))
+
+
+def serving(seen: Snapshot, name: str) -> list[admin.WorkerSession]:
+    """Workers whose patterns match the queue."""
+    return [worker for worker in seen.workers if any(matches(each, name) for each in worker.queue_patterns)]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """True if the pattern, in which `*` stands for any text, matches the whole name."""
+    first, *others = pattern.split("*")
+    if not others:
+        return pattern == name
+    *middle, last = others
+    if not name.startswith(first) or not name.endswith(last) or len(name) < len(first) + len(last):
+        return False
+    at, end = len(first), len(name) - len(last)
+    for part in middle:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+async def _find(visit: Visit, seen: Snapshot, name: str) -> queues.Queue:
+    known = seen.queue(name)
+    if known is not None:
+        return known
+    if not seen.capped:
+        raise Missing("there is no such queue")
+    request = queues.GetQueueRequest(name=name)
+    response: queues.GetQueueResponse = await visit.calls.read("queues", "GetQueue", request)
+    return response.queue

@@ -1,0 +1,30 @@
+"""Every page and every action by its address."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from hyrex.dashboard.pages import machines, overview, queues, task, tasks
+from hyrex.dashboard.pages.action import Action
+from hyrex.dashboard.pages.page import View
+from hyrex.dashboard.pages.queue_actions import QUEUE_ACTIONS
+from hyrex.dashboard.pages.task_actions import TASK_ACTIONS
+
+SCREENS: Final[Mapping[str, View]] = MappingProxyType(
+    {
+        "/": overview.overview,
+        "/queues": queues.all_queues,
+        "/queue": queues.one_queue,
+        "/tasks": tasks.task_list,
+        "/task": task.one_task,
+        "/workers": machines.workers,
+        "/worker": machines.worker,
+        "/brokers": machines.brokers,
+    }
+)
+ACTIONS: Final[Mapping[str, Action]] = MappingProxyType({**QUEUE_ACTIONS, **TASK_ACTIONS})
+
+
+def is_local(address: str) -> bool:
+    """True for the address of one of our pages, with its query or without."""
+    return address.partition("?")[0] in SCREENS and address.isprintable() and " " not in address

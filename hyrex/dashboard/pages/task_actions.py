@@ -1,0 +1,145 @@
+"""Cancel and retry tasks, send one again with other arguments, drain a worker."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Final
+
+from hyrex.backend.ids import new_task_id
+from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, ids_of, reason_of, tasks_text
+from hyrex.dashboard.pages.machines import valid_id
+from hyrex.dashboard.pages.page import FormRefused, Visit
+from hyrex.dashboard.render.values import query
+from hyrex.v1 import admin_service_pb2 as admin
+from hyrex.v1 import task_pb2
+from hyrex.v1 import task_service_pb2 as tasks
+
+CANCEL_WORDS: Final = MappingProxyType(
+    {
+        tasks.CANCEL_OUTCOME_CANCELLED: "cancelled",
+        tasks.CANCEL_OUTCOME_REQUESTED: "told to stop",
+        tasks.CANCEL_OUTCOME_FINISHED: "had ended already",
+        tasks.CANCEL_OUTCOME_NOT_FOUND: "not found",
+    }
+)
+RETRY_WORDS: Final = MappingProxyType(
+    {
+        tasks.RETRY_OUTCOME_REQUEUED: "queued again",
+        tasks.RETRY_OUTCOME_NOT_FINAL: "not ended yet",
+        tasks.RETRY_OUTCOME_NOT_FOUND: "not found",
+    }
+)
+
+
+async def _ask_cancel(visit: Visit) -> Question:
+    ids = ids_of(visit)
+    sentence = "What waits ends at once; what runs is told to stop. None of them runs again by itself."
+    field = Field("reason", "Why", hint="for the record; may be empty")
+    return Question(
+        f"Cancel {tasks_text(len(ids))}?", sentence, "Cancel", _back(visit, ids), True, "", (field,)
+    )
+
+
+async def _cancel(visit: Visit, form: Form) -> Done:
+    ids = ids_of(visit)
+    request = tasks.CancelTasksRequest(task_ids=ids, reason=reason_of(form))
+    answer = await visit.calls.act("tasks", "CancelTasks", request)
+    words = _counted(CANCEL_WORDS.get(result.outcome, "unknown") for result in answer.results)
+    return Done(words, _back(visit, ids))
+
+
+async def _ask_retry(visit: Visit) -> Question:
+    ids = ids_of(visit)
+    sentence = "Tasks that have ended run once more, with all their retries, under the same ids."
+    return Question(f"Retry {tasks_text(len(ids))}?", sentence, "Retry", _back(visit, ids))
+
+
+async def _retry(visit: Visit, form: Form) -> Done:
+    ids = ids_of(visit)
+    answer = await visit.calls.act("tasks", "RetryTasks", tasks.RetryTasksRequest(task_ids=ids))
+    words = _counted(RETRY_WORDS.get(result.outcome, "unknown") for result in answer.results)
+    return Done(words, _back(visit, ids))
+
+
+async def _ask_replay(visit: Visit) -> Question:
+    task = await _task(visit)
+    if task.codec or task.content_type not in ("", "application/json"):
+        raise FormRefused("its payload is no JSON, so it cannot be edited here")
+    try:
+        text = task.payload.decode() or "{}"
+    except UnicodeDecodeError:
+        raise FormRefused("its payload is no JSON, so it cannot be edited here") from None
+    field = Field("payload", "Arguments", "json", text, "a JSON object: parameter and value")
+    sentence = "A new task with these arguments. It has the name, queue, labels and options of this one."
+    return Question(
+        f"Send {task.name} again", sentence, "Send", _back(visit, [task.task_id]), fields=(field,)
+    )
+
+
+async def _replay(visit: Visit, form: Form) -> Done:
+    task, text = await _task(visit), form.get("payload", "")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormRefused(f"the arguments are no JSON: {error}") from None
+    fresh = task_pb2.NewTask(
+        task_id=new_task_id(),
+        name=task.name,
+        queue=task.queue,
+        payload=text.encode(),
+        content_type=task.content_type,
+        priority=task.priority,
+        max_retries=task.max_retries,
+        headers=task.headers,
+        labels=task.labels,
+    )
+    if task.HasField("timeout"):
+        fresh.timeout.CopyFrom(task.timeout)
+    answer = await visit.calls.act("tasks", "SubmitTasks", tasks.SubmitTasksRequest(tasks=[fresh]))
+    result = answer.results[0]
+    if result.error.reason:
+        raise FormRefused(result.error.message)
+    return Done("Sent. This is the new task.", "/task" + query(id=result.task_id))
+
+
+async def _task(visit: Visit) -> task_pb2.Task:
+    wanted = valid_id(visit.wanted("id"))
+    response = await visit.calls.read("tasks", "GetTask", tasks.GetTaskRequest(task_id=wanted))
+    found: task_pb2.Task = response.task
+    return found
+
+
+async def _ask_drain(visit: Visit) -> Question:
+    wanted = valid_id(visit.wanted("id"))
+    sentence = "It takes no new work, finishes what it runs, and leaves. It does not come back by itself."
+    return Question("Drain this worker?", sentence, "Drain", "/worker" + query(id=wanted), danger=True)
+
+
+async def _drain(visit: Visit, form: Form) -> Done:
+    wanted = valid_id(visit.wanted("id"))
+    await visit.calls.act("admin", "DrainWorker", admin.DrainWorkerRequest(session_id=wanted))
+    return Done("The worker is told to drain.", "/workers")
+
+
+def _counted(words: Iterable[str]) -> str:
+    """What became of many: "12 queued again, 1 not found."""
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).most_common()) + "."
+
+
+def _back(visit: Visit, ids: list[str]) -> str:
+    """The list that it was asked from, else the task."""
+    line = visit.query.get("list")
+    if line is not None:
+        return "/tasks" + query(filter=line)
+    return "/task" + query(id=ids[0]) if len(ids) == 1 else "/tasks"
+
+
+TASK_ACTIONS: Final = MappingProxyType(
+    {
+        "/tasks/cancel": Action(_ask_cancel, _cancel),
+        "/tasks/retry": Action(_ask_retry, _retry),
+        "/task/replay": Action(_ask_replay, _replay),
+        "/worker/drain": Action(_ask_drain, _drain),
+    }
+)

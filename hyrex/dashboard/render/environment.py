@@ -1,0 +1,81 @@
+"""The templates: everything is escaped, undefined names are errors, and hidden characters are shown."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from hyrex.dashboard.render import json_view, timeline, tracebacks, values
+from hyrex.dashboard.render.text import shell_word, shortened, visible
+
+HERE: Final = Path(__file__).parents[1]
+LIVE: Final = "live_"
+
+
+class Templates:
+    """Pages, and the live parts of them: blocks whose names begin with `live_`."""
+
+    def __init__(self, shared: Mapping[str, Any]) -> None:
+        """`shared`: what every template knows."""
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_shown,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters["exact"] = _exact
+        self._environment.globals.update(_functions())
+        self._environment.globals.update(shared)
+        self._environment.globals["ui"] = self._environment.get_template("_ui.html").module
+
+    def page(self, name: str, context: Mapping[str, Any]) -> str:
+        """A whole page."""
+        return self._template(name).render(context)
+
+    def regions(self, name: str, context: Mapping[str, Any]) -> dict[str, str]:
+        """The HTML of each live block of a page, by its name."""
+        template = self._template(name)
+        return {
+            block: "".join(render(template.new_context(dict(context))))
+            for block, render in template.blocks.items()
+            if block.startswith(LIVE)
+        }
+
+    def _template(self, name: str) -> Template:
+        return self._environment.get_template(name)
+
+
+def _shown(value: Any) -> Any:
+    """What an expression of a template becomes, before it is escaped."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value)
+    return value
+
+
+def _exact(value: str) -> Markup:
+    """Text that a form or an address carries: escaped, and otherwise as it is."""
+    return Markup(escape(value))
+
+
+def _functions() -> dict[str, Any]:
+    return {
+        "absent": values.ABSENT,
+        "bytes_text": values.bytes_text,
+        "content": json_view.content,
+        "duration": values.duration,
+        "moment": values.moment,
+        "number": lambda value: Markup(values.number(value)),
+        "parts_of": tracebacks.parts_of,
+        "query": values.query,
+        "rate": lambda value: Markup(values.rate(value)),
+        "run_word": values.run_word,
+        "shell": shell_word,
+        "short": shortened,
+        "spans_of": timeline.spans_of,
+        "task_word": values.task_word,
+        "time": values.time_tag,
+    }

@@ -1,0 +1,113 @@
+"""Values of the wire as words: statuses, times, durations, numbers."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote
+
+from google.protobuf.message import Message
+from markupsafe import Markup
+
+from hyrex.v1 import task_pb2
+
+ABSENT: Final = Markup('<span class="absent">–</span>')
+_UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+FINAL: Final = frozenset(
+    {
+        task_pb2.TASK_STATUS_COMPLETED,
+        task_pb2.TASK_STATUS_FAILED,
+        task_pb2.TASK_STATUS_TIMED_OUT,
+        task_pb2.TASK_STATUS_CANCELLED,
+        task_pb2.TASK_STATUS_LOST,
+    }
+)
+BAD: Final = frozenset(FINAL - {task_pb2.TASK_STATUS_COMPLETED, task_pb2.TASK_STATUS_CANCELLED})
+
+
+def _words(enum: Any, prefix: str) -> Mapping[int, str]:
+    return MappingProxyType(
+        {number: name.removeprefix(prefix).lower() for name, number in enum.items() if number}
+    )
+
+
+TASK_WORDS: Final = _words(task_pb2.TaskStatus, "TASK_STATUS_")
+RUN_WORDS: Final = _words(task_pb2.RunStatus, "RUN_STATUS_")
+
+
+def task_word(status: int) -> str:
+    """A task's status in one word; "unknown" for one of a newer broker."""
+    return TASK_WORDS.get(status, "unknown")
+
+
+def run_word(status: int) -> str:
+    """A run's status in one word."""
+    return RUN_WORDS.get(status, "unknown")
+
+
+def moment(message: Message, field: str) -> datetime | None:
+    """A time field, None where it is absent or no time."""
+    if not message.HasField(field):
+        return None
+    try:
+        found: datetime = getattr(message, field).ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """How long it took."""
+    return (end - start).total_seconds() if start and end else None
+
+
+def duration(seconds: float | None) -> str:
+    """A duration for people: 42 ms, 3.1 s, 2 min 5 s, 3 h 12 min."""
+    if seconds is None:
+        return "–"
+    if seconds < 0.9995:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    for (size, unit), (smaller, small_unit) in zip(_UNITS, (*_UNITS[1:], (1.0, "s")), strict=True):
+        if seconds >= size:
+            whole, rest = divmod(seconds, size)
+            below = int(rest // smaller)
+            return f"{whole:.0f} {unit} {below} {small_unit}" if below else f"{whole:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def number(value: float) -> str:
+    """A count with thin spaces between thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def rate(value: float) -> str:
+    """A number per second with as many digits as say something."""
+    if value >= 99.5:
+        return number(value)
+    return f"{value:.1f}" if value >= 0.05 or value == 0 else f"{value:.2f}"
+
+
+def bytes_text(size: int) -> str:
+    """A size: 12 B, 3.4 KiB, 1.2 MiB."""
+    if size < 1024:
+        return f"{size} B"
+    return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"
+
+
+def time_tag(value: datetime | None, *, absent: str = "–") -> Markup:
+    """A time: exact here, relative once the page's script has seen it."""
+    if value is None:
+        return Markup('<span class="absent">{}</span>').format(absent)
+    stamp = value.astimezone(UTC)
+    text = stamp.strftime("%Y-%m-%d %H:%M:%S")
+    return Markup('<time datetime="{}">{} UTC</time>').format(stamp.isoformat(timespec="milliseconds"), text)
+
+
+def query(**values: object) -> str:
+    """A query string; names and ids travel in queries only, so no path can be made of them."""
+    parts = [
+        f"{key}={quote(str(value), safe='')}" for key, value in values.items() if value not in (None, "")
+    ]
+    return f"?{'&'.join(parts)}" if parts else ""

@@ -1,0 +1,103 @@
+// The filter line completes what it is written in: keys, then the values that the cluster knows.
+
+const base = document.body.dataset.base;
+
+class Completion {
+  #input;
+  #list = document.createElement("ul");
+  #asked = 0;
+  #at = -1;
+
+  constructor(input, number) {
+    this.#input = input;
+    this.#list.className = "suggestions";
+    this.#list.id = `suggestions-${number}`;
+    this.#list.hidden = true;
+    this.#list.setAttribute("role", "listbox");
+    input.setAttribute("role", "combobox");
+    input.setAttribute("aria-controls", this.#list.id);
+    input.setAttribute("aria-expanded", "false");
+    input.setAttribute("aria-autocomplete", "list");
+    input.after(this.#list);
+    input.addEventListener("input", () => this.#ask());
+    input.addEventListener("keydown", (event) => this.#key(event));
+    input.addEventListener("blur", () => setTimeout(() => this.#hide(), 150));
+    this.#list.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      const item = event.target.closest("li");
+      if (item) this.#take(item.dataset.word);
+    });
+  }
+
+  // The word at the cursor, and where it begins.
+  #word() {
+    const before = this.#input.value.slice(0, this.#input.selectionStart);
+    const start = before.search(/\S*$/);
+    return { start, text: before.slice(start) };
+  }
+
+  async #ask() {
+    const { text } = this.#word();
+    if (!text) return this.#hide();
+    const number = ++this.#asked;
+    const response = await fetch(`${base}/complete?text=${encodeURIComponent(text)}`);
+    if (number !== this.#asked || !response.ok) return;
+    this.#show(await response.json());
+  }
+
+  #show(found) {
+    this.#at = -1;
+    this.#list.replaceChildren(
+      ...found.map(({ text, kind }, at) => {
+        const item = document.createElement("li");
+        item.setAttribute("role", "option");
+        item.id = `${this.#list.id}-${at}`;
+        item.dataset.word = text;
+        item.append(text, Object.assign(document.createElement("small"), { textContent: kind, className: "muted" }));
+        return item;
+      }),
+    );
+    this.#list.hidden = found.length === 0;
+    this.#input.setAttribute("aria-expanded", String(found.length > 0));
+    this.#input.removeAttribute("aria-activedescendant");
+  }
+
+  #hide() {
+    this.#asked++;
+    this.#list.hidden = true;
+    this.#input.setAttribute("aria-expanded", "false");
+  }
+
+  #key(event) {
+    const items = [...this.#list.children];
+    if (this.#list.hidden || !items.length) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) {
+      this.#at = (this.#at + step + items.length) % items.length;
+      items.forEach((item, each) => item.setAttribute("aria-selected", String(each === this.#at)));
+      this.#input.setAttribute("aria-activedescendant", items[this.#at].id);
+    } else if ((event.key === "Enter" || event.key === "Tab") && this.#at >= 0) {
+      this.#take(items[this.#at].dataset.word);
+    } else if (event.key === "Escape") {
+      this.#hide();
+    } else {
+      return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  #take(word) {
+    const { start, text } = this.#word();
+    const value = this.#input.value;
+    const rest = value.slice(start + text.length);
+    const whole = word.endsWith(":") ? word : `${word} `;
+    this.#input.value = value.slice(0, start) + whole + rest.trimStart();
+    this.#input.setSelectionRange(start + whole.length, start + whole.length);
+    this.#hide();
+    this.#input.focus();
+    if (word.endsWith(":")) this.#ask();
+  }
+}
+
+document.querySelectorAll("[data-filter], [data-find]").forEach((input, number) => new Completion(input, number));

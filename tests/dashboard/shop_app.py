@@ -1,0 +1,52 @@
+"""A shop: what the tests of the dashboard and its screenshots look at."""
+
+import time
+from typing import Any
+
+from hyrex import HyrexApp, HyrexRegistry, NonRetryable
+
+hy = HyrexRegistry()
+
+
+@hy.task(queue="mail")
+def send_welcome(to: str, template: str = "welcome") -> dict[str, Any]:
+    """Fails for addresses that end with .bad."""
+    if to.endswith(".bad"):
+        raise ConnectionError(f"mx1.example.org refused {to}: 421 too many connections")
+    return {"sent": to, "message": 12345678901234567890123, "cost": 1.10}
+
+
+@hy.task(queue="billing", max_retries=2, retry_backoff=0.2)
+def charge_card(order: int, cents: int) -> str:
+    """Fails for each seventh order, every time."""
+    return settle(order, cents)
+
+
+def settle(order: int, cents: int) -> str:
+    if order % 7 == 0:
+        raise ValueError(f"order {order}: the card was declined")
+    return f"charged {cents}"
+
+
+@hy.task(queue="images")
+def resize(image: str, seconds: float) -> None:
+    """Takes its time."""
+    time.sleep(seconds)
+
+
+@hy.task(queue="reports")
+def monthly_report(month: str) -> int:
+    """Sends tasks of its own."""
+    for size in range(3):
+        resize.send(image=f"{month}-{size}.png", seconds=0)
+    return 3
+
+
+@hy.task(queue="reports")
+def fail_with(text: str) -> None:
+    """Fails with any text."""
+    raise NonRetryable(text)
+
+
+app = HyrexApp("shop")
+app.add_registry(hy)

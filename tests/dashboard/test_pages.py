@@ -1,0 +1,253 @@
+"""What the pages show and do, against a real broker and a real worker."""
+
+import gzip
+import html
+import json
+import re
+from urllib.parse import unquote
+
+import pytest
+
+from hyrex.dashboard.app import make_app
+from hyrex.dashboard.options import DashboardOptions
+from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
+from hyrex.dashboard.render.values import query
+from hyrex.v1 import queue_service_pb2, task_pb2
+from tests.dashboard.shop import Reader, Shop, unique
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202egpj.exe\x1b[31m ../../etc?a=b&c#d'
+PAGE_BYTES = 100 * 1024
+
+
+def queue_of(shop: Shop, name: str) -> queue_service_pb2.Queue:
+    found = shop.queues.GetQueue(queue_service_pb2.GetQueueRequest(name=name), timeout=60)
+    queue: queue_service_pb2.Queue = found.queue
+    return queue
+
+
+@pytest.mark.parametrize("address", ["/", "/queues", "/tasks", "/workers", "/brokers"])
+def test_every_screen_is_shown_and_is_small(reader: Reader, address: str) -> None:
+    page = reader.text(address)
+    assert "<h1" in page
+    assert 'aria-current="page"' in page
+    assert len(gzip.compress(page.encode())) < PAGE_BYTES
+
+
+def test_the_overview_says_what_needs_somebody_with_the_command_that_mends_it(
+    shop: Shop, reader: Reader
+) -> None:
+    queue = unique("unserved")
+    shop.send("greet", queue=queue)
+    page = reader.text("/")
+    assert f"{queue}</a> has tasks, and no worker serves it" in page
+    assert f"hyrex run-worker app:app -q {queue}" in page
+
+
+def test_a_queue_is_paused_limited_and_resumed(shop: Shop, reader: Reader) -> None:
+    name = unique("mail & more/../x?y=1#")
+    shop.send("greet", queue=name)
+    assert reader.act("/queue/pause" + query(name=name)) == f"{name} is paused."
+    assert queue_of(shop, name).paused
+    assert reader.act("/queue/limit" + query(name=name), limit="7") == f"{name} runs at most 7 at once."
+    assert queue_of(shop, name).concurrency_limit == 7
+    assert reader.act("/queue/resume" + query(name=name)) == f"{name} is served again."
+    assert not queue_of(shop, name).paused
+
+
+@pytest.mark.parametrize("limit", ["-1", "1e3", "٣", "9999999999", "x"])
+def test_a_limit_that_is_no_number_changes_nothing(shop: Shop, reader: Reader, limit: str) -> None:
+    name = unique("limited")
+    shop.send("greet", queue=name)
+    address = "/queue/limit" + query(name=name)
+    refused = reader.post(address, {"csrf": reader.csrf(address), "limit": limit})
+    assert refused.status_code == 400
+    assert queue_of(shop, name).concurrency_limit == 0
+
+
+def test_a_purge_needs_the_name_of_the_queue(shop: Shop, reader: Reader) -> None:
+    name = unique("purged")
+    for _ in range(3):
+        shop.send("greet", queue=name)
+    address = "/queue/purge" + query(name=name)
+    assert "3 tasks that wait in it are cancelled" in reader.text(address)
+    wrong = reader.post(address, {"csrf": reader.csrf(address), "typed": name + "x"})
+    assert wrong.status_code == 400
+    assert queue_of(shop, name).queued == 3
+    assert reader.act(address, typed=name) == f"3 tasks cancelled in {name}."
+    assert queue_of(shop, name).queued == 0
+
+
+def test_tasks_are_cancelled_and_retried_together(shop: Shop, reader: Reader) -> None:
+    ids = [shop.send("greet") for _ in range(3)]
+    chosen = "&".join(f"id={each}" for each in ids)
+    assert "Cancel 3 tasks?" in reader.text(f"/tasks/cancel?{chosen}")
+    assert reader.act(f"/tasks/cancel?{chosen}&list=name:greet") == "3 cancelled."
+    assert {shop.task(each).status for each in ids} == {task_pb2.TASK_STATUS_CANCELLED}
+    assert reader.act(f"/tasks/retry?{chosen}") == "3 queued again."
+    assert {shop.task(each).status for each in ids} == {task_pb2.TASK_STATUS_QUEUED}
+
+
+def test_a_failed_task_tells_why_and_is_sent_again_with_other_arguments(shop: Shop, reader: Reader) -> None:
+    failed = shop.send("charge_card", b'{"order": 7, "cents": 100}', queue="billing")
+    shop.ended(failed)
+    page = reader.text("/task", id=failed)
+    assert "order 7: the card was declined" in page
+    assert "in settle" in page, "the traceback"
+    address = f"/task/replay?id={failed}"
+    sent = reader.post(address, {"csrf": reader.csrf(address), "payload": '{"order": 8, "cents": 100}'})
+    fresh = sent.headers["location"].partition("id=")[2]
+    assert fresh != failed
+    assert shop.ended(fresh).status == task_pb2.TASK_STATUS_COMPLETED
+    assert "charged 100" in reader.text("/task", id=fresh, tab="result")
+
+
+def test_a_queued_task_says_why_it_waits(shop: Shop, reader: Reader) -> None:
+    waiting = shop.send("greet", queue=unique("nowhere"))
+    assert "It waits: no connected worker serves queue" in html.unescape(reader.text("/task", id=waiting))
+
+
+def test_numbers_of_any_size_are_shown_as_they_were_sent(shop: Shop, reader: Reader) -> None:
+    payload = b'{"id": 123456789012345678901234567890, "price": 1.10, "tiny": 1e-400, "id": 2}'
+    page = reader.text("/task", id=shop.send("greet", payload), tab="payload")
+    for literal in ("123456789012345678901234567890", "1.10", "1e-400"):
+        assert f'<span class="json-number">{literal}</span>' in page
+
+
+def test_a_tree_shows_who_sent_whom(shop: Shop, reader: Reader) -> None:
+    root = shop.send("monthly_report", b'{"month": "2026-10"}', queue="reports")
+    shop.ended(root)
+    page = reader.text("/task", id=root, tab="tree")
+    assert len(re.findall(r'<li class="d1" >', page)) == 3
+
+
+def test_what_users_wrote_is_text_wherever_it_is_shown(shop: Shop, reader: Reader) -> None:
+    """Names, queues, labels, headers, payloads and errors, on every page that shows them."""
+    payload = json.dumps({"text": HOSTILE}).encode()
+    marked = {"labels": {HOSTILE: HOSTILE}, "headers": {HOSTILE: HOSTILE}, "idempotency_key": HOSTILE}
+    task_id = shop.send(HOSTILE, payload, queue=HOSTILE, **marked)
+    failed = shop.send("fail_with", payload, queue="reports")
+    shop.ended(failed)
+    tabs = ("runs", "payload", "result", "tree", "details")
+    pages = [reader.text("/task", id=each, tab=tab) for each in (task_id, failed) for tab in tabs]
+    pages += [reader.text(address) for address in ("/", "/queues", "/tasks")]
+    pages += [reader.text("/queue", name=HOSTILE), reader.text("/tasks", filter=f"queue:{HOSTILE}")]
+    pages += [reader.text(path + query(name=HOSTILE)) for path in ACTIONS if path.startswith("/queue/")]
+    pages += [reader.text(f"/task/replay?id={task_id}"), reader.text(f"/tasks/cancel?id={task_id}")]
+    for page in pages:
+        assert not re.search(r"<script(?! type=\"module\" src=\"/static/)", page), page
+        assert "<img" not in page
+        assert not re.search(r"<[^>]*\son\w+\s*=", re.sub(r'"[^"]*"', '""', page)), "an inline handler"
+    exact = re.compile(r'<(?:input|textarea|form)[^>]*>|<a [^>]*href="[^"]*"[^>]*>|</?textarea>')
+    for page in pages:
+        shown = exact.sub("", re.sub(r"<textarea.*?</textarea>", "", page, flags=re.DOTALL))
+        assert "\u202e" not in shown
+        assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "a\r\nb", "..", "a/../../b", "%2e%2e%2f", " ", "ﬁn", "\u200b", "'"]
+)
+def test_a_queue_of_any_name_is_found_and_changed_under_that_name(
+    shop: Shop, reader: Reader, name: str
+) -> None:
+    shop.send("greet", queue=name)
+    link = re.escape("/queue" + query(name=name))
+    assert re.search(f'href="{link}"', reader.text("/queues"))
+    done = reader.post(
+        "/queue/pause" + query(name=name), {"csrf": reader.csrf("/queue/pause" + query(name=name))}
+    )
+    assert done.status_code == 303
+    assert queue_of(shop, name).paused
+
+
+def test_the_filter_line_narrows_the_list(shop: Shop, reader: Reader) -> None:
+    name, queue = unique("one"), unique("queue")
+    kept = shop.send(name, queue=queue)
+    other = shop.send(unique("other"), queue=queue)
+    for line in (f"name:{name}", f"queue:{queue} name:{name} status:queued", f"name:{name} newer:1h"):
+        page = reader.text("/tasks", filter=line)
+        assert f't-{kept}"' in page
+        assert f't-{other}"' not in page
+
+
+@pytest.mark.parametrize("line", ["mail", "colour:red", "status:done", "newer:soon", "status:"])
+def test_a_filter_that_is_not_understood_says_what_to_write(reader: Reader, line: str) -> None:
+    page = reader.text("/tasks", filter=line)
+    assert 'role="alert"' in page
+    assert "<tbody" not in page
+
+
+def test_pages_of_tasks_stay_as_they_are_while_new_ones_come(shop: Shop, reader: Reader) -> None:
+    name = unique("paged")
+    ids = [shop.send(name) for _ in range(60)]
+    first = reader.text("/tasks", filter=f"name:{name}")
+    live = html.unescape(re.search(r'<live-page src="/live\?of=([^"]+)"', first)[1])  # type: ignore[index]
+    shop.send(name)
+    following = re.search(r'rel="next" href="([^"]+)"', first)
+    assert following
+    second = reader.text(html.unescape(following[1]))
+    shown = re.findall(r'id="t-([0-9a-f-]+)"', first + second)
+    assert sorted(shown) == sorted(ids), "each once, and none that came later"
+    again = reader.text(unquote(live))
+    assert re.findall(r'id="t-([0-9a-f-]+)"', again) == re.findall(r'id="t-([0-9a-f-]+)"', first)
+    assert "1 newer" in again
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/task",
+        "/task?id=x",
+        "/task?id=../../etc/passwd",
+        "/task?id=00000000-0000-7000-8000-000000000000",
+        "/queue?name=",
+        "/queue?name=none-such",
+        "/worker?id=00000000-0000-0000-0000-000000000000",
+        "/nowhere",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+    ],
+)
+def test_what_is_not_there_is_not_found(reader: Reader, address: str) -> None:
+    reader.text("/")
+    assert reader.get(address).status_code == 404
+
+
+def test_a_read_only_dashboard_shows_and_does_nothing(shop: Shop) -> None:
+    task_id = shop.send("greet")
+    with Reader(make_app(DashboardOptions(shop.url, read_only=True))) as reader:
+        for address in SCREENS:
+            if address not in ("/queue", "/task", "/worker"):
+                assert "data-ask" not in reader.text(address)
+        assert "data-ask" not in reader.text("/task", id=task_id)
+        for address in ACTIONS:
+            assert reader.get(f"{address}?id={task_id}&name=x").status_code == 403
+            assert reader.post(f"{address}?id={task_id}&name=x", {}).status_code == 403
+    assert shop.task(task_id).status == task_pb2.TASK_STATUS_QUEUED
+
+
+def test_below_a_prefix_every_address_has_it(shop: Shop) -> None:
+    with Reader(make_app(DashboardOptions(shop.url, prefix="/ops/hyrex"))) as reader:
+        page = reader.text("/ops/hyrex/")
+        addresses = re.findall(r'(?:href|src|action)="(/[^"]*)"', page)
+        assert addresses
+        assert [each for each in addresses if not each.startswith("/ops/hyrex/")] == []
+        assert reader.get("/ops/hyrex/queues").status_code == 200
+        assert reader.get("/queues").status_code == 404
+        assert reader.get(re.search(r'href="([^"]+\.css[^"]*)"', page)[1]).status_code == 200  # type: ignore[index]
+
+
+def test_completions_name_what_the_cluster_knows(shop: Shop, reader: Reader) -> None:
+    reader.text("/")
+    assert reader.get("/complete", text="stat").json() == [{"text": "status:", "kind": "filter"}]
+    assert {"text": "status:failed", "kind": "status"} in reader.get("/complete", text="status:fai").json()
+    assert {"text": "name:charge_card", "kind": "name"} in reader.get("/complete", text="name:char").json()
+    found = reader.get("/complete", text="mail", palette="1").json()
+    assert {"text": "mail", "kind": "queue", "href": "/queue?name=mail"} in found
+
+
+def test_without_a_broker_the_page_says_so_and_where_it_looked() -> None:
+    with Reader(make_app(DashboardOptions("grpc://127.0.0.1:1"))) as reader:
+        page = reader.text("/", status=503)
+        assert "No broker answers" in page
+        assert "grpc://127.0.0.1:1" in page
