@@ -16,6 +16,11 @@ def result_of(state: TaskSnapshot, decode: Callable[[bytes], R]) -> R:
     """The decoded result of a completed task. Raises the subclass of ResultUnavailable for its status."""
     last = state.runs[-1] if state.runs else None
     if state.status is TaskStatus.COMPLETED:
+        if state.hidden:
+            raise ResultUnavailable(
+                f"{state.name} {state.task_id} completed, and its result is hidden from this token, which"
+                " lacks the scope 'payload'"
+            )
         return decode(last.result or b"null" if last is not None else b"null")
     raise _unavailable(state, last)
 
@@ -31,6 +36,8 @@ def _unavailable(state: TaskSnapshot, last: RunSnapshot | None) -> ResultUnavail
             error = last.error if last is not None else None
             kind, message, traceback = (error.type, error.message, error.traceback) if error else ("", "", "")
             said = str(error) if error else "no error was recorded"
+            if state.hidden:
+                said = f"{kind} (hidden from this token, which lacks the scope 'payload')"
             return TaskFailed(f"{title}: {said} ({attempts})", kind, message, traceback)
         case TaskStatus.TIMED_OUT:
             return TaskTimedOut(f"{title} exceeded its timeout ({attempts})")

@@ -55,6 +55,8 @@ class TaskSnapshot:
     runs: tuple[RunSnapshot, ...]
     waiting_for: str = ""
     cancel_requested: bool = False
+    hidden: bool = False
+    """The token lacks the scope `payload`, so results and errors were left out."""
 
 
 class TaskRun(Generic[R_co]):

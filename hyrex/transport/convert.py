@@ -185,20 +185,23 @@ def task_state(task: task_pb2.Task) -> TaskSnapshot:
         name=task.name,
         queue=task.queue,
         status=STATUSES.get(task.status, TaskStatus.QUEUED),
-        runs=tuple(sorted(map(_run_state, task.runs), key=lambda run: run.run_number)),
+        runs=tuple(
+            sorted((_run_state(run, task.hidden) for run in task.runs), key=lambda run: run.run_number)
+        ),
         waiting_for=task.waiting_for,
         cancel_requested=task.cancel_requested,
+        hidden=task.hidden,
     )
 
 
-def _run_state(run: task_pb2.TaskRun) -> RunSnapshot:
+def _run_state(run: task_pb2.TaskRun, hidden: bool) -> RunSnapshot:
     status = RUN_STATUSES.get(run.status, TaskStatus.RUNNING)
     error = run.error if run.HasField("error") else None
     return RunSnapshot(
         run_number=run.run_number,
         attempt_number=run.attempt_number,
         status=status,
-        result=run.result if status is TaskStatus.COMPLETED else None,
+        result=run.result if status is TaskStatus.COMPLETED and not hidden else None,
         error=None if error is None else TaskError(error.type, error.message, error.traceback),
         reason=run.reason,
         started=_time(run.started_at) if run.HasField("started_at") else None,

@@ -25,6 +25,7 @@ _LONGEST_BACKOFF_S: Final = 5.0
 _REFUSALS: Final = {
     "PROTOCOL_UNSUPPORTED": "this worker speaks a protocol version that the broker does not: {}",
     "TOKEN_INVALID": "the broker refuses the token (HYREX_TOKEN): {}",
+    "RIGHT_MISSING": "the token (HYREX_TOKEN) may not do this; is -q wider than its queues? {}",
     "INVALID_FIELD": "the broker refuses this worker's Hello: {}",
 }
 

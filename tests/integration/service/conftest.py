@@ -1,12 +1,28 @@
 """A migrated database, the broker's connections to it, and a hand that writes rows."""
 
-from collections.abc import AsyncIterator
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
 
 import pytest
 
 from hyrex_broker.storage.pool import Database
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, serving
+from tests.integration.storage.conftest import execute
+from tests.support.postgres import run_apart, with_database
+
+_numbers: Final = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database for all tests of a file."""
+    name = f"hyrex_shared_{os.getpid()}_{next(_numbers)}"
+    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
+    yield with_database(postgres_url, name)
+    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
 
 
 @pytest.fixture

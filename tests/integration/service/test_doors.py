@@ -1,7 +1,6 @@
 """Doors that must be shut, at a real broker: what a token may send, serve and report, and what ends with
 it."""
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,10 +16,9 @@ from hyrex.v1 import (
 )
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.integration.service.seeding import make_id
-from tests.integration.storage.conftest import execute
 from tests.protocol_abuse.abuser import hello, reason_of, work
 from tests.support.columns import assigned, completed, packed
-from tests.support.postgres import run_apart, with_database
+from tests.support.postgres import run_apart
 from tests.support.processes import Processes, RunningBroker
 from tests.support.tokens import bearer, made_by
 
@@ -30,18 +28,10 @@ Metadata = tuple[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def url(postgres_url: str, template_database: str) -> Iterator[str]:
-    name = f"hyrex_doors_{os.getpid()}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    yield with_database(postgres_url, name)
-    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
-
-
-@pytest.fixture(scope="module")
-def broker(url: str) -> Iterator[RunningBroker]:
+def broker(shared_url: str) -> Iterator[RunningBroker]:
     """One broker for all tests of this file."""
     owner = Processes()
-    yield owner.broker(url, env={"HYREX_TOKEN": f"another,{ROOT}"})
+    yield owner.broker(shared_url, env={"HYREX_TOKEN": f"another,{ROOT}"})
     owner.end()
 
 
@@ -174,7 +164,7 @@ def test_a_worker_may_not_serve_what_its_token_is_not_for(
 
 
 def test_what_a_worker_declares_of_other_queues_is_left_out(
-    channel: grpc.Channel, token: Any, url: str
+    channel: grpc.Channel, token: Any, shared_url: str
 ) -> None:
     """A limit of a task counts in every queue; this one's task is known in another's."""
     stub = task_service_pb2_grpc.TaskServiceStub(channel)
@@ -196,11 +186,11 @@ def test_what_a_worker_declares_of_other_queues_is_left_out(
     )
     worker.read("welcome")
     worker.close()
-    rows = run_apart(fetched(url, "select scope, name, maximum from concurrency_limit order by name"))
+    rows = run_apart(fetched(shared_url, "select scope, name, maximum from concurrency_limit order by name"))
     assert [tuple(row) for row in rows] == [("queue", "mine-q", 4), ("task", "of-mine", 2)]
-    lanes = run_apart(fetched(url, "select name from lane where name like 'of-%'"))
+    lanes = run_apart(fetched(shared_url, "select name from lane where name like 'of-%'"))
     assert [row["name"] for row in lanes] == ["of-mine"]
-    queues = run_apart(fetched(url, "select name from queue where name like '%-q'"))
+    queues = run_apart(fetched(shared_url, "select name from queue where name like '%-q'"))
     assert [row["name"] for row in queues] == ["mine-q"]
 
 

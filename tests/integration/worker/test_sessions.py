@@ -116,6 +116,7 @@ async def test_ended_session_is_forgotten_and_a_new_one_begun(bench: Bench) -> N
     ("code", "reason", "text"),
     [
         (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID", "refuses the token (HYREX_TOKEN)"),
+        (grpc.StatusCode.PERMISSION_DENIED, "RIGHT_MISSING", "is -q wider than its queues?"),
         (grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_UNSUPPORTED", "protocol version"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hyrex_broker.__main__ import BadConfig, configure
+from hyrex_broker.root_tokens import RootTokenFile
 
 URL = "postgresql://localhost/hyrex"
 
@@ -51,6 +52,8 @@ def test_every_flag_reaches_its_field() -> None:
         (["--processes", "2", "--listen", "127.0.0.1:0"], "several processes share one port"),
         (["--tls-cert", "c.pem"], "tls_cert and tls_key belong together"),
         (["--payload-limit", "0"], "--payload-limit 0"),
+        (["--tls-client-ca", "ca.pem"], "--tls-client-ca needs --tls-cert"),
+        (["--token", ",,"], "--token: must have visible ASCII characters only"),
         (["--name", ""], "--name"),
     ],
 )
@@ -122,3 +125,42 @@ def test_a_secret_given_twice_in_one_place_is_refused(tmp_path: Path) -> None:
     both = {"HYREX_DATABASE_URL": URL, "HYREX_TOKEN": "t", "HYREX_TOKEN_FILE": f"{tmp_path}/token"}
     with pytest.raises(BadConfig, match="HYREX_TOKEN and HYREX_TOKEN_FILE are both given"):
         configure([], both)
+
+
+def test_several_root_tokens_are_given_by_commas_or_lines(tmp_path: Path) -> None:
+    environment = {"HYREX_DATABASE_URL": URL}
+    config = configure([], environment | {"HYREX_TOKEN": " new , old,\n"})
+    assert (config.root_tokens, config.token_file) == (["new", "old"], None)
+    path = tmp_path / "tokens"
+    path.write_text("# rotated on Monday\nnew\r\n\nold\n")
+    for flags, variables in ((["--token-file", str(path)], {}), ([], {"HYREX_TOKEN_FILE": str(path)})):
+        config = configure(flags, environment | variables)
+        assert (config.root_tokens, config.token_file) == (["new", "old"], path)
+    assert configure(["--token", "flag"], environment | {"HYREX_TOKEN_FILE": str(path)}).token_file is None
+
+
+def test_a_file_of_tokens_is_read_again_when_it_changes_and_a_useless_one_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("old\n")
+    file = RootTokenFile(path)
+    assert file.changed_tokens() is None
+    path.write_text("new\nold\n")
+    assert file.changed_tokens() == ["new", "old"]
+    assert file.changed_tokens() is None
+    for useless in ("", "# nothing\n", "schl\u00fcssel-geheim\n"):
+        path.write_text(useless)
+        assert file.changed_tokens() is None
+    path.unlink()
+    assert file.changed_tokens() is None
+    path.write_text("newest-one\n")
+    assert file.changed_tokens() == ["newest-one"]
+    assert "geheim" not in caplog.text
+
+
+def test_certificates_of_clients_are_enough_to_be_reached_by_others(tmp_path: Path) -> None:
+    flags = ["--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"]
+    with pytest.raises(BadConfig, match="no token"):
+        configure(flags, {"HYREX_DATABASE_URL": URL})
+    assert configure([*flags, "--tls-client-ca", "a"], {"HYREX_DATABASE_URL": URL}).asks_for_tokens

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from hyrex import HyrexRegistry, ResultInvalid, ResultNotSerializable
+from hyrex import HyrexRegistry, ResultInvalid, ResultNotSerializable, ResultUnavailable, TaskFailed
+from hyrex.results import result_of
 from hyrex.runs import decode_freely
 from hyrex.task import HyrexTask, coder_of
+from hyrex.transport.convert import task_state
+from hyrex.v1 import task_pb2
 
 
 class Report(BaseModel):
@@ -92,3 +95,20 @@ def test_result_that_refers_to_itself_is_refused() -> None:
 def test_stored_result_that_does_not_fit_the_hint_is_invalid() -> None:
     with pytest.raises(ResultInvalid, match="result of returns: "):
         coder_of(task_returning(int)).decode_result(b'"x"')
+
+
+@pytest.mark.parametrize(
+    ("status", "run", "error"),
+    [
+        (task_pb2.TASK_STATUS_COMPLETED, task_pb2.RUN_STATUS_COMPLETED, ResultUnavailable),
+        (task_pb2.TASK_STATUS_FAILED, task_pb2.RUN_STATUS_FAILED, TaskFailed),
+    ],
+)
+def test_a_result_that_the_token_may_not_see_is_not_taken_for_none(
+    status: task_pb2.TaskStatus.ValueType, run: task_pb2.RunStatus.ValueType, error: type[Exception]
+) -> None:
+    runs = [task_pb2.TaskRun(status=run, error=task_pb2.RunError(type="ValueError"))]
+    state = task_state(task_pb2.Task(name="total", status=status, runs=runs, hidden=True))
+    assert state.runs[0].result is None
+    with pytest.raises(error, match="hidden from this token, which lacks the scope 'payload'"):
+        result_of(state, lambda data: data)
