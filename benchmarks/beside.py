@@ -22,6 +22,7 @@ BESIDE: Final[dict[str, dict[str, Any]]] = {
     "10 streams of frames of 1,000": {"streams": 10, "frame": 1000},
     "40 streams of frames of 1,000": {"streams": 40, "frame": 1000},
     "40 streams of frames of 50": {"streams": 40, "frame": 50},
+    "40 streams of frames of 16": {"streams": 40, "frame": 16},
     "10 connections, 100 calls each": {"calls": 10, "each": 100},
 }
 

@@ -18,7 +18,7 @@ from hyrex_broker import open_files
 from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
 from hyrex_broker.domain import patterns
 from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY
-from hyrex_broker.engine import batching, growth
+from hyrex_broker.engine import batching, growth, shares
 from hyrex_broker.engine.dispatch import dispatcher, lane_schedule
 from hyrex_broker.engine.liveness import heartbeats
 from hyrex_broker.engine.submit import handoff
@@ -206,8 +206,7 @@ STATED: Final[list[tuple[str, str]]] = [
     ("docs/adr/0006-hand-off.md", f"at least {handoff._LARGE_BATCH} tasks"),
     ("docs/adr/0006-hand-off.md", f"within {handoff._LONGEST_WAIT_S * 1000:.0f} ms"),
     ("docs/adr/0008-merging.md", f"at most {batching.BATCH_ITEMS:,} items and {size(batching.BATCH_BYTES)}"),
-    ("docs/adr/0008-merging.md", f"Groups of up to {batching.SMALL} items"),
-    ("docs/adr/0008-merging.md", f"of up to {batching.SMALL_BATCH} items"),
+    ("docs/adr/0008-merging.md", f"batches of up to {shares.AHEAD} items"),
     ("docs/adr/0008-merging.md", f"{submit._BUDGET:,} tasks are checked or stored at a time"),
     ("docs/adr/0008-merging.md", f"{submitter.EXPECT_S * 1000:.0f} ms at the most"),
     (PROTOCOL, f"`queue_patterns`: 1 to {worker_convert.MOST_PATTERNS} names"),

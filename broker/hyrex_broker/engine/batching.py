@@ -3,8 +3,8 @@
 A single item on an idle broker does not wait; under load batches grow by themselves. The next statement is
 sent before the answers of the last one are processed, so that Postgres is not idle meanwhile.
 
-Callers share the batches (`fairness`), and small groups have batches of their own beside the large ones: a
-single item never waits for a statement with a thousand others.
+Callers share the batches. Where several have something under way, the little that each of them may have ahead
+has batches of its own (`shares`): a single item never waits for a statement with a thousand others.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from hyrex.runtime.histogram import ITEM_BOUNDS, Histogram
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.engine.fairness import FairQueue
+from hyrex_broker.engine.shares import Shares
 from hyrex_broker.storage.pool import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,8 @@ Answer = TypeVar("Answer")
 BATCH_ITEMS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """More than that in one statement might exceed its timeout. A larger group has a statement of its own."""
-SMALL: Final = 64
-"""A group that costs at most that many items is small,"""
-SMALL_BATCH: Final = 500
-"""and batches of small groups have at most that many items, so that the next ones do not wait long."""
 _MOST_UNFINISHED: Final = 4
+_ANSWERS_IN_A_TURN: Final = 4
 
 
 class StatementSlot:
@@ -66,6 +63,7 @@ class Cutting(Generic[Item, Answer]):
 class Group(Generic[Item, Answer]):
     """Items that arrived together, and the future of their answers."""
 
+    caller: Hashable
     items: Sequence[Item]
     count: int
     size_bytes: int
@@ -85,6 +83,24 @@ def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
             group.answers.exception()  # its caller may be gone: asyncio must not warn that nobody read it
 
 
+async def _answer(batch: Sequence[Group[Item, Answer]], answers: Sequence[Answer]) -> None:
+    """Answer a few groups in each turn of the loop: their callers are about to write, and to read what comes
+    next, and a single request must not wait for all of them."""
+    start, cancelled = 0, None
+    for number, group in enumerate(batch, 1):
+        end = start + len(group.items)
+        if not group.answers.done():
+            group.answers.set_result(answers[start:end])
+        start = end
+        if number % _ANSWERS_IN_A_TURN == 0 and cancelled is None:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:  # the others are stored as well
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
 Store = Callable[[Sequence[Item], StatementSlot], Awaitable[Sequence[Answer]]]
 
 
@@ -92,43 +108,38 @@ class _Batches(Generic[Item, Answer]):
     """Groups that wait, and the one statement in flight for them; `flush` stores a batch and answers."""
 
     def __init__(
-        self, flush: Callable[[list[Group[Item, Answer]], StatementSlot], Awaitable[None]], most_items: int
+        self,
+        flush: Callable[[list[Group[Item, Answer]], StatementSlot], Awaitable[None]],
+        take: Callable[[], list[Group[Item, Answer]]],
+        waits: Callable[[], bool],
     ) -> None:
         self._flush = flush
-        self._most_items = most_items
-        self._waiting: FairQueue[Group[Item, Answer]] = FairQueue()
+        self._take = take
+        self._waits = waits
         self._is_taken = False
         self._unfinished = 0
         self._tasks: asyncio.TaskGroup | None = None
-
-    def add(self, caller: Hashable, group: Group[Item, Answer]) -> None:
-        """Queue a group; it is stored with one of the next batches."""
-        self._waiting.push(caller, group.cost, group)
-        self._start()
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to store what waits."""
         self._is_taken = False  # a batch that was cancelled before its first step has counted nothing down
         self._unfinished = 0
         self._tasks = tasks
-        self._start()
+        self.start()
 
     def close(self) -> None:
         """Begin nothing more."""
         self._tasks = None
 
-    def give_up(self) -> None:
-        """Fail the groups that wait."""
-        _stop(self._waiting.take_all())
+    @property
+    def unfinished(self) -> int:
+        """How many batches were begun and have not ended."""
+        return self._unfinished
 
-    def sizes(self) -> dict[str, int]:
-        """What is here now, for a report of this process (SIGUSR1)."""
-        return {"waiting": len(self._waiting), "unfinished": self._unfinished}
-
-    def _start(self) -> bool:
+    def start(self) -> bool:
         """Begin to store what waits, and what arrives until the asyncio task runs. Return True if one
         began."""
-        if self._tasks is None or not self._waiting:
+        if self._tasks is None or not self._waits():
             return False
         if self._is_taken or self._unfinished >= _MOST_UNFINISHED:
             return False
@@ -140,7 +151,7 @@ class _Batches(Generic[Item, Answer]):
     async def _store_batch(self) -> None:
         statement = StatementSlot(self._end_statement)
         try:
-            batch = self._next_batch()
+            batch = self._take()
             if batch:
                 await self._flush(batch, statement)
         except asyncio.CancelledError:
@@ -149,23 +160,11 @@ class _Batches(Generic[Item, Answer]):
         finally:
             self._unfinished -= 1
             statement.end()
-            self._start()
+            self.start()
 
     def _end_statement(self) -> bool:
         self._is_taken = False
-        return self._start()
-
-    def _next_batch(self) -> list[Group[Item, Answer]]:
-        batch: list[Group[Item, Answer]] = []
-        items = size_bytes = 0
-        while self._waiting:
-            group = self._waiting.first
-            items += group.count
-            size_bytes += group.size_bytes
-            if batch and (items > self._most_items or size_bytes > BATCH_BYTES):
-                break
-            batch.append(self._waiting.pop())
-        return batch
+        return self.start()
 
 
 class Batcher(Generic[Item, Answer]):
@@ -191,8 +190,10 @@ class Batcher(Generic[Item, Answer]):
         self._store = store
         self._refused = refused
         self._size_bytes = size_bytes
-        self._small: _Batches[Item, Answer] = _Batches(self._flush, SMALL_BATCH)
-        self._large: _Batches[Item, Answer] = _Batches(self._flush, BATCH_ITEMS)
+        self._shares: Shares[Group[Item, Answer]] = Shares(BATCH_ITEMS, BATCH_BYTES)
+        shares = self._shares
+        self._ahead: _Batches[Item, Answer] = _Batches(self._flush, shares.take_ahead, shares.waits_ahead)
+        self._large: _Batches[Item, Answer] = _Batches(self._flush, shares.take, shares.waits)
 
     def add(self, items: Sequence[Item], caller: Hashable = None) -> "asyncio.Future[Sequence[Answer]]":
         """Queue a group; the future resolves to its answers after the commit, or to the batch's error.
@@ -205,18 +206,20 @@ class Batcher(Generic[Item, Answer]):
             future.set_result(())
             return future
         count = len(items) if self._cutting is None else sum(map(self._cutting.count, items))
-        group = Group(items, count, sum(map(self._size_bytes, items)), future)
-        (self._small if group.cost <= SMALL else self._large).add(caller, group)
+        group = Group(caller, items, count, sum(map(self._size_bytes, items)), future)
+        self._shares.add(group)
+        self._ahead.start()
+        self._large.start()
         return future
 
     def sizes(self) -> dict[str, int]:
         """What is here now, for a report of this process (SIGUSR1)."""
-        both = (("small", self._small), ("large", self._large))
-        return {f"{kind} {what}": n for kind, batches in both for what, n in batches.sizes().items()}
+        begun = {"ahead unfinished": self._ahead.unfinished, "unfinished": self._large.unfinished}
+        return self._shares.sizes() | begun
 
     async def run(self) -> None:
         """Store batches until cancelled. Callers that wait then get StorageUnavailable. May be run again."""
-        both = (self._small, self._large)
+        both = (self._ahead, self._large)
         try:
             async with asyncio.TaskGroup() as group:
                 for batches in both:
@@ -227,8 +230,7 @@ class Batcher(Generic[Item, Answer]):
                     for batches in both:
                         batches.close()
         finally:
-            for batches in both:
-                batches.give_up()
+            _stop(self._shares.take_all())
 
     async def _flush(self, batch: list[Group[Item, Answer]], statement: StatementSlot) -> None:
         self._merged.add(sum([group.count for group in batch]))
@@ -243,12 +245,10 @@ class Batcher(Generic[Item, Answer]):
         except asyncio.CancelledError:
             _stop(batch)
             raise
-        start = 0
-        for group in batch:
-            end = start + len(group.items)
-            if not group.answers.done():
-                group.answers.set_result(answers[start:end])
-            start = end
+        finally:
+            for group in batch:
+                self._shares.ended(group)
+        await _answer(batch, answers)
 
     async def _bisect(self, items: Sequence[Item], statement: StatementSlot) -> Sequence[Answer]:
         try:

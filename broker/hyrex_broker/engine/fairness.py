@@ -7,13 +7,18 @@ one that asks for little and seldom is ahead of all of them.
 """
 
 import asyncio
+import time
+from bisect import insort
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Entry = TypeVar("Entry")
+
+_LITTLE_OF_SHARE: Final = 4
+_LATELY_S: Final = 0.1
 
 
 class FairQueue(Generic[Entry]):
@@ -51,6 +56,41 @@ class FairQueue(Generic[Entry]):
         return [self.pop() for _ in range(len(self))]
 
 
+class AskedLately:
+    """What each caller asked for in the last tenth of a second, or two."""
+
+    def __init__(self, little: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`little`: what always is."""
+        self._little = little
+        self._clock = clock
+        self._until = 0.0
+        self._now: dict[Hashable, int] = {}
+        self._before: dict[Hashable, int] = {}
+        self._totals = [0, 0]
+
+    def is_little(self, caller: Hashable, cost: int) -> bool:
+        """Count what a caller asks for now; return True if all that it asked for lately is little.
+
+        So is less than a quarter of what each caller would have asked for, had all asked for the same.
+        """
+        now = self._clock()
+        if now >= self._until:
+            self._turn(now)
+        mine = self._now[caller] = self._now.get(caller, 0) + cost
+        self._totals[1] += cost
+        mine += self._before.get(caller, 0)
+        if mine <= self._little:
+            return True
+        callers = max(len(self._now), len(self._before))
+        return mine * callers * _LITTLE_OF_SHARE <= sum(self._totals)
+
+    def _turn(self, now: float) -> None:
+        recent = now < self._until + _LATELY_S
+        self._before, self._now = (self._now if recent else {}), {}
+        self._totals = [self._totals[1] if recent else 0, 0]
+        self._until = now + _LATELY_S
+
+
 @dataclass(slots=True, eq=False)
 class Permit:
     """The permission to work on a request; its holder calls `leave` once."""
@@ -65,73 +105,108 @@ class _Request:
 
     cost: int
     admitted: "asyncio.Future[None]"
+    under_way: int
+    """What its caller had under way when it came, with it."""
+
+    def __lt__(self, other: "_Request") -> bool:
+        return self.under_way < other.under_way
 
 
-class Admission:
-    """Admits requests while their cost together is below a budget; the others wait in a fair queue.
+class _LeastFirst:
+    """Requests that wait, first those whose callers had the least under way."""
 
-    A caller without requests under way that asks for little is admitted at once, as long as all such requests
-    together stay below a reserve. Otherwise it would wait until requests of other callers end.
-    """
+    def __init__(self) -> None:
+        self._requests: list[_Request] = []
 
-    def __init__(self, budget: int, little: int) -> None:
-        """`little`: the most that such a request may cost; the reserve is as large as the budget."""
-        self._budget = budget
-        self._little = little
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def push(self, _caller: Hashable, _cost: int, request: _Request) -> None:
+        """Add a request."""
+        insort(self._requests, request)
+
+    @property
+    def first(self) -> _Request:
+        """The request that leaves next."""
+        return self._requests[0]
+
+    def pop(self) -> _Request:
+        """Take the request that leaves next."""
+        return self._requests.pop(0)
+
+
+class _Room:
+    """So much cost may be under way at a time; the others wait in a queue."""
+
+    def __init__(self, size: int, waiting: "FairQueue[_Request] | _LeastFirst") -> None:
+        self._size = size
         self._used = 0
-        self._reserve_used = 0
-        self._under_way: dict[Hashable, int] = {}
-        self._waiting: FairQueue[_Request] = FairQueue()
+        self._waiting = waiting
 
-    async def enter(self, caller: Hashable, cost: int) -> Permit:
-        """Wait for a share of the budget."""
-        if cost <= self._little and caller not in self._under_way and self._reserve_used < self._budget:
-            self._reserve_used += cost
-            self._begin(caller)
-            return Permit(cost, partial(self._leave_reserve, caller, cost))
-        await self._admitted(caller, cost)
-        self._begin(caller)
-        return Permit(cost, partial(self._leave, caller, cost))
-
-    def _leave_reserve(self, caller: Hashable, cost: int) -> None:
-        self._reserve_used -= cost
-        self._end(caller)
-
-    def _leave(self, caller: Hashable, cost: int) -> None:
-        self._end(caller)
-        self._give_back(cost)
-
-    def _begin(self, caller: Hashable) -> None:
-        self._under_way[caller] = self._under_way.get(caller, 0) + 1
-
-    def _end(self, caller: Hashable) -> None:
-        left = self._under_way[caller] - 1
-        if left:
-            self._under_way[caller] = left
-        else:
-            del self._under_way[caller]
-
-    async def _admitted(self, caller: Hashable, cost: int) -> None:
+    async def enter(self, caller: Hashable, cost: int, under_way: int) -> None:
+        """Wait for a place."""
         if not self._waiting and self._fits(cost):
             self._used += cost
             return
-        request = _Request(cost, asyncio.get_running_loop().create_future())
+        request = _Request(cost, asyncio.get_running_loop().create_future(), under_way)
         self._waiting.push(caller, cost, request)
         try:
             await request.admitted
         except asyncio.CancelledError:
             if request.admitted.done() and not request.admitted.cancelled():
-                self._give_back(cost)
+                self.leave(cost)
             raise
 
-    def _fits(self, cost: int) -> bool:
-        """A request that is larger than the budget is admitted alone."""
-        return self._used + cost <= self._budget or not self._used
-
-    def _give_back(self, cost: int) -> None:
+    def leave(self, cost: int) -> None:
+        """Give a place back."""
         self._used -= cost
         while self._waiting and (self._waiting.first.admitted.done() or self._fits(self._waiting.first.cost)):
             request = self._waiting.pop()
             if not request.admitted.done():  # else its caller has gone
                 self._used += request.cost
                 request.admitted.set_result(None)
+
+    def _fits(self, cost: int) -> bool:
+        """A request that is larger than the room is admitted alone."""
+        return self._used + cost <= self._size or not self._used
+
+
+class Admission:
+    """Admits requests while their cost together is below a budget; the others wait in a fair queue.
+
+    Requests of callers that ask for little have a reserve of their own. Otherwise they would wait until
+    requests of other callers end.
+    """
+
+    def __init__(self, budget: int, little: int, request_cost: int = 0) -> None:
+        """`little`: what always is (`AskedLately`), 0 for no reserve, which is as large as the budget.
+        `request_cost`: of a request as such, beside what it asks for."""
+        self._request_cost = request_cost
+        self._asked = AskedLately(little) if little else None
+        self._under_way: dict[Hashable, int] = {}
+        self._budget = _Room(budget, FairQueue())
+        self._reserve = _Room(budget, _LeastFirst())
+
+    async def enter(self, caller: Hashable, count: int) -> Permit:
+        """Wait for a share of the budget."""
+        cost = count + self._request_cost
+        is_little = self._asked is not None and self._asked.is_little(caller, count)
+        room = self._reserve if is_little else self._budget
+        mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost
+        try:
+            await room.enter(caller, cost, mine)
+        except asyncio.CancelledError:
+            self._end(caller, cost)
+            raise
+        return Permit(cost, partial(self._leave, room, caller, cost))
+
+    def _leave(self, room: _Room, caller: Hashable, cost: int) -> None:
+        self._end(caller, cost)
+        room.leave(cost)
+
+    def _end(self, caller: Hashable, cost: int) -> None:
+        left = self._under_way[caller] - cost
+        if left > 0:
+            self._under_way[caller] = left
+        else:
+            del self._under_way[caller]

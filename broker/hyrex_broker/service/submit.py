@@ -39,7 +39,8 @@ _REQUEST_COST: Final = 50
 _BUDGET: Final = 4400
 """Tasks that are checked or stored at a time, eight frames of 500: enough for statements without a gap, and
 so few that whoever asks for one task finds the process ready to read it."""
-_LITTLE: Final = 2 * _REQUEST_COST
+_LITTLE: Final = 64
+"""What is always little. No bulk is as slow as that many tasks in a tenth of a second."""
 
 
 class Results(Protocol):
@@ -70,7 +71,7 @@ class SubmitChecker:
         self._queues = queues
         self._availability = availability
         self._reader = SubmitReader(payload_limit_bytes)
-        self._admission = Admission(_BUDGET, _LITTLE)
+        self._admission = Admission(_BUDGET, _LITTLE, _REQUEST_COST)
 
     async def submit(
         self,
@@ -117,7 +118,7 @@ class SubmitChecker:
         if count > MOST_TASKS:
             raise TooManyItems(count, MOST_TASKS)
         left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
-        permit = await self._unless_away(self._admission.enter(caller, count + _REQUEST_COST), left_s)
+        permit = await self._unless_away(self._admission.enter(caller, count), left_s)
         rights = current_caller()
         try:
             if rights.unlimited:

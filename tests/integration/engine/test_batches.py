@@ -13,8 +13,6 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.batching import (
     BATCH_BYTES,
     BATCH_ITEMS,
-    SMALL,
-    SMALL_BATCH,
     Batcher,
     Cutting,
     StatementSlot,
@@ -122,9 +120,9 @@ async def test_a_culprit_is_found_inside_a_block_and_blocks_count_as_what_they_h
         lambda item, first, second: first + second,
     )
     batcher = Batcher(store, refused, lambda item: 0, cutting)
-    futures = [batcher.add(["abcxe", "fg"]), batcher.add(["h" * BATCH_ITEMS]), batcher.add(["i"])]
+    futures = [batcher.add(["abcxe", "fg"]), batcher.add(["i"]), batcher.add(["h" * BATCH_ITEMS])]
     running = asyncio.ensure_future(batcher.run())
-    assert [list(await future) for future in futures] == [["ABC[x]E", "FG"], ["H" * BATCH_ITEMS], ["I"]]
+    assert [list(await future) for future in futures] == [["ABC[x]E", "FG"], ["I"], ["H" * BATCH_ITEMS]]
     assert ["abcxe", "fg", "i"] in batches
     assert ["h" * BATCH_ITEMS] in batches  # by what it holds it is no small one
     running.cancel()
@@ -176,15 +174,14 @@ async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before()
     batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
     running = asyncio.ensure_future(batcher.run())
     await asyncio.sleep(0)
-    futures = [batcher.add([1]), batcher.add([2])]
+    futures = [batcher.add(range(100)), batcher.add(range(100))]
     await asyncio.sleep(0.01)
-    fitting = SMALL_BATCH // SMALL
-    futures += [batcher.add(range(SMALL)) for _ in range(fitting + 1)]
+    futures += [batcher.add(range(100)) for _ in range(BATCH_ITEMS // 100 + 1)]
     await asyncio.sleep(0.01)
-    assert sizes == [2]
+    assert sizes == [200]
     answered.set()
     await asyncio.sleep(0.01)
-    assert sizes == [2, fitting * SMALL, SMALL]
+    assert sizes == [200, BATCH_ITEMS, 100]
     may_end.set()
     await asyncio.gather(*futures)
     running.cancel()
@@ -246,3 +243,36 @@ async def test_a_report_that_cannot_be_stored_in_any_form_harms_nobody(
     monkeypatch.setattr(ReportStore, "end", refuses)
     ends = [end_of(good, Outcome.FAILED), end_of(bad, Outcome.FAILED)]
     assert list(await bench.report(ends)) == [Receipt.ACCEPTED, Receipt.STALE]
+
+
+async def test_the_loop_is_not_kept_by_a_batch_with_many_to_answer() -> None:
+    """Their callers wake, write and read on: all of them at once would hold everybody else up."""
+
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
+        return items
+
+    batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
+    futures = [batcher.add([number], number) for number in range(64)]
+    running = asyncio.ensure_future(batcher.run())
+    steps, before = [], 0
+    while before < len(futures):
+        await asyncio.sleep(0)
+        now = sum(future.done() for future in futures)
+        steps.append(now - before)
+        before = now
+    assert max(steps) <= 8
+    running.cancel()
+
+
+async def test_what_is_stored_is_answered_although_the_broker_stops() -> None:
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
+        return items
+
+    batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
+    futures = [batcher.add([number], number) for number in range(64)]
+    running = asyncio.ensure_future(batcher.run())
+    while not futures[0].done():
+        await asyncio.sleep(0)
+    assert not futures[-1].done()
+    running.cancel()
+    assert [list(await future) for future in futures] == [[number] for number in range(64)]

@@ -7,7 +7,8 @@ import pytest
 from hyrex_broker.domain.blocks import TaskBatch
 from hyrex_broker.domain.ended import EndBlock
 from hyrex_broker.domain.model import Outcome, Receipt, SubmitAnswer
-from hyrex_broker.engine.batching import BATCH_ITEMS, SMALL
+from hyrex_broker.engine.batching import BATCH_ITEMS
+from hyrex_broker.engine.shares import AHEAD
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
@@ -22,12 +23,12 @@ def bulk_may_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     may_end, submit, end = asyncio.Event(), SubmitStore.submit, ReportStore.end_returned
 
     async def held_submit(self: SubmitStore, batch: TaskBatch) -> object:
-        if len(batch) > SMALL:
+        if len(batch) > AHEAD:
             await may_end.wait()
         return await submit(self, batch)
 
     async def held_end(self: ReportStore, ends: EndBlock) -> object:
-        if len(ends) > SMALL:
+        if len(ends) > AHEAD:
             await may_end.wait()
         return await end(self, ends)
 
@@ -48,6 +49,23 @@ async def test_a_single_send_does_not_wait_for_a_statement_with_many(
     await asyncio.gather(*bulk)
 
 
+@pytest.mark.parametrize("size", [1, 16, 50])
+async def test_a_single_send_does_not_wait_for_bulk_in_small_frames(
+    bench: Bench, bulk_may_end: asyncio.Event, size: int
+) -> None:
+    """Statements with more than a few items do not end here, whatever frames their items came in."""
+    bulk = [
+        asyncio.ensure_future(bench.submit([new_task() for _ in range(size)], f"bulk {caller}"))
+        for caller in range(40)
+        for _ in range(8)
+    ]
+    await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.wait_for(bench.submit([new_task()], "single"), WITHIN_S)
+    bulk_may_end.set()
+    await asyncio.gather(*bulk)
+
+
 async def test_a_single_report_does_not_wait_for_a_statement_with_many(
     bench: Bench, bulk_may_end: asyncio.Event
 ) -> None:
@@ -56,7 +74,7 @@ async def test_a_single_report_does_not_wait_for_a_statement_with_many(
     await bench.submit([new_task() for _ in range(200)])
     bulk_may_end.clear()
     one, *many = [end_of(run, Outcome.COMPLETED) for run in await link.until_runs(200)]
-    waiting = [asyncio.ensure_future(bench.report(many[: 2 * SMALL], 1))]
+    waiting = [asyncio.ensure_future(bench.report(many[: 2 * AHEAD], 1))]
     await asyncio.sleep(0)
     assert await asyncio.wait_for(bench.report([one], 2), WITHIN_S) == [Receipt.ACCEPTED]
     assert not waiting[0].done()

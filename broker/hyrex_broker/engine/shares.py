@@ -1,0 +1,159 @@
+"""Which of the groups that wait for a statement goes into the next one, and into which of two kinds.
+
+A statement with much in it takes long, and whoever asks for little must not wait for it. The size of a
+request tells nothing: bulk comes in requests of any size. What counts is how much a caller asked for lately.
+Whoever asked for little goes ahead: into small batches, one statement at a time beside that of the large
+ones, first those that have the least under way. What waits behind the next small batch may go into a large
+one.
+"""
+
+import time
+from bisect import insort
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+from hyrex_broker.engine.fairness import AskedLately, FairQueue
+
+AHEAD: Final = 64
+"""The most items of a small batch, and what is always little (`AskedLately`)."""
+
+
+class Group(Protocol):
+    """Items that arrived together."""
+
+    @property
+    def caller(self) -> Hashable:
+        """Who has a share of its own."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many items."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """How large they are."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """Its share of a batch."""
+        ...
+
+
+Some = TypeVar("Some", bound=Group)
+
+
+class _Batch(Generic[Some]):
+    """A batch that is being put together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.groups: list[Some] = []
+        self._items = 0
+        self._bytes = 0
+        self._most_bytes = most_bytes
+
+    def has_room(self, group: Some, most_items: int) -> bool:
+        """Return True if the group fits. The first one always does."""
+        items, size = self._items + group.count, self._bytes + group.size_bytes
+        return not self.groups or (items <= most_items and size <= self._most_bytes)
+
+    def add(self, group: Some) -> None:
+        """Add a group."""
+        self.groups.append(group)
+        self._items += group.count
+        self._bytes += group.size_bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Ahead(Generic[Some]):
+    """A group that waits to go ahead."""
+
+    under_way: int
+    """What its caller had under way when it came, with it."""
+    group: Some
+
+    def __lt__(self, other: "_Ahead[Some]") -> bool:
+        return self.under_way < other.under_way
+
+
+class Shares(Generic[Some]):
+    """The groups that wait, and what each caller has under way."""
+
+    def __init__(self, most_items: int, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most_items = most_items
+        self._most_bytes = most_bytes
+        self._asked = AskedLately(AHEAD, clock)
+        self._ahead: list[_Ahead[Some]] = []
+        self._ahead_cost = 0
+        self._others: FairQueue[Some] = FairQueue()
+        self._under_way: dict[Hashable, int] = {}
+
+    def add(self, group: Some) -> None:
+        """Queue a group; after it was taken, `ended` is called once."""
+        caller, cost = group.caller, group.cost
+        mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost
+        if self._asked.is_little(caller, cost):
+            insort(self._ahead, _Ahead(mine, group))
+            self._ahead_cost += cost
+        else:
+            self._others.push(caller, cost, group)
+
+    def ended(self, group: Some) -> None:
+        """Note that a group is answered."""
+        left = self._under_way[group.caller] - group.cost
+        if left > 0:
+            self._under_way[group.caller] = left
+        else:
+            del self._under_way[group.caller]
+
+    def waits_ahead(self) -> bool:
+        """Return True if `take_ahead` would take something."""
+        return bool(self._ahead)
+
+    def waits(self) -> bool:
+        """Return True if `take` would take something."""
+        return bool(self._others) or self._ahead_cost > AHEAD
+
+    def take_ahead(self) -> list[Some]:
+        """The next small batch."""
+        return self._take_ahead(0, AHEAD).groups
+
+    def take(self) -> list[Some]:
+        """The next large batch; at most a half of it is of those that wait to go ahead, if others wait."""
+        first, cost = 0, 0
+        while cost < AHEAD and first < len(self._ahead):
+            cost += self._ahead[first].group.cost
+            first += 1
+        batch = self._take_ahead(first, self._most_items // 2 if self._others else self._most_items)
+        while self._others and batch.has_room(self._others.first, self._most_items):
+            batch.add(self._others.pop())
+        return batch.groups
+
+    def _take_ahead(self, first: int, most_items: int) -> _Batch[Some]:
+        """As many as fit, from there on."""
+        batch: _Batch[Some] = _Batch(self._most_bytes)
+        end = first
+        while end < len(self._ahead) and batch.has_room(self._ahead[end].group, most_items):
+            batch.add(self._ahead[end].group)
+            end += 1
+        del self._ahead[first:end]
+        self._ahead_cost -= sum(group.cost for group in batch.groups)
+        return batch
+
+    def take_all(self) -> list[Some]:
+        """Everything that waits; nothing is left, and nothing counts as under way."""
+        self._under_way.clear()
+        self._ahead_cost = 0
+        ahead, self._ahead = self._ahead, []
+        return [each.group for each in ahead] + self._others.take_all()
+
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {
+            "waiting ahead": len(self._ahead),
+            "waiting": len(self._others),
+            "callers": len(self._under_way),
+        }

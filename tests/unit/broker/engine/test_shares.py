@@ -1,0 +1,124 @@
+"""Who asks for little goes ahead of bulk in requests of any size; bulk still fills the large statements."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import pytest
+
+from hyrex_broker.engine.fairness import AskedLately
+from hyrex_broker.engine.shares import AHEAD, Shares
+
+MOST = 1000
+CALLERS = 40
+WINDOW = 8
+STATEMENT_S = 0.02
+SMALL_STATEMENTS = 4
+"""So many small ones end while a large one does."""
+
+
+@dataclass
+class Group:
+    """Items of one request."""
+
+    caller: Hashable
+    count: int
+    size_bytes: int = 0
+
+    @property
+    def cost(self) -> int:
+        return self.count
+
+
+class Senders:
+    """Bulk senders that send the next request for each that is answered, and one that sends single tasks."""
+
+    def __init__(self, size: int) -> None:
+        self.now = 0.0
+        self.shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: self.now)
+        self.stored_ahead = self.stored = 0
+        for caller in range(CALLERS):
+            for _ in range(WINDOW):
+                self.shares.add(Group(caller, size))
+
+    def answer(self, batch: list[Group]) -> None:
+        for group in batch:
+            self.shares.ended(group)
+            if group.caller != "single":
+                self.shares.add(Group(group.caller, group.count))
+
+    def store(self) -> list[list[Group]]:
+        """One large statement, and the small ones beside it, each with a single task that has just come."""
+        large = self.shares.take()
+        small = []
+        for _ in range(SMALL_STATEMENTS):
+            self.now += STATEMENT_S / SMALL_STATEMENTS
+            self.shares.add(Group("single", 1))
+            small.append(self.shares.take_ahead())
+            self.answer(small[-1])
+        self.answer(large)
+        self.stored += sum(group.count for group in large)
+        self.stored_ahead += sum(group.count for batch in small for group in batch)
+        return small
+
+
+@pytest.mark.parametrize("size", [1, 4, 16, 50, 64, 500, 1000])
+def test_a_single_task_is_in_the_next_small_statement_whatever_frames_bulk_comes_in(size: int) -> None:
+    senders = Senders(size)
+    for _ in range(100):
+        for batch in senders.store():
+            assert "single" in [group.caller for group in batch]
+            assert sum(group.count for group in batch) <= AHEAD
+
+
+@pytest.mark.parametrize("size", [16, 50, 500, 1000])
+def test_bulk_does_not_come_in_small_statements(size: int) -> None:
+    senders = Senders(size)
+    for _ in range(10):
+        senders.store()
+    senders.stored = senders.stored_ahead = 0
+    for _ in range(50):
+        senders.store()
+    assert senders.stored_ahead < senders.stored / 20
+
+
+def test_many_that_ask_for_little_fill_large_statements_too() -> None:
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    for caller in range(400):
+        shares.add(Group(caller, 1))
+    assert len(shares.take_ahead()) == AHEAD
+    assert len(shares.take()) == 400 - 2 * AHEAD, "the next small batch is left"
+    assert not shares.waits()
+    assert len(shares.take_ahead()) == AHEAD
+
+
+def test_those_behind_a_small_batch_take_no_more_than_half_of_a_large_one_from_bulk() -> None:
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    for caller in range(2000):
+        shares.add(Group(caller, 1))
+    for _ in range(20):
+        shares.add(Group("bulk", 100))
+    batch = shares.take()
+    assert sum(group.count for group in batch if group.caller == "bulk") == MOST // 2
+
+
+def test_nothing_is_kept_of_callers_that_have_gone() -> None:
+    senders = Senders(16)
+    taken = senders.shares.take_all()
+    assert len(taken) == CALLERS * WINDOW
+    assert set(senders.shares.sizes().values()) == {0}
+
+
+def test_what_was_asked_for_long_ago_does_not_count() -> None:
+    now = 0.0
+    asked = AskedLately(10, lambda: now)
+    assert not asked.is_little("a", 100)
+    assert not asked.is_little("a", 1)
+    now = 0.25
+    assert asked.is_little("a", 1)
+
+
+def test_a_quarter_of_an_equal_share_is_little() -> None:
+    asked = AskedLately(10, lambda: 0.0)
+    assert not asked.is_little("bulk", 10_000)
+    assert asked.is_little("web", 1000)
+    assert not asked.is_little("web", 1000)
