@@ -1,12 +1,14 @@
 """All forms of send: prepare the tasks, store them, and return their handles or raise what went wrong."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from hyrex.backend.known import outgoing_of, renew
 from hyrex.backend.outgoing import OutgoingBatch, Progress, SendResult, Untimely, prepare, prepare_many
 from hyrex.backend.protocol import Backend
 from hyrex.backend.send_spec import SendSpec
+from hyrex.backend.tracing import batch_span, send_span, tracer_here
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle, conclude, handle_of
@@ -21,15 +23,27 @@ R = TypeVar("R")
 def send_one(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
     warn_if_on_loop("send")
-    handle = handle_of(prepare(spec, payload))
-    _store(handle)
+    task = prepare(spec, payload)
+    handle = handle_of(task)
+    tracer = tracer_here()
+    if tracer is None:
+        _store(handle)
+    else:
+        with send_span(tracer, task):
+            _store(handle)
     return handle
 
 
 async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
-    handle = handle_of(prepare(spec, payload))
-    await _store_async(handle)
+    task = prepare(spec, payload)
+    handle = handle_of(task)
+    tracer = tracer_here()
+    if tracer is None:
+        await _store_async(handle)
+    else:
+        with send_span(tracer, task):
+            await _store_async(handle)
     return handle
 
 
@@ -41,25 +55,40 @@ def send_many(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """
     warn_if_on_loop("send_many")
     handles: SentHandles[R] = SentHandles(_gathered(calls))
+    with _batch(handles.sent):
+        _store_many(handles)
+    return handles
+
+
+def _store_many(handles: SentHandles[Any]) -> None:
     backend = current_backend()
     outcomes = backend.store(handles.sent)
     if late := _untimely(outcomes):
         handles.sent = handles.sent.renewed(late)
         outcomes = _put(outcomes, late, backend.store(handles.sent.at(late)))
     _conclude_many(backend, handles, outcomes)
-    return handles
 
 
 async def send_many_async(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
     handles: SentHandles[R] = SentHandles(_gathered(calls))
+    with _batch(handles.sent):
+        await _store_many_async(handles)
+    return handles
+
+
+async def _store_many_async(handles: SentHandles[Any]) -> None:
     backend = current_backend()
     outcomes = await backend.store_async(handles.sent)
     if late := _untimely(outcomes):
         handles.sent = handles.sent.renewed(late)
         outcomes = _put(outcomes, late, await backend.store_async(handles.sent.at(late)))
     _conclude_many(backend, handles, outcomes)
-    return handles
+
+
+def _batch(tasks: OutgoingBatch) -> AbstractContextManager[None]:
+    tracer = tracer_here()
+    return nullcontext() if tracer is None or not tasks else batch_span(tracer, tasks)
 
 
 def _conclude_many(backend: Backend, handles: SentHandles[Any], outcomes: Sequence[SendResult]) -> None:

@@ -7,8 +7,9 @@ import threading
 import time
 from contextvars import copy_context
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from hyrex.backend.tracing import tracer_here
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
 from hyrex.task import invoke
@@ -24,12 +25,16 @@ from hyrex.worker.child.execution import (
 from hyrex.worker.child.forks import end_if_fork
 from hyrex.worker.child.interrupt import INTERRUPT_SIGNAL, interrupt, raise_in_main_thread_by
 from hyrex.worker.child.loop_protection import LoopProtection, RunTask, execution_running, sleeps
+from hyrex.worker.child.run_spans import run_span
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Failed, Outcome, StopCause
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 _BLOCKED_NS: Final = 1_000_000_000
 _CANNOT_WAKE_NS: Final = (
@@ -58,6 +63,7 @@ class AsyncRunner(Runner):
         self._answered_ns = 0
         self._warned = False
         self._thread_id = threading.get_ident()
+        self._tracer: Tracer | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -66,6 +72,7 @@ class AsyncRunner(Runner):
 
     def run(self) -> None:
         """Execute runs until told to finish."""
+        self._tracer = tracer_here()
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         self._protection = LoopProtection(self._loop, self._fail)
@@ -148,7 +155,8 @@ class AsyncRunner(Runner):
             if execution is None:
                 break
             heappop(self._free)
-            task = RunTask(self._run(execution), self._loop, execution, self._place.contexts.fresh())
+            run = self._run(execution) if self._tracer is None else self._run_within_span(execution)
+            task = RunTask(run, self._loop, execution, self._place.contexts.fresh())
             self._tasks[task] = execution
             task.add_done_callback(self._ended)
         if self._finishing and not self._tasks and not self._pending and not self._done.done():
@@ -195,6 +203,12 @@ class AsyncRunner(Runner):
         if execution.stop is None:
             execution.ask_to_stop(StopCause.TIMEOUT)
             self._cancel(execution)
+
+    async def _run_within_span(self, execution: Execution) -> None:
+        enter_context(execution)
+        assert self._tracer is not None
+        with run_span(self._tracer, execution):
+            await self._run(execution)
 
     async def _run(self, execution: Execution) -> None:
         enter_context(execution)

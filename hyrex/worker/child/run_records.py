@@ -5,6 +5,7 @@ attribute has all fields: logging refuses an `extra` whose name a record already
 """
 
 import logging
+import sys
 from typing import Any
 
 from hyrex.context import HyrexContext, get_hyrex_context
@@ -33,4 +34,14 @@ def fields_of(context: HyrexContext) -> dict[str, str | int]:
         "queue": context.queue,
         "attempt": context.attempt_number,
     }
+    if trace_id := _trace_id(context):
+        fields["trace_id"] = trace_id
     return fields
+
+
+def _trace_id(context: HyrexContext) -> str:
+    """Of the current span, else of the trace that the task belongs to; empty if there is none."""
+    api = sys.modules.get("opentelemetry.trace")
+    if api is not None and (span := api.get_current_span().get_span_context()).is_valid:
+        return format(span.trace_id, "032x")
+    return context.trace_context[1:17].hex()

@@ -5,8 +5,10 @@ import inspect
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from hyrex.backend.tracing import tracer_here
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
 from hyrex.task import invoke
@@ -25,11 +27,15 @@ from hyrex.worker.child.interrupt import (
     interrupt,
     raise_in_main_thread_by,
 )
+from hyrex.worker.child.run_spans import run_span
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Completed, Ending, Failed, StopCause
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 
 class SyncRunner(Runner):
@@ -40,9 +46,12 @@ class SyncRunner(Runner):
         super().__init__(workplace)
         self._arrived = threading.Condition(self._lock)
         self._in_main: Execution | None = None
+        self._execute: Callable[[Execution], Ending] = self._execute_plainly
 
     def run(self) -> None:
         """Execute runs in this thread and in others until told to finish."""
+        if (tracer := tracer_here()) is not None:
+            self._execute = partial(self._execute_within_span, tracer)
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         others = [
@@ -125,7 +134,12 @@ class SyncRunner(Runner):
             if execution is not None:
                 return execution
 
-    def _execute(self, execution: Execution) -> Ending:
+    def _execute_within_span(self, tracer: "Tracer", execution: Execution) -> Ending:
+        enter_context(execution)
+        with run_span(tracer, execution):
+            return self._execute_plainly(execution)
+
+    def _execute_plainly(self, execution: Execution) -> Ending:
         """Execute a run, with its error handler; return how it ended."""
         enter_context(execution)
         outcome = prepare(execution, self._place.tasks)

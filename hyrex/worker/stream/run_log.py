@@ -43,7 +43,12 @@ def _log(run: Run, what: str, error: ErrorInfo | None, *, retried: bool) -> None
 
 def fields_of(run: Run) -> dict[str, str | int]:
     """What a line as JSON has of the run, beside its text."""
-    return {"task": run.name, "task_id": run.task_id, "queue": run.queue, "attempt": run.attempt_number}
+    fields: dict[str, str | int] = {
+        "task": run.name, "task_id": run.task_id, "queue": run.queue, "attempt": run.attempt_number,
+    }  # fmt: skip
+    if run.trace_context:
+        fields["trace_id"] = run.trace_context[1:17].hex()
+    return fields
 
 
 def _attempts_left(run: Run) -> bool:
