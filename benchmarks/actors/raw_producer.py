@@ -26,7 +26,7 @@ class Producer:
 
     def __init__(self, stub: "task_service_pb2_grpc.TaskServiceAsyncStub") -> None:
         self._stub = stub
-        self._headed = 0
+        self._headers: task_service_pb2.TaskGroup | None = None
 
     async def submit(
         self, count: int, frame: int, window: int, rate: float = 0.0, headed: int = 0
@@ -35,7 +35,9 @@ class Producer:
 
         With `headed`, each so-manieth has a header.
         """
-        self._headed = headed
+        if headed:
+            column = [HEADED if place % headed == 0 else HEADLESS for place in range(frame)]
+            self._headers = task_service_pb2.TaskGroup(headers=column)
         room = asyncio.Semaphore(window)
         began = time.monotonic()
         answered = 0
@@ -61,9 +63,9 @@ class Producer:
     def _request(self, sequence: int, count: int) -> task_service_pb2.StreamSubmitRequest:
         ids = bytes.fromhex("".join([new_task_id() for _ in range(count)]).replace("-", ""))
         group = task_service_pb2.TaskGroup(terms=TERMS, task_ids=ids, payloads=[PAYLOAD] * count)
-        if self._headed:
-            headers = [HEADED if place % self._headed == 0 else HEADLESS for place in range(count)]
-            group.headers.extend(headers)
+        if self._headers is not None:
+            group.MergeFrom(self._headers)
+            del group.headers[count:]
         return task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=[group])
 
 

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.v1.task_pb2 import Headers
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.ids import packed
 from hyrex_broker.domain.model import priority_of
 from hyrex_broker.service import times
 
 FRAME_RUNS: Final = 1000
-_NO_HEADERS: Final = Headers()
 _RUN_BYTES: Final = 100
 """What a run takes beside its payload and headers, with all columns."""
 _GROUP_BYTES: Final = 1100
@@ -86,7 +84,10 @@ def _fill(group: wire.AssignmentGroup, block: AssignedBlock) -> None:
         group.parent_ids = packed(block.parent_ids)
     if block.root_ids:
         group.root_ids = packed(block.root_ids)
-    if block.headers:
-        group.headers.extend([Headers(headers=each) if each else _NO_HEADERS for each in block.headers])
+    add = group.headers.add
+    for headers in block.headers:
+        added = add()
+        if headers:
+            added.headers.update(headers)
     if block.trace_contexts:
         group.trace_contexts = b"".join(block.trace_contexts)

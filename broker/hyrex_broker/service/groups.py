@@ -234,13 +234,13 @@ def _checked(
     """A column's values, checked; None where no task has one."""
     if not any(column):
         return None
-    found: list[Checked | None] = []
+    found: list[Checked | None] = [None] * len(column)
     for place, value in enumerate(column):
-        try:
-            found.append(check(value) if value else None)
-        except BrokerError as error:
-            refused.setdefault(place, error)
-            found.append(None)
+        if value:
+            try:
+                found[place] = check(value)
+            except BrokerError as error:
+                refused.setdefault(place, error)
     return found
 
 
@@ -268,11 +268,9 @@ def _digests(
     keys: Sequence[str | None] | None,
 ) -> list[int]:
     """64 bits over everything submitted, as Postgres has them: the seed stands for all but the payload."""
-    if headers is None and keys is None:
-        return [xxh3_64_intdigest(payload, seed) - _HALF for payload in payloads]
-    none = [None] * len(payloads)
-    owns = zip(headers or none, keys or none, strict=True)
-    return [
-        xxh3_64_intdigest(payload, own_seed(seed, header, key) if header or key else seed) - _HALF
-        for payload, (header, key) in zip(payloads, owns, strict=True)
-    ]
+    digests = [xxh3_64_intdigest(payload, seed) - _HALF for payload in payloads]
+    headers, keys = headers or (), keys or ()
+    for place in sorted({place for own in (headers, keys) for place, value in enumerate(own) if value}):
+        mine = own_seed(seed, headers[place] if headers else None, keys[place] if keys else None)
+        digests[place] = xxh3_64_intdigest(payloads[place], mine) - _HALF
+    return digests
