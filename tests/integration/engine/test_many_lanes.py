@@ -1,17 +1,21 @@
 """Lanes and queues grow within bounds, and those that a broker never met cost it nothing."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from hyrex_broker.domain.errors import FlowControl, TooManyQueues
-from hyrex_broker.domain.model import SubmitAnswer
+from hyrex_broker.domain.model import LaneId, SubmitAnswer
 from hyrex_broker.engine.growth import AT_ONCE, PER_S, Growth
 from hyrex_broker.engine.sessions import registry
+from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
 from hyrex_broker.storage.queues import QueueStore
 from tests.integration.engine.bench import Bench, Link, introduced, running_engine
 from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import new_task
 
 _MANY = 200_000
+_LANES = 200
 
 
 @pytest.fixture
@@ -88,6 +92,25 @@ async def test_work_in_a_lane_that_another_broker_made_is_found_at_once(
         await other.submit([new_task(queue="elsewhere")])
         (run,) = await link.until_runs(1)
     assert run.queue == "elsewhere"
+
+
+async def test_a_backlog_of_many_lanes_takes_no_more_statements_than_one_of_a_single_lane(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue for each tenant is common: a task was 23 times as dear when its backlog had 20,000 queues."""
+    sizes, assign = [], AssignStore.assign
+
+    async def counted(self: AssignStore, plan: Plan, names: Mapping[LaneId, tuple[str, str]]) -> AssignResult:
+        sizes.append(len(plan.quotas))
+        return await assign(self, plan, names)
+
+    monkeypatch.setattr(AssignStore, "assign", counted)
+    await bench.submit([new_task(queue=f"q{number}") for number in range(_LANES)])
+    await bench.submit([new_task(queue=f"q{number}") for number in range(_LANES)])
+    _, link = await bench.worker(capacity=2 * _LANES)
+    await link.until_runs(2 * _LANES)
+    assert max(sizes) == _LANES
+    assert len(sizes) < 10
 
 
 async def test_one_kind_of_worker_too_many_waits_for_room(

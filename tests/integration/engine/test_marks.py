@@ -1,17 +1,19 @@
 """What is read in order is read from a low-water mark on, whatever became of the look below it."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import LaneId, TaskExtras
+from hyrex_broker.domain.model import LaneId, SessionId, TaskExtras
 from hyrex_broker.engine.dispatch import promoter as promoting
 from hyrex_broker.engine.dispatch.lane_schedule import ZERO
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.marks import DELAYED, Mark, MarkStore
 from hyrex_broker.storage.promote import NextDue, PromoteStore
+from hyrex_broker.storage.report import EVER, Overdue, ReportStore
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.storage.stage import new_task
 
@@ -128,3 +130,70 @@ async def test_a_kept_mark_only_rises_and_is_never_in_the_future(bench: Bench) -
     await store.save([Mark(lane, 5, now + timedelta(days=1))])
     (mark,) = await store.load(delayed=False)
     assert mark.at < now + timedelta(minutes=1)
+
+
+async def test_work_above_the_marks_is_found_while_the_look_for_all_work_takes_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that no notification told of. The look for all work passes dead rows for so long that it may be
+    taken only now and then, and finds nothing here."""
+    _, link = await bench.worker()
+    await bench.submit([new_task()])
+    await link.until_runs(1)
+    taken = asyncio.Event()
+
+    async def slow(self: AssignStore) -> list[tuple[LaneId, int]]:
+        taken.set()
+        await asyncio.sleep(0.2)  # makes it patient for four seconds; the dispatcher looks each second
+        return []
+
+    monkeypatch.setattr(AssignStore, "lanes_with_work", slow)
+    await taken.wait()
+    await bench.database.execute(
+        "with stored as (insert into task (id, lane, rank, max_retries, digest, payload)"
+        " select $1, min(id), 5, 0, 0, '{}' from lane returning id, lane)"
+        " insert into ready select id, lane, 5, now(), 0, 0, 0, 0, false from stored",
+        new_task().task_id,
+    )
+    async with asyncio.timeout(60):
+        while len(link.runs) < 2:
+            link.pushed.clear()
+            await link.pushed.wait()
+
+
+async def test_overdue_runs_are_read_from_where_the_last_look_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look passes the leases of the past otherwise, as many as there were since the vacuum."""
+    await bench.worker()
+    read_from, overdue = [], ReportStore.overdue
+
+    async def noted(
+        self: ReportStore, sessions: Sequence[SessionId], most: int, mark: datetime = EVER
+    ) -> tuple[list[Overdue], datetime]:
+        read_from.append(mark)
+        return await overdue(self, sessions, most, mark)
+
+    monkeypatch.setattr(ReportStore, "overdue", noted)
+    for _ in range(3):
+        await bench.engine.overdue_runs._end_overdue()
+    marks = read_from[-3:]
+    assert marks == sorted(marks)
+    assert marks[-1] > EVER
+
+
+async def test_overdue_runs_that_one_look_has_no_room_for_are_left_for_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark stays where it is."""
+    monkeypatch.setattr("hyrex_broker.engine.liveness.overdue_runs._MOST", 1)
+    _, link = await bench.worker()
+    await bench.submit([new_task(timeout_ms=10), new_task(timeout_ms=10)])
+    await link.until_runs(2)
+    await bench.database.execute(
+        "update lease set assigned_at = assigned_at - interval '1 hour',"
+        " deadline = deadline - interval '1 hour'"
+    )
+    for _ in range(2):
+        await bench.engine.overdue_runs._end_overdue()
+    assert await bench.database.fetch("select from lease") == []
