@@ -1,10 +1,16 @@
 """What a person who has only a terminal sees of a cluster, and changes in it."""
 
+import fcntl
 import json
 import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -126,3 +132,33 @@ def test_a_shell_completes_commands(tmp_path: Path) -> None:
         timeout=60,
     )  # fmt: skip
     assert done.stdout.split() == ["tail"]
+
+
+def test_top_is_a_stream_of_lines_where_there_is_no_terminal(broker_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hyrex.cli", "top", "--json", "--broker-url", broker_url]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment({}), stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        frames = [json.loads(running.stdout.readline()) for _ in range(2)]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    assert frames[0]["at"] < frames[1]["at"]
+
+
+def test_top_draws_on_a_terminal_and_leaves_it_as_it_was(broker_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hyrex.cli", "top", "--broker-url", broker_url]
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    env = environment({"TERM": "xterm-256color"})
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdin=terminal, stdout=terminal) as running:
+        shown = b""
+        while b"nobody's" not in shown:
+            shown += os.read(reader, 65536)
+        running.send_signal(signal.SIGINT)
+        os.close(terminal)
+        assert running.wait(60) == 130
+        with suppress(OSError):  # the terminal is gone
+            while read := os.read(reader, 65536):
+                shown += read
+    os.close(reader)
+    assert b"\x1b[?1049h" in shown
+    assert b"\x1b[?1049l" in shown

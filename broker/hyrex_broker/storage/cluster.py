@@ -19,7 +19,7 @@ ONLY_PROBES: Final = ("enable_seqscan = off", "enable_bitmapscan = off")
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class QueueDepth:
     """What waits and runs in a queue; "" stands for all of them together."""
 
     queue: str
@@ -108,7 +108,7 @@ class ClusterStore:
         return [FullLimit(row["scope"], row["name"], row["maximum"], row["arrival"]) for row in rows]
 
     @staticmethod
-    async def depths(transaction: Transaction) -> list[Depth]:
+    async def depths(transaction: Transaction) -> list[QueueDepth]:
         """What waits and runs in each of the first 1,000 queues that have something, and in all together."""
         await _only_probes(transaction)
         total = await transaction.fetchrow(_SQL["how_many_queues"], _MOST_QUEUES)
@@ -119,7 +119,7 @@ class ClusterStore:
         row = await transaction.fetchrow(_SQL["now"])
         assert row is not None
         found = [
-            Depth(
+            QueueDepth(
                 each["name"],
                 min(each["queued"], cap),
                 each["delayed"],
@@ -132,8 +132,8 @@ class ClusterStore:
         return [_together(found), *found]
 
 
-def _together(found: Sequence[Depth]) -> Depth:
-    return Depth(
+def _together(found: Sequence[QueueDepth]) -> QueueDepth:
+    return QueueDepth(
         "",
         sum(each.ready for each in found),
         sum(each.delayed for each in found),

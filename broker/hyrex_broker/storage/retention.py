@@ -18,6 +18,7 @@ _KEEP_TOKENS: Final = timedelta(days=30)
 _KEEP_AUDIT: Final = timedelta(days=90)
 """At least; who keeps tasks longer keeps both as long."""
 _AT_A_TIME: Final = 10_000
+_BULK: Final = load("bulk")
 _TIMEOUTS: Final = Timeouts(connect_s=5, command_s=60)
 
 
@@ -55,6 +56,7 @@ class RetentionStore:
         await connection.execute(_TOKENS["forget"], max(keep, _KEEP_TOKENS))
         while await connection.fetchval(_AUDIT["forget"], max(keep, _KEEP_AUDIT), _AT_A_TIME) == _AT_A_TIME:
             pass
+        await connection.execute(_BULK["forget"], keep)
         await connection.execute(
             "delete from broker where seen_at < now() - $1::interval"
             " and not exists (select from worker_session where owner = broker.id)",

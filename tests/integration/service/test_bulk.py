@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hyrex_broker.service import bulk, filters
 from hyrex_broker.storage.bulk import Advance, BulkStore, NotOursError
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import Recorded, Stubs, reason_of
 
@@ -251,3 +253,17 @@ async def test_an_unknown_operation_is_not_found(stubs: Stubs) -> None:
     assert await reason_of(found) == await reason_of(stopped) == "PEER_NOT_FOUND"
     odd = messages.ListBulkOperationsRequest(page_token="x")
     assert await reason_of(stubs.admin.ListBulkOperations(odd)) == "PAGE_TOKEN_INVALID"
+
+
+async def test_operations_that_ended_long_ago_are_forgotten(
+    stubs: Stubs, seed: Seed, database_url: str
+) -> None:
+    operations = [await start(stubs, action=RETRY, filter=MAIL) for _ in range(3)]
+    for operation in operations:
+        await ended(stubs, operation)
+    old, young, running = (operation.operation_id for operation in operations)
+    await seed.execute("update bulk_operation set ended_at = now() - interval '8 days' where id = $1", old)
+    await seed.execute("update bulk_operation set ended_at = null where id = $1", running)
+    await RetentionStore(database_url).maintain(timedelta(days=7))
+    left = await seed.rows("select id from bulk_operation")
+    assert {str(row[0]) for row in left} == {young, running}

@@ -39,3 +39,7 @@ set cursor = $4::uuid, matched = matched + $5::bigint, done = done + $6::bigint,
     state = case when $7::boolean then 'done' else state end, ended_at = case when $7 then now() end
 where id = $1::uuid and owner = $2::bigint and state = 'running' and cursor = $3::uuid
 returning id
+
+-- name: forget
+-- Removes operations that ended long ago. $1 how long.
+delete from bulk_operation where ended_at < now() - $1::interval
