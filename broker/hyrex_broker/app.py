@@ -180,7 +180,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     notifications = Notifications(Channel(config.database_url, config.database_schema))
     upkeep = RetentionStore(config.database_url, config.database_schema)
     clock = DatabaseClock()
-    cancels = Cancels(CancelStore(database), sessions, dispatcher)
+    cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
         sessions=sessions,
@@ -197,8 +197,8 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
-        steering=build_steering(database, broker_id, directory.names, cancels),
-        audit=Audit(AuditStore(database)),
+        steering=build_steering(database, broker_id, directory.names, cancels, audit),
+        audit=audit,
         tokens=known_tokens(config, database),
     )
     database.on_missing_partition = engine.retention.hurry

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hyrex.v1 import admin_service_pb2
 from hyrex_broker.domain.model import BrokerId, LaneId
+from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.bulk import BulkOperations, Follows
 from hyrex_broker.engine.cluster.stats import CountedSteps, Stats
 from hyrex_broker.engine.overview import Overview
@@ -43,6 +44,7 @@ def build_steering(
     broker: BrokerId,
     names: Mapping[LaneId, tuple[str, str]],
     cancels: Follows,
+    audit: Audit,
 ) -> Steering:
     """Build them; `names` are those of the lanes that this broker knows."""
     stat_store, bulk_store, lists = StatStore(database), BulkStore(database), TaskLists(database)
@@ -54,7 +56,7 @@ def build_steering(
         reasons=Reasons(TaskReads(database)),
         stats=StatReads(stat_store),
         overview=overview,
-        bulk=BulkRpcs(bulk_store, lists, bulk.look),
+        bulk=BulkRpcs(bulk_store, lists, audit, bulk.look),
     )
     stats = Stats(stat_store, broker, CountedSteps(database.counters, names))
     return Steering(stats, bulk, overview, parts, frames)

@@ -71,6 +71,7 @@ def to_words(selection: Selection) -> dict[str, Any]:
         "error_types": list(selection.error_types),
         "older_than_s": selection.older_than_s,
         "younger_than_s": selection.younger_than_s,
+        "within": list(selection.within),
         "created_after": None if selection.created_after is None else selection.created_after.isoformat(),
     }
 
@@ -88,6 +89,7 @@ def from_words(words: Mapping[str, Any]) -> Selection:
         error_types=tuple(words["error_types"]),
         older_than_s=words["older_than_s"],
         younger_than_s=words["younger_than_s"],
+        within=tuple(words["within"]),
         created_after=None if after is None else datetime.fromisoformat(after),
     )
 

@@ -32,6 +32,8 @@ class Selection:
     error_types: tuple[str, ...] = ()
     older_than_s: float | None = None
     younger_than_s: float | None = None
+    within: tuple[str, ...] = ()
+    """Patterns of the queues for which whoever asks has rights; empty: all."""
 
     def with_usual_states(self) -> "Selection":
         """The same with the states that it implies: what failed, timed out or is retrying has an error."""

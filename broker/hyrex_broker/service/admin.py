@@ -14,6 +14,7 @@ from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service.bulk import BulkRpcs
 from hyrex_broker.service.callers import current_caller
+from hyrex_broker.service.cluster import seen_by
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.tokens import TokenParts, TokenRpcs
@@ -129,46 +130,40 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
     async def Why(
         self, request: admin_service_pb2.WhyRequest, context: Context
     ) -> admin_service_pb2.WhyResponse:
-        current_caller().require(Scope.READ, EVERY_QUEUE)
-        return await self._parts.reasons.why(request)
+        return await self._parts.reasons.why(request, current_caller())
 
     async def GetStats(
         self, request: admin_service_pb2.GetStatsRequest, context: Context
     ) -> admin_service_pb2.GetStatsResponse:
-        current_caller().require(Scope.READ, EVERY_QUEUE)
-        return await self._parts.stats.get(request)
+        return await self._parts.stats.get(request, current_caller())
 
     async def WatchCluster(
         self, request: admin_service_pb2.WatchClusterRequest, context: Context
     ) -> AsyncIterator[admin_service_pb2.WatchClusterResponse]:
-        current_caller().require(Scope.READ, EVERY_QUEUE)
+        caller = current_caller()
         async with aclosing(self._parts.overview.frames()) as frames:
             async for frame in frames:
-                yield frame
+                yield seen_by(caller, frame)
 
     async def StartBulkOperation(
         self, request: admin_service_pb2.StartBulkOperationRequest, context: Context
     ) -> admin_service_pb2.StartBulkOperationResponse:
-        current_caller().require(Scope.ADMIN, EVERY_QUEUE)
-        return await self._parts.bulk.start(request)
+        return await self._parts.bulk.start(request, current_caller())
 
     async def GetBulkOperation(
         self, request: admin_service_pb2.GetBulkOperationRequest, context: Context
     ) -> admin_service_pb2.GetBulkOperationResponse:
-        current_caller().require(Scope.READ, EVERY_QUEUE)
-        return await self._parts.bulk.get(request)
+        return await self._parts.bulk.get(request, current_caller())
 
     async def StopBulkOperation(
         self, request: admin_service_pb2.StopBulkOperationRequest, context: Context
     ) -> admin_service_pb2.StopBulkOperationResponse:
-        current_caller().require(Scope.ADMIN, EVERY_QUEUE)
-        return await self._parts.bulk.stop(request)
+        return await self._parts.bulk.stop(request, current_caller())
 
     async def ListBulkOperations(
         self, request: admin_service_pb2.ListBulkOperationsRequest, context: Context
     ) -> admin_service_pb2.ListBulkOperationsResponse:
-        current_caller().require(Scope.READ, EVERY_QUEUE)
-        return await self._parts.bulk.list(request)
+        return await self._parts.bulk.list(request, current_caller())
 
 
 def _covers(caller: Caller, view: SessionView) -> bool:

@@ -1,5 +1,6 @@
 """AdminService: bulk operations, which cancel or retry all tasks that a filter fits."""
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hyrex.v1 import admin_service_pb2 as pb
-from hyrex_broker.domain.bulk import BulkAction, BulkOperation, BulkState, acted_on
+from hyrex_broker.domain.bulk import BulkAction, BulkOperation, BulkState, acted_on, to_words
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
 from hyrex_broker.domain.ids import lowest_id
+from hyrex_broker.domain.rights import ANYONE, EVERY_QUEUE, Caller
 from hyrex_broker.domain.selection import Selection
+from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, filters, requests
 from hyrex_broker.service.times import timestamp, timestamp_if_any
 from hyrex_broker.storage.bulk import NEWEST, BulkStore
@@ -32,49 +35,67 @@ class BulkRpcs:
     """Answers the RPCs of bulk operations. `begun` is called when there is one to work on. Raises
     StorageUnavailable."""
 
-    def __init__(self, store: BulkStore, lists: TaskLists, begun: Callable[[], None]) -> None:
+    def __init__(self, store: BulkStore, lists: TaskLists, audit: Audit, begun: Callable[[], None]) -> None:
         self._store = store
+        self._audit = audit
         self._lists = lists
         self._begun = begun
 
     async def start(
-        self, request: pb.StartBulkOperationRequest, who: str = ""
+        self, request: pb.StartBulkOperationRequest, caller: Caller
     ) -> pb.StartBulkOperationResponse:
-        """Begin an operation, or count what it would act on. Raises InvalidField."""
+        """Begin an operation on tasks of the caller's queues, or count those. Raises InvalidField."""
         action, selection = _wanted(request)
+        if not caller.unlimited:
+            selection = replace(selection, within=caller.queue_patterns)
         if request.dry_run:
             count, rest = await self._lists.count(selection, MOST_COUNTED)
             return pb.StartBulkOperationResponse(count=count, more=rest is not None)
-        operation = _operation(request, action, selection, who)
+        operation = _operation(request, action, selection, "" if caller is ANYONE else caller.name)
+        if await self._store.find(operation.operation_id) is None:
+            told = {"filter": json.dumps(to_words(selection)), "reason": request.reason}
+            await self._audit.record(caller.name, f"bulk.{action.value}", operation.operation_id, told)
         await self._store.begin(operation)
         self._begun()
-        return pb.StartBulkOperationResponse(operation=await self._found(operation.operation_id))
+        return pb.StartBulkOperationResponse(operation=await self._found(operation.operation_id, caller))
 
-    async def get(self, request: pb.GetBulkOperationRequest) -> pb.GetBulkOperationResponse:
+    async def get(self, request: pb.GetBulkOperationRequest, caller: Caller) -> pb.GetBulkOperationResponse:
         """One operation. Raises InvalidField, PeerNotFound."""
-        return pb.GetBulkOperationResponse(operation=await self._found(_id(request.operation_id)))
+        return pb.GetBulkOperationResponse(operation=await self._found(_id(request.operation_id), caller))
 
-    async def stop(self, request: pb.StopBulkOperationRequest) -> pb.StopBulkOperationResponse:
+    async def stop(
+        self, request: pb.StopBulkOperationRequest, caller: Caller
+    ) -> pb.StopBulkOperationResponse:
         """Stop one. Raises InvalidField, PeerNotFound."""
         operation_id = _id(request.operation_id)
+        await self._found(operation_id, caller)
+        await self._audit.record(caller.name, "bulk.stop", operation_id)
         await self._store.stop(operation_id)
-        return pb.StopBulkOperationResponse(operation=await self._found(operation_id))
+        return pb.StopBulkOperationResponse(operation=await self._found(operation_id, caller))
 
-    async def list(self, request: pb.ListBulkOperationsRequest) -> pb.ListBulkOperationsResponse:
+    async def list(
+        self, request: pb.ListBulkOperationsRequest, caller: Caller
+    ) -> pb.ListBulkOperationsResponse:
         """A page. Raises InvalidField, PageTokenInvalid."""
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         before = _before(requests.cursor(request.page_token, ["bulk"]))
         page = await self._store.page(before, size)
         last = f"{page[-1].started_at.isoformat()} {page[-1].operation_id}" if len(page) == size else None
         return pb.ListBulkOperationsResponse(
-            operations=map(_wire, page), next_page_token=requests.page_token(last, ["bulk"])
+            operations=[_wire(each) for each in page if _covers(caller, each)],
+            next_page_token=requests.page_token(last, ["bulk"]),
         )
 
-    async def _found(self, operation_id: str) -> pb.BulkOperation:
+    async def _found(self, operation_id: str, caller: Caller) -> pb.BulkOperation:
         operation = await self._store.find(operation_id)
-        if operation is None:
+        if operation is None or not _covers(caller, operation):
             raise PeerNotFound("bulk operation", operation_id)
         return _wire(operation)
+
+
+def _covers(caller: Caller, operation: BulkOperation) -> bool:
+    """Return True if all that an operation may act on lies within the caller's rights."""
+    return all(map(caller.covers, operation.selection.within or (EVERY_QUEUE,)))
 
 
 def _wanted(request: pb.StartBulkOperationRequest) -> tuple[BulkAction, Selection]:

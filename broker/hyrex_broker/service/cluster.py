@@ -9,6 +9,7 @@ from typing import Final
 
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.model import BrokerId
+from hyrex_broker.domain.rights import Caller
 from hyrex_broker.domain.views import QueueView, SessionView
 from hyrex_broker.engine.cluster.stats import CountedSteps
 from hyrex_broker.service import convert
@@ -104,6 +105,26 @@ class ClusterFrames:
     ) -> list[pb.QueueActivity]:
         own, others = self._own.now(), await self._stores.stats.rates(self._broker)
         return [_activity(queue, oldest.get(queue.name), own, others) for queue in queues]
+
+
+def seen_by(caller: Caller, frame: pb.WatchClusterResponse) -> pb.WatchClusterResponse:
+    """What a caller may see of a frame: the frame itself for one that may see all."""
+    if caller.unlimited:
+        return frame
+    workers = [
+        pb.WorkerActivity(session=each.session, runs=[run for run in each.runs if caller.sees(run.queue)])
+        for each in frame.workers
+        if all(map(caller.covers, each.session.queue_patterns))
+    ]
+    return pb.WatchClusterResponse(
+        at=frame.at,
+        queues=[each for each in frame.queues if caller.sees(each.queue.name)],
+        workers=workers,
+        brokers=frame.brokers,
+        needs=[need for need in frame.needs if need.queue and caller.sees(need.queue)],
+        queues_capped=frame.queues_capped,
+        workers_capped=frame.workers_capped,
+    )
 
 
 def _activity(

@@ -5,8 +5,9 @@ from typing import Final
 
 from hyrex.runtime.histogram import RUN_BOUNDS_US
 from hyrex.v1 import admin_service_pb2
-from hyrex_broker.domain.errors import InvalidField
+from hyrex_broker.domain.errors import InvalidField, QueueNotFound
 from hyrex_broker.domain.quantiles import quantile
+from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope
 from hyrex_broker.service import fields
 from hyrex_broker.service.times import duration, timestamp
 from hyrex_broker.storage.stats import ALL, FINE, Point, Span, StatStore
@@ -24,9 +25,16 @@ class StatReads:
     def __init__(self, store: StatStore) -> None:
         self._store = store
 
-    async def get(self, request: admin_service_pb2.GetStatsRequest) -> admin_service_pb2.GetStatsResponse:
-        """The points of a range. Raises InvalidField."""
+    async def get(
+        self, request: admin_service_pb2.GetStatsRequest, caller: Caller
+    ) -> admin_service_pb2.GetStatsResponse:
+        """The points of a range. Raises InvalidField, QueueNotFound for a queue that the caller may not see,
+        RightMissing where it may not see all."""
         queue = fields.name(request.queue, "queue") if request.queue else ALL
+        if queue == ALL:
+            caller.require(Scope.READ, EVERY_QUEUE)
+        elif not caller.sees(queue):
+            raise QueueNotFound(queue)
         span = _span(request)
         points = await self._store.points(queue, span)
         return admin_service_pb2.GetStatsResponse(

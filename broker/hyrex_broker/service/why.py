@@ -4,6 +4,7 @@ from typing import Final
 
 from hyrex.v1 import admin_service_pb2, task_pb2
 from hyrex_broker.domain.errors import NoSuchTask
+from hyrex_broker.domain.rights import Caller
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import HolderView, TaskView
 from hyrex_broker.domain.waiting import ITS_TURN, full_limit, waiting_for, why_not_running
@@ -20,13 +21,21 @@ class Reasons:
     def __init__(self, reads: TaskReads) -> None:
         self._reads = reads
 
-    async def why(self, request: admin_service_pb2.WhyRequest) -> admin_service_pb2.WhyResponse:
-        """The reason of one task. Raises InvalidField, NoSuchTask."""
+    async def why(
+        self, request: admin_service_pb2.WhyRequest, caller: Caller
+    ) -> admin_service_pb2.WhyResponse:
+        """The reason of one task that the caller may see. Raises InvalidField, NoSuchTask."""
         task_id = fields.task_id(request.task_id)
         views = await self._reads.tasks([task_id], LISTED)
-        if not views:
+        if not views or not caller.sees(views[0].queue):
             raise NoSuchTask(task_id)
-        return await self._explained(views[0])
+        answer = await self._explained(views[0])
+        if not caller.unlimited:
+            # Others' tasks may hold the limit of a task's name: that it is reached is told, not by whom.
+            seen = [holder for holder in answer.holders if caller.sees(holder.queue)]
+            del answer.holders[:]
+            answer.holders.extend(seen)
+        return answer
 
     async def _explained(self, view: TaskView) -> admin_service_pb2.WhyResponse:
         status = task_pb2.TaskStatus.ValueType(view.state)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
+from hyrex_broker.domain import patterns
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.domain.long_work import in_portions
@@ -131,6 +132,8 @@ class TaskLists:
         """Up to `size` tasks with ids below `before`, newest first, without payloads and results; with
         `sees`, only those of queues that it is true of."""
         selection = selection.with_usual_states()
+        if selection.within:
+            sees = patterns.known(selection.within)
         lanes = await self._lanes(selection, sees)
         if lanes == []:
             return TaskPage([], None)

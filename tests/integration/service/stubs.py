@@ -142,8 +142,8 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     """All services on a free port; with a token, they ask for one."""
     recorded, reads = Recorded(), TaskReads(database)
     watches = Watches(reads)
-    steering = build_steering(database, BrokerId(1), recorded.lanes, recorded)
     audit, store = Audit(AuditStore(database)), TokenStore(database)
+    steering = build_steering(database, BrokerId(1), recorded.lanes, recorded, audit)
     tokens = KnownTokens(store, [token]) if token is not None else None
     parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, audit, recorded.drained)
     token_parts = TokenParts(

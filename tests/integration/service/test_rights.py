@@ -1,5 +1,6 @@
 """What a token may not do is refused, and what it may not see is not there: each RPC, over a real channel."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -331,3 +332,62 @@ async def test_what_admins_do_and_who_saw_payloads_is_recorded(guarded: Stubs, s
     assert await reason_of(guarded.admin.ListAudit(admin_wire.ListAuditRequest(), metadata=narrow)) == (
         "RIGHT_MISSING"
     )
+
+
+async def test_a_cluster_is_shown_as_far_as_its_queues_may_be_seen(guarded: Stubs, seed: Seed) -> None:
+    own = await made(guarded.admin, ROOT, "own", "read", "own*")
+    mine = await seed.ready(await seed.task(queue="own-1", name="send"))
+    other = await seed.ready(await seed.task(queue="another", name="send"))
+    session = await seed.session(patterns=("own-1",), tasks=("send",))
+    await seed.session(patterns=("*",), tasks=("send",))
+    await seed.lease(await seed.task(queue="another", name="send"), session)
+    call = guarded.admin.WatchCluster(admin_wire.WatchClusterRequest(), metadata=own)
+    frame = await call.read()
+    call.cancel()
+    assert [each.queue.name for each in frame.queues] == ["own-1"]
+    assert [list(each.session.queue_patterns) for each in frame.workers] == [["own-1"]]
+    assert not frame.workers[0].runs
+    stats = admin_wire.GetStatsRequest
+    assert await outcome_of(guarded.admin.GetStats(stats(queue="own-1"), metadata=own)) == ""
+    assert await outcome_of(guarded.admin.GetStats(stats(queue="another"), metadata=own)) == "QUEUE_NOT_FOUND"
+    assert await outcome_of(guarded.admin.GetStats(stats(), metadata=own)) == "RIGHT_MISSING"
+    why = admin_wire.WhyRequest
+    await seed.execute(
+        "insert into concurrency_limit (namespace, scope, name, maximum, source)"
+        " values (0, 'task', 'send', 1, 'operator')"
+    )
+    told = await guarded.admin.Why(why(task_id=mine), metadata=own)
+    assert ("limit" in told.sentence, len(told.holders)) == (True, 0)
+    assert len((await guarded.admin.Why(why(task_id=mine), metadata=bearer(ROOT))).holders) == 1
+    assert await outcome_of(guarded.admin.Why(why(task_id=other), metadata=own)) == "TASK_NOT_FOUND"
+
+
+async def test_a_bulk_operation_stays_within_the_queues_of_who_began_it(guarded: Stubs, seed: Seed) -> None:
+    own = await made(guarded.admin, ROOT, "own", "read admin", "own*")
+    others = await made(guarded.admin, ROOT, "others", "read admin", "another")
+    for queue in ("own-1", "another"):
+        await seed.ready(await seed.task(queue=queue, name="send"))
+    request = admin_wire.StartBulkOperationRequest(
+        action=admin_wire.BULK_ACTION_CANCEL, filter=task_service_pb2.TaskFilter(names=["*"]), reason="tidy"
+    )
+    request.dry_run = True
+    assert (await guarded.admin.StartBulkOperation(request, metadata=own)).count == 1
+    request.dry_run = False
+    operation = (await guarded.admin.StartBulkOperation(request, metadata=own)).operation
+    assert operation.who == "own"
+    get = admin_wire.GetBulkOperationRequest(operation_id=operation.operation_id)
+    async with asyncio.timeout(60):
+        while not operation.HasField("ended_at"):
+            operation = (await guarded.admin.GetBulkOperation(get, metadata=own)).operation
+            await asyncio.sleep(0.01)
+    assert operation.done == 1
+    left = "select queue from ready join lane on lane.id = ready.lane"
+    assert await seed.execute(left) == "another"
+    stop = admin_wire.StopBulkOperationRequest(operation_id=operation.operation_id)
+    every = admin_wire.ListBulkOperationsRequest()
+    assert await outcome_of(guarded.admin.GetBulkOperation(get, metadata=others)) == "PEER_NOT_FOUND"
+    assert await outcome_of(guarded.admin.StopBulkOperation(stop, metadata=others)) == "PEER_NOT_FOUND"
+    assert not (await guarded.admin.ListBulkOperations(every, metadata=others)).operations
+    assert len((await guarded.admin.ListBulkOperations(every, metadata=bearer(ROOT))).operations) == 1
+    (entry,) = await seed.rows("select * from audit where action = 'bulk.cancel'")
+    assert (entry["who"], operation.operation_id in map(str, entry.values())) == ("own", True)
