@@ -577,7 +577,7 @@ class WorkerActivity(_message.Message):
 
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningTask]:
-        """What it holds, the longest first, up to 20."""
+        """What it holds, the longest first, up to 20; fewer where there are more than 25 workers."""
 
     def __init__(
         self,
