@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from hyrex.backend.known import outgoing_of, renew
+from hyrex.backend.known import acknowledge, outgoing_of, renew
 from hyrex.backend.outgoing import OutgoingBatch, Progress, SendResult, Untimely, prepare, prepare_many
 from hyrex.backend.protocol import Backend
 from hyrex.backend.send_spec import SendSpec
@@ -122,7 +122,7 @@ def _store(handle: TaskHandle[Any]) -> None:
     if isinstance(outcomes[0], Untimely):
         renew(handle)
         outcomes = backend.store([outgoing_of(handle)])
-    conclude(backend, [handle], outcomes)
+    _conclude(backend, handle, outcomes)
 
 
 async def _store_async(handle: TaskHandle[Any]) -> None:
@@ -132,7 +132,14 @@ async def _store_async(handle: TaskHandle[Any]) -> None:
     if isinstance(outcomes[0], Untimely):
         renew(handle)
         outcomes = await backend.store_async([outgoing_of(handle)])
-    conclude(backend, [handle], outcomes)
+    _conclude(backend, handle, outcomes)
+
+
+def _conclude(backend: Backend, handle: TaskHandle[Any], outcomes: Sequence[SendResult]) -> None:
+    if outcomes[0] is Progress.STORED:
+        acknowledge(handle)
+    else:
+        conclude(backend, [handle], outcomes)
 
 
 def _untimely(outcomes: Sequence[SendResult]) -> list[int]:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
@@ -20,23 +20,22 @@ FRAME_ITEMS: Final = 1000
 FRAME_BYTES: Final = 1024 * 1024
 
 
-@dataclass(slots=True, eq=False)
 class Parcel:
     """The tasks of one caller: the size of each in a frame, and its result."""
 
-    tasks: Sequence[Outgoing]
-    sizes: list[int]
-    waiter: Waiter
-    outcomes: list[SendResult] = field(init=False)
-    remaining: int = field(init=False)
-    abandoned: bool = False
-    repeated: bool = False
-    """True if some of it was sent before, and may be stored."""
-    answered_at: float = field(default_factory=time.monotonic)
+    __slots__ = (
+        "abandoned", "answered_at", "outcomes", "remaining", "repeated", "sizes", "tasks", "waiter"
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        self.remaining = len(self.sizes)
-        self.outcomes = [Progress.WAITING] * self.remaining
+    def __init__(self, tasks: Sequence[Outgoing], sizes: list[int], waiter: Waiter) -> None:
+        self.tasks = tasks
+        self.sizes = sizes
+        self.waiter = waiter
+        self.remaining = len(sizes)
+        self.outcomes: list[SendResult] = [Progress.WAITING] * self.remaining
+        self.abandoned = False
+        self.repeated = False  # some of it was sent before, and may be stored
+        self.answered_at = time.monotonic()
 
 
 Part = tuple[Parcel, int, int]

@@ -154,7 +154,8 @@ class RemoteBackend:
         finally:
             with self._inside:
                 waiter.leave()
-                self._outbox.abandon(parcel)
+                if parcel.remaining:
+                    self._outbox.abandon(parcel)
                 if self._outbox.returned():
                     self._wake()
             self._end_if_brief()
@@ -172,8 +173,9 @@ class RemoteBackend:
             while not await waiter.wait(patience := self._patience(parcel)) and patience > 0:
                 pass
         finally:
-            with self._inside:
-                self._outbox.abandon(parcel)
+            if parcel.remaining:
+                with self._inside:
+                    self._outbox.abandon(parcel)
             self._end_if_brief()
         return list(parcel.outcomes)
 

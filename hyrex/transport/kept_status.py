@@ -32,7 +32,11 @@ class _Inner:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self.send_serialized_message = inner.send_serialized_message  # once a message
+        # What is asked for with each message.
+        self.done = inner.done
+        self.status = inner.status
+        self.receive_serialized_message = inner.receive_serialized_message
+        self.send_serialized_message = inner.send_serialized_message
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -167,7 +167,8 @@ class ReportQueue:
         left_bytes = max_bytes - 1024
         while self._gathered and max_runs > 0:
             part = self._gathered[0]
-            if len(part) > max_runs or (part.size_bytes > left_bytes):
+            size_bytes = part.size_bytes
+            if len(part) > max_runs or size_bytes > left_bytes:
                 if taken and (isinstance(part, UnreportedRun) or left_bytes < _ITEM_BYTES):
                     break
                 if isinstance(part, FinishedRuns):
@@ -175,7 +176,7 @@ class ReportQueue:
                     break
             taken.append(self._gathered.popleft())
             max_runs -= len(part)
-            left_bytes -= part.size_bytes
+            left_bytes -= size_bytes
         return taken
 
     def _take_some(

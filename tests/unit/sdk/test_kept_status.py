@@ -125,6 +125,10 @@ def test_a_write_that_grpc_would_not_begin_still_fails() -> None:
 
         def send_serialized_message(self) -> None: ...
 
+        def receive_serialized_message(self) -> None: ...
+
+        def status(self) -> None: ...
+
         def done(self) -> bool:
             return bool(self.said)
 
