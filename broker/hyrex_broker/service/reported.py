@@ -35,7 +35,7 @@ def ends(
     others = []
     for run in report.runs:
         task_id, token = fields.task_id(run.task_id), Token(run.token)
-        others.append(_end(run, RunEnd(task_id, token, session.holder(token), Outcome.FAILED)))
+        others.append(_end(run, RunEnd(task_id, token, session.session_id, Outcome.FAILED)))
     blocks = []
     for number, group in enumerate(report.completed):
         block = _returned(group, f"report.completed[{number}]", session)
@@ -85,7 +85,7 @@ def _returned(group: wire.CompletedRuns, field: str, session: ServedSession) -> 
         tokens,
         list(group.results),
         elapsed_us,
-        [*map(session.holder, tokens)] if session.inherited else [session.session_id],
+        [session.session_id],
         [group.content_type] if group.content_type else (),
     )
 

@@ -172,14 +172,14 @@ class WorkStream:
 
     async def _admit(self, hello: wire.Hello, introduction: Introduction) -> ServedSession:
         """Resume the session that it names, or begin a new one."""
-        sessions, heritage = self._engine.sessions, None
+        sessions, origin = self._engine.sessions, None
         if hello.session_id:
             number, secret = session_id(hello.session_id), hello.session_secret
             try:
                 resumption = await sessions.resume(number, secret, introduction, self._outbox)
             except SessionEnded:
                 log.info("session to resume has ended", extra={"session": hello.session_id})
-                heritage = await sessions.heritage(number, secret)
+                origin = await sessions.origin(number, secret)
             else:
                 try:
                     await self._welcome_back(resumption)
@@ -187,7 +187,7 @@ class WorkStream:
                     sessions.leave(resumption.session)
                     raise
                 return resumption.session
-        session = await sessions.open(introduction, self._outbox, heritage)
+        session = await sessions.open(introduction, self._outbox, origin)
         self._welcome(session, resumed=False, adopted=[], revoked=list(hello.held))
         return session
 

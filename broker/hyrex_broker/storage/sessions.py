@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -26,7 +26,6 @@ from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("sessions")
-_MOST_FOLLOWED: Final = 8
 """Sessions of one worker that expire one after the other, each before the sweeper came to the one before."""
 
 
@@ -56,16 +55,6 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Heritage:
-    """What a worker's session takes over from earlier ones of the same worker that have expired."""
-
-    follows: list[SessionId]
-    """The earlier sessions, the last first."""
-    leases: list[StoredLease]
-    """Their leases that still exist: reports for them are still accepted."""
-
-
-@dataclass(frozen=True, slots=True)
 class TakenOver:
     """A resumed session with every lease it has."""
 
@@ -75,8 +64,6 @@ class TakenOver:
     """An operator wants its worker to leave."""
     self_draining: bool
     """Its worker wants no more work."""
-    inherited: list[StoredLease] = field(default_factory=list)
-    """The leases that still exist of sessions that it follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +90,10 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Why a session was not renewed: `taken` by another stream, or `over`; neither: locked just now.
-
-    Over and not `ended`: its time is over, but nobody has taken its leases back yet.
-    """
+    """Why a session was not renewed: `taken` by another stream, or `ended`; neither: locked just now."""
 
     session_id: SessionId
     taken: bool
-    over: bool
     ended: bool
 
 
@@ -122,12 +105,12 @@ class SessionStore:
         self._lease_duration = lease_duration
 
     async def open(
-        self, owner: BrokerId, secret: bytes, info: SessionInfo, follows: Sequence[SessionId] = ()
+        self, owner: BrokerId, secret: bytes, info: SessionInfo, origin: SessionId | None = None
     ) -> Opened:
-        """Begin a session; `follows`: expired ones of the same worker."""
+        """Begin a session; `origin`: the first one of the same worker, whose later ones have ended."""
         row = await self._database.fetchrow(
             _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
-            info.queue_patterns, info.task_names, info.capacity, self._lease_duration, list(follows),
+            info.queue_patterns, info.task_names, info.capacity, self._lease_duration, origin,
             *([limit[place] for limit in info.limits] for place in range(3)), info.slots,
         )  # fmt: skip
         assert row is not None
@@ -148,35 +131,28 @@ class SessionStore:
             )  # fmt: skip
             assert row is not None
             # A statement of its own: assigns that held the row's lock have committed by now.
-            leases = await transaction.fetch(LEASES_OF, [session_id, *row["follows"]])
+            leases = await transaction.fetch(LEASES_OF, [session_id])
             held = [held_lease(lease) for lease in leases]
-            return TakenOver(
-                row["generation"],
-                [lease for lease in held if lease.session_id == session_id],
-                row["draining"],
-                row["self_draining"],
-                [lease for lease in held if lease.session_id != session_id],
-            )
+            return TakenOver(row["generation"], held, row["draining"], row["self_draining"])
 
     async def _lock(self, transaction: Transaction, session_id: SessionId, secret: bytes) -> None:
         row = await transaction.fetchrow(_SQL["lock_session"], session_id)
         if row is None:
             raise SessionEnded(f"session {session_id} has ended; begin a new one")
         _prove(session_id, row["secret"], secret)
-        if row["over"]:
+        if row["ended"]:
             raise SessionEnded(f"session {session_id} has ended; begin a new one")
 
-    async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
-        """What a worker takes over from a session that has ended; None if that is not stored any more.
+    async def origin(self, session_id: SessionId, secret: bytes) -> SessionId | None:
+        """The first session of a worker whose session has ended; None if that is not stored any more.
 
         Raises SessionSecretInvalid.
         """
-        row = await self._database.fetchrow(_SQL["succeeded"], session_id)
+        row = await self._database.fetchrow(_SQL["origin_of"], session_id)
         if row is None:
             return None
         _prove(session_id, row["secret"], secret)
-        follows = [session_id, *row["follows"]][:_MOST_FOLLOWED]
-        return Heritage(follows, await self.leases(follows))
+        return SessionId(row["origin"])
 
     async def leases(self, sessions: Sequence[SessionId]) -> list[StoredLease]:
         """The sessions' leases as stored."""
@@ -197,7 +173,7 @@ class SessionStore:
         rows = await self._database.fetch(
             _SQL["ownership"], [b.session_id for b in beats], [b.generation for b in beats], owner, vital=True
         )
-        return [Ownership(row["id"], row["taken"], row["over"], row["ended"]) for row in rows]
+        return [Ownership(row["id"], row["taken"], row["ended"]) for row in rows]
 
     async def cancels(self, sessions: Sequence[SessionId]) -> list[CancelOrder]:
         """Cancel requests on the sessions' leases."""

@@ -77,16 +77,15 @@ async def test_tokens_of_one_assign_tell_nothing_of_each_other(bench: Bench) -> 
     assert min(later - earlier for earlier, later in itertools.pairwise(tokens)) > _FAR
 
 
-async def test_a_worker_whose_session_was_over_still_reports_what_it_ran(bench: Bench) -> None:
+async def test_a_worker_whose_time_is_over_resumes_and_reports_what_it_ran(bench: Bench) -> None:
     """After an outage: nobody has swept the session yet, so its leases stand, and the results count."""
     session, link = await bench.worker()
     await bench.submit([new_task(), new_task()])
     held, unheld = await link.until_runs(2)
     await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
-    heritage = await bench.engine.sessions.heritage(session.session_id, session.secret)
     hello = replace(introduced(10, ["work"]), held=[LeaseRef(held.task_id, held.token)])
-    heir = await bench.engine.sessions.open(hello, Link(), heritage)
-    assert heir.holder(held.token) == session.session_id
-    assert heir.holder(unheld.token) == heir.session_id
-    reported = end_of(held, Outcome.COMPLETED, session_id=heir.holder(held.token))
+    resumption = await bench.engine.sessions.resume(session.session_id, session.secret, hello, Link())
+    assert [ref.token for ref in resumption.adopted] == [held.token]
+    assert [ref.token for ref in resumption.unreceived] == [unheld.token]
+    reported = end_of(held, Outcome.COMPLETED, session_id=resumption.session.session_id)
     assert list(await bench.report([reported])) == [Receipt.ACCEPTED]

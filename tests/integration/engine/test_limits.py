@@ -43,13 +43,13 @@ async def test_a_resumed_session_declares_nothing_anew(bench: Bench) -> None:
     assert await _settled(bench) == 4
 
 
-async def test_a_worker_whose_session_was_over_is_no_newer_than_it_was(bench: Bench) -> None:
+async def test_a_worker_whose_session_has_ended_is_no_newer_than_it_was(bench: Bench) -> None:
     old = await _worker(bench, 2)
-    await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
+    await bench.engine.sessions.end(old.session_id, old.secret, Outcome.LOST, "ended")
     await _worker(bench, 4)
-    heritage = await bench.engine.sessions.heritage(old.session_id, old.secret)
+    origin = await bench.engine.sessions.origin(old.session_id, old.secret)
     hello = introduced(10, ["work"], [(*NAME, 2)])
-    await bench.engine.sessions.open(hello, Link(), heritage)
+    await bench.engine.sessions.open(hello, Link(), origin)
     assert await _stored(bench) == 4, "the old limit held until somebody looked"
     assert await _settled(bench) == 4
 

@@ -33,7 +33,7 @@ async def test_a_session_that_nobody_has_ended_lives_on_whatever_the_clock_says(
     await stage.expire(opened.session_id)
     beat = Beat(opened.session_id, 0, 0)
     (state,) = await stage.sessions.ownership(stage.broker, [beat])
-    assert not state.over
+    assert not state.ended
     await stage.submitted()
     assert len(await stage.assign(opened)) == 1
     assert len(await stage.sessions.renew(stage.broker, [beat])) == 1
@@ -50,7 +50,7 @@ async def test_an_ended_session_is_never_resurrected(stage: Stage) -> None:
     beat = Beat(opened.session_id, 0, 0)
     assert await stage.sessions.renew(stage.broker, [beat]) == []
     (state,) = await stage.sessions.ownership(stage.broker, [beat])
-    assert state.over
+    assert state.ended
     with pytest.raises(SessionEnded):
         await stage.sessions.take_over(stage.broker, opened.session_id, SECRET, INFO, 0)
 
@@ -63,7 +63,7 @@ async def test_a_renewal_passes_over_what_a_sweeper_holds(stage: Stage, connecti
         renewed = await stage.sessions.renew(stage.broker, beats)
     assert [renewal.session_id for renewal in renewed] == [free.session_id]
     (state,) = await stage.sessions.ownership(stage.broker, beats[:1])
-    assert not state.over
+    assert not state.ended
     assert not state.taken
 
 
@@ -223,33 +223,39 @@ async def test_no_statement_outlives_the_marks(stage: Stage) -> None:
     assert await stage.execute("show statement_timeout") == "2500ms"
 
 
-async def test_a_new_session_takes_over_the_reports_of_one_whose_time_was_over(stage: Stage) -> None:
-    """Results already held are accepted while the lease stands: also over the next session, and resumed."""
+@pytest.mark.parametrize("ended_by", ["sweep", "worker"])
+async def test_a_session_that_has_ended_has_no_lease_left_to_report(stage: Stage, ended_by: str) -> None:
+    """So a worker that begins a new session takes nothing over but its age."""
     opened, run = await stage.running()
+    assert [each.lease.token for each in await stage.sessions.leases([opened.session_id])] == [run.token]
     await stage.expire(opened.session_id)
-    heritage = await stage.sessions.heritage(opened.session_id, SECRET)
-    assert heritage is not None
-    assert [held.lease.token for held in heritage.leases] == [run.token]
-    assert heritage.leases[0].session_id == opened.session_id
-    second = await stage.sessions.open(stage.broker, SECRET, INFO, heritage.follows)
-    taken = await stage.sessions.take_over(stage.broker, second.session_id, SECRET, INFO, 0)
-    assert (taken.leases, taken.inherited) == ([], heritage.leases)
-    await stage.expire(second.session_id)
-    again = await stage.sessions.heritage(second.session_id, SECRET)
-    assert again is not None
-    assert (again.follows, again.leases) == ([second.session_id, opened.session_id], heritage.leases)
+    if ended_by == "sweep":
+        await stage.sessions.sweep(opened.session_id)
+    else:
+        await stage.sessions.end(opened.session_id, SECRET, Outcome.LOST, "ended")
+    assert await stage.sessions.leases([opened.session_id]) == []
+    assert await stage.assign(opened) == []
+    assert await stage.sessions.leases([opened.session_id]) == []
 
 
-async def test_nobody_inherits_without_the_secret(stage: Stage) -> None:
+async def test_sessions_of_a_worker_one_after_the_other_have_one_origin(stage: Stage) -> None:
+    first = await stage.session()
+    session = first
+    for _ in range(10):
+        await stage.sessions.end(session.session_id, SECRET, Outcome.LOST, "ended")
+        origin = await stage.sessions.origin(session.session_id, SECRET)
+        assert origin == first.session_id
+        session = await stage.sessions.open(stage.broker, SECRET, INFO, origin)
+
+
+async def test_nobody_follows_a_session_without_its_secret(stage: Stage) -> None:
     opened, _ = await stage.running()
     await stage.expire(opened.session_id)
     with pytest.raises(SessionSecretInvalid):
-        await stage.sessions.heritage(opened.session_id, b"guess")
+        await stage.sessions.origin(opened.session_id, b"guess")
     with pytest.raises(SessionSecretInvalid):
         await stage.sessions.take_over(stage.broker, opened.session_id, b"guess", INFO, 0)
     await stage.sessions.sweep(opened.session_id)
-    heritage = await stage.sessions.heritage(opened.session_id, SECRET)
-    assert heritage is not None
-    assert heritage.leases == []
+    assert await stage.sessions.origin(opened.session_id, SECRET) == opened.session_id
     await stage.execute("delete from worker_session")
-    assert await stage.sessions.heritage(opened.session_id, SECRET) is None
+    assert await stage.sessions.origin(opened.session_id, SECRET) is None

@@ -186,6 +186,6 @@ class Placer:
         beats = [Beat(session_id, generation, 0) for session_id, generation in plan.generations.items()]
         for state in await self._session_store.ownership(self._broker, beats):
             session = self._sessions.by_id.get(state.session_id)
-            if session is not None and (state.taken or state.over):
+            if session is not None and (state.taken or state.ended):
                 self._sessions.leave(session)
                 session.link.end(SessionTakenOver("the session is served elsewhere or has ended"))

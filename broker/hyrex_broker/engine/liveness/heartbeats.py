@@ -211,10 +211,10 @@ class Heartbeats:
             each.session.link.push_heartbeat_ack(each.sequence, revoked, by_session.get(session_id, []))
 
     async def _explain(self, missing: Sequence[Beat], current: dict[SessionId, Pending]) -> None:
-        """End the streams of sessions that are over or taken; renew again those that were only locked."""
+        """End the streams of sessions that have ended or were taken; renew those again that were locked."""
         for state in await self._store.ownership(self._broker, missing):
             each = current[state.session_id]
-            if not state.taken and not state.over:
+            if not state.taken and not state.ended:
                 self._pending.setdefault(state.session_id, each)
                 self._arrived.set()
                 continue
@@ -223,13 +223,7 @@ class Heartbeats:
 
 
 def _why(state: Ownership) -> BrokerError:
-    """The error that ends the stream of a session that was not renewed.
-
-    If its leases still exist, the worker is to reconnect and name that session: it gets a new one, and its
-    results for the old leases are accepted.
-    """
-    if state.taken and not state.over:
-        return SessionTakenOver(f"session {state.session_id} is served by another stream")
-    if state.ended or state.taken:
+    """The error that ends the stream of a session that was taken or has ended."""
+    if state.ended:
         return SessionEnded(f"session {state.session_id} has expired or was ended; begin a new one")
-    return StorageUnavailable(f"session {state.session_id} was not renewed in time; resume it")
+    return SessionTakenOver(f"session {state.session_id} is served by another stream")

@@ -19,7 +19,6 @@ from hyrex_broker.domain.model import (
     Outcome,
     RunEnd,
     SessionId,
-    Token,
 )
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.session import (
@@ -30,7 +29,7 @@ from hyrex_broker.engine.sessions.session import (
     orphaned,
 )
 from hyrex_broker.storage.endings import EndedSession, StoredLease
-from hyrex_broker.storage.sessions import Heritage, SessionStore, TakenOver
+from hyrex_broker.storage.sessions import SessionStore, TakenOver
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +70,6 @@ def _kind(introduction: Introduction) -> object:
     return tuple(introduction.info.queue_patterns), tuple(sorted(introduction.task_pools.items()))
 
 
-def _held_of(leases: Iterable[StoredLease], introduction: Introduction) -> dict[Token, SessionId]:
-    held = {ref.token for ref in introduction.held}
-    return {lease.lease.token: lease.session_id for lease in leases if lease.lease.token in held}
-
-
 class Sessions:
     """The sessions of this broker, by id, and by profile for the dispatcher."""
 
@@ -103,24 +97,22 @@ class Sessions:
         return {self._directory.names[lane][0] for lane in self._directory.with_tasks([name])}
 
     async def open(
-        self, introduction: Introduction, link: SessionLink, heritage: Heritage | None = None
+        self, introduction: Introduction, link: SessionLink, origin: SessionId | None = None
     ) -> ServedSession:
-        """Begin a new session. With a heritage, its worker had one before, and nothing is declared again.
+        """Begin a new session. With an origin, its worker had one before, and nothing is declared again.
         Raises StorageUnavailable."""
         self._check_room(introduction)
-        if heritage is None:
+        if origin is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
         secret = secrets.token_bytes(_SECRET_BYTES)
-        follows = heritage.follows if heritage is not None else ()
-        opened = await self._store.open(self._broker, secret, introduction.info, follows)
+        opened = await self._store.open(self._broker, secret, introduction.info, origin)
         session = self._join(introduction, opened.session_id, opened.generation, secret, link)
-        session.inherited = _held_of(heritage.leases if heritage is not None else (), introduction)
         await self._subscribe_to_all(session.profile)
         return session
 
-    async def heritage(self, session_id: SessionId, secret: bytes) -> Heritage | None:
-        """What a worker takes over from its session that has ended. Raises SessionSecretInvalid."""
-        return await self._store.heritage(session_id, secret)
+    async def origin(self, session_id: SessionId, secret: bytes) -> SessionId | None:
+        """The first session of a worker whose session has ended. Raises SessionSecretInvalid."""
+        return await self._store.origin(session_id, secret)
 
     async def resume(
         self, session_id: SessionId, secret: bytes, introduction: Introduction, link: SessionLink
@@ -143,7 +135,6 @@ class Sessions:
         session = self._join(introduction, session_id, taken.generation, secret, link)
         session.self_draining = taken.self_draining
         session.draining = taken.self_draining or taken.draining
-        session.inherited = _held_of(taken.inherited, introduction)
         resumption = self._reconcile(session, introduction, taken)
         await self._subscribe_to_all(session.profile)
         return resumption

@@ -158,8 +158,6 @@ class ServedSession:
     """leases that are being taken back, because its worker does not hold them any more"""
     slots: dict[str, int] = field(default_factory=dict)
     """pool -> runs that it executes at once, where it says so"""
-    inherited: Mapping[Token, SessionId] = field(default_factory=dict)
-    """leases of earlier, expired sessions of the same worker, whose runs it may still report"""
     unsent: set[int] = field(default_factory=set)
     """sequences whose runs are not sent yet: statements in flight, or of unknown outcome"""
     trailing: set[int] = field(default_factory=set)
@@ -208,10 +206,6 @@ class ServedSession:
         """Return True if this is a lease of the session."""
         found = self.leases.get(token)
         return found is not None and found[0] == task_id
-
-    def holder(self, token: Token) -> SessionId:
-        """The session of the lease that a report is about: this one, or an earlier one of the same worker."""
-        return self.inherited.get(token, self.session_id) if self.inherited else self.session_id
 
     def remove_all(self, tokens: Sequence[Token]) -> None:
         """It holds these leases less; those that it does not hold are passed over."""

@@ -84,9 +84,9 @@ create table worker_session (
   limit_scopes     text[] not null default '{}',
   limit_names      text[] not null default '{}',
   limit_maxima     integer[] not null default '{}',
-  -- Sessions of the same worker whose time was over when it began this one, the last first: while their
-  -- leases stand, it may still report what it ran under them.
-  follows          bigint[] not null default '{}',
+  -- The session with which its worker began, if that one and those between have ended: of the limits that
+  -- code declares those of the newest worker hold, and a worker does not become newer.
+  origin           bigint,
   -- The worker's own word that it wants no more work, apart from an operator's wish (`draining`): whoever
   -- resumes the session must know both, and only the wish is told to the worker.
   self_draining    boolean not null default false,

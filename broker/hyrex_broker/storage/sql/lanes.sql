@@ -70,8 +70,8 @@ with said as materialized (
   from worker_session s
   cross join lateral unnest(s.limit_scopes, s.limit_names, s.limit_maxima) as l (scope, name, maximum)
   where s.ended_at is null and s.expires_at > now() and l.maximum > 0
-  -- A worker whose session was over has begun a new one, and is as old as it was.
-  order by l.scope, l.name, coalesce(s.follows[cardinality(s.follows)], s.id) desc
+  -- A worker whose session ended has begun a new one, and is as old as it was.
+  order by l.scope, l.name, coalesce(s.origin, s.id) desc
 )
 select c.scope, c.name, coalesce(said.maximum, 0) as maximum
 from concurrency_limit c left join said on said.scope = c.scope and said.name = c.name

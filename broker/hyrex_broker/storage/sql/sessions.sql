@@ -1,16 +1,16 @@
 -- name: open_session
 -- A new session owned by this broker. $1 owner, $2 secret, $3 worker_name, $4 host, $5 pid, $6 sdk,
--- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 follows,
+-- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 origin (or null),
 -- $12 scopes, $13 names, $14 maxima of its limits, $15 slots.
 insert into worker_session (namespace, owner, secret, worker_name, host, pid, sdk, queue_patterns, task_names,
-                            capacity, expires_at, follows, limit_scopes, limit_names, limit_maxima, slots)
+                            capacity, expires_at, origin, limit_scopes, limit_names, limit_maxima, slots)
 values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11, $12, $13, $14, $15)
 returning id, generation
 
 -- name: lock_session
 -- Locks a session against assigns and renewals; what they did is visible to the next statement only.
 -- $1 id.
-select id, secret, ended_at is not null as over
+select id, secret, ended_at is not null as ended
 from worker_session where id = $1 for update
 
 -- name: take_over
@@ -20,11 +20,11 @@ update worker_session
 set owner = $2, generation = generation + 1, expires_at = now() + $3::interval, queue_patterns = $4,
     task_names = $5, capacity = $6, sdk = $7, received_through = $8, slots = $9
 where id = $1
-returning generation, draining, self_draining, follows
+returning generation, draining, self_draining
 
--- name: succeeded
--- What a worker whose session is over may go on from. $1 id.
-select secret, follows from worker_session where id = $1
+-- name: origin_of
+-- The session with which the worker of this one began, for the worker's next one. $1 id.
+select secret, coalesce(origin, id) as origin from worker_session where id = $1
 
 -- name: end_session
 -- Ends locked sessions. $1 ids, $2 reasons.
@@ -58,10 +58,10 @@ where w.ctid = a.place
 returning w.id, w.draining
 
 -- name: ownership
--- Why sessions were not renewed: ended or owned by another broker (`lost`), or only locked just now.
+-- Why sessions were not renewed: taken by another stream (of this broker or another one), ended, or neither:
+-- then another statement holds the row. One that is not stored any more is both.
 -- $1 ids, $2 generations, $3 owner.
 select s.id, coalesce(w.owner <> $3 or w.generation <> s.generation, true) as taken,
-       coalesce(w.ended_at is not null, true) as over,
        coalesce(w.ended_at is not null, true) as ended
 from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
 left join lateral (select owner, generation, ended_at from worker_session where id = s.id) w on true
