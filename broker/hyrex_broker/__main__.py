@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from hyrex_broker import hangup, logs, open_files
-from hyrex_broker.config import BrokerConfig
+from hyrex_broker.config import FLAGS, BrokerConfig
 from hyrex_broker.following import follow
 from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret, token_file
 
@@ -23,25 +23,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
 _STOP_BEYOND_DRAIN_S: Final = 5.0
-
-_FLAGS: Final = {
-    "database_url": "--database-url",
-    "host": "--listen",
-    "port": "--listen",
-    "name": "--name",
-    "token": "--token",
-    "lease_duration_s": "--lease-duration",
-    "drain_timeout_s": "--drain-timeout",
-    "processes": "--processes",
-    "tls_cert": "--tls-cert",
-    "tls_key": "--tls-key",
-    "tls_client_ca": "--tls-client-ca",
-    "payload_limit_bytes": "--payload-limit",
-    "retention_days": "--retention-days",
-    "database_schema": "--schema",
-    "metrics": "--metrics",
-    "log_format": "--log-format",
-}
 
 
 class BadConfig(Exception):
@@ -190,7 +171,7 @@ def _problem(problem: Any) -> str:
         return message
     field = str(problem["loc"][0])
     value = "" if field in ("token", "database_url") else f" {problem['input']}"
-    return f"{_FLAGS.get(field, field)}{value}: {message}"
+    return f"{FLAGS.get(field, field)}{value}: {message}"
 
 
 def _say(status: int, text: str) -> int:

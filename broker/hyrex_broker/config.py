@@ -6,6 +6,7 @@ import re
 import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -157,3 +158,31 @@ class BrokerConfig(BaseModel):
         """host:port as gRPC writes it (an IPv6 host in brackets)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+FLAGS: Final = MappingProxyType(
+    {
+        "database_url": "--database-url",
+        "host": "--listen",
+        "port": "--listen",
+        "name": "--name",
+        "token": "--token",
+        "lease_duration_s": "--lease-duration",
+        "drain_timeout_s": "--drain-timeout",
+        "processes": "--processes",
+        "tls_cert": "--tls-cert",
+        "tls_key": "--tls-key",
+        "tls_client_ca": "--tls-client-ca",
+        "token_file": "--token-file",
+        "reuse_port": "--reuse-port",
+        "payload_limit_bytes": "--payload-limit",
+        "retention_days": "--retention-days",
+        "insecure": "--insecure",
+        "private_database": "--private-database",
+        "metrics": "--metrics",
+        "log_format": "--log-format",
+        "parent_pid": "--parent",
+        "database_schema": "--schema",
+    }
+)
+"""The flag of each setting: what messages name, and what a parent of several brokers hands on."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyrex.runtime import state_report
-from hyrex_broker.config import BrokerConfig
+from hyrex_broker.config import FLAGS, BrokerConfig
 from hyrex_broker.hangup import stop_signals
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ _START_FAILURES: Final = range(2, 6)
 _SECRETS: Final = frozenset(
     f"HYREX_{name}{ending}" for name in ("DATABASE_URL", "TOKEN") for ending in ("", "_FILE")
 )
+
+_NOT_AS_FLAGS: Final = frozenset({"host", "port", "database_url", "token"})
+"""Where to listen is one flag, and `ps` shows flags to others: secrets go by environment."""
 
 
 class _Stopping(Exception):
@@ -84,33 +87,37 @@ def _signal_all(children: dict[int, _Child], number: int) -> None:
 
 
 def _command(config: BrokerConfig, number: int) -> list[str]:
-    flags: dict[str, Any] = {
-        "--listen": config.address,
-        "--name": f"{config.name}-{number}",
-        "--lease-duration": config.lease_duration_s,
-        "--drain-timeout": config.drain_timeout_s,
-        "--payload-limit": config.payload_limit_bytes,
-        "--retention-days": config.retention_days,
-        "--schema": config.database_schema,
-        "--tls-cert": config.tls_cert,
-        "--tls-key": config.tls_key,
-        "--metrics": _metrics_of(config, number),
-        "--log-format": config.log_format,
-        "--tls-client-ca": config.tls_client_ca,
-        "--token-file": config.token_file,
-        "--parent": os.getpid(),
-    }
-    arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
-    insecure = ["--insecure"] if config.insecure else []
-    return [sys.executable, "-P", "-m", "hyrex_broker", "--reuse-port", *insecure, *arguments]
+    return [sys.executable, "-P", "-m", "hyrex_broker", *_arguments(_own_config(config, number))]
 
 
-def _metrics_of(config: BrokerConfig, number: int) -> str | None:
-    """Each process has a port of its own, the next ones after the first."""
-    if config.metrics is None:
-        return None
-    host, port = config.metrics
-    return f"{host}:{port + number}"
+def _own_config(config: BrokerConfig, number: int) -> BrokerConfig:
+    """The settings of one process. For metrics, each has the port after the one of its predecessor."""
+    own: dict[str, Any] = {
+        "name": f"{config.name}-{number}", "processes": 1, "reuse_port": True, "parent_pid": os.getpid()
+    }  # fmt: skip
+    if config.metrics is not None:
+        host, port = config.metrics
+        own["metrics"] = (host, port + number)
+    return config.model_copy(update=own)
+
+
+def _arguments(config: BrokerConfig) -> list[str]:
+    """All settings as flags, but the secrets."""
+    found = ["--listen", config.address]
+    for name in BrokerConfig.model_fields.keys() - _NOT_AS_FLAGS:
+        value = getattr(config, name)
+        if value is True:
+            found.append(FLAGS[name])
+        elif value is not None and value is not False:
+            found += [FLAGS[name], _text(value)]
+    return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    host, port = value
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:
