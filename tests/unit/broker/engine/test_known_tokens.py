@@ -72,7 +72,9 @@ async def test_several_root_tokens_are_good_at_once_and_are_replaced(known: Know
 
 
 @pytest.mark.parametrize(
-    "token", ["", "root", "root-1 ", "root-1\udcff", make_token()[:-1], make_token() + "a"]
+    "token",
+    ["", "root", "root-1 ", "root-1\udcff", make_token()[:-1], make_token() + "a"],
+    ids=["empty", "another word", "a blank more", "a surrogate", "too short", "too long"],
 )
 def test_what_is_no_token_is_refused_without_a_look(known: KnownTokens, token: str) -> None:
     assert known.decision(token) is None
