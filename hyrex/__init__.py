@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hyrex.gather import wait_all, wait_all_async
     from hyrex.handle import TaskHandle, get_task, get_task_async
     from hyrex.options import TaskConfig
+    from hyrex.progress import RunProgress
     from hyrex.queue import HyrexQueue
     from hyrex.registry import HyrexRegistry
     from hyrex.runs import TaskRun
@@ -67,6 +68,7 @@ __all__ = [
     "ResultNotSerializable",
     "ResultUnavailable",
     "RetryAfter",
+    "RunProgress",
     "RuntimeUnsupported",
     "SendError",
     "SendManyFailed",
@@ -105,6 +107,7 @@ _HOMES: Final = {
     "TaskCall": "call",
     "TaskConfig": "options",
     "TaskHandle": "handle",
+    "RunProgress": "progress",
     "TaskRun": "runs",
     "TaskStatus": "status",
     "get_hyrex_context": "context",

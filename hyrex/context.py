@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-__all__ = ["HyrexContext", "bind_context", "bound_in", "enter_context", "get_hyrex_context"]
+from hyrex.progress import RunProgress, checked_progress
+
+__all__ = [
+    "HyrexContext",
+    "bind_context",
+    "bound_in",
+    "enter_context",
+    "get_hyrex_context",
+    "tell_progress_by",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,25 @@ class HyrexContext:
     """The headers that the sender gave."""
     trace_context: bytes = b""
     """The trace that the task belongs to, in 26 bytes: version, trace id, span id and flags. Empty: none."""
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far this run is; whoever looks at the task sees the newest word, some seconds later.
+
+        Never blocks, so call it as often as you like. Raises ValueError or TypeError for a number that is not
+        finite or is negative, and for a text of more than 1,024 bytes.
+        """
+        told = checked_progress(done, total, text)
+        if _tell is not None:
+            _tell(self, told)
+
+
+_tell: "Callable[[HyrexContext, RunProgress], None] | None" = None
+
+
+def tell_progress_by(tell: "Callable[[HyrexContext, RunProgress], None] | None") -> None:
+    """Have what runs say of their progress passed on; without it (in tests, inline) nobody hears of it."""
+    global _tell
+    _tell = tell
 
 
 Bound = HyrexContext | Callable[[], HyrexContext] | None

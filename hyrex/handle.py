@@ -10,6 +10,7 @@ from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing
 from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult, Untimely
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, loaded
 from hyrex.options import Timeout, checked_wait
+from hyrex.progress import RunProgress
 from hyrex.results import result_of
 from hyrex.runs import TaskRun, TaskSnapshot, decode_freely, portable_decode
 from hyrex.runtime.callsite import warn_if_on_loop
@@ -55,6 +56,12 @@ class TaskHandle(KnownTask, Generic[R]):
         """Its runs by run number, the running one included; empty until refresh() or wait()."""
         decode = self._decode
         return [TaskRun(run, decode) for run in self._state.runs] if self._state is not None else []
+
+    @property
+    def progress(self) -> RunProgress | None:
+        """How far the run that executes now is, by its own word; None if it says nothing, or none runs."""
+        runs = self._state.runs if self._state is not None else ()
+        return runs[-1].progress if runs else None
 
     # Methods that ask a broker.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from hyrex.progress import RunProgress
 from hyrex.runtime.portable import is_importable
 from hyrex.status import TaskStatus
 
@@ -42,6 +43,7 @@ class RunSnapshot:
     started: datetime | None
     finished: datetime | None
     worker: str
+    progress: RunProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,11 @@ class TaskRun(Generic[R_co]):
     def worker(self) -> str:
         """Name of the worker that ran it."""
         return self._state.worker
+
+    @property
+    def progress(self) -> RunProgress | None:
+        """How far it is, by its own word (`get_hyrex_context().progress(...)`); None once it has ended."""
+        return self._state.progress
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its task if another process can import that; else its result is plain JSON there."""

@@ -25,6 +25,7 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
+from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -52,6 +53,7 @@ from hyrex_broker.storage.marks import MarkStore
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.progress import ProgressStore
 from hyrex_broker.storage.promote import PromoteStore
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
@@ -189,6 +191,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         intake=Intake(submits, handoff, directory, dispatcher, promoter),
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
+        progress=RunsProgress(ProgressStore(database)),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
         overdue_runs=OverdueRuns(report_store, sessions, reports, clock),
         cancels=cancels,
@@ -224,6 +227,7 @@ def _connect(engine: Engine) -> None:
 
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
+    engine.progress.on_change = changed
     engine.cancels.on_elsewhere = notifications.tell_cancel
     engine.directory.on_write.append(notifications.tell_config)
     dispatcher.on_local_work = notifications.tell_ready
@@ -266,6 +270,7 @@ def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
         engine.sessions,
         engine.reports,
         engine.heartbeats,
+        engine.progress,
         config.name,
         timedelta(seconds=config.lease_duration_s),
         config.payload_limit_bytes,

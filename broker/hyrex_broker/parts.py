@@ -15,6 +15,7 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
+from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -34,6 +35,7 @@ class Engine:
     intake: Intake
     reports: RunReports
     heartbeats: Heartbeats
+    progress: RunsProgress
     sweeper: Sweeper
     overdue_runs: OverdueRuns
     cancels: Cancels
@@ -57,6 +59,7 @@ class Engine:
             self.dispatcher.run,
             self.promoter.run,
             self.heartbeats.run,
+            self.progress.run,
             self.sweeper.run,
             self.overdue_runs.run,
             self.watches.run,

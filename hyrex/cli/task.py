@@ -144,6 +144,9 @@ def print_task(task: dict[str, Any]) -> None:
         for run in runs
     ]
     print_table(("run", "attempt", "outcome", "duration", "worker", "error"), rows, "no run yet")
+    if runs and (told := runs[-1]["progress"]):
+        amount = f"{told['done']:g}" + ("" if told["total"] is None else f" of {told['total']:g}")
+        say(f"progress: {amount} {told['text']}".rstrip())
     _print_end(runs)
 
 

@@ -97,6 +97,16 @@ def run_values(run: task_pb2.TaskRun) -> dict[str, Any]:
         "result": content(run.result, run.content_type) if completed else None,
         "error": error and {"type": error.type, "message": error.message, "traceback": error.traceback},
         "reason": run.reason or None,
+        "progress": _progress_values(run.progress) if run.HasField("progress") else None,
+    }
+
+
+def _progress_values(told: task_pb2.RunProgress) -> dict[str, Any]:
+    return {
+        "done": told.done,
+        "total": told.total if told.HasField("total") else None,
+        "text": told.text,
+        "updated": moment(told, "updated_at"),
     }
 
 

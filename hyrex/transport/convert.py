@@ -12,6 +12,7 @@ from hyrex.backend.origin import TRACE_BYTES
 from hyrex.backend.outgoing import Deduplicated, Outgoing, OutgoingBatch, Progress, SendResult
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import SendRejected
+from hyrex.progress import RunProgress
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.errors import item_error
@@ -207,7 +208,13 @@ def _run_state(run: task_pb2.TaskRun, hidden: bool) -> RunSnapshot:
         started=_time(run.started_at) if run.HasField("started_at") else None,
         finished=_time(run.finished_at) if run.HasField("finished_at") else None,
         worker=run.worker,
+        progress=_progress(run.progress) if run.HasField("progress") else None,
     )
+
+
+def _progress(told: task_pb2.RunProgress) -> RunProgress:
+    total = told.total if told.HasField("total") else None
+    return RunProgress(told.done, total, told.text, _time(told.updated_at))
 
 
 def _time(stamp: Timestamp) -> datetime:

@@ -357,6 +357,7 @@ class TaskRun(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     run_number: _builtins.int
     """0, 1, 2, ...: counts every run of the task."""
     attempt_number: _builtins.int
@@ -383,6 +384,10 @@ class TaskRun(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When its end was recorded; absent while it runs."""
 
+    @_builtins.property
+    def progress(self) -> Global___RunProgress:
+        """How far it is by its own word, while it runs; absent if it never said so."""
+
     def __init__(
         self,
         *,
@@ -396,14 +401,53 @@ class TaskRun(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         worker: _builtins.str = ...,
+        progress: Global___RunProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finished_at", b"finished_at", "progress", b"progress", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "content_type", b"content_type", "error", b"error", "finished_at", b"finished_at", "reason", b"reason", "result", b"result", "run_number", b"run_number", "started_at", b"started_at", "status", b"status", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "content_type", b"content_type", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "result", b"result", "run_number", b"run_number", "started_at", b"started_at", "status", b"status", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskRun: _TypeAlias = TaskRun  # noqa: Y015
+
+@_typing.final
+class RunProgress(_message.Message):
+    """How far a run is, in its own words: the newest only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    done: _builtins.float
+    """What is done, in whatever the run counts; finite and not negative."""
+    total: _builtins.float
+    """Of how much; absent if the run does not know."""
+    text: _builtins.str
+    """A text for people, at most 1,024 bytes of UTF-8 without NUL."""
+    @_builtins.property
+    def updated_at(self) -> _timestamp_pb2.Timestamp:
+        """When a broker stored it. Ignored in heartbeats."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.float = ...,
+        total: _builtins.float | None = ...,
+        text: _builtins.str = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total", "updated_at", b"updated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "done", b"done", "text", b"text", "total", b"total", "updated_at", b"updated_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+
+Global___RunProgress: _TypeAlias = RunProgress  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):

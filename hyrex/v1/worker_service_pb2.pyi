@@ -626,6 +626,7 @@ class Heartbeat(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     HELD_TOKENS_FIELD_NUMBER: _builtins.int
     RECEIVED_THROUGH_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Grows by one with each heartbeat of the session."""
     received_through: _builtins.int
@@ -634,20 +635,55 @@ class Heartbeat(_message.Message):
     def held_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens of all leases received and not yet acknowledged as reported."""
 
+    @_builtins.property
+    def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseProgress]:
+        """What runs have said since the last heartbeat of how far they are, at most 1,000; the others with
+        the next ones. On a new stream again: the newest of each run. Unknown leases are passed over.
+        """
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         held_tokens: _abc.Iterable[_builtins.int] | None = ...,
         received_through: _builtins.int = ...,
+        progress: _abc.Iterable[Global___LeaseProgress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tokens", b"held_tokens", "received_through", b"received_through", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tokens", b"held_tokens", "progress", b"progress", "received_through", b"received_through", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class LeaseProgress(_message.Message):
+    """How far the run of one lease is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    token: _builtins.int
+    """The lease."""
+    @_builtins.property
+    def progress(self) -> _task_pb2.RunProgress:
+        """Its run's newest word."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.int = ...,
+        progress: _task_pb2.RunProgress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseProgress: _TypeAlias = LeaseProgress  # noqa: Y015
 
 @_typing.final
 class HeartbeatAck(_message.Message):

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Final
 
 from hyrex_broker.domain.model import BrokerId, CarriedOptions, SessionId, TaskId
+from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import TaskState
 
 _OVERHEAD_BYTES: Final = 200
@@ -42,6 +43,8 @@ class RunView:
     text_left_out_bytes: int = 0
     """Of a traceback or message that was left out, or cut."""
     reason: str | None = None
+    progress: ProgressView | None = None
+    """Of a run that says how far it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from hyrex_broker.domain.errors import NoSuchTask, StorageUnavailable
 from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunView, TaskView
 from hyrex_broker.storage.reads import IDS_PER_STATEMENT, WATCHED, WATCHED_WHOLE, Detail
@@ -52,6 +53,7 @@ class _Told:
     runs: int
     run_number: int
     cancel_requested: bool
+    progress: ProgressView | None
 
 
 class _Watcher:
@@ -66,7 +68,8 @@ class _Watcher:
 
     def tell(self, view: TaskView) -> None:
         last = view.runs[-1].run_number if view.runs else -1
-        told = _Told(view.state, len(view.runs), last, view.cancel_requested)
+        progress = view.runs[-1].progress if view.runs else None
+        told = _Told(view.state, len(view.runs), last, view.cancel_requested, progress)
         if self._told.get(view.task_id) != told:
             self._told[view.task_id] = told
             self.unsent[view.task_id] = view

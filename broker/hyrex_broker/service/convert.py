@@ -51,8 +51,9 @@ def _runs_newest_first(view: TaskView, hidden: bool) -> Iterator[task_pb2.TaskRu
 
 
 def _without_texts(run: RunView) -> RunView:
-    """The same run without its result, and of its error only the type."""
-    return replace(run, result=None, error_message=None, traceback=None)
+    """The same run without its result and the text of its progress, and of its error only the type."""
+    progress = replace(run.progress, text="") if run.progress else None
+    return replace(run, result=None, error_message=None, traceback=None, progress=progress)
 
 
 def _run(run: RunView, *, whole: bool) -> task_pb2.TaskRun:
@@ -67,7 +68,16 @@ def _run(run: RunView, *, whole: bool) -> task_pb2.TaskRun:
         started_at=timestamp_if_any(run.started_at),
         finished_at=timestamp_if_any(run.finished_at),
         worker=run.worker,
+        progress=_progress(run),
     )
+
+
+def _progress(run: RunView) -> task_pb2.RunProgress | None:
+    told = run.progress
+    if told is None:
+        return None
+    at = timestamp_if_any(told.updated_at)
+    return task_pb2.RunProgress(done=told.done, total=told.total, text=told.text, updated_at=at)
 
 
 def _error(run: RunView, *, whole: bool) -> task_pb2.RunError | None:

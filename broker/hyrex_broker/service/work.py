@@ -24,6 +24,7 @@ from hyrex_broker.domain.errors import (
 )
 from hyrex_broker.domain.model import Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
+from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
@@ -34,6 +35,7 @@ from hyrex_broker.service.callers import current_caller, when_token_ends
 from hyrex_broker.service.doors import TOKEN_ENDED
 from hyrex_broker.service.errors import undecodable
 from hyrex_broker.service.outbox import FRAME_BYTES, Backlogs, StreamOutbox
+from hyrex_broker.service.progress import progress_of
 from hyrex_broker.service.receiving import hold
 from hyrex_broker.service.work_rights import within_rights
 
@@ -52,6 +54,7 @@ class WorkEngine:
     sessions: Sessions
     reports: RunReports
     heartbeats: Heartbeats
+    progress: RunsProgress
     broker_name: str
     lease_duration: timedelta
     payload_limit_bytes: int
@@ -277,6 +280,8 @@ class WorkStream:
             raise TooManyItems(len(beat.held_tokens), convert.MOST_CAPACITY)
         held = [*map(Token, beat.held_tokens)]
         heartbeats = self._engine.heartbeats
+        if beat.progress:
+            self._engine.progress.told(progress_of(beat.progress, session))
         orphans = heartbeats.beat(session, beat.sequence, held, beat.received_through)
         unread = heartbeats.silent(session, held)
         if orphans or unread:

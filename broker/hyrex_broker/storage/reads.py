@@ -9,6 +9,7 @@ from typing import Any, Final
 from hyrex_broker.domain import patterns
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
+from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import Live, standing
 from hyrex_broker.domain.views import (
     HolderView,
@@ -175,7 +176,14 @@ def _running_run(row: Any) -> RunView:
         state=RunStatusView.RUNNING,
         started_at=row["assigned_at"],
         worker=row["live_worker"] or "",
+        progress=_progress(row),
     )
+
+
+def _progress(row: Any) -> ProgressView | None:
+    if row["progress_at"] is None:
+        return None
+    return ProgressView(row["done"], row["total"], row["progress_text"], row["progress_at"])
 
 
 def _optional_id(value: object) -> TaskId | None:

@@ -349,7 +349,7 @@ export class Worker {
       this.#beatSent.set(++this.#beats, now);
       this.#nextBeat = now + milliseconds(this.#terms!.heartbeatInterval) * 0.95;
       const heldTokens = [...this.#held.keys()];
-      return { $case: "heartbeat", value: { sequence: this.#beats, heldTokens, receivedThrough: this.#receivedThrough } };
+      return { $case: "heartbeat", value: { sequence: this.#beats, heldTokens, receivedThrough: this.#receivedThrough, progress: [] } };
     }
     if (this.#draining && !this.#drainSaid) {
       this.#drainSaid = true;

@@ -12,12 +12,14 @@ import threading
 import msgspec
 
 from hyrex.config import entrust_token
+from hyrex.context import tell_progress_by
 from hyrex.runtime.waiting import install_around_await, install_around_wait
 from hyrex.worker.child.async_runner import AsyncRunner
 from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.forks import end_if_fork, guard_forks, handle_here
 from hyrex.worker.child.lifespan import lifespan_entered
 from hyrex.worker.child.parent_socket import ParentSocket
+from hyrex.worker.child.run_progress import ProgressTeller
 from hyrex.worker.child.run_records import mark_records_with_run
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.slot_borrowing import Waits
@@ -90,7 +92,9 @@ class ChildMain:
             contexts.settle()
             self._runner = runner
             self._socket.send(Ready())
-            start_watchdog(runner, self._trust, self._options.parent_pid)
+            progress = ProgressTeller(self._socket.send, runner.executions)
+            tell_progress_by(progress.tell)
+            start_watchdog(runner, self._trust, self._options.parent_pid, progress.flush)
             runner.run()
 
     def _failed(self, text: str) -> int:

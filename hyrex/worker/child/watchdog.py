@@ -7,6 +7,7 @@ stream process kills the child).
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from hyrex.worker.child.runner import Runner
@@ -17,14 +18,14 @@ from hyrex.worker.shared.memory import TrustCell
 _TICK_S: Final = 0.05
 
 
-def start_watchdog(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
-    """Start the watchdog's thread."""
+def start_watchdog(runner: Runner, trust: TrustCell, parent_pid: int, at_tick: Callable[[], None]) -> None:
+    """Start the watchdog's thread, which calls `at_tick` too."""
     threading.Thread(
-        target=_watch, args=(runner, trust, parent_pid), name="hyrex-watchdog", daemon=True
+        target=_watch, args=(runner, trust, parent_pid, at_tick), name="hyrex-watchdog", daemon=True
     ).start()
 
 
-def _watch(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
+def _watch(runner: Runner, trust: TrustCell, parent_pid: int, at_tick: Callable[[], None]) -> None:
     while True:
         if os.getppid() != parent_pid:
             os._exit(ORPHANED)
@@ -33,4 +34,5 @@ def _watch(runner: Runner, trust: TrustCell, parent_pid: int) -> None:
                 write_stderr("hyrex child: leases are no longer trusted, ending")
                 os._exit(UNTRUSTED)
             runner.check(time.monotonic_ns())
+            at_tick()
         time.sleep(_TICK_S)

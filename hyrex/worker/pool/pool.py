@@ -26,6 +26,7 @@ from hyrex.worker.shared.child_messages import (
     Finished,
     FromChild,
     Imported,
+    Progressed,
     Ready,
     Resumed,
     Returned,
@@ -243,6 +244,10 @@ class Pool:
             case Waiting(request):
                 child.socket.send(WaitAnswer(request, self.lending.ask(child, request)))
                 self._recall_from(child)
+            case Progressed():
+                if message.token in child.given:
+                    self._events.progressed(message)
+                return
             case Resumed(request):
                 self.lending.resume(child, request)
             case Imported():

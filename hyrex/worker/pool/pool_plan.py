@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hyrex.worker.pool.held_lease import HeldLease
-from hyrex.worker.shared.child_messages import Finished
+from hyrex.worker.shared.child_messages import Finished, Progressed
 from hyrex.worker.shared.outcome import Ending
 
 
@@ -29,3 +29,4 @@ class PoolEvents:
     ended: Callable[[HeldLease, Ending], None]
     finished: Callable[[Finished], None]  # runs that returned, and were told nothing meanwhile
     changed: Callable[[], None]  # its maximum may be another now
+    progressed: Callable[[Progressed], None] = lambda _: None

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from hyrex.progress import checked_progress
 from hyrex.worker.shared.outcome import Ending, StopCause
 from hyrex.worker.shared.runs import RunBlock
 
@@ -139,13 +140,28 @@ class Waiting(Struct, frozen=True, array_like=True, tag="waiting"):
     request: int
 
 
+class Progressed(Struct, frozen=True, array_like=True, tag="progressed"):
+    """How far a run is, by its own word; `total` is None where it does not know."""
+
+    token: int
+    done: float
+    total: float | None
+    text: str
+
+    def __post_init__(self) -> None:
+        """As in Finished: a broker would end the stream for what is not valid."""
+        checked_progress(self.done, self.total, self.text)
+
+
 class Resumed(Struct, frozen=True, array_like=True, tag="resumed"):
     """That wait is over."""
 
     request: int
 
 
-FromChild = Imported | Unusable | Ready | Settled | Finished | Ended | Returned | Waiting | Resumed
+FromChild = (
+    Imported | Unusable | Ready | Settled | Finished | Ended | Returned | Waiting | Resumed | Progressed
+)
 
 _encoder = msgspec.msgpack.Encoder()
 

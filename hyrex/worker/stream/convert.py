@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
+from hyrex.worker.shared.child_messages import Imported, Progressed, QueueInfo, TaskInfo
 from hyrex.worker.shared.description import storable
 from hyrex.worker.shared.outcome import (
     Cancelled,
@@ -81,13 +81,22 @@ def capacity_update(capacity: Mapping[str, Places]) -> wire.WorkRequest:
     return wire.WorkRequest(capacity=wire.CapacityUpdate(pools=_pools(capacity)))
 
 
-def heartbeat(sequence: int, held: Iterable[int], received_through: int) -> wire.WorkRequest:
-    """A heartbeat, with the leases held and the last assignment received."""
+def heartbeat(
+    sequence: int, held: Iterable[int], received_through: int, told: Iterable[Progressed] = ()
+) -> wire.WorkRequest:
+    """A heartbeat, with the leases held, the last assignment received, and how far runs are."""
     return wire.WorkRequest(
         heartbeat=wire.Heartbeat(
             sequence=sequence,
             held_tokens=held,
             received_through=received_through,
+            progress=[
+                wire.LeaseProgress(
+                    token=word.token,
+                    progress=task_wire.RunProgress(done=word.done, total=word.total, text=word.text),
+                )
+                for word in told
+            ],
         )
     )
 

@@ -10,6 +10,7 @@ from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.stream import convert
 from hyrex.worker.stream.capacity import Announcements
 from hyrex.worker.stream.heartbeat import HeartbeatClock
+from hyrex.worker.stream.progress import ProgressNews
 from hyrex.worker.stream.reports import ReportQueue
 from hyrex.worker.stream.session import WorkerSession
 
@@ -21,6 +22,7 @@ class StreamOutput:
         self.heartbeats = HeartbeatClock(session)
         self.reports = ReportQueue(self.wake)
         self.capacity = Announcements()
+        self.progress = ProgressNews()
         self._session = session
         self._something = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
@@ -46,6 +48,7 @@ class StreamOutput:
         """Send again, on a new stream, what the broker may not have received on the last one."""
         self.heartbeats.forget()
         self.reports.repeat_all()
+        self.progress.repeat_all()
         self._drain_sent = not self._drain_reason
         self.wake()
 
@@ -73,7 +76,8 @@ class StreamOutput:
             session = self._session
             sequence = self.heartbeats.beat()
             self._wake_when_due()
-            return convert.heartbeat(sequence, session.held, session.received_through)
+            told = self.progress.take(session.held)
+            return convert.heartbeat(sequence, session.held, session.received_through, told)
         terms = self._session.terms
         next_report = self.reports.next_report(terms.max_unacknowledged_reports, terms.max_frame_bytes)
         if next_report is not None:

@@ -216,7 +216,9 @@ class Runtime:
     def _make_pools(self, child: ChildProcess, app: Imported) -> None:
         options, events = (
             self._options,
-            PoolEvents(self._workload.ended, self._workload.finished, self._changed),
+            PoolEvents(
+                self._workload.ended, self._workload.finished, self._changed, self._outbox.progress.add
+            ),
         )
         kinds = {task.is_async for task in app.tasks} or {False}
         for asynchronous in sorted(kinds):

@@ -37,7 +37,13 @@ async def served(bench: Bench) -> AsyncIterator[tuple[WorkEngine, Any]]:
     """The engine behind a real server, and a stub of its worker service."""
     engine = bench.engine
     work = WorkEngine(
-        engine.sessions, engine.reports, engine.heartbeats, "bench", timedelta(seconds=15), 4 * MIB
+        engine.sessions,
+        engine.reports,
+        engine.heartbeats,
+        engine.progress,
+        "bench",
+        timedelta(seconds=15),
+        4 * MIB,
     )
     tasks: Any = task_service_pb2_grpc.TaskServiceServicer
     queues: Any = queue_service_pb2_grpc.QueueServiceServicer

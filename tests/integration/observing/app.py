@@ -1,9 +1,12 @@
 """Tasks whose numbers, log lines and spans are looked at."""
 
+import asyncio
 import logging
 import os
+import time
+from pathlib import Path
 
-from hyrex import HyrexApp, HyrexRegistry, NonRetryable
+from hyrex import HyrexApp, HyrexRegistry, NonRetryable, get_hyrex_context
 
 hy = HyrexRegistry(queue="shop")
 app = HyrexApp("observed")
@@ -39,3 +42,25 @@ def vanish() -> None:
 @hy.task(queue="nowhere")
 def wait_here() -> None:
     """Has no worker."""
+
+
+@hy.task
+def count_to(total: int, release: str) -> int:
+    """Says how far it is, then waits for a file."""
+    context = get_hyrex_context()
+    assert context is not None
+    for done in range(1, total + 1):
+        context.progress(done, total, f"page {done}")
+    while not Path(release).exists():
+        time.sleep(0.02)
+    return total
+
+
+@hy.task
+async def ponder(release: str) -> None:
+    """Does not know how much there is to do."""
+    context = get_hyrex_context()
+    assert context is not None
+    context.progress(0.5)
+    while not os.path.exists(release):  # noqa: ASYNC240
+        await asyncio.sleep(0.02)

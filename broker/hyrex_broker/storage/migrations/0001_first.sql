@@ -364,3 +364,13 @@ begin
 end
 $$;
 revoke all on function make_partition(text, date), remove_partition(text, date) from public;
+
+-- How far runs are that say so, the newest only: for people, so unlogged, and joined to their leases by the token.
+create unlogged table run_progress (
+  task_id    uuid primary key,
+  token      bigint not null,
+  done       double precision not null,
+  total      double precision,
+  text       text not null,
+  updated_at timestamptz not null default now()
+);

@@ -18,6 +18,7 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        coalesce(q.run_number, d.run_number, h.run_number) as live_run_number,
        h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
        h.cancel_requested, h.worker_name as live_worker,
+       p.done, p.total, p.text as progress_text, p.updated_at as progress_at,
        r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
        r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
        w.worker_name as worker
@@ -34,10 +35,14 @@ left join lateral (
   select 'delayed' as live, run_number, run_at from delayed where task_id = i.id limit 1
 ) d on true
 left join lateral (
-  select 'lease' as live, run_number, attempt_number, assigned_at, cancel_at is not null as cancel_requested,
+  select 'lease' as live, token, run_number, attempt_number, assigned_at, cancel_at is not null as cancel_requested,
          (select worker_name from worker_session s where s.id = lease.session_id)
   from lease where task_id = i.id limit 1
 ) h on true
+left join lateral (
+  select done, total, text, updated_at from run_progress
+  where h.token is not null and task_id = i.id and token = h.token limit 1
+) p on true
 left join lateral (
   select run_number, attempt_number, outcome, session_id, started_at, finished_at,
          octet_length(result) as result_size_bytes,

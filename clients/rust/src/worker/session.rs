@@ -297,7 +297,7 @@ impl Session {
         self.beats.push_back((self.last_beat, Instant::now()));
         let held_tokens = self.held.keys().copied().collect();
         let (sequence, received_through) = (self.last_beat, self.received_through);
-        self.say(Say::Heartbeat(Heartbeat { sequence, held_tokens, received_through }));
+        self.say(Say::Heartbeat(Heartbeat { sequence, held_tokens, received_through, progress: Vec::new() }));
     }
 
     /// What was sent at that moment is acknowledged: leases hold from then on, less a margin.
