@@ -26,7 +26,8 @@ TIED: Final = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-os.execvp(sys.argv[1], sys.argv[1:])
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -44,7 +45,7 @@ class Process:
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._printed: list[str] = []
         self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", TIED, *command],
+            [sys.executable, "-I", "-S", "-c", TIED, str(os.getpid()), *command],
             env=_environment(env or {}),
             cwd=cwd or ROOT,
             stdin=subprocess.PIPE,

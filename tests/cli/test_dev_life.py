@@ -4,6 +4,8 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
+from hyrex.cli.devserver import tied
 from hyrex_broker.embedded.account import postgres_account
 from hyrex_broker.embedded.binaries import find_binaries
 from tests.cli.shop import DEV_WITHIN_S, HYREX, Shop, sent_id
@@ -154,6 +157,18 @@ def test_nothing_is_left_when_dev_is_killed(own_shop: Shop) -> None:
     dev.kill()
     left = all_gone(processes, 10.0)
     assert not left
+
+
+def test_what_dev_starts_runs_nothing_if_dev_has_ended_meanwhile(tmp_path: Path) -> None:
+    """Killed between the fork and the child's word to the kernel: its worker ran on for minutes."""
+    mark = tmp_path / "mark"
+    command = (sys.executable, "-c", f"open({str(mark)!r}, 'w')")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid, runs in ((os.getpid(), True), (gone.pid, False)):
+        ended = subprocess.run([sys.executable, tied.__file__, str(pid), *command], check=False, timeout=60)
+        assert (ended.returncode == 0, mark.exists()) == (runs, runs)
+        mark.unlink(missing_ok=True)
 
 
 def test_first_start_with_broken_code_waits_for_the_mend(own_shop: Shop) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -34,7 +35,7 @@ class AgentProcess:
     async def start(cls, name: str, command: Sequence[str], env: Mapping[str, str]) -> "AgentProcess":
         """Start it and wait until it is ready. Raises: AgentFailed."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(TIED), *command,
+            sys.executable, "-I", "-S", str(TIED), str(os.getpid()), *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

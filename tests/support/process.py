@@ -34,7 +34,7 @@ class Process:
         self._changed = threading.Condition()
         self._ended = False
         self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(TIED), *command],
+            [sys.executable, "-I", "-S", str(TIED), str(os.getpid()), *command],
             env=environment(env or {}),
             cwd=cwd or ROOT,
             stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -21,10 +22,12 @@ LOOK_EVERY_S: Final = 0.5
 FAST_STOP_S: Final = 8.0
 
 
-def follow_parent() -> None:
-    """Ask the kernel to end this process at once when the one that started it ends (Linux)."""
+def follow_parent(parent: int) -> None:
+    """Ask the kernel to end this process at once when `parent`, which started it, ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # it had ended before the kernel was asked
 
 
 def start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -39,7 +42,7 @@ def start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
         cwd="/",
         env=order["environment"],
         pass_fds=[order["lock_fd"]],
-        preexec_fn=follow_parent,  # noqa: PLW1509  this process has one thread
+        preexec_fn=partial(follow_parent, os.getpid()),  # noqa: PLW1509  it has one thread
         **account,
     )
 

@@ -45,7 +45,7 @@ class DevProcess:
     async def start(cls, recipe: Recipe) -> "DevProcess":
         """Start it; somebody must run relay_output()."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(Path(tied.__file__))),
+            *(sys.executable, "-I", "-S", str(Path(tied.__file__)), str(os.getpid())),
             *(sys.executable, "-P", *recipe.arguments),
             env=dict(os.environ) | dict(recipe.environment) | {"PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL,

@@ -79,7 +79,7 @@ class Bench:
         defaults = [] if "-p" in args else ["-p", "1"]
         defaults += [] if "--grace" in args else ["--grace", "1"]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(TIED), sys.executable),
+            *(sys.executable, "-I", "-S", str(TIED), str(os.getpid()), sys.executable),
             *("-m", "hyrex.worker", target, "--broker-url", self.broker.url, *defaults, *args),
             cwd=ROOT,
             env={

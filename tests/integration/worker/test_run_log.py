@@ -67,7 +67,7 @@ async def test_level_that_there_is_not_is_told_once_however_many_processes_there
 async def test_log_that_nobody_reads_stops_nothing(bench: Bench) -> None:
     unread, written = os.pipe()  # holds 64 KiB
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", str(TIED), sys.executable),
+        *(sys.executable, "-I", "-S", str(TIED), str(os.getpid()), sys.executable),
         *("-m", "hyrex.worker", "tests.integration.worker.bench_app:app"),
         *("--broker-url", bench.broker.url, "-p", "1", "--drain-timeout", "1", "--grace", "1"),
         cwd=ROOT,
