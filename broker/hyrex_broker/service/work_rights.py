@@ -52,4 +52,5 @@ def within_rights(
         definitions=definitions,
         limits=limits,
         queues=[queue for queue in introduction.queues if caller.covers(queue)],
+        covers=caller.covers,
     )

@@ -89,3 +89,15 @@ async def test_a_worker_whose_time_is_over_resumes_and_reports_what_it_ran(bench
     assert [ref.token for ref in resumption.unreceived] == [unheld.token]
     reported = end_of(held, Outcome.COMPLETED, session_id=resumption.session.session_id)
     assert list(await bench.report([reported])) == [Receipt.ACCEPTED]
+
+
+async def test_a_worker_whose_token_is_not_for_a_queue_goes_on_with_none_of_its_leases(bench: Bench) -> None:
+    """It has the session's secret, and now another token. The run is lost, and runs again for others."""
+    session, link = await bench.worker()
+    await bench.submit([new_task()])
+    (run,) = await link.until_runs(1)
+    claimed = LeaseRef(run.task_id, run.token)
+    hello: Introduction = replace(introduced(10, ["work"]), held=[claimed], received_through=2**53)
+    narrow = replace(hello, covers=lambda queue: queue == "another")
+    resumption = await bench.engine.sessions.resume(session.session_id, session.secret, narrow, Link())
+    assert (resumption.adopted, resumption.orphans, resumption.revoked) == ([], [claimed], [claimed])

@@ -146,7 +146,7 @@ class Sessions:
         session.received_through = introduction.received_through
         session.sequence = max([introduction.received_through, *(lease.sequence for lease in leases)])
         for lease in leases:
-            if held.pop(lease.lease.token, None) is not None:
+            if self._covers(introduction, lease) and held.pop(lease.lease.token, None) is not None:
                 adopted.append(lease.lease)
                 self._adopt(session, lease)
                 if lease.cancel_reason is not None:
@@ -161,6 +161,13 @@ class Sessions:
                 unreceived.append(lease.lease)
         revoked = list(held.values())
         return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
+
+    def _covers(self, introduction: Introduction, lease: StoredLease) -> bool:
+        """Return True if the worker's token is for the lease's queue."""
+        if introduction.covers is None:
+            return True
+        names = self._directory.names.get(lease.lane)
+        return names is not None and introduction.covers(names[0])
 
     def _adopt(self, session: ServedSession, lease: StoredLease) -> None:
         name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""

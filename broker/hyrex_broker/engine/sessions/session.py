@@ -86,6 +86,8 @@ class Introduction:
     held: list[LeaseRef]
     received_through: int
     slots: Mapping[str, int] = field(default_factory=dict)
+    covers: Callable[[str], bool] | None = None
+    """Tells the queues that the worker's token is for; None: all."""
 
 
 @dataclass(slots=True)
