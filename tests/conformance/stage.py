@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -117,6 +118,17 @@ class Stage:
         request = admin_service_pb2.DrainWorkerRequest(session_id=session_id)
         drain: Any = stub.DrainWorker
         await drain(request, timeout=CALL_WITHIN_S, metadata=self._metadata)
+
+    async def make_token(self, name: str, scopes: Sequence[str], queues: Sequence[str]) -> str:
+        """As an admin does."""
+        stub = admin_service_pb2_grpc.AdminServiceStub(self.channel())
+        request = admin_service_pb2.CreateTokenRequest(
+            name=f"{name}-{os.urandom(4).hex()}",
+            scopes=[admin_service_pb2.TokenScope.Value(f"TOKEN_SCOPE_{scope}") for scope in scopes],
+            queue_patterns=queues,
+        )
+        create: Any = stub.CreateToken
+        return str((await create(request, timeout=CALL_WITHIN_S, metadata=self._metadata)).secret)
 
     async def clear(self) -> None:
         """End everything that was started here."""

@@ -170,6 +170,14 @@ async def _set_token(stage: Stage, step: Step) -> None:
     stage.own_token[step.get("agent", "main")] = step["token"]
 
 
+async def _make_token(stage: Stage, step: Step) -> None:
+    """A token of its own for an agent that is not started yet."""
+    agent = step["agent"]
+    stage.own_token[agent] = await stage.make_token(
+        agent, step["scopes"], filled(step["queues"], stage.variables)
+    )
+
+
 def _answer(door: Any, step: Step) -> None:
     metadata, until_told = step.get("metadata", {}), step.get("until_told", False)
     door.tap.answer_next(step["method"], step["code"], step["reason"], metadata, until_told)
@@ -194,4 +202,5 @@ DRIVER_OPS: Final[dict[str, Callable[[Stage, Step], Awaitable[None]]]] = {
     "kill_agent": _kill_agent,
     "drain_worker": _drain_worker,
     "set_token": _set_token,
+    "make_token": _make_token,
 }

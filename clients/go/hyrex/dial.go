@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +49,9 @@ func dial(urls, token string, more ...grpc.DialOption) (*grpc.ClientConn, error)
 		if !found || (scheme == "grpcs") != secure || (!secure && scheme != "grpc") {
 			return nil, fmt.Errorf("broker URL %q must be like grpc://host:50051 (or all grpcs://)", url)
 		}
+		if token != "" && !secure && !loopback(address) && os.Getenv("HYREX_INSECURE") != "1" {
+			return nil, fmt.Errorf("the token would cross the network unencrypted to %s: use grpcs://, or HYREX_INSECURE=1", url)
+		}
 		brokers.Addresses = append(brokers.Addresses, resolver.Address{Addr: address, ServerName: address})
 	}
 	builder := manual.NewBuilderWithScheme("hyrex")
@@ -66,6 +71,15 @@ func dial(urls, token string, more ...grpc.DialOption) (*grpc.ClientConn, error)
 		options = append(options, grpc.WithPerRPCCredentials(bearer(token)))
 	}
 	return grpc.NewClient("hyrex:///brokers", append(options, more...)...)
+}
+
+// loopback says whether what is sent to an address stays on this machine.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.Trim(address, "[]")
+	}
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 // lastID holds the time in milliseconds and 12 bits that grow within one.

@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::v1::task_service_client::TaskServiceClient;
 use crate::v1::*;
-use crate::{endpoints, Bearer, Error, MESSAGE_BYTES};
+use crate::{endpoints, protect, Bearer, Error, MESSAGE_BYTES};
 
 type Stub = TaskServiceClient<InterceptedService<Channel, Bearer>>;
 
@@ -52,6 +52,7 @@ pub fn is_final(task: &Task) -> bool {
 impl Client {
     /// A client of "grpc://host:port" (several with commas). Connects when it is first used.
     pub fn new(brokers: &str, token: &str) -> Result<Self, Error> {
+        protect(brokers, token)?;
         let bearer = Bearer::new(token)?;
         let stub = |channel| {
             TaskServiceClient::with_interceptor(channel, bearer.clone())

@@ -42,6 +42,22 @@ impl Interceptor for Bearer {
     }
 }
 
+/// Refuses to send a token over a network unencrypted, unless HYREX_INSECURE=1 allows it; this client has no TLS.
+fn protect(brokers: &str, token: &str) -> Result<(), Error> {
+    let allowed = std::env::var("HYREX_INSECURE").is_ok_and(|value| value == "1");
+    let outside = |each: &&str| {
+        let address = each.trim().trim_start_matches("grpc://").trim_end_matches('/');
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        host != "localhost" && host != "[::1]" && !host.starts_with("127.")
+    };
+    match brokers.split(',').find(outside) {
+        Some(broker) if !token.is_empty() && !allowed => {
+            Err(Error::invalid("token", &format!("it would cross the network unencrypted to {broker}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Brokers from "grpc://host:port,grpc://host:port": any of them serves any call.
 fn endpoints(brokers: &str) -> Result<Vec<Endpoint>, Error> {
     let addresses = brokers.split(',').map(|each| each.trim().replacen("grpc://", "http://", 1));

@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::{endpoints, Bearer, Error};
+use crate::{endpoints, protect, Bearer, Error};
 use columns::Assignment;
 use session::Session;
 
@@ -88,6 +88,7 @@ impl Worker {
 
     /// Connects; returns after the first Welcome. Errors: what the broker refuses for good.
     pub async fn start(self) -> Result<RunningWorker, Error> {
+        protect(&self.brokers, &self.token)?;
         let (endpoints, bearer) = (endpoints(&self.brokers)?, Bearer::new(&self.token)?);
         let (drain, orders) = mpsc::channel(1);
         let (told, mut session_id) = watch::channel(String::new());

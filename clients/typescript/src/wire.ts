@@ -22,11 +22,15 @@ export interface Brokers {
   token?: string;
 }
 
-/** Address and credentials of each broker, as grpc-js wants them. */
-export function addresses({ url }: Brokers) {
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/;
+
+/** Address and credentials of each broker, as grpc-js wants them. A token crosses no network unencrypted. */
+export function addresses({ url, token }: Brokers) {
   return url.split(",").map((one) => {
     const match = /^(grpcs?):\/\/([^/]+)\/?$/.exec(one.trim());
     if (!match) throw new TypeError(`broker URL ${one} is not like grpc://host:50051 or grpcs://host:50051`);
+    if (token && match[1] === "grpc" && !LOOPBACK.test(match[2]!) && process.env.HYREX_INSECURE !== "1")
+      throw new TypeError(`the token would cross the network unencrypted to ${one}: use grpcs://, or HYREX_INSECURE=1`);
     const secure = match[1] === "grpcs" ? credentials.createSsl() : credentials.createInsecure();
     return [match[2]!, secure] as const;
   });

@@ -53,3 +53,28 @@ async def until(said: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not said():
             await asyncio.sleep(0.01)
+
+
+async def test_tokens_and_the_audit_are_forgotten_when_their_time_is_over(database_url: str) -> None:
+    """Entries by whole days; a token that neither expired nor was revoked stays."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        for name, expires, revoked in (("lasts", None, None), ("expired", 31, None), ("revoked", None, 31)):
+            await connection.execute(
+                "insert into token (name, hash, ending, scopes, queue_patterns, expires_at, revoked_at)"
+                " values ($1, sha256(convert_to($1, 'UTF8')), '', '{read}', '{*}',"
+                " now() - $2::integer * interval '1 day', now() - $3::integer * interval '1 day')",
+                *(name, expires, revoked),
+            )
+        for days in (0, 89, 92):
+            await connection.execute(
+                "insert into audit (at, who, action, object, details)"
+                " values (now() - $1::integer * interval '1 day', 'w', 'a', $1::integer::text, '{}')",
+                days,
+            )
+        await RetentionStore(database_url).maintain(timedelta(days=7))
+        kept = [row[0] for row in await connection.fetch("select name from token")]
+        entries = [row[0] for row in await connection.fetch("select object from audit order by at")]
+    finally:
+        await connection.close()
+    assert (kept, entries) == (["lasts"], ["89", "0"])
