@@ -58,6 +58,7 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "runs_at": moment(task, "run_at"),
         "idempotency_key": task.idempotency_key or None,
         "cancel_requested": task.cancel_requested,
+        "hidden": task.hidden,
         "labels": dict(task.labels),
         "payload": content(task.payload, task.content_type) if task.payload else None,
         "runs": [run_values(run) for run in task.runs],
@@ -78,6 +79,9 @@ def task_facts(values: dict[str, Any]) -> dict[str, Any]:
         "submitted": shown(values["submitted"]),
         "parent": values["parent_id"],
         "key": values["idempotency_key"],
+        "hidden": "payload, results and errors (the token lacks the scope payload)"
+        if values["hidden"]
+        else None,
     }
 
 

@@ -105,6 +105,11 @@ class AdminServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.FromString,
                 _registered_method=True)
+        self.GetCaller = channel.unary_unary(
+                '/hyrex.v1.AdminService/GetCaller',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.GetCallerResponse.FromString,
+                _registered_method=True)
         self.ListAudit = channel.unary_unary(
                 '/hyrex.v1.AdminService/ListAudit',
                 request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListAuditRequest.SerializeToString,
@@ -215,6 +220,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCaller(self, request, context):
+        """Who calls: what the caller's token may do. Any token may ask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAudit(self, request, context):
         """What was done with the rights `admin` and `payload`, newest first, page by page.
         """
@@ -294,6 +306,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RevokeToken,
                     request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.GetCallerRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.GetCallerResponse.SerializeToString,
             ),
             'ListAudit': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAudit,
@@ -680,6 +697,33 @@ class AdminService(object):
             '/hyrex.v1.AdminService/RevokeToken',
             hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.SerializeToString,
             hyrex_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/GetCaller',
+            hyrex_dot_v1_dot_admin__service__pb2.GetCallerRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.GetCallerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,8 @@ class AdminServiceStub:
     """Tokens by name, page by page: those that give no more than the caller has."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]
     """Revokes a token: its calls are refused, and its streams end, within 5 s at every broker."""
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetCallerRequest, _admin_service_pb2.GetCallerResponse]
+    """Who calls: what the caller's token may do. Any token may ask."""
     ListAudit: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditRequest, _admin_service_pb2.ListAuditResponse]
     """What was done with the rights `admin` and `payload`, newest first, page by page."""
 
@@ -103,6 +105,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Tokens by name, page by page: those that give no more than the caller has."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token: its calls are refused, and its streams end, within 5 s at every broker."""
+    GetCaller: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetCallerRequest, _admin_service_pb2.GetCallerResponse]  # type: ignore[assignment]
+    """Who calls: what the caller's token may do. Any token may ask."""
     ListAudit: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditRequest, _admin_service_pb2.ListAuditResponse]  # type: ignore[assignment]
     """What was done with the rights `admin` and `payload`, newest first, page by page."""
 
@@ -222,6 +226,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RevokeTokenResponse, _abc.Awaitable[_admin_service_pb2.RevokeTokenResponse]]:
         """Revokes a token: its calls are refused, and its streams end, within 5 s at every broker."""
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _admin_service_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetCallerResponse, _abc.Awaitable[_admin_service_pb2.GetCallerResponse]]:
+        """Who calls: what the caller's token may do. Any token may ask."""
 
     @_abc_1.abstractmethod
     def ListAudit(

@@ -151,7 +151,7 @@ class RightMissing(BrokerError):
     """The caller's token is valid, and lacks a scope, or has it for other queues only."""
 
     def __init__(self, who: str, scope: str, queue: str | None = None) -> None:
-        what = f"the scope {scope!r}" + (f" for queue {queue!r}" if queue is not None else "")
+        what = f"the scope {str(scope)!r}" + (f" for queue {queue!r}" if queue is not None else "")
         super().__init__(
             f"token {who!r} lacks {what}; use one that has it (`hyrex token list` shows them)",
             {"scope": scope} | ({"queue": queue} if queue is not None else {}),

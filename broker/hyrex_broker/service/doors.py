@@ -60,14 +60,15 @@ class Doors(grpc.aio.ServerInterceptor):
             set_caller(decision)
         return handler
 
-    async def admit(self, scope: Scope | None, context: Context) -> None:
-        """Let a call in that needs this scope. Raises TokenRefused, RightMissing, StorageUnavailable."""
+    async def admit(self, scopes: frozenset[Scope], context: Context) -> None:
+        """Let a call in that needs one of these scopes. Raises TokenRefused, RightMissing,
+        StorageUnavailable."""
         asked = _undecided.get()
         if asked is not None:
             await self._decide(asked, context)
         caller = current_caller()
-        if scope not in caller.scopes:
-            raise RightMissing(caller.name, scope or "of a later version")
+        if scopes.isdisjoint(caller.scopes):
+            raise RightMissing(caller.name, next(iter(scopes), "of a later version"))
 
     async def _decide(self, asked: Undecided, context: Context) -> None:
         by_name = not asked.hash

@@ -41,7 +41,7 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
     """Reads what calls send within the broker's bounds, and gives every error its status. With `doors`, only
     calls that may come in are served."""
 
-    def __init__(self, doors: Doors | None, scopes: Mapping[str, Scope]) -> None:
+    def __init__(self, doors: Doors | None, scopes: Mapping[str, frozenset[Scope]]) -> None:
         self._doors = doors
         self._scopes = scopes
         self._budget = Budget()
@@ -74,7 +74,7 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
         if method in LARGE_ANSWERS:
             answer = self._unread.answer
         doors = self._doors if open_calls is None else None
-        admit = None if doors is None else partial(doors.admit, self._scopes.get(method))
+        admit = None if doors is None else partial(doors.admit, self._scopes.get(method, frozenset()))
         lasting = nullcontext if doors is None or not lasts else doors.lasting
 
         async def received(context: Context) -> Any:
@@ -102,7 +102,9 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
         return make(serve, response_serializer=handler.response_serializer)
 
 
-def errors_interceptor(doors: Doors | None = None, scopes: Mapping[str, Scope] = SCOPES) -> ErrorsInterceptor:
+def errors_interceptor(
+    doors: Doors | None = None, scopes: Mapping[str, frozenset[Scope]] = SCOPES
+) -> ErrorsInterceptor:
     """Turns BrokerError into its status, and any other error into INTERNAL with an incident id. `doors`: the
     interceptor behind this one that knows who calls; `scopes`: what each method needs."""
     return ErrorsInterceptor(doors, scopes)

@@ -1,4 +1,5 @@
-"""The scope that each RPC needs. One that is missing here is served to nobody who needs a token.
+"""The scope that each RPC needs, or some of which one will do. One that is missing here is served to nobody
+who needs a token.
 
 The scope is checked before anything of a call is received; whether it is for the queues that the call
 concerns, its handler checks.
@@ -10,48 +11,52 @@ from typing import Final
 
 from hyrex_broker.domain.rights import Scope
 
-_OF_SERVICES: Final[Mapping[str, Mapping[str, Scope]]] = {
+_SUBMIT, _WORK, _READ, _ADMIN = (
+    frozenset({scope}) for scope in (Scope.SUBMIT, Scope.WORK, Scope.READ, Scope.ADMIN)
+)
+_OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
     "TaskService": {
-        "SubmitTasks": Scope.SUBMIT,
-        "StreamSubmit": Scope.SUBMIT,
-        "CancelTasks": Scope.SUBMIT,
-        "RetryTasks": Scope.SUBMIT,
-        "GetTask": Scope.READ,
-        "ListTasks": Scope.READ,
-        "CountTasks": Scope.READ,
-        "WatchTasks": Scope.READ,
+        "SubmitTasks": _SUBMIT,
+        "StreamSubmit": _SUBMIT,
+        "CancelTasks": _SUBMIT,
+        "RetryTasks": _SUBMIT,
+        "GetTask": _READ,
+        "ListTasks": _READ,
+        "CountTasks": _READ,
+        "WatchTasks": _READ,
     },
     "WorkerService": {
-        "Work": Scope.WORK,
-        "EndSession": Scope.WORK,
+        "Work": _WORK,
+        "EndSession": _WORK,
     },
     "QueueService": {
-        "ListQueues": Scope.READ,
-        "GetQueue": Scope.READ,
-        "UpdateQueue": Scope.ADMIN,
-        "PurgeQueue": Scope.ADMIN,
-        "DeleteQueue": Scope.ADMIN,
+        "ListQueues": _READ,
+        "GetQueue": _READ,
+        "UpdateQueue": _ADMIN,
+        "PurgeQueue": _ADMIN,
+        "DeleteQueue": _ADMIN,
     },
     "AdminService": {
-        "ListWorkers": Scope.READ,
-        "ListBrokers": Scope.READ,
-        "WatchCluster": Scope.READ,
-        "GetStats": Scope.READ,
-        "Why": Scope.READ,
-        "GetBulkOperation": Scope.READ,
-        "ListBulkOperations": Scope.READ,
-        "StartBulkOperation": Scope.ADMIN,
-        "StopBulkOperation": Scope.ADMIN,
-        "DrainWorker": Scope.ADMIN,
-        "DrainBroker": Scope.ADMIN,
-        "CreateToken": Scope.ADMIN,
-        "ListTokens": Scope.ADMIN,
-        "RevokeToken": Scope.ADMIN,
-        "ListAudit": Scope.ADMIN,
+        "ListWorkers": _READ,
+        "ListBrokers": _READ,
+        "WatchCluster": _READ,
+        "GetStats": _READ,
+        "Why": _READ,
+        "GetBulkOperation": _READ,
+        "ListBulkOperations": _READ,
+        "StartBulkOperation": _ADMIN,
+        "StopBulkOperation": _ADMIN,
+        "DrainWorker": _ADMIN,
+        "DrainBroker": _ADMIN,
+        "GetCaller": frozenset(Scope),
+        "CreateToken": _ADMIN,
+        "ListTokens": _ADMIN,
+        "RevokeToken": _ADMIN,
+        "ListAudit": _ADMIN,
     },
 }
 
-SCOPES: Final[Mapping[str, Scope]] = MappingProxyType(
+SCOPES: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
     {
         f"/hyrex.v1.{service}/{method}": scope
         for service, methods in _OF_SERVICES.items()

@@ -96,6 +96,15 @@ class TokenRpcs:
         self._tokens.changed()
         return wire.RevokeTokenResponse(token=_token(revoked))
 
+    async def GetCaller(self, request: wire.GetCallerRequest, context: Context) -> wire.GetCallerResponse:
+        caller = current_caller()
+        return wire.GetCallerResponse(
+            name=caller.name,
+            scopes=sorted(_NUMBERS[scope] for scope in caller.scopes),
+            queue_patterns=caller.queue_patterns,
+            enforced=self._tokens.enforced,
+        )
+
     async def ListAudit(self, request: wire.ListAuditRequest, context: Context) -> wire.ListAuditResponse:
         current_caller().require(Scope.ADMIN, EVERY_QUEUE)
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)

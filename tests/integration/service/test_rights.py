@@ -87,6 +87,7 @@ async def test_who_lacks_the_scope_of_an_rpc_is_refused_whatever_it_asks(guarded
         if f"/hyrex.v1.{service}/{method}" in SCOPES
     }
     assert len(calls) == len(SCOPES) - 2  # without those of workers
+    calls.pop("/hyrex.v1.AdminService/GetCaller")
     for method, call in calls.items():
         request = b""
         name = method.rpartition("/")[2]
@@ -115,6 +116,16 @@ async def test_a_scope_gives_its_rpcs_and_no_others(guarded: Stubs, scope: str) 
     }
     for name, call in calls.items():
         assert await outcome_of(call()) == ("" if name == scope else "RIGHT_MISSING")
+
+
+async def test_any_token_may_ask_what_it_may_do(guarded: Stubs) -> None:
+    own = await made(guarded.admin, ROOT, "own", "submit work", "own*", "b")
+    told = await guarded.admin.GetCaller(admin_wire.GetCallerRequest(), metadata=own)
+    assert (told.name, list(told.queue_patterns), told.enforced) == ("own", ["own*", "b"], True)
+    assert list(told.scopes) == [admin_wire.TOKEN_SCOPE_SUBMIT, admin_wire.TOKEN_SCOPE_WORK]
+    everything = await guarded.admin.GetCaller(admin_wire.GetCallerRequest(), metadata=bearer(ROOT))
+    assert (everything.name, len(everything.scopes)) == ("root", 5)
+    assert await reason_of(guarded.admin.GetCaller(admin_wire.GetCallerRequest())) == "TOKEN_INVALID"
 
 
 async def test_what_is_no_token_of_this_broker_is_refused(guarded: Stubs, seed: Seed) -> None:

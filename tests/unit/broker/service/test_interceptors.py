@@ -34,7 +34,9 @@ class NoTokens:
 def guards(token: str) -> tuple[grpc.aio.ServerInterceptor, grpc.aio.ServerInterceptor]:
     """Both guards of a broker that was started with this token."""
     doors = Doors(KnownTokens(NoTokens(), [token]))
-    return errors_interceptor(doors, {f"/test.Kinds/{kind}": Scope.READ for kind in KINDS}), doors
+    return errors_interceptor(
+        doors, {f"/test.Kinds/{kind}": frozenset({Scope.READ}) for kind in KINDS}
+    ), doors
 
 
 Raise = Callable[[], Exception]
