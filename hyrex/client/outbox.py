@@ -54,11 +54,6 @@ class Frame:
             return parcel.tasks[start:stop]
         return [task for parcel, a, b in self.parts for task in parcel.tasks[a:b]]
 
-    @property
-    def count(self) -> int:
-        """How many tasks it has."""
-        return sum(stop - start for _, start, stop in self.parts)
-
 
 class SendQueue:
     """Slices of parcels that are in no frame yet."""

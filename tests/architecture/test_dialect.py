@@ -86,7 +86,9 @@ def test_loggers_are_called_log_and_named_alike() -> None:
     wrong = []
     for name, tree in modules():
         for statement in tree.body:
-            if isinstance(statement, ast.Assign) and "getLogger" in ast.unparse(statement.value):
+            if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+                continue
+            if "getLogger" in ast.unparse(statement.value):
                 assert isinstance(statement.value, ast.Call)
                 argument = ast.unparse(statement.value.args[0])
                 expected = {"__name__"} if name.startswith("broker/") else allowed

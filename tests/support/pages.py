@@ -32,3 +32,8 @@ def section(page: str, heading: str) -> str:
     start = found.start(2)
     end = re.search(rf"^#{{1,{level}}} ", read(page)[start:], re.M)
     return read(page)[start : start + end.start() if end else None]
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The blocks of code of that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

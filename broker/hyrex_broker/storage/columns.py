@@ -25,7 +25,7 @@ def shared(values: list[Value]) -> list[Value]:
 
 
 def ids(values: Iterable[str]) -> str:
-    """An array of canonical uuids as text."""
+    """An array of uuids as text; each with hyphens or without."""
     return f"{{{','.join(values)}}}"
 
 

@@ -9,11 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextvars import Context
-from dataclasses import fields
-from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final
-from uuid import UUID
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -23,6 +20,7 @@ from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, R
 from hyrex.options import checked_seconds
 from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.child.queued_block import QueuedBlock
+from hyrex.worker.child.run_context import context_of
 from hyrex.worker.child.unknown_signature import given_back
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import attempt, describe
@@ -39,14 +37,6 @@ from hyrex.worker.shared.outcome import (
     TimedOut,
 )
 from hyrex.worker.shared.runs import Run, RunTerms, block_of
-
-_SAME_IN_CONTEXT: Final = ({*Run.__struct_fields__} & {each.name for each in fields(HyrexContext)}) - {
-    "task_id",
-    "parent_id",
-    "root_id",
-    "headers",
-}
-"""What the context tells of a run as it is; the others have another form there."""
 
 
 class Execution:
@@ -102,7 +92,7 @@ class Execution:
     def __call__(self) -> HyrexContext:
         """The context that user code asks for; made when it does."""
         if self._context is None:
-            self._context = _context(self.run, self.queued.worker, self._began)
+            self._context = context_of(self.run, self.queued.worker, self._began)
         return self._context
 
     def for_handler(self) -> "Execution":
@@ -275,22 +265,6 @@ def _timeout_info(execution: Execution, error: BaseException) -> ErrorInfo:
 
 def _refused(kind: str, message: str) -> Failed:
     return Failed(ErrorInfo(kind, message), retryable=False)
-
-
-def _context(run: Run, worker: str, began: float) -> HyrexContext:
-    task_id = UUID(run.task_id)
-    return HyrexContext(
-        task_id=task_id,
-        task_name=run.name,
-        parent_id=UUID(run.parent_id) if run.parent_id else None,
-        root_id=task_id if run.root_id in ("", run.task_id) else UUID(run.root_id),
-        timeout_seconds=run.timeout_ns / 1e9 if run.timeout_ns else None,
-        queued=datetime.fromtimestamp(run.submitted_ns / 1e9, UTC),
-        started=datetime.fromtimestamp(began, UTC),
-        worker=worker,
-        headers=run.headers or {},
-        **{name: getattr(run, name) for name in _SAME_IN_CONTEXT},
-    )
 
 
 def _takes_argument(handler: Any) -> bool:

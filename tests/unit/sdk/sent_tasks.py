@@ -39,4 +39,6 @@ def unanswered() -> int:
     life = process._remote._life
     assert life is not None
     assert life._submitter is not None
-    return process._remote._outbox._count + sum(frame.count for frame in list(life._submitter._in_flight))
+    return process._remote._outbox._count + sum(
+        len(frame.tasks()) for frame in list(life._submitter._in_flight)
+    )

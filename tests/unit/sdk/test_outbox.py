@@ -17,7 +17,7 @@ def test_the_frame_waits_until_each_of_them_has_run() -> None:
     assert not outbox.is_expecting
     frame = outbox.take()
     assert frame is not None
-    assert frame.count == 1
+    assert [(start, stop) for _, start, stop in frame.parts] == [(0, 1)]
 
 
 def test_threads_that_send_no_more_wake_nobody() -> None:
@@ -49,4 +49,4 @@ def test_a_single_caller_is_waited_for_where_others_wait_already() -> None:
     assert outbox.returned()
     frame = outbox.take()
     assert frame is not None
-    assert frame.count == 1
+    assert [(start, stop) for _, start, stop in frame.parts] == [(0, 1)]

@@ -3,7 +3,7 @@
 select id, queue, name from lane where id = any ($1::integer[])
 
 -- name: lock_lanes
--- Interning lanes and setting limits exclude each other, so that `lane.limited` is never stale.
+-- Keeps lanes from being added while limits are set, and the other way round: so `lane.limited` is never stale.
 select pg_advisory_xact_lock(hashtext('hyrex.lanes'), hashtext(current_schema()))
 
 -- name: intern
@@ -25,13 +25,13 @@ insert into queue (namespace, name) select distinct 0, n from unnest($1::text[])
 on conflict do nothing
 
 -- name: unknown_queues
--- Those of some names that are no queue's yet. $1 names.
+-- Those of some names that no queue has yet. $1 names.
 select n from unnest($1::text[]) as n
 where (select true from queue where namespace = 0 and name = n) is null
 
 -- name: find_lanes
--- Ids of lanes. $1 queue, $2 name. The lateral with LIMIT keeps each an index probe: as a join it may be read
--- lane by lane for each pair, which takes seconds for a thousand of each.
+-- Ids of lanes. $1 queue, $2 name. With the lateral and LIMIT each pair is one index probe. As a join, all lanes may
+-- be read for each pair, which takes seconds for a thousand of each.
 select l.id, l.queue, l.name
 from unnest($1::text[], $2::text[]) as q (queue, name)
 cross join lateral (
@@ -62,9 +62,9 @@ on conflict (namespace, scope, name) do update set maximum = excluded.maximum
 where concurrency_limit.source = 'code' and concurrency_limit.maximum <> excluded.maximum
 
 -- name: unsettled_limits
--- Limits of code of which the living sessions say otherwise, and what they say (0: there is none). The newest
--- session that names a limit decides. One that none names is dropped if some session has the task, or has
--- said of the queue that it has no limit.
+-- The limits declared by code that differ from what the living sessions declare, with what those declare (0: no
+-- limit). The newest session that names a limit decides. A limit that no session names is removed if one of
+-- them has the task, or declares the queue without a limit.
 with said as materialized (
   select distinct on (l.scope, l.name) l.scope, l.name, l.maximum
   from worker_session s

@@ -1,7 +1,7 @@
 -- name: sessions
--- Worker sessions, newest first, with what they hold. $1 ids below this one, $2 how many, $3 whether
--- ended ones are wanted, $4 whether names of tasks are. An expired session that nobody has swept yet counts as ended. Draining is one that
--- an operator, or its own worker, wants to leave.
+-- Worker sessions, newest first, with what they hold. One whose time is over counts as ended, though nobody may
+-- have swept it yet. `draining`: an operator or its own worker wants it to leave.
+-- $1 ids below this one, $2 how many, $3 true: ended ones too, $4 true: with the names of their tasks.
 select s.id, s.worker_name, s.host, s.pid, s.sdk, s.queue_patterns,
        case when $4::boolean then s.task_names else '{}' end as task_names, s.capacity, s.slots, b.name as broker,
        s.started_at, s.expires_at, s.draining or s.self_draining as draining, s.ended_at, s.end_reason,

@@ -76,10 +76,11 @@ from unnest($1::integer[]) as q (lane)
 cross join lateral (select from delayed where delayed.lane = q.lane limit 1) d
 
 -- name: purge_ready
--- Cancels ready tasks, by place and arrival, and returns them. What others have locked is left out: it is
--- being assigned or cancelled. A chunk begins where the last one ended ($3), not at what that has deleted: as
--- long as a transaction is held open, that would be read again by each. $1 lane, $2 rank, $3 arrived from: one
--- entry per place. $4 arrived until, $5 reason, $6 how many. Locks ready rows, and waits for none.
+-- Cancels ready tasks, by place and arrival, and returns them. Rows that others have locked are left out: those
+-- tasks are being assigned or cancelled. A chunk begins where the last one ended ($3): while some transaction is
+-- open, the rows that earlier chunks deleted would be read again by each.
+-- $1 lane, $2 rank, $3 arrived from: one entry per place. $4 arrived until, $5 reason, $6 how many.
+-- Locks ready rows, and waits for none.
 with dropped as (
   delete from ready where ctid = any (array(
     select head.spot

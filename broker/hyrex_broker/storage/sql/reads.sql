@@ -1,12 +1,13 @@
 -- name: tasks
--- Tasks as they stand, one row for each of their newest runs (or one row without a run), by id and
--- run number. One statement, so one snapshot: state and runs agree. Unknown ids are missing. The
--- laterals with LIMIT keep every lookup an index probe, whatever the statistics of the live tables say.
--- $1 ids in order: the first and the last one tell which partitions are looked at, $2 whether payload and headers are wanted (they come on a task's first row only),
--- $3 largest result to include, in bytes, $4 how many runs, $5 largest traceback to include, in bytes,
--- $6 how many characters of an error's message, $7 largest labels to include, in bytes, $8 how many bytes of
--- results, tracebacks and messages of one task, its newest runs first (the newest one whatever it has; of the
--- others' messages the beginning). What is left out is told by its size.
+-- Tasks as they stand: a row for each of their newest runs (one row where there is no run), by id and run number.
+-- It is one statement, so it has one snapshot, in which state and runs agree. Unknown ids are missing. Laterals
+-- with LIMIT make every lookup an index probe, whatever the statistics of the live tables say.
+-- Payload, headers and labels are in a task's first row only. What is left out is told by its size.
+-- $1 ids in order: the first and the last tell which partitions are looked at.
+-- $2 true: with payload and headers. $3 largest result, in bytes. $4 how many runs. $5 largest traceback, in bytes.
+-- $6 how many characters of an error's message. $7 largest labels, in bytes.
+-- $8 bytes that results, tracebacks and messages of a task may have together, its newest runs first. The newest
+-- run has what it has, and of the others comes at least the beginning of their message.
 select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, t.root_id, t.submitted_at,
        t.content_type, t.codec, t.idempotency_key,
        case when coalesce(r.place, 1) = 1 and octet_length(t.labels::text) <= $7::integer then t.labels end as labels,

@@ -1,6 +1,6 @@
 -- name: report_completed
--- `report` for runs that all completed, which is what most do: nothing is repeated, and a cancel that came
--- too late changes nothing. Returns the places of those that matched, by lane and session: null for all of them.
+-- `report` for runs that all completed, as most do: none of them runs again, and a cancel request changes nothing
+-- any more. Returns the places of those that matched, by lane and session; null means all places.
 -- Arrays in task id order: $1 task_id, $2 token, $3 elapsed_us (these three as text), $4 result,
 -- $5 content_type, $6 session: of one entry if all share it.
 -- Locks lease rows in task id order, and inserts in it: that of the arrays.
@@ -29,9 +29,9 @@ from mine group by lane, session_id
 
 -- name: report
 -- Ends leases whose token still matches: records the run, and repeats the task where that is due.
--- What is missing from the result matched nothing: see `classify_reports`. Whoever removes a
--- lease comes through here (reports, the sweeper, the end of overdue runs), so a cancel request is always obeyed.
--- Runs that completed are not for this one.
+-- A run that is missing from the result matched no lease: see `classify_reports`. Reports, the sweeper and the
+-- end of overdue runs all remove leases by this statement, so a cancel request is always obeyed. Runs that
+-- completed go through `report_completed`.
 -- Arrays in task id order: $1 task_id, $2 token (these two as text), $3 session and $4 outcome (of one entry if all
 -- share it), $5 elapsed_us, $6 error_type, $7 error_message, $8 traceback, $9 reason, $10 retryable,
 -- $11 retry_delay_ms, $12 alone; a null retryable is true, a null alone false. $13 bound of redeliveries,
@@ -127,11 +127,11 @@ from unnest($1::uuid[], $2::bigint[], $3::bigint[]) with ordinality as r (task, 
 order by r.place
 
 -- name: overdue
--- Leases of some sessions whose worker did not obey their timeout, or a cancel, in time; since when (Unix
--- seconds) and how long they were allowed: the clock may have jumped meanwhile. The first row tells the
--- database's time, the others are of leases.
--- $1 sessions, $2 how many of each, $3 how long a cancel may take, in ms, $4 low-water mark: what was overdue
--- before it is left out, and with it whatever is dead there.
+-- Leases of some sessions that should have ended by now: their worker obeyed neither their timeout nor a cancel.
+-- With each: since when it counts (Unix seconds) and how long it was allowed, since the clock may have jumped
+-- meanwhile. The first row has the database's time only.
+-- $1 sessions, $2 how many of each kind, $3 how long a cancel may take, in ms, $4 low-water mark: what was overdue
+-- before it is not looked at, so the dead rows there are not read either.
 (select now() as now, null::uuid as task_id, null::bigint as token, null::bigint as session_id,
         null::float8 as since_s, null::float8 as allowed_s)
 union all
@@ -147,8 +147,8 @@ union all
  limit $2::integer)
 
 -- name: leases_of
--- Every lease of some sessions in task id order, in which leases are locked. $1 sessions.
--- Found before they are sorted: else the planner may walk all leases for their order.
+-- Every lease of some sessions, in task id order: all statements lock leases in that order. $1 sessions.
+-- They are found first and sorted then: otherwise the planner may read all leases in the order of their ids.
 with found as materialized (
   select task_id, token, session_id, sequence, lane, cancel_at is not null as to_cancel, cancel_reason
   from lease where session_id = any ($1::bigint[])

@@ -33,12 +33,12 @@ from unnest($1::bigint[], $2::text[]) as r (session, reason)
 where id = r.session and ended_at is null
 
 -- name: renew
--- Prolongs sessions whose heartbeat arrived; returns those that nobody has ended. One whose time is over but
--- whose leases still stand lives on: its worker speaks, and the clock may have jumped (rule 8). Never waits for
--- a locked one: a sweeper may be ending it. $1 ids in order, $2 generations, $3 received_through,
--- $4 owner, $5 lease duration, $6 capacities and $8 slots (for people), $7 whether their workers want no more
--- work: that is never unsaid. Each row is looked for once: while a transaction is held open, it has a dead version
--- for each renewal before.
+-- Prolongs sessions whose heartbeat has arrived, and returns them. A session whose time is over is prolonged too,
+-- as long as nobody has ended it: its worker speaks, and the clock may have jumped (rule 8). A row that is locked
+-- is passed over, since a sweeper may be ending that session.
+-- $1 ids in order, $2 generations, $3 received_through, $4 owner, $5 lease duration, $6 capacities (for people),
+-- $7 true: the worker wants no more work, which is never taken back, $8 slots (for people).
+-- Each row is looked up once: while some transaction is open, the row has a dead version for each renewal.
 with alive as materialized (
   select w.place, s.received_through, s.capacity, s.self_draining, s.slots
   from unnest($1::bigint[], $2::bigint[], $3::bigint[], $6::integer[], $7::boolean[], $8::integer[])
@@ -67,13 +67,14 @@ from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
 left join lateral (select owner, generation, ended_at from worker_session where id = s.id) w on true
 
 -- name: cancels_of
--- Leases with a cancel request of the last minutes: an overdue run is ended long before that, and what is dead
--- of older ones is not read. $1 sessions.
+-- Leases with a cancel request of the last ten minutes: an overdue run is ended long before they are over, and the
+-- dead rows of older requests are not read. $1 sessions.
 select task_id, token, session_id, cancel_reason from lease
 where session_id = any ($1::bigint[]) and cancel_at >= now() - interval '10 minutes'
 
 -- name: expired
--- Sessions whose time is over, those that hold leases first, and the database's time. $1 how many.
+-- Sessions whose time is over, those that hold leases first; and the database's time in Unix seconds.
+-- $1 how many sessions.
 select array(
          select s.id
          from worker_session s
@@ -83,9 +84,9 @@ select array(
        extract(epoch from clock_timestamp())::float8
 
 -- name: set_back
--- After the database's clock went back: dead sessions would expire as much later. Those renewed since then are
--- near enough to the present to be left out, and so are those that another broker has set back already.
--- $1 how far it went back, more than two leases; $2 lease duration.
+-- For when the database's clock went back: sessions that nobody renews would expire later by as much. Left out are
+-- those that were renewed since, or set back by another broker: their expiry is near the present.
+-- $1 how far the clock went back, more than two leases; $2 lease duration.
 update worker_session set expires_at = expires_at - $1::interval
 where id = any (array(
   select id from worker_session
@@ -94,7 +95,8 @@ where id = any (array(
   for no key update skip locked))
 
 -- name: lock_expired
--- Locks those sessions whose time is (still) over, in id order; passes over what another sweeper holds. $1 ids.
+-- Locks those of some sessions whose time is still over, in id order; what another sweeper holds is passed over.
+-- $1 ids.
 select id, worker_name, received_through from worker_session
 where id = any ($1::bigint[]) and ended_at is null and expires_at <= now()
 order by id

@@ -1,6 +1,6 @@
 -- name: submit
--- Stores a batch of tasks that may all run at once. An id that was stored before makes it fail (23505): then
--- `submit_again` finds out which. Taking care of that here would cost each batch a fifth more.
+-- Stores a batch of tasks that may all run at once. If an id was stored before, the whole fails (23505), and
+-- `submit_again` stores the others. `on conflict` here would cost each batch a fifth more.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
 -- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context: arrays in
 -- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is empty;
