@@ -16,7 +16,7 @@ from hyrex.runtime.metric_families import counter, gauge, histogram
 from hyrex_broker.domain.counters import MOST_LANES, Counters
 from hyrex_broker.domain.model import LaneId, Outcome, SessionId
 from hyrex_broker.engine.sessions.session import ServedSession
-from hyrex_broker.storage.depths import QueueDepth
+from hyrex_broker.storage.depths import WaitingTasks
 
 _LAG_EVERY_S: Final = 0.25
 _OTHER: Final = "other"
@@ -50,7 +50,7 @@ class BrokerMetrics:
     refused: Mapping[str, int]
     pools: Callable[[], Mapping[str, Mapping[str, int]]]
     database_answers: Callable[[], bool]
-    depths: Callable[[], Mapping[str, QueueDepth] | None]
+    depths: Callable[[], Mapping[str, WaitingTasks] | None]
     lag: LoopLag = field(default_factory=LoopLag)
 
     def collect(self) -> Iterator[Metric]:
@@ -167,7 +167,7 @@ def _connection_states(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     return [("busy", sizes["connections"] - free), ("free", free), ("waiting", sizes["waiting"])]
 
 
-def _first(depths: Mapping[str, QueueDepth]) -> list[tuple[str, QueueDepth]]:
+def _first(depths: Mapping[str, WaitingTasks]) -> list[tuple[str, WaitingTasks]]:
     """By queue, those with the most first; beyond MOST_LANES they are one."""
     ordered = sorted(depths.items(), key=lambda each: -each[1].ready)
     return [(queue if n < MOST_LANES else _OTHER, depth) for n, (queue, depth) in enumerate(ordered)]

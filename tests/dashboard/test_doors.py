@@ -123,7 +123,7 @@ def test_a_session_ends_after_twelve_hours(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_a_foreign_host_name_is_refused(nobody: Reader, host: str) -> None:
-    """DNS rebinding (rule 43): a page of another site whose name leads here."""
+    """DNS rebinding: a page of another site whose name leads here."""
     for address in ("/", "/tasks", "/static/hyrex.css", "/health", "/sign-in"):
         assert nobody.client.get(address, headers={"host": host}).status_code == 421
     assert nobody.client.post("/sign-in", headers={"host": host, "origin": HERE}).status_code == 421

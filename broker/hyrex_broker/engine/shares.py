@@ -19,7 +19,7 @@ AHEAD: Final = 64
 """The most items of a small batch, and what is always little (`AskedLately`)."""
 
 
-class Group(Protocol):
+class ItemGroup(Protocol):
     """Items that arrived together."""
 
     @property
@@ -43,7 +43,7 @@ class Group(Protocol):
         ...
 
 
-Some = TypeVar("Some", bound=Group)
+Some = TypeVar("Some", bound=ItemGroup)
 
 
 class _Batch(Generic[Some]):

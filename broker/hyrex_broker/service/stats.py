@@ -10,7 +10,7 @@ from hyrex_broker.domain.quantiles import quantile
 from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope
 from hyrex_broker.service import fields
 from hyrex_broker.service.times import duration, timestamp
-from hyrex_broker.storage.stats import ALL, FINE, Point, Span, StatStore
+from hyrex_broker.storage.stats import ALL, FINE, Point, StatStore, TimeRange
 
 _USUAL_SPAN: Final = timedelta(hours=1)
 _USUAL_POINTS: Final = 360
@@ -42,7 +42,7 @@ class StatReads:
         )
 
 
-def _span(request: admin_service_pb2.GetStatsRequest) -> Span:
+def _span(request: admin_service_pb2.GetStatsRequest) -> TimeRange:
     until = fields.moment(request.until, "until") if request.HasField("until") else datetime.now(UTC)
     since = fields.moment(request.since, "since") if request.HasField("since") else until - _USUAL_SPAN
     if since >= until:
@@ -50,10 +50,10 @@ def _span(request: admin_service_pb2.GetStatsRequest) -> Span:
     wanted = (until - since).total_seconds()
     if not request.HasField("step"):
         fitting = (step for step in _STEPS_S if wanted <= step * (_USUAL_POINTS + 1))
-        return Span(since, until, timedelta(seconds=next(fitting, wanted // _USUAL_POINTS + 1)))
+        return TimeRange(since, until, timedelta(seconds=next(fitting, wanted // _USUAL_POINTS + 1)))
     least_ms = int(max(FINE.total_seconds(), wanted / MOST_POINTS) * 1000)
     step_ms = fields.milliseconds(request.step, "step", least=least_ms)
-    return Span(since, until, timedelta(milliseconds=step_ms))
+    return TimeRange(since, until, timedelta(milliseconds=step_ms))
 
 
 def _point(found: Point) -> admin_service_pb2.StatPoint:

@@ -15,7 +15,7 @@ _MOST_IN_ALL: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class QueueDepth:
+class WaitingTasks:
     """What waits in one queue. Counts are at least as high as shown where they reach a cap."""
 
     ready: int = 0
@@ -29,13 +29,13 @@ class DepthStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def read(self) -> dict[str, QueueDepth]:
+    async def read(self) -> dict[str, WaitingTasks]:
         """Every queue in which something waits."""
         bounds = _MOST_PAIRS, _MOST_IN_ALL, MOST_OF_ONE
         ready = {row[0]: (row[1], row[2]) for row in await self._database.fetch(_SQL["ready"], *bounds)}
         delayed = {row[0]: row[1] for row in await self._database.fetch(_SQL["delayed"], *bounds)}
         return {
-            queue: QueueDepth(
+            queue: WaitingTasks(
                 ready.get(queue, (0, 0.0))[0], delayed.get(queue, 0), ready.get(queue, (0, 0.0))[1]
             )
             for queue in ready.keys() | delayed.keys()

@@ -49,7 +49,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeRange:
     """A range of time in steps."""
 
     since: datetime
@@ -92,7 +92,7 @@ class StatStore:
             if await _elected(transaction):
                 await transaction.execute(_SQL["roll_up"])
 
-    async def points(self, queue: str, span: Span) -> list[Point]:
+    async def points(self, queue: str, span: TimeRange) -> list[Point]:
         """What was counted of a queue (or ALL), by step; steps without anything are left out."""
         arguments = (queue, span.since, span.until, span.step, span.step >= COARSE)
         rows = await self._database.fetch(_SQL["points"], *arguments, read=True)

@@ -13,7 +13,7 @@ NARROWEST: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RunBar:
     """One bar, in thousandths of the line's width. `word` is the run's status."""
 
     number: int
@@ -29,7 +29,7 @@ class Timeline:
 
     start: datetime
     end: datetime
-    spans: tuple[Span, ...]
+    spans: tuple[RunBar, ...]
     left_out: int
 
     @property
@@ -54,5 +54,5 @@ def spans_of(task: task_pb2.Task, now: datetime | None = None) -> Timeline | Non
         left = (began - start).total_seconds() / whole * WIDTH
         seconds = max((ended - began).total_seconds(), 0.0)
         width = min(max(seconds / whole * WIDTH, NARROWEST), WIDTH)
-        spans.append(Span(run.run_number, run_word(run.status), min(left, WIDTH - width), width, seconds))
+        spans.append(RunBar(run.run_number, run_word(run.status), min(left, WIDTH - width), width, seconds))
     return Timeline(start, end, tuple(spans), max(0, len(begun) - MOST_RUNS))

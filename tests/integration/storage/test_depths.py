@@ -4,7 +4,7 @@ import pytest
 
 from hyrex_broker.storage import depths
 from hyrex_broker.storage.brokers import BrokerStore
-from hyrex_broker.storage.depths import DepthStore, QueueDepth
+from hyrex_broker.storage.depths import DepthStore, WaitingTasks
 from tests.integration.storage.stage import Stage
 
 
@@ -40,7 +40,7 @@ async def test_nothing_waits_where_nothing_is(stage: Stage) -> None:
     assert await DepthStore(stage.database).read() == {}
     await stage.submitted(1, queue="a")
     await stage.execute("delete from ready")
-    assert await DepthStore(stage.database).read() == dict[str, QueueDepth]()
+    assert await DepthStore(stage.database).read() == dict[str, WaitingTasks]()
 
 
 async def test_the_oldest_broker_alive_that_observes_is_elected(stage: Stage) -> None:

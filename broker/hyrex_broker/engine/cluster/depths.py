@@ -8,7 +8,7 @@ from typing import Final
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.storage.brokers import BrokerStore
-from hyrex_broker.storage.depths import DepthStore, QueueDepth
+from hyrex_broker.storage.depths import DepthStore, WaitingTasks
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Depths:
         self._store = store
         self._brokers = brokers
         self._broker = broker
-        self.latest: Mapping[str, QueueDepth] | None = None
+        self.latest: Mapping[str, WaitingTasks] | None = None
         """By queue; None where another broker reads, or the database gives no answer: no number is better
         than an old one."""
 
