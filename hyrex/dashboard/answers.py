@@ -13,6 +13,7 @@ from hyrex.dashboard.access.session import BrowserSession
 from hyrex.dashboard.brokers import is_away
 from hyrex.dashboard.pages.page import FormRefused, Missing, Page
 from hyrex.dashboard.pages.screens import SCREENS, is_local
+from hyrex.dashboard.pages.tasks import TASK_ID
 from hyrex.dashboard.render.values import query
 from hyrex.dashboard.shared import Shared
 from hyrex.transport.errors import CallFailed, CallFailure
@@ -42,6 +43,8 @@ class Answers:
             session, fresh = await self.enter(request)
             if session is None:
                 return self.to_sign_in(request)
+            if (jump := _jump(request)) is not None:
+                return RedirectResponse(self.url(jump), 303)
             view = SCREENS[self.path(request)]
             page = await view(self._shared.visit(session.token, request.query_params))
         except (CallFailed, Missing, FormRefused) as error:
@@ -134,6 +137,12 @@ class Answers:
             "theme": _theme(request),
             "answers_at": self._shared.brokers.url,
         }
+
+
+def _jump(request: Request) -> str | None:
+    """Where a filter that is nothing but an id leads."""
+    line = request.query_params.get("filter", "").strip()
+    return "/task" + query(id=line.lower()) if TASK_ID.fullmatch(line) else None
 
 
 def _theme(request: Request) -> str:

@@ -37,13 +37,16 @@ NAVIGATION: Final = (
     ("tasks", "/tasks", "Tasks", "t"),
     ("workers", "/workers", "Workers", "w"),
     ("brokers", "/brokers", "Brokers", "b"),
+    ("bulk", "/operations", "Bulk", "u"),
+    ("tokens", "/tokens", "Tokens", "k"),
+    ("audit", "/audit", "Audit", "a"),
 )
 QUICK_FILTERS: Final = (
     ("", "All"),
-    ("status:failed,timed_out,lost", "Failed"),
+    ("status:failed status:timed_out status:lost", "Failed"),
     ("status:running", "Running"),
     ("status:queued", "Queued"),
-    ("status:scheduled,retrying", "Delayed"),
+    ("status:scheduled status:retrying", "Delayed"),
     ("newer:1h", "Last hour"),
 )
 
@@ -61,13 +64,15 @@ def make_app(options: DashboardOptions) -> Starlette:
     """The application; `app.state.stop()` ends its streams."""
     brokers = Brokers(options.broker_url)
     templates = Templates(_known_to_all(options))
-    shared = Shared(options, brokers, ClusterView(brokers), Entry(options, brokers), templates)
+    cluster = ClusterView(brokers)
+    shared = Shared(options, brokers, cluster, Entry(options, brokers), templates)
     answers = Answers(shared)
     follow = Follow(shared)
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         yield
+        await cluster.close()
         await brokers.close()
 
     forms, sign_in = Forms(shared, answers), SignIn(shared, answers)

@@ -1,70 +1,127 @@
-"""What the cluster looks like now, asked once for each token however many pages show it."""
+"""What the cluster looks like now: one stream of the broker for each token, however many pages show it.
+
+A stream runs while somebody looks, and a little longer. The broker computes what it sends once for all.
+"""
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import grpc
 
 from hyrex.dashboard.brokers import Brokers
+from hyrex.transport.errors import CallFailed, CallFailure
 from hyrex.v1 import admin_service_pb2 as admin
-from hyrex.v1 import queue_service_pb2 as wire
 
-FRESH_S: Final = 1.5
-PAGE: Final = 1000
+FIRST_WITHIN_S: Final = 5.0
+KEPT_S: Final = 10.0
+PAUSE_S: Final = 1.0
+# A frame comes each second.
+SILENT_S: Final = 8.0
+ANSWERS_KEPT_S: Final = 6.0
+MOST_KEPT: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Queues by name, workers newest first, brokers by name. `taken` is monotonic time."""
+    """Queues by name, workers newest first, brokers by name, and what needs somebody."""
 
-    queues: tuple[wire.Queue, ...]
-    workers: tuple[admin.WorkerSession, ...]
-    brokers: tuple[admin.Broker, ...]
-    capped: bool
-    taken: float
+    frame: admin.WatchClusterResponse
 
-    def queue(self, name: str) -> wire.Queue | None:
+    @property
+    def queues(self) -> Sequence[admin.QueueActivity]:
+        """Queues with their rates."""
+        return self.frame.queues
+
+    @property
+    def workers(self) -> Sequence[admin.WorkerActivity]:
+        """Workers with what they run."""
+        return self.frame.workers
+
+    def queue(self, name: str) -> admin.QueueActivity | None:
         """The queue of this name."""
-        return next((queue for queue in self.queues if queue.name == name), None)
+        return next((each for each in self.frame.queues if each.queue.name == name), None)
 
 
 class ClusterView:
-    """Snapshots of the cluster as tokens see it."""
+    """Snapshots, and answers that several pages share, as tokens see them."""
 
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
-        self._known: dict[str | None, Snapshot] = {}
-        self._asking: dict[str | None, asyncio.Task[Snapshot]] = {}
+        self._watches: dict[str | None, _Watch] = {}
+        self._kept: dict[tuple[str | None, str, bytes], tuple[float, Any]] = {}
 
     async def seen_by(self, token: str | None) -> Snapshot:
-        """A snapshot that is at most `FRESH_S` old. Raises: CallFailed."""
-        known = self._known.get(token)
-        if known is not None and time.monotonic() - known.taken < FRESH_S:
-            return known
-        asking = self._asking.get(token)
-        if asking is None:
-            asking = self._asking[token] = asyncio.ensure_future(self._ask(token))
-            asking.add_done_callback(lambda _: self._asking.pop(token, None))
-        return await asyncio.shield(asking)
+        """The newest snapshot. Raises: CallFailed."""
+        watch = self._watches.get(token)
+        if watch is None:
+            watch = self._watches[token] = _Watch(self._brokers, token)
+            watch.task.add_done_callback(lambda _: self._watches.pop(token, None))
+        return await watch.newest()
 
-    def forget(self) -> None:
-        """Ask again at the next look: something was changed."""
-        self._known.clear()
+    async def kept(self, token: str | None, service: str, method: str, request: Any) -> Any:
+        """An answer that is at most `ANSWERS_KEPT_S` old, asked once for all who want the same.
+        Raises: CallFailed."""
+        key = (token, method, request.SerializeToString())
+        now = time.monotonic()
+        known = self._kept.get(key)
+        if known is not None and now - known[0] < ANSWERS_KEPT_S:
+            return known[1]
+        answer = await self._brokers.as_seen_by(token).read(service, method, request)
+        self._kept = {each: kept for each, kept in self._kept.items() if now - kept[0] < ANSWERS_KEPT_S}
+        if len(self._kept) < MOST_KEPT:
+            self._kept[key] = (now, answer)
+        return answer
 
-    async def _ask(self, token: str | None) -> Snapshot:
-        calls = self._brokers.as_seen_by(token)
-        taken = time.monotonic()
-        found, workers, brokers = await asyncio.gather(
-            calls.read("queues", "ListQueues", wire.ListQueuesRequest(page_size=PAGE)),
-            calls.read("admin", "ListWorkers", admin.ListWorkersRequest(page_size=PAGE)),
-            calls.read("admin", "ListBrokers", admin.ListBrokersRequest()),
-        )
-        capped = bool(found.next_page_token or workers.next_page_token)
-        fresh = Snapshot(tuple(found.queues), tuple(workers.workers), tuple(brokers.brokers), capped, taken)
-        self._drop_old(taken)
-        self._known[token] = fresh
-        return fresh
+    async def close(self) -> None:
+        """End all streams."""
+        watches = [watch.task for watch in self._watches.values()]
+        for task in watches:
+            task.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
 
-    def _drop_old(self, now: float) -> None:
-        for token in [key for key, each in self._known.items() if now - each.taken > FRESH_S]:
-            del self._known[token]
+
+class _Watch:
+    """One stream, begun anew when it breaks, ended when nobody has looked for a while."""
+
+    def __init__(self, brokers: Brokers, token: str | None) -> None:
+        self._brokers = brokers
+        self._token = token
+        self._newest: Snapshot | None = None
+        self._failure: CallFailure | None = None
+        self._known = asyncio.Event()
+        self._looked = self._taken = time.monotonic()
+        self.task = asyncio.create_task(self._run())
+
+    async def newest(self) -> Snapshot:
+        """The newest frame, or the first one. Raises: CallFailed."""
+        self._looked = time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_WITHIN_S):
+                await self._known.wait()
+        if self._failure is not None:
+            raise CallFailed(self._failure)
+        if self._newest is None or time.monotonic() - self._taken > SILENT_S:
+            raise CallFailed(CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, "the broker is silent", "", {}))
+        return self._newest
+
+    async def _run(self) -> None:
+        while time.monotonic() - self._looked < KEPT_S:
+            try:
+                await self._follow()
+            except CallFailed as error:
+                self._failure = error.failure
+                self._known.set()
+            await asyncio.sleep(PAUSE_S)
+
+    async def _follow(self) -> None:
+        """Take frames until the stream ends or nobody looks. Raises: CallFailed."""
+        request = admin.WatchClusterRequest()
+        async for frame in self._brokers.stream("admin", "WatchCluster", request, self._token):
+            self._newest, self._failure, self._taken = Snapshot(frame), None, time.monotonic()
+            self._known.set()
+            if time.monotonic() - self._looked > KEPT_S:
+                return

@@ -7,15 +7,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hyrex.dashboard.cluster import Snapshot
+from hyrex.dashboard.pages.machines import EVERY_WORKER
 from hyrex.dashboard.render.text import visible
-from hyrex.dashboard.render.values import TASK_WORDS, query
+from hyrex.dashboard.render.values import one_word, query
 from hyrex.dashboard.shared import Shared
+from hyrex.filterline import STATUSES, WORDS
 from hyrex.transport.errors import CallFailed
 
 MOST: Final = 12
 LONGEST: Final = 300
 AGES: Final = ("15m", "1h", "24h", "7d")
-KEYS: Final = ("queue:", "name:", "status:", "older:", "newer:", "parent:", "root:")
+KEYS: Final = tuple(f"{word}:" for word in WORDS)
 
 
 class Completions:
@@ -32,51 +34,53 @@ class Completions:
         text = request.query_params.get("text", "")[:LONGEST].strip()
         try:
             seen = await self._shared.cluster.seen_by(session.token)
+            listed = await self._shared.cluster.kept(session.token, "admin", "ListWorkers", EVERY_WORKER)
         except CallFailed:
             return JSONResponse([], 503)
-        found = destinations(text, seen) if request.query_params.get("palette") else words(text, seen)
+        names = sorted({name for worker in listed.workers for name in worker.task_names})
+        going = request.query_params.get("palette")
+        found = destinations(text, seen, names) if going else words(text, seen, names)
         return JSONResponse([each for each, _ in zip(found, range(MOST), strict=False)])
 
 
-def words(text: str, seen: Snapshot) -> Iterator[dict[str, str]]:
+def words(text: str, seen: Snapshot, names: Iterable[str]) -> Iterator[dict[str, str]]:
     """Words that go on with the text: keys first, then values of its key."""
     key, colon, value = text.partition(":")
     if not colon:
         yield from ({"text": each, "kind": "filter"} for each in KEYS if each.startswith(text))
         return
-    for each in _values(key, seen):
-        if value.lower() in each.lower() and " " not in each and visible(each) == each:
-            yield {"text": f"{key}:{each}", "kind": key}
+    for each in _values(key, seen, names):
+        if value.lower() in each.lower() and visible(each) == each:
+            yield {"text": one_word(key, each), "kind": key}
 
 
-def destinations(text: str, seen: Snapshot) -> Iterator[dict[str, str]]:
+def destinations(text: str, seen: Snapshot, names: Iterable[str]) -> Iterator[dict[str, str]]:
     """Queues, names of tasks and workers whose name contains the text."""
     wanted = text.lower()
-    for queue in seen.queues:
-        if wanted in queue.name.lower():
-            yield {"text": visible(queue.name), "kind": "queue", "href": "/queue" + query(name=queue.name)}
-    for name in task_names(seen):
+    for name in (each.queue.name for each in seen.queues):
         if wanted in name.lower():
-            yield {"text": visible(name), "kind": "tasks", "href": "/tasks" + query(filter=f"name:{name}")}
-    for worker in seen.workers:
+            yield {"text": visible(name), "kind": "queue", "href": "/queue" + query(name=name)}
+    for name in names:
+        if wanted in name.lower():
+            yield {
+                "text": visible(name),
+                "kind": "tasks",
+                "href": "/tasks" + query(filter=one_word("name", name)),
+            }
+    for worker in (each.session for each in seen.workers):
         if wanted in worker.worker_name.lower():
             href = "/worker" + query(id=worker.session_id)
             yield {"text": visible(worker.worker_name), "kind": "worker", "href": href}
 
 
-def task_names(seen: Snapshot) -> list[str]:
-    """The functions that connected workers have, by name."""
-    return sorted({name for worker in seen.workers for name in worker.task_names})
-
-
-def _values(key: str, seen: Snapshot) -> Iterable[str]:
+def _values(key: str, seen: Snapshot, names: Iterable[str]) -> Iterable[str]:
     match key:
         case "queue":
-            return (queue.name for queue in seen.queues)
+            return (each.queue.name for each in seen.queues)
         case "name":
-            return task_names(seen)
+            return names
         case "status":
-            return TASK_WORDS.values()
+            return STATUSES
         case "older" | "newer":
             return AGES
         case _:

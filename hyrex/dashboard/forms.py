@@ -57,7 +57,6 @@ class Forms:
             done = await action.do(self._shared.visit(session.token, request.query_params), form)
         except (CallFailed, Missing, FormRefused) as error:
             return self._answers.trouble(request, error)
-        self._shared.cluster.forget()
         response = RedirectResponse(self._answers.url(done.back), 303)
         self._shared.entry.say(response, done.words, bad=done.bad)
         return response

@@ -18,7 +18,7 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.queue_service_pb2_grpc import QueueServiceStub
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from tests.support.eventually import eventually
-from tests.support.processes import Processes
+from tests.support.processes import Processes, RunningBroker
 
 HERE: Final = "http://localhost:8787"
 WITHIN_S: Final = 60.0
@@ -36,12 +36,17 @@ class Shop:
     metadata: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def opened(cls, processes: Processes, database_url: str) -> Self:
-        """Start both."""
-        broker = processes.broker(database_url)
+    def opened(cls, processes: Processes, database_url: str, broker: RunningBroker | None = None) -> Self:
+        """Start both, or the worker at a broker that runs."""
+        broker = broker or processes.broker(database_url)
         queues = ("mail", "billing", "images", "reports")
         served = [part for queue in queues for part in ("-q", queue)]
         processes.worker(broker.url, "tests.dashboard.shop_app:app", "-p", "1", *served)
+        return cls.at(processes, broker)
+
+    @classmethod
+    def at(cls, processes: Processes, broker: RunningBroker) -> Self:
+        """A shop at a broker, without a worker."""
         channel = grpc.insecure_channel(broker.address)
         stubs: Any = (TaskServiceStub(channel), QueueServiceStub(channel))
         return cls(broker.url, processes, *stubs)

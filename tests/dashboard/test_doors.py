@@ -4,16 +4,23 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import grpc
 import pytest
 
+from hyrex.backend.ids import new_task_id
 from hyrex.dashboard.__main__ import main
 from hyrex.dashboard.access.session import SESSION_S, BrowserSession, Cookies
 from hyrex.dashboard.app import make_app
 from hyrex.dashboard.options import DashboardOptions, OptionsUnusable, checked
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
+from hyrex.v1 import task_pb2, task_service_pb2
+from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from tests.dashboard.shop import HERE, Reader
+from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker, StartBroker
+from tests.support.tokens import bearer, made_by
 
 TOKEN = "hyrex-test-token-of-the-dashboard"
 COOKIE = "hyrex-8787"
@@ -81,9 +88,15 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites_and_tells_nothing(str
     assert "Max-Age=43200" in cookie
     assert "Secure" not in cookie, "by plain HTTP on loopback it would be lost"
     assert TOKEN not in cookie
-    behind = DashboardOptions("grpc://127.0.0.1:1", behind_https=True)
+
+
+def test_behind_tls_the_cookie_is_sent_by_tls_alone(guarded: RunningBroker) -> None:
+    behind = DashboardOptions(guarded.url, behind_https=True)
     with Reader(make_app(behind), "https://localhost:8787") as reader:
-        assert "max-age=" in reader.get("/").headers["strict-transport-security"]
+        answer = reader.post("/sign-in", {"token": TOKEN})
+        assert "Secure" in answer.headers["set-cookie"]
+        assert "max-age=" in answer.headers["strict-transport-security"]
+        assert reader.post("/sign-in", {}, origin="http://localhost:8787").status_code == 403
 
 
 def test_a_cookie_of_another_key_or_changed_or_old_is_none() -> None:
@@ -275,3 +288,29 @@ def test_the_command_says_in_one_line_what_is_wrong(capsys: pytest.CaptureFixtur
     error = capsys.readouterr().err
     assert error.startswith("error: --listen 0.0.0.0:8787 sends tokens and cookies unencrypted")
     assert error.count("\n") == 1
+
+
+def test_a_person_sees_and_does_what_the_token_may_until_it_is_revoked(
+    guarded: RunningBroker, stranger: Reader
+) -> None:
+    with grpc.insecure_channel(guarded.address) as channel:
+        secret = made_by(channel, TOKEN, "ada", "read")
+        stub: Any = TaskServiceStub(channel)
+        task = task_pb2.NewTask(task_id=new_task_id(), name="greet", queue="mail", payload=b'{"pin": 4711}')
+        stub.SubmitTasks(
+            task_service_pb2.SubmitTasksRequest(tasks=[task]), metadata=bearer(TOKEN), timeout=60
+        )
+        assert sign_in(stranger, secret) == 303
+        shown = stranger.text("/task", id=task.task_id, tab="payload")
+        assert "no right to payloads" in shown
+        assert "4711" not in shown
+        assert stranger.get("/tokens").status_code == 403
+        address = "/queue/pause?name=mail"
+        assert stranger.post(address, {"csrf": stranger.csrf(address)}).status_code == 403
+        with Reader(make_app(DashboardOptions(guarded.url))) as admin:
+            assert sign_in(admin) == 303
+            assert "ada" in admin.text("/tokens")
+            assert admin.act("/token/revoke?name=ada", typed="ada") == "ada is revoked."
+            assert "token.revoke" in admin.text("/audit")
+    eventually(lambda: stranger.get("/queues").status_code == 303, 60)
+    assert stranger.get("/queues").headers["location"].startswith("/sign-in")

@@ -29,7 +29,8 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked before an action. `typed`: the name that has to be typed for it."""
+    """What is asked before an action. `typed`: the name that has to be typed
+    for it; `once`: an id by which doing it twice is doing it once."""
 
     title: str
     sentence: str
@@ -38,7 +39,7 @@ class Question:
     danger: bool = False
     typed: str = ""
     fields: tuple[Field, ...] = ()
-    items: tuple[str, ...] = ()
+    once: str = ""
 
 
 @dataclass(frozen=True, slots=True)

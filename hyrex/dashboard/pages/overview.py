@@ -1,25 +1,19 @@
-"""The first page: how much waits, who works, and what needs somebody."""
+"""The first page: how much waits, who works, what needs somebody, and how it went."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hyrex.dashboard.cluster import Snapshot
+from hyrex.dashboard.pages.charts import DEFAULT_RANGE, RANGES, charts_of, stats_request
 from hyrex.dashboard.pages.page import Page, Visit
-from hyrex.dashboard.render.values import BAD
-from hyrex.v1 import queue_service_pb2 as queues
+from hyrex.dashboard.render.charts import Chart
+from hyrex.dashboard.render.values import BAD, query
+from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_service_pb2 as tasks
 
-RECENT_FAILURES: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Something that somebody should look at, and the command that mends it."""
-
-    sentence: str
-    queue: str
-    remedy: str
+RECENT_FAILURES: Final = 6
+BUSIEST: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,49 +27,60 @@ class Totals:
     workers: int
     slots: int
     busy: int
+    completed_per_s: float
+    failed_per_s: float
 
 
 async def overview(visit: Visit) -> Page:
     """The overview. Raises: CallFailed."""
     seen = await visit.snapshot()
-    failed = await visit.calls.read(
-        "tasks", "ListTasks", tasks.ListTasksRequest(page_size=RECENT_FAILURES, statuses=sorted(BAD))
-    )
+    recent = tasks.ListTasksRequest(page_size=RECENT_FAILURES, statuses=sorted(BAD))
+    failed = await visit.cluster.kept(visit.token, "tasks", "ListTasks", recent)
+    span = span_of(visit)
     values = {
         "totals": totals(seen),
-        "queues": sorted(seen.queues, key=_weight)[:12],
+        "queues": sorted(seen.queues, key=_weight)[:BUSIEST],
         "queue_count": len(seen.queues),
-        "needs": list(needs(seen)),
+        "needs": seen.frame.needs,
         "failed": failed.tasks,
-        "brokers": seen.brokers,
+        "brokers": seen.frame.brokers,
         "workers": seen.workers,
+        "charts": await charts(visit, span),
+        "span": span,
+        "here": "/",
     }
-    return Page("overview.html", "Overview", "overview", values, live="/")
+    return Page("overview.html", "Overview", "overview", values, live="/" + query(span=span))
+
+
+def span_of(visit: Visit) -> str:
+    """The range of the charts."""
+    wanted = visit.query.get("span", DEFAULT_RANGE)
+    return wanted if wanted in RANGES else DEFAULT_RANGE
+
+
+async def charts(visit: Visit, span: str, queue: str = "") -> Sequence[Chart]:
+    """The charts of all queues or of one. Raises: CallFailed."""
+    request = stats_request(span, queue)
+    return charts_of(request, await visit.cluster.kept(visit.token, "admin", "GetStats", request))
 
 
 def totals(seen: Snapshot) -> Totals:
     """The sums of a snapshot."""
+    queues = [each.queue for each in seen.queues]
+    sessions = [each.session for each in seen.workers]
     return Totals(
-        queued=sum(queue.queued for queue in seen.queues),
-        capped=any(queue.queued_capped for queue in seen.queues),
-        delayed=sum(queue.delayed for queue in seen.queues),
-        running=sum(queue.running for queue in seen.queues),
-        workers=len(seen.workers),
-        slots=sum(worker.slots or worker.capacity for worker in seen.workers),
-        busy=sum(worker.running for worker in seen.workers),
+        queued=sum(queue.queued for queue in queues),
+        capped=seen.frame.queues_capped or any(queue.queued_capped for queue in queues),
+        delayed=sum(queue.delayed for queue in queues),
+        running=sum(queue.running for queue in queues),
+        workers=len(sessions),
+        slots=sum(session.slots or session.capacity for session in sessions),
+        busy=sum(session.running for session in sessions),
+        completed_per_s=sum(each.completed_per_s for each in seen.queues),
+        failed_per_s=sum(each.failed_per_s for each in seen.queues),
     )
 
 
-def needs(seen: Snapshot) -> Iterator[Need]:
-    """What cannot move on by itself."""
-    for queue in seen.queues:
-        if queue.queued and queue.paused:
-            yield Need("is paused, and tasks wait in it", queue.name, "hyrex queue resume")
-        elif queue.queued and not queue.workers:
-            yield Need("has tasks, and no worker serves it", queue.name, "hyrex run-worker app:app -q")
-        elif queue.queued and 0 < queue.concurrency_limit <= queue.running:
-            yield Need("runs as much as its limit allows, and tasks wait", queue.name, "hyrex queue limit")
-
-
-def _weight(queue: queues.Queue) -> tuple[int, str]:
-    return (-(queue.queued + queue.running + queue.delayed), queue.name)
+def _weight(each: admin.QueueActivity) -> tuple[float, str]:
+    queue = each.queue
+    return (-(queue.queued + queue.running + queue.delayed + each.completed_per_s), queue.name)

@@ -3,7 +3,8 @@
 from typing import Final
 
 from hyrex.dashboard.cluster import Snapshot
-from hyrex.dashboard.pages.page import Missing, Page, Visit
+from hyrex.dashboard.pages.overview import charts, span_of
+from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.values import query
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import queue_service_pb2 as queues
@@ -15,7 +16,7 @@ NEWEST: Final = 20
 async def all_queues(visit: Visit) -> Page:
     """Every queue. Raises: CallFailed."""
     seen = await visit.snapshot()
-    values = {"queues": seen.queues, "capped": seen.capped}
+    values = {"queues": seen.queues, "capped": seen.frame.queues_capped}
     return Page("queues.html", "Queues", "queues", values, live="/queues")
 
 
@@ -23,17 +24,28 @@ async def one_queue(visit: Visit) -> Page:
     """One queue with its newest tasks. Raises: Missing, CallFailed."""
     name = visit.wanted("name")
     seen = await visit.snapshot()
-    queue = await _find(visit, seen, name)
+    queue = await _find(visit, name)
+    span = span_of(visit)
     newest = await visit.calls.read(
         "tasks", "ListTasks", tasks.ListTasksRequest(page_size=NEWEST, queue=name)
     )
-    values = {"queue": queue, "tasks": newest.tasks, "workers": list(serving(seen, name))}
-    return Page("queue.html", name, "queues", values, live="/queue" + query(name=name))
+    here = "/queue" + query(name=name)
+    values = {
+        "queue": queue,
+        "activity": seen.queue(name),
+        "tasks": newest.tasks,
+        "workers": serving(seen, name),
+        "charts": await charts(visit, span, name),
+        "span": span,
+        "here": here,
+    }
+    return Page("queue.html", name, "queues", values, live=f"{here}&span={span}")
 
 
 def serving(seen: Snapshot, name: str) -> list[admin.WorkerSession]:
     """Workers whose patterns match the queue."""
-    return [worker for worker in seen.workers if any(matches(each, name) for each in worker.queue_patterns)]
+    sessions = (each.session for each in seen.workers)
+    return [each for each in sessions if any(matches(pattern, name) for pattern in each.queue_patterns)]
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -53,12 +65,8 @@ def matches(pattern: str, name: str) -> bool:
     return True
 
 
-async def _find(visit: Visit, seen: Snapshot, name: str) -> queues.Queue:
-    known = seen.queue(name)
-    if known is not None:
-        return known
-    if not seen.capped:
-        raise Missing("there is no such queue")
+async def _find(visit: Visit, name: str) -> queues.Queue:
+    """The queue as it is now, also where a change of it is younger than the snapshot."""
     request = queues.GetQueueRequest(name=name)
     response: queues.GetQueueResponse = await visit.calls.read("queues", "GetQueue", request)
     return response.queue

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hyrex.dashboard.pages import machines, overview, queues, task, tasks
+from hyrex.dashboard.pages import bulk, machines, overview, queues, rights, task, tasks
 from hyrex.dashboard.pages.action import Action
 from hyrex.dashboard.pages.page import View
 from hyrex.dashboard.pages.queue_actions import QUEUE_ACTIONS
@@ -20,9 +20,15 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
         "/workers": machines.workers,
         "/worker": machines.worker,
         "/brokers": machines.brokers,
+        "/tokens": rights.tokens,
+        "/audit": rights.audit,
+        "/operations": bulk.operations,
+        "/operation": bulk.operation,
     }
 )
-ACTIONS: Final[Mapping[str, Action]] = MappingProxyType({**QUEUE_ACTIONS, **TASK_ACTIONS})
+ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
+    {**QUEUE_ACTIONS, **TASK_ACTIONS, **bulk.BULK_ACTIONS, **rights.TOKEN_ACTIONS}
+)
 
 
 def is_local(address: str) -> bool:

@@ -13,6 +13,7 @@ from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.text import shell_word
 from hyrex.dashboard.render.values import BAD, FINAL, query
 from hyrex.transport.errors import CallFailed
+from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
 
@@ -40,6 +41,7 @@ async def one_task(visit: Visit) -> Page:
         "tab": tab,
         "tabs": TABS,
         "final": task.status in FINAL,
+        "why": await _why(visit, task),
         "bad": task.status in BAD,
         "last_error": _last_error(task),
         "result": _result(task),
@@ -49,6 +51,15 @@ async def one_task(visit: Visit) -> Page:
         "tree_cut": TREE_AT_MOST,
     }
     return Page("task.html", task.name, "tasks", values, live="/task" + query(id=wanted, tab=tab))
+
+
+async def _why(visit: Visit, task: task_pb2.Task) -> admin.WhyResponse | None:
+    """Why it does not run, where it waits."""
+    if task.status in FINAL or task.status == task_pb2.TASK_STATUS_RUNNING:
+        return None
+    request = admin.WhyRequest(task_id=task.task_id)
+    found: admin.WhyResponse = await visit.calls.read("admin", "Why", request)
+    return found
 
 
 def command_of(task: task_pb2.Task) -> str:

@@ -111,13 +111,13 @@ async def _task(visit: Visit) -> task_pb2.Task:
 
 
 async def _ask_drain(visit: Visit) -> Question:
-    wanted = valid_id(visit.wanted("id"))
+    wanted = visit.wanted("id")
     sentence = "It takes no new work, finishes what it runs, and leaves. It does not come back by itself."
     return Question("Drain this worker?", sentence, "Drain", "/worker" + query(id=wanted), danger=True)
 
 
 async def _drain(visit: Visit, form: Form) -> Done:
-    wanted = valid_id(visit.wanted("id"))
+    wanted = visit.wanted("id")
     await visit.calls.act("admin", "DrainWorker", admin.DrainWorkerRequest(session_id=wanted))
     return Done("The worker is told to drain.", "/workers")
 

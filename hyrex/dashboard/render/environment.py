@@ -7,7 +7,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from hyrex.dashboard.render import json_view, timeline, tracebacks, values
+from hyrex.dashboard.render import charts, json_view, timeline, tracebacks, values
 from hyrex.dashboard.render.text import shell_word, shortened, visible
 
 HERE: Final = Path(__file__).parents[1]
@@ -64,12 +64,16 @@ def _exact(value: str) -> Markup:
 def _functions() -> dict[str, Any]:
     return {
         "absent": values.ABSENT,
+        "bulk_state": values.bulk_state,
+        "bulk_word": values.bulk_word,
         "bytes_text": values.bytes_text,
         "content": json_view.content,
+        "drawn": charts.drawn,
         "duration": values.duration,
         "moment": values.moment,
         "number": lambda value: Markup(values.number(value)),
         "parts_of": tracebacks.parts_of,
+        "one_word": values.one_word,
         "query": values.query,
         "rate": lambda value: Markup(values.rate(value)),
         "run_word": values.run_word,

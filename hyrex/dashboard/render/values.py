@@ -9,7 +9,8 @@ from urllib.parse import quote
 from google.protobuf.message import Message
 from markupsafe import Markup
 
-from hyrex.v1 import task_pb2
+from hyrex.filterline import FilterLine
+from hyrex.v1 import admin_service_pb2, task_pb2
 
 ABSENT: Final = Markup('<span class="absent">–</span>')
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -43,6 +44,22 @@ def task_word(status: int) -> str:
 def run_word(status: int) -> str:
     """A run's status in one word."""
     return RUN_WORDS.get(status, "unknown")
+
+
+def bulk_word(action: "admin_service_pb2.BulkAction.ValueType") -> str:
+    """What a bulk operation does."""
+    return "Cancel" if action == admin_service_pb2.BULK_ACTION_CANCEL else "Retry"
+
+
+def bulk_state(state: "admin_service_pb2.BulkState.ValueType") -> str:
+    """Where a bulk operation stands, as a word that has a sign."""
+    match state:
+        case admin_service_pb2.BULK_STATE_RUNNING:
+            return "running"
+        case admin_service_pb2.BULK_STATE_DONE:
+            return "completed"
+        case _:
+            return "stopped"
 
 
 def moment(message: Message, field: str) -> datetime | None:
@@ -84,9 +101,9 @@ def number(value: float) -> str:
 
 def rate(value: float) -> str:
     """A number per second with as many digits as say something."""
-    if value >= 99.5:
+    if value >= 99.5 or value == 0:
         return number(value)
-    return f"{value:.1f}" if value >= 0.05 or value == 0 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
 
 
 def bytes_text(size: int) -> str:
@@ -111,3 +128,16 @@ def query(**values: object) -> str:
         f"{key}={quote(str(value), safe='')}" for key, value in values.items() if value not in (None, "")
     ]
     return f"?{'&'.join(parts)}" if parts else ""
+
+
+def one_word(key: str, value: str) -> str:
+    """A word of the filter line, in quotation marks where it needs them."""
+    match key:
+        case "queue":
+            return FilterLine(queues=(value,)).text()
+        case "name":
+            return FilterLine(names=(value,)).text()
+        case "error":
+            return FilterLine(error_types=(value,)).text()
+        case _:
+            return f"{key}:{value}"

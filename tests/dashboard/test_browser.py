@@ -1,0 +1,281 @@
+"""The dashboard in a real Chromium, against a live broker and worker: actions, keyboard, phone, colours.
+
+Skipped where there is no Chromium; `.ci/run` installs it where it can.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from hyrex.dashboard.pages.screens import ACTIONS
+from hyrex.dashboard.render.values import query
+from hyrex.v1 import task_pb2
+from tests.dashboard.chromium import Browsed, Theme
+from tests.dashboard.shop import unique
+from tests.support.eventually import eventually
+
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e ../../etc?a=b&c#d '; DROP"
+SCREENS = ("/", "/queues", "/tasks", "/workers", "/brokers", "/operations")
+JUDGE = (Path(__file__).parent / "judge.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browsed(
+    tmp_path_factory: pytest.TempPathFactory, postgres_url: str, template_database: str
+) -> Iterator[Browsed]:
+    """A shop, its dashboard and a Chromium, for all tests here."""
+    with Browsed.opened(postgres_url, template_database) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browsed: Browsed) -> Iterator[Page]:
+    """A page that must load nothing from elsewhere, raise no error and open no dialog of the browser's."""
+    with browsed.page() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def phone(browsed: Browsed) -> Iterator[Page]:
+    """The same on a phone."""
+    with browsed.page(phone=True) as fresh:
+        yield fresh
+
+
+def confirm(page: Page, button: str, **fields: str) -> None:
+    """Answer the question that is open."""
+    box = page.locator("#question")
+    expect(box).to_be_visible()
+    for label, value in fields.items():
+        box.locator(f"[name={label}]").fill(value)
+    box.get_by_role("button", name=button, exact=True).click()
+    expect(page.locator("main > .said")).to_be_visible()
+
+
+def test_every_action_of_a_queue_is_clicked(browsed: Browsed, page: Page) -> None:
+    shop, name = browsed.shop, unique("clicked")
+    ids = [shop.send("greet", queue=name) for _ in range(2)]
+    page.goto("/queues")
+    page.get_by_role("link", name=name).click()
+    page.get_by_role("link", name="Pause").click()
+    confirm(page, "Pause")
+    expect(page.locator(".title .status")).to_have_text("paused")
+    page.get_by_role("link", name="Resume").click()
+    confirm(page, "Resume")
+    page.get_by_role("link", name="Limit").click()
+    confirm(page, "Set the limit", limit="3")
+    expect(page.locator("main > .said")).to_contain_text("at most 3 at once")
+    page.get_by_role("link", name="Purge").click()
+    page.locator("#question").get_by_role("link", name="Keep as it is").click()
+    expect(page.locator("#question")).not_to_be_visible()
+    page.get_by_role("link", name="Purge").click()
+    confirm(page, "Purge", typed=name)
+    expect(page.locator("main > .said")).to_contain_text("2 tasks cancelled")
+    assert {shop.task(each).status for each in ids} == {task_pb2.TASK_STATUS_CANCELLED}
+
+
+def test_every_action_of_a_task_is_clicked(browsed: Browsed, page: Page) -> None:
+    shop = browsed.shop
+    failed = shop.send("charge_card", b'{"order": 7, "cents": 1}', queue="billing")
+    shop.ended(failed)
+    page.goto("/task" + query(id=failed))
+    expect(page.locator(".error-box")).to_contain_text("the card was declined")
+    for tab in ("Payload", "Result", "Tree", "Details", "Runs"):
+        page.locator(".tabs").get_by_role("link", name=tab).click()
+        expect(page.locator(".tabs [aria-current]")).to_contain_text(tab)
+    page.get_by_role("link", name="Retry").click()
+    confirm(page, "Retry")
+    eventually(lambda: len(shop.task(failed).runs) > 1, 60)
+    page.goto("/task" + query(id=shop.ended(failed).task_id))
+    page.get_by_role("link", name="Send again").click()
+    confirm(page, "Send", payload='{"order": 8, "cents": 1}')
+    fresh = page.url.partition("id=")[2]
+    shop.ended(fresh)
+    expect(page.locator(".title .status")).to_have_text("completed", timeout=60_000)
+    waiting = shop.send("greet", queue=unique("nobody"))
+    page.goto("/task" + query(id=waiting))
+    expect(page.locator(".why")).to_contain_text("connected worker serves queue")
+    page.get_by_role("link", name="Cancel").click()
+    confirm(page, "Cancel", reason="not needed")
+    assert shop.task(waiting).status == task_pb2.TASK_STATUS_CANCELLED
+
+
+def test_tasks_are_chosen_by_clicks_and_all_that_match_are_retried(browsed: Browsed, page: Page) -> None:
+    shop, name = browsed.shop, unique("chosen")
+    ids = [shop.send(name) for _ in range(3)]
+    page.goto("/tasks" + query(filter=f"name:{name}"))
+    page.get_by_label("Select all on this page").check()
+    expect(page.locator("[data-chosen]")).to_have_text("3 tasks selected")
+    page.get_by_role("button", name="Cancel").click()
+    confirm(page, "Cancel")
+    expect(page.locator("main > .said")).to_contain_text("3 cancelled")
+    page.goto("/tasks" + query(filter=f"name:{name} status:cancelled"))
+    page.get_by_role("link", name="Retry all").click()
+    expect(page.locator("#question h1")).to_have_text("Retry 3 tasks?")
+    confirm(page, "Retry")
+    expect(page.locator(".title .status")).to_have_text("completed", timeout=60_000)
+    assert {shop.task(each).status for each in ids} == {task_pb2.TASK_STATUS_QUEUED}
+
+
+def test_nothing_that_users_wrote_runs_anywhere(browsed: Browsed, page: Page) -> None:
+    """Names, labels, headers, payloads and errors; the fixture fails on a dialog, an error or a request."""
+    shop = browsed.shop
+    payload = b'{"text": "</script><script>alert(3)</script>"}'
+    ids = [
+        shop.send(HOSTILE, payload, queue=HOSTILE, labels={HOSTILE: HOSTILE}, headers={HOSTILE: HOSTILE}),
+        shop.ended(shop.send("fail_with", payload, queue="reports")).task_id,
+    ]
+    for address in (*SCREENS, "/queue" + query(name=HOSTILE), "/tasks" + query(filter='name:"><b>"')):
+        page.goto(address)
+    for task_id in ids:
+        for tab in ("runs", "payload", "tree", "details"):
+            page.goto("/task" + query(id=task_id, tab=tab))
+            expect(page.locator("live-state")).to_have_attribute("data-state", "live", timeout=60_000)
+    for path in ACTIONS:
+        if path.startswith("/queue/"):
+            page.goto(path + query(name=HOSTILE))
+    page.goto("/queues")
+    page.get_by_role("link", name="<script>alert(1)</script>").first.click()
+    page.get_by_role("link", name="Pause").click()
+    confirm(page, "Pause")
+    assert page.evaluate("document.querySelectorAll('main img, main script, main iframe').length") == 0
+
+
+def test_everything_is_done_by_keyboard(browsed: Browsed, page: Page) -> None:
+    shop, name = browsed.shop, unique("keys")
+    ids = [shop.send(name, queue=name) for _ in range(3)]
+    page.goto("/queues")
+    expect(page.get_by_role("link", name=name)).to_be_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    page.wait_for_url("**/tasks")
+    page.keyboard.press("/")
+    page.keyboard.type(f"name:{name}")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("k")
+    page.keyboard.press("x")
+    expect(page.locator("[data-chosen]")).to_have_text("2 tasks selected")
+    page.keyboard.press("c")
+    expect(page.locator("#question")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#question")).not_to_be_visible()
+    page.keyboard.press("c")
+    expect(page.locator("#question")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.locator("main > .said")).to_contain_text("2 cancelled")
+    kept = [each for each in ids if shop.task(each).status == task_pb2.TASK_STATUS_QUEUED]
+    assert len(kept) == 1
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.keyboard.type(name)
+    expect(page.locator("#palette li").first).to_contain_text("queue")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/queue?name=*")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/task?id=*")
+
+
+def test_the_filter_line_completes_its_words(page: Page) -> None:
+    page.goto("/tasks")
+    page.locator("#filter").press_sequentially("sta")
+    expect(page.locator(".suggestions li").first).to_contain_text("status:")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator("#filter").press_sequentially("timed")
+    expect(page.locator(".suggestions:visible li").first).to_contain_text("status:timed_out")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#filter")).to_have_value("status:timed_out ")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks?filter=status*")
+
+
+def test_a_page_follows_the_cluster_and_keeps_what_was_chosen(browsed: Browsed, page: Page) -> None:
+    shop, name = browsed.shop, unique("live")
+    first = shop.send(name)
+    page.goto("/tasks" + query(filter=f"name:{name}"))
+    page.locator("tbody input").check()
+    page.locator("tbody a").first.focus()
+    shop.send(name)
+    expect(page.locator(".pill")).to_have_text("1 newer", timeout=60_000)
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody input")).to_be_checked()
+    assert page.evaluate("document.activeElement.closest('tr')?.id") == f"t-{first}"
+    page.locator(".pill").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_a_hidden_page_is_paused(page: Page) -> None:
+    page.goto("/")
+    expect(page.locator("live-state")).to_have_attribute("data-state", "live", timeout=60_000)
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", { value: true, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    expect(page.locator("live-state")).to_have_text("paused")
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", { value: false, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    expect(page.locator("live-state")).to_have_attribute("data-state", "live", timeout=60_000)
+
+
+def test_on_a_phone_nothing_is_cut_off_and_all_is_large_enough(browsed: Browsed, phone: Page) -> None:
+    shop = browsed.shop
+    task_id = shop.send(HOSTILE, queue=HOSTILE, labels={"tenant": "7"})
+    for address in (*SCREENS, "/queue" + query(name=HOSTILE), "/task" + query(id=task_id)):
+        phone.goto(address)
+        wide = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{address} is {wide} px too wide"
+        small = phone.evaluate(JUDGE + "; smallTargets()")
+        assert small == [], address
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_has_enough_contrast(browsed: Browsed, theme: Theme) -> None:
+    """WCAG AA: 4.5 to 1, or 3 to 1 for large text."""
+    failed = browsed.shop.ended(browsed.shop.send("fail_with", b'{"text": "x"}', queue="reports")).task_id
+    with browsed.page(theme=theme) as page:
+        for address in (*SCREENS, "/task" + query(id=failed), "/task" + query(id=failed, tab="payload"),
+                        "/tasks/cancel" + query(id=failed)):  # fmt: skip
+            page.goto(address)
+            assert page.evaluate(JUDGE + "; weakTexts()") == [], address
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    for address in SCREENS:
+        page.goto(address)
+        assert page.evaluate(JUDGE + "; namelessControls()") == [], address
+
+
+def test_without_a_broker_the_last_values_stay_and_it_is_said(browsed: Browsed, page: Page) -> None:
+    page.goto("/workers")
+    rows = page.locator("tbody tr").count()
+    assert rows >= 1
+    expect(page.locator("live-state")).to_have_attribute("data-state", "live", timeout=60_000)
+    browsed.stop_broker()
+    expect(page.locator("live-state")).to_have_text("no broker", timeout=60_000)
+    assert page.locator("tbody tr").count() == rows
+    page.goto("/queues")
+    expect(page.locator("h1")).to_have_text("No broker answers")
+    browsed.start_broker()
+    expect(page.locator("h1")).to_have_text("Queues", timeout=60_000)
+
+
+def test_a_worker_is_drained_by_a_click(browsed: Browsed, page: Page) -> None:
+    page.goto("/workers")
+    page.locator("tbody a").first.click()
+    page.get_by_role("link", name="Drain").click()
+    confirm(page, "Drain")
+    expect(page.locator("main")).to_contain_text("No worker is connected", timeout=60_000)
+    assert re.search(r"/workers$", page.url)
