@@ -90,9 +90,9 @@ def test_top_shows_queues_and_what_needs_somebody(hyrex: Hyrex) -> None:
     shown = hyrex("top", "--once")
     assert "nobody's" in shown
     assert "! no connected worker serves queue" in shown
-    assert "hyrex run-worker MODULE:APP --queue" in shown
+    assert "hyrex run-worker MODULE:APP --queue=" in shown
     frame = json.loads(hyrex("top", "--once", "--json"))
-    assert [queue["name"] for queue in frame["queues"]] == ["mail", "nobody's"]
+    assert {"mail", "nobody's"} <= {queue["name"] for queue in frame["queues"]}
     assert frame["needs"][0]["kind"] == "queue_not_served"
     assert len(frame["brokers"]) == 1
 
@@ -102,6 +102,26 @@ def test_tail_prints_what_there_is_the_oldest_first(hyrex: Hyrex) -> None:
     assert [line.split()[-1] for line in lines] == ["Timeout", "ValueError"]
     first = hyrex("task", "tail", "queue:mail", "--once", "-n", "1", "--json")
     assert json.loads(first)["queue"] == "mail"
+
+
+def test_tail_prints_tasks_as_they_come_and_as_they_change(
+    broker_url: str, hyrex: Hyrex, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "hyrex.cli", "task", "tail", "queue:later", "-n", "1", "--json"]
+    env = environment({"HYREX_BROKER_URL": broker_url, "PYTHONUNBUFFERED": "1"})
+    hyrex("task", "send", "first", "-q", "later", "--delay", "3600")
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        first = json.loads(running.stdout.readline())
+        assert (first["name"], first["status"]) == ("first", "scheduled")
+        hyrex("task", "send", "second", "-q", "later", "--delay", "3600")
+        second = json.loads(running.stdout.readline())
+        assert second["name"] == "second"
+        hyrex("task", "cancel", first["id"])
+        changed = json.loads(running.stdout.readline())
+        assert (changed["name"], changed["status"]) == ("first", "cancelled")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
 
 
 def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:

@@ -29,7 +29,7 @@ def _of_queues(queues: Sequence[QueueView], oldest: Mapping[str, datetime]) -> I
             continue
         since = timestamp(oldest[queue.name]) if queue.name in oldest else None
         waiting = f"{queue.queued}{'+' if queue.queued_capped else ''} tasks are ready"
-        name = shlex.quote(queue.name)
+        name = _argument(queue.name)
         if queue.paused:
             yield pb.Need(
                 kind=pb.NEED_KIND_PAUSED_WITH_BACKLOG,
@@ -43,7 +43,7 @@ def _of_queues(queues: Sequence[QueueView], oldest: Mapping[str, datetime]) -> I
                 kind=pb.NEED_KIND_QUEUE_NOT_SERVED,
                 queue=queue.name,
                 sentence=f"no connected worker serves queue {queue.name!r}, and {waiting}",
-                remedy=f"hyrex run-worker MODULE:APP --queue {name}",
+                remedy=f"hyrex run-worker MODULE:APP --queue={shlex.quote(queue.name)}",
                 since=since,
             )
 
@@ -54,7 +54,7 @@ def _strange(task: StrangeTask) -> pb.Need:
         queue=task.queue,
         name=task.name,
         sentence=f"no connected worker has {task.name}, and tasks of it are ready in queue {task.queue!r}",
-        remedy=f"hyrex run-worker MODULE:APP --queue {shlex.quote(task.queue)}",
+        remedy=f"hyrex run-worker MODULE:APP --queue={shlex.quote(task.queue)}",
         since=timestamp(task.since),
     )
 
@@ -67,8 +67,14 @@ def _full(limit: FullLimit) -> pb.Need:
         queue=limit.name if of_queue else "",
         name="" if of_queue else limit.name,
         sentence=f"the limit of {what} ({limit.maximum}) is reached, and tasks have waited for 5 minutes",
-        remedy=f"hyrex queue limit {shlex.quote(limit.name)} {limit.maximum * 2}"
+        remedy=f"hyrex queue limit {_argument(limit.name)} {limit.maximum * 2}"
         if of_queue
         else f"@hy.task(max_concurrency={limit.maximum * 2}) in the code of {limit.name}",
         since=timestamp(limit.since),
     )
+
+
+def _argument(name: str) -> str:
+    """A name as an argument of a command in a shell, where it must not be taken for an option."""
+    quoted = shlex.quote(name)
+    return f"-- {quoted}" if name.startswith("-") else quoted

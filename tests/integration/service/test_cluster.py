@@ -49,7 +49,8 @@ async def test_what_needs_somebody_comes_with_the_command_that_mends_it(stubs: S
     await seed.ready(await seed.task(queue="served", name="strange"))
     await seed.ready(await seed.task(queue="served", name="known"))
     await seed.ready(await seed.task(queue="served.paused", name="known"))
-    await seed.execute("update queue set paused = true where name = 'served.paused'")
+    await seed.ready(await seed.task(queue="--all", name="known"))
+    await seed.execute("update queue set paused = true where name in ('served.paused', '--all')")
     for scope, name in (("queue", "served.full"), ("task", "known")):
         await seed.execute(
             "insert into concurrency_limit (namespace, scope, name, maximum, source)"
@@ -64,12 +65,15 @@ async def test_what_needs_somebody_comes_with_the_command_that_mends_it(stubs: S
         (messages.NEED_KIND_QUEUE_NOT_SERVED, "no one's", ""),
         (messages.NEED_KIND_TASK_UNKNOWN, "served", "strange"),
         (messages.NEED_KIND_PAUSED_WITH_BACKLOG, "served.paused", ""),
+        (messages.NEED_KIND_PAUSED_WITH_BACKLOG, "--all", ""),
     }
     for need in needs.values():
         assert need.sentence
         assert need.remedy.startswith("hyrex ")
         assert need.HasField("since")
     assert "'no one'\"'\"'s'" in needs[messages.NEED_KIND_QUEUE_NOT_SERVED, "no one's", ""].remedy
+    dashed = needs[messages.NEED_KIND_PAUSED_WITH_BACKLOG, "--all", ""].remedy
+    assert dashed == "hyrex queue resume -- --all"
     await seed.execute("update ready set arrival = arrival - interval '6 minutes'")
     full = {(need.queue, need.name) for need in (await frame(stubs)).needs if need.kind == 4}
     assert full == {("served.full", ""), ("", "known")}
