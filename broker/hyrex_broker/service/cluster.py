@@ -30,6 +30,7 @@ QUEUE_CAP: Final = 1000
 _MOST_NEEDS: Final = 100
 _RATES_OVER_S: Final = 10.0
 _STEP_S: Final = 10.0
+_NO_BROKER: Final = BrokerId(0)
 
 
 class OwnRates:
@@ -39,15 +40,15 @@ class OwnRates:
         self._steps = steps
         self._seen: deque[tuple[float, dict[str, Counted]]] = deque()
 
-    def now(self) -> dict[str, tuple[float, float, float]]:
-        """Submitted, completed and badly ended tasks per second, by queue."""
+    def now(self) -> dict[str, tuple[float, float, float]] | None:
+        """Submitted, completed and badly ended tasks per second, by queue; None if nobody looked lately."""
         moment, found = time.monotonic(), self._steps.step()
         while self._seen and self._seen[0][0] < moment - _RATES_OVER_S:
             self._seen.popleft()
         self._seen.append((moment, found))
         began, before = self._seen[0]
         if moment == began:
-            return {}
+            return None
         none = Counted("")
         return {
             queue: _per_second(counted, before.get(queue, none), moment - began)
@@ -107,8 +108,9 @@ class ClusterFrames:
     async def _queues(
         self, queues: Sequence[QueueView], oldest: Mapping[str, datetime]
     ) -> list[pb.QueueActivity]:
-        own, others = self._own.now(), await self._stores.stats.rates(self._broker)
-        return [_activity(queue, oldest.get(queue.name), own, others) for queue in queues]
+        own = self._own.now()
+        others = await self._stores.stats.rates(self._broker if own is not None else _NO_BROKER)
+        return [_activity(queue, oldest.get(queue.name), own or {}, others) for queue in queues]
 
 
 def seen_by(caller: Caller, frame: pb.WatchClusterResponse) -> pb.WatchClusterResponse:

@@ -102,6 +102,9 @@ async def test_rates_are_those_of_this_broker_and_of_the_others(stubs: Stubs, se
         " 77, 'mail', 50, 40, 10, 10"
         " from generate_series(1, 6, 2) n"
     )
+    await seed.execute("insert into stat (at, broker, queue, submitted) select at, 1, queue, 10 from stat")
+    (first,) = (await frame(stubs)).queues
+    assert (first.submitted_per_s, first.completed_per_s, first.failed_per_s) == (6, 4, 2)
     (mail,) = (await frame(stubs)).queues
     assert (mail.submitted_per_s, mail.completed_per_s, mail.failed_per_s) == (5, 4, 2)
 
@@ -110,9 +113,9 @@ def test_own_rates_are_over_the_time_since_somebody_began_to_look() -> None:
     counters, lane = Counters(), LaneId(1)
     rates = OwnRates(CountedSteps(counters, {lane: ("mail", "send")}))
     counters.stored({lane: 100})
-    assert rates.now() == {}
+    assert rates.now() is None
     counters.stored({lane: 100})
-    submitted, completed, failed = rates.now()["mail"]
+    submitted, completed, failed = (rates.now() or {})["mail"]
     assert submitted > 0
     assert (completed, failed) == (0, 0)
 
