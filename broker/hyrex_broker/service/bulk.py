@@ -1,5 +1,6 @@
 """AdminService: bulk operations, which cancel or retry all tasks that a filter fits."""
 
+import asyncio
 import json
 import time
 import uuid
@@ -40,6 +41,8 @@ class BulkRpcs:
         self._audit = audit
         self._lists = lists
         self._begun = begun
+        self._one_count = asyncio.Lock()
+        """A count may take 1.5 s: other connections are kept for other reads."""
 
     async def start(
         self, request: pb.StartBulkOperationRequest, caller: Caller
@@ -49,7 +52,8 @@ class BulkRpcs:
         if not caller.unlimited:
             selection = replace(selection, within=caller.queue_patterns)
         if request.dry_run:
-            count, rest = await self._lists.count(selection, MOST_COUNTED)
+            async with self._one_count:
+                count, rest = await self._lists.count(selection, MOST_COUNTED)
             return pb.StartBulkOperationResponse(count=count, more=rest is not None)
         operation = _operation(request, action, selection, "" if caller is ANYONE else caller.name)
         if await self._store.find(operation.operation_id) is None:
