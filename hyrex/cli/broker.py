@@ -1,11 +1,12 @@
 """`hyrex broker`: the brokers that share the database."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
-from hyrex.cli.output import print_list, print_table
+from hyrex.cli.errors import CommandError
+from hyrex.cli.output import print_json, print_list, print_table, say
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -35,3 +36,28 @@ def list_brokers(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -
     columns = ("name", "address", "workers", "started", "version")
     rows = [tuple(broker[column] for column in columns) for broker in brokers]
     print_table(columns, rows, "no brokers")
+
+
+@commands.command("drain")
+def drain(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the broker at the one address of --broker-url to hand its workers to others and stop."""
+    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+
+    if "," in broker_url:
+        raise CommandError("name the one broker to drain with --broker-url; this is a list", status=2)
+    if not yes:
+        typer.confirm(f"stop the broker at {broker_url}? (--yes does not ask)", abort=True, err=True)
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        request = admin_service_pb2.DrainBrokerRequest()
+        return await admin_service_pb2_grpc.AdminServiceStub(channel).DrainBroker(request)
+
+    ask(broker_url, call)
+    if as_json:
+        print_json({"broker_url": broker_url, "asked_to_drain": True})
+    else:
+        say(f"the broker at {broker_url} was asked to drain")

@@ -9,6 +9,7 @@ import typer
 
 from hyrex.cli import (
     broker,
+    bulk_commands,
     dashboard,
     dev,
     doctor,
@@ -51,6 +52,7 @@ program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
 program.add_typer(worker.commands, name="worker")
 program.add_typer(broker.commands, name="broker")
+program.add_typer(bulk_commands.commands, name="bulk")
 program.add_typer(token.tokens, name="token")
 program.add_typer(token.audit, name="audit")
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.cli.output import duration, shown
+from hyrex.transport.filters import filter_line
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
 
 
@@ -168,6 +169,7 @@ def operation_values(operation: admin_service_pb2.BulkOperation) -> dict[str, An
     return {
         "id": operation.operation_id,
         "action": word(admin_service_pb2.BulkAction, operation.action),
+        "filter": filter_line(operation.filter).text(),
         "state": word(admin_service_pb2.BulkState, operation.state),
         "reason": operation.reason or None,
         "who": operation.who or None,

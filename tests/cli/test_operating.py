@@ -137,6 +137,23 @@ def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:
     ended = json.loads(hyrex("task", "cancel", "--where", "queue:mail", "--yes", "--json"))
     assert (ended["action"], ended["state"], ended["done"]) == ("cancel", "done", DEAD)
     assert "no tasks" in hyrex("task", "list", "queue:mail", "status:queued")
+    listed = json.loads(hyrex("bulk", "list", "--json"))["operations"]
+    assert [(each["action"], each["filter"], each["done"]) for each in listed] == [
+        ("cancel", "queue:mail status:queued status:scheduled status:retrying status:running", DEAD),
+        ("retry", "status:failed status:timed_out error:Timeout", DEAD),
+    ]
+    assert "error:Timeout" in hyrex("bulk", "list")
+    assert hyrex("bulk", "stop", listed[0]["id"]) == f"done: {DEAD} tasks are done\n"
+
+
+def test_a_broker_is_drained_by_its_own_address_only(processes: Processes, database_url: str) -> None:
+    broker = processes.broker(database_url)
+    several = ["broker", "drain", "--yes", "--broker-url", f"{broker.url},{broker.url}"]
+    with pytest.raises(CommandError, match="the one broker"):
+        CliRunner().invoke(program, several, catch_exceptions=False)
+    done = CliRunner().invoke(program, ["broker", "drain", "--broker-url", broker.url], input="y\n")
+    assert done.exit_code == 0
+    assert broker.process.wait() == 0
 
 
 def test_a_shell_completes_commands(tmp_path: Path) -> None:

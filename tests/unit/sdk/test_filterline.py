@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from hyrex.errors import HyrexError
 from hyrex.filterline import STATUSES, FilterLine, FilterLineError, parse
-from hyrex.transport.filters import task_filter
-from hyrex.v1 import task_pb2
+from hyrex.transport.filters import filter_line, task_filter
+from hyrex.v1 import task_pb2, task_service_pb2
 
 ID = "0198a0c4-0000-7000-8000-00000000000a"
 
@@ -117,3 +117,13 @@ def test_the_wire_says_what_the_line_says() -> None:
     assert (list(wire.error_types), wire.parent_id, wire.root_id) == (["E"], ID, ID)
     assert wire.older_than.seconds == 3600
     assert not wire.HasField("younger_than")
+
+
+@given(_lines)
+def test_a_filter_of_the_wire_is_shown_as_the_line_that_made_it(line: FilterLine) -> None:
+    assert filter_line(task_filter(line)) == line
+
+
+def test_a_status_of_a_later_version_is_shown_as_its_number() -> None:
+    later = task_pb2.TaskStatus.ValueType(77)
+    assert filter_line(task_service_pb2.TaskFilter(statuses=[later])).statuses == ("77",)
