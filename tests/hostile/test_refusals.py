@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex_broker.service.arriving import AT_ONCE
 from tests.hostile.http2 import RawConnection
 from tests.hostile.victim import BEARER, WITHIN_S, Victim, open_channel
 from tests.support.eventually import eventually
@@ -63,6 +64,19 @@ def test_a_status_comes_before_the_end_of_the_stream(victim: Victim, name: str) 
         stream = caller.begin(path, metadata, body)
         eventually(lambda: "reset" in str(caller.answers[stream]), WITHIN_S)
         *before, status, end = caller.answers[stream]
+    assert (status, end) == ("headers, the last", "reset 0")
+    assert before in ([], ["headers"])
+
+
+def test_whoever_has_to_make_way_gets_the_status_first(victim: Victim) -> None:
+    """FLOW_CONTROL: the body of one too many waits, and the slowest of the others has to make way."""
+    with RawConnection(victim.address) as caller:
+        body = head(15 * MIB) + bytes(16)
+        streams = [caller.begin(f"{TASKS}SubmitTasks", BEARER, body) for _ in range(AT_ONCE + 1)]
+        refused = eventually(
+            lambda: [stream for stream in streams if "reset" in str(caller.answers[stream])], WITHIN_S
+        )
+        *before, status, end = caller.answers[refused[0]]
     assert (status, end) == ("headers, the last", "reset 0")
     assert before in ([], ["headers"])
 
