@@ -11,7 +11,8 @@ with mine as materialized (
   cross join lateral (
     select lease.ctid as spot, lane, session_id, run_number, attempt_number
     from lease where task_id = r.task and token = r.token
-      and session_id = coalesce(r.session, ($6::bigint[])[1])
+      -- Plus 0: no index by session may stand for that by task.
+      and session_id + 0 = coalesce(r.session, ($6::bigint[])[1])
     for update
   ) l
 ), gone as (
@@ -50,7 +51,7 @@ with ended as materialized (
     select lease.ctid as spot, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
            alone, cancel_at, cancel_reason
     from lease where task_id = r.task and token = r.token
-      and session_id = coalesce(r.session, ($3::bigint[])[1])
+      and session_id + 0 = coalesce(r.session, ($3::bigint[])[1])
     for update
   ) l
 ), gone as (
@@ -122,7 +123,7 @@ select (select true from task_run t
         where t.task_id = r.task and t.task_id between $4::uuid and $5::uuid and t.token = r.token
           and t.session_id = r.session limit 1) is not null as recorded,
        (select true from lease l where l.task_id = r.task and l.token = r.token
-          and l.session_id = r.session limit 1) is not null as held
+          and l.session_id + 0 = r.session limit 1) is not null as held
 from unnest($1::uuid[], $2::bigint[], $3::bigint[]) with ordinality as r (task, token, session, place)
 order by r.place
 
