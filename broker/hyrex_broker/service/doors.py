@@ -81,7 +81,7 @@ class Doors(grpc.aio.ServerInterceptor):
             _taken_back.count(peer)
             raise
         if caller is None:
-            raise _no_token_of(asked.names) if by_name else NO_TOKEN
+            raise _no_token_of(asked.names) if by_name else TokenRefused(NO_TOKEN.message)
         set_caller(caller)
 
     @asynccontextmanager
@@ -101,7 +101,7 @@ class Doors(grpc.aio.ServerInterceptor):
                     self._tokens.close(stream)
         except TimeoutError:
             if limit.expired():
-                raise TOKEN_ENDED from None
+                raise token_ended() from None
             raise
 
 
@@ -118,9 +118,13 @@ NO_TOKEN: Final = TokenRefused(
     "the call carries no valid token; send metadata 'authorization: Bearer <token>' (HYREX_TOKEN) with one"
     " that `hyrex token create` made and that is neither expired nor revoked, or one of the broker's own"
 )
-TOKEN_ENDED: Final = TokenRefused("the token of this call was revoked or has expired; use another one")
 REFUSAL: Final[Handler] = grpc.stream_stream_rpc_method_handler(_refuse)
 """As a stream, since gRPC receives nothing of a stream until it is read, and this one never is."""
+
+
+def token_ended() -> TokenRefused:
+    """A new error each time: one that is raised again keeps the frames of every call that it ended."""
+    return TokenRefused("the token of this call was revoked or has expired; use another one")
 
 
 def _no_token_of(names: Iterable[str]) -> TokenRefused:

@@ -19,7 +19,7 @@ from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.callers import when_token_ends
-from hyrex_broker.service.doors import TOKEN_ENDED
+from hyrex_broker.service.doors import token_ended
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.task_rights import Looks, TaskRights
@@ -171,7 +171,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         finally:
             await answers.settle()
         if revoked.is_set():
-            raise TOKEN_ENDED
+            raise token_ended()
 
     async def GetTask(
         self, request: task_service_pb2.GetTaskRequest, context: Context

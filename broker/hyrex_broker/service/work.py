@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 import grpc.aio
@@ -32,7 +31,7 @@ from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported, times
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.callers import current_caller, when_token_ends
-from hyrex_broker.service.doors import TOKEN_ENDED
+from hyrex_broker.service.doors import token_ended
 from hyrex_broker.service.errors import undecodable
 from hyrex_broker.service.outbox import FRAME_BYTES, Backlogs, StreamOutbox
 from hyrex_broker.service.progress import progress_of
@@ -106,7 +105,7 @@ class WorkStream:
 
     async def serve(self) -> None:
         """Read and write until the end; raises the BrokerError that ended the stream."""
-        when_token_ends(partial(self._outbox.end, TOKEN_ENDED))
+        when_token_ends(lambda: self._outbox.end(token_ended()))
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write_while_read())

@@ -15,8 +15,9 @@ from grpc_status import rpc_status
 from hyrex.transport.kept_status import keep_status
 from hyrex_broker.domain.errors import QueueNotFound
 from hyrex_broker.domain.rights import Scope
+from hyrex_broker.domain.tokens import make_token
 from hyrex_broker.engine.known_tokens import KnownTokens
-from hyrex_broker.service.doors import Doors
+from hyrex_broker.service.doors import NO_TOKEN, Doors
 from hyrex_broker.service.interceptors import Context, errors_interceptor
 from hyrex_broker.storage.tokens import StoredToken
 
@@ -162,6 +163,21 @@ async def test_a_call_without_the_token_is_refused(kind: str, token: str | None)
     async with serving(Handlers(None), *guards("secret")) as channel:
         code, info = await refusal(channel, kind, token)
     assert (code, info.reason) == ("UNAUTHENTICATED", "TOKEN_INVALID")
+
+
+async def test_a_refusal_keeps_nothing_of_the_calls_that_got_it() -> None:
+    """An error that is raised twice keeps the frames of both calls, and so do those after them."""
+    tokens = KnownTokens(NoTokens(), [])
+    doors = Doors(tokens)
+    scopes = {f"/test.Kinds/{kind}": frozenset({Scope.READ}) for kind in KINDS}
+    running = asyncio.create_task(tokens.run())
+    async with serving(Handlers(None), errors_interceptor(doors, scopes), doors) as channel:
+        for _ in range(2):
+            _, info = await refusal(channel, "unary_unary", f"Bearer {make_token()}")
+            assert info.reason == "TOKEN_INVALID"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert NO_TOKEN.__traceback__ is None
 
 
 async def test_an_unknown_method_is_unimplemented() -> None:
