@@ -9,7 +9,9 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,11 +43,18 @@ def main() -> None:
             shop = Shop.at(processes, processes.broker(postgres.url, "--name", "broker-1", port=free_port()))
             start_workers(processes, shop.url, Path(folder))
             url = started_dashboard(processes, shop.url)
-            failed = load(shop)
-            with sync_playwright() as playwright:
+            failed = prepare(shop)
+            over = threading.Event()
+            with ThreadPoolExecutor(1) as beside, sync_playwright() as playwright:
+                sending = beside.submit(load, shop, over)
+                time.sleep(LOAD_S)
                 browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-                take_all(browser, url, failed)
+                try:
+                    take_all(browser, url, failed)
+                finally:
+                    over.set()
                 browser.close()
+                sending.result()
         finally:
             processes.end()
 
@@ -61,20 +70,22 @@ def start_workers(processes: Processes, url: str, folder: Path) -> None:
         )
 
 
-def load(shop: Shop) -> str:
-    """Send for a while, more and less; the id of a task that has failed."""
-    draw = random.Random(7)
+def prepare(shop: Shop) -> str:
+    """Tasks to look at; the id of one that fails."""
     failed = shop.send("charge_card", b'{"order": 7, "cents": 1290}', queue="billing", max_retries=2)
     for customer in range(40):
         shop.send("export_orders", b'{"customer": %d}' % customer, queue="exports")
-    ends, round_ = time.monotonic() + LOAD_S, 0
-    while time.monotonic() < ends:
+    shop.send("monthly_report", b'{"month": "2026-10"}', queue="reports")
+    return failed
+
+
+def load(shop: Shop, over: threading.Event) -> None:
+    """Send until it is over, now more and now less."""
+    draw, round_ = random.Random(7), 0
+    while not over.wait(0.4):
         round_ += 1
         for number in range(draw.randrange(2, 14) + (20 if round_ % 60 > 50 else 0)):
             send_one(shop, draw, round_ * 100 + number)
-        time.sleep(0.4)
-    shop.send("monthly_report", b'{"month": "2026-10"}', queue="reports")
-    return failed
 
 
 def send_one(shop: Shop, draw: random.Random, number: int) -> None:

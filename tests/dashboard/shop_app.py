@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from hyrex import HyrexApp, HyrexRegistry, NonRetryable
+from hyrex import HyrexApp, HyrexRegistry, NonRetryable, get_hyrex_context
 
 hy = HyrexRegistry()
 
@@ -40,6 +40,15 @@ def monthly_report(month: str) -> int:
     for size in range(3):
         resize.send(image=f"{month}-{size}.png", seconds=0)
     return 3
+
+
+@hy.task(queue="images")
+def count_to(total: int, seconds: float) -> None:
+    """Tells how far it is, then takes its time."""
+    context = get_hyrex_context()
+    assert context is not None, "it is called by a worker"
+    context.progress(total // 2, total, "half of <b>them</b>")
+    time.sleep(seconds)
 
 
 @hy.task(queue="reports")

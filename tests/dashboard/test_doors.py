@@ -1,6 +1,7 @@
 """The doors that must be shut: foreign hosts, foreign pages, no token, a wrong one, forged forms."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -19,17 +20,23 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from tests.dashboard.shop import HERE, Reader
 from tests.support.eventually import eventually
-from tests.support.processes import RunningBroker, StartBroker
+from tests.support.postgres import copied_database
+from tests.support.processes import Processes, RunningBroker
 from tests.support.tokens import bearer, made_by
 
 TOKEN = "hyrex-test-token-of-the-dashboard"
 COOKIE = "hyrex-8787"
 
 
-@pytest.fixture
-def guarded(start_broker: StartBroker) -> RunningBroker:
-    """A broker that wants a token."""
-    return start_broker(env={"HYREX_TOKEN": TOKEN})
+@pytest.fixture(scope="module")
+def guarded(postgres_url: str, template_database: str) -> Iterator[RunningBroker]:
+    """A broker that wants a token; the tests here change nothing that others look at."""
+    processes = Processes()
+    with copied_database(postgres_url, template_database, f"hyrex_doors_{os.getpid()}") as url:
+        try:
+            yield processes.broker(url, env={"HYREX_TOKEN": TOKEN})
+        finally:
+            processes.end()
 
 
 @pytest.fixture

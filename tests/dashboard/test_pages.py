@@ -186,6 +186,14 @@ def test_a_worker_says_what_it_serves_and_can_run(shop: Shop, reader: Reader) ->
     assert "Drain this worker?" in reader.text(link.replace("/worker?", "/worker/drain?"))
 
 
+def test_a_run_says_how_far_it_is(shop: Shop, reader: Reader) -> None:
+    """It runs until the test has seen it: a cancel ends it."""
+    task_id = shop.send("count_to", b'{"total": 8, "seconds": 600}', queue="images")
+    eventually(lambda: 'value="4.0" max="8.0"' in reader.text("/task", id=task_id), 60, every_s=0.5)
+    assert "half of &lt;b&gt;them&lt;/b&gt;" in reader.text("/task", id=task_id)
+    assert reader.act(f"/tasks/cancel?id={task_id}") == "1 told to stop."
+
+
 def test_an_id_in_the_filter_leads_to_its_task(shop: Shop, reader: Reader) -> None:
     task_id = shop.send("greet")
     answer = reader.get("/tasks", filter=f" {task_id.upper()} ")
