@@ -93,7 +93,7 @@ def rust(home: Path, code: str) -> None:
     place = home / "examples" / "readme.rs"
     place.write_text(RUST % code)
     try:
-        compiled(home, "cargo", "check", "--quiet", "--example", "readme")
+        compiled(home, "cargo", "build", "--quiet", "--example", "readme")
     finally:
         place.unlink()
 
