@@ -79,7 +79,7 @@ def expect_of_tasks(page: Scrape) -> None:
 def expect_of_broker(page: Scrape) -> None:
     """What the broker has and does."""
     assert page.value("hyrex_sessions") == 1
-    assert page.value("hyrex_slots") == 1
+    assert page.value("hyrex_slots") == 1 + 100  # of sync and of async tasks
     assert page.value("hyrex_database_up") == 1
     assert page.value("hyrex_database_connections", pool="hot") >= 1
     assert page.value("hyrex_statement_seconds_count", statement="report.report_completed") >= 1
