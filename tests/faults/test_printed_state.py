@@ -31,7 +31,7 @@ def test_a_broker_prints_its_tasks_queues_and_sessions_and_works_on(
     handle = app.hold.send(1.0)
     field.begun(handle)
     report = printed(broker.process, "broker")
-    for part in ("intake: small waiting 0", "dispatcher: lanes with work", "database pool hot: connections"):
+    for part in ("intake: waiting ahead 0", "dispatcher: lanes with work", "database pool hot: connections"):
         assert part in report
     assert "sessions: 1\n" in report
     assert "leases 1" in report

@@ -42,7 +42,7 @@ async def test_pool_of_forks_in_a_task_ends(bench: Bench) -> None:
     runs = [assignment("squares", {"count": 3}) for _ in range(20)]
     await bench.broker.assign(*runs)
     for run in runs:
-        await bench.broker.outcome(run)
+        await bench.complete(run)
         assert bench.result(run.token) == [0, 1, 4]
 
 
