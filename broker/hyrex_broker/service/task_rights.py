@@ -50,6 +50,16 @@ class TaskRights:
                 if not caller.sees(view.queue):
                     raise NoSuchTask(view.task_id)
 
+    async def check_ids(self, ids: Sequence[TaskId]) -> None:
+        """Raises NoSuchTask for the first one that is unknown or that the caller may not see. Nothing tells
+        which of both it is, neither the id that is named nor what was sent before."""
+        caller = current_caller()
+        if not caller.unlimited:
+            queues = await self._reads.queues_of(ids)
+            for each in ids:
+                if (queue := queues.get(each)) is None or not caller.sees(queue):
+                    raise NoSuchTask(each)
+
     def shown(self, view: TaskView, waiting_for: str = "") -> task_pb2.Task:
         """A task for the wire, without what it carries if the caller lacks the scope `payload`."""
         return convert.task(view, waiting_for, hidden=Scope.PAYLOAD not in current_caller().scopes)

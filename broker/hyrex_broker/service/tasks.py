@@ -261,6 +261,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.WatchTasksRequest, context: Context
     ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:
         ids = requests.task_ids(request.task_ids)
+        await self._rights.check_ids(ids)
         async with aclosing(self._parts.watches.watch(ids, partial(self._frames.place, context))) as frames:
             async for frame in frames:
                 self._rights.check(frame)

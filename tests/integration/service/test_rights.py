@@ -165,6 +165,18 @@ async def test_a_watch_of_anothers_task_ends_as_one_of_an_unknown_task(guarded: 
         assert await reason_of(stream.read()) == "TASK_NOT_FOUND"
 
 
+async def test_a_watch_of_several_does_not_tell_which_of_them_another_queue_has(
+    guarded: Stubs, seed: Seed
+) -> None:
+    """The first one that is not to be seen is named, be it anothers or unknown; and no state comes before."""
+    own = await made(guarded.admin, ROOT, "own", "read", "own")
+    mine, other, absent = await seed.task(queue="own"), await seed.task(queue="another"), make_id()
+    for ids in ([mine, other, absent], [mine, absent, other]):
+        request = task_service_pb2.WatchTasksRequest(task_ids=ids)
+        with pytest.raises(grpc.aio.AioRpcError, match=ids[1]):
+            await guarded.tasks.WatchTasks(request, metadata=own, timeout=60).read()
+
+
 async def test_only_tasks_of_own_queues_are_cancelled_and_retried(guarded: Stubs, seed: Seed) -> None:
     own = await made(guarded.admin, ROOT, "own", "submit", "own")
     mine, other, absent = await seed.task(queue="own"), await seed.task(queue="another"), make_id()
