@@ -88,9 +88,10 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         begun = requests.cursor(request.step, filters)
         if begun is None and await self._store.find(name) is None:
             raise QueueNotFound(name)
-        if begun is None:
-            await self._audit.record(current_caller().name, "queue.purge", name, {"reason": reason})
         until = _moment(begun) if begun is not None else await self._store.now()
+        # Each step: one that nobody was given can be made up, and would purge without an entry.
+        goes_on = {} if begun is None else {"goes_on_until": until.isoformat()}
+        await self._audit.record(current_caller().name, "queue.purge", name, {"reason": reason} | goes_on)
         ends_at = time.monotonic() + _STEP_S if request.in_steps else math.inf
         cancelled = 0
         async for task_ids in self._store.purge(name, reason, until):

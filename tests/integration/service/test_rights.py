@@ -19,6 +19,7 @@ from hyrex.v1 import (
     task_service_pb2,
 )
 from hyrex_broker.domain.tokens import is_whole, make_token
+from hyrex_broker.service import requests
 from hyrex_broker.service.scopes import SCOPES
 from hyrex_broker.service.server import SERVICES
 from hyrex_broker.storage.pool import Database
@@ -355,6 +356,17 @@ async def test_what_admins_do_and_who_saw_payloads_is_recorded(guarded: Stubs, s
     assert await reason_of(guarded.admin.ListAudit(admin_wire.ListAuditRequest(), metadata=narrow)) == (
         "RIGHT_MISSING"
     )
+
+
+async def test_a_purge_that_seems_to_go_on_is_recorded_as_well(guarded: Stubs, seed: Seed) -> None:
+    """A step is no secret: whoever makes one up begins a purge with it."""
+    boss = await made(guarded.admin, ROOT, "boss", "admin")
+    await seed.ready(await seed.task(queue="mail"))
+    step = requests.page_token(datetime.now(UTC).isoformat(), ["purge", "mail"])
+    purge = queue_service_pb2.PurgeQueueRequest(name="mail", reason="hush", in_steps=True, step=step)
+    assert (await guarded.queues.PurgeQueue(purge, metadata=boss)).cancelled == 1
+    (entry,) = await seed.rows("select who, object from audit where action = 'queue.purge'")
+    assert tuple(entry) == ("boss", "mail")
 
 
 async def test_a_cluster_is_shown_as_far_as_its_queues_may_be_seen(guarded: Stubs, seed: Seed) -> None:
