@@ -5,7 +5,7 @@ ensured by the database: an assign locks the limits of a lane before it reads th
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from hyrex_broker.domain.errors import TooManyQueues
 from hyrex_broker.domain.model import LaneId
@@ -124,6 +124,11 @@ class Directory:
     def members(self, limit: tuple[str, str]) -> list[LaneId]:
         """All lanes that share a limit."""
         return self._members.get(limit, [])
+
+    async def tasks_elsewhere(self, names: Collection[str], patterns: Collection[str]) -> frozenset[str]:
+        """Those of these task names that some queue of the cluster has, met here or not, which none of the
+        patterns matches. Raises StorageUnavailable."""
+        return await self._store.tasks_elsewhere(names, patterns) if names else frozenset()
 
     async def declare(
         self, definitions: list[Definition], limits: list[tuple[str, str, int]], queues: list[str]

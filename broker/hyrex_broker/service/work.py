@@ -167,10 +167,10 @@ class WorkStream:
     async def _begin(self, frame: wire.WorkRequest, kind: str | None) -> ServedSession:
         if kind != "hello":
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
-        queues_of = self._engine.sessions.queues_of_task
-        introduction = within_rights(convert.introduction(frame.hello), current_caller(), queues_of)
+        introduction, elsewhere = convert.introduction(frame.hello), self._engine.sessions.tasks_elsewhere
         async with self._engine.welcomes.place():
-            return await self._admit(frame.hello, introduction)
+            allowed = await within_rights(introduction, current_caller(), elsewhere)
+            return await self._admit(frame.hello, allowed)
 
     async def _admit(self, hello: wire.Hello, introduction: Introduction) -> ServedSession:
         """Resume the session that it names, or begin a new one."""

@@ -5,7 +5,7 @@ declare queues that other workers serve, under other tokens.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from hyrex_broker.domain.rights import Caller, Scope
@@ -14,26 +14,32 @@ from hyrex_broker.engine.sessions.session import Introduction
 log = logging.getLogger(__name__)
 
 
-def within_rights(
-    introduction: Introduction, caller: Caller, queues_of_task: Callable[[str], Iterable[str]]
-) -> Introduction:
-    """The same with what the caller may declare. `queues_of_task`: known queues with tasks of a name.
+TasksElsewhere = Callable[[Collection[str], Collection[str]], Awaitable[Collection[str]]]
+"""Those of some task names that a queue has, anywhere in the cluster, which fits none of some patterns."""
 
-    Raises RightMissing for a pattern that goes beyond the caller's.
+
+async def within_rights(
+    introduction: Introduction, caller: Caller, tasks_elsewhere: TasksElsewhere
+) -> Introduction:
+    """The same with what the caller may declare.
+
+    Raises RightMissing for a pattern that goes beyond the caller's, StorageUnavailable.
     """
     for pattern in introduction.info.queue_patterns:
         caller.require(Scope.WORK, pattern)
     if caller.unlimited:
         return introduction
     definitions = [each for each in introduction.definitions if caller.covers(each.queue)]
-    declared = {each.name for each in definitions}
+    limited = {name for scope, name, most in introduction.limits if most and scope == "task"}
+    declared = limited & {each.name for each in definitions}
+    own = declared - set(await tasks_elsewhere(declared, caller.queue_patterns))
 
     def may_limit(limit: tuple[str, str, int]) -> bool:
         """A limit of a task counts its runs in every queue."""
         scope, name, _ = limit
         if scope == "queue":
             return caller.covers(name)
-        return name in declared and all(map(caller.covers, queues_of_task(name)))
+        return name in own
 
     limits = [limit for limit in introduction.limits if may_limit(limit)]
     left_out = [

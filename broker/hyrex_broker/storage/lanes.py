@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 
 from hyrex_broker.domain.model import LaneId
+from hyrex_broker.domain.selection import like
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
@@ -75,6 +76,11 @@ class LaneStore:
             rows = await self._database.fetch(_SQL["find_lanes"], queues, names)
         new = {row["id"] for row in made}
         return [Lane(row["id"], row["queue"], row["name"], row["id"] in new) for row in rows]
+
+    async def tasks_elsewhere(self, names: Collection[str], patterns: Collection[str]) -> frozenset[str]:
+        """Those of these task names that some queue has which none of the patterns matches."""
+        rows = await self._database.fetch(_SQL["tasks_elsewhere"], sorted(names), [*map(like, patterns)])
+        return frozenset(row[0] for row in rows)
 
     async def limits(self) -> list[Limit]:
         """All limits."""

@@ -194,6 +194,22 @@ def test_what_a_worker_declares_of_other_queues_is_left_out(
     assert [row["name"] for row in queues] == ["mine-q"]
 
 
+def test_a_limit_of_a_task_is_left_out_if_a_queue_has_it_that_this_broker_has_not_met(
+    channel: grpc.Channel, token: Any, shared_url: str
+) -> None:
+    """As after a restart: a broker knows only what it has met, and the limit would hold for all."""
+    made = (
+        "insert into lane (namespace, queue, name, limited) values (0, 'theirs', 'unmet', false) returning 1"
+    )
+    run_apart(fetched(shared_url, made))
+    definition = wire.TaskDefinition(name="unmet", queue="mine", pool="all", max_concurrency=1)
+    worker = open_work(channel, token("worker", "work", "mine*"), "mine", tasks=[definition])
+    worker.read("welcome")
+    worker.close()
+    limits = "select maximum from concurrency_limit where name = 'unmet'"
+    assert run_apart(fetched(shared_url, limits)) == []
+
+
 async def fetched(url: str, statement: str) -> list[Any]:
     import asyncpg
 

@@ -80,6 +80,7 @@ class Sessions:
         self._profiles: dict[object, WorkerProfile] = {}
         self.by_id: dict[SessionId, ServedSession] = {}
         self.on_capacity: Callable[[], None] = lambda: None
+        self.tasks_elsewhere = directory.tasks_elsewhere
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
 
@@ -91,10 +92,6 @@ class Sessions:
     def of(self, session_id: SessionId | None) -> ServedSession | None:
         """The session, if it is served here."""
         return None if session_id is None else self.by_id.get(session_id)
-
-    def queues_of_task(self, name: str) -> set[str]:
-        """The queues that this broker knows to have tasks of this name."""
-        return {self._directory.names[lane][0] for lane in self._directory.with_tasks([name])}
 
     async def open(
         self, introduction: Introduction, link: SessionLink, origin: SessionId | None = None

@@ -39,6 +39,11 @@ cross join lateral (
   where namespace = 0 and lane.queue = q.queue and lane.name = q.name limit 1
 ) l
 
+-- name: tasks_elsewhere
+-- Those of some task names that a queue has which fits none of some patterns. $1 names, $2 LIKE patterns.
+select n from unnest($1::text[]) as n
+where exists (select from lane where namespace = 0 and name = n and not queue like any ($2::text[]))
+
 -- name: limits
 -- All limits.
 select scope, name, maximum, source from concurrency_limit where namespace = 0
