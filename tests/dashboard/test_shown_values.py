@@ -6,13 +6,17 @@ import re
 import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyrex.cli import task_send
+from hyrex.cli.connection import DEFAULT_URL
 from hyrex.dashboard.pages.queues import matches
-from hyrex.dashboard.pages.task import ordered
+from hyrex.dashboard.pages.task import command_of, ordered
 from hyrex.dashboard.render import json_view, tracebacks
 from hyrex.dashboard.render.text import HIDDEN, shell_word, visible
 from hyrex.dashboard.render.timeline import WIDTH, spans_of
@@ -72,6 +76,30 @@ def test_a_copied_word_is_one_word_for_the_shell_and_harmless_to_the_terminal(te
 @pytest.mark.parametrize("name", ["mail", "a-b.c:d/e@f", "x,y"])
 def test_a_plain_word_is_copied_as_it_is(name: str) -> None:
     assert shell_word(name) == name == shlex.split(shell_word(name))[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "queue"),
+    [
+        ("--broker-url=grpc://evil.example", b'{"a": 1}', "mail"),
+        ("-q", b"", "--wait=9"),
+        ("greet", b"-1", "mail"),
+        ("-", b"[]", "-"),
+        ("greet", b'{"who": "Ada"}', "mail"),
+    ],
+)
+def test_a_copied_command_takes_nothing_that_users_wrote_for_an_option(
+    name: str, payload: bytes, queue: str
+) -> None:
+    """A task's name could lead a command that is pasted, and with it the token, to another broker."""
+    words = shlex.split(command_of(task_pb2.Task(name=name, payload=payload, queue=queue)))
+    assert words[:3] == ["hyrex", "task", "send"]
+    program = typer.Typer()
+    program.command()(task_send.send)
+    send: Any = typer.main.get_command(program)
+    read = send.make_context("send", words[3:]).params
+    assert (read["name"], read["arguments"], read["queue"]) == (name, payload.decode() or "{}", queue)
+    assert (read["broker_url"], read["wait"]) == (DEFAULT_URL, 0)
 
 
 def test_frames_of_libraries_are_folded() -> None:

@@ -67,7 +67,10 @@ def command_of(task: task_pb2.Task) -> str:
     text = _json_text(task)
     if text is None:
         return ""
-    parts = ["hyrex task send", shell_word(task.name), shell_word(text), "-q", shell_word(task.queue)]
+    words, queue = [task.name, text], ["-q", shell_word(task.queue)]
+    # Behind -- nothing is an option: a task's name must not lead the command, with its token, elsewhere.
+    options = [*queue, "--"] if any(word.startswith("-") for word in words) else []
+    parts = ["hyrex task send", *options, *map(shell_word, words), *([] if options else queue)]
     return " ".join(parts)
 
 
@@ -84,8 +87,13 @@ def code_of(task: task_pb2.Task) -> str:
 
 
 def _json_text(task: task_pb2.Task) -> str | None:
-    """The payload as text, None where it is no JSON or too long to be copied."""
-    if task.codec or task.content_type not in ("", "application/json") or len(task.payload) > 4096:
+    """The payload as text, None where it is hidden, no JSON, or too long to be copied."""
+    if (
+        task.hidden
+        or task.codec
+        or task.content_type not in ("", "application/json")
+        or len(task.payload) > 4096
+    ):
         return None
     try:
         text = task.payload.decode()

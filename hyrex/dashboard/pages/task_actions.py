@@ -104,9 +104,12 @@ async def _replay(visit: Visit, form: Form) -> Done:
 
 
 async def _task(visit: Visit) -> task_pb2.Task:
+    """The task that is sent again. Raises: Missing, FormRefused, CallFailed."""
     wanted = valid_id(visit.wanted("id"))
     response = await visit.calls.read("tasks", "GetTask", tasks.GetTaskRequest(task_id=wanted))
     found: task_pb2.Task = response.task
+    if found.hidden:
+        raise FormRefused("your token has no right to payloads, and without its own it would be another task")
     return found
 
 
