@@ -33,7 +33,7 @@ class SignIn:
     async def enter(self, request: Request) -> Response:
         """Exchange a token for a cookie."""
         form = await form_of(request)
-        client = request.client.host if request.client else ""
+        client = self._shared.entry.browser_of(request)
         if not self._shared.entry.may_try(client):
             return self._form(request, "Too many wrong tokens. Wait a minute.", 429)
         try:

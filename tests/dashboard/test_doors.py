@@ -250,6 +250,25 @@ def test_wrong_tokens_are_counted(stranger: Reader) -> None:
     assert answers[-1] == 429
 
 
+def test_behind_a_proxy_wrong_tokens_of_one_browser_keep_no_other_out(guarded: RunningBroker) -> None:
+    """Each comes from the proxy's address; who connected to the proxy is what it has written last."""
+    behind = DashboardOptions(guarded.url, behind_https=True)
+    with Reader(make_app(behind), "https://localhost:8787") as reader:
+        for number in range(21):
+            came = f"192.0.2.{number}, 198.51.100.1"
+            answer = reader.post("/sign-in", {"token": f"wrong-{number}"}, x_forwarded_for=came)
+        assert answer.status_code == 429
+        fine = reader.post("/sign-in", {"token": TOKEN}, x_forwarded_for="198.51.100.1, 198.51.100.2")
+        assert fine.status_code == 303
+
+
+def test_without_a_proxy_nobody_says_where_a_wrong_token_comes_from(stranger: Reader) -> None:
+    for number in range(21):
+        fields = {"token": f"wrong-{number}"}
+        answer = stranger.post("/sign-in", fields, x_forwarded_for=f"192.0.2.{number}")
+    assert answer.status_code == 429
+
+
 def test_a_link_of_another_site_leads_in_by_one_more_request(stranger: Reader) -> None:
     """SameSite=Strict: the browser leaves the cookie out of the first request, not out of the second."""
     page = stranger.client.get("/tasks", headers={"sec-fetch-site": "cross-site"})

@@ -18,6 +18,7 @@ ASKED_AGAIN_S: Final = 5.0
 MOST_FAILURES: Final = 20
 MOST_KEPT: Final = 1000
 FAILURES_WITHIN_S: Final = 60.0
+LONGEST_ADDRESS: Final = 64
 
 
 class Entry:
@@ -61,6 +62,14 @@ class Entry:
                 return False
             raise
         return True
+
+    def browser_of(self, request: Request) -> str:
+        """The address that wrong tokens are counted for. Behind a proxy it is what that has written last:
+        by the proxy's own, anybody would keep everybody out."""
+        peer = request.client.host if request.client else ""
+        given = request.headers.getlist("x-forwarded-for") if self._options.behind_https else []
+        seen = given[-1].rpartition(",")[2].strip() if given else ""
+        return (seen or peer)[:LONGEST_ADDRESS]
 
     def may_try(self, client: str) -> bool:
         """True if not too many wrong tokens came from this address of late."""
