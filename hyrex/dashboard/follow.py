@@ -38,7 +38,7 @@ class Follow:
         if self._pages.full:
             return PlainTextResponse("Too many look already.\n", 503)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        events = self._pages.follow(session.token, address)
+        events = self._pages.follow(session.token, address, session.ends_at)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ itself that it is stale when it hears nothing.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -37,13 +38,17 @@ class LivePages:
         self._pages: dict[Key, _LivePage] = {}
         self._stopped = False
 
-    async def follow(self, token: str | None, address: str) -> AsyncIterator[str]:
-        """Yield server-sent events until the viewer leaves or all is stopped."""
+    async def follow(self, token: str | None, address: str, ends_at: float) -> AsyncIterator[str]:
+        """Yield server-sent events until the viewer leaves, its session ends, or all is stopped."""
         page = self._page((token, address))
         page.viewers += 1
         try:
             sent = 0
             while not self._stopped:
+                # A second after the cookie is void: what is loaded then asks for a token.
+                if time.time() > ends_at + 1:
+                    yield told("ended", {})
+                    return
                 now = page.version
                 yield event(page, sent)
                 sent = now
@@ -114,5 +119,10 @@ class _LivePage:
 def event(page: _LivePage, sent: int) -> str:
     """One server-sent event: the state, and what has changed since the look number `sent`."""
     changed = {name: html for name, (version, html) in page.regions.items() if version > sent}
-    text = json.dumps({"state": page.state, "regions": changed}, ensure_ascii=True)
+    return told(page.state, changed)
+
+
+def told(state: str, regions: Mapping[str, str]) -> str:
+    """A server-sent event."""
+    text = json.dumps({"state": state, "regions": regions}, ensure_ascii=True)
     return f"data: {text}\n\n"

@@ -1,10 +1,13 @@
 """The doors that must be shut: foreign hosts, foreign pages, no token, a wrong one, forged forms."""
 
+import asyncio
+import json
 import logging
 import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -14,6 +17,7 @@ from hyrex.backend.ids import new_task_id
 from hyrex.dashboard.__main__ import main
 from hyrex.dashboard.access.session import SESSION_S, BrowserSession, Cookies
 from hyrex.dashboard.app import make_app
+from hyrex.dashboard.live import LivePages, PageLook
 from hyrex.dashboard.options import DashboardOptions, OptionsUnusable, checked
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
 from hyrex.v1 import task_pb2, task_service_pb2
@@ -117,12 +121,26 @@ def test_a_cookie_of_another_key_or_changed_or_old_is_none() -> None:
         assert sessions.open(forged) is None
 
 
+async def test_a_page_that_stays_open_is_told_no_more_when_its_session_has_ended() -> None:
+    async def look(token: str | None, address: str) -> PageLook:
+        return PageLook("live", {"live_rows": "private"})
+
+    pages = LivePages(look, period_s=0.01)
+    async with asyncio.timeout(60), aclosing(pages.follow(TOKEN, "/", time.time() + 60)) as before:  # type: ignore[type-var]
+        while "private" not in await anext(before):
+            pass
+        after = [each async for each in pages.follow(TOKEN, "/", time.time() - 2)]
+    assert [json.loads(each.removeprefix("data: ")) for each in after] == [{"state": "ended", "regions": {}}]
+
+
 def test_a_session_ends_after_twelve_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = Cookies("a" * 32)
     now = time.time()
     cookie = sessions.encrypt(BrowserSession.begin(TOKEN))
     monkeypatch.setattr(time, "time", lambda: now + SESSION_S - 60)
-    assert sessions.open(cookie) is not None
+    found = sessions.open(cookie)
+    assert found is not None
+    assert abs(found.ends_at - now - SESSION_S) < 60, "when it was made counts, not when it was read"
     monkeypatch.setattr(time, "time", lambda: now + SESSION_S + 60)
     assert sessions.open(cookie) is None
 

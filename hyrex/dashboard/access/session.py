@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,11 +26,13 @@ class BrowserSession:
 
     token: str | None
     number: str
+    ends_at: float
+    """In seconds since 1970."""
 
     @classmethod
     def begin(cls, token: str | None) -> "BrowserSession":
         """A new session."""
-        return cls(token, secrets.token_hex(16))
+        return cls(token, secrets.token_hex(16), time.time() + SESSION_S)
 
 
 class Cookies:
@@ -50,7 +53,7 @@ class Cookies:
         """The session of a cookie."""
         match self._opened(cookie, SESSION_S):
             case ["session", str() | None as token, str() as number]:
-                return BrowserSession(token, number)
+                return BrowserSession(token, number, self._made_at(cookie) + SESSION_S)
             case _:
                 return None
 
@@ -73,6 +76,9 @@ class Cookies:
     def csrf_matches(self, session: BrowserSession, given: str) -> bool:
         """True if a form of this session carried it."""
         return hmac.compare_digest(self.csrf(session).encode(), given.encode())
+
+    def _made_at(self, cookie: str | None) -> int:
+        return self._box.extract_timestamp(cookie or "")
 
     def _opened(self, cookie: str | None, within_s: int) -> object:
         if not cookie or len(cookie) > LONGEST_COOKIE:
