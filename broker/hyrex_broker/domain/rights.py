@@ -13,6 +13,7 @@ from hyrex_broker.domain import patterns
 from hyrex_broker.domain.errors import RightMissing
 
 EVERY_QUEUE: Final = "*"
+_ROOT: Final = "root"
 
 
 class Scope(StrEnum):
@@ -80,4 +81,10 @@ ANYONE: Final = Caller("anyone", frozenset(Scope), (EVERY_QUEUE,))
 
 def root(key: bytes) -> Caller:
     """Who has a token that the broker was started with."""
-    return Caller("root", frozenset(Scope), (EVERY_QUEUE,), key)
+    return Caller(_ROOT, frozenset(Scope), (EVERY_QUEUE,), key)
+
+
+def is_reserved(name: str) -> bool:
+    """Return True for what callers without a token of the database are called, or what looks like it: the
+    audit tells callers apart by their names alone."""
+    return name.lower() in (_ROOT, ANYONE.name)

@@ -10,7 +10,7 @@ from hyrex.v1 import admin_service_pb2 as wire
 from hyrex_broker.domain import tokens
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound, RightMissing, TokenExists
 from hyrex_broker.domain.patterns import MOST_STARS
-from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope
+from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope, is_reserved
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import fields, requests
 from hyrex_broker.service.callers import current_caller
@@ -132,7 +132,10 @@ def _wanted(request: wire.CreateTokenRequest) -> NewToken:
     ends = fields.moment(request.expires_at, "expires_at") if request.HasField("expires_at") else None
     if ends is not None and ends <= datetime.now(UTC):
         raise InvalidField("expires_at", ends.isoformat(), "must lie in the future")
-    return NewToken(_name(request.name), b"", "", scopes, patterns, ends)
+    name = _name(request.name)
+    if is_reserved(name):
+        raise InvalidField("name", name, "is what the audit calls others: choose another one")
+    return NewToken(name, b"", "", scopes, patterns, ends)
 
 
 def _scope(number: int) -> Scope:

@@ -296,6 +296,8 @@ async def test_nobody_gives_more_than_it_has_nor_sees_who_has_more(guarded: Stub
         {"name": ""},
         {"name": "two words"},
         {"name": "schlüssel"},
+        {"name": "root"},
+        {"name": "Anyone"},
         {"scopes": []},
         {"scopes": [0]},
         {"scopes": [99]},
