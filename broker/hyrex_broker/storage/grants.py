@@ -1,6 +1,6 @@
 """The rights of a broker's role: to read and write rows, and to call the owner's functions for partitions.
 
-The role that migrates owns the schema and its tables; a broker needs none of that (docs/howto/operate.md).
+The role that migrates owns the schema and its tables; a broker needs none of that (docs/operating/postgres.md).
 """
 
 from typing import Any, Final
@@ -10,9 +10,10 @@ from hyrex_broker.domain.errors import SchemaOutOfRange
 TABLES: Final = (
     "schema_version", "namespace", "broker", "lane", "queue", "concurrency_limit", "task_definition",
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "idempotency",
-    "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit",
+    "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
 )  # fmt: skip
-"""All of a schema's tables; partitions are reached through their parents."""
+"""All of a schema's tables; partitions are reached through their parents. Named one by one, since the schema may
+be one that others have tables in."""
 _GRANTS: Final = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on {tables} to {role};

@@ -55,6 +55,18 @@ async def test_tables_of_others_in_public_do_no_harm(empty_database_url: str) ->
         await connection.close()
 
 
+async def test_a_brokers_role_gets_rights_on_every_table_that_there_is(storage_url: str) -> None:
+    connection = await asyncpg.connect(storage_url)
+    try:
+        found = await connection.fetch(
+            "select relname from pg_class where relnamespace = 'hyrex'::regnamespace"
+            " and relkind in ('r', 'p') and not relispartition"
+        )
+    finally:
+        await connection.close()
+    assert {row["relname"] for row in found} == set(TABLES)
+
+
 async def test_a_schema_with_foreign_tables_of_our_names_is_refused(empty_database_url: str) -> None:
     await execute(empty_database_url, "create table public.lease (tenant text)")
     with pytest.raises(
