@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -28,8 +29,10 @@ class _DashboardServer(uvicorn.Server):
         self._stop_streams = stop
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._stop_streams()
-        super().handle_exit(sig, frame)
+        """End with status 0. What uvicorn's own method remembers is raised again when the server has stopped, and
+        ends the process as if it had been killed."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT  # Ctrl-C again
+        self.leave()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
