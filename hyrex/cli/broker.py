@@ -38,6 +38,29 @@ def list_brokers(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -
     print_table(columns, rows, "no brokers")
 
 
+@commands.command("health")
+def health(
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 5.0,
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Exit with 0 if the broker at the one address of --broker-url serves, else with 1. Needs no token."""
+    from hyrex.transport.health import METHOD, SERVING
+
+    _require_one(broker_url, "ask")
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        asked: Any = channel.unary_unary(METHOD)
+        return await asked(b"")
+
+    if ask(broker_url, call, timeout, with_token=False) != SERVING:
+        raise CommandError(f"{broker_url} does not serve: it drains, or its database is away")
+    if as_json:
+        print_json({"broker_url": broker_url, "serves": True})
+    else:
+        say(f"{broker_url} serves")
+
+
 @commands.command("drain")
 def drain(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -47,8 +70,7 @@ def drain(
     """Ask the broker at the one address of --broker-url to hand its workers to others and stop."""
     from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 
-    if "," in broker_url:
-        raise CommandError("name the one broker to drain with --broker-url; this is a list", status=2)
+    _require_one(broker_url, "drain")
     if not yes:
         typer.confirm(f"stop the broker at {broker_url}? (--yes does not ask)", abort=True, err=True)
 
@@ -61,3 +83,9 @@ def drain(
         print_json({"broker_url": broker_url, "asked_to_drain": True})
     else:
         say(f"the broker at {broker_url} was asked to drain")
+
+
+def _require_one(broker_url: str, to: str) -> None:
+    """Raises: CommandError for a list of addresses."""
+    if "," in broker_url:
+        raise CommandError(f"name the one broker to {to} with --broker-url; this is a list", status=2)

@@ -24,22 +24,30 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 DEFAULT_URL: Final = DEFAULT_BROKER_URL
 
 
-def ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float = CALL_TIMEOUT_S) -> T:
+def ask(
+    url: str,
+    call: "Callable[[grpc.aio.Channel], Awaitable[T]]",
+    timeout_s: float = CALL_TIMEOUT_S,
+    *,
+    with_token: bool = True,
+) -> T:
     """Make the call at a broker of the list, and return its answer. Raises: CommandError.
 
     If several are listed, one that does not serve is skipped, and the call may be made twice.
     """
-    return asyncio.run(_ask(url, call, timeout_s))
+    return asyncio.run(_ask(url, call, timeout_s, with_token))
 
 
-async def _ask(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float) -> T:
+async def _ask(
+    url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float, with_token: bool
+) -> T:
     import grpc
 
     from hyrex.transport.any_broker import at_any
     from hyrex.transport.errors import CallFailed
 
     try:
-        token = read_token()
+        token = read_token() if with_token else None
         addresses = trusted_url(url, token)
     except ValueError as error:
         raise CommandError(str(error), status=2) from None

@@ -12,6 +12,7 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -19,8 +20,10 @@ from typer.testing import CliRunner
 from hyrex.cli.errors import CommandError
 from hyrex.cli.program import program
 from tests.integration.service.seeding import Seed
+from tests.support.eventually import eventually
 from tests.support.process import environment
 from tests.support.processes import Processes
+from tests.support.roles import execute_now
 
 Hyrex = Callable[..., str]
 DEAD = 3
@@ -154,6 +157,37 @@ def test_a_broker_is_drained_by_its_own_address_only(processes: Processes, datab
     done = CliRunner().invoke(program, ["broker", "drain", "--broker-url", broker.url], input="y\n")
     assert done.exit_code == 0
     assert broker.process.wait() == 0
+
+
+def test_a_probe_of_health_needs_no_token_and_fails_while_a_broker_does_not_serve(
+    processes: Processes, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = processes.broker(database_url, env={"HYREX_TOKEN": "secret"})
+    monkeypatch.setenv(
+        "HYREX_TOKEN_FILE", "/nowhere/two-tokens-one-a-line"
+    )  # a broker's own, in its container
+    probe = ["broker", "health", "--timeout", "60", "--broker-url"]
+
+    def ask(url: str) -> str:
+        return CliRunner().invoke(program, [*probe, url], catch_exceptions=False).stdout
+
+    def failure(url: str) -> str:
+        try:
+            return f"none: {ask(url)}"
+        except CommandError as error:
+            return str(error)
+
+    assert ask(broker.url) == f"{broker.url} serves\n"
+    assert failure(f"{broker.url},{broker.url}").startswith("name the one broker")
+    execute_now(
+        database_url,
+        f"alter database {urlsplit(database_url).path[1:]} set default_transaction_read_only = on",
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    eventually(lambda: "does not serve: it drains, or its database is away" in failure(broker.url))
+    assert broker.process.terminate() == 0
+    assert failure(broker.url).startswith(f"no answer from {broker.url}")
 
 
 def test_a_shell_completes_commands(tmp_path: Path) -> None:
