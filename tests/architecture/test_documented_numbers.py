@@ -133,6 +133,9 @@ def test_the_defaults_of_variables_are_those_of_the_code(variable: str, default:
 
 # A page, and words of it with a number that the code decides.
 OPERATE: Final = "docs/howto/operate.md"
+DEPLOYMENT: Final = "docs/operating/deployment.md"
+POSTGRES: Final = "docs/operating/postgres.md"
+UPGRADES: Final = "docs/operating/upgrades.md"
 PROTOCOL: Final = "docs/reference/protocol.md"
 API: Final = "docs/reference/api.md"
 CONCEPTS: Final = "docs/concepts.md"
@@ -141,28 +144,28 @@ RULES: Final = "docs/architecture/rules.md"
 WORDS: Final = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
 STATED: Final[list[tuple[str, str]]] = [
     (
-        OPERATE,
+        POSTGRES,
         f"{CONNECTIONS[0]} for the statements of submits, assignments and reports, {CONNECTIONS[1]} for",
     ),
     (
-        OPERATE,
-        f"20 s more than `--drain-timeout` before SIGKILL, which is {DRAIN_S + 20:.0f} s with the default",
+        DEPLOYMENT,
+        f"before SIGKILL: a broker {BROKER.drain_timeout_s + 20:.0f} s and a worker {DRAIN_S + 20:.0f} s",
     ),
-    (OPERATE, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
-    (OPERATE, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
+    (POSTGRES, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
+    (POSTGRES, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
     (OPERATE, f"its runs return after the lease ({BROKER.lease_duration_s:.0f} s)"),
     (OPERATE, f"lines beyond {background_log.MOST_RECORDS:,} are dropped"),
-    (OPERATE, f"one plan serves up to {lane_schedule.MOST_RUNS:,} lanes"),
+    (POSTGRES, f"one plan serves up to {lane_schedule.MOST_RUNS:,} lanes"),
     (OPERATE, f"keeps {open_files.RESERVE} for itself and Postgres"),
     (OPERATE, f"healthy but slow gets {connection.FIRST_PATIENCE_S} s, and twice as long"),
     (OPERATE, f"no answer within {silence.SILENCE_S:.0f} s"),
     (OPERATE, f"After {connection.RETURN_AFTER_S:.0f} s a client returns"),
     (
-        OPERATE,
+        UPGRADES,
         f"after {unknown_signature.FIRST_DELAY_S} s, then twice as long each time, "
         f"{unknown_signature.LONGEST_DELAY_S:.0f} s at most",
     ),
-    (OPERATE, f"After {unknown_signature.MOST_TIMES} times, about {minutes_of_unknown()} minutes"),
+    (UPGRADES, f"After {unknown_signature.MOST_TIMES} times, about {minutes_of_unknown()} minutes"),
     (API, f"{size(TEXTS_LIMIT_BYTES)} each"),
     (API, f"up to {child_options.MOST_AWAITING:,} of them in a process"),
     (API, f"After {WORDS[child_options.ON_ERROR_NS // 10**9]} seconds it is interrupted"),

@@ -1,5 +1,5 @@
-"""A dump made while everything was at work is restored into an empty database, as docs/howto/operate.md says:
-what it holds goes on, and what was sent after it is gone."""
+"""A dump made while everything was at work is restored into an empty database, as docs/operating/postgres.md
+says: what it holds goes on, and what was sent after it is gone."""
 
 import subprocess
 from pathlib import Path
