@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUF_VERSION = "1.75.0"
 BUF_HOME = ROOT / ".cache" / f"buf-{BUF_VERSION}"
+CHECKERS = ("kubernetes-validate==1.37.0", "compose-spec==0.2.1")
+CHECKERS_HOME = ROOT / ".cache" / "checkers-1.37.0-0.2.1"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 RELEASED = ROOT / "proto" / "released.binpb"
 NO_HISTORY = 77  # the exit status by which scripts/changelog.py asks to be skipped
@@ -90,6 +92,19 @@ def protos() -> Verdict:
     return buf("breaking", "--against", str(RELEASED))
 
 
+def manifests() -> Verdict:
+    """The files of deploy/ fit the schemas of Kubernetes and Compose; skipped by name where these cannot be
+    had."""
+    if not CHECKERS_HOME.exists():
+        part = CHECKERS_HOME.with_suffix(f".{os.getpid()}")
+        pip = ["uv", "pip"] if shutil.which("uv") else [sys.executable, "-m", "pip"]
+        installed = run(*pip, "install", "--quiet", "--target", str(part), *CHECKERS)
+        if not installed.passed:
+            return Verdict(None, f"no {' and '.join(CHECKERS)}: {installed.text}")
+        part.rename(CHECKERS_HOME)
+    return run("env", f"PYTHONPATH={CHECKERS_HOME}", sys.executable, "scripts/manifests.py")
+
+
 def docs() -> Verdict:
     """The documentation builds as a site, and every page has its place in it."""
     os.environ["NO_MKDOCS_2_WARNING"] = "1"
@@ -118,6 +133,7 @@ STEPS: dict[str, Callable[[], Verdict]] = {
     "format": lambda: run("ruff", "format", "--check"),
     "lint": lint,
     "docs": docs,
+    "manifests": manifests,
     "changelog": changelog,
     "sizes": lambda: run(sys.executable, "scripts/sizes.py"),
 }

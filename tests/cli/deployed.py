@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+import pytest
 
 from tests.support.pages import PAGES, read
 from tests.support.process import ROOT
 
+yaml: Final[Any] = pytest.importorskip("yaml")  # comes with mkdocs
 DEPLOY: Final = ROOT / "deploy"
 DOCKERFILE: Final = DEPLOY / "docker" / "Dockerfile"
 MANIFESTS: Final = sorted((DEPLOY / "kubernetes").glob("*.yaml"))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.cli.deployed import DEPLOY, of_comments, of_kubernetes, of_the_image
+from tests.cli.deployed import DEPLOY, of_comments, of_kubernetes, of_the_image, yaml
 from tests.support.process import ROOT, Process, environment
 from tests.support.processes import Processes
 from tests.support.roles import execute_now
@@ -131,8 +131,6 @@ def test_the_dashboards_unit_answers_the_probe_of_the_manifest(machine: Machine)
 
 
 def test_secrets_are_made_once_and_are_all_that_compose_wants(tmp_path: Path) -> None:
-    import yaml
-
     make = [DEPLOY / "make-secrets", tmp_path / "secrets"]
     subprocess.run(make, check=True, timeout=100)
     made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
