@@ -29,8 +29,8 @@ class _DashboardServer(uvicorn.Server):
         self._stop_streams = stop
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End with status 0. What uvicorn's own method remembers is raised again when the server has stopped, and
-        ends the process as if it had been killed."""
+        """End with status 0: uvicorn's own method has the signal raised again when the server has stopped,
+        and the process would end as if it had been killed."""
         self.force_exit = self.should_exit and sig == signal.SIGINT  # Ctrl-C again
         self.leave()
 

@@ -1,6 +1,7 @@
 """The rights of a broker's role: to read and write rows, and to call the owner's functions for partitions.
 
-The role that migrates owns the schema and its tables; a broker needs none of that (docs/operating/postgres.md).
+The role that migrates owns the schema and its tables; a broker needs none of that
+(docs/operating/postgres.md).
 """
 
 from typing import Any, Final
@@ -12,8 +13,8 @@ TABLES: Final = (
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
 )  # fmt: skip
-"""All of a schema's tables; partitions are reached through their parents. Named one by one, since the schema may
-be one that others have tables in."""
+"""All of a schema's tables; partitions are reached through their parents. Named one by one, since others
+may have tables in the schema too."""
 _GRANTS: Final = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on {tables} to {role};
