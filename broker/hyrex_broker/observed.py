@@ -1,6 +1,6 @@
 """Serves a broker's metrics where they are wanted: what measures runs, and is imported, only then."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hyrex.runtime.metrics_server import MetricsUnavailable, serve_metrics
@@ -13,8 +13,6 @@ from hyrex_broker.service.certificates import BindError
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.pool import Database
-
-Loop = Callable[[], Awaitable[None]]
 
 
 @contextmanager

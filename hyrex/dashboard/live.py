@@ -99,7 +99,7 @@ class _LivePage:
         looked.set()
 
     def stop(self) -> None:
-        """PageLook no more."""
+        """Look no more."""
         self._task.cancel()
 
     async def _run(self, look: Callable[[], Awaitable[PageLook]], period_s: float) -> None:

@@ -85,7 +85,7 @@ class Reader:
         self.client.__exit__(*ended)
 
     def get(self, address: str, **query: str) -> Any:
-        """PageLook at a page."""
+        """Look at a page."""
         return self.client.get(address, params=query or None)
 
     def text(self, address: str, status: int = 200, **query: str) -> str:

@@ -60,7 +60,7 @@ def acted_on(action: BulkAction, selection: Selection) -> Selection | None:
 
 
 def to_words(selection: Selection) -> dict[str, Any]:
-    """A selection that was a filter, as JSON; ages must have become ids by then."""
+    """A selection that was a filter, as JSON. Its ages are kept for people; `as_searched` leaves them out."""
     return {
         "states": sorted(int(state) for state in selection.states),
         "parent_id": selection.parent_id,

@@ -15,8 +15,6 @@ BrokerId = NewType("BrokerId", int)
 LaneId = NewType("LaneId", int)
 Token = NewType("Token", int)
 
-DEFAULT_NAMESPACE: Final = 0
-
 
 class Outcome(IntEnum):
     """How a run ended. Numbers are stored, and equal those of hyrex.v1.RunStatus."""

@@ -8,7 +8,7 @@ import grpc
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hyrex.dashboard.access.session import SESSION_S, BrowserSession, Cookies
+from hyrex.dashboard.access.session import FLASH_S, SESSION_S, BrowserSession, Cookies
 from hyrex.dashboard.brokers import Brokers
 from hyrex.dashboard.options import DashboardOptions
 from hyrex.transport.errors import CallFailed
@@ -78,7 +78,7 @@ class Entry:
         return sum(who == client for who, _ in self._failures) < MOST_FAILURES
 
     def note_failure(self, client: str) -> None:
-        """A wrong token came from this address."""
+        """Count a wrong token from this address."""
         self._failures = [*self._failures[-MOST_KEPT:], (client, time.monotonic())]
 
     def give(self, response: Response, session: BrowserSession) -> None:
@@ -91,14 +91,14 @@ class Entry:
 
     def say(self, response: Response, words: str, *, bad: bool = False) -> None:
         """Have the next page say what was done."""
-        self._set(response, f"{self._name}-said", self.sessions.encrypt_words(words, bad=bad), 60)
+        self._set(response, f"{self._name}-said", self.sessions.encrypt_words(words, bad=bad), FLASH_S)
 
     def said(self, request: Request) -> tuple[str, bool] | None:
         """What the page before has done."""
         return self.sessions.open_words(request.cookies.get(f"{self._name}-said"))
 
     def forget_said(self, response: Response) -> None:
-        """It was said."""
+        """Remove the cookie of what was said."""
         self._set(response, f"{self._name}-said", "", 0)
 
     def _set(self, response: Response, name: str, value: str, seconds: int) -> None:

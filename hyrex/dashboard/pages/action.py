@@ -29,8 +29,8 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked before an action. `typed`: the name that has to be typed
-    for it; `once`: an id by which doing it twice is doing it once."""
+    """What is asked before an action. `typed`: the name that must be typed for it; `once`: an id by which
+    doing it twice is doing it once."""
 
     title: str
     sentence: str

@@ -73,11 +73,6 @@ def moment(message: Message, field: str) -> datetime | None:
     return found
 
 
-def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
-    """How long it took."""
-    return (end - start).total_seconds() if start and end else None
-
-
 def duration(seconds: float | None) -> str:
     """A duration for people: 42 ms, 3.1 s, 2 min 5 s, 3 h 12 min."""
     if seconds is None:
