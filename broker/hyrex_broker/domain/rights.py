@@ -55,6 +55,10 @@ class Caller:
         """
         return self.unlimited or self._covers(queue)
 
+    def covers_all(self, queues: Iterable[str]) -> bool:
+        """Return True if its rights are for each of these queues or patterns."""
+        return self.unlimited or all(map(self._covers, queues))
+
     def may(self, scope: Scope, queue: str | None = None) -> bool:
         """Return True if it has the scope, and has it for this queue or pattern, if one is given."""
         return scope in self.scopes and (queue is None or self.covers(queue))
@@ -72,7 +76,7 @@ class Caller:
 
     def includes(self, scopes: Iterable[Scope], queue_patterns: Iterable[str]) -> bool:
         """Return True if it may do all that these scopes allow for these patterns."""
-        return self.scopes.issuperset(scopes) and all(map(self.covers, queue_patterns))
+        return self.scopes.issuperset(scopes) and self.covers_all(queue_patterns)
 
 
 ANYONE: Final = Caller("anyone", frozenset(Scope), (EVERY_QUEUE,))

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from hyrex.runtime.histogram import ITEM_BOUNDS, Histogram
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.engine.shares import Shares
-from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.endings import EndedSession
-from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import RemovedLease, ReportStore, ReturnedLeases
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,5 @@
-"""AdminService: workers and brokers for operators."""
+"""AdminService: what operators see and steer by. It answers about workers and brokers itself; tokens, bulk
+operations, statistics and the like have modules of their own."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -8,8 +9,7 @@ from typing import Final
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
 from hyrex_broker.domain.model import SessionId
-from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope
-from hyrex_broker.domain.views import SessionView
+from hyrex_broker.domain.rights import EVERY_QUEUE, Scope
 from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service.bulk import BulkRpcs
@@ -31,7 +31,7 @@ _MOST_LOOKED_AT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class AdminParts:
-    """The parts that answer what is about more than workers and brokers."""
+    """What answers the other RPCs."""
 
     reasons: Reasons
     stats: StatReads
@@ -82,7 +82,7 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
             asked = min(size - len(workers), _AT_A_TIME)
             found = await self._store.sessions(before, asked, ended=ended)
             for view in found:
-                if _covers(caller, view):
+                if caller.covers_all(view.queue_patterns):
                     worker = convert.session(view)
                     left -= worker.ByteSize()
                     if workers and left < 0:
@@ -102,7 +102,7 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
         session_id = SessionId(requests.number_id(request.session_id, "session_id"))
         caller = current_caller()
         found = await self._store.sessions(SessionId(session_id + 1), 1, ended=False)
-        if not found or found[0].session_id != session_id or not _covers(caller, found[0]):
+        if not found or found[0].session_id != session_id or not caller.covers_all(found[0].queue_patterns):
             raise PeerNotFound("living worker session", request.session_id)
         await self._audit.record(
             caller.name, "worker.drain", str(session_id), {"worker": found[0].worker_name}
@@ -164,11 +164,6 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
         self, request: admin_service_pb2.ListBulkOperationsRequest, context: Context
     ) -> admin_service_pb2.ListBulkOperationsResponse:
         return await self._parts.bulk.list(request, current_caller())
-
-
-def _covers(caller: Caller, view: SessionView) -> bool:
-    """Return True if all that a worker serves lies within the caller's rights."""
-    return caller.unlimited or all(map(caller.covers, view.queue_patterns))
 
 
 def _session_before(cursor: str | None) -> SessionId:

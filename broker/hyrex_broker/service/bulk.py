@@ -11,7 +11,7 @@ from typing import Final
 
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.bulk import BulkAction, BulkOperation, BulkState, acted_on, to_words
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
+from hyrex_broker.domain.errors import InvalidField, PeerNotFound
 from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.domain.rights import ANYONE, EVERY_QUEUE, Caller
 from hyrex_broker.domain.selection import Selection
@@ -25,6 +25,7 @@ MOST_COUNTED: Final = 10_000
 _REASON_BYTES: Final = 1000
 _DEFAULT_PAGE: Final = 50
 _ACTIONS: Final = {pb.BULK_ACTION_CANCEL: BulkAction.CANCEL, pb.BULK_ACTION_RETRY: BulkAction.RETRY}
+_NUMBERS: Final = {action: number for number, action in _ACTIONS.items()}
 _STATES: Final = {
     BulkState.RUNNING: pb.BULK_STATE_RUNNING,
     BulkState.DONE: pb.BULK_STATE_DONE,
@@ -99,7 +100,7 @@ class BulkRpcs:
 
 def _covers(caller: Caller, operation: BulkOperation) -> bool:
     """Return True if all that an operation may act on lies within the caller's rights."""
-    return all(map(caller.covers, operation.selection.within or (EVERY_QUEUE,)))
+    return caller.covers_all(operation.selection.within or (EVERY_QUEUE,))
 
 
 def _wanted(request: pb.StartBulkOperationRequest) -> tuple[BulkAction, Selection]:
@@ -151,14 +152,13 @@ def _before(cursor: str | None) -> tuple[datetime, str]:
         moment, operation_id = cursor.split(" ")
         return datetime.fromisoformat(moment).astimezone(UTC), fields.task_id(operation_id)
     except (ValueError, OverflowError, InvalidField):
-        raise PageTokenInvalid("page_token was not made by a broker; begin again without it") from None
+        raise requests.not_ours() from None
 
 
 def _wire(operation: BulkOperation) -> pb.BulkOperation:
-    ended = operation.state is BulkState.DONE
     return pb.BulkOperation(
         operation_id=operation.operation_id,
-        action=pb.BULK_ACTION_CANCEL if operation.action is BulkAction.CANCEL else pb.BULK_ACTION_RETRY,
+        action=_NUMBERS[operation.action],
         filter=filters.to_filter(operation.selection),
         reason=operation.reason,
         who=operation.who,
@@ -167,5 +167,5 @@ def _wire(operation: BulkOperation) -> pb.BulkOperation:
         done=operation.done,
         started_at=timestamp(operation.started_at),
         ended_at=timestamp_if_any(operation.ended_at),
-        looked_back_to=None if ended else convert.made_at(operation.cursor),
+        looked_back_to=None if operation.state is BulkState.DONE else convert.made_at(operation.cursor),
     )

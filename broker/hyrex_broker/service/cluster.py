@@ -120,7 +120,7 @@ def seen_by(caller: Caller, frame: pb.WatchClusterResponse) -> pb.WatchClusterRe
     workers = [
         pb.WorkerActivity(session=each.session, runs=[run for run in each.runs if caller.sees(run.queue)])
         for each in frame.workers
-        if all(map(caller.covers, each.session.queue_patterns))
+        if caller.covers_all(each.session.queue_patterns)
     ]
     return pb.WatchClusterResponse(
         at=frame.at,

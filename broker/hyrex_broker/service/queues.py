@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, QueueInUse, QueueNotFound
+from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.engine.audit import Audit
@@ -141,4 +141,4 @@ def _moment(cursor: str) -> datetime:
         # The first and the last day of all overflow in some zones, and in Postgres' client too.
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise PageTokenInvalid("step was not made by a broker; begin again without it") from None
+        raise requests.not_ours("step") from None

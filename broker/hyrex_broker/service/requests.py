@@ -70,6 +70,11 @@ def cursor(token: str, filters: Iterable[object]) -> str | None:
     return found
 
 
+def not_ours(field: str = "page_token") -> PageTokenInvalid:
+    """The refusal of a token that no broker has made."""
+    return PageTokenInvalid(f"{field} was not made by a broker; begin again without it")
+
+
 def _read_token(token: str) -> tuple[bytes, str]:
     try:
         made = base64.b64decode(token[:_LONGEST_TOKEN].encode(), altchars=b"-_", validate=True)
@@ -77,7 +82,7 @@ def _read_token(token: str) -> tuple[bytes, str]:
     except ValueError:
         found = ""
     if not found or "\0" in found or len(token) > _LONGEST_TOKEN:
-        raise PageTokenInvalid("page_token was not made by a broker; begin again without it")
+        raise not_ours()
     return made[:_DIGEST_BYTES], found
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from hyrex.v1 import admin_service_pb2 as wire
 from hyrex_broker.domain import tokens
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound, RightMissing, TokenExists
+from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TokenExists
 from hyrex_broker.domain.patterns import MOST_STARS
 from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope, is_reserved
 from hyrex_broker.engine.audit import Audit
@@ -46,7 +46,7 @@ class TokenRpcs:
     """A part of AdminServicer."""
 
     def __init__(self, parts: TokenParts) -> None:
-        self._tokens = parts
+        self._token_parts = parts
 
     async def CreateToken(
         self, request: wire.CreateTokenRequest, context: Context
@@ -59,11 +59,13 @@ class TokenRpcs:
         details = {"scopes": " ".join(wanted.scopes), "queues": " ".join(wanted.queue_patterns)}
         if wanted.expires_at is not None:
             details["expires"] = wanted.expires_at.isoformat()
-        await self._tokens.audit.record(caller.name, "token.create", wanted.name, details)
-        made = await self._tokens.store.create(wanted)
+        await self._token_parts.audit.record(caller.name, "token.create", wanted.name, details)
+        made = await self._token_parts.store.create(wanted)
         if made is None:
             raise TokenExists(wanted.name)
-        return wire.CreateTokenResponse(secret=secret, token=_token(made), enforced=self._tokens.enforced)
+        return wire.CreateTokenResponse(
+            secret=secret, token=_token(made), enforced=self._token_parts.enforced
+        )
 
     async def ListTokens(self, request: wire.ListTokensRequest, context: Context) -> wire.ListTokensResponse:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
@@ -72,7 +74,7 @@ class TokenRpcs:
         found: list[TokenView] = []
         caller, more = current_caller(), True
         while more and len(found) < size:
-            page = await self._tokens.store.page(after, size, ended=request.include_ended)
+            page = await self._token_parts.store.page(after, size, ended=request.include_ended)
             found += [token for token in page if caller.includes(token.scopes, token.queue_patterns)]
             more = len(page) == size
             after = (page[-1].name, page[-1].number) if page else after
@@ -86,14 +88,14 @@ class TokenRpcs:
         self, request: wire.RevokeTokenRequest, context: Context
     ) -> wire.RevokeTokenResponse:
         name, caller = _name(request.name), current_caller()
-        found = await self._tokens.store.find(name)
+        found = await self._token_parts.store.find(name)
         if found is None or not caller.includes(found.scopes, found.queue_patterns):
             raise PeerNotFound("token", repr(name))
-        await self._tokens.audit.record(caller.name, "token.revoke", name, {"ending": found.ending})
-        revoked = await self._tokens.store.revoke(found.number)
+        await self._token_parts.audit.record(caller.name, "token.revoke", name, {"ending": found.ending})
+        revoked = await self._token_parts.store.revoke(found.number)
         if revoked is None:
             raise PeerNotFound("token", repr(name))
-        self._tokens.changed()
+        self._token_parts.changed()
         return wire.RevokeTokenResponse(token=_token(revoked))
 
     async def GetCaller(self, request: wire.GetCallerRequest, context: Context) -> wire.GetCallerResponse:
@@ -102,7 +104,7 @@ class TokenRpcs:
             name=caller.name,
             scopes=sorted(_NUMBERS[scope] for scope in caller.scopes),
             queue_patterns=caller.queue_patterns,
-            enforced=self._tokens.enforced,
+            enforced=self._token_parts.enforced,
         )
 
     async def ListAudit(self, request: wire.ListAuditRequest, context: Context) -> wire.ListAuditResponse:
@@ -112,7 +114,7 @@ class TokenRpcs:
         filters = ["audit", who]
         cursor = requests.cursor(request.page_token, filters)
         before = NEWEST if cursor is None else requests.number_id(cursor, "page_token")
-        entries = await self._tokens.entries.page(before, who, size)
+        entries = await self._token_parts.entries.page(before, who, size)
         last = str(entries[-1].number) if len(entries) == size else None
         return wire.ListAuditResponse(
             entries=map(_entry, entries), next_page_token=requests.page_token(last, filters)
@@ -171,7 +173,7 @@ def _after(cursor: str | None) -> tuple[str, int]:
         return "", 0
     number, _, name = cursor.partition(" ")
     if not number.isdecimal() or len(number) > 18:
-        raise PageTokenInvalid("page_token was not made by a broker; begin again without it")
+        raise requests.not_ours()
     return name, int(number)
 
 

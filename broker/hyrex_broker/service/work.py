@@ -17,7 +17,6 @@ from hyrex_broker.domain.errors import (
     Draining,
     FlowControl,
     HelloExpected,
-    InvalidField,
     SessionEnded,
     TooManyItems,
 )
@@ -28,7 +27,7 @@ from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.sessions.welcomes import Welcomes
-from hyrex_broker.service import fields, reported, times
+from hyrex_broker.service import fields, reported, requests, times
 from hyrex_broker.service import worker_convert as convert
 from hyrex_broker.service.callers import current_caller, when_token_ends
 from hyrex_broker.service.doors import token_ended
@@ -77,7 +76,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def EndSession(self, request: wire.EndSessionRequest, context: Any) -> wire.EndSessionResponse:
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "ended by its launcher"
-        number = session_id(request.session_id)
+        number = _session_id(request.session_id)
         session = self._engine.sessions.by_id.get(number)
         ended = await self._engine.reports.end_session(number, request.session_secret, Outcome.LOST, reason)
         if session is not None:
@@ -85,11 +84,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         return wire.EndSessionResponse(leases_ended=len(ended.ended))
 
 
-def session_id(text: str) -> SessionId:
-    """A session's id from its text form."""
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InvalidField("session_id", text, "must be the session_id of a Welcome")
-    return SessionId(int(text))
+def _session_id(text: str) -> SessionId:
+    return SessionId(requests.number_id(text, "session_id"))
 
 
 class WorkStream:
@@ -176,7 +172,7 @@ class WorkStream:
         """Resume the session that it names, or begin a new one."""
         sessions, origin = self._engine.sessions, None
         if hello.session_id:
-            number, secret = session_id(hello.session_id), hello.session_secret
+            number, secret = _session_id(hello.session_id), hello.session_secret
             try:
                 resumption = await sessions.resume(number, secret, introduction, self._outbox)
             except SessionEnded:

@@ -8,14 +8,13 @@ from typing import Final
 from hyrex_broker.domain.model import SessionId, TaskId
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.queues import COUNT_CAP
+from hyrex_broker.storage.settings import ONLY_PROBES
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("cluster")
 _QUEUES: Final = load("queues")
 _MOST_QUEUES: Final = 1000
 _MOST_COUNTED: Final = 1_000_000
-ONLY_PROBES: Final = ("enable_seqscan = off", "enable_bitmapscan = off")
-"""Statistics of live tables say anything; only index probes keep bounded looks cheap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,7 @@ class ClusterStore:
     async def oldest(self, queues: Sequence[str]) -> dict[str, datetime]:
         """Since when the oldest ready task of each queue waits; queues without one are missing."""
         async with self._database.transaction(read=True) as transaction:
+            await transaction.set_local(ONLY_PROBES)
             return await _oldest(transaction, queues)
 
     async def running(self, sessions: Sequence[SessionId], most: int) -> list[Held]:
@@ -96,21 +96,22 @@ class ClusterStore:
     async def strange_tasks(self, most: int) -> list[StrangeTask]:
         """Ready tasks by queue and name that no live session has."""
         async with self._database.transaction(read=True) as transaction:
-            await _only_probes(transaction)
+            await transaction.set_local(ONLY_PROBES)
             rows = await transaction.fetch(_SQL["strange_tasks"], most)
         return [StrangeTask(row["queue"], row["name"], row["arrival"]) for row in rows]
 
     async def full_limits(self, most: int) -> list[FullLimit]:
         """Limits that are reached while a task has waited behind them for 5 minutes."""
         async with self._database.transaction(read=True) as transaction:
-            await _only_probes(transaction)
+            await transaction.set_local(ONLY_PROBES)
             rows = await transaction.fetch(_SQL["full_limits"], most)
         return [FullLimit(row["scope"], row["name"], row["maximum"], row["arrival"]) for row in rows]
 
     @staticmethod
     async def depths(transaction: Transaction) -> list[QueueDepth]:
-        """What waits and runs in each of the first 1,000 queues that have something, and in all together."""
-        await _only_probes(transaction)
+        """What waits and runs in the first 1,000 queues by name, as far as they have something, and in those
+        together."""
+        await transaction.set_local(ONLY_PROBES)
         total = await transaction.fetchrow(_SQL["how_many_queues"], _MOST_QUEUES)
         assert total is not None
         cap = max(min(COUNT_CAP, _MOST_COUNTED // max(total[0], 1)), 1)
@@ -145,11 +146,5 @@ def _together(found: Sequence[QueueDepth]) -> QueueDepth:
 async def _oldest(transaction: Transaction, queues: Sequence[str]) -> dict[str, datetime]:
     if not queues:
         return {}
-    await _only_probes(transaction)
     rows = await transaction.fetch(_SQL["oldest"], list(queues))
     return {row["queue"]: row["arrival"] for row in rows}
-
-
-async def _only_probes(transaction: Transaction) -> None:
-    for setting in ONLY_PROBES:
-        await transaction.execute(f"set local {setting}")

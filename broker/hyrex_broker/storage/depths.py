@@ -1,4 +1,8 @@
-"""How much waits in each queue, by looks that are bounded: never a count of a whole table."""
+"""How much waits in each queue, by looks that are bounded: never a count of a whole table.
+
+Unlike `ClusterStore.depths`, which counts in the first 1,000 queues by name, and what runs too, this skips
+from one thing that waits to the next: alerts must not miss a queue because many have names before its own.
+"""
 
 from dataclasses import dataclass
 from typing import Final

@@ -180,8 +180,7 @@ class TaskLists:
         try:
             async with self._database.transaction(read=True) as transaction:
                 # Other plans would walk; the walk is bounded, and it has been done.
-                for setting in SETTINGS_BY_LABELS:
-                    await transaction.execute(f"set local {setting}")
+                await transaction.set_local(SETTINGS_BY_LABELS)
                 rows = await transaction.fetch(
                     _SQL["scan_labelled"], where.before, day, where.lanes, _FEW_LABELLED, size, where.labels
                 )

@@ -8,7 +8,7 @@ dead rows of the past (docs/adr/0003-pinned-plans.md has the measurements).
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
 from hyrex_broker.storage.sqlstates import StatementRefused, translated
 from hyrex_broker.storage.statements import NAMES
 
-__all__ = ["HOT_SETTINGS", "READ_SETTINGS", "Database", "StatementRefused", "Transaction", "translated"]
+__all__ = ["HOT_SETTINGS", "READ_SETTINGS", "Database", "Transaction"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ class Transaction:
         tag: str = await self._connection.execute(sql, *args)
         self.counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
         return tag
+
+    async def set_local(self, settings: Iterable[str]) -> None:
+        """Make settings (`name = value`) that end with the transaction."""
+        for setting in settings:
+            await self.execute(f"set local {setting}")
 
 
 class Database:

@@ -12,6 +12,7 @@ from hyrex_broker.domain.views import QueueView
 from hyrex_broker.storage.lanes import flag_lanes
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.purge import Purge
+from hyrex_broker.storage.settings import ONLY_PROBES
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("queues")
@@ -80,9 +81,7 @@ class QueueStore:
     ) -> list[QueueView]:
         cap = most or COUNT_CAP
         async with self._database.transaction(read=True) as transaction:
-            # Statistics of live tables say anything; only index probes keep the capped counts cheap.
-            await transaction.execute("set local enable_seqscan = off")
-            await transaction.execute("set local enable_bitmapscan = off")
+            await transaction.set_local(ONLY_PROBES)
             rows = await transaction.fetch(_SQL["queues"], after, names, size, cap)
             sessions = await transaction.fetch(_SQL["patterns"])
         workers = [0] * len(rows)

@@ -66,6 +66,9 @@ HOT_SETTINGS: Final[dict[str, str]] = {
     "statement_timeout": f"{_HOT_TIMEOUT_MS}ms",
     "idle_in_transaction_session_timeout": f"{_HOT_TIMEOUT_MS}ms",
 }
+ONLY_PROBES: Final = ("enable_seqscan = off", "enable_bitmapscan = off")
+"""For a transaction of bounded looks: statistics of live tables say anything, and only index probes keep a
+count that stops at a cap cheap."""
 READ_SETTINGS: Final[dict[str, str]] = {
     **_COMMON,
     "application_name": "hyrex-broker-reads",

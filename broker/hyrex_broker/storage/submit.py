@@ -13,7 +13,8 @@ from hyrex_broker.domain.model import CARRIED, LaneId, SessionId, TaskExtras, Ta
 from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
 from hyrex_broker.storage.columns import column, ids, integers, shared, texts
-from hyrex_broker.storage.pool import Database, StatementRefused
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.statements import load
 
 Value = TypeVar("Value")

@@ -17,8 +17,8 @@ from hyrex_broker.engine.batching import (
     Cutting,
     StatementSlot,
 )
-from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
+from hyrex_broker.storage.sqlstates import StatementRefused
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
 

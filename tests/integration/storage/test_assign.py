@@ -10,7 +10,7 @@ import pytest
 from hyrex_broker.domain.model import LaneId, Outcome, Token
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.assign import LaneQuota, Plan
-from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import is_repetition
 from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, new_task
 from tests.integration.storage.waits import until_blocked

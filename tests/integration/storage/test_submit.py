@@ -9,7 +9,7 @@ import pytest
 from hyrex_broker.domain.keys import KeyHolder
 from hyrex_broker.domain.model import Outcome, TaskExtras
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.sqlstates import StatementRefused
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 

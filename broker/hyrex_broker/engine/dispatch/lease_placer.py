@@ -20,10 +20,10 @@ from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan
-from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.sessions import Beat, SessionStore
 from hyrex_broker.storage.settings import LONGEST_STATEMENT
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 

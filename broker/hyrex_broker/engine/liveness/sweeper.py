@@ -13,8 +13,8 @@ from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.endings import EndedSession
-from hyrex_broker.storage.pool import StatementRefused
 from hyrex_broker.storage.sessions import SessionStore
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 

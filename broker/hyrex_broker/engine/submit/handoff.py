@@ -18,7 +18,7 @@ from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.assigned import microseconds
-from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import SubmitStore, is_repetition
 
 Value = TypeVar("Value")

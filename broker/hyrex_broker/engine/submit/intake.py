@@ -34,7 +34,7 @@ from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.storage import partitions
-from hyrex_broker.storage.pool import StatementRefused
+from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import StoredKey, SubmitStore
 
 Answer = SubmitAnswer | BrokerError
