@@ -133,12 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", metavar="FILE", help="its key, PEM")
     add("--tls-client-ca", metavar="FILE", help="clients must have a certificate of this authority, PEM")
-    add(
-        "--payload-limit",
-        dest="payload_limit_bytes",
-        metavar="BYTES",
-        help="largest payload or result (4 MiB)",
-    )
+    add("--payload-limit", dest="payload_limit_bytes", metavar="BYTES", help="of a payload or result (4 MiB)")
     add(
         "--schema",
         dest="database_schema",

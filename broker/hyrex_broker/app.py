@@ -94,7 +94,6 @@ async def run_broker(config: BrokerConfig) -> None:
         work = _work_engine(config, engine)
         built = build_server(config, _servicers(config, database, engine, work, stop), engine.tokens)
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
-        engine.presence.on_round = _watch_rounds(engine)
         database.availability.on_change = built.health.database_reachable
         with observed(config, database, engine, broker_id):
             await _serve(config, engine, work, built, database, stop)
@@ -180,8 +179,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     reports = RunReports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
     notifications = Notifications(Channel(config.database_url, config.database_schema))
-    upkeep = RetentionStore(config.database_url, config.database_schema)
-    clock = DatabaseClock()
+    upkeep, clock = RetentionStore(config.database_url, config.database_schema), DatabaseClock()
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
@@ -204,12 +202,11 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         audit=audit,
         tokens=known_tokens(config, database),
     )
-    database.on_missing_partition = engine.retention.hurry
-    _connect(engine)
+    _connect(engine, database)
     return engine
 
 
-def _connect(engine: Engine) -> None:
+def _connect(engine: Engine, database: Database) -> None:
     """Connect the parts that notify one another."""
     watches, notifications, dispatcher = engine.watches, engine.notifications, engine.dispatcher
 
@@ -225,6 +222,12 @@ def _connect(engine: Engine) -> None:
         else:
             watches.touch(task_ids)
 
+    def round_over(answered: bool) -> None:
+        if not answered:
+            engine.sweeper.distrust()
+
+    database.on_missing_partition = engine.retention.hurry
+    engine.presence.on_round = round_over
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
     engine.progress.on_change = changed
@@ -255,14 +258,6 @@ def _print_when_asked(config: BrokerConfig, database: Database, engine: Engine) 
         return printed_state.lines(parts | pools, engine.sessions.by_id)
 
     state_report.install(f"broker {config.name}", state)
-
-
-def _watch_rounds(engine: Engine) -> Callable[[bool], None]:
-    def after(answered: bool) -> None:
-        if not answered:
-            engine.sweeper.distrust()
-
-    return after
 
 
 def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:

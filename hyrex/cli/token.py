@@ -51,12 +51,9 @@ def create(
     from hyrex.v1 import admin_service_pb2 as wire
     from hyrex.v1 import admin_service_pb2_grpc
 
-    scopes = [part for text in scope for part in text.split(",")]
-    if unknown := [each for each in scopes if each not in SCOPES]:
-        raise CommandError(f"--scope {unknown[0]}: must be one of {', '.join(SCOPES)}", status=2)
     request = wire.CreateTokenRequest(
         name=name,
-        scopes=[wire.TokenScope.Value(f"TOKEN_SCOPE_{each.upper()}") for each in scopes],
+        scopes=[wire.TokenScope.Value(f"TOKEN_SCOPE_{each.upper()}") for each in _scopes(scope)],
         queue_patterns=queue or ["*"],
     )
     if expires_in is not None:
@@ -104,19 +101,7 @@ def list_tokens(
         print_list("tokens", found)
         return
     columns = ("name", "scopes", "queues", "ends in", "created", "expires", "revoked")
-    rows = [
-        (
-            token["name"],
-            " ".join(token["scopes"]),
-            " ".join(token["queues"]),
-            f"...{token['ending']}",
-            token["created"],
-            token["expires"],
-            token["revoked"],
-        )
-        for token in found
-    ]
-    print_table(columns, rows, "no tokens yet; `hyrex token create` makes one")
+    print_table(columns, [*map(_row, found)], "no tokens yet; `hyrex token create` makes one")
 
 
 @tokens.command("revoke")
@@ -169,6 +154,26 @@ def list_audit(
         for entry in entries
     ]
     print_table(("at", "who", "action", "object", "details"), rows, "nothing yet")
+
+
+def _scopes(texts: list[str]) -> list[str]:
+    """The scopes that options name, alone or with commas. Raises CommandError."""
+    scopes = [part for text in texts for part in text.split(",")]
+    if unknown := [each for each in scopes if each not in SCOPES]:
+        raise CommandError(f"--scope {unknown[0]}: must be one of {', '.join(SCOPES)}", status=2)
+    return scopes
+
+
+def _row(token: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        token["name"],
+        " ".join(token["scopes"]),
+        " ".join(token["queues"]),
+        f"...{token['ending']}",
+        token["created"],
+        token["expires"],
+        token["revoked"],
+    )
 
 
 def _duration(text: str) -> timedelta:

@@ -11,6 +11,7 @@ from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.direct import DirectBackend
+from hyrex.client.inside import Inside
 from hyrex.client.life import ClientLoop
 from hyrex.client.outbox import Parcel, SendQueue
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
@@ -265,7 +266,7 @@ class RemoteBackend:
             try:
                 return future.result(ends - time.monotonic())
             except TimeoutError:
-                raise self._unavailable() from None
+                raise BrokerUnavailable(self.silence) from None
             except CancelledError:
                 pass  # the client's thread made way for a fork
             finally:
@@ -284,7 +285,7 @@ class RemoteBackend:
                             raise
                         # nobody cancelled the caller: the client's thread made way for a fork
         except TimeoutError:
-            raise self._unavailable() from None
+            raise BrokerUnavailable(self.silence) from None
         finally:
             self._end_if_brief()
 
@@ -296,21 +297,3 @@ class RemoteBackend:
         """The main thread has ended: what lives on when the interpreter goes may abort it."""
         if self._is_brief:
             self.retire()
-
-    def _unavailable(self) -> BrokerUnavailable:
-        return BrokerUnavailable(self.silence)
-
-
-class Inside:
-    """The threads that hold, or are about to hold, a lock in a client."""
-
-    __slots__ = ("threads",)
-
-    def __init__(self) -> None:
-        self.threads: set[int] = set()
-
-    def __enter__(self) -> None:
-        self.threads.add(threading.get_ident())
-
-    def __exit__(self, *error: object) -> None:
-        self.threads.discard(threading.get_ident())

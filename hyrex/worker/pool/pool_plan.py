@@ -28,5 +28,5 @@ class PoolEvents:
 
     ended: Callable[[HeldLease, Ending], None]
     finished: Callable[[Finished], None]  # runs that returned, and were told nothing meanwhile
-    changed: Callable[[], None]  # its maximum may be another now
+    changed: Callable[[], object]  # its maximum may be another now
     progressed: Callable[[Progressed], None] = lambda _: None

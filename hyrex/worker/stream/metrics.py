@@ -6,17 +6,36 @@ docs/reference/metrics.md lists the names.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hyrex.runtime.histogram import RUN_BOUNDS_US, Histogram
+from hyrex.runtime.metrics_server import address_of, serve_metrics
 from hyrex.worker.pool.pool import Pool
-from hyrex.worker.shared.outcome import Completed, Ending
+from hyrex.worker.shared.outcome import (
+    Cancelled,
+    Completed,
+    Ending,
+    Failed,
+    Lost,
+    Outcome,
+    Released,
+    TimedOut,
+)
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _SNAPSHOT_WITHIN_S: Final = 5.0
+_NAMES: Final[dict[type[Outcome], str]] = {
+    Completed: "completed",
+    Failed: "failed",
+    TimedOut: "timed_out",
+    Cancelled: "cancelled",
+    Released: "released",
+    Lost: "lost",
+}
 
 
 @dataclass(slots=True)
@@ -34,19 +53,9 @@ class RunCounts:
 
     def ended(self, ending: Ending) -> None:
         """Count one run."""
-        self.by_outcome[_NAMES.get(type(ending.outcome).__name__, "other")] += 1
+        self.by_outcome[_NAMES[type(ending.outcome)]] += 1
         if ending.elapsed_ns is not None:
             self.time.add(ending.elapsed_ns // 1000)
-
-
-_NAMES: Final = {
-    Completed.__name__: "completed",
-    "Failed": "failed",
-    "TimedOut": "timed_out",
-    "Cancelled": "cancelled",
-    "Released": "released",
-    "Lost": "lost",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,17 @@ class WorkerMetrics:
 
     async def _numbers(self) -> dict[str, PoolNumbers]:
         return {name: _numbers_of(pool) for name, pool in self.pools.items()}
+
+
+@contextmanager
+def served(shown: WorkerMetrics, address: str) -> Iterator[None]:
+    """Within the block, answer scrapes at the address (empty: none). Raises MetricsUnavailable."""
+    if not address:
+        yield
+        return
+    with closing(serve_metrics(shown, *address_of(address))) as serving:
+        print(f"worker metrics: {serving.url}", flush=True)
+        yield
 
 
 def _numbers_of(pool: Pool) -> PoolNumbers:

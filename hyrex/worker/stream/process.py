@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 from hyrex.runtime import loops, state_report
-from hyrex.runtime.metrics_server import MetricsUnavailable, ServedMetrics, address_of, serve_metrics
+from hyrex.runtime.metrics_server import MetricsUnavailable
 from hyrex.worker.pool.child_process import ChildPlan, ChildProcess
 from hyrex.worker.pool.first_child import AppUnusable, first_child
 from hyrex.worker.pool.pool import Pool
@@ -32,7 +32,7 @@ from hyrex.worker.stream.drain import WorkerDrain
 from hyrex.worker.stream.enforcer import Enforcer
 from hyrex.worker.stream.following import follow
 from hyrex.worker.stream.launcher_link import LauncherLine
-from hyrex.worker.stream.metrics import WorkerMetrics
+from hyrex.worker.stream.metrics import WorkerMetrics, served
 from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.printed_state import pool_lines, session_lines
 from hyrex.worker.stream.reconnect import BrokerRefuses, Reconnector
@@ -145,16 +145,6 @@ class Runtime:
         parts = StreamParts(registration, self._session, self._workload, self._outbox, drain.drain)
         self._connection = Reconnector(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
-        served = self._serve_metrics()
-        try:
-            return await self._work(drain)
-        finally:
-            if served is not None:
-                served.close()
-
-    def _serve_metrics(self) -> ServedMetrics | None:
-        if not self._options.metrics:
-            return None
         connection = self._connection
         shown = WorkerMetrics(
             loop=self._loop,
@@ -163,9 +153,8 @@ class Runtime:
             runs=self._workload.counts,
             is_connected=lambda: connection.is_connected,
         )
-        served = serve_metrics(shown, *address_of(self._options.metrics))
-        print(f"worker metrics: {served.url}", flush=True)
-        return served
+        with served(shown, self._options.metrics):
+            return await self._work(drain)
 
     async def _work(self, drain: WorkerDrain) -> int:
         status = 0
@@ -214,12 +203,8 @@ class Runtime:
         return Workload(self._session, self._outbox.reports, pool_of)
 
     def _make_pools(self, child: ChildProcess, app: Imported) -> None:
-        options, events = (
-            self._options,
-            PoolEvents(
-                self._workload.ended, self._workload.finished, self._changed, self._outbox.progress.add
-            ),
-        )
+        options, workload = self._options, self._workload
+        events = PoolEvents(workload.ended, workload.finished, self._announce, self._outbox.progress.add)
         kinds = {task.is_async for task in app.tasks} or {False}
         for asynchronous in sorted(kinds):
             plan = PoolPlan(
@@ -232,14 +217,11 @@ class Runtime:
                 max_memory_mb=options.max_memory_per_child_mb,
                 handled=frozenset(task.name for task in app.tasks if task.handles_errors),
             )
-            self._workload.pools[plan.name] = Pool(plan, self._child_plan, self._session.trust, events)
-        pools = list(self._workload.pools.values())
+            workload.pools[plan.name] = Pool(plan, self._child_plan, self._session.trust, events)
+        pools = list(workload.pools.values())
         pools[0].adopt(child)
         for pool in pools:
             pool.maintain()
-        self._announce()
-
-    def _changed(self) -> None:
         self._announce()
 
     def _announce(self) -> bool:
