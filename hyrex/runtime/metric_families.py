@@ -38,7 +38,7 @@ def histogram(
     values: Iterable[tuple[Labels, Histogram]],
     unit: float = MICROSECONDS,
 ) -> HistogramMetricFamily:
-    """A family of histograms; `unit` is what their values are multiplied by."""
+    """A family of histograms, each with labels of its own; `unit` is what their values are multiplied by."""
     family = HistogramMetricFamily(name, text, labels=labels)
     for key, found in values:
         family.add_metric(list(key), _buckets(found, unit), sum_value=found.total * unit)
