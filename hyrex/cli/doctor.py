@@ -108,7 +108,8 @@ async def _address(address: Any, token: str | None) -> AsyncIterator[Finding]:
     async with open_address(address, token) as channel:
         began = time.monotonic()
         if not await serves(channel) and not (await check(channel)).answers:
-            yield Finding(address.url, await _why_silent(channel), _silent_remedy(address))
+            why = await _why_silent(channel)
+            yield Finding(address.url, why, _silent_remedy(address, why))
             return
         took_ms = (time.monotonic() - began) * 1000
         if not (await check(channel)).serves:
@@ -133,7 +134,12 @@ async def _why_silent(channel: "grpc.aio.Channel") -> str:
     return "answers only now and then"
 
 
-def _silent_remedy(address: Any) -> str:
+def _silent_remedy(address: Any, why: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return (
+            "set GRPC_DEFAULT_SSL_ROOTS_FILE_PATH to a file with the certificate of the authority that "
+            f"signed the broker's, and check that the broker's is valid now and for the name in {address.url}"
+        )
     other = "grpc" if address.secure else "grpcs"
     return (
         f"is a broker running there (`hyrex dev`, `hyrex run-broker`)? Does it want {other}:// instead of "

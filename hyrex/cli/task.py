@@ -1,6 +1,7 @@
 """`hyrex task`: shows tasks, cancels them, runs them again. Sending is in task_send.py."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,6 +18,8 @@ TaskIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Id
 Where = Annotated[str, typer.Option(metavar="FILTER", help="All tasks that it fits, as in `task list`.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_SHOWN_CHARACTERS: Final = 2000
+"""Of arguments and labels; a payload may have 15 MiB."""
 
 
 @commands.command("get")
@@ -131,6 +134,10 @@ def print_task(task: dict[str, Any]) -> None:
         say(f"runs next at {shown(task['runs_at'])}")
     facts = task_facts(task).items()
     say("  ".join(f"{name} {value}" for name, value in facts if value is not None))
+    if task["payload"] is not None:
+        say(f"arguments: {_short_json(task['payload'])}")
+    if task["labels"]:
+        say(f"labels: {_short_json(task['labels'])}")
     runs = task["runs"]
     rows = [
         (
@@ -148,6 +155,11 @@ def print_task(task: dict[str, Any]) -> None:
         amount = f"{told['done']:g}" + ("" if told["total"] is None else f" of {told['total']:g}")
         say(f"progress: {amount} {told['text']}".rstrip())
     _print_end(runs)
+
+
+def _short_json(value: Any) -> str:
+    text = shown(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} … (--json prints all)"
 
 
 def _print_end(runs: list[dict[str, Any]]) -> None:

@@ -147,7 +147,7 @@ def _remark(queue: dict[str, Any]) -> str:
 
 
 def _workers(workers: list[dict[str, Any]], at: datetime) -> "Table":
-    table = _table("worker", "queues", "running", "fetched", "capacity", "longest run", "")
+    table = _table("worker", "queues", "running", "fetched", "slots", "longest run", "")
     for worker in workers[:_MOST_WORKERS]:
         longest = worker["runs"][0] if worker["runs"] else None
         table.add_row(
@@ -155,7 +155,7 @@ def _workers(workers: list[dict[str, Any]], at: datetime) -> "Table":
             shown(", ".join(worker["queues"])),
             shown(worker["running"]),
             shown(worker["fetched"]),
-            shown(worker["capacity"]),
+            shown(worker["slots"]),
             f"{shown(longest['name'])} {_age(longest['since'], at)}" if longest else "",
             "draining" if worker["draining"] else "",
         )

@@ -139,6 +139,7 @@ def worker_values(session: admin_service_pb2.WorkerSession) -> dict[str, Any]:
         "sdk": session.sdk,
         "queues": list(session.queue_patterns),
         "tasks": sorted(session.task_names),
+        "slots": session.slots or session.capacity,
         "capacity": session.capacity,
         "running": session.running,
         "fetched": session.fetched,

@@ -31,7 +31,7 @@ def list_workers(
     if as_json:
         print_list("workers", workers)
         return
-    counts = ("tasks", "running", "fetched", "capacity")
+    counts = ("tasks", "running", "fetched", "slots")
     columns = ("session", "name", "queues", *counts, "broker", "started", "state")
     rows = [
         (
@@ -41,7 +41,7 @@ def list_workers(
             len(worker["tasks"]),
             worker["running"],
             worker["fetched"],
-            worker["capacity"],
+            worker["slots"],
             worker["broker"],
             worker["started"],
             _state(worker),

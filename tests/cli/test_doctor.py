@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker, StartBroker
 
+TLS = Path(__file__).parents[1] / "support/tls"
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
 
@@ -39,6 +41,16 @@ def test_a_broker_that_is_not_there_is_told_with_the_remedy(processes: Processes
     status, found = examined(processes, HYREX_BROKER_URL="grpc://127.0.0.1:1")
     assert status == 1
     assert "is a broker running there" in found["grpc://127.0.0.1:1"]["remedy"]
+
+
+def test_a_certificate_of_an_unknown_authority_is_told(
+    processes: Processes, start_broker: StartBroker
+) -> None:
+    url = start_broker("--tls-cert", f"{TLS}/server.crt", "--tls-key", f"{TLS}/server.key").url
+    status, found = examined(processes, HYREX_BROKER_URL=url.replace("grpc://", "grpcs://"))
+    assert status == 1
+    (finding,) = (each for what, each in found.items() if what.startswith("grpcs://"))
+    assert "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in finding["remedy"]
 
 
 def test_a_wrong_token_is_told(processes: Processes, start_broker: StartBroker) -> None:

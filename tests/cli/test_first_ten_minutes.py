@@ -37,6 +37,11 @@ def test_failing_task_shows_its_attempts_and_the_remote_traceback(shop: Shop) ->
     assert task["status"] == "failed"
 
 
+def test_a_task_is_shown_with_its_arguments(shop: Shop) -> None:
+    shown = shop.hyrex("task", "get", sent_id(shop.python("send.py").stdout)).stdout
+    assert 'arguments: {"name": "Ada"}' in shown
+
+
 def test_task_that_nobody_serves_says_what_it_waits_for(own_shop: Shop) -> None:
     own_shop.dev("-q", "default")
     done = own_shop.python("send.py", "--queue", "nowhere")
@@ -54,6 +59,7 @@ def test_lists_show_what_there_is(shop: Shop) -> None:
     assert "result" not in tasks["tasks"][0]["runs"][0]
     workers = json.loads(shop.hyrex("worker", "list", "--json").stdout)["workers"]
     assert [worker["tasks"] for worker in workers] == [["flaky", "hello", "total"]]
+    assert workers[0]["slots"] == 2, "processes of `hyrex dev`, not what it fetches ahead"
     assert len(json.loads(shop.hyrex("broker", "list", "--json").stdout)["brokers"]) == 1
     assert "default" in shop.hyrex("queue", "list").stdout
 

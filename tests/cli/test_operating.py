@@ -75,6 +75,7 @@ def test_a_filter_line_lists_what_it_fits(hyrex: Hyrex) -> None:
     assert len(listed["tasks"]) == DEAD
     assert {task["status"] for task in listed["tasks"]} == {"failed"}
     assert "no tasks" in hyrex("task", "list", "label.tenant:7 status:lost")
+    assert 'labels: {"tenant": "7"}' in hyrex("task", "get", listed["tasks"][0]["id"])
 
 
 def test_a_word_that_means_nothing_ends_with_the_remedy(hyrex: Hyrex) -> None:

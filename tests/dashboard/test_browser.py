@@ -241,6 +241,14 @@ def test_on_a_phone_nothing_is_cut_off_and_all_is_large_enough(browsed: Browsed,
         assert small == [], address
 
 
+def test_on_the_narrowest_phone_the_command_of_an_empty_page_fits(phone: Page) -> None:
+    phone.set_viewport_size({"width": 320, "height": 640})
+    phone.goto("/tokens")
+    expect(phone.locator(".empty code")).to_contain_text("hyrex token create")
+    wide = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{wide} px too wide"
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_has_enough_contrast(browsed: Browsed, theme: Theme) -> None:
     """WCAG AA: 4.5 to 1, or 3 to 1 for large text."""

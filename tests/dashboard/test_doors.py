@@ -334,6 +334,18 @@ def test_the_command_says_in_one_line_what_is_wrong(capsys: pytest.CaptureFixtur
     assert error.count("\n") == 1
 
 
+def test_a_person_with_some_of_the_queues_has_an_overview_of_these(
+    guarded: RunningBroker, stranger: Reader
+) -> None:
+    with grpc.insecure_channel(guarded.address) as channel:
+        secret = made_by(channel, TOKEN, "bea", "read", "bea.*")
+    assert sign_in(stranger, secret) == 303
+    shown = stranger.text("/")
+    assert "Your token is for some of the queues" in shown
+    assert "Newest failures" in shown
+    assert 'class="charts"' not in shown
+
+
 def test_a_person_sees_and_does_what_the_token_may_until_it_is_revoked(
     guarded: RunningBroker, stranger: Reader
 ) -> None:

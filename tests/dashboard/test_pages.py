@@ -93,6 +93,7 @@ def test_a_failed_task_tells_why_and_is_sent_again_with_other_arguments(shop: Sh
     page = reader.text("/task", id=failed)
     assert "order 7: the card was declined" in page
     assert "in settle" in page, "the traceback"
+    assert "attempt 1 of 1" in page
     address = f"/task/replay?id={failed}"
     sent = reader.post(address, {"csrf": reader.csrf(address), "payload": '{"order": 8, "cents": 100}'})
     fresh = sent.headers["location"].partition("id=")[2]
@@ -211,7 +212,10 @@ def test_all_that_match_are_retried_once_by_the_brokers(shop: Shop, reader: Read
     assert first == again, "a form that is sent twice begins one operation"
     eventually(lambda: f"<b>{len(ids)}</b><small>tasks changed" in reader.text(first), 60)
     assert {shop.task(each).status for each in ids} == {task_pb2.TASK_STATUS_CANCELLED}
-    assert first.partition("?id=")[2] in reader.text("/operations")
+    assert f"name:{name}" in reader.text(first)
+    listed = reader.text("/operations")
+    assert first.partition("?id=")[2] in listed
+    assert f"name:{name}" in listed
 
 
 def test_charts_show_what_was_counted(shop: Shop, reader: Reader) -> None:

@@ -18,6 +18,7 @@ from hyrex.cli.connection import DEFAULT_URL
 from hyrex.dashboard.pages.queues import matches
 from hyrex.dashboard.pages.task import command_of, ordered
 from hyrex.dashboard.render import json_view, tracebacks
+from hyrex.dashboard.render.charts import Chart, Series, drawn
 from hyrex.dashboard.render.text import HIDDEN, shell_word, visible
 from hyrex.dashboard.render.timeline import WIDTH, spans_of
 from hyrex.dashboard.render.values import duration
@@ -126,6 +127,9 @@ def test_a_traceback_without_a_frame_of_the_users_is_open() -> None:
     ("seconds", "text"),
     [
         (0, "0 ms"),
+        (0.00042, "0.4 ms"),
+        (0.0025, "2.5 ms"),
+        (0.005, "5 ms"),
         (0.0421, "42 ms"),
         (3.14, "3.1 s"),
         (59.9, "60 s"),
@@ -138,6 +142,16 @@ def test_a_traceback_without_a_frame_of_the_users_is_open() -> None:
 )
 def test_durations_are_told_with_what_matters(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("kind", ["rate", "seconds", "count"])
+@pytest.mark.parametrize("highest", [0.0007, 0.001, 0.02, 0.4, 1, 3, 5, 700])
+def test_no_two_lines_of_a_chart_have_the_same_text(kind: str, highest: float) -> None:
+    series = Series("waiting", "is-ready", [0.0, highest])
+    chart = Chart("Depth", kind, datetime(2026, 11, 27, tzinfo=UTC), timedelta(minutes=1), (series,))
+    told = re.findall(r'text-anchor="end">([^<]*)</text>', drawn(chart))
+    heights = told[:-1] if ":" in told[-1] else told
+    assert len(set(heights)) == len(heights), heights
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hyrex.v1 import task_service_pb2 as tasks
 
 RECENT_FAILURES: Final = 6
 BUSIEST: Final = 12
+ALL_QUEUES: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ async def overview(visit: Visit) -> Page:
         "failed": failed.tasks,
         "brokers": seen.frame.brokers,
         "workers": seen.workers,
-        "charts": await charts(visit, span),
+        "charts": await charts(visit, span) if await _sees_all_queues(visit) else None,
         "span": span,
         "here": "/",
     }
@@ -62,6 +63,13 @@ async def charts(visit: Visit, span: str, queue: str = "") -> Sequence[Chart]:
     """The charts of all queues or of one. Raises: CallFailed."""
     request = stats_request(span, queue)
     return charts_of(request, await visit.cluster.kept(visit.token, "admin", "GetStats", request))
+
+
+async def _sees_all_queues(visit: Visit) -> bool:
+    """True if the token is for every queue: brokers tell the counts of all queues together to no other.
+    Raises: CallFailed."""
+    caller = await visit.cluster.kept(visit.token, "admin", "GetCaller", admin.GetCallerRequest())
+    return ALL_QUEUES in caller.queue_patterns
 
 
 def totals(seen: Snapshot) -> Totals:

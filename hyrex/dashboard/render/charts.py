@@ -100,6 +100,8 @@ def _grid(chart: Chart, most: float) -> Iterator[Markup]:
         yield Markup('<line class="grid" x1="{:g}" x2="{:g}" y1="{:.1f}" y2="{:.1f}"/>').format(
             LEFT, WIDTH, y, y
         )
+        if chart.kind == "count" and not (most * share).is_integer():
+            continue
         text = chart.words(most * share) if share else "0"
         yield Markup('<text x="{:g}" y="{:.1f}" text-anchor="end">{}</text>').format(LEFT - 6, y + 3.5, text)
 

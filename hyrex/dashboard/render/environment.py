@@ -66,6 +66,7 @@ def _functions() -> dict[str, Any]:
         "absent": values.ABSENT,
         "bulk_state": values.bulk_state,
         "bulk_word": values.bulk_word,
+        "bulk_filter": values.bulk_filter,
         "bytes_text": values.bytes_text,
         "content": json_view.content,
         "drawn": charts.drawn,

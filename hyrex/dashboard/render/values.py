@@ -1,5 +1,6 @@
 """Values of the wire as words: statuses, times, durations, numbers."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 from markupsafe import Markup
 
 from hyrex.filterline import FilterLine
+from hyrex.transport.filters import filter_line
 from hyrex.v1 import admin_service_pb2, task_pb2
 
 ABSENT: Final = Markup('<span class="absent">–</span>')
@@ -51,6 +53,11 @@ def bulk_word(action: "admin_service_pb2.BulkAction.ValueType") -> str:
     return "Cancel" if action == admin_service_pb2.BULK_ACTION_CANCEL else "Retry"
 
 
+def bulk_filter(operation: "admin_service_pb2.BulkOperation") -> str:
+    """The tasks that a bulk operation is for, as a filter line."""
+    return filter_line(operation.filter).text()
+
+
 def bulk_state(state: "admin_service_pb2.BulkState.ValueType") -> str:
     """Where a bulk operation stands, as a word that has a sign."""
     match state:
@@ -74,11 +81,12 @@ def moment(message: Message, field: str) -> datetime | None:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration for people: 42 ms, 3.1 s, 2 min 5 s, 3 h 12 min."""
+    """A duration for people: 0.4 ms, 42 ms, 3.1 s, 2 min 5 s, 3 h 12 min."""
     if seconds is None:
         return "–"
     if seconds < 0.9995:
-        return f"{max(seconds, 0) * 1000:.0f} ms"
+        ms = max(seconds, 0) * 1000
+        return f"{round(ms, 1):g} ms" if ms < 9.95 else f"{ms:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     for (size, unit), (smaller, small_unit) in zip(_UNITS, (*_UNITS[1:], (1.0, "s")), strict=True):
@@ -98,7 +106,9 @@ def rate(value: float) -> str:
     """A number per second with as many digits as say something."""
     if value >= 99.5 or value == 0:
         return number(value)
-    return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
+    if value >= 0.0095:
+        return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
+    return f"{value:.{-math.floor(math.log10(value))}f}"
 
 
 def bytes_text(size: int) -> str:
