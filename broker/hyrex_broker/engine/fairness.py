@@ -9,11 +9,11 @@ one that asks for little and seldom is ahead of all of them.
 import asyncio
 import time
 from bisect import insort
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
@@ -143,18 +143,22 @@ class _Room:
         self._used = 0
         self._waiting = waiting
 
-    async def enter(self, caller: Hashable, cost: int, under_way: int) -> None:
-        """Wait for a place."""
+    def ask(self, caller: Hashable, cost: int, under_way: int) -> _Request | None:
+        """Take a place; if there is none, the request that waits for one."""
         if not self._waiting and self._fits(cost):
             self._used += cost
-            return
+            return None
         request = _Request(cost, asyncio.get_running_loop().create_future(), under_way)
         self._waiting.push(caller, cost, request)
+        return request
+
+    async def admitted(self, request: _Request) -> None:
+        """Wait for a place."""
         try:
             await request.admitted
         except asyncio.CancelledError:
             if request.admitted.done() and not request.admitted.cancelled():
-                self.leave(cost)
+                self.leave(request.cost)
             raise
 
     def leave(self, cost: int) -> None:
@@ -189,16 +193,28 @@ class Admission:
 
     async def enter(self, caller: Hashable, count: int) -> Permit:
         """Wait for a share of the budget."""
+        permit, waiting = self.ask(caller, count)
+        if waiting is not None:
+            await waiting
+        return permit
+
+    def ask(self, caller: Hashable, count: int) -> tuple[Permit, Coroutine[Any, Any, None] | None]:
+        """A share of the budget, and what must be awaited for it; None: it may be used at once, which spares
+        most requests what they would wait in."""
         cost = count + self._request_cost
         is_little = self._asked is not None and self._asked.is_little(caller, count)
         room = self._reserve if is_little else self._budget
         mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost
+        request = room.ask(caller, cost, mine)
+        waiting = None if request is None else self._admitted(room, caller, request)
+        return Permit(cost, partial(self._leave, room, caller, cost)), waiting
+
+    async def _admitted(self, room: _Room, caller: Hashable, request: _Request) -> None:
         try:
-            await room.enter(caller, cost, mine)
+            await room.admitted(request)
         except asyncio.CancelledError:
-            self._end(caller, cost)
+            self._end(caller, request.cost)
             raise
-        return Permit(cost, partial(self._leave, room, caller, cost))
 
     def _leave(self, room: _Room, caller: Hashable, cost: int) -> None:
         self._end(caller, cost)

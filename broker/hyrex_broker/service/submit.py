@@ -118,7 +118,9 @@ class SubmitChecker:
         if count > MOST_TASKS:
             raise TooManyItems(count, MOST_TASKS)
         left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
-        permit = await self._unless_away(self._admission.enter(caller, count), left_s)
+        permit, waiting = self._admission.ask(caller, count)
+        if waiting is not None:
+            await self._unless_away(waiting, left_s)
         rights = current_caller()
         try:
             if rights.unlimited:
@@ -155,13 +157,21 @@ class SubmitChecker:
         """Wait without limit, unless the database is or becomes unreachable: a statement on a lost connection
         may never end. Raises StorageUnavailable."""
         loop = asyncio.get_running_loop()
-        latest = loop.time() + patience_s if self._availability.away is not None else None
+        availability = self._availability
+        latest = loop.time() + patience_s if availability.away is not None else None
         try:
             async with asyncio.timeout_at(latest) as limit:
-                with self._availability.told_when_lost(lambda: limit.reschedule(loop.time() + patience_s)):
+
+                def lost() -> None:
+                    limit.reschedule(loop.time() + patience_s)
+
+                availability.tell_when_lost(lost)
+                try:
                     return await waiting
+                finally:
+                    availability.tell_no_more(lost)
         except TimeoutError:
-            raise StorageUnavailable(self._availability.away or "the database was away") from None
+            raise StorageUnavailable(availability.away or "the database was away") from None
 
 
 def _fill(result: SubmitResult, text: str, answer: Answer) -> None:

@@ -7,8 +7,7 @@ that is not accepted any more); that ends only when a trial is accepted.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -89,11 +88,10 @@ class Availability:
         if self.away is not None:
             raise StorageUnavailable(self.away)
 
-    @contextmanager
-    def told_when_lost(self, told: Callable[[], None]) -> Iterator[None]:
-        """Within the block, call `told` when the database goes away."""
+    def tell_when_lost(self, told: Callable[[], None]) -> None:
+        """Call `told` when the database goes away, until `tell_no_more`."""
         self._waiting.add(told)
-        try:
-            yield
-        finally:
-            self._waiting.discard(told)
+
+    def tell_no_more(self, told: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        self._waiting.discard(told)

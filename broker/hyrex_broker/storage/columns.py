@@ -11,12 +11,13 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def column(values: list[Value], usual: object = None) -> list[Value]:
-    """A column for unnest, which pads short ones with nulls: one that is usual throughout is sent empty.
+def column(values: list[Value], usual: object = None) -> list[Value] | None:
+    """A column for unnest, which pads short ones with nulls: one that is usual throughout is sent as null,
+    which costs asyncpg nothing (an empty array: 4 us).
 
     Where the usual value is not null, the statement coalesces to it.
     """
-    return [] if values.count(usual) == len(values) else values  # type: ignore[arg-type]
+    return None if values.count(usual) == len(values) else values  # type: ignore[arg-type]
 
 
 def shared(values: list[Value]) -> list[Value]:

@@ -124,13 +124,14 @@ class ReportStore:
 
     async def end_returned(self, ends: EndBlock) -> list[ReturnedLeases]:
         """Record runs that returned (in the order of their ids, each named once); which of them matched."""
+        count = len(ends.tokens)
         rows = await self._database.fetch(
             _SQL["report_completed"],
             ids(ends.task_ids),
             integers(ends.tokens),
-            integers(each(ends.elapsed_us, len(ends), 0)),
+            integers(each(ends.elapsed_us, count, 0)),
             ends.results,
-            each(ends.content_types, len(ends), None) if ends.content_types else [],
+            each(ends.content_types, count, None) if ends.content_types else None,
             ends.session_ids,
         )
         return [

@@ -12,7 +12,7 @@ from hyrex_broker.domain.keys import KeyHolder
 from hyrex_broker.domain.model import CARRIED, LaneId, SessionId, TaskExtras, TaskId
 from hyrex_broker.domain.states import standing
 from hyrex_broker.storage.assign import Plan
-from hyrex_broker.storage.columns import column, ids, integers, shared, texts
+from hyrex_broker.storage.columns import ids, integers, shared, texts
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.statements import load
@@ -115,6 +115,7 @@ def _holder(row: Any) -> KeyHolder | None:
 def _columns(batch: TaskBatch) -> tuple[object, ...]:
     terms, count = batch.terms, len(batch)
     extras = [each.extras or _NONE for each in terms]
+    labels = _each([_json(each.labels) if each.labels else None for each in extras], count)
     return (
         ids(batch.ids),
         batch.lanes,
@@ -127,9 +128,9 @@ def _columns(batch: TaskBatch) -> tuple[object, ...]:
         _each(batch.parents, count),
         _each(batch.roots, count),
         *[_each([getattr(each.carried, name) for each in extras], count) for name in CARRIED],
-        texts([_json(each) if each else None for each in batch.headers]),
-        texts(_each([_json(each.labels) if each.labels else None for each in extras], count)),
-        batch.trace_contexts,
+        texts([_json(each) if each else None for each in batch.headers]) if batch.headers else None,
+        None if labels is None else texts(labels),
+        batch.trace_contexts or None,
     )
 
 
@@ -138,9 +139,9 @@ def _json(texts: Mapping[str, str]) -> str:
     return f"{{{','.join([f'{_quoted(key)}:{_quoted(value)}' for key, value in texts.items()])}}}"
 
 
-def _each(values: Sequence[Value], count: int) -> Sequence[Value]:
-    """A column that may hold nulls: a value for each task, or none at all."""
-    return column(list(stretched(values, count)) if values else [])
+def _each(values: Sequence[Value], count: int) -> Sequence[Value] | None:
+    """A column that may hold nulls: a value for each task, or null."""
+    return None if values.count(None) == len(values) else stretched(values, count)
 
 
 def _slot_columns(plan: Plan, slots: Sequence[int | None]) -> tuple[object, ...]:
@@ -151,7 +152,7 @@ def _slot_columns(plan: Plan, slots: Sequence[int | None]) -> tuple[object, ...]
         [plan.sequences[session] for session in sessions],
         plan.owner,
         [quota.lane for quota in plan.quotas],
-        [mark for quota in plan.quotas for _, mark in quota.pairs],
+        shared([mark for quota in plan.quotas for _, mark in quota.pairs]),
         integers([None if slot is None else plan.tokens[slot] for slot in slots]),
         integers([1] if len(sessions) == 1 else _places(plan, sessions, slots)),
         None in slots,

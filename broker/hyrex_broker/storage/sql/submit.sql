@@ -3,7 +3,7 @@
 -- `submit_again` stores the others. `on conflict` here would cost each batch a fifth more.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
 -- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context: arrays in
--- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is empty;
+-- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is null;
 -- a lane, rank or max_retries that all share is sent once.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
@@ -133,7 +133,8 @@ order by i.place
 -- limit and no ready row (rule 18); else all of the lane is ready. Fails as `submit` does (23505).
 -- Returns the lanes of which no task was leased for that, and the database's time.
 -- $1..$15 as in `submit`. $16 session ids in order, $17 their generations, $18 their sequences, $19 this broker's id.
--- $20 the lanes of the tokens, $21 the low-water marks of their ten ranks, lane after lane.
+-- $20 the lanes of the tokens, $21 the low-water marks of their ten ranks, lane after lane;
+-- a single one is that of all.
 -- $22 the token of each task (null: it has none), an array as text; $23 its session, by its place in $16, an array
 -- as text; a single one is that of every task. $24 whether some task has no token, $25 slack of a deadline in ms.
 with mine as materialized (
@@ -155,7 +156,8 @@ with mine as materialized (
       cross join lateral (
         select from ready r
         where r.lane = q.lane and r.rank = each.rank
-          and r.arrival >= ($21::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1]
+          and r.arrival >= coalesce(($21::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1],
+                                    ($21::timestamptz[])[1])
         limit 1
       ) waiting)
 ), stored as (
