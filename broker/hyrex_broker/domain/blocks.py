@@ -131,9 +131,30 @@ def stretched(column: Sequence[Value], count: int) -> Sequence[Value]:
 
 def batch_of(blocks: Sequence[TaskBlock]) -> TaskBatch:
     """Blocks as one; ids that come twice come twice in it."""
-    ids = _joined([block.ids for block in blocks])
-    batch = TaskBatch(
-        ids,
+    batch = _single(blocks[0]) if len(blocks) == 1 else _several(blocks)
+    if len(batch.ids) == 1 or batch.ids == sorted(batch.ids):
+        return batch
+    return batch.at(order_of(blocks))
+
+
+def _single(block: TaskBlock) -> TaskBatch:
+    return TaskBatch(
+        list(block.ids),
+        block.payloads,
+        block.digests,
+        [block.lane],
+        [block.terms],
+        [block.parent_id],
+        [block.root_id],
+        block.headers or (),
+        block.keys or (),
+        block.trace_contexts or (),
+    )
+
+
+def _several(blocks: Sequence[TaskBlock]) -> TaskBatch:
+    return TaskBatch(
+        _joined([block.ids for block in blocks]),
         _joined([block.payloads for block in blocks]),
         _joined([block.digests for block in blocks]),
         _shared([block.lane for block in blocks], blocks),
@@ -144,8 +165,6 @@ def batch_of(blocks: Sequence[TaskBlock]) -> TaskBatch:
         _own([block.keys for block in blocks], blocks),
         _own([block.trace_contexts for block in blocks], blocks),
     )
-    in_order = sorted(ids)
-    return batch if ids == in_order else batch.at(order_of(blocks))
 
 
 def order_of(blocks: Sequence[TaskBlock]) -> list[int]:
@@ -156,9 +175,9 @@ def order_of(blocks: Sequence[TaskBlock]) -> list[int]:
 
 def first_ones(batch: TaskBatch) -> TaskBatch:
     """The batch without repetitions of an id: of equal ones the first that came stays."""
-    if len(set(batch.ids)) == len(batch):
-        return batch
     ids = batch.ids
+    if len(set(ids)) == len(ids):
+        return batch
     return batch.at([place for place in range(len(ids)) if not place or ids[place] != ids[place - 1]])
 
 

@@ -79,6 +79,8 @@ def halves(block: EndBlock) -> tuple[EndBlock, EndBlock]:
 def joined(blocks: Sequence[EndBlock]) -> EndBlock:
     """One block in the order of the ids, in which each end that is named twice stands once."""
     whole = blocks[0] if len(blocks) == 1 else _concatenated(blocks)
+    if len(whole.tokens) == 1:
+        return whole
     if len(set(whole.tokens)) < len(whole):
         firsts = {name: place for place, name in reversed([*enumerate(whole.named())])}
         whole = whole.taking(sorted(firsts.values()))

@@ -10,7 +10,7 @@ has batches of its own (`shares`): a single item never waits for a statement wit
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from hyrex.runtime.histogram import ITEM_BOUNDS, Histogram
@@ -68,11 +68,11 @@ class Group(Generic[Item, Answer]):
     count: int
     size_bytes: int
     answers: "asyncio.Future[Sequence[Answer]]"
+    cost: int = field(init=False)
+    """Its share of a batch, in items: many bytes count as additional items."""
 
-    @property
-    def cost(self) -> int:
-        """Its share of a batch, in items: many bytes count as additional items."""
-        return self.count + self.size_bytes * BATCH_ITEMS // BATCH_BYTES
+    def __post_init__(self) -> None:
+        self.cost = self.count + self.size_bytes * BATCH_ITEMS // BATCH_BYTES
 
 
 def _stop(groups: Iterable[Group[Item, Answer]]) -> None:
@@ -99,6 +99,12 @@ async def _answer(batch: Sequence[Group[Item, Answer]], answers: Sequence[Answer
                 cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+async def answered(futures: "Sequence[asyncio.Future[Answer]]") -> list[Answer]:
+    """The results of some futures. As asyncio.gather(); mostly there is one, which gather() would answer two
+    turns of the loop later."""
+    return [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
 
 
 Store = Callable[[Sequence[Item], StatementSlot], Awaitable[Sequence[Answer]]]

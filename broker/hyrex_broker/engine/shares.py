@@ -136,11 +136,11 @@ class Shares(Generic[Some]):
         """As many as fit, from there on."""
         batch: _Batch[Some] = _Batch(self._most_bytes)
         end = first
-        while end < len(self._ahead) and batch.has_room(self._ahead[end].group, most_items):
-            batch.add(self._ahead[end].group)
+        while end < len(self._ahead) and batch.has_room(group := self._ahead[end].group, most_items):
+            batch.add(group)
+            self._ahead_cost -= group.cost
             end += 1
         del self._ahead[first:end]
-        self._ahead_cost -= sum(group.cost for group in batch.groups)
         return batch
 
     def take_all(self) -> list[Some]:

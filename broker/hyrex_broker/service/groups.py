@@ -186,12 +186,13 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
     """A group whose columns are as long as they may be, with nothing that this broker does not know."""
     refuse_unknown(group, name)
     _check_lengths(group, name, count)
-    for own in _OWN:
-        if value := getattr(group.terms, own):
-            shown = dict(group.terms.headers) if own == "headers" else value
-            raise InvalidField(f"{name}.terms.{own}", shown, "must stay empty: it is a column of the group")
+    terms = group.terms
+    if terms.task_id or terms.payload or terms.headers or terms.idempotency_key:
+        own = next(own for own in _OWN if getattr(terms, own))
+        shown = dict(terms.headers) if own == "headers" else getattr(terms, own)
+        raise InvalidField(f"{name}.terms.{own}", shown, "must stay empty: it is a column of the group")
     return _Columns(
-        group.terms,
+        terms,
         group.task_ids,
         list(group.payloads),
         list(

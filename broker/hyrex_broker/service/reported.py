@@ -19,6 +19,7 @@ from hyrex_broker.service import fields
 
 MOST_RUNS: Final = 1000
 _ERROR_BYTES: Final = 256 * 1024
+_NO_RECEIPTS: Final[Sequence[Receipt]] = ()
 _LONGEST_US: Final = fields.LONGEST_MS * 1000
 
 
@@ -52,8 +53,11 @@ async def recorded(
     """Record what a report said, those that returned and the others side by side; return the acknowledgement,
     without its number."""
     ack = wire.ReportAck()
-    both = reports.report_returned(blocks, caller), reports.report(others, caller)
-    refused, receipts = await asyncio.gather(*both)
+    if not others:  # nearly always
+        refused, receipts = await reports.report_returned(blocks, caller), _NO_RECEIPTS
+    else:
+        both = reports.report_returned(blocks, caller), reports.report(others, caller)
+        refused, receipts = await asyncio.gather(*both)
     said = [*zip(others, receipts, strict=True)]
     ack.duplicate_tokens.extend(end.token for end, receipt in said if receipt is Receipt.DUPLICATE)
     ack.stale_tokens.extend(end.token for end, receipt in said if receipt is Receipt.STALE)

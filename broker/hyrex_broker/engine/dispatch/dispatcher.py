@@ -113,7 +113,7 @@ class Dispatcher:
     def mark_lanes_empty(self, quotas: Iterable[LaneQuota], at: datetime) -> None:
         """Note that a hand-off found nothing ready in these lanes, at that time by the database's clock."""
         for quota in quotas:
-            self._schedule.read_empty(((quota.lane, rank) for rank, _ in quota.pairs), at)
+            self._schedule.read_empty([(quota.lane, rank) for rank, _ in quota.pairs], at)
 
     def sizes(self) -> dict[str, int]:
         """How much is here now, for the printed state (SIGUSR1)."""

@@ -3,7 +3,7 @@
 Free slots are filled before anything is sent to a worker to wait there.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -83,7 +83,7 @@ class FreeCapacity:
     def __init__(self, profiles: "dict[int, WorkerProfile]") -> None:
         self._profiles = profiles
         self._pools: dict[tuple[int, str], FreePool] = {}
-        self._sharers: Counter[tuple[int, str]] = Counter()
+        self._sharers: dict[tuple[int, str], int] = defaultdict(int)
 
     def _of(self, audience: Audience) -> list[FreePool]:
         found = []
@@ -115,6 +115,11 @@ class FreeCapacity:
 
 def _spread(pools: Sequence[FreePool], count: int) -> list[SessionId]:
     """Take `count` slots in rounds, one of each session, the freest first, so that runs spread evenly."""
+    if len(pools) == len(pools[0].all) == 1:
+        (one,) = pools[0].all
+        one.give(count)
+        pools[0].free -= count
+        return [one.session.session_id] * count
     if count < sum(len(each.all) for each in pools):
         return _spread_few(pools, count)
     slots: list[SessionId] = []

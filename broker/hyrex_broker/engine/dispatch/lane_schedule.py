@@ -86,11 +86,15 @@ class LaneSchedule:
     def read_empty(self, pairs: Iterable[tuple[LaneId, int]], at: datetime) -> None:
         """Raise marks: nothing was ready at that time by the database's clock, so nothing will appear that is
         older than that time less the longest statement."""
+        marks, mark = self._marks, at - LONGEST_STATEMENT
         for pair in pairs:
-            self._marks[pair] = max(self._marks.get(pair, ZERO), at - LONGEST_STATEMENT)
+            if mark > marks.get(pair, ZERO):
+                marks[pair] = mark
 
     def any_served(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> bool:
         """Return True if something waits that a session of this broker may run."""
+        if self._rotation.is_empty:
+            return False
         self._rotation.sync(profiles)
         return bool(self._first(self._rotation.lanes(), 1, readable))
 

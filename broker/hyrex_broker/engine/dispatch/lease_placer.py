@@ -110,14 +110,15 @@ class Placer:
         tokens = fresh_tokens(sum(len(quota.slots) for quota in quotas))
         return Plan(self._broker, generations, sequences, tokens, quotas)
 
-    def _reserve(self, quotas: Sequence[LaneQuota]) -> Counter[tuple[ServedSession, str]]:
-        reserved: Counter[tuple[ServedSession, str]] = Counter()
+    def _reserve(self, quotas: Sequence[LaneQuota]) -> dict[tuple[ServedSession, str], int]:
+        reserved: dict[tuple[ServedSession, str], int] = {}
         for quota in quotas:
-            for session_id, count in Counter(quota.slots).items():
+            slots = quota.slots
+            for session_id, count in Counter(slots).items() if len(slots) != 1 else ((slots[0], 1),):
                 session = self._sessions.by_id[session_id]
                 pool = session.profile.lanes.get(quota.lane, "")
                 session.reserve(pool, count)
-                reserved[session, pool] += count
+                reserved[session, pool] = reserved.get((session, pool), 0) + count
         return reserved
 
     def push(self, plan: Plan, blocks: Sequence[AssignedBlock]) -> None:

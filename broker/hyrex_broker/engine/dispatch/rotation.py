@@ -66,6 +66,11 @@ class Rotation:
         group.move_to_end(lane)
         group[lane] = self._next_turn()
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no lane has work."""
+        return not self._places
+
     def ranks(self) -> list[int]:
         """The ranks that have lanes, the best first."""
         return sorted(self._groups)

@@ -164,4 +164,6 @@ def _digits(task_ids: Sequence[TaskId | None]) -> list[HexId | None]:
 
 
 def _column(values: Sequence[Value | None], default: Value) -> Sequence[Value]:
-    return column([default if value is None else value for value in values], default) if values else ()
+    if values.count(None) == len(values):  # mostly
+        return ()
+    return column([default if value is None else value for value in values], default)

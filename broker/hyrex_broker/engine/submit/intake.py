@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from hyrex_broker.domain.blocks import (
     TaskBatch,
@@ -27,7 +28,7 @@ from hyrex_broker.domain.errors import (
 from hyrex_broker.domain.ids import HexId, task_id
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import LaneId, SubmitAnswer, SubmitOutcome
-from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot
+from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot, answered
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.growth import AT_ONCE
@@ -132,10 +133,11 @@ class Intake:
             for part in _parts(number, block):
                 (waiting if part.block.may_wait else now).append(part)
         both = (now, self._now), (waiting, self._waiting)
-        added = [batcher.add([part.block for part in parts], caller) for parts, batcher in both]
-        stored, stored_waiting = await asyncio.gather(*added)
-        for part, others in zip([*now, *waiting], [*stored, *stored_waiting], strict=True):
-            answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
+        added = [batcher.add([part.block for part in parts], caller) for parts, batcher in both if parts]
+        stored = await answered(added)
+        for part, others in zip([*now, *waiting], chain.from_iterable(stored), strict=True):
+            if others:
+                answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
         return answers
 
     async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[tuple[str, str], LaneId | None]:
@@ -180,12 +182,12 @@ class Intake:
         batch = batch_of(blocks)
         answers: dict[int, Answer] = {}
         pending = batch
-        places: Sequence[int] = range(len(batch))
-        while len(pending):
+        places: Sequence[int] = range(len(batch.ids))
+        while pending.ids:
             firsts = first_ones(pending)
             stored = await store(firsts)
             self._count(firsts, stored)
-            if len(stored) == len(pending):
+            if len(stored) == len(pending.ids):
                 break
             missing = beside(pending, set(stored))
             told = await self._classify(pending.at(missing))
@@ -197,11 +199,13 @@ class Intake:
 
     def _count(self, batch: TaskBatch, stored: Collection[HexId]) -> None:
         """Count what was stored of a batch in which each id stands once."""
-        if len(stored) < len(batch):
+        count = len(batch.ids)
+        if len(stored) < count:
             known = set(stored)
             batch = batch.at([place for place, digits in enumerate(batch.ids) if digits in known])
+            count = len(batch.ids)
         lanes = batch.lanes
-        self._counters.stored(Counter(lanes) if len(lanes) > 1 else dict.fromkeys(lanes, len(batch)))
+        self._counters.stored(Counter(lanes) if len(lanes) > 1 else dict.fromkeys(lanes, count))
 
     async def _classify(self, missing: TaskBatch) -> list[Answer | None]:
         """Answers for what a statement did not store; None for what is still undecided (rule 4)."""
