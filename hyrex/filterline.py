@@ -15,7 +15,7 @@ from typing import Final
 
 from hyrex.errors import HyrexError
 
-__all__ = ["LABEL", "STATUSES", "WORDS", "FilterLine", "FilterLineError", "parse"]
+__all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "parse"]
 
 STATUSES: Final = (
     "queued",
@@ -33,7 +33,7 @@ WORDS: Final = ("queue", "name", "status", "error", "parent", "root", "older", "
 LABEL: Final = "label."
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE: Final = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+TASK_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _PLAIN: Final = re.compile(r'[^\s"\\]+')
 _MOST_STARS: Final = 4
 _MOST_BYTES: Final = 255
@@ -163,7 +163,7 @@ def _next(line: str, place: int) -> int:
 def _suggested(key: str) -> str:
     if key in STATUSES:
         return f"status:{key}"
-    if _UUID.fullmatch(key):
+    if TASK_ID.fullmatch(key):
         return f"parent:{key} or root:{key} (hyrex task get shows one task)"
     return f"name:{key}"
 
@@ -187,7 +187,7 @@ def _status(value: str, word: str) -> str:
 
 
 def _id(value: str, word: str) -> str:
-    if not _UUID.fullmatch(value):
+    if not TASK_ID.fullmatch(value):
         raise FilterLineError(word, "write a task's whole id, a UUID")
     return value.lower()
 

@@ -12,8 +12,9 @@ import typer
 
 from hyrex.cli.connection import ask
 from hyrex.cli.errors import CommandError
+from hyrex.cli.filter_words import filter_of
 from hyrex.cli.output import print_json, say
-from hyrex.filterline import FilterLine, FilterLineError, parse
+from hyrex.filterline import FilterLine
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -55,10 +56,7 @@ def _line(where: str, task_ids: list[str] | None) -> FilterLine:
         raise CommandError("name tasks by their ids, or by --where, not by both", status=2)
     if not where.strip():
         raise CommandError("name tasks by their ids, or by --where 'status:failed …'", status=2)
-    try:
-        return parse(where)
-    except FilterLineError as error:
-        raise CommandError(str(error), status=2) from None
+    return filter_of([where])
 
 
 def _request(
@@ -79,14 +77,18 @@ def _count(
 ) -> "admin_service_pb2.StartBulkOperationResponse":
     request = _request(action, line, options)
     request.dry_run = True
-    answer: admin_service_pb2.StartBulkOperationResponse = _call("StartBulkOperation", request, options)
+    answer: admin_service_pb2.StartBulkOperationResponse = call_admin(
+        options.broker_url, "StartBulkOperation", request
+    )
     return answer
 
 
 def _started(action: str, line: FilterLine, options: BulkOptions) -> "admin_service_pb2.BulkOperation":
     request = _request(action, line, options)
     request.operation_id = str(uuid.uuid4())  # so that a call that is repeated begins one operation
-    operation: admin_service_pb2.BulkOperation = _call("StartBulkOperation", request, options).operation
+    operation: admin_service_pb2.BulkOperation = call_admin(
+        options.broker_url, "StartBulkOperation", request
+    ).operation
     return operation
 
 
@@ -100,22 +102,23 @@ def _followed(
     try:
         while operation.state == admin_service_pb2.BULK_STATE_RUNNING:
             time.sleep(_LOOK_EVERY_S)
-            operation = _call("GetBulkOperation", request, options).operation
+            operation = call_admin(options.broker_url, "GetBulkOperation", request).operation
             typer.echo(f"{operation.done} tasks so far", err=True)
     except KeyboardInterrupt:
         if typer.confirm("stop it? What is done stays done; otherwise it goes on without you", err=True):
             stop = admin_service_pb2.StopBulkOperationRequest(operation_id=operation.operation_id)
-            operation = _call("StopBulkOperation", stop, options).operation
+            operation = call_admin(options.broker_url, "StopBulkOperation", stop).operation
     return operation
 
 
-def _call(name: str, request: Any, options: BulkOptions) -> Any:
+def call_admin(broker_url: str, name: str, request: Any) -> Any:
+    """The answer of an RPC about bulk operations. Raises CommandError."""
     from hyrex.v1 import admin_service_pb2_grpc
 
     async def call(channel: "grpc.aio.Channel") -> Any:
         return await getattr(admin_service_pb2_grpc.AdminServiceStub(channel), name)(request)
 
-    return ask(options.broker_url, call, timeout_s=_TIMEOUT_S)
+    return ask(broker_url, call, timeout_s=_TIMEOUT_S)
 
 
 def _print_count(action: str, line: FilterLine, count: Any, as_json: bool) -> None:

@@ -1,14 +1,12 @@
 """`hyrex bulk`: cancels and retries of all tasks that a filter fits, which brokers work through."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.bulk import call_admin
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl
 from hyrex.cli.output import print_json, print_list, print_table, say
-
-if TYPE_CHECKING:
-    import grpc.aio
 
 commands = typer.Typer(
     help="Cancels and retries of all tasks that a filter fits, begun by `hyrex task cancel|retry --where`.",
@@ -29,7 +27,7 @@ def list_operations(
     from hyrex.v1 import admin_service_pb2
 
     request = admin_service_pb2.ListBulkOperationsRequest(page_size=limit, page_token=page)
-    answer = _call(broker_url, "ListBulkOperations", request)
+    answer = call_admin(broker_url, "ListBulkOperations", request)
     operations = [operation_values(each) for each in answer.operations]
     if as_json:
         print_list("operations", operations, answer.next_page_token)
@@ -48,17 +46,8 @@ def stop(operation_id: OperationId, broker_url: BrokerUrl = DEFAULT_URL, as_json
     from hyrex.v1 import admin_service_pb2
 
     request = admin_service_pb2.StopBulkOperationRequest(operation_id=operation_id)
-    operation = operation_values(_call(broker_url, "StopBulkOperation", request).operation)
+    operation = operation_values(call_admin(broker_url, "StopBulkOperation", request).operation)
     if as_json:
         print_json(operation)
     else:
         say(f"{operation['state']}: {operation['done']} tasks are done")
-
-
-def _call(broker_url: str, name: str, request: Any) -> Any:
-    from hyrex.v1 import admin_service_pb2_grpc
-
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        return await getattr(admin_service_pb2_grpc.AdminServiceStub(channel), name)(request)
-
-    return ask(broker_url, call)

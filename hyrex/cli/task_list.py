@@ -8,9 +8,10 @@ import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
 from hyrex.cli.errors import CommandError
+from hyrex.cli.filter_words import Words, filter_of
 from hyrex.cli.output import print_list, print_table, say, shown
 from hyrex.cli.task import last_error
-from hyrex.filterline import STATUSES, FilterLine, FilterLineError, parse
+from hyrex.filterline import STATUSES
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -18,21 +19,6 @@ if TYPE_CHECKING:
     from hyrex.v1 import task_pb2, task_service_pb2
 
 _LOOK_ON_S: Final = 15.0
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FILTER]...",
-        help="Words such as queue:mail name:send* status:failed label.tenant:7 error:Timeout older:1h",
-    ),
-]
-
-
-def filter_of(words: list[str] | None) -> FilterLine:
-    """The filter that a command's words say. Raises CommandError."""
-    try:
-        return parse(" ".join(words or ()))
-    except FilterLineError as error:
-        raise CommandError(str(error), status=2) from None
 
 
 def list_tasks(

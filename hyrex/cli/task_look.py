@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.filter_words import Words, filter_of
 from hyrex.cli.output import print_json, print_line, print_table, say, shown
 from hyrex.cli.task import last_error
-from hyrex.cli.task_list import Words, filter_of
 
 if TYPE_CHECKING:
     import grpc.aio

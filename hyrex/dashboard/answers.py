@@ -13,9 +13,9 @@ from hyrex.dashboard.access.session import BrowserSession
 from hyrex.dashboard.brokers import is_away
 from hyrex.dashboard.pages.page import FormRefused, Missing, Page
 from hyrex.dashboard.pages.screens import SCREENS, is_local
-from hyrex.dashboard.pages.tasks import TASK_ID
 from hyrex.dashboard.render.values import query
 from hyrex.dashboard.shared import Shared
+from hyrex.filterline import TASK_ID
 from hyrex.transport.errors import CallFailed, CallFailure
 
 log = logging.getLogger("hyrex.dashboard")

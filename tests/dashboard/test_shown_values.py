@@ -20,7 +20,7 @@ from hyrex.dashboard.pages.task import command_of, ordered
 from hyrex.dashboard.render import json_view, tracebacks
 from hyrex.dashboard.render.charts import Chart, Series, drawn
 from hyrex.dashboard.render.text import HIDDEN, shell_word, visible
-from hyrex.dashboard.render.timeline import WIDTH, spans_of
+from hyrex.dashboard.render.timeline import WIDTH, bars_of
 from hyrex.dashboard.render.values import duration
 from hyrex.v1 import task_pb2
 from hyrex_broker.domain import patterns
@@ -184,9 +184,9 @@ def test_bars_of_the_time_line_lie_within_it() -> None:
         run.started_at.FromDatetime(now + timedelta(seconds=began))
         if ended is not None:
             run.finished_at.FromDatetime(now + timedelta(seconds=ended))
-    line = spans_of(task, now)
+    line = bars_of(task, now)
     assert line is not None
-    assert [(span.left >= 0 and span.left + span.width <= WIDTH) for span in line.spans] == [True] * 3
+    assert [(bar.left >= 0 and bar.left + bar.width <= WIDTH) for bar in line.bars] == [True] * 3
 
 
 def test_a_tree_is_drawn_whatever_its_parents_are() -> None:

@@ -1,6 +1,5 @@
 """The list of tasks, narrowed by one line."""
 
-import re
 import time
 import uuid
 from typing import Final
@@ -16,7 +15,6 @@ from hyrex.v1 import task_service_pb2 as tasks
 ROWS: Final = 50
 NEWER_AT_MOST: Final = 100
 LONGEST_FILTER: Final = 2000
-TASK_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 async def task_list(visit: Visit) -> Page:

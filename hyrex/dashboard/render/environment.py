@@ -80,7 +80,7 @@ def _functions() -> dict[str, Any]:
         "run_word": values.run_word,
         "shell": shell_word,
         "short": shortened,
-        "spans_of": timeline.spans_of,
+        "bars_of": timeline.bars_of,
         "task_word": values.task_word,
         "time": values.time_tag,
     }

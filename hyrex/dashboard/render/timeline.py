@@ -29,7 +29,7 @@ class Timeline:
 
     start: datetime
     end: datetime
-    spans: tuple[RunBar, ...]
+    bars: tuple[RunBar, ...]
     left_out: int
 
     @property
@@ -38,7 +38,7 @@ class Timeline:
         return (self.end - self.start).total_seconds()
 
 
-def spans_of(task: task_pb2.Task, now: datetime | None = None) -> Timeline | None:
+def bars_of(task: task_pb2.Task, now: datetime | None = None) -> Timeline | None:
     """The time line; None where nothing has begun."""
     start = moment(task, "submitted_at")
     begun = [(run, began) for run in task.runs if (began := moment(run, "started_at"))]
@@ -49,10 +49,10 @@ def spans_of(task: task_pb2.Task, now: datetime | None = None) -> Timeline | Non
     end = max(ends) if task.status in FINAL else max(now, *ends)
     start = min(start, *(began for _, began in begun))
     whole = max((end - start).total_seconds(), 0.001)
-    spans = []
+    bars = []
     for (run, began), ended in list(zip(begun, ends, strict=True))[-MOST_RUNS:]:
         left = (began - start).total_seconds() / whole * WIDTH
         seconds = max((ended - began).total_seconds(), 0.0)
         width = min(max(seconds / whole * WIDTH, NARROWEST), WIDTH)
-        spans.append(RunBar(run.run_number, run_word(run.status), min(left, WIDTH - width), width, seconds))
-    return Timeline(start, end, tuple(spans), max(0, len(begun) - MOST_RUNS))
+        bars.append(RunBar(run.run_number, run_word(run.status), min(left, WIDTH - width), width, seconds))
+    return Timeline(start, end, tuple(bars), max(0, len(begun) - MOST_RUNS))

@@ -18,8 +18,10 @@ from typing import Final
 
 from hyrex.runtime import state_report
 from hyrex.worker.shared.backoff import backoff_s
+from hyrex.worker.shared.child_options import UNUSABLE
 from hyrex.worker.shared.launcher_messages import (
     BAD_OPTIONS,
+    REFUSED,
     Order,
     SessionOver,
     SessionTold,
@@ -33,8 +35,7 @@ from hyrex.worker.shared.remains import end_everything_below, reap_ended_orphans
 
 log = logging.getLogger("hyrex.launcher")
 
-FINAL_STATUSES: Final = (0, BAD_OPTIONS, 3, 4)
-"""Ended as told; the options cannot be used; the app is unusable; the broker refuses this worker."""
+FINAL_STATUSES: Final = (0, BAD_OPTIONS, UNUSABLE, REFUSED)
 _LONGEST_BACKOFF_S: Final = 5.0
 
 

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 BAD_OPTIONS: Final = 2
 """The exit status of a worker whose options cannot be used."""
+REFUSED: Final = 4
+"""The exit status of a worker that the broker will never accept."""
 
 
 class SessionTold(Struct, frozen=True, tag="session"):

@@ -19,7 +19,7 @@ from hyrex.worker.pool.pool import Pool
 from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
 from hyrex.worker.shared.child_messages import Imported
 from hyrex.worker.shared.child_options import MOST_AWAITING, UNUSABLE
-from hyrex.worker.shared.launcher_messages import BAD_OPTIONS, SessionOver, SessionTold
+from hyrex.worker.shared.launcher_messages import BAD_OPTIONS, REFUSED, SessionOver, SessionTold
 from hyrex.worker.shared.logs import configure_logging
 from hyrex.worker.shared.memory import TrustCell, create_fd
 from hyrex.worker.shared.options import WorkerOptions
@@ -42,7 +42,6 @@ from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
-REFUSED: Final = 4  # exit status: the broker will never accept this worker
 _GOODBYE_WITHIN_S: Final = 3.0
 _ORPHAN_BEYOND_GRACE_S: Final = (
     15.0  # without a launcher, this process exits that long after the grace at the latest
