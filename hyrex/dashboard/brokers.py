@@ -12,7 +12,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from hyrex.address import parse_url
+from hyrex.address import parse_url, protect_token
 from hyrex.transport.channel import open_address, spread
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.token import bearer_metadata
@@ -58,10 +58,10 @@ class Brokers:
 
     async def call(self, service: str, method: str, request: Any, token: str | None) -> Any:
         """Make one call. Raises: CallFailed."""
-        used = self._opened()
+        used, metadata = self._opened(), self._metadata(token)
         try:
             return await getattr(getattr(used, service), method)(
-                request, timeout=CALL_WITHIN_S, metadata=bearer_metadata(token)
+                request, timeout=CALL_WITHIN_S, metadata=metadata
             )
         except grpc.aio.AioRpcError as error:
             failure = call_failure(error)
@@ -71,8 +71,8 @@ class Brokers:
 
     async def stream(self, service: str, method: str, request: Any, token: str | None) -> AsyncIterator[Any]:
         """Yield what a call streams, until it ends. Raises: CallFailed."""
-        used = self._opened()
-        call = getattr(getattr(used, service), method)(request, metadata=bearer_metadata(token))
+        used, metadata = self._opened(), self._metadata(token)
+        call = getattr(getattr(used, service), method)(request, metadata=metadata)
         try:
             async for response in call:
                 yield response
@@ -98,6 +98,15 @@ class Brokers:
         """Close the channel."""
         if self._open is not None:
             await self._open.channel.close()
+
+    def _metadata(self, token: str | None) -> tuple[tuple[str, str], ...]:
+        """What carries the token. Raises: CallFailed if it would cross a network unencrypted: no broker is
+        asked then, the others of the list neither."""
+        try:
+            protect_token(self._addresses, token)
+        except ValueError as error:
+            raise CallFailed(CallFailure(grpc.StatusCode.FAILED_PRECONDITION, str(error), "", {})) from None
+        return bearer_metadata(token)
 
     def _opened(self) -> _Open:
         if self._open is None:

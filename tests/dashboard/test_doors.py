@@ -82,6 +82,14 @@ def test_the_right_token_opens_and_a_wrong_one_does_not(stranger: Reader) -> Non
     assert stranger.get("/").status_code == 200
 
 
+def test_a_token_is_not_sent_on_over_a_network_in_the_clear(guarded: RunningBroker) -> None:
+    """The first broker knows it; but calls go to the others as well."""
+    with Reader(make_app(DashboardOptions(f"{guarded.url},grpc://broker.example:50051"))) as reader:
+        answer = reader.post("/sign-in", {"token": TOKEN})
+        assert "would cross the network unencrypted to grpc://broker.example:50051" in answer.text
+        assert (answer.status_code, "set-cookie" in answer.headers) == (400, False)
+
+
 def test_after_signing_out_the_page_is_closed(stranger: Reader) -> None:
     sign_in(stranger)
     csrf = stranger.csrf("/")
