@@ -11,12 +11,19 @@ import asyncpg
 
 from hyrex_broker.domain.model import TaskId
 
+_newest = 0
+
 
 def make_id(milliseconds: int | None = None) -> TaskId:
-    """A UUIDv7 of now, or of another time (Unix milliseconds)."""
-    moment = int(time.time() * 1000) if milliseconds is None else milliseconds
-    random = int.from_bytes(os.urandom(10))
-    number = (moment << 80) | (7 << 76) | (random & ~(0xF << 76) & ~(0x3 << 62)) | (2 << 62)
+    """A UUIDv7 of now, above those made before it: several may be made in a millisecond, and lists are in the
+    order of ids. Or one of another time (Unix milliseconds), which has no order within it."""
+    global _newest
+    if milliseconds is None:
+        stamp = _newest = max(int(time.time() * 1000) << 12, _newest + 1)
+    else:
+        stamp = milliseconds << 12 | int.from_bytes(os.urandom(2)) >> 4
+    random = int.from_bytes(os.urandom(8)) >> 2
+    number = (stamp >> 12 << 80) | (7 << 76) | ((stamp & 0xFFF) << 64) | (2 << 62) | random
     return TaskId(str(UUID(int=number)))
 
 
