@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 5.0
 MOST_NAMED: Final = 20
-"""Of tasks that were looked at, so many are named in an entry; the others are counted."""
+"""Of tasks that were looked at, so many are named in an entry, each once; looks at all are counted."""
 _MOST_KINDS: Final = 1000
 
 
@@ -34,7 +34,7 @@ class _Looks:
     """Looks of one caller of one kind."""
 
     count: int = 0
-    named: list[str] = field(default_factory=list)
+    named: dict[str, None] = field(default_factory=dict)
 
 
 class Audit:
@@ -53,12 +53,17 @@ class Audit:
 
     def looked(self, who: str, action: str, task_ids: Sequence[str]) -> None:
         """Note that a caller has seen what these tasks carry."""
+        if not task_ids:
+            return
         key = who, action
         if key not in self._looks and len(self._looks) >= _MOST_KINDS:
             return  # the database has been away for long, and tokens are many
         looks = self._looks.setdefault(key, _Looks())
         looks.count += len(task_ids)
-        looks.named += task_ids[: MOST_NAMED - len(looks.named)]
+        for task_id in task_ids:
+            if len(looks.named) >= MOST_NAMED:
+                break
+            looks.named[task_id] = None
 
     async def run(self) -> None:
         """Store looks until cancelled; then those that are left."""
@@ -83,7 +88,7 @@ class Audit:
         except StorageUnavailable as error:
             log.debug("looks could not be stored; trying again", extra={"error": str(error)})
             for (who, action), found in looks.items():
-                self.looked(who, action, found.named)
+                self.looked(who, action, tuple(found.named))
                 self._looks[who, action].count += found.count - len(found.named)
 
     async def _last(self) -> None:

@@ -19,6 +19,7 @@ from hyrex.v1 import (
     task_service_pb2,
 )
 from hyrex_broker.domain.tokens import is_whole, make_token
+from hyrex_broker.engine.audit import MOST_NAMED
 from hyrex_broker.service import requests
 from hyrex_broker.service.scopes import SCOPES
 from hyrex_broker.service.server import SERVICES
@@ -329,12 +330,14 @@ async def test_a_name_is_free_again_when_its_token_has_ended(guarded: Stubs, see
 
 async def test_what_admins_do_and_who_saw_payloads_is_recorded(guarded: Stubs, seed: Seed) -> None:
     boss = await made(guarded.admin, ROOT, "boss", "admin read payload")
-    task_id = await seed.task()
+    task_id, other_id = await seed.task(), await seed.task()
     await guarded.queues.UpdateQueue(
         queue_service_pb2.UpdateQueueRequest(name="q", paused=True, concurrency_limit=3), metadata=boss
     )
-    for _ in range(3):
-        await guarded.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id), metadata=boss)
+    for seen in (*[task_id] * MOST_NAMED, other_id):
+        await guarded.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=seen), metadata=boss)
+    nothing = task_service_pb2.ListTasksRequest(page_size=1, queue="empty")
+    await guarded.tasks.ListTasks(nothing, metadata=boss)
     await guarded.audit.flush()
     entries: list[Any] = []
     token = ""
@@ -352,8 +355,8 @@ async def test_what_admins_do_and_who_saw_payloads_is_recorded(guarded: Stubs, s
         ("boss", "task.get", ""),
     ]
     assert dict(entries[1].details) == {"paused": "true", "limit": "3"}
-    assert entries[0].details["count"] == "3"
-    assert entries[0].details["tasks"].split() == [task_id] * 3
+    assert entries[0].details["count"] == str(MOST_NAMED + 1)
+    assert entries[0].details["tasks"].split() == [task_id, other_id], "a page that is read anew hides none"
     narrow = await made(guarded.admin, ROOT, "narrow", "admin", "q")
     assert await reason_of(guarded.admin.ListAudit(admin_wire.ListAuditRequest(), metadata=narrow)) == (
         "RIGHT_MISSING"
