@@ -48,7 +48,9 @@ fn protect(brokers: &str, token: &str) -> Result<(), Error> {
     let outside = |each: &&str| {
         let address = each.trim().trim_start_matches("grpc://").trim_end_matches('/');
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        host != "localhost" && host != "[::1]" && !host.starts_with("127.")
+        // As an address: 127.example.org and 127.0.0.1:1@example.org only begin like one.
+        let here = host.parse::<std::net::Ipv4Addr>().is_ok_and(|found| found.is_loopback());
+        host != "localhost" && host != "[::1]" && !here
     };
     match brokers.split(',').find(outside) {
         Some(broker) if !token.is_empty() && !allowed => {
@@ -64,4 +66,20 @@ fn endpoints(brokers: &str) -> Result<Vec<Endpoint>, Error> {
     addresses
         .map(|each| Endpoint::from_shared(each).map_err(|e| Error::invalid("brokers", &e.to_string())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::protect;
+
+    #[test]
+    fn a_token_goes_to_this_machine_only() {
+        for inside in ["grpc://localhost:1", "grpc://127.0.0.9:1/", "grpc://[::1]:1, grpc://127.0.0.1:2"] {
+            assert!(protect(inside, "secret").is_ok(), "{inside}");
+        }
+        for outside in ["grpc://127.a.org:1", "grpc://127.0.0.1:1@a.org:1", "grpc://localhost:1,grpc://a:1"] {
+            assert!(protect(outside, "secret").is_err(), "{outside}");
+            assert!(protect(outside, "").is_ok(), "{outside}");
+        }
+    }
 }
