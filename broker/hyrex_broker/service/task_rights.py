@@ -51,8 +51,8 @@ class TaskRights:
                     raise NoSuchTask(view.task_id)
 
     async def check_ids(self, ids: Sequence[TaskId]) -> None:
-        """Raises NoSuchTask for the first one that is unknown or that the caller may not see. Nothing tells
-        which of both it is, neither the id that is named nor what was sent before."""
+        """Raises NoSuchTask for the first one that is unknown or that the caller may not see: before anything
+        is sent, and for both alike, so that nobody learns which ids others have."""
         caller = current_caller()
         if not caller.unlimited:
             queues = await self._reads.queues_of(ids)

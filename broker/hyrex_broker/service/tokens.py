@@ -78,6 +78,7 @@ class TokenRpcs:
             found += [token for token in page if caller.includes(token.scopes, token.queue_patterns)]
             more = len(page) == size
             after = (page[-1].name, page[-1].number) if page else after
+        # Another page follows if more were found than fit, or if not all were looked at.
         last = found[size - 1] if len(found) > size or (more and found) else None
         return wire.ListTokensResponse(
             tokens=map(_token, found[:size]),

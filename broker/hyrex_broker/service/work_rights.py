@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 TasksElsewhere = Callable[[Collection[str], Collection[str]], Awaitable[Collection[str]]]
-"""Those of some task names that a queue has, anywhere in the cluster, which fits none of some patterns."""
+"""Takes names of tasks, and patterns. Returns the names that some queue has which no pattern matches."""
 
 
 async def within_rights(
