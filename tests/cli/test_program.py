@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.shop import free_port
 from tests.support.process import environment
 
 
@@ -19,6 +20,11 @@ def hyrex(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess
         check=False,
         timeout=60,
     )
+
+
+def own_port() -> tuple[str, str]:
+    """For `hyrex dev`, which looks at its port first: somebody may use the usual one."""
+    return "--port", str(free_port())
 
 
 def refused(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -157,8 +163,8 @@ def test_a_file_as_target_gets_the_module_to_name(tmp_path: Path) -> None:
         ("src/shop/main.py:web", "try shop.main:web --app-dir src"),
         ("./app.py:app", "try app:app"),
     ):
-        for command in ("dev", "run-worker"):
-            done = hyrex(command, given, cwd=tmp_path, HYREX_BROKER_URL="grpc://127.0.0.1:1")
+        for command in (("dev", *own_port()), ("run-worker",)):
+            done = hyrex(*command, given, cwd=tmp_path, HYREX_BROKER_URL="grpc://127.0.0.1:1")
             assert done.returncode in (2, 3), done.stderr
             assert wanted in done.stderr + done.stdout, (given, command)
 
@@ -167,9 +173,9 @@ def test_a_file_as_target_gets_the_module_to_name(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_told_by_the_name_it_was_given_by(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    said = hyrex(*command, "--app-dir", "nowhere", cwd=tmp_path).stderr
+    target = ("dev", "shop:app", *own_port()) if command == ("dev",) else command
+    said = hyrex(*target, "--app-dir", "nowhere", cwd=tmp_path).stderr
     assert f"--app-dir {tmp_path / 'nowhere'}: there is no such folder" in said
-    target = (*command, "shop:app")[:2]
     said = hyrex(*target, cwd=tmp_path, HYREX_APP_DIR="nowhere", HYREX_BROKER_URL="grpc://127.0.0.1:1").stderr
     assert f"HYREX_APP_DIR is {tmp_path / 'nowhere'}: there is no such folder" in said
     assert "--app-dir" not in said

@@ -42,6 +42,13 @@ class Refused:
 _NONE_REFUSED: Final = Refused()
 
 
+def _unmatched(ends: EndBlock, ended: Sequence[ReturnedLeases]) -> list[int]:
+    if len(ended) == 1 and ended[0].places is None:
+        return []
+    matched = {place for each in ended for place in each.places or ()}
+    return [place for place in range(len(ends)) if place not in matched]
+
+
 def _refused(block: EndBlock, receipts: Mapping[Named, Receipt]) -> Refused:
     told = [(name[1], receipts.get(name)) for name in block.named()]
     return Refused(
@@ -128,10 +135,9 @@ class RunReports:
             ended = await self._store.end_returned(ends)
             await statement.pass_on()
             self._follow_returned(ends, ended)
-            if len(ended) == 1 and ended[0].places is None:
+            if not (places := _unmatched(ends, ended)):
                 break
-            matched = {place for each in ended for place in each.places or ()}
-            missing = ends.taking([place for place in range(len(ends)) if place not in matched])
+            missing = ends.taking(places)
             ends = missing.taking(await self._classify(missing.named(), receipts))
         return receipts
 

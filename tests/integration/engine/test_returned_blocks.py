@@ -55,6 +55,16 @@ async def test_each_run_of_a_block_gets_its_own_result_and_leaves_its_slot(bench
     assert (session.free("sync"), len(session.leases)) == (30, 0)
 
 
+async def test_runs_of_several_sessions_and_lanes_are_recorded_by_one_statement(bench: Bench) -> None:
+    runs = [await running(bench, 3) for _ in range(2)]
+    blocks = [block(of_one) for _, of_one in runs]
+    refused = await asyncio.gather(*(bench.engine.reports.report_returned([each]) for each in blocks))
+    assert [list(each) for each in refused] == [[Refused()], [Refused()]]
+    again = await bench.engine.reports.report_returned(blocks)
+    assert [list(each.duplicate) for each in again] == [list(each.tokens) for each in blocks]
+    assert len(await recorded(bench)) == 6
+
+
 async def test_a_block_that_is_told_again_is_a_duplicate_and_records_nothing(bench: Bench) -> None:
     _, runs = await running(bench, 5)
     reports = bench.engine.reports

@@ -4,7 +4,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -175,10 +175,17 @@ def test_a_task_that_no_other_process_finds_says_so_and_its_handle_travels_untyp
         again.resend()
 
 
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_how_far_a_run_is_survives_a_copy(again: Callable[[Any], Any]) -> None:
+    told = hyrex.RunProgress(3, 10, "rows", datetime(2026, 1, 1, tzinfo=UTC))
+    assert again(told) == told
+
+
 def test_everything_public_is_looked_at_here() -> None:
     values = {name for name in hyrex.__all__ if inspect.isclass(getattr(hyrex, name))}
     looked_at = {kind.__name__ for kind in kinds_of_errors()} | {
-        "HyrexQueue", "HyrexTask", "TaskCall", "TaskConfig", "TaskHandle", "TaskRun", "TaskStatus"
+        "HyrexQueue", "HyrexTask", "RunProgress", "TaskCall", "TaskConfig", "TaskHandle", "TaskRun",
+        "TaskStatus",
     }  # fmt: skip
     # An app and a registry are the code itself, a context belongs to its run.
     assert values - looked_at == {"HyrexApp", "HyrexRegistry", "HyrexContext"}
