@@ -105,4 +105,4 @@ def of_pages() -> Iterator[Command]:
 def in_shell(line: str) -> list[str]:
     """The words of a command as far as the shell's next one or its redirections."""
     plain = line if "'" in line else re.sub(r"(?:\s#|[;|>&]).*", "", line)
-    return shlex.split(plain, comments=True)
+    return shlex.split(re.sub(r" > \S+$", "", plain), comments=True)

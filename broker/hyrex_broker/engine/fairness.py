@@ -105,24 +105,30 @@ class _Request:
 
     cost: int
     admitted: "asyncio.Future[None]"
-    under_way: int
-    """What its caller had under way when it came, with it."""
+    due: int
+    """What its caller had under way when it came, with it; `_LeastFirst` adds one for each before it."""
 
     def __lt__(self, other: "_Request") -> bool:
-        return self.under_way < other.under_way
+        return self.due < other.due
 
 
 class _LeastFirst:
-    """Requests that wait, first those whose callers had the least under way."""
+    """Requests that wait, first those whose callers had the least under way.
+
+    Each that comes later is due one item later, so that nobody is passed over for ever.
+    """
 
     def __init__(self) -> None:
         self._requests: list[_Request] = []
+        self._came = 0
 
     def __len__(self) -> int:
         return len(self._requests)
 
     def push(self, _caller: Hashable, _cost: int, request: _Request) -> None:
         """Add a request."""
+        self._came += 1
+        request.due += self._came
         insort(self._requests, request)
 
     @property
@@ -201,7 +207,7 @@ class Admission:
     def ask(self, caller: Hashable, count: int) -> tuple[Permit, Coroutine[Any, Any, None] | None]:
         """A share of the budget, and what must be awaited for it; None: it may be used at once, which spares
         most requests what they would wait in."""
-        cost = count + self._request_cost
+        cost = max(count, 1) + self._request_cost  # whoever asks for nothing is under way all the same
         is_little = self._asked is not None and self._asked.is_little(caller, count)
         room = self._reserve if is_little else self._budget
         mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost

@@ -17,6 +17,7 @@ from hyrex_broker.engine.fairness import AskedLately, FairQueue
 
 AHEAD: Final = 64
 """The most items of a small batch, and what is always little (`AskedLately`)."""
+_BATCHES_FOR_AN_ITEM: Final = 64
 
 
 class ItemGroup(Protocol):
@@ -71,12 +72,13 @@ class _Batch(Generic[Some]):
 class _Ahead(Generic[Some]):
     """A group that waits to go ahead."""
 
-    under_way: int
-    """What its caller had under way when it came, with it."""
+    due: int
+    """First what its caller had under way when it came, with it. Each small batch before it makes it due a
+    little later, so that nobody is passed over for ever."""
     group: Some
 
     def __lt__(self, other: "_Ahead[Some]") -> bool:
-        return self.under_way < other.under_way
+        return self.due < other.due
 
 
 class Shares(Generic[Some]):
@@ -88,6 +90,8 @@ class Shares(Generic[Some]):
         self._asked = AskedLately(AHEAD, clock)
         self._ahead: list[_Ahead[Some]] = []
         self._ahead_cost = 0
+        self._small_batches = 0
+        self._passed_over = False  # the last large batch had no room for the first of the others
         self._others: FairQueue[Some] = FairQueue()
         self._under_way: dict[Hashable, int] = {}
 
@@ -95,8 +99,8 @@ class Shares(Generic[Some]):
         """Queue a group; after it was taken, `ended` is called once."""
         caller, cost = group.caller, group.cost
         mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost
-        if self._asked.is_little(caller, cost):
-            insort(self._ahead, _Ahead(mine, group))
+        if self._asked.is_little(caller, cost) and cost <= AHEAD:
+            insort(self._ahead, _Ahead(mine * _BATCHES_FOR_AN_ITEM + self._small_batches, group))
             self._ahead_cost += cost
         else:
             self._others.push(caller, cost, group)
@@ -115,33 +119,46 @@ class Shares(Generic[Some]):
 
     def waits(self) -> bool:
         """Return True if `take` would take something."""
-        return bool(self._others) or self._ahead_cost > AHEAD
+        if self._others:
+            return True
+        return bool(self._ahead) and self._ahead_cost - self._ahead[-1].group.cost >= AHEAD
 
     def take_ahead(self) -> list[Some]:
         """The next small batch."""
-        return self._take_ahead(0, AHEAD).groups
-
-    def take(self) -> list[Some]:
-        """The next large batch; at most a half of it is of those that wait to go ahead, if others wait."""
-        first, cost = 0, 0
-        while cost < AHEAD and first < len(self._ahead):
-            cost += self._ahead[first].group.cost
-            first += 1
-        batch = self._take_ahead(first, self._most_items // 2 if self._others else self._most_items)
-        while self._others and batch.has_room(self._others.first, self._most_items):
-            batch.add(self._others.pop())
+        batch: _Batch[Some] = _Batch(self._most_bytes)
+        self._move_ahead(batch, 0, AHEAD)
+        self._small_batches += 1
         return batch.groups
 
-    def _take_ahead(self, first: int, most_items: int) -> _Batch[Some]:
-        """As many as fit, from there on."""
+    def take(self) -> list[Some]:
+        """The next large batch; at most a half of it is of those that wait to go ahead, if others wait.
+        Whatever of the others found no room in the last one is the first of this one."""
         batch: _Batch[Some] = _Batch(self._most_bytes)
+        if self._passed_over and self._others:
+            batch.add(self._others.pop())
+        others = len(self._others)
+        self._move_ahead(batch, self._next_ahead(), self._most_items // 2 if others else self._most_items)
+        while self._others and batch.has_room(self._others.first, self._most_items):
+            batch.add(self._others.pop())
+        self._passed_over = 0 < others == len(self._others)
+        return batch.groups
+
+    def _next_ahead(self) -> int:
+        """How many of those that wait to go ahead are left to the next small batch."""
+        count, cost = 0, 0
+        while cost < AHEAD and count < len(self._ahead):
+            cost += self._ahead[count].group.cost
+            count += 1
+        return count
+
+    def _move_ahead(self, batch: _Batch[Some], first: int, most_items: int) -> None:
+        """Add as many of those that wait to go ahead as fit, from there on."""
         end = first
         while end < len(self._ahead) and batch.has_room(group := self._ahead[end].group, most_items):
             batch.add(group)
             self._ahead_cost -= group.cost
             end += 1
         del self._ahead[first:end]
-        return batch
 
     def take_all(self) -> list[Some]:
         """Everything that waits; nothing is left, and nothing counts as under way."""

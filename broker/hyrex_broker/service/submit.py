@@ -163,7 +163,8 @@ class SubmitChecker:
             async with asyncio.timeout_at(latest) as limit:
 
                 def lost() -> None:
-                    limit.reschedule(loop.time() + patience_s)
+                    if not limit.expired():  # it cannot be moved any more, and what it ended may take a while
+                        limit.reschedule(loop.time() + patience_s)
 
                 availability.tell_when_lost(lost)
                 try:

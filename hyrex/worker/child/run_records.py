@@ -41,7 +41,9 @@ def fields_of(context: HyrexContext) -> dict[str, str | int]:
 
 def _trace_id(context: HyrexContext) -> str:
     """Of the current span, else of the trace that the task belongs to; empty if there is none."""
-    api = sys.modules.get("opentelemetry.trace")
-    if api is not None and (span := api.get_current_span().get_span_context()).is_valid:
+    current = getattr(
+        sys.modules.get("opentelemetry.trace"), "get_current_span", None
+    )  # it may be half imported
+    if current is not None and (span := current().get_span_context()).is_valid:
         return format(span.trace_id, "032x")
     return context.trace_context[1:17].hex()

@@ -31,7 +31,8 @@ class ProgressNews:
         if not self._newest:
             return []
         self._newest = {token: word for token, word in self._newest.items() if token in held}
+        self._unsent = {token: None for token in self._unsent if token in self._newest}
         tokens = list(islice(self._unsent, MOST_TOLD))
         for token in tokens:
             del self._unsent[token]
-        return [self._newest[token] for token in tokens if token in self._newest]
+        return [self._newest[token] for token in tokens]

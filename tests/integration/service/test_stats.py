@@ -47,8 +47,8 @@ async def test_what_was_counted_is_written_once_and_by_queue(
     assert (mail.waits, mail.runs, round(mail.run_seconds, 6)) == (12, 10, 0.2)
     assert 0.001 <= mail.wait_p50_s <= mail.wait_p99_s <= 0.005
     assert 0.005 <= mail.run_p50_s <= mail.run_p99_s <= 0.025
-    (total,) = await points(counting)
-    assert (total.submitted, total.completed) == (35, 10)
+    total = await points(counting)  # and perhaps one of how much waits, where ten seconds have passed
+    assert [sum(each.submitted for each in total), sum(each.completed for each in total)] == [35, 10]
     assert await seed.execute("select count(*) from stat where ready is null") == 3
     counters.stored({MAIL: 1})
     await writer.write(rolls_up=False)

@@ -122,3 +122,31 @@ def test_a_quarter_of_an_equal_share_is_little() -> None:
     assert not asked.is_little("bulk", 10_000)
     assert asked.is_little("web", 1000)
     assert not asked.is_little("web", 1000)
+
+
+@pytest.mark.parametrize("sizes", [(40, 40), (3,) * 22, (64,), (1,) * 64, (1,) * 65, (100,), (40, 40, 40)])
+def test_a_statement_is_begun_only_if_there_is_something_for_it(sizes: tuple[int, ...]) -> None:
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    for caller, size in enumerate(sizes):
+        shares.add(Group(caller, size))
+    assert shares.waits() == bool(shares.take())
+
+
+def test_bulk_that_finds_no_room_beside_those_that_asked_for_little_is_in_the_next_statement() -> None:
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares.add(Group("bulk", MOST))
+    for caller in range(4000):
+        shares.add(Group(caller, 1))
+    assert "bulk" not in {group.caller for group in shares.take()}
+    assert "bulk" in {group.caller for group in shares.take()}
+
+
+def test_whoever_asks_for_a_little_more_is_not_passed_over_for_ever() -> None:
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares.add(Group("two", 2))
+    for _ in range(2 * AHEAD):
+        for _ in range(AHEAD):
+            shares.add(Group(object(), 1))
+        if "two" in {group.caller for group in shares.take_ahead()}:
+            return
+    raise AssertionError("passed over")
