@@ -134,9 +134,9 @@ class Shares(Generic[Some]):
         """The next large batch; at most a half of it is of those that wait to go ahead, if others wait.
         Whatever of the others found no room in the last one is the first of this one."""
         batch: _Batch[Some] = _Batch(self._most_bytes)
-        if self._passed_over and self._others:
-            batch.add(self._others.pop())
         others = len(self._others)
+        if self._passed_over and others:
+            batch.add(self._others.pop())
         self._move_ahead(batch, self._next_ahead(), self._most_items // 2 if others else self._most_items)
         while self._others and batch.has_room(self._others.first, self._most_items):
             batch.add(self._others.pop())
