@@ -93,5 +93,12 @@ async def test_whoever_leaves_while_waiting_takes_nothing_of_the_budget() -> Non
     (await asyncio.wait_for(admission.enter("a", 80), 60)).leave()
 
 
+async def test_whoever_asks_for_nothing_is_under_way_all_the_same() -> None:
+    admission = Admission(100, 0)
+    permits = [await admission.enter("a", count) for count in (0, 5, 0)]
+    for permit in permits:
+        permit.leave()
+
+
 def is_permit(each: Permit | BaseException) -> TypeGuard[Permit]:
     return isinstance(each, Permit)

@@ -101,6 +101,15 @@ def test_those_behind_a_small_batch_take_no_more_than_half_of_a_large_one_from_b
     assert sum(group.count for group in batch if group.caller == "bulk") == MOST // 2
 
 
+def test_more_than_a_small_batch_does_not_go_ahead_however_little_of_all_it_is() -> None:
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares.add(Group("bulk", 100 * AHEAD))
+    shares.add(Group("web", AHEAD + 1))
+    assert not shares.waits_ahead()
+    shares.add(Group("other", AHEAD))
+    assert [group.caller for group in shares.take_ahead()] == ["other"]
+
+
 def test_nothing_is_kept_of_callers_that_have_gone() -> None:
     senders = Senders(16)
     taken = senders.shares.take_all()
