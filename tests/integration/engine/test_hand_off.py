@@ -82,7 +82,7 @@ async def test_a_batch_that_waits_in_vain_is_ready(
 async def test_neither_a_small_batch_nor_one_behind_slow_runs_waits(
     bench: Bench, pace: Callable[[float, float], None], count: int, per_s: float
 ) -> None:
-    pace(per_s, 60.0)
+    pace(per_s, 600.0)
     await bench.worker(capacity=1)
     async with asyncio.timeout(60):
         await bench.submit(batch(count))
@@ -95,7 +95,7 @@ async def test_a_batch_behind_a_backlog_does_not_wait(
     pace(0.0, 60.0)
     await bench.worker(capacity=1)
     await bench.submit(batch(2))
-    pace(FAST, 60.0)
+    pace(FAST, 600.0)
     async with asyncio.timeout(60):
         await bench.submit(batch(LARGE))
     assert await ready(bench) == LARGE + 1
