@@ -91,6 +91,34 @@ class AskedLately:
         self._until = now + _LATELY_S
 
 
+class UnderWay:
+    """How much each caller has under way; nothing is kept of those that have nothing."""
+
+    def __init__(self) -> None:
+        self._costs: dict[Hashable, int] = {}
+
+    def __len__(self) -> int:
+        """How many callers have something."""
+        return len(self._costs)
+
+    def begin(self, caller: Hashable, cost: int) -> int:
+        """Add a cost, of at least 1; return what the caller has under way with it."""
+        mine = self._costs[caller] = self._costs.get(caller, 0) + cost
+        return mine
+
+    def end(self, caller: Hashable, cost: int) -> None:
+        """Take off what `begin` added."""
+        left = self._costs[caller] - cost
+        if left > 0:
+            self._costs[caller] = left
+        else:
+            del self._costs[caller]
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._costs.clear()
+
+
 @dataclass(slots=True, eq=False)
 class Permit:
     """The permission to work on a request; its holder calls `leave` once."""
@@ -193,7 +221,7 @@ class Admission:
         `request_cost`: of a request as such, beside what it asks for."""
         self._request_cost = request_cost
         self._asked = AskedLately(little) if little else None
-        self._under_way: dict[Hashable, int] = {}
+        self._under_way = UnderWay()
         self._budget = _Room(budget, FairQueue())
         self._reserve = _Room(budget, _LeastFirst())
 
@@ -210,8 +238,7 @@ class Admission:
         cost = max(count, 1) + self._request_cost  # whoever asks for nothing is under way all the same
         is_little = self._asked is not None and self._asked.is_little(caller, count)
         room = self._reserve if is_little else self._budget
-        mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost
-        request = room.ask(caller, cost, mine)
+        request = room.ask(caller, cost, self._under_way.begin(caller, cost))
         waiting = None if request is None else self._admitted(room, caller, request)
         return Permit(cost, partial(self._leave, room, caller, cost)), waiting
 
@@ -219,16 +246,9 @@ class Admission:
         try:
             await room.admitted(request)
         except asyncio.CancelledError:
-            self._end(caller, request.cost)
+            self._under_way.end(caller, request.cost)
             raise
 
     def _leave(self, room: _Room, caller: Hashable, cost: int) -> None:
-        self._end(caller, cost)
+        self._under_way.end(caller, cost)
         room.leave(cost)
-
-    def _end(self, caller: Hashable, cost: int) -> None:
-        left = self._under_way[caller] - cost
-        if left > 0:
-            self._under_way[caller] = left
-        else:
-            del self._under_way[caller]

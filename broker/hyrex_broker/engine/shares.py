@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from hyrex_broker.engine.fairness import AskedLately, FairQueue
+from hyrex_broker.engine.fairness import AskedLately, FairQueue, UnderWay
 
 AHEAD: Final = 64
 """The most items of a small batch, and what is always little (`AskedLately`)."""
@@ -93,12 +93,12 @@ class Shares(Generic[Some]):
         self._small_batches = 0
         self._passed_over = False  # the last large batch had no room for the first of the others
         self._others: FairQueue[Some] = FairQueue()
-        self._under_way: dict[Hashable, int] = {}
+        self._under_way = UnderWay()
 
     def add(self, group: Some) -> None:
         """Queue a group; after it was taken, `ended` is called once."""
         caller, cost = group.caller, group.cost
-        mine = self._under_way[caller] = self._under_way.get(caller, 0) + cost
+        mine = self._under_way.begin(caller, cost)
         if self._asked.is_little(caller, cost) and cost <= AHEAD:
             insort(self._ahead, _Ahead(mine * _BATCHES_FOR_AN_ITEM + self._small_batches, group))
             self._ahead_cost += cost
@@ -107,11 +107,7 @@ class Shares(Generic[Some]):
 
     def ended(self, group: Some) -> None:
         """Note that a group is answered."""
-        left = self._under_way[group.caller] - group.cost
-        if left > 0:
-            self._under_way[group.caller] = left
-        else:
-            del self._under_way[group.caller]
+        self._under_way.end(group.caller, group.cost)
 
     def waits_ahead(self) -> bool:
         """Return True if `take_ahead` would take something."""
