@@ -32,7 +32,6 @@ class Steering:
     bulk: BulkOperations
     overview: Overview[admin_service_pb2.WatchClusterResponse]
     parts: AdminParts
-    frames: ClusterFrames
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs until the broker stops."""
@@ -59,4 +58,4 @@ def build_steering(
         bulk=BulkRpcs(bulk_store, lists, audit, bulk.look),
     )
     stats = Stats(stat_store, broker, CountedSteps(database.counters, names))
-    return Steering(stats, bulk, overview, parts, frames)
+    return Steering(stats, bulk, overview, parts)

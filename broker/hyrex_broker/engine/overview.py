@@ -27,14 +27,6 @@ class Overview(Generic[Frame]):
         self._somebody = asyncio.Event()
         self._next: asyncio.Future[Frame] | None = None
         self._last: tuple[float, Frame] | None = None
-        self.computing = False
-        self.computed = 0
-        """How many frames were computed."""
-
-    @property
-    def looking(self) -> int:
-        """How many look now."""
-        return self._looking
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """The frame of now, if one is fresh, then each new one. Raises TooManyItems."""
@@ -58,19 +50,16 @@ class Overview(Generic[Frame]):
         """Compute frames while somebody looks, until cancelled."""
         while True:
             await self._somebody.wait()
-            began, self.computing = time.monotonic(), True
+            began = time.monotonic()
             try:
                 frame = await self._compute()
             except StorageUnavailable as error:
                 # Whoever looks sees that the last frame grows old.
                 log.debug("no frame of the cluster", extra={"error": str(error)})
             else:
-                self.computed += 1
                 self._last = time.monotonic(), frame
                 if self._next is not None:
                     self._next.set_result(frame)
                     self._next = None
-            finally:
-                self.computing = False
             took = time.monotonic() - began
             await asyncio.sleep(max(EVERY_S - took, took * _SHARE))
