@@ -18,7 +18,7 @@ from hyrex_broker.service.times import timestamp
 from hyrex_broker.storage.cluster import ClusterStore, Held
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 from hyrex_broker.storage.queues import QueueStore
-from hyrex_broker.storage.stats import Counted, StatStore
+from hyrex_broker.storage.stats import FINE, Counted, StatStore
 
 MOST_QUEUES: Final = 1000
 MOST_WORKERS: Final = 200
@@ -28,13 +28,12 @@ MOST_RUNS_IN_ALL: Final = 500
 """and of all: a run costs the broker about 10 us in each frame."""
 QUEUE_CAP: Final = 1000
 _MOST_NEEDS: Final = 100
-_RATES_OVER_S: Final = 10.0
-_STEP_S: Final = 10.0
+_STEP_S: Final = FINE.total_seconds()
 _NO_BROKER: Final = BrokerId(0)
 
 
 class OwnRates:
-    """What this broker counts per second, over the last 10 s; asked each second while somebody looks."""
+    """What this broker counts per second, over as long as a step; asked each second while somebody looks."""
 
     def __init__(self, steps: CountedSteps) -> None:
         self._steps = steps
@@ -43,7 +42,7 @@ class OwnRates:
     def now(self) -> dict[str, tuple[float, float, float]] | None:
         """Submitted, completed and badly ended tasks per second, by queue; None if nobody looked lately."""
         moment, found = time.monotonic(), self._steps.step()
-        while self._seen and self._seen[0][0] < moment - _RATES_OVER_S:
+        while self._seen and self._seen[0][0] < moment - _STEP_S:
             self._seen.popleft()
         self._seen.append((moment, found))
         began, before = self._seen[0]
@@ -96,7 +95,7 @@ class ClusterFrames:
         held = await stores.cluster.running([each.session_id for each in workers], most)
         oldest = await stores.cluster.oldest([queue.name for queue in queues if queue.queued])
         return pb.WatchClusterResponse(
-            at=timestamp(await stores.cluster.now()),
+            at=timestamp(await stores.queues.now()),
             queues=await self._queues(queues[:MOST_QUEUES], oldest),
             workers=_workers(workers, held),
             brokers=map(convert.broker, await stores.peers.brokers()),

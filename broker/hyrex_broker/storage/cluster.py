@@ -65,13 +65,6 @@ class ClusterStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def now(self) -> datetime:
-        """The database's time."""
-        row = await self._database.fetchrow(_SQL["now"], read=True)
-        assert row is not None
-        moment: datetime = row[0]
-        return moment
-
     async def oldest(self, queues: Sequence[str]) -> dict[str, datetime]:
         """Since when the oldest ready task of each queue waits; queues without one are missing."""
         async with self._database.transaction(read=True) as transaction:
@@ -117,7 +110,7 @@ class ClusterStore:
         cap = max(min(COUNT_CAP, _MOST_COUNTED // max(total[0], 1)), 1)
         rows = await transaction.fetch(_QUEUES["queues"], "", None, _MOST_QUEUES, cap)
         oldest = await _oldest(transaction, [row["name"] for row in rows if row["queued"]])
-        row = await transaction.fetchrow(_SQL["now"])
+        row = await transaction.fetchrow(_QUEUES["now"])
         assert row is not None
         found = [
             QueueDepth(

@@ -176,6 +176,7 @@ class Database:
     async def transaction(self, *, read: bool = False) -> AsyncIterator[Transaction]:
         """Several statements in one transaction (READ COMMITTED: each sees what is committed by then).
 
+        `read`: over the connections with settings for reads; it may write all the same, as statistics do.
         A deadlock or serialisation failure raises StorageUnavailable too: nothing was stored, and the
         caller repeats the whole.
         """

@@ -65,7 +65,7 @@ class QueueStore:
 
     async def now(self) -> datetime:
         """The database's time."""
-        row = await self._database.fetchrow(_SQL["now"])
+        row = await self._database.fetchrow(_SQL["now"], read=True)
         assert row is not None
         moment: datetime = row[0]
         return moment

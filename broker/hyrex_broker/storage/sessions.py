@@ -26,7 +26,6 @@ from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("sessions")
-"""Sessions of one worker that expire one after the other, each before the sweeper came to the one before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ _SQL: Final = load("stats")
 ALL: Final = ""
 """The queue of rows that are about all queues together: no queue's name is empty."""
 FINE: Final = timedelta(seconds=10)
+"""The step in which brokers write; `stats.sql` names it as well."""
 COARSE: Final = timedelta(minutes=5)
 _SUMS: Final = ("submitted", "completed", "failed", "timed_out", "cancelled", "lost", "runs")
 

@@ -3,7 +3,7 @@ how much waits, and adds up what is old to larger steps."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -12,13 +12,13 @@ from hyrex_broker.domain.counters import OTHER, Counters
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, LaneId, Outcome
 from hyrex_broker.storage.sqlstates import StatementRefused
-from hyrex_broker.storage.stats import ALL, Counted, StatStore
+from hyrex_broker.storage.stats import ALL, FINE, Counted, StatStore
 
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 
-EVERY_S: Final = 10.0
+EVERY_S: Final = FINE.total_seconds()
 _ROLLED_UP_EVERY: Final = 6
 MOST_QUEUES: Final = 500
 """So many queues, the busiest, have a row of their own in a step."""
@@ -113,20 +113,17 @@ class Stats:
         self._store = store
         self._broker = broker
         self._steps = steps
-        self.every_s = EVERY_S
-        self.on_step: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Write until cancelled. What a database that is away misses, the next step tells."""
         rounds = 0
         while True:
-            await asyncio.sleep(self.every_s)
+            await asyncio.sleep(EVERY_S)
             rounds += 1
             try:
                 await self.write(rolls_up=rounds % _ROLLED_UP_EVERY == 0)
             except (StorageUnavailable, StatementRefused) as error:
                 log.debug("statistics are written with the next step", extra={"error": str(error)})
-            self.on_step()
 
     async def write(self, *, rolls_up: bool) -> None:
         """One step. Raises StorageUnavailable, StatementRefused."""

@@ -58,7 +58,3 @@ cross join lateral (
 ) r
 cross join lateral (select queue, name from lane where lane.id = r.lane limit 1) n
 order by s.id, r.assigned_at, r.task_id
-
--- name: now
--- The database's time.
-select now()
