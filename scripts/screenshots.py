@@ -6,7 +6,6 @@ They are written to docs/images as PNG, under 150 KB each.
 import os
 import random
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 from hyrex_broker.embedded import EmbeddedPostgres  # noqa: E402
 from tests.dashboard.chromium import PHONE, chromium, started_dashboard  # noqa: E402
 from tests.dashboard.shop import Shop  # noqa: E402
+from tests.support.ports import free_port  # noqa: E402
 from tests.support.postgres import migrate_now  # noqa: E402
 from tests.support.processes import Processes  # noqa: E402
 
@@ -136,13 +136,6 @@ def take(browser: Browser, address: str, path: Path, theme: Any, shape: dict[str
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)} {size / 1024:.0f} KiB")
     assert size < LARGEST_BYTES, f"{path} is too large"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 if __name__ == "__main__":

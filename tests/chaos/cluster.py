@@ -4,7 +4,6 @@ What ends without having been ended is noted as a crash: no process may need a r
 """
 
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import psutil
 from hyrex_broker.embedded import EmbeddedPostgres
 from tests.chaos.journal import VARIABLE, Journal
 from tests.chaos.proxy import Proxy
+from tests.support.ports import free_port
 from tests.support.postgres import migrate_now
 from tests.support.process import Process
 from tests.support.trees import running, signal_all, tree
@@ -123,7 +123,7 @@ class Cluster:
         assert location.port is not None
         database = ("127.0.0.1", location.port)
         self.database_links = [Proxy(database) for _ in range(size.brokers)]
-        ports = [_free_port() for _ in range(size.brokers)]
+        ports = [free_port() for _ in range(size.brokers)]
         self.brokers = [
             Party(f"broker-{n}", self._broker_command(port), {"HYREX_DATABASE_URL": self._through(link)})
             for n, (port, link) in enumerate(zip(ports, self.database_links, strict=True))
@@ -195,10 +195,3 @@ class Cluster:
 def _urls(links: list[Proxy]) -> str:
     """All brokers for a worker; it begins with any."""
     return ",".join(f"grpc://{link.address}" for link in links)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

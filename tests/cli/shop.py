@@ -1,12 +1,12 @@
 """A new project in a folder of its own, and commands run in it as its user would."""
 
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.process import Process, environment
 from tests.support.processes import Processes
 
@@ -49,13 +49,6 @@ class Shop:
         """Start `hyrex dev`; it ends with the test."""
         command = [*HYREX, "dev", "--port", str(self.port), *arguments]
         return self.processes.start("hyrex dev", *command, env=env, cwd=self.folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_shop(place: Path, processes: Processes) -> Shop:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shop import free_port
+from tests.support.ports import free_port
 from tests.support.process import environment
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from tests.cli.shop import DEV_WITHIN_S, free_port
+from tests.cli.shop import DEV_WITHIN_S
+from tests.support.ports import free_port
 from tests.support.process import ROOT, Process, environment
 from tests.support.processes import Processes
 

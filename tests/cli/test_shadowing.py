@@ -73,7 +73,8 @@ def test_every_command_runs_beside_such_files(processes: Processes, database_url
 
 
 def test_dev_runs_beside_such_files(processes: Processes, folder: Path) -> None:
-    from tests.cli.shop import DEV_WITHIN_S, free_port
+    from tests.cli.shop import DEV_WITHIN_S
+    from tests.support.ports import free_port
 
     port = free_port()
     dev = start(processes, folder, "dev", "tasks:app", "--port", str(port), "-p", "1")

@@ -1,7 +1,6 @@
 """A Chromium that looks at a dashboard; what a page must never do fails the test that opened it."""
 
 import shutil
-import socket
 import sys
 import uuid
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request, expect, sync_playwright
 
 from tests.dashboard.shop import Shop
+from tests.support.ports import free_port
 from tests.support.postgres import copied_database
 from tests.support.process import Process
 from tests.support.processes import Processes
@@ -103,13 +103,6 @@ def started_dashboard(processes: Processes, broker_url: str, *options: str) -> s
     command = [sys.executable, "-m", "hyrex.dashboard", "--listen", "127.0.0.1:0", "--broker-url", broker_url]
     process = processes.start("dashboard", *command, *options)
     return process.wait_for(r"dashboard ready: (\S+)/")[1]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,11 +112,3 @@ def ends(handle: TaskHandle[Any]) -> list[str]:
     """How each run of a task ended, by what the broker says now."""
     handle.refresh()
     return [str(run.status) for run in handle.task_runs]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

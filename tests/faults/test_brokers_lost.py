@@ -9,8 +9,9 @@ from hyrex import send_many
 from hyrex.client.process import close_client
 from tests.chaos.record import digest
 from tests.faults import app
-from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, free_port, kill, stop, whole
+from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, kill, stop, whole
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.processes import RunningBroker
 
 

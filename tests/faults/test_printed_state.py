@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from tests.faults import app
-from tests.faults.field import PATIENCE_S, Field, free_port
+from tests.faults.field import PATIENCE_S, Field
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.process import ROOT, Process
 from tests.support.processes import RunningBroker
 

@@ -12,10 +12,10 @@ import pytest
 from hyrex import TaskHandle
 from hyrex.client.process import close_client
 from hyrex.runtime.metrics_server import MOST_SCRAPES
-from tests.faults.field import free_port
 from tests.integration.observing import app
 from tests.integration.observing.scrape import Scrape, scrape, url_of
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.process import ROOT
 from tests.support.processes import Processes, RunningBroker, StartBroker, StartWorker
 

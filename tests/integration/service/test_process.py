@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,18 +15,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker, StartBroker
 from tests.support.trees import is_gone
 
 BROKER = [sys.executable, "-m", "hyrex_broker"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def failing(processes: Processes, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:

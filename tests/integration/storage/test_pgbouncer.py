@@ -17,6 +17,7 @@ from hyrex_broker.embedded.account import postgres_account
 from hyrex_broker.storage.settings import HOT_SETTINGS
 from tests.integration.storage.stage import Stage, make_id
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.processes import Processes, StartBroker
 
 PGBOUNCER: Final = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -40,9 +41,7 @@ def pooled(request: pytest.FixtureRequest, database_url: str, public_folder: Pat
     mode: str = request.param
     assert PGBOUNCER is not None
     place = urlsplit(database_url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     users, config = public_folder / "users.txt", public_folder / "pgbouncer.ini"
     users.write_text(f'"{place.username}" "{place.password}"\n')
     config.write_text(

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +15,12 @@ from hyrex.client.process import close_client
 from hyrex.handle import TaskHandle
 from tests.integration.worker import bench_app as app
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.processes import RunningBroker, StartBroker, StartWorker
 from tests.support.trees import is_gone, running, signal_all
 
 WAIT_S = 40.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Cluster:
