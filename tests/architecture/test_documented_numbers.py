@@ -9,6 +9,7 @@ import pytest
 from hyrex.client import submitter
 from hyrex.config import DEFAULT_BROKER_URL, DEFAULT_SEND_TIMEOUT_S
 from hyrex.options import NAME_LIMIT_BYTES, TEXTS_LIMIT_BYTES
+from hyrex.runtime import patterns
 from hyrex.transport import connection, silence
 from hyrex.worker.child import unknown_signature, watchdog
 from hyrex.worker.shared import child_options
@@ -16,7 +17,6 @@ from hyrex.worker.shared.options import WorkerOptions
 from hyrex.worker.stream import background_log, drain, process, reconnect, stream
 from hyrex_broker import open_files
 from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
-from hyrex_broker.domain import patterns
 from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 from hyrex_broker.engine import batching, growth, shares
 from hyrex_broker.engine.dispatch import dispatcher, lane_schedule

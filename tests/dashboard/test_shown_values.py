@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from hyrex.cli import task_send
 from hyrex.cli.connection import DEFAULT_URL
-from hyrex.dashboard.pages.queues import matches
 from hyrex.dashboard.pages.task import command_of, ordered
 from hyrex.dashboard.render import json_view, tracebacks
 from hyrex.dashboard.render.charts import Chart, Series, drawn
@@ -23,7 +22,6 @@ from hyrex.dashboard.render.text import HIDDEN, shell_word, visible
 from hyrex.dashboard.render.timeline import WIDTH, bars_of
 from hyrex.dashboard.render.values import duration
 from hyrex.v1 import task_pb2
-from hyrex_broker.domain import patterns
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -152,27 +150,6 @@ def test_no_two_lines_of_a_chart_have_the_same_text(kind: str, highest: float) -
     told = re.findall(r'text-anchor="end">([^<]*)</text>', drawn(chart))
     heights = told[:-1] if ":" in told[-1] else told
     assert len(set(heights)) == len(heights), heights
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "expected"),
-    [
-        ("*", "mail", True),
-        ("mail", "mail", True),
-        ("mail", "mail2", False),
-        ("mail*", "mail.eu", True),
-        ("*.eu", "mail.eu", True),
-        ("a*b*c", "a1b2c", True),
-        ("a*b*c", "abbc", True),
-        ("a*a", "a", False),
-        ("a*b*b", "ab", False),
-        ("*a*a*", "aa", True),
-        ("", "", True),
-    ],
-)
-def test_patterns_match_as_the_broker_matches(pattern: str, name: str, expected: bool) -> None:
-    assert matches(pattern, name) is expected
-    assert pattern == "" or patterns.compile([pattern])(name) is expected
 
 
 def test_bars_of_the_time_line_lie_within_it() -> None:

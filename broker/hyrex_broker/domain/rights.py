@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from hyrex_broker.domain import patterns
+from hyrex.runtime import patterns
 from hyrex_broker.domain.errors import RightMissing
 
 EVERY_QUEUE: Final = "*"

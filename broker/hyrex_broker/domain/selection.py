@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from hyrex_broker.domain import patterns
+from hyrex.runtime import patterns
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView

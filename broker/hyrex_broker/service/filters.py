@@ -5,8 +5,8 @@ from dataclasses import fields as fields_of
 from dataclasses import replace
 from typing import Final
 
+from hyrex.runtime import patterns
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain import patterns
 from hyrex_broker.domain.errors import InvalidField
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.selection import Selection

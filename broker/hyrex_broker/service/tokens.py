@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from hyrex.runtime.patterns import MOST_STARS
 from hyrex.v1 import admin_service_pb2 as wire
 from hyrex_broker.domain import tokens
 from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TokenExists
-from hyrex_broker.domain.patterns import MOST_STARS
 from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope, is_reserved
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import fields, requests

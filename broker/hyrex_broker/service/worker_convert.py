@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from hyrex.runtime.patterns import MOST_STARS
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
 from hyrex_broker.domain.model import (
@@ -12,7 +13,6 @@ from hyrex_broker.domain.model import (
     LeaseRef,
     Token,
 )
-from hyrex_broker.domain.patterns import MOST_STARS
 from hyrex_broker.engine.sessions.session import Introduction, slots_in_all
 from hyrex_broker.service import fields
 from hyrex_broker.storage.lanes import Definition

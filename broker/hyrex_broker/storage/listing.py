@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
-from hyrex_broker.domain import patterns
+from hyrex.runtime import patterns
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import lowest_id
 from hyrex_broker.domain.long_work import in_portions

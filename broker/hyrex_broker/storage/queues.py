@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from hyrex_broker.domain import patterns
+from hyrex.runtime import patterns
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.views import QueueView

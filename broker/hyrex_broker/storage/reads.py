@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from hyrex_broker.domain import patterns
+from hyrex.runtime import patterns
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
 from hyrex_broker.domain.progress import ProgressView

@@ -6,6 +6,7 @@ from hyrex.dashboard.cluster import Snapshot
 from hyrex.dashboard.pages.overview import charts, span_of
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.values import query
+from hyrex.runtime import patterns
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import queue_service_pb2 as queues
 from hyrex.v1 import task_service_pb2 as tasks
@@ -45,24 +46,7 @@ async def one_queue(visit: Visit) -> Page:
 def serving(seen: Snapshot, name: str) -> list[admin.WorkerSession]:
     """Workers whose patterns match the queue."""
     sessions = (each.session for each in seen.workers)
-    return [each for each in sessions if any(matches(pattern, name) for pattern in each.queue_patterns)]
-
-
-def matches(pattern: str, name: str) -> bool:
-    """True if the pattern, in which `*` stands for any text, matches the whole name."""
-    first, *others = pattern.split("*")
-    if not others:
-        return pattern == name
-    *middle, last = others
-    if not name.startswith(first) or not name.endswith(last) or len(name) < len(first) + len(last):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for part in middle:
-        found = name.find(part, at, end)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True
+    return [each for each in sessions if patterns.known(tuple(each.queue_patterns))(name)]
 
 
 async def _find(visit: Visit, name: str) -> queues.Queue:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Protocol
 
+from hyrex.runtime import patterns as queue_patterns
 from hyrex_broker.domain import ids
-from hyrex_broker.domain import patterns as queue_patterns
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.ids import HexId

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
+__all__ = ["MOST_STARS", "compile", "known"]
+
 MOST_STARS: Final = 4
 _MOST_KNOWN: Final = 1024
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyrex_broker.domain import patterns
+from hyrex.runtime import patterns
 
 
 @pytest.mark.parametrize(
