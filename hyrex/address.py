@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Address", "parse_url", "protect_token", "trusted_url"]
+__all__ = ["Address", "is_loopback", "parse_url", "protect_token", "trusted_url"]
 
 DEFAULT_PORT: Final = 50051
 URL: Final = re.compile(r"(grpcs?)://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?/?")
@@ -33,11 +33,15 @@ class Address:
     def is_private(self) -> bool:
         """Return True if what is sent there stays on this machine, or is encrypted. A name other than
         localhost may be any machine's."""
-        host = self.target.rpartition(":")[0].strip("[]")
-        try:
-            return self.secure or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return self.secure or is_loopback(self.target.rpartition(":")[0].strip("[]"))
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for an address of this machine alone, or the name localhost."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def parse_url(url: str) -> list[Address]:

@@ -14,20 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hyrex.errors import HyrexError
+from hyrex.status import TaskStatus
 
 __all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "parse"]
 
-STATUSES: Final = (
-    "queued",
-    "scheduled",
-    "retrying",
-    "running",
-    "completed",
-    "failed",
-    "timed_out",
-    "cancelled",
-    "lost",
-)
+STATUSES: Final = tuple(str(each) for each in TaskStatus if each is not TaskStatus.RELEASED)
 WORDS: Final = ("queue", "name", "status", "error", "parent", "root", "older", "newer")
 """What a word may begin with, beside `label.KEY`."""
 LABEL: Final = "label."

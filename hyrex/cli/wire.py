@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.cli.output import duration, shown
+from hyrex.runtime.content import is_json
 from hyrex.transport.filters import filter_line
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
 
@@ -33,7 +34,7 @@ def moment(message: Message, field: str) -> datetime | None:
 
 def content(data: bytes, content_type: str) -> Any:
     """A payload or result: its JSON value, or base64 if it is no JSON."""
-    if content_type in ("", "application/json"):
+    if is_json(content_type):
         try:
             return json.loads(data) if data else None
         except ValueError:

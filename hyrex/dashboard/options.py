@@ -1,12 +1,11 @@
 """What the dashboard was asked for, checked before anything starts."""
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyrex.address import parse_url
+from hyrex.address import is_loopback, parse_url
 
 PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -56,16 +55,6 @@ class DashboardOptions:
         host = "localhost" if self.host in (*EVERYWHERE, "127.0.0.1") else self.host
         shown = f"[{host}]" if ":" in host else host
         return f"{'https' if self.tls_cert else 'http'}://{shown}:{self.port}{self.prefix}/"
-
-
-def is_loopback(host: str) -> bool:
-    """True for the name or an address of this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def checked(options: DashboardOptions) -> DashboardOptions:

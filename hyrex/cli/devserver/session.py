@@ -1,11 +1,9 @@
 """One life of `hyrex dev`: Postgres, a broker, a worker that follows the code; then the end of all three."""
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
-import socket
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -185,12 +183,8 @@ def require_broker_libraries() -> None:
 
 def require_free_port(port: int) -> None:
     """Raises: CommandError where something listens on the port already."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise CommandError(
-                f"port {port} is in use, perhaps by another `hyrex dev`. End that one, or use another port: "
-                f"`hyrex dev --port {port + 1}` and HYREX_BROKER_URL=grpc://localhost:{port + 1}."
-            ) from None
+    if not beside.is_free(port):
+        raise CommandError(
+            f"port {port} is in use, perhaps by another `hyrex dev`. End that one, or use another port: "
+            f"`hyrex dev --port {port + 1}` and HYREX_BROKER_URL=grpc://localhost:{port + 1}."
+        )

@@ -12,6 +12,7 @@ from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.text import shell_word
 from hyrex.dashboard.render.values import BAD, FINAL, query
+from hyrex.runtime.content import is_json
 from hyrex.transport.errors import CallFailed
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
@@ -88,12 +89,7 @@ def code_of(task: task_pb2.Task) -> str:
 
 def _json_text(task: task_pb2.Task) -> str | None:
     """The payload as text, None where it is hidden, no JSON, or too long to be copied."""
-    if (
-        task.hidden
-        or task.codec
-        or task.content_type not in ("", "application/json")
-        or len(task.payload) > 4096
-    ):
+    if task.hidden or not is_json(task.content_type, task.codec) or len(task.payload) > 4096:
         return None
     try:
         text = task.payload.decode()

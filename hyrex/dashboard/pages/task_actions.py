@@ -11,6 +11,7 @@ from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, id
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import FormRefused, Visit
 from hyrex.dashboard.render.values import query
+from hyrex.runtime.content import is_json
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
@@ -64,7 +65,7 @@ async def _retry(visit: Visit, form: Form) -> Done:
 
 async def _ask_replay(visit: Visit) -> Question:
     task = await _task(visit)
-    if task.codec or task.content_type not in ("", "application/json"):
+    if not is_json(task.content_type, task.codec):
         raise FormRefused("its payload is no JSON, so it cannot be edited here")
     try:
         text = task.payload.decode() or "{}"

@@ -12,6 +12,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from hyrex.dashboard.render.text import visible
+from hyrex.runtime.content import is_json
 
 SHOWN_BYTES: Final = 64 * 1024
 DEEPEST: Final = 200
@@ -70,7 +71,7 @@ def dump(data: bytes) -> str:
 
 def _is_text(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    return kind in ("", "application/json") or kind.startswith("text/") or kind.endswith("+json")
+    return is_json(kind) or kind.startswith("text/") or kind.endswith("+json")
 
 
 def _depth(tokens: list[tuple[str, str]]) -> int:

@@ -18,6 +18,7 @@ from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.context import HyrexContext, bound_in
 from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, RetryAfter, TaskTimeout
 from hyrex.options import checked_seconds
+from hyrex.runtime.content import is_json
 from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.child.queued_block import QueuedBlock
 from hyrex.worker.child.run_context import context_of
@@ -142,7 +143,7 @@ def _unable(execution: Execution) -> Outcome | None:
         return TimedOut(told)
     if execution.task is None:
         return _refused("UnknownTask", f"this worker has no task {terms.name!r}")
-    if terms.codec or terms.content_type not in ("", "application/json"):
+    if not is_json(terms.content_type, terms.codec):
         return _refused("UnknownEncoding", f"payload is {terms.content_type!r} with codec {terms.codec!r}")
     return None
 

@@ -13,10 +13,10 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from hyrex.backend.origin import TRACE_BYTES
 from hyrex.worker.shared.outcome import ErrorInfo
 
 ID_BYTES: Final = 16
-TRACE_BYTES: Final = 26
 
 Value = TypeVar("Value")
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence, Sized
 from operator import attrgetter
 from typing import Final
 
+from hyrex.backend.origin import TRACE_BYTES
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.shared.runs import ID_BYTES, TRACE_BYTES, RunBlock, RunTerms
+from hyrex.worker.shared.runs import ID_BYTES, RunBlock, RunTerms
 from hyrex.worker.stream.reports import FinishedRuns
 
 LONGEST_NS: Final = int(DURATION_LIMIT_S * 1e9)
