@@ -126,6 +126,7 @@ def revoke(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = Fa
 def list_audit(
     who: Annotated[str, typer.Option(help="Only what this token did.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many entries.")] = 50,
+    page: Annotated[str, typer.Option(metavar="TOKEN", help="The page after one printed before.")] = "",
     broker_url: BrokerUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +136,7 @@ def list_audit(
     from hyrex.v1 import admin_service_pb2_grpc
 
     async def call(channel: "grpc.aio.Channel") -> Any:
-        request = wire.ListAuditRequest(page_size=limit, who=who)
+        request = wire.ListAuditRequest(page_size=limit, page_token=page, who=who)
         return await admin_service_pb2_grpc.AdminServiceStub(channel).ListAudit(request)
 
     answer = ask(broker_url, call)
@@ -154,6 +155,8 @@ def list_audit(
         for entry in entries
     ]
     print_table(("at", "who", "action", "object", "details"), rows, "nothing yet")
+    if answer.next_page_token:
+        say(f"more: --page {answer.next_page_token}")
 
 
 def _scopes(texts: list[str]) -> list[str]:

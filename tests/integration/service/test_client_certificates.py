@@ -109,6 +109,9 @@ def test_a_certificate_has_the_rights_of_the_token_of_its_name(broker: RunningBr
     entries = hyrex(broker, "audit", "list", "--who", "root")["entries"]
     assert [entry["action"] for entry in entries] == ["token.revoke", "token.create"]
     assert made["secret"] not in str(entries)
+    newest = hyrex(broker, "audit", "list", "--who", "root", "--limit", "1")
+    older = hyrex(broker, "audit", "list", "--who", "root", "--limit", "1", "--page", newest["next_page"])
+    assert newest["entries"] + older["entries"] == entries
 
 
 def test_certificates_are_replaced_without_a_restart(broker: RunningBroker, files: Path) -> None:
