@@ -8,9 +8,9 @@ import pytest
 
 from hyrex.dashboard.app import make_app
 from hyrex.dashboard.options import DashboardOptions
-from tests.dashboard.shop import Reader, Shop
+from tests.dashboard.shop import TOKEN, Reader, Shop
 from tests.support.postgres import copied_database
-from tests.support.processes import Processes
+from tests.support.processes import Processes, RunningBroker
 
 _numbers = itertools.count(1)
 
@@ -32,3 +32,28 @@ def reader(shop: Shop) -> Iterator[Reader]:
     """A browser at a dashboard of the shop."""
     with Reader(make_app(DashboardOptions(shop.url))) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def guarded(postgres_url: str, template_database: str) -> Iterator[RunningBroker]:
+    """A broker that wants a token; tests change nothing in it that others look at."""
+    processes = Processes()
+    with copied_database(postgres_url, template_database, f"hyrex_guarded_{os.getpid()}") as url:
+        try:
+            yield processes.broker(url, env={"HYREX_TOKEN": TOKEN})
+        finally:
+            processes.end()
+
+
+@pytest.fixture
+def stranger(guarded: RunningBroker) -> Iterator[Reader]:
+    """A browser at its dashboard, not signed in."""
+    with Reader(make_app(DashboardOptions(guarded.url))) as reader:
+        yield reader
+
+
+@pytest.fixture
+def nobody() -> Iterator[Reader]:
+    """A browser at a dashboard whose broker is away."""
+    with Reader(make_app(DashboardOptions("grpc://127.0.0.1:1"))) as reader:
+        yield reader

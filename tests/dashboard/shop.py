@@ -20,6 +20,8 @@ from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from tests.support.eventually import eventually
 from tests.support.processes import Processes, RunningBroker
 
+TOKEN: Final = "hyrex-test-token-of-the-dashboard"
+"""Of the broker that wants one (`guarded`)."""
 HERE: Final = "http://localhost:8787"
 WITHIN_S: Final = 60.0
 FINAL: Final = range(task_pb2.TASK_STATUS_COMPLETED, task_pb2.TASK_STATUS_LOST + 1)
@@ -111,6 +113,12 @@ class Reader:
         assert done.status_code == 303, done.text
         shown = self.text(done.headers["location"])
         return html.unescape(attribute(shown, r'class="said [^>]*>.*?</svg>([^<]*)</p>'))
+
+
+def sign_in(reader: Reader, token: str = TOKEN) -> int:
+    """Send the form of the sign-in page; the status of the answer."""
+    status: int = reader.post("/sign-in", {"token": token}).status_code
+    return status
 
 
 def attribute(page: str, pattern: str) -> str:

@@ -183,6 +183,10 @@ def test_a_worker_says_what_it_serves_and_can_run(shop: Shop, reader: Reader) ->
     link = attribute(reader.text("/workers"), r'href="(/worker\?id=[^"]+)"')
     page = reader.text(link)
     assert "charge_card" in page
+    assert link in reader.text("/queue", name="billing")
+    other = unique("other")
+    shop.send("greet", queue=other)
+    assert link not in reader.text("/queue", name=other)
     assert 'href="/worker/drain?id=' in page
     assert "Drain this worker?" in reader.text(link.replace("/worker?", "/worker/drain?"))
 
@@ -216,6 +220,15 @@ def test_all_that_match_are_retried_once_by_the_brokers(shop: Shop, reader: Read
     listed = reader.text("/operations")
     assert first.partition("?id=")[2] in listed
     assert f"name:{name}" in listed
+
+
+def test_an_operation_is_told_to_stop(reader: Reader) -> None:
+    """Whether it is quicker or not, the audit has who told which."""
+    address = "/tasks/all/cancel" + query(filter=f"name:{unique('many')}")
+    once = attribute(reader.text(address), r'name="once" value="([^"]+)"')
+    assert reader.act(address, once=once) == "It has begun."
+    assert reader.act("/operation/stop" + query(id=once)) == "It stops."
+    assert re.search(rf"bulk\.stop.*?{once}", reader.text("/audit"), re.DOTALL)
 
 
 def test_charts_show_what_was_counted(shop: Shop, reader: Reader) -> None:
