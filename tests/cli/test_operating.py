@@ -21,6 +21,7 @@ from hyrex.cli.errors import CommandError
 from hyrex.cli.program import program
 from tests.integration.service.seeding import Seed
 from tests.support.eventually import eventually
+from tests.support.postgres import copied_database, run_apart
 from tests.support.process import environment
 from tests.support.processes import Processes
 from tests.support.roles import execute_now
@@ -32,19 +33,13 @@ DEAD = 3
 @pytest.fixture(scope="module")
 def broker_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A broker for all tests that look, with tasks of every kind."""
-    from tests.integration.storage.conftest import execute
-    from tests.support.postgres import run_apart, with_database
-
-    name = f"hyrex_operating_{os.getpid()}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    url = with_database(postgres_url, name)
-    run_apart(fill(url))
     processes = Processes()
-    try:
-        yield processes.broker(url).url
-    finally:
-        processes.end()
-        run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+    with copied_database(postgres_url, template_database, f"hyrex_operating_{os.getpid()}") as url:
+        run_apart(fill(url))
+        try:
+            yield processes.broker(url).url
+        finally:
+            processes.end()
 
 
 async def fill(url: str) -> None:
