@@ -53,14 +53,16 @@ class Audit:
 
     def looked(self, who: str, action: str, task_ids: Sequence[str]) -> None:
         """Note that a caller has seen what these tasks carry."""
-        if not task_ids:
-            return
+        if task_ids:
+            self._add(who, action, _Looks(len(task_ids), dict.fromkeys(task_ids)))
+
+    def _add(self, who: str, action: str, more: _Looks) -> None:
         key = who, action
         if key not in self._looks and len(self._looks) >= _MOST_KINDS:
             return  # the database has been away for long, and tokens are many
         looks = self._looks.setdefault(key, _Looks())
-        looks.count += len(task_ids)
-        for task_id in task_ids:
+        looks.count += more.count
+        for task_id in more.named:
             if len(looks.named) >= MOST_NAMED:
                 break
             looks.named[task_id] = None
@@ -88,8 +90,7 @@ class Audit:
         except StorageUnavailable as error:
             log.debug("looks could not be stored; trying again", extra={"error": str(error)})
             for (who, action), found in looks.items():
-                self.looked(who, action, tuple(found.named))
-                self._looks[who, action].count += found.count - len(found.named)
+                self._add(who, action, found)
 
     async def _last(self) -> None:
         try:
