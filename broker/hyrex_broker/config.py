@@ -53,6 +53,11 @@ def split_tokens(text: str) -> list[str]:
     return found
 
 
+def written(host: str, port: int) -> str:
+    """host:port as gRPC writes it (an IPv6 host in brackets)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class BrokerConfig(BaseModel):
     """Settings of one broker process. Times are in seconds."""
 
@@ -156,8 +161,7 @@ class BrokerConfig(BaseModel):
     @property
     def address(self) -> str:
         """host:port as gRPC writes it (an IPv6 host in brackets)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return written(self.host, self.port)
 
 
 FLAGS: Final = MappingProxyType(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyrex.runtime import state_report
-from hyrex_broker.config import FLAGS, BrokerConfig
+from hyrex_broker.config import FLAGS, BrokerConfig, written
 from hyrex_broker.hangup import stop_signals
 
 log = logging.getLogger(__name__)
@@ -114,10 +114,7 @@ def _arguments(config: BrokerConfig) -> list[str]:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, tuple):
-        return str(value)
-    host, port = value
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return written(*value) if isinstance(value, tuple) else str(value)
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:
