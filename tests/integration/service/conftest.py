@@ -9,7 +9,7 @@ import pytest
 
 from hyrex_broker.storage.pool import Database
 from tests.integration.service.seeding import Seed
-from tests.integration.service.stubs import Stubs, serving
+from tests.integration.service.stubs import ROOT, Stubs, serving
 from tests.integration.storage.conftest import execute
 from tests.support.postgres import run_apart, with_database
 
@@ -44,4 +44,11 @@ async def seed(database_url: str) -> AsyncIterator[Seed]:
 @pytest.fixture
 async def stubs(database: Database, database_url: str) -> AsyncIterator[Stubs]:
     async with serving(database, database_url) as stubs:
+        yield stubs
+
+
+@pytest.fixture
+async def guarded(database: Database, database_url: str) -> AsyncIterator[Stubs]:
+    """All services, for callers with tokens only."""
+    async with serving(database, database_url, ROOT) as stubs:
         yield stubs

@@ -42,6 +42,8 @@ from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.tokens import TokenStore
 
+ROOT = "the token that this broker was started with"
+
 
 @dataclass
 class Recorded:
@@ -189,6 +191,15 @@ async def reason_of(call: Any) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return str(error_info(caught.value).reason)
+
+
+async def outcome_of(call: Any) -> str:
+    """The reason of a refusal, or "" of an answer."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return str(error_info(error).reason)
+    return ""
 
 
 def error_info(error: grpc.aio.AioRpcError) -> ErrorInfo:
