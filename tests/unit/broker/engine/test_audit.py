@@ -42,7 +42,7 @@ async def test_looks_that_could_not_be_stored_are_added_to_those_of_meanwhile() 
     assert away.counts() == {"a": ("4", "late 1 2"), "b": ("1", "late")}
 
 
-async def test_looks_for_which_there_is_no_room_any_more_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_looks_for_which_there_is_no_room_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_MOST_KINDS", 2)
     away = Away()
     away.audit.looked("a", "task.get", ["1"])
