@@ -176,11 +176,6 @@ def explain(execution: Execution, error: BaseException) -> Outcome:
             return _failed(execution, error)
 
 
-def dropped(cause: StopCause, reason: str) -> Outcome:
-    """The outcome of a run that was stopped before it began."""
-    return Cancelled(reason) if cause is StopCause.CANCEL else Released(started=False, reason=reason)
-
-
 def calls_on_error(execution: Execution, outcome: Outcome) -> bool:
     """Return True if the task has an error handler and this outcome is for it."""
     task = execution.task

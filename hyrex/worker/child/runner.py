@@ -14,7 +14,7 @@ from typing import Any
 
 from hyrex.task import HyrexTask
 from hyrex.worker.child.contexts import RunContexts
-from hyrex.worker.child.execution import Execution, dropped
+from hyrex.worker.child.execution import Execution
 from hyrex.worker.child.forks import is_fork
 from hyrex.worker.child.parent_socket import ParentSocket
 from hyrex.worker.child.queued_block import QueuedBlock
@@ -23,7 +23,7 @@ from hyrex.worker.shared.child_options import BROKEN
 from hyrex.worker.shared.description import attempt
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.memory import Ledger, TrustCell
-from hyrex.worker.shared.outcome import Ending
+from hyrex.worker.shared.outcome import Ending, StopCause, dropped
 from hyrex.worker.shared.runs import RunBlock
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from hyrex.worker.shared.child_messages import Stop
 from hyrex.worker.shared.memory import Ledger
-from hyrex.worker.shared.outcome import Ending, ErrorInfo, StopCause
+from hyrex.worker.shared.outcome import Ending, ErrorInfo, StopCause, dropped
 from hyrex.worker.shared.runs import Run
 
 
@@ -45,6 +45,15 @@ class HeldLease:
     def alone(self) -> bool:
         """True if it needs a child of its own."""
         return self.run.alone
+
+    def ending_unbegun(self) -> Ending | None:
+        """How it ends if its child has not begun with it and it was asked to stop; None if it may begin.
+
+        What is here for its error handler has ended before: the handler is called, unless nobody is told.
+        """
+        if self.stop is None or (self.settled is not None and not self.revoked):
+            return None
+        return Ending(self.run.token, dropped(self.stop, self.stop_reason))
 
     def leave_to_handler(self, ending: Ending, error: ErrorInfo) -> None:
         """Its child was killed, and it ended so; another child is to call the task's error handler."""

@@ -7,6 +7,7 @@ what it means to the session.
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from itertools import repeat
 from typing import Final
 
@@ -14,7 +15,7 @@ from hyrex.worker.pool.child_death import take_runs_of_dead, what_ran
 from hyrex.worker.pool.child_process import ChildEvents, ChildPlan, ChildProcess, ChildState
 from hyrex.worker.pool.distribution import overfull, shares
 from hyrex.worker.pool.first_child import AppUnusable
-from hyrex.worker.pool.held_block import HeldBlock, parted
+from hyrex.worker.pool.held_block import Held, HeldBlock, parted
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pace import Pace
 from hyrex.worker.pool.pool_plan import PoolEvents, PoolPlan
@@ -240,7 +241,7 @@ class Pool:
             case Returned(tokens, answer):
                 child.taking_back = child.taking_back and not answer
                 self.pace.mark_outdated()
-                self.waiting.put_back(child.take_out(tokens))
+                self._put_back(child.take_out(tokens))
             case Waiting(request):
                 child.socket.send(WaitAnswer(request, self.lending.ask(child, request)))
                 self._recall_from(child)
@@ -308,15 +309,25 @@ class Pool:
             log.warning("child %d ended with %s%s", child.pid, exit_reason(status), what_ran(started))
         for held, ending in started:
             self._end_with_child(held, ending)
-        self.waiting.put_back(unstarted)
+        self._put_back(unstarted)
         self._settle_soon()
+
+    def _put_back(self, unstarted: Iterable[Held]) -> None:
+        """Let runs wait again that a child has not begun with; end those that it was asked to stop."""
+        waiting: list[Held] = []
+        for held in unstarted:
+            if isinstance(held, HeldLease) and (ending := held.ending_unbegun()) is not None:
+                self._events.ended(held, ending)
+            else:
+                waiting.append(held)
+        self.waiting.put_back(waiting)
 
     def _end_with_child(self, held: HeldLease, ending: Ending) -> None:
         """End a run whose child died. After a timeout, another child calls its error handler first."""
         handled = held.run.name in self.plan.handled and held.settled is None and not held.revoked
         if handled and isinstance(ending.outcome, TimedOut) and not self.closing:
             held.leave_to_handler(ending, ending.outcome.error)
-            self.waiting.put_back([held])
+            self._put_back([held])
         else:
             self._events.ended(held, ending)
 

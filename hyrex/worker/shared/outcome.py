@@ -76,6 +76,11 @@ class Lost(Struct, frozen=True, array_like=True, tag="l"):
 Outcome = Completed | Failed | TimedOut | Cancelled | Released | Lost
 
 
+def dropped(cause: StopCause, reason: str) -> Outcome:
+    """The outcome of a run that was stopped before it began."""
+    return Cancelled(reason) if cause is StopCause.CANCEL else Released(started=False, reason=reason)
+
+
 class Ending(Struct, frozen=True, array_like=True, gc=False):
     """How one run ended. `elapsed_ns` is None if user code never began."""
 

@@ -10,8 +10,7 @@ from typing import Final
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.pool import Pool
 from hyrex.worker.shared.child_messages import Finished
-from hyrex.worker.shared.outcome import Cancelled as CancelledOutcome
-from hyrex.worker.shared.outcome import Completed, Ending, Released, StopCause
+from hyrex.worker.shared.outcome import Completed, Ending, Released, StopCause, dropped
 from hyrex.worker.shared.runs import RunBlock
 from hyrex.worker.stream.metrics import RunCounts
 from hyrex.worker.stream.reports import ReportQueue
@@ -141,5 +140,4 @@ class Workload:
         """Stop one run, in a child or while it waits."""
         if self.pools[held.pool].stop(held, cause, reason):
             return
-        outcome = CancelledOutcome(reason) if cause is StopCause.CANCEL else Released(False, reason)
-        self.ended(held, Ending(held.run.token, outcome))
+        self.ended(held, Ending(held.run.token, dropped(cause, reason)))

@@ -99,6 +99,13 @@ def sleep(seconds: float) -> str:
 
 
 @hy.task
+def freeze() -> None:
+    """Suspend the child, until somebody continues or kills it."""
+    note(f"freeze {os.getpid()}")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@hy.task
 def sleep_uncaught(seconds: float) -> str:
     """A user's `except Exception` must not swallow a stop."""
     while True:

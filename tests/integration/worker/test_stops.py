@@ -1,11 +1,16 @@
 """Timeouts, cancels and revocations: ask first, then use force."""
 
+import asyncio
+import signal
 import time
 
+import psutil
 import pytest
 
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.integration.worker.conftest import Bench
+from tests.support.columns import Assignment
+from tests.support.eventually import eventually
 from tests.support.scripted_broker import assignment
 
 
@@ -77,6 +82,44 @@ async def test_cancel_of_a_run_that_has_not_started_drops_it(bench: Bench) -> No
     assert not told.HasField("elapsed")
     assert (await bench.broker.outcome(first)).HasField("completed")
     assert len(bench.journal()) == 3  # two children entered, one run
+
+
+async def frozen_child(bench: Bench, behind: Assignment) -> psutil.Process:
+    """A child that is suspended within a run while another one waits in it."""
+    await bench.fetching("--prefetch", "5")
+    await bench.broker.assign(assignment("freeze"), behind)
+    child = psutil.Process(int((await bench.noted("freeze")).split()[1]))
+    await asyncio.to_thread(eventually, lambda: child.status() == psutil.STATUS_STOPPED)
+    return child
+
+
+async def cancelled(bench: Bench, run: Assignment) -> None:
+    """Cancel a run, and wait until the worker has read that: what is said later is done already."""
+    await bench.broker.cancel(run, "changed my mind")
+    later = assignment("asleep", {"seconds": 0})
+    await bench.broker.assign(later)
+    await bench.broker.outcome(later)
+
+
+async def test_cancel_of_a_run_that_waits_in_a_child_holds_when_the_child_dies(bench: Bench) -> None:
+    run = assignment("write", {"text": "written"})
+    child = await frozen_child(bench, run)
+    await cancelled(bench, run)
+    child.send_signal(signal.SIGKILL)
+    told = await bench.broker.outcome(run)
+    assert (told.WhichOneof("outcome"), told.cancelled.reason) == ("cancelled", "changed my mind")
+    assert "written" not in bench.journal()
+
+
+async def test_cancel_of_a_run_that_is_about_to_be_given_back_holds(bench: Bench) -> None:
+    run, alone = assignment("write", {"text": "written"}), assignment("add", {"a": 1, "b": 1}, alone=True)
+    child = await frozen_child(bench, run)
+    await bench.broker.assign(alone)  # its child is to be emptied, so the run behind is asked for
+    await cancelled(bench, run)
+    child.send_signal(signal.SIGCONT)
+    told = await bench.broker.outcome(run)
+    assert (told.WhichOneof("outcome"), told.cancelled.reason) == ("cancelled", "changed my mind")
+    assert "written" not in bench.journal()
 
 
 async def test_run_that_completes_although_cancelled_is_completed(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from hyrex.worker.pool.held_block import Held, HeldBlock, parted, together
 from hyrex.worker.pool.held_lease import HeldLease
 from hyrex.worker.pool.waiting_runs import WaitingRuns
 from hyrex.worker.shared.child_messages import Finished, decode_from_child
-from hyrex.worker.shared.outcome import Cancelled, Completed, Ending
+from hyrex.worker.shared.outcome import Cancelled, Completed, Ending, ErrorInfo, StopCause, TimedOut
 from hyrex.worker.shared.runs import RunBlock, RunTerms
 from hyrex.worker.stream.reports import ReportQueue, tokens_of
 
@@ -133,3 +133,15 @@ def test_result_larger_than_a_frame_goes_alone() -> None:
         sizes.append(sum(map(len, report[1])))
         reports.acknowledge(report[0])
     assert sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_lease_that_is_there_for_its_error_handler_ends_with_a_stop_only_if_nobody_is_told(
+    revoked: bool,
+) -> None:
+    (held,) = HeldBlock(block(range(1, 2)), "sync").leases()
+    held.stop, error = StopCause.TIMEOUT, ErrorInfo("TaskTimeout", "")
+    assert held.ending_unbegun() is not None
+    held.leave_to_handler(Ending(1, TimedOut(error)), error)
+    held.revoked = revoked
+    assert (held.ending_unbegun() is not None) is revoked
