@@ -200,8 +200,7 @@ class AsyncRunner(Runner):
                 self._cancel(execution)
 
     def _time_out(self, execution: Execution) -> None:
-        if execution.stop is None:
-            execution.ask_to_stop(StopCause.TIMEOUT)
+        if self._note_stop(execution, StopCause.TIMEOUT):
             self._cancel(execution)
 
     async def _run_within_span(self, execution: Execution) -> None:

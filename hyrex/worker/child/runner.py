@@ -75,14 +75,20 @@ class Runner:
         with self._lock:
             waiting = self._pending.pop(order.token, None)
             execution = self._executions.get(order.token)
-            if execution is not None and execution.stop is None and not execution.handling:
-                execution.ask_to_stop(order.cause, order.reason)
-            else:
-                execution = None
         if waiting:
             self._place.socket.end(Ending(order.token, dropped(order.cause, order.reason)))
-        if execution is not None:
+        if execution is None or execution.handling:
+            return
+        if self._note_stop(execution, order.cause, order.reason):
             self._ask(execution)
+
+    def _note_stop(self, execution: Execution, cause: StopCause, reason: str = "") -> bool:
+        """Note why a run is to stop. Only who gets True asks it to, so that it is not interrupted twice."""
+        with self._lock:
+            if execution.stop is not None:
+                return False
+            execution.ask_to_stop(cause, reason)
+            return True
 
     def finish(self) -> None:
         """End when nothing is left to run."""

@@ -67,10 +67,11 @@ class SyncRunner(Runner):
     def check(self, now_ns: int) -> None:
         """Ask the runs to stop whose timeout has passed."""
         for execution in self.executions():
-            if execution.stop is None and execution.overdue(now_ns):
-                with self._lock:
-                    if execution.stop is None:  # else the reader thread has asked meanwhile
-                        execution.ask_to_stop(StopCause.TIMEOUT)
+            if (
+                execution.stop is None
+                and execution.overdue(now_ns)
+                and self._note_stop(execution, StopCause.TIMEOUT)
+            ):
                 self._ask(execution)
 
     def _wake(self) -> None:
