@@ -16,7 +16,10 @@ _LOT_BYTES: Final = 1 << 18  # larger ones are decoded each by itself: decoded v
 class QueuedBlock:
     """A block of runs, and how many of them have left."""
 
-    __slots__ = ("_decoded", "_in_lots", "_lock", "block", "first_ordinal", "next", "task", "worker")
+    __slots__ = (
+        *("_decoded", "_in_lots", "_lock", "_shared"),
+        *("block", "first_ordinal", "next", "task", "worker"),
+    )
 
     def __init__(self, block: RunBlock, first_ordinal: int, worker: str) -> None:
         self.block = block
@@ -25,7 +28,7 @@ class QueuedBlock:
         self.next = 0
         self.task: HyrexTask[..., Any] | None = None  # once it is known that it can execute them
         self._decoded: dict[int, dict[str, Any]] = {}  # by place
-        self._in_lots = len(block.tokens) >= LOT
+        self._shared = self._in_lots = len(block.tokens) >= LOT  # some of its lots may be decoded together
         self._lock = threading.Lock()
 
     def arguments(self, place: int, task: HyrexTask[..., Any]) -> dict[str, Any]:
@@ -33,16 +36,17 @@ class QueuedBlock:
 
         Raises ArgumentInvalid, and whatever code of the user raises that validates them.
         """
+        payloads = self.block.payloads
         found = self._decoded.pop(place, None)
-        if found is None:
-            if self._in_lots:
-                with self._lock:  # not while code of the user runs: it may block
+        if found is None and self._shared:
+            with self._lock:  # not while code of the user runs: it may block
+                if self._in_lots:
                     self._decode_lot(place, task)
-                found = self._decoded.pop(place, None)
-            if found is None:
-                found = coder_of(task).decode_arguments(self.block.payloads[place])
-            self.block.payloads[place] = b""
-        return found
+                found = self._decoded.pop(place, None)  # another thread may have decoded it meanwhile
+                payload, payloads[place] = payloads[place], b""  # so that nobody else decodes it now
+        elif found is None:
+            payload, payloads[place] = payloads[place], b""
+        return coder_of(task).decode_arguments(payload) if found is None else found
 
     def _decode_lot(self, place: int, task: HyrexTask[..., Any]) -> None:
         """Decode the arguments of this run and of those after it, if they can be decoded together."""

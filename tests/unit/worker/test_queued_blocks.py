@@ -1,7 +1,9 @@
 """Runs that wait in a child as a block, and their arguments."""
 
 import socket
-from typing import Annotated, Any
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any, cast
 
 import pytest
 from pydantic import AfterValidator
@@ -95,6 +97,54 @@ def test_small_arguments_are_decoded_together() -> None:
     queued = block_of(numbered(LOT))
     assert queued.arguments(0, plain)["n"] == 0
     assert not any(queued.block.payloads)
+
+
+class Interrupted(dict[int, dict[str, Any]]):
+    """Decoded arguments: lets others act once somebody has looked so often, as soon as the lock is free."""
+
+    def __init__(self, queued: QueuedBlock, looks: int, others: Callable[[], None]) -> None:
+        super().__init__()
+        self.looks = looks
+        self.others = others
+        self.lock = threading.Lock()
+        queued._decoded, queued._lock = self, cast(threading.Lock, self)
+
+    def pop(self, *given: Any) -> Any:
+        found = super().pop(*given)
+        self.looks -= 1
+        self.act()
+        return found
+
+    def act(self) -> None:
+        if self.looks <= 0 and not self.lock.locked():
+            others, self.others = self.others, lambda: None
+            others()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        self.act()
+
+
+def test_arguments_that_another_thread_decodes_with_the_last_lot_are_found() -> None:
+    queued = block_of(numbered(LOT + 3))
+
+    def others() -> None:
+        assert [queued.arguments(place, plain)["n"] for place in (0, LOT)] == [0, LOT]
+
+    Interrupted(queued, 1, others)
+    assert queued.arguments(1, plain)["n"] == 1
+
+
+def test_arguments_that_a_thread_is_about_to_decode_are_left_out_of_the_lots_of_others() -> None:
+    queued = block_of(numbered(3 * LOT))
+    queued.arguments(LOT + 1, plain)  # so that those at 3 are decoded alone
+    found: list[int] = []
+    Interrupted(queued, 2, lambda: found.append(queued.arguments(0, plain)["n"]))
+    assert queued.arguments(3, plain)["n"] == 3
+    assert found == [0]
 
 
 class Witness(ParentSocket):
