@@ -96,6 +96,10 @@ class Execution:
             self._context = context_of(self.run, self.queued.worker, self._began)
         return self._context
 
+    def has_made(self, context: HyrexContext) -> bool:
+        """Return True if this context is that of this run; makes none."""
+        return self._context is context
+
     def for_handler(self) -> "Execution":
         """The execution of this run's error handler: the same context, but a time limit of its own."""
         made = Execution.of(replace(self.run, timeout_ns=ON_ERROR_NS), self.queued.worker, self.slot)

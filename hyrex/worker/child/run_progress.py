@@ -8,6 +8,7 @@ from typing import Final
 from hyrex.context import HyrexContext
 from hyrex.progress import RunProgress
 from hyrex.worker.child.execution import Execution
+from hyrex.worker.child.forks import is_fork
 from hyrex.worker.shared.child_messages import Progressed
 
 _PAUSE_S: Final = 0.5
@@ -24,9 +25,14 @@ class ProgressTeller:
         self._next = 0.0
 
     def tell(self, context: HyrexContext, progress: RunProgress) -> None:
-        """Called by a run, from whichever thread. What an ended run or a run elsewhere says is dropped."""
+        """Called by a run, from whichever thread. What an ended run or a run elsewhere says is dropped.
+
+        So is what a fork says: threads that it does not have may hold the locks that it would wait for.
+        """
+        if is_fork():
+            return
         for execution in self._executions():
-            if execution() is context:
+            if execution.has_made(context):
                 word = Progressed(execution.token, progress.done, progress.total, progress.text)
                 with self._lock:
                     self._newest[execution.token] = word

@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,3 +100,25 @@ def test_progress_is_heard_by_nobody_in_an_inline_test(tmp_path: Path) -> None:
         handle = app.count_to.send(3, str(release))
     assert handle.result() == 3
     assert handle.progress is None
+
+
+FORK: Final = """
+import os, sys
+from hyrex.progress import checked_progress
+from hyrex.worker.child.forks import guard_forks
+from hyrex.worker.child.run_progress import ProgressTeller
+
+def look_under_a_lock():
+    os._exit(3)  # a thread that the fork does not have may hold that lock
+
+guard_forks(lambda: None)
+teller = ProgressTeller(print, look_under_a_lock)
+if (pid := os.fork()) == 0:
+    teller.tell(None, checked_progress(1, 2, ""))
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_fork_of_user_code_tells_nothing_and_takes_no_lock() -> None:
+    assert subprocess.run([sys.executable, "-c", FORK], timeout=60, check=False).returncode == 0
