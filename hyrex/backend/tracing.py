@@ -5,6 +5,7 @@ tasks that were sent together each run begins a trace of its own, with a link to
 trace contexts (LINKED), which W3C does not use, tells workers so.
 """
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,16 @@ from hyrex.backend.outgoing import Outgoing, OutgoingBatch
 from hyrex.backend.send_spec import SendSpec
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
 __all__ = ["LINKED", "SYSTEM", "batch_span", "context_of", "send_span", "tracer_here"]
+
+log = logging.getLogger("hyrex")
 
 LINKED: Final = 0x80
 SYSTEM: Final = "hyrex"
 _SAMPLED: Final = 0x01
+_told = False
 _known: "tuple[Any, Tracer] | None" = None
 
 
@@ -44,10 +48,11 @@ def tracer_here() -> "Tracer | None":
 
 @contextmanager
 def send_span(tracer: "Tracer", task: Outgoing) -> Iterator[None]:
-    """Within the block a task is sent: its run belongs to the span of it."""
+    """Within the block a task is sent: its run belongs to the span of it, if one can start."""
     more = {"messaging.message.id": task.task_id, "hyrex.task": task.spec.config.name}
     with _producer(tracer, [task.spec], more) as trace_context:
-        task.origin = task.origin._replace(trace_context=trace_context)
+        if trace_context:
+            task.origin = task.origin._replace(trace_context=trace_context)
         yield
 
 
@@ -55,14 +60,15 @@ def send_span(tracer: "Tracer", task: Outgoing) -> Iterator[None]:
 def batch_span(tracer: "Tracer", tasks: OutgoingBatch) -> Iterator[None]:
     """Within the block tasks are sent together: the span of each run links to the span of it."""
     with _producer(tracer, tasks.specs, {"messaging.batch.message_count": len(tasks)}) as trace_context:
-        linked = trace_context[:-1] + bytes([trace_context[-1] | LINKED])
-        tasks.origin = tasks.origin._replace(trace_context=linked)
+        if trace_context:
+            linked = trace_context[:-1] + bytes([trace_context[-1] | LINKED])
+            tasks.origin = tasks.origin._replace(trace_context=linked)
         yield
 
 
 @contextmanager
 def _producer(tracer: "Tracer", specs: Sequence[SendSpec], more: dict[str, Any]) -> Iterator[bytes]:
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import SpanKind, use_span
 
     queues = {spec.config.queue or "default" for spec in specs}
     attributes = {"messaging.system": SYSTEM, "messaging.operation.name": "send", **more}
@@ -71,8 +77,43 @@ def _producer(tracer: "Tracer", specs: Sequence[SendSpec], more: dict[str, Any])
     if len(queues) == 1:
         (attributes["messaging.destination.name"],) = queues
         name = f"send {attributes['messaging.destination.name']}"
-    with tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes) as span:
-        yield _bytes_of(span.get_span_context())
+    try:
+        span = tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
+    except Exception as error:
+        _tell(error)
+        yield b""
+        return
+    failure: Exception | None = None
+    try:
+        with use_span(span, record_exception=False, set_status_on_exception=False):
+            yield _bytes_of(span.get_span_context())
+    except Exception as error:
+        failure = error
+        raise
+    finally:
+        _end(span, failure)
+
+
+def _end(span: "Span", failure: Exception | None) -> None:
+    """End the span of a send, which is over: what the tracer raises must not look as if it had failed."""
+    from opentelemetry.trace import StatusCode
+
+    try:
+        if failure is not None:
+            span.set_status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}")
+            span.record_exception(failure)
+        span.end()
+    except Exception as error:
+        _tell(error)
+
+
+def _tell(error: Exception) -> None:
+    """Log an error of the tracer, whose processors are code of the user: the first in this process."""
+    global _told
+    if not _told:
+        _told = True
+        text = "the tracer of OpenTelemetry raised, so spans are missing or incomplete; told once"
+        log.warning(text, exc_info=error)
 
 
 def _bytes_of(context: "SpanContext") -> bytes:
