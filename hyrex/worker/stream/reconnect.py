@@ -1,7 +1,7 @@
 """Keeps a stream to some broker open for as long as the worker lives.
 
-It tries one URL after the other with jittered backoff, returns to the first when that serves again,
-forgets a session that the broker says is over, and gives up only on errors that no retry can mend.
+It tries one URL after the other with jittered backoff, returns to the first when that serves again, begins
+a new session when the broker says that one is over, and gives up only on errors that no retry can mend.
 """
 
 import asyncio
@@ -127,7 +127,10 @@ class Reconnector:
             raise BrokerRefuses(_REFUSALS[end.reason].format(end))
         if end.reason in ("SESSION_ENDED", "SESSION_SECRET_INVALID"):
             log.warning("the session is over (%s); beginning a new one", end)
-            self._parts.session.forget()
+            if end.reason == "SESSION_ENDED" and end.welcomed:
+                self._parts.session.end()
+            else:
+                self._parts.session.forget()
             self._parts.workload.begin_anew((), was_trusted=False)
         elif not self._warned:
             self._warned = True

@@ -44,8 +44,13 @@ class WorkerSession:
         self.id, self.secret, self.terms = session_id, secret, terms
 
     def forget(self) -> None:
-        """Forget the session, which is over, and trust none of its leases."""
+        """Forget the session, which the broker does not accept, and trust none of its leases."""
         self.id, self.secret, self.received_through = "", b"", 0
+        self.end()
+
+    def end(self) -> None:
+        """Trust none of its leases: the session is over. The next Hello names it, so that the broker knows
+        which worker comes again."""
         self.trust.until_ns = 0
 
     def trust_from(self, sent_ns: int) -> None:

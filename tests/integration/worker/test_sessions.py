@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from typing import Any
 
 import grpc
 import pytest
@@ -109,6 +110,30 @@ async def test_ended_session_is_forgotten_and_a_new_one_begun(bench: Bench) -> N
     assert bench.broker.hellos[1].session_id
     assert not bench.broker.hellos[-1].session_id
     assert not bench.broker.hellos[-1].held
+    assert run.token not in bench.broker.outcomes
+
+
+class Once(dict[str, str]):
+    """Each value is there for whoever asks first."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.pop(key, default)
+
+
+async def test_session_that_ends_under_its_stream_is_named_once_more_and_its_runs_are_stopped(
+    bench: Bench,
+) -> None:
+    await bench.ready("-t", "2")
+    ended, run = bench.broker.session_id, assignment("spin")
+    await bench.broker.assign(run)
+    await bench.noted("spin")
+    bench.broker.resume, bench.broker.ends_at = False, Once(report="SESSION_ENDED")
+    await bench.broker.assign(assignment("add", {"a": 1, "b": 1}))
+    await bench.broker.until(lambda: len(bench.broker.hellos) >= 2)
+    assert bench.broker.hellos[1].session_id == ended
+    after = assignment("add", {"a": 1, "b": 1})
+    await bench.broker.assign(after)
+    await bench.complete(after)
     assert run.token not in bench.broker.outcomes
 
 
