@@ -150,8 +150,10 @@ class TokenRefused(BrokerError):
 class RightMissing(BrokerError):
     """The caller's token is valid, and lacks a scope, or has it for other queues only."""
 
-    def __init__(self, who: str, scope: str, queue: str | None = None) -> None:
-        what = f"the scope {str(scope)!r}" + (f" for queue {queue!r}" if queue is not None else "")
+    def __init__(self, who: str, scope: str, queue: str | None = None, *, beyond: str = "") -> None:
+        """`beyond`: what a queue is called of which the caller may not learn the name."""
+        beyond = f"queue {queue!r}" if queue is not None else beyond
+        what = f"the scope {str(scope)!r}" + (f" for {beyond}" if beyond else "")
         super().__init__(
             f"token {who!r} lacks {what}; use one that has it (`hyrex token list` shows them)",
             {"scope": scope} | ({"queue": queue} if queue is not None else {}),

@@ -33,7 +33,7 @@ async def without_others_keys(
         return dict(answers)
     found = await queues.queues_of([hit.task_id for hit in hits.values()])
     hidden = {
-        place: RightMissing(caller.name, Scope.SUBMIT, "of the task that holds the idempotency key")
+        place: RightMissing(caller.name, Scope.SUBMIT, beyond="the queue of the task that holds its key")
         for place, hit in hits.items()
         if not caller.covers(found.get(hit.task_id, ""))
     }

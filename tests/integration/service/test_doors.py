@@ -153,6 +153,9 @@ def test_a_key_that_a_task_of_anothers_queue_holds_tells_nothing_of_it(
     )
     assert reasons(answer.results) == ["RIGHT_MISSING", ""]
     assert held_id not in str(answer)
+    error = answer.results[0].error
+    assert "the scope 'submit' for the queue of the task that holds its key" in error.message
+    assert dict(error.metadata) == {"scope": "submit"}
 
 
 @pytest.mark.parametrize("patterns", [["theirs"], ["*"], ["mine", "theirs"], ["min*"]])
