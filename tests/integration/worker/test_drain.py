@@ -1,7 +1,6 @@
 """How a worker leaves, and what it says when it cannot begin."""
 
 import signal
-import time
 
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.integration.worker.conftest import Bench
@@ -75,12 +74,10 @@ async def test_run_of_a_child_that_does_not_answer_is_given_back_before_goodbye(
 
 
 async def test_children_that_are_still_starting_leave_like_the_others(bench: Bench) -> None:
-    worker = await bench.start("-p", "4", "--grace", "10")
+    worker = await bench.start("-p", "4", "--grace", "120")  # longer than the test waits
     await worker.printed("worker ready")
-    began = time.monotonic()
     worker.stop()
     assert await worker.exit_status() == 0
-    assert time.monotonic() - began < 8  # nobody was waited for until the grace was over
     entered = [line.split()[1] for line in bench.journal() if line.startswith("enter")]
     assert sorted(entered) == sorted(line.split()[1] for line in bench.journal() if line.startswith("leave"))
 

@@ -49,18 +49,16 @@ async def test_async_runs_share_one_child(bench: Bench) -> None:
 @pytest.mark.alone
 async def test_run_behind_a_long_one_moves_to_the_slot_that_becomes_free(bench: Bench) -> None:
     await bench.fetching("-p", "2", "--prefetch", "4")
-    long = assignment("sleep", {"seconds": 30})
+    long = assignment("sleep", {"seconds": 600})
     short = [assignment("sleep", {"seconds": 0.1}) for _ in range(5)]
     await overtaken(bench, long, short)
 
 
 async def overtaken(bench: Bench, long: Assignment, short: list[Assignment]) -> None:
-    """Assign them together: the short ones end soon."""
-    began = time.monotonic()
+    """Assign them together: the short ones do not wait for the long one."""
     await bench.broker.assign(long, *short)
     for run in short:
         assert (await bench.broker.outcome(run)).HasField("completed")
-    assert time.monotonic() - began < 2
 
 
 async def swift(bench: Bench) -> None:
@@ -84,7 +82,7 @@ async def test_few_short_runs_wake_one_child(bench: Bench) -> None:
 
 async def test_what_few_runs_were_given_moves_on_when_the_first_is_not_short(bench: Bench) -> None:
     await swift(bench)
-    long = assignment("sleep", {"seconds": 30})
+    long = assignment("sleep", {"seconds": 600})
     short = [assignment("pid") for _ in range(4)]
     await overtaken(bench, long, short)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 
 import psutil
 import pytest
@@ -16,16 +15,14 @@ from tests.support.scripted_broker import assignment
 
 @pytest.mark.parametrize("name", ["spin", "sleep", "sleep_uncaught", "asleep", "ahang", "aspin"])
 async def test_timeout_ends_code_that_would_never_end(bench: Bench, name: str) -> None:
-    worker = await bench.ready("--grace", "5")
+    worker = await bench.ready("--grace", "120")  # longer than the test waits
     children = {child.pid for child in worker.children()}
-    run = assignment(name, {"seconds": 60} if "sleep" in name else {}, timeout_s=0.3)
-    began = time.monotonic()
+    run = assignment(name, {"seconds": 600} if "sleep" in name else {}, timeout_s=0.3)
     await bench.broker.assign(run)
     told = await bench.broker.outcome(run)
     assert told.WhichOneof("outcome") == "timed_out"
     assert told.timed_out.error.type == "TaskTimeout"
     assert told.timed_out.HasField("retry_delay")
-    assert time.monotonic() - began < 4
     assert {child.pid for child in worker.children()} == children
 
 
