@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
 
@@ -23,13 +23,10 @@ def group() -> None:
 def list_brokers(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List brokers seen in the last minute."""
     from hyrex.cli.wire import broker_values
-    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from hyrex.v1 import admin_service_pb2
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        request = admin_service_pb2.ListBrokersRequest()
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).ListBrokers(request)
-
-    brokers = [broker_values(found) for found in ask(broker_url, call).brokers]
+    answer = ask_admin(broker_url, "ListBrokers", admin_service_pb2.ListBrokersRequest())
+    brokers = [broker_values(found) for found in answer.brokers]
     if as_json:
         print_list("brokers", brokers)
         return
@@ -68,17 +65,13 @@ def drain(
     as_json: AsJson = False,
 ) -> None:
     """Ask the broker at the one address of --broker-url to hand its workers to others and stop."""
-    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from hyrex.v1 import admin_service_pb2
 
     _require_one(broker_url, "drain")
     if not yes:
         typer.confirm(f"stop the broker at {broker_url}? (--yes does not ask)", abort=True, err=True)
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        request = admin_service_pb2.DrainBrokerRequest()
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).DrainBroker(request)
-
-    ask(broker_url, call)
+    ask_admin(broker_url, "DrainBroker", admin_service_pb2.DrainBrokerRequest())
     if as_json:
         print_json({"broker_url": broker_url, "asked_to_drain": True})
     else:

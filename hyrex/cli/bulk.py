@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from hyrex.cli.connection import ask
+from hyrex.cli.connection import ask_admin
 from hyrex.cli.errors import CommandError
 from hyrex.cli.filter_words import filter_of
 from hyrex.cli.output import print_json, say
 from hyrex.filterline import FilterLine
 
 if TYPE_CHECKING:
-    import grpc.aio
-
     from hyrex.v1 import admin_service_pb2
 
 _LOOK_EVERY_S: Final = 0.5
-_TIMEOUT_S: Final = 30.0
+BULK_CALL_S: Final = 30.0
+"""For a call about bulk operations: a count, and a stop that waits for the page in work, may take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,8 @@ def _count(
 ) -> "admin_service_pb2.StartBulkOperationResponse":
     request = _request(action, line, options)
     request.dry_run = True
-    answer: admin_service_pb2.StartBulkOperationResponse = call_admin(
-        options.broker_url, "StartBulkOperation", request
+    answer: admin_service_pb2.StartBulkOperationResponse = ask_admin(
+        options.broker_url, "StartBulkOperation", request, BULK_CALL_S
     )
     return answer
 
@@ -86,8 +85,8 @@ def _count(
 def _started(action: str, line: FilterLine, options: BulkOptions) -> "admin_service_pb2.BulkOperation":
     request = _request(action, line, options)
     request.operation_id = str(uuid.uuid4())  # so that a call that is repeated begins one operation
-    operation: admin_service_pb2.BulkOperation = call_admin(
-        options.broker_url, "StartBulkOperation", request
+    operation: admin_service_pb2.BulkOperation = ask_admin(
+        options.broker_url, "StartBulkOperation", request, BULK_CALL_S
     ).operation
     return operation
 
@@ -102,23 +101,13 @@ def _followed(
     try:
         while operation.state == admin_service_pb2.BULK_STATE_RUNNING:
             time.sleep(_LOOK_EVERY_S)
-            operation = call_admin(options.broker_url, "GetBulkOperation", request).operation
+            operation = ask_admin(options.broker_url, "GetBulkOperation", request, BULK_CALL_S).operation
             typer.echo(f"{operation.done} tasks so far", err=True)
     except KeyboardInterrupt:
         if typer.confirm("stop it? What is done stays done; otherwise it goes on without you", err=True):
             stop = admin_service_pb2.StopBulkOperationRequest(operation_id=operation.operation_id)
-            operation = call_admin(options.broker_url, "StopBulkOperation", stop).operation
+            operation = ask_admin(options.broker_url, "StopBulkOperation", stop, BULK_CALL_S).operation
     return operation
-
-
-def call_admin(broker_url: str, name: str, request: Any) -> Any:
-    """The answer of an RPC about bulk operations. Raises CommandError."""
-    from hyrex.v1 import admin_service_pb2_grpc
-
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        return await getattr(admin_service_pb2_grpc.AdminServiceStub(channel), name)(request)
-
-    return ask(broker_url, call, timeout_s=_TIMEOUT_S)
 
 
 def _print_count(action: str, line: FilterLine, count: Any, as_json: bool) -> None:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from hyrex.cli.bulk import call_admin
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl
+from hyrex.cli.bulk import BULK_CALL_S
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask_admin
 from hyrex.cli.output import print_json, print_list, print_table, say
 
 commands = typer.Typer(
@@ -27,7 +27,7 @@ def list_operations(
     from hyrex.v1 import admin_service_pb2
 
     request = admin_service_pb2.ListBulkOperationsRequest(page_size=limit, page_token=page)
-    answer = call_admin(broker_url, "ListBulkOperations", request)
+    answer = ask_admin(broker_url, "ListBulkOperations", request, BULK_CALL_S)
     operations = [operation_values(each) for each in answer.operations]
     if as_json:
         print_list("operations", operations, answer.next_page_token)
@@ -46,7 +46,7 @@ def stop(operation_id: OperationId, broker_url: BrokerUrl = DEFAULT_URL, as_json
     from hyrex.v1 import admin_service_pb2
 
     request = admin_service_pb2.StopBulkOperationRequest(operation_id=operation_id)
-    operation = operation_values(call_admin(broker_url, "StopBulkOperation", request).operation)
+    operation = operation_values(ask_admin(broker_url, "StopBulkOperation", request, BULK_CALL_S).operation)
     if as_json:
         print_json(operation)
     else:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -36,6 +36,16 @@ def ask(
     If several are listed, one that does not serve is skipped, and the call may be made twice.
     """
     return asyncio.run(_ask(url, call, timeout_s, with_token))
+
+
+def ask_admin(url: str, method: str, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+    """The answer of one RPC of AdminService. Raises: CommandError."""
+    from hyrex.v1 import admin_service_pb2_grpc
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        return await getattr(admin_service_pb2_grpc.AdminServiceStub(channel), method)(request)
+
+    return ask(url, call, timeout_s)
 
 
 async def _ask(

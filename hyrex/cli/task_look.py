@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
 from hyrex.cli.filter_words import Words, filter_of
 from hyrex.cli.output import print_json, print_line, print_table, say, shown
 from hyrex.cli.task import last_error
@@ -27,14 +27,9 @@ def why(
 ) -> None:
     """Say why a task is not running now, and who holds the limit it waits for."""
     from hyrex.cli.wire import why_values
-    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from hyrex.v1 import admin_service_pb2
 
-    request = admin_service_pb2.WhyRequest(task_id=task_id)
-
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).Why(request)
-
-    values = why_values(ask(broker_url, call))
+    values = why_values(ask_admin(broker_url, "Why", admin_service_pb2.WhyRequest(task_id=task_id)))
     if as_json:
         print_json(values)
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
 
@@ -49,7 +49,6 @@ def create(
     """Make a token, and print it: it is shown only this once."""
     from hyrex.cli.wire import token_values
     from hyrex.v1 import admin_service_pb2 as wire
-    from hyrex.v1 import admin_service_pb2_grpc
 
     request = wire.CreateTokenRequest(
         name=name,
@@ -59,10 +58,7 @@ def create(
     if expires_in is not None:
         request.expires_at.FromDatetime(datetime.now(UTC) + _duration(expires_in))
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).CreateToken(request)
-
-    answer = ask(broker_url, call)
+    answer = ask_admin(broker_url, "CreateToken", request)
     if not answer.enforced:
         typer.echo("this broker was started without a token, so it serves everybody", err=True)
     if as_json:
@@ -109,13 +105,9 @@ def revoke(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = Fa
     """Revoke a token: within five seconds its calls are refused and its streams end."""
     from hyrex.cli.wire import token_values
     from hyrex.v1 import admin_service_pb2 as wire
-    from hyrex.v1 import admin_service_pb2_grpc
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        request = wire.RevokeTokenRequest(name=name)
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).RevokeToken(request)
-
-    token = token_values(ask(broker_url, call).token)
+    answer = ask_admin(broker_url, "RevokeToken", wire.RevokeTokenRequest(name=name))
+    token = token_values(answer.token)
     if as_json:
         print_json(token)
     else:
@@ -133,13 +125,9 @@ def list_audit(
     """List what was done with the rights of admins, and who saw payloads; newest first."""
     from hyrex.cli.wire import audit_values
     from hyrex.v1 import admin_service_pb2 as wire
-    from hyrex.v1 import admin_service_pb2_grpc
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        request = wire.ListAuditRequest(page_size=limit, page_token=page, who=who)
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).ListAudit(request)
-
-    answer = ask(broker_url, call)
+    request = wire.ListAuditRequest(page_size=limit, page_token=page, who=who)
+    answer = ask_admin(broker_url, "ListAudit", request)
     entries = [audit_values(entry) for entry in answer.entries]
     if as_json:
         print_list("entries", entries, answer.next_page_token)

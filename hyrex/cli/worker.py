@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
 from hyrex.cli.output import print_json, print_list, print_table, say
 
 if TYPE_CHECKING:
@@ -58,14 +58,9 @@ def drain(
     as_json: AsJson = False,
 ) -> None:
     """Ask a worker to take no new work, finish what it runs, and leave."""
-    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from hyrex.v1 import admin_service_pb2
 
-    request = admin_service_pb2.DrainWorkerRequest(session_id=session_id)
-
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        return await admin_service_pb2_grpc.AdminServiceStub(channel).DrainWorker(request)
-
-    ask(broker_url, call)
+    ask_admin(broker_url, "DrainWorker", admin_service_pb2.DrainWorkerRequest(session_id=session_id))
     if as_json:
         print_json({"session_id": session_id, "asked_to_drain": True})
     else:
