@@ -100,9 +100,10 @@ def sleep(seconds: float) -> str:
 
 @hy.task
 def freeze() -> None:
-    """Suspend the child, until somebody continues or kills it."""
+    """Suspend the child, until somebody continues or kills it, and keep its thread even then."""
     note(f"freeze {os.getpid()}")
     os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(600)
 
 
 @hy.task
