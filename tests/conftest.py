@@ -1,12 +1,18 @@
 """Fixtures for every test: a real Postgres, real brokers and workers."""
 
+import faulthandler
 import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 pytest_plugins = ["tests.support.postgres", "tests.support.processes"]
 
@@ -15,6 +21,10 @@ HERE: Final = Path(__file__).parent
 ALONE: Final = {"hostile", "protocol_abuse", "benchmarks"}
 # They build the clients of other languages, each in one place.
 BUILDS: Final = {"conformance", "integration/examples", "integration/proto"}
+# What prints where a test hangs: a copy of the standard error that is not captured.
+_stderr = pytest.StashKey[int]()
+# So much longer than its timeout a test may hang where pytest-timeout cannot end it.
+PATIENCE_S: Final = 60.0
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -23,9 +33,50 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (is_closed and "PollerCompletionQueue" in record.getMessage())
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Keep out of the tests' logs what no test has caused."""
     logging.getLogger("asyncio").addFilter(_is_ours)
+    config.stash[_stderr] = os.dup(2)
+
+
+@contextmanager
+def _no_hang(item: pytest.Item) -> Iterator[None]:
+    """Show where every thread stands and end the process if it is not done by then.
+
+    pytest-timeout interrupts a test once: a fixture that waits for what hung in the test then waits for ever.
+    """
+    marker = item.get_closest_marker("timeout")
+    limit_s = float(marker.args[0] if marker else item.config.getini("timeout")) + PATIENCE_S
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=item.config.stash[_stderr])
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test with its fixtures ends in its time, or its process does."""
+    with _no_hang(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Watched anew, because pytest ends the watch over the protocol when a test fails."""
+    with _no_hang(item):
+        return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what failed at once: the report at the end may never come."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} failed ({report.when})", file=sys.__stderr__, flush=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What tests leave behind keeps no process from its end."""
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True, file=config.stash[_stderr])
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -34,6 +85,18 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0].removeprefix("tests/")
         return "builds" if file.rpartition("/")[0] in BUILDS else file
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Run neither the test again that ended its process nor the files that were done: xdist would do the
+        one without end, and waits for ever for a process to which it has given nothing else."""
+        files = self.assigned_work[node]
+        left = (test for tests in files.values() for test, is_done in tests.items() if not is_done)
+        crashed: str | None = next(left, None)
+        for tests in files.values():
+            tests.update({crashed: True} if crashed in tests else {})
+        self.assigned_work[node] = {file: tests for file, tests in files.items() if not all(tests.values())}
+        super().remove_node(node)
+        return crashed
 
 
 @pytest.hookimpl(optionalhook=True)

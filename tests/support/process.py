@@ -14,7 +14,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIED: Final = Path(__file__).with_name("tied.py")
-READY_WITHIN_S: Final = 30.0
+READY_WITHIN_S: Final = 60.0
 
 
 class Process:
