@@ -25,6 +25,8 @@ BUILDS: Final = {"conformance", "integration/examples", "integration/proto"}
 _stderr = pytest.StashKey[int]()
 # So much longer than its timeout a test may hang where pytest-timeout cannot end it.
 PATIENCE_S: Final = 60.0
+# The longest timeout of a test is half an hour (tests/integration/examples): there may be no news so long.
+NO_NEWS_S: Final = 1800.0 + 2 * PATIENCE_S
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -39,19 +41,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_stderr] = os.dup(2)
 
 
+def _watch(config: pytest.Config, seconds: float) -> None:
+    """Show where every thread stands and end the process, unless this is called again in that time."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[_stderr])
+
+
 @contextmanager
 def _no_hang(item: pytest.Item) -> Iterator[None]:
-    """Show where every thread stands and end the process if it is not done by then.
+    """End what takes longer, and what keeps this process from its next test.
 
     pytest-timeout interrupts a test once: a fixture that waits for what hung in the test then waits for ever.
+    Nothing interrupts a process between two tests.
     """
     marker = item.get_closest_marker("timeout")
-    limit_s = float(marker.args[0] if marker else item.config.getini("timeout")) + PATIENCE_S
-    faulthandler.dump_traceback_later(limit_s, exit=True, file=item.config.stash[_stderr])
+    limit_s = float(marker.args[0] if marker else item.config.getini("timeout"))
+    _watch(item.config, limit_s + PATIENCE_S)
     try:
         yield
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        _watch(item.config, PATIENCE_S)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,7 +84,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """What tests leave behind keeps no process from its end."""
-    faulthandler.dump_traceback_later(PATIENCE_S, exit=True, file=config.stash[_stderr])
+    _watch(config, PATIENCE_S)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -85,6 +93,11 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0].removeprefix("tests/")
         return "builds" if file.rpartition("/")[0] in BUILDS else file
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Watch the process that hands out the tests as well."""
+        _watch(self.config, NO_NEWS_S)
+        super().mark_test_complete(node, item_index, duration)
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Run neither the test again that ended its process nor the files that were done: xdist would do the

@@ -68,8 +68,8 @@ def wait_for(text: str) -> str:
 def wait_later(seconds: float) -> None:
     """Block for a while, then as `handle.wait()` does, for ever."""
     note("waits later")
-    time.sleep(seconds)
     try:
+        time.sleep(seconds)
         with waiting():
             time.sleep(60)
     except TaskTimeout:
@@ -128,10 +128,10 @@ def spin() -> None:
 @hy.task
 def stubborn() -> None:
     """Ignore every stop."""
-    note(f"stubborn {os.getpid()}")
     while True:
         try:
-            time.sleep(10)
+            note(f"stubborn {os.getpid()}")
+            time.sleep(600)
         except BaseException:
             note("ignored")
 
