@@ -155,8 +155,8 @@ async def test_a_lock_timeout_of_the_database_fails_no_statement(storage_url: st
 async def test_a_session_that_does_not_keep_a_setting_is_refused(storage_url: str) -> None:
     connection = await connect(storage_url, SCHEMA, UPKEEP_SETTINGS, TIMEOUTS)
     try:
-        with pytest.raises(StorageUnavailable, match=r"statement_timeout = '7ms' although .* '7'.*PgBouncer"):
-            await prepare(connection, {"statement_timeout": "7"}, SCHEMA)
+        with pytest.raises(StorageUnavailable, match=r"work_mem = '700kB' although .* '700'.*PgBouncer"):
+            await prepare(connection, {"work_mem": "700"}, SCHEMA)
     finally:
         await connection.close()
 
