@@ -17,8 +17,8 @@ from typing import Any, Final, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
-_LITTLE_OF_SHARE: Final = 4
-_LATELY_S: Final = 0.1
+_LITTLE_OF_TYPICAL: Final = 4
+_LATELY_S: Final = 0.5
 
 
 class FairQueue(Generic[Entry]):
@@ -56,46 +56,20 @@ class FairQueue(Generic[Entry]):
         return [self.pop() for _ in range(len(self))]
 
 
-class AskedLately:
-    """What each caller asked for in the last tenth of a second, or two."""
+class UnderWay:
+    """How much each caller has under way, and the most that it had in the last half of a second, or two.
 
-    def __init__(self, little: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`little`: what always is."""
-        self._little = little
+    Only that tells who asks for much. The size of a request does not, since bulk comes in requests of any
+    size. What is asked for in a time does not either: whoever sends one task after the other asks for more
+    than each of a hundred bulk senders that share a broker. But it has one under way, and each of them has as
+    many as it may.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until = 0.0
-        self._now: dict[Hashable, int] = {}
-        self._before: dict[Hashable, int] = {}
-        self._totals = [0, 0]
-
-    def is_little(self, caller: Hashable, cost: int) -> bool:
-        """Count what a caller asks for now; return True if all that it asked for lately is little.
-
-        So is less than a quarter of what each caller would have asked for, had all asked for the same.
-        """
-        now = self._clock()
-        if now >= self._until:
-            self._turn(now)
-        mine = self._now[caller] = self._now.get(caller, 0) + cost
-        self._totals[1] += cost
-        mine += self._before.get(caller, 0)
-        if mine <= self._little:
-            return True
-        callers = max(len(self._now), len(self._before))
-        return mine * callers * _LITTLE_OF_SHARE <= sum(self._totals)
-
-    def _turn(self, now: float) -> None:
-        recent = now < self._until + _LATELY_S
-        self._before, self._now = (self._now if recent else {}), {}
-        self._totals = [self._totals[1] if recent else 0, 0]
-        self._until = now + _LATELY_S
-
-
-class UnderWay:
-    """How much each caller has under way; nothing is kept of those that have nothing."""
-
-    def __init__(self) -> None:
         self._costs: dict[Hashable, int] = {}
+        self._now, self._before = _Most(), _Most()
 
     def __len__(self) -> int:
         """How many callers have something."""
@@ -103,8 +77,19 @@ class UnderWay:
 
     def begin(self, caller: Hashable, cost: int) -> int:
         """Add a cost, of at least 1; return what the caller has under way with it."""
+        now = self._clock()
+        if now >= self._until:
+            self._turn(now)
         mine = self._costs[caller] = self._costs.get(caller, 0) + cost
+        self._now.note(caller, mine)
         return mine
+
+    def is_little(self, caller: Hashable) -> bool:
+        """Return True if the most that a caller had is at most a quarter of what the caller of a typical item
+        had. That is the mean over all items, not over all callers, most of whom may have next to nothing."""
+        now, before = self._now, self._before
+        mine = max(now.of(caller), before.of(caller))
+        return mine * _LITTLE_OF_TYPICAL * (now.total + before.total) <= now.squares + before.squares
 
     def end(self, caller: Hashable, cost: int) -> None:
         """Take off what `begin` added."""
@@ -115,8 +100,36 @@ class UnderWay:
             del self._costs[caller]
 
     def clear(self) -> None:
-        """Forget all of it."""
+        """Forget what is under way."""
         self._costs.clear()
+
+    def _turn(self, now: float) -> None:
+        recent = now < self._until + _LATELY_S
+        self._before, self._now = (self._now if recent else _Most()), _Most()
+        for caller, cost in self._costs.items():
+            self._now.note(caller, cost)
+        self._until = now + _LATELY_S
+
+
+class _Most:
+    """The most that each caller had under way in a time, their sum, and the sum of their squares."""
+
+    def __init__(self) -> None:
+        self._of: dict[Hashable, int] = {}
+        self.total = 0
+        self.squares = 0
+
+    def of(self, caller: Hashable) -> int:
+        """The most that a caller had."""
+        return self._of.get(caller, 0)
+
+    def note(self, caller: Hashable, cost: int) -> None:
+        """Note what a caller has."""
+        most = self._of.get(caller, 0)
+        if cost > most:
+            self._of[caller] = cost
+            self.total += cost - most
+            self.squares += cost * cost - most * most
 
 
 @dataclass(slots=True, eq=False)
@@ -216,11 +229,11 @@ class Admission:
     requests of other callers end.
     """
 
-    def __init__(self, budget: int, little: int, request_cost: int = 0) -> None:
-        """`little`: what always is (`AskedLately`), 0 for no reserve, which is as large as the budget.
-        `request_cost`: of a request as such, beside what it asks for."""
+    def __init__(self, budget: int, request_cost: int = 0, *, has_reserve: bool = True) -> None:
+        """The reserve is as large as the budget. `request_cost`: of a request as such, beside what it asks
+        for."""
         self._request_cost = request_cost
-        self._asked = AskedLately(little) if little else None
+        self._has_reserve = has_reserve
         self._under_way = UnderWay()
         self._budget = _Room(budget, FairQueue())
         self._reserve = _Room(budget, _LeastFirst())
@@ -236,9 +249,9 @@ class Admission:
         """A share of the budget, and what must be awaited for it; None: it may be used at once, which spares
         most requests what they would wait in."""
         cost = max(count, 1) + self._request_cost  # whoever asks for nothing is under way all the same
-        is_little = self._asked is not None and self._asked.is_little(caller, count)
-        room = self._reserve if is_little else self._budget
-        request = room.ask(caller, cost, self._under_way.begin(caller, cost))
+        mine = self._under_way.begin(caller, cost)
+        room = self._reserve if self._has_reserve and self._under_way.is_little(caller) else self._budget
+        request = room.ask(caller, cost, mine)
         waiting = None if request is None else self._admitted(room, caller, request)
         return Permit(cost, partial(self._leave, room, caller, cost)), waiting
 

@@ -1,10 +1,10 @@
 """Which of the groups that wait for a statement goes into the next one, and into which of two kinds.
 
 A statement with much in it takes long, and whoever asks for little must not wait for it. The size of a
-request tells nothing: bulk comes in requests of any size. What counts is how much a caller asked for lately.
-Whoever asked for little goes ahead: into small batches, one statement at a time beside that of the large
-ones, first those that have the least under way. What waits behind the next small batch may go into a large
-one.
+request tells nothing: bulk comes in requests of any size. What counts is how much a caller has under way, or
+had a moment ago. Whoever has little goes ahead: into small batches, one statement at a time beside that of
+the large ones, first those that have the least under way. What waits behind the next small batch may go into
+a large one.
 """
 
 import time
@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from hyrex_broker.engine.fairness import AskedLately, FairQueue, UnderWay
+from hyrex_broker.engine.fairness import FairQueue, UnderWay
 
 AHEAD: Final = 64
-"""The most items of a small batch, and what is always little (`AskedLately`)."""
+"""The most items of a small batch."""
 _BATCHES_FOR_AN_ITEM: Final = 64
 
 
@@ -87,19 +87,18 @@ class Shares(Generic[Some]):
     def __init__(self, most_items: int, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_items = most_items
         self._most_bytes = most_bytes
-        self._asked = AskedLately(AHEAD, clock)
         self._ahead: list[_Ahead[Some]] = []
         self._ahead_cost = 0
         self._small_batches = 0
         self._passed_over = False  # the last large batch had no room for the first of the others
         self._others: FairQueue[Some] = FairQueue()
-        self._under_way = UnderWay()
+        self._under_way = UnderWay(clock)
 
     def add(self, group: Some) -> None:
         """Queue a group; after it was taken, `ended` is called once."""
         caller, cost = group.caller, group.cost
         mine = self._under_way.begin(caller, cost)
-        if self._asked.is_little(caller, cost) and cost <= AHEAD:
+        if cost <= AHEAD and self._under_way.is_little(caller):
             insort(self._ahead, _Ahead(mine * _BATCHES_FOR_AN_ITEM + self._small_batches, group))
             self._ahead_cost += cost
         else:

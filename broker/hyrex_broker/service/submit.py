@@ -39,8 +39,6 @@ _REQUEST_COST: Final = 50
 _BUDGET: Final = 4400
 """Tasks that are checked or stored at a time, eight frames of 500: enough for statements without a gap, and
 so few that whoever asks for one task finds the process ready to read it."""
-_LITTLE: Final = 64
-"""What is always little. No bulk is as slow as that many tasks in a tenth of a second."""
 
 
 class Results(Protocol):
@@ -71,7 +69,7 @@ class SubmitChecker:
         self._queues = queues
         self._availability = availability
         self._reader = SubmitReader(payload_limit_bytes)
-        self._admission = Admission(_BUDGET, _LITTLE, _REQUEST_COST)
+        self._admission = Admission(_BUDGET, _REQUEST_COST)
 
     async def submit(
         self,

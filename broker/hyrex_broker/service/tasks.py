@@ -32,7 +32,6 @@ LISTS_AT_ONCE: Final = 2
 tasks."""
 CHANGES_AT_ONCE: Final = 2000
 """How many tasks are cancelled or retried at once: other connections are kept for submits and reports."""
-FEW_CHANGES: Final = 64
 MOST_COUNTED: Final = 10_000
 _USUALLY_COUNTED: Final = 1000
 FRAMES_UNDER_WAY: Final = 8
@@ -120,8 +119,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
     def __init__(self, parts: TaskParts) -> None:
         self._parts = parts
-        self._lists = Admission(LISTS_AT_ONCE, 0)
-        self._changes = Admission(CHANGES_AT_ONCE, FEW_CHANGES)
+        self._lists = Admission(LISTS_AT_ONCE, has_reserve=False)
+        self._changes = Admission(CHANGES_AT_ONCE)
         self._large_frame = asyncio.Lock()
         self._frames = UnreadFrames()
         self._rights = TaskRights(parts.reads, parts.looks)

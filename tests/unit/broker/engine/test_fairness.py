@@ -6,7 +6,7 @@ from typing import TypeGuard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyrex_broker.engine.fairness import Admission, FairQueue, Permit
+from hyrex_broker.engine.fairness import Admission, FairQueue, Permit, UnderWay
 
 
 def left(queue: FairQueue[str]) -> list[str]:
@@ -46,7 +46,7 @@ def test_what_waits_leaves_once_and_each_callers_in_order(pushed: list[tuple[str
 
 
 async def test_a_request_beyond_the_budget_waits_and_a_little_one_does_not() -> None:
-    admission, order = Admission(100, 10), []
+    admission, order = Admission(100), []
 
     async def ask(caller: str, cost: int, until: asyncio.Event) -> None:
         permit = await admission.enter(caller, cost)
@@ -68,7 +68,7 @@ async def test_a_request_beyond_the_budget_waits_and_a_little_one_does_not() -> 
 
 
 async def test_little_requests_have_a_reserve_with_an_end() -> None:
-    admission = Admission(100, 10)
+    admission = Admission(100)
     await admission.enter("bulk", 100)
     for number in range(10):
         await asyncio.wait_for(admission.enter(f"caller {number}", 10), 60)
@@ -79,7 +79,7 @@ async def test_little_requests_have_a_reserve_with_an_end() -> None:
 
 
 async def test_whoever_leaves_while_waiting_takes_nothing_of_the_budget() -> None:
-    admission = Admission(100, 0)
+    admission = Admission(100, has_reserve=False)
     for _ in range(20):
         held = await admission.enter("b", 80)
         waiting = [asyncio.ensure_future(admission.enter("a", 80)) for _ in range(3)]
@@ -94,10 +94,54 @@ async def test_whoever_leaves_while_waiting_takes_nothing_of_the_budget() -> Non
 
 
 async def test_whoever_asks_for_nothing_is_under_way_all_the_same() -> None:
-    admission = Admission(100, 0)
+    admission = Admission(100, has_reserve=False)
     permits = [await admission.enter("a", count) for count in (0, 5, 0)]
     for permit in permits:
         permit.leave()
+
+
+def test_a_quarter_of_what_the_caller_of_a_typical_item_has_under_way_is_little() -> None:
+    callers = UnderWay(lambda: 0.0)
+    callers.begin("bulk", 1000)
+    for number in range(1000):  # which have as much together, and make the mean over all callers a 2
+        callers.begin(number, 1)
+    callers.begin("web", 100)
+    assert callers.is_little("web")
+    callers.begin("web", 50)
+    assert not callers.is_little("web")
+
+
+def test_of_callers_that_have_the_same_under_way_none_has_little() -> None:
+    callers = UnderWay(lambda: 0.0)
+    for number in range(40):
+        callers.begin(number, 3)
+    assert not any(callers.is_little(number) for number in range(40))
+
+
+def test_bulk_that_was_answered_a_moment_ago_is_bulk_still_and_later_it_is_not() -> None:
+    now = 10.0
+    callers = UnderWay(lambda: now)
+    for caller in "ab":
+        callers.begin(caller, 100)
+        callers.end(caller, 100)
+    now = 10.9
+    callers.begin("a", 1)
+    assert not callers.is_little("a")
+    callers.end("a", 1)
+    now = 12.0
+    callers.begin("b", 100)
+    callers.begin("a", 1)
+    assert callers.is_little("a")
+
+
+def test_bulk_counts_for_as_long_as_it_is_under_way() -> None:
+    times = iter([10.0, 20.0, 20.2, 30.0])
+    callers = UnderWay(lambda: next(times))
+    callers.begin("bulk", 100)
+    for _ in range(3):
+        callers.begin("single", 1)
+        assert callers.is_little("single")
+        callers.end("single", 1)
 
 
 def is_permit(each: Permit | BaseException) -> TypeGuard[Permit]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from hyrex_broker.engine.fairness import AskedLately
 from hyrex_broker.engine.shares import AHEAD, Shares
 
 MOST = 1000
@@ -32,8 +31,9 @@ class Group:
 class Senders:
     """Bulk senders that send the next request for each that is answered, and one that sends single tasks."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, statement_s: float = STATEMENT_S) -> None:
         self.now = 0.0
+        self.statement_s = statement_s
         self.shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: self.now)
         self.stored_ahead = self.stored = 0
         for caller in range(CALLERS):
@@ -51,7 +51,7 @@ class Senders:
         large = self.shares.take()
         small = []
         for _ in range(SMALL_STATEMENTS):
-            self.now += STATEMENT_S / SMALL_STATEMENTS
+            self.now += self.statement_s / SMALL_STATEMENTS
             self.shares.add(Group("single", 1))
             small.append(self.shares.take_ahead())
             self.answer(small[-1])
@@ -70,9 +70,12 @@ def test_a_single_task_is_in_the_next_small_statement_whatever_frames_bulk_comes
             assert sum(group.count for group in batch) <= AHEAD
 
 
-@pytest.mark.parametrize("size", [16, 50, 500, 1000])
-def test_bulk_does_not_come_in_small_statements(size: int) -> None:
-    senders = Senders(size)
+@pytest.mark.parametrize("statement_s", [0.02, 0.2, 2.0])
+@pytest.mark.parametrize("size", [4, 16, 50, 500, 1000])
+def test_bulk_does_not_come_in_small_statements(size: int, statement_s: float) -> None:
+    """However slow the database is: each of many bulk senders may ask for less than one that sends single
+    tasks does."""
+    senders = Senders(size, statement_s)
     for _ in range(10):
         senders.store()
     senders.stored = senders.stored_ahead = 0
@@ -81,8 +84,16 @@ def test_bulk_does_not_come_in_small_statements(size: int) -> None:
     assert senders.stored_ahead < senders.stored / 20
 
 
-def test_many_that_ask_for_little_fill_large_statements_too() -> None:
+def beside_bulk() -> Shares[Group]:
+    """Shares of which a large statement has taken bulk, and nothing waits."""
     shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares.add(Group("stored now", 100 * MOST))
+    shares.take()
+    return shares
+
+
+def test_many_that_ask_for_little_fill_large_statements_too() -> None:
+    shares = beside_bulk()
     for caller in range(400):
         shares.add(Group(caller, 1))
     assert len(shares.take_ahead()) == AHEAD
@@ -92,7 +103,7 @@ def test_many_that_ask_for_little_fill_large_statements_too() -> None:
 
 
 def test_those_behind_a_small_batch_take_no_more_than_half_of_a_large_one_from_bulk() -> None:
-    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares = beside_bulk()
     for caller in range(2000):
         shares.add(Group(caller, 1))
     for _ in range(20):
@@ -117,25 +128,9 @@ def test_nothing_is_kept_of_callers_that_have_gone() -> None:
     assert set(senders.shares.sizes().values()) == {0}
 
 
-def test_what_was_asked_for_long_ago_does_not_count() -> None:
-    now = 0.0
-    asked = AskedLately(10, lambda: now)
-    assert not asked.is_little("a", 100)
-    assert not asked.is_little("a", 1)
-    now = 0.25
-    assert asked.is_little("a", 1)
-
-
-def test_a_quarter_of_an_equal_share_is_little() -> None:
-    asked = AskedLately(10, lambda: 0.0)
-    assert not asked.is_little("bulk", 10_000)
-    assert asked.is_little("web", 1000)
-    assert not asked.is_little("web", 1000)
-
-
 @pytest.mark.parametrize("sizes", [(40, 40), (3,) * 22, (64,), (1,) * 64, (1,) * 65, (100,), (40, 40, 40)])
 def test_a_statement_is_begun_only_if_there_is_something_for_it(sizes: tuple[int, ...]) -> None:
-    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares = beside_bulk()
     for caller, size in enumerate(sizes):
         shares.add(Group(caller, size))
     assert shares.waits() == bool(shares.take())
@@ -152,7 +147,7 @@ def test_bulk_that_finds_no_room_beside_those_that_asked_for_little_is_in_the_ne
 
 
 def test_whoever_asks_for_a_little_more_is_not_passed_over_for_ever() -> None:
-    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    shares = beside_bulk()
     shares.add(Group("two", 2))
     for _ in range(2 * AHEAD):
         for _ in range(AHEAD):
