@@ -57,6 +57,7 @@ class BulkStore:
             operation.reason,
             operation.cursor,
         )
+        await self._database.confirm()
 
     async def find(self, operation_id: str) -> BulkOperation | None:
         """One operation."""
@@ -71,6 +72,7 @@ class BulkStore:
     async def stop(self, operation_id: str) -> None:
         """Stop an operation, unless it has ended."""
         await self._database.execute(_SQL["stop"], operation_id)
+        await self._database.confirm()
 
     async def take_up(self, broker: BrokerId) -> BulkOperation | None:
         """An operation that this broker now works on; None if there is none to take."""

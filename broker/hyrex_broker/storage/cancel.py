@@ -55,6 +55,7 @@ class CancelStore:
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
         """The present states of tasks."""
         rows = await self._database.fetch(_SQL["standing"], sorted(task_ids))
+        await self._database.confirm()
         return [Standing(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[Requeued]:

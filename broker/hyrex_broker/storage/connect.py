@@ -15,6 +15,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from hyrex_broker.config import DEFAULT_SCHEMA
+from hyrex_broker.storage.replication import Session
 from hyrex_broker.storage.settings import prepare
 
 __all__ = ["DEFAULT_SCHEMA", "WRITES", "Timeouts", "connect", "create_pool", "place", "plain"]
@@ -46,6 +47,7 @@ async def connect(url: str, schema: str, settings: Mapping[str, str], timeouts: 
         timeout=timeouts.connect_s,
         command_timeout=timeouts.command_s,
         target_session_attrs=WRITES,
+        connection_class=Session,
     )
     try:
         await prepare(connection, settings, schema)
@@ -68,6 +70,7 @@ async def create_pool(
         command_timeout=timeouts.command_s,
         timeout=timeouts.connect_s,
         target_session_attrs=WRITES,
+        connection_class=Session,
         init=partial(_init, settings=settings, schema=schema),
         reset=_as_it_is,
     )

@@ -19,6 +19,7 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.availability import Availability
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, create_pool
 from hyrex_broker.storage.connections import Connections
+from hyrex_broker.storage.replication import CONFIRM, require_replicated
 from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
 from hyrex_broker.storage.sqlstates import StatementRefused, translated
 from hyrex_broker.storage.statements import NAMES
@@ -63,6 +64,10 @@ class Transaction:
         tag: str = await self._connection.execute(sql, *args)
         self.counters.statement(NAMES.get(sql, _UNNAMED), time.monotonic() - began)
         return tag
+
+    async def confirm(self) -> None:
+        """See `Database.confirm`; the transaction's own commit waits."""
+        await self.execute(CONFIRM)
 
     async def set_local(self, settings: Iterable[str]) -> None:
         """Make settings (`name = value`) that end with the transaction."""
@@ -151,6 +156,12 @@ class Database:
         tag: str = await self._repeated(pool, sql, lambda one: one.execute(sql, *args))
         return tag
 
+    async def confirm(self) -> None:
+        """Return when all that was visible before is where commits must be: on the synchronous standbys, if
+        there are any. Call it before answering from rows whose commit was somebody else's: that may have been
+        interrupted (see replication.py)."""
+        await self.execute(CONFIRM)
+
     async def _repeated(
         self, pool: Connections | None, sql: str, speak: Callable[[Any], Awaitable[Any]]
     ) -> Any:
@@ -185,8 +196,10 @@ class Database:
         self.availability.check()
         try:
             with translated():
-                async with pool.one() as connection, connection.transaction():
-                    yield Transaction(connection, self.counters)
+                async with pool.one() as connection:
+                    async with connection.transaction():
+                        yield Transaction(connection, self.counters)
+                    require_replicated(connection)
         except _REPEAT as error:
             raise StorageUnavailable(f"a conflict in the database: {error}", conflict=True) from error
         except (StorageUnavailable, StatementRefused) as error:
@@ -208,8 +221,10 @@ class Database:
 
 async def _answered(connection: Any, speak: Callable[[Any], Awaitable[Any]]) -> Any:
     try:
-        return await speak(connection)
+        answer = await speak(connection)
     except TimeoutError:
         # Without waiting for a cancellation, which may never reach the server; others use other connections.
         connection.terminate()
         raise
+    require_replicated(connection)
+    return answer

@@ -145,6 +145,7 @@ class ReportStore:
         rows = await self._database.fetch(
             _SQL["classify_reports"], task_ids, tokens, sessions, min(task_ids), max(task_ids)
         )
+        await self._database.confirm()
         return [Unmatched(row["recorded"], row["held"]) for row in rows]
 
     async def overdue(

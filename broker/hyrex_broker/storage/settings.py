@@ -37,6 +37,8 @@ _COMMON: Final[dict[str, str]] = {
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "client_encoding": "UTF8",
+    # That a commit may not be replicated is a warning (replication.py).
+    "client_min_messages": "warning",
     "bytea_output": "hex",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",

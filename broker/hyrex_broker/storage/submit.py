@@ -97,6 +97,7 @@ class SubmitStore:
             keys,
             [payload if key else None for payload, key in zip(batch.payloads, keys, strict=True)],
         )
+        await self._database.confirm()
         return [StoredKey(row["digest"], _holder(row)) for row in rows]
 
 

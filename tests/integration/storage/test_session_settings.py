@@ -30,6 +30,7 @@ PREFERRED: Final = {
     "array_nulls": "off",
     "bytea_output": "escape",
     "client_encoding": "LATIN1",
+    "client_min_messages": "error",
     "DateStyle": "German, DMY",
     "default_transaction_deferrable": "on",
     "default_transaction_isolation": "serializable",
