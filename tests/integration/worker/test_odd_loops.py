@@ -48,6 +48,10 @@ async def test_run_that_would_end_the_loop_fails_and_the_runs_beside_it_never_no
     cancelling = assignment("cancel_everybody")  # its own parts among them
     await bench.broker.assign(cancelling)
     assert (await bench.broker.outcome(cancelling)).failed.error.type == "CancelledError"
+    for name in sorted(UNKNOWN_TO_UVLOOP - names):
+        run = assignment(name, timeout_s=1)
+        await bench.broker.assign(run)
+        assert (await bench.broker.outcome(run)).WhichOneof("outcome") in ("timed_out", "completed", "failed")
     assert not any(run.token in bench.broker.outcomes for run in beside)
     with bench.journal_path.open("a") as journal:
         journal.write("enough\n")
