@@ -68,6 +68,8 @@ class Group(Generic[Item, Answer]):
     count: int
     size_bytes: int
     answers: "asyncio.Future[Sequence[Answer]]"
+    has_little: bool = False
+    """Its caller is known to have little under way, most of which may not be admitted yet."""
     cost: int = field(init=False)
     """Its share of a batch, in items: many bytes count as additional items."""
 
@@ -201,18 +203,20 @@ class Batcher(Generic[Item, Answer]):
         self._ahead: _Batches[Item, Answer] = _Batches(self._flush, shares.take_ahead, shares.waits_ahead)
         self._large: _Batches[Item, Answer] = _Batches(self._flush, shares.take, shares.waits)
 
-    def add(self, items: Sequence[Item], caller: Hashable = None) -> "asyncio.Future[Sequence[Answer]]":
+    def add(
+        self, items: Sequence[Item], caller: Hashable = None, *, has_little: bool = False
+    ) -> "asyncio.Future[Sequence[Answer]]":
         """Queue a group; the future resolves to its answers after the commit, or to the batch's error.
 
-        Callers have equal shares of the batches. Whoever awaits it may be cancelled: its batch is stored all
-        the same.
+        Callers have equal shares of the batches; `has_little`: this one is known to have little under way.
+        Whoever awaits it may be cancelled: its batch is stored all the same.
         """
         future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
         if not items:
             future.set_result(())
             return future
         count = len(items) if self._cutting is None else sum(map(self._cutting.count, items))
-        group = Group(caller, items, count, sum(map(self._size_bytes, items)), future)
+        group = Group(caller, items, count, sum(map(self._size_bytes, items)), future, has_little)
         self._shares.add(group)
         self._ahead.start()
         self._large.start()

@@ -138,6 +138,8 @@ class Permit:
 
     cost: int
     leave: Callable[[], None]
+    has_little: bool
+    """Its caller had little under way when it asked, and a place in the reserve."""
 
 
 @dataclass(slots=True, eq=False)
@@ -250,10 +252,11 @@ class Admission:
         most requests what they would wait in."""
         cost = max(count, 1) + self._request_cost  # whoever asks for nothing is under way all the same
         mine = self._under_way.begin(caller, cost)
-        room = self._reserve if self._has_reserve and self._under_way.is_little(caller) else self._budget
+        has_little = self._has_reserve and self._under_way.is_little(caller)
+        room = self._reserve if has_little else self._budget
         request = room.ask(caller, cost, mine)
         waiting = None if request is None else self._admitted(room, caller, request)
-        return Permit(cost, partial(self._leave, room, caller, cost)), waiting
+        return Permit(cost, partial(self._leave, room, caller, cost), has_little), waiting
 
     async def _admitted(self, room: _Room, caller: Hashable, request: _Request) -> None:
         try:

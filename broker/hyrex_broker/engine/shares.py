@@ -29,6 +29,11 @@ class ItemGroup(Protocol):
         ...
 
     @property
+    def has_little(self) -> bool:
+        """Its caller is known to have little under way."""
+        ...
+
+    @property
     def count(self) -> int:
         """How many items."""
         ...
@@ -98,7 +103,7 @@ class Shares(Generic[Some]):
         """Queue a group; after it was taken, `ended` is called once."""
         caller, cost = group.caller, group.cost
         mine = self._under_way.begin(caller, cost)
-        if cost <= AHEAD and self._under_way.is_little(caller):
+        if cost <= AHEAD and (group.has_little or self._under_way.is_little(caller)):
             insort(self._ahead, _Ahead(mine * _BATCHES_FOR_AN_ITEM + self._small_batches, group))
             self._ahead_cost += cost
         else:

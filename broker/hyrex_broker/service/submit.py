@@ -8,11 +8,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2 import PlacedResult, SubmitResult
-from hyrex_broker.domain.blocks import TaskBlock
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyItems
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
-from hyrex_broker.engine.fairness import Admission
+from hyrex_broker.engine.fairness import Admission, Permit
 from hyrex_broker.engine.submit.intake import Answer, Intake, Others
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.errors import to_item_error
@@ -122,28 +121,33 @@ class SubmitChecker:
         rights = current_caller()
         try:
             if rights.unlimited:
-                return await self._admitted(read(), left_s, caller)
-            answers = await self._admitted(allowed(read(), rights), left_s, caller)
+                return await self._admitted(read(), left_s, caller, permit)
+            answers = await self._admitted(allowed(read(), rights), left_s, caller, permit)
             return await without_others_keys(answers, rights, self._queues)
         finally:
             permit.leave()
 
     async def _admitted(
-        self, submission: Submission, patience_s: float, caller: Hashable
+        self, submission: Submission, patience_s: float, caller: Hashable, permit: Permit
     ) -> dict[int, Answer]:
         answers: dict[int, Answer] = {**submission.refused}
         for blocks in in_rounds(submission.blocks):
-            stored = await self._store([block for block, _ in blocks], patience_s, caller)
+            submit = partial(
+                self._intake.submit, [block for block, _ in blocks], caller, has_little=permit.has_little
+            )
+            stored = await self._store(submit, patience_s)
             for (_, places), others in zip(blocks, stored, strict=True):
                 answers |= {places[place]: answer for place, answer in others.items()}
         return answers
 
-    async def _store(self, blocks: Sequence[TaskBlock], patience_s: float, caller: Hashable) -> list[Others]:
+    async def _store(
+        self, submit: Callable[[], Coroutine[Any, Any, list[Others]]], patience_s: float
+    ) -> list[Others]:
         deadline = time.monotonic() + patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                return await self._unless_away(self._intake.submit(blocks, caller), patience_s)
+                return await self._unless_away(submit(), patience_s)
             except StorageUnavailable:
                 # Repeating is safe: an id that the lost commit did store is recognised.
                 if time.monotonic() + pause_s >= deadline:

@@ -4,15 +4,19 @@ import asyncio
 
 import pytest
 
+from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import TaskBatch
 from hyrex_broker.domain.ended import EndBlock
 from hyrex_broker.domain.model import Outcome, Receipt, SubmitAnswer
 from hyrex_broker.engine.batching import BATCH_ITEMS
 from hyrex_broker.engine.shares import AHEAD
+from hyrex_broker.service.submit import SubmitChecker
+from hyrex_broker.storage.availability import Availability
+from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench
-from tests.integration.storage.stage import end_of, new_task
+from tests.integration.storage.stage import end_of, make_id, new_task
 
 WITHIN_S = 60.0
 
@@ -62,6 +66,24 @@ async def test_a_single_send_does_not_wait_for_bulk_in_small_frames(
     await asyncio.sleep(0)
     for _ in range(10):
         await asyncio.wait_for(bench.submit([new_task()], "single"), WITHIN_S)
+    bulk_may_end.set()
+    await asyncio.gather(*bulk)
+
+
+async def test_a_single_send_does_not_wait_for_bulk_of_which_few_frames_of_one_task_are_admitted(
+    bench: Bench, bulk_may_end: asyncio.Event
+) -> None:
+    checker = SubmitChecker(bench.engine.intake, 1000, Availability(), TaskReads(bench.database))
+
+    async def send(caller: str) -> None:
+        task = task_pb2.NewTask(task_id=make_id(), name="work", queue="default")
+        await checker.submit([task], task_service_pb2.SubmitTasksResponse().results, caller=caller)
+
+    await send("first")  # which makes the lane
+    bulk = [asyncio.ensure_future(send(f"bulk {caller}")) for _ in range(8) for caller in range(40)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(send("single"), WITHIN_S)
+    assert not all(each.done() for each in bulk)
     bulk_may_end.set()
     await asyncio.gather(*bulk)
 

@@ -21,7 +21,9 @@ async def test_a_database_lost_again_while_a_submit_is_being_given_up_harms_nobo
 ) -> None:
     given_up, may_end = asyncio.Event(), asyncio.Event()
 
-    async def stuck(self: Intake, blocks: Sequence[TaskBlock], caller: Hashable = None) -> list[Others]:
+    async def stuck(
+        self: Intake, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
+    ) -> list[Others]:
         try:
             await asyncio.Event().wait()
         finally:

@@ -115,8 +115,11 @@ class Intake:
             group.create_task(self._now.run())
             group.create_task(self._waiting.run())
 
-    async def submit(self, blocks: Sequence[TaskBlock], caller: Hashable = None) -> list[Others]:
-        """Store validated tasks; what became of each block's, after the commit. Callers share the batches.
+    async def submit(
+        self, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
+    ) -> list[Others]:
+        """Store validated tasks; what became of each block's, after the commit. Callers share the batches;
+        `has_little`: this one is known to have little under way.
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
@@ -133,7 +136,11 @@ class Intake:
             for part in _parts(number, block):
                 (waiting if part.block.may_wait else now).append(part)
         both = (now, self._now), (waiting, self._waiting)
-        added = [batcher.add([part.block for part in parts], caller) for parts, batcher in both if parts]
+        added = [
+            batcher.add([part.block for part in parts], caller, has_little=has_little)
+            for parts, batcher in both
+            if parts
+        ]
         stored = await answered(added)
         for part, others in zip([*now, *waiting], chain.from_iterable(stored), strict=True):
             if others:

@@ -22,6 +22,7 @@ class Group:
     caller: Hashable
     count: int
     size_bytes: int = 0
+    has_little: bool = False
 
     @property
     def cost(self) -> int:
@@ -119,6 +120,15 @@ def test_more_than_a_small_batch_does_not_go_ahead_however_little_of_all_it_is()
     assert not shares.waits_ahead()
     shares.add(Group("other", AHEAD))
     assert [group.caller for group in shares.take_ahead()] == ["other"]
+
+
+def test_whoever_is_known_to_have_little_goes_ahead_of_those_of_whom_as_little_is_admitted() -> None:
+    """Of bulk in frames of one task no more than two of a caller are admitted: here all look alike."""
+    shares: Shares[Group] = Shares(MOST, 1 << 30, lambda: 0.0)
+    for caller in range(CALLERS):
+        shares.add(Group(caller, 1))
+    shares.add(Group("single", 1, has_little=True))
+    assert [group.caller for group in shares.take_ahead()] == ["single"]
 
 
 def test_nothing_is_kept_of_callers_that_have_gone() -> None:
