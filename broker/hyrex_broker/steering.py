@@ -11,7 +11,7 @@ from hyrex_broker.engine.cluster.stats import CountedSteps, Stats
 from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service.admin import AdminParts
 from hyrex_broker.service.bulk import BulkRpcs
-from hyrex_broker.service.cluster import ClusterFrames, ClusterStores, OwnRates
+from hyrex_broker.service.cluster import ClusterFrames, ClusterStores, ClusterViews, OwnRates
 from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.bulk import BulkStore
@@ -55,6 +55,7 @@ def build_steering(
         reasons=Reasons(TaskReads(database)),
         stats=StatReads(stat_store),
         overview=overview,
+        views=ClusterViews(frames.compute),
         bulk=BulkRpcs(bulk_store, lists, audit, bulk.look),
     )
     stats = Stats(stat_store, broker, CountedSteps(database.counters, names))

@@ -1,11 +1,14 @@
 """What is done with the rights `admin` and `payload`.
 
-What an admin does is stored before it takes effect. Looks at payloads are many and small: they are counted by
-caller and kind, and stored every few seconds.
+What an admin does is stored before it takes effect. Looks at payloads are many and small: they are counted
+by caller and kind, and stored every few seconds. Who goes on looking at a task, as an open page does, looks
+once.
 """
 
 import asyncio
 import logging
+import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -19,6 +22,10 @@ FLUSH_S: Final = 5.0
 MOST_NAMED: Final = 20
 """Of tasks that were looked at, so many are named in an entry, each once; looks at all are counted."""
 _MOST_KINDS: Final = 1000
+ONE_LOOK_S: Final = 600.0
+"""A caller that is shown a task again within this time looks at it still: that is no further look."""
+MOST_REMEMBERED: Final = 20_000
+"""So many shown tasks are remembered for that, about 5 MB; beyond it looks are counted more than once."""
 
 
 class Entries(Protocol):
@@ -43,6 +50,8 @@ class Audit:
     def __init__(self, store: Entries) -> None:
         self._store = store
         self._looks: dict[tuple[str, str], _Looks] = {}
+        self._shown: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        """Callers, kinds and tasks, and when each was shown last; the oldest first."""
 
     async def record(
         self, who: str, action: str, target: str, details: Mapping[str, str] | None = None
@@ -53,8 +62,18 @@ class Audit:
 
     def looked(self, who: str, action: str, task_ids: Sequence[str]) -> None:
         """Note that a caller has seen what these tasks carry."""
-        if task_ids:
-            self._add(who, action, _Looks(len(task_ids), dict.fromkeys(task_ids)))
+        now = time.monotonic()
+        new = [each for each in task_ids if self._begins((who, action, each), now)]
+        if new:
+            self._add(who, action, _Looks(len(new), dict.fromkeys(new)))
+
+    def _begins(self, look: tuple[str, str, str], now: float) -> bool:
+        """Remember a look; False if it is the one of a moment ago, which goes on."""
+        before = self._shown.pop(look, None)
+        self._shown[look] = now
+        if len(self._shown) > MOST_REMEMBERED:
+            self._shown.popitem(last=False)
+        return before is None or now - before > ONE_LOOK_S
 
     def _add(self, who: str, action: str, more: _Looks) -> None:
         key = who, action

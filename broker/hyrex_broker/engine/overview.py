@@ -1,21 +1,29 @@
-"""One computation for all who look: a frame about each second while somebody looks, and nothing otherwise."""
+"""One computation for all who look: a frame about each second while somebody looks, and nothing otherwise.
+
+Where that frame has no room for the whole cluster, those who may see a part of it get frames of their part:
+one for all who may see the same.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from hyrex_broker.domain.errors import StorageUnavailable, TooManyItems
+from hyrex_broker.domain.errors import StorageUnavailable, TooManyLooking
 
 log = logging.getLogger(__name__)
 
 Frame = TypeVar("Frame")
+Part = TypeVar("Part", bound=Hashable)
 EVERY_S: Final = 1.0
 _SHARE: Final = 20
 """A frame that took long to compute is followed by a pause of so many times that: looking costs the database
 at most a twentieth of one of its processes."""
 MOST_LOOKING: Final = 200
+_FORGOTTEN_S: Final = 10.0
+"""A part at which nobody has looked for so long after its frame grew old."""
 
 
 class Overview(Generic[Frame]):
@@ -23,16 +31,21 @@ class Overview(Generic[Frame]):
 
     def __init__(self, compute: Callable[[], Awaitable[Frame]]) -> None:
         self._compute = compute
-        self._looking = 0
+        self._looking: Counter[Hashable] = Counter()
         self._somebody = asyncio.Event()
         self._next: asyncio.Future[Frame] | None = None
         self._last: tuple[float, Frame] | None = None
 
-    async def frames(self) -> AsyncGenerator[Frame, None]:
-        """The frame of now, if one is fresh, then each new one. Raises TooManyItems."""
-        if self._looking >= MOST_LOOKING:
-            raise TooManyItems(self._looking + 1, MOST_LOOKING)
-        self._looking += 1
+    async def frames(self, caller: Hashable = None) -> AsyncGenerator[Frame, None]:
+        """The frame of now, if one is fresh, then each new one. Raises TooManyLooking.
+
+        A caller may have as many places as it leaves free (all, where callers are not told apart: None), so
+        that none keeps the others out.
+        """
+        own, free = self._looking[caller], MOST_LOOKING - self._looking.total()
+        if not free or (caller is not None and own >= free):
+            raise TooManyLooking(own, free)
+        self._looking[caller] += 1
         self._somebody.set()
         try:
             if self._last is not None and time.monotonic() - self._last[0] < EVERY_S:
@@ -42,7 +55,9 @@ class Overview(Generic[Frame]):
                     self._next = asyncio.get_running_loop().create_future()
                 yield await asyncio.shield(self._next)
         finally:
-            self._looking -= 1
+            self._looking[caller] -= 1
+            if not self._looking[caller]:
+                del self._looking[caller]
             if not self._looking:
                 self._somebody.clear()
 
@@ -63,3 +78,28 @@ class Overview(Generic[Frame]):
                     self._next = None
             took = time.monotonic() - began
             await asyncio.sleep(max(EVERY_S - took, took * _SHARE))
+
+
+class Parts(Generic[Part, Frame]):
+    """The newest frame of each part that somebody looks at, made when it is wanted. All parts together cost
+    as little as the whole: the more there are, the older each may become."""
+
+    def __init__(self, compute: Callable[[Part], Awaitable[Frame]]) -> None:
+        self._compute = compute
+        self._kept: dict[Part, tuple[float, Frame]] = {}
+        """Until when each is good."""
+        self._one = asyncio.Lock()
+
+    async def newest(self, part: Part) -> Frame:
+        """The frame of a part. Raises StorageUnavailable."""
+        async with self._one:
+            began = time.monotonic()
+            good_until, frame = self._kept.get(part, (began, None))
+            if frame is not None and began < good_until:
+                return frame
+            self._kept = {each: kept for each, kept in self._kept.items() if began < kept[0] + _FORGOTTEN_S}
+            frame = await self._compute(part)
+            now = time.monotonic()
+            shares = len(self._kept.keys() | {part})
+            self._kept[part] = now + max(EVERY_S, (now - began) * _SHARE * shares), frame
+            return frame

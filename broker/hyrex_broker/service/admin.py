@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound
+from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, PeerNotFound, StorageUnavailable
 from hyrex_broker.domain.model import SessionId
 from hyrex_broker.domain.rights import EVERY_QUEUE, Scope
 from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service import convert, requests
 from hyrex_broker.service.bulk import BulkRpcs
 from hyrex_broker.service.callers import current_caller
-from hyrex_broker.service.cluster import seen_by
+from hyrex_broker.service.cluster import ClusterViews
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.tokens import TokenParts, TokenRpcs
@@ -36,6 +36,7 @@ class AdminParts:
     reasons: Reasons
     stats: StatReads
     overview: Overview[admin_service_pb2.WatchClusterResponse]
+    views: ClusterViews
     bulk: BulkRpcs
 
 
@@ -141,9 +142,14 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
         self, request: admin_service_pb2.WatchClusterRequest, context: Context
     ) -> AsyncIterator[admin_service_pb2.WatchClusterResponse]:
         caller = current_caller()
-        async with aclosing(self._parts.overview.frames()) as frames:
+        who = caller.key or requests.caller(context)
+        async with aclosing(self._parts.overview.frames(who)) as frames:
             async for frame in frames:
-                yield seen_by(caller, frame)
+                try:
+                    shown = await self._parts.views.seen_by(caller, frame)
+                except StorageUnavailable:
+                    continue  # whoever looks sees that the last frame grows old
+                yield shown
 
     async def StartBulkOperation(
         self, request: admin_service_pb2.StartBulkOperationRequest, context: Context

@@ -6,16 +6,31 @@ from typing import Final
 
 from hyrex_broker.domain.rights import ANYONE, Caller
 
+ENDS_ITSELF_WITHIN_S: Final = 2.0
+"""With the two seconds in which a broker learns of a revocation (`KnownTokens`), below the five that are
+promised."""
+
 
 class Lasting:
     """A call that lasts, and how it is ended when its caller's token ends."""
 
-    def __init__(self, end: Callable[[], None]) -> None:
-        self.end_by = end
+    def __init__(self, cancel_in: Callable[[float], None]) -> None:
+        """`cancel_in` has the call's handler cancelled in so many seconds."""
+        self._cancel_in = cancel_in
+        self._ending = False
+        self.end_by: Callable[[], None] | None = None
 
     def end(self) -> None:
-        """End the call."""
-        self.end_by()
+        """End the call: by what its handler has named for that, or else by a cancellation. A handler that
+        waits for a caller who reads nothing is cancelled as well, a little later. Again: nothing more."""
+        if self._ending:
+            return
+        self._ending = True
+        if self.end_by is None:
+            self._cancel_in(0.0)
+        else:
+            self.end_by()
+            self._cancel_in(ENDS_ITSELF_WITHIN_S)
 
 
 _caller: Final[ContextVar[Caller]] = ContextVar("caller", default=ANYONE)
@@ -38,8 +53,9 @@ def set_lasting(lasting: Lasting) -> None:
 
 
 def when_token_ends(call: Callable[[], None]) -> None:
-    """Have `call` called when the token of this call ends, instead of a cancellation of its handler: for
-    those that write from another task, since a write that is cancelled keeps gRPC from sending a status."""
+    """Have `call` called when the token of this call ends, some time before a cancellation of its handler:
+    for those that write from another task, since a write that is cancelled keeps gRPC from sending a
+    status."""
     lasting = _lasting.get()
     if lasting is not None:
         lasting.end_by = call

@@ -2,16 +2,17 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.model import BrokerId
-from hyrex_broker.domain.rights import Caller
+from hyrex_broker.domain.rights import ANYONE, Caller
 from hyrex_broker.domain.views import QueueView, SessionView
 from hyrex_broker.engine.cluster.stats import CountedSteps
+from hyrex_broker.engine.overview import Parts
 from hyrex_broker.service import convert
 from hyrex_broker.service.needs import needs_of
 from hyrex_broker.service.times import timestamp
@@ -26,6 +27,8 @@ MOST_RUNS: Final = 20
 """Of one worker,"""
 MOST_RUNS_IN_ALL: Final = 500
 """and of all: a run costs the broker about 10 us in each frame."""
+MOST_PAGES: Final = 10
+"""For workers that a caller may see, so many pages of workers are looked at."""
 QUEUE_CAP: Final = 1000
 _MOST_NEEDS: Final = 100
 _STEP_S: Final = FINE.total_seconds()
@@ -85,11 +88,13 @@ class ClusterFrames:
         self._broker = broker
         self._own = own
 
-    async def compute(self) -> pb.WatchClusterResponse:
-        """The cluster as it stands."""
+    async def compute(self, caller: Caller = ANYONE) -> pb.WatchClusterResponse:
+        """The cluster as it stands, as far as a caller may see its queues and workers. The runs and the needs
+        are those of all."""
         stores = self._stores
-        queues = await stores.queues.page("", MOST_QUEUES + 1, QUEUE_CAP)
-        sessions = await stores.peers.sessions(NEWEST, MOST_WORKERS + 1, ended=False, names=False)
+        sees = None if caller.unlimited else caller.sees
+        queues = await stores.queues.page("", MOST_QUEUES + 1, QUEUE_CAP, sees)
+        sessions = await self._sessions(caller)
         workers = sessions[:MOST_WORKERS]
         most = max(min(MOST_RUNS, MOST_RUNS_IN_ALL // max(len(workers), 1)), 1)
         held = await stores.cluster.running([each.session_id for each in workers], most)
@@ -104,6 +109,20 @@ class ClusterFrames:
             workers_capped=len(sessions) > MOST_WORKERS,
         )
 
+    async def _sessions(self, caller: Caller) -> list[SessionView]:
+        """The newest ones that a caller may see, one more than there is room for if there are more."""
+        if caller.unlimited:
+            return await self._stores.peers.sessions(NEWEST, MOST_WORKERS + 1, ended=False, names=False)
+        found: list[SessionView] = []
+        before = NEWEST
+        for _ in range(MOST_PAGES):
+            page = await self._stores.peers.sessions(before, MOST_WORKERS + 1, ended=False, names=False)
+            found += [each for each in page if caller.covers_all(each.queue_patterns)]
+            if len(found) > MOST_WORKERS or len(page) <= MOST_WORKERS:
+                break
+            before = page[-1].session_id
+        return found[: MOST_WORKERS + 1]
+
     async def _queues(
         self, queues: Sequence[QueueView], oldest: Mapping[str, datetime]
     ) -> list[pb.QueueActivity]:
@@ -112,10 +131,38 @@ class ClusterFrames:
         return [_activity(queue, oldest.get(queue.name), own or {}, others) for queue in queues]
 
 
-def seen_by(caller: Caller, frame: pb.WatchClusterResponse) -> pb.WatchClusterResponse:
-    """What a caller may see of a frame: the frame itself for one that may see all."""
-    if caller.unlimited:
-        return frame
+class ClusterViews:
+    """What callers may see of frames: the frame itself for those that may see all, and for others one for
+    their patterns, made once for all that have the same."""
+
+    def __init__(self, compute: Callable[[Caller], Awaitable[pb.WatchClusterResponse]]) -> None:
+        self._parts: Parts[_Part, pb.WatchClusterResponse] = Parts(lambda part: compute(part.caller))
+        self._of: pb.WatchClusterResponse | None = None
+        self._seen: dict[tuple[str, ...], pb.WatchClusterResponse] = {}
+
+    async def seen_by(self, caller: Caller, frame: pb.WatchClusterResponse) -> pb.WatchClusterResponse:
+        """A frame as a caller may see it. If it had no room for everything, one that is made of what the
+        caller may see. Raises StorageUnavailable."""
+        if caller.unlimited:
+            return frame
+        if frame.queues_capped or frame.workers_capped:
+            return _seen_by(caller, await self._parts.newest(_Part(caller.queue_patterns, caller)))
+        if frame is not self._of:
+            self._of, self._seen = frame, {}
+        if caller.queue_patterns not in self._seen:
+            self._seen[caller.queue_patterns] = _seen_by(caller, frame)
+        return self._seen[caller.queue_patterns]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What callers with these patterns see; `caller` is one of them."""
+
+    queue_patterns: tuple[str, ...]
+    caller: Caller = field(compare=False)
+
+
+def _seen_by(caller: Caller, frame: pb.WatchClusterResponse) -> pb.WatchClusterResponse:
     workers = [
         pb.WorkerActivity(session=each.session, runs=[run for run in each.runs if caller.sees(run.queue)])
         for each in frame.workers

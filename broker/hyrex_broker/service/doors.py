@@ -89,7 +89,7 @@ class Doors(grpc.aio.ServerInterceptor):
         """Around a call that lasts: it is ended when its caller's token ends. Raises TokenRefused then."""
         limit = asyncio.timeout(None)
         now = asyncio.get_running_loop().time
-        lasting = Lasting(lambda: limit.reschedule(now()))
+        lasting = Lasting(lambda seconds: limit.reschedule(now() + seconds))
         stream = OpenStream(current_caller(), lasting.end)
         set_lasting(lasting)
         try:

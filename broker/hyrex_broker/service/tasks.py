@@ -106,10 +106,10 @@ class _Answers:
             self._under_way = asyncio.ensure_future(self._context.write(response))
             await asyncio.shield(self._under_way)
 
-    async def settle(self) -> None:
+    async def settle(self, within_s: float) -> None:
         """Wait for the write under way, if there is one; not long, since a caller may not read."""
         if self._under_way is not None and not self._under_way.done():
-            await asyncio.wait({self._under_way}, timeout=_LAST_WRITE_WITHIN_S)
+            await asyncio.wait({self._under_way}, timeout=within_s)
         if self._under_way is not None and self._under_way.done() and not self._under_way.cancelled():
             self._under_way.exception()  # of a caller that has left: nobody asks for it any more
 
@@ -144,7 +144,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         broker that stops answers the frames that it has read, and ends the stream with OK.
         """
         window, caller = asyncio.Semaphore(FRAMES_UNDER_WAY), requests.caller(context)
-        answers, revoked = _Answers(context), asyncio.Event()
+        answers, revoked, settle_within_s = _Answers(context), asyncio.Event(), _LAST_WRITE_WITHIN_S
         when_token_ends(revoked.set)
 
         async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
@@ -167,8 +167,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 for task in either:
                     task.cancel()
+        except asyncio.CancelledError:
+            settle_within_s = 0.0
+            raise
         finally:
-            await answers.settle()
+            await answers.settle(settle_within_s)
         if revoked.is_set():
             raise token_ended()
 

@@ -130,6 +130,7 @@ class Stubs:
     watches: Watches
     steering: Steering
     audit: Audit
+    tokens: KnownTokens | None
 
     def touch(self, *task_ids: TaskId) -> None:
         self.watches.touch(task_ids)
@@ -179,6 +180,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
                 watches,
                 steering,
                 audit,
+                tokens,
             )
     finally:
         await built.server.stop(None)

@@ -39,7 +39,7 @@ async def test_what_admins_do_and_who_saw_payloads_is_recorded(guarded: Stubs, s
         ("boss", "task.get", ""),
     ]
     assert dict(entries[1].details) == {"paused": "true", "limit": "3"}
-    assert entries[0].details["count"] == str(MOST_NAMED + 1)
+    assert entries[0].details["count"] == "2"
     assert entries[0].details["tasks"].split() == [task_id, other_id], "a page that is read anew hides none"
     narrow = await made(guarded.admin, ROOT, "narrow", "admin", "q")
     assert await reason_of(guarded.admin.ListAudit(admin_wire.ListAuditRequest(), metadata=narrow)) == (

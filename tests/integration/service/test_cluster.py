@@ -1,15 +1,17 @@
 """WatchCluster: one computation for all who look, nothing for nobody, and what needs somebody."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from hyrex.v1 import admin_service_pb2 as messages
 from hyrex_broker.domain.counters import Counters
+from hyrex_broker.domain.errors import TooManyLooking
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine import overview
 from hyrex_broker.engine.cluster.stats import CountedSteps
-from hyrex_broker.engine.overview import Overview
+from hyrex_broker.engine.overview import Overview, Parts
 from hyrex_broker.service import cluster
 from hyrex_broker.service.cluster import OwnRates
 from tests.integration.service.seeding import Seed
@@ -153,6 +155,58 @@ async def test_many_who_look_cost_one_computation_and_nobody_costs_none(
     assert begun == rested
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_caller_takes_no_more_places_than_it_leaves_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overview, "MOST_LOOKING", 8)
+
+    async def compute() -> int:
+        return 1
+
+    shared: Overview[int] = Overview(compute)
+    running = asyncio.create_task(shared.run())
+    places = []
+    try:
+        async with asyncio.timeout(60):
+            for caller, many in (("a", 4), ("b", 2), ("c", 1)):
+                for _ in range(many):
+                    places.append(shared.frames(caller))
+                    await anext(places[-1])
+                with pytest.raises(TooManyLooking):
+                    await anext(shared.frames(caller))
+            await places[0].aclose()
+            places.append(shared.frames("d"))
+            await anext(places[-1])
+    finally:
+        for each in places:
+            await each.aclose()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_parts_are_made_once_for_all_who_see_the_same_and_cost_no_more_than_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(overview, "time", SimpleNamespace(monotonic=lambda: now))
+    made: list[str] = []
+
+    async def compute(part: str) -> int:
+        nonlocal now
+        now += 1.0
+        made.append(part)
+        return len(made)
+
+    parts: Parts[str, int] = Parts(compute)
+    assert [await parts.newest("a"), await parts.newest("a"), await parts.newest("b")] == [1, 1, 2]
+    now += 18.0
+    assert [await parts.newest("a"), await parts.newest("b")] == [1, 2]
+    now += 2.0
+    assert [await parts.newest("a"), await parts.newest("b")] == [3, 2], "two parts: half as often"
+    now += 30.0
+    assert [await parts.newest("a"), await parts.newest("b")] == [3, 4]
 
 
 async def test_too_many_who_look_are_refused(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Doors that must be shut, at a real broker: what a token may send, serve and report, and what ends with
 it."""
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,9 @@ from tests.support.tokens import bearer, made_by
 
 ROOT = "root-of-these-tests"
 WITHIN_S = 60.0
+PROMISED_S = 5.0
+LOADED_S = 15.0
+"""What a machine may add that does much else. The times themselves: test_known_tokens."""
 Metadata = tuple[tuple[str, str]]
 
 
@@ -32,6 +36,16 @@ def broker(shared_url: str) -> Iterator[RunningBroker]:
     """One broker for all tests of this file."""
     owner = Processes()
     yield owner.broker(shared_url, env={"HYREX_TOKEN": f"another,{ROOT}"})
+    owner.end()
+
+
+@pytest.fixture(scope="module")
+def second(shared_url: str) -> Iterator[grpc.Channel]:
+    """Another broker of the same cluster."""
+    owner = Processes()
+    broker = owner.broker(shared_url, env={"HYREX_TOKEN": ROOT})
+    with grpc.insecure_channel(broker.address) as channel:
+        yield channel
     owner.end()
 
 
@@ -57,8 +71,8 @@ def token(channel: grpc.Channel, request: pytest.FixtureRequest) -> Any:
             self.made[name] = full
             return bearer(secret)
 
-        def revoke(self, name: str) -> None:
-            stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+        def revoke(self, name: str, at: grpc.Channel = channel) -> None:
+            stub = admin_service_pb2_grpc.AdminServiceStub(at)
             stub.RevokeToken(
                 admin_service_pb2.RevokeTokenRequest(name=self.made[name]),
                 metadata=bearer(ROOT),
@@ -239,8 +253,9 @@ def test_a_report_with_a_lease_of_anothers_worker_is_stale(channel: grpc.Channel
         worker.close()
 
 
-def test_a_revoked_tokens_streams_end(channel: grpc.Channel, token: Any) -> None:
-    """All three kinds, each while it has nothing to send; those of another token stay."""
+def test_a_revoked_tokens_streams_end(channel: grpc.Channel, second: grpc.Channel, token: Any) -> None:
+    """All four kinds, each while it has nothing to send; those of another token stay. The revocation is made
+    at another broker, which tells nobody: the worst case of five seconds."""
     own = token("own", "submit read work")
     other = open_work(channel, token("other", "work"), "streams")
     worker = open_work(channel, own, "streams")
@@ -264,12 +279,18 @@ def test_a_revoked_tokens_streams_end(channel: grpc.Channel, token: Any) -> None
         task_service_pb2.WatchTasksRequest(task_ids=[waiting_id]), metadata=own, timeout=2 * WITHIN_S
     )
     next(watch)
-    token.revoke("own")
+    admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+    cluster = admin.WatchCluster(admin_service_pb2.WatchClusterRequest(), metadata=own, timeout=2 * WITHIN_S)
+    next(cluster)
+    token.revoke("own", second)
+    began = time.monotonic()
     assert worker.reason() == "TOKEN_INVALID"
-    for stream in (submit, watch):
+    for stream in (submit, watch, cluster):
         with pytest.raises(grpc.RpcError):
-            next(stream)
+            for _ in stream:
+                pass
         assert reason_of(stream) == "TOKEN_INVALID"
+    assert time.monotonic() - began < PROMISED_S + LOADED_S
     frames.put(None)
     other.send(wire.WorkRequest(heartbeat=wire.Heartbeat(sequence=1)))
     assert other.read("heartbeat_ack").sequence == 1

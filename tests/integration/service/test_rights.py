@@ -7,6 +7,7 @@ import pytest
 
 from hyrex.v1 import admin_service_pb2 as admin_wire
 from hyrex.v1 import queue_service_pb2, task_pb2, task_service_pb2
+from hyrex_broker.service import cluster
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import ROOT, Stubs, ids_of, outcome_of, reason_of
 from tests.support.tokens import bearer, made
@@ -160,6 +161,25 @@ async def test_a_cluster_is_shown_as_far_as_its_queues_may_be_seen(guarded: Stub
     assert ("limit" in told.sentence, len(told.holders)) == (True, 0)
     assert len((await guarded.admin.Why(why(task_id=mine), metadata=bearer(ROOT))).holders) == 1
     assert await outcome_of(guarded.admin.Why(why(task_id=other), metadata=own)) == "TASK_NOT_FOUND"
+
+
+async def test_a_part_of_the_cluster_is_shown_although_the_whole_has_no_room(
+    guarded: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "MOST_QUEUES", 2)
+    monkeypatch.setattr(cluster, "MOST_WORKERS", 1)
+    own = await made(guarded.admin, ROOT, "own", "read", "own*")
+    session = await seed.session(patterns=("own-z",))
+    for _ in range(3):
+        await seed.session(patterns=("another",))
+    for queue in ("a", "b", "c", "own-z"):
+        await seed.lease(await seed.task(queue=queue), session)
+    call = guarded.admin.WatchCluster(admin_wire.WatchClusterRequest(), metadata=own)
+    frame = await call.read()
+    call.cancel()
+    assert [each.queue.name for each in frame.queues] == ["own-z"]
+    assert [(each.session.session_id, len(each.runs)) for each in frame.workers] == [(str(session), 1)]
+    assert (frame.queues_capped, frame.workers_capped) == (False, False)
 
 
 async def test_a_bulk_operation_stays_within_the_queues_of_who_began_it(guarded: Stubs, seed: Seed) -> None:

@@ -11,6 +11,7 @@ from hyrex_broker.domain.rights import Caller, Scope
 from hyrex_broker.domain.tokens import digest, make_token
 from hyrex_broker.engine import known_tokens
 from hyrex_broker.engine.known_tokens import KnownTokens, OpenStream, Undecided
+from hyrex_broker.service.callers import ENDS_ITSELF_WITHIN_S
 from hyrex_broker.storage.tokens import StoredToken
 
 
@@ -171,6 +172,26 @@ async def test_streams_end_with_their_token_and_others_stay(known: KnownTokens, 
     for stream in streams.values():
         known.close(stream)
     assert known.sizes()["open streams"] == 0
+
+
+async def test_what_changed_is_read_at_every_interval_without_being_hurried(
+    known: KnownTokens, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_tokens, "ROUND_S", 0.1)
+    running = asyncio.create_task(known.run())
+    try:
+        async with asyncio.timeout(60):
+            while table.statements < 10:
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def test_streams_of_a_revoked_token_have_ended_after_five_seconds() -> None:
+    """The interval in which a broker reads what another one has revoked, and the time a stream may take to
+    end itself before it is cancelled. What they do: the tests above, test_doors and test_revoked."""
+    assert known_tokens.ROUND_S + ENDS_ITSELF_WITHIN_S < 4.5
 
 
 async def test_a_name_of_a_certificate_is_that_of_a_token_while_it_is_good(
