@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import backlog, cycles, latency, memory, pinned, stored
+from benchmarks import backlog, cycles, guarded, latency, memory, pinned, stored
 from benchmarks.figures import Results
 from benchmarks.peers import cycle as peers
 from benchmarks.rounds import say
@@ -33,6 +33,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "backlog": backlog.measure,
     "pinned": pinned.measure,
     "memory": memory.measure,
+    "guarded": guarded.measure,
     "stored": stored.measure,
     "peers": peers.measure,
 }

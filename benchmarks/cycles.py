@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.broker_cycle import BrokerCycle
 from benchmarks.figures import Results
-from benchmarks.rounds import Contestant, Rounds, alternate, cpu, rate, ratio
+from benchmarks.rounds import Contestant, Rounds, alternate, cpu, cpu_ratio, rate, ratio
 from benchmarks.sdk_cycle import SdkCycle, SdkSystem
 from benchmarks.sizes import Sizes
 from benchmarks.sql_cycle import SqlCycle
@@ -30,7 +30,7 @@ def measure(stage: Stage, sizes: Sizes, names: Sequence[str], results: Results) 
     """Let the named contestants take turns; note rates, ratios and CPU per task."""
     found = contestants(stage, names)
     counts = {name: sizes.single_cycle if name == "sdk_single_cycle" else sizes.cycle for name in names}
-    _note(alternate(found, counts, sizes.rounds), results)
+    note(alternate(found, counts, sizes.rounds), RATIOS, results)
 
 
 def contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
@@ -54,11 +54,14 @@ def contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
     return found
 
 
-def _note(found: Rounds, results: Results) -> None:
+def note(found: Rounds, ratios: Sequence[tuple[str, str]], results: Results) -> None:
+    """Note rates and CPU per task, and the ratios of those pairs that were measured."""
     for name, rounds in found.items():
         spent = cpu(rounds)
         spent["sum"] = round(sum(spent.values()), 1)
         results.add(**{f"{name}_per_s": round(rate(rounds))}, cpu_us_per_task={name: spent})
-    for above, below in RATIOS:
+    for above, below in ratios:
         if above in found and below in found:
-            results.add(ratios={f"{above}/{below}": round(ratio(found[above], found[below]), 3)})
+            name = f"{above}/{below}"
+            results.add(ratios={name: round(ratio(found[above], found[below]), 3)})
+            results.add(cpu_ratios={name: round(cpu_ratio(found[above], found[below]), 3)})

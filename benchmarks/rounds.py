@@ -68,6 +68,12 @@ def ratio(above: Sequence[Round], below: Sequence[Round]) -> float:
     return median(a.per_s / b.per_s for a, b in zip(above, below, strict=True))
 
 
+def cpu_ratio(above: Sequence[Round], below: Sequence[Round]) -> float:
+    """The same of the CPU time of a task in all processes together, which other programs disturb less."""
+    pairs = zip(above, below, strict=True)
+    return median(sum(a.cpu_us.values()) / (sum(b.cpu_us.values()) or 1.0) for a, b in pairs)
+
+
 def cpu(rounds: Sequence[Round]) -> dict[str, float]:
     """The median CPU microseconds per task of each process."""
     return {name: round(median(each.cpu_us[name] for each in rounds), 1) for name in rounds[0].cpu_us}

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.guards import NO_GUARD, Guard
 from benchmarks.rounds import Round
 from benchmarks.stage import Stage, run
 from benchmarks.usage import Cpu, worker_groups
@@ -26,18 +27,20 @@ LIVE = "select exists (select from ready) or exists (select from lease) or exist
 class SdkSystem:
     """A broker, a worker with its default settings, and a process that sends."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, guard: Guard = NO_GUARD) -> None:
         self.database = stage.database()
-        self.broker = stage.broker(self.database)
-        self.worker = stage.worker(self.broker.url)
-        self.sender = stage.actor("sdk_sender", env={"HYREX_BROKER_URL": self.broker.url})
+        self.broker = stage.broker(self.database, *guard.broker_flags(), env=guard.broker_env())
+        env = guard.client_env(self.broker)
+        self.worker = stage.worker(self.broker.url, *guard.worker_flags(), env=env)
+        self.sender = stage.actor("sdk_sender", env={"HYREX_BROKER_URL": self.broker.url} | env)
+        self.around = guard.around
 
 
 class SdkCycle:
     """Cycles through a whole system, by one way of sending."""
 
-    def __init__(self, stage: Stage, system: SdkSystem, *, single: bool = False) -> None:
-        self.name = "sdk_single_cycle" if single else "sdk_cycle"
+    def __init__(self, stage: Stage, system: SdkSystem, *, single: bool = False, name: str = "") -> None:
+        self.name = name or ("sdk_single_cycle" if single else "sdk_cycle")
         self._stage = stage
         self._order = {"threads": THREADS} if single else {"threads": SENDERS, "chunk": CHUNK}
         self._system = system
@@ -54,8 +57,9 @@ class SdkCycle:
     def round(self, tasks: int) -> Round:
         """Send, run and record so many tasks."""
         cpu = Cpu(self._stage.postmaster, self.processes())
-        began = self._system.sender.ask(WITHIN_S, count=tasks, **self._order)["began"]
-        run(idle(self._system.database))
+        with self._system.around():
+            began = self._system.sender.ask(WITHIN_S, count=tasks, **self._order)["began"]
+            run(idle(self._system.database))
         return Round.of(tasks, time.monotonic() - began, cpu.seconds())
 
 

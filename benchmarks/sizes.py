@@ -10,6 +10,7 @@ class Sizes:
     rounds: int = 7
     cycle: int = 100_000
     single_cycle: int = 20_000
+    guard_rounds: int = 7
     sends: int = 2_000
     latency_s: float = 20.0
     latency_rate: float = 1_000.0
@@ -30,13 +31,14 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    rounds=2, cycle=20_000, single_cycle=2_000, sends=300, latency_s=3, idle_sends=30,
+    rounds=2, cycle=20_000, single_cycle=2_000, guard_rounds=5, sends=300, latency_s=3, idle_sends=30,
     backlog=200_000, backlog_assigns=30, pinned_s=6, pinned_rate=4_000, pinned_turn_s=1,
     memory_backlog=100_000, memory_s=4, memory_settle_s=2,
     stored=60_000, peer_tasks=4_000, peer_rounds=1,
 )  # fmt: skip
 TINY = Sizes(
-    rounds=1, cycle=1_000, single_cycle=200, sends=20, latency_s=0.5, latency_rate=100, idle_sends=3,
+    rounds=1, cycle=1_000, single_cycle=200, guard_rounds=1,
+    sends=20, latency_s=0.5, latency_rate=100, idle_sends=3,
     backlog=20_000, backlog_assigns=3, pinned_s=1, pinned_rate=1_000, pinned_turn_s=0.5,
     memory_backlog=2_000, memory_workers=20, memory_s=1, memory_settle_s=1,
     stored=2_000, peer_tasks=200, peer_rounds=1,

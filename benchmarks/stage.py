@@ -106,28 +106,31 @@ class Stage:
         program = shutil.which("redis-server")
         if program is None:
             return None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = free_port()
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         process = self.keep(Process("redis", command))
         process.wait_for("Ready to accept connections")
         return Redis(process, f"redis://127.0.0.1:{port}")
 
     def broker(
-        self, database_url: str, *, handoff: bool = True, env: Mapping[str, str] | None = None
+        self,
+        database_url: str,
+        *arguments: str,
+        handoff: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> "Broker":
         """A broker process that is ready."""
         module = ["hyrex_broker"] if handoff else ["benchmarks.actors.plain_broker"]
-        command = [sys.executable, "-m", *module, "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", *module, "--listen", "127.0.0.1:0", *arguments]
         environment = {"HYREX_DATABASE_URL": database_url} | dict(env or {})
         process = self.keep(Process("broker", command, environment))
-        return Broker(process, process.wait_for(BROKER_READY)[1])
+        return Broker(process, process.wait_for(BROKER_READY)[1], secure="--tls-cert" in arguments)
 
-    def worker(self, broker_url: str, *arguments: str) -> Process:
+    def worker(self, broker_url: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """A Hyrex worker for the benchmarks' app that is ready."""
         command = [sys.executable, "-m", "hyrex.worker", APP, *arguments]
-        process = self.keep(Process("worker", command, {"HYREX_BROKER_URL": broker_url}))
+        environment = {"HYREX_BROKER_URL": broker_url} | dict(env or {})
+        process = self.keep(Process("worker", command, environment))
         process.wait_for(r"worker ready: ")
         return process
 
@@ -138,11 +141,12 @@ class Broker:
 
     process: Process
     address: str
+    secure: bool = False
 
     @property
     def url(self) -> str:
         """What clients connect to."""
-        return f"grpc://{self.address}"
+        return f"{'grpcs' if self.secure else 'grpc'}://{self.address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,14 @@ class Redis:
 
     process: Process
     url: str
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

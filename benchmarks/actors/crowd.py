@@ -1,9 +1,12 @@
 """Many worker sessions in one process, which hold what they get and report nothing; argument: HOST:PORT.
 
+HYREX_TOKEN has their token, where the broker wants one.
+
 Orders: {"workers": N, "capacity": C}: has that many connected; 0 says Goodbye for all.
 """
 
 import asyncio
+import os
 import sys
 from typing import Any
 
@@ -25,6 +28,8 @@ class Crowd:
         self._channels: list[grpc.aio.Channel] = []
         self._members: list[asyncio.Task[None]] = []
         self._leaving = asyncio.Event()
+        token = os.environ.get("HYREX_TOKEN")
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     async def gather(self, workers: int, capacity: int = 10) -> dict[str, Any]:
         """Connect them, a channel for every fifty; return when all are welcome."""
@@ -46,7 +51,7 @@ class Crowd:
     async def _attend(
         self, number: int, channel: grpc.aio.Channel, capacity: int, welcome: asyncio.Semaphore
     ) -> None:
-        call = worker_service_pb2_grpc.WorkerServiceStub(channel).Work()
+        call = worker_service_pb2_grpc.WorkerServiceStub(channel).Work(metadata=self._metadata)
         hello = wire.Hello(
             worker_name=f"crowd-{number}", host="bench", pid=1, sdk="raw-stubs/1", protocol_version=1,
             queue_patterns=["bench"], tasks=[wire.TaskDefinition(name="handle", queue="bench")],

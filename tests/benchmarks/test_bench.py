@@ -26,6 +26,13 @@ KEYS = {
     "worker_rss_mb",
     "bytes_per_task",
     "cpu_us_per_task",
+    "ratios",
+    "cpu_ratios",
+    *(
+        f"{cycle}_{guard}_per_s"
+        for cycle in ("sdk_cycle", "sdk_single_cycle")
+        for guard in ("nothing", "tokens", "metrics", "tls")
+    ),
 }
 
 
@@ -41,6 +48,7 @@ def test_every_measurement_runs_and_prints_its_figures(tmp_path: Path) -> None:
     assert set(figures["broker_rss_mb"]) == {"idle", "backlog_1m", "workers_1000"}
     assert all(key in done.stdout for key in KEYS - {"cpu_us_per_task"})
     assert "sdk_cycle / broker_cycle" in done.stdout
+    assert "sdk_cycle with tokens / without" in done.stdout
 
 
 @pytest.mark.timeout(120)
