@@ -7,6 +7,7 @@
     │   ├── ArgumentInvalid        the arguments do not fit the hints (a ValueError); nothing was sent
     │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing was sent
     │   ├── SendRejected           the broker refused the task, see reason; nothing was stored
+    │   │   └── QueueFull          its queue had no room within the send timeout, see queue and limit
     │   ├── SubmitUnknown          no answer in time: it may be stored or not; handle.resend() repeats it
     │   └── SendManyFailed         some of many were not acknowledged, see failures
     ├── BrokerUnavailable          no broker answered; of a send: nothing was stored
@@ -52,6 +53,7 @@ __all__ = [
     "HyrexError",
     "NonRetryable",
     "PayloadTooLarge",
+    "QueueFull",
     "ResultInvalid",
     "ResultNotSerializable",
     "ResultUnavailable",
@@ -119,6 +121,20 @@ class SendRejected(SendError):
         super().__init__(message)
         self.reason = reason
         self.metadata = dict(metadata or {})
+
+
+class QueueFull(SendRejected):
+    """As many tasks wait in its queue as may, and there was no room within the send timeout."""
+
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+        return self.metadata.get("queue", "")
+
+    @property
+    def limit(self) -> int:
+        """How many tasks may wait in it."""
+        return int(self.metadata.get("limit", 0))
 
 
 class SubmitUnknown(SendError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
-from hyrex.backend.outgoing import Deduplicated, Outgoing, Progress, SendResult, Untimely
+from hyrex.backend.outgoing import Deduplicated, Outgoing, Postponed, Progress, SendResult, Untimely
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, loaded
 from hyrex.options import Timeout, checked_wait
 from hyrex.progress import RunProgress
@@ -198,7 +198,7 @@ def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: S
                 observe(handle, outcome)
             case HyrexError():
                 failures[at] = outcome
-            case Untimely(error):
+            case Untimely(error) | Postponed(error):
                 failures[at] = error
             case _:
                 failures[at] = _unanswered(backend, handle, outcome)

@@ -31,6 +31,7 @@ from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
+from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
 from hyrex_broker.identity import known_tokens, token_parts
@@ -47,6 +48,7 @@ from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.audit import AuditStore
 from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
+from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import MarkStore
@@ -186,7 +188,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         sessions=sessions,
         dispatcher=dispatcher,
         promoter=promoter,
-        intake=Intake(submits, handoff, directory, dispatcher, promoter),
+        intake=Intake(submits, handoff, directory, dispatcher, promoter, Rooms(DepthStore(database))),
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         progress=RunsProgress(ProgressStore(database)),

@@ -16,6 +16,7 @@ __all__ = [
     "Deduplicated",
     "Outgoing",
     "OutgoingBatch",
+    "Postponed",
     "Progress",
     "SendResult",
     "Untimely",
@@ -51,8 +52,16 @@ class Untimely:
     error: HyrexError
 
 
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Refused for now. It is not stored, and may be sent again, no sooner than after so many seconds."""
+
+    error: HyrexError
+    retry_after_s: float
+
+
 # A TaskSnapshot, if it ran where it was sent (an inline test).
-SendResult = Progress | Deduplicated | Untimely | TaskSnapshot | HyrexError
+SendResult = Progress | Deduplicated | Untimely | Postponed | TaskSnapshot | HyrexError
 
 
 class Outgoing:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _STEP_TIMEOUT_S: Final = 30.0
 """A step takes a second, but may wait much longer for the steps of others."""
 MOST_RUNS: Final = 2**31 - 1
+MOST_WAITING: Final = 1_000_000
 commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
 Create = Annotated[bool, typer.Option("--create", help="Make the queue where there is none.")]
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
@@ -69,6 +70,20 @@ def limit(
 ) -> None:
     """Limit how many tasks of a queue run at once."""
     _update(broker_url, as_json, create, name=name, concurrency_limit=runs)
+
+
+@commands.command("max-waiting")
+def max_waiting(
+    name: Name,
+    tasks: Annotated[
+        int, typer.Argument(min=0, max=MOST_WAITING, help="Most tasks that may wait; 0: any number.")
+    ],
+    create: Create = False,
+    broker_url: BrokerUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse new tasks of a queue while so many wait in it."""
+    _update(broker_url, as_json, create, name=name, max_waiting=tasks)
 
 
 @commands.command("delete")
@@ -163,12 +178,13 @@ async def _require(stub: Any, name: str, remedy: str) -> None:
 
 
 def _print_queues(queues: list[dict[str, Any]]) -> None:
-    columns = ("name", "queued", "delayed", "running", "limit", "paused", "workers")
+    columns = ("name", "queued", "delayed", "max waiting", "running", "limit", "paused", "workers")
     rows = [
         (
             queue["name"],
             f"over {queue['queued']}" if queue["queued_capped"] else queue["queued"],
             queue["delayed"],
+            queue["max_waiting"],
             queue["running"],
             queue["concurrency_limit"],
             queue["paused"],

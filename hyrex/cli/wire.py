@@ -127,6 +127,7 @@ def queue_values(queue: queue_service_pb2.Queue) -> dict[str, Any]:
         "delayed": queue.delayed,
         "running": queue.running,
         "workers": queue.workers,
+        "max_waiting": queue.max_waiting or None,
     }
 
 

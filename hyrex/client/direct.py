@@ -14,6 +14,7 @@ from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.outbox import FrameSpace
+from hyrex.client.postponed import persist
 from hyrex.client.submitter import after_clock_correction
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
@@ -49,6 +50,9 @@ class DirectBackend:
 
     def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks; if one gets no answer, those after it are not sent."""
+        return persist(self._store, tasks, self._settings.send_timeout_s)
+
+    def _store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         sizes = sizes_in_frame(tasks)
         outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
         at = 0

@@ -14,6 +14,7 @@ from hyrex.client.direct import DirectBackend
 from hyrex.client.inside import Inside
 from hyrex.client.life import ClientLoop
 from hyrex.client.outbox import Parcel, SendQueue
+from hyrex.client.postponed import persist, persist_async
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
 from hyrex.config import Settings
@@ -72,10 +73,9 @@ class RemoteBackend:
             with self._lock:
                 life = self._life
                 if life is None or not life.is_alive:
-                    life = ClientLoop(
+                    life = self._life = ClientLoop(
                         self._addresses, self.settings.token, self._outbox, self._watchlist, self
                     )
-                    self._life = life
         return life
 
     @property
@@ -109,8 +109,8 @@ class RemoteBackend:
 
     def retire(self) -> bool:
         """Close it unless somebody still waits for an answer. Return True if it is closed."""
-        busy = self._life is not None and self._life.is_busy
-        if busy or not self._outbox.is_empty or self._watchlist.has_subscribers:
+        life = self._life
+        if (life and life.is_busy) or not self._outbox.is_empty or self._watchlist.has_subscribers:
             return False
         self.close()
         return True
@@ -143,8 +143,9 @@ class RemoteBackend:
         """Store tasks, blocking the calling thread."""
         if self._is_interrupted:
             return self._direct.store(tasks)
-        if not tasks:
-            return []
+        return persist(self._store, tasks, self.settings.send_timeout_s)
+
+    def _store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         waiter = ThreadWaiter()
         parcel = Parcel(tasks, sizes_in_frame(tasks), waiter)
         try:
@@ -164,8 +165,9 @@ class RemoteBackend:
 
     async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks, awaiting on the caller's loop."""
-        if not tasks:
-            return []
+        return await persist_async(self._store_async, tasks, self.settings.send_timeout_s)
+
+    async def _store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         waiter = LoopWaiter()
         parcel = Parcel(tasks, sizes_in_frame(tasks), waiter)
         try:
@@ -255,9 +257,8 @@ class RemoteBackend:
 
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """Ask for a task to end."""
-        return await self._call_async(
-            lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s)
-        )
+        within_s = self.settings.send_timeout_s
+        return await self._call_async(lambda calls: calls.cancel(task_id, reason, within_s))
 
     def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         ends = time.monotonic() + self.settings.send_timeout_s

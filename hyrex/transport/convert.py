@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.backend.origin import TRACE_BYTES
-from hyrex.backend.outgoing import Deduplicated, Outgoing, OutgoingBatch, Progress, SendResult
+from hyrex.backend.outgoing import Deduplicated, Outgoing, OutgoingBatch, Postponed, Progress, SendResult
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import SendRejected
 from hyrex.progress import RunProgress
@@ -174,8 +174,11 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
     if result.outcome == task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED:
         return Deduplicated(result.task_id, STATUSES.get(result.status), result.payload_differs)
     if result.HasField("error") or result.outcome == task_service_pb2.SUBMIT_OUTCOME_REJECTED:
-        error = result.error
-        return item_error(outgoing.spec.config.name, error.message, error.reason, dict(error.metadata))
+        told = result.error
+        error = item_error(outgoing.spec.config.name, told.message, told.reason, dict(told.metadata))
+        if told.HasField("retry_delay"):
+            return Postponed(error, max(0.0, told.retry_delay.ToTimedelta().total_seconds()))
+        return error
     return Progress.STORED
 
 

@@ -9,7 +9,15 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from hyrex.errors import CallRejected, HyrexError, PayloadTooLarge, SendRejected, TaskNotFound, TokenInvalid
+from hyrex.errors import (
+    CallRejected,
+    HyrexError,
+    PayloadTooLarge,
+    QueueFull,
+    SendRejected,
+    TaskNotFound,
+    TokenInvalid,
+)
 
 __all__ = ["CallFailed", "CallFailure", "call_failure", "item_error"]
 
@@ -100,6 +108,8 @@ def item_error(task_name: str, message: str, reason: str, metadata: Mapping[str,
     if reason == "PAYLOAD_TOO_LARGE" and {"size_bytes", "limit_bytes"} <= metadata.keys():
         return PayloadTooLarge(task_name, int(metadata["size_bytes"]), int(metadata["limit_bytes"]))
     text = f"the broker refused {task_name}: {message}"
+    if reason == "QUOTA_EXCEEDED" and {"queue", "limit"} <= metadata.keys():
+        return QueueFull(text, reason, metadata)
     if reason == "TASK_ID_OUT_OF_WINDOW":
         text += "; new ids are made by the broker's clock from now on: send it again"
     return SendRejected(text, reason, metadata)

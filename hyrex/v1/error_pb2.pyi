@@ -79,6 +79,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TOKEN_EXISTS: _ErrorReason.ValueType  # 22
     """ALREADY_EXISTS: a token that is not revoked has this name; metadata: name."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 23
+    """RESOURCE_EXHAUSTED: a bound of this broker or of a queue is reached, and room comes by itself: send again
+    after the RetryInfo's time (of one task of a batch: after its retry_delay); metadata: limit, and queue
+    where it is the maximum of what waits in a queue.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -135,4 +140,9 @@ that queue is lacking. What a token may not see is NOT_FOUND instead.
 """
 ERROR_REASON_TOKEN_EXISTS: ErrorReason.ValueType  # 22
 """ALREADY_EXISTS: a token that is not revoked has this name; metadata: name."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 23
+"""RESOURCE_EXHAUSTED: a bound of this broker or of a queue is reached, and room comes by itself: send again
+after the RetryInfo's time (of one task of a batch: after its retry_delay); metadata: limit, and queue
+where it is the maximum of what waits in a queue.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -32,6 +32,7 @@ class Queue(_message.Message):
     DELAYED_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    MAX_WAITING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -48,6 +49,8 @@ class Queue(_message.Message):
     """Tasks running now."""
     workers: _builtins.int
     """Live worker sessions whose patterns match it."""
+    max_waiting: _builtins.int
+    """Most tasks that may wait in it (queued and delayed together); 0 means any number."""
     def __init__(
         self,
         *,
@@ -59,10 +62,11 @@ class Queue(_message.Message):
         delayed: _builtins.int = ...,
         running: _builtins.int = ...,
         workers: _builtins.int = ...,
+        max_waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "name", b"name", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "running", b"running", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "running", b"running", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,29 +181,40 @@ class UpdateQueueRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    MAX_WAITING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1..255 bytes."""
     concurrency_limit: _builtins.int
     """If set: most runs at once, 0 for no limit."""
     paused: _builtins.bool
     """If set: whether to pause it."""
+    max_waiting: _builtins.int
+    """If set: most tasks that may wait in it, up to 1,000,000; 0 for any number. What is sent beyond is refused
+    (QUOTA_EXCEEDED). Each broker counts from its last look, so for a moment some more may come in. Retries
+    and redeliveries of tasks that are stored are never refused.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         concurrency_limit: _builtins.int | None = ...,
         paused: _builtins.bool | None = ...,
+        max_waiting: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "paused", b"paused"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "paused", b"paused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "name", b"name", "paused", b"paused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency_limit: _TypeAlias = _typing.Literal["concurrency_limit"]  # noqa: Y015
     _WhichOneofArgType__concurrency_limit: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit"]  # noqa: Y015
+    _WhichOneofReturnType__max_waiting: _TypeAlias = _typing.Literal["max_waiting"]  # noqa: Y015
+    _WhichOneofArgType__max_waiting: _TypeAlias = _typing.Literal["_max_waiting", b"_max_waiting"]  # noqa: Y015
     _WhichOneofReturnType__paused: _TypeAlias = _typing.Literal["paused"]  # noqa: Y015
     _WhichOneofArgType__paused: _TypeAlias = _typing.Literal["_paused", b"_paused"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency_limit) -> _WhichOneofReturnType__concurrency_limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_waiting) -> _WhichOneofReturnType__max_waiting | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__paused) -> _WhichOneofReturnType__paused | None: ...
 

@@ -30,6 +30,7 @@ from hyrex_broker.service import (
     inflight,
     open_calls,
     outbox,
+    queues,
     reported,
     requests,
     server,
@@ -99,6 +100,7 @@ LIMITS: Final = {
     "releases of a task in a row": f"{report.RELEASES_BOUND}",
     "(queue, task name) pairs that a broker makes at once": f"{growth.AT_ONCE:,}",
     "then": f"{growth.PER_S:.0f} a second",
+    "highest maximum of what may wait in a queue": f"{queues.HIGHEST_MAX_WAITING:,}",
     "retention of finished tasks": f"{BROKER.retention_days} days",
 }
 

@@ -23,6 +23,8 @@ BrokerError
 ├── FlowControl
 ├── Overloaded              more bytes in flight than this connection or broker may have; repeat it later
 │   └── TooMuchUnread       answers that this connection has not read, or all of them
+├── QuotaExceeded           a bound is reached, and room comes by itself; repeat it later
+│   └── QueueAtMaximum           as many tasks wait in a queue as may
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
 ├── SchemaOutOfRange        the database's schema is too old or too new for this broker
 └── Draining
@@ -231,6 +233,24 @@ class ArrivesSlowly(Overloaded):
     def __init__(self, at_once: int) -> None:
         text = f"others waited while this call was still arriving, {at_once} may at a time; repeat it"
         BrokerError.__init__(self, text, {"limit": str(at_once)})
+
+
+class QuotaExceeded(BrokerError):
+    """A bound is reached, and room comes by itself. Safe to repeat after `retry_after_s`."""
+
+    retry_after_s = 1.0
+
+
+class QueueAtMaximum(QuotaExceeded):
+    """As many tasks wait in a queue as may. Nothing of this one is stored."""
+
+    def __init__(self, queue: str, most: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"{most} tasks may wait in queue {queue!r}, and so many do; send it again later, start workers,"
+            " or have an operator allow more (`hyrex queue max-waiting`)",
+            {"queue": queue, "limit": str(most)},
+        )
+        self.retry_after_s = retry_after_s
 
 
 class StorageUnavailable(BrokerError):

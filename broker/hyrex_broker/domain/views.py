@@ -138,6 +138,7 @@ class QueueView:
     delayed: int
     running: int
     workers: int = 0
+    max_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class Directory:
         self._interning = asyncio.Lock()
         self._growth = Growth()
         self.names: dict[LaneId, tuple[str, str]] = {}
+        self.max_waiting: Mapping[str, int] = {}
+        """The most tasks that may wait in a queue, of those that have a maximum."""
         self.on_new_lanes: list[Callable[[Mapping[LaneId, tuple[str, str]]], None]] = []
         """Called with the (queue, task name) of lanes that were not known here."""
         self.on_change: list[Callable[[], None]] = []
@@ -42,7 +44,7 @@ class Directory:
         await self.meet(self._wanted)
         self._wanted.clear()
         limits = {(limit.scope, limit.name): limit for limit in await self._store.limits()}
-        paused = await self._store.paused()
+        paused, self.max_waiting = await self._store.steered()
         if limits != self._limits or paused != self._paused:
             self._limits, self._paused = limits, paused
             for call in self.on_change:

@@ -107,6 +107,7 @@ def queue(view: QueueView) -> queue_service_pb2.Queue:
         delayed=view.delayed,
         running=view.running,
         workers=view.workers,
+        max_waiting=view.max_waiting,
     )
 
 

@@ -67,6 +67,8 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.TooMuchUnread: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.ArrivesSlowly: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
+        errors.QuotaExceeded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
+        errors.QueueAtMaximum: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         # While serving, only if a newer version migrates the schema: another broker may be new enough.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
@@ -83,6 +85,8 @@ def to_status(error: BrokerError) -> Status:
     status = _status(ROWS.get(type(error), DEFECT), error.message, error.metadata)
     if isinstance(error, errors.Overloaded):
         status.details.add().Pack(RetryInfo(retry_delay=_RETRY_AFTER))
+    elif isinstance(error, errors.QuotaExceeded):
+        status.details.add().Pack(RetryInfo(retry_delay=_delay(error)))
     return status
 
 
@@ -102,7 +106,12 @@ def to_item_error(error: BrokerError) -> ItemError:
         reason=reason_name(row),
         message=error.message[:_MESSAGE_LIMIT],
         metadata=error.metadata,
+        retry_delay=_delay(error) if isinstance(error, errors.QuotaExceeded) else None,
     )
+
+
+def _delay(error: errors.QuotaExceeded) -> Duration:
+    return Duration(nanos=int(error.retry_after_s % 1 * 1e9), seconds=int(error.retry_after_s))
 
 
 def reason_name(row: Row) -> str:

@@ -20,6 +20,8 @@ from hyrex_broker.storage.queues import QueueStore
 _DEFAULT_PAGE: Final = 100
 _REASON_BYTES: Final = 1000
 _STEP_S: Final = 1.0
+HIGHEST_MAX_WAITING: Final = 1_000_000
+"""A look counts no further than a queue's maximum: so much takes a look some tenths of a second."""
 
 
 class Lanes(Protocol):
@@ -72,10 +74,11 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
             raise InvalidField(
                 "concurrency_limit", limit, f"must lie between 1 and {HIGHEST_LIMIT}, or be 0 for no limit"
             )
+        most = _checked_maximum(request)
         paused = request.paused if request.HasField("paused") else None
-        await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit))
+        await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit, most))
         await self._lanes.make_queues([name])
-        await self._store.update(name, paused=paused, limit=limit)
+        await self._store.update(name, paused=paused, limit=limit, max_waiting=most)
         await self._lanes.changed_here()
         return queue_service_pb2.UpdateQueueResponse(queue=await self._queue(name))
 
@@ -128,10 +131,18 @@ def _visible(text: str, scope: Scope) -> str:
     return name
 
 
-def _changes(paused: bool | None, limit: int | None) -> dict[str, str]:
+def _checked_maximum(request: queue_service_pb2.UpdateQueueRequest) -> int | None:
+    """The most that may wait; None if it is to stay. Raises InvalidField."""
+    if not request.HasField("max_waiting"):
+        return None
+    return fields.integer(request.max_waiting, "max_waiting", 0, HIGHEST_MAX_WAITING)
+
+
+def _changes(paused: bool | None, limit: int | None, max_waiting: int | None) -> dict[str, str]:
     """What an operator changes, for the audit."""
     found = {} if paused is None else {"paused": str(paused).lower()}
-    return found if limit is None else found | {"limit": str(limit)}
+    found |= {} if limit is None else {"limit": str(limit)}
+    return found if max_waiting is None else found | {"max_waiting": str(max_waiting)}
 
 
 def _moment(cursor: str) -> datetime:

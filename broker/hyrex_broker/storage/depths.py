@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.settings import ONLY_PROBES
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("depths")
@@ -32,6 +33,15 @@ class DepthStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def of_queue(self, queue: str, most: int) -> int:
+        """How many wait in one queue, ready or delayed: the exact number below `most`, else at least that."""
+        async with self._database.transaction(read=True) as transaction:
+            await transaction.set_local(ONLY_PROBES)
+            row = await transaction.fetchrow(_SQL["of_queue"], queue, most)
+        assert row is not None
+        count: int = row[0]
+        return count
 
     async def read(self) -> dict[str, WaitingTasks]:
         """Every queue in which something waits."""

@@ -87,9 +87,11 @@ class LaneStore:
         rows = await self._database.fetch(_SQL["limits"])
         return [Limit(row["scope"], row["name"], row["maximum"], row["source"]) for row in rows]
 
-    async def paused(self) -> frozenset[str]:
-        """Names of paused queues."""
-        return frozenset(row["name"] for row in await self._database.fetch(_SQL["paused"]))
+    async def steered(self) -> tuple[frozenset[str], dict[str, int]]:
+        """Names of paused queues, and the most that may wait in those that have a maximum."""
+        rows = await self._database.fetch(_SQL["steered"])
+        most = {row["name"]: row["max_waiting"] for row in rows if row["max_waiting"] is not None}
+        return frozenset(row["name"] for row in rows if row["paused"]), most
 
     async def declare_limits(self, limits: Sequence[tuple[str, str, int]]) -> None:
         """Set (scope, name, maximum) as code declares them; 0 removes one. Limits of operators stay."""

@@ -42,14 +42,16 @@ class QueueStore:
         found = await self._views("", [name], 1)
         return found[0] if found else None
 
-    async def update(self, name: str, *, paused: bool | None, limit: int | None) -> None:
-        """Pause or resume a queue and set its limit (0 removes it); None leaves either as it is.
+    async def update(
+        self, name: str, *, paused: bool | None, limit: int | None, max_waiting: int | None = None
+    ) -> None:
+        """Pause or resume a queue, set its limit and its maximum (0 removes them); None leaves each as it is.
 
         Under the lock of the lanes, so that no lane is made at the same time that misses its limit.
         """
         async with self._database.transaction() as transaction:
             await transaction.execute(_LANES["lock_lanes"])
-            await transaction.execute(_SQL["put"], name, paused)
+            await transaction.execute(_SQL["put"], name, paused, max_waiting)
             if limit is not None:
                 if limit > 0:
                     await transaction.execute(_SQL["limit"], name, limit)
@@ -102,4 +104,5 @@ def _view(row: Any, cap: int) -> QueueView:
         queued_capped=row["queued"] > cap,
         delayed=row["delayed"],
         running=row["running"],
+        max_waiting=row["max_waiting"],
     )

@@ -34,6 +34,7 @@ from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.submit.handoff import Handoff
+from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import StoredKey, SubmitStore
@@ -88,8 +89,10 @@ class Intake:
         directory: Directory,
         dispatcher: Dispatcher,
         promoter: Promoter,
+        rooms: Rooms,
     ) -> None:
         self._store = store
+        self._rooms = rooms
         self._counters = store.counters
         self._handoff = handoff
         self._directory = directory
@@ -114,6 +117,7 @@ class Intake:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._now.run())
             group.create_task(self._waiting.run())
+            group.create_task(self._rooms.run())
 
     async def submit(
         self, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
@@ -123,6 +127,32 @@ class Intake:
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
+        bounded = self._directory.max_waiting
+        if not bounded:
+            return await self._submit(blocks, caller, has_little=has_little)
+        async with self._rooms.taken(blocks, bounded) as counts:
+            kept = [number for number, count in enumerate(counts) if count]
+            parts = [at_places(blocks[number], range(counts[number])) for number in kept]
+            stored = await self._submit(parts, caller, has_little=has_little) if parts else []
+        answers: list[Others] = [{} for _ in blocks]
+        for number, others in zip(kept, stored, strict=True):
+            answers[number] = others
+        for number, count in enumerate(counts):
+            if count < len(blocks[number]):
+                answers[number] |= await self._without_room(blocks[number], count)
+        return answers
+
+    async def _without_room(self, block: TaskBlock, first: int) -> Others:
+        """The answers for a block's tasks from `first` on. What is stored already needs no room."""
+        rest = at_places(block, range(first, len(block)))
+        told = await self._classify(batch_of([rest]))
+        refusal = self._rooms.refusal(block.terms.queue)
+        answers = {place: refusal if answer is None else answer for place, answer in enumerate(told)}
+        return {first + place: answer for place, answer in _by_block([rest], answers)[0].items()}
+
+    async def _submit(
+        self, blocks: Sequence[TaskBlock], caller: Hashable, *, has_little: bool
+    ) -> list[Others]:
         lanes = await self._lanes(blocks)
         answers: list[Others] = [{} for _ in blocks]
         now: list[_Part] = []

@@ -38,6 +38,7 @@ create table queue (
   namespace smallint not null references namespace,
   name      text not null,
   paused    boolean not null default false,
+  max_waiting integer check (max_waiting > 0),
   primary key (namespace, name)
 );
 

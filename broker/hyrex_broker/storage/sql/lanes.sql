@@ -48,9 +48,9 @@ where exists (select from lane where namespace = 0 and name = n and not queue li
 -- All limits.
 select scope, name, maximum, source from concurrency_limit where namespace = 0
 
--- name: paused
--- Names of paused queues.
-select name from queue where namespace = 0 and paused
+-- name: steered
+-- Queues that are paused, or have a maximum of what may wait.
+select name, paused, max_waiting from queue where namespace = 0 and (paused or max_waiting is not null)
 
 -- name: declare_limits
 -- Sets limits that code declares, unless an operator has set them; 0 removes. Call under `lock_lanes`.

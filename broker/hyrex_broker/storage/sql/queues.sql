@@ -1,7 +1,7 @@
 -- name: queues
 -- Queues by name with what is in them. Counts stop at a cap, so that a look at a full queue costs no
 -- more than one at a busy one. $1 names above this one, $2 only these names or null, $3 how many, $4 cap.
-select q.name, q.paused,
+select q.name, q.paused, coalesce(q.max_waiting, 0) as max_waiting,
        coalesce((select maximum from concurrency_limit c
                  where c.namespace = 0 and c.scope = 'queue' and c.name = q.name), 0) as concurrency_limit,
        (select count(*) from (
@@ -28,9 +28,13 @@ where ended_at is null and expires_at > now()
 group by queue_patterns
 
 -- name: put
--- Makes a queue known, and pauses or resumes it. $1 name, $2 paused, or null to leave it.
-insert into queue (namespace, name, paused) values (0, $1::text, coalesce($2::boolean, false))
-on conflict (namespace, name) do update set paused = coalesce($2::boolean, queue.paused)
+-- Makes a queue known, pauses or resumes it, and sets the most that may wait in it (0: any number).
+-- $1 name, $2 paused, or null to leave it, $3 maximum, or null to leave it.
+insert into queue (namespace, name, paused, max_waiting)
+values (0, $1::text, coalesce($2::boolean, false), nullif($3::integer, 0))
+on conflict (namespace, name) do update
+set paused = coalesce($2::boolean, queue.paused),
+    max_waiting = case when $3::integer is null then queue.max_waiting else nullif($3::integer, 0) end
 
 -- name: limit
 -- Sets a queue's limit by an operator's word. $1 name, $2 maximum. Call under `lock_lanes`.
