@@ -73,7 +73,7 @@ class Watcher:
                 await self._follow(calls, ids)
         except CallFailed as error:
             failure = error.failure
-            if failure.repeatable and not failure.ran_out_of_time:
+            if failure.repeatable and not failure.ran_out_of_time and failure.reason != "QUOTA_EXCEEDED":
                 self._connection.leave(calls)
         finally:
             self._forget(ids)
@@ -106,7 +106,8 @@ class Watcher:
             self._fail(ids, failure)
         elif ids:
             self._paused = True
-            self._loop.call_later(random.uniform(PAUSE_S / 2, PAUSE_S), self._resume)
+            told_s = 0.0 if failure is None else failure.retry_after_s or 0.0
+            self._loop.call_later(max(random.uniform(PAUSE_S / 2, PAUSE_S), told_s), self._resume)
         self._watchlist.put_back(ids)
         self.pump()
 

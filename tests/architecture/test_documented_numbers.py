@@ -18,9 +18,10 @@ from hyrex.worker.stream import background_log, drain, process, reconnect, strea
 from hyrex_broker import open_files
 from hyrex_broker.config import DEFAULT_SCHEMA, BrokerConfig
 from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY
-from hyrex_broker.engine import batching, growth, shares
+from hyrex_broker.engine import batching, growth, shares, watch_room
 from hyrex_broker.engine.dispatch import dispatcher, lane_schedule
 from hyrex_broker.engine.liveness import heartbeats
+from hyrex_broker.engine.sessions import registry
 from hyrex_broker.engine.submit import handoff
 from hyrex_broker.engine.watches import FRAME_BYTES as WATCH_FRAME_BYTES
 from hyrex_broker.service import (
@@ -100,6 +101,9 @@ LIMITS: Final = {
     "releases of a task in a row": f"{report.RELEASES_BOUND}",
     "(queue, task name) pairs that a broker makes at once": f"{growth.AT_ONCE:,}",
     "then": f"{growth.PER_S:.0f} a second",
+    "tasks watched at a time by one connection": f"{watch_room.MOST_OF_ONE:,}",
+    "by all together": f"{watch_room.MOST_IN_ALL:,}",
+    "sessions that a broker serves at a time": f"{registry.MOST_SESSIONS:,}",
     "highest maximum of what may wait in a queue": f"{queues.HIGHEST_MAX_WAITING:,}",
     "retention of finished tasks": f"{BROKER.retention_days} days",
 }

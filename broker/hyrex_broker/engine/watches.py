@@ -7,7 +7,7 @@ so no timer is needed. A slow round over all watched tasks makes up for lost not
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,6 +18,7 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunView, TaskView
+from hyrex_broker.engine.watch_room import WatchRoom
 from hyrex_broker.storage.reads import IDS_PER_STATEMENT, WATCHED, WATCHED_WHOLE, Detail
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Watches:
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
+        self.room = WatchRoom()
         self._watchers: dict[TaskId, set[_Watcher]] = {}
         self._touched: dict[TaskId, None] = {}
         self._behind: dict[TaskId, None] = {}
@@ -101,6 +103,7 @@ class Watches:
         """What is here now, for a report of this process (SIGUSR1)."""
         return {
             "watched tasks": len(self._watchers),
+            "watched, by each watch": self.room.in_all,
             "to read": len(self._touched),
             "to read later": len(self._behind),
         }
@@ -123,26 +126,27 @@ class Watches:
         self._call.set()
 
     async def watch(
-        self, task_ids: Collection[TaskId], place: Place = _any_place
+        self, task_ids: Collection[TaskId], place: Place = _any_place, caller: Hashable = None
     ) -> AsyncGenerator[list[TaskView], None]:
         """Yield frames of states: first of every task, then each change, until all have ended.
 
         `place` of about so many bytes is entered before a frame is made, and left when the next one is asked
-        for. Raises: NoSuchTask, and what `place` raises.
+        for. Raises: NoSuchTask, QuotaExceeded, and what `place` raises.
         """
         watcher = _Watcher(task_ids)
-        self._register(watcher)
-        try:
-            while watcher.open:
-                await watcher.news.wait()
-                watcher.news.clear()
-                if watcher.unknown is not None:
-                    raise NoSuchTask(watcher.unknown)
-                for frame, size in self._frames(watcher):
-                    async with place(size):
-                        yield await self._completed(frame)
-        finally:
-            self._forget(watcher, watcher.open)
+        with self.room.taken(caller, len(watcher.open)):
+            self._register(watcher)
+            try:
+                while watcher.open:
+                    await watcher.news.wait()
+                    watcher.news.clear()
+                    if watcher.unknown is not None:
+                        raise NoSuchTask(watcher.unknown)
+                    for frame, size in self._frames(watcher):
+                        async with place(size):
+                            yield await self._completed(frame)
+            finally:
+                self._forget(watcher, watcher.open)
 
     async def run(self) -> None:
         """Read what was touched, and everything that is watched round by round, until cancelled."""

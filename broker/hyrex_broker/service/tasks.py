@@ -264,7 +264,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:
         ids = requests.task_ids(request.task_ids)
         await self._rights.check_ids(ids)
-        async with aclosing(self._parts.watches.watch(ids, partial(self._frames.place, context))) as frames:
+        place, caller = partial(self._frames.place, context), requests.caller(context)
+        async with aclosing(self._parts.watches.watch(ids, place, caller)) as frames:
             async for frame in frames:
                 self._rights.check(frame)
                 self._rights.note("task.watch", frame)

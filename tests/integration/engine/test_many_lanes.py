@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hyrex_broker.domain.errors import FlowControl, TooManyQueues
+from hyrex_broker.domain.errors import FlowControl, QuotaExceeded, TooManyQueues
 from hyrex_broker.domain.model import LaneId, SubmitAnswer
 from hyrex_broker.engine.growth import AT_ONCE, PER_S, Growth
 from hyrex_broker.engine.sessions import registry
@@ -62,6 +62,24 @@ def test_growth_comes_back_with_time() -> None:
     assert growth.take(100) == 10
     growth.give_back(4)
     assert growth.take(100) == 4
+
+
+async def test_one_session_too_many_is_refused_until_another_leaves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is declared or stored; a session that is served may change its stream all the same."""
+    monkeypatch.setattr(registry, "MOST_SESSIONS", 2)
+    first, _ = await bench.worker()
+    second, _ = await bench.worker()
+    with pytest.raises(QuotaExceeded, match="another broker") as caught:
+        await bench.worker(tasks=["never-declared"])
+    assert caught.value.metadata == {"limit": "2"}
+    assert not await bench.database.fetch("select from lane where name = 'never-declared'")
+    ((rows,),) = await bench.database.fetch("select count(*) from worker_session")
+    assert rows == 2
+    await bench.resumed(first)
+    bench.engine.sessions.leave(second)
+    await bench.worker()
 
 
 async def test_a_start_and_a_limit_cost_no_more_with_many_lanes(bench: Bench, storage_url: str) -> None:

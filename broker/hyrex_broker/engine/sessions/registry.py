@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hyrex_broker.domain.errors import FlowControl, SessionTakenOver
+from hyrex_broker.domain.errors import FlowControl, QuotaExceeded, SessionTakenOver
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import (
     BrokerId,
@@ -38,6 +38,9 @@ _SECRET_BYTES: Final = 16
 MOST_NAMES: Final = 1_000_000
 """Names of tasks of all kinds of workers that are served at a time: each may keep half a kilobyte here.
 Workers with the same patterns and tasks are one kind, so a fleet has few."""
+
+MOST_SESSIONS: Final = 10_000
+"""Sessions with a stream here; each takes some ten kilobytes, and a heartbeat's work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Sessions:
         self, introduction: Introduction, link: SessionLink, origin: SessionId | None = None
     ) -> ServedSession:
         """Begin a new session. With an origin, its worker had one before, and nothing is declared again.
-        Raises StorageUnavailable."""
+        Raises StorageUnavailable, QuotaExceeded, FlowControl."""
         self._check_room(introduction)
         if origin is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
@@ -120,7 +123,7 @@ class Sessions:
         declared other values since.
         Raises SessionEnded, SessionSecretInvalid, StorageUnavailable, FlowControl.
         """
-        self._check_room(introduction)
+        self._check_room(introduction, session_id)
         taken = await self._store.take_over(
             self._broker, session_id, secret, introduction.info, introduction.received_through
         )
@@ -171,8 +174,14 @@ class Sessions:
         pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
 
-    def _check_room(self, introduction: Introduction) -> None:
-        """Raises FlowControl for one more kind of worker where many have very many names."""
+    def _check_room(self, introduction: Introduction, resumed: SessionId | None = None) -> None:
+        """Raises QuotaExceeded for one more session than a broker serves, FlowControl for one more kind of
+        worker where many have very many names."""
+        if resumed not in self.by_id and len(self.by_id) >= MOST_SESSIONS:
+            raise QuotaExceeded(
+                f"this broker serves {MOST_SESSIONS} workers, and no more; connect to another broker",
+                {"limit": str(MOST_SESSIONS)},
+            )
         names = sum(len(profile.task_pools) for profile in self._profiles.values())
         if names + len(introduction.task_pools) > MOST_NAMES and _kind(introduction) not in self._profiles:
             raise FlowControl(

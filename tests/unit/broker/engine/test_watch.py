@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from hyrex_broker.domain.errors import NoSuchTask, StorageUnavailable
+from hyrex_broker.domain.errors import NoSuchTask, QuotaExceeded, StorageUnavailable
 from hyrex_broker.domain.model import CarriedOptions, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import RunStatusView, RunView, TaskView
+from hyrex_broker.engine import watch_room
 from hyrex_broker.engine import watches as watch
 from hyrex_broker.engine.watches import FRAME_BYTES, Watches
 from hyrex_broker.storage.reads import Detail
@@ -296,3 +297,24 @@ async def test_a_bulk_is_read_although_single_tasks_are_touched_all_the_time() -
         table.gate.set()
         await table.begun(2)
         assert len(set(crowd) & {each for batch in table.reads[:2] for each in batch}) >= 250
+
+
+async def test_one_caller_too_many_watches_are_refused_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch_room, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(watch_room, "MOST_IN_ALL", 3)
+    table = Table(*(view(each, TaskState.QUEUED) for each in (A, B, C)))
+    async with watching(table) as watches:
+        async with aclosing(watches.watch([A, B], caller="greedy")) as one:
+            await states(one)
+            with pytest.raises(QuotaExceeded, match="this connection") as caught:
+                await anext(watches.watch([C], caller="greedy"))
+            assert caught.value.metadata == {"limit": "2"}
+            async with aclosing(watches.watch([A], caller="other")) as other:
+                await states(other)
+                with pytest.raises(QuotaExceeded, match="this broker"):
+                    await anext(watches.watch([C], caller="other"))
+        async with aclosing(watches.watch([B, C], caller="greedy")) as again:
+            assert await states(again) == {B: TaskState.QUEUED, C: TaskState.QUEUED}
+    assert watches.room.in_all == 0
