@@ -55,7 +55,7 @@ impl std::error::Error for Error {}
 
 impl From<ItemError> for Error {
     fn from(item: ItemError) -> Self {
-        let ItemError { code, reason, message, metadata } = item;
+        let ItemError { code, reason, message, metadata, retry_delay: _ } = item;
         Self { code: Code::from(code), reason, message, metadata }
     }
 }
