@@ -80,6 +80,37 @@ def test_a_post_without_the_tokens_of_its_form_is_refused(stranger: Reader) -> N
     assert stranger.post(address, {"csrf": stranger.csrf(address)}).status_code == 303
 
 
+@pytest.mark.parametrize("root", ["/static/", "/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..%2fapp.py",
+        "%2e%2e/app.py",
+        "..%5capp.py",
+        "hyrex.css/..%2f..%2fapp.py",
+        "%2fetc%2fpasswd",
+        "/etc/passwd",
+        "..%252fapp.py",
+        "hyrex.css%00.py",
+        "%2e%2e%2f%2e%2e%2f%2e%2e%2f%2e%2e%2f%2e%2e%2f%2e%2e%2f%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    ],
+)
+def test_no_path_leads_to_other_files(stranger: Reader, root: str, path: str) -> None:
+    sign_in(stranger)
+    answer = stranger.get(root + path)
+    assert answer.status_code in (400, 404)
+    assert "root:" not in answer.text
+    assert "def make_app" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "of", ["/../tokens", "//evil.example/", "https://evil.example", "/static/x", "/tasks/.."]
+)
+def test_only_own_pages_are_followed(stranger: Reader, of: str) -> None:
+    sign_in(stranger)
+    assert stranger.get("/live", of=of).status_code == 404
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_other_methods_are_refused(nobody: Reader, method: str) -> None:
     assert nobody.client.request(method, "/", headers={"origin": HERE}).status_code == 405

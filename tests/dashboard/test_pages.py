@@ -4,8 +4,11 @@ import gzip
 import html
 import json
 import re
+from collections.abc import Sequence
+from queue import SimpleQueue
 from urllib.parse import unquote
 
+import grpc
 import pytest
 
 from hyrex.dashboard.app import make_app
@@ -13,7 +16,9 @@ from hyrex.dashboard.options import DashboardOptions
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
 from hyrex.dashboard.render.values import one_word, query
 from hyrex.v1 import queue_service_pb2, task_pb2
+from hyrex.v1 import worker_service_pb2 as wire
 from tests.dashboard.shop import Reader, Shop, attribute, unique
+from tests.protocol_abuse.abuser import hello, work
 from tests.support.eventually import eventually
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202egpj.exe\x1b[31m ../../etc?a=b&c#d'
@@ -134,6 +139,11 @@ def test_what_users_wrote_is_text_wherever_it_is_shown(shop: Shop, reader: Reade
     pages += [reader.text("/queue", name=HOSTILE), reader.text("/tasks", filter=one_word("queue", HOSTILE))]
     pages += [reader.text(path + query(name=HOSTILE)) for path in ACTIONS if path.startswith("/queue/")]
     pages += [reader.text(f"/task/replay?id={task_id}"), reader.text(f"/tasks/cancel?id={task_id}")]
+    check_only_text(pages)
+
+
+def check_only_text(pages: Sequence[str]) -> None:
+    """Nothing on these pages is an element, a handler or a hidden character of a user's."""
     for page in pages:
         assert not re.search(r"<script(?! type=\"module\" src=\"/static/)", page), page
         assert "<img" not in page
@@ -143,6 +153,37 @@ def test_what_users_wrote_is_text_wherever_it_is_shown(shop: Shop, reader: Reade
         shown = exact.sub("", re.sub(r"<textarea.*?</textarea>", "", page, flags=re.DOTALL))
         assert "\u202e" not in shown
         assert "\x1b" not in shown
+
+
+def test_what_a_worker_says_of_itself_is_text_wherever_it_is_shown(shop: Shop, reader: Reader) -> None:
+    """Its name, host, SDK, queues, tasks and pools, while it holds a task."""
+    queue = unique("hostile") + HOSTILE
+    task_id = shop.send(HOSTILE, queue=queue)
+    said = hello(
+        worker_name=HOSTILE,
+        host=HOSTILE,
+        sdk=HOSTILE,
+        queue_patterns=[queue],
+        tasks=[wire.TaskDefinition(name=HOSTILE, queue=queue, pool="all")],
+    )
+    frames: SimpleQueue[bytes | None] = SimpleQueue()
+    frames.put(said.SerializeToString())
+    with grpc.insecure_channel(shop.url.removeprefix("grpc://")) as channel:
+        call = work(channel)(iter(frames.get, None), timeout=120)
+        try:
+            next(frame for frame in call if frame.WhichOneof("frame") == "assignments")
+            eventually(lambda: "alert(1)" in reader.text("/workers"), 60)
+            links = re.findall(r'href="(/worker\?id=[^"]+)"', reader.text("/workers"))
+            pages = [reader.text(link) for link in links]
+            assert any("alert(1)" in page for page in pages)
+            pages += [reader.text(link.replace("/worker?", "/worker/drain?")) for link in links]
+            pages += [reader.text(address) for address in ("/", "/workers", "/queues", "/brokers")]
+            pages += [reader.text("/task", id=task_id, tab=tab) for tab in ("runs", "details")]
+            pages.append(reader.text("/queue", name=queue))
+            check_only_text(pages)
+        finally:
+            frames.put(None)
+            call.cancel()
 
 
 @pytest.mark.parametrize(
