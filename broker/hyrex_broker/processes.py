@@ -22,7 +22,7 @@ from hyrex_broker.hangup import stop_signals
 
 log = logging.getLogger(__name__)
 
-_SHORTEST_LIFE_S: Final = 5.0
+_SHORTEST_LIFE_S: Final = 30.0  # a busy machine takes ten to find that the port is in use
 _START_FAILURES: Final = range(2, 6)
 _SECRETS: Final = frozenset(
     f"HYREX_{name}{ending}" for name in ("DATABASE_URL", "TOKEN") for ending in ("", "_FILE")

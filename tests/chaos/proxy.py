@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 _CHUNK_BYTES: Final = 1 << 16
+_ENDED_WITHIN_S: Final = 60.0
 _ABORT: Final = struct.pack("ii", 1, 0)
 
 
@@ -55,10 +56,10 @@ class Proxy:
         """Reset everything and stop."""
         self._call(self._reset())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(_ENDED_WITHIN_S)
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_ENDED_WITHIN_S)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

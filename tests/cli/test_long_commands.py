@@ -59,7 +59,7 @@ def scripted(steps: Steps) -> Iterator[str]:
     try:
         yield f"grpc://127.0.0.1:{port}"
     finally:
-        server.stop(None).wait()
+        server.stop(None).wait(60)
 
 
 Hyrex = Callable[..., subprocess.CompletedProcess[str]]

@@ -99,7 +99,7 @@ def test_broker_py_on_the_path_is_not_taken_for_ours(
     broker = start(processes, folder, "run-broker", "--listen", "127.0.0.1:0", **env)
     url = "grpc://" + broker.wait_for(r"broker ready: listening on (\S+)")[1]
     several = start(processes, folder, "run-broker", "--processes", "2", "--listen", url[7:], **env)
-    assert several.wait() == 5, several.output  # its children run; the port is taken
+    assert several.wait(100) == 5, several.output  # its children run; the port is taken
     worker = start(
         processes, folder, "run-worker", "tasks:app", "-p", "1", HYREX_BROKER_URL=url, PYTHONPATH="."
     )

@@ -24,7 +24,7 @@ LEASE_S = 2.0
 """Where leases must end."""
 LONG_LEASE_S = 6.0
 """Where they must not, on a busy machine too."""
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 RECEIVED: Final = """
 select session.received_through >= lease.sequence
 from lease join worker_session session on session.id = lease.session_id where lease.task_id = $1

@@ -35,7 +35,7 @@ def standby(primary: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Itera
     copy = Path(f"{origin}-standby")
     port = primary._port
     primary._end()
-    subprocess.run(["cp", "-a", str(origin), str(copy)], check=True)
+    subprocess.run(["cp", "-a", str(origin), str(copy)], check=True, timeout=60)
     primary.start()
     assert primary._port == port
     signal = copy / "data" / "standby.signal"

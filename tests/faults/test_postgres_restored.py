@@ -34,11 +34,14 @@ def test_tasks_of_a_restored_dump_go_on(
     subprocess.run(
         [programs() / "pg_dump", "--format=custom", "--schema=hyrex", f"--file={dump}", field.database_url],
         check=True,
+        timeout=60,
     )
     after = app.once.send(4)
     field.processes.end()
     subprocess.run(
-        [programs() / "pg_restore", "--exit-on-error", f"--dbname={empty_database_url}", dump], check=True
+        [programs() / "pg_restore", "--exit-on-error", f"--dbname={empty_database_url}", dump],
+        check=True,
+        timeout=60,
     )
     field.database_url = empty_database_url
     broker = field.broker()

@@ -57,7 +57,7 @@ def test_a_cancel_through_another_broker_reaches_the_worker(field: Field, one_br
     began = time.monotonic()
     handle.cancel()
     assert is_cancelled(handle)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_a_cancelled_run_of_a_lost_worker_never_runs_again(field: Field, one_broker: RunningBroker) -> None:

@@ -82,7 +82,7 @@ def test_a_silent_host_is_expired_and_its_late_report_is_stale(
     field.begun(handle, times=2)
     go_on()
     # It does not trust its lease any more: the run is asked to stop, or its child is ended.
-    eventually(lambda: field.executions(handle)[0].how or is_gone(frozen.pid), 5)
+    eventually(lambda: field.executions(handle)[0].how or is_gone(frozen.pid))
     assert handle.wait(PATIENCE_S)
     assert ends(handle) == ["lost", "completed"]
     first, second = field.executions(handle)
@@ -132,7 +132,7 @@ def test_a_killed_launcher_takes_everything_with_it(field: Field, one_broker: Ru
     below = whole(lost)[1:]
     lost.kill()
     for process in below:
-        eventually(lambda pid=process.pid: is_gone(pid), 5)  # type: ignore[misc]
+        eventually(lambda pid=process.pid: is_gone(pid))  # type: ignore[misc]
     field.worker(one_broker.url)
     assert handle.wait(PATIENCE_S)
     assert ends(handle) in (["lost", "completed"], ["released", "completed"])

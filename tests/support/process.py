@@ -15,6 +15,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIED: Final = Path(__file__).with_name("tied.py")
 READY_WITHIN_S: Final = 60.0
+ENDED_WITHIN_S: Final = 60.0
 
 
 class Process:
@@ -82,7 +83,7 @@ class Process:
                     )
                 self._changed.wait(left)
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = ENDED_WITHIN_S) -> int:
         """Wait for its end; the exit status (negative: a signal)."""
         try:
             status = self._popen.wait(timeout)
@@ -95,7 +96,7 @@ class Process:
         """Send a signal to the process alone."""
         self._popen.send_signal(number)
 
-    def terminate(self, timeout: float = 30.0) -> int:
+    def terminate(self, timeout: float = ENDED_WITHIN_S) -> int:
         """SIGTERM, then wait for the end; the exit status."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)
@@ -103,13 +104,13 @@ class Process:
     def kill(self) -> None:
         """SIGKILL the process alone (not its children), then reap it."""
         self._popen.kill()
-        self._popen.wait()
+        self._popen.wait(ENDED_WITHIN_S)
 
     def end_group(self) -> None:
         """SIGKILL whatever is left of its process group, and reap it. Safe to repeat."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._popen.wait()
+        self._popen.wait(ENDED_WITHIN_S)
         self._reader.join(1.0)
 
     def _read(self) -> None:

@@ -21,6 +21,7 @@ from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
+from tests.support.turns import settle
 
 _BAD = {
     "an id without a partition": lambda: new_task(make_id(1)),
@@ -175,12 +176,12 @@ async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before()
     running = asyncio.ensure_future(batcher.run())
     await asyncio.sleep(0)
     futures = [batcher.add(range(100)), batcher.add(range(100))]
-    await asyncio.sleep(0.01)
+    await settle()
     futures += [batcher.add(range(100)) for _ in range(BATCH_ITEMS // 100 + 1)]
-    await asyncio.sleep(0.01)
+    await settle()
     assert sizes == [200]
     answered.set()
-    await asyncio.sleep(0.01)
+    await settle()
     assert sizes == [200, BATCH_ITEMS, 100]
     may_end.set()
     await asyncio.gather(*futures)
@@ -199,7 +200,7 @@ async def test_batches_whose_answers_take_long_do_not_pile_up() -> None:
     batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
     running = asyncio.ensure_future(batcher.run())
     futures = [batcher.add(range(BATCH_ITEMS)) for _ in range(20)]
-    await asyncio.sleep(0.05)
+    await settle()
     assert len(begun) == 4
     may_end.set()
     await asyncio.gather(*futures)

@@ -12,6 +12,7 @@ from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.brokers import BrokerStore
 from tests.integration.engine.bench import Bench, started
 from tests.integration.storage.stage import end_of, new_task
+from tests.support.turns import settle
 
 
 async def stored(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
@@ -35,7 +36,7 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
     batcher: Batcher[int, int] = Batcher(store, refuse, lambda item: 0)
     running = asyncio.ensure_future(batcher.run())
     first = batcher.add([1])
-    await asyncio.sleep(0.01)
+    await settle()
     second = batcher.add([2])
     running.cancel()
     for future in (first, second):
@@ -52,7 +53,7 @@ async def test_callers_of_a_broken_off_batch_may_repeat_it() -> None:
 async def test_a_batch_that_never_began_does_not_count_as_under_way() -> None:
     batcher: Batcher[int, int] = Batcher(stored, refuse, lambda item: 0)
     running = asyncio.ensure_future(batcher.run())
-    await asyncio.sleep(0.01)
+    await settle()
     running.cancel()
     lost = batcher.add([1])
     with pytest.raises(StorageUnavailable):

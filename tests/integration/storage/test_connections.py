@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from hyrex_broker.storage.connections import _is_gone
 from hyrex_broker.storage.pool import Database
 from tests.integration.storage.conftest import execute
 
@@ -20,11 +21,18 @@ async def test_connections_lost_while_idle_fail_no_statement(database_url: str) 
     try:
         await asyncio.gather(*(database.fetch("select pg_sleep(0.1)") for _ in range(3)))
         await execute(database_url, CUT)
-        await asyncio.sleep(0.2)  # the news of it arrives
+        await until_news_of_it(database)
         for _ in range(3):
             assert (await database.fetch("select 1 as one"))[0]["one"] == 1
     finally:
         await database.close()
+
+
+async def until_news_of_it(database: Database) -> None:
+    """Wait until every connection at hand is known to be lost."""
+    async with asyncio.timeout(60):
+        while not all(_is_gone(each) for pool in database._pools() for each in pool._at_hand):
+            await asyncio.sleep(0.01)
 
 
 async def test_those_who_wait_get_what_is_given_back(database_url: str) -> None:

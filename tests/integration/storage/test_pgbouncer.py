@@ -55,7 +55,7 @@ def pooled(request: pytest.FixtureRequest, database_url: str, public_folder: Pat
         config.chmod(0o644)
     process = subprocess.Popen([PGBOUNCER, "-q", str(config)], **account)
     try:
-        eventually(lambda: _answers(port), 10)
+        eventually(lambda: _answers(port))
         yield urlunsplit(place._replace(netloc=f"{place.username}:{place.password}@127.0.0.1:{port}"))
     finally:
         process.kill()

@@ -112,9 +112,14 @@ async def test_run_that_finds_no_slot_within_a_second_is_released_after_capacity
 
 async def test_capacity_grows_with_the_pace(bench: Bench) -> None:
     await bench.ready()
-    runs = [assignment("add", {"a": 1, "b": 1}) for _ in range(50)]
-    await bench.broker.assign(*runs)
-    await bench.broker.until(lambda: bench.broker.capacity["sync"] >= 500)
+    async with asyncio.timeout(60):
+        while (
+            bench.broker.capacity["sync"] < 500
+        ):  # a run during which the machine did other things counts much
+            runs = [assignment("add", {"a": 1, "b": 1}) for _ in range(50)]
+            await bench.broker.assign(*runs)
+            for run in runs:
+                await bench.complete(run)
     slow = [assignment("sleep", {"seconds": 1.1}) for _ in range(1)]
     await bench.broker.assign(*slow)
     await bench.broker.until(lambda: bench.broker.capacity["sync"] == 1)

@@ -129,7 +129,7 @@ def test_worker_that_sleeps_through_its_lease_does_not_run_on(cluster: Cluster) 
     cluster.noted("sleep", times=2)
     signal_all(processes, signal.SIGCONT)
     # Its run is asked to stop, or its child is ended: whichever of the two looks first.
-    eventually(lambda: is_gone(child) or f"woken {child}" in cluster.journal_path.read_text(), 5)
+    eventually(lambda: is_gone(child) or f"woken {child}" in cluster.journal_path.read_text())
     handle.cancel()
     assert not handle.wait(WAIT_S)
     assert other.running

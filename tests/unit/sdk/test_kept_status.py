@@ -64,7 +64,7 @@ async def channel(request: pytest.FixtureRequest, refusing: Refusing) -> AsyncIt
     async with open_address(parse_url(f"grpc://127.0.0.1:{port}")[0], request.param) as channel:
         yield channel
     refusing.now.set()
-    server.stop(None).wait()
+    server.stop(None).wait(60)
 
 
 @pytest.fixture

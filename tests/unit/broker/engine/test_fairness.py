@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyrex_broker.engine.fairness import Admission, FairQueue, Permit, UnderWay
+from tests.support.turns import settle
 
 
 def left(queue: FairQueue[str]) -> list[str]:
@@ -61,7 +62,7 @@ async def test_a_request_beyond_the_budget_waits_and_a_little_one_does_not() -> 
         group.create_task(ask("bulk", 90, rest))
         group.create_task(ask("other", 50, rest))
         group.create_task(ask("single", 5, rest))
-        await asyncio.sleep(0.01)
+        await settle()
         assert order == ["bulk", "single"]
         first.set()
     assert order == ["bulk", "single", "other", "bulk"]
@@ -73,7 +74,7 @@ async def test_little_requests_have_a_reserve_with_an_end() -> None:
     for number in range(10):
         await asyncio.wait_for(admission.enter(f"caller {number}", 10), 60)
     late = asyncio.ensure_future(admission.enter("one more", 10))
-    await asyncio.sleep(0.01)
+    await settle()
     assert not late.done()
     late.cancel()
 
