@@ -60,7 +60,7 @@ class _OneInterrupt:
             self._running = False
             timer.cancel()
             with self._lock:
-                forget_interrupt(self._thread_id)
+                forget_interrupt()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._running and self._execution.stop is StopCause.TIMEOUT:

@@ -43,6 +43,19 @@ def interrupt(thread_id: int, error: type[BaseException]) -> None:
         _set_async_exc(thread_id, error)
 
 
-def forget_interrupt(thread_id: int) -> None:
-    """Drop an asynchronous exception that has not been raised yet."""
-    _set_async_exc(thread_id, ctypes.py_object())
+class _Forgotten(BaseException):
+    """Raised in the place of an interrupt that comes too late."""
+
+
+def forget_interrupt() -> None:
+    """Drop an asynchronous exception of this thread that has not been raised yet.
+
+    Another one takes its place and is raised here. If none were raised, Python would look for it at each call
+    from then on, and Python 3.11 would never come back from the first one under a trace or profile function,
+    which coverage, debuggers and profilers have.
+    """
+    try:
+        while _set_async_exc(threading.get_ident(), _Forgotten):
+            pass
+    except _Forgotten:
+        pass

@@ -217,7 +217,7 @@ def _leave(execution: Execution) -> None:
             execution.interruptible = False
             if execution.stop is not None:
                 execution.gate.acquire(True, 0.1)
-                forget_interrupt(execution.thread_id)
+                forget_interrupt()
             return
         except (TaskTimeout, TaskCancelled):
             continue
