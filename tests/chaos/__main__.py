@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import asyncpg
-
 from tests.chaos.cluster import Cluster, Size
 from tests.chaos.record import Record, digest
 from tests.chaos.storm import WEIGHTS, Storm
 from tests.chaos.verdict import Verdict, executions_by_end, flow_times, judge, read_stored, recovery_times
+from tests.support.postgres import connect
 
 _QUIET_WITHIN_S: Final = 120.0
 _BACKLOG: Final = 5
@@ -121,7 +120,7 @@ def _wait_for(cluster: Cluster, enough: Callable[[list[int]], bool]) -> list[int
 
 
 async def _live(url: str) -> list[int]:
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         return [await connection.fetchval(f"select count(*) from {t}") for t in ("ready", "delayed", "lease")]
     finally:

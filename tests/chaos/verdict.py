@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-import asyncpg
-
 from tests.chaos.app import QUEUE_LIMIT, TASK_LIMIT
 from tests.chaos.record import FOREVER, Disturbance, Execution, Record
+from tests.support.postgres import connect
 
 COMPLETED, FAILED, CANCELLED = 2, 3, 5
 _LIMITS: Final = {"limited": TASK_LIMIT, "narrow": QUEUE_LIMIT}
@@ -72,7 +71,7 @@ class Stored:
 
 async def read_stored(database_url: str) -> dict[str, Stored]:
     """Every task of the database."""
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         rows = await connection.fetch(
             "select t.id::text, exists (select from ready where task_id = t.id)"

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import asyncpg
 import psutil
 import pytest
 
@@ -18,6 +17,7 @@ from hyrex_broker.embedded.account import postgres_account
 from hyrex_broker.embedded.binaries import find_binaries
 from tests.cli.shop import DEV_WITHIN_S, HYREX, Shop, sent_id
 from tests.support.eventually import eventually
+from tests.support.postgres import connect
 from tests.support.process import Process
 from tests.support.trees import running
 
@@ -191,7 +191,7 @@ async def test_dev_leaves_the_database_of_the_environment_alone(
     dev = own_shop.start_dev("--no-reload", **{variable: value})
     dev.wait_for(rf"{variable} is set, and not used here", timeout=DEV_WITHIN_S)
     dev.wait_for(r"private, data in .hyrex/", timeout=DEV_WITHIN_S)
-    connection = await asyncpg.connect(empty_database_url)
+    connection = await connect(empty_database_url)
     try:
         made = await connection.fetchval(
             "select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace"

@@ -11,7 +11,7 @@ from hyrex import HyrexRegistry, TaskHandle
 from tests.contract import more_tasks as more
 from tests.contract import seed_tasks as seed
 from tests.support.eventually import eventually
-from tests.support.postgres import run_apart
+from tests.support.postgres import connect, run_apart
 from tests.support.process import Process
 
 pytestmark = pytest.mark.usefixtures("served")
@@ -122,13 +122,14 @@ def delayed_row(database_url: str, task_id: str) -> asyncpg.Record:
     """The task's row once it waits for its retry."""
 
     async def look() -> asyncpg.Record | None:
-        connection = await asyncpg.connect(database_url)
+        connection = await connect(database_url)
         try:
-            return await connection.fetchrow(
+            row: asyncpg.Record | None = await connection.fetchrow(
                 "select d.run_at, r.finished_at as failed_at from delayed d join task_run r using (task_id)"
                 " where d.task_id = $1",
                 task_id,
             )
+            return row
         finally:
             await connection.close()
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 import hyrex
@@ -29,7 +28,7 @@ from hyrex.client.process import close_client
 from hyrex.sendable import Sendable
 from tests.contract import more_tasks as more
 from tests.contract.conftest import TARGET
-from tests.support.postgres import run_apart
+from tests.support.postgres import connect, run_apart
 from tests.support.processes import RunningBroker, StartBroker, StartWorker
 
 WAIT_S = 60.0
@@ -42,7 +41,7 @@ KEYED_SENDS: Mapping[str, Callable[[Sendable[..., int | None]], TaskHandle[int |
 
 
 async def _count(database_url: str, sql: str) -> int:
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         return int(await connection.fetchval(sql))
     finally:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import asyncpg
 import psutil
 
 from hyrex import TaskHandle
@@ -16,6 +15,7 @@ from tests.chaos.journal import VARIABLE, Journal
 from tests.chaos.proxy import Proxy
 from tests.chaos.record import Execution, digest
 from tests.support.eventually import eventually
+from tests.support.postgres import connect
 from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker
 from tests.support.trees import running, signal_all, tree
@@ -74,7 +74,7 @@ class Field:
         return self.begun(handle)
 
     async def _is_received(self, task_id: str) -> bool:
-        connection = await asyncpg.connect(self.database_url)
+        connection = await connect(self.database_url)
         try:
             return bool(await connection.fetchval(RECEIVED, task_id))
         finally:

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-import asyncpg
-
 from hyrex.cli.connection import ask
 from hyrex.v1 import admin_service_pb2 as messages
 from hyrex.v1 import admin_service_pb2_grpc
@@ -12,6 +10,7 @@ from hyrex.v1.task_service_pb2 import TaskFilter
 from tests.faults.field import Field
 from tests.integration.service.seeding import Seed
 from tests.support.eventually import eventually
+from tests.support.postgres import connect
 
 TASKS = 2500
 SEEDED = """
@@ -45,7 +44,7 @@ def test_a_bulk_retry_survives_its_broker(field: Field) -> None:
     first = field.broker()
     with asyncio.Runner() as runner:
         # Somebody else's transaction reopens the oldest task: the broker waits for it in its last portion.
-        connection = runner.run(asyncpg.connect(field.database_url))
+        connection = runner.run(connect(field.database_url))
         runner.run(connection.execute("begin"))
         runner.run(connection.execute("insert into reopen select id, 0 from task order by id limit 1"))
         request = messages.StartBulkOperationRequest(

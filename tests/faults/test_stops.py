@@ -4,12 +4,11 @@ import asyncio
 import time
 from typing import Any
 
-import asyncpg
-
 from hyrex import TaskHandle
 from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field, ends, stop, whole
 from tests.support.eventually import eventually
+from tests.support.postgres import connect
 from tests.support.processes import RunningBroker
 from tests.support.trees import is_gone
 
@@ -91,7 +90,7 @@ def test_the_broker_ends_an_overdue_run_that_its_worker_does_not(
     field.begun(handle)
 
     async def let_it_be_overdue() -> None:
-        connection = await asyncpg.connect(field.database_url)
+        connection = await connect(field.database_url)
         await connection.execute("update lease set deadline = now() - interval '1 second'")
         await connection.close()
 

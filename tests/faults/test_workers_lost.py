@@ -7,6 +7,7 @@ import time
 from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field, ends, kill, part, stop, whole
 from tests.support.eventually import eventually
+from tests.support.postgres import connect
 from tests.support.processes import Processes, RunningBroker
 from tests.support.trees import is_gone, running, tree
 
@@ -46,10 +47,8 @@ def test_a_poison_task_ends_as_lost_and_its_worker_lives(field: Field, one_broke
     """Redeliveries back off by 0, 1, 5, 30 s; the delays are cut short here."""
     import asyncio
 
-    import asyncpg
-
     async def hurry() -> None:
-        connection = await asyncpg.connect(field.database_url)
+        connection = await connect(field.database_url)
         await connection.execute("update delayed set run_at = now()")
         await connection.close()
 

@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -19,6 +19,7 @@ from hyrex_broker.embedded import EmbeddedPostgres
 
 T = TypeVar("T")
 TEMPLATE = f"hyrex_template_{os.getpid()}"
+STATEMENT_WITHIN_S: Final = 60.0
 _numbers = itertools.count(1)
 
 
@@ -45,8 +46,13 @@ def migrate_now(url: str) -> None:
     run_apart(_execute(url, "alter role current_user set search_path = hyrex, public"))
 
 
+async def connect(url: str, **more: Any) -> Any:
+    """A connection whose statements all end: one that waits for a lock for ever hangs a test and its end."""
+    return await asyncpg.connect(url, command_timeout=STATEMENT_WITHIN_S, **more)
+
+
 async def _execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         for statement in statements:
             await connection.execute(statement)

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
-
-from tests.support.postgres import run_apart
+from tests.support.postgres import connect, run_apart
 
 
 @contextmanager
@@ -43,7 +41,7 @@ def execute_now(url: str, *statements: str) -> None:
 
 
 async def _execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         for statement in statements:
             await connection.execute(statement)

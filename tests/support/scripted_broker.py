@@ -229,4 +229,5 @@ async def scripted_broker(port: int = 0) -> AsyncIterator[ScriptedBroker]:
     try:
         yield broker
     finally:
-        await server.stop(0)
+        async with asyncio.timeout(60):
+            await server.stop(0)

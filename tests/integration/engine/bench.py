@@ -20,6 +20,7 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sessions import SessionInfo
 from tests.integration.storage.stage import Ended, NewTask, block_of, block_of_returned, parted
 from tests.support.assigned import AssignedRun, runs_of
+from tests.support.loops import end
 
 
 @dataclass
@@ -87,9 +88,7 @@ class Bench:
 
     async def stop(self) -> None:
         """Cancel the loops."""
-        for loop in self.loops:
-            loop.cancel()
-        await asyncio.gather(*self.loops, return_exceptions=True)
+        await end(*self.loops)
 
     async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> list[Answer]:
         """Store tasks, each as a block of its own; one answer for each."""
@@ -101,16 +100,16 @@ class Bench:
     async def report(self, ends: Sequence[Ended], caller: Hashable = None) -> list[Receipt]:
         """Report runs, those that returned apart from the others; one receipt for each."""
         returned, others = parted(ends)
-        blocks = [block_of_returned([end]) for end in returned]
+        blocks = [block_of_returned([mine]) for mine in returned]
         reports = self.engine.reports
         refused, told = await asyncio.gather(
             reports.report_returned(blocks, caller), reports.report(others, caller)
         )
-        receipts = {id(end): receipt for end, receipt in zip(others, told, strict=True)}
-        for end, each in zip(returned, refused, strict=True):
+        receipts = {id(mine): receipt for mine, receipt in zip(others, told, strict=True)}
+        for mine, each in zip(returned, refused, strict=True):
             duplicate = Receipt.DUPLICATE if each.duplicate else Receipt.ACCEPTED
-            receipts[id(end)] = Receipt.STALE if each.stale else duplicate
-        return [receipts[id(end)] for end in ends]
+            receipts[id(mine)] = Receipt.STALE if each.stale else duplicate
+        return [receipts[id(mine)] for mine in ends]
 
     async def worker(
         self,

@@ -21,7 +21,7 @@ from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 from tests.integration.engine.bench import Bench
 from tests.integration.storage.stage import end_of, make_id, new_task
-from tests.support.turns import settle
+from tests.support.loops import settle
 
 _BAD = {
     "an id without a partition": lambda: new_task(make_id(1)),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-import asyncpg
 import pytest
 
 from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SessionId
@@ -16,6 +15,7 @@ from hyrex_broker.storage.sessions import SessionStore
 from tests.integration.engine.bench import Bench, Link, running_engine
 from tests.integration.storage.stage import end_of, make_id, new_task
 from tests.integration.storage.waits import until_blocked
+from tests.support.postgres import connect
 
 
 async def until_acked(link: Link, count: int = 1) -> None:
@@ -99,7 +99,7 @@ async def test_a_sweep_that_meets_a_conflict_costs_neither_trust_nor_the_others(
     await bench.submit([new_task()])
     await first.until_runs(1)
     await bench.database.execute("update worker_session set expires_at = now() - interval '1 second'")
-    connection = await asyncpg.connect(bench.database.url)
+    connection = await connect(bench.database.url)
     try:
         async with connection.transaction():
             await connection.execute("select from lease for update")

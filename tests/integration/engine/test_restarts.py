@@ -12,7 +12,7 @@ from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.brokers import BrokerStore
 from tests.integration.engine.bench import Bench, started
 from tests.integration.storage.stage import end_of, new_task
-from tests.support.turns import settle
+from tests.support.loops import settle
 
 
 async def stored(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from hyrex_broker.engine.cluster import retention
 from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.retention import RetentionStore
+from tests.support.loops import end
+from tests.support.postgres import connect
 
 
 async def test_retention_goes_on_after_a_round_that_failed(
@@ -22,7 +23,7 @@ async def test_retention_goes_on_after_a_round_that_failed(
     monkeypatch.setattr(retention, "_RETRY_S", 0.02)
     caplog.set_level(logging.WARNING)
     day = partitions.day_of(datetime.now(UTC)) - timedelta(days=20)
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         for parent, _ in partitions.PARENTS:
             await partitions._ensure_one(connection, parent, day)
@@ -34,8 +35,7 @@ async def test_retention_goes_on_after_a_round_that_failed(
             await until_gone(connection, f"task_{day:%Y%m%d}")
             assert not running.done()
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await end(running)
     finally:
         await connection.close()
     (told,) = caplog.records
@@ -57,7 +57,7 @@ async def until(said: Callable[[], bool]) -> None:
 
 async def test_tokens_and_the_audit_are_forgotten_when_their_time_is_over(database_url: str) -> None:
     """Entries by whole days; a token that neither expired nor was revoked stays."""
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         for name, expires, revoked in (("lasts", None, None), ("expired", 31, None), ("revoked", None, 31)):
             await connection.execute(

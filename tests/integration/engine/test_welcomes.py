@@ -55,7 +55,8 @@ async def served(bench: Bench) -> AsyncIterator[tuple[WorkEngine, Any]]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{built.port}") as channel:
             yield work, worker_service_pb2_grpc.WorkerServiceStub(channel)
     finally:
-        await built.server.stop(None)
+        async with asyncio.timeout(60):
+            await built.server.stop(None)
 
 
 async def test_a_hello_waits_until_it_is_its_turn(bench: Bench) -> None:

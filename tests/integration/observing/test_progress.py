@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from hyrex.progress import TEXT_BYTES, checked_progress
 from hyrex.testing import inline
 from tests.integration.observing import app
 from tests.support.eventually import eventually
+from tests.support.postgres import connect
 from tests.support.processes import StartBroker, StartWorker
 
 APP: Final = "tests.integration.observing.app:app"
@@ -32,7 +32,7 @@ def refreshed(handle: TaskHandle[Any]) -> str:
 
 async def stored(url: str) -> int:
     """How many words the database has."""
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         return int(await connection.fetchval("select count(*) from hyrex.run_progress"))
     finally:

@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 from uuid import UUID
 
-import asyncpg
-
 from hyrex_broker.domain.model import TaskId
+from tests.support.postgres import connect
 
 _newest = 0
 
@@ -37,7 +36,7 @@ class Seed:
     @classmethod
     @asynccontextmanager
     async def connected(cls, url: str) -> AsyncIterator[Self]:
-        connection = await asyncpg.connect(url)
+        connection = await connect(url)
         try:
             yield cls(connection)
         finally:

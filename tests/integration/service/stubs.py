@@ -41,6 +41,7 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.tokens import TokenStore
+from tests.support.loops import end
 
 ROOT = "the token that this broker was started with"
 
@@ -168,7 +169,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     built = build_server(BrokerConfig(database_url=url, port=0, token=token), servicers, tokens)
     await built.server.start()
     loops = [watches.run(), steering.overview.run(), steering.bulk.run()]
-    running = asyncio.gather(*loops, *([tokens.run()] if tokens else []))
+    running = [asyncio.ensure_future(loop) for loop in (*loops, *([tokens.run()] if tokens else []))]
     try:
         options = (("grpc.max_receive_message_length", 16 * MIB),)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{built.port}", options) as channel:
@@ -183,9 +184,9 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
                 tokens,
             )
     finally:
-        await built.server.stop(None)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with asyncio.timeout(60):
+            await built.server.stop(None)
+        await end(*running)
 
 
 async def reason_of(call: Any) -> str:

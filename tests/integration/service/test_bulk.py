@@ -24,6 +24,7 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import Recorded, Stubs, reason_of
+from tests.support.loops import end
 
 CANCEL, RETRY = messages.BULK_ACTION_CANCEL, messages.BULK_ACTION_RETRY
 MAIL = TaskFilter(queues=["mail"])
@@ -133,8 +134,7 @@ class Half:
         try:
             yield
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await end(running)
 
 
 async def lost_in_the_middle(store: BulkStore, operation: BulkOperation, tasks: list[TaskId]) -> None:

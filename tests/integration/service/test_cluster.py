@@ -16,6 +16,7 @@ from hyrex_broker.service import cluster
 from hyrex_broker.service.cluster import OwnRates
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, reason_of
+from tests.support.loops import end
 
 
 async def frame(stubs: Stubs) -> messages.WatchClusterResponse:
@@ -153,8 +154,7 @@ async def test_many_who_look_cost_one_computation_and_nobody_costs_none(
     for _ in range(20):
         await asyncio.sleep(0)
     assert begun == rested
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await end(running)
 
 
 async def test_a_caller_takes_no_more_places_than_it_leaves_to_others(

@@ -19,7 +19,7 @@ from hyrex.v1 import worker_service_pb2 as wire
 from tests.integration.service.seeding import make_id
 from tests.protocol_abuse.abuser import hello, reason_of, work
 from tests.support.columns import assigned, completed, packed
-from tests.support.postgres import run_apart
+from tests.support.postgres import connect, run_apart
 from tests.support.processes import Processes, RunningBroker
 from tests.support.tokens import bearer, made_by
 
@@ -228,9 +228,8 @@ def test_a_limit_of_a_task_is_left_out_if_a_queue_has_it_that_this_broker_has_no
 
 
 async def fetched(url: str, statement: str) -> list[Any]:
-    import asyncpg
 
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         return list(await connection.fetch(statement))
     finally:

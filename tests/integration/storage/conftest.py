@@ -5,11 +5,10 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from tests.integration.storage.stage import Stage
-from tests.support.postgres import run_apart, with_database
+from tests.support.postgres import connect, run_apart, with_database
 
 _numbers = itertools.count(1)
 EMPTY = (
@@ -50,7 +49,7 @@ async def rival(storage_url: str) -> AsyncIterator[Stage]:
 @pytest.fixture
 async def connection(storage_url: str) -> AsyncIterator[Any]:
     """A bare connection, to hold locks with."""
-    connection = await asyncpg.connect(storage_url)
+    connection = await connect(storage_url)
     try:
         yield connection
     finally:
@@ -59,7 +58,7 @@ async def connection(storage_url: str) -> AsyncIterator[Any]:
 
 async def execute(url: str, *statements: str) -> None:
     """Run statements on a connection of their own."""
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         for statement in statements:
             await connection.execute(statement)

@@ -10,6 +10,7 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage import brokers
 from hyrex_broker.storage.brokers import Channel
 from tests.chaos.proxy import Proxy
+from tests.support.loops import end
 
 NAME = "hyrex_test"
 
@@ -60,5 +61,4 @@ async def test_probes_cost_no_word(storage_url: str, monkeypatch: pytest.MonkeyP
     await asyncio.wait_for(all_heard.wait(), 60)
     assert heard == ["", *map(str, range(100))]
     assert not listening.done()
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+    await end(listening)

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 
 from hyrex_broker.embedded import EmbeddedPostgres
 from hyrex_broker.storage import preflight
 from hyrex_broker.storage.pool import Database
 from tests.integration.storage.conftest import execute
+from tests.support.postgres import connect
 
 SAFE = "failover can lose acknowledged tasks unless replication is synchronous"
 OFF = "this server's synchronous_commit is off; the broker sets it on for its own sessions"
@@ -81,7 +81,7 @@ async def test_with_a_synchronous_standby_nothing_need_be_said(
 
 async def _standbys(url: str) -> str:
     """What a new connection is told."""
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         names: str = await connection.fetchval("show synchronous_standby_names")
         return names

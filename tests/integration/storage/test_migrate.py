@@ -13,6 +13,7 @@ from hyrex_broker.storage import migrate, partitions
 from hyrex_broker.storage.migrate import Migration
 from tests.integration.storage.stage import Stage
 from tests.integration.storage.waits import until_blocked
+from tests.support.postgres import connect
 
 KNOWN = migrate.migrations()
 OWN = KNOWN[-1].number
@@ -120,7 +121,7 @@ async def until_it_waits(connection: Any) -> None:
 
 async def half_detached(url: str, name: str) -> None:
     """Let a detach commit its first half and stop there."""
-    reader, detaching = [await asyncpg.connect(url) for _ in range(2)]
+    reader, detaching = [await connect(url) for _ in range(2)]
     try:
         async with reader.transaction():
             await reader.fetchval("select count(*) from task")

@@ -18,6 +18,8 @@ from hyrex_broker.storage.migrate import migrate, migrations
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import Stage, make_id, new_task
+from tests.support.loops import end
+from tests.support.postgres import connect
 from tests.support.roles import role_of, role_with_few_rights
 
 NEWEST: Final = migrations()[-1].number
@@ -46,7 +48,7 @@ async def test_tables_of_others_in_public_do_no_harm(empty_database_url: str) ->
         _, run = await stage.running()
         assert len(await stage.end(run, Outcome.COMPLETED)) == 1
     await RetentionStore(empty_database_url).maintain(KEEP)
-    connection = await asyncpg.connect(empty_database_url)
+    connection = await connect(empty_database_url)
     try:
         for name in TABLES:
             assert await connection.fetchval(f"select count(*) from public.{name}") == 0
@@ -56,7 +58,7 @@ async def test_tables_of_others_in_public_do_no_harm(empty_database_url: str) ->
 
 
 async def test_a_brokers_role_gets_rights_on_every_table_that_there_is(storage_url: str) -> None:
-    connection = await asyncpg.connect(storage_url)
+    connection = await connect(storage_url)
     try:
         found = await connection.fetch(
             "select relname from pg_class where relnamespace = 'hyrex'::regnamespace"
@@ -92,7 +94,7 @@ async def test_two_of_them_share_a_database_and_see_nothing_of_each_other(
 
 async def test_neither_waits_for_the_others_turn_nor_hears_its_words(storage_url: str) -> None:
     await migrate(storage_url, "staging")
-    holder = await asyncpg.connect(storage_url)
+    holder = await connect(storage_url)
     heard: list[tuple[str, str]] = []
     all_heard, listening = asyncio.Event(), asyncio.Event()
 
@@ -123,9 +125,7 @@ async def test_neither_waits_for_the_others_turn_nor_hears_its_words(storage_url
             await all_heard.wait()
     finally:
         await holder.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
     assert heard == [("", ""), ("hyrex_ready", "last")]
 
 

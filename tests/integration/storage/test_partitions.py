@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from hyrex_broker.domain.model import Outcome, TaskExtras
@@ -15,6 +14,7 @@ from hyrex_broker.storage.reads import FULL, TaskReads
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
+from tests.support.postgres import connect
 
 _DAY = timedelta(days=1)
 KEEP = timedelta(days=7)
@@ -50,7 +50,7 @@ async def test_partitions_reach_from_the_day_before_yesterday_to_three_days_ahea
 
 async def test_a_new_partition_does_not_wait_for_open_submits(stage: Stage, connection: Any) -> None:
     """Rule 12: ATTACH takes a lock that a submit under way does not refuse; CREATE would wait for it."""
-    blocker = await asyncpg.connect(stage.database.url)
+    blocker = await connect(stage.database.url)
     try:
         async with blocker.transaction():
             task = new_task()
@@ -102,7 +102,7 @@ async def test_keys_are_gone_before_their_tasks(
     keyed = [new_task(make_id(moment), key=f"k{n}") for n in range(5)]
     await stage.submit(*keyed)
     await stage.execute("delete from ready")
-    holder = await asyncpg.connect(stage.database.url)
+    holder = await connect(stage.database.url)
     try:
         async with holder.transaction():
             await holder.execute("lock table task_run in share update exclusive mode")
@@ -148,7 +148,7 @@ async def test_dropping_gives_way_to_readers_and_is_finished_later(stage: Stage,
     day, moment = await old_day(connection)
     await stage.submit(new_task(make_id(moment)))
     await stage.execute("delete from ready")
-    reader = await asyncpg.connect(stage.database.url)
+    reader = await connect(stage.database.url)
     try:
         async with reader.transaction():
             await reader.fetchval("select count(*) from task")
@@ -165,7 +165,7 @@ async def test_a_detach_that_is_pending_is_finished_before_another_begins(
 ) -> None:
     """Postgres refuses a second one; an older day may expire later, when its last task has ended."""
     newer, _ = await old_day(connection)
-    reader = await asyncpg.connect(stage.database.url)
+    reader = await connect(stage.database.url)
     try:
         async with reader.transaction():
             await reader.fetchval("select count(*) from task, task_run")
@@ -199,7 +199,7 @@ async def test_a_drop_that_was_interrupted_after_a_detach_goes_on(
 async def test_a_lock_that_is_not_had_in_time_leaves_the_day_as_it_was(stage: Stage, connection: Any) -> None:
     """Nothing is finished that has not begun: the next round begins anew."""
     day, _ = await old_day(connection)
-    holder = await asyncpg.connect(stage.database.url)
+    holder = await connect(stage.database.url)
     try:
         async with holder.transaction():
             await holder.execute("lock table task_run in share update exclusive mode")

@@ -9,13 +9,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from hyrex_broker.storage.pool import HOT_SETTINGS
 from hyrex_broker.storage.statements import load
 from tests.integration.storage.conftest import execute
-from tests.support.postgres import run_apart, with_database
+from tests.support.postgres import connect, run_apart, with_database
 
 LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session")
 HOT = [
@@ -131,7 +130,7 @@ def stale_url(request: pytest.FixtureRequest) -> str:
 
 async def test_hot_statements_read_live_tables_by_index_only(stale_url: str) -> None:
     """Prepared and planned as on the hot connections, with statistics that say empty, then full."""
-    connection = await asyncpg.connect(stale_url, server_settings=HOT_SETTINGS)
+    connection = await connect(stale_url, server_settings=HOT_SETTINGS)
     try:
         found = {f"{aggregate}.{name}": faults(await _plan(connection, load(aggregate)[name]))
                  for aggregate, name in HOT}  # fmt: skip
@@ -158,7 +157,7 @@ async def test_lookups_by_id_prepare_for_no_partition_but_those_of_the_ids(
     filled_url: str, aggregate: str, name: str
 ) -> None:
     """To prepare for each of a thousand partitions takes 20 ms a statement."""
-    connection = await asyncpg.connect(filled_url, server_settings=HOT_SETTINGS)
+    connection = await connect(filled_url, server_settings=HOT_SETTINGS)
     try:
         plan = await _plan(connection, load(aggregate)[name])
     finally:
@@ -171,7 +170,7 @@ async def test_lookups_by_id_prepare_for_no_partition_but_those_of_the_ids(
 
 async def test_a_renewal_looks_for_each_session_once(filled_url: str) -> None:
     """Not once more to change it, nor for each of the others: a thousand took 0.4 s instead of 0.08."""
-    connection = await asyncpg.connect(filled_url, server_settings=HOT_SETTINGS)
+    connection = await connect(filled_url, server_settings=HOT_SETTINGS)
     try:
         plan = await _plan(connection, load("sessions")["renew"])
     finally:
@@ -200,7 +199,7 @@ async def test_reports_find_each_lease_by_its_task_in_an_empty_database_too(
     storage_url: str, name: str
 ) -> None:
     """There all indexes cost the same: one by session would be read as a whole for each run."""
-    connection = await asyncpg.connect(storage_url, server_settings=HOT_SETTINGS)
+    connection = await connect(storage_url, server_settings=HOT_SETTINGS)
     try:
         await connection.execute("truncate lease")
         await connection.execute("vacuum (analyze) lease")

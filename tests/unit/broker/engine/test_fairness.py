@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyrex_broker.engine.fairness import Admission, FairQueue, Permit, UnderWay
-from tests.support.turns import settle
+from tests.support.loops import settle
 
 
 def left(queue: FairQueue[str]) -> list[str]:

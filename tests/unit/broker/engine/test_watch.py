@@ -17,6 +17,7 @@ from hyrex_broker.engine import watch_room
 from hyrex_broker.engine import watches as watch
 from hyrex_broker.engine.watches import FRAME_BYTES, Watches
 from hyrex_broker.storage.reads import Detail
+from tests.support.loops import end
 
 A, B, C = (TaskId(f"{letter}" * 8) for letter in "abc")
 NOW = datetime.now(UTC)
@@ -101,8 +102,7 @@ async def watching(table: Table) -> AsyncIterator[Watches]:
     try:
         yield watches
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end(running)
 
 
 async def states(frames: Any) -> dict[TaskId, TaskState]:

@@ -20,6 +20,7 @@ from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.service.doors import NO_TOKEN, Doors
 from hyrex_broker.service.interceptors import Context, errors_interceptor
 from hyrex_broker.storage.tokens import StoredToken
+from tests.support.loops import end
 
 
 class NoTokens:
@@ -175,8 +176,7 @@ async def test_a_refusal_keeps_nothing_of_the_calls_that_got_it() -> None:
         for _ in range(2):
             _, info = await refusal(channel, "unary_unary", f"Bearer {make_token()}")
             assert info.reason == "TOKEN_INVALID"
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await end(running)
     assert NO_TOKEN.__traceback__ is None
 
 
