@@ -83,8 +83,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """What tests leave behind keeps no process from its end."""
-    _watch(config, PATIENCE_S)
+    """What tests leave behind keeps no process from its end. One of several waits until all are done."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        faulthandler.cancel_dump_traceback_later()
+    else:
+        _watch(config, PATIENCE_S)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

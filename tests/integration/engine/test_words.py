@@ -1,7 +1,7 @@
 """What brokers tell each other of ended tasks: names, not "something has changed"."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import pytest
@@ -18,6 +18,13 @@ from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.storage.stage import end_of, make_id, new_task
 
 WITHIN_S = 60.0
+
+
+@pytest.fixture
+async def bench(storage_url: str) -> AsyncIterator[Bench]:
+    """Nobody renews its sessions, and brokers that hear of each other late must not find them expired."""
+    async with running_engine(storage_url, lease_s=2 * WITHIN_S) as bench:
+        yield bench
 
 
 async def test_an_end_elsewhere_is_read_by_its_name_and_nothing_else_is(
