@@ -180,8 +180,8 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     promoter = Promoter(PromoteStore(database), marks, dispatcher)
     reports = RunReports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))
-    notifications = Notifications(Channel(config.database_url, config.database_schema))
-    upkeep, clock = RetentionStore(config.database_url, config.database_schema), DatabaseClock()
+    notifications = Notifications(Channel(database.connector))
+    upkeep, clock = RetentionStore(database.connector), DatabaseClock()
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,

@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hyrex.runtime.metrics_server import address_of
+from hyrex_broker.database_url import wrong_url
 
 DEFAULT_SCHEMA: Final = "hyrex"
 SCHEMA_PATTERN: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
@@ -24,21 +24,6 @@ MIB: Final = 1024 * 1024
 def default_name() -> str:
     """A name that tells brokers apart in lists: the host and the process."""
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def wrong_url(url: str) -> str:
-    """Why a database's URL is invalid, without its password; empty if it is valid."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        return f"is not one: {error}"
-    if parts.scheme not in ("postgres", "postgresql"):
-        return "must be a URL like postgresql://user:password@host:5432/database"
-    for server in parts.netloc.rpartition("@")[2].split(","):
-        port = server.rpartition("]")[2].partition(":")[2]
-        if port and not (port.isdecimal() and 0 < int(port) < 65_536):
-            return f"names port {port!r}, which is no number of 1 to 65535"
-    return ""
 
 
 def split_tokens(text: str) -> list[str]:

@@ -137,7 +137,7 @@ def schema_of(given: str | None) -> str:
 
 def required_url(url: str | None, file: Path | None) -> str:
     """The database to use. Raises: CommandError if none is named."""
-    from hyrex_broker.config import wrong_url
+    from hyrex_broker.database_url import wrong_url
     from hyrex_broker.given_secrets import SecretUnusable, read_secret
 
     given = {"database_url": url, "database_url_file": file and str(file)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyrex_broker.domain.model import BrokerId
-from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.settings import CHANNEL_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
@@ -87,9 +87,8 @@ class Channel:
     """A connection for LISTEN and NOTIFY only: NOTIFY holds an instance-wide lock until its commit, so it
     must not be in a transaction with work."""
 
-    def __init__(self, url: str, schema: str = DEFAULT_SCHEMA) -> None:
-        self._url = url
-        self._schema = schema
+    def __init__(self, url: str | Connector, schema: str = DEFAULT_SCHEMA) -> None:
+        self._connector = connector_of(url, schema)
         self._connection: Any = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -97,7 +96,7 @@ class Channel:
         """Receive until the connection ends or gives no answer, which raises StorageUnavailable."""
         with translated():
             timeouts = Timeouts(connect_s=5, command_s=_ANSWER_WITHIN_S)
-            connection = await connect(self._url, self._schema, CHANNEL_SETTINGS, timeouts)
+            connection = await self._connector.connect(CHANNEL_SETTINGS, timeouts)
             ended = asyncio.Event()
             connection.add_termination_listener(lambda _: ended.set())
             try:
@@ -125,7 +124,7 @@ class Channel:
     def _of_schema(self, name: str) -> str:
         """The channel's name with the schema, since channels belong to the database, and other schemas have
         brokers too."""
-        return f"{self._schema}_{name}"
+        return f"{self._connector.schema}_{name}"
 
     async def _execute(self, connection: Any, sql: str, *args: object) -> None:
         async with self._one_at_a_time:

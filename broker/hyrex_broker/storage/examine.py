@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.storage import preflight
-from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect, place
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, place
 from hyrex_broker.storage.migrate import migrations
 from hyrex_broker.storage.settings import READ_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
@@ -38,7 +38,7 @@ async def examine(database_url: str, schema: str = DEFAULT_SCHEMA) -> list[Exami
     except BrokerError as error:
         return [Examined(where, "no broker can use it", error.message)]
     with translated():
-        connection = await connect(database_url, schema, READ_SETTINGS, _TIMEOUTS)
+        connection = await Connector(database_url, schema).connect(READ_SETTINGS, _TIMEOUTS)
     try:
         return [finding async for finding in _examined(connection, where, schema)]
     finally:

@@ -24,7 +24,7 @@ import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.storage import grants, partitions
-from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
@@ -76,7 +76,7 @@ async def migrate(database_url: str, schema: str = DEFAULT_SCHEMA, *, grant_to: 
     SchemaOutOfRange for a database or schema that does not serve this version.
     """
     with translated():
-        connection = await connect(database_url, schema, UPKEEP_SETTINGS, _TIMEOUTS)
+        connection = await Connector(database_url, schema).connect(UPKEEP_SETTINGS, _TIMEOUTS)
         try:
             number = await _migrate(connection, schema)
             if grant_to is not None:

@@ -17,7 +17,7 @@ import asyncpg
 from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.availability import Availability
-from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, create_pool
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.connections import Connections
 from hyrex_broker.storage.replication import CONFIRM, require_replicated
 from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
@@ -84,6 +84,7 @@ class Database:
     ) -> None:
         self.url = url
         self.schema = schema
+        self.connector = Connector(url, schema)
         self.availability = Availability()
         self.counters = Counters()
         self.on_missing_partition: Callable[[], None] = lambda: None
@@ -104,7 +105,7 @@ class Database:
         self, size: int, settings: Mapping[str, str], timeout_s: float = COMMAND_TIMEOUT_S
     ) -> Connections:
         timeouts = Timeouts(min(timeout_s, ACQUIRE_TIMEOUT_S), timeout_s)
-        pool = await create_pool(self.url, self.schema, settings, timeouts, size)
+        pool = await self.connector.pool(settings, timeouts, size)
         return Connections(pool, timeouts.connect_s)
 
     def _pools(self) -> list[Connections]:
@@ -117,6 +118,7 @@ class Database:
 
     def terminate(self) -> None:
         """Close every connection at once; those that wait for one get StorageUnavailable."""
+        self.connector.close()
         for pool in self._pools():
             pool.terminate()
 
@@ -128,6 +130,7 @@ class Database:
 
     async def close(self) -> None:
         """Close the pools, by force if they linger."""
+        self.connector.close()
         for pool in self._pools():
             try:
                 async with asyncio.timeout(2):

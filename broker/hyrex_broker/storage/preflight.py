@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
-from hyrex_broker.storage.connect import WRITES, place, plain
+from hyrex_broker.storage.connect import Connector, Timeouts, place
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ async def check(database_url: str, *, replicated: bool = True) -> None:
         raise StorageUnavailable(
             f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {_REMEDY}"
         ) from error
+    except StorageUnavailable as error:
+        raise StorageUnavailable(f"{error.message}; start one, or {_REMEDY}", lasts=error.lasts) from error
     if commits == "off":
         log.warning("this server's synchronous_commit is off; the broker sets it on for its own sessions")
     if replicated and (not standbys or commits == "local"):
@@ -53,7 +55,8 @@ async def check(database_url: str, *, replicated: bool = True) -> None:
 
 
 async def _looked_at(database_url: str) -> tuple[str, str]:
-    connections = [await _connected(database_url) for _ in range(2)]
+    connector = Connector(database_url)
+    connections = [await _connected(connector) for _ in range(2)]
     try:
         await _require_sessions(*connections)
         row = await connections[0].fetchrow(_DURABILITY, timeout=_TIMEOUT_S)
@@ -63,11 +66,9 @@ async def _looked_at(database_url: str) -> tuple[str, str]:
             connection.terminate()
 
 
-async def _connected(database_url: str) -> Any:
-    # Nothing is prepared here: behind some poolers no statement may be.
-    return await asyncpg.connect(
-        plain(database_url), timeout=_TIMEOUT_S, target_session_attrs=WRITES, statement_cache_size=0
-    )
+async def _connected(connector: Connector) -> Any:
+    # Without settings nothing is prepared: behind some poolers no statement may be.
+    return await connector.connect({}, Timeouts(_TIMEOUT_S, _TIMEOUT_S))
 
 
 async def _require_sessions(one: Any, other: Any) -> None:

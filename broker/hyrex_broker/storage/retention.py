@@ -6,7 +6,7 @@ from typing import Any, Final
 import asyncpg
 
 from hyrex_broker.storage import partitions
-from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Timeouts, connect
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
@@ -25,14 +25,13 @@ _TIMEOUTS: Final = Timeouts(connect_s=5, command_s=60)
 class RetentionStore:
     """Makes and drops partitions; only one broker at a time does."""
 
-    def __init__(self, url: str, schema: str = DEFAULT_SCHEMA) -> None:
-        self._url = url
-        self._schema = schema
+    def __init__(self, url: str | Connector, schema: str = DEFAULT_SCHEMA) -> None:
+        self._connector = connector_of(url, schema)
 
     async def maintain(self, keep: timedelta) -> None:
         """Make the partitions around today; drop days past `keep` that hold nothing alive."""
         with translated():
-            connection = await connect(self._url, self._schema, UPKEEP_SETTINGS, _TIMEOUTS)
+            connection = await self._connector.connect(UPKEEP_SETTINGS, _TIMEOUTS)
             try:
                 if await connection.fetchval(_SQL["try_to_exclude_others"]):
                     await self._maintain(connection, keep)

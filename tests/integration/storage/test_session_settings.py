@@ -9,7 +9,7 @@ import pytest
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.storage import preflight
-from hyrex_broker.storage.connect import Timeouts, connect, place, plain
+from hyrex_broker.storage.connect import Connector, Timeouts
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.settings import (
@@ -89,7 +89,7 @@ async def test_no_preference_of_the_database_reaches_a_session(
     storage_url: str, settings: dict[str, str]
 ) -> None:
     await prefer(storage_url, **PREFERRED)
-    connection = await connect(storage_url, SCHEMA, settings, TIMEOUTS)
+    connection = await Connector(storage_url, SCHEMA).connect(settings, TIMEOUTS)
     try:
         kept = {name: await connection.fetchval(f"show {name}") for name in PREFERRED}
     finally:
@@ -154,7 +154,7 @@ async def test_a_lock_timeout_of_the_database_fails_no_statement(storage_url: st
 
 
 async def test_a_session_that_does_not_keep_a_setting_is_refused(storage_url: str) -> None:
-    connection = await connect(storage_url, SCHEMA, UPKEEP_SETTINGS, TIMEOUTS)
+    connection = await Connector(storage_url, SCHEMA).connect(UPKEEP_SETTINGS, TIMEOUTS)
     try:
         with pytest.raises(StorageUnavailable, match=r"work_mem = '700kB' although .* '700'.*PgBouncer"):
             await prepare(connection, {"work_mem": "700"}, SCHEMA)
@@ -187,9 +187,3 @@ async def test_a_fence_of_the_operator_is_not_overruled(storage_url: str) -> Non
         await preflight.check(storage_url)
     with pytest.raises(StorageUnavailable, match=r"takes? (no )?writes"):
         await migrate(storage_url)
-
-
-def test_what_only_other_clients_understand_is_left_out_of_the_url() -> None:
-    url = "postgresql://u:p@a:1,b/db?sslmode=require&channel_binding=require&search_path=x&application_name=y"
-    assert plain(url) == "postgresql://u:p@a:1,b/db?sslmode=require&application_name=y"
-    assert place(url) == "a:1,b:5432"
