@@ -1,12 +1,14 @@
 """Several broker processes on one port: a parent that starts them, passes signals on and reaps them.
 
-Each is a broker of its own with SO_REUSEPORT; the kernel spreads connections over them. One that dies is
-started again; one that cannot even start ends them all with its exit status. They stop by themselves when the
-parent is killed.
+Each is a broker of its own with SO_REUSEPORT; the kernel spreads connections over them. If one of the first
+cannot even start, they all end with its exit status. One that dies later is started again until it lives,
+with pauses that grow: it may have died while Postgres was away, and the others still serve. They stop by
+themselves when the parent is killed.
 """
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_LIFE_S: Final = 30.0  # a busy machine takes ten to find that the port is in use
 _START_FAILURES: Final = range(2, 6)
+_LONGEST_PAUSE_S: Final = 5.0
+_LOOK_EVERY_S: Final = 0.1
 _SECRETS: Final = frozenset(
     f"HYREX_{name}{ending}" for name in ("DATABASE_URL", "TOKEN") for ending in ("", "_FILE")
 )
@@ -43,6 +47,10 @@ class _Child:
     number: int
     started: float
     process: "subprocess.Popen[bytes]"
+    is_first: bool = True
+    """No other process had its number before."""
+    failures: int = 0
+    """How many before it ended soon after their start."""
 
     @property
     def age_s(self) -> float:
@@ -57,28 +65,63 @@ def run(config: BrokerConfig) -> int:
         with _stop_signals():
             for number in range(config.processes):
                 _start(config, number, children)
-            while True:
-                pid, status = os.wait()
-                child = children.pop(pid, None)
-                if child is None:
-                    # not a broker: a child of the shell that became this process, or an orphan (PID 1)
-                    continue
-                code = os.waitstatus_to_exitcode(status)
-                if code in _START_FAILURES and child.age_s < _SHORTEST_LIFE_S:
-                    return code
-                log.error("a broker process ended; starting another", extra={"pid": pid, "status": code})
-                time.sleep(max(0.0, 1.0 - child.age_s))
-                _start(config, child.number, children)
+            return _keep(config, children)
     except _Stopping:
         return 0
     finally:
         _end(config, children)
 
 
-def _start(config: BrokerConfig, number: int, children: dict[int, _Child]) -> None:
+def _keep(config: BrokerConfig, children: dict[int, _Child]) -> int:
+    """Start those again that end, until one of the first cannot start; return its exit status."""
+    due: dict[float, tuple[int, int]] = {}
+    """Number and failures of those to start, by when."""
+    while True:
+        for moment in [moment for moment in due if moment <= time.monotonic()]:
+            number, failures = due.pop(moment)
+            _start(config, number, children, failures)
+        pid, status = _ended(wait=not due)
+        child = children.pop(pid, None)
+        if child is None:
+            # nobody yet, or not a broker: a child of the shell that became this process, or an orphan (PID 1)
+            continue
+        code = os.waitstatus_to_exitcode(status)
+        if child.is_first and code in _START_FAILURES and child.age_s < _SHORTEST_LIFE_S:
+            return code
+        pause_s = _pause_s(child)
+        due[time.monotonic() + pause_s] = child.number, child.failures + 1 if pause_s else 0
+        log.error(
+            "a broker process ended; starting another",
+            extra={"pid": pid, "status": code, "in_s": round(pause_s, 1)},
+        )
+
+
+def _ended(*, wait: bool) -> tuple[int, int]:
+    """Process and status of a child that has ended; 0 if none has, and it was not to wait."""
+    if wait:
+        return os.wait()
+    time.sleep(_LOOK_EVERY_S)
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:  # all of them have ended
+        return 0, 0
+
+
+def _pause_s(child: _Child) -> float:
+    """How long to wait before another is started: a second after the start of one that lived for a moment
+    only, and twice as long, up to a bound, for each one before that did too."""
+    if child.age_s >= _SHORTEST_LIFE_S:
+        return 0.0
+    return min(_LONGEST_PAUSE_S, 2.0**child.failures) * random.uniform(0.5, 1.0)
+
+
+def _start(
+    config: BrokerConfig, number: int, children: dict[int, _Child], failures: int | None = None
+) -> None:
+    """Start a process; `failures`: those before it under this number, None for the first."""
     with state_report.ignored_by_children():
         process = subprocess.Popen(_command(config, number), env=_environment(config))
-    children[process.pid] = _Child(number, time.monotonic(), process)
+    children[process.pid] = _Child(number, time.monotonic(), process, failures is None, failures or 0)
 
 
 def _signal_all(children: dict[int, _Child], number: int) -> None:

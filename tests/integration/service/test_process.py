@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+from hyrex_broker.embedded import EmbeddedPostgres
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import Process
@@ -173,6 +174,18 @@ def test_several_processes_share_a_port_and_end_together(processes: Processes, d
     children = psutil.Process(parent.pid).children()
     assert parent.terminate() == 0
     assert not any(child.is_running() for child in children)
+
+
+def test_a_process_that_dies_while_postgres_is_away_is_started_again_until_it_lives(
+    processes: Processes, private_postgres: EmbeddedPostgres
+) -> None:
+    parent, ready = two_brokers(processes, private_postgres.url)
+    private_postgres.kill()
+    psutil.Process(parent.pid).children()[0].kill()
+    parent.wait_for("broker: cannot reach Postgres", times=2)
+    private_postgres.start()
+    parent.wait_for(ready, times=3)
+    assert parent.terminate() == 0
 
 
 def test_several_processes_outlive_the_end_of_a_child_that_is_not_theirs(
