@@ -50,6 +50,7 @@ class BrokerMetrics:
     refused: Mapping[str, int]
     pools: Callable[[], Mapping[str, Mapping[str, int]]]
     database_answers: Callable[[], bool]
+    replication: Callable[[], bool | None]
     depths: Callable[[], Mapping[str, WaitingTasks] | None]
     lag: LoopLag = field(default_factory=LoopLag)
 
@@ -137,6 +138,11 @@ class BrokerMetrics:
         yield gauge(
             "hyrex_database_up", "1 while Postgres answers this broker.", (), [((), self.database_answers())]
         )
+        synchronous = self.replication()
+        yield gauge(
+            "hyrex_replication_synchronous", "1 while a commit waits for a standby.", (),
+            [] if synchronous is None else [((), synchronous)],
+        )  # fmt: skip
         yield histogram(
             "hyrex_statement_seconds", "From a statement to its answer.", ("statement",),
             [((name,), found) for name, found in dict(self.counters.statements).items()],

@@ -33,6 +33,7 @@ def observed(config: BrokerConfig, database: Database, engine: Engine, broker: B
         refused=errors.refused,
         pools=database.sizes,
         database_answers=lambda: database.availability.away is None,
+        replication=lambda: database.availability.synchronous,
         depths=lambda: depths.latest,
     )
     engine.observers += [depths.run, metrics.lag.run]

@@ -27,6 +27,8 @@ class Availability:
         """Why only vital statements are tried; None: all are."""
         self.refuses: str | None = None
         """Why a statement was refused for a reason that lasts; None: none was."""
+        self.synchronous: bool | None = None
+        """Whether commits wait for a standby; None: not known yet."""
         self._waiting: set[Callable[[], None]] = set()
         self._hold_s = SHORTEST_HOLD_S
         self._refused_at = self._accepted_at = float("-inf")
@@ -77,6 +79,16 @@ class Availability:
             self.refuses = None
             self._accepted_at = time.monotonic()
             self._say_back()
+
+    def replicates(self, *, synchronous: bool) -> None:
+        """Note whether commits wait for a standby. What was so at the start has been said there."""
+        was, self.synchronous = self.synchronous, synchronous
+        if was is None or was == synchronous:
+            return
+        if synchronous:
+            log.warning("replication is synchronous again: a failover keeps what is acknowledged from now on")
+        else:
+            log.warning("replication is not synchronous any more: a failover can lose acknowledged tasks")
 
     def _say_back(self) -> None:
         if self.usable:

@@ -28,6 +28,8 @@ class Others:
 
     count: int
     watching: bool
+    synchronous: bool
+    """Commits wait for a standby; of the database, seen in the same statement."""
 
 
 class _TakenBackError(Exception):
@@ -59,7 +61,7 @@ class BrokerStore:
         """Note that this broker runs; return which others do."""
         row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
         assert row is not None
-        return Others(row["others"], row["watching"])
+        return Others(row["others"], row["watching"], row["synchronous"])
 
     async def reads_depths(self, broker: BrokerId) -> bool:
         """Return True if this broker is the one that reads for all how much waits in each queue."""

@@ -81,6 +81,8 @@ def expect_of_broker(page: Scrape) -> None:
     assert page.value("hyrex_sessions") == 1
     assert page.value("hyrex_slots") == 1 + 100  # of sync and of async tasks
     assert page.value("hyrex_database_up") == 1
+    assert "hyrex_replication_synchronous" in page.types
+    assert page.value("hyrex_replication_synchronous") == 0
     assert page.value("hyrex_database_connections", pool="hot") >= 1
     assert page.value("hyrex_statement_seconds_count", statement="report.report_completed") >= 1
     assert page.value("hyrex_batch_items_sum", batch="submit") == 35

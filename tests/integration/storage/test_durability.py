@@ -7,8 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.embedded import EmbeddedPostgres
+from hyrex_broker.engine.cluster.notifications import Notifications
+from hyrex_broker.engine.cluster.presence import Presence
 from hyrex_broker.storage import preflight
+from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.pool import Database
 from tests.integration.storage.conftest import execute
 from tests.support.postgres import connect
@@ -77,6 +81,38 @@ async def test_with_a_synchronous_standby_nothing_need_be_said(
             await asyncio.sleep(0.01)
     await preflight.check(private_postgres.url)
     assert caplog.records == []
+
+
+async def test_a_change_of_replication_is_said_once_each_time(
+    private_postgres: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A witness does this while brokers run; their sessions stay."""
+    database = Database(private_postgres.url, hot_connections=1, read_connections=1)
+    await database.open()
+    try:
+        store = BrokerStore(database)
+        # Of no broker: what writes nothing need not wait for a standby, and there is none.
+        presence = Presence(
+            store, BrokerId(0), Notifications(Channel(database.connector)), watching=lambda: False
+        )
+        await presence._renew()
+        for names, told in (("standby", "synchronous again"), ("", "not synchronous any more")):
+            caplog.clear()
+            await execute(
+                private_postgres.url,
+                f"alter system set synchronous_standby_names = '{names}'",
+                "select pg_reload_conf()",
+            )
+            async with asyncio.timeout(60):
+                while not caplog.records:
+                    await presence._renew()
+            await presence._renew()
+            (record,) = caplog.records
+            assert record.levelno == logging.WARNING
+            assert told in record.message
+            assert database.availability.synchronous == bool(names)
+    finally:
+        await database.close()
 
 
 async def _standbys(url: str) -> str:

@@ -53,6 +53,7 @@ class Presence:
         self._notifications.others = others.count > 0
         self._notifications.others_watch = others.watching
         self._availability.answered()
+        self._availability.replicates(synchronous=others.synchronous)
         self.on_round(True)
         if self._availability.is_due_for_trial:
             await self._try()

@@ -14,9 +14,11 @@ update broker set address = $2 where id = $1
 
 -- name: seen
 -- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately and
--- whether any of them watches.
+-- whether any of them watches, and whether a commit waits for a standby: a reload changes that at any time.
 with me as (update broker set seen_at = now(), watching = $2 where id = $1)
-select count(*)::integer as others, coalesce(bool_or(watching), false) as watching
+select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
+  current_setting('synchronous_standby_names') <> ''
+    and current_setting('synchronous_commit') not in ('off', 'local') as synchronous
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
 -- name: unregister
