@@ -114,12 +114,18 @@ def migrate(
 
     try:
         from hyrex_broker.domain.errors import BrokerError
+        from hyrex_broker.storage import preflight
         from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
         raise libraries_missing("broker") from error
     url, name = required_url(database_url, database_url_file), schema_of(schema)
+
+    async def checked() -> int:
+        await preflight.check(url, replicated=False)
+        return await migrate_database(url, name, grant_to=grant_to)
+
     try:
-        applied = asyncio.run(migrate_database(url, name, grant_to=grant_to))
+        applied = asyncio.run(checked())
     except BrokerError as error:
         raise CommandError(error.message) from error
     say(f"schema {name} of the database is at version {applied}")

@@ -12,6 +12,7 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.embedded import EmbeddedPostgres, server
+from hyrex_broker.storage import preflight
 from hyrex_broker.storage.pool import Database
 from tests.support.eventually import eventually
 from tests.support.postgres import migrate_now
@@ -71,6 +72,7 @@ def both(first: EmbeddedPostgres, second: EmbeddedPostgres) -> str:
 async def test_a_broker_uses_the_server_that_writes_and_follows_a_failover(
     primary: EmbeddedPostgres, standby: EmbeddedPostgres
 ) -> None:
+    await standbys_are_named_in_one_line(standby)
     database = Database(both(standby, primary), hot_connections=2, read_connections=1)
     await database.open()
     try:
@@ -119,6 +121,20 @@ async def _until_fenced(database: Database) -> None:
                 return
             raise
     raise AssertionError("the server was never fenced")
+
+
+async def standbys_are_named_in_one_line(standby: EmbeddedPostgres) -> None:
+    """What `hyrex run-broker` and `hyrex migrate` say where nothing else is there."""
+    url = urlsplit(standby.url)
+    name = f"{url.hostname}:{url.port}"
+    lone, two = standby.url, both(standby, standby) + "?target_session_attrs=read-write"
+    for given, places in ((lone, [name]), (two, [name, name])):
+        with pytest.raises(StorageUnavailable) as refused:
+            await preflight.check(given)
+        told = refused.value.message
+        assert told.count(f"{name} takes no writes: it is a standby") == len(places)
+        assert "\n" not in told
+        assert told.endswith("set --database-url or HYREX_DATABASE_URL")
 
 
 async def port_of(database: Database, *, vital: bool = False) -> int:

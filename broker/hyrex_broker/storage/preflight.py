@@ -44,7 +44,9 @@ async def check(database_url: str, *, replicated: bool = True) -> None:
             f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {_REMEDY}"
         ) from error
     except StorageUnavailable as error:
-        raise StorageUnavailable(f"{error.message}; start one, or {_REMEDY}", lasts=error.lasts) from error
+        raise StorageUnavailable(
+            f"{error.message}; start or promote one, or {_REMEDY}", lasts=error.lasts
+        ) from error
     if commits == "off":
         log.warning("this server's synchronous_commit is off; the broker sets it on for its own sessions")
     if replicated and (not standbys or commits == "local"):
