@@ -24,7 +24,7 @@ async def first_of(
     try:
         return await race.run(patience_s)
     finally:
-        await race.end(dispose)
+        race.end(dispose)
 
 
 class _Race(Generic[T]):
@@ -49,15 +49,17 @@ class _Race(Generic[T]):
                 self._errors[self._running.pop(task)] = error
         raise AllFailed([self._errors[number] for number in sorted(self._errors)])
 
-    async def end(self, dispose: Callable[[T], None]) -> None:
-        """Cancel what still runs."""
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
-        for task in self._running:
+    def end(self, dispose: Callable[[T], None]) -> None:
+        """Cancel what still runs. Nobody waits for it: a caller that is cancelled meanwhile would lose what
+        it has just got."""
+
+        def ended(task: "asyncio.Task[T]") -> None:
             if _error(task) is None:
                 dispose(task.result())
+
+        for task in self._running:
+            task.add_done_callback(ended)
+            task.cancel()
 
 
 def _error(task: "asyncio.Task[T]") -> Exception | None:
