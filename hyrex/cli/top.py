@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,6 +22,8 @@ _FRAME_WITHIN_S: Final = 30.0
 _MOST_QUEUES: Final = 25
 _MOST_WORKERS: Final = 15
 _MOST_NEEDS: Final = 8
+_GAP: Final = 2
+_NARROWEST: Final = 4
 _EVER_S: Final = 10.0 * 365 * 86_400
 
 
@@ -74,7 +77,7 @@ async def _live(channel: "grpc.aio.Channel") -> None:
 
     with Live(auto_refresh=False, screen=True, vertical_overflow="crop") as screen:
         async for frame in _watch(channel):
-            screen.update(picture(cluster_values(frame)), refresh=True)
+            screen.update(picture(cluster_values(frame), screen.console.width), refresh=True)
             await asyncio.sleep(0)
 
 
@@ -82,11 +85,12 @@ def _print(values: dict[str, Any]) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False).print(picture(values))
+    console = Console(width=width, highlight=False, markup=False)
+    console.print(picture(values, console.width))
 
 
-def picture(values: dict[str, Any]) -> "RenderableType":
-    """What a screen shows of the cluster at one moment."""
+def picture(values: dict[str, Any], width: int) -> "RenderableType":
+    """What a screen of so many columns shows of the cluster at one moment."""
     from rich.console import Group
     from rich.text import Text
 
@@ -96,7 +100,7 @@ def picture(values: dict[str, Any]) -> "RenderableType":
         parts.append(Text(f"! {shown(need['sentence'])}: {shown(need['remedy'])}", style="yellow"))
     if values["needs"]:
         parts.append(Text())
-    parts += [_queues(values["queues"], at), Text(), _workers(values["workers"], at)]
+    parts += [_queues(values["queues"], at, width), Text(), _workers(values["workers"], at, width)]
     return Group(*parts)
 
 
@@ -116,28 +120,33 @@ def _head(values: dict[str, Any]) -> str:
     )
 
 
-def _queues(queues: list[dict[str, Any]], at: datetime) -> "Table":
-    table = _table(
-        "queue", "queued", "delayed", "running", "limit", "oldest", "in/s", "done/s", "failed/s", ""
-    )
+def _queues(queues: list[dict[str, Any]], at: datetime, width: int) -> "Table":
     busiest = sorted(queues, key=_business, reverse=True)
-    for queue in busiest[:_MOST_QUEUES]:
-        table.add_row(
+    rows = [
+        (
             shown(queue["name"]),
             f"{queue['queued']}{'+' if queue['queued_capped'] else ''}",
             shown(queue["delayed"]),
-            shown(queue["running"]),
-            shown(queue["concurrency_limit"]),
+            _of_limit(queue),
             _age(queue["oldest_ready"], at),
             *(f"{queue[f'{name}_per_second']:.1f}" for name in ("submitted", "completed", "failed")),
             _remark(queue),
         )
-    return table
+        for queue in busiest[:_MOST_QUEUES]
+    ]
+    numbers = ("queued", "delayed", "running", "oldest", "in/s", "done/s", "failed/s", "")
+    return _table(("queue",), numbers, rows, width)
 
 
 def _business(queue: dict[str, Any]) -> tuple[float, ...]:
     rates = queue["submitted_per_second"] + queue["completed_per_second"] + queue["failed_per_second"]
     return rates, queue["queued"], queue["running"], queue["delayed"]
+
+
+def _of_limit(queue: dict[str, Any]) -> str:
+    """What runs, and of how much where that is limited: 3/10."""
+    limit = queue["concurrency_limit"]
+    return f"{queue['running']}/{limit}" if limit else shown(queue["running"])
 
 
 def _remark(queue: dict[str, Any]) -> str:
@@ -146,29 +155,49 @@ def _remark(queue: dict[str, Any]) -> str:
     return "" if queue["workers"] or not queue["queued"] else "no worker"
 
 
-def _workers(workers: list[dict[str, Any]], at: datetime) -> "Table":
-    table = _table("worker", "queues", "running", "fetched", "slots", "longest run", "")
+def _workers(workers: list[dict[str, Any]], at: datetime, width: int) -> "Table":
+    rows = []
     for worker in workers[:_MOST_WORKERS]:
         longest = worker["runs"][0] if worker["runs"] else None
-        table.add_row(
-            shown(worker["name"]),
-            shown(", ".join(worker["queues"])),
-            shown(worker["running"]),
-            shown(worker["fetched"]),
-            shown(worker["slots"]),
-            f"{shown(longest['name'])} {_age(longest['since'], at)}" if longest else "",
+        row = (
+            worker["name"],
+            ", ".join(worker["queues"]),
+            f"{longest['name']} {_age(longest['since'], at)}" if longest else "",
+            worker["running"],
+            worker["fetched"],
+            worker["slots"],
             "draining" if worker["draining"] else "",
         )
-    return table
+        rows.append(tuple(map(shown, row)))
+    numbers = ("running", "fetched", "slots", "")
+    return _table(("worker", "queues", "longest run"), numbers, rows, width)
 
 
-def _table(*columns: str) -> "Table":
+def _table(
+    texts: tuple[str, ...], numbers: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int
+) -> "Table":
+    """On a narrow screen columns of texts give way; those of numbers and their headings stay whole."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    taken = [max(map(len, column)) for column in zip((*texts, *numbers), *rows, strict=True)]
+    left = width - sum(taken[len(texts) :]) - _GAP * (len(taken) - 1)
+    for column, wide in zip(texts, shared(taken[: len(texts)], left), strict=True):
+        table.add_column(column, overflow="ellipsis", no_wrap=True, width=wide)
+    for column, wide in zip(numbers, taken[len(texts) :], strict=True):
+        table.add_column(column, no_wrap=True, width=wide)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def shared(wanted: Sequence[int], left: int) -> list[int]:
+    """Widths of columns that want so much, in what is left: those that want little have it, others share."""
+    widths = list(wanted)
+    for done, at in enumerate(sorted(range(len(wanted)), key=lambda at: wanted[at])):
+        widths[at] = max(min(wanted[at], left // (len(wanted) - done)), _NARROWEST)
+        left -= widths[at]
+    return widths
 
 
 def _age(since: datetime | None, at: datetime) -> str:

@@ -32,14 +32,15 @@ def moment(message: Message, field: str) -> datetime | None:
     return stamp.ToDatetime(tzinfo=UTC)
 
 
-def content(data: bytes, content_type: str) -> Any:
-    """A payload or result: its JSON value, or base64 if it is no JSON."""
-    if is_json(content_type):
+def content(data: bytes, content_type: str, codec: str = "") -> Any:
+    """A payload or result: its JSON value, or base64 if it is no JSON. What a codec has encoded is none."""
+    if is_json(content_type, codec):
         try:
             return json.loads(data) if data else None
         except ValueError:
             pass
-    return {"base64": base64.b64encode(data).decode("ascii"), "content_type": content_type}
+    encoded = {"base64": base64.b64encode(data).decode("ascii"), "content_type": content_type}
+    return encoded | {"codec": codec} if codec else encoded
 
 
 def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "cancel_requested": task.cancel_requested,
         "hidden": task.hidden,
         "labels": dict(task.labels),
-        "payload": content(task.payload, task.content_type) if task.payload else None,
+        "payload": content(task.payload, task.content_type, task.codec) if task.payload else None,
         "runs": [run_values(run) for run in task.runs],
     }
     if listed:

@@ -28,6 +28,11 @@ def test_json_content_is_decoded_and_anything_else_kept_as_base64() -> None:
     }
 
 
+def test_what_a_codec_has_encoded_is_no_json_though_its_content_is() -> None:
+    task = task_pb2.Task(task_id="i", name="n", payload=b"1", codec="zstd")
+    assert task_values(task)["payload"] == {"base64": "MQ==", "content_type": "", "codec": "zstd"}
+
+
 @given(st.binary(max_size=50))
 def test_content_is_never_refused(data: bytes) -> None:
     content(data, "application/json")
