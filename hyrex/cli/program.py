@@ -18,6 +18,7 @@ from hyrex.cli import (
     run_broker,
     run_worker,
     task,
+    task_failures,
     task_list,
     task_look,
     task_send,
@@ -46,6 +47,7 @@ program.command("migrate")(run_broker.migrate)
 program.command("top")(top.top)
 task.commands.command("list")(task_list.list_tasks)
 task.commands.command("send")(task_send.send)
+task.commands.command("failures")(task_failures.failures)
 task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)
 program.add_typer(task.commands, name="task")

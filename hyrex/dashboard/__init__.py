@@ -4,6 +4,7 @@ It holds no right of its own: each call carries the token of the person who look
 
 - `access/`: who may look: names of hosts, the cookie, where a POST comes from
 - `brokers.py`, `cluster.py`: calls to the brokers, and what several pages share of the answers
+- `trends.py`: the small pictures of queues
 - `pages/`: what each page shows and does
 - `render/`: values as HTML: words, times, JSON, tracebacks, charts
 - `live.py`: pages that follow the cluster

@@ -17,6 +17,7 @@ from hyrex.dashboard.render.values import query
 from hyrex.dashboard.shared import Shared
 from hyrex.filterline import TASK_ID
 from hyrex.transport.errors import CallFailed, CallFailure
+from hyrex.v1 import admin_service_pb2 as admin
 
 log = logging.getLogger("hyrex.dashboard")
 THEMES: Final = ("light", "dark")
@@ -47,9 +48,10 @@ class Answers:
                 return RedirectResponse(self.url(jump), 303)
             view = SCREENS[self.path(request)]
             page = await view(self._shared.visit(session.token, request.query_params))
+            caller = await self._shared.cluster.caller(session.token)
         except (CallFailed, Missing, FormRefused) as error:
             return self.trouble(request, error)
-        response = self.shown(request, session, page)
+        response = self.shown(request, session, page, caller)
         if fresh:
             self._shared.entry.give(response, session)
         return response
@@ -65,10 +67,17 @@ class Answers:
         """The address below the prefix."""
         return request.url.path.removeprefix(self._shared.options.prefix) or "/"
 
-    def shown(self, request: Request, session: BrowserSession, page: Page, status: int = 200) -> HTMLResponse:
-        """A page with its frame."""
+    def shown(
+        self,
+        request: Request,
+        session: BrowserSession,
+        page: Page,
+        caller: admin.GetCallerResponse | None = None,
+        status: int = 200,
+    ) -> HTMLResponse:
+        """A page with its frame. `caller`: who looks, where that is known."""
         said = self._shared.entry.said(request)
-        frame = self._frame(request, session) | {"page": page, "said": said}
+        frame = self._frame(request, session) | {"page": page, "said": said, "caller": caller}
         html = self._shared.templates.page(page.template, {**frame, **page.values})
         response = HTMLResponse(html, status)
         if said is not None:
@@ -111,7 +120,7 @@ class Answers:
             return self.bare(request, "trouble_bare.html", values, trouble.status)
         live = self._here(request) if trouble.status == 503 else ""
         page = Page("trouble.html", trouble.heading, "", values, live)
-        return self.shown(request, session, page, trouble.status)
+        return self.shown(request, session, page, status=trouble.status)
 
     async def no_page(self, request: Request, _: Exception) -> Response:
         """There is no such address."""

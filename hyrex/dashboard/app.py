@@ -24,10 +24,12 @@ from hyrex.dashboard.completions import Completions
 from hyrex.dashboard.follow import Follow
 from hyrex.dashboard.forms import Forms
 from hyrex.dashboard.options import DashboardOptions
+from hyrex.dashboard.pages.rights import scopes_of
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
 from hyrex.dashboard.render.environment import Templates
 from hyrex.dashboard.shared import Shared
 from hyrex.dashboard.sign_in import SignIn
+from hyrex.dashboard.trends import Trends
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -35,12 +37,15 @@ NAVIGATION: Final = (
     ("overview", "/", "Overview", "o"),
     ("queues", "/queues", "Queues", "q"),
     ("tasks", "/tasks", "Tasks", "t"),
+    ("failures", "/failures", "Failures", "f"),
     ("workers", "/workers", "Workers", "w"),
     ("brokers", "/brokers", "Brokers", "b"),
     ("bulk", "/operations", "Bulk", "u"),
     ("tokens", "/tokens", "Tokens", "k"),
     ("audit", "/audit", "Audit", "a"),
 )
+ON_A_PHONE: Final = ("overview", "queues", "tasks", "failures")
+"""Screens at the foot of a phone; the others are behind "More"."""
 QUICK_FILTERS: Final = (
     ("", "All"),
     ("status:failed status:timed_out status:lost", "Failed"),
@@ -65,13 +70,15 @@ def make_app(options: DashboardOptions) -> Starlette:
     brokers = Brokers(options.broker_url)
     templates = Templates(_known_to_all(options))
     cluster = ClusterView(brokers)
-    shared = Shared(options, brokers, cluster, Entry(options, brokers), templates)
+    trends = Trends(brokers)
+    shared = Shared(options, brokers, cluster, Entry(options, brokers), templates, trends)
     answers = Answers(shared)
     follow = Follow(shared)
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         yield
+        await trends.close()
         await cluster.close()
         await brokers.close()
 
@@ -121,5 +128,8 @@ def _known_to_all(options: DashboardOptions) -> dict[str, object]:
         "now": lambda: datetime.now(UTC),
         "broker_url": options.broker_url,
         "screens": NAVIGATION,
+        "on_a_phone": ON_A_PHONE,
         "quick_filters": QUICK_FILTERS,
+        "scope_of": {path: action.scope for path, action in ACTIONS.items()},
+        "scopes_of": scopes_of,
     }

@@ -8,13 +8,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 
 from hyrex.dashboard.brokers import Brokers
 from hyrex.transport.errors import CallFailed, CallFailure
 from hyrex.v1 import admin_service_pb2 as admin
+
+_Key: TypeAlias = tuple[str | None, str, bytes]
 
 FIRST_WITHIN_S: Final = 5.0
 KEPT_S: Final = 10.0
@@ -23,6 +25,12 @@ PAUSE_S: Final = 1.0
 SILENT_S: Final = 8.0
 ANSWERS_KEPT_S: Final = 6.0
 MOST_KEPT: Final = 500
+# What may take longer (a count looks for up to 1.5 s) does not hold up a page.
+SOON_S: Final = 0.05
+SOON_KEPT_S: Final = 30.0
+
+
+WHO: Final = admin.GetCallerRequest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,8 @@ class ClusterView:
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
         self._watches: dict[str | None, _Watch] = {}
-        self._kept: dict[tuple[str | None, str, bytes], tuple[float, Any]] = {}
+        self._kept: dict[_Key, tuple[float, Any]] = {}
+        self._coming: dict[_Key, asyncio.Task[None]] = {}
 
     async def seen_by(self, token: str | None) -> Snapshot:
         """The newest snapshot. Raises: CallFailed."""
@@ -66,22 +75,50 @@ class ClusterView:
         """An answer that is at most `ANSWERS_KEPT_S` old, asked once for all who want the same.
         Raises: CallFailed."""
         key = (token, method, request.SerializeToString())
-        now = time.monotonic()
         known = self._kept.get(key)
-        if known is not None and now - known[0] < ANSWERS_KEPT_S:
+        if known is not None and time.monotonic() < known[0]:
             return known[1]
-        answer = await self._brokers.as_seen_by(token).read(service, method, request)
-        self._kept = {each: kept for each, kept in self._kept.items() if now - kept[0] < ANSWERS_KEPT_S}
-        if len(self._kept) < MOST_KEPT:
-            self._kept[key] = (now, answer)
-        return answer
+        return await self._ask(key, service, request, ANSWERS_KEPT_S)
+
+    async def soon(self, token: str | None, service: str, method: str, request: Any) -> Any | None:
+        """An answer that is at most `SOON_KEPT_S` old; None where it is not there within `SOON_S`: a later
+        look has it. What goes wrong is None, too."""
+        key = (token, method, request.SerializeToString())
+        known = self._kept.get(key)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        if key not in self._coming:
+            coming = self._coming[key] = asyncio.create_task(self._fetch(key, service, request))
+            coming.add_done_callback(lambda _: self._coming.pop(key, None))
+        await asyncio.wait([self._coming[key]], timeout=SOON_S)
+        known = self._kept.get(key)
+        return None if known is None else known[1]
+
+    async def caller(self, token: str | None) -> admin.GetCallerResponse | None:
+        """Whose token it is, and what it may; None while that is not known."""
+        found: admin.GetCallerResponse | None = await self.soon(token, "admin", "GetCaller", WHO)
+        return found
 
     async def close(self) -> None:
         """End all streams."""
-        watches = [watch.task for watch in self._watches.values()]
+        watches = [*(watch.task for watch in self._watches.values()), *self._coming.values()]
         for task in watches:
             task.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _fetch(self, key: "_Key", service: str, request: Any) -> None:
+        with suppress(CallFailed):
+            await self._ask(key, service, request, SOON_KEPT_S)
+
+    async def _ask(self, key: "_Key", service: str, request: Any, for_s: float) -> Any:
+        """Ask, and keep the answer for a while. Raises: CallFailed."""
+        token, method, _ = key
+        answer = await self._brokers.as_seen_by(token).read(service, method, request)
+        now = time.monotonic()
+        self._kept = {each: kept for each, kept in self._kept.items() if now < kept[0]}
+        if len(self._kept) < MOST_KEPT:
+            self._kept[key] = (now + for_s, answer)
+        return answer
 
 
 class _Watch:

@@ -1,6 +1,7 @@
 """What the filter line and the palette suggest: names that the cluster knows, as the person sees it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from hyrex.dashboard.render.values import one_word, query
 from hyrex.dashboard.shared import Shared
 from hyrex.filterline import STATUSES, WORDS
 from hyrex.transport.errors import CallFailed
+from hyrex.transport.failures import EVERY_FAILURE, error_type_of
 
 MOST: Final = 12
 LONGEST: Final = 300
@@ -38,18 +40,35 @@ class Completions:
         except CallFailed:
             return JSONResponse([], 503)
         names = sorted({name for worker in listed.workers for name in worker.task_names})
-        going = request.query_params.get("palette")
-        found = destinations(text, seen, names) if going else words(text, seen, names)
+        if request.query_params.get("palette"):
+            found = destinations(text, seen, names)
+        else:
+            errors = await self._errors(session.token) if text.startswith("error:") else []
+            found = words(text, Known(seen, names, errors))
         return JSONResponse([each for each, _ in zip(found, range(MOST), strict=False)])
 
+    async def _errors(self, token: str | None) -> list[str]:
+        """The types of error of the newest failures."""
+        listed = await self._shared.cluster.soon(token, "tasks", "ListTasks", EVERY_FAILURE)
+        return sorted({error_type_of(task) for task in listed.tasks} - {""}) if listed is not None else []
 
-def words(text: str, seen: Snapshot, names: Iterable[str]) -> Iterator[dict[str, str]]:
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What values may be: the cluster, the names of tasks and the types of errors."""
+
+    seen: Snapshot
+    names: Iterable[str]
+    errors: Iterable[str]
+
+
+def words(text: str, known: Known) -> Iterator[dict[str, str]]:
     """Words that go on with the text: keys first, then values of its key."""
     key, colon, value = text.partition(":")
     if not colon:
         yield from ({"text": each, "kind": "filter"} for each in KEYS if each.startswith(text))
         return
-    for each in _values(key, seen, names):
+    for each in _values(key, known):
         if value.lower() in each.lower() and visible(each) == each:
             yield {"text": one_word(key, each), "kind": key}
 
@@ -73,12 +92,14 @@ def destinations(text: str, seen: Snapshot, names: Iterable[str]) -> Iterator[di
             yield {"text": visible(worker.worker_name), "kind": "worker", "href": href}
 
 
-def _values(key: str, seen: Snapshot, names: Iterable[str]) -> Iterable[str]:
+def _values(key: str, known: Known) -> Iterable[str]:
     match key:
         case "queue":
-            return (each.queue.name for each in seen.queues)
+            return (each.queue.name for each in known.seen.queues)
         case "name":
-            return names
+            return known.names
+        case "error":
+            return known.errors
         case "status":
             return STATUSES
         case "older" | "newer":

@@ -52,7 +52,10 @@ class Follow:
         visit = self._shared.visit(token, QueryParams(parts.query))
         try:
             page = await SCREENS[parts.path](visit)
-            return PageLook("live", self._shared.templates.regions(page.template, page.values))
+            caller = await self._shared.cluster.caller(token)
+            return PageLook(
+                "live", self._shared.templates.regions(page.template, {"caller": caller, **page.values})
+            )
         except (Missing, FormRefused):
             return PageLook("missing")
         except CallFailed as error:

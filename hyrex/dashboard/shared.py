@@ -10,6 +10,7 @@ from hyrex.dashboard.cluster import ClusterView
 from hyrex.dashboard.options import DashboardOptions
 from hyrex.dashboard.pages.page import Visit
 from hyrex.dashboard.render.environment import Templates
+from hyrex.dashboard.trends import Trends
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Shared:
     cluster: ClusterView
     entry: Entry
     templates: Templates
+    trends: Trends
 
     def visit(self, token: str | None, query: QueryParams) -> Visit:
         """A visit in the name of a token."""
-        return Visit(token, query, self.brokers.as_seen_by(token), self.cluster)
+        return Visit(token, query, self.brokers.as_seen_by(token), self.cluster, self.trends)

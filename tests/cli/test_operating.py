@@ -73,6 +73,18 @@ def test_a_filter_line_lists_what_it_fits(hyrex: Hyrex) -> None:
     assert 'labels: {"tenant": "7"}' in hyrex("task", "get", listed["tasks"][0]["id"])
 
 
+def test_failures_are_told_by_their_kind_with_the_filter_that_lists_them(hyrex: Hyrex) -> None:
+    kinds = json.loads(hyrex("task", "failures", "--json"))["kinds"]
+    assert {kind["filter"]: kind["count"] for kind in kinds} == {
+        "name:send status:failed error:Timeout newer:1d": DEAD,
+        "name:send status:failed error:ValueError newer:1d": 1,
+    }
+    shown = hyrex("task", "failures")
+    for kind in kinds:
+        assert kind["filter"] in shown
+        assert len(json.loads(hyrex("task", "list", kind["filter"], "--json"))["tasks"]) == kind["count"]
+
+
 def test_a_word_that_means_nothing_ends_with_the_remedy(hyrex: Hyrex) -> None:
     with pytest.raises(CommandError, match=r"label\.KEY") as refused:
         hyrex("task", "list", "tenant:7")

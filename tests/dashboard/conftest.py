@@ -1,6 +1,5 @@
 """A shop with a broker and a worker, and a browser without scripts that looks at it."""
 
-import itertools
 import os
 from collections.abc import Iterator
 
@@ -12,13 +11,11 @@ from tests.dashboard.shop import TOKEN, Reader, Shop
 from tests.support.postgres import copied_database
 from tests.support.processes import Processes, RunningBroker
 
-_numbers = itertools.count(1)
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shop(postgres_url: str, template_database: str) -> Iterator[Shop]:
-    """One for each module: what its tests do to one task or queue, no other test looks at."""
-    name = f"hyrex_shop_{os.getpid()}_{next(_numbers)}"
+    """What one test does to a task or queue, no other test looks at."""
+    name = f"hyrex_shop_{os.getpid()}"
     processes = Processes()
     with copied_database(postgres_url, template_database, name) as url:
         try:

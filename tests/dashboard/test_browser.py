@@ -7,18 +7,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from playwright.sync_api import Page, expect
 
 from hyrex.dashboard.pages.screens import ACTIONS
 from hyrex.dashboard.render.values import query
-from hyrex.v1 import task_pb2
+from hyrex.v1 import admin_service_pb2_grpc, task_pb2
 from tests.dashboard.chromium import Browsed, Theme
 from tests.dashboard.shop import unique
 from tests.support.eventually import eventually
+from tests.support.tokens import wanted
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e ../../etc?a=b&c#d '; DROP"
-SCREENS = ("/", "/queues", "/tasks", "/workers", "/brokers", "/operations")
+SCREENS = ("/", "/queues", "/tasks", "/failures", "/workers", "/brokers", "/operations")
 JUDGE = (Path(__file__).parent / "judge.js").read_text(encoding="utf-8")
 
 
@@ -83,7 +85,7 @@ def test_every_action_of_a_task_is_clicked(browsed: Browsed, page: Page) -> None
     shop.ended(failed)
     page.goto("/task" + query(id=failed))
     expect(page.locator(".error-box")).to_contain_text("the card was declined")
-    for tab in ("Payload", "Result", "Tree", "Details", "Runs"):
+    for tab in ("Log", "Payload", "Result", "Tree", "Details", "Runs"):
         page.locator(".tabs").get_by_role("link", name=tab).click()
         expect(page.locator(".tabs [aria-current]")).to_contain_text(tab)
     page.get_by_role("link", name="Retry").click()
@@ -200,6 +202,59 @@ def test_the_filter_line_completes_its_words(page: Page) -> None:
     page.wait_for_url("**/tasks?filter=status*")
 
 
+def test_a_filter_is_kept_in_this_browser_until_it_is_forgotten(page: Page) -> None:
+    line = f"name:{unique('kept')} label.a:b"
+    page.goto("/tasks" + query(filter=line))
+    page.get_by_role("button", name="Save").click()
+    page.goto("/tasks")
+    page.locator("[data-saved]").get_by_role("link", name=line).click()
+    expect(page.locator("#filter")).to_have_value(line)
+    page.get_by_role("button", name=f"Forget the filter {line}").click()
+    expect(page.locator("[data-saved] a")).to_have_count(0)
+    expect(page.get_by_role("button", name="Save")).to_be_visible()
+
+
+def test_a_kind_of_failure_leads_to_its_tasks_and_is_retried_by_clicks(browsed: Browsed, page: Page) -> None:
+    shop = browsed.shop
+    failed = shop.ended(shop.send("fail_with", b'{"text": "clicked"}', queue="reports")).task_id
+    page.goto("/")
+    page.locator("[aria-labelledby=failed-title] a.kind-link", has_text="fail_with").click()
+    expect(page.locator("#filter")).to_have_value("name:fail_with status:failed error:NonRetryable newer:1d")
+    expect(page.locator(f"#t-{failed}")).to_be_visible()
+    page.locator(".rail").get_by_role("link", name="Failures").click()
+    page.locator("tr", has_text="fail_with").get_by_role("link", name="Retry all").click()
+    confirm(page, "Retry")
+    expect(page.locator("main > .said")).to_contain_text("It has begun")
+    eventually(lambda: len(shop.task(failed).runs) > 1, 60)
+
+
+def test_a_bulk_operation_is_stopped_by_a_click(browsed: Browsed, page: Page) -> None:
+    """Whether it is quicker or not, the audit has that it was told to stop."""
+    name = unique("stopped")
+    for _ in range(3):
+        browsed.shop.send(name)
+    page.goto("/tasks/all/cancel" + query(filter=f"name:{name}"))
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.wait_for_url("**/operation?id=*")
+    page.goto(page.url.replace("/operation?", "/operation/stop?"))
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("main > .said")).to_contain_text("It stops.")
+    page.goto("/audit")
+    expect(page.locator("tbody")).to_contain_text("bulk.stop")
+
+
+def test_a_token_is_revoked_by_a_click(browsed: Browsed, page: Page) -> None:
+    name = unique("revoked")
+    with grpc.insecure_channel(browsed.shop.url.removeprefix("grpc://")) as channel:
+        stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+        stub.CreateToken(wanted(name, "read"), timeout=60)
+    page.goto("/tokens")
+    page.locator("tr", has_text=name).get_by_role("link", name="Revoke").click()
+    confirm(page, "Revoke", typed=name)
+    expect(page.locator("main > .said")).to_contain_text(f"{name} is revoked")
+    expect(page.locator("tr", has_text=name)).to_have_count(0)
+
+
 def test_a_page_follows_the_cluster_and_keeps_what_was_chosen(browsed: Browsed, page: Page) -> None:
     shop, name = browsed.shop, unique("live")
     first = shop.send(name)
@@ -239,6 +294,18 @@ def test_on_a_phone_nothing_is_cut_off_and_all_is_large_enough(browsed: Browsed,
         assert wide <= 0, f"{address} is {wide} px too wide"
         small = phone.evaluate(JUDGE + "; smallTargets()")
         assert small == [], address
+
+
+def test_on_a_phone_every_screen_is_reached_from_its_foot(phone: Page) -> None:
+    phone.goto("/")
+    for name in ("Queues", "Tasks", "Failures", "Overview"):
+        phone.locator(".rail").get_by_role("link", name=name).click()
+        expect(phone.locator(".rail [aria-current]")).to_contain_text(name)
+    for name in ("Workers", "Brokers", "Bulk", "Tokens", "Audit"):
+        phone.locator(".rail").get_by_role("button", name="More").click()
+        phone.locator("#others").get_by_role("link", name=name).click()
+        expect(phone.locator("#others")).not_to_be_visible()
+        assert phone.evaluate("document.querySelector('.rail').scrollWidth") <= 390
 
 
 def test_on_the_narrowest_phone_the_command_of_an_empty_page_fits(phone: Page) -> None:

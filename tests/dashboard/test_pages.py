@@ -31,7 +31,9 @@ def queue_of(shop: Shop, name: str) -> queue_service_pb2.Queue:
     return queue
 
 
-@pytest.mark.parametrize("address", ["/", "/queues", "/tasks", "/workers", "/brokers", "/operations"])
+@pytest.mark.parametrize(
+    "address", ["/", "/queues", "/tasks", "/failures", "/workers", "/brokers", "/operations"]
+)
 def test_every_screen_is_shown_and_is_small(reader: Reader, address: str) -> None:
     page = reader.text(address)
     assert "<h1" in page
@@ -275,6 +277,9 @@ def test_an_operation_is_told_to_stop(reader: Reader) -> None:
 def test_charts_show_what_was_counted(shop: Shop, reader: Reader) -> None:
     shop.ended(shop.send("send_welcome", b'{"to": "a"}', queue="mail"))
     eventually(lambda: 'class="chart"' in reader.text("/queue", name="mail"), 60, every_s=1)
+    eventually(
+        lambda: re.search(r'id="q-mail".*?class="spark".*?id="q', reader.text("/queues"), re.DOTALL), 60
+    )
 
 
 def test_pages_of_tasks_stay_as_they_are_while_new_ones_come(shop: Shop, reader: Reader) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +18,12 @@ from hyrex.cli import task_send
 from hyrex.cli.connection import DEFAULT_URL
 from hyrex.dashboard.pages.task import command_of, ordered
 from hyrex.dashboard.render import json_view, tracebacks
-from hyrex.dashboard.render.charts import Chart, Series, drawn
+from hyrex.dashboard.render.charts import Chart, Series, Trend, drawn, spark
 from hyrex.dashboard.render.text import HIDDEN, shell_word, visible
 from hyrex.dashboard.render.timeline import WIDTH, bars_of
 from hyrex.dashboard.render.values import duration
+from hyrex.dashboard.trends import request_of, trend_of
+from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 
 JSON_VALUES = st.recursive(
@@ -174,3 +177,39 @@ def test_a_tree_is_drawn_whatever_its_parents_are() -> None:
         ("a", 0), ("b", 1), ("c", 2), ("d", 0), ("e", 0)]  # fmt: skip
     circle = [task_pb2.Task(task_id=own, parent_id=parent) for own, parent in (("a", "b"), ("b", "a"))]
     assert list(ordered(circle)) == [], "a circle has no root; drawing it ends"
+
+
+def test_a_trend_is_what_ended_in_each_half_minute() -> None:
+    request = request_of("mail", 1_000_017.5)
+    assert (request.since.seconds, request.until.seconds) == (1_000_000 - 900, 1_000_000)
+    answer = admin.GetStatsResponse()
+    for seconds, completed, failed in (
+        (-900, 60, 0),
+        (-890, 30, 30),
+        (-10, 15, 15),
+        (0, 99, 0),
+        (-910, 99, 0),
+    ):
+        answer.points.add(at=Timestamp(seconds=1_000_000 + seconds), completed=completed, failed=failed)
+    trend = trend_of(request, answer)
+    assert (trend.ended[0], trend.failed[0]) == (4.0, 1.0)
+    assert (trend.ended[-1], trend.failed[-1]) == (1.0, 0.5)
+    assert not any(trend.ended[1:-1])
+    shown = spark(trend)
+    assert 'aria-label="1.0/s now, 4.0/s at the most"' in shown
+    assert 'points="0.0,1.0 ' in shown, "the highest place touches the top"
+    assert "svg" not in spark(Trend((0.0, 0.0), (0.0, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("look", "kind", "text"),
+    [
+        ("laid out", "json", "{\n  "),
+        ("raw", "text", '{"a":1.10}'),
+        ("hex", "binary", "00000000  7b 22 61 22 3a"),
+    ],
+)
+def test_a_payload_is_shown_as_it_is_asked_for(look: str, kind: str, text: str) -> None:
+    shown = json_view.content(b'{"a":1.10}', "", "", look)
+    assert shown.kind == kind
+    assert html.unescape(shown.html).startswith(text)

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import FormRefused, Missing, Visit
+from hyrex.v1 import admin_service_pb2 as admin
 
 MOST_ITEMS: Final = 1000
 LONGEST_REASON: Final = 1000
@@ -53,10 +54,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A question and its deed."""
+    """A question and its deed. `scope`: what a token needs for it. The broker judges; pages do not offer
+    what it would refuse."""
 
     ask: Callable[[Visit], Awaitable[Question]]
     do: Callable[[Visit, Form], Awaitable[Done]]
+    scope: "admin.TokenScope.ValueType" = admin.TOKEN_SCOPE_ADMIN
 
 
 def ids_of(visit: Visit) -> list[str]:

@@ -15,10 +15,15 @@ from hyrex.v1 import admin_service_pb2 as admin
 LISTED: Final = 100
 SENTENCES: Final = MappingProxyType(
     {
-        admin.BULK_ACTION_CANCEL: "What waits ends, what runs is told to stop, and none runs again. "
-        "Without a status in the filter, all that have not ended are meant.",
-        admin.BULK_ACTION_RETRY: "They run once more, with all their retries, under the same ids. "
-        "Without a status in the filter, those that failed, timed out or were lost are meant.",
+        admin.BULK_ACTION_CANCEL: "What waits ends, what runs is told to stop, and none runs again.",
+        admin.BULK_ACTION_RETRY: "They run once more, with all their retries, under the same ids.",
+    }
+)
+WITHOUT_STATUS: Final = MappingProxyType(
+    {
+        admin.BULK_ACTION_CANCEL: "The filter names no status: all that have not ended are meant.",
+        admin.BULK_ACTION_RETRY: "The filter names no status: those that failed, timed out "
+        "or were lost are meant.",
     }
 )
 WORDS: Final = MappingProxyType({admin.BULK_ACTION_CANCEL: "Cancel", admin.BULK_ACTION_RETRY: "Retry"})
@@ -51,9 +56,10 @@ def action_of(kind: "admin.BulkAction.ValueType") -> Action:
         request.dry_run = True
         answer = await visit.calls.act("admin", "StartBulkOperation", request)
         more = "more than " if answer.more else ""
+        meant = "" if request.filter.statuses else f" {WITHOUT_STATUS[kind]}"
         return Question(
             title=f"{WORDS[kind]} {more}{tasks_text(answer.count)}?",
-            sentence=f"{f'All that match {line}' if line else 'All tasks'}. {SENTENCES[kind]}",
+            sentence=f"{f'All that match {line}' if line else 'All tasks'}. {SENTENCES[kind]}{meant}",
             button=WORDS[kind],
             back="/tasks" + query(filter=line),
             danger=kind == admin.BULK_ACTION_CANCEL,

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from hyrex.dashboard.cluster import Snapshot
 from hyrex.dashboard.pages.charts import DEFAULT_RANGE, RANGES, charts_of, stats_request
+from hyrex.dashboard.pages.failures import newest_failures
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.charts import Chart
-from hyrex.dashboard.render.values import BAD, query
+from hyrex.dashboard.render.values import moment, query
 from hyrex.v1 import admin_service_pb2 as admin
-from hyrex.v1 import task_service_pb2 as tasks
 
-RECENT_FAILURES: Final = 6
+KINDS_OF_FAILURES: Final = 6
 BUSIEST: Final = 12
 ALL_QUEUES: Final = "*"
 
@@ -23,6 +24,7 @@ class Totals:
 
     queued: int
     capped: bool
+    oldest: datetime | None
     delayed: int
     running: int
     workers: int
@@ -35,15 +37,18 @@ class Totals:
 async def overview(visit: Visit) -> Page:
     """The overview. Raises: CallFailed."""
     seen = await visit.snapshot()
-    recent = tasks.ListTasksRequest(page_size=RECENT_FAILURES, statuses=sorted(BAD))
-    failed = await visit.cluster.kept(visit.token, "tasks", "ListTasks", recent)
+    failed = await newest_failures(visit)
     span = span_of(visit)
+    queues = sorted(seen.queues, key=weight)[:BUSIEST]
     values = {
         "totals": totals(seen),
-        "queues": sorted(seen.queues, key=_weight)[:BUSIEST],
+        "queues": queues,
+        "trends": await visit.trends.of(visit.token, [each.queue.name for each in queues]),
         "queue_count": len(seen.queues),
         "needs": seen.frame.needs,
-        "failed": failed.tasks,
+        "kinds": failed.kinds[:KINDS_OF_FAILURES],
+        "kind_count": len(failed.kinds),
+        "more": failed.more,
         "brokers": seen.frame.brokers,
         "workers": seen.workers,
         "charts": await charts(visit, span) if await _sees_all_queues(visit) else None,
@@ -79,6 +84,7 @@ def totals(seen: Snapshot) -> Totals:
     return Totals(
         queued=sum(queue.queued for queue in queues),
         capped=seen.frame.queues_capped or any(queue.queued_capped for queue in queues),
+        oldest=min(filter(None, (moment(each, "oldest_ready_at") for each in seen.queues)), default=None),
         delayed=sum(queue.delayed for queue in queues),
         running=sum(queue.running for queue in queues),
         workers=len(sessions),
@@ -89,6 +95,7 @@ def totals(seen: Snapshot) -> Totals:
     )
 
 
-def _weight(each: admin.QueueActivity) -> tuple[float, str]:
+def weight(each: admin.QueueActivity) -> tuple[float, str]:
+    """Sorts queues: first those in which most waits, runs and ends."""
     queue = each.queue
     return (-(queue.queued + queue.running + queue.delayed + each.completed_per_s), queue.name)

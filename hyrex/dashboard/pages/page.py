@@ -8,6 +8,7 @@ from starlette.datastructures import QueryParams
 
 from hyrex.dashboard.brokers import VisitorCalls
 from hyrex.dashboard.cluster import ClusterView, Snapshot
+from hyrex.dashboard.trends import Trends
 
 LONGEST_NAME: Final = 255
 
@@ -28,6 +29,7 @@ class Visit:
     query: QueryParams
     calls: VisitorCalls
     cluster: ClusterView
+    trends: Trends
 
     async def snapshot(self) -> Snapshot:
         """The cluster as this person sees it. Raises: CallFailed."""

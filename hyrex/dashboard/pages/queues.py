@@ -3,7 +3,7 @@
 from typing import Final
 
 from hyrex.dashboard.cluster import Snapshot
-from hyrex.dashboard.pages.overview import charts, span_of
+from hyrex.dashboard.pages.overview import charts, span_of, weight
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.values import query
 from hyrex.runtime import patterns
@@ -17,8 +17,14 @@ NEWEST: Final = 20
 async def all_queues(visit: Visit) -> Page:
     """Every queue. Raises: CallFailed."""
     seen = await visit.snapshot()
-    values = {"queues": seen.queues, "capped": seen.frame.queues_capped}
+    values: dict[str, object] = {"queues": seen.queues, "capped": seen.frame.queues_capped}
+    values["trends"] = await visit.trends.of(visit.token, busiest(seen))
     return Page("queues.html", "Queues", "queues", values, live="/queues")
+
+
+def busiest(seen: Snapshot) -> list[str]:
+    """The names of all queues, those before the others in which most happens."""
+    return [each.queue.name for each in sorted(seen.queues, key=weight)]
 
 
 async def one_queue(visit: Visit) -> Page:

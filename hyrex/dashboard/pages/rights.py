@@ -41,7 +41,7 @@ async def audit(visit: Visit) -> Page:
     return Page("audit.html", "Audit", "audit", values)
 
 
-def scopes_of(token: admin.Token) -> list[str]:
+def scopes_of(token: admin.Token | admin.GetCallerResponse) -> list[str]:
     """The words of its scopes; a newer broker's are left out."""
     known = admin.TokenScope.values()
     return [

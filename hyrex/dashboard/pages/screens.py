@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hyrex.dashboard.pages import bulk, machines, overview, queues, rights, task, tasks
+from hyrex.dashboard.pages import bulk, failures, machines, overview, queues, rights, task, tasks
 from hyrex.dashboard.pages.action import Action
 from hyrex.dashboard.pages.page import View
 from hyrex.dashboard.pages.queue_actions import QUEUE_ACTIONS
@@ -17,6 +17,7 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
         "/queue": queues.one_queue,
         "/tasks": tasks.task_list,
         "/task": task.one_task,
+        "/failures": failures.failures,
         "/workers": machines.workers,
         "/worker": machines.worker,
         "/brokers": machines.brokers,

@@ -10,15 +10,17 @@ import grpc
 
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import Page, Visit
+from hyrex.dashboard.render.json_view import LOOKS
 from hyrex.dashboard.render.text import shell_word
 from hyrex.dashboard.render.values import BAD, FINAL, query
 from hyrex.runtime.content import is_json
 from hyrex.transport.errors import CallFailed
+from hyrex.transport.failures import line_of_kind
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
 
-TABS: Final = ("runs", "payload", "result", "tree", "details")
+TABS: Final = ("runs", "log", "payload", "result", "tree", "details")
 TREE_AT_MOST: Final = 500
 
 
@@ -40,10 +42,12 @@ async def one_task(visit: Visit) -> Page:
     values = {
         "task": task,
         "tab": tab,
+        "look": look_of(visit),
         "tabs": TABS,
         "final": task.status in FINAL,
         "why": await _why(visit, task),
         "bad": task.status in BAD,
+        "kind": line_of_kind(task) if task.status in BAD else "",
         "last_error": _last_error(task),
         "result": _result(task),
         "command": command_of(task),
@@ -51,7 +55,15 @@ async def one_task(visit: Visit) -> Page:
         "nodes": await _tree(visit, task) if tab == "tree" else [],
         "tree_cut": TREE_AT_MOST,
     }
-    return Page("task.html", task.name, "tasks", values, live="/task" + query(id=wanted, tab=tab))
+    return Page(
+        "task.html", task.name, "tasks", values, live="/task" + query(id=wanted, tab=tab, look=look_of(visit))
+    )
+
+
+def look_of(visit: Visit) -> str:
+    """How a payload or result is shown."""
+    look = visit.query.get("look", LOOKS[0])
+    return look if look in LOOKS else LOOKS[0]
 
 
 async def _why(visit: Visit, task: task_pb2.Task) -> admin.WhyResponse | None:

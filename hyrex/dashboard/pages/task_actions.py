@@ -141,9 +141,9 @@ def _back(visit: Visit, ids: list[str]) -> str:
 
 TASK_ACTIONS: Final = MappingProxyType(
     {
-        "/tasks/cancel": Action(_ask_cancel, _cancel),
-        "/tasks/retry": Action(_ask_retry, _retry),
-        "/task/replay": Action(_ask_replay, _replay),
+        "/tasks/cancel": Action(_ask_cancel, _cancel, admin.TOKEN_SCOPE_SUBMIT),
+        "/tasks/retry": Action(_ask_retry, _retry, admin.TOKEN_SCOPE_SUBMIT),
+        "/task/replay": Action(_ask_replay, _replay, admin.TOKEN_SCOPE_SUBMIT),
         "/worker/drain": Action(_ask_drain, _drain),
     }
 )

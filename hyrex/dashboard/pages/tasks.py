@@ -6,6 +6,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from hyrex.dashboard.pages.action import tasks_text
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.values import query
 from hyrex.filterline import FilterLineError, parse
@@ -14,6 +15,7 @@ from hyrex.v1 import task_service_pb2 as tasks
 
 ROWS: Final = 50
 NEWER_AT_MOST: Final = 100
+COUNTED: Final = 1000
 LONGEST_FILTER: Final = 2000
 
 
@@ -21,6 +23,7 @@ async def task_list(visit: Visit) -> Page:
     """One page of tasks. Raises: CallFailed."""
     line = line_of(visit)
     values: dict[str, object] = {"line": line, "problem": "", "tasks": [], "next": "", "newer": 0}
+    values["count_words"] = ""
     try:
         found = task_filter(parse(line))
     except FilterLineError as error:
@@ -37,6 +40,7 @@ async def task_list(visit: Visit) -> Page:
         "first": not token,
         "looked_back_to": listed if listed.HasField("looked_back_to") else None,
         "next": "/tasks" + query(filter=line, until=bound or "", page=after) if after else "",
+        "count_words": await _count_words(visit, found, listed, bool(token)) if line else "",
         "newer": await _newer(visit, found, bound) if bound and not token else 0,
     }
     live_until = (bound or "") if token else until
@@ -59,6 +63,20 @@ def _after_newest(listed: tasks.ListTasksResponse) -> int:
     if not listed.tasks:
         return int(time.time() * 1000)
     return (uuid.UUID(listed.tasks[0].task_id).int >> 80) + 1
+
+
+async def _count_words(
+    visit: Visit, found: tasks.TaskFilter, listed: tasks.ListTasksResponse, later_page: bool
+) -> str:
+    """How many tasks match, as far as that is known: brokers count up to a thousand, and the page does not
+    wait for it."""
+    if not listed.next_page_token and not later_page:
+        return f"{tasks_text(len(listed.tasks))} match{'es' if len(listed.tasks) == 1 else ''}"
+    request = tasks.CountTasksRequest(filter=found, most=COUNTED)
+    answer = await visit.cluster.soon(visit.token, "tasks", "CountTasks", request)
+    if answer is None or answer.count <= 1:
+        return ""
+    return f"{'more than ' if answer.more else ''}{tasks_text(answer.count)} match"
 
 
 async def _newer(visit: Visit, found: tasks.TaskFilter, until: int) -> int:

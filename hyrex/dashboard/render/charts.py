@@ -54,6 +54,40 @@ class Chart:
         return TEXTS[self.kind](value)
 
 
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Tasks per second that ended, step by step; and those of them that failed."""
+
+    ended: tuple[float, ...]
+    failed: tuple[float, ...]
+
+
+SPARK_HEIGHT: Final = 20.0
+
+
+def spark(trend: Trend | None) -> Markup:
+    """A trend as a small picture without axes; nothing where none is known or nothing ended."""
+    if trend is None or not any(trend.ended):
+        return Markup('<span class="absent">–</span>')
+    most, count = max(trend.ended), len(trend.ended)
+
+    def line(values: Sequence[float]) -> str:
+        return " ".join(
+            f"{at * 100 / (count - 1):.1f},{SPARK_HEIGHT - value / most * (SPARK_HEIGHT - 1):.1f}"
+            for at, value in enumerate(values)
+        )
+
+    ended = line(trend.ended)
+    parts = [Markup('<polygon points="{} 100,{:g} 0,{:g}"/>').format(ended, SPARK_HEIGHT, SPARK_HEIGHT)]
+    parts.append(Markup('<polyline points="{}"/>').format(ended))
+    if any(trend.failed):
+        parts.append(Markup('<polyline class="is-failed" points="{}"/>').format(line(trend.failed)))
+    words = f"{rate(trend.ended[-1])}/s now, {rate(most)}/s at the most"
+    head = '<svg class="spark" viewBox="0 0 100 {:g}" preserveAspectRatio="none" role="img" aria-label="{}">'
+    title = Markup("<title>{}</title>").format(words)
+    return Markup(head).format(SPARK_HEIGHT, words) + title + Markup("").join(parts) + Markup("</svg>")
+
+
 TEXTS: Final[dict[str, Callable[[float], str]]] = {
     "rate": lambda value: f"{rate(value)}/s",
     "seconds": duration,

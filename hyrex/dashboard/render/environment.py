@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from hyrex.dashboard.render import charts, json_view, timeline, tracebacks, values
@@ -56,6 +57,21 @@ def _shown(value: Any) -> Any:
     return value
 
 
+@pass_context
+def _may(context: Context, path: str) -> bool:
+    """True unless the dashboard is read-only, or it is known that the token of who looks lacks the scope."""
+    if context["read_only"]:
+        return False
+    caller = context.get("caller")
+    return caller is None or context["scope_of"][path] in caller.scopes
+
+
+@pass_context
+def _ask(context: Context, path: str, *words: str) -> Any:
+    """The button of an action; nothing for who may not do it."""
+    return context["ui"].ask(path, *words) if _may(context, path.partition("?")[0]) else ""
+
+
 def _exact(value: str) -> Markup:
     """Text that a form or an address carries: escaped, and otherwise as it is."""
     return Markup(escape(value))
@@ -64,12 +80,16 @@ def _exact(value: str) -> Markup:
 def _functions() -> dict[str, Any]:
     return {
         "absent": values.ABSENT,
+        "ask": _ask,
+        "may": _may,
         "bulk_state": values.bulk_state,
         "bulk_word": values.bulk_word,
         "bulk_filter": values.bulk_filter,
         "bytes_text": values.bytes_text,
         "content": json_view.content,
         "drawn": charts.drawn,
+        "exactly": values.exactly,
+        "looks": json_view.LOOKS,
         "duration": values.duration,
         "moment": values.moment,
         "number": lambda value: Markup(values.number(value)),
@@ -81,6 +101,7 @@ def _functions() -> dict[str, Any]:
         "shell": shell_word,
         "short": shortened,
         "bars_of": timeline.bars_of,
+        "spark": charts.spark,
         "task_word": values.task_word,
         "time": values.time_tag,
     }

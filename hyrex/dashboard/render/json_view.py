@@ -16,6 +16,8 @@ from hyrex.runtime.content import is_json
 
 SHOWN_BYTES: Final = 64 * 1024
 DEEPEST: Final = 200
+LOOKS: Final = ("laid out", "raw", "hex")
+"""JSON with indents, characters as they were sent, or bytes. What is no text is always bytes."""
 TOKEN: Final = re.compile(
     r'\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[0-9.eE+-]*)|(?P<word>-?[A-Za-z]+)|(?P<mark>[][{},:]))'
 )
@@ -31,19 +33,19 @@ class Content:
     cut: bool
 
 
-def content(data: bytes, content_type: str, codec: str = "") -> Content:
-    """Bytes as people can read them; the first 64 KiB of what is longer."""
+def content(data: bytes, content_type: str, codec: str = "", look: str = "laid out") -> Content:
+    """Bytes as people can read them; the first 64 KiB of what is longer. `look`: one of LOOKS."""
     if not data:
         return Content("empty", Markup(""), 0, False)
     cut = len(data) > SHOWN_BYTES
     shown = data[:SHOWN_BYTES]
-    if codec or not _is_text(content_type):
+    if look == "hex" or codec or not _is_text(content_type):
         return Content("binary", Markup(escape(dump(shown[: SHOWN_BYTES // 8]))), len(data), cut)
     try:
         text = shown.decode("utf-8", "ignore" if cut else "strict")
     except UnicodeDecodeError:
         return Content("binary", Markup(escape(dump(shown[: SHOWN_BYTES // 8]))), len(data), cut)
-    laid_out = None if cut else json_html(text)
+    laid_out = None if cut or look == "raw" else json_html(text)
     if laid_out is None:
         return Content("text", Markup(escape(visible(text))), len(data), cut)
     return Content("json", laid_out, len(data), False)

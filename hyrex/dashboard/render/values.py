@@ -127,6 +127,14 @@ def time_tag(value: datetime | None, *, absent: str = "–") -> Markup:
     return Markup('<time datetime="{}">{} UTC</time>').format(stamp.isoformat(timespec="milliseconds"), text)
 
 
+def exactly(value: datetime | None) -> Markup:
+    """A time as logs have it, in UTC."""
+    if value is None:
+        return ABSENT
+    text = value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds").replace("+00:00", " UTC")
+    return Markup('<span class="num">{}</span>').format(text)
+
+
 def query(**values: object) -> str:
     """A query string; names and ids travel in queries only, so no path can be made of them."""
     parts = [

@@ -101,3 +101,56 @@ class Completion {
 }
 
 document.querySelectorAll("[data-filter], [data-find]").forEach((input, number) => new Completion(input, number));
+
+// Filters that this browser keeps: chips beside the others, in its own storage and nowhere else.
+const SAVED = `hyrex-filters:${base}`;
+const MOST_SAVED = 20;
+const shelf = document.querySelector("[data-saved]");
+const keep = document.querySelector("[data-save]");
+
+function saved() {
+  try {
+    const found = JSON.parse(localStorage.getItem(SAVED) ?? "[]");
+    return Array.isArray(found) ? found.filter((each) => typeof each === "string" && each).slice(0, MOST_SAVED) : [];
+  } catch {
+    return [];
+  }
+}
+
+function save(lines) {
+  try {
+    localStorage.setItem(SAVED, JSON.stringify(lines.slice(0, MOST_SAVED)));
+  } catch {
+    // The browser keeps nothing; then neither do we.
+  }
+  showSaved();
+}
+
+function showSaved() {
+  const lines = saved();
+  const line = shelf.dataset.saved;
+  shelf.hidden = lines.length === 0;
+  keep.hidden = !line || lines.includes(line);
+  shelf.replaceChildren(
+    ...lines.map((each) => {
+      const chip = document.createElement("span");
+      chip.className = "chip saved";
+      const link = document.createElement("a");
+      link.href = `${base}/tasks?filter=${encodeURIComponent(each)}`;
+      link.textContent = each;
+      if (each === line) link.setAttribute("aria-current", "true");
+      const drop = document.createElement("button");
+      drop.type = "button";
+      drop.textContent = "×";
+      drop.setAttribute("aria-label", `Forget the filter ${each}`);
+      drop.addEventListener("click", () => save(saved().filter((other) => other !== each)));
+      chip.append(link, drop);
+      return chip;
+    }),
+  );
+}
+
+if (shelf && keep) {
+  keep.addEventListener("click", () => save([...saved(), shelf.dataset.saved]));
+  showSaved();
+}
