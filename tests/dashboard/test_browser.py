@@ -88,7 +88,7 @@ def test_every_action_of_a_task_is_clicked(browsed: Browsed, page: Page) -> None
     for tab in ("Log", "Payload", "Result", "Tree", "Details", "Runs"):
         page.locator(".tabs").get_by_role("link", name=tab).click()
         expect(page.locator(".tabs [aria-current]")).to_contain_text(tab)
-    page.get_by_role("link", name="Retry").click()
+    page.get_by_role("link", name="Retry", exact=True).click()
     confirm(page, "Retry")
     eventually(lambda: len(shop.task(failed).runs) > 1, 60)
     page.goto("/task" + query(id=shop.ended(failed).task_id))
