@@ -133,7 +133,7 @@ def test_nothing_that_users_wrote_runs_anywhere(browsed: Browsed, page: Page) ->
     for address in (*SCREENS, "/queue" + query(name=HOSTILE), "/tasks" + query(filter='name:"><b>"')):
         page.goto(address)
     for task_id in ids:
-        for tab in ("runs", "payload", "tree", "details"):
+        for tab in ("runs", "log", "payload", "tree", "details"):
             page.goto("/task" + query(id=task_id, tab=tab))
             expect(page.locator("live-state")).to_have_attribute("data-state", "live", timeout=60_000)
     for path in ACTIONS:
@@ -249,7 +249,7 @@ def test_a_token_is_revoked_by_a_click(browsed: Browsed, page: Page) -> None:
         stub = admin_service_pb2_grpc.AdminServiceStub(channel)
         stub.CreateToken(wanted(name, "read"), timeout=60)
     page.goto("/tokens")
-    page.locator("tr", has_text=name).get_by_role("link", name="Revoke").click()
+    page.locator("tr", has_text=name).get_by_role("link", name="Revoke", exact=True).click()
     confirm(page, "Revoke", typed=name)
     expect(page.locator("main > .said")).to_contain_text(f"{name} is revoked")
     expect(page.locator("tr", has_text=name)).to_have_count(0)

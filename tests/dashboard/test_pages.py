@@ -135,9 +135,9 @@ def test_what_users_wrote_is_text_wherever_it_is_shown(shop: Shop, reader: Reade
     task_id = shop.send(HOSTILE, payload, queue=HOSTILE, **marked)
     failed = shop.send("fail_with", payload, queue="reports")
     shop.ended(failed)
-    tabs = ("runs", "payload", "result", "tree", "details")
+    tabs = ("runs", "log", "payload", "result", "tree", "details")
     pages = [reader.text("/task", id=each, tab=tab) for each in (task_id, failed) for tab in tabs]
-    pages += [reader.text(address) for address in ("/", "/queues", "/tasks")]
+    pages += [reader.text(address) for address in ("/", "/queues", "/tasks", "/failures")]
     pages += [reader.text("/queue", name=HOSTILE), reader.text("/tasks", filter=one_word("queue", HOSTILE))]
     pages += [reader.text(path + query(name=HOSTILE)) for path in ACTIONS if path.startswith("/queue/")]
     pages += [reader.text(f"/task/replay?id={task_id}"), reader.text(f"/tasks/cancel?id={task_id}")]

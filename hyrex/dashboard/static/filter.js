@@ -107,6 +107,9 @@ const SAVED = `hyrex-filters:${base}`;
 const MOST_SAVED = 20;
 const shelf = document.querySelector("[data-saved]");
 const keep = document.querySelector("[data-save]");
+const asked = document.getElementById("filter");
+// The filter of this page, not what is being typed.
+const line = asked && !asked.hasAttribute("aria-invalid") ? asked.defaultValue.trim() : "";
 
 function saved() {
   try {
@@ -128,7 +131,6 @@ function save(lines) {
 
 function showSaved() {
   const lines = saved();
-  const line = shelf.dataset.saved;
   shelf.hidden = lines.length === 0;
   keep.hidden = !line || lines.includes(line);
   shelf.replaceChildren(
@@ -151,6 +153,6 @@ function showSaved() {
 }
 
 if (shelf && keep) {
-  keep.addEventListener("click", () => save([...saved(), shelf.dataset.saved]));
+  keep.addEventListener("click", () => save([...saved(), line]));
   showSaved();
 }
