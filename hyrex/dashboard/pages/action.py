@@ -54,7 +54,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A question and its deed. `scope`: what a token needs for it. The broker judges; pages do not offer
+    """A question and its deed. `scope`: what a token needs for it. The broker judges; pages leave out
     what it would refuse."""
 
     ask: Callable[[Visit], Awaitable[Question]]
