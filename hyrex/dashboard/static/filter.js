@@ -45,13 +45,16 @@ class Completion {
     this.#show(await response.json());
   }
 
+  // An answer that comes late must not take away what was chosen from the one before.
   #show(found) {
-    this.#at = -1;
+    const chosen = this.#list.hidden ? undefined : this.#list.children[this.#at]?.dataset.word;
+    this.#at = found.findIndex(({ text }) => text === chosen);
     this.#list.replaceChildren(
       ...found.map(({ text, kind }, at) => {
         const item = document.createElement("li");
         item.setAttribute("role", "option");
         item.id = `${this.#list.id}-${at}`;
+        item.setAttribute("aria-selected", String(at === this.#at));
         item.dataset.word = text;
         item.append(text, Object.assign(document.createElement("small"), { textContent: kind, className: "muted" }));
         return item;
@@ -59,7 +62,8 @@ class Completion {
     );
     this.#list.hidden = found.length === 0;
     this.#input.setAttribute("aria-expanded", String(found.length > 0));
-    this.#input.removeAttribute("aria-activedescendant");
+    if (this.#at < 0) this.#input.removeAttribute("aria-activedescendant");
+    else this.#input.setAttribute("aria-activedescendant", this.#list.children[this.#at].id);
   }
 
   #hide() {
