@@ -107,22 +107,26 @@ async function show(text) {
   const response = await fetch(`${base}/complete?palette=1&text=${encodeURIComponent(text)}`);
   if (number !== asked || !response.ok) return;
   const more = await response.json();
-  offer([...found, ...more.map((each) => ({ text: each.text, kind: each.kind, href: base + each.href }))]);
+  const chosen = list.querySelector("[aria-selected=true]")?.dataset.href;
+  offer([...found, ...more.map((each) => ({ text: each.text, kind: each.kind, href: base + each.href }))], chosen);
 }
 
-function offer(found) {
+// `chosen`: what was chosen from the list before, and stays so where it is in this one.
+function offer(found, chosen) {
+  const shown = found.slice(0, 12);
+  const chosenAt = Math.max(shown.findIndex(({ href }) => href === chosen), 0);
   list.replaceChildren(
-    ...found.slice(0, 12).map((each, at) => {
+    ...shown.map((each, at) => {
       const item = document.createElement("li");
       item.setAttribute("role", "option");
-      item.setAttribute("aria-selected", String(at === 0));
+      item.setAttribute("aria-selected", String(at === chosenAt));
       item.id = `palette-${at}`;
       item.dataset.href = each.href;
       item.append(each.text, Object.assign(document.createElement("small"), { textContent: each.kind }));
       return item;
     }),
   );
-  input.setAttribute("aria-activedescendant", found.length ? "palette-0" : "");
+  input.setAttribute("aria-activedescendant", found.length ? `palette-${chosenAt}` : "");
 }
 
 input.addEventListener("input", () => show(input.value));
