@@ -136,7 +136,7 @@ class ClusterViews:
     their patterns, made once for all that have the same."""
 
     def __init__(self, compute: Callable[[Caller], Awaitable[pb.WatchClusterResponse]]) -> None:
-        self._parts: Parts[_Part, pb.WatchClusterResponse] = Parts(lambda part: compute(part.caller))
+        self._parts: Parts[_PartOfCluster, pb.WatchClusterResponse] = Parts(lambda part: compute(part.caller))
         self._of: pb.WatchClusterResponse | None = None
         self._seen: dict[tuple[str, ...], pb.WatchClusterResponse] = {}
 
@@ -146,7 +146,7 @@ class ClusterViews:
         if caller.unlimited:
             return frame
         if frame.queues_capped or frame.workers_capped:
-            return _seen_by(caller, await self._parts.newest(_Part(caller.queue_patterns, caller)))
+            return _seen_by(caller, await self._parts.newest(_PartOfCluster(caller.queue_patterns, caller)))
         if frame is not self._of:
             self._of, self._seen = frame, {}
         if caller.queue_patterns not in self._seen:
@@ -155,7 +155,7 @@ class ClusterViews:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _PartOfCluster:
     """What callers with these patterns see; `caller` is one of them."""
 
     queue_patterns: tuple[str, ...]
