@@ -4,9 +4,20 @@ import asyncio
 
 from hyrex.v1 import admin_service_pb2 as admin_wire
 from hyrex.v1 import task_pb2, task_service_pb2
+from hyrex_broker.service.callers import ENDS_ITSELF_WITHIN_S, Lasting
 from hyrex_broker.service.tasks import FRAMES_UNDER_WAY
 from tests.integration.service.stubs import ROOT, Stubs
 from tests.support.tokens import bearer, made
+
+
+def test_a_call_that_is_told_to_end_again_has_no_more_time() -> None:
+    """Brokers tell it at each look at the tokens, until it has ended."""
+    given: list[float] = []
+    lasting = Lasting(given.append)
+    lasting.end_by = lambda: None
+    lasting.end()
+    lasting.end()
+    assert given == [ENDS_ITSELF_WITHIN_S]
 
 
 async def test_a_submit_stream_whose_answers_nobody_reads_ends_with_its_token(guarded: Stubs) -> None:
