@@ -4,13 +4,15 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from hyrex.runtime import state_report
 from hyrex_broker import open_files, printed_state
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.cancels import Cancels
@@ -35,9 +37,12 @@ from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
 from hyrex_broker.identity import known_tokens, token_parts
+from hyrex_broker.lasting import Lasting, pause
+from hyrex_broker.loops import either, end_loops, rerun_if_it_fails
 from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
+from hyrex_broker.service.certificates import BindError
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import BuiltServer, Servicers, build_server
 from hyrex_broker.service.submit import SubmitChecker
@@ -68,8 +73,6 @@ from hyrex_broker.storage.submit import SubmitStore
 log = logging.getLogger(__name__)
 
 _DRAIN_FLUSH_S: Final = 0.2
-_CANCEL_WITHIN_S: Final = 1.0
-_RESTART_AFTER_S: Final = 1.0
 
 
 async def run_broker(config: BrokerConfig) -> None:
@@ -82,24 +85,43 @@ async def run_broker(config: BrokerConfig) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     state_report.install(f"broker {config.name}", lambda: ["not started yet"])
-    await migrate(config.database_url, config.database_schema)
+    lasting = Lasting()
+    await _run_on(lasting, config)
+    while not lasting.stop.is_set():
+        lasting.timeline.begin_anew()
+        try:
+            await _run_on(lasting, config.model_copy(update={"port": lasting.port}))
+        except (StorageUnavailable, BindError) as error:
+            log.warning("the broker could not begin anew; it tries again", extra={"error": str(error)})
+            await pause(lasting.stop)
+
+
+async def _run_on(lasting: Lasting, config: BrokerConfig) -> None:
+    """Run a broker whose every part is made anew, until it is told to stop or its timeline is over. Raises as
+    `run_broker`."""
     database = Database(config.database_url, schema=config.database_schema)
-    await database.open()
-    stop = asyncio.Event()
+    database.availability.synchronous = lasting.synchronous
+    database.connector.checks.append(lasting.timeline.check)
     try:
+        await migrate(database.connector, config.database_schema)
+        await database.open()
         broker_id = await BrokerStore(database).register(
             config.name, config.address, config.version, observes=config.metrics is not None
         )
         engine = _build(config, database, broker_id)
+        engine.presence.on_lost = partial(lasting.timeline.end, "its own row in the database is lost")
         await engine.directory.refresh()
         _print_when_asked(config, database, engine)
         work = _work_engine(config, engine)
-        built = build_server(config, _servicers(config, database, engine, work, stop), engine.tokens)
+        built = build_server(config, _servicers(config, database, engine, work, lasting.stop), engine.tokens)
+        lasting.port = built.port
         await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
         database.availability.on_change = built.health.database_reachable
         with observed(config, database, engine, broker_id):
-            await _serve(config, engine, work, built, database, stop)
+            until = lasting.stop, lasting.timeline.is_over
+            await _serve(config, engine, work, built, database, until)
     finally:
+        lasting.synchronous = database.availability.synchronous
         await database.close()
 
 
@@ -109,48 +131,28 @@ async def _serve(
     work: WorkEngine,
     built: BuiltServer,
     database: Database,
-    stop: asyncio.Event,
+    until: tuple[asyncio.Event, asyncio.Event],
 ) -> None:
+    """Serve until either event: to stop, or to begin anew."""
     loop = asyncio.get_running_loop()
     for number in stop_signals():
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, until[0].set)
     async with asyncio.TaskGroup() as group:
         ending = asyncio.Event()
         loops = [
-            group.create_task(_rerun_if_it_fails(run, ending)) for run in (*engine.loops(), open_files.watch)
+            group.create_task(rerun_if_it_fails(run, ending)) for run in (*engine.loops(), open_files.watch)
         ]
         await built.server.start()
         print(f"broker ready: listening on {config.host}:{built.port}", flush=True)
         try:
-            await stop.wait()
+            await either(until)
+            if until[1].is_set():
+                # Statements that are in flight on a server of the past would be waited for.
+                database.terminate()
         finally:
             await _drain(config, engine, work, built)
             ending.set()
-            await _end(loops, database)
-
-
-async def _end(loops: Sequence[asyncio.Task[None]], database: Database) -> None:
-    """Cancel the loops. A connection without answers delays a cancellation, or turns it into a timeout: then
-    the connections are closed, and the loops are cancelled again."""
-    pending = set(loops)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_WITHIN_S)
-        if pending:
-            log.warning("closing database connections that do not answer", extra={"loops": len(pending)})
-            database.terminate()
-
-
-async def _rerun_if_it_fails(run: Callable[[], Awaitable[None]], ending: asyncio.Event) -> None:
-    """Run a loop until it is cancelled. If it fails by a defect, it is run again a second later."""
-    while not ending.is_set():
-        try:
-            await run()
-        except Exception:
-            log.exception("a loop failed; it runs again", extra={"loop": getattr(run, "__qualname__", "")})
-        if not ending.is_set():
-            await asyncio.sleep(_RESTART_AFTER_S)
+            await end_loops(loops, database)
 
 
 async def _drain(config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer) -> None:

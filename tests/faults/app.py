@@ -23,6 +23,14 @@ def hold(seconds: float) -> float:
 
 
 @hy.task
+def until(path: str) -> None:
+    """Works until a file is there."""
+    with execution():
+        while not os.path.exists(path):
+            time.sleep(0.02)
+
+
+@hy.task
 async def hold_async(seconds: float) -> float:
     """Waits for a while beside others."""
     import asyncio

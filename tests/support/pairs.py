@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from hyrex_broker.embedded import EmbeddedPostgres, server
+from hyrex_broker.embedded.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.postgres import migrate_now, run_apart
 from tests.support.roles import execute_now
@@ -86,8 +87,14 @@ def postgres_pair() -> Iterator[Pair]:
         primary.restart()
         migrate_now(primary.url)
         standby = EmbeddedPostgres(_copied(primary), durable=False)
-        # A standby is never "ready" by its own word; it is when it answers.
-        patch.setattr(server, "_wait_ready", lambda *_: bool(eventually(lambda: _answers(standby))))
+        # A standby is never "ready" by its own word; a server is when it answers.
+        patch.setattr(
+            server, "_wait_ready", lambda cluster, _: bool(eventually(lambda: _answers(each(cluster))))
+        )
+
+        def each(cluster: Cluster) -> EmbeddedPostgres:
+            return standby if cluster is standby._cluster else primary
+
         standby.start()
         try:
             eventually(lambda: value(primary.url, "select count(*) from pg_stat_replication"))

@@ -5,12 +5,15 @@ ensured by the database: an assign locks the limits of a lane before it reads th
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from hyrex_broker.domain.errors import TooManyQueues
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.growth import AT_ONCE, Growth
 from hyrex_broker.storage.lanes import Definition, Lane, LaneStore, Limit
+
+log = logging.getLogger(__name__)
 
 
 class Directory:
@@ -27,6 +30,7 @@ class Directory:
         self._members: dict[tuple[str, str], list[LaneId]] = {}
         self._paused: frozenset[str] = frozenset()
         self._wanted: set[LaneId] = set()
+        self._lost: set[LaneId] = set()
         self._interning = asyncio.Lock()
         self._growth = Growth()
         self.names: dict[LaneId, tuple[str, str]] = {}
@@ -61,6 +65,17 @@ class Directory:
         unknown = [lane for lane in lanes if lane not in self.names]
         if unknown:
             self._learn(await self._store.lanes(unknown))
+            self._name_lost({lane for lane in unknown if lane not in self.names})
+
+    def _name_lost(self, lanes: set[LaneId]) -> None:
+        """Log lanes that have tasks and are not stored, each once: nobody can tell what those tasks are."""
+        lost = lanes - self._lost
+        self._lost |= lost
+        if lost:
+            log.error(
+                "tasks name lanes that are not stored, and cannot run; `hyrex doctor` names the tasks",
+                extra={"lanes": sorted(lost)},
+            )
 
     def want(self, lanes: Iterable[LaneId]) -> bool:
         """Read these lanes at the next refresh. Return True if any is unknown."""

@@ -24,12 +24,14 @@ _ANSWER_WITHIN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Other brokers seen lately, and whether a client watches tasks at any of them."""
+    """Other brokers seen lately, whether a client watches tasks at any of them, and whether they can see this
+    one: its row is there."""
 
     count: int
     watching: bool
     synchronous: bool
     """Commits wait for a standby; of the database, seen in the same statement."""
+    sees_us: bool
 
 
 class _TakenBackError(Exception):
@@ -61,7 +63,7 @@ class BrokerStore:
         """Note that this broker runs; return which others do."""
         row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
         assert row is not None
-        return Others(row["others"], row["watching"], row["synchronous"])
+        return Others(row["others"], row["watching"], row["synchronous"], row["known"])
 
     async def reads_depths(self, broker: BrokerId) -> bool:
         """Return True if this broker is the one that reads for all how much waits in each queue."""

@@ -3,7 +3,7 @@
 Nothing is changed, and no lock is taken that would delay a running broker.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,7 +63,16 @@ async def _examined(connection: Any, where: str, schema: str) -> AsyncIterator[E
         f"missing for {', '.join(missing)}" if missing else "there for today and tomorrow",
         "start a broker, or run `hyrex migrate`" if missing else "",
     )
+    yield _lanes(await connection.fetch(_SQL["lost_lanes"]))
     yield Examined("brokers", f"{state['brokers']} seen in the last 10 s")
+
+
+def _lanes(lost: Sequence[Any]) -> Examined:
+    if not lost:
+        return Examined("lanes", "all that have ready tasks are stored")
+    named = ", ".join(f"{row['lane']} (task {row['task_id']})" for row in lost)
+    remedy = "a failover lost what these lanes stand for; insert the rows into table lane"
+    return Examined("lanes", f"not stored although tasks are ready in them: {named}", remedy)
 
 
 def _durability(server: Any) -> Examined:

@@ -24,7 +24,7 @@ import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.storage import grants, partitions
-from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
+from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
@@ -67,7 +67,9 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
-async def migrate(database_url: str, schema: str = DEFAULT_SCHEMA, *, grant_to: str | None = None) -> int:
+async def migrate(
+    database: str | Connector, schema: str = DEFAULT_SCHEMA, *, grant_to: str | None = None
+) -> int:
     """Bring a schema of the database to this version and make today's partitions; return its number, which
     is higher than this version's where a later one has been here. `grant_to`: a role for brokers.
 
@@ -76,7 +78,7 @@ async def migrate(database_url: str, schema: str = DEFAULT_SCHEMA, *, grant_to: 
     SchemaOutOfRange for a database or schema that does not serve this version.
     """
     with translated():
-        connection = await Connector(database_url, schema).connect(UPKEEP_SETTINGS, _TIMEOUTS)
+        connection = await connector_of(database, schema).connect(UPKEEP_SETTINGS, _TIMEOUTS)
         try:
             number = await _migrate(connection, schema)
             if grant_to is not None:

@@ -30,6 +30,8 @@ class Presence:
         self._availability = store.availability
         self.on_round: Callable[[bool], None] = lambda answered: None
         """Told after each round whether the database answered."""
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called while this broker's own row is not there: the database was put back to an earlier state."""
 
     async def run(self) -> None:
         """Renew until cancelled; then leave."""
@@ -55,6 +57,8 @@ class Presence:
         self._availability.answered()
         self._availability.replicates(synchronous=others.synchronous)
         self.on_round(True)
+        if not others.sees_us:
+            self.on_lost()
         if self._availability.is_due_for_trial:
             await self._try()
 

@@ -13,12 +13,14 @@ where observes and seen_at > now() - interval '10 seconds'
 update broker set address = $2 where id = $1
 
 -- name: seen
--- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately and
--- whether any of them watches, and whether a commit waits for a standby: a reload changes that at any time.
-with me as (update broker set seen_at = now(), watching = $2 where id = $1)
+-- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately, whether any of
+-- them watches, whether a commit waits for a standby (a reload changes that at any time), and whether this broker's
+-- own row is there.
+with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning id)
 select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
   current_setting('synchronous_standby_names') <> ''
-    and current_setting('synchronous_commit') not in ('off', 'local') as synchronous
+    and current_setting('synchronous_commit') not in ('off', 'local') as synchronous,
+  exists (select from me) as known
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
 -- name: unregister

@@ -14,6 +14,18 @@ select current_setting('server_version') as version,
 -- Whether a schema has a Hyrex. $1 its name.
 select to_regclass(quote_ident($1) || '.schema_version') as versions
 
+-- name: lost_lanes
+-- Lanes that ready tasks name and that are not stored (a failover lost them), with one task of each; at most ten.
+with recursive seen as (
+  select min(lane) as lane from ready
+  union all
+  select (select min(lane) from ready where lane > seen.lane) from seen where seen.lane is not null
+)
+select seen.lane, (select task_id from ready where ready.lane = seen.lane limit 1)::text as task_id
+from seen
+where seen.lane is not null and (select true from lane where id = seen.lane limit 1) is null
+order by seen.lane limit 10
+
 -- name: state
 -- The schema's number, today's and tomorrow's partitions that are missing, and brokers seen lately.
 select (select coalesce(max(number), 0) from schema_version) as number,

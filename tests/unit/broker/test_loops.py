@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from hyrex_broker import app
+from hyrex_broker import loops
 
 
 class Loop:
@@ -30,11 +30,11 @@ class Loop:
 async def test_a_loop_that_fails_is_logged_once_and_runs_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(app, "_RESTART_AFTER_S", 0.01)
+    monkeypatch.setattr(loops, "_RESTART_AFTER_S", 0.01)
     loop = Loop(failures=1)
     async with asyncio.timeout(60):
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(app._rerun_if_it_fails(loop.run, asyncio.Event()))
+            running = group.create_task(loops.rerun_if_it_fails(loop.run, asyncio.Event()))
             await loop.runs.wait()
             running.cancel()
     (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
@@ -45,7 +45,7 @@ async def test_a_loop_that_fails_is_logged_once_and_runs_again(
 async def test_a_loop_that_fails_at_the_end_of_the_broker_does_not_run_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "_RESTART_AFTER_S", 0.01)
+    monkeypatch.setattr(loops, "_RESTART_AFTER_S", 0.01)
     began, ending = 0, asyncio.Event()
 
     async def clumsy() -> None:
@@ -56,7 +56,7 @@ async def test_a_loop_that_fails_at_the_end_of_the_broker_does_not_run_again(
         finally:
             raise ValueError("a defect of its end")
 
-    running = asyncio.ensure_future(app._rerun_if_it_fails(clumsy, ending))
+    running = asyncio.ensure_future(loops.rerun_if_it_fails(clumsy, ending))
     await asyncio.sleep(0.01)
     ending.set()
     running.cancel()
@@ -66,7 +66,7 @@ async def test_a_loop_that_fails_at_the_end_of_the_broker_does_not_run_again(
 
 
 async def test_a_loop_that_waits_to_run_again_can_be_cancelled() -> None:
-    running = asyncio.ensure_future(app._rerun_if_it_fails(Loop(failures=1000).run, asyncio.Event()))
+    running = asyncio.ensure_future(loops.rerun_if_it_fails(Loop(failures=1000).run, asyncio.Event()))
     await asyncio.sleep(0.01)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,47 @@
+"""Runs the loops of a broker: again where one fails, until they are cancelled."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+from hyrex_broker.storage.pool import Database
+
+log = logging.getLogger(__name__)
+
+_CANCEL_WITHIN_S: Final = 1.0
+_RESTART_AFTER_S: Final = 1.0
+
+
+async def either(events: Iterable[asyncio.Event]) -> None:
+    """Wait for the first of some events."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def end_loops(loops: Sequence[asyncio.Task[None]], database: Database) -> None:
+    """Cancel the loops. A connection without answers delays a cancellation, or turns it into a timeout: then
+    the connections are closed, and the loops are cancelled again."""
+    pending = set(loops)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_WITHIN_S)
+        if pending:
+            log.warning("closing database connections that do not answer", extra={"loops": len(pending)})
+            database.terminate()
+
+
+async def rerun_if_it_fails(run: Callable[[], Awaitable[None]], ending: asyncio.Event) -> None:
+    """Run a loop until it is cancelled. If it fails by a defect, it is run again a second later."""
+    while not ending.is_set():
+        try:
+            await run()
+        except Exception:
+            log.exception("a loop failed; it runs again", extra={"loop": getattr(run, "__qualname__", "")})
+        if not ending.is_set():
+            await asyncio.sleep(_RESTART_AFTER_S)
