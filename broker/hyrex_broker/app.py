@@ -37,7 +37,7 @@ from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.hangup import stop_signals
 from hyrex_broker.identity import known_tokens, token_parts
-from hyrex_broker.lasting import Lasting, pause
+from hyrex_broker.lasting import Enduring, pause
 from hyrex_broker.loops import either, end_loops, rerun_if_it_fails
 from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
@@ -85,7 +85,7 @@ async def run_broker(config: BrokerConfig) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     state_report.install(f"broker {config.name}", lambda: ["not started yet"])
-    lasting = Lasting()
+    lasting = Enduring()
     await _run_on(lasting, config)
     while not lasting.stop.is_set():
         lasting.timeline.begin_anew()
@@ -96,7 +96,7 @@ async def run_broker(config: BrokerConfig) -> None:
             await pause(lasting.stop)
 
 
-async def _run_on(lasting: Lasting, config: BrokerConfig) -> None:
+async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
     """Run a broker whose every part is made anew, until it is told to stop or its timeline is over. Raises as
     `run_broker`."""
     database = Database(config.database_url, schema=config.database_schema)

@@ -1,6 +1,6 @@
 """A database's URL: its servers, and its parameters as libpq understands them.
 
-A parameter that neither asyncpg nor a broker can follow is refused by name. To leave it out without a word
+A parameter that neither asyncpg nor a broker can follow is refused by name. To leave it out in silence
 would give another connection than the one that was asked for.
 """
 

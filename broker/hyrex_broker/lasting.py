@@ -4,16 +4,16 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from hyrex_broker.storage.timeline import Timeline
+from hyrex_broker.storage.timeline import NewestTimeline
 
 _AGAIN_AFTER_S: Final = 1.0
 
 
 @dataclass(slots=True)
-class Lasting:
+class Enduring:
     """What a broker keeps when it begins anew on another timeline."""
 
-    timeline: Timeline = field(default_factory=Timeline)
+    timeline: NewestTimeline = field(default_factory=NewestTimeline)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
     """Where it listens; known once it does."""

@@ -8,7 +8,7 @@ import pytest
 from hyrex.client.process import close_client
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.pool import Database
-from hyrex_broker.storage.timeline import Timeline
+from hyrex_broker.storage.timeline import NewestTimeline
 from tests.faults import app
 from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field
 from tests.support.eventually import eventually
@@ -64,7 +64,7 @@ def test_after_a_failover_that_lost_commits_everything_goes_on_and_the_old_prima
 
 async def _left(pair: Pair) -> None:
     """Who has seen the new primary never uses the old one again, though that is the first in the URL."""
-    timeline = Timeline()
+    timeline = NewestTimeline()
     for url, ports in ((pair.standby.url, {pair.standby._port}), (pair.url, {pair.standby._port})):
         database = Database(url, hot_connections=1, read_connections=1)
         database.connector.checks.append(timeline.check)

@@ -26,7 +26,7 @@ _NOT_TOLD: Final = (
 """From services that hide their log, which have no second primary either."""
 
 
-class Timeline:
+class NewestTimeline:
     """The newest timeline that this process has seen. Lives as long as the process."""
 
     def __init__(self) -> None:
