@@ -121,7 +121,7 @@ def migrate(
     url, name = required_url(database_url, database_url_file), schema_of(schema)
 
     async def checked() -> int:
-        await preflight.check(url, replicated=False)
+        await preflight.reach(url)
         return await migrate_database(url, name, grant_to=grant_to)
 
     try:

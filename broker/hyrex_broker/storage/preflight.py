@@ -24,8 +24,21 @@ async def check(database_url: str, *, replicated: bool = True) -> None:
     """Connect, and say what a crash or a failover may cost; `replicated`: unless nobody expects a standby
     (a private Postgres for development). Raises StorageUnavailable or SchemaOutOfRange,
     naming host and port, never the password."""
+    commits, standbys = await reach(database_url)
+    if commits == "off":
+        log.warning("this server's synchronous_commit is off; the broker sets it on for its own sessions")
+    if replicated and (not standbys or commits == "local"):
+        log.info(
+            "failover can lose acknowledged tasks unless replication is synchronous",
+            extra={"synchronous_commit": commits, "synchronous_standby_names": standbys},
+        )
+
+
+async def reach(database_url: str) -> tuple[str, str]:
+    """Connect to a server that takes writes; its synchronous_commit and synchronous_standby_names. Raises
+    StorageUnavailable or SchemaOutOfRange, naming host and port, never the password."""
     try:
-        commits, standbys = await _looked_at(database_url)
+        return await _looked_at(database_url)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise StorageUnavailable(
             f"Postgres at {place(database_url)} refused the login: {error}; {_REMEDY}"
@@ -47,13 +60,6 @@ async def check(database_url: str, *, replicated: bool = True) -> None:
         raise StorageUnavailable(
             f"{error.message}; start or promote one, or {_REMEDY}", lasts=error.lasts
         ) from error
-    if commits == "off":
-        log.warning("this server's synchronous_commit is off; the broker sets it on for its own sessions")
-    if replicated and (not standbys or commits == "local"):
-        log.info(
-            "failover can lose acknowledged tasks unless replication is synchronous",
-            extra={"synchronous_commit": commits, "synchronous_standby_names": standbys},
-        )
 
 
 async def _looked_at(database_url: str) -> tuple[str, str]:

@@ -28,6 +28,8 @@ from tests.support.loops import end
 
 CANCEL, RETRY = messages.BULK_ACTION_CANCEL, messages.BULK_ACTION_RETRY
 MAIL = TaskFilter(queues=["mail"])
+# Not the broker of the stubs, which would go on with what it finds to be its own.
+FIRST, OTHER = BrokerId(11), BrokerId(12)
 
 
 async def start(stubs: Stubs, **wanted: Any) -> messages.BulkOperation:
@@ -118,14 +120,14 @@ async def test_tasks_made_after_its_start_are_left(stubs: Stubs, seed: Seed) -> 
 
 
 class Half:
-    """An operation of three tasks of which one portion of one task is committed, by broker 1."""
+    """An operation of three tasks of which one portion of one task is committed, by the first broker."""
 
     def __init__(self, database: Database, operation_id: str) -> None:
         self.database = database
         self.operation_id = operation_id
         self.store = BulkStore(database)
         self.recorded = Recorded()
-        self.other = BulkOperations(self.store, TaskLists(database), self.recorded, BrokerId(2))
+        self.other = BulkOperations(self.store, TaskLists(database), self.recorded, OTHER)
 
     @asynccontextmanager
     async def other_broker(self) -> AsyncIterator[None]:
@@ -138,7 +140,7 @@ class Half:
 
 
 async def lost_in_the_middle(store: BulkStore, operation: BulkOperation, tasks: list[TaskId]) -> None:
-    async with store.step(operation, BrokerId(1)) as step:
+    async with store.step(operation, FIRST) as step:
         await step.store.retry(tasks)
         raise RuntimeError("the broker is lost")
 
@@ -153,12 +155,12 @@ async def half(database: Database, seed: Seed) -> Half:
     assert selection is not None
     operation = bulk._operation(request, BulkAction.RETRY, selection, "ops")
     await store.begin(operation)
-    taken = await store.take_up(BrokerId(1))
+    taken = await store.take_up(FIRST)
     assert taken is not None
-    async with store.step(taken, BrokerId(1)) as step:
+    async with store.step(taken, FIRST) as step:
         await step.store.retry(tasks[2:])
         step.progress = Advance(tasks[2], 1, 1)
-    found = await store.take_up(BrokerId(1))
+    found = await store.take_up(FIRST)
     assert found is not None
     with pytest.raises(RuntimeError):
         await lost_in_the_middle(store, found, tasks[1:2])
@@ -176,7 +178,7 @@ async def until_ended(half: Half) -> Any:
 
 
 async def test_another_broker_goes_on_where_a_lost_one_was(half: Half, seed: Seed) -> None:
-    assert await half.store.take_up(BrokerId(2)) is None  # nobody knows yet that the first one is lost
+    assert await half.store.take_up(OTHER) is None  # nobody knows yet that the first one is lost
     await seed.execute("update bulk_operation set seen_at = now() - interval '1 minute'")
     async with half.other_broker():
         operation = await until_ended(half)
@@ -187,16 +189,16 @@ async def test_another_broker_goes_on_where_a_lost_one_was(half: Half, seed: See
 
 
 async def retried_by_the_first(store: BulkStore, operation: BulkOperation, tasks: list[TaskId]) -> None:
-    async with store.step(operation, BrokerId(1)) as step:
+    async with store.step(operation, FIRST) as step:
         assert len(await step.store.retry(tasks)) == 2
         step.progress = Advance(None, 2, 2)
 
 
 async def test_a_broker_that_was_taken_for_lost_changes_nothing_more(half: Half, seed: Seed) -> None:
-    slow = await half.store.take_up(BrokerId(1))
+    slow = await half.store.take_up(FIRST)
     assert slow is not None
     await seed.execute("update bulk_operation set seen_at = now() - interval '1 minute'")
-    assert await half.store.take_up(BrokerId(2)) is not None
+    assert await half.store.take_up(OTHER) is not None
     left = await seed.rows(
         "select task_id from task_run r where not exists (select from reopen o where o.task_id = r.task_id)"
     )
@@ -212,7 +214,7 @@ async def test_a_stopped_operation_goes_no_further(half: Half, stubs: Stubs, see
         messages.BULK_STATE_STOPPED, 1, True
     )  # fmt: skip
     await seed.execute("update bulk_operation set seen_at = now() - interval '1 minute'")
-    assert await half.store.take_up(BrokerId(2)) is None
+    assert await half.store.take_up(OTHER) is None
     assert await seed.execute("select count(*) from ready") == 1
 
 
