@@ -5,7 +5,8 @@
 Words are separated by spaces; all of them must apply. A word that is said twice names alternatives, except
 for labels, which must all apply. `*` stands for any text in queues, names and error types. A value with
 spaces or quotation marks stands in double quotation marks, in which a backslash takes the next character as
-it is. This module needs neither broker nor gRPC.
+it is; a star stands for any text there too, so a name that has one cannot be asked for alone. This module
+needs neither broker nor gRPC.
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import Final
 from hyrex.errors import HyrexError
 from hyrex.status import TaskStatus
 
-__all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "parse"]
+__all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "is_sayable", "parse"]
 
 STATUSES: Final = tuple(str(each) for each in TaskStatus if each is not TaskStatus.RELEASED)
 WORDS: Final = ("queue", "name", "status", "error", "parent", "root", "older", "newer")
@@ -104,6 +105,11 @@ def parse(line: str) -> FilterLine:
         older_s=_seconds(_once(said["older"], "older")),
         younger_s=_seconds(_once(said["newer"], "newer")),
     )
+
+
+def is_sayable(value: str) -> bool:
+    """True if a pattern can say this value (or none) so that it fits that value alone."""
+    return "*" not in value and len(value.encode("utf-8", "replace")) <= _MOST_BYTES and "\0" not in value
 
 
 def _words_of(line: str) -> Iterator[tuple[str, str, str]]:

@@ -6,9 +6,12 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Control characters, and those that change the direction of a line: names, errors and tracebacks come from
 # whoever may send a task, and would move the cursor, hide lines or type answers in the reader's terminal.
@@ -62,7 +65,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
         return
     if sys.stdout is None:  # closed by the shell (`>&-`)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
@@ -70,8 +72,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
         table.add_column(column, overflow="fold", no_wrap=column == "id")
     for row in rows:
         table.add_row(*(shown(cell) for cell in row))
+    console().print(table)
+
+
+def console() -> "Console":
+    """A console that prints texts as they are: names come from whoever may send a task, and "x[/x]" is no
+    markup, ":smile:" no picture."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False).print(table)
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def shown(value: object) -> str:

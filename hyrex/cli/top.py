@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
-from hyrex.cli.output import print_json, print_line, shown
+from hyrex.cli.output import console, print_json, print_line, shown
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -75,18 +75,15 @@ async def _live(channel: "grpc.aio.Channel") -> None:
 
     from hyrex.cli.wire import cluster_values
 
-    with Live(auto_refresh=False, screen=True, vertical_overflow="crop") as screen:
+    with Live(console=console(), auto_refresh=False, screen=True, vertical_overflow="crop") as screen:
         async for frame in _watch(channel):
             screen.update(picture(cluster_values(frame), screen.console.width), refresh=True)
             await asyncio.sleep(0)
 
 
 def _print(values: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 200
-    console = Console(width=width, highlight=False, markup=False)
-    console.print(picture(values, console.width))
+    out = console()
+    out.print(picture(values, out.width))
 
 
 def picture(values: dict[str, Any], width: int) -> "RenderableType":

@@ -69,8 +69,8 @@ def words(text: str, known: Known) -> Iterator[dict[str, str]]:
         yield from ({"text": each, "kind": "filter"} for each in KEYS if each.startswith(text))
         return
     for each in _values(key, known):
-        if value.lower() in each.lower() and visible(each) == each:
-            yield {"text": one_word(key, each), "kind": key}
+        if value.lower() in each.lower() and visible(each) == each and (word := one_word(key, each)):
+            yield {"text": word, "kind": key}
 
 
 def destinations(text: str, seen: Snapshot, names: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -80,12 +80,8 @@ def destinations(text: str, seen: Snapshot, names: Iterable[str]) -> Iterator[di
         if wanted in name.lower():
             yield {"text": visible(name), "kind": "queue", "href": "/queue" + query(name=name)}
     for name in names:
-        if wanted in name.lower():
-            yield {
-                "text": visible(name),
-                "kind": "tasks",
-                "href": "/tasks" + query(filter=one_word("name", name)),
-            }
+        if wanted in name.lower() and (word := one_word("name", name)):
+            yield {"text": visible(name), "kind": "tasks", "href": "/tasks" + query(filter=word)}
     for worker in (each.session for each in seen.workers):
         if wanted in worker.worker_name.lower():
             href = "/worker" + query(id=worker.session_id)

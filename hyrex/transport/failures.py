@@ -10,10 +10,14 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from hyrex.filterline import is_sayable
 from hyrex.transport.filters import filter_line
 from hyrex.v1 import task_pb2, task_service_pb2
 
-__all__ = ["EVERY_FAILURE", "Kind", "error_type_of", "kinds_of", "line_of_kind"]
+__all__ = [
+    "EVERY_FAILURE", "Failures", "Kind", "error_type_of", "failures_in", "kinds_of", "line_of_kind",
+    "why_no_line",
+]  # fmt: skip
 
 _DAY_S: Final = 86_400
 EVERY_FAILURE: Final = task_service_pb2.ListTasksRequest(
@@ -23,12 +27,13 @@ EVERY_FAILURE: Final = task_service_pb2.ListTasksRequest(
         younger_than=Duration(seconds=_DAY_S),
     ),
 )
-"""The newest failures of the last day; never changed."""
+"""The newest failures of tasks that were sent within the last day; never changed."""
 
 
 @dataclass(slots=True)
 class Kind:
-    """Failures of one kind. `newest`: the one that ended last; `line`: the filter that fits them all."""
+    """Failures of one kind. `newest`: the one that ended last; `line`: the filter that fits all of the kind
+    and nothing else, empty where `why_no_line` says why there is none."""
 
     newest: task_pb2.Task
     error_type: str
@@ -45,17 +50,40 @@ class Kind:
             return ""
         return run.error.message if run.HasField("error") else run.reason
 
+    @property
+    def why_no_line(self) -> str:
+        """Why no filter fits just these; empty where one does."""
+        return why_no_line(self.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The kinds, the one that failed last before the others. `more`: there may be failures that were not
+    among the `looked_at`, of tasks that were sent before `looked_back_to`."""
+
+    kinds: list[Kind]
+    looked_at: int
+    more: bool
+    looked_back_to: datetime | None
+
+
+def failures_in(listed: task_service_pb2.ListTasksResponse) -> Failures:
+    """What a list has, grouped. A page ends when its time is up, so an empty one may have more."""
+    back = listed.looked_back_to.ToDatetime(tzinfo=UTC) if listed.HasField("looked_back_to") else None
+    return Failures(kinds_of(listed.tasks), len(listed.tasks), bool(listed.next_page_token), back)
+
 
 def kinds_of(found: Iterable[task_pb2.Task]) -> list[Kind]:
     """Tasks that failed, grouped."""
     kinds: dict[tuple[str, int, str], Kind] = {}
     for task in found:
-        error_type = error_type_of(task)
+        error_type = _kind_of_error(task)
         ended = _ended(task)
         key = (task.name, task.status, error_type)
         kind = kinds.get(key)
         if kind is None:
-            kinds[key] = Kind(task, error_type, line_of_kind(task), 1, ended, ended)
+            line = line_of_kind(task, within_s=_DAY_S)
+            kinds[key] = Kind(task, error_type, line, 1, ended, ended)
             continue
         kind.count += 1
         kind.first = min(kind.first, ended)
@@ -70,14 +98,40 @@ def error_type_of(task: task_pb2.Task) -> str:
     return run.error.type if run is not None and run.HasField("error") else ""
 
 
-def line_of_kind(task: task_pb2.Task) -> str:
-    """The filter line of all that ended like this task within the last day."""
-    error_type = error_type_of(task)
+def line_of_kind(task: task_pb2.Task, *, within_s: int | None = None) -> str:
+    """The filter line of all that ended like this task, sent within so many seconds; empty where no line
+    fits these and nothing else."""
+    if why_no_line(task):
+        return ""
+    error_type = _kind_of_error(task)
     fitting = task_service_pb2.TaskFilter(
         names=[task.name], statuses=[task.status], error_types=[error_type] if error_type else []
     )
-    fitting.younger_than.FromSeconds(_DAY_S)
+    if within_s is not None:
+        fitting.younger_than.FromSeconds(within_s)
     return filter_line(fitting).text()
+
+
+def why_no_line(task: task_pb2.Task) -> str:
+    """Why no filter line fits just what ended like this task; empty where one does."""
+    error_type = _kind_of_error(task)
+    if not is_sayable(task.name):
+        return "in a filter the * of its name would stand for any text"
+    if task.status == task_pb2.TASK_STATUS_FAILED and not error_type:
+        return "its error has no type, and a filter cannot ask for that"
+    if not is_sayable(error_type):
+        return (
+            "in a filter the * of its error's type would stand for any text"
+            if "*" in error_type
+            else "its error's type is too long for a filter"
+        )
+    return ""
+
+
+def _kind_of_error(task: task_pb2.Task) -> str:
+    """The type of error that is part of the kind. What timed out has one where its worker said so, and none
+    where the broker did; it is one kind for all that, and so is what was lost."""
+    return error_type_of(task) if task.status == task_pb2.TASK_STATUS_FAILED else ""
 
 
 def _ended(task: task_pb2.Task) -> datetime:

@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import pty
+import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -28,6 +30,7 @@ from tests.support.roles import execute_now
 
 Hyrex = Callable[..., str]
 DEAD = 3
+MARKUP = "x[/x] :fire:"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,11 @@ async def fill(url: str) -> None:
             await seed.run(await seed.task(queue="mail", name="send", labels=labels), 3, error="Timeout")
         await seed.run(await seed.task(queue="mail", name="send"), 3, error="ValueError")
         await seed.ready(await seed.task(queue="nobody's", name="send"))
+        await seed.delayed(await seed.task(queue=MARKUP, name="send"), seconds=36_000)
+        await seed.run(await seed.task(queue="planted", name="*"), 3, error="Boom")
+        await seed.run(await seed.task(queue="planted", name="plain"), 3)
+        for error in ("TaskTimeout", None):
+            await seed.run(await seed.task(queue="planted", name="it's late"), 4, error=error)
 
 
 @pytest.fixture
@@ -75,14 +83,28 @@ def test_a_filter_line_lists_what_it_fits(hyrex: Hyrex) -> None:
 
 def test_failures_are_told_by_their_kind_with_the_filter_that_lists_them(hyrex: Hyrex) -> None:
     kinds = json.loads(hyrex("task", "failures", "--json"))["kinds"]
-    assert {kind["filter"]: kind["count"] for kind in kinds} == {
+    assert {kind["filter"]: kind["count"] for kind in kinds if kind["filter"]} == {
         "name:send status:failed error:Timeout newer:1d": DEAD,
         "name:send status:failed error:ValueError newer:1d": 1,
+        'name:"it\'s late" status:timed_out newer:1d': 2,
     }
-    shown = hyrex("task", "failures")
-    for kind in kinds:
-        assert kind["filter"] in shown
-        assert len(json.loads(hyrex("task", "list", kind["filter"], "--json"))["tasks"]) == kind["count"]
+    why = {kind["task"]: kind["why_no_filter"] for kind in kinds if not kind["filter"]}
+    assert {"*", "plain"} == set(why)
+    assert "* of its name" in why["*"]
+    commands = [
+        shlex.split(line)
+        for line in hyrex("task", "failures").splitlines()
+        if line.startswith("  hyrex task retry --where")
+    ]
+    assert [command[-1] for command in commands] == [kind["filter"] for kind in kinds if kind["filter"]]
+    for *_, line in commands:
+        (kind,) = (kind for kind in kinds if kind["filter"] == line)
+        assert len(json.loads(hyrex("task", "list", line, "--json"))["tasks"]) == kind["count"]
+
+
+def test_texts_are_printed_as_they_are_and_not_as_markup(hyrex: Hyrex) -> None:
+    assert MARKUP in hyrex("queue", "list")
+    assert MARKUP in hyrex("top", "--once")
 
 
 def test_a_word_that_means_nothing_ends_with_the_remedy(hyrex: Hyrex) -> None:
@@ -230,7 +252,8 @@ def test_top_draws_on_a_terminal_and_leaves_it_as_it_was(broker_url: str, tmp_pa
     env = environment({"TERM": "xterm-256color"})
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdin=terminal, stdout=terminal) as running:
         shown = b""
-        while b"nobody's" not in shown:
+        while MARKUP.encode() not in shown:
+            assert select.select([reader], [], [], 60)[0], shown
             shown += os.read(reader, 65536)
         running.send_signal(signal.SIGINT)
         os.close(terminal)

@@ -57,5 +57,23 @@ def fail_with(text: str) -> None:
     raise NonRetryable(text)
 
 
+@hy.task(queue="reports")
+def fail_listed(text: str) -> None:
+    """As fail_with, for one test alone; of another type where the text is so."""
+    raise LookupError(text) if text == "other" else NonRetryable(text)
+
+
+@hy.task(queue="reports")
+def fail_clicked(text: str) -> None:
+    """As fail_with, for one test alone."""
+    raise NonRetryable(text)
+
+
+@hy.task(queue="reports", name="fail*")
+def fail_with_a_star() -> None:
+    """Fails; in a filter its name fits others, too."""
+    raise NonRetryable("starred")
+
+
 app = HyrexApp("shop")
 app.add_registry(hy)

@@ -216,13 +216,15 @@ def test_a_filter_is_kept_in_this_browser_until_it_is_forgotten(page: Page) -> N
 
 def test_a_kind_of_failure_leads_to_its_tasks_and_is_retried_by_clicks(browsed: Browsed, page: Page) -> None:
     shop = browsed.shop
-    failed = shop.ended(shop.send("fail_with", b'{"text": "clicked"}', queue="reports")).task_id
+    failed = shop.ended(shop.send("fail_clicked", b'{"text": "clicked"}', queue="reports")).task_id
     page.goto("/")
-    page.locator("[aria-labelledby=failed-title] a.kind-link", has_text="fail_with").click()
-    expect(page.locator("#filter")).to_have_value("name:fail_with status:failed error:NonRetryable newer:1d")
+    page.locator("[aria-labelledby=failed-title] a.kind-link", has_text="fail_clicked").click()
+    expect(page.locator("#filter")).to_have_value(
+        "name:fail_clicked status:failed error:NonRetryable newer:1d"
+    )
     expect(page.locator(f"#t-{failed}")).to_be_visible()
     page.locator(".rail").get_by_role("link", name="Failures").click()
-    page.locator("tr", has_text="fail_with").get_by_role("link", name="Retry all").click()
+    page.locator("tr", has_text="fail_clicked").get_by_role("link", name="Retry all").click()
     confirm(page, "Retry")
     expect(page.locator("main > .said")).to_contain_text("It has begun")
     eventually(lambda: len(shop.task(failed).runs) > 1, 60)

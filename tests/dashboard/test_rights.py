@@ -23,7 +23,7 @@ def test_a_person_with_some_of_the_queues_has_an_overview_of_these(
     assert sign_in(stranger, secret) == 303
     shown = stranger.text("/")
     assert "Your token is for some of the queues" in shown
-    assert "Failures of the last 24 hours" in shown
+    assert "Failures among tasks sent in the last 24 hours" in shown
     assert 'class="charts"' not in shown
 
 

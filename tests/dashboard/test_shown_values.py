@@ -19,10 +19,11 @@ from hyrex.cli.connection import DEFAULT_URL
 from hyrex.dashboard.pages.task import command_of, ordered
 from hyrex.dashboard.render import json_view, tracebacks
 from hyrex.dashboard.render.charts import Chart, Series, Trend, drawn, spark
-from hyrex.dashboard.render.text import HIDDEN, shell_word, visible
+from hyrex.dashboard.render.text import HIDDEN, visible
 from hyrex.dashboard.render.timeline import WIDTH, bars_of
 from hyrex.dashboard.render.values import duration
 from hyrex.dashboard.trends import request_of, trend_of
+from hyrex.runtime.shell import shell_word
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 

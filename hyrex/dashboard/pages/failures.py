@@ -1,30 +1,30 @@
 """What fails, by its kind."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from hyrex.dashboard.pages.page import Page, Visit
-from hyrex.transport.failures import EVERY_FAILURE, Kind, kinds_of
+from hyrex.transport.failures import EVERY_FAILURE, Failures, failures_in
 
 LISTED_KINDS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Failures:
-    """The kinds, the one that failed last before the others. `more`: older ones were not looked at."""
-
-    kinds: list[Kind]
-    more: bool
-
-
 async def failures(visit: Visit) -> Page:
-    """Every kind of failure of the last 24 hours. Raises: CallFailed."""
+    """Every kind of failure of tasks that were sent in the last 24 hours. Raises: CallFailed."""
     found = await newest_failures(visit)
-    values = {"kinds": found.kinds[:LISTED_KINDS], "more": found.more, "looked_at": EVERY_FAILURE.page_size}
-    return Page("failures.html", "Failures", "failures", values, live="/failures")
+    return Page("failures.html", "Failures", "failures", values_of(found), live="/failures")
+
+
+def values_of(found: Failures) -> dict[str, object]:
+    """What the page shows of them."""
+    return {
+        "kinds": found.kinds[:LISTED_KINDS],
+        "kind_count": len(found.kinds),
+        "more": found.more,
+        "looked_at": found.looked_at,
+        "looked_back_to": found.looked_back_to,
+    }
 
 
 async def newest_failures(visit: Visit) -> Failures:
     """The newest failures by kind. Raises: CallFailed."""
-    listed = await visit.cluster.kept(visit.token, "tasks", "ListTasks", EVERY_FAILURE)
-    return Failures(kinds_of(listed.tasks), bool(listed.next_page_token))
+    return failures_in(await visit.cluster.kept(visit.token, "tasks", "ListTasks", EVERY_FAILURE))

@@ -49,6 +49,7 @@ async def overview(visit: Visit) -> Page:
         "kinds": failed.kinds[:KINDS_OF_FAILURES],
         "kind_count": len(failed.kinds),
         "more": failed.more,
+        "looked_back_to": failed.looked_back_to,
         "brokers": seen.frame.brokers,
         "workers": seen.workers,
         "charts": await charts(visit, span) if await _sees_all_queues(visit) else None,

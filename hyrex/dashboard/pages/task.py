@@ -11,11 +11,11 @@ import grpc
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.json_view import LOOKS
-from hyrex.dashboard.render.text import shell_word
 from hyrex.dashboard.render.values import BAD, FINAL, query
 from hyrex.runtime.content import is_json
+from hyrex.runtime.shell import shell_word
 from hyrex.transport.errors import CallFailed
-from hyrex.transport.failures import line_of_kind
+from hyrex.transport.failures import line_of_kind, why_no_line
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
@@ -48,6 +48,7 @@ async def one_task(visit: Visit) -> Page:
         "why": await _why(visit, task),
         "bad": task.status in BAD,
         "kind": line_of_kind(task) if task.status in BAD else "",
+        "no_kind": why_no_line(task) if task.status in BAD else "",
         "last_error": _last_error(task),
         "result": _result(task),
         "command": command_of(task),

@@ -9,7 +9,8 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from hyrex.dashboard.render import charts, json_view, timeline, tracebacks, values
-from hyrex.dashboard.render.text import shell_word, shortened, visible
+from hyrex.dashboard.render.text import shortened, visible
+from hyrex.runtime.shell import shell_word
 
 HERE: Final = Path(__file__).parents[1]
 LIVE: Final = "live_"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from google.protobuf.message import Message
 from markupsafe import Markup
 
-from hyrex.filterline import FilterLine
+from hyrex.filterline import FilterLine, is_sayable
 from hyrex.transport.filters import filter_line
 from hyrex.v1 import admin_service_pb2, task_pb2
 
@@ -144,7 +144,10 @@ def query(**values: object) -> str:
 
 
 def one_word(key: str, value: str) -> str:
-    """A word of the filter line, in quotation marks where it needs them."""
+    """A word of the filter line, in quotation marks where it needs them; empty where no word asks for this
+    value alone."""
+    if not is_sayable(value):
+        return ""
     match key:
         case "queue":
             return FilterLine(queues=(value,)).text()
