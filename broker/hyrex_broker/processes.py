@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_LIFE_S: Final = 30.0  # a busy machine takes ten to find that the port is in use
 _START_FAILURES: Final = range(2, 6)
 _LONGEST_PAUSE_S: Final = 5.0
+_MOST_DOUBLED: Final = 5
 _LOOK_EVERY_S: Final = 0.1
 _SECRETS: Final = frozenset(
     f"HYREX_{name}{ending}" for name in ("DATABASE_URL", "TOKEN") for ending in ("", "_FILE")
@@ -78,8 +79,7 @@ def _keep(config: BrokerConfig, children: dict[int, _Child]) -> int:
     """Number and failures of those to start, by when."""
     while True:
         for moment in [moment for moment in due if moment <= time.monotonic()]:
-            number, failures = due.pop(moment)
-            _start(config, number, children, failures)
+            _restart(config, children, due, *due.pop(moment))
         pid, status = _ended(wait=not due)
         child = children.pop(pid, None)
         if child is None:
@@ -88,7 +88,7 @@ def _keep(config: BrokerConfig, children: dict[int, _Child]) -> int:
         code = os.waitstatus_to_exitcode(status)
         if child.is_first and code in _START_FAILURES and child.age_s < _SHORTEST_LIFE_S:
             return code
-        pause_s = _pause_s(child)
+        pause_s = 0.0 if child.age_s >= _SHORTEST_LIFE_S else _pause_s(child.failures)
         due[time.monotonic() + pause_s] = child.number, child.failures + 1 if pause_s else 0
         log.error(
             "a broker process ended; starting another",
@@ -107,12 +107,30 @@ def _ended(*, wait: bool) -> tuple[int, int]:
         return 0, 0
 
 
-def _pause_s(child: _Child) -> float:
-    """How long to wait before another is started: a second after the start of one that lived for a moment
-    only, and twice as long, up to a bound, for each one before that did too."""
-    if child.age_s >= _SHORTEST_LIFE_S:
-        return 0.0
-    return min(_LONGEST_PAUSE_S, 2.0**child.failures) * random.uniform(0.5, 1.0)
+def _pause_s(failures: int) -> float:
+    """How long to wait before another is started after one that lived for a moment only: a second, and twice
+    as long, up to a bound, for each one before that did too."""
+    # without a bound of its own the power is no float any more, after an hour and a half of failures
+    return min(_LONGEST_PAUSE_S, 2.0 ** min(failures, _MOST_DOUBLED)) * random.uniform(0.5, 1.0)
+
+
+def _restart(
+    config: BrokerConfig,
+    children: dict[int, _Child],
+    due: dict[float, tuple[int, int]],
+    number: int,
+    failures: int,
+) -> None:
+    """Start a process in the place of one that ended; later if the system has no room for one just now."""
+    try:
+        _start(config, number, children, failures)
+    except OSError as error:
+        pause_s = _pause_s(failures)
+        due[time.monotonic() + pause_s] = number, failures + 1
+        log.error(
+            "a broker process cannot be started; trying again",
+            extra={"error": str(error), "in_s": round(pause_s, 1)},
+        )
 
 
 def _start(

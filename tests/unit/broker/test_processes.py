@@ -61,3 +61,22 @@ def test_no_secret_is_among_the_flags() -> None:
     command = " ".join(processes._command(BrokerConfig(**GIVEN), 0))
     assert "secret" not in command
     assert "a,b" not in command
+
+
+@pytest.mark.parametrize("failures", [0, 5, 5000])
+def test_a_process_is_started_again_however_many_have_failed(failures: int) -> None:
+    assert 0.5 <= processes._pause_s(failures) <= 5.0
+
+
+def no_room(*_: object) -> None:
+    raise BlockingIOError("fork: resource temporarily unavailable")
+
+
+def test_a_process_for_which_there_is_no_room_now_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an error of the parent, which would end the others."""
+    monkeypatch.setattr(processes, "_start", no_room)
+    children: dict[int, processes._Child] = {}
+    due: dict[float, tuple[int, int]] = {}
+    processes._restart(BrokerConfig(**GIVEN), children, due, 2, 7)
+    assert not children
+    assert [*due.values()] == [(2, 8)]
