@@ -13,6 +13,9 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode
 
 FORM: Final = "must be a URL like postgresql://user:password@host:5432/database"
+_ESCAPE: Final = (
+    "has an @ after a #, / or ?: escape the password (%23, %2F, %3F), and an @ elsewhere in the URL (%40)"
+)
 _URL: Final = re.compile(r"(postgres(?:ql)?)://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?")
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?")
 _NAME: Final = re.compile(r"[ !#-&(-\[\]-~]{1,50}")
@@ -98,10 +101,23 @@ class DatabaseUrl:
 
 def read(url: str) -> DatabaseUrl:
     """Understand a URL. Raises ValueError with what is wrong and the remedy, without the password."""
-    found = _URL.fullmatch(url.partition("#")[0])
+    url, _, fragment = url.partition("#")
+    found = _URL.fullmatch(url)
     if found is None:
-        raise ValueError(FORM)
+        raise ValueError(_ESCAPE if "@" in fragment else FORM)
     scheme, authority, path, query = found.groups(default="")
+    if "@" in path + fragment:
+        raise ValueError(_ESCAPE)
+    try:
+        return _read(scheme, authority, path, query)
+    except ValueError:
+        if "@" in query and not ("@" in authority and path):
+            # Perhaps the end of a password, whose head is in the place of a host: show nothing of it.
+            raise ValueError(_ESCAPE) from None
+        raise
+
+
+def _read(scheme: str, authority: str, path: str, query: str) -> DatabaseUrl:
     login, at, hosts = authority.rpartition("@")
     given = _parameters(query)
     numbers = {name: _number(name, given.pop(name)) for name in _NUMBERS if name in given}

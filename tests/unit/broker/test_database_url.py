@@ -86,3 +86,18 @@ def test_system_authorities_are_used_as_libpq_uses_them(
 def test_an_address_that_is_none_is_said_to_be_none(url: str) -> None:
     assert wrong_url(url)
     assert place(url).startswith("an invalid address (")
+
+
+@pytest.mark.parametrize("rest", ["#tail", "/tail", "?tail", "?tail=1", "1@/tail", "1@x?tail=1", "12/tail"])
+def test_nothing_is_shown_of_a_password_that_is_not_escaped(rest: str) -> None:
+    url = f"postgresql://u:12{rest}@host/db"
+    told = wrong_url(url)
+    assert "escape the password (%23, %2F, %3F)" in told
+    assert "tail" not in told
+    assert "tail" not in place(url)
+    assert "12" not in told
+
+
+def test_an_at_sign_in_a_parameter_is_what_it_is() -> None:
+    assert not wrong_url("postgresql://host:5432/db?user=me@server")
+    assert "application_name=it's@x" in wrong_url("postgresql://u@host/db?application_name=it's@x")
