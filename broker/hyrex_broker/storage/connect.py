@@ -8,7 +8,7 @@ While none can be used, a connector makes one attempt at a time with a pause bef
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from asyncpg.connect_utils import SessionAttribute
 from hyrex_broker import database_url
 from hyrex_broker.config import DEFAULT_SCHEMA
 from hyrex_broker.database_url import Server, place
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.dialling import Address, DiallingLoop, addresses
 from hyrex_broker.storage.pause import Pause
 from hyrex_broker.storage.replication import Session
@@ -90,7 +91,7 @@ class Connector:
         try:
             return await first_of(attempts, SILENCE_S, _drop)
         except AllFailed as failed:
-            raise failed.errors[0] from None
+            raise _telling(failed.errors) from None
 
     def _patience_s(self, timeouts: Timeouts) -> float:
         """How long each server may take."""
@@ -109,11 +110,18 @@ class Connector:
         return await self.connect(settings, timeouts)
 
     async def _next_attempt(self, settings: Mapping[str, str]) -> None:
-        """Wait for the one attempt that all share. Raises its error."""
+        """Wait for the one attempt that all share. Raises its error, and StorageUnavailable after `close`."""
         if self._attempt is None:
             self._attempt = asyncio.ensure_future(self._after_pause(settings))
             self._attempt.add_done_callback(self._attempted)
-        await asyncio.shield(self._attempt)
+        attempt, waiter = self._attempt, asyncio.current_task()
+        try:
+            await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled() and not (waiter is not None and waiter.cancelling()):
+                # Not the waiter's own: as a cancellation it would end whoever waits, without a word.
+                raise StorageUnavailable("the connections to the database were closed") from None
+            raise
 
     async def _after_pause(self, settings: Mapping[str, str]) -> None:
         await asyncio.sleep(self._pause.left_s)
@@ -197,6 +205,11 @@ def connector_of(given: "str | Connector", schema: str) -> Connector:
 
 def _drop(connection: Any) -> None:
     connection.terminate()
+
+
+def _telling(errors: Sequence[Exception]) -> Exception:
+    """Of the errors of a server's addresses, that of one that answered: the others may not be in use."""
+    return next((error for error in errors if not isinstance(error, OSError)), errors[0])
 
 
 async def _as_it_is(connection: object) -> None:

@@ -37,7 +37,10 @@ class Session(asyncpg.Connection):
 
 def require_replicated(connection: Any) -> None:
     """Raise StorageUnavailable if what was committed over this connection just now may not be replicated."""
-    if connection.is_on_this_server_only:
+    alone = getattr(connection, "is_on_this_server_only", None)
+    if alone is None:  # a pool's proxy, whose connection was closed meanwhile: nobody can tell any more
+        raise StorageUnavailable("the connection was closed before its answer could be trusted")
+    if alone:
         # It serves no more: the attribute cannot be set through a pool's proxy, and a new one costs little.
         connection.terminate()
         raise StorageUnavailable(

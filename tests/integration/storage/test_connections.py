@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.connections import _is_gone
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.replication import require_replicated
 from tests.integration.storage.conftest import execute
 
 CUT = (
@@ -56,3 +58,19 @@ async def test_closing_waits_for_a_statement_and_for_nothing_else(database_url: 
     await database.close()
     assert len(await last) == 1  # it was not cut off
     assert time.monotonic() - began < 1.5
+
+
+async def test_a_commit_whose_connection_is_closed_in_the_same_moment_counts_as_unanswered(
+    database_url: str,
+) -> None:
+    """As where a new primary is seen, which cuts every connection."""
+    database = Database(database_url, hot_connections=1, read_connections=1)
+    await database.open()
+    try:
+        async with database._pools()[0].one() as connection:
+            await connection.execute("select 1")
+            database.terminate()
+            with pytest.raises(StorageUnavailable, match="closed"):
+                require_replicated(connection)
+    finally:
+        await database.close()

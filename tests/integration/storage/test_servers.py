@@ -145,3 +145,31 @@ async def test_when_the_server_is_back_all_that_wait_go_on(storage_url: str) -> 
     for connection in made:
         assert isinstance(connection, asyncpg.Connection)
         connection.terminate()
+
+
+async def test_an_attempt_that_is_ended_is_no_cancellation_of_those_who_wait(silent: str) -> None:
+    connector = Connector(f"postgresql://u:p@{silent}/db")
+    connector._pause.failed()
+    waiting = [asyncio.ensure_future(connector.connect(READ_SETTINGS, TIMEOUTS)) for _ in range(2)]
+    while connector._attempt is None:
+        await asyncio.sleep(0)
+    waiting[1].cancel()  # this one is cancelled by its own caller
+    connector.close()
+    async with asyncio.timeout(HANG_S):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in ended] == [StorageUnavailable, asyncio.CancelledError]
+
+
+async def test_of_several_addresses_the_one_that_answers_tells_why(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As localhost, whose first address is ::1, where nobody listens."""
+
+    async def two(host: str) -> list[dialling.Address | None]:
+        return [("127.0.0.2", 0), ("127.0.0.1", 0)]
+
+    monkeypatch.setattr("hyrex_broker.storage.connect.addresses", two)
+    parts = urlsplit(storage_url)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2].replace("127.0.0.1", "u@db.internal"))
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await Connector(url.geturl()).connect(READ_SETTINGS, TIMEOUTS)
