@@ -7,3 +7,7 @@ select pg_logical_emit_message(true, 'hyrex', '') where current_setting('synchro
 -- The timeline to which this server writes: the first eight hexadecimal digits of its log file's name. Not that of
 -- pg_control_checkpoint(), which is the old one until the first checkpoint after a promotion. Any role may ask.
 select ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint
+
+-- name: cluster
+-- What tells one cluster of Postgres from another; its standbys have the same. Any role may ask.
+select system_identifier from pg_control_system()
