@@ -36,6 +36,8 @@ PATIENCE_S: Final = 60.0
 EXCLUDE_WITHIN_S: Final = 300.0
 _PAUSE_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.1
+_LOOK_WITHIN_S: Final = 10.0
+"""A migration may take minutes, a look at what there is may not: the server may be silent."""
 # How long statements of running brokers may be delayed; they are cancelled after 2.5 s.
 _LOCK_TIMEOUT: Final = "300ms"
 _STAND_BACK: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
@@ -89,7 +91,7 @@ async def migrate(
 
 
 async def _migrate(connection: Any, schema: str = DEFAULT_SCHEMA) -> int:
-    version = int(await connection.fetchval("show server_version_num"))
+    version = int(await connection.fetchval("show server_version_num", timeout=_LOOK_WITHIN_S))
     if version < MINIMUM_POSTGRES:
         raise SchemaOutOfRange(
             f"Postgres {version // 10000} is too old: Hyrex needs Postgres 15 or newer; upgrade it or point"
@@ -98,7 +100,7 @@ async def _migrate(connection: Any, schema: str = DEFAULT_SCHEMA) -> int:
     await _require_utf8(connection)
     await exclude_others(connection)
     try:
-        with _explained(schema, await connection.fetchval("select current_user")):
+        with _explained(schema, await connection.fetchval("select current_user", timeout=_LOOK_WITHIN_S)):
             return await _bring_up(connection, schema)
     finally:
         await connection.execute(_SQL["admit_others"])
@@ -106,7 +108,7 @@ async def _migrate(connection: Any, schema: str = DEFAULT_SCHEMA) -> int:
 
 async def _bring_up(connection: Any, schema: str) -> int:
     known = migrations()
-    found = await connection.fetchrow(_SQL["found"], schema)
+    found = await connection.fetchrow(_SQL["found"], schema, timeout=_LOOK_WITHIN_S)
     current = await _current(connection, found, schema, known[-1].number)
     if current < known[-1].number and not found["has_versions"]:
         await _begin(connection, found, schema)
@@ -118,7 +120,7 @@ async def _bring_up(connection: Any, schema: str) -> int:
 
 
 async def _require_utf8(connection: Any) -> None:
-    encoding = await connection.fetchval("show server_encoding")
+    encoding = await connection.fetchval("show server_encoding", timeout=_LOOK_WITHIN_S)
     if encoding != "UTF8":
         raise SchemaOutOfRange(
             f"the database has encoding {encoding}: names and errors of tasks may have any character, so"
@@ -150,7 +152,7 @@ async def _begin(connection: Any, found: Any, schema: str) -> None:
 async def exclude_others(connection: Any) -> None:
     """Exclude all others that migrate or maintain this schema. Raises StorageUnavailable."""
     deadline = time.monotonic() + EXCLUDE_WITHIN_S
-    while not await connection.fetchval(_SQL["try_to_exclude_others"]):
+    while not await connection.fetchval(_SQL["try_to_exclude_others"], timeout=_LOOK_WITHIN_S):
         if time.monotonic() > deadline:
             raise StorageUnavailable(
                 f"another process has been migrating this database for {EXCLUDE_WITHIN_S:.0f} s; wait for it,"
@@ -171,7 +173,7 @@ async def _current(connection: Any, found: Any, schema: str, own: int) -> int:
         )
     if not found["has_versions"]:
         return 0
-    row = await connection.fetchrow(_SQL["current"])
+    row = await connection.fetchrow(_SQL["current"], timeout=_LOOK_WITHIN_S)
     current, serves_from = int(row["number"]), int(row["serves_from"])
     if not current and found["has_tables"]:
         raise SchemaOutOfRange(
