@@ -3,14 +3,12 @@
 import asyncio
 import gc
 import logging
-import random
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Final
 
 from hyrex.runtime import state_report
-from hyrex_broker import open_files, printed_state
+from hyrex_broker import printed_state
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, TaskId
@@ -35,19 +33,19 @@ from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
-from hyrex_broker.hangup import stop_signals
 from hyrex_broker.identity import known_tokens, token_parts
-from hyrex_broker.lasting import Enduring, pause
-from hyrex_broker.loops import either, end_loops, rerun_if_it_fails
+from hyrex_broker.lasting import Enduring
+from hyrex_broker.loops import unless
 from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.certificates import BindError
 from hyrex_broker.service.queues import QueueServicer
-from hyrex_broker.service.server import BuiltServer, Servicers, build_server
+from hyrex_broker.service.server import Servicers
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
+from hyrex_broker.serving import Served, serve
 from hyrex_broker.steering import build_steering
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.audit import AuditStore
@@ -72,8 +70,6 @@ from hyrex_broker.storage.submit import SubmitStore
 
 log = logging.getLogger(__name__)
 
-_DRAIN_FLUSH_S: Final = 0.2
-
 
 async def run_broker(config: BrokerConfig) -> None:
     """Run a broker until SIGTERM, SIGINT, a DrainBroker call or cancellation.
@@ -87,13 +83,12 @@ async def run_broker(config: BrokerConfig) -> None:
     state_report.install(f"broker {config.name}", lambda: ["not started yet"])
     lasting = Enduring()
     await _run_on(lasting, config)
-    while not lasting.stop.is_set():
+    while await lasting.may_begin_anew():
         lasting.timeline.begin_anew()
         try:
             await _run_on(lasting, config.model_copy(update={"port": lasting.port}))
         except (StorageUnavailable, BindError) as error:
             log.warning("the broker could not begin anew; it tries again", extra={"error": str(error)})
-            await pause(lasting.stop)
 
 
 async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
@@ -103,69 +98,29 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
     database.availability.synchronous = lasting.synchronous
     database.connector.checks.append(lasting.timeline.check)
     try:
-        await migrate(database.connector, config.database_schema)
-        await database.open()
-        broker_id = await BrokerStore(database).register(
-            config.name, config.address, config.version, observes=config.metrics is not None
-        )
-        engine = _build(config, database, broker_id)
+        if (begun := await unless(lasting.stop, _begun(config, database))) is None:
+            return
+        broker_id, engine = begun
         engine.presence.on_lost = partial(lasting.timeline.end, "its own row in the database is lost")
-        await engine.directory.refresh()
         _print_when_asked(config, database, engine)
-        work = _work_engine(config, engine)
-        built = build_server(config, _servicers(config, database, engine, work, lasting.stop), engine.tokens)
-        lasting.port = built.port
-        await BrokerStore(database).moved(broker_id, f"{config.host}:{built.port}")
-        database.availability.on_change = built.health.database_reachable
+        served = Served(config, database, broker_id, engine, _work_engine(config, engine))
         with observed(config, database, engine, broker_id):
-            until = lasting.stop, lasting.timeline.is_over
-            await _serve(config, engine, work, built, database, until)
+            await serve(lasting, served, _servicers(served, lasting.stop))
     finally:
         lasting.synchronous = database.availability.synchronous
         await database.close()
 
 
-async def _serve(
-    config: BrokerConfig,
-    engine: Engine,
-    work: WorkEngine,
-    built: BuiltServer,
-    database: Database,
-    until: tuple[asyncio.Event, asyncio.Event],
-) -> None:
-    """Serve until either event: to stop, or to begin anew."""
-    loop = asyncio.get_running_loop()
-    for number in stop_signals():
-        loop.add_signal_handler(number, until[0].set)
-    async with asyncio.TaskGroup() as group:
-        ending = asyncio.Event()
-        loops = [
-            group.create_task(rerun_if_it_fails(run, ending)) for run in (*engine.loops(), open_files.watch)
-        ]
-        await built.server.start()
-        print(f"broker ready: listening on {config.host}:{built.port}", flush=True)
-        try:
-            await either(until)
-            if until[1].is_set():
-                # Statements that are in flight on a server of the past would be waited for.
-                database.terminate()
-        finally:
-            await _drain(config, engine, work, built)
-            ending.set()
-            await end_loops(loops, database)
-
-
-async def _drain(config: BrokerConfig, engine: Engine, work: WorkEngine, built: BuiltServer) -> None:
-    """Hand the workers over: report NOT_SERVING, send Drain, send pending acknowledgements, then stop."""
-    built.health.drain()
-    work.draining = True
-    workers = len(engine.sessions.by_id)
-    jitter_s = min(1.0, workers / 100) * random.uniform(0.5, 1.0)
-    engine.sessions.drain_all(config.drain_timeout_s, jitter_s)
-    if workers:
-        await asyncio.sleep(_DRAIN_FLUSH_S)
-    grace_s = min(config.drain_timeout_s, 2.0 + jitter_s) if workers else 0.5
-    await built.server.stop(grace_s)
+async def _begun(config: BrokerConfig, database: Database) -> tuple[BrokerId, Engine]:
+    """Read what a broker needs to serve; a migration may take minutes."""
+    await migrate(database.connector, config.database_schema)
+    await database.open()
+    broker_id = await BrokerStore(database).register(
+        config.name, config.address, config.version, observes=config.metrics is not None
+    )
+    engine = _build(config, database, broker_id)
+    await engine.directory.refresh()
+    return broker_id, engine
 
 
 def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Engine:
@@ -276,9 +231,8 @@ def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
     )
 
 
-def _servicers(
-    config: BrokerConfig, database: Database, engine: Engine, work: WorkEngine, stop: asyncio.Event
-) -> Servicers:
+def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
+    config, database, engine = served.config, served.database, served.engine
     reads, audit = TaskReads(database), engine.audit
     parts = TaskParts(
         reads=reads,
@@ -287,11 +241,11 @@ def _servicers(
         cancels=engine.cancels,
         submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads),
         looks=audit,
-        leaving=stop,
+        leaving=served.leaving,
     )
     return Servicers(
         tasks=TaskServicer(parts),
-        workers=WorkerServicer(work),
+        workers=WorkerServicer(served.work),
         queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change, audit),
         admin=AdminServicer(
             PeerStore(database),

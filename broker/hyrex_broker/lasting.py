@@ -1,12 +1,17 @@
 """What a broker keeps when it begins anew, because Postgres has a new primary."""
 
 import asyncio
+import random
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
 from hyrex_broker.storage.timeline import NewestTimeline
 
-_AGAIN_AFTER_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 1.0
+_MOST_DOUBLED: Final = 10
+_LASTED_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -19,12 +24,27 @@ class Enduring:
     """Where it listens; known once it does."""
     synchronous: bool | None = None
     """See `Availability`."""
+    _times: int = 0
+    """How often it began anew without a longer time between."""
+    _began: float = 0.0
+
+    async def may_begin_anew(self) -> bool:
+        """Return True when it may begin anew: at once the first time, then after a pause that grows, until
+        one beginning has lasted. False if it is time to stop."""
+        if time.monotonic() - self._began > _LASTED_S:
+            self._times = 0
+        try:
+            async with asyncio.timeout(pause_s(self._times)):
+                await self.stop.wait()
+        except TimeoutError:
+            self._times += 1
+            self._began = time.monotonic()
+        return not self.stop.is_set()
 
 
-async def pause(stop: asyncio.Event) -> None:
-    """Wait a second, or until it is time to stop."""
-    try:
-        async with asyncio.timeout(_AGAIN_AFTER_S):
-            await stop.wait()
-    except TimeoutError:
-        pass
+def pause_s(times: int) -> float:
+    """How long to wait before the next, after so many beginnings that did not last."""
+    if not times:
+        return 0.0
+    longest = _FIRST_PAUSE_S * 2.0 ** min(times - 1, _MOST_DOUBLED)
+    return min(_LONGEST_PAUSE_S, longest) * random.uniform(0.5, 1.0)

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from hyrex_broker.storage.pool import Database
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _CANCEL_WITHIN_S: Final = 1.0
@@ -21,6 +22,22 @@ async def either(events: Iterable[asyncio.Event]) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What some work returns or raises; None if `stop` is set before, and then the work is cancelled."""
+    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            # No longer: what a connection without answers is asked for at the end may take minutes.
+            await asyncio.wait((task,), timeout=_CANCEL_WITHIN_S)
+            if task.done() and not task.cancelled():
+                task.exception()  # of what was to be given up
 
 
 async def end_loops(loops: Sequence[asyncio.Task[None]], database: Database) -> None:

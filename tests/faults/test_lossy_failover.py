@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
+import grpc
 import pytest
 
 from hyrex.client.process import close_client
+from hyrex.v1 import task_service_pb2
+from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.timeline import NewestTimeline
@@ -79,7 +83,14 @@ async def _left(pair: Pair) -> None:
 
 def test_a_broker_whose_own_row_is_lost_registers_anew(start_broker: StartBroker, database_url: str) -> None:
     broker = start_broker()
-    execute_now(database_url, "delete from hyrex.broker")
-    broker.process.wait_for("the broker begins anew")
+    with grpc.insecure_channel(broker.address) as channel:
+        sends: SimpleQueue[task_service_pb2.StreamSubmitRequest | None] = SimpleQueue()
+        stream = TaskServiceStub(channel).StreamSubmit(iter(sends.get, None), timeout=PATIENCE_S)
+        sends.put(task_service_pb2.StreamSubmitRequest(sequence=1))
+        assert next(stream).sequence == 1
+        execute_now(database_url, "delete from hyrex.broker")
+        broker.process.wait_for("the broker begins anew")
+        assert list(stream) == []  # ended as at a stop, with OK
+        sends.put(None)
     look = f"select count(*) = 1 from hyrex.broker where address = '{broker.address}'"
     eventually(lambda: value(database_url, look))
