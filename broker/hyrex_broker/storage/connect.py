@@ -119,7 +119,7 @@ class Connector:
             await asyncio.shield(attempt)
         except asyncio.CancelledError:
             if attempt.cancelled() and not (waiter is not None and waiter.cancelling()):
-                # Not the waiter's own: as a cancellation it would end whoever waits, without a word.
+                # Not the waiter's own: a cancellation would end it, and nobody would know why.
                 raise StorageUnavailable("the connections to the database were closed") from None
             raise
 
