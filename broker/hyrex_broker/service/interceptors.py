@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, nullcontext
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -19,8 +19,10 @@ from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.service.bodies import decoder
+from hyrex_broker.service.callers import ENDS_ITSELF_WITHIN_S
 from hyrex_broker.service.doors import REFUSAL, Continuation, Doors, Handler
 from hyrex_broker.service.errors import abort, defect_status, to_status, undecodable
 from hyrex_broker.service.inflight import Budget
@@ -34,7 +36,6 @@ __all__ = ["Context", "errors_interceptor"]
 log = logging.getLogger(__name__)
 
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
-_LAST_WRITE_WITHIN_S: Final = 5.0
 
 
 class ErrorsInterceptor(grpc.aio.ServerInterceptor):
@@ -148,11 +149,13 @@ async def _answer_each(behaviour: Behaviour, request: Any, context: Context) -> 
 
 
 async def _written(context: Context, response: Any) -> None:
-    """Write a response. A cancellation waits for it, not long: gRPC could then send no status."""
+    """Write a response. A cancellation waits for it, not long: gRPC could then send no status. It may be that
+    of a revoked token, whose streams end in time although nobody reads."""
     under_way = asyncio.ensure_future(context.write(response))
+    under_way.add_done_callback(retrieve)
     try:
         await asyncio.shield(under_way)
     except asyncio.CancelledError:
-        await asyncio.wait({under_way}, timeout=_LAST_WRITE_WITHIN_S)
+        await asyncio.wait({under_way}, timeout=ENDS_ITSELF_WITHIN_S)
         under_way.cancel()
         raise

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hyrex_broker.domain.errors import RightMissing
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.rights import Caller, Scope
-from hyrex_broker.engine.submit.intake import Answer
+from hyrex_broker.engine.submit.answers import Answer
 from hyrex_broker.service.groups import Submission
 from hyrex_broker.service.task_rights import QueuesOf
 

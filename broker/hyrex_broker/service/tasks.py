@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvalid
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
@@ -104,14 +105,13 @@ class _Answers:
         """Send an answer."""
         async with self._one:
             self._under_way = asyncio.ensure_future(self._context.write(response))
+            self._under_way.add_done_callback(retrieve)  # of a caller that has left: nobody asks for it
             await asyncio.shield(self._under_way)
 
     async def settle(self, within_s: float) -> None:
         """Wait for the write under way, if there is one; not long, since a caller may not read."""
         if self._under_way is not None and not self._under_way.done():
             await asyncio.wait({self._under_way}, timeout=within_s)
-        if self._under_way is not None and self._under_way.done() and not self._under_way.cancelled():
-            self._under_way.exception()  # of a caller that has left: nobody asks for it any more
 
 
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):

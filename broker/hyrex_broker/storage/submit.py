@@ -97,8 +97,10 @@ class SubmitStore:
             keys,
             [payload if key else None for payload, key in zip(batch.payloads, keys, strict=True)],
         )
-        await self._database.confirm()
-        return [StoredKey(row["digest"], _holder(row)) for row in rows]
+        known = [StoredKey(row["digest"], _holder(row)) for row in rows]
+        if any(each.digest is not None or each.holder is not None for each in known):
+            await self._database.confirm()  # what stands there may have been committed by another
+        return known
 
 
 def is_repetition(error: StatementRefused) -> bool:

@@ -12,7 +12,7 @@ from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import CancelOrder, LeaseRef, Receipt, SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.sessions.registry import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
-from hyrex_broker.engine.submit.intake import Answer
+from hyrex_broker.engine.submit.answers import Answer
 from hyrex_broker.parts import Engine
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition

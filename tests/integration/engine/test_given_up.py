@@ -8,7 +8,8 @@ import pytest
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import TaskBlock
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.engine.submit.intake import Intake, Others
+from hyrex_broker.engine.submit.answers import Others
+from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.storage.availability import Availability
 from hyrex_broker.storage.reads import TaskReads
@@ -22,7 +23,7 @@ async def test_a_database_lost_again_while_a_submit_is_being_given_up_harms_nobo
     given_up, may_end = asyncio.Event(), asyncio.Event()
 
     async def stuck(
-        self: Intake, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
+        self: Intake, blocks: Sequence[TaskBlock], caller: Hashable, *, has_little: bool
     ) -> list[Others]:
         try:
             await asyncio.Event().wait()
@@ -31,7 +32,7 @@ async def test_a_database_lost_again_while_a_submit_is_being_given_up_harms_nobo
             await may_end.wait()
         return []
 
-    monkeypatch.setattr(Intake, "submit", stuck)
+    monkeypatch.setattr(Intake, "_submit", stuck)
     availability = Availability()
     checker = SubmitChecker(bench.engine.intake, 1000, availability, TaskReads(bench.database))
     availability.unanswered("lost")

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from hyrex_broker.domain.blocks import (
@@ -14,34 +15,28 @@ from hyrex_broker.domain.blocks import (
     beside,
     first_ones,
     halves,
-    order_of,
     pairs_of,
     without_keys,
 )
 from hyrex_broker.domain.errors import (
-    BrokerError,
     InvalidField,
     StorageUnavailable,
-    TaskIdConflict,
     TooManyQueues,
 )
 from hyrex_broker.domain.ids import HexId, task_id
-from hyrex_broker.domain.keys import KeyHit
-from hyrex_broker.domain.model import LaneId, SubmitAnswer, SubmitOutcome
+from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot, answered
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.submit.answers import Answer, Others, by_block, joined, told
+from hyrex_broker.engine.submit.bounded import Attempt, Bounded, Until, size_bytes
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.sqlstates import StatementRefused
-from hyrex_broker.storage.submit import StoredKey, SubmitStore
-
-Answer = SubmitAnswer | BrokerError
-Others = dict[int, Answer]
-"""What became of those tasks of a block that were not simply stored now, by their places in it."""
+from hyrex_broker.storage.submit import SubmitStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +46,6 @@ class _Part:
     number: int
     places: Sequence[int]
     block: TaskBlock
-
-
-def _size_bytes(block: TaskBlock) -> int:
-    return block.size_bytes
-
-
-def _joined(block: TaskBlock, first: Others, second: Others) -> Others:
-    middle = len(block) // 2
-    return first | {middle + place: answer for place, answer in second.items()}
 
 
 def _too_many(block: TaskBlock) -> TooManyQueues:
@@ -92,20 +78,20 @@ class Intake:
         rooms: Rooms,
     ) -> None:
         self._store = store
-        self._rooms = rooms
         self._counters = store.counters
         self._handoff = handoff
         self._directory = directory
         self._dispatcher = dispatcher
         self._promoter = promoter
-        cutting: Cutting[TaskBlock, Others] = Cutting(len, halves, _joined)
+        cutting: Cutting[TaskBlock, Others] = Cutting(len, halves, joined)
         self._now: Batcher[TaskBlock, Others] = Batcher(
-            self._store_now, self._refuse, _size_bytes, cutting, self._counters.merged("submit")
+            self._store_now, self._refuse, size_bytes, cutting, self._counters.merged("submit")
         )
         self._waiting = Batcher(
-            self._store_waiting, self._refuse, _size_bytes, cutting, self._counters.merged("submit_waiting")
+            self._store_waiting, self._refuse, size_bytes, cutting, self._counters.merged("submit_waiting")
         )
         """What may wait for another's claim of a key shares no statement with what may not."""
+        self._bounded = Bounded(rooms, self._submit, self._classify, self._refuse)
 
     def sizes(self) -> dict[str, int]:
         """How many tasks and batches are here now, for the printed state (SIGUSR1)."""
@@ -117,7 +103,7 @@ class Intake:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._now.run())
             group.create_task(self._waiting.run())
-            group.create_task(self._rooms.run())
+            group.create_task(self._bounded.run())
 
     async def submit(
         self, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
@@ -127,31 +113,25 @@ class Intake:
 
         Raises StorageUnavailable; the same tasks may then be submitted again.
         """
-        bounded = self._directory.max_waiting
-        if not bounded:
-            return await self._submit(blocks, caller, has_little=has_little)
-        async with self._rooms.taken(blocks, bounded) as counts:
-            kept = [number for number, count in enumerate(counts) if count]
-            parts = [at_places(blocks[number], range(counts[number])) for number in kept]
-            stored = await self._submit(parts, caller, has_little=has_little) if parts else []
-        answers: list[Others] = [{} for _ in blocks]
-        for number, others in zip(kept, stored, strict=True):
-            answers[number] = others
-        for number, count in enumerate(counts):
-            if count < len(blocks[number]):
-                answers[number] |= await self._without_room(blocks[number], count)
-        return answers
+        return await self.submission(blocks, caller, has_little=has_little)()
 
-    async def _without_room(self, block: TaskBlock, first: int) -> Others:
-        """The answers for a block's tasks from `first` on. What is stored already needs no room."""
-        rest = at_places(block, range(first, len(block)))
-        told = await self._classify(batch_of([rest]))
-        refusal = self._rooms.refusal(block.terms.queue)
-        answers = {place: refusal if answer is None else answer for place, answer in enumerate(told)}
-        return {first + place: answer for place, answer in _by_block([rest], answers)[0].items()}
+    def submission(
+        self, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
+    ) -> Attempt:
+        """Does what `submit` does each time it is called. After StorageUnavailable call the same again: what
+        an earlier attempt sent may be stored still, so the room that it took is theirs."""
+        bounded = self._directory.max_waiting
+        if not bounded or not any(block.terms.queue in bounded for block in blocks):
+            return partial(self._submit, blocks, caller, has_little=has_little)
+        return self._bounded.submission(blocks, bounded, caller, has_little=has_little)
 
     async def _submit(
-        self, blocks: Sequence[TaskBlock], caller: Hashable, *, has_little: bool
+        self,
+        blocks: Sequence[TaskBlock],
+        caller: Hashable,
+        *,
+        has_little: bool,
+        until: Until | None = None,
     ) -> list[Others]:
         lanes = await self._lanes(blocks)
         answers: list[Others] = [{} for _ in blocks]
@@ -171,7 +151,7 @@ class Intake:
             for parts, batcher in both
             if parts
         ]
-        stored = await answered(added)
+        stored = await answered(added if until is None else list(map(until, added)))
         for part, others in zip([*now, *waiting], chain.from_iterable(stored), strict=True):
             if others:
                 answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
@@ -227,12 +207,12 @@ class Intake:
             if len(stored) == len(pending.ids):
                 break
             missing = beside(pending, set(stored))
-            told = await self._classify(pending.at(missing))
-            found = {places[place]: answer for place, answer in zip(missing, told, strict=True)}
+            known = await self._classify(pending.at(missing))
+            found = {places[place]: answer for place, answer in zip(missing, known, strict=True)}
             answers |= {place: answer for place, answer in found.items() if answer is not None}
             places = [place for place, answer in found.items() if answer is None]
             pending = batch.at(places)
-        return _by_block(blocks, answers) if answers else [{} for _ in blocks]
+        return by_block(blocks, answers) if answers else [{} for _ in blocks]
 
     def _count(self, batch: TaskBatch, stored: Collection[HexId]) -> None:
         """Count what was stored of a batch in which each id stands once."""
@@ -250,7 +230,7 @@ class Intake:
         answers: list[Answer | None] = []
         undecided: set[HexId] = set()
         for digits, digest, found in zip(missing.ids, missing.digests, known, strict=True):
-            answer = _told(digits, digest, found) if digits not in undecided else None
+            answer = told(digits, digest, found) if digits not in undecided else None
             if answer is None:
                 undecided.add(digits)  # and whatever has this id and came later
             answers.append(answer)
@@ -267,25 +247,3 @@ class Intake:
         if error.lacks_partition and partitions.is_near(refused):
             raise StorageUnavailable("a day has no partition yet; it is being made")
         return {0: InvalidField("task", refused, f"the database refused it ({error.sqlstate}: {error})")}
-
-
-def _told(digits: HexId, digest: int, found: StoredKey) -> Answer | None:
-    """The answer for a task that was stored before, or is another one by its key."""
-    if found.digest is not None:
-        text = task_id(digits)
-        same = found.digest == digest
-        return SubmitAnswer(text, SubmitOutcome.REPEATED) if same else TaskIdConflict(text)
-    if found.holder is not None:
-        return KeyHit(found.holder.task_id, SubmitOutcome.DEDUPLICATED, found.holder)
-    return None
-
-
-def _by_block(blocks: Sequence[TaskBlock], answers: Mapping[int, Answer]) -> list[Others]:
-    """Answers by their places in a batch of some blocks, as answers for each block."""
-    every = [(number, place) for number, block in enumerate(blocks) for place in range(len(block))]
-    others: list[Others] = [{} for _ in blocks]
-    for place, came in enumerate(order_of(blocks)):
-        if place in answers:
-            number, own = every[came]
-            others[number][own] = answers[place]
-    return others

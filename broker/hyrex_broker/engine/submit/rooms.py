@@ -10,17 +10,18 @@ accept what is left, and what comes in faster than a look is refused for a momen
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from hyrex_broker.domain.blocks import TaskBlock
 from hyrex_broker.domain.errors import QueueAtMaximum, StorageUnavailable
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _PATIENCE_FACTOR: Final = 20
 _SHORTEST_PAUSE_S: Final = 0.05
 _PAUSE_AFTER_FAILURE_S: Final = 0.5
@@ -56,7 +57,53 @@ class _QueueRoom:
     """Accepted and not stored yet when the present look began, or accepted since: it may have missed them."""
     pending: int = 0
     """Accepted and not stored yet."""
+    failed: bool = False
+    """The last look failed."""
     one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Taken:
+    """The room that one request has taken, for all attempts to store its tasks.
+
+    It counts as not stored yet while an attempt is under way, or a batch that one of them began: also when
+    the caller is gone.
+    """
+
+    __slots__ = ("_rooms", "_users", "counts")
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        """How many of each block's tasks may be stored, its first ones."""
+        self._rooms: list[tuple[_QueueRoom, int]] = []
+        self._users = 1
+
+    def add(self, room: _QueueRoom, count: int) -> None:
+        """So many were taken of the room of a queue."""
+        room.pending += count
+        self._rooms.append((room, count))
+
+    def hold(self) -> None:
+        """Another attempt begins; end it with `let_go`."""
+        if not self._users:
+            self._change(1)
+        self._users += 1
+
+    def let_go(self, _: object = None) -> None:
+        """An attempt ends, or a batch of one."""
+        self._users -= 1
+        if not self._users:
+            self._change(-1)
+
+    def until_done(self, future: "asyncio.Future[T]") -> "asyncio.Future[T]":
+        """What to wait for instead of a batch's future: who waits may leave, and the batch is stored."""
+        self._users += 1
+        future.add_done_callback(retrieve)
+        future.add_done_callback(self.let_go)
+        return asyncio.shield(future)
+
+    def _change(self, sign: int) -> None:
+        for room, count in self._rooms:
+            room.pending += sign * count
 
 
 class Rooms:
@@ -67,45 +114,48 @@ class Rooms:
         self._rooms: dict[str, _QueueRoom] = {}
         self._asked: dict[str, None] = {}
         self._call = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def taken(
-        self, blocks: Sequence[TaskBlock], bounded: Mapping[str, int]
-    ) -> AsyncIterator[Sequence[int]]:
-        """Within it, tasks are stored: how many of each block, its first ones. Raises StorageUnavailable."""
-        counts: list[int] = []
+    async def taken(self, blocks: Sequence[TaskBlock], bounded: Mapping[str, int]) -> Taken:
+        """The room for as many of these tasks as have any; `let_go` of it. Raises StorageUnavailable."""
+        taken = Taken()
         try:
             for block in blocks:
-                most = bounded.get(block.terms.queue)
-                counts.append(
-                    len(block) if most is None else await self.take(block.terms.queue, len(block), most)
-                )
-            yield counts
-        finally:
-            for block, count in zip(blocks, counts, strict=False):
-                if block.terms.queue in bounded:
-                    self._rooms[block.terms.queue].pending -= count
+                queue, count = block.terms.queue, len(block)
+                if (most := bounded.get(queue)) is not None:
+                    count = await self.take(queue, count, most)
+                    taken.add(self._rooms[queue], count)
+                taken.counts.append(count)
+        except BaseException:
+            taken.let_go()
+            raise
+        return taken
 
     async def take(self, queue: str, count: int, most: int) -> int:
         """As many of so many tasks as may be put into this queue now. Raises StorageUnavailable."""
         room = self._rooms.setdefault(queue, _QueueRoom(most))
         if room.most != most:
             room.most, room.looked_at = most, float("-inf")
-        if time.monotonic() - room.looked_at > _OLD_S:
+        while time.monotonic() - room.looked_at > _OLD_S:
             await self._look(queue, room, at_most_s=_OLD_S)
         taken = min(count, room.left)
         room.left -= taken
         room.unsure += taken
-        room.pending += taken
         if taken < count or room.left <= room.found // 2 or time.monotonic() - room.looked_at > _AGEING_S:
-            self._asked[queue] = None
-            self._call.set()
+            self._ask(queue)
         return taken
 
     def refusal(self, queue: str) -> QueueAtMaximum:
-        """What a task is told for which there was no room."""
+        """What a task is told for which there was no room: no sooner than the next look it finds any."""
         room = self._rooms[queue]
-        return QueueAtMaximum(queue, room.most, _SOON_S if room.found else _FULL_RETRY_S)
+        shortest = _SOON_S if room.found else _FULL_RETRY_S
+        until_look = min(room.due - time.monotonic(), _OLD_S)
+        return QueueAtMaximum(queue, room.most, max(shortest, until_look))
+
+    def _ask(self, queue: str) -> None:
+        if queue not in self._asked:  # else a wake or the timer is under way
+            self._asked[queue] = None
+            self._call.set()
 
     async def run(self) -> None:
         """Look where somebody took from what the last look had found, until cancelled."""
@@ -121,25 +171,52 @@ class Rooms:
             room = self._rooms[queue]
             if (due := room.due) > time.monotonic():
                 later[queue] = due
-                continue
-            try:
-                await self._look(queue, room)
-            except (StorageUnavailable, StatementRefused) as error:
-                log.debug("no look at a queue's depth", extra={"queue": queue, "error": str(error)})
+            else:
+                await self._try_to_look(queue, room)
         if later:
             self._asked = dict.fromkeys(later) | self._asked
-            asyncio.get_running_loop().call_at(min(later.values()), self._call.set)
+            if self._timer is not None:
+                self._timer.cancel()
+            pause_s = max(0.0, min(later.values()) - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._call.set)
+
+    async def _try_to_look(self, queue: str, room: _QueueRoom) -> None:
+        try:
+            await self._look(queue, room)
+        except (StorageUnavailable, StatementRefused) as error:
+            log.debug("no look at a queue's depth", extra={"queue": queue, "error": str(error)})
+        except Exception:
+            # A defect: submits to this queue meet it themselves; those to others go on.
+            log.exception("a look at a queue's depth failed", extra={"queue": queue})
 
     async def _look(self, queue: str, room: _QueueRoom, at_most_s: float = 0.0) -> None:
-        """Look at a queue, unless somebody else just did: one looks at a time. Raises StorageUnavailable."""
+        """Look at a queue, unless somebody else just did: one looks at a time. If the last look failed a
+        moment ago, so does this one, without trying. Raises StorageUnavailable."""
         async with room.one:
-            began = time.monotonic()
+            began, most = time.monotonic(), room.most
             if began - room.looked_at <= at_most_s:
                 return
-            room.due = began + _PAUSE_AFTER_FAILURE_S
+            if room.failed and began < room.due:
+                raise StorageUnavailable(f"how much waits in queue {queue!r} could not be read")
             room.unsure = room.pending
-            count = await self._waiting.of_queue(queue, room.most)
+            room.failed = True
+            try:
+                count = await self._count(queue, most)
+                room.failed = False
+            finally:
+                room.due = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+            if room.most != most:
+                return  # changed meanwhile: a look for the new maximum follows
             room.looked_at = time.monotonic()
             room.due = room.looked_at + max(_SHORTEST_PAUSE_S, _PATIENCE_FACTOR * (room.looked_at - began))
-            room.found = max(0, room.most - count)
+            room.found = max(0, most - count)
             room.left = max(0, room.found - room.unsure)
+
+    async def _count(self, queue: str, most: int) -> int:
+        """How much waits. What takes too long to count is too much. Raises StorageUnavailable."""
+        try:
+            return await self._waiting.of_queue(queue, most)
+        except StorageUnavailable as error:
+            if error.timed_out:
+                return most
+            raise
