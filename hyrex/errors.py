@@ -138,7 +138,7 @@ class QueueFull(SendRejected):
 
 
 class SubmitUnknown(SendError):
-    """No answer came in time: the task may be stored or not. `handle.resend()` repeats it under its id."""
+    """An attempt had no answer: the task may be stored or not. `handle.resend()` repeats it under its id."""
 
     def __init__(self, message: str, handle: SentTaskHandle) -> None:
         super().__init__(message)

@@ -54,10 +54,12 @@ class Untimely:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Refused for now. It is not stored, and may be sent again, no sooner than after so many seconds."""
+    """Refused for now. It may be sent again, no sooner than after so many seconds."""
 
     error: HyrexError
     retry_after_s: float
+    in_doubt: bool = False
+    """False: it is not stored. True: an earlier attempt had no answer, and may have stored it."""
 
 
 # A TaskSnapshot, if it ran where it was sent (an inline test).

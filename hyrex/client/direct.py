@@ -15,7 +15,7 @@ from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.client.outbox import FrameSpace
 from hyrex.client.postponed import persist
-from hyrex.client.submitter import after_clock_correction
+from hyrex.client.submitter import as_known
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, SendRejected, TaskNotFound
 from hyrex.runs import TaskSnapshot
@@ -52,22 +52,22 @@ class DirectBackend:
         """Store tasks; if one gets no answer, those after it are not sent."""
         return persist(self._store, tasks, self._settings.send_timeout_s)
 
-    def _store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+    def _store(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
         sizes = sizes_in_frame(tasks)
         outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
         at = 0
         while at < len(tasks):
             end = FrameSpace().fill(sizes, at, len(tasks))
-            outcomes[at:end] = self._submit(tasks[at:end])
+            outcomes[at:end] = self._submit(tasks[at:end], within_s)
             if outcomes[at] is Progress.UNANSWERED:
                 break
             at = end
         return outcomes
 
-    def _submit(self, tasks: Sequence[Outgoing]) -> Sequence[SendResult]:
+    def _submit(self, tasks: Sequence[Outgoing], within_s: float) -> Sequence[SendResult]:
         try:
             with self._calling:
-                submitted = self._calls.submit(tasks)
+                submitted = self._calls.submit(tasks, within_s)
         except CallFailed as error:
             unknown = error.failure.repeatable or error.failure.reason == "INTERNAL"
             return [Progress.UNANSWERED if unknown else error.failure.exception()] * len(tasks)
@@ -75,7 +75,7 @@ class DirectBackend:
             refusal = SendRejected("the broker answered another number of tasks than were sent")
             return [refusal] * len(tasks)
         found = map(submit_outcome, tasks, submitted.answers)
-        return [after_clock_correction(outcome, is_first=submitted.is_first) for outcome in found]
+        return [as_known(outcome, is_first=submitted.is_first) for outcome in found]
 
     def get(self, task_id: str) -> TaskSnapshot:
         """Read one task."""

@@ -135,9 +135,9 @@ class RemoteBackend:
         while not self._living().wake():
             time.sleep(0.001)  # its thread is ending for a fork
 
-    def _patience(self, parcel: Parcel) -> float:
+    def _patience(self, parcel: Parcel, within_s: float) -> float:
         """Seconds to wait now: a large parcel is waited for as long as parts of it are answered."""
-        return parcel.answered_at + self.settings.send_timeout_s - time.monotonic()
+        return parcel.answered_at + within_s - time.monotonic()
 
     def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks, blocking the calling thread."""
@@ -145,13 +145,13 @@ class RemoteBackend:
             return self._direct.store(tasks)
         return persist(self._store, tasks, self.settings.send_timeout_s)
 
-    def _store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+    def _store(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
         waiter = ThreadWaiter()
         parcel = Parcel(tasks, sizes_in_frame(tasks), waiter)
         try:
             with self._inside:
                 self._post(parcel)
-            while not waiter.wait(patience := self._patience(parcel)) and patience > 0:
+            while not waiter.wait(patience := self._patience(parcel, within_s)) and patience > 0:
                 pass
         finally:
             with self._inside:
@@ -167,13 +167,13 @@ class RemoteBackend:
         """Store tasks, awaiting on the caller's loop."""
         return await persist_async(self._store_async, tasks, self.settings.send_timeout_s)
 
-    async def _store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+    async def _store_async(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
         waiter = LoopWaiter()
         parcel = Parcel(tasks, sizes_in_frame(tasks), waiter)
         try:
             with self._inside:
                 self._post(parcel)
-            while not await waiter.wait(patience := self._patience(parcel)) and patience > 0:
+            while not await waiter.wait(patience := self._patience(parcel, within_s)) and patience > 0:
                 pass
         finally:
             if parcel.remaining:

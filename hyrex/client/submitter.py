@@ -8,10 +8,11 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from hyrex.backend.ids import task_ids
-from hyrex.backend.outgoing import Progress, SendResult, Untimely
+from hyrex.backend.outgoing import Postponed, Progress, SendResult, Untimely
 from hyrex.client.outbox import Frame, SendQueue
 from hyrex.client.waiters import ThreadWaiter, Waiter, notify_all
 from hyrex.errors import SendRejected
@@ -19,7 +20,7 @@ from hyrex.transport.calls import Calls
 from hyrex.transport.connection import BrokerConnection
 from hyrex.transport.errors import CallFailed, CallFailure
 
-__all__ = ["FRAMES_IN_FLIGHT", "FrameSender", "after_clock_correction"]
+__all__ = ["FRAMES_IN_FLIGHT", "FrameSender", "as_known"]
 
 FRAMES_IN_FLIGHT: Final = 4
 # The next frame does not wait any longer than this for the one in flight.
@@ -127,7 +128,7 @@ class FrameSender:
             parcel.outcomes[start:stop] = [Progress.STORED] * (stop - start)
             for at in range(start, stop) if others else ():
                 if (outcome := others.get(first + at - start)) is not None:
-                    parcel.outcomes[at] = after_clock_correction(outcome, is_first=not parcel.repeated)
+                    parcel.outcomes[at] = as_known(outcome, is_first=not parcel.repeated)
             first += stop - start
             parcel.remaining -= stop - start
             parcel.answered_at = time.monotonic()
@@ -184,12 +185,15 @@ class FrameSender:
         notify_all(finished)
 
 
-def after_clock_correction(outcome: SendResult, *, is_first: bool) -> SendResult:
-    """Return the result of a send. If the broker refused the id for its time, new ids go by the broker's
-    clock.
+def as_known(outcome: SendResult, *, is_first: bool) -> SendResult:
+    """What a send's answer says of the task. If the broker refused the id for its time, new ids go by the
+    broker's clock.
 
-    `is_first`: no earlier attempt may have stored the task, so that it may get a new id.
+    `is_first`: no earlier attempt may have stored the task, so that it may get a new id, and is known not to
+    be stored if there is no room for it.
     """
+    if isinstance(outcome, Postponed):
+        return outcome if is_first else replace(outcome, in_doubt=True)
     if not isinstance(outcome, SendRejected) or outcome.reason != "TASK_ID_OUT_OF_WINDOW":
         return outcome
     server_time_ms = outcome.metadata.get("server_time_ms", "")

@@ -43,9 +43,10 @@ class BlockingCalls:
         self._metadata = bearer_metadata(token)
         self._within_s = within_s
 
-    def submit(self, tasks: Sequence[Outgoing]) -> Submitted:
+    def submit(self, tasks: Sequence[Outgoing], within_s: float) -> Submitted:
         """Store tasks. Raises CallFailed."""
-        attempts, answer = self._call("SubmitTasks", submit_request(tasks), pb.SubmitTasksResponse)
+        request = submit_request(tasks)
+        attempts, answer = self._call("SubmitTasks", request, pb.SubmitTasksResponse, within_s)
         return Submitted(answer.results, attempts == 1)
 
     def get(self, task_id: str) -> TaskSnapshot:
@@ -60,18 +61,20 @@ class BlockingCalls:
             task_id, self._call("CancelTasks", request, pb.CancelTasksResponse)[1].results[0].outcome
         )
 
-    def _call(self, name: str, request: bytes, response: Any) -> tuple[int, Any]:
+    def _call(
+        self, name: str, request: bytes, response: Any, within_s: float | None = None
+    ) -> tuple[int, Any]:
         """How many attempts it took, and the answer."""
 
         def call(channel: grpc.Channel, within_s: float) -> Any:
             method: Any = channel.unary_unary(METHOD.format(name), None, response.FromString)
             return method(request, timeout=within_s, metadata=self._metadata)
 
-        return self._persist(call)
+        return self._persist(call, self._within_s if within_s is None else within_s)
 
-    def _persist(self, call: Callable[[grpc.Channel, float], T]) -> tuple[int, T]:
-        ends = time.monotonic() + self._within_s
-        longest_s = ONE_OF_SEVERAL_S if len(self._addresses) > 1 else self._within_s
+    def _persist(self, call: Callable[[grpc.Channel, float], T], total_s: float) -> tuple[int, T]:
+        ends = time.monotonic() + total_s
+        longest_s = ONE_OF_SEVERAL_S if len(self._addresses) > 1 else total_s
         failure = CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, "no time left", "", {})
         for attempt, address in enumerate(itertools.cycle(self._addresses), 1):
             left_s = ends - time.monotonic()

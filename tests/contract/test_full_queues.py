@@ -40,7 +40,7 @@ class Narrow:
 @pytest.fixture
 def narrow(served: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Narrow]:
     """With room for two."""
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "1")
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "2")
     with grpc.insecure_channel(served.address) as channel:
         yield Narrow(channel, 2)
 

@@ -10,11 +10,14 @@ import pytest
 
 from hyrex import (
     BrokerUnavailable,
+    QueueFull,
     SubmitUnknown,
     send_many,
 )
 from hyrex.client import close_client
-from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
+from hyrex.v1.task_pb2 import NewTask
+from hyrex.v1.task_service_pb2 import SubmitResult
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse, rejected
 from tests.unit.sdk.sent_tasks import add, is_refused, unanswered, unavailable
 
 
@@ -155,3 +158,22 @@ def test_defect_of_the_broker_leaves_the_send_unknown_and_says_so(
         add.send(1)
     caught.value.handle.resend()
     assert len({task.task_id for task in tasks.submitted}) == 1
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_task_for_which_there_is_no_room_after_an_attempt_without_an_answer_may_be_stored(
+    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", "2")
+    full = rejected("QUOTA_EXCEEDED", queue="work", limit="1")
+
+    def answer(task: NewTask) -> SubmitResult:
+        result = full(task)
+        result.error.retry_delay.FromMilliseconds(100)
+        return result
+
+    tasks.answer = answer
+    tasks.failures = [unavailable] if lost else []
+    with pytest.raises(SubmitUnknown if lost else QueueFull):
+        add.send(1)
+    assert len(tasks.submitted) > 1 + lost
