@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle, islice
 from statistics import median
 from typing import Any, Final
@@ -36,9 +37,19 @@ WITHIN_S: Final = 60.0
 SETTLE_S: Final = 12.0
 
 
-def main() -> int:
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long each measurement is, how many there are, and how long to wait before those without viewers."""
+
+    seconds: float
+    rounds: int
+    settle_s: float
+
+
+def main(settle_s: float = SETTLE_S) -> int:
     """The exit status."""
     seconds, rounds = (float(sys.argv[1]) if sys.argv[1:] else 10.0), int(sys.argv[2]) if sys.argv[2:] else 2
+    lengths = Lengths(seconds, rounds, settle_s)
     with Stage() as stage:
         broker = stage.broker(stage.database(), env={"HYREX_TOKEN": ROOT_TOKEN})
         with grpc.insecure_channel(broker.address) as channel, _busy(stage, broker, channel) as task_id:
@@ -51,20 +62,18 @@ def main() -> int:
                 "WatchCluster, 50 narrow tokens": {"tokens": _narrow_tokens(channel)},
             }.items():
                 if len(sys.argv) <= 3 or any(word in name for word in sys.argv[3:]):
-                    _compare(name, broker, lookers, order, seconds, rounds)
+                    _compare(name, broker, lookers, order, lengths)
     return 0
 
 
-def _compare(
-    name: str, broker: Broker, lookers: Process, order: Mapping[str, Any], seconds: float, rounds: int
-) -> None:
+def _compare(name: str, broker: Broker, lookers: Process, order: Mapping[str, Any], lengths: Lengths) -> None:
     without, beside = [], []
-    for _ in range(rounds):
+    for _ in range(lengths.rounds):
         lookers.ask(WITHIN_S)
-        time.sleep(min(SETTLE_S, seconds))
-        without.append(_share(broker, seconds))
+        time.sleep(lengths.settle_s)
+        without.append(_share(broker, lengths.seconds))
         lookers.ask(WITHIN_S, **order)
-        beside.append(_share(broker, seconds))
+        beside.append(_share(broker, lengths.seconds))
     more = median(with_ - alone for with_, alone in zip(beside, without, strict=True))
     print(
         f"{VIEWERS} {name:32} broker {median(without):5.2%} of a core without, {median(beside):5.2%} with:"

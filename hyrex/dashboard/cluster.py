@@ -16,7 +16,9 @@ from hyrex.dashboard.brokers import Brokers
 from hyrex.transport.errors import CallFailed, CallFailure
 from hyrex.v1 import admin_service_pb2 as admin
 
-_Key: TypeAlias = tuple[str | None, str, bytes]
+_Key: TypeAlias = tuple[str | None, str, bytes, float]
+"""Token, method, request, and for how many seconds an answer is kept: who wants a fresh one shares none that
+is kept for longer."""
 
 FIRST_WITHIN_S: Final = 5.0
 KEPT_S: Final = 10.0
@@ -74,25 +76,21 @@ class ClusterView:
     async def kept(self, token: str | None, service: str, method: str, request: Any) -> Any:
         """An answer that is at most `ANSWERS_KEPT_S` old, asked once for all who want the same.
         Raises: CallFailed."""
-        key = (token, method, request.SerializeToString())
-        known = self._kept.get(key)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
-        return await self._ask(key, service, request, ANSWERS_KEPT_S)
+        key = (token, method, request.SerializeToString(), ANSWERS_KEPT_S)
+        known = self._known(key)
+        return known if known is not None else await self._ask(key, service, request)
 
     async def soon(self, token: str | None, service: str, method: str, request: Any) -> Any | None:
         """An answer that is at most `SOON_KEPT_S` old; None where it is not there within `SOON_S`: a later
         look has it. What goes wrong is None, too."""
-        key = (token, method, request.SerializeToString())
-        known = self._kept.get(key)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
+        key = (token, method, request.SerializeToString(), SOON_KEPT_S)
+        if (known := self._known(key)) is not None:
+            return known
         if key not in self._coming:
             coming = self._coming[key] = asyncio.create_task(self._fetch(key, service, request))
             coming.add_done_callback(lambda _: self._coming.pop(key, None))
         await asyncio.wait([self._coming[key]], timeout=SOON_S)
-        known = self._kept.get(key)
-        return None if known is None else known[1]
+        return self._known(key)
 
     async def caller(self, token: str | None) -> admin.GetCallerResponse | None:
         """Whose token it is, and what it may; None while that is not known."""
@@ -108,17 +106,23 @@ class ClusterView:
 
     async def _fetch(self, key: "_Key", service: str, request: Any) -> None:
         with suppress(CallFailed):
-            await self._ask(key, service, request, SOON_KEPT_S)
+            await self._ask(key, service, request)
 
-    async def _ask(self, key: "_Key", service: str, request: Any, for_s: float) -> Any:
+    async def _ask(self, key: "_Key", service: str, request: Any) -> Any:
         """Ask, and keep the answer for a while. Raises: CallFailed."""
-        token, method, _ = key
+        token, method, _, for_s = key
         answer = await self._brokers.as_seen_by(token).read(service, method, request)
         now = time.monotonic()
-        self._kept = {each: kept for each, kept in self._kept.items() if now < kept[0]}
-        if len(self._kept) < MOST_KEPT:
-            self._kept[key] = (now + for_s, answer)
+        self._kept = {each: kept for each, kept in self._kept.items() if now < kept[0] and each != key}
+        if len(self._kept) >= MOST_KEPT:
+            del self._kept[next(iter(self._kept))]  # the one that came first
+        self._kept[key] = (now + for_s, answer)
         return answer
+
+    def _known(self, key: "_Key") -> Any | None:
+        """The answer that is kept, unless its time is over."""
+        until, answer = self._kept.get(key, (0.0, None))
+        return answer if time.monotonic() < until else None
 
 
 class _Watch:

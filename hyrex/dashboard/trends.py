@@ -36,7 +36,7 @@ WAITED_S: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    asked_at: float
+    told_at: float
     trend: Trend
 
 
@@ -46,13 +46,14 @@ class Trends:
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
         self._known: dict[tuple[str | None, str], _Known] = {}
+        self._asked: dict[tuple[str | None, str], float] = {}
         self._asking: dict[str | None, asyncio.Task[None]] = {}
 
     async def of(self, token: str | None, queues: Sequence[str]) -> Mapping[str, Trend]:
         """The trends that are known of these queues; of the first `MOST_QUEUES` those that are missing or
         older than `FRESH_S` are asked for beside. Raises nothing."""
         wanted, now = queues[:MOST_QUEUES], time.monotonic()
-        stale = [name for name in wanted if now - self._asked_at(token, name) > FRESH_S]
+        stale = [name for name in wanted if now - self._asked.get((token, name), float("-inf")) > FRESH_S]
         if stale and token not in self._asking:
             asking = self._asking[token] = asyncio.create_task(self._ask_all(token, stale))
             asking.add_done_callback(lambda _: self._asking.pop(token, None))
@@ -66,13 +67,10 @@ class Trends:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
-    def _asked_at(self, token: str | None, name: str) -> float:
-        known = self._known.get((token, name))
-        return known.asked_at if known is not None else float("-inf")
-
     async def _ask_all(self, token: str | None, names: Sequence[str]) -> None:
         now = time.monotonic()
-        self._known = {key: known for key, known in self._known.items() if now - known.asked_at < KEPT_S}
+        self._known = {key: known for key, known in self._known.items() if now - known.told_at < KEPT_S}
+        self._asked = {key: asked_at for key, asked_at in self._asked.items() if now - asked_at < FRESH_S}
         places = asyncio.Semaphore(AT_ONCE)
 
         async def ask(name: str) -> None:
@@ -82,8 +80,10 @@ class Trends:
         await asyncio.gather(*map(ask, names))
 
     async def _ask(self, token: str | None, name: str) -> None:
-        """Ask for one queue. Where that fails the old trend stays, and is asked for again."""
+        """Ask for one queue. Where that fails the old trend stays, and is asked for again as late as if it
+        had not failed: a queue that is gone is no reason to ask at each look."""
         request = request_of(name, time.time())
+        self._asked[token, name] = time.monotonic()
         with suppress(CallFailed):
             answer = await self._brokers.as_seen_by(token).read("admin", "GetStats", request)
             self._known[token, name] = _Known(time.monotonic(), trend_of(request, answer))

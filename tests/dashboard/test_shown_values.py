@@ -55,6 +55,8 @@ def test_long_contents_are_cut_and_bytes_are_dumped() -> None:
     long = json_view.content(b'["' + b"x" * 100_000 + b'"]', "")
     assert (long.kind, long.cut, len(html.unescape(long.html))) == ("text", True, json_view.SHOWN_BYTES)
     assert json_view.content(b"\xff\xfe<b>", "").kind == "binary"
+    for cut in (json_view.content(b"\xff" * 8193, ""), json_view.content(b"1" * 8193, "", look="hex")):
+        assert (cut.kind, cut.cut, cut.html.count("\n")) == ("binary", True, 511), "the first 8 KiB"
     assert "3c 62 3e" in json_view.content(b"\xff\xfe<b>", "").html
     assert json_view.content(b"{}", "", "zstd").kind == "binary"
     assert json_view.content(b"", "").kind == "empty"

@@ -77,7 +77,8 @@ class TaskView:
         size = _OVERHEAD_BYTES + sum(len(key) + len(text) for key, text in self.labels.items())
         for run in self.runs:
             size += _OVERHEAD_BYTES + len(run.result or b"")
-            size += sum(len(text or "") for text in (run.error_message, run.traceback, run.reason))
+            texts = run.error_type, run.error_message, run.traceback, run.reason
+            size += sum(len(text or "") for text in texts)
         return size
 
     @property

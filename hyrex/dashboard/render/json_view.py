@@ -15,6 +15,7 @@ from hyrex.dashboard.render.text import visible
 from hyrex.runtime.content import is_json
 
 SHOWN_BYTES: Final = 64 * 1024
+DUMPED_BYTES: Final = SHOWN_BYTES // 8
 DEEPEST: Final = 200
 LOOKS: Final = ("laid out", "raw", "hex")
 """JSON with indents, characters as they were sent, or bytes. What is no text is always bytes."""
@@ -34,21 +35,27 @@ class Content:
 
 
 def content(data: bytes, content_type: str, codec: str = "", look: str = "laid out") -> Content:
-    """Bytes as people can read them; the first 64 KiB of what is longer. `look`: one of LOOKS."""
+    """Bytes as people can read them; the first 64 KiB of what is longer, in hexadecimal 8 KiB.
+    `look`: one of LOOKS."""
     if not data:
         return Content("empty", Markup(""), 0, False)
     cut = len(data) > SHOWN_BYTES
     shown = data[:SHOWN_BYTES]
     if look == "hex" or codec or not _is_text(content_type):
-        return Content("binary", Markup(escape(dump(shown[: SHOWN_BYTES // 8]))), len(data), cut)
+        return _as_hexadecimal(data)
     try:
         text = shown.decode("utf-8", "ignore" if cut else "strict")
     except UnicodeDecodeError:
-        return Content("binary", Markup(escape(dump(shown[: SHOWN_BYTES // 8]))), len(data), cut)
+        return _as_hexadecimal(data)
     laid_out = None if cut or look == "raw" else json_html(text)
     if laid_out is None:
         return Content("text", Markup(escape(visible(text))), len(data), cut)
     return Content("json", laid_out, len(data), False)
+
+
+def _as_hexadecimal(data: bytes) -> Content:
+    shown = data[:DUMPED_BYTES]
+    return Content("binary", Markup(escape(dump(shown))), len(data), len(data) > len(shown))
 
 
 def json_html(text: str) -> Markup | None:

@@ -106,6 +106,18 @@ class Completion {
 
 document.querySelectorAll("[data-filter], [data-find]").forEach((input, number) => new Completion(input, number));
 
+// As on the pages: what is hidden, or moves its neighbours, is written as its escape (runtime/shell.py).
+const HIDDEN =
+  /[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\u{e0000}-\u{e0fff}]/gu;
+
+function visible(text) {
+  return text.replace(HIDDEN, (letter) => {
+    const number = letter.codePointAt(0);
+    const [mark, digits] = number < 0x100 ? ["x", 2] : number < 0x10000 ? ["u", 4] : ["U", 8];
+    return `\\${mark}${number.toString(16).padStart(digits, "0")}`;
+  });
+}
+
 // Filters that this browser keeps: chips beside the others, in its own storage and nowhere else.
 const SAVED = `hyrex-filters:${base}`;
 const MOST_SAVED = 20;
@@ -143,12 +155,12 @@ function showSaved() {
       chip.className = "chip saved";
       const link = document.createElement("a");
       link.href = `${base}/tasks?filter=${encodeURIComponent(each)}`;
-      link.textContent = each;
+      link.textContent = visible(each);
       if (each === line) link.setAttribute("aria-current", "true");
       const drop = document.createElement("button");
       drop.type = "button";
       drop.textContent = "×";
-      drop.setAttribute("aria-label", `Forget the filter ${each}`);
+      drop.setAttribute("aria-label", `Forget the filter ${visible(each)}`);
       drop.addEventListener("click", () => save(saved().filter((other) => other !== each)));
       chip.append(link, drop);
       return chip;
@@ -157,6 +169,6 @@ function showSaved() {
 }
 
 if (shelf && keep) {
-  keep.addEventListener("click", () => save([...saved(), line]));
+  keep.addEventListener("click", () => save([line, ...saved()]));
   showSaved();
 }

@@ -53,6 +53,13 @@ def view(task_id: TaskId, state: TaskState, result: bytes | None = None) -> Task
     )
 
 
+def test_the_type_of_an_error_counts_in_the_size_of_a_task() -> None:
+    plain = view(A, TaskState.FAILED)
+    (run,) = plain.runs
+    typed = replace(plain, runs=(replace(run, error_type="E" * 255),))
+    assert typed.size_bytes - plain.size_bytes == 255
+
+
 class Table:
     """States that a test sets, and what was read of them."""
 
