@@ -216,6 +216,19 @@ def test_a_filter_is_kept_in_this_browser_until_it_is_forgotten(page: Page) -> N
     expect(page.get_by_role("button", name="Save")).to_be_visible()
 
 
+def test_the_newest_filters_are_kept_and_shown_as_they_are(page: Page) -> None:
+    page.goto("/tasks")
+    page.evaluate("""() => localStorage.setItem("hyrex-filters:",
+        JSON.stringify(["name:\u202egnp", ...Array.from({ length: 19 }, (_, at) => `name:n${at}`)]))""")
+    page.goto("/tasks?filter=name:newest")
+    links = page.locator("[data-saved] a")
+    expect(links.first).to_have_text("name:\\u202egnp")
+    page.get_by_role("button", name="Save").click()
+    expect(links).to_have_count(20)
+    expect(links.first).to_have_text("name:newest")
+    expect(links.last).to_have_text("name:n17")
+
+
 def test_a_kind_of_failure_leads_to_its_tasks_and_is_retried_by_clicks(browsed: Browsed, page: Page) -> None:
     shop = browsed.shop
     failed = shop.ended(shop.send("fail_clicked", b'{"text": "clicked"}', queue="reports")).task_id
