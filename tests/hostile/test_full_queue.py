@@ -43,7 +43,7 @@ def test_a_flood_into_a_full_queue_is_refused_and_a_neighbour_goes_on(victim: Vi
     refused = [result.error for result in results if result.HasField("error")]
     assert {(error.reason, error.code) for error in refused} == {("QUOTA_EXCEEDED", 8)}
     assert all(Duration() != error.retry_delay for error in refused)
-    # Half of the room is given before the next look; that look may count twice what is being stored meanwhile.
+    # Half of the room is given before the next look, which may count twice what is being stored meanwhile.
     assert MOST // 2 <= len(results) - len(refused) <= 2 * MOST
     assert waiting(queues) <= 2 * MOST
     damage.is_little(peak_mib=300, longest_s=WITHIN_S)
