@@ -2,15 +2,18 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
 
-from hyrex_broker import app
+from hyrex_broker import app, serving
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.lasting import Enduring
 from hyrex_broker.service.certificates import BindError
+from hyrex_broker.service.server import BuiltServer, build_server
 from hyrex_broker.storage import migrate
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.migrate import exclude_others
@@ -28,6 +31,14 @@ def config(url: str, **more: Any) -> BrokerConfig:
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal that asks for a report stays with the tests' own process."""
     monkeypatch.setattr(app, "_print_when_asked", lambda *_: None)
+
+
+@asynccontextmanager
+async def closing(connection: Any) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await connection.close()
 
 
 async def until_free(port: int) -> None:
@@ -57,6 +68,13 @@ async def test_a_beginning_that_loses_the_database_last_leaves_its_port_free(
     async def away(*_: object) -> None:
         raise StorageUnavailable("away")
 
+    kept: list[BuiltServer] = []  # a server that nobody has any more would end by itself some time
+
+    def build(*given: Any) -> BuiltServer:
+        kept.append(build_server(*given))
+        return kept[0]
+
+    monkeypatch.setattr(serving, "build_server", build)
     monkeypatch.setattr(BrokerStore, "moved", away)
     lasting = Enduring()
     with pytest.raises(StorageUnavailable, match="away"):
@@ -70,7 +88,7 @@ async def test_a_stop_ends_a_beginning_that_waits_for_a_migration(database_url: 
     await other.execute("set search_path = hyrex")
     await exclude_others(other)
     beginning = asyncio.ensure_future(app._run_on(lasting, config(database_url)))
-    async with asyncio.timeout(HANG_S):
+    async with closing(other), asyncio.timeout(HANG_S):
         while not await other.fetchval(
             "select count(*) from pg_stat_activity where application_name like 'hyrex-broker%'"
             " and datname = current_database()"
@@ -78,7 +96,6 @@ async def test_a_stop_ends_a_beginning_that_waits_for_a_migration(database_url: 
             await asyncio.sleep(0.02)
         lasting.stop.set()
         await beginning
-    await other.close()
 
 
 async def test_a_look_at_the_schema_is_not_waited_for_as_a_migration_is(
@@ -86,8 +103,7 @@ async def test_a_look_at_the_schema_is_not_waited_for_as_a_migration_is(
 ) -> None:
     monkeypatch.setattr(migrate, "_LOOK_WITHIN_S", 0.3)
     other = await connect(database_url)
-    async with other.transaction(), asyncio.timeout(HANG_S):
+    async with closing(other), asyncio.timeout(HANG_S), other.transaction():
         await other.execute("lock table hyrex.schema_version")
         with pytest.raises(StorageUnavailable, match="in time"):
             await migrate.migrate(database_url)
-    await other.close()
