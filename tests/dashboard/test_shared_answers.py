@@ -33,7 +33,10 @@ async def brokers(shop: Shop) -> AsyncIterator[Counted]:
     await found.close()
 
 
-async def test_who_wants_a_fresh_answer_is_not_given_one_that_is_kept_for_longer(brokers: Counted) -> None:
+async def test_who_wants_a_fresh_answer_is_not_given_one_that_is_kept_for_longer(
+    brokers: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "SOON_KEPT_S", 600.0)
     view = ClusterView(brokers)
     async with asyncio.timeout(60):
         while (old := await view.caller(None)) is None:
