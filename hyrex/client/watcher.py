@@ -19,6 +19,7 @@ __all__ = ["WATCHED_IDS", "Watcher"]
 WATCHED_IDS: Final = 1000
 STREAMS: Final = 8
 PAUSE_S: Final = 0.2
+_AT_BOUND: Final = "QUOTA_EXCEEDED"
 
 
 class Watcher:
@@ -73,7 +74,7 @@ class Watcher:
                 await self._follow(calls, ids)
         except CallFailed as error:
             failure = error.failure
-            if failure.repeatable and not failure.ran_out_of_time and failure.reason != "QUOTA_EXCEEDED":
+            if failure.repeatable and not failure.ran_out_of_time and not _is_of_connection(failure):
                 self._connection.leave(calls)
         finally:
             self._forget(ids)
@@ -104,11 +105,20 @@ class Watcher:
             self._fail(ids & {unknown} or ids, failure)
         elif failure is not None and not failure.repeatable:
             self._fail(ids, failure)
+        elif failure is not None and failure.reason == _AT_BOUND:
+            # Others are watched on: only these are one too many.
+            self._loop.call_later(max(PAUSE_S, failure.retry_after_s or 0.0), self._take_again, ids)
+            self.pump()
+            return
         elif ids:
             self._paused = True
             told_s = 0.0 if failure is None else failure.retry_after_s or 0.0
             self._loop.call_later(max(random.uniform(PAUSE_S / 2, PAUSE_S), told_s), self._resume)
         self._watchlist.put_back(ids)
+        self.pump()
+
+    def _take_again(self, ids: set[str]) -> None:
+        self._watchlist.put_back(ids - self._stream_of.keys())
         self.pump()
 
     def _fail(self, refused: set[str], failure: CallFailure) -> None:
@@ -117,3 +127,8 @@ class Watcher:
     def _resume(self) -> None:
         self._paused = False
         self.pump()
+
+
+def _is_of_connection(failure: CallFailure) -> bool:
+    """Return True for a bound that another broker has as well."""
+    return failure.reason == _AT_BOUND and failure.metadata.get("bound") != "broker"

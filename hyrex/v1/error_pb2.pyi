@@ -82,7 +82,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED: a bound of this broker or of a queue is reached, and room comes by itself: send again
     after the RetryInfo's time (of one task of a batch: after its retry_delay); metadata: limit, and queue
-    where it is the maximum of what waits in a queue.
+    where it is the maximum of what waits in a queue, else bound: "broker", so that another one may have room,
+    or "connection".
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -143,6 +144,7 @@ ERROR_REASON_TOKEN_EXISTS: ErrorReason.ValueType  # 22
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED: a bound of this broker or of a queue is reached, and room comes by itself: send again
 after the RetryInfo's time (of one task of a batch: after its retry_delay); metadata: limit, and queue
-where it is the maximum of what waits in a queue.
+where it is the maximum of what waits in a queue, else bound: "broker", so that another one may have room,
+or "connection".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -158,7 +158,7 @@ class ItemError(_message.Message):
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """As in google.rpc.RetryInfo: the task may be sent again under its id, no sooner than after that time. Set
-        with QUOTA_EXCEEDED; nothing of the task is stored.
+        with QUOTA_EXCEEDED: this attempt has stored nothing; one before it that had no answer may still.
         """
 
     def __init__(

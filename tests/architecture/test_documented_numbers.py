@@ -21,7 +21,7 @@ from hyrex_broker.domain.model import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 from hyrex_broker.engine import batching, growth, shares, watch_room
 from hyrex_broker.engine.dispatch import dispatcher, lane_schedule
 from hyrex_broker.engine.liveness import heartbeats
-from hyrex_broker.engine.sessions import registry
+from hyrex_broker.engine.sessions import session_room
 from hyrex_broker.engine.submit import handoff
 from hyrex_broker.engine.watches import FRAME_BYTES as WATCH_FRAME_BYTES
 from hyrex_broker.service import (
@@ -103,7 +103,7 @@ LIMITS: Final = {
     "then": f"{growth.PER_S:.0f} a second",
     "tasks watched at a time by one connection": f"{watch_room.MOST_OF_ONE:,}",
     "by all together": f"{watch_room.MOST_IN_ALL:,}",
-    "sessions that a broker serves at a time": f"{registry.MOST_SESSIONS:,}",
+    "sessions that a broker serves at a time": f"{session_room.MOST_SESSIONS:,}",
     "highest maximum of what may wait in a queue": f"{queues.HIGHEST_MAX_WAITING:,}",
     "retention of finished tasks": f"{BROKER.retention_days} days",
 }

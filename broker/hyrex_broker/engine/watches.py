@@ -126,7 +126,11 @@ class Watches:
         self._call.set()
 
     async def watch(
-        self, task_ids: Collection[TaskId], place: Place = _any_place, caller: Hashable = None
+        self,
+        task_ids: Collection[TaskId],
+        place: Place = _any_place,
+        caller: Hashable = None,
+        token: Hashable = None,
     ) -> AsyncGenerator[list[TaskView], None]:
         """Yield frames of states: first of every task, then each change, until all have ended.
 
@@ -134,7 +138,7 @@ class Watches:
         for. Raises: NoSuchTask, QuotaExceeded, and what `place` raises.
         """
         watcher = _Watcher(task_ids)
-        with self.room.taken(caller, len(watcher.open)):
+        with self.room.taken(caller, len(watcher.open), token):
             self._register(watcher)
             try:
                 while watcher.open:

@@ -19,7 +19,7 @@ from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
-from hyrex_broker.service.callers import when_token_ends
+from hyrex_broker.service.callers import current_caller, when_token_ends
 from hyrex_broker.service.doors import token_ended
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
@@ -265,7 +265,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         ids = requests.task_ids(request.task_ids)
         await self._rights.check_ids(ids)
         place, caller = partial(self._frames.place, context), requests.caller(context)
-        async with aclosing(self._parts.watches.watch(ids, place, caller)) as frames:
+        token = current_caller().key or None
+        async with aclosing(self._parts.watches.watch(ids, place, caller, token)) as frames:
             async for frame in frames:
                 self._rights.check(frame)
                 self._rights.note("task.watch", frame)

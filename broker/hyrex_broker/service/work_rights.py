@@ -27,6 +27,7 @@ async def within_rights(
     """
     for pattern in introduction.info.queue_patterns:
         caller.require(Scope.WORK, pattern)
+    introduction = replace(introduction, token=caller.key or None)
     if caller.unlimited:
         return introduction
     definitions = [each for each in introduction.definitions if caller.covers(each.queue)]

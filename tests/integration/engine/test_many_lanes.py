@@ -1,13 +1,14 @@
 """Lanes and queues grow within bounds, and those that a broker never met cost it nothing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from hyrex_broker.domain.errors import FlowControl, QuotaExceeded, TooManyQueues
 from hyrex_broker.domain.model import LaneId, SubmitAnswer
 from hyrex_broker.engine.growth import AT_ONCE, PER_S, Growth
-from hyrex_broker.engine.sessions import registry
+from hyrex_broker.engine.sessions import registry, session_room
 from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
 from hyrex_broker.storage.queues import QueueStore
 from tests.integration.engine.bench import Bench, Link, introduced, running_engine
@@ -68,18 +69,39 @@ async def test_one_session_too_many_is_refused_until_another_leaves(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is declared or stored; a session that is served may change its stream all the same."""
-    monkeypatch.setattr(registry, "MOST_SESSIONS", 2)
+    monkeypatch.setattr(session_room, "MOST_SESSIONS", 2)
     first, _ = await bench.worker()
     second, _ = await bench.worker()
     with pytest.raises(QuotaExceeded, match="another broker") as caught:
         await bench.worker(tasks=["never-declared"])
-    assert caught.value.metadata == {"limit": "2"}
+    assert caught.value.metadata == {"limit": "2", "bound": "broker"}
     assert not await bench.database.fetch("select from lane where name = 'never-declared'")
     ((rows,),) = await bench.database.fetch("select count(*) from worker_session")
     assert rows == 2
     await bench.resumed(first)
     bench.engine.sessions.leave(second)
     await bench.worker()
+    await bench.resumed(second)
+    assert len(bench.engine.sessions.by_id) == 3, "a session that resumes holds runs: it is not refused"
+
+
+async def test_the_workers_of_one_token_leave_room_for_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_room, "MOST_SESSIONS", 4)
+
+    async def begin(token: str | None) -> None:
+        hello = replace(introduced(1, ["work"]), token=token)
+        await bench.engine.sessions.open(hello, Link())
+
+    await begin("one")
+    await begin("one")
+    with pytest.raises(QuotaExceeded, match="for others"):
+        await begin("one")
+    await begin("other")
+    await begin(None)
+    with pytest.raises(QuotaExceeded, match="and no more"):
+        await begin(None)
 
 
 async def test_a_start_and_a_limit_cost_no_more_with_many_lanes(bench: Bench, storage_url: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from hyrex import BrokerUnavailable
 from hyrex.client import close_client
 from hyrex.transport import connection
 from hyrex.transport.channel import parse_url, spread
@@ -144,6 +145,56 @@ def test_a_broker_that_is_full_is_left_though_it_asks_for_a_repeat(pair: Pair) -
     ]
     add.send(1)
     assert len(pair.second.submitted) == 1
+
+
+def until_no_task_is_watched() -> None:
+    """Until the client has read that its watch is refused."""
+    from hyrex.client import process
+
+    assert process._remote is not None
+    life, ends = process._remote._life, time.monotonic() + 60
+    while life is None or life._watcher is None or life._watcher._stream_of:
+        assert time.monotonic() < ends
+        time.sleep(0.001)
+
+
+def at_bound(bound: str, seconds: int) -> Callable[[grpc.ServicerContext], None]:
+    """Refuse a watch as one too many."""
+
+    def answer(context: grpc.ServicerContext) -> None:
+        code, wait = grpc.StatusCode.RESOURCE_EXHAUSTED, Duration(seconds=seconds)
+        refuse(context, code, "QUOTA_EXCEEDED", retry=wait, bound=bound, limit="5")
+
+    return answer
+
+
+def test_a_broker_that_is_full_of_watches_is_left_for_another(pair: Pair) -> None:
+    task = task_pb2.Task(task_id=str(uuid4()), name="add", status=task_pb2.TASK_STATUS_COMPLETED)
+    pair.second.put(task)
+    pair.first.failures = [at_bound("broker", 1)] * 1000
+    assert add.handle(task.task_id).wait(60)
+    assert len(pair.first.watches) == 1
+
+
+def test_a_watch_that_is_one_too_many_holds_up_no_other(pair: Pair) -> None:
+    refused, other = (
+        task_pb2.Task(task_id=str(uuid4()), name="add", status=task_pb2.TASK_STATUS_COMPLETED)
+        for _ in range(2)
+    )
+    pair.first.put(refused)
+    pair.first.put(other)
+    pair.first.failures = [at_bound("connection", 600)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(add.handle(refused.task_id).wait, 60)
+        try:
+            assert pair.first.arrived.acquire(timeout=30)
+            until_no_task_is_watched()
+            assert add.handle(other.task_id).wait(30)
+            assert not pair.second.watches
+        finally:
+            close_client()
+        with pytest.raises(BrokerUnavailable):
+            waiting.result(30)
 
 
 def test_a_client_that_had_to_leave_comes_back(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

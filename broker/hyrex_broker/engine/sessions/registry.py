@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hyrex_broker.domain.errors import FlowControl, QuotaExceeded, SessionTakenOver
+from hyrex_broker.domain.errors import FlowControl, SessionTakenOver
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import (
     BrokerId,
@@ -28,6 +28,7 @@ from hyrex_broker.engine.sessions.session import (
     WorkerProfile,
     orphaned,
 )
+from hyrex_broker.engine.sessions.session_room import check_room
 from hyrex_broker.storage.endings import EndedSession, StoredLease
 from hyrex_broker.storage.sessions import SessionStore, TakenOver
 
@@ -38,9 +39,6 @@ _SECRET_BYTES: Final = 16
 MOST_NAMES: Final = 1_000_000
 """Names of tasks of all kinds of workers that are served at a time: each may keep half a kilobyte here.
 Workers with the same patterns and tasks are one kind, so a fleet has few."""
-
-MOST_SESSIONS: Final = 10_000
-"""Sessions with a stream here; each takes some ten kilobytes, and a heartbeat's work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,8 @@ class Sessions:
     ) -> ServedSession:
         """Begin a new session. With an origin, its worker had one before, and nothing is declared again.
         Raises StorageUnavailable, QuotaExceeded, FlowControl."""
-        self._check_room(introduction)
+        check_room(self.by_id.values(), introduction.token)
+        self._check_names(introduction)
         if origin is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
         secret = secrets.token_bytes(_SECRET_BYTES)
@@ -120,10 +119,10 @@ class Sessions:
         """Take a session over, from another broker or an earlier stream, and reconcile its leases.
 
         Nothing is declared again: its worker's code did that when the session began, and newer code may have
-        declared other values since.
+        declared other values since. It is never one session too many: its runs would be lost.
         Raises SessionEnded, SessionSecretInvalid, StorageUnavailable, FlowControl.
         """
-        self._check_room(introduction, session_id)
+        self._check_names(introduction)
         taken = await self._store.take_over(
             self._broker, session_id, secret, introduction.info, introduction.received_through
         )
@@ -174,14 +173,8 @@ class Sessions:
         pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
 
-    def _check_room(self, introduction: Introduction, resumed: SessionId | None = None) -> None:
-        """Raises QuotaExceeded for one more session than a broker serves, FlowControl for one more kind of
-        worker where many have very many names."""
-        if resumed not in self.by_id and len(self.by_id) >= MOST_SESSIONS:
-            raise QuotaExceeded(
-                f"this broker serves {MOST_SESSIONS} workers, and no more; connect to another broker",
-                {"limit": str(MOST_SESSIONS)},
-            )
+    def _check_names(self, introduction: Introduction) -> None:
+        """Raises FlowControl for one more kind of worker where many have very many names."""
         names = sum(len(profile.task_pools) for profile in self._profiles.values())
         if names + len(introduction.task_pools) > MOST_NAMES and _kind(introduction) not in self._profiles:
             raise FlowControl(
@@ -205,6 +198,7 @@ class Sessions:
             profile = self._profiles[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
         session = ServedSession(session_id, generation, secret, profile, dict(introduction.pools), link)
         session.slots.update(introduction.slots)
+        session.token = introduction.token
         profile.sessions[session_id] = session
         self.by_id[session_id] = session
         return session

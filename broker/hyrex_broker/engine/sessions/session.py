@@ -1,6 +1,6 @@
 """One worker session: its Hello, what it may run, what it holds, and the stream that serves it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Protocol
@@ -88,6 +88,8 @@ class Introduction:
     slots: Mapping[str, int] = field(default_factory=dict)
     covers: Callable[[str], bool] | None = None
     """Tells the queues that the worker's token is for; None: all."""
+    token: Hashable = None
+    """Tells the tokens apart; None: workers are not told apart."""
 
 
 @dataclass(slots=True)
@@ -164,6 +166,8 @@ class ServedSession:
     """sequences whose runs are not sent yet: statements in flight, or of unknown outcome"""
     trailing: set[int] = field(default_factory=set)
     """sequences some of whose runs wait for their payloads"""
+    token: Hashable = None
+    """the same for workers with the same token"""
 
     def free(self, pool: str) -> int:
         """How many more leases it would take."""

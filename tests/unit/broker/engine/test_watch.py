@@ -317,7 +317,7 @@ async def test_one_caller_too_many_watches_are_refused_and_others_go_on(
             await states(one)
             with pytest.raises(QuotaExceeded, match="this connection") as caught:
                 await anext(watches.watch([C], caller="greedy"))
-            assert caught.value.metadata == {"limit": "2"}
+            assert caught.value.metadata == {"limit": "2", "bound": "connection"}
             async with aclosing(watches.watch([A], caller="other")) as other:
                 await states(other)
                 with pytest.raises(QuotaExceeded, match="this broker"):
@@ -325,3 +325,17 @@ async def test_one_caller_too_many_watches_are_refused_and_others_go_on(
         async with aclosing(watches.watch([B, C], caller="greedy")) as again:
             assert await states(again) == {B: TaskState.QUEUED, C: TaskState.QUEUED}
     assert watches.room.in_all == 0
+
+
+async def test_the_watches_of_one_token_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_room, "MOST_IN_ALL", 4)
+    room = watch_room.WatchRoom()
+    with room.taken("first", 2, "one"):
+        with pytest.raises(QuotaExceeded, match="this token") as caught, room.taken("second", 1, "one"):
+            raise AssertionError("kept the others out")
+        assert caught.value.metadata["bound"] == "broker"
+        with room.taken("third", 2, "other"):
+            pass
+    with room.taken("second", 4, "one"):
+        pass
+    assert (room.in_all, len(room._of)) == (0, 0)
