@@ -35,14 +35,14 @@ async def examine(database_url: str, schema: str = DEFAULT_SCHEMA) -> list[Exami
     where = f"database {place(database_url)}"
     try:
         await preflight.check(database_url)
+        with translated():
+            connection = await Connector(database_url, schema).connect(READ_SETTINGS, _TIMEOUTS)
+            try:
+                return [finding async for finding in _examined(connection, where, schema)]
+            finally:
+                connection.terminate()
     except BrokerError as error:
         return [Examined(where, "no broker can use it", error.message)]
-    with translated():
-        connection = await Connector(database_url, schema).connect(READ_SETTINGS, _TIMEOUTS)
-    try:
-        return [finding async for finding in _examined(connection, where, schema)]
-    finally:
-        connection.terminate()
 
 
 async def _examined(connection: Any, where: str, schema: str) -> AsyncIterator[Examined]:

@@ -21,7 +21,7 @@ from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.connections import Connections
 from hyrex_broker.storage.replication import CONFIRM, require_replicated
 from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
-from hyrex_broker.storage.sqlstates import StatementRefused, translated
+from hyrex_broker.storage.sqlstates import NOT_ANSWERED, StatementRefused, translated
 from hyrex_broker.storage.statements import NAMES
 
 __all__ = ["HOT_SETTINGS", "READ_SETTINGS", "Database", "Transaction"]
@@ -36,7 +36,7 @@ another one long before their leases end, and no other statements may delay that
 _ATTEMPTS: Final = 5
 _UNNAMED: Final = "other"
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-_CLOSING: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_CLOSING: Final = (asyncpg.PostgresError, *NOT_ANSWERED)
 
 
 class Transaction:

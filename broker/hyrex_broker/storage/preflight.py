@@ -8,6 +8,7 @@ import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.storage.connect import Connector, Timeouts, place
+from hyrex_broker.storage.sqlstates import NOT_ANSWERED
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ async def reach(database_url: str) -> tuple[str, str]:
             f"Postgres at {place(database_url)} takes no writes: it is a standby, or its"
             f" default_transaction_read_only is on; {_REMEDY}"
         ) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+    except (asyncpg.PostgresError, *NOT_ANSWERED, ValueError) as error:
         raise StorageUnavailable(
             f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {_REMEDY}"
         ) from error

@@ -81,11 +81,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
 )
 UNKNOWN: Final = Meaning.REFUSED
 """A state that is not in the table: the caller may try again, somebody has to look."""
-_NOT_ANSWERED: Final = (
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-)
+NOT_ANSWERED: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises where a connection ends: InternalClientError if it does so between two of its steps."""
 
 
 class StatementRefused(Exception):
@@ -150,7 +147,7 @@ def _translate(raised: BaseException) -> None:
             " default_transaction_read_only is on",
             lasts=True,
         ) from error
-    except _NOT_ANSWERED as error:
+    except NOT_ANSWERED as error:
         raise StorageUnavailable(
             f"the database did not answer: {type(error).__name__}: {one_line(error)}"
         ) from error

@@ -5,8 +5,10 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.embedded import EmbeddedPostgres
 from hyrex_broker.engine.cluster.notifications import Notifications
@@ -65,6 +67,19 @@ async def test_the_start_says_what_a_failover_may_cost(
     await prefer(database_url, commits)
     await preflight.check(database_url)
     assert [record.message for record in caplog.records] == said
+
+
+async def test_a_server_lost_between_two_steps_of_asyncpg_cannot_be_reached(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in a storm; the moment cannot be hit at will, so what asyncpg raised then is raised here."""
+
+    async def lost(*_: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    monkeypatch.setattr(preflight, "_require_sessions", lost)
+    with pytest.raises(StorageUnavailable, match="cannot reach Postgres at"):
+        await preflight.reach(database_url)
 
 
 async def test_with_a_synchronous_standby_nothing_need_be_said(
