@@ -3,7 +3,11 @@
 Modules here import what is heavy inside their functions, so that `hyrex --help` stays quick.
 """
 
+import os
 import sys
+
+# gRPC's core writes lines of its own to stderr, beside the one line that says what is wrong.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def main() -> None:
