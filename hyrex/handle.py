@@ -198,8 +198,8 @@ def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: S
                 observe(handle, outcome)
             case HyrexError():
                 failures[at] = outcome
-            case Postponed(error, in_doubt=True):
-                failures[at] = _in_doubt(handle, error)
+            case Postponed(error, may_be_stored=True):
+                failures[at] = _may_be_stored(handle, error)
             case Untimely(error) | Postponed(error):
                 failures[at] = error
             case _:
@@ -231,7 +231,7 @@ def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:
     )
 
 
-def _in_doubt(handle: TaskHandle[Any], refusal: HyrexError) -> SubmitUnknown:
+def _may_be_stored(handle: TaskHandle[Any], refusal: HyrexError) -> SubmitUnknown:
     return SubmitUnknown(
         f"an earlier attempt to store {handle.task_name} {handle.id} had no answer, and then there was "
         f"no room ({refusal}): it may be stored or not; handle.resend() repeats it under the same id",

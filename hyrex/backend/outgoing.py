@@ -58,7 +58,7 @@ class Postponed:
 
     error: HyrexError
     retry_after_s: float
-    in_doubt: bool = False
+    may_be_stored: bool = False
     """False: it is not stored. True: an earlier attempt had no answer, and may have stored it."""
 
 

@@ -20,7 +20,7 @@ __all__ = ["persist", "persist_async"]
 _SHORTEST_PAUSE_S: Final = 0.05
 _FOR_AN_ANSWER_S: Final = 2.0
 """Nothing is sent again that would have less time than this for its answer (or than half the timeout): it
-would end in doubt, and its refusal was definite."""
+might be stored or not, and its refusal was definite."""
 
 Store = Callable[[Sequence[Outgoing], float], list[SendResult]]
 """Stores tasks within so many seconds."""
@@ -156,10 +156,10 @@ class _Resending:
 
 def _as_known(before: SendResult, outcome: SendResult) -> SendResult:
     """What is known of a task by its last answer: an attempt that had none is not forgotten."""
-    if not isinstance(before, Postponed) or not before.in_doubt:
+    if not isinstance(before, Postponed) or not before.may_be_stored:
         return outcome
     if isinstance(outcome, Postponed):
-        return replace(outcome, in_doubt=True)
+        return replace(outcome, may_be_stored=True)
     if isinstance(outcome, Untimely):
         return outcome.error
     return Progress.UNANSWERED if outcome is Progress.WAITING else outcome

@@ -193,7 +193,7 @@ def as_known(outcome: SendResult, *, is_first: bool) -> SendResult:
     be stored if there is no room for it.
     """
     if isinstance(outcome, Postponed):
-        return outcome if is_first else replace(outcome, in_doubt=True)
+        return outcome if is_first else replace(outcome, may_be_stored=True)
     if not isinstance(outcome, SendRejected) or outcome.reason != "TASK_ID_OUT_OF_WINDOW":
         return outcome
     server_time_ms = outcome.metadata.get("server_time_ms", "")

@@ -144,7 +144,7 @@ def test_a_delay_of_nothing_is_a_short_pause(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("later", "known"),
     [
-        (FULL, replace(FULL, in_doubt=True)),
+        (FULL, replace(FULL, may_be_stored=True)),
         (Progress.WAITING, Progress.UNANSWERED),
         (Untimely(FULL.error), FULL.error),
         (Progress.STORED, Progress.STORED),
@@ -153,7 +153,7 @@ def test_a_delay_of_nothing_is_a_short_pause(clock: Clock) -> None:
 def test_an_attempt_without_an_answer_is_not_forgotten(
     clock: Clock, later: SendResult, known: SendResult
 ) -> None:
-    answers = iter([replace(FULL, in_doubt=True)])
+    answers = iter([replace(FULL, may_be_stored=True)])
 
     def store(some: Sequence[Outgoing], within_s: float) -> list[SendResult]:
         return [next(answers, later)]
