@@ -31,7 +31,7 @@ NO_NEWS_S: Final = 1800.0 + 2 * PATIENCE_S
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """gRPC tells the loop of an earlier test of its events, and asyncio logs here that it is closed."""
-    is_closed = record.exc_info is not None and str(record.exc_info[1]) == "Event loop is closed"
+    is_closed = bool(record.exc_info) and str(record.exc_info[1]) == "Event loop is closed"  # type: ignore[index]
     return not (is_closed and "PollerCompletionQueue" in record.getMessage())
 
 

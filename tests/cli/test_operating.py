@@ -250,17 +250,22 @@ def test_top_draws_on_a_terminal_and_leaves_it_as_it_was(broker_url: str, tmp_pa
     reader, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     env = environment({"TERM": "xterm-256color"})
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stdin=terminal, stdout=terminal) as running:
+    running = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=terminal, stdout=terminal)
+    try:
+        os.close(terminal)
         shown = b""
         while MARKUP.encode() not in shown:
             assert select.select([reader], [], [], 60)[0], shown
             shown += os.read(reader, 65536)
         running.send_signal(signal.SIGINT)
-        os.close(terminal)
-        assert running.wait(60) == 130
+        # Read to the end first: what nobody reads keeps a program from ending.
         with suppress(OSError):  # the terminal is gone
-            while read := os.read(reader, 65536):
-                shown += read
-    os.close(reader)
+            while select.select([reader], [], [], 60)[0]:
+                shown += os.read(reader, 65536)
+        assert running.wait(60) == 130
+    finally:
+        running.kill()
+        running.wait(60)
+        os.close(reader)
     assert b"\x1b[?1049h" in shown
     assert b"\x1b[?1049l" in shown

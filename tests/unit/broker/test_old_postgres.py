@@ -12,7 +12,7 @@ from hyrex_broker.storage import migrate
 class Fourteen:
     """A connection to Postgres 14.10 that can only say so."""
 
-    async def fetchval(self, sql: str) -> str:
+    async def fetchval(self, sql: str, *, timeout: float) -> str:
         assert sql == "show server_version_num"
         return "140010"
 
