@@ -249,7 +249,8 @@ def test_top_draws_on_a_terminal_and_leaves_it_as_it_was(broker_url: str, tmp_pa
     command = [sys.executable, "-m", "hyrex.cli", "top", "--broker-url", broker_url]
     reader, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    env = environment({"TERM": "xterm-256color"})
+    # xdist sets COLUMNS, which would count more than the terminal's own size.
+    env = environment({"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"})
     running = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=terminal, stdout=terminal)
     try:
         os.close(terminal)
