@@ -131,14 +131,17 @@ print(exit_code(child), found)
 
 
 A_DAEMON = """
-import os, sys
+import os, sys, time
 from hyrex.client import close_client
+from hyrex.transport import grpc_threads
 from tests.integration.sdk.test_forks import add, exit_code
 
 if sys.argv[1] != "before it sends":
     add.send(0)
 if sys.argv[1] == "in its first process":
     close_client()
+    while grpc_threads._any_left():  # they end a moment after their client
+        time.sleep(0.01)
 child = os.fork() if sys.argv[1] != "in its first process" else 0
 if child == 0:
     os.closerange(3, 4096)
