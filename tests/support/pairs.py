@@ -32,8 +32,7 @@ class Pair:
     @property
     def url(self) -> str:
         """One URL for both, the primary first."""
-        one, two = urlsplit(self.primary.url), urlsplit(self.standby.url)
-        return urlunsplit(one._replace(netloc=f"{one.netloc},{two.hostname}:{two.port}"))
+        return both(self.primary, self.standby)
 
     def make_synchronous(self) -> None:
         """From now on a commit waits for the standby."""
@@ -78,6 +77,12 @@ class Pair:
         return bool(value(self.primary.url, look))
 
 
+def both(first: EmbeddedPostgres, second: EmbeddedPostgres) -> str:
+    """One URL for two servers, in this order."""
+    one, two = urlsplit(first.url), urlsplit(second.url)
+    return urlunsplit(one._replace(netloc=f"{one.netloc},{two.hostname}:{two.port}"))
+
+
 @contextmanager
 def postgres_pair() -> Iterator[Pair]:
     """A pair that ends with the block."""
@@ -112,7 +117,7 @@ def _copied(primary: EmbeddedPostgres) -> Path:
     copy = Path(f"{origin}-standby")
     url = primary.url
     primary._end()
-    subprocess.run(["cp", "-a", str(origin), str(copy)], check=True)
+    subprocess.run(["cp", "-a", str(origin), str(copy)], check=True, timeout=60)
     primary.start()
     assert primary.url == url
     signal = copy / "data" / "standby.signal"
