@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 
 from hyrex_broker.embedded import EmbeddedPostgres, server
 from hyrex_broker.embedded.cluster import Cluster
 from tests.support.eventually import eventually
-from tests.support.postgres import migrate_now, run_apart
+from tests.support.postgres import connect, migrate_now, run_apart
 from tests.support.roles import execute_now
 
 SETTINGS: Final = {"wal_level": "replica", "max_wal_senders": "4", "wal_receiver_status_interval": "100ms"}
@@ -146,7 +145,7 @@ def value(url: str, sql: str) -> Any:
 
 
 async def _value(url: str, sql: str) -> Any:
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         return await connection.fetchval(sql)
     finally:

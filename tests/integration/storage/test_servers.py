@@ -17,6 +17,7 @@ from hyrex_broker.storage.connect import Connector, Timeouts
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.settings import READ_SETTINGS
+from tests.support.loops import end
 from tests.support.ports import free_port
 
 TIMEOUTS: Final = Timeouts(connect_s=60, command_s=60)
@@ -51,7 +52,7 @@ async def test_a_silent_server_hides_no_other_from_any_connection(storage_url: s
                 Channel(database.connector).listen(("a",), lambda *_: listens.set())
             )
             await listens.wait()
-            listening.cancel()
+            await end(listening)
         finally:
             await database.close()
 

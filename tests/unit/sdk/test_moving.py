@@ -61,9 +61,7 @@ def test_a_broker_without_its_storage_is_left_for_another(pair: Pair) -> None:
 
 def test_a_frame_without_an_answer_goes_to_another_broker_under_the_same_id(pair: Pair) -> None:
     pair.first.gate.clear()
-    began = time.monotonic()
     handle = add.send(1)
-    assert time.monotonic() - began < 20
     assert {task.task_id for task in pair.first.submitted + pair.second.submitted} == {str(handle.id)}
     assert len(pair.second.submitted) == 1
 

@@ -56,6 +56,7 @@ def test_broker_that_is_not_there_is_named_within_the_deadline(monkeypatch: pyte
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"grpc://127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setattr("hyrex.config.DEFAULT_SEND_TIMEOUT_S", 60.0)
         monkeypatch.setenv("HYREX_BROKER_URL", url)
         monkeypatch.setenv("HYREX_SEND_TIMEOUT", "0.5")
         began = time.monotonic()

@@ -13,6 +13,7 @@ from hyrex_broker.engine import known_tokens
 from hyrex_broker.engine.known_tokens import KnownTokens, OpenStream, Undecided
 from hyrex_broker.service.callers import ENDS_ITSELF_WITHIN_S
 from hyrex_broker.storage.tokens import StoredToken
+from tests.support.loops import end
 
 
 class Table:
@@ -184,8 +185,7 @@ async def test_what_changed_is_read_at_every_interval_without_being_hurried(
             while table.statements < 10:
                 await asyncio.sleep(0.05)
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end(running)
 
 
 def test_streams_of_a_revoked_token_have_ended_after_five_seconds() -> None:

