@@ -8,7 +8,7 @@ the clients check.
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,13 +16,14 @@ import grpc
 
 from benchmarks.processes import ROOT
 from benchmarks.stage import Broker, free_port
+from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 
 QUEUE: Final = "bench"
 SCRAPED_EVERY_S: Final = 1.0
 WITHIN_S: Final = 60.0
 _TLS: Final = ROOT / "tests" / "support" / "tls"
-_ROOT_TOKEN: Final = "root-of-the-benchmarks"
+ROOT_TOKEN: Final = "root-of-the-benchmarks"
 _SCOPES: Final = (
     admin_service_pb2.TOKEN_SCOPE_SUBMIT,
     admin_service_pb2.TOKEN_SCOPE_WORK,
@@ -52,7 +53,7 @@ class Guard:
 
     def around(self) -> AbstractContextManager[None]:
         """What goes on during a round."""
-        return _nothing()
+        return nullcontext()
 
 
 NO_GUARD: Final = Guard()
@@ -62,7 +63,7 @@ class WithTokens(Guard):
     """A token of one queue for sender and worker."""
 
     def broker_env(self) -> Mapping[str, str]:
-        return {"HYREX_TOKEN": _ROOT_TOKEN}
+        return {"HYREX_TOKEN": ROOT_TOKEN}
 
     def worker_flags(self) -> tuple[str, ...]:
         return ("--queue", QUEUE)
@@ -71,7 +72,7 @@ class WithTokens(Guard):
         request = admin_service_pb2.CreateTokenRequest(name=QUEUE, scopes=_SCOPES, queue_patterns=[QUEUE])
         with grpc.insecure_channel(broker.address) as channel:
             made = admin_service_pb2_grpc.AdminServiceStub(channel).CreateToken(
-                request, metadata=(("authorization", f"Bearer {_ROOT_TOKEN}"),), timeout=WITHIN_S
+                request, metadata=bearer_metadata(ROOT_TOKEN), timeout=WITHIN_S
             )
         return {"HYREX_TOKEN": made.secret}
 
@@ -117,8 +118,3 @@ class WithTls(Guard):
 
     def client_env(self, broker: Broker) -> dict[str, str]:
         return {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(_TLS / "ca.crt")}
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

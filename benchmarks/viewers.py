@@ -18,10 +18,12 @@ from typing import Any, Final
 
 import grpc
 
+from benchmarks.guards import ROOT_TOKEN
 from benchmarks.processes import Process
 from benchmarks.stage import Broker, Stage
 from benchmarks.usage import own_seconds
 from hyrex.backend.ids import new_task_id
+from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import admin_service_pb2_grpc, task_pb2, task_service_pb2, task_service_pb2_grpc
 
@@ -30,8 +32,7 @@ QUEUES: Final = 20
 WORKERS: Final = 10
 RUNS: Final = 20
 SENT_PER_S: Final = 20
-ROOT_TOKEN: Final = "root-of-the-benchmarks"
-METADATA: Final = (("authorization", f"Bearer {ROOT_TOKEN}"),)
+METADATA: Final = bearer_metadata(ROOT_TOKEN)
 WITHIN_S: Final = 60.0
 # The dashboard keeps its stream for ten seconds after the last page is closed.
 SETTLE_S: Final = 12.0

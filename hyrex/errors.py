@@ -8,7 +8,7 @@
     │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing was sent
     │   ├── SendRejected           the broker refused the task, see reason; nothing was stored
     │   │   └── QueueFull          its queue had no room within the send timeout, see queue and limit
-    │   ├── SubmitUnknown          no answer in time: it may be stored or not; handle.resend() repeats it
+    │   ├── SubmitUnknown          an attempt had no answer: stored or not; handle.resend() repeats it
     │   └── SendManyFailed         some of many were not acknowledged, see failures
     ├── BrokerUnavailable          no broker answered; of a send: nothing was stored
     ├── CallRejected               the broker refused a call, see code and reason

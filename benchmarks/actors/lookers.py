@@ -16,6 +16,7 @@ import grpc.aio
 import uvloop
 
 from benchmarks.actors.orders import obey_async
+from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 
 _READ: Final = 65_536
@@ -71,7 +72,7 @@ class Lookers:
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(self._broker, options) as channel:
             stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-            metadata = (("authorization", f"Bearer {token}"),)
+            metadata = bearer_metadata(token)
             call = stub.WatchCluster(admin_service_pb2.WatchClusterRequest(), metadata=metadata)
             while isinstance(await call.read(), admin_service_pb2.WatchClusterResponse):
                 seen.release()

@@ -73,7 +73,7 @@ def _values(kind: "Kind") -> dict[str, Any]:
         "last": kind.last,
         "task": kind.newest.name,
         "status": word(task_pb2.TaskStatus, kind.newest.status),
-        "error": shown(words if len(words) <= 100 else words[:99] + "…"),
+        "error": words if len(words) <= 100 else words[:99] + "…",
         "filter": kind.line or None,
         "why_no_filter": kind.why_no_line or None,
         "newest": kind.newest.task_id,

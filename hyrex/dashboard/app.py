@@ -69,8 +69,7 @@ def make_app(options: DashboardOptions) -> Starlette:
     """The application; `app.state.stop()` ends its streams."""
     brokers = Brokers(options.broker_url)
     templates = Templates(_known_to_all(options))
-    cluster = ClusterView(brokers)
-    trends = Trends(brokers)
+    cluster, trends = ClusterView(brokers), Trends(brokers)
     shared = Shared(options, brokers, cluster, Entry(options, brokers), templates, trends)
     answers = Answers(shared)
     follow = Follow(shared)

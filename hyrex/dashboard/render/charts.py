@@ -8,7 +8,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from hyrex.dashboard.render.values import duration, number, rate
+from hyrex.dashboard.render.values import ABSENT, duration, number, rate
 
 WIDTH: Final = 560.0
 HEIGHT: Final = 132.0
@@ -68,7 +68,7 @@ SPARK_HEIGHT: Final = 20.0
 def spark(trend: Trend | None) -> Markup:
     """A trend as a small picture without axes; nothing where none is known or nothing ended."""
     if trend is None or not any(trend.ended):
-        return Markup('<span class="absent">–</span>')
+        return ABSENT
     most, count = max(trend.ended), len(trend.ended)
 
     def line(values: Sequence[float]) -> str:
