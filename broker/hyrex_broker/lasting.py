@@ -1,4 +1,4 @@
-"""What a broker keeps when it begins anew, because Postgres has a new primary."""
+"""What a broker keeps when it begins anew (see storage/timeline.py)."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ _LASTED_S: Final = 30.0
 
 @dataclass(slots=True)
 class Enduring:
-    """What a broker keeps when it begins anew on another timeline."""
+    """What a broker keeps when it begins anew."""
 
     timeline: NewestTimeline = field(default_factory=NewestTimeline)
     stop: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,10 +1,11 @@
-"""Runs the loops of a broker: again where one fails, until they are cancelled."""
+"""Waits of a broker's life, and its loops: run again where one fails, until they are cancelled."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.storage.pool import Database
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ async def either(events: Iterable[asyncio.Event]) -> None:
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """What some work returns or raises; None if `stop` is set before, and then the work is cancelled."""
     task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    task.add_done_callback(retrieve)  # of what may be given up
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
@@ -36,8 +38,6 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
             task.cancel()
             # No longer: what a connection without answers is asked for at the end may take minutes.
             await asyncio.wait((task,), timeout=_CANCEL_WITHIN_S)
-            if task.done() and not task.cancelled():
-                task.exception()  # of what was to be given up
 
 
 async def end_loops(loops: Sequence[asyncio.Task[None]], database: Database) -> None:

@@ -20,6 +20,7 @@ from hyrex.v1 import error_pb2
 from hyrex.v1.task_service_pb2 import ItemError
 from hyrex_broker.domain import errors
 from hyrex_broker.domain.errors import BrokerError, InvalidField
+from hyrex_broker.service.times import duration
 
 DOMAIN: Final = "hyrex.dev"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -86,7 +87,7 @@ def to_status(error: BrokerError) -> Status:
     if isinstance(error, errors.Overloaded):
         status.details.add().Pack(RetryInfo(retry_delay=_RETRY_AFTER))
     elif isinstance(error, errors.QuotaExceeded):
-        status.details.add().Pack(RetryInfo(retry_delay=_delay(error)))
+        status.details.add().Pack(RetryInfo(retry_delay=duration(error.retry_after_s * 1000)))
     return status
 
 
@@ -106,12 +107,8 @@ def to_item_error(error: BrokerError) -> ItemError:
         reason=reason_name(row),
         message=error.message[:_MESSAGE_LIMIT],
         metadata=error.metadata,
-        retry_delay=_delay(error) if isinstance(error, errors.QuotaExceeded) else None,
+        retry_delay=duration(error.retry_after_s * 1000) if isinstance(error, errors.QuotaExceeded) else None,
     )
-
-
-def _delay(error: errors.QuotaExceeded) -> Duration:
-    return Duration(nanos=int(error.retry_after_s % 1 * 1e9), seconds=int(error.retry_after_s))
 
 
 def reason_name(row: Row) -> str:

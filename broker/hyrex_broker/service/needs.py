@@ -1,9 +1,9 @@
 """What in a cluster needs somebody: each with a sentence, and the command that mends it or begins to."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
+from hyrex.runtime.shell import shell_word
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.views import QueueView
 from hyrex_broker.service.times import timestamp
@@ -43,7 +43,7 @@ def _of_queues(queues: Sequence[QueueView], oldest: Mapping[str, datetime]) -> I
                 kind=pb.NEED_KIND_QUEUE_NOT_SERVED,
                 queue=queue.name,
                 sentence=f"no connected worker serves queue {queue.name!r}, and {waiting}",
-                remedy=f"hyrex run-worker MODULE:APP --queue={shlex.quote(queue.name)}",
+                remedy=f"hyrex run-worker MODULE:APP --queue={shell_word(queue.name)}",
                 since=since,
             )
 
@@ -54,7 +54,7 @@ def _strange(task: StrangeTask) -> pb.Need:
         queue=task.queue,
         name=task.name,
         sentence=f"no connected worker has {task.name}, and tasks of it are ready in queue {task.queue!r}",
-        remedy=f"hyrex run-worker MODULE:APP --queue={shlex.quote(task.queue)}",
+        remedy=f"hyrex run-worker MODULE:APP --queue={shell_word(task.queue)}",
         since=timestamp(task.since),
     )
 
@@ -76,5 +76,5 @@ def _full(limit: FullLimit) -> pb.Need:
 
 def _argument(name: str) -> str:
     """A name as an argument of a command in a shell, where it must not be taken for an option."""
-    quoted = shlex.quote(name)
+    quoted = shell_word(name)
     return f"-- {quoted}" if name.startswith("-") else quoted

@@ -8,14 +8,14 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2 import PlacedResult, SubmitResult
-from hyrex_broker.domain.errors import StorageUnavailable, TooManyItems
+from hyrex_broker.domain.errors import BrokerError, StorageUnavailable, TooManyItems
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.fairness import Admission, Permit
 from hyrex_broker.engine.submit.answers import Answer, Others
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service.callers import current_caller
-from hyrex_broker.service.errors import to_item_error
+from hyrex_broker.service.errors import refused, to_item_error
 from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_rounds
 from hyrex_broker.service.submit_rights import allowed, without_others_keys
 from hyrex_broker.service.task_rights import QueuesOf
@@ -23,7 +23,7 @@ from hyrex_broker.storage.availability import Availability
 
 T = TypeVar("T")
 
-_Errors: TypeAlias = dict[int, task_service_pb2.ItemError]
+_Errors: TypeAlias = dict[BrokerError, task_service_pb2.ItemError]
 """Errors of one answer as messages, by the identity of what they were made of."""
 _REJECTED: Final = task_service_pb2.SUBMIT_OUTCOME_REJECTED
 _STORED: Final = task_service_pb2.SUBMIT_OUTCOME_STORED
@@ -188,9 +188,11 @@ def _fill(result: SubmitResult, text: str, answer: Answer, errors: _Errors) -> N
     if not isinstance(answer, SubmitAnswer):
         result.task_id = text
         result.outcome = _REJECTED
-        error = errors.get(id(answer))
+        error = errors.get(answer)
         if error is None:
-            error = errors[id(answer)] = to_item_error(answer)
+            error = errors[answer] = to_item_error(answer)
+        else:
+            refused[error.reason] += 1  # each task counts, also where the error is converted once
         result.error.CopyFrom(error)
         return
     result.task_id = answer.task_id

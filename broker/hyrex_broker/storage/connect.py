@@ -20,6 +20,7 @@ from hyrex_broker import database_url
 from hyrex_broker.config import DEFAULT_SCHEMA
 from hyrex_broker.database_url import Server, place
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.storage.dialling import Address, DiallingLoop, addresses
 from hyrex_broker.storage.pause import Pause
 from hyrex_broker.storage.replication import Session
@@ -129,8 +130,7 @@ class Connector:
 
     def _attempted(self, task: "asyncio.Task[None]") -> None:
         self._attempt = None
-        if not task.cancelled():
-            task.exception()  # whoever waited has it
+        retrieve(task)  # whoever waited has it
 
     async def _noted(self, settings: Mapping[str, str], timeouts: Timeouts) -> Any:
         try:

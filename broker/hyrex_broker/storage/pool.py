@@ -83,7 +83,6 @@ class Database:
         self, url: str, *, schema: str = DEFAULT_SCHEMA, hot_connections: int = 6, read_connections: int = 4
     ) -> None:
         self.url = url
-        self.schema = schema
         self.connector = Connector(url, schema)
         self.availability = Availability()
         self.counters = Counters()

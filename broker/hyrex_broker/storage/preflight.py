@@ -8,7 +8,7 @@ import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.storage.connect import Connector, Timeouts, place
-from hyrex_broker.storage.sqlstates import NOT_ANSWERED
+from hyrex_broker.storage.sqlstates import NOT_ANSWERED, one_line
 
 log = logging.getLogger(__name__)
 
@@ -101,4 +101,4 @@ def _cause(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)

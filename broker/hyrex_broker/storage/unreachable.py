@@ -6,6 +6,7 @@ from typing import Final
 import asyncpg
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.storage.sqlstates import one_line
 
 _STANDBY: Final = "takes no writes: it is a standby, or its default_transaction_read_only is on"
 
@@ -15,12 +16,12 @@ def none_left(places: Sequence[str], errors: Sequence[Exception]) -> Exception:
     for error in errors:
         if len(errors) == 1 or isinstance(error, asyncpg.TooManyConnectionsError):
             return error
-    reasons = "; ".join(f"{place} {reason(error)}" for place, error in zip(places, errors, strict=True))
+    reasons = "; ".join(f"{place} {_reason(error)}" for place, error in zip(places, errors, strict=True))
     lasts = all(_lasts(error) for error in errors)
     return StorageUnavailable(f"no server of the database's URL can be used: {reasons}", lasts=lasts)
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What a server did, as what follows its name."""
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return _STANDBY
@@ -30,7 +31,7 @@ def reason(error: Exception) -> str:
         return "refused the connection"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be reached: {error.strerror}"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     return f"refuses: {text}" if isinstance(error, asyncpg.PostgresError) else f"cannot be used: {text}"
 
 

@@ -1,6 +1,7 @@
 """WatchCluster: one computation for all who look, nothing for nobody, and what needs somebody."""
 
 import asyncio
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -74,9 +75,10 @@ async def test_what_needs_somebody_comes_with_the_command_that_mends_it(stubs: S
         assert need.sentence
         assert need.remedy.startswith("hyrex ")
         assert need.HasField("since")
-    assert "'no one'\"'\"'s'" in needs[messages.NEED_KIND_QUEUE_NOT_SERVED, "no one's", ""].remedy
+    named = needs[messages.NEED_KIND_QUEUE_NOT_SERVED, "no one's", ""].remedy
+    assert shlex.split(named) == ["hyrex", "run-worker", "MODULE:APP", "--queue=no one's"]
     dashed = needs[messages.NEED_KIND_PAUSED_WITH_BACKLOG, "--all", ""].remedy
-    assert dashed == "hyrex queue resume -- --all"
+    assert shlex.split(dashed) == ["hyrex", "queue", "resume", "--", "--all"]
     await seed.execute("update ready set arrival = arrival - interval '6 minutes'")
     full = {(need.queue, need.name) for need in (await frame(stubs)).needs if need.kind == 4}
     assert full == {("served.full", ""), ("", "known")}
@@ -182,8 +184,7 @@ async def test_a_caller_takes_no_more_places_than_it_leaves_to_others(
     finally:
         for each in places:
             await each.aclose()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end(running)
 
 
 async def test_parts_are_made_once_for_all_who_see_the_same_and_cost_no_more_than_the_whole(
