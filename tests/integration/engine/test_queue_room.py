@@ -13,7 +13,7 @@ from hyrex_broker.domain.errors import BrokerError, QueueAtMaximum
 from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome, TaskExtras
 from hyrex_broker.engine.submit import rooms
 from hyrex_broker.engine.submit.answers import Answer
-from hyrex_broker.service import submit
+from hyrex_broker.service import errors, submit
 from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.storage.depths import DepthStore
@@ -264,7 +264,7 @@ async def test_what_is_refused_of_a_request_is_looked_up_together_and_nothing_is
     assert calls == ["classify"]
 
 
-async def test_the_refusal_of_many_tasks_is_put_into_words_once(
+async def test_the_refusal_of_many_tasks_is_put_into_words_once_and_counts_for_each(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bounded(bench, 1)
@@ -280,6 +280,8 @@ async def test_the_refusal_of_many_tasks_is_put_into_words_once(
     checker = SubmitChecker(bench.engine.intake, 1000, bench.database.availability, TaskReads(bench.database))
     tasks = [task_pb2.NewTask(task_id=make_id(), name="work", queue="default") for _ in range(30)]
     results = task_service_pb2.SubmitTasksResponse().results
+    before = errors.refused["QUOTA_EXCEEDED"]
     await checker.submit(tasks, results)
     assert {each.error.reason for each in results} == {"QUOTA_EXCEEDED"}
     assert len(converted) == 1
+    assert errors.refused["QUOTA_EXCEEDED"] - before == len(tasks)
