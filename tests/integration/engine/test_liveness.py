@@ -5,13 +5,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SessionId
 from hyrex_broker.engine.liveness import sweeper as sweeper_module
 from hyrex_broker.storage.endings import EndedSession
-from hyrex_broker.storage.sessions import SessionStore
+from hyrex_broker.storage.sessions import Ownership, SessionStore
 from tests.integration.engine.bench import Bench, Link, running_engine
 from tests.integration.storage.stage import end_of, make_id, new_task
 from tests.integration.storage.waits import until_blocked
@@ -49,6 +50,32 @@ async def test_a_late_heartbeat_of_an_old_stream_does_not_silence_the_new_one(be
     await until_acked(resumed)
     assert resumed.acks[0][0] == 5
     assert link.acks == []
+
+
+async def test_a_heartbeat_that_meets_its_goodbye_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The goodbye is stored, and the heartbeat before it is renewed before the goodbye is answered."""
+    session, link = await bench.worker()
+    end, looked = SessionStore.end, asyncio.Event()
+
+    async def stored(self: SessionStore, *args: Any) -> EndedSession:
+        ended = await end(self, *args)
+        bench.engine.heartbeats.beat(session, 1, [], 0)
+        await looked.wait()
+        return ended
+
+    async def ownership(self: SessionStore, *args: Any) -> list[Ownership]:
+        found = await look(self, *args)
+        asyncio.get_running_loop().call_soon(looked.set)
+        return found
+
+    look = SessionStore.ownership
+    monkeypatch.setattr(SessionStore, "end", stored)
+    monkeypatch.setattr(SessionStore, "ownership", ownership)
+    async with asyncio.timeout(60):
+        await bench.engine.reports.end_session(session.session_id, session.secret, Outcome.RELEASED, "left")
+    assert link.error is None
 
 
 async def test_a_cancel_is_answered_by_what_it_found(bench: Bench) -> None:

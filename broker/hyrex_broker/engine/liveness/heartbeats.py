@@ -218,6 +218,8 @@ class Heartbeats:
                 self._pending.setdefault(state.session_id, each)
                 self._arrived.set()
                 continue
+            if each.session.ending:
+                continue  # Its goodbye was stored between the heartbeat and its renewal: no error.
             self._sessions.leave(each.session)
             each.session.link.end(_why(state))
 

@@ -224,10 +224,16 @@ class Sessions:
 
     async def end(self, session_id: SessionId, secret: bytes, outcome: Outcome, reason: str) -> EndedSession:
         """End a session for good; its leases return. Raises SessionEnded, SessionSecretInvalid."""
-        ended = await self._store.end(session_id, secret, outcome, reason)
         session = self.by_id.get(session_id)
-        if session is not None:
-            self.leave(session)
+        if session is None:
+            return await self._store.end(session_id, secret, outcome, reason)
+        session.ending = True
+        try:
+            ended = await self._store.end(session_id, secret, outcome, reason)
+        except BaseException:
+            session.ending = False
+            raise
+        self.leave(session)
         return ended
 
     def set_capacity(

@@ -150,6 +150,8 @@ class ServedSession:
     """Nothing more is assigned to it, for any reason."""
     self_draining: bool = False
     """Its worker asked for no more work."""
+    ending: bool = False
+    """Its end is being stored, or is stored: whoever asked for it says how its stream ends."""
     leases: dict[Token, tuple[HexId, int, str]] = field(default_factory=dict)
     """token -> (task, assignment sequence, pool)"""
     held: dict[str, int] = field(default_factory=dict)
