@@ -27,6 +27,9 @@ def dashboard(
     ] = None,
     prefix: Annotated[str | None, typer.Option(metavar="PATH", help="Serve below this path.")] = None,
     broker_url: BrokerUrl = DEFAULT_URL,
+    trace_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where traces are shown, with TRACE_ID in it.")
+    ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Show, and change nothing.")] = False,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
@@ -44,6 +47,7 @@ def dashboard(
         "--broker-url": broker_url,
         "--listen": listen,
         "--prefix": prefix,
+        "--trace-url": trace_url,
         "--tls-cert": tls_cert,
         "--tls-key": tls_key,
         "--key-file": key_file,

@@ -62,12 +62,14 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "idempotency_key": task.idempotency_key or None,
         "cancel_requested": task.cancel_requested,
         "hidden": task.hidden,
+        "traceparent": task.traceparent or None,
         "labels": dict(task.labels),
         "payload": content(task.payload, task.content_type, task.codec) if task.payload else None,
         "runs": [run_values(run) for run in task.runs],
     }
     if listed:
-        for holder, key in ((values, "payload"), *((run, "result") for run in values["runs"])):
+        left_out = (values, "payload"), (values, "traceparent"), *((run, "result") for run in values["runs"])
+        for holder, key in left_out:
             del holder[key]
     return values
 
@@ -82,10 +84,17 @@ def task_facts(values: dict[str, Any]) -> dict[str, Any]:
         "submitted": shown(values["submitted"]),
         "parent": values["parent_id"],
         "key": values["idempotency_key"],
+        "trace": trace_id(values.get("traceparent") or ""),
         "hidden": "payload, results and errors (the token lacks the scope payload)"
         if values["hidden"]
         else None,
     }
+
+
+def trace_id(traceparent: str) -> str | None:
+    """The trace that a traceparent is of."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 else None
 
 
 def run_values(run: task_pb2.TaskRun) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def options_of(given: argparse.Namespace, environment: Mapping[str, str]) -> Das
         behind_https=given.behind_https,
         tls_cert=given.tls_cert,
         tls_key=given.tls_key,
+        trace_url=given.trace_url,
         key=_key(given.key_file, environment),
     )
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--broker-url", default="")
     parser.add_argument("--host-name", action="append", default=[])
     parser.add_argument("--prefix", default="")
+    parser.add_argument("--trace-url", default="")
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--insecure", action="store_true")
     parser.add_argument("--behind-https", action="store_true")

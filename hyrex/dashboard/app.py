@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from hyrex.dashboard.options import DashboardOptions
 from hyrex.dashboard.pages.rights import scopes_of
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
 from hyrex.dashboard.render.environment import Templates
+from hyrex.dashboard.render.traces import trace_href
 from hyrex.dashboard.shared import Shared
 from hyrex.dashboard.sign_in import SignIn
 from hyrex.dashboard.trends import Trends
@@ -126,6 +128,7 @@ def _known_to_all(options: DashboardOptions) -> dict[str, object]:
         "read_only": options.read_only,
         "now": lambda: datetime.now(UTC),
         "broker_url": options.broker_url,
+        "trace_href": partial(trace_href, options.trace_url),
         "screens": NAVIGATION,
         "on_a_phone": ON_A_PHONE,
         "quick_filters": QUICK_FILTERS,

@@ -4,12 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from hyrex.address import is_loopback, parse_url
 
 PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 EVERYWHERE: Final = ("0.0.0.0", "::")
+TRACE_ID: Final = "TRACE_ID"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -32,6 +34,8 @@ class DashboardOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     key: str | None = None
+    trace_url: str = ""
+    """Where a trace is shown: an address with TRACE_ID in it."""
 
     @property
     def on_loopback(self) -> bool:
@@ -68,6 +72,11 @@ def checked(options: DashboardOptions) -> DashboardOptions:
     for name in options.host_names:
         if not HOST_NAME.fullmatch(name):
             raise OptionsUnusable(f"--host-name {name}: must be a name alone, like tasks.example.org")
+    if options.trace_url and not _shows_traces(options.trace_url):
+        raise OptionsUnusable(
+            f"--trace-url {options.trace_url}: must be an http or https address with {TRACE_ID} in its path or "
+            f"query, like https://jaeger.example.org/trace/{TRACE_ID}"
+        )
     if (options.tls_cert is None) != (options.tls_key is None):
         raise OptionsUnusable("--tls-cert and --tls-key go together")
     for path in filter(None, (options.tls_cert, options.tls_key)):
@@ -75,6 +84,15 @@ def checked(options: DashboardOptions) -> DashboardOptions:
             raise OptionsUnusable(f"{path}: there is no such file")
     _check_exposure(options)
     return options
+
+
+def _shows_traces(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    behind = f"{parts.path}?{parts.query}#{parts.fragment}"
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and TRACE_ID in behind
 
 
 def _check_exposure(options: DashboardOptions) -> None:

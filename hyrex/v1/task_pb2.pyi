@@ -516,6 +516,7 @@ class Task(_message.Message):
     WAITING_FOR_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     HIDDEN_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id its client gave it."""
     name: _builtins.str
@@ -549,6 +550,11 @@ class Task(_message.Message):
     hidden: _builtins.bool
     """Payload, headers, results, and the messages and tracebacks of errors are left out, since the caller's
     token lacks the scope `payload`.
+    """
+    traceparent: _builtins.str
+    """W3C traceparent of the span in which it was sent ("00-TRACE_ID-SPAN_ID-FLAGS"); empty where it was sent
+    outside of a trace, in lists and in watches. Flag 80 is the SDK's own: each run has a trace of its own, with
+    a link to this span.
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -598,10 +604,11 @@ class Task(_message.Message):
         waiting_for: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
         hidden: _builtins.bool = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "content_type", b"content_type", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "content_type", b"content_type", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -149,6 +149,9 @@ def test_no_page_has_a_script_or_a_style_of_its_own(stranger: Reader) -> None:
         {"host_names": ("https://x",)},
         {"broker_url": "http://x"},
         {"tls_cert": __file__},
+        {"trace_url": "javascript:alert('TRACE_ID')"},
+        {"trace_url": "https://TRACE_ID.example.org/"},
+        {"trace_url": "https://jaeger.example.org/trace/"},
     ],
 )
 def test_unsafe_or_senseless_options_are_refused(changed: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ import gzip
 import html
 import json
 import re
+import uuid
 from collections.abc import Sequence
 from queue import SimpleQueue
 from urllib.parse import unquote
@@ -11,11 +12,12 @@ from urllib.parse import unquote
 import grpc
 import pytest
 
+from hyrex.backend.ids import new_task_id
 from hyrex.dashboard.app import make_app
 from hyrex.dashboard.options import DashboardOptions
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
 from hyrex.dashboard.render.values import one_word, query
-from hyrex.v1 import queue_service_pb2, task_pb2
+from hyrex.v1 import queue_service_pb2, task_pb2, task_service_pb2
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.dashboard.shop import Reader, Shop, attribute, unique
 from tests.protocol_abuse.abuser import hello, work
@@ -317,6 +319,31 @@ def test_pages_of_tasks_stay_as_they_are_while_new_ones_come(shop: Shop, reader:
 def test_what_is_not_there_is_not_found(reader: Reader, address: str) -> None:
     reader.text("/")
     assert reader.get(address).status_code == 404
+
+
+def send_traced(shop: Shop, trace_context: bytes) -> str:
+    terms = task_pb2.NewTask(name="greet", queue="nobody")
+    task_id = new_task_id()
+    group = task_service_pb2.TaskGroup(
+        terms=terms, task_ids=uuid.UUID(task_id).bytes, payloads=[b"{}"], trace_contexts=trace_context
+    )
+    frame = task_service_pb2.StreamSubmitRequest(sequence=1, groups=[group])
+    (answer,) = shop.tasks.StreamSubmit(iter([frame]), timeout=60)
+    assert not answer.results
+    return task_id
+
+
+@pytest.mark.parametrize("flags", [0x01, 0x81])
+def test_a_task_shows_the_trace_that_it_was_sent_in_and_leads_to_it(shop: Shop, flags: int) -> None:
+    task_id = send_traced(shop, b"\0" + b"\xab" * 16 + b"\xcd" * 8 + bytes([flags]))
+    options = DashboardOptions(shop.url, trace_url="https://jaeger.example.org/trace/TRACE_ID?x=1")
+    with Reader(make_app(options)) as reader:
+        page = reader.text("/task", id=task_id, tab="trace")
+        without = reader.text("/task", id=shop.send("greet"), tab="trace")
+    assert f'href="https://jaeger.example.org/trace/{"ab" * 16}?x=1"' in page
+    assert "cd" * 8 in page
+    assert ("traces of their own" in page) == bool(flags & 0x80)
+    assert "outside of a trace" in without
 
 
 def test_a_read_only_dashboard_shows_and_does_nothing(shop: Shop) -> None:

@@ -39,8 +39,17 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False) -> task
         waiting_for=waiting_for,
         cancel_requested=view.cancel_requested,
         hidden=hidden,
+        traceparent=_traceparent(view.trace_context),
         **view.carried.given(),
     )
+
+
+def _traceparent(context: bytes | None) -> str:
+    """The parts of a trace context (version, trace id, span id, flags) as W3C writes them."""
+    if context is None:
+        return ""
+    digits = context.hex()
+    return f"{digits[:2]}-{digits[2:34]}-{digits[34:50]}-{digits[50:]}"
 
 
 def _runs_newest_first(view: TaskView, hidden: bool) -> Iterator[task_pb2.TaskRun]:

@@ -138,6 +138,7 @@ def _view(rows: list[Any]) -> TaskView:
         labels_left_out_bytes=first["labels_left_out_bytes"],
         payload=first["payload"],
         headers=_texts(first["headers"]),
+        trace_context=first["trace_context"],
         runs=tuple(_runs(rows)),
     )
 

@@ -20,7 +20,7 @@ from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
 
-TABS: Final = ("runs", "log", "payload", "result", "tree", "details")
+TABS: Final = ("runs", "log", "trace", "payload", "result", "tree", "details")
 TREE_AT_MOST: Final = 500
 
 

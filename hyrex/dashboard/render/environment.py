@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, pas
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from hyrex.dashboard.render import charts, json_view, timeline, tracebacks, values
+from hyrex.dashboard.render import charts, json_view, timeline, tracebacks, traces, values
 from hyrex.dashboard.render.text import shortened, visible
 from hyrex.runtime.shell import shell_word
 
@@ -105,4 +105,5 @@ def _functions() -> dict[str, Any]:
         "spark": charts.spark,
         "task_word": values.task_word,
         "time": values.time_tag,
+        "trace_of": traces.trace_of,
     }

@@ -43,6 +43,17 @@ async def test_get_task_tells_all_of_a_task(stubs: Stubs, seed: Seed) -> None:
     assert (completed.result, completed.HasField("error")) == (b"{}", False)
 
 
+async def test_get_task_tells_the_trace_that_it_was_sent_in_and_lists_do_not(stubs: Stubs, seed: Seed) -> None:
+    traced, untraced = await seed.task(), await seed.task()
+    context = b"\0" + bytes(range(1, 17)) + bytes(range(17, 25)) + b"\1"
+    await seed.execute("update task set trace_context = $2 where id = $1", traced, context)
+    task = (await stubs.tasks.GetTask(get(traced))).task
+    assert task.traceparent == "00-0102030405060708090a0b0c0d0e0f10-1112131415161718-01"
+    assert (await stubs.tasks.GetTask(get(untraced))).task.traceparent == ""
+    listed = await stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest())
+    assert [each.traceparent for each in listed.tasks] == ["", ""]
+
+
 async def test_a_queued_task_names_what_it_waits_for(stubs: Stubs, seed: Seed) -> None:
     task_id = await seed.ready(await seed.task(queue="nowhere"))
     task = (await stubs.tasks.GetTask(get(task_id))).task

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyrex.cli.output import duration
-from hyrex.cli.wire import content, queue_values, task_values, word
+from hyrex.cli.wire import content, queue_values, task_facts, task_values, word
 from hyrex.v1 import queue_service_pb2, task_pb2
 
 
@@ -49,6 +49,14 @@ def test_task_with_a_failed_run() -> None:
     assert values["runs"][0]["duration_seconds"] == 2.0
     assert values["runs"][0]["error"]["type"] == "ValueError"
     assert values["runs"][0]["result"] is None
+
+
+def test_a_task_names_the_trace_that_it_was_sent_in() -> None:
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    values = task_values(task_pb2.Task(task_id="i", name="n", traceparent=traceparent))
+    assert (values["traceparent"], task_facts(values)["trace"]) == (traceparent, "ab" * 16)
+    values = task_values(task_pb2.Task(task_id="i", name="n"))
+    assert (values["traceparent"], task_facts(values)["trace"]) == (None, None)
 
 
 def test_queue_without_a_limit_has_none() -> None:

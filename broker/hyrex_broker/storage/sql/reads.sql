@@ -2,9 +2,9 @@
 -- Tasks as they stand: a row for each of their newest runs (one row where there is no run), by id and run number.
 -- It is one statement, so it has one snapshot, in which state and runs agree. Unknown ids are missing. Laterals
 -- with LIMIT make every lookup an index probe, whatever the statistics of the live tables say.
--- Payload, headers and labels are in a task's first row only. What is left out is told by its size.
+-- Payload, headers, trace context and labels are in a task's first row only. What is left out is told by its size.
 -- $1 ids in order: the first and the last tell which partitions are looked at.
--- $2 true: with payload and headers. $3 largest result, in bytes. $4 how many runs. $5 largest traceback, in bytes.
+-- $2 true: with payload, headers and trace context. $3 largest result, in bytes. $4 how many runs. $5 largest traceback, in bytes.
 -- $6 how many characters of an error's message. $7 largest labels, in bytes.
 -- $8 bytes that results, tracebacks and messages of a task may have together, its newest runs first. The newest
 -- run has what it has, and of the others comes at least the beginning of their message.
@@ -15,6 +15,7 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
          as labels_left_out_bytes,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.payload end as payload,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.headers end as headers,
+       case when $2::boolean and coalesce(r.place, 1) = 1 then t.trace_context end as trace_context,
        coalesce(q.live, d.live, h.live) as live,
        coalesce(q.run_number, d.run_number, h.run_number) as live_run_number,
        h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
