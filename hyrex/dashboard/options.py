@@ -74,8 +74,8 @@ def checked(options: DashboardOptions) -> DashboardOptions:
             raise OptionsUnusable(f"--host-name {name}: must be a name alone, like tasks.example.org")
     if options.trace_url and not _shows_traces(options.trace_url):
         raise OptionsUnusable(
-            f"--trace-url {options.trace_url}: must be an http or https address with {TRACE_ID} in its path or "
-            f"query, like https://jaeger.example.org/trace/{TRACE_ID}"
+            f"--trace-url {options.trace_url}: must be an http or https address with {TRACE_ID} in its path"
+            f" or query, like https://jaeger.example.org/trace/{TRACE_ID}"
         )
     if (options.tls_cert is None) != (options.tls_key is None):
         raise OptionsUnusable("--tls-cert and --tls-key go together")

@@ -43,7 +43,9 @@ async def test_get_task_tells_all_of_a_task(stubs: Stubs, seed: Seed) -> None:
     assert (completed.result, completed.HasField("error")) == (b"{}", False)
 
 
-async def test_get_task_tells_the_trace_that_it_was_sent_in_and_lists_do_not(stubs: Stubs, seed: Seed) -> None:
+async def test_get_task_tells_the_trace_that_it_was_sent_in_and_lists_do_not(
+    stubs: Stubs, seed: Seed
+) -> None:
     traced, untraced = await seed.task(), await seed.task()
     context = b"\0" + bytes(range(1, 17)) + bytes(range(17, 25)) + b"\1"
     await seed.execute("update task set trace_context = $2 where id = $1", traced, context)
