@@ -14,7 +14,7 @@ from hyrex.dashboard.render.values import one_word, query
 from hyrex.dashboard.shared import Shared
 from hyrex.filterline import STATUSES, WORDS
 from hyrex.transport.errors import CallFailed
-from hyrex.transport.failures import EVERY_FAILURE, error_type_of
+from hyrex.transport.failures import TYPES_OF_FAILURES, error_type_of
 
 MOST: Final = 12
 LONGEST: Final = 300
@@ -49,7 +49,7 @@ class Completions:
 
     async def _errors(self, token: str | None) -> list[str]:
         """The types of error of the newest failures."""
-        listed = await self._shared.cluster.soon(token, "tasks", "ListTasks", EVERY_FAILURE)
+        listed = await self._shared.cluster.soon(token, "tasks", "ListTasks", TYPES_OF_FAILURES)
         return sorted({error_type_of(task) for task in listed.tasks} - {""}) if listed is not None else []
 
 

@@ -15,25 +15,32 @@ from hyrex.transport.filters import filter_line
 from hyrex.v1 import task_pb2, task_service_pb2
 
 __all__ = [
-    "EVERY_FAILURE", "Failures", "Kind", "error_type_of", "failures_in", "kinds_of", "line_of_kind",
-    "why_no_line",
+    "EVERY_FAILURE", "LINE_OF_FAILURES", "TYPES_OF_FAILURES", "Failures", "Kind", "error_type_of",
+    "failures_in", "kinds_of", "line_of_kind", "why_no_line",
 ]  # fmt: skip
 
 _DAY_S: Final = 86_400
 EVERY_FAILURE: Final = task_service_pb2.ListTasksRequest(
     page_size=500,
+    messages=task_service_pb2.LISTED_MESSAGES_ONE_OF_A_KIND,
     filter=task_service_pb2.TaskFilter(
         statuses=[task_pb2.TASK_STATUS_FAILED, task_pb2.TASK_STATUS_TIMED_OUT, task_pb2.TASK_STATUS_LOST],
         younger_than=Duration(seconds=_DAY_S),
     ),
 )
 """The newest failures of tasks that were sent within the last day; never changed."""
+TYPES_OF_FAILURES: Final = task_service_pb2.ListTasksRequest()
+"""The same for whoever needs no messages."""
+TYPES_OF_FAILURES.CopyFrom(EVERY_FAILURE)
+TYPES_OF_FAILURES.messages = task_service_pb2.LISTED_MESSAGES_NONE
+LINE_OF_FAILURES: Final = filter_line(EVERY_FAILURE.filter).text()
+"""The filter line that asks for them."""
 
 
 @dataclass(slots=True)
 class Kind:
     """Failures of one kind. `newest`: the one that ended last; `line`: the filter that fits all of the kind
-    and nothing else, empty where `why_no_line` says why there is none."""
+    and nothing else, empty where `why_no_line` says why there is none; `said`: what one of them said."""
 
     newest: task_pb2.Task
     error_type: str
@@ -41,14 +48,7 @@ class Kind:
     count: int
     first: datetime
     last: datetime
-
-    @property
-    def said(self) -> str:
-        """What the newest of them said."""
-        run = self.newest.runs[-1] if self.newest.runs else None
-        if run is None:
-            return ""
-        return run.error.message if run.HasField("error") else run.reason
+    said: str
 
     @property
     def why_no_line(self) -> str:
@@ -83,13 +83,22 @@ def kinds_of(found: Iterable[task_pb2.Task]) -> list[Kind]:
         kind = kinds.get(key)
         if kind is None:
             line = line_of_kind(task, within_s=_DAY_S)
-            kinds[key] = Kind(task, error_type, line, 1, ended, ended)
+            kinds[key] = Kind(task, error_type, line, 1, ended, ended, _said(task))
             continue
         kind.count += 1
+        kind.said = kind.said or _said(task)
         kind.first = min(kind.first, ended)
         if ended > kind.last:
             kind.last, kind.newest = ended, task
     return sorted(kinds.values(), key=lambda kind: kind.last, reverse=True)
+
+
+def _said(task: task_pb2.Task) -> str:
+    """What its last run said, empty where the list was asked for without it."""
+    run = task.runs[-1] if task.runs else None
+    if run is None:
+        return ""
+    return run.error.message if run.HasField("error") else run.reason
 
 
 def error_type_of(task: task_pb2.Task) -> str:

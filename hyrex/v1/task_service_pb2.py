@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hyrex.v1 import task_pb2 as hyrex_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhyrex/v1/task_service.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13hyrex/v1/task.proto\"\xd0\x01\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x33\n\x08metadata\x18\x04 \x03(\x0b\x32!.hyrex.v1.ItemError.MetadataEntry\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\x0cSubmitResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.SubmitOutcome\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.hyrex.v1.ItemError\x12\x17\n\x0fpayload_differs\x18\x04 \x01(\x08\x12$\n\x06status\x18\x05 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\"6\n\x12SubmitTasksRequest\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.hyrex.v1.NewTask\">\n\x13SubmitTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.SubmitResult\"\xa7\x01\n\tTaskGroup\x12 \n\x05terms\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12\x10\n\x08task_ids\x18\x02 \x01(\x0c\x12\x10\n\x08payloads\x18\x03 \x03(\x0c\x12\"\n\x07headers\x18\x04 \x03(\x0b\x32\x11.hyrex.v1.Headers\x12\x18\n\x10idempotency_keys\x18\x05 \x03(\t\x12\x16\n\x0etrace_contexts\x18\x06 \x01(\x0c\"L\n\x13StreamSubmitRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12#\n\x06groups\x18\x02 \x03(\x0b\x32\x13.hyrex.v1.TaskGroup\"E\n\x0cPlacedResult\x12\r\n\x05place\x18\x01 \x01(\x05\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.hyrex.v1.SubmitResult\"Q\n\x14StreamSubmitResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.hyrex.v1.PlacedResult\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"/\n\x0fGetTaskResponse\x12\x1c\n\x04task\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\"\xcd\x02\n\nTaskFilter\x12\x0e\n\x06queues\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12&\n\x08statuses\x18\x03 \x03(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x30\n\x06labels\x18\x04 \x03(\x0b\x32 .hyrex.v1.TaskFilter.LabelsEntry\x12\x13\n\x0b\x65rror_types\x18\x05 \x03(\t\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x0f\n\x07root_id\x18\x07 \x01(\t\x12-\n\nolder_than\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cyounger_than\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12&\n\x08statuses\x18\x05 \x03(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x0f\n\x07root_id\x18\x07 \x01(\t\x12\x31\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06\x66ilter\x18\n \x01(\x0b\x32\x14.hyrex.v1.TaskFilter\"\x7f\n\x11ListTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x32\n\x0elooked_back_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x11\x43ountTasksRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.hyrex.v1.TaskFilter\x12\x0c\n\x04most\x18\x02 \x01(\x05\"e\n\x12\x43ountTasksResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12\x32\n\x0elooked_back_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12\x43\x61ncelTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x0c\x43\x61ncelResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.CancelOutcome\">\n\x13\x43\x61ncelTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.CancelResult\"%\n\x11RetryTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\x0bRetryResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.hyrex.v1.RetryOutcome\"<\n\x12RetryTasksResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.hyrex.v1.RetryResult\"%\n\x11WatchTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"3\n\x12WatchTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task*\xa5\x01\n\rSubmitOutcome\x12\x1e\n\x1aSUBMIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15SUBMIT_OUTCOME_STORED\x10\x01\x12\x1b\n\x17SUBMIT_OUTCOME_REPEATED\x10\x02\x12\x1f\n\x1bSUBMIT_OUTCOME_DEDUPLICATED\x10\x03\x12\x1b\n\x17SUBMIT_OUTCOME_REJECTED\x10\x04*\xa6\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_CANCELLED\x10\x01\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_REQUESTED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_FINISHED\x10\x03\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_NOT_FOUND\x10\x04*\x83\x01\n\x0cRetryOutcome\x12\x1d\n\x19RETRY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RETRY_OUTCOME_REQUEUED\x10\x01\x12\x1b\n\x17RETRY_OUTCOME_NOT_FINAL\x10\x02\x12\x1b\n\x17RETRY_OUTCOME_NOT_FOUND\x10\x03\x32\xdb\x04\n\x0bTaskService\x12J\n\x0bSubmitTasks\x12\x1c.hyrex.v1.SubmitTasksRequest\x1a\x1d.hyrex.v1.SubmitTasksResponse\x12Q\n\x0cStreamSubmit\x12\x1d.hyrex.v1.StreamSubmitRequest\x1a\x1e.hyrex.v1.StreamSubmitResponse(\x01\x30\x01\x12>\n\x07GetTask\x12\x18.hyrex.v1.GetTaskRequest\x1a\x19.hyrex.v1.GetTaskResponse\x12\x44\n\tListTasks\x12\x1a.hyrex.v1.ListTasksRequest\x1a\x1b.hyrex.v1.ListTasksResponse\x12G\n\nCountTasks\x12\x1b.hyrex.v1.CountTasksRequest\x1a\x1c.hyrex.v1.CountTasksResponse\x12J\n\x0b\x43\x61ncelTasks\x12\x1c.hyrex.v1.CancelTasksRequest\x1a\x1d.hyrex.v1.CancelTasksResponse\x12G\n\nRetryTasks\x12\x1b.hyrex.v1.RetryTasksRequest\x1a\x1c.hyrex.v1.RetryTasksResponse\x12I\n\nWatchTasks\x12\x1b.hyrex.v1.WatchTasksRequest\x1a\x1c.hyrex.v1.WatchTasksResponse0\x01\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhyrex/v1/task_service.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13hyrex/v1/task.proto\"\xd0\x01\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x33\n\x08metadata\x18\x04 \x03(\x0b\x32!.hyrex.v1.ItemError.MetadataEntry\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\x0cSubmitResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.SubmitOutcome\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.hyrex.v1.ItemError\x12\x17\n\x0fpayload_differs\x18\x04 \x01(\x08\x12$\n\x06status\x18\x05 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\"6\n\x12SubmitTasksRequest\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.hyrex.v1.NewTask\">\n\x13SubmitTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.SubmitResult\"\xa7\x01\n\tTaskGroup\x12 \n\x05terms\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12\x10\n\x08task_ids\x18\x02 \x01(\x0c\x12\x10\n\x08payloads\x18\x03 \x03(\x0c\x12\"\n\x07headers\x18\x04 \x03(\x0b\x32\x11.hyrex.v1.Headers\x12\x18\n\x10idempotency_keys\x18\x05 \x03(\t\x12\x16\n\x0etrace_contexts\x18\x06 \x01(\x0c\"L\n\x13StreamSubmitRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12#\n\x06groups\x18\x02 \x03(\x0b\x32\x13.hyrex.v1.TaskGroup\"E\n\x0cPlacedResult\x12\r\n\x05place\x18\x01 \x01(\x05\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.hyrex.v1.SubmitResult\"Q\n\x14StreamSubmitResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.hyrex.v1.PlacedResult\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"/\n\x0fGetTaskResponse\x12\x1c\n\x04task\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\"\xcd\x02\n\nTaskFilter\x12\x0e\n\x06queues\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12&\n\x08statuses\x18\x03 \x03(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x30\n\x06labels\x18\x04 \x03(\x0b\x32 .hyrex.v1.TaskFilter.LabelsEntry\x12\x13\n\x0b\x65rror_types\x18\x05 \x03(\t\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x0f\n\x07root_id\x18\x07 \x01(\t\x12-\n\nolder_than\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cyounger_than\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdb\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12&\n\x08statuses\x18\x05 \x03(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x0f\n\x07root_id\x18\x07 \x01(\t\x12\x31\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06\x66ilter\x18\n \x01(\x0b\x32\x14.hyrex.v1.TaskFilter\x12*\n\x08messages\x18\x0b \x01(\x0e\x32\x18.hyrex.v1.ListedMessages\"\x7f\n\x11ListTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x32\n\x0elooked_back_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x11\x43ountTasksRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.hyrex.v1.TaskFilter\x12\x0c\n\x04most\x18\x02 \x01(\x05\"e\n\x12\x43ountTasksResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12\x32\n\x0elooked_back_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12\x43\x61ncelTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x0c\x43\x61ncelResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.hyrex.v1.CancelOutcome\">\n\x13\x43\x61ncelTasksResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.hyrex.v1.CancelResult\"%\n\x11RetryTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\x0bRetryResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.hyrex.v1.RetryOutcome\"<\n\x12RetryTasksResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.hyrex.v1.RetryResult\"%\n\x11WatchTasksRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"3\n\x12WatchTasksResponse\x12\x1d\n\x05tasks\x18\x01 \x03(\x0b\x32\x0e.hyrex.v1.Task*\xa5\x01\n\rSubmitOutcome\x12\x1e\n\x1aSUBMIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15SUBMIT_OUTCOME_STORED\x10\x01\x12\x1b\n\x17SUBMIT_OUTCOME_REPEATED\x10\x02\x12\x1f\n\x1bSUBMIT_OUTCOME_DEDUPLICATED\x10\x03\x12\x1b\n\x17SUBMIT_OUTCOME_REJECTED\x10\x04*\x87\x01\n\x0eListedMessages\x12\x1f\n\x1bLISTED_MESSAGES_UNSPECIFIED\x10\x00\x12\x17\n\x13LISTED_MESSAGES_ALL\x10\x01\x12\x18\n\x14LISTED_MESSAGES_NONE\x10\x02\x12!\n\x1dLISTED_MESSAGES_ONE_OF_A_KIND\x10\x03*\xa6\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_CANCELLED\x10\x01\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_REQUESTED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_FINISHED\x10\x03\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_NOT_FOUND\x10\x04*\x83\x01\n\x0cRetryOutcome\x12\x1d\n\x19RETRY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RETRY_OUTCOME_REQUEUED\x10\x01\x12\x1b\n\x17RETRY_OUTCOME_NOT_FINAL\x10\x02\x12\x1b\n\x17RETRY_OUTCOME_NOT_FOUND\x10\x03\x32\xdb\x04\n\x0bTaskService\x12J\n\x0bSubmitTasks\x12\x1c.hyrex.v1.SubmitTasksRequest\x1a\x1d.hyrex.v1.SubmitTasksResponse\x12Q\n\x0cStreamSubmit\x12\x1d.hyrex.v1.StreamSubmitRequest\x1a\x1e.hyrex.v1.StreamSubmitResponse(\x01\x30\x01\x12>\n\x07GetTask\x12\x18.hyrex.v1.GetTaskRequest\x1a\x19.hyrex.v1.GetTaskResponse\x12\x44\n\tListTasks\x12\x1a.hyrex.v1.ListTasksRequest\x1a\x1b.hyrex.v1.ListTasksResponse\x12G\n\nCountTasks\x12\x1b.hyrex.v1.CountTasksRequest\x1a\x1c.hyrex.v1.CountTasksResponse\x12J\n\x0b\x43\x61ncelTasks\x12\x1c.hyrex.v1.CancelTasksRequest\x1a\x1d.hyrex.v1.CancelTasksResponse\x12G\n\nRetryTasks\x12\x1b.hyrex.v1.RetryTasksRequest\x1a\x1c.hyrex.v1.RetryTasksResponse\x12I\n\nWatchTasks\x12\x1b.hyrex.v1.WatchTasksRequest\x1a\x1c.hyrex.v1.WatchTasksResponse0\x01\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMERROR_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_TASKFILTER_LABELSENTRY']._loaded_options = None
   _globals['_TASKFILTER_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SUBMITOUTCOME']._serialized_start=2528
-  _globals['_SUBMITOUTCOME']._serialized_end=2693
-  _globals['_CANCELOUTCOME']._serialized_start=2696
-  _globals['_CANCELOUTCOME']._serialized_end=2862
-  _globals['_RETRYOUTCOME']._serialized_start=2865
-  _globals['_RETRYOUTCOME']._serialized_end=2996
+  _globals['_SUBMITOUTCOME']._serialized_start=2572
+  _globals['_SUBMITOUTCOME']._serialized_end=2737
+  _globals['_LISTEDMESSAGES']._serialized_start=2740
+  _globals['_LISTEDMESSAGES']._serialized_end=2875
+  _globals['_CANCELOUTCOME']._serialized_start=2878
+  _globals['_CANCELOUTCOME']._serialized_end=3044
+  _globals['_RETRYOUTCOME']._serialized_start=3047
+  _globals['_RETRYOUTCOME']._serialized_end=3178
   _globals['_ITEMERROR']._serialized_start=128
   _globals['_ITEMERROR']._serialized_end=336
   _globals['_ITEMERROR_METADATAENTRY']._serialized_start=289
@@ -72,29 +74,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKFILTER_LABELSENTRY']._serialized_start=1408
   _globals['_TASKFILTER_LABELSENTRY']._serialized_end=1453
   _globals['_LISTTASKSREQUEST']._serialized_start=1456
-  _globals['_LISTTASKSREQUEST']._serialized_end=1759
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1761
-  _globals['_LISTTASKSRESPONSE']._serialized_end=1888
-  _globals['_COUNTTASKSREQUEST']._serialized_start=1890
-  _globals['_COUNTTASKSREQUEST']._serialized_end=1961
-  _globals['_COUNTTASKSRESPONSE']._serialized_start=1963
-  _globals['_COUNTTASKSRESPONSE']._serialized_end=2064
-  _globals['_CANCELTASKSREQUEST']._serialized_start=2066
-  _globals['_CANCELTASKSREQUEST']._serialized_end=2120
-  _globals['_CANCELRESULT']._serialized_start=2122
-  _globals['_CANCELRESULT']._serialized_end=2195
-  _globals['_CANCELTASKSRESPONSE']._serialized_start=2197
-  _globals['_CANCELTASKSRESPONSE']._serialized_end=2259
-  _globals['_RETRYTASKSREQUEST']._serialized_start=2261
-  _globals['_RETRYTASKSREQUEST']._serialized_end=2298
-  _globals['_RETRYRESULT']._serialized_start=2300
-  _globals['_RETRYRESULT']._serialized_end=2371
-  _globals['_RETRYTASKSRESPONSE']._serialized_start=2373
-  _globals['_RETRYTASKSRESPONSE']._serialized_end=2433
-  _globals['_WATCHTASKSREQUEST']._serialized_start=2435
-  _globals['_WATCHTASKSREQUEST']._serialized_end=2472
-  _globals['_WATCHTASKSRESPONSE']._serialized_start=2474
-  _globals['_WATCHTASKSRESPONSE']._serialized_end=2525
-  _globals['_TASKSERVICE']._serialized_start=2999
-  _globals['_TASKSERVICE']._serialized_end=3602
+  _globals['_LISTTASKSREQUEST']._serialized_end=1803
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1805
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1932
+  _globals['_COUNTTASKSREQUEST']._serialized_start=1934
+  _globals['_COUNTTASKSREQUEST']._serialized_end=2005
+  _globals['_COUNTTASKSRESPONSE']._serialized_start=2007
+  _globals['_COUNTTASKSRESPONSE']._serialized_end=2108
+  _globals['_CANCELTASKSREQUEST']._serialized_start=2110
+  _globals['_CANCELTASKSREQUEST']._serialized_end=2164
+  _globals['_CANCELRESULT']._serialized_start=2166
+  _globals['_CANCELRESULT']._serialized_end=2239
+  _globals['_CANCELTASKSRESPONSE']._serialized_start=2241
+  _globals['_CANCELTASKSRESPONSE']._serialized_end=2303
+  _globals['_RETRYTASKSREQUEST']._serialized_start=2305
+  _globals['_RETRYTASKSREQUEST']._serialized_end=2342
+  _globals['_RETRYRESULT']._serialized_start=2344
+  _globals['_RETRYRESULT']._serialized_end=2415
+  _globals['_RETRYTASKSRESPONSE']._serialized_start=2417
+  _globals['_RETRYTASKSRESPONSE']._serialized_end=2477
+  _globals['_WATCHTASKSREQUEST']._serialized_start=2479
+  _globals['_WATCHTASKSREQUEST']._serialized_end=2516
+  _globals['_WATCHTASKSRESPONSE']._serialized_start=2518
+  _globals['_WATCHTASKSRESPONSE']._serialized_end=2569
+  _globals['_TASKSERVICE']._serialized_start=3181
+  _globals['_TASKSERVICE']._serialized_end=3784
 # @@protoc_insertion_point(module_scope)

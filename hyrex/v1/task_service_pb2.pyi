@@ -54,6 +54,34 @@ SUBMIT_OUTCOME_REJECTED: SubmitOutcome.ValueType  # 4
 """Refused, see error; nothing was stored."""
 Global___SubmitOutcome: _TypeAlias = SubmitOutcome  # noqa: Y015
 
+class _ListedMessages:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ListedMessagesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ListedMessages.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LISTED_MESSAGES_UNSPECIFIED: _ListedMessages.ValueType  # 0
+    """The same as ALL."""
+    LISTED_MESSAGES_ALL: _ListedMessages.ValueType  # 1
+    """Every task."""
+    LISTED_MESSAGES_NONE: _ListedMessages.ValueType  # 2
+    """None: of an error its type remains."""
+    LISTED_MESSAGES_ONE_OF_A_KIND: _ListedMessages.ValueType  # 3
+    """The first task of each name, status and type of error on the page: for whoever groups them."""
+
+class ListedMessages(_ListedMessages, metaclass=_ListedMessagesEnumTypeWrapper):
+    """Which tasks of a list have the messages of their errors and the texts of their progress."""
+
+LISTED_MESSAGES_UNSPECIFIED: ListedMessages.ValueType  # 0
+"""The same as ALL."""
+LISTED_MESSAGES_ALL: ListedMessages.ValueType  # 1
+"""Every task."""
+LISTED_MESSAGES_NONE: ListedMessages.ValueType  # 2
+"""None: of an error its type remains."""
+LISTED_MESSAGES_ONE_OF_A_KIND: ListedMessages.ValueType  # 3
+"""The first task of each name, status and type of error on the page: for whoever groups them."""
+Global___ListedMessages: _TypeAlias = ListedMessages  # noqa: Y015
+
 class _CancelOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -558,6 +586,7 @@ class ListTasksRequest(_message.Message):
     CREATED_AFTER_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many at most, 1..1000; 0 means 50."""
     page_token: _builtins.str
@@ -572,6 +601,10 @@ class ListTasksRequest(_message.Message):
     """Only children of this task."""
     root_id: _builtins.str
     """Only the tree below this root."""
+    messages: Global___ListedMessages.ValueType
+    """Whose messages of errors and texts of progress are wanted. What is not wanted is neither read nor noted in
+    the audit.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.TaskStatus.ValueType]:
         """Only these statuses; empty means any."""
@@ -601,10 +634,11 @@ class ListTasksRequest(_message.Message):
         created_after: _timestamp_pb2.Timestamp | None = ...,
         created_before: _timestamp_pb2.Timestamp | None = ...,
         filter: Global___TaskFilter | None = ...,
+        messages: Global___ListedMessages.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "filter", b"filter", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "queue", b"queue", "root_id", b"root_id", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "filter", b"filter", "messages", b"messages", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "queue", b"queue", "root_id", b"root_id", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

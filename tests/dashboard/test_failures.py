@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from hyrex.backend.ids import new_task_id
-from hyrex.dashboard.pages.failures import values_of
+from hyrex.dashboard.pages.failures import LISTED_KINDS, values_of
 from hyrex.dashboard.render.environment import Templates
 from hyrex.dashboard.render.values import query
 from hyrex.transport.failures import Failures, Kind, kinds_of
@@ -70,7 +70,7 @@ def shown_of(kinds: list[Kind], *, more: bool = False) -> str:
     """What the page shows of these kinds."""
     known: dict[str, Any] = {"base": "", "asset": str, "scope_of": {}, "read_only": True}
     found = Failures(kinds, len(kinds), more, datetime(2026, 11, 27, tzinfo=UTC) if more else None)
-    return Templates(known).regions("failures.html", values_of(found))["live_kinds"]
+    return Templates(known).regions("failures.html", values_of(found, LISTED_KINDS))["live_kinds"]
 
 
 def test_none_found_in_a_part_is_not_said_to_be_none() -> None:

@@ -16,9 +16,10 @@ from hyrex_broker.service.times import duration_if_any, timestamp, timestamp_if_
 _RUNS_BUDGET_BYTES: Final = 10 * 1024 * 1024
 
 
-def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False) -> task_pb2.Task:
+def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: bool = True) -> task_pb2.Task:
     """A task, with those parts of it that were read. `hidden`: without what it carries: payload, headers,
-    results and errors, of which only the types are shown."""
+    results and errors, of which only the types are shown. `told`: unless False, with the messages of errors
+    and the texts of progress."""
     return task_pb2.Task(
         task_id=view.task_id,
         name=view.name,
@@ -35,7 +36,7 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False) -> task
         idempotency_key=view.idempotency_key or "",
         headers={} if hidden else view.headers or {},
         labels=view.labels,
-        runs=reversed(list(_runs_newest_first(view, hidden))),
+        runs=reversed(list(_runs_newest_first(view, hidden or not told))),
         waiting_for=waiting_for,
         cancel_requested=view.cancel_requested,
         hidden=hidden,

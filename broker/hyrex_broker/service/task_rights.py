@@ -1,17 +1,27 @@
 """What the caller of a task's RPC may see and change. A task that it may not see is not there for it."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from hyrex.v1 import task_pb2
-from hyrex_broker.domain.errors import NoSuchTask
+from hyrex_broker.domain.errors import InvalidField, NoSuchTask
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import ANYONE, Scope
+from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.service import convert
 from hyrex_broker.service.callers import current_caller
 
 Outcome = TypeVar("Outcome")
+
+
+class Told(IntEnum):
+    """Which tasks of a list have their messages. Numbers equal those of hyrex.v1.ListedMessages."""
+
+    ALL = 1
+    NONE = 2
+    ONE_OF_A_KIND = 3
 
 
 class Looks(Protocol):
@@ -64,6 +74,22 @@ class TaskRights:
         """A task for the wire, without what it carries if the caller lacks the scope `payload`."""
         return convert.task(view, waiting_for, hidden=Scope.PAYLOAD not in current_caller().scopes)
 
+    def told(self, wanted: int) -> Told:
+        """Which messages a list has for the caller, who wants these. Raises InvalidField."""
+        try:
+            told = Told(wanted or Told.ALL)
+        except ValueError:
+            raise InvalidField("messages", wanted, "must be a value of ListedMessages") from None
+        return told if Scope.PAYLOAD in current_caller().scopes else Told.NONE
+
+    def listed(self, views: Sequence[TaskView], told: Told) -> list[task_pb2.Task]:
+        """Tasks for a list; notes those of which the caller is told what they carry."""
+        chosen = _chosen(views, told)
+        ids = {view.task_id for view in chosen}
+        hidden = Scope.PAYLOAD not in current_caller().scopes
+        self.note("task.list", chosen)
+        return [convert.task(view, hidden=hidden, told=view.task_id in ids) for view in views]
+
     def note(self, action: str, views: Iterable[TaskView]) -> None:
         """Note that the caller was shown what these tasks carry."""
         caller = current_caller()
@@ -84,3 +110,22 @@ class TaskRights:
         own = [each for each in ids if (queue := queues.get(each)) is not None and caller.covers(queue)]
         outcomes = dict(zip(own, await change(own), strict=True)) if own else {}
         return [outcomes.get(each, not_found) for each in ids]
+
+
+def _chosen(views: Sequence[TaskView], told: Told) -> Sequence[TaskView]:
+    """Those that have their messages."""
+    match told:
+        case Told.ALL:
+            return views
+        case Told.NONE:
+            return []
+        case Told.ONE_OF_A_KIND:
+            return _one_of_a_kind(views)
+
+
+def _one_of_a_kind(views: Sequence[TaskView]) -> list[TaskView]:
+    """The first of each name, state and type of error."""
+    first: dict[tuple[str, TaskState, str | None], TaskView] = {}
+    for view in views:
+        first.setdefault((view.name, view.state, view.runs[-1].error_type if view.runs else None), view)
+    return list(first.values())

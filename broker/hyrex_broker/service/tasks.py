@@ -23,10 +23,10 @@ from hyrex_broker.service.callers import current_caller, when_token_ends
 from hyrex_broker.service.doors import token_ended
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
-from hyrex_broker.service.task_rights import Looks, TaskRights
+from hyrex_broker.service.task_rights import Looks, TaskRights, Told
 from hyrex_broker.service.unread import UnreadFrames
 from hyrex_broker.storage.listing import TaskLists
-from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.reads import FOUND, LISTED, TaskReads
 
 LISTS_AT_ONCE: Final = 2
 """How many lists are read at once. One may take 1.5 s: other connections are kept for reads of single
@@ -192,14 +192,15 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         selection, size = filters.selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
         words = filters.in_words(selection)
         before = _task_before(requests.cursor(request.page_token, words))
+        told, sees = self._rights.told(request.messages), self._rights.sees()
+        detail = FOUND if told is Told.NONE else LISTED
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
-            page = await self._parts.lists.page(selection, before, size, self._rights.sees())
+            page = await self._parts.lists.page(selection, before, size, sees, detail)
         finally:
             permit.leave()
-        self._rights.note("task.list", page.tasks)
         return task_service_pb2.ListTasksResponse(
-            tasks=[self._rights.shown(view) for view in page.tasks],
+            tasks=self._rights.listed(page.tasks, told),
             next_page_token=requests.page_token(page.before, words),
             looked_back_to=convert.made_at(page.before) if page.before is not None else None,
         )

@@ -22,7 +22,7 @@ from hyrex_broker.domain.selection import Check, Selection, like
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskPage, TaskView
 from hyrex_broker.storage.pool import Database
-from hyrex_broker.storage.reads import IDS_PER_STATEMENT, LISTED, TaskReads
+from hyrex_broker.storage.reads import FOUND, IDS_PER_STATEMENT, Detail, TaskReads
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("reads")
@@ -128,9 +128,10 @@ class TaskLists:
         before: TaskId | None,
         size: int,
         sees: Callable[[str], bool] | None = None,
+        detail: Detail = FOUND,
     ) -> TaskPage:
         """Up to `size` tasks with ids below `before`, newest first, without payloads and results; with
-        `sees`, only those of queues that it is true of."""
+        `sees`, only those of queues that it is true of. `detail`: LISTED or FOUND."""
         selection = selection.with_usual_states()
         if selection.within:
             sees = patterns.known(selection.within)
@@ -147,7 +148,7 @@ class TaskLists:
             found = await self._by_labels(where, size) if rare else None
             found = found or await self._candidates(sources, where, look, size)
             for ids in _parts(found.ids):
-                page.add(await self._fitting(ids, check))
+                page.add(await self._fitting(ids, check, detail))
                 if page.left_bytes < 0 and len(page.tasks) < size:
                     return TaskPage(page.tasks, ids[-1])
             ended = page.full_at(found.cut) or page.over_at(found.cut)
@@ -239,8 +240,8 @@ class TaskLists:
         lowest = TaskId(str(last["id"]))
         return _Candidates(ids, _cut_above(lowest, where.before) if source.by_run else lowest)
 
-    async def _fitting(self, ids: list[TaskId], check: Check) -> list[TaskView]:
-        views = await self._reads.tasks(ids, LISTED)
+    async def _fitting(self, ids: list[TaskId], check: Check, detail: Detail) -> list[TaskView]:
+        views = await self._reads.tasks(ids, detail)
         return [view for view in reversed(views) if check.fits(view)]
 
 

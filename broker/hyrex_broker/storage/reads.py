@@ -45,6 +45,8 @@ FULL: Final = Detail(True, _ALL, 1000, _ALL, _ALL, _ALL)
 WATCHED: Final = Detail(False, 16 * 1024, 100, 4096, 4096, 4096)
 WATCHED_WHOLE: Final = Detail(False, _ALL, 100, _ALL, _ALL, _ALL)
 LISTED: Final = Detail(False, -1, 1, -1, 2000, _ALL)
+FOUND: Final = Detail(False, -1, 1, -1, 0, _ALL)
+"""For whoever looks for tasks and shows none of what they carry."""
 
 
 class TaskReads:

@@ -11,13 +11,13 @@ LISTED_KINDS: Final = 200
 async def failures(visit: Visit) -> Page:
     """Every kind of failure of tasks that were sent in the last 24 hours. Raises: CallFailed."""
     found = await newest_failures(visit)
-    return Page("failures.html", "Failures", "failures", values_of(found), live="/failures")
+    return Page("failures.html", "Failures", "failures", values_of(found, LISTED_KINDS), live="/failures")
 
 
-def values_of(found: Failures) -> dict[str, object]:
-    """What the page shows of them."""
+def values_of(found: Failures, most: int) -> dict[str, object]:
+    """What a page shows of them, of up to `most` kinds."""
     return {
-        "kinds": found.kinds[:LISTED_KINDS],
+        "kinds": found.kinds[:most],
         "kind_count": len(found.kinds),
         "more": found.more,
         "looked_at": found.looked_at,

@@ -7,7 +7,7 @@ from typing import Final
 
 from hyrex.dashboard.cluster import Snapshot
 from hyrex.dashboard.pages.charts import DEFAULT_RANGE, RANGES, charts_of, stats_request
-from hyrex.dashboard.pages.failures import newest_failures
+from hyrex.dashboard.pages.failures import newest_failures, values_of
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.charts import Chart
 from hyrex.dashboard.render.values import moment, query
@@ -46,10 +46,7 @@ async def overview(visit: Visit) -> Page:
         "trends": await visit.trends.of(visit.token, [each.queue.name for each in queues]),
         "queue_count": len(seen.queues),
         "needs": seen.frame.needs,
-        "kinds": failed.kinds[:KINDS_OF_FAILURES],
-        "kind_count": len(failed.kinds),
-        "more": failed.more,
-        "looked_back_to": failed.looked_back_to,
+        **values_of(failed, KINDS_OF_FAILURES),
         "brokers": seen.frame.brokers,
         "workers": seen.workers,
         "charts": await charts(visit, span) if await _sees_all_queues(visit) else None,

@@ -126,7 +126,9 @@ def _result(task: task_pb2.Task) -> task_pb2.TaskRun | None:
 
 async def _tree(visit: Visit, task: task_pb2.Task) -> list[Node]:
     root = task.root_id or task.task_id
-    request = tasks.ListTasksRequest(page_size=TREE_AT_MOST, root_id=root)
+    request = tasks.ListTasksRequest(
+        page_size=TREE_AT_MOST, root_id=root, messages=tasks.LISTED_MESSAGES_NONE
+    )
     listed = await visit.calls.read("tasks", "ListTasks", request)
     return list(ordered([*listed.tasks, *await _root(visit, task, root)]))
 

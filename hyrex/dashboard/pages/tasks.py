@@ -83,6 +83,8 @@ async def _newer(visit: Visit, found: tasks.TaskFilter, until: int) -> int:
     """How many tasks came since, up to a hundred."""
     after = Timestamp()
     after.FromMilliseconds(until)
-    request = tasks.ListTasksRequest(page_size=NEWER_AT_MOST, filter=found, created_after=after)
+    request = tasks.ListTasksRequest(
+        page_size=NEWER_AT_MOST, filter=found, created_after=after, messages=tasks.LISTED_MESSAGES_NONE
+    )
     listed = await visit.calls.read("tasks", "ListTasks", request)
     return len(listed.tasks)

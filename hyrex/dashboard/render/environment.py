@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from hyrex.dashboard.render import charts, json_view, timeline, tracebacks, traces, values
 from hyrex.dashboard.render.text import shortened, visible
 from hyrex.runtime.shell import shell_word
+from hyrex.transport.failures import LINE_OF_FAILURES
 
 HERE: Final = Path(__file__).parents[1]
 LIVE: Final = "live_"
@@ -90,6 +91,7 @@ def _functions() -> dict[str, Any]:
         "content": json_view.content,
         "drawn": charts.drawn,
         "exactly": values.exactly,
+        "line_of_failures": LINE_OF_FAILURES,
         "looks": json_view.LOOKS,
         "duration": values.duration,
         "moment": values.moment,

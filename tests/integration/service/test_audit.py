@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from hyrex.v1 import admin_service_pb2 as admin_wire
 from hyrex.v1 import queue_service_pb2, task_service_pb2
 from hyrex_broker.engine.audit import MOST_NAMED
@@ -45,6 +47,33 @@ async def test_what_admins_do_and_who_saw_payloads_is_recorded(guarded: Stubs, s
     assert await reason_of(guarded.admin.ListAudit(admin_wire.ListAuditRequest(), metadata=narrow)) == (
         "RIGHT_MISSING"
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [("ALL", ["Boom", "Boom", "Crash", "Crash"]), ("NONE", []), ("ONE_OF_A_KIND", ["Boom", "Crash"])],
+)
+async def test_a_list_tells_the_messages_that_it_is_asked_for_and_only_those_are_recorded(
+    guarded: Stubs, seed: Seed, wanted: str, told: list[str]
+) -> None:
+    boss = await made(guarded.admin, ROOT, "boss", "read payload")
+    for error in ("Boom", "Crash", "Boom", "Crash"):
+        await seed.run(await seed.task(), 3, 0, error=error)
+    request = task_service_pb2.ListTasksRequest(messages=f"LISTED_MESSAGES_{wanted}")  # type: ignore[arg-type]
+    request.filter.error_types.extend(["Boom", "Crash"])
+    listed = (await guarded.tasks.ListTasks(request, metadata=boss)).tasks
+    errors = [task.runs[0].error for task in listed]
+    assert sorted(error.type for error in errors) == ["Boom", "Boom", "Crash", "Crash"]
+    assert sorted(error.message for error in errors if error.message) == told
+    assert not any(task.hidden for task in listed)
+    await guarded.audit.flush()
+    counts = [row[0] for row in await seed.rows("select details ->> 'count' from audit where who = 'boss'")]
+    assert counts == ([str(len(told))] if told else [])
+
+
+async def test_a_list_of_unknown_messages_is_refused(stubs: Stubs) -> None:
+    request = task_service_pb2.ListTasksRequest(messages=9)  # type: ignore[arg-type]
+    assert await reason_of(stubs.tasks.ListTasks(request)) == "INVALID_FIELD"
 
 
 async def test_a_purge_that_seems_to_go_on_is_recorded_as_well(guarded: Stubs, seed: Seed) -> None:
