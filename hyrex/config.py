@@ -3,11 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from hyrex.runtime.loading import load
+
+if TYPE_CHECKING:
+    from hyrex.cells import CellRoutes
 
 __all__ = [
     "DEFAULT_BROKER_URL",
     "Settings",
+    "cells_text",
     "entrust_token",
     "fingerprint",
     "read_settings",
@@ -21,18 +27,20 @@ DEFAULT_SEND_TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The address of the broker, the token for it, and how long a send may take."""
+    """The address of the broker, the token for it, and how long a send may take. With `cells`, tasks are sent
+    to these, and not to the broker."""
 
     broker_url: str = DEFAULT_BROKER_URL
     token: str | None = None
     send_timeout_s: float = DEFAULT_SEND_TIMEOUT_S
+    cells: "CellRoutes | None" = None
 
 
 # The dictionary behind os.environ: reading os.environ itself would cost each send a microsecond.
 _variables: Final[Any] = getattr(os.environ, "_data", os.environ)
 _encode: Final[Any] = getattr(os.environ, "encodekey", str)
 _NAMES: Final = tuple(
-    _encode(f"HYREX_{name}") for name in ("BROKER_URL", "TOKEN", "TOKEN_FILE", "SEND_TIMEOUT")
+    _encode(f"HYREX_{name}") for name in ("BROKER_URL", "CELLS", "TOKEN", "TOKEN_FILE", "SEND_TIMEOUT")
 )
 
 _entrusted: str | None = None
@@ -44,15 +52,23 @@ def fingerprint() -> tuple[object, ...]:
 
 
 def read_settings(without_token: bool = False) -> Settings:
-    """The settings from the environment: HYREX_BROKER_URL, HYREX_TOKEN, HYREX_SEND_TIMEOUT.
+    """The settings from the environment: HYREX_BROKER_URL, HYREX_CELLS, HYREX_TOKEN, HYREX_SEND_TIMEOUT.
 
     Raises: ValueError if one of them is invalid.
     """
+    token = None if without_token else read_token()
+    cells = cells_text()
     return Settings(
         broker_url=os.environ.get("HYREX_BROKER_URL") or DEFAULT_BROKER_URL,
-        token=None if without_token else read_token(),
+        token=token,
         send_timeout_s=_seconds("HYREX_SEND_TIMEOUT", DEFAULT_SEND_TIMEOUT_S),
+        cells=load("hyrex.cells").trusted_cells(cells, token) if cells else None,
     )
+
+
+def cells_text() -> str:
+    """What HYREX_CELLS says; empty without cells."""
+    return os.environ.get("HYREX_CELLS", "").strip()
 
 
 def entrust_token(token: str | None) -> None:

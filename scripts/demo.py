@@ -29,7 +29,7 @@ def main() -> int:
         print(
             f"2 workers for {TARGET}, a process each; ready in {time.monotonic() - began:.1f} s", flush=True
         )
-        environment = os.environ | {"HYREX_BROKER_URL": broker.url}
+        environment = os.environ | {"HYREX_BROKER_URL": broker.url, "HYREX_CELLS": ""}
         command = [sys.executable, "-m", "examples.survey", *sys.argv[1:]]
         return subprocess.run(command, env=environment, check=False).returncode
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
-from hyrex.config import fingerprint, read_settings
+from hyrex.config import cells_text, fingerprint, read_settings
 from hyrex.errors import RuntimeUnsupported, loaded
 from hyrex.runtime.loading import before_forks, first_use, in_children
 from hyrex.transport.grpc_threads import GrpcThreads
 
 if TYPE_CHECKING:
+    from hyrex.client.cells import CellsBackend
     from hyrex.client.remote import RemoteBackend
 
 __all__ = ["close_client", "current_backend", "replace_backend"]
@@ -27,9 +28,9 @@ UNUSABLE: Final = (
 )
 # Reentrant: a signal handler may send, or fork, while its thread makes the client.
 _lock = threading.RLock()
-_remote: "RemoteBackend | None" = None
-_retired: "list[RemoteBackend]" = []  # replaced, with callers that still wait for their answers
-_paused: "list[RemoteBackend]" = []  # while a fork is made
+_remote: "RemoteBackend | CellsBackend | None" = None
+_retired: "list[RemoteBackend | CellsBackend]" = []  # replaced, with callers that wait for their answers
+_paused: "list[RemoteBackend | CellsBackend]" = []  # while a fork is made
 _replacement: Backend | None = None
 _fingerprint: tuple[object, ...] = ()
 _hooked = False
@@ -72,12 +73,16 @@ def _make() -> Backend:
     refuse_green_threads()
     if not _is_usable:
         raise RuntimeUnsupported(UNUSABLE)
-    kind = loaded("hyrex.client.remote").RemoteBackend
+    with_cells = bool(cells_text())
+    module = loaded("hyrex.client.cells" if with_cells else "hyrex.client.remote")
+    kind = module.CellsBackend if with_cells else module.RemoteBackend
     with _lock:
         read, settings = fingerprint(), read_settings()
+        if (settings.cells is not None) is not with_cells:
+            return _make()  # changed meanwhile
         before = _remote
         if before is None or before.settings != settings:
-            fresh: RemoteBackend = kind(settings)
+            fresh: RemoteBackend | CellsBackend = kind(settings)
             if _remote is not before:
                 return _make()  # a signal handler has made one meanwhile
             _remote = fresh
@@ -139,7 +144,7 @@ def _in_child() -> None:
     _retired.clear()
 
 
-def _all() -> "list[RemoteBackend]":
+def _all() -> "list[RemoteBackend | CellsBackend]":
     return [remote for remote in (_remote, *_retired) if remote is not None]
 
 

@@ -20,7 +20,8 @@ READY_S: Final = 60.0
 END_S: Final = 10.0
 SHOWN_CHARACTERS: Final = 4000
 NOT_INHERITED: Final = frozenset(  # what names or opens some other Hyrex
-    f"HYREX_{name}" for name in ("DATABASE_URL", "DATABASE_URL_FILE", "TOKEN", "TOKEN_FILE", "SCHEMA")
+    f"HYREX_{name}"
+    for name in ("CELLS", "DATABASE_URL", "DATABASE_URL_FILE", "TOKEN", "TOKEN_FILE", "SCHEMA")
 )
 
 

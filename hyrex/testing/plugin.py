@@ -39,7 +39,7 @@ def hyrex_live(hyrex_live_broker: "LiveBroker", monkeypatch: pytest.MonkeyPatch)
     from hyrex.testing.live import live_hyrex
 
     monkeypatch.setenv("HYREX_BROKER_URL", hyrex_live_broker.url)
-    for secret in ("HYREX_TOKEN", "HYREX_TOKEN_FILE"):
-        monkeypatch.delenv(secret, raising=False)  # of another Hyrex, perhaps of production
+    for name in ("HYREX_CELLS", "HYREX_TOKEN", "HYREX_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)  # of another Hyrex, perhaps of production
     with live_hyrex(hyrex_live_broker) as live:
         yield live

@@ -137,7 +137,7 @@ class DevSession:
         if options.database_url is None:
             run_broker.append("--private-database")
         broker = Keeper(Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
-        for_worker = {"HYREX_BROKER_URL": f"grpc://{address}"}
+        for_worker = {"HYREX_BROKER_URL": f"grpc://{address}", "HYREX_CELLS": ""}  # its tasks send here too
         if not os.environ.get("HYREX_LOG_LEVEL"):
             for_worker["HYREX_LOG_LEVEL"] = "debug"  # the traceback of each failed run
         worker = Keeper(Recipe("worker", run_worker, for_worker, WORKER_READY), relays)

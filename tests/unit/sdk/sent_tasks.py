@@ -3,6 +3,7 @@
 import grpc
 
 from hyrex import HyrexRegistry
+from hyrex.client.remote import RemoteBackend
 from tests.support.scripted_tasks import refuse
 
 hy = HyrexRegistry(queue="work", max_retries=2)
@@ -22,23 +23,25 @@ def unavailable(context: grpc.ServicerContext) -> None:
     refuse(context, grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
 
 
-def is_refused() -> bool:
-    """Return True if the last attempt to connect failed."""
+def client() -> RemoteBackend:
+    """The client of this process."""
     from hyrex.client import process
 
-    assert process._remote is not None
-    assert process._remote._life is not None
-    return process._remote._life.is_refused
+    assert isinstance(process._remote, RemoteBackend)
+    return process._remote
+
+
+def is_refused() -> bool:
+    """Return True if the last attempt to connect failed."""
+    life = client()._life
+    assert life is not None
+    return life.is_refused
 
 
 def unanswered() -> int:
     """How many tasks this process has asked to store and not heard of."""
-    from hyrex.client import process
-
-    assert process._remote is not None
-    life = process._remote._life
+    sending = client()
+    life = sending._life
     assert life is not None
     assert life._submitter is not None
-    return process._remote._outbox._count + sum(
-        len(frame.tasks()) for frame in list(life._submitter._in_flight)
-    )
+    return sending._outbox._count + sum(len(frame.tasks()) for frame in list(life._submitter._in_flight))

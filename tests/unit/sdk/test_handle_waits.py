@@ -23,6 +23,7 @@ from hyrex.errors import BrokerUnavailable, CallRejected, HyrexError, WouldDeadl
 from hyrex.runtime.waiting import install_around_wait
 from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.parsed_tasks import COMPLETED, parse, run, wire
+from tests.unit.sdk.sent_tasks import client
 
 
 def test_wait_returns_when_the_task_ends_not_at_a_poll(
@@ -139,9 +140,7 @@ def test_watch_ends_when_nobody_waits_any_more(
 ) -> None:
     tasks.put(wire(handle.id, "running"))
     assert not handle.wait(0.2)
-    from hyrex.client import process
-
-    life = process._remote._life if process._remote else None
+    life = client()._life
     assert life is not None
     assert life._watcher is not None
     ends = time.monotonic() + 30

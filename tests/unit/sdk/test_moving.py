@@ -19,7 +19,7 @@ from hyrex.transport import connection
 from hyrex.transport.channel import parse_url, spread
 from hyrex.v1 import task_pb2
 from tests.support.scripted_tasks import NOT_SERVING, SERVING, ScriptedTasks, Server, refuse
-from tests.unit.sdk.sent_tasks import add, unavailable
+from tests.unit.sdk.sent_tasks import add, client, unavailable
 
 MOVED_WITHIN_S = 20.0
 """A busy machine takes its time; a client that does not move takes the frame's deadline again and again."""
@@ -147,10 +147,7 @@ def test_a_broker_that_is_full_is_left_though_it_asks_for_a_repeat(pair: Pair) -
 
 def until_no_task_is_watched() -> None:
     """Until the client has read that its watch is refused."""
-    from hyrex.client import process
-
-    assert process._remote is not None
-    life, ends = process._remote._life, time.monotonic() + 60
+    life, ends = client()._life, time.monotonic() + 60
     while life is None or life._watcher is None or life._watcher._stream_of:
         assert time.monotonic() < ends
         time.sleep(0.001)

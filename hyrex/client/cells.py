@@ -1,0 +1,272 @@
+"""The backend for several cells: tasks go to their queue's cell, and what is known by its id is found there.
+
+A backend of backends: each cell has a client of its own, with its own thread, channel and timeouts.
+docs/adr/0013-cells.md says what is per cell.
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from contextvars import ContextVar
+from typing import Final
+
+from hyrex.backend.outgoing import (
+    Deduplicated,
+    Outgoing,
+    OutgoingBatch,
+    Postponed,
+    Progress,
+    SendResult,
+    Untimely,
+)
+from hyrex.backend.protocol import Watched
+from hyrex.backend.send_spec import SendSpec
+from hyrex.cells import Cell, CellRoutes
+from hyrex.client.cell import CellClient
+from hyrex.client.finder import Finder
+from hyrex.client.homes import Homes, key_of, keys_of
+from hyrex.client.postponed import persist, persist_async
+from hyrex.config import Settings
+from hyrex.errors import HyrexError, SendRejected
+from hyrex.runs import TaskSnapshot
+from hyrex.status import TaskStatus
+
+__all__ = ["CellsBackend"]
+
+Places = dict[CellClient, list[int]]
+_homes: Final = Homes()
+"""Of this process, whatever its routes become: a send is repeated where it was made."""
+_silent: ContextVar[tuple[CellClient, ...]] = ContextVar("hyrex_silent_cells", default=())
+"""The cells that left tasks of this caller's last send without an answer."""
+
+
+class CellsBackend:
+    """Calls of one process to its cells. It may be shared as a RemoteBackend may."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.cells is not None, "a process without cells has a RemoteBackend"
+        self.settings = settings
+        self._cells: CellRoutes = settings.cells
+        self._clients = [CellClient(cell, settings) for cell in self._cells.cells]
+        self._former: dict[str, CellClient] = {}
+        """By URL: cells without a route, of tasks that were sent to them before."""
+        self._lock = threading.RLock()
+        self._finder = Finder(self._clients, self._home, settings.send_timeout_s)
+
+    @property
+    def is_silent(self) -> bool:
+        """False: the text says which cell did not answer, and starting another broker would not help."""
+        return False
+
+    @property
+    def silence(self) -> str:
+        """The beginning of an error text for a call without an answer."""
+        return "; ".join(client.silence for client in _silent.get()) or "no answer from the task's cell"
+
+    # The life of a client
+
+    def pause(self) -> bool:
+        """Let all threads and channels go, so that the process may fork."""
+        self._lock.acquire()
+        paused = [client.pause() for client in self._all()]  # all of them, whatever the first says
+        return all(paused)
+
+    def resume(self) -> None:
+        """Go on after pause()."""
+        for client in self._all():
+            client.resume()
+        self._lock.release()
+
+    def forget(self) -> None:
+        """After pause(), in the child."""
+        for client in self._all():
+            client.forget()
+        self._lock.release()
+
+    def retire(self) -> bool:
+        """Close the clients for which nobody waits. Return True if all are closed."""
+        retired = [client.retire() for client in self._all()]
+        return all(retired)
+
+    def close(self) -> None:
+        """End all threads and channels."""
+        for client in self._all():
+            client.close()
+
+    def _all(self) -> list[CellClient]:
+        return [*self._clients, *self._former.values()]
+
+    def _at(self, url: str) -> CellClient:
+        """The client of a cell that tasks were sent to; maybe before the routes were changed."""
+        for client in self._all():
+            if client.cell.url == url:
+                return client
+        with self._lock:
+            found = self._former.get(url)
+            if found is None:
+                found = self._former[url] = CellClient(Cell(url, ("a former route",)), self.settings)
+            return found
+
+    # Storing
+
+    def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+        """Store tasks, each in the cell of its queue; one that was sent before, where that was."""
+        _silent.set(())
+        known, places, refused = self._split(tasks)
+        if len(places) == 1 and not refused:
+            (client,) = places
+            outcomes = client.store(tasks)
+        elif any(client.is_interrupted for client in places):
+            outcomes = _merged(
+                tasks, refused, [(at, each.store(_part(tasks, at))) for each, at in places.items()]
+            )
+        else:
+            outcomes = persist(self._store, tasks, self.settings.send_timeout_s)
+        self._conclude(tasks, outcomes, known, places)
+        return outcomes
+
+    async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
+        """As store()."""
+        _silent.set(())
+        known, places, refused = self._split(tasks)
+        if len(places) == 1 and not refused:
+            (client,) = places
+            outcomes = await client.store_async(tasks)
+        else:
+            outcomes = await persist_async(self._store_async, tasks, self.settings.send_timeout_s)
+        self._conclude(tasks, outcomes, known, places)
+        return outcomes
+
+    def _store(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
+        _, places, refused = self._split(tasks)
+        with ExitStack() as stack:
+            posted = [
+                (at, stack.enter_context(client.posted(_part(tasks, at)))) for client, at in places.items()
+            ]
+            for _, each in posted:
+                each.wait(within_s)
+        return _merged(tasks, refused, [(at, each.parcel.outcomes) for at, each in posted])
+
+    async def _store_async(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
+        _, places, refused = self._split(tasks)
+        answers = await asyncio.gather(
+            *(client.stored(_part(tasks, at), within_s) for client, at in places.items())
+        )
+        return _merged(tasks, refused, list(zip(places.values(), answers, strict=True)))
+
+    def _split(self, tasks: Sequence[Outgoing]) -> tuple[dict[bytes, str], Places, dict[int, SendResult]]:
+        """The tasks that were sent before, the places of tasks by cell, and those that no cell may have."""
+        keys = keys_of(tasks)
+        known = _homes.known(keys)
+        places: Places = {}
+        refused: dict[int, SendResult] = {}
+        routes: dict[SendSpec, CellClient | SendRejected] = {}
+        for at, key in enumerate(keys):
+            spec = tasks.spec_at(at) if isinstance(tasks, OutgoingBatch) else tasks[at].spec
+            route = self._at(known[key]) if key in known else routes.get(spec)
+            if route is None:
+                route = routes[spec] = self._route(spec)
+            if isinstance(route, CellClient):
+                places.setdefault(route, []).append(at)
+            else:
+                refused[at] = route
+        for client, ours in places.items():
+            _homes.remember([keys[at] for at in ours], client.cell.url)
+        return known, places, refused
+
+    def _route(self, spec: SendSpec) -> CellClient | SendRejected:
+        """The cell of a task's queue, unless its key has to be looked for in another one."""
+        place = self._cells.place_of(spec.config.queue)
+        own = spec.task.config.queue
+        if spec.options.idempotency_key is None or self._cells.place_of(own) == place:
+            return self._clients[place]
+        here, there = self._cells.of(own).name, self._cells.of(spec.config.queue).name
+        return SendRejected(
+            f"{spec.config.name} has an idempotency key, which is looked for in one cell, that of its own "
+            f"queue {own!r} ({here}); this send is for queue {spec.config.queue!r} of another one ({there}), "
+            "where the same key would be stored again: send it without a key, or to a queue of its own cell",
+            "SPANS_CELLS",
+        )
+
+    def _conclude(
+        self,
+        tasks: Sequence[Outgoing],
+        outcomes: Sequence[SendResult],
+        known: dict[bytes, str],
+        places: Places,
+    ) -> None:
+        """Remember where tasks are; forget what is nowhere. Note which cells were silent."""
+        if outcomes.count(Progress.STORED) == len(outcomes):
+            return
+        keys = keys_of(tasks)
+        silent: list[CellClient] = []
+        for client, ours in places.items():
+            if any(outcomes[at] in (Progress.WAITING, Progress.UNANSWERED) for at in ours):
+                silent.append(client)
+            nowhere = [keys[at] for at in ours if keys[at] not in known and _is_nowhere(outcomes[at])]
+            _homes.forget(nowhere)
+            firsts = [outcomes[at] for at in ours]
+            _homes.remember(
+                [key_of(each.task_id) for each in firsts if isinstance(each, Deduplicated)], client.cell.url
+            )
+        _silent.set(tuple(silent))
+
+    # Reading, cancelling and watching
+
+    def _home(self, task_id: str) -> CellClient | None:
+        """The cell of a task that this process has sent lately."""
+        url = _homes.of(key_of(task_id))
+        return None if url is None else self._at(url)
+
+    def get(self, task_id: str) -> TaskSnapshot:
+        """One task as it stands, from whichever cell has it."""
+        return self._finder.get(task_id)
+
+    async def get_async(self, task_id: str) -> TaskSnapshot:
+        """As get()."""
+        return await self._finder.get_async(task_id)
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
+        """Ask for a task to end, in whichever cell has it."""
+        return self._finder.cancel(task_id, reason)
+
+    async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
+        """As cancel()."""
+        return await self._finder.cancel_async(task_id, reason)
+
+    def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
+        """Wait for tasks, in all their cells at once."""
+        return self._finder.watch(task_ids, timeout_s)
+
+    async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
+        """As watch()."""
+        return await self._finder.watch_async(task_ids, timeout_s)
+
+
+def _part(tasks: Sequence[Outgoing], places: Sequence[int]) -> Sequence[Outgoing]:
+    if len(places) == len(tasks):
+        return tasks
+    return tasks.at(places) if isinstance(tasks, OutgoingBatch) else [tasks[at] for at in places]
+
+
+def _merged(
+    tasks: Sequence[Outgoing],
+    refused: dict[int, SendResult],
+    answers: Sequence[tuple[Sequence[int], Sequence[SendResult]]],
+) -> list[SendResult]:
+    """The results of all tasks in their order."""
+    outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
+    for at, refusal in refused.items():
+        outcomes[at] = refusal
+    for places, results in answers:
+        for at, result in zip(places, results, strict=True):
+            outcomes[at] = result
+    return outcomes
+
+
+def _is_nowhere(outcome: SendResult) -> bool:
+    """Return True if the task is certainly not stored."""
+    if isinstance(outcome, Postponed):
+        return not outcome.may_be_stored
+    return outcome is Progress.WAITING or isinstance(outcome, (Untimely, HyrexError))
