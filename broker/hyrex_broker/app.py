@@ -40,6 +40,7 @@ from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.certificates import BindError
+from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers
 from hyrex_broker.service.submit import SubmitChecker
@@ -64,6 +65,7 @@ from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.retention import RetentionStore
+from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.sessions import SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import SubmitStore
@@ -241,17 +243,18 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         cancels=engine.cancels,
         submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads),
         looks=audit,
+        pages=(pages := PageTokens(SecretStore(database))),
         leaving=served.leaving,
     )
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),
-        queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change, audit),
+        queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change, audit, pages),
         admin=AdminServicer(
             PeerStore(database),
             engine.sessions.drain,
             stop.set,
             engine.steering.parts,
-            token_parts(database, audit, engine.tokens),
+            token_parts(database, audit, pages, engine.tokens),
         ),
     )

@@ -4,6 +4,7 @@ from hyrex_broker.config import BrokerConfig
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.root_tokens import RootTokenFile
+from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.tokens import TokenParts
 from hyrex_broker.storage.audit import AuditStore
 from hyrex_broker.storage.pool import Database
@@ -18,7 +19,9 @@ def known_tokens(config: BrokerConfig, database: Database) -> KnownTokens | None
     return KnownTokens(TokenStore(database), config.root_tokens, reread)
 
 
-def token_parts(database: Database, audit: Audit, tokens: KnownTokens | None) -> TokenParts:
+def token_parts(
+    database: Database, audit: Audit, pages: PageTokens, tokens: KnownTokens | None
+) -> TokenParts:
     """What the RPCs about tokens use."""
     changed = tokens.hurry if tokens is not None else lambda: None
-    return TokenParts(TokenStore(database), AuditStore(database), audit, tokens is not None, changed)
+    return TokenParts(TokenStore(database), AuditStore(database), audit, pages, tokens is not None, changed)

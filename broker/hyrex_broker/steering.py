@@ -12,6 +12,7 @@ from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service.admin import AdminParts
 from hyrex_broker.service.bulk import BulkRpcs
 from hyrex_broker.service.cluster import ClusterFrames, ClusterStores, ClusterViews, OwnRates
+from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.bulk import BulkStore
@@ -21,6 +22,7 @@ from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.stats import StatStore
 
 
@@ -56,7 +58,7 @@ def build_steering(
         stats=StatReads(stat_store),
         overview=overview,
         views=ClusterViews(frames.compute),
-        bulk=BulkRpcs(bulk_store, lists, audit, bulk.look),
+        bulk=BulkRpcs(bulk_store, lists, audit, PageTokens(SecretStore(database)), bulk.look),
     )
     stats = Stats(stat_store, broker, CountedSteps(database.counters, names))
     return Steering(stats, bulk, overview, parts)

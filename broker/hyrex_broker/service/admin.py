@@ -60,16 +60,17 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
         self._drain_broker = drain_broker
         self._parts = parts
         self._audit = tokens.audit
+        self._pages = tokens.pages
 
     async def ListWorkers(
         self, request: admin_service_pb2.ListWorkersRequest, context: Context
     ) -> admin_service_pb2.ListWorkersResponse:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         filters = ["workers", request.include_ended]
-        before = _session_before(requests.cursor(request.page_token, filters))
+        before = _session_before(await self._pages.cursor(request.page_token, filters))
         workers, last = await self._workers(before, size, ended=request.include_ended)
         return admin_service_pb2.ListWorkersResponse(
-            workers=workers, next_page_token=requests.page_token(last, filters)
+            workers=workers, next_page_token=await self._pages.token(last, filters)
         )
 
     async def _workers(

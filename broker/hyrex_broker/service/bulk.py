@@ -17,6 +17,7 @@ from hyrex_broker.domain.rights import ANYONE, EVERY_QUEUE, Caller
 from hyrex_broker.domain.selection import Selection
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, filters, requests
+from hyrex_broker.service.pages import PageTokens, not_ours
 from hyrex_broker.service.times import timestamp, timestamp_if_any
 from hyrex_broker.storage.bulk import NEWEST, BulkStore
 from hyrex_broker.storage.listing import TaskLists
@@ -37,8 +38,11 @@ class BulkRpcs:
     """Answers the RPCs of bulk operations. `begun` is called when there is one to work on. Raises
     StorageUnavailable."""
 
-    def __init__(self, store: BulkStore, lists: TaskLists, audit: Audit, begun: Callable[[], None]) -> None:
+    def __init__(
+        self, store: BulkStore, lists: TaskLists, audit: Audit, pages: PageTokens, begun: Callable[[], None]
+    ) -> None:
         self._store = store
+        self._pages = pages
         self._audit = audit
         self._lists = lists
         self._begun = begun
@@ -83,12 +87,12 @@ class BulkRpcs:
     ) -> pb.ListBulkOperationsResponse:
         """A page. Raises InvalidField, PageTokenInvalid."""
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
-        before = _before(requests.cursor(request.page_token, ["bulk"]))
+        before = _before(await self._pages.cursor(request.page_token, ["bulk"]))
         page = await self._store.page(before, size)
         last = f"{page[-1].started_at.isoformat()} {page[-1].operation_id}" if len(page) == size else None
         return pb.ListBulkOperationsResponse(
             operations=[_wire(each) for each in page if _covers(caller, each)],
-            next_page_token=requests.page_token(last, ["bulk"]),
+            next_page_token=await self._pages.token(last, ["bulk"]),
         )
 
     async def _found(self, operation_id: str, caller: Caller) -> pb.BulkOperation:
@@ -152,7 +156,7 @@ def _before(cursor: str | None) -> tuple[datetime, str]:
         moment, operation_id = cursor.split(" ")
         return datetime.fromisoformat(moment).astimezone(UTC), fields.task_id(operation_id)
     except (ValueError, OverflowError, InvalidField):
-        raise requests.not_ours() from None
+        raise not_ours() from None
 
 
 def _wire(operation: BulkOperation) -> pb.BulkOperation:

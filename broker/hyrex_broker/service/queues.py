@@ -13,6 +13,7 @@ from hyrex_broker.domain.rights import Scope
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, requests
 from hyrex_broker.service.callers import current_caller
+from hyrex_broker.service.pages import PageTokens, not_ours
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
 from hyrex_broker.storage.queues import QueueStore
@@ -39,9 +40,15 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     not see are not there for it."""
 
     def __init__(
-        self, store: QueueStore, lanes: Lanes, touch: Callable[[Iterable[TaskId]], None], audit: Audit
+        self,
+        store: QueueStore,
+        lanes: Lanes,
+        touch: Callable[[Iterable[TaskId]], None],
+        audit: Audit,
+        pages: PageTokens,
     ) -> None:
         self._store = store
+        self._pages = pages
         self._lanes = lanes
         self._touch = touch
         self._audit = audit
@@ -50,13 +57,13 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         self, request: queue_service_pb2.ListQueuesRequest, context: Context
     ) -> queue_service_pb2.ListQueuesResponse:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
-        after = requests.cursor(request.page_token, ["queues"]) or ""
+        after = await self._pages.cursor(request.page_token, ["queues"]) or ""
         caller = current_caller()
         sees = None if caller.unlimited else caller.sees
         page = await self._store.page(after, size, sees=sees)
         more = page[-1].name if len(page) == size else None
         return queue_service_pb2.ListQueuesResponse(
-            queues=map(convert.queue, page), next_page_token=requests.page_token(more, ["queues"])
+            queues=map(convert.queue, page), next_page_token=await self._pages.token(more, ["queues"])
         )
 
     async def GetQueue(
@@ -88,11 +95,11 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         name = _visible(request.name, Scope.ADMIN)
         reason = fields.short_text(request.reason, "reason", _REASON_BYTES) or "the queue was purged"
         filters = ["purge", name]
-        begun = requests.cursor(request.step, filters)
+        begun = await self._pages.cursor(request.step, filters)
         if begun is None and await self._store.find(name) is None:
             raise QueueNotFound(name)
         until = _moment(begun) if begun is not None else await self._store.now()
-        # Each step: one that nobody was given can be made up, and would purge without an entry.
+        # Each step: whoever has got hold of an old one would purge without an entry.
         goes_on = {} if begun is None else {"goes_on_until": until.isoformat()}
         await self._audit.record(current_caller().name, "queue.purge", name, {"reason": reason} | goes_on)
         ends_at = time.monotonic() + _STEP_S if request.in_steps else math.inf
@@ -101,7 +108,7 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
             cancelled += len(task_ids)
             self._touch(task_ids)
             if time.monotonic() >= ends_at:
-                step = requests.page_token(until.isoformat(), filters)
+                step = await self._pages.token(until.isoformat(), filters)
                 return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled, next_step=step)
         return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled)
 
@@ -152,4 +159,4 @@ def _moment(cursor: str) -> datetime:
         # The first and the last day of all overflow in some zones, and in Postgres' client too.
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise requests.not_ours("step") from None
+        raise not_ours("step") from None

@@ -1,21 +1,16 @@
-"""Checks of requests as a whole: lists of ids, page sizes, page tokens."""
+"""Checks of requests as a whole: lists of ids, page sizes, callers."""
 
-import base64
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc.aio
 
-from hyrex_broker.domain.errors import InvalidField, PageTokenInvalid, TooManyItems
+from hyrex_broker.domain.errors import InvalidField, TooManyItems
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import fields
 
 MOST_IDS: Final = 1000
 MOST_PER_PAGE: Final = 1000
-_DIGEST_BYTES: Final = 8
-_LONGEST_TOKEN: Final = 1024
 _ANSWER_MARGIN_S: Final = 0.25
 
 
@@ -51,41 +46,3 @@ def patience_s(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """The connection of a request, which counts as one caller for fair shares."""
     return str(context.peer())
-
-
-def page_token(cursor: str | None, filters: Iterable[object]) -> str:
-    """A token that continues after the cursor, valid for these filters only; "" on the last page."""
-    if cursor is None:
-        return ""
-    return base64.urlsafe_b64encode(_digest(filters) + cursor.encode()).decode()
-
-
-def cursor(token: str, filters: Iterable[object]) -> str | None:
-    """The cursor of a token; None without a token. Raises PageTokenInvalid."""
-    if not token:
-        return None
-    digest, found = _read_token(token)
-    if digest != _digest(filters):
-        raise PageTokenInvalid("page_token belongs to a list with other filters; begin again without it")
-    return found
-
-
-def not_ours(field: str = "page_token") -> PageTokenInvalid:
-    """The refusal of a token that no broker has made."""
-    return PageTokenInvalid(f"{field} was not made by a broker; begin again without it")
-
-
-def _read_token(token: str) -> tuple[bytes, str]:
-    try:
-        made = base64.b64decode(token[:_LONGEST_TOKEN].encode(), altchars=b"-_", validate=True)
-        found = made[_DIGEST_BYTES:].decode()
-    except ValueError:
-        found = ""
-    if not found or "\0" in found or len(token) > _LONGEST_TOKEN:
-        raise not_ours()
-    return made[:_DIGEST_BYTES], found
-
-
-def _digest(filters: Iterable[object]) -> bytes:
-    text = json.dumps([repr(value) for value in filters])
-    return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest()

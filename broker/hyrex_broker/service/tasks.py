@@ -21,6 +21,7 @@ from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.callers import current_caller, when_token_ends
 from hyrex_broker.service.doors import token_ended
+from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.task_rights import Looks, TaskRights, Told
@@ -88,6 +89,7 @@ class TaskParts:
     lists: TaskLists
     watches: Watches
     looks: Looks
+    pages: PageTokens
     leaving: asyncio.Event
     """Set when the broker is about to stop."""
 
@@ -191,7 +193,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.ListTasksResponse:
         selection, size = filters.selection(request), requests.page_size(request.page_size, _DEFAULT_PAGE)
         words = filters.in_words(selection)
-        before = _task_before(requests.cursor(request.page_token, words))
+        before = _task_before(await self._parts.pages.cursor(request.page_token, words))
         told, sees = self._rights.told(request.messages), self._rights.sees()
         detail = FOUND if told is Told.NONE else LISTED
         permit = await self._lists.enter(requests.caller(context), 1)
@@ -201,7 +203,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             permit.leave()
         return task_service_pb2.ListTasksResponse(
             tasks=self._rights.listed(page.tasks, told),
-            next_page_token=requests.page_token(page.before, words),
+            next_page_token=await self._parts.pages.token(page.before, words),
             looked_back_to=convert.made_at(page.before) if page.before is not None else None,
         )
 

@@ -14,6 +14,7 @@ from hyrex_broker.domain.rights import EVERY_QUEUE, Caller, Scope, is_reserved
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import fields, requests
 from hyrex_broker.service.callers import current_caller
+from hyrex_broker.service.pages import PageTokens, not_ours
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.times import timestamp, timestamp_if_any
 from hyrex_broker.storage.audit import NEWEST, AuditStore, AuditView
@@ -38,6 +39,7 @@ class TokenParts:
     store: TokenStore
     entries: AuditStore
     audit: Audit
+    pages: PageTokens
     enforced: bool
     changed: Callable[[], None]
 
@@ -70,7 +72,7 @@ class TokenRpcs:
     async def ListTokens(self, request: wire.ListTokensRequest, context: Context) -> wire.ListTokensResponse:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         filters = ["tokens", request.include_ended]
-        after = _after(requests.cursor(request.page_token, filters))
+        after = _after(await self._token_parts.pages.cursor(request.page_token, filters))
         found: list[TokenView] = []
         caller, more = current_caller(), True
         while more and len(found) < size:
@@ -80,10 +82,9 @@ class TokenRpcs:
             after = (page[-1].name, page[-1].number) if page else after
         # Another page follows if more were found than fit, or if not all were looked at.
         last = found[size - 1] if len(found) > size or (more and found) else None
-        return wire.ListTokensResponse(
-            tokens=map(_token, found[:size]),
-            next_page_token=requests.page_token(f"{last.number} {last.name}" if last else None, filters),
-        )
+        cursor = f"{last.number} {last.name}" if last else None
+        next_page = await self._token_parts.pages.token(cursor, filters)
+        return wire.ListTokensResponse(tokens=map(_token, found[:size]), next_page_token=next_page)
 
     async def RevokeToken(
         self, request: wire.RevokeTokenRequest, context: Context
@@ -113,12 +114,12 @@ class TokenRpcs:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         who = fields.short_text(request.who, "who")
         filters = ["audit", who]
-        cursor = requests.cursor(request.page_token, filters)
+        cursor = await self._token_parts.pages.cursor(request.page_token, filters)
         before = NEWEST if cursor is None else requests.number_id(cursor, "page_token")
         entries = await self._token_parts.entries.page(before, who, size)
         last = str(entries[-1].number) if len(entries) == size else None
         return wire.ListAuditResponse(
-            entries=map(_entry, entries), next_page_token=requests.page_token(last, filters)
+            entries=map(_entry, entries), next_page_token=await self._token_parts.pages.token(last, filters)
         )
 
 
@@ -174,7 +175,7 @@ def _after(cursor: str | None) -> tuple[str, int]:
         return "", 0
     number, _, name = cursor.partition(" ")
     if not number.isdecimal() or len(number) > 18:
-        raise requests.not_ours()
+        raise not_ours()
     return name, int(number)
 
 

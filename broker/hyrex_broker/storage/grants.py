@@ -12,6 +12,7 @@ TABLES: Final = (
     "schema_version", "namespace", "broker", "lane", "queue", "concurrency_limit", "task_definition",
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
+    "shared_secret",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""

@@ -27,6 +27,7 @@ from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
+from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.server import Servicers, build_server
 from hyrex_broker.service.submit import PlacedResults, Results
@@ -40,6 +41,7 @@ from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.tokens import TokenStore
 from tests.support.loops import end
 
@@ -149,15 +151,21 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     audit, store = Audit(AuditStore(database)), TokenStore(database)
     steering = build_steering(database, BrokerId(1), recorded.lanes, recorded, audit)
     tokens = KnownTokens(store, [token]) if token is not None else None
-    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, audit, recorded.drained)
+    pages = PageTokens(SecretStore(database))
+    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, audit, pages, recorded.drained)
     token_parts = TokenParts(
-        store, AuditStore(database), audit, tokens is not None, tokens.hurry if tokens else lambda: None
+        store,
+        AuditStore(database),
+        audit,
+        pages,
+        tokens is not None,
+        tokens.hurry if tokens else lambda: None,
     )
     no_workers: Any = worker_service_pb2_grpc.WorkerServiceServicer
     servicers = Servicers(
         TaskServicer(parts),
         no_workers(),
-        QueueServicer(QueueStore(database), recorded, watches.touch, audit),
+        QueueServicer(QueueStore(database), recorded, watches.touch, audit, pages),
         AdminServicer(
             PeerStore(database),
             recorded.drained_sessions.append,

@@ -8,7 +8,9 @@ import pytest
 from hyrex.v1 import admin_service_pb2 as admin_wire
 from hyrex.v1 import queue_service_pb2, task_service_pb2
 from hyrex_broker.engine.audit import MOST_NAMED
-from hyrex_broker.service import requests
+from hyrex_broker.service.pages import PageTokens
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.secrets import SecretStore
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import ROOT, Stubs, reason_of
 from tests.support.tokens import made
@@ -76,11 +78,14 @@ async def test_a_list_of_unknown_messages_is_refused(stubs: Stubs) -> None:
     assert await reason_of(stubs.tasks.ListTasks(request)) == "INVALID_FIELD"
 
 
-async def test_a_purge_that_seems_to_go_on_is_recorded_as_well(guarded: Stubs, seed: Seed) -> None:
-    """A step is no secret: whoever makes one up begins a purge with it."""
+async def test_a_purge_that_seems_to_go_on_is_recorded_as_well(
+    guarded: Stubs, seed: Seed, database: Database
+) -> None:
+    """Whoever has got hold of an old step begins a purge with it."""
     boss = await made(guarded.admin, ROOT, "boss", "admin")
     await seed.ready(await seed.task(queue="mail"))
-    step = requests.page_token(datetime.now(UTC).isoformat(), ["purge", "mail"])
+    pages = PageTokens(SecretStore(database))
+    step = await pages.token(datetime.now(UTC).isoformat(), ["purge", "mail"])
     purge = queue_service_pb2.PurgeQueueRequest(name="mail", reason="hush", in_steps=True, step=step)
     assert (await guarded.queues.PurgeQueue(purge, metadata=boss)).cancelled == 1
     (entry,) = await seed.rows("select who, object from audit where action = 'queue.purge'")

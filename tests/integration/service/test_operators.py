@@ -3,8 +3,10 @@
 import pytest
 
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2, task_service_pb2
-from hyrex_broker.service import requests
+from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.storage import purge, queues
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.secrets import SecretStore
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import Stubs, reason_of
 
@@ -122,9 +124,11 @@ async def test_queue_requests_are_checked(stubs: Stubs) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "x", "1", "\n"])
-async def test_a_step_that_is_forged_with_its_digest_is_refused(stubs: Stubs, cursor: str) -> None:
-    """How a token is made is no secret: what it holds is as much the caller's as any other field."""
-    step = requests.page_token(cursor, ["purge", "mail"])
+async def test_a_step_that_is_sealed_and_holds_no_time_is_refused(
+    stubs: Stubs, database: Database, cursor: str
+) -> None:
+    """What a token holds is checked as any other field: brokers of another version share the secret."""
+    step = await PageTokens(SecretStore(database)).token(cursor, ["purge", "mail"])
     purge = queue_service_pb2.PurgeQueueRequest(name="mail", in_steps=True, step=step)
     assert await reason_of(stubs.queues.PurgeQueue(purge)) == "PAGE_TOKEN_INVALID"
 

@@ -302,6 +302,14 @@ create table token (
 create unique index token_by_name on token (name) where revoked_at is null;
 create index token_by_change on token (changed_at);
 
+-- What the brokers of a database share, and nobody else knows: `pages` seals page tokens (service/pages.py).
+create table shared_secret (
+  purpose text primary key,
+  secret  bytea not null check (length(secret) = 32)
+);
+insert into shared_secret
+select 'pages', sha256(convert_to(gen_random_uuid()::text || gen_random_uuid() || gen_random_uuid(), 'UTF8'));
+
 -- What was done with the rights `admin` and `payload`. Insert-only; retention removes whole days.
 create table audit (
   id      bigint generated always as identity primary key,
