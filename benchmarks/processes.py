@@ -44,6 +44,7 @@ class Process:
         self.name = name
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._printed: list[str] = []
+        self._is_awaited = True
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", TIED, str(os.getpid()), *command],
             env=_environment(env or {}),
@@ -100,6 +101,14 @@ class Process:
         self.order(**order)
         return self.answer(timeout_s)
 
+    def ignore_lines(self) -> None:
+        """Nobody waits for its lines any more, so none is kept for that: it may print for hours."""
+        self._is_awaited = False
+
+    def last_words(self) -> str:
+        """Its name, and what it printed last."""
+        return f"{self.name}\n{''.join(self._printed[-KEPT_LINES:])}"
+
     def terminate(self) -> None:
         """Ask it to leave, then make it and its group."""
         if self.running:
@@ -125,14 +134,15 @@ class Process:
         return line
 
     def _failure(self, what: str) -> ProcessFailed:
-        return ProcessFailed(f"{self.name}: {what}\n{''.join(self._printed[-KEPT_LINES:])}")
+        return ProcessFailed(f"{what}: {self.last_words()}")
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
             self._printed.append(line)
             del self._printed[:-KEPT_LINES]
-            self._lines.put(line)
+            if self._is_awaited:
+                self._lines.put(line)
         self._lines.put(None)
 
 
