@@ -32,6 +32,10 @@ bench *arguments:
 chaos *arguments:
     scripts/chaos {{arguments}}
 
+# A mixed load for long, to see what grows: just soak --minutes 60
+soak *arguments:
+    scripts/soak {{arguments}}
+
 # The Python code of the protos, and their descriptors.
 gen:
     scripts/gen-proto
