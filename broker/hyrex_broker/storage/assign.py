@@ -1,5 +1,6 @@
 """Assigns: moves the best ready tasks of some lanes to sessions, in one statement."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,15 @@ from hyrex_broker.storage.columns import integers
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
+log = logging.getLogger(__name__)
+
 _SQL: Final = load("assign")
 
 INLINE_PAYLOAD_BYTES: Final = 64 * 1024
 """A payload up to this size is read with its assign,"""
 ASSIGN_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 """as long as all of them together, with every slot filled, are at most this (rule 15)."""
+_TOLD: Final = 10
 _RECENT_S: Final = 2 * 24 * 3600
 """Tasks made since then are looked for in the partitions of those days, older ones one by one."""
 
@@ -197,9 +201,18 @@ def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]], plan: 
     found = rows if first["task_id"] is not None else []
     arrivals = arrivals_of(found)
     return AssignResult(
-        blocks=blocks_of(found, names),
+        blocks=blocks_of(_stored(found), names),
         taken_at=first["taken_at"],
         refused=first["mine"] < len(asked),
         read=reads_of(arrivals),
         arrivals=arrivals,
     )
+
+
+def _stored(rows: Sequence[Any]) -> Sequence[Any]:
+    """Without the tasks that are not stored, which ended as lost."""
+    if all(row["max_retries"] is not None for row in rows):
+        return rows
+    lost = [row["task_id"] for row in rows if row["max_retries"] is None]
+    log.error("tasks were to run that are not stored; they have ended as lost", extra={"tasks": lost[:_TOLD]})
+    return [row for row in rows if row["max_retries"] is not None]

@@ -192,3 +192,39 @@ async def test_a_trace_context_reaches_the_worker_however_its_task_is_placed(
     runs = {run.task_id: run for run in await link.until_runs(2)}
     assert runs[traced.task_id].trace_context == b"t" * 26
     assert not any(runs[plain.task_id].trace_context)
+
+
+async def test_a_lane_with_a_limit_has_its_turn_beside_others(bench: Bench) -> None:
+    """With a plan for the lanes without a limit and one for the others, the turns went round twice
+    an assign: of two limited lanes, one was never read while room came two slots at a time."""
+    names = ["plain", "limited-1", "limited-2"]
+    session, link = await bench.worker(0, names, [("task", name, 100) for name in names[1:]])
+    await bench.submit([new_task(name=name) for name in names for _ in range(12)])
+    for room in range(2, 14, 2):
+        bench.engine.sessions.set_capacity(session, {"sync": room}, {})
+        await link.until_runs(room)
+    assert Counter(run.name for run in link.runs) == dict.fromkeys(names, 4)
+
+
+async def test_slots_kept_for_limited_lanes_go_only_to_sessions_that_are_still_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the other lanes are assigned, a worker may leave, and another one may want no more."""
+    assign = AssignStore.assign
+    names = ["plain", "limited"]
+    leaving, _ = await bench.worker(0, names, [("task", "limited", 100)])
+    full, last = await bench.worker(0, names)
+    await bench.submit([new_task(name=name) for name in names for _ in range(4)])
+
+    async def meanwhile(self: AssignStore, *args: Any) -> Any:
+        result = await assign(self, *args)
+        bench.engine.sessions.leave(leaving)
+        full.capacity["sync"] = 1
+        return result
+
+    monkeypatch.setattr(AssignStore, "assign", meanwhile)
+    leaving.capacity["sync"] = full.capacity["sync"] = 2
+    await bench.engine.dispatcher._assign()
+    rows = await bench.database.fetch("select session_id, count(*) from lease group by 1")
+    assert dict(map(tuple, rows)) == {leaving.session_id: 1, full.session_id: 1}
+    assert [run.name for run in last.runs] == ["plain"]

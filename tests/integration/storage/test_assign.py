@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import is_repetition
-from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, new_task
+from tests.integration.storage.stage import INFO, LEASE, SECRET, ZERO, Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 from tests.support.assigned import runs_of
 
@@ -310,3 +311,47 @@ async def test_lanes_share_an_assign_by_their_quotas(stage: Stage) -> None:
     result = await stage.assigns.assign(plan, stage.names)
     assert sorted(run.name for run in runs_of(result.blocks)) == ["other"] * 3 + ["work"] * 2
     assert {run.token for run in runs_of(result.blocks)} == set(plan.tokens)
+
+
+async def test_a_ready_row_without_a_task_ends_as_lost_and_the_others_run(stage: Stage) -> None:
+    """Joined to nothing it vanished: taken from `ready`, and nowhere else since."""
+    ids = await stage.submitted(3)
+    await stage.execute("delete from task where id = $1", ids[1])
+    runs = await stage.assign(await stage.session(), 10)
+    assert [run.task_id for run in sorted(runs, key=lambda run: run.token)] == [ids[0], ids[2]]
+    assert await stage.state(ids[1]) is TaskState.LOST
+    (run,) = await stage.runs(ids[1])
+    assert run["final"]
+    assert run["reason"] == "its task is not stored"
+
+
+async def test_a_ready_row_without_a_task_and_without_its_day_harms_nobody(stage: Stage) -> None:
+    """There is no place to record its end, so the statement must not try."""
+    (mine,) = await stage.submitted()
+    lane = await stage.lane()
+    await stage.execute(
+        "insert into ready values ($1, $2, 5, now() - interval '1 second', 0, 0, 0, 0, false)",
+        make_id(0),
+        lane,
+    )
+    (run,) = await stage.assign(await stage.session(), 10)
+    assert run.task_id == mine
+    assert await stage.execute("select count(*) from ready") == 0
+
+
+async def test_the_slots_of_many_lanes_are_dealt_as_planned(stage: Stage) -> None:
+    """Lanes that give less than their quota leave their slots empty; no other lane takes them."""
+    one, two = await stage.session(), await stage.session()
+    lanes = [await stage.lane(f"q{number}") for number in range(3)]
+    wanted = []
+    for lane, count in zip(lanes, (1, 0, 2), strict=True):
+        wanted.append(await stage.submitted(count, queue=stage.names[lane][0]) if count else [])
+    plan = stage.plan([one, two], lanes[0], 6)
+    quotas = [LaneQuota(lane, [(5, ZERO)], [one.session_id, two.session_id]) for lane in reversed(lanes)]
+    result = await stage.assigns.assign(replace(plan, quotas=quotas), stage.names)
+    dealt = {run.task_id: (run.token, run.session_id) for run in runs_of(result.blocks)}
+    assert dealt == {
+        wanted[2][0]: (plan.tokens[0], one.session_id),
+        wanted[2][1]: (plan.tokens[1], two.session_id),
+        wanted[0][0]: (plan.tokens[4], one.session_id),
+    }

@@ -81,3 +81,12 @@ async def entries_read(database: Database, index: str) -> int:
         index,
     )
     return int(row["idx_tup_read"])
+
+
+async def test_a_purge_takes_delayed_tasks_that_are_not_stored(stage: Stage) -> None:
+    """When they were submitted is unknown, which counted as later."""
+    (task_id,) = await stage.submit(scheduled())
+    await stage.execute("delete from task where id = $1", task_id)
+    store = QueueStore(stage.database)
+    assert [chunk async for chunk in store.purge("default", "enough", await store.now())] == [[task_id]]
+    assert await stage.state(task_id) is TaskState.CANCELLED

@@ -273,3 +273,11 @@ async def test_one_batch_holds_reports_of_many_sessions(stage: Stage, outcome: O
         (False, False),
         (True, False),
     ]
+
+
+async def test_a_failure_of_a_task_that_is_not_stored_is_its_end(stage: Stage) -> None:
+    """Whether it runs again was neither true nor false, which refused the whole batch."""
+    _, run = await stage.running(max_retries=3)
+    await stage.execute("delete from task where id = $1", run.task_id)
+    await stage.end(run, Outcome.FAILED, error_type="ValueError")
+    assert await stage.state(run.task_id) is TaskState.FAILED

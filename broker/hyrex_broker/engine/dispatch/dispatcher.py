@@ -214,18 +214,20 @@ class Dispatcher:
             self._called.set()
 
     async def _assign(self) -> bool:
-        """Make one assign for free lanes and one for limited ones. Return True if more may follow."""
+        """Make one assign for free lanes and one for limited ones. Return True if more may follow.
+
+        Both are of one plan, so that each lane has one turn: with a plan for each, the turns of the second
+        were lost to the same lanes again and again.
+        """
         for quota in await self._placer.settle_unresolved():
             self._schedule.wake((quota.lane, rank) for rank, _ in quota.pairs)
         quotas = self._schedule.plan(self._profiles(), self._readable)
         limited = [quota for quota in quotas if self._directory.limits_of(quota.lane)]
         free = [q for q in quotas if not self._directory.limits_of(q.lane)] if limited else quotas
         if free:
-            await self._make(free, limited=False)
-        if limited and free:
-            # Sessions may have left meanwhile, and others have less room.
-            again = self._schedule.plan(self._profiles(), self._readable)
-            limited = [quota for quota in again if self._directory.limits_of(quota.lane)]
+            with self._placer.keeping(limited):
+                await self._make(free, limited=False)
+            limited = self._placer.still_free(limited)
         if limited:
             await self._make(limited, limited=True)
         return bool(quotas)

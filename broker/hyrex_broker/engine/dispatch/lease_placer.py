@@ -8,14 +8,14 @@ import os
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import SessionTakenOver
-from hyrex_broker.domain.model import BrokerId, Outcome, RunEnd, SessionId, Token
+from hyrex_broker.domain.model import BrokerId, LaneId, Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import ServedSession
@@ -48,6 +48,11 @@ def _all_sent(plan: Plan, sessions: Sequence[ServedSession]) -> None:
     """Note that nothing of the plan is unsent, so that receipts may cover its sequences."""
     for session in sessions:
         session.unsent.discard(plan.sequences[session.session_id])
+
+
+def _give_up(reserved: Mapping[tuple[ServedSession, str], int]) -> None:
+    for (session, pool), count in reserved.items():
+        session.reserve(pool, -count)
 
 
 class Placer:
@@ -101,8 +106,36 @@ class Placer:
         else:
             _all_sent(plan, sessions)
         finally:
-            for (session, pool), count in reserved.items():
-                session.reserve(pool, -count)
+            _give_up(reserved)
+
+    @contextmanager
+    def keeping(self, quotas: Sequence[LaneQuota]) -> Iterator[None]:
+        """Keep the slots of quotas that are assigned afterwards, until the block ends."""
+        reserved = self._reserve(quotas)
+        try:
+            yield
+        finally:
+            _give_up(reserved)
+
+    def still_free(self, quotas: Sequence[LaneQuota]) -> list[LaneQuota]:
+        """What is left of quotas that were planned a moment ago: sessions leave, and take less."""
+        free: dict[tuple[SessionId, str], int] = {}
+        left = [
+            LaneQuota(
+                quota.lane, quota.pairs, [each for each in quota.slots if self._take(each, quota.lane, free)]
+            )
+            for quota in quotas
+        ]
+        return [quota for quota in left if quota.slots]
+
+    def _take(self, session_id: SessionId, lane: LaneId, free: dict[tuple[SessionId, str], int]) -> bool:
+        session = self._sessions.by_id.get(session_id)
+        pool = None if session is None else session.profile.lanes.get(lane)
+        if session is None or pool is None:
+            return False
+        key = (session_id, pool)
+        free[key] = free.get(key, session.free(pool)) - 1
+        return free[key] >= 0
 
     def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[ServedSession]) -> Plan:
         generations = {session.session_id: session.generation for session in sessions}

@@ -13,6 +13,8 @@
 -- $13 the token of each slot, an array as text, $14 whether limited lanes may be read (their limit is
 -- locked by this transaction), $15 largest payload to return in bytes, $16 slack of a deadline in ms.
 -- $17 ids from this one on are looked for in the partitions of the last days only; an older one costs a call.
+-- A ready row whose task is not stored cannot run: it ends as lost, and is returned without max_retries. Where
+-- the partition of its day is gone as well, that cannot be recorded.
 with mine as materialized (
   select w.id
   from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
@@ -43,17 +45,25 @@ with mine as materialized (
   ))
   returning task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone
 ), numbered as (
-  select p.*,
-         ($6::integer[])[array_position($4::integer[], p.lane)]
-           + row_number() over (partition by p.lane order by p.rank, p.arrival, p.task_id)::integer as slot
-  from picked p
+  -- The offset of each lane comes first among its rows: to look for it in $4 for each of them would take a time
+  -- that grows with the lanes of the plan.
+  select *, first_value(first) over turns + (row_number() over turns)::integer - 1 as slot
+  from (
+    select task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone,
+           null::integer as first
+    from picked
+    union all
+    select null, lane, -1, null, null, null, null, null, null, first
+    from unnest($4::integer[], $6::integer[]) as q (lane, first)
+  ) of_lane
+  window turns as (partition by lane order by rank, arrival, task_id)
 ), found as materialized (
   select n.*, ($1::bigint[])[p.place] as session_id, ($12::bigint[])[p.place] as sequence,
          places.of_token[n.slot] as token, t.*
   from numbered n
   cross join (select ($11::text)::integer[] as of_slot, ($13::text)::bigint[] as of_token offset 0) places
   cross join lateral (select coalesce(places.of_slot[n.slot], places.of_slot[1]) as place) p
-  cross join lateral (
+  left join lateral (
     select max_retries, timeout_ms, parent_id, root_id, submitted_at, content_type, codec, headers, trace_context,
            octet_length(payload) as size,
            case when octet_length(payload) <= $15::integer then payload end as payload
@@ -63,14 +73,25 @@ with mine as materialized (
       select * from old_task(n.task_id) where n.task_id < $17::uuid
     ) task
     offset 0
-  ) t
+  ) t on true
+  where n.task_id is not null
+), lost as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
+  select task_id, run_number, attempt_number, 6, true, 'its task is not stored'
+  from found
+  where case when max_retries is null then
+    to_regclass('task_run_' || to_char(
+      to_timestamp(('x' || left(replace(task_id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) at time zone 'UTC',
+      'YYYYMMDD')) is not null end
+  order by task_id
+  on conflict do nothing
 ), placed as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
   select task_id, lane, rank, token, session_id, sequence, now(),
          now() + (timeout_ms + $16::bigint) * interval '1 millisecond',
          run_number, attempt_number, redeliveries, releases, alone
-  from found order by task_id
+  from found where max_retries is not null order by task_id
 )
 select case when row_number() over () = 1 then m.mine end as mine,
        case when row_number() over () = 1 then now() end as taken_at,

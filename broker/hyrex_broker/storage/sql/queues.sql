@@ -114,7 +114,7 @@ with dropped as (
     cross join lateral (
       select d.ctid as spot from delayed d
       where d.lane = q.lane and d.task_id > q.mark
-        and (select submitted_at from task where task.id = d.task_id) <= $3::timestamptz
+        and coalesce((select submitted_at from task where task.id = d.task_id), $3) <= $3::timestamptz
       order by d.task_id
       limit $5::integer
       for update skip locked

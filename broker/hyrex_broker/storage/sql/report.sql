@@ -66,8 +66,9 @@ with ended as materialized (
          case
            when outcome = 5 or cancel_at is not null then false
            when outcome in (3, 4) then
-             retryable and attempt_number < (
-               select t.max_retries from task t where t.id = e.task and t.id between $15::uuid and $16::uuid)
+             -- A task that is not stored cannot run again.
+             retryable and attempt_number < coalesce((
+               select t.max_retries from task t where t.id = e.task and t.id between $15::uuid and $16::uuid), 0)
            when outcome = 6 then redeliveries + (was_alone or alone)::integer <= $13::integer
            else releases < $14::integer
          end as again
