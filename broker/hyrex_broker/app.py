@@ -28,6 +28,7 @@ from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import RunReports
+from hyrex_broker.engine.schedules import LanesAndRooms, Schedules
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
@@ -42,6 +43,7 @@ from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.certificates import BindError
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
+from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
 from hyrex_broker.service.server import Servicers
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
@@ -65,6 +67,7 @@ from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.retention import RetentionStore
+from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.sessions import SessionStore
 from hyrex_broker.storage.slack import slack_ms
@@ -141,13 +144,14 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
     watches = Watches(TaskReads(database))
     notifications = Notifications(Channel(database.connector))
     upkeep, clock = RetentionStore(database.connector), DatabaseClock()
+    rooms = Rooms(DepthStore(database))
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
         sessions=sessions,
         dispatcher=dispatcher,
         promoter=promoter,
-        intake=Intake(submits, handoff, directory, dispatcher, promoter, Rooms(DepthStore(database))),
+        intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms),
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         progress=RunsProgress(ProgressStore(database)),
@@ -158,6 +162,9 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         notifications=notifications,
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
+        schedules=Schedules(
+            ScheduleStore(database), LanesAndRooms(directory, rooms, dispatcher), clock, lease
+        ),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
         steering=build_steering(database, broker_id, directory.names, cancels, audit),
         audit=audit,
@@ -189,6 +196,7 @@ def _connect(engine: Engine, database: Database) -> None:
 
     database.on_missing_partition = engine.retention.hurry
     engine.presence.on_round = round_over
+    engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
     engine.progress.on_change = changed
@@ -250,6 +258,11 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),
         queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change, audit, pages),
+        schedules=ScheduleServicer(
+            ScheduleParts(
+                ScheduleStore(database), engine.schedules, reads, audit, pages, config.payload_limit_bytes
+            )
+        ),
         admin=AdminServicer(
             PeerStore(database),
             engine.sessions.drain,

@@ -44,7 +44,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUEUE_NOT_FOUND: _ErrorReason.ValueType  # 6
     """NOT_FOUND: no such queue; metadata: queue."""
     ERROR_REASON_PEER_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND: no such worker session, broker, bulk operation or token; metadata: id."""
+    """NOT_FOUND: no such worker session, broker, bulk operation, token or schedule; metadata: id."""
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: a page token that this broker did not make, or made for other filters."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 9
@@ -106,7 +106,7 @@ ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 5
 ERROR_REASON_QUEUE_NOT_FOUND: ErrorReason.ValueType  # 6
 """NOT_FOUND: no such queue; metadata: queue."""
 ERROR_REASON_PEER_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND: no such worker session, broker, bulk operation or token; metadata: id."""
+"""NOT_FOUND: no such worker session, broker, bulk operation, token or schedule; metadata: id."""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a page token that this broker did not make, or made for other filters."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 9

@@ -11,6 +11,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from hyrex.v1 import schedule_pb2 as _schedule_pb2
 from hyrex.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -298,6 +299,7 @@ class Hello(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     RECEIVED_THROUGH_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    SCHEDULES_FIELD_NUMBER: _builtins.int
     worker_name: _builtins.str
     """A name for people, for instance "host-1234"; 1..255 bytes."""
     host: _builtins.str
@@ -338,6 +340,12 @@ class Hello(_message.Message):
     def capacity(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolCapacity]:
         """What it will hold, for each pool."""
 
+    @_builtins.property
+    def schedules(self) -> _containers.RepeatedCompositeFieldContainer[_schedule_pb2.ScheduleDefinition]:
+        """Schedules that its code declares: stored when its session begins, unless an operator wrote one of that name.
+        The token needs the right to submit to the queues of their tasks. An older broker knows nothing of schedules.
+        """
+
     def __init__(
         self,
         *,
@@ -355,10 +363,11 @@ class Hello(_message.Message):
         held: _abc.Iterable[Global___LeaseRef] | None = ...,
         received_through: _builtins.int = ...,
         capacity: _abc.Iterable[Global___PoolCapacity] | None = ...,
+        schedules: _abc.Iterable[_schedule_pb2.ScheduleDefinition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "capacity", b"capacity", "held", b"held", "host", b"host", "pid", b"pid", "protocol_version", b"protocol_version", "queue_patterns", b"queue_patterns", "queues", b"queues", "received_through", b"received_through", "sdk", b"sdk", "session_id", b"session_id", "session_secret", b"session_secret", "tasks", b"tasks", "worker_name", b"worker_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "capacity", b"capacity", "held", b"held", "host", b"host", "pid", b"pid", "protocol_version", b"protocol_version", "queue_patterns", b"queue_patterns", "queues", b"queues", "received_through", b"received_through", "schedules", b"schedules", "sdk", b"sdk", "session_id", b"session_id", "session_secret", b"session_secret", "tasks", b"tasks", "worker_name", b"worker_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

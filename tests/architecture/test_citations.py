@@ -48,7 +48,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_rule_that_is_cited_exists() -> None:
     rules = {int(number) for number in re.findall(r"^## .*?</a>(\d+)\.", RULES.read_text(), re.MULTILINE)}
-    assert rules == set(range(1, len(rules) + 1))
+    assert rules >= set(range(1, 21))  # later ones come with what they are about, in any order
     missing = [
         f"{name}: rule {number}"
         for name, text in texts().items()

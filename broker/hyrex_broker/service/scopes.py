@@ -36,6 +36,15 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
         "PurgeQueue": _ADMIN,
         "DeleteQueue": _ADMIN,
     },
+    "ScheduleService": {
+        "PutSchedule": _SUBMIT,
+        "PauseSchedule": _SUBMIT,
+        "TriggerSchedule": _SUBMIT,
+        "BackfillSchedule": _SUBMIT,
+        "DeleteSchedule": _SUBMIT,
+        "GetSchedule": _READ,
+        "ListSchedules": _READ,
+    },
     "AdminService": {
         "ListWorkers": _READ,
         "ListBrokers": _READ,

@@ -14,6 +14,8 @@ from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    schedule_service_pb2,
+    schedule_service_pb2_grpc,
     task_service_pb2,
     task_service_pb2_grpc,
     worker_service_pb2,
@@ -33,6 +35,7 @@ SERVICES: Final = (
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name,
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+    schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"].full_name,
 )
 _MESSAGE_LIMIT: Final = 16 * MIB
 _STREAMS_OF_A_CONNECTION: Final = 1000
@@ -47,6 +50,7 @@ class Servicers:
     workers: worker_service_pb2_grpc.WorkerServiceServicer
     queues: queue_service_pb2_grpc.QueueServiceServicer
     admin: admin_service_pb2_grpc.AdminServiceServicer
+    schedules: schedule_service_pb2_grpc.ScheduleServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ def _add_services(server: grpc.aio.Server, servicers: Servicers) -> HealthServic
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(servicers.workers, server)
     queue_service_pb2_grpc.add_QueueServiceServicer_to_server(servicers.queues, server)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, server)
+    schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(servicers.schedules, server)
     health = HealthServicer(SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

@@ -23,6 +23,7 @@ LARGE_ANSWERS: Final = frozenset(
         "TaskService/ListTasks",
         "AdminService/ListWorkers",
         "QueueService/ListQueues",
+        "ScheduleService/ListSchedules",
     )
 )
 """Methods whose answers may be large."""

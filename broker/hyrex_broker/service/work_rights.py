@@ -23,10 +23,13 @@ async def within_rights(
 ) -> Introduction:
     """The same with what the caller may declare.
 
-    Raises RightMissing for a pattern that goes beyond the caller's, StorageUnavailable.
+    Raises RightMissing for a pattern that goes beyond the caller's, or a schedule for whose queue it may not
+    submit; StorageUnavailable.
     """
     for pattern in introduction.info.queue_patterns:
         caller.require(Scope.WORK, pattern)
+    for schedule in introduction.schedules:  # its effect lands in that queue (rule 39)
+        caller.require(Scope.SUBMIT, schedule.queue)
     introduction = replace(introduction, token=caller.key or None)
     if caller.unlimited:
         return introduction

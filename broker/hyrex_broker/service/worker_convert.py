@@ -5,6 +5,8 @@ from typing import Final
 
 from hyrex.runtime.patterns import MOST_STARS
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.v1.schedule_pb2 import ScheduleDefinition
+from hyrex_broker.domain import schedules as domain
 from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
 from hyrex_broker.domain.model import (
     DEFAULT_PRIORITY,
@@ -14,13 +16,14 @@ from hyrex_broker.domain.model import (
     Token,
 )
 from hyrex_broker.engine.sessions.session import Introduction, slots_in_all
-from hyrex_broker.service import fields
+from hyrex_broker.service import fields, schedule_convert
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
 PROTOCOL_VERSION: Final = 1
 MOST_PATTERNS: Final = 100
 MOST_DEFINITIONS: Final = 10_000
+MOST_SCHEDULES: Final = 1000
 MOST_CAPACITY: Final = 100_000
 MOST_POOLS: Final = 100
 MOST_CAPABILITIES: Final = 100
@@ -57,6 +60,7 @@ def introduction(hello: wire.Hello) -> Introduction:
         queues=[queue.name for queue in hello.queues],
         held=[lease_ref(ref) for ref in hello.held],
         received_through=_sequence(hello.received_through),
+        schedules=[_schedule(each) for each in hello.schedules],
     )
 
 
@@ -71,6 +75,7 @@ def _check_size_and_version(hello: wire.Hello) -> None:
         (len(hello.queue_patterns), MOST_PATTERNS),
         (len(hello.tasks), MOST_DEFINITIONS),
         (len(hello.queues), MOST_DEFINITIONS),
+        (len(hello.schedules), MOST_SCHEDULES),
         (len(hello.held), MOST_CAPACITY),
         (len(hello.capabilities), MOST_CAPABILITIES),
     ):
@@ -103,6 +108,10 @@ def _definition(task: wire.TaskDefinition) -> Definition:
     )
 
 
+def _schedule(wanted: ScheduleDefinition) -> domain.ScheduleDefinition:
+    return schedule_convert.definition(wanted, "schedules", domain.ScheduleSource.CODE)
+
+
 def _refuse_twice(field: str, names: Iterable[str]) -> None:
     """Raise InvalidField if a name occurs twice."""
     seen: set[str] = set()
@@ -121,6 +130,7 @@ def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
         fields.integer(maximum, f"limit of {scope} {name}", 0, HIGHEST_LIMIT)
     _refuse_twice("tasks.name", (task.name for task in hello.tasks))
     _refuse_twice("queues.name", (queue.name for queue in hello.queues))
+    _refuse_twice("schedules.name", (schedule.name for schedule in hello.schedules))
     return limits
 
 

@@ -19,6 +19,7 @@ _KEEP_AUDIT: Final = timedelta(days=90)
 """At least; who keeps tasks longer keeps both as long."""
 _AT_A_TIME: Final = 10_000
 _BULK: Final = load("bulk")
+_SCHEDULES: Final = load("schedules")
 _TIMEOUTS: Final = Timeouts(connect_s=5, command_s=60)
 
 
@@ -56,6 +57,8 @@ class RetentionStore:
         while await connection.fetchval(_AUDIT["forget"], max(keep, _KEEP_AUDIT), _AT_A_TIME) == _AT_A_TIME:
             pass
         await connection.execute(_BULK["forget"], keep)
+        while await connection.fetchval(_SCHEDULES["forget"], keep, _AT_A_TIME) == _AT_A_TIME:
+            pass
         await connection.execute(
             "delete from broker where seen_at < now() - $1::interval"
             " and not exists (select from worker_session where owner = broker.id)",

@@ -11,6 +11,7 @@ import grpc.aio
 from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
@@ -48,7 +49,9 @@ async def served(bench: Bench) -> AsyncIterator[tuple[WorkEngine, Any]]:
     tasks: Any = task_service_pb2_grpc.TaskServiceServicer
     queues: Any = queue_service_pb2_grpc.QueueServiceServicer
     admin: Any = admin_service_pb2_grpc.AdminServiceServicer
-    servicers = Servicers(tasks(), WorkerServicer(work), queues(), admin())  # only the workers' is called
+    schedules: Any = schedule_service_pb2_grpc.ScheduleServiceServicer
+    # Only the workers' is called.
+    servicers = Servicers(tasks(), WorkerServicer(work), queues(), admin(), schedules())
     built = build_server(BrokerConfig(database_url=bench.database.url, port=0), servicers)
     await built.server.start()
     try:

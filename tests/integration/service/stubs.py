@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import grpc.aio
@@ -14,6 +15,7 @@ from grpc_status import rpc_status
 from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_pb2,
     task_service_pb2,
     task_service_pb2_grpc,
@@ -24,11 +26,16 @@ from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
 from hyrex_broker.engine.audit import Audit
+from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.known_tokens import KnownTokens
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.schedules import LanesAndRooms, Schedules
+from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
+from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
 from hyrex_broker.service.server import Servicers, build_server
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
@@ -36,11 +43,14 @@ from hyrex_broker.service.tokens import TokenParts
 from hyrex_broker.steering import Steering, build_steering
 from hyrex_broker.storage.audit import AuditStore
 from hyrex_broker.storage.cancel import FoundByCancel, Requeued
+from hyrex_broker.storage.depths import DepthStore
+from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.tokens import TokenStore
 from tests.support.loops import end
@@ -62,6 +72,7 @@ class Recorded:
     refusal: BrokerError | None = None
     lanes: dict[LaneId, tuple[str, str]] = field(default_factory=dict)
     followed: list[TaskId] = field(default_factory=list)
+    woken: list[tuple[LaneId, int]] = field(default_factory=list)
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(
@@ -115,6 +126,9 @@ class Recorded:
     def follow_retries(self, requeued: Sequence[Requeued]) -> None:
         self.followed += [each.task_id for each in requeued]
 
+    def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
+        self.woken += pairs
+
     async def make_queues(self, names: Sequence[str]) -> None:
         self.made += names
 
@@ -129,6 +143,7 @@ class Stubs:
     tasks: Any
     queues: Any
     admin: Any
+    schedules: Any
     recorded: Recorded
     watches: Watches
     steering: Steering
@@ -173,6 +188,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
             steering.parts,
             token_parts,
         ),
+        ScheduleServicer(_schedule_parts(database, recorded, audit, pages)),
     )
     built = build_server(BrokerConfig(database_url=url, port=0, token=token), servicers, tokens)
     await built.server.start()
@@ -185,6 +201,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
                 task_service_pb2_grpc.TaskServiceStub(channel),
                 queue_service_pb2_grpc.QueueServiceStub(channel),
                 admin_service_pb2_grpc.AdminServiceStub(channel),
+                schedule_service_pb2_grpc.ScheduleServiceStub(channel),
                 recorded,
                 watches,
                 steering,
@@ -195,6 +212,13 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
         async with asyncio.timeout(60):
             await built.server.stop(None)
         await end(*running)
+
+
+def _schedule_parts(database: Database, recorded: Recorded, audit: Audit, pages: PageTokens) -> ScheduleParts:
+    store = ScheduleStore(database)
+    lanes = LanesAndRooms(Directory(LaneStore(database)), Rooms(DepthStore(database)), recorded)
+    schedules = Schedules(store, lanes, DatabaseClock(), timedelta(seconds=15))
+    return ScheduleParts(store, schedules, TaskReads(database), audit, pages, MIB)
 
 
 async def reason_of(call: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.descriptor_pool import Default
 
 from hyrex.v1 import admin_service_pb2 as admin_wire
-from hyrex.v1 import queue_service_pb2, task_service_pb2
+from hyrex.v1 import queue_service_pb2, schedule_service_pb2, task_service_pb2
 from hyrex_broker.service.scopes import SCOPES
 from hyrex_broker.service.server import SERVICES
 from tests.integration.service.stubs import ROOT, Stubs, outcome_of
@@ -29,6 +29,7 @@ async def test_who_lacks_the_scope_of_an_rpc_is_refused_whatever_it_asks(guarded
             ("TaskService", guarded.tasks),
             ("QueueService", guarded.queues),
             ("AdminService", guarded.admin),
+            ("ScheduleService", guarded.schedules),
         )
         for method in dir(stub)
         if f"/hyrex.v1.{service}/{method}" in SCOPES
@@ -39,7 +40,7 @@ async def test_who_lacks_the_scope_of_an_rpc_is_refused_whatever_it_asks(guarded
         name = method.rpartition("/")[2]
         kind = next(
             getattr(module, f"{name}Request")
-            for module in (task_service_pb2, queue_service_pb2, admin_wire)
+            for module in (task_service_pb2, queue_service_pb2, admin_wire, schedule_service_pb2)
             if hasattr(module, f"{name}Request")
         )
         if name == "StreamSubmit":

@@ -5,7 +5,7 @@ This is a copy in memory, for quick decisions; each of them is checked again by 
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from hyrex_broker.domain.model import (
     RunEnd,
     SessionId,
 )
+from hyrex_broker.domain.schedules import ScheduleDefinition
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.session import (
     Introduction,
@@ -66,6 +67,10 @@ class Resumption:
         ]
 
 
+async def _declare_none(schedules: Sequence[ScheduleDefinition]) -> None:
+    """For a broker without schedules."""
+
+
 def _kind(introduction: Introduction) -> object:
     """Equal for sessions that may run the same."""
     return tuple(introduction.info.queue_patterns), tuple(sorted(introduction.task_pools.items()))
@@ -82,6 +87,7 @@ class Sessions:
         self.by_id: dict[SessionId, ServedSession] = {}
         self.on_capacity: Callable[[], None] = lambda: None
         self.tasks_elsewhere = directory.tasks_elsewhere
+        self.declare_schedules: Callable[[Sequence[ScheduleDefinition]], Awaitable[object]] = _declare_none
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
 
@@ -103,6 +109,7 @@ class Sessions:
         self._check_names(introduction)
         if origin is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
+            await self.declare_schedules(introduction.schedules)
         secret = secrets.token_bytes(_SECRET_BYTES)
         opened = await self._store.open(self._broker, secret, introduction.info, origin)
         session = self._join(introduction, opened.session_id, opened.generation, secret, link)

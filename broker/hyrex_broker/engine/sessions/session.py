@@ -20,6 +20,7 @@ from hyrex_broker.domain.model import (
     TaskId,
     Token,
 )
+from hyrex_broker.domain.schedules import ScheduleDefinition
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
@@ -90,6 +91,8 @@ class Introduction:
     """Tells the queues that the worker's token is for; None: all."""
     token: Hashable = None
     """Tells the tokens apart; None: workers are not told apart."""
+    schedules: Sequence[ScheduleDefinition] = ()
+    """What the worker's code declares."""
 
 
 @dataclass(slots=True)

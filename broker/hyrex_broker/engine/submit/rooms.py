@@ -118,14 +118,18 @@ class Rooms:
 
     async def taken(self, blocks: Sequence[TaskBlock], bounded: Mapping[str, int]) -> Taken:
         """The room for as many of these tasks as have any; `let_go` of it. Raises StorageUnavailable."""
+        return await self.taken_of([(block.terms.queue, len(block)) for block in blocks], bounded)
+
+    async def taken_of(self, wanted: Sequence[tuple[str, int]], bounded: Mapping[str, int]) -> Taken:
+        """The same for so many tasks of each queue."""
         taken = Taken()
         try:
-            for block in blocks:
-                queue, count = block.terms.queue, len(block)
+            for queue, count in wanted:
+                room = count
                 if (most := bounded.get(queue)) is not None:
-                    count = await self.take(queue, count, most)
-                    taken.add(self._rooms[queue], count)
-                taken.counts.append(count)
+                    room = await self.take(queue, count, most)
+                    taken.add(self._rooms[queue], room)
+                taken.counts.append(room)
         except BaseException:
             taken.let_go()
             raise

@@ -285,6 +285,46 @@ create table bulk_operation (
 );
 create index bulk_operation_running on bulk_operation (seen_at) where state = 'running';
 create index bulk_operation_by_time on bulk_operation (started_at, id);
+
+-- Tasks that are stored again and again, at the slots of a cron expression. `next_at` is the next slot; `due_at` is when
+-- it is looked at: later by the jitter, or because its queue was full. `revision` counts edits: a broker stores
+-- nothing for a schedule that was edited since it looked. Options are the terms of its tasks.
+create table schedule (
+  namespace    smallint not null references namespace,
+  name         text not null,
+  task         text not null,
+  queue        text not null,
+  cron         text not null,
+  tz           text not null,
+  payload      bytea not null,
+  options      jsonb not null,
+  catchup      text not null check (catchup in ('latest', 'all')),
+  jitter_s     integer not null check (jitter_s >= 0),
+  paused       boolean not null default false,
+  source       text not null check (source in ('code', 'operator')),
+  next_at      timestamptz not null,
+  due_at       timestamptz not null,
+  last_slot    timestamptz,
+  last_task_id uuid,
+  revision     integer not null default 0,
+  updated_at   timestamptz not null default now(),
+  primary key (namespace, name)
+);
+create index schedule_due on schedule (due_at) where not paused;
+
+-- What was stored for which slot: the key lets each slot be stored once, whoever tries. Retention removes old ones.
+create table schedule_slot (
+  namespace smallint not null,
+  schedule  text not null,
+  slot      timestamptz not null,
+  task_id   uuid not null,
+  cause     text not null check (cause in ('due', 'missed', 'backfill', 'trigger')),
+  stored_at timestamptz not null default now(),
+  primary key (namespace, schedule, slot)
+);
+create index schedule_slot_by_task on schedule_slot (task_id);
+create index schedule_slot_by_time on schedule_slot (stored_at);
+
 -- Who may do what. Of a token only a SHA-256 is kept: it has 256 random bits, so nobody finds it by trying, and a
 -- slow hash would only cost brokers time. `changed_at`: brokers read what has changed lately (sql/tokens.sql).
 create table token (

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
@@ -37,6 +38,7 @@ def empty_servicers() -> Servicers:
         worker_service_pb2_grpc.WorkerServiceServicer,
         queue_service_pb2_grpc.QueueServiceServicer,
         admin_service_pb2_grpc.AdminServiceServicer,
+        schedule_service_pb2_grpc.ScheduleServiceServicer,
     )
     return Servicers(*(servicer() for servicer in generated))
 

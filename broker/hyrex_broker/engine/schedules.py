@@ -1,0 +1,301 @@
+"""Stores the tasks of schedules when their slots are due, by the database's clock.
+
+Every broker looks; whoever locks a schedule first stores its task. Between slots it sleeps until the next one
+is due, and looks again every few seconds: another broker may have stored a schedule and be gone. After a jump
+of the database's clock nothing is stored for a lease (rule 34): it may be set back at once.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+from hyrex.runtime.cron import Cron
+from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
+from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.schedules import (
+    Cause,
+    DueSchedule,
+    Schedule,
+    ScheduleDefinition,
+    ScheduleSource,
+    slots_to_fire,
+)
+from hyrex_broker.engine.clock import DatabaseClock
+from hyrex_broker.engine.growth import AT_ONCE
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.submit.rooms import Rooms
+from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask, StoredSlot
+from hyrex_broker.storage.sqlstates import StatementRefused
+
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 200
+_MOST_TASKS: Final = 500
+"""Of one statement, for its timeout."""
+LOOK_EVERY_S: Final = 5.0
+_SHORTEST_WAIT_S: Final = 0.1
+_FULL_FOR: Final = timedelta(seconds=5)
+_UNREADABLE_FOR: Final = timedelta(minutes=1)
+_VERSION: Final = 0x7 << 76
+_VARIANT: Final = 0b10 << 62
+_RANDOM: Final = random.SystemRandom()
+
+
+class Wakes(Protocol):
+    """Assigns what is ready."""
+
+    def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
+        """These (lane, rank) pairs have work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LanesAndRooms:
+    """Where tasks are put: lanes, the room in them, and whoever assigns what is ready."""
+
+    directory: Directory
+    rooms: Rooms
+    dispatcher: Wakes
+
+
+@dataclass(frozen=True, slots=True)
+class _Firing:
+    """What one schedule stores next."""
+
+    due: DueSchedule
+    move: Move
+    tasks: list[SlotTask]
+
+
+class Schedules:
+    """Stores what is due, and what somebody asks for."""
+
+    def __init__(
+        self, store: ScheduleStore, lanes: LanesAndRooms, clock: DatabaseClock, lease_duration: timedelta
+    ) -> None:
+        self._store = store
+        self._directory = lanes.directory
+        self._rooms = lanes.rooms
+        self._dispatcher = lanes.dispatcher
+        self._clock = clock
+        self._jumps_known = clock.jump_count
+        self._lease_s = lease_duration.total_seconds()
+        self._quiet_until = float("-inf")
+        self._wanted = asyncio.Event()
+
+    def look(self) -> None:
+        """A schedule has changed."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Store until cancelled."""
+        while True:
+            self._wanted.clear()
+            try:
+                wait_s = await self.fire_due()
+            except (StorageUnavailable, StatementRefused) as error:
+                log.debug("schedules wait for the database", extra={"error": str(error)})
+                wait_s = LOOK_EVERY_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wanted.wait()
+
+    async def fire_due(self) -> float:
+        """Store all that is due; return how many seconds to wait for more. Raises StorageUnavailable."""
+        while True:
+            next_due = await self._store.next_due()
+            quiet_s = self._quiet_s(next_due.now)
+            if quiet_s > 0:
+                return min(quiet_s, LOOK_EVERY_S)
+            if next_due.wait_s is None or next_due.wait_s > 0:
+                return min(LOOK_EVERY_S, next_due.wait_s or LOOK_EVERY_S)
+            due = await self._store.due(_BATCH)
+            if due is None or not await self._fire(due.schedules, due.now):
+                return _SHORTEST_WAIT_S  # another broker has them
+
+    def _quiet_s(self, now: datetime) -> float:
+        """How long nothing may be stored, since the database's clock jumped."""
+        self._clock.observe(now.timestamp())
+        if self._clock.jump_count != self._jumps_known:
+            self._jumps_known = self._clock.jump_count
+            self._quiet_until = time.monotonic() + self._lease_s
+        return self._quiet_until - time.monotonic()
+
+    async def _fire(self, due: Sequence[DueSchedule], now: datetime) -> bool:
+        """Store tasks of these, as far as there is room; True if something has moved."""
+        await self._intern({(each.queue, each.task) for each in due})
+        firings: list[_Firing] = []
+        unreadable: list[DueSchedule] = []
+        for each in due:
+            try:
+                firings.append(self._firing(each, now))
+            except (ValueError, TooManyQueues) as error:
+                log.error("a schedule cannot be stored", extra={"schedule": each.name, "error": str(error)})
+                unreadable.append(each)
+            await asyncio.sleep(0)  # an expression may take a millisecond
+        if unreadable:
+            await self._store.put_off(unreadable, _UNREADABLE_FOR)
+        stored = 0
+        for part in _parts(firings):
+            stored += await self._store_part(part)
+        return bool(unreadable or stored)
+
+    def _firing(self, due: DueSchedule, now: datetime) -> _Firing:
+        """Raises ValueError if its expression has no next slot, TooManyQueues if its lane cannot be made."""
+        cron = Cron(due.cron, due.tz)
+        slots = slots_to_fire(due, cron, now)
+        next_at = cron.next_after(max(now, due.next_at))
+        lane = self._lane(due.queue, due.task)
+        cause = [*[Cause.MISSED] * (len(slots) - 1), Cause.DUE]
+        return _Firing(
+            due,
+            Move(due.name, due.revision, due.next_at, next_at, _with_jitter(next_at, due.jitter_s)),
+            [
+                SlotTask(due.name, slot, new_id(now), lane, why)
+                for slot, why in zip(slots, cause, strict=True)
+            ],
+        )
+
+    async def _store_part(self, firings: Sequence[_Firing]) -> int:
+        """Store what there is room for and put the rest off; how many schedules have moved or may have."""
+        wanted = Counter[str]()
+        for firing in firings:
+            wanted[firing.due.queue] += len(firing.tasks)
+        taken = await self._rooms.taken_of(list(wanted.items()), self._directory.max_waiting)
+        try:
+            left = dict(zip(wanted, taken.counts, strict=True))
+            fits: list[_Firing] = []
+            full: list[DueSchedule] = []
+            for firing in firings:
+                if len(firing.tasks) <= left[firing.due.queue]:
+                    left[firing.due.queue] -= len(firing.tasks)
+                    fits.append(firing)
+                else:
+                    full.append(firing.due)
+            moved = await self._store_all(fits) if fits else 0
+        finally:
+            taken.let_go()
+        if full:
+            names = [each.name for each in full[:20]]
+            log.warning("schedules wait for room in their queues", extra={"schedules": names})
+            await self._store.put_off(full, _FULL_FOR)
+        return moved + len(full)
+
+    async def _store_all(self, firings: Sequence[_Firing]) -> int:
+        """Store together; where the database refuses one, that one is put off alone (rule 6)."""
+        try:
+            tasks = [task for firing in firings for task in firing.tasks]
+            stored = await self._store.fire([firing.move for firing in firings], tasks)
+        except StatementRefused as error:
+            if error.lacks_partition:
+                raise
+            if len(firings) == 1:
+                name = firings[0].due.name
+                log.error("a schedule's task was refused", extra={"schedule": name, "error": str(error)})
+                await self._store.put_off([firings[0].due], _UNREADABLE_FOR)
+                return 1
+            return sum([await self._store_all([firing]) for firing in firings])
+        self._follow(stored)
+        return len({each.name for each in stored})
+
+    async def _intern(self, pairs: Iterable[tuple[str, str]]) -> None:
+        unknown = {pair for pair in pairs if self._directory.find(*pair) is None}
+        if unknown:
+            await self._directory.intern(unknown)
+
+    def _lane(self, queue: str, task: str) -> LaneId:
+        lane = self._directory.find(queue, task)
+        if lane is None:
+            raise TooManyQueues(f"task {task} of queue {queue!r}", AT_ONCE)
+        return lane
+
+    def _follow(self, stored: Sequence[StoredSlot]) -> None:
+        if stored:
+            self._store.counters.stored(Counter(each.lane for each in stored))
+            self._dispatcher.wake({(each.lane, each.rank) for each in stored}, local=True)
+
+    async def put(self, definition: ScheduleDefinition) -> bool:
+        """Store a schedule; False if nothing changed. Raises ValueError for what is never due,
+        StorageUnavailable."""
+        next_at = Cron(definition.cron, definition.tz).next_after(await self._store.now())
+        changed = await self._store.put(definition, next_at, _with_jitter(next_at, definition.jitter_s))
+        if changed:
+            self.look()
+        return changed
+
+    async def declare(self, definitions: Sequence[ScheduleDefinition]) -> bool:
+        """Store what code declares, where it differs and no operator wrote it; True if something changed.
+        Raises StorageUnavailable."""
+        known = await self._store.known([each.name for each in definitions]) if definitions else {}
+        changed = False
+        for each in definitions:
+            found = known.get(each.name)
+            if found is None or (
+                found.source is ScheduleSource.CODE and replace(found, paused=each.paused) != each
+            ):
+                changed |= await self.put(each)
+        return changed
+
+    async def resume(self, schedule: Schedule) -> None:
+        """Let a paused schedule go on with the next slot. Raises StorageUnavailable."""
+        wanted = schedule.definition
+        next_at = Cron(wanted.cron, wanted.tz).next_after(await self._store.now())
+        await self._store.resume(wanted.name, next_at, _with_jitter(next_at, wanted.jitter_s))
+        self.look()
+
+    async def store_extra(
+        self, schedule: Schedule, slots: Sequence[datetime], cause: Cause, task_id: TaskId | None = None
+    ) -> list[StoredSlot]:
+        """Store tasks for slots of a schedule that somebody asks for; what was stored. A slot that has its
+        task is left out. Raises QueueAtMaximum, TooManyQueues, StorageUnavailable, StatementRefused."""
+        queue, task = schedule.definition.queue, schedule.definition.task
+        await self._intern([(queue, task)])
+        lane, now = self._lane(queue, task), await self._store.now()
+        stored: list[StoredSlot] = []
+        for start in range(0, len(slots), _MOST_TASKS):
+            part = slots[start : start + _MOST_TASKS]
+            wanted = [
+                SlotTask(schedule.definition.name, slot, task_id or new_id(now), lane, cause) for slot in part
+            ]
+            taken = await self._rooms.taken_of([(queue, len(part))], self._directory.max_waiting)
+            try:
+                if taken.counts[0] < len(part):
+                    raise self._rooms.refusal(queue)
+                found = await self._store.fire_extra(wanted)
+            finally:
+                taken.let_go()
+            self._follow(found)
+            stored += found
+        return stored
+
+
+def _parts(firings: Sequence[_Firing]) -> Iterable[list[_Firing]]:
+    """In order, as many together as one statement may store."""
+    part: list[_Firing] = []
+    for firing in firings:
+        if part and sum(len(each.tasks) for each in part) + len(firing.tasks) > _MOST_TASKS:
+            yield part
+            part = []
+        part.append(firing)
+    if part:
+        yield part
+
+
+def _with_jitter(slot: datetime, jitter_s: int) -> datetime:
+    return slot + timedelta(seconds=_RANDOM.uniform(0, jitter_s)) if jitter_s else slot
+
+
+def new_id(now: datetime) -> TaskId:
+    """A new UUIDv7 of a time of the database."""
+    milliseconds = int(now.timestamp() * 1000)
+    low = _RANDOM.getrandbits(74)
+    number = milliseconds << 80 | _VERSION | (low >> 62) << 64 | _VARIANT | low & (1 << 62) - 1
+    return TaskId(str(UUID(int=number)))

@@ -1,0 +1,217 @@
+"""ScheduleService: tasks that are stored at the slots of cron expressions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hyrex.runtime.cron import Cron
+from hyrex.v1 import schedule_service_pb2 as pb
+from hyrex.v1 import schedule_service_pb2_grpc
+from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TaskIdConflict, TooManyItems
+from hyrex_broker.domain.ids import hex_id
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.rights import Scope
+from hyrex_broker.domain.schedules import Cause, FiredSlot, ScheduleDefinition, ScheduleSource
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.engine.audit import Audit
+from hyrex_broker.engine.schedules import Schedules
+from hyrex_broker.service import fields, requests, schedule_convert
+from hyrex_broker.service.callers import current_caller
+from hyrex_broker.service.ids import unusual_ids
+from hyrex_broker.service.pages import PageTokens
+from hyrex_broker.service.receiving import Context
+from hyrex_broker.storage.reads import Detail, TaskReads
+from hyrex_broker.storage.schedules import ScheduleStore, Seen
+from hyrex_broker.storage.sqlstates import StatementRefused
+from hyrex_broker.storage.submit import is_repetition
+
+_DEFAULT_PAGE: Final = 100
+_DEFAULT_SLOTS: Final = 30
+_MOST_SLOTS: Final = 100
+MOST_BACKFILLED: Final = 1000
+_MOST_LOOKED_AT: Final = 1000
+_ONLY_STATE: Final = Detail(False, -1, 1, -1, 0, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleParts:
+    """What answers the RPCs."""
+
+    store: ScheduleStore
+    schedules: Schedules
+    reads: TaskReads
+    audit: Audit
+    pages: PageTokens
+    payload_limit_bytes: int
+
+
+class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
+    """The RPCs of ScheduleService. A right is checked where its effect lands: in the queue of the tasks."""
+
+    def __init__(self, parts: ScheduleParts) -> None:
+        self._store = parts.store
+        self._schedules = parts.schedules
+        self._reads = parts.reads
+        self._audit = parts.audit
+        self._pages = parts.pages
+        self._limit = parts.payload_limit_bytes
+
+    async def PutSchedule(self, request: pb.PutScheduleRequest, context: Context) -> pb.PutScheduleResponse:
+        source = ScheduleSource.CODE if request.from_code else ScheduleSource.OPERATOR
+        wanted = schedule_convert.definition(request.definition, "definition", source, self._limit)
+        caller = current_caller()
+        caller.require(Scope.SUBMIT, wanted.queue)
+        before = await self._store.find(wanted.name)
+        if before is not None and not caller.may(Scope.SUBMIT, before.schedule.definition.queue):
+            raise RightMissing(caller.name, Scope.SUBMIT, beyond="the queue of the schedule of that name")
+        if source is ScheduleSource.OPERATOR:
+            await self._record("schedule.put", wanted.name, _told(wanted))
+            changed = await self._schedules.put(wanted)
+        else:
+            changed = await self._schedules.declare([wanted])
+        return pb.PutScheduleResponse(schedule=await self._shown(wanted.name), changed=changed)
+
+    async def GetSchedule(self, request: pb.GetScheduleRequest, context: Context) -> pb.GetScheduleResponse:
+        most = fields.integer(request.slots, "slots", 0, _MOST_SLOTS) or _DEFAULT_SLOTS
+        seen = await self._found(request.name, Scope.READ)
+        slots = await self._store.last_slots(request.name, most)
+        states = await self._states([each.task_id for each in slots])
+        return pb.GetScheduleResponse(
+            schedule=_wire(seen), slots=[schedule_convert.slot(each, states) for each in slots]
+        )
+
+    async def ListSchedules(
+        self, request: pb.ListSchedulesRequest, context: Context
+    ) -> pb.ListSchedulesResponse:
+        size = requests.page_size(request.page_size, _DEFAULT_PAGE)
+        after = await self._pages.cursor(request.page_token, ["schedules"]) or ""
+        caller, found = current_caller(), list[Seen]()
+        for _ in range(_MOST_LOOKED_AT):
+            rows = await self._store.page(after, size)
+            found += [each for each in rows if caller.sees(each.schedule.definition.queue)]
+            after = rows[-1].schedule.definition.name if len(rows) == size else ""
+            if not after or len(found) >= size:
+                break
+        if len(found) > size:
+            found = found[:size]
+            after = found[-1].schedule.definition.name
+        return pb.ListSchedulesResponse(
+            schedules=[_wire(each, brief=True) for each in found],
+            next_page_token=await self._pages.token(after or None, ["schedules"]),
+        )
+
+    async def PauseSchedule(
+        self, request: pb.PauseScheduleRequest, context: Context
+    ) -> pb.PauseScheduleResponse:
+        seen = await self._found(request.name, Scope.SUBMIT)
+        await self._record("schedule.resume" if request.resume else "schedule.pause", request.name)
+        if not request.resume:
+            await self._store.pause(request.name)
+        elif seen.schedule.definition.paused:
+            await self._schedules.resume(seen.schedule)
+        return pb.PauseScheduleResponse(schedule=await self._shown(request.name))
+
+    async def TriggerSchedule(
+        self, request: pb.TriggerScheduleRequest, context: Context
+    ) -> pb.TriggerScheduleResponse:
+        seen = await self._found(request.name, Scope.SUBMIT)
+        task_id = _new_task_id(request.task_id) if request.task_id else None
+        if task_id is None or await self._store.slot_of(request.name, task_id) is None:
+            await self._record("schedule.trigger", request.name)
+            task_id = await self._triggered(seen, task_id)
+        return pb.TriggerScheduleResponse(task_id=task_id)
+
+    async def _triggered(self, seen: Seen, task_id: TaskId | None) -> TaskId:
+        """Raises TaskIdConflict if the id is that of another task."""
+        name = seen.schedule.definition.name
+        try:
+            stored = await self._schedules.store_extra(seen.schedule, [seen.now], Cause.TRIGGER, task_id)
+        except StatementRefused as error:
+            if not is_repetition(error) or task_id is None:
+                raise
+            if await self._store.slot_of(name, task_id) is None:
+                raise TaskIdConflict(task_id) from None
+            return task_id
+        if not stored:
+            raise PeerNotFound("schedule", repr(name))  # deleted meanwhile
+        return stored[0].task_id
+
+    async def BackfillSchedule(
+        self, request: pb.BackfillScheduleRequest, context: Context
+    ) -> pb.BackfillScheduleResponse:
+        seen = await self._found(request.name, Scope.SUBMIT)
+        slots = _slots_between(request, seen)
+        stored = await self._stored(request.name, slots)
+        lacking = [each for each in slots if each not in stored]
+        count = len(lacking)
+        if lacking and not request.dry_run:
+            told = {"from": slots[0].isoformat(), "to": slots[-1].isoformat(), "slots": str(count)}
+            await self._record("schedule.backfill", request.name, told)
+            count = len(await self._schedules.store_extra(seen.schedule, lacking, Cause.BACKFILL))
+            stored = await self._stored(request.name, slots)
+        return pb.BackfillScheduleResponse(slots=schedule_convert.backfilled(slots, stored), stored=count)
+
+    async def DeleteSchedule(
+        self, request: pb.DeleteScheduleRequest, context: Context
+    ) -> pb.DeleteScheduleResponse:
+        await self._found(request.name, Scope.SUBMIT)
+        await self._record("schedule.delete", request.name)
+        if not await self._store.delete(request.name):
+            raise PeerNotFound("schedule", repr(request.name))
+        return pb.DeleteScheduleResponse()
+
+    async def _found(self, text: str, scope: Scope) -> Seen:
+        """A schedule of a queue for which the caller has this scope. Raises InvalidField, PeerNotFound."""
+        name = fields.name(text, "name")
+        seen = await self._store.find(name)
+        if seen is None or not current_caller().may(scope, seen.schedule.definition.queue):
+            raise PeerNotFound("schedule", repr(name))
+        return seen
+
+    async def _shown(self, name: str) -> pb.Schedule:
+        """As it is now, after a change. Raises PeerNotFound if it was deleted meanwhile."""
+        return _wire(await self._found(name, Scope.SUBMIT))
+
+    async def _stored(self, name: str, slots: Sequence[datetime]) -> dict[datetime, FiredSlot]:
+        return {each.slot: each for each in await self._store.stored_slots(name, slots)}
+
+    async def _states(self, task_ids: Sequence[TaskId]) -> Mapping[TaskId, TaskState]:
+        views = await self._reads.tasks(task_ids, _ONLY_STATE) if task_ids else []
+        return {view.task_id: view.state for view in views if current_caller().sees(view.queue)}
+
+    async def _record(self, action: str, name: str, details: Mapping[str, str] | None = None) -> None:
+        await self._audit.record(current_caller().name, action, name, details)
+
+
+def _new_task_id(text: str) -> TaskId:
+    """An id for a new task. Raises InvalidField, TaskIdOutOfWindow."""
+    found = fields.task_id(text)
+    for _, error in unusual_ids([hex_id(found)]):
+        raise error
+    return found
+
+
+def _wire(seen: Seen, *, brief: bool = False) -> pb.Schedule:
+    hidden = Scope.PAYLOAD not in current_caller().scopes
+    return schedule_convert.schedule(seen.schedule, seen.now, hidden=hidden, brief=brief)
+
+
+def _told(wanted: ScheduleDefinition) -> dict[str, str]:
+    """For the audit."""
+    return {"task": wanted.task, "queue": wanted.queue, "cron": wanted.cron, "tz": wanted.tz}
+
+
+def _slots_between(request: pb.BackfillScheduleRequest, seen: Seen) -> list[datetime]:
+    """Raises InvalidField, TooManyItems."""
+    first = fields.moment(getattr(request, "from"), "from")
+    until = fields.moment(request.until, "until") if request.HasField("until") else seen.now
+    if until > seen.now:
+        raise InvalidField("until", until.isoformat(), "must not be after now")
+    if first >= until:
+        raise InvalidField("from", first.isoformat(), f"must be before the end, {until.isoformat()}")
+    wanted = seen.schedule.definition
+    slots = Cron(wanted.cron, wanted.tz).between(first, until, MOST_BACKFILLED + 1)
+    if len(slots) > MOST_BACKFILLED:
+        raise TooManyItems(len(slots), MOST_BACKFILLED)
+    return slots

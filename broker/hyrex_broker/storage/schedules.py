@@ -1,0 +1,250 @@
+"""Schedules and their slots. To store a slot's task and to move its schedule on is one statement."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.schedules import (
+    CatchUp,
+    Cause,
+    DueSchedule,
+    FiredSlot,
+    Schedule,
+    ScheduleDefinition,
+    ScheduleOptions,
+    ScheduleSource,
+)
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("schedules")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Schedules that are due, and the database's time."""
+
+    schedules: list[DueSchedule]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NextSchedule:
+    """Seconds until the next schedule is due (None: there is none), and the database's time."""
+
+    wait_s: float | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A schedule's step from one slot to the next; nothing is stored for it if it was edited since."""
+
+    name: str
+    revision: int
+    seen_at: datetime
+    next_at: datetime
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTask:
+    """A task to store for a slot."""
+
+    name: str
+    slot: datetime
+    task_id: TaskId
+    lane: LaneId
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSlot:
+    """A task that was stored for a slot, and where it is ready."""
+
+    name: str
+    slot: datetime
+    task_id: TaskId
+    lane: LaneId
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A schedule as it was at a time of the database."""
+
+    schedule: Schedule
+    now: datetime
+
+
+class ScheduleStore:
+    """Statements of `schedules.sql`. Each raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.counters = database.counters
+
+    async def due(self, most: int) -> Due | None:
+        """Schedules that are due, the longest due first; None where there is none."""
+        rows = await self._database.fetch(_SQL["due"], most)
+        return Due([_due(row) for row in rows], rows[0]["now"]) if rows else None
+
+    async def next_due(self) -> NextSchedule:
+        """When the next one is due."""
+        row = await self._database.fetchrow(_SQL["next_due"])
+        assert row is not None
+        return NextSchedule(row["wait_s"], row["now"])
+
+    async def fire(self, moves: Sequence[Move], tasks: Sequence[SlotTask]) -> list[StoredSlot]:
+        """Store tasks and move their schedules on; what was stored. Raises StatementRefused."""
+        moves = sorted(moves, key=lambda each: each.name)
+        tasks = sorted(tasks, key=lambda each: (each.name, each.slot))
+        rows = await self._database.fetch(
+            _SQL["fire"],
+            [each.name for each in moves],
+            [each.revision for each in moves],
+            [each.seen_at for each in moves],
+            [each.next_at for each in moves],
+            [each.due_at for each in moves],
+            [each.name for each in tasks],
+            [each.slot for each in tasks],
+            [each.task_id for each in tasks],
+            [each.lane for each in tasks],
+            [each.cause.value for each in tasks],
+        )
+        return [_stored(row) for row in rows]
+
+    async def fire_extra(self, tasks: Sequence[SlotTask]) -> list[StoredSlot]:
+        """Store tasks for slots of one schedule, which goes on as it would; what was stored. Raises
+        StatementRefused."""
+        first = tasks[0]
+        rows = await self._database.fetch(
+            _SQL["fire_extra"],
+            first.name,
+            [each.slot for each in tasks],
+            [each.task_id for each in tasks],
+            first.lane,
+            first.cause.value,
+        )
+        return [_stored(row) for row in rows]
+
+    async def put_off(self, due: Sequence[DueSchedule], pause: timedelta) -> None:
+        """Look at these again later."""
+        names = [each.name for each in due]
+        await self._database.execute(_SQL["put_off"], names, [each.next_at for each in due], pause)
+
+    async def put(self, definition: ScheduleDefinition, next_at: datetime, due_at: datetime) -> bool:
+        """Store a schedule. False if it says the same, or is an operator's and this is code."""
+        row = await self._database.fetchrow(
+            _SQL["put"],
+            definition.name,
+            definition.task,
+            definition.queue,
+            definition.cron,
+            definition.tz,
+            definition.payload,
+            json.dumps(asdict(definition.options)),
+            definition.catchup.value,
+            definition.jitter_s,
+            definition.paused,
+            definition.source.value,
+            next_at,
+            due_at,
+        )
+        await self._database.confirm()
+        return row is not None
+
+    async def find(self, name: str) -> Seen | None:
+        """One schedule."""
+        row = await self._database.fetchrow(_SQL["find"], name)
+        return None if row is None else Seen(_schedule(row), row["now"])
+
+    async def known(self, names: Sequence[str]) -> dict[str, ScheduleDefinition]:
+        """Those of these schedules that there are, by name."""
+        rows = await self._database.fetch(_SQL["known"], names)
+        return {row["name"]: _schedule(row).definition for row in rows}
+
+    async def page(self, after: str, size: int) -> list[Seen]:
+        """Schedules by name, from this name on."""
+        rows = await self._database.fetch(_SQL["page"], after, size, read=True)
+        return [Seen(_schedule(row), row["now"]) for row in rows]
+
+    async def now(self) -> datetime:
+        """The database's time."""
+        row = await self._database.fetchrow(_SQL["now"])
+        assert row is not None
+        moment: datetime = row["now"]
+        return moment
+
+    async def pause(self, name: str) -> None:
+        """Let nothing of it be due."""
+        await self._database.execute(_SQL["pause"], name)
+        await self._database.confirm()
+
+    async def resume(self, name: str, next_at: datetime, due_at: datetime) -> None:
+        """Let it go on with this slot, if it is paused."""
+        await self._database.execute(_SQL["resume"], name, next_at, due_at)
+        await self._database.confirm()
+
+    async def delete(self, name: str) -> bool:
+        """Remove it; False if there was none."""
+        row = await self._database.fetchrow(_SQL["delete"], name)
+        await self._database.confirm()
+        return row is not None
+
+    async def last_slots(self, name: str, most: int) -> list[FiredSlot]:
+        """Its last slots that have tasks, the latest first."""
+        return list(map(_fired, await self._database.fetch(_SQL["last_slots"], name, most, read=True)))
+
+    async def stored_slots(self, name: str, slots: Sequence[datetime]) -> list[FiredSlot]:
+        """Those of these slots that have their task."""
+        return list(map(_fired, await self._database.fetch(_SQL["stored_slots"], name, slots)))
+
+    async def slot_of(self, name: str, task_id: TaskId) -> datetime | None:
+        """The slot of a task of this schedule."""
+        row = await self._database.fetchrow(_SQL["slot_of"], name, task_id)
+        return None if row is None else row["slot"]
+
+
+def _due(row: Any) -> DueSchedule:
+    return DueSchedule(
+        row["name"],
+        row["revision"],
+        row["queue"],
+        row["task"],
+        row["cron"],
+        row["tz"],
+        CatchUp(row["catchup"]),
+        row["jitter_s"],
+        row["next_at"],
+    )
+
+
+def _stored(row: Any) -> StoredSlot:
+    task_id = TaskId(str(row["task_id"]))
+    return StoredSlot(row["schedule"], row["slot"], task_id, LaneId(row["lane"]), row["rank"])
+
+
+def _fired(row: Any) -> FiredSlot:
+    return FiredSlot(row["slot"], TaskId(str(row["task_id"])), Cause(row["cause"]), row["stored_at"])
+
+
+def _schedule(row: Any) -> Schedule:
+    definition = ScheduleDefinition(
+        name=row["name"],
+        task=row["task"],
+        queue=row["queue"],
+        cron=row["cron"],
+        tz=row["tz"],
+        payload=row["payload"],
+        options=ScheduleOptions(**json.loads(row["options"])),
+        catchup=CatchUp(row["catchup"]),
+        jitter_s=row["jitter_s"],
+        source=ScheduleSource(row["source"]),
+        paused=row["paused"],
+    )
+    last = row["last_task_id"]
+    return Schedule(definition, row["next_at"], row["last_slot"], None if last is None else TaskId(str(last)))
