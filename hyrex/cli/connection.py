@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from hyrex.address import trusted_url
+from hyrex.cli.cells import given_or_cells, given_or_one_cell
 from hyrex.cli.errors import CommandError
 from hyrex.config import DEFAULT_BROKER_URL, read_token
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CALL_TIMEOUT_S: Final = 10.0
 
-BrokerUrl = Annotated[
-    str,
-    typer.Option("--broker-url", envvar="HYREX_BROKER_URL", help="grpc://host:port of a broker."),
-]
+_URL: Final[Any] = {"envvar": "HYREX_BROKER_URL", "help": "grpc://host:port of a broker."}
+BrokerUrl = Annotated[str, typer.Option("--broker-url", **_URL, callback=given_or_one_cell)]
+CellsUrl = Annotated[str, typer.Option("--broker-url", **_URL, callback=given_or_cells)]
+"""For commands that find the cell of a queue or a task by themselves."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DEFAULT_URL: Final = DEFAULT_BROKER_URL
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl
+from hyrex.cli.cells import urls_of_all
+from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl
 from hyrex.cli.output import print_list, say
 from hyrex.cli.run_broker import Schema, required_url, schema_of
 
@@ -38,7 +39,7 @@ class Finding:
 
 
 def doctor(
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     database_url: Annotated[
         str | None, typer.Option(metavar="URL", help="The broker's database (HYREX_DATABASE_URL).")
     ] = None,
@@ -52,7 +53,7 @@ def doctor(
 
     Exit status 1 if anything needs a remedy.
     """
-    findings = asyncio.run(_collect(_client(broker_url)))
+    findings = [finding for url in urls_of_all(broker_url) for finding in asyncio.run(_collect(_client(url)))]
     if database := _database(database_url, database_url_file):
         findings += asyncio.run(_broker_side(database, schema))
     if as_json:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.cells import url_for_queue
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
 
@@ -46,14 +47,14 @@ def list_queues(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) ->
 
 @commands.command("pause")
 def pause(
-    name: Name, create: Create = False, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False
+    name: Name, create: Create = False, broker_url: CellsUrl = DEFAULT_URL, as_json: AsJson = False
 ) -> None:
     """Assign nothing from a queue until it is resumed."""
     _update(broker_url, as_json, create, name=name, paused=True)
 
 
 @commands.command("resume")
-def resume(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+def resume(name: Name, broker_url: CellsUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Assign from a paused queue again."""
     _update(broker_url, as_json, create=None, name=name, paused=False)
 
@@ -65,7 +66,7 @@ def limit(
         int, typer.Argument(min=0, max=MOST_RUNS, help="Most runs at once in the whole cluster; 0: no limit.")
     ],
     create: Create = False,
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Limit how many tasks of a queue run at once."""
@@ -79,7 +80,7 @@ def max_waiting(
         int, typer.Argument(min=0, max=MOST_WAITING, help="Most tasks that may wait; 0: any number.")
     ],
     create: Create = False,
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Refuse new tasks of a queue while so many wait in it."""
@@ -87,7 +88,7 @@ def max_waiting(
 
 
 @commands.command("delete")
-def delete(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
+def delete(name: Name, broker_url: CellsUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Delete a queue that never had a task, with its limit."""
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 
@@ -96,7 +97,7 @@ def delete(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = Fa
     async def call(channel: "grpc.aio.Channel") -> Any:
         return await queue_service_pb2_grpc.QueueServiceStub(channel).DeleteQueue(request)
 
-    ask(broker_url, call)
+    ask(url_for_queue(broker_url, name), call)
     if as_json:
         print_json({"queue": name, "deleted": True})
     else:
@@ -108,7 +109,7 @@ def purge(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Cancel everything that waits in a queue; running tasks are left alone. Says how far it is."""
@@ -124,7 +125,7 @@ def purge(
     cancelled = 0
     while True:
         try:
-            answer = ask(broker_url, call, timeout_s=_STEP_TIMEOUT_S)
+            answer = ask(url_for_queue(broker_url, name), call, timeout_s=_STEP_TIMEOUT_S)
         except CommandError as error:
             rest = f"; {cancelled} tasks are cancelled, the same command goes on with the rest"
             raise CommandError(f"{error}{rest if cancelled else ''}", error.status) from None
@@ -155,7 +156,7 @@ def _update(broker_url: str, as_json: bool, create: bool | None, **changes: Any)
             await _require(stub, request.name, "?" if create is None else "? --create makes it")
         return await stub.UpdateQueue(request)
 
-    queue = queue_values(ask(broker_url, call).queue)
+    queue = queue_values(ask(url_for_queue(broker_url, request.name), call).queue)
     if as_json:
         print_json(queue)
     else:

@@ -1,12 +1,15 @@
 """`hyrex task`: shows tasks, cancels them, runs them again. Sending is in task_send.py."""
 
 import json
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from hyrex.cli.bulk import BulkOptions, bulk
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.cells import url_for_task, url_of_one, urls_for_tasks
+from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl, ask
 from hyrex.cli.output import duration, print_json, print_list, print_table, printable, say, shown
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ _SHOWN_CHARACTERS: Final = 2000
 @commands.command("get")
 def get(
     task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")],
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Show a task with every run of it, or what it waits for."""
@@ -36,7 +39,7 @@ def get(
         stub = task_service_pb2_grpc.TaskServiceStub(channel)
         return await stub.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))
 
-    task = task_values(ask(broker_url, call).task)
+    task = task_values(ask(url_for_task(broker_url, task_id), call).task)
     if as_json:
         print_json(task)
     else:
@@ -50,7 +53,7 @@ def cancel(
     dry_run: DryRun = False,
     yes: Yes = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Cancel tasks, whatever they are doing; or, with --where, all that a filter fits."""
@@ -58,16 +61,19 @@ def cancel(
     from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
 
     if where or dry_run or not task_ids:
-        bulk("cancel", where, task_ids, BulkOptions(broker_url, as_json, dry_run, yes, reason))
+        url = url_of_one(broker_url, "--where")
+        bulk("cancel", where, task_ids, BulkOptions(url, as_json, dry_run, yes, reason))
         return
-    request = task_service_pb2.CancelTasksRequest(task_ids=task_ids, reason=reason)
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
+    async def call(ids: Sequence[str], channel: "grpc.aio.Channel") -> Any:
+        request = task_service_pb2.CancelTasksRequest(task_ids=ids, reason=reason)
         return await task_service_pb2_grpc.TaskServiceStub(channel).CancelTasks(request)
 
-    results = ask(broker_url, call).results
     _print_outcomes(
-        [(result.task_id, word(task_service_pb2.CancelOutcome, result.outcome)) for result in results],
+        [
+            (result.task_id, word(task_service_pb2.CancelOutcome, result.outcome))
+            for result in _results(broker_url, task_ids, call)
+        ],
         as_json,
     )
 
@@ -78,7 +84,7 @@ def retry(
     where: Where = "",
     dry_run: DryRun = False,
     yes: Yes = False,
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Run finished tasks once more, with all their retries; or, with --where, all that a filter fits."""
@@ -86,17 +92,31 @@ def retry(
     from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
 
     if where or dry_run or not task_ids:
-        bulk("retry", where, task_ids, BulkOptions(broker_url, as_json, dry_run, yes))
+        url = url_of_one(broker_url, "--where")
+        bulk("retry", where, task_ids, BulkOptions(url, as_json, dry_run, yes))
         return
-    request = task_service_pb2.RetryTasksRequest(task_ids=task_ids)
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
+    async def call(ids: Sequence[str], channel: "grpc.aio.Channel") -> Any:
+        request = task_service_pb2.RetryTasksRequest(task_ids=ids)
         return await task_service_pb2_grpc.TaskServiceStub(channel).RetryTasks(request)
 
-    results = ask(broker_url, call).results
     _print_outcomes(
-        [(result.task_id, word(task_service_pb2.RetryOutcome, result.outcome)) for result in results], as_json
+        [
+            (result.task_id, word(task_service_pb2.RetryOutcome, result.outcome))
+            for result in _results(broker_url, task_ids, call)
+        ],
+        as_json,
     )
+
+
+def _results(
+    url: str, task_ids: Sequence[str], call: "Callable[[Sequence[str], grpc.aio.Channel], Awaitable[Any]]"
+) -> list[Any]:
+    """The results of a call for all tasks, made in each cell that has some of them."""
+    found: list[Any] = []
+    for brokers, ids in urls_for_tasks(url, task_ids).items():
+        found += ask(brokers, partial(call, ids)).results
+    return found
 
 
 def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
+from hyrex.cli.cells import url_for_task
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask, ask_admin
 from hyrex.cli.filter_words import Words, filter_of
 from hyrex.cli.output import print_json, print_line, print_table, say, shown
 from hyrex.cli.task import last_error
@@ -22,14 +23,15 @@ _LATE: Final = timedelta(seconds=30)
 
 def why(
     task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")],
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Say why a task is not running now, and who holds the limit it waits for."""
     from hyrex.cli.wire import why_values
     from hyrex.v1 import admin_service_pb2
 
-    values = why_values(ask_admin(broker_url, "Why", admin_service_pb2.WhyRequest(task_id=task_id)))
+    url = url_for_task(broker_url, task_id)
+    values = why_values(ask_admin(url, "Why", admin_service_pb2.WhyRequest(task_id=task_id)))
     if as_json:
         print_json(values)
         return

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.cells import url_for_queue
+from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, printable, say
 
@@ -40,7 +41,7 @@ def send(
     wait: Annotated[
         float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Wait for its end so long; 0: do not.")
     ] = 0,
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Send a task; its queue and options are those given here, not those of its code.
@@ -63,6 +64,7 @@ def send(
         task.timeout.FromMilliseconds(round(timeout * 1000))
     if delay:
         task.delay.FromMilliseconds(round(delay * 1000))
+    broker_url = url_for_queue(broker_url, queue)
     result = ask(broker_url, lambda channel: _submit(channel, task))
     if result.error.reason:
         wrong_arguments = result.error.reason == "INVALID_FIELD"

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from hyrex.backend.protocol import Watched
 from hyrex.client.cell import Ask, CellClient, Subscribed
-from hyrex.client.search import Search, Verdict
+from hyrex.client.search import Misses, Search
 from hyrex.errors import BrokerUnavailable, HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
@@ -69,19 +69,19 @@ class Finder:
 
     def _find_in_turn(self, call: Callable[[CellClient], T]) -> tuple[CellClient, T]:
         """For a caller that interrupts a client, and may not wait for its thread."""
-        verdict = Verdict()
+        misses = Misses()
         for client in self._clients:
             try:
                 return client, call(client)
             except HyrexError as error:
-                verdict.note(error)
-        raise verdict.error()
+                misses.note(error)
+        raise misses.error()
 
     async def _find_async(self, make: Ask[T]) -> T:
         return (await self._located_async(make))[1]
 
     async def _located_async(self, make: Ask[T]) -> tuple[CellClient, T]:
-        verdict = Verdict()
+        misses = Misses()
         asking = {asyncio.ensure_future(client.asked(make)): client for client in self._clients}
         try:
             while asking:
@@ -90,11 +90,11 @@ class Finder:
                     client = asking.pop(each)
                     if (error := each.exception()) is None:
                         return client, each.result()
-                    verdict.note(error)
+                    misses.note(error)
         finally:
             for each in asking:
                 each.cancel()
-        raise verdict.error()
+        raise misses.error()
 
     # Watching
 

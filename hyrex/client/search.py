@@ -1,4 +1,4 @@
-"""Finds a task by asking every cell at once: the first that knows it answers.
+"""Finds a task by asking every cell at once: the first that has it answers.
 
 That no cell has it is known only when all have answered. While one is silent, the task may be there.
 """
@@ -11,12 +11,12 @@ from typing import Generic, TypeVar
 from hyrex.client.cell import Ask, CellClient
 from hyrex.errors import BrokerUnavailable, HyrexError, TaskNotFound
 
-__all__ = ["Search", "Verdict"]
+__all__ = ["Misses", "Search"]
 
 T = TypeVar("T")
 
 
-class Verdict:
+class Misses:
     """What the cells said that did not have the task."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Search(Generic[T]):
 
     def find(self, within_s: float) -> tuple[CellClient, T]:
         """The cell that has it, and its answer. Raises BrokerUnavailable, CallRejected, TaskNotFound."""
-        ends, verdict = time.monotonic() + within_s, Verdict()
+        ends, misses = time.monotonic() + within_s, Misses()
         try:
             while self._asked:
                 done, _ = wait(self._asked, max(0.0, ends - time.monotonic()), FIRST_COMPLETED)
@@ -70,11 +70,11 @@ class Search(Generic[T]):
                     elif (error := future.exception()) is None:
                         return client, future.result()
                     else:
-                        verdict.note(error)
+                        misses.note(error)
             silent = list(self._asked.values())
         finally:
             self.end()
-        raise verdict.error(silent)
+        raise misses.error(silent)
 
     def end(self) -> None:
         """Let go of what was asked and not answered."""

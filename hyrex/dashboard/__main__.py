@@ -39,10 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def options_of(given: argparse.Namespace, environment: Mapping[str, str]) -> DashboardOptions:
     """The options of flags and environment. Raises: OptionsUnusable."""
     host, _, port = given.listen.rpartition(":")
+    url = given.broker_url or environment.get("HYREX_BROKER_URL")
+    if not url and environment.get("HYREX_CELLS"):
+        raise OptionsUnusable(
+            "HYREX_CELLS has several cells, and a dashboard shows one: say which with --broker-url"
+        )
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise OptionsUnusable(f"--listen {given.listen}: must be HOST:PORT, like 127.0.0.1:8787")
     return DashboardOptions(
-        broker_url=given.broker_url or environment.get("HYREX_BROKER_URL") or DEFAULT_BROKER_URL,
+        broker_url=url or DEFAULT_BROKER_URL,
         host=host.removeprefix("[").removesuffix("]"),
         port=int(port),
         host_names=tuple(given.host_name),

@@ -16,7 +16,7 @@ from hyrex_broker.service.callers import current_caller
 Outcome = TypeVar("Outcome")
 
 
-class Told(IntEnum):
+class ListedMessages(IntEnum):
     """Which tasks of a list have their messages. Numbers equal those of hyrex.v1.ListedMessages."""
 
     ALL = 1
@@ -74,15 +74,15 @@ class TaskRights:
         """A task for the wire, without what it carries if the caller lacks the scope `payload`."""
         return convert.task(view, waiting_for, hidden=Scope.PAYLOAD not in current_caller().scopes)
 
-    def told(self, wanted: int) -> Told:
+    def told(self, wanted: int) -> ListedMessages:
         """Which messages a list has for the caller, who wants these. Raises InvalidField."""
         try:
-            told = Told(wanted or Told.ALL)
+            told = ListedMessages(wanted or ListedMessages.ALL)
         except ValueError:
             raise InvalidField("messages", wanted, "must be a value of ListedMessages") from None
-        return told if Scope.PAYLOAD in current_caller().scopes else Told.NONE
+        return told if Scope.PAYLOAD in current_caller().scopes else ListedMessages.NONE
 
-    def listed(self, views: Sequence[TaskView], told: Told) -> list[task_pb2.Task]:
+    def listed(self, views: Sequence[TaskView], told: ListedMessages) -> list[task_pb2.Task]:
         """Tasks for a list; notes those of which the caller is told what they carry."""
         chosen = _chosen(views, told)
         ids = {view.task_id for view in chosen}
@@ -112,14 +112,14 @@ class TaskRights:
         return [outcomes.get(each, not_found) for each in ids]
 
 
-def _chosen(views: Sequence[TaskView], told: Told) -> Sequence[TaskView]:
+def _chosen(views: Sequence[TaskView], told: ListedMessages) -> Sequence[TaskView]:
     """Those that have their messages."""
     match told:
-        case Told.ALL:
+        case ListedMessages.ALL:
             return views
-        case Told.NONE:
+        case ListedMessages.NONE:
             return []
-        case Told.ONE_OF_A_KIND:
+        case ListedMessages.ONE_OF_A_KIND:
             return _one_of_a_kind(views)
 
 

@@ -24,7 +24,7 @@ from hyrex_broker.service.doors import token_ended
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context, hold
 from hyrex_broker.service.submit import PlacedResults, Results
-from hyrex_broker.service.task_rights import Looks, TaskRights, Told
+from hyrex_broker.service.task_rights import ListedMessages, Looks, TaskRights
 from hyrex_broker.service.unread import UnreadFrames
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import FOUND, LISTED, TaskReads
@@ -195,7 +195,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         words = filters.in_words(selection)
         before = _task_before(await self._parts.pages.cursor(request.page_token, words))
         told, sees = self._rights.told(request.messages), self._rights.sees()
-        detail = FOUND if told is Told.NONE else LISTED
+        detail = FOUND if told is ListedMessages.NONE else LISTED
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
             page = await self._parts.lists.page(selection, before, size, sees, detail)

@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from hyrex.address import trusted_url
-from hyrex.config import read_settings, usable_token
+from hyrex.cells import trusted_cells
+from hyrex.config import cells_text, read_settings, usable_token
 from hyrex.runtime.metrics_server import address_of
 from hyrex.worker.shared.platform import usable_cpus
 
@@ -71,8 +72,11 @@ class WorkerOptions:
         settings with which the tasks of this worker could not send.
         """
         settings = read_settings(without_token=bool(self.token))
-        broker_url = self.broker_url or settings.broker_url
         token = usable_token("--token", self.token) if self.token else settings.token or ""
+        if settings.cells is not None:
+            trusted_cells(cells_text(), token)  # its tasks send there
+        broker_url = self.broker_url or os.environ.get("HYREX_BROKER_URL") or self._url_by_cells(token)
+        broker_url = broker_url or settings.broker_url
         trusted_url(broker_url, token)
         return replace(
             self,
@@ -80,6 +84,20 @@ class WorkerOptions:
             name=self.name or f"{socket.gethostname()}-{os.getpid()}",
             broker_url=broker_url,
             token=token,
+        )
+
+    def _url_by_cells(self, token: str) -> str:
+        """The brokers of the cell of all its queues; empty without cells. Raises: ValueError."""
+        text = cells_text()
+        if not text:
+            return ""
+        found = trusted_cells(text, token).serving(self.queues)
+        if len(found) == 1:
+            return found[0].url
+        listed = "; ".join(f"{cell.url} ({cell.name})" for cell in found)
+        raise ValueError(
+            f"a worker serves one cell, and by HYREX_CELLS its queues ({', '.join(self.queues)}) belong to "
+            f"{len(found)}: say which with --broker-url, and start a worker for each. {listed}"
         )
 
     @property
