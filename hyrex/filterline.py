@@ -1,11 +1,11 @@
-"""A filter of tasks as one line of text, the same in the terminal and on the dashboard.
+r"""A filter of tasks as one line of text, the same in the terminal and on the dashboard.
 
     queue:mail name:send* status:failed label.tenant:7 error:Timeout older:1h
 
 Words are separated by spaces; all of them must apply. A word that is said twice names alternatives, except
 for labels, which must all apply. `*` stands for any text in queues, names and error types. A value with
 spaces or quotation marks stands in double quotation marks, in which a backslash takes the next character as
-it is; a star stands for any text there too, so a name that has one cannot be asked for alone. This module
+it is; a star too, which stands for any text even there: `name:"50\*"` asks for that name alone. This module
 needs neither broker nor gRPC.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hyrex.errors import HyrexError
+from hyrex.runtime import patterns
 from hyrex.status import TaskStatus
 
 __all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "is_sayable", "parse"]
@@ -22,12 +23,13 @@ __all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineErr
 STATUSES: Final = tuple(str(each) for each in TaskStatus if each is not TaskStatus.RELEASED)
 WORDS: Final = ("queue", "name", "status", "error", "parent", "root", "older", "newer")
 """What a word may begin with, beside `label.KEY`."""
+PATTERNS: Final = ("queue", "name", "error")
+"""Those of them whose value is a pattern."""
 LABEL: Final = "label."
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE: Final = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 TASK_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _PLAIN: Final = re.compile(r'[^\s"\\]+')
-_MOST_STARS: Final = 4
 _MOST_BYTES: Final = 255
 
 
@@ -42,7 +44,8 @@ class FilterLineError(HyrexError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FilterLine:
-    """What a line asks for. Empty or None: not asked."""
+    """What a line asks for. Empty or None: not asked. Queues, names and error types are patterns, in which
+    `hyrex.runtime.patterns.escaped` has a text stand for itself."""
 
     queues: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -63,12 +66,12 @@ class FilterLine:
         return " ".join(self._words())
 
     def _words(self) -> Iterator[str]:
-        several = {"queue": self.queues, "name": self.names, "status": self.statuses}
-        for word, values in several.items():
-            yield from (f"{word}:{_quoted(value)}" for value in values)
+        for word, values in {"queue": self.queues, "name": self.names}.items():
+            yield from (f"{word}:{_quoted_pattern(value)}" for value in values)
+        yield from (f"status:{_quoted(value)}" for value in self.statuses)
         for key, value in sorted(self.labels.items()):
             yield f"{_quoted(LABEL + key)}:{_quoted(value)}"
-        yield from (f"error:{_quoted(value)}" for value in self.error_types)
+        yield from (f"error:{_quoted_pattern(value)}" for value in self.error_types)
         for word, value in (("parent", self.parent), ("root", self.root)):
             if value:
                 yield f"{word}:{value}"
@@ -85,7 +88,8 @@ def parse(line: str) -> FilterLine:
         raise FilterLineError(line, "write it in UTF-8") from None
     said: dict[str, list[str]] = {word: [] for word in WORDS}
     labels: dict[str, str] = {}
-    for key, value, word in _words_of(line):
+    for key, pattern, word in _words_of(line):
+        value = "*".join(patterns.parts_of(pattern))
         if not value and not key.startswith(LABEL):
             raise FilterLineError(word, f"write a value after {key}: without a space")
         if key.startswith(LABEL):
@@ -93,7 +97,7 @@ def parse(line: str) -> FilterLine:
         elif key not in said:
             raise FilterLineError(word, f"a word begins with one of {_known_words()}")
         else:
-            said[key].append(_CHECKS[key](value, word))
+            said[key].append(_CHECKS[key](pattern if key in PATTERNS else value, word))
     return FilterLine(
         queues=_distinct(said["queue"]),
         names=_distinct(said["name"]),
@@ -108,12 +112,13 @@ def parse(line: str) -> FilterLine:
 
 
 def is_sayable(value: str) -> bool:
-    """True if a pattern can say this value (or none) so that it fits that value alone."""
-    return "*" not in value and len(value.encode("utf-8", "replace")) <= _MOST_BYTES and "\0" not in value
+    """True if a filter can ask for this value."""
+    return len(value.encode("utf-8", "replace")) <= _MOST_BYTES and "\0" not in value
 
 
 def _words_of(line: str) -> Iterator[tuple[str, str, str]]:
-    """Key, value and text of each word."""
+    """Key, value and text of each word. The value is a pattern: its stars are those outside of quotation
+    marks, and those in them that no backslash takes as they are."""
     place = 0
     while (place := _next(line, place)) < len(line):
         begin = place
@@ -124,7 +129,7 @@ def _words_of(line: str) -> Iterator[tuple[str, str, str]]:
                 if character == ":" and not literal and not colon:
                     colon = True
                 elif colon:
-                    value += character
+                    value += literal or character
                 else:
                     key += character
         word = line[begin:place]
@@ -133,18 +138,21 @@ def _words_of(line: str) -> Iterator[tuple[str, str, str]]:
         yield key, value, word
 
 
-def _part(line: str, place: int, begin: int) -> tuple[list[tuple[bool, str]], int]:
-    """Some characters with whether they stand in quotation marks, and the place after them."""
+def _part(line: str, place: int, begin: int) -> tuple[list[tuple[str, str]], int]:
+    """Some characters, before each what a pattern has for it where it stands in quotation marks; and the
+    place after them."""
     if line[place] != '"':
         found = _PLAIN.match(line, place)
         if found is None:
             raise FilterLineError(line[begin : place + 1], "write a backslash only inside quotation marks")
-        return [(False, character) for character in found[0]], found.end()
-    characters: list[tuple[bool, str]] = []
+        return [("", character) for character in found[0]], found.end()
+    characters: list[tuple[str, str]] = []
     place += 1
     while place < len(line) and line[place] != '"':
-        place += line[place] == "\\" and place + 1 < len(line)
-        characters.append((True, line[place]))
+        taken = line[place] == "\\" and place + 1 < len(line)
+        place += taken
+        star = line[place] == "*" and not taken
+        characters.append(("*" if star else patterns.escaped(line[place]), line[place]))
         place += 1
     if place >= len(line):
         raise FilterLineError(line[begin:], 'end it with "')
@@ -170,9 +178,10 @@ def _known_words() -> str:
 
 
 def _pattern(value: str, word: str) -> str:
-    if value.count("*") > _MOST_STARS:
-        raise FilterLineError(word, f"use at most {_MOST_STARS} stars")
-    if len(value.encode()) > _MOST_BYTES or "\0" in value:
+    parts = patterns.parts_of(value)
+    if len(parts) > patterns.MOST_STARS + 1:
+        raise FilterLineError(word, f"use at most {patterns.MOST_STARS} stars")
+    if len("*".join(parts).encode()) > _MOST_BYTES or "\0" in value:
         raise FilterLineError(word, f"it may have {_MOST_BYTES} bytes, and no NUL")
     return value
 
@@ -232,3 +241,10 @@ def _quoted(text: str) -> str:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _quoted_pattern(pattern: str) -> str:
+    """A pattern escapes with a backslash as quotation marks do."""
+    if pattern and _PLAIN.fullmatch(pattern) and ":" not in pattern:
+        return pattern
+    return '"' + pattern.replace('"', '\\"') + '"'

@@ -1,25 +1,58 @@
-"""Queue patterns: names in which `*` stands for any run of characters, the empty one included.
+r"""Queue patterns: names in which `*` stands for any run of characters, the empty one included.
+
+In the patterns of filters `\*` is a star and `\\` a backslash, so that they can ask for every name alone.
 
 What a match may cost is bounded: a pattern has few stars, and each part between them is looked for once.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["MOST_STARS", "compile", "known"]
+__all__ = ["MOST_STARS", "compile", "compile_escaped", "escaped", "known", "parts_of"]
 
 MOST_STARS: Final = 4
 _MOST_KNOWN: Final = 1024
+_TOKEN: Final = re.compile(r"\\[\\*]|.", re.DOTALL)
 
 
 def compile(patterns: Iterable[str]) -> Callable[[str], bool]:  # noqa: A001  # patterns.compile, as in re
     """Make a function that returns True if a pattern matches a whole queue name; all but `*` is literal."""
+    return _fitting(tuple(pattern.split("*")) for pattern in patterns)
+
+
+def compile_escaped(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """The same for the patterns of filters. Raises ValueError for one that `parts_of` refuses."""
+    return _fitting(map(parts_of, patterns))
+
+
+def escaped(text: str) -> str:
+    """The pattern of a filter that fits this text alone."""
+    return text.replace("\\", "\\\\").replace("*", "\\*")
+
+
+def parts_of(pattern: str) -> tuple[str, ...]:
+    """The literal parts between the stars of a filter's pattern. Raises ValueError for a backslash that
+    stands before anything but a star or a backslash."""
+    parts = [""]
+    for token in _TOKEN.findall(pattern):
+        if token == "\\":
+            raise ValueError(pattern)
+        if token == "*":
+            parts.append("")
+        else:
+            parts[-1] += token[-1]
+    return tuple(parts)
+
+
+def _fitting(patterns: Iterable[tuple[str, ...]]) -> Callable[[str], bool]:
+    """What fits one of the patterns, each as its literal parts."""
     distinct = frozenset(patterns)
-    if any(pattern and not pattern.strip("*") for pattern in distinct):
+    if any(len(parts) > 1 and not any(parts) for parts in distinct):
         return lambda name: True
-    exact = frozenset(pattern for pattern in distinct if "*" not in pattern)
-    wild = [tuple(pattern.split("*")) for pattern in sorted(distinct - exact)]
+    exact = frozenset(parts[0] for parts in distinct if len(parts) == 1)
+    wild = sorted(parts for parts in distinct if len(parts) > 1)
     # Most patterns are a prefix and a star: a single call of startswith checks all of these.
     heads = tuple(parts[0] for parts in wild if parts[1:] == ("",))
     tails = tuple(parts[1] for parts in wild if len(parts) == 2 and not parts[0])

@@ -11,6 +11,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from hyrex.filterline import is_sayable
+from hyrex.runtime import patterns
 from hyrex.transport.filters import filter_line
 from hyrex.v1 import task_pb2, task_service_pb2
 
@@ -114,7 +115,9 @@ def line_of_kind(task: task_pb2.Task, *, within_s: int | None = None) -> str:
         return ""
     error_type = _kind_of_error(task)
     fitting = task_service_pb2.TaskFilter(
-        names=[task.name], statuses=[task.status], error_types=[error_type] if error_type else []
+        names=[patterns.escaped(task.name)],
+        statuses=[task.status],
+        error_types=[patterns.escaped(error_type)] if error_type else [],
     )
     if within_s is not None:
         fitting.younger_than.FromSeconds(within_s)
@@ -124,17 +127,9 @@ def line_of_kind(task: task_pb2.Task, *, within_s: int | None = None) -> str:
 def why_no_line(task: task_pb2.Task) -> str:
     """Why no filter line fits just what ended like this task; empty where one does."""
     error_type = _kind_of_error(task)
-    if not is_sayable(task.name):
-        return "in a filter the * of its name would stand for any text"
     if task.status == task_pb2.TASK_STATUS_FAILED and not error_type:
         return "its error has no type, and a filter cannot ask for that"
-    if not is_sayable(error_type):
-        return (
-            "in a filter the * of its error's type would stand for any text"
-            if "*" in error_type
-            else "its error's type is too long for a filter"
-        )
-    return ""
+    return "" if is_sayable(error_type) else "its error's type is too long for a filter"
 
 
 def _kind_of_error(task: task_pb2.Task) -> str:

@@ -482,8 +482,8 @@ Global___GetTaskResponse: _TypeAlias = GetTaskResponse  # noqa: Y015
 
 @_typing.final
 class TaskFilter(_message.Message):
-    """Which tasks: those to which everything that is set applies. In patterns `*` stands for any text, none included;
-    nothing else in them has a meaning of its own.
+    """Which tasks: those to which everything that is set applies. In patterns `*` stands for any text, none included,
+    `\\*` for a star and `\\\\` for a backslash, of which none may stand elsewhere (INVALID_FIELD).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -48,7 +48,7 @@ class Check:
     _known_error: Callable[[str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_known_error", patterns.compile(self.selection.error_types))
+        object.__setattr__(self, "_known_error", patterns.compile_escaped(self.selection.error_types))
 
     def fits(self, task: TaskView) -> bool:
         """Return True if the task fits."""
@@ -65,6 +65,9 @@ class Check:
 
 
 def like(pattern: str) -> str:
-    """A pattern as Postgres' LIKE has it."""
-    literal = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return literal.replace("*", "%")
+    """A filter's pattern as Postgres' LIKE has it."""
+    return "%".join(map(_literal, patterns.parts_of(pattern)))
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -83,10 +83,19 @@ def _patterns(values: Sequence[str], field: str) -> tuple[str, ...]:
     if len(values) > MOST_VALUES:
         raise InvalidField(field, f"{len(values)} patterns", f"must have at most {MOST_VALUES}")
     for place, value in enumerate(values):
-        fields.name(value, f"{field}[{place}]")
-        if value.count("*") > patterns.MOST_STARS:
-            raise InvalidField(f"{field}[{place}]", value, f"must have at most {patterns.MOST_STARS} stars")
+        _check_pattern(value, f"{field}[{place}]")
     return tuple(sorted(set(values)))
+
+
+def _check_pattern(value: str, field: str) -> None:
+    try:
+        parts = patterns.parts_of(value)
+    except ValueError:
+        remedy = "must have a backslash only before a star or another backslash"
+        raise InvalidField(field, value, remedy) from None
+    fields.name("*".join(parts), field)
+    if len(parts) > patterns.MOST_STARS + 1:
+        raise InvalidField(field, value, f"must have at most {patterns.MOST_STARS} stars")
 
 
 def _labels(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -1,9 +1,9 @@
-"""Page tokens: where a list goes on, sealed, so that nobody reads it or makes one up.
+"""Page tokens: where a list goes on, encrypted, so that nobody reads it or makes one up.
 
 A list is searched beyond what its caller may see, so its cursor may name what is another's. The brokers of a
-database share the key, and each goes on with a list that another one has begun. Sealed as in SIV (RFC 5297),
-with HMAC-SHA256 in place of AES: the tag of what is sealed is also what its key stream is made of, so equal
-cursors have equal tokens, and nothing is to be counted or drawn.
+database share the key, and each goes on with a list that another one has begun. The form is SIV (RFC
+5297) with HMAC-SHA256 in place of AES: the key stream is made of the content's tag, so equal cursors have equal
+tokens, and nothing is to be counted or drawn.
 """
 
 import base64
@@ -33,48 +33,48 @@ class PageTokens:
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
-        self._seal: _Seal | None = None
+        self._cipher: _Cipher | None = None
 
     async def token(self, cursor: str | None, filters: Iterable[object]) -> str:
         """A token that continues after the cursor, valid for these filters only; "" on the last page."""
         if cursor is None:
             return ""
-        seal = await self._sealing()
-        return base64.urlsafe_b64encode(seal.sealed(_digest(filters) + cursor.encode())).decode()
+        cipher = await self._known_cipher()
+        return base64.urlsafe_b64encode(cipher.encrypted(_digest(filters) + cursor.encode())).decode()
 
     async def cursor(self, token: str, filters: Iterable[object]) -> str | None:
         """The cursor of a token; None without a token. Raises PageTokenInvalid."""
         if not token:
             return None
-        found = (await self._sealing()).opened(_bytes_of(token))
+        found = (await self._known_cipher()).decrypted(_bytes_of(token))
         if found is None:
             raise not_ours()
         if found[:_DIGEST_BYTES] != _digest(filters):
             raise PageTokenInvalid("page_token belongs to a list with other filters; begin again without it")
         return found[_DIGEST_BYTES:].decode()
 
-    async def _sealing(self) -> "_Seal":
-        if self._seal is None:
-            self._seal = _Seal(await self._secrets.of_pages())
-        return self._seal
+    async def _known_cipher(self) -> "_Cipher":
+        if self._cipher is None:
+            self._cipher = _Cipher(await self._secrets.of_pages())
+        return self._cipher
 
 
-class _Seal:
-    """Seals bytes with one secret."""
+class _Cipher:
+    """Encrypts and authenticates bytes with one secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._of_tags = hmac.digest(secret, b"tag", "sha256")
         self._of_streams = hmac.digest(secret, b"stream", "sha256")
 
-    def sealed(self, content: bytes) -> bytes:
+    def encrypted(self, content: bytes) -> bytes:
         """The tag, then the content hidden by its key stream."""
         tag = self._tag(content)
         return tag + self._hidden(tag, content)
 
-    def opened(self, sealed: bytes) -> bytes | None:
-        """The content; None where it was not sealed with this secret."""
-        tag = sealed[:_TAG_BYTES]
-        content = self._hidden(tag, sealed[_TAG_BYTES:])
+    def decrypted(self, sent: bytes) -> bytes | None:
+        """The content; None where it was not encrypted with this secret."""
+        tag = sent[:_TAG_BYTES]
+        content = self._hidden(tag, sent[_TAG_BYTES:])
         return content if hmac.compare_digest(tag, self._tag(content)) else None
 
     def _tag(self, content: bytes) -> bytes:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from markupsafe import Markup
 
 from hyrex.filterline import FilterLine, is_sayable
+from hyrex.runtime import patterns
 from hyrex.transport.filters import filter_line
 from hyrex.v1 import admin_service_pb2, task_pb2
 
@@ -144,16 +145,17 @@ def query(**values: object) -> str:
 
 
 def one_word(key: str, value: str) -> str:
-    """A word of the filter line, in quotation marks where it needs them; empty where no word asks for this
-    value alone."""
+    """The word of the filter line that asks for this value alone, in quotation marks where it needs them;
+    empty where there is none."""
     if not is_sayable(value):
         return ""
+    pattern = patterns.escaped(value)
     match key:
         case "queue":
-            return FilterLine(queues=(value,)).text()
+            return FilterLine(queues=(pattern,)).text()
         case "name":
-            return FilterLine(names=(value,)).text()
+            return FilterLine(names=(pattern,)).text()
         case "error":
-            return FilterLine(error_types=(value,)).text()
+            return FilterLine(error_types=(pattern,)).text()
         case _:
             return f"{key}:{value}"

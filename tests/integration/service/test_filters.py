@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from hyrex.runtime import patterns
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as messages
 from hyrex_broker.domain.selection import Selection
@@ -37,6 +38,21 @@ async def test_stars_stand_for_any_text_and_nothing_else_does(stubs: Stubs, seed
     assert await listed(stubs, queues=["mail*"], names=["*%"]) == [task["100%"]]
     assert await listed(stubs, names=["re*", "1*"]) == [task["100%"], task["resend"]]
     assert await listed(stubs, queues=["nowhere*"]) == []
+
+
+async def test_a_star_or_backslash_behind_a_backslash_stands_for_itself(stubs: Stubs, seed: Seed) -> None:
+    names = ("send*", "sender", "send\\", "send\\er", "send\\*")
+    task = {name: await seed.run(await seed.task(name=name), 3, error=name) for name in names}
+    for name in names:
+        pattern = patterns.escaped(name)
+        assert await listed(stubs, names=[pattern]) == [task[name]]
+        assert await listed(stubs, error_types=[pattern]) == [task[name]]
+        assert await listed(stubs, error_types=[pattern], statuses=[FAILED]) == [task[name]]
+    both = [task["send\\*"], task["send\\er"], task["send\\"]]
+    assert await listed(stubs, names=["send\\\\*"]) == sorted(both, reverse=True)
+    for pattern in ("send\\", "se\\nd", "\\\\\\"):
+        request = messages.ListTasksRequest(filter=messages.TaskFilter(names=[pattern]))
+        assert await reason_of(stubs.tasks.ListTasks(request)) == "INVALID_FIELD"
 
 
 @pytest.mark.parametrize("longest_look", [2, 50_000])

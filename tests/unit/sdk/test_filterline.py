@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hyrex.errors import HyrexError
 from hyrex.filterline import STATUSES, FilterLine, FilterLineError, parse
+from hyrex.runtime import patterns
 from hyrex.transport.filters import filter_line, task_filter
 from hyrex.v1 import task_pb2, task_service_pb2
 
@@ -40,8 +41,25 @@ def test_an_empty_line_asks_for_nothing(line: str) -> None:
 def test_quotation_marks_keep_spaces_colons_and_themselves() -> None:
     parsed = parse('name:"send mail" error:"a\\"b\\\\c" label."the key":"a:b" label.url:http://x/y?z=1')
     assert parsed.names == ("send mail",)
-    assert parsed.error_types == ('a"b\\c',)
+    assert parsed.error_types == ('a"b\\\\c',)
     assert parsed.labels == {"the key": "a:b", "url": "http://x/y?z=1"}
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "label"),
+    [
+        ("a*", "a*", "a*"),
+        ('"a *"', "a *", "a *"),
+        (r'"a\*"', r"a\*", "a*"),
+        (r'a"\*"*', r"a\**", "a**"),
+        (r'"\\*"', r"\\*", r"\*"),
+    ],
+)
+def test_a_star_stands_for_any_text_unless_a_backslash_takes_it_as_it_is(
+    value: str, pattern: str, label: str
+) -> None:
+    parsed = parse(f"name:{value} label.key:{value}")
+    assert (parsed.names, parsed.labels) == ((pattern,), {"key": label})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +93,7 @@ def test_a_word_that_means_nothing_is_named_with_a_remedy(line: str, word: str, 
 
 
 _text = st.text(min_size=1, max_size=12).filter(lambda text: "\0" not in text and text.isprintable())
-_pattern = _text.filter(lambda text: text.count("*") <= 4)
+_pattern = st.lists(_text, min_size=1, max_size=4).map(lambda parts: "*".join(map(patterns.escaped, parts)))
 _lines = st.builds(
     FilterLine,
     queues=st.lists(_pattern, max_size=3, unique=True).map(tuple),

@@ -342,7 +342,7 @@ create table token (
 create unique index token_by_name on token (name) where revoked_at is null;
 create index token_by_change on token (changed_at);
 
--- What the brokers of a database share, and nobody else knows: `pages` seals page tokens (service/pages.py).
+-- What the brokers of a database share, and nobody else knows: `pages` is the key of page tokens (service/pages.py).
 create table shared_secret (
   purpose text primary key,
   secret  bytea not null check (length(secret) = 32)
