@@ -1,8 +1,8 @@
 """Page tokens: where a list goes on, encrypted, so that nobody reads it or makes one up.
 
 A list is searched beyond what its caller may see, so its cursor may name what is another's. The brokers of a
-database share the key, and each goes on with a list that another one has begun. The form is SIV (RFC
-5297) with HMAC-SHA256 in place of AES: the key stream is made of the content's tag, so equal cursors have equal
+database share the key, and each goes on with a list that another one has begun. The form is SIV (RFC 5297),
+with HMAC-SHA256 in place of AES: the key stream is made of the content's tag, so equal cursors have equal
 tokens, and nothing is to be counted or drawn.
 """
 
