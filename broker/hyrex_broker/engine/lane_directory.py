@@ -84,12 +84,14 @@ class Directory:
         return bool(unknown)
 
     def _learn(self, lanes: Iterable[Lane]) -> None:
-        new = {lane.lane_id: (lane.queue, lane.name) for lane in lanes if lane.lane_id not in self.names}
+        met = [lane for lane in lanes if lane.lane_id not in self.names]
+        new = {lane.lane_id: (lane.queue, lane.name) for lane in met}
         self.names |= new
-        for lane, (queue, name) in new.items():
-            self._ids[queue, name] = lane
-            self._members.setdefault(("queue", queue), []).append(lane)
-            self._members.setdefault(("task", name), []).append(lane)
+        for lane in met:
+            if lane.is_plain:
+                self._ids[lane.queue, lane.name] = lane.lane_id
+            self._members.setdefault(("queue", lane.queue), []).append(lane.lane_id)
+            self._members.setdefault(("task", lane.name), []).append(lane.lane_id)
         if new:
             for call in self.on_new_lanes:
                 call(new)
@@ -100,7 +102,7 @@ class Directory:
             yield from tuple(self._members.get(("task", name), ()))
 
     def find(self, queue: str, name: str) -> LaneId | None:
-        """The lane, if this broker knows it."""
+        """The plain lane, if this broker knows it."""
         return self._ids.get((queue, name))
 
     async def intern(self, pairs: Iterable[tuple[str, str]]) -> None:

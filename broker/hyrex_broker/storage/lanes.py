@@ -23,6 +23,15 @@ class Lane:
     name: str
     is_new: bool = False
     """Made just now."""
+    followed: bool = False
+    """Something waits for the ends of its tasks."""
+    bucket: int = 0
+    """Which share of a fairly shared lane it is."""
+
+    @property
+    def is_plain(self) -> bool:
+        """True if tasks without further options go there: of a queue and a name there is one such lane."""
+        return not self.followed and self.bucket == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +64,25 @@ class LaneStore:
     async def lanes(self, ids: Collection[LaneId]) -> list[Lane]:
         """The lanes with these ids."""
         return [
-            Lane(row["id"], row["queue"], row["name"])
+            Lane(row["id"], row["queue"], row["name"], followed=row["followed"], bucket=row["bucket"])
             for row in await self._database.fetch(_SQL["lanes"], list(ids))
         ]
 
     async def intern(self, pairs: Collection[tuple[str, str]], most_new: int) -> list[Lane]:
-        """Ids of (queue, task name) pairs, made where they are new.
+        """Ids of the plain lanes of (queue, task name) pairs, made where they are new.
 
         What is missing from the result would have been more than `most_new`.
         """
-        ordered = sorted(pairs)
-        queues, names = [queue for queue, _ in ordered], [name for _, name in ordered]
+        wanted = _columns(pairs)
         made: list[asyncpg.Record] = []
-        rows = await self._database.fetch(_SQL["find_lanes"], queues, names)
-        if len(rows) < len(ordered):
+        rows = await self._database.fetch(_SQL["find_lanes"], *wanted)
+        missing = set(pairs) - {(row["queue"], row["name"]) for row in rows}
+        if missing:
             async with self._database.transaction() as transaction:
                 await transaction.execute(_SQL["lock_lanes"])
-                made = await transaction.fetch(_SQL["intern"], queues, names, most_new)
+                made = await transaction.fetch(_SQL["intern"], *_columns(missing), most_new)
                 await transaction.execute(_SQL["add_queues"], [row["queue"] for row in made])
-            rows = await self._database.fetch(_SQL["find_lanes"], queues, names)
+            rows = await self._database.fetch(_SQL["find_lanes"], *wanted)
         new = {row["id"] for row in made}
         return [Lane(row["id"], row["queue"], row["name"], row["id"] in new) for row in rows]
 
@@ -128,6 +137,11 @@ class LaneStore:
     async def unknown_queues(self, names: Sequence[str]) -> list[str]:
         """Those that are no queue's name yet."""
         return [row[0] for row in await self._database.fetch(_SQL["unknown_queues"], list(names))]
+
+
+def _columns(pairs: Collection[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    ordered = sorted(pairs)
+    return [queue for queue, _ in ordered], [name for _, name in ordered]
 
 
 async def flag_lanes(transaction: Transaction, limits: Sequence[tuple[str, str]]) -> None:

@@ -54,7 +54,8 @@ class Seed:
         await self.execute("insert into queue (namespace, name) values (0, $1) on conflict do nothing", queue)
         lane: int = await self.execute(
             "insert into lane (namespace, queue, name, limited) values (0, $1, $2, false)"
-            " on conflict (namespace, queue, name) do update set limited = lane.limited returning id",
+            " on conflict (namespace, queue, name, followed, bucket) do update set limited = lane.limited"
+            " returning id",
             queue,
             name,
         )

@@ -23,14 +23,18 @@ create table broker (
   observes   boolean not null default false
 );
 
--- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts.
+-- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts. A task whose end
+-- something waits for, or that shares its lane fairly with others, has a lane of its own: `followed`, `bucket`. So
+-- plain tasks carry nothing of that, and whoever ends or assigns a task knows it by its lane.
 create table lane (
   id        integer generated always as identity primary key,
   namespace smallint not null references namespace,
   queue     text not null,
   name      text not null,
+  followed  boolean not null default false,
+  bucket    smallint not null default 0 check (bucket between 0 and 63),
   limited   boolean not null,
-  unique (namespace, queue, name)
+  unique (namespace, queue, name, followed, bucket)
 );
 create index lane_by_name on lane (namespace, name);
 

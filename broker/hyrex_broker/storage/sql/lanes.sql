@@ -1,19 +1,20 @@
 -- name: lanes
 -- What lanes stand for. $1 ids.
-select id, queue, name from lane where id = any ($1::integer[])
+select id, queue, name, followed, bucket from lane where id = any ($1::integer[])
 
 -- name: lock_lanes
 -- Keeps lanes from being added while limits are set, and the other way round: so `lane.limited` is never stale.
 select pg_advisory_xact_lock(hashtext('hyrex.lanes'), hashtext(current_schema()))
 
 -- name: intern
--- Adds lanes; call under `lock_lanes`. $1 queue, $2 name, $3 how many at most.
+-- Adds plain lanes (not followed, bucket 0); call under `lock_lanes`. $1 queue, $2 name, $3 how many at most.
 insert into lane (namespace, queue, name, limited)
 select 0, q.queue, q.name,
        exists (select from concurrency_limit c where c.namespace = 0
                and ((c.scope = 'queue' and c.name = q.queue) or (c.scope = 'task' and c.name = q.name)))
 from unnest($1::text[], $2::text[]) as q (queue, name)
-where (select true from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name limit 1) is null
+where (select true from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name
+         and not l.followed and l.bucket = 0) is null
 order by q.queue, q.name
 limit $3::integer
 on conflict do nothing
@@ -30,13 +31,14 @@ select n from unnest($1::text[]) as n
 where (select true from queue where namespace = 0 and name = n) is null
 
 -- name: find_lanes
--- Ids of lanes. $1 queue, $2 name. With the lateral and LIMIT each pair is one index probe. As a join, all lanes may
--- be read for each pair, which takes seconds for a thousand of each.
+-- Ids of plain lanes (not followed, bucket 0). $1 queue, $2 name. With the lateral and LIMIT each pair is one index
+-- probe. As a join, all lanes may be read for each pair, which takes seconds for a thousand of each.
 select l.id, l.queue, l.name
 from unnest($1::text[], $2::text[]) as q (queue, name)
 cross join lateral (
   select id, queue, name from lane
-  where namespace = 0 and lane.queue = q.queue and lane.name = q.name limit 1
+  where namespace = 0 and lane.queue = q.queue and lane.name = q.name
+    and not followed and bucket = 0 limit 1
 ) l
 
 -- name: tasks_elsewhere
