@@ -45,7 +45,8 @@ class Lane:
         )
         lane = await connection.fetchval(
             "insert into lane (namespace, queue, name, limited) values (0, 'bench', 'handle', false)"
-            " on conflict (namespace, queue, name, followed, bucket) do update set limited = false returning id"
+            " on conflict (namespace, queue, name, followed, bucket) do update set limited = false"
+            " returning id"
         )
         owner = await connection.fetchval(
             "insert into broker (name, address, version) values ('bench', '', '') returning id"

@@ -107,6 +107,7 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
             return
         broker_id, engine = begun
         engine.presence.on_lost = partial(lasting.timeline.end, "its own row in the database is lost")
+        engine.presence.on_unserved = partial(_stop_unserved, lasting.stop)
         _print_when_asked(config, database, engine)
         served = Served(config, database, broker_id, engine, _work_engine(config, engine))
         with observed(config, database, engine, broker_id):
@@ -114,6 +115,17 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
     finally:
         lasting.synchronous = database.availability.synchronous
         await database.close()
+
+
+def _stop_unserved(stop: asyncio.Event, serves_from: int, knows: int) -> None:
+    """Drain and stop: what this broker would write, the others may not understand (rule 21)."""
+    if not stop.is_set():
+        log.error(
+            "the database's schema does not serve this broker any more: it hands its workers over and ends;"
+            " upgrade it",
+            extra={"serves_from": serves_from, "knows": knows},
+        )
+        stop.set()
 
 
 async def _begun(config: BrokerConfig, database: Database) -> tuple[BrokerId, Engine]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
+from hyrex_broker.storage.migrate import migrations
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.settings import CHANNEL_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
@@ -32,6 +33,12 @@ class Others:
     synchronous: bool
     """Commits wait for a standby; of the database, seen in the same statement."""
     sees_us: bool
+    serves_from: int
+    """The schema that a broker must know to be served by this database;"""
+    knows: int
+    """the newest that this broker knows,"""
+    all_know: int
+    """and the newest that all living brokers know."""
 
 
 class _TakenBackError(Exception):
@@ -51,7 +58,8 @@ class BrokerStore:
 
     async def register(self, name: str, address: str, version: str, *, observes: bool = False) -> BrokerId:
         """Register a new broker; `observes`: it shows metrics."""
-        row = await self._database.fetchrow(_SQL["register"], name, address, version, observes)
+        knows = migrations()[-1].number
+        row = await self._database.fetchrow(_SQL["register"], name, address, version, observes, knows)
         assert row is not None
         return BrokerId(row["id"])
 
@@ -63,7 +71,15 @@ class BrokerStore:
         """Note that this broker runs; return which others do."""
         row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
         assert row is not None
-        return Others(row["others"], row["watching"], row["synchronous"], row["known"])
+        return Others(
+            row["others"],
+            row["watching"],
+            row["synchronous"],
+            row["known"],
+            row["serves_from"],
+            row["knows"] or 0,
+            row["all_know"] or 0,
+        )
 
     async def reads_depths(self, broker: BrokerId) -> bool:
         """Return True if this broker is the one that reads for all how much waits in each queue."""

@@ -36,7 +36,8 @@ async def test_a_pair_that_is_known_makes_up_for_none_that_is_missing(stage: Sta
     lanes = LaneStore(stage.database)
     await lanes.intern({PAIR}, 1)
     await stage.execute(
-        "insert into lane (namespace, queue, name, followed, limited) values (0, 'default', 'work', true, false)"
+        "insert into lane (namespace, queue, name, followed, limited)"
+        " values (0, 'default', 'work', true, false)"
     )
     found = await lanes.intern({PAIR, ("default", "more")}, 2)
     assert {(lane.queue, lane.name) for lane in found} == {PAIR, ("default", "more")}

@@ -33,6 +33,10 @@ class Presence:
         self.on_lost: Callable[[], None] = lambda: None
         """Called while this broker's own row is not there: the database was put back to an earlier state."""
 
+        self.on_unserved: Callable[[int, int], None] = lambda serves_from, knows: None
+        """Called with the schema that a broker must know and the newest that this one knows, while the
+        database does not serve this one any more."""
+
     async def run(self) -> None:
         """Renew until cancelled; then leave."""
         try:
@@ -59,6 +63,8 @@ class Presence:
         self.on_round(True)
         if not others.sees_us:
             self.on_lost()
+        elif others.knows < others.serves_from:
+            self.on_unserved(others.serves_from, others.knows)
         if self._availability.is_due_for_trial:
             await self._try()
 

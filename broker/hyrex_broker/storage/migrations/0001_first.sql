@@ -20,7 +20,9 @@ create table broker (
   seen_at    timestamptz not null default now(),
   watching   boolean not null default false,
   -- Whether it shows metrics: the oldest of those that do reads for all how much waits in each queue.
-  observes   boolean not null default false
+  observes   boolean not null default false,
+  -- The newest schema that its version knows: what needs a later one waits until it is gone.
+  knows      integer not null default 1
 );
 
 -- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts. A task whose end
