@@ -6,15 +6,16 @@ Lost, recorded twice, executed again without loss, over a limit: each must be no
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
+from hyrex_broker.storage.report import REDELIVERIES_BOUND
 from tests.chaos.app import QUEUE_LIMIT, TASK_LIMIT
 from tests.chaos.record import FOREVER, Disturbance, Execution, Record
 from tests.support.postgres import connect
 
-COMPLETED, FAILED, CANCELLED = 2, 3, 5
+COMPLETED, FAILED, CANCELLED, LOST = 2, 3, 5, 6
 _LIMITS: Final = {"limited": TASK_LIMIT, "narrow": QUEUE_LIMIT}
 _EXPECTED: Final = {"failing": {FAILED}, "long_to_cancel": {COMPLETED, CANCELLED}}
 _KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
@@ -36,6 +37,7 @@ class Verdict:
     acknowledged: int = 0
     completed: int = 0
     lost: int = 0
+    given_up: int = 0
     recorded_twice: int = 0
     executed_again_without_loss: int = 0
     over_limit: int = 0
@@ -94,7 +96,7 @@ async def read_stored(database_url: str) -> dict[str, Stored]:
 def judge(record: Record, stored: Mapping[str, Stored], lease_s: float) -> Verdict:
     """Compare; the caller adds kills, stale reports and crashes."""
     verdict = Verdict(acknowledged=len(record.acknowledged))
-    _judge_ends(verdict, record, stored)
+    _judge_ends(verdict, record, stored, lease_s)
     _judge_recording(verdict, record, stored)
     _judge_repetitions(verdict, record, lease_s)
     _judge_limits(verdict, record, lease_s)
@@ -106,17 +108,28 @@ def judge(record: Record, stored: Mapping[str, Stored], lease_s: float) -> Verdi
     return verdict
 
 
-def _judge_ends(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:
+def _judge_ends(verdict: Verdict, record: Record, stored: Mapping[str, Stored], lease_s: float) -> None:
     for task, kinds in record.acknowledged.items():
         outcome = stored[task].outcome if task in stored else None
         verdict.completed += outcome == COMPLETED
         expected = set.union(*(_EXPECTED.get(kind, {COMPLETED}) for kind in kinds))
-        if outcome not in expected:
+        if outcome == LOST and _met_too_much(stored[task], record, task, lease_s):
+            verdict.given_up += 1
+        elif outcome not in expected:
             verdict.lost += 1
             verdict.complaints.append(f"lost: {task} {kinds} ended as {outcome}: {stored.get(task)}")
         elif outcome == COMPLETED and not any(e.how == "completed" for e in record.executions[task]):
             verdict.lost += 1
             verdict.complaints.append(f"lost: {task} {kinds} is recorded as completed and was never executed")
+
+
+def _met_too_much(known: Stored, record: Record, task: str, lease_s: float) -> bool:
+    """Return True if each of its runs was lost, one more than is redelivered, and the storm explains the last
+    as well; those before are judged as repetitions."""
+    if len(known.runs) <= REDELIVERIES_BOUND or any(outcome != LOST for _, outcome, _ in known.runs):
+        return False
+    last = record.executions[task][-1]
+    return _explained(last, replace(last, began=FOREVER), record.disturbances, lease_s)
 
 
 def _judge_recording(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:

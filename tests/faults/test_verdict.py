@@ -1,7 +1,7 @@
 """What a storm's verdict counts, and what it excuses."""
 
 from tests.chaos.record import Disturbance, Execution, Record
-from tests.chaos.verdict import judge
+from tests.chaos.verdict import LOST, Stored, judge
 
 LEASE_S = 5.0
 
@@ -51,3 +51,20 @@ def test_a_stopped_broker_and_then_no_database_last_together() -> None:
     assert repeated(stop, Disturbance("postgres_kill", "postgres", 10.1, 11.8)) == 0
     assert repeated(stop, Disturbance("postgres_kill", "postgres", 10.1, 10.2)) == 1
     assert repeated(Disturbance("broker_stop", "broker-0", 7.5, 9.9), stop) == 1
+
+
+def ended_as_lost(times: int, *disturbances: Disturbance) -> tuple[int, int]:
+    """How often a task is held for lost, and for given up, that was lost so many times."""
+    runs = [Execution("a", "long", run, 1, f"worker-{run}", 10.0 * run) for run in range(times)]
+    made = record(*runs, disturbances=disturbances)
+    made.acknowledged["a"].add("long")
+    known = Stored(live=False, runs=[(run, LOST, run == times - 1) for run in range(times)])
+    found = judge(made, {"a": known}, LEASE_S)
+    return found.lost, found.given_up
+
+
+def test_a_task_is_given_up_only_after_more_losses_than_are_redelivered() -> None:
+    kills = [Disturbance("worker_kill", f"worker-{run}", 10.0 * run + 1, 10.0 * run + 1) for run in range(7)]
+    assert ended_as_lost(7, *kills) == (0, 1)
+    assert ended_as_lost(7, *kills[:6]) == (1, 0)
+    assert ended_as_lost(3, *kills) == (1, 0)
