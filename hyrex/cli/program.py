@@ -24,6 +24,7 @@ from hyrex.cli import (
     task_send,
     token,
     top,
+    verify,
     worker,
 )
 from hyrex.cli.errors import CommandError
@@ -43,6 +44,7 @@ program.command("run-broker")(run_broker.run_broker)
 program.command("dashboard")(dashboard.dashboard)
 program.command("run-worker")(run_worker.run_worker)
 program.command("doctor")(doctor.doctor)
+program.command("verify")(verify.verify)
 program.command("migrate")(run_broker.migrate)
 program.command("top")(top.top)
 task.commands.command("list")(task_list.list_tasks)

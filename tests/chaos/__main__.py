@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from hyrex_broker.storage.verify import verify
 from tests.chaos.cluster import Cluster, Size
 from tests.chaos.record import Record, digest
 from tests.chaos.storm import WEIGHTS, Storm
@@ -69,6 +70,10 @@ def run(
         verdict.stale_refused = sum(_stale(output) for output in outputs)
         verdict.complaints += [crash for party in cluster.parties for crash in party.crashes]
         verdict.complaints += unquiet
+        verified = asyncio.run(verify(cluster.postgres.url))
+        verdict.complaints += [
+            f"verify: {each.count} {each.meaning}: {each.ids}" for each in verified.findings.values()
+        ]
         for party, output in zip(cluster.parties, outputs, strict=True):
             (directory / f"{party.name}.log").write_text(output)
         _tell(record)

@@ -118,14 +118,15 @@ async def drop(connection: Any, day: datetime) -> None:
     removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""
     await connection.execute("set lock_timeout = '2s'")
     # Keys are removed first: a key without its task would name a task that does not exist.
-    for name in ("forget_keys", "forget_reopenings"):
-        await _forget(connection, name, day)
+    await _forget(connection, "forget_keys", day)
     tables = (await _days(connection)).get(day, [])
     if _is_whole(tables) and await _lives(connection, day):
-        # One of its tasks was retried meanwhile.
+        # One of its tasks was retried meanwhile; so it must still be known which ends were reopened.
         return
     # `task` is removed last: an interruption may leave tasks without runs, but no runs without their tasks.
     for parent, _ in reversed(PARENTS):
+        if parent == "task":
+            await _forget(connection, "forget_reopenings", day)
         for table in tables:
             if table.name == f"{parent}_{day:%Y%m%d}":
                 await _remove(connection, parent, table)

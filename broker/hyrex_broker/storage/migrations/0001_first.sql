@@ -56,6 +56,8 @@ create table concurrency_limit (
   name      text not null,
   maximum   integer not null check (maximum >= 0),
   source    text not null check (source in ('code', 'operator')),
+  -- When the maximum was set: what ran before may still run above it.
+  changed_at timestamptz not null default now(),
   primary key (namespace, scope, name)
 );
 

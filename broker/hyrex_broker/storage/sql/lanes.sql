@@ -65,7 +65,7 @@ with declared as (
 )
 insert into concurrency_limit (namespace, scope, name, maximum, source)
 select 0, scope, name, maximum, 'code' from declared where maximum > 0 order by scope, name
-on conflict (namespace, scope, name) do update set maximum = excluded.maximum
+on conflict (namespace, scope, name) do update set maximum = excluded.maximum, changed_at = clock_timestamp()
 where concurrency_limit.source = 'code' and concurrency_limit.maximum <> excluded.maximum
 
 -- name: unsettled_limits

@@ -40,7 +40,8 @@ set paused = coalesce($2::boolean, queue.paused),
 -- Sets a queue's limit by an operator's word. $1 name, $2 maximum. Call under `lock_lanes`.
 insert into concurrency_limit (namespace, scope, name, maximum, source)
 values (0, 'queue', $1, $2, 'operator')
-on conflict (namespace, scope, name) do update set maximum = excluded.maximum, source = excluded.source
+on conflict (namespace, scope, name) do update
+set maximum = excluded.maximum, source = excluded.source, changed_at = clock_timestamp()
 
 -- name: unlimit
 -- Removes a queue's limit, whoever set it. $1 name. Call under `lock_lanes`.

@@ -1,0 +1,325 @@
+"""`hyrex verify` names each kind of damage, repairs what is safe, and finds nothing where work goes on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from hyrex_broker.domain.errors import SchemaOutOfRange
+from hyrex_broker.domain.model import Outcome, TaskId
+from hyrex_broker.storage.verify import IDS_TOLD, Discrepancy, Verified, verify
+from hyrex_broker.storage.verify_kinds import KINDS
+from tests.integration.storage.stage import ZERO, Stage, make_id, new_task
+from tests.support.pages import read
+
+Damage = Callable[[Stage], Awaitable[object]]
+"""Damages the database; returns the id that is to be named, unless none is."""
+_LIVE = "(task_id, lane, rank, {}, run_number, attempt_number, redeliveries, releases, alone)"
+_READY = (
+    f"insert into ready {_LIVE.format('arrival')} select id, lane, rank, now(), 0, 0, 0, 0, false from task"
+)
+_DELAYED = (
+    f"insert into delayed {_LIVE.format('run_at')}"
+    " select id, lane, rank, now() + interval '1 hour', 0, 0, 0, 0, false from task"
+)
+_RUN = (
+    "insert into task_run (task_id, run_number, attempt_number, outcome, final) values ($1, $2, 0, 3, true)"
+)
+_DAMAGES: dict[str, Damage] = {}
+
+
+def damage(work: Damage) -> Damage:
+    _DAMAGES[work.__name__] = work
+    return work
+
+
+@damage
+async def two_ends(stage: Stage) -> TaskId:
+    task_id = await ended(stage)
+    await stage.execute(_RUN, task_id, 1)
+    return task_id
+
+
+@damage
+async def live_after_end(stage: Stage) -> TaskId:
+    task_id = await ended(stage)
+    await stage.execute(_READY)
+    return task_id
+
+
+@damage
+async def two_places(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute(_DELAYED)
+    return task_id
+
+
+@damage
+async def stranded(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("delete from ready")
+    return task_id
+
+
+@damage
+async def run_taken(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute(_RUN.replace("true", "false"), task_id, 0)
+    return task_id
+
+
+@damage
+async def no_lane(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("delete from lane")
+    return task_id
+
+
+@damage
+async def key_lost(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted(key="once")
+    await stage.execute("delete from idempotency")
+    return task_id
+
+
+@damage
+async def live_without_task(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("delete from task")
+    return task_id
+
+
+@damage
+async def orphan_lease(stage: Stage) -> TaskId:
+    opened, run = await stage.running()
+    await stage.execute("update worker_session set ended_at = now() where id = $1", opened.session_id)
+    return run.task_id
+
+
+@damage
+async def run_without_task(stage: Stage) -> TaskId:
+    task_id = await ended(stage)
+    await stage.execute("delete from task")
+    return task_id
+
+
+@damage
+async def reopened_nothing(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("insert into reopen values ($1, 0)", task_id)
+    return task_id
+
+
+@damage
+async def key_of_nothing(stage: Stage) -> TaskId:
+    task_id = make_id()
+    await stage.execute("insert into idempotency values (0, 'work', 'once', $1)", task_id)
+    return task_id
+
+
+@damage
+async def unswept(stage: Stage) -> str:
+    session_id = (await stage.session()).session_id
+    await stage.expire(session_id, 3600)
+    return str(session_id)
+
+
+@damage
+async def overdue(stage: Stage) -> TaskId:
+    _, run = await stage.running(timeout_ms=1000)
+    await stage.execute("update lease set deadline = now() - interval '1 hour'")
+    return run.task_id
+
+
+@damage
+async def not_promoted(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("delete from ready")
+    await stage.execute(_DELAYED.replace("+", "-"))
+    return task_id
+
+
+@damage
+async def passed_over(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("update ready set arrival = now() - interval '1 hour'")
+    await stage.execute(
+        "insert into low_water_mark select lane, rank, now() - interval '1 minute' from ready"
+    )
+    await stage.submitted()
+    opened, lane = await stage.session(), await stage.lane()
+    plan = stage.plan(opened, lane, mark=(await stage.execute("select mark from low_water_mark")))
+    assert len((await stage.assigns.assign(plan, stage.names)).blocks) == 1
+    return task_id
+
+
+@damage
+async def bulk_left(stage: Stage) -> TaskId:
+    operation = make_id()
+    await stage.execute(
+        "insert into bulk_operation (id, namespace, who, action, filter, reason, cursor, seen_at)"
+        " values ($1, 0, 'me', 'retry', '{}', '', $1, now() - interval '1 hour')",
+        operation,
+    )
+    return operation
+
+
+@damage
+async def over_limit(stage: Stage) -> str:
+    await stage.submitted(2)
+    await stage.assign(await stage.session(), 2)
+    await stage.execute(
+        "insert into concurrency_limit (namespace, scope, name, maximum, source, changed_at)"
+        " values (0, 'task', 'work', 1, 'code', now() - interval '1 hour')"
+    )
+    await stage.execute("update lane set limited = true")
+    return "task work: 2 run, 1 may"
+
+
+@damage
+async def limit_unheeded(stage: Stage) -> str:
+    await stage.lane()
+    await stage.execute("update lane set limited = true")
+    return "work in queue default"
+
+
+async def ended(stage: Stage) -> TaskId:
+    _, run = await stage.running()
+    await stage.end(run, Outcome.FAILED)
+    return run.task_id
+
+
+async def old_broker(stage: Stage) -> None:
+    """Make the stage's broker one that has lived for a day and lives."""
+    await stage.execute("update broker set started_at = now() - interval '1 day', seen_at = now()")
+
+
+async def only(found: Verified) -> Discrepancy:
+    (finding,) = found.findings.values()
+    return finding
+
+
+@pytest.mark.parametrize("kind", _DAMAGES)
+async def test_each_kind_of_damage_is_named_and_repaired_where_that_is_safe(
+    kind: str, stage: Stage, storage_url: str
+) -> None:
+    await old_broker(stage)
+    assert not (await verify(storage_url)).findings
+    named = await _DAMAGES[kind](stage)
+    finding = (await verify(storage_url)).findings[kind]
+    assert (finding.count, finding.ids) == (1, [named])
+    repaired = (await verify(storage_url, repairs=True)).findings[kind].repaired
+    assert repaired == KINDS[kind].repairable
+    assert (kind in (await verify(storage_url)).findings) == (not KINDS[kind].repairable)
+
+
+async def test_a_stranded_task_goes_on_with_its_next_attempt(stage: Stage, storage_url: str) -> None:
+    _, run = await stage.running(max_retries=3, retry_delay_ms=60_000)
+    await stage.end(run, Outcome.FAILED)
+    await stage.execute("delete from delayed")
+    await verify(storage_url, repairs=True)
+    opened = await stage.session()
+    (again,) = await stage.assign(opened)
+    assert (again.task_id, again.run_number, again.attempt_number) == (run.task_id, 1, 1)
+
+
+async def test_the_first_ids_are_told_and_all_are_counted(stage: Stage, storage_url: str) -> None:
+    ids = sorted(await stage.submitted(25))
+    await stage.execute("delete from ready")
+    found = await verify(storage_url)
+    assert found.tasks == 25
+    finding = await only(found)
+    assert (finding.count, finding.ids) == (25, ids[:IDS_TOLD])
+    assert (await verify(storage_url, repairs=True)).findings["stranded"].repaired == 25
+
+
+async def test_what_no_broker_could_do_is_no_finding(stage: Stage, storage_url: str) -> None:
+    await unswept(stage)
+    await stage.execute("update broker set seen_at = now() - interval '1 hour'")
+    assert not (await verify(storage_url)).findings
+    await stage.execute("update broker set seen_at = now(), started_at = now()")
+    assert not (await verify(storage_url)).findings
+
+
+async def test_a_limit_that_was_lowered_while_more_ran_is_no_finding(stage: Stage, storage_url: str) -> None:
+    await over_limit(stage)
+    await stage.execute("update concurrency_limit set changed_at = now()")
+    assert not (await verify(storage_url)).findings
+
+
+async def test_a_retried_task_is_no_finding_however_often(stage: Stage, storage_url: str) -> None:
+    task_id = await ended(stage)
+    for _ in range(2):
+        await stage.cancels.retry([task_id])
+        assert not (await verify(storage_url)).findings
+        (run,) = await stage.assign(await stage.session())
+        await stage.end(run, Outcome.FAILED)
+        assert not (await verify(storage_url)).findings
+
+
+async def test_partitions_that_are_missing_or_belong_to_nothing_are_named(
+    database_url: str,
+) -> None:
+    async with Stage.on(database_url) as stage:
+        name = await stage.execute("select 'task_run_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')")
+        await stage.execute(f"alter table task_run detach partition {name}")
+        found = (await verify(database_url)).findings
+        assert (found["day_missing"].ids, found["day_unknown"].ids) == ([name], [name])
+        await stage.execute(f"drop table {name}")
+        assert (await verify(database_url, repairs=True)).findings["day_missing"].repaired == 1
+        assert not (await verify(database_url)).findings
+
+
+async def test_a_day_whose_removal_is_under_way_is_no_finding(database_url: str) -> None:
+    """Its runs go before its tasks, which then have neither an end nor a live row."""
+    async with Stage.on(database_url) as stage:
+        await ended(stage)
+        name = await stage.execute("select 'task_run_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')")
+        await stage.execute(f"alter table task_run detach partition {name}")
+        await stage.execute(f"drop table {name}")
+        assert "stranded" not in (await verify(database_url, repairs=True)).findings
+
+
+async def test_a_database_without_a_hyrex_cannot_be_looked_at(empty_database_url: str) -> None:
+    with pytest.raises(SchemaOutOfRange, match="no schema hyrex"):
+        await verify(empty_database_url)
+
+
+async def test_beside_every_move_of_tasks_nothing_is_found(stage: Stage, storage_url: str) -> None:
+    """Tasks are sent, assigned, retried, cancelled, promoted and ended all the time while it looks."""
+    await old_broker(stage)
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        opened = await stage.session()
+        while True:
+            ids = await stage.submitted(20, max_retries=1, retry_delay_ms=1)
+            await stage.submit(*(new_task(key=f"{rounds}-{n}") for n in range(5)))
+            runs = await stage.assign(opened, 15)
+            await stage.cancels.cancel(ids[:3], "")
+            for outcome, part in ((Outcome.COMPLETED, runs[:5]), (Outcome.FAILED, runs[5:])):
+                for run in part:
+                    await stage.end(run, outcome)
+            await stage.cancels.retry(ids)
+            await stage.promotes.promote(ZERO, 100)
+            rounds += 1
+
+    working = asyncio.create_task(work())
+    looks = 0
+    try:
+        while (rounds < 5 or looks < 10) and not working.done():
+            assert not (await verify(storage_url, long=timedelta(minutes=2))).findings
+            looks += 1
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+    assert working.cancelled(), working
+
+
+def test_every_kind_is_damaged_here_and_on_the_page() -> None:
+    page = read("docs/operating/verify.md")
+    assert set(_DAMAGES) | {"day_missing", "day_unknown"} == set(KINDS)
+    for kind, words in KINDS.items():
+        assert f"- `{kind}`{' (repaired)' if words.repairable else ''}: " in page
