@@ -18,6 +18,9 @@ from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.pool import Database
 
 _DRAIN_FLUSH_S: Final = 0.2
+_GRACE_S: Final = 2.0
+_ANEW_GRACE_S: Final = 0.1
+"""For streams to end in order. Sends have to succeed within 3 s of a promotion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ async def serve(lasting: Enduring, served: Served, servicers: Servicers) -> None
                 # Statements that are in flight on a server of the past would be waited for.
                 served.database.terminate()
         finally:
-            await _drain(served, built)
+            await _drain(served, built, begins_anew=lasting.timeline.is_over.is_set())
             ending.set()
             await end_loops(loops, served.database)
 
@@ -71,8 +74,9 @@ async def _listening(lasting: Enduring, served: Served, servicers: Servicers) ->
     return built
 
 
-async def _drain(served: Served, built: BuiltServer) -> None:
-    """Hand the workers over: report NOT_SERVING, send Drain, send pending acknowledgements, then stop."""
+async def _drain(served: Served, built: BuiltServer, *, begins_anew: bool) -> None:
+    """Hand the workers over: report NOT_SERVING, send Drain, send pending acknowledgements, then stop. One
+    that begins anew waits for no call: nothing can be stored for any of them."""
     served.leaving.set()
     built.health.drain()
     served.work.draining = True
@@ -82,5 +86,5 @@ async def _drain(served: Served, built: BuiltServer) -> None:
     engine.sessions.drain_all(drain_timeout_s, jitter_s)
     if workers:
         await asyncio.sleep(_DRAIN_FLUSH_S)
-    grace_s = min(drain_timeout_s, 2.0 + jitter_s) if workers else 0.5
-    await built.server.stop(grace_s)
+    grace_s = min(drain_timeout_s, _GRACE_S + jitter_s) if workers else 0.5
+    await built.server.stop(_ANEW_GRACE_S if begins_anew else grace_s)

@@ -34,8 +34,9 @@ WRITES: Final = SessionAttribute.read_write
 SILENCE_S: Final = 0.25
 """After it the next server is tried too."""
 ONE_OF_SEVERAL_S: Final = 2.0
-"""For each of several servers, unless the URL has a connect_timeout: while a silent one is waited for, the
-others may become usable, and are asked again only then."""
+"""For each of several servers, unless the URL has a connect_timeout."""
+AGAIN_S: Final = 0.5
+"""While a silent server is waited for, others are asked again so often: one may be promoted meanwhile."""
 _OURS: Final = "hyrex-broker"
 _APPLICATION: Final = "application_name"
 
@@ -90,7 +91,7 @@ class Connector:
             found = await addresses(server.host)
         attempts = [partial(self._login, server, each, settings, own) for each in found]
         try:
-            return await first_of(attempts, SILENCE_S, _drop)
+            return await first_of(attempts, SILENCE_S, _drop, AGAIN_S)
         except AllFailed as failed:
             raise _telling(failed.errors) from None
 
@@ -99,6 +100,10 @@ class Connector:
         if self._url.connect_timeout_s is not None:
             return self._url.connect_timeout_s
         return min(ONE_OF_SEVERAL_S, timeouts.connect_s) if len(self._servers) > 1 else timeouts.connect_s
+
+    async def look(self, settings: Mapping[str, str], timeouts: Timeouts) -> None:
+        """Ask the servers as for a connection, for the sake of the checks alone. Raises as `connect` does."""
+        _drop(await self._reached(settings, timeouts))
 
     def close(self) -> None:
         """End an attempt that is under way."""
@@ -147,7 +152,7 @@ class Connector:
         servers = self.servers
         attempts = [partial(self._tried, server, settings, timeouts) for server in servers]
         try:
-            made, server = await first_of(attempts, SILENCE_S, lambda found: _drop(found[0]))
+            made, server = await first_of(attempts, SILENCE_S, lambda found: _drop(found[0]), AGAIN_S)
         except AllFailed as failed:
             raise none_left([server.place for server in servers], failed.errors) from failed
         self._servers.sort(key=lambda each: each is not server)

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import grpc.aio
 import pytest
 
+from hyrex.v1.worker_service_pb2 import WorkResponse
+from hyrex.v1.worker_service_pb2_grpc import WorkerServiceStub
 from hyrex_broker import app, serving
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -17,6 +20,7 @@ from hyrex_broker.service.server import BuiltServer, build_server
 from hyrex_broker.storage import migrate
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.migrate import exclude_others
+from tests.protocol_abuse.abuser import hello
 from tests.support.ports import free_port
 from tests.support.postgres import connect
 
@@ -80,6 +84,26 @@ async def test_a_beginning_that_loses_the_database_last_leaves_its_port_free(
     with pytest.raises(StorageUnavailable, match="away"):
         await app._run_on(lasting, config(database_url))
     await until_free(lasting.port)
+
+
+async def test_one_that_begins_anew_waits_for_no_call(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be stored for the calls that are open, and everybody waits for the new primary."""
+    monkeypatch.setattr(serving, "_GRACE_S", 600.0)
+    lasting = Enduring()
+    running = asyncio.ensure_future(app._run_on(lasting, config(database_url, drain_timeout_s=600)))
+    async with asyncio.timeout(HANG_S):
+        while not lasting.port:
+            await asyncio.sleep(0.02)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{lasting.port}") as channel:
+            call = WorkerServiceStub(channel).Work()
+            await call.write(hello())
+            answer = await call.read()
+            assert isinstance(answer, WorkResponse)
+            assert answer.HasField("welcome")
+            lasting.timeline.end("a new primary")
+            await running
 
 
 async def test_a_stop_ends_a_beginning_that_waits_for_a_migration(database_url: str) -> None:

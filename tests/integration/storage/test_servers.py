@@ -11,16 +11,20 @@ import asyncpg
 import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.storage import dialling, preflight
-from hyrex_broker.storage.brokers import Channel
+from hyrex_broker.engine.cluster.notifications import Notifications
+from hyrex_broker.engine.cluster.presence import Presence
+from hyrex_broker.storage import dialling, pool, preflight
+from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.connect import Connector, Timeouts
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.settings import READ_SETTINGS
+from tests.chaos.proxy import Proxy
 from tests.support.loops import end
 from tests.support.ports import free_port
 
 TIMEOUTS: Final = Timeouts(connect_s=60, command_s=60)
+LASTING: Final = Timeouts(connect_s=600, command_s=600)
 HANG_S: Final = 60
 
 
@@ -74,6 +78,70 @@ async def test_a_silent_address_hides_no_other_of_the_same_name(
             connection = await Connector(url).connect(READ_SETTINGS, TIMEOUTS)
             assert await connection.fetchval("select inet_server_port()") == port
             connection.terminate()
+
+
+class Standby:
+    """A check that refuses a server until it was asked so often, as a standby does until it is promoted."""
+
+    def __init__(self, refusals: int) -> None:
+        self.left = refusals
+
+    async def __call__(self, _: object) -> None:
+        if self.left:
+            self.left -= 1
+            raise StorageUnavailable("this server is a standby")
+
+
+async def test_a_standby_that_is_promoted_is_found_while_another_server_is_silent(
+    storage_url: str, silent: str
+) -> None:
+    """Not only when the silent one has had its time, which is longer here than the test waits."""
+    connector = Connector(before(storage_url, silent, more="connect_timeout=600"))
+    connector.checks.append(Standby(refusals=2))
+    async with asyncio.timeout(HANG_S):
+        (await connector.connect(READ_SETTINGS, LASTING)).terminate()
+
+
+async def test_an_address_that_is_promoted_is_found_while_another_of_its_name_is_silent(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def two(_: str) -> list[dialling.Address | None]:
+        return [("127.0.0.2", 0), ("127.0.0.1", 0)]
+
+    monkeypatch.setattr("hyrex_broker.storage.connect.addresses", two)
+    with socket.create_server(("127.0.0.2", urlsplit(storage_url).port or 5432)):
+        connector = Connector(before(storage_url, more="connect_timeout=600"))
+        connector.checks.append(Standby(refusals=2))
+        async with asyncio.timeout(HANG_S):
+            (await connector.connect(READ_SETTINGS, LASTING)).terminate()
+
+
+async def test_while_a_heartbeat_has_no_answer_the_other_servers_are_asked(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own timeout is not waited for: a standby may have been promoted as soon as its primary was gone."""
+    monkeypatch.setattr(pool, "VITAL_TIMEOUT_S", LASTING.command_s)
+    link = Proxy(("127.0.0.1", urlsplit(storage_url).port or 5432))
+    database = Database(before(storage_url, link.address), hot_connections=1, read_connections=1)
+    await database.open()
+    store = BrokerStore(database)
+    notifications = Notifications(Channel(database.connector))
+    presence = Presence(store, await store.register("b", "b:1", "0"), notifications, lambda: False)
+    asked = asyncio.Event()
+
+    async def note(_: object) -> None:
+        asked.set()
+
+    database.connector.checks.append(note)
+    link.silence()
+    running = asyncio.ensure_future(presence.run())
+    async with asyncio.timeout(HANG_S):
+        await asked.wait()
+    assert database.availability.away is None
+    link.heal()
+    await end(running)
+    await database.close()
+    link.close()
 
 
 async def test_the_server_that_was_used_last_is_tried_first(storage_url: str) -> None:

@@ -4,17 +4,22 @@ answers and accepts writes."""
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.cluster.notifications import Notifications
-from hyrex_broker.storage.brokers import BrokerStore
+from hyrex_broker.storage.brokers import BrokerStore, Others
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
+_SILENT_S: Final = 0.5
+"""Without an answer for so long, the other servers are asked: a machine that lost its power says nothing, and
+its standby may have been promoted already."""
 
 
 class Presence:
@@ -49,7 +54,7 @@ class Presence:
 
     async def _renew(self) -> None:
         try:
-            others = await self._store.seen(self._broker, watching=self._watching())
+            others = await self._seen()
         except (StorageUnavailable, StatementRefused) as error:
             if self._availability.unanswered(str(error)):
                 # Statements in flight have their own timeouts; the next ones get new connections.
@@ -67,6 +72,21 @@ class Presence:
             self.on_unserved(others.serves_from, others.knows)
         if self._availability.is_due_for_trial:
             await self._try()
+
+    async def _seen(self) -> Others:
+        look = asyncio.ensure_future(self._look_after(_SILENT_S))
+        look.add_done_callback(retrieve)
+        try:
+            return await self._store.seen(self._broker, watching=self._watching())
+        finally:
+            look.cancel()
+
+    async def _look_after(self, silent_s: float) -> None:
+        await asyncio.sleep(silent_s)
+        with suppress(
+            StorageUnavailable, StatementRefused
+        ):  # what it finds is noted by the checks of each connection
+            await self._store.look()
 
     async def _try(self) -> None:
         """Return True if the database still refuses what it refused."""
