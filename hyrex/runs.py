@@ -44,6 +44,7 @@ class RunSnapshot:
     finished: datetime | None
     worker: str
     progress: RunProgress | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,11 @@ class TaskRun(Generic[R_co]):
     def reason(self) -> str:
         """Why it was lost, cancelled or released, in words."""
         return self._state.reason
+
+    @property
+    def cause(self) -> str | None:
+        """Why it was cancelled: "requested" or "purged"; None unless it was. Later brokers may know more."""
+        return self._state.cause
 
     @property
     def started(self) -> datetime | None:

@@ -138,6 +138,8 @@ def error_text(run: dict[str, Any]) -> str:
     """A run's error, or why it was lost, cancelled or released."""
     if run["error"]:
         return f"{run['error']['type']}: {run['error']['message']}"
+    if run["cause"] not in (None, "requested"):
+        return f"{run['cause']}: {run['reason']}" if run["reason"] else run["cause"]
     return run["reason"] or ""
 
 

@@ -113,6 +113,7 @@ def run_values(run: task_pb2.TaskRun) -> dict[str, Any]:
         "result": content(run.result, run.content_type) if completed else None,
         "error": error and {"type": error.type, "message": error.message, "traceback": error.traceback},
         "reason": run.reason or None,
+        "cause": word(task_pb2.CancelCause, run.cause) if run.cause else None,
         "progress": _progress_values(run.progress) if run.HasField("progress") else None,
     }
 

@@ -212,7 +212,17 @@ def _run_state(run: task_pb2.TaskRun, hidden: bool) -> RunSnapshot:
         finished=_time(run.finished_at) if run.HasField("finished_at") else None,
         worker=run.worker,
         progress=_progress(run.progress) if run.HasField("progress") else None,
+        cause=_cause(run.cause),
     )
+
+
+def _cause(told: int) -> str | None:
+    """The cause's name in lower case; of one that this version does not know, its number."""
+    if not told:
+        return None
+    known = told in task_pb2.CancelCause.values()
+    value = task_pb2.CancelCause.ValueType(told)
+    return task_pb2.CancelCause.Name(value).removeprefix("CANCEL_CAUSE_").lower() if known else str(told)
 
 
 def _progress(told: task_pb2.RunProgress) -> RunProgress:

@@ -120,6 +120,30 @@ RUN_STATUS_RELEASED: RunStatus.ValueType  # 7
 """Ended: given back by its worker (a drain), at no cost to the task."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
 
+class _CancelCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANCEL_CAUSE_UNSPECIFIED: _CancelCause.ValueType  # 0
+    """Not cancelled, or a broker that does not tell."""
+    CANCEL_CAUSE_REQUESTED: _CancelCause.ValueType  # 1
+    """Somebody asked for it."""
+    CANCEL_CAUSE_PURGED: _CancelCause.ValueType  # 2
+    """Its queue was purged."""
+
+class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
+    """Why a task ended as cancelled. There are no further final statuses for that."""
+
+CANCEL_CAUSE_UNSPECIFIED: CancelCause.ValueType  # 0
+"""Not cancelled, or a broker that does not tell."""
+CANCEL_CAUSE_REQUESTED: CancelCause.ValueType  # 1
+"""Somebody asked for it."""
+CANCEL_CAUSE_PURGED: CancelCause.ValueType  # 2
+"""Its queue was purged."""
+Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
+
 @_typing.final
 class NewTask(_message.Message):
     """One task to store: what to run, with which payload and under which options."""
@@ -358,6 +382,7 @@ class TaskRun(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     run_number: _builtins.int
     """0, 1, 2, ...: counts every run of the task."""
     attempt_number: _builtins.int
@@ -372,6 +397,8 @@ class TaskRun(_message.Message):
     """Why it was lost, cancelled or released, in words ("child exited with signal SIGKILL")."""
     worker: _builtins.str
     """Name of the worker that ran it; empty if none did."""
+    cause: Global___CancelCause.ValueType
+    """Set when cancelled: why, for programs; `reason` says it in words."""
     @_builtins.property
     def error(self) -> Global___RunError:
         """Set when the run failed or timed out."""
@@ -402,10 +429,11 @@ class TaskRun(_message.Message):
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         worker: _builtins.str = ...,
         progress: Global___RunProgress | None = ...,
+        cause: Global___CancelCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finished_at", b"finished_at", "progress", b"progress", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "content_type", b"content_type", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "result", b"result", "run_number", b"run_number", "started_at", b"started_at", "status", b"status", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "cause", b"cause", "content_type", b"content_type", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "result", b"result", "run_number", b"run_number", "started_at", b"started_at", "status", b"status", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,14 @@ class Outcome(IntEnum):
     RELEASED = 7
 
 
+class CancelCause(IntEnum):
+    """Why a task ended as cancelled. Numbers are stored (none for REQUESTED), and equal those of
+    hyrex.v1.CancelCause."""
+
+    REQUESTED = 1
+    PURGED = 2
+
+
 HIGHEST_PRIORITY: Final = 10
 DEFAULT_PRIORITY: Final = 5
 

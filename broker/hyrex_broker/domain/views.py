@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
-from hyrex_broker.domain.model import BrokerId, CarriedOptions, SessionId, TaskId
+from hyrex_broker.domain.model import BrokerId, CancelCause, CarriedOptions, SessionId, TaskId
 from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import TaskState
 
@@ -45,6 +45,8 @@ class RunView:
     reason: str | None = None
     progress: ProgressView | None = None
     """Of a run that says how far it is."""
+    cause: CancelCause | None = None
+    """Of a cancelled one."""
 
 
 @dataclass(frozen=True, slots=True)

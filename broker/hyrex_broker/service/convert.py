@@ -75,6 +75,7 @@ def _run(run: RunView, *, whole: bool) -> task_pb2.TaskRun:
         content_type=run.content_type or "",
         error=_error(run, whole=whole),
         reason=run.reason or "",
+        cause=task_pb2.CancelCause.ValueType(run.cause or 0),
         started_at=timestamp_if_any(run.started_at),
         finished_at=timestamp_if_any(run.finished_at),
         worker=run.worker,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hyrex.runtime import patterns
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
+from hyrex_broker.domain.model import CARRIED, CancelCause, CarriedOptions, Outcome, TaskId
 from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import Live, standing
 from hyrex_broker.domain.views import (
@@ -169,7 +169,14 @@ def _ended_run(row: Any) -> RunView:
         traceback=row["traceback"],
         text_left_out_bytes=row["text_left_out_bytes"],
         reason=row["reason"],
+        cause=_cause(row),
     )
+
+
+def _cause(row: Any) -> CancelCause | None:
+    if row["outcome"] != Outcome.CANCELLED:
+        return None
+    return CancelCause.REQUESTED if row["cause"] is None else CancelCause(row["cause"])
 
 
 def _running_run(row: Any) -> RunView:

@@ -101,6 +101,7 @@ def _functions() -> dict[str, Any]:
         "query": values.query,
         "rate": lambda value: Markup(values.rate(value)),
         "run_word": values.run_word,
+        "cause_word": values.cause_word,
         "shell": shell_word,
         "short": shortened,
         "bars_of": timeline.bars_of,

@@ -38,6 +38,8 @@ def _words(enum: Any, prefix: str) -> Mapping[int, str]:
 TASK_WORDS: Final = _words(task_pb2.TaskStatus, "TASK_STATUS_")
 RUN_WORDS: Final = _words(task_pb2.RunStatus, "RUN_STATUS_")
 
+CAUSE_WORDS: Final = _words(task_pb2.CancelCause, "CANCEL_CAUSE_")
+
 
 def task_word(status: int) -> str:
     """A task's status in one word; "unknown" for one of a newer broker."""
@@ -47,6 +49,11 @@ def task_word(status: int) -> str:
 def run_word(status: int) -> str:
     """A run's status in one word."""
     return RUN_WORDS.get(status, "unknown")
+
+
+def cause_word(cause: int) -> str:
+    """Why a task is cancelled, in one word."""
+    return CAUSE_WORDS.get(cause, "another cause")
 
 
 def bulk_word(action: "admin_service_pb2.BulkAction.ValueType") -> str:

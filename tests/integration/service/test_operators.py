@@ -94,8 +94,10 @@ async def test_a_purge_cancels_what_waits_and_leaves_what_runs(
     for task_id, status in ((waiting[-1], 8), (running, 4), (other, 1)):
         task = (await stubs.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))).task
         assert task.status == status
-    task = (await stubs.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=waiting[-1]))).task
-    assert [(run.run_number, run.reason) for run in task.runs] == [(1, "tests")]
+    for task_id, number in ((waiting[-1], 1), (waiting[0], 0)):
+        task = (await stubs.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))).task
+        told = [(run.run_number, run.reason, run.cause) for run in task.runs]
+        assert told == [(number, "tests", task_pb2.CANCEL_CAUSE_PURGED)]
 
 
 async def test_a_purge_waits_for_nobody(stubs: Stubs, seed: Seed, database_url: str) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from hyrex_broker.domain.errors import SessionSecretInvalid
-from hyrex_broker.domain.model import Outcome, TaskExtras
+from hyrex_broker.domain.model import CancelCause, Outcome, TaskExtras
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.promote import PromoteStore
+from hyrex_broker.storage.reads import FULL, TaskReads
 from tests.integration.storage.stage import SECRET, ZERO, Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 
@@ -165,3 +166,17 @@ async def test_the_end_of_a_session_by_its_launcher_needs_its_secret(stage: Stag
     ended = await stage.sessions.end(opened.session_id, SECRET, Outcome.LOST, "worker killed")
     assert ended.task_ids == [run.task_id]
     assert (await stage.runs(run.task_id))[0]["reason"] == "worker killed"
+
+
+async def test_what_somebody_cancelled_says_that_it_was_asked_for(stage: Stage) -> None:
+    """Waiting or running; a run that ended in another way has no cause."""
+    _, run = await stage.running()
+    (waiting,) = await stage.submitted()
+    await stage.cancels.cancel([waiting, run.task_id], "enough")
+    await stage.end(run, Outcome.FAILED)
+    _, failed = await stage.running()
+    await stage.end(failed, Outcome.FAILED)
+    views = await TaskReads(stage.database).tasks([waiting, run.task_id, failed.task_id], FULL)
+    causes = {view.task_id: view.runs[-1].cause for view in views}
+    asked = CancelCause.REQUESTED
+    assert causes == {waiting: asked, run.task_id: asked, failed.task_id: None}

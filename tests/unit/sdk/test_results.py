@@ -112,3 +112,11 @@ def test_a_result_that_the_token_may_not_see_is_not_taken_for_none(
     assert state.runs[0].result is None
     with pytest.raises(error, match="hidden from this token, which lacks the scope 'payload'"):
         result_of(state, lambda data: data)
+
+
+@pytest.mark.parametrize(("number", "cause"), [(0, None), (1, "requested"), (2, "purged"), (77, "77")])
+def test_the_cause_of_a_cancel_is_told_that_of_a_later_broker_too(number: int, cause: str | None) -> None:
+    run = task_pb2.TaskRun(status=task_pb2.RUN_STATUS_CANCELLED)
+    run.MergeFromString(bytes([12 << 3, number]))
+    task = task_pb2.Task(name="total", status=task_pb2.TASK_STATUS_CANCELLED, runs=[run])
+    assert task_state(task).runs[0].cause == cause

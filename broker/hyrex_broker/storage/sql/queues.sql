@@ -100,8 +100,8 @@ with dropped as (
     limit $6::integer))
   returning task_id, run_number, attempt_number, lane, rank, arrival
 ), recorded as (
-  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
-  select task_id, run_number, attempt_number, 5, true, $5::text from dropped order by task_id
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause)
+  select task_id, run_number, attempt_number, 5, true, $5::text, 2 from dropped order by task_id
 )
 select task_id, lane, rank, arrival from dropped
 
@@ -123,8 +123,8 @@ with dropped as (
     limit $5::integer))
   returning task_id, run_number, attempt_number, lane
 ), recorded as (
-  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
-  select task_id, run_number, attempt_number, 5, true, $4::text from dropped order by task_id
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause)
+  select task_id, run_number, attempt_number, 5, true, $4::text, 2 from dropped order by task_id
 )
 select task_id, lane from dropped
 

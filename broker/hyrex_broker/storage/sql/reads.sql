@@ -23,6 +23,7 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        p.done, p.total, p.text as progress_text, p.updated_at as progress_at,
        r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
        r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
+       r.cause,
        w.worker_name as worker
 from unnest($1::uuid[]) as i (id)
 cross join lateral (
@@ -49,7 +50,7 @@ left join lateral (
   select run_number, attempt_number, outcome, session_id, started_at, finished_at,
          octet_length(result) as result_size_bytes,
          case when octet_length(result) <= $3::integer and fits then result end as result,
-         content_type, error_type, reason,
+         content_type, error_type, reason, cause,
          left(error_message, case when fits then $6::integer else least($6::integer, 1000) end) as error_message,
          case when octet_length(traceback) <= $5::integer and fits then traceback end as traceback,
          case when octet_length(traceback) > $5::integer then octet_length(traceback) else 0 end
