@@ -150,7 +150,7 @@ create table task_run (
   traceback      text,
   reason         text,
   -- Why it is cancelled, where nobody asked for that: 2 purged (hyrex.v1.CancelCause).
-  cause          smallint check (outcome = 5),
+  cause          smallint check (cause is null or outcome = 5),
   primary key (task_id, run_number)
 ) partition by range (task_id);
 create index task_run_by_bad_end on task_run (outcome, task_id) where final and outcome <> 2;
