@@ -35,7 +35,7 @@ class Follow:
             return PlainTextResponse("There is no such page.\n", 404)
         if self._pages is None:
             self._pages = LivePages(self.look)
-        if self._pages.full:
+        if self._pages.full_for(session.token):
             return PlainTextResponse("Too many look already.\n", 503)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         events = self._pages.follow(session.token, address, session.ends_at)

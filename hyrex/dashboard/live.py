@@ -7,7 +7,8 @@ itself that it is stale when it hears nothing.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -38,7 +39,7 @@ class LivePages:
         self._pages: dict[Key, _LivePage] = {}
         self._stopped = False
 
-    async def follow(self, token: str | None, address: str, ends_at: float) -> AsyncIterator[str]:
+    async def follow(self, token: str | None, address: str, ends_at: float) -> AsyncGenerator[str, None]:
         """Yield server-sent events until the viewer leaves, its session ends, or all is stopped."""
         page = self._page((token, address))
         page.viewers += 1
@@ -65,17 +66,25 @@ class LivePages:
         for page in self._pages.values():
             page.wake()
 
-    @property
-    def full(self) -> bool:
-        """True if no more people can look."""
-        viewers = sum(page.viewers for page in self._pages.values())
-        return len(self._pages) >= MOST_PAGES or viewers >= MOST_VIEWERS
+    def full_for(self, token: str | None) -> bool:
+        """True if nobody more can look with this token. One may have as many pages and viewers as it leaves
+        free to others; where nobody has a token (None) all are one."""
+        pages = Counter(each for each, _ in self._pages)
+        viewers: Counter[str | None] = Counter()
+        for (each, _), page in self._pages.items():
+            viewers[each] += page.viewers
+        return _is_full(pages, token, MOST_PAGES) or _is_full(viewers, token, MOST_VIEWERS)
 
     def _page(self, key: Key) -> "_LivePage":
         if key not in self._pages:
             token, address = key
             self._pages[key] = _LivePage(lambda: self._look(token, address), self._period_s)
         return self._pages[key]
+
+
+def _is_full(used: Counter[str | None], token: str | None, most: int) -> bool:
+    free = most - used.total()
+    return free <= 0 or (token is not None and used[token] >= free)
 
 
 class _LivePage:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import logging
 import time
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
+from hyrex.dashboard import live
 from hyrex.dashboard.access.session import SESSION_S, BrowserSession, Cookies
 from hyrex.dashboard.app import make_app
 from hyrex.dashboard.live import LivePages, PageLook
@@ -89,11 +91,39 @@ async def test_a_page_that_stays_open_is_told_no_more_when_its_session_has_ended
         return PageLook("live", {"live_rows": "private"})
 
     pages = LivePages(look, period_s=0.01)
-    async with asyncio.timeout(60), aclosing(pages.follow(TOKEN, "/", time.time() + 60)) as before:  # type: ignore[type-var]
+    async with asyncio.timeout(60), aclosing(pages.follow(TOKEN, "/", time.time() + 60)) as before:
         while "private" not in await anext(before):
             pass
         after = [each async for each in pages.follow(TOKEN, "/", time.time() - 2)]
     assert [json.loads(each.removeprefix("data: ")) for each in after] == [{"state": "ended", "regions": {}}]
+
+
+@pytest.mark.parametrize("bound", ["MOST_PAGES", "MOST_VIEWERS"])
+async def test_one_token_leaves_as_many_live_pages_to_others_as_it_has(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    async def look(token: str | None, address: str) -> PageLook:
+        return PageLook("live", {})
+
+    monkeypatch.setattr(live, bound, 4)
+    pages = LivePages(look)
+    opened: list[AsyncGenerator[str, None]] = []
+    async with asyncio.timeout(60), AsyncExitStack() as open_streams:
+
+        async def opens(token: str | None) -> bool:
+            if pages.full_for(token):
+                return False
+            events = pages.follow(token, f"/tasks?page={len(opened)}", time.time() + 60)
+            opened.append(await open_streams.enter_async_context(aclosing(events)))
+            await anext(opened[-1])
+            return True
+
+        assert [await opens("mine") for _ in range(4)] == [True, True, False, False]
+        assert [await opens("yours") for _ in range(2)] == [True, False]
+        await opened[0].aclose()
+        assert [await opens("theirs"), await opens("theirs"), await opens("yours")] == [True, False, False]
+    async with asyncio.timeout(60), AsyncExitStack() as open_streams:
+        assert [await opens(None) for _ in range(5)] == [True, True, True, True, False]
 
 
 def test_a_session_ends_after_twelve_hours(monkeypatch: pytest.MonkeyPatch) -> None:

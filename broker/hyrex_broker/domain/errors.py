@@ -85,18 +85,6 @@ class TooManyQueues(TooManyItems):
         )
 
 
-class TooManyLooking(TooManyItems):
-    """More streams that watch the cluster than a caller may have, or than there may be in all."""
-
-    def __init__(self, own: int, free: int) -> None:
-        BrokerError.__init__(
-            self,
-            f"this caller watches the cluster {own} times already, and this broker has {free} more places for"
-            " all others; close some streams, or share one",
-            {"limit": str(own)},
-        )
-
-
 class TaskIdOutOfWindow(BrokerError):
     """The id's time is outside what the broker accepts."""
 

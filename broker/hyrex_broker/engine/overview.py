@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from hyrex_broker.domain.errors import StorageUnavailable, TooManyLooking
+from hyrex_broker.domain.errors import QuotaExceeded, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class Overview(Generic[Frame]):
         self._last: tuple[float, Frame] | None = None
 
     async def frames(self, caller: Hashable = None) -> AsyncGenerator[Frame, None]:
-        """The frame of now, if one is fresh, then each new one. Raises TooManyLooking.
+        """The frame of now, if one is fresh, then each new one. Raises QuotaExceeded.
 
         A caller may have as many places as it leaves free (all, where callers are not told apart: None), so
         that none keeps the others out.
         """
         own, free = self._looking[caller], MOST_LOOKING - self._looking.total()
         if not free or (caller is not None and own >= free):
-            raise TooManyLooking(own, free)
+            raise _too_many(own, free)
         self._looking[caller] += 1
         self._somebody.set()
         try:
@@ -78,6 +78,14 @@ class Overview(Generic[Frame]):
                     self._next = None
             took = time.monotonic() - began
             await asyncio.sleep(max(EVERY_S - took, took * _SHARE))
+
+
+def _too_many(own: int, free: int) -> QuotaExceeded:
+    return QuotaExceeded(
+        f"this caller watches the cluster {own} times already, and this broker has {free} more places for"
+        " all others; close some streams, or share one",
+        {"limit": str(own), "bound": "token" if free else "broker"},
+    )
 
 
 class Parts(Generic[Part, Frame]):

@@ -30,7 +30,7 @@ MOST_RUNS_IN_ALL: Final = 500
 MOST_PAGES: Final = 10
 """For workers that a caller may see, so many pages of workers are looked at."""
 QUEUE_CAP: Final = 1000
-_MOST_NEEDS: Final = 100
+MOST_NEEDS: Final = 100
 _STEP_S: Final = FINE.total_seconds()
 _NO_BROKER: Final = BrokerId(0)
 
@@ -89,8 +89,8 @@ class ClusterFrames:
         self._own = own
 
     async def compute(self, caller: Caller = ANYONE) -> pb.WatchClusterResponse:
-        """The cluster as it stands, as far as a caller may see its queues and workers. The runs and the needs
-        are those of all."""
+        """The cluster as it stands, as far as a caller may see its queues and workers, with what these need.
+        The runs are those of all."""
         stores = self._stores
         sees = None if caller.unlimited else caller.sees
         queues = await stores.queues.page("", MOST_QUEUES + 1, QUEUE_CAP, sees)
@@ -104,7 +104,7 @@ class ClusterFrames:
             queues=await self._queues(queues[:MOST_QUEUES], oldest),
             workers=_workers(workers, held),
             brokers=map(convert.broker, await stores.peers.brokers()),
-            needs=await needs_of(stores.cluster, queues, oldest, _MOST_NEEDS),
+            needs=await needs_of(stores.cluster, queues, oldest, MOST_NEEDS, of_these=sees is not None),
             queues_capped=len(queues) > MOST_QUEUES,
             workers_capped=len(sessions) > MOST_WORKERS,
         )
@@ -145,7 +145,7 @@ class ClusterViews:
         caller may see. Raises StorageUnavailable."""
         if caller.unlimited:
             return frame
-        if frame.queues_capped or frame.workers_capped:
+        if frame.queues_capped or frame.workers_capped or len(frame.needs) >= MOST_NEEDS:
             return _seen_by(caller, await self._parts.newest(_PartOfCluster(caller.queue_patterns, caller)))
         if frame is not self._of:
             self._of, self._seen = frame, {}

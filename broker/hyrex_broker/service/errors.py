@@ -43,7 +43,6 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.InvalidField: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_INVALID_FIELD),
         errors.PayloadOverLimit: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_PAYLOAD_TOO_LARGE),
         errors.TooManyItems: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_TOO_MANY_ITEMS),
-        errors.TooManyLooking: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_TOO_MANY_ITEMS),
         errors.TooManyQueues: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_TOO_MANY_ITEMS),
         errors.TaskIdOutOfWindow: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_TASK_ID_OUT_OF_WINDOW),
         errors.TaskIdConflict: Row(_Code.ALREADY_EXISTS, error_pb2.ERROR_REASON_TASK_ID_CONFLICT),

@@ -11,14 +11,21 @@ from hyrex_broker.storage.cluster import ClusterStore, FullLimit, StrangeTask
 
 
 async def needs_of(
-    store: ClusterStore, queues: Sequence[QueueView], oldest: Mapping[str, datetime], most: int
+    store: ClusterStore,
+    queues: Sequence[QueueView],
+    oldest: Mapping[str, datetime],
+    most: int,
+    *,
+    of_these: bool,
 ) -> list[pb.Need]:
-    """Up to `most` needs, by kind, then those that wait longest first. Raises StorageUnavailable."""
-    served = {queue.name for queue in queues if queue.workers}
+    """Up to `most` needs, by kind, then those that wait longest first; `of_these`: of these queues alone.
+    Raises StorageUnavailable."""
+    served = [queue.name for queue in queues if queue.workers]
+    names = [queue.name for queue in queues] if of_these else None
     needs = [
         *_of_queues(queues, oldest),
-        *(_strange(each) for each in await store.strange_tasks(most) if each.queue in served),
-        *map(_full, await store.full_limits(most)),
+        *map(_strange, await store.strange_tasks(served, most)),
+        *map(_full, await store.full_limits(names, most)),
     ]
     return sorted(needs, key=lambda need: (need.kind, need.since.seconds))[:most]
 

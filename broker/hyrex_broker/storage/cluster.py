@@ -86,18 +86,20 @@ class ClusterStore:
             for row in rows
         ]
 
-    async def strange_tasks(self, most: int) -> list[StrangeTask]:
-        """Ready tasks by queue and name that no live session has."""
+    async def strange_tasks(self, queues: Sequence[str], most: int) -> list[StrangeTask]:
+        """Ready tasks in some queues by name that no live session has."""
         async with self._database.transaction(read=True) as transaction:
             await transaction.set_local(ONLY_PROBES)
-            rows = await transaction.fetch(_SQL["strange_tasks"], most)
+            rows = await transaction.fetch(_SQL["strange_tasks"], list(queues), most)
         return [StrangeTask(row["queue"], row["name"], row["arrival"]) for row in rows]
 
-    async def full_limits(self, most: int) -> list[FullLimit]:
-        """Limits that are reached while a task has waited behind them for 5 minutes."""
+    async def full_limits(self, queues: Sequence[str] | None, most: int) -> list[FullLimit]:
+        """Limits that are reached while a task has waited behind them for 5 minutes: those of some queues, or
+        (None) of all queues and tasks."""
+        names = None if queues is None else list(queues)
         async with self._database.transaction(read=True) as transaction:
             await transaction.set_local(ONLY_PROBES)
-            rows = await transaction.fetch(_SQL["full_limits"], most)
+            rows = await transaction.fetch(_SQL["full_limits"], names, most)
         return [FullLimit(row["scope"], row["name"], row["maximum"], row["arrival"]) for row in rows]
 
     @staticmethod

@@ -8,7 +8,7 @@ import pytest
 
 from hyrex.v1 import admin_service_pb2 as messages
 from hyrex_broker.domain.counters import Counters
-from hyrex_broker.domain.errors import TooManyLooking
+from hyrex_broker.domain.errors import QuotaExceeded
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine import overview
 from hyrex_broker.engine.cluster.stats import CountedSteps
@@ -176,7 +176,7 @@ async def test_a_caller_takes_no_more_places_than_it_leaves_to_others(
                 for _ in range(many):
                     places.append(shared.frames(caller))
                     await anext(places[-1])
-                with pytest.raises(TooManyLooking):
+                with pytest.raises(QuotaExceeded):
                     await anext(shared.frames(caller))
             await places[0].aclose()
             places.append(shared.frames("d"))
@@ -215,5 +215,5 @@ async def test_too_many_who_look_are_refused(stubs: Stubs, monkeypatch: pytest.M
     first = stubs.admin.WatchCluster(messages.WatchClusterRequest())
     await first.read()
     second = stubs.admin.WatchCluster(messages.WatchClusterRequest())
-    assert await reason_of(second.read()) == "TOO_MANY_ITEMS"
+    assert await reason_of(second.read()) == "QUOTA_EXCEEDED"
     first.cancel()

@@ -110,8 +110,8 @@ async def test_rare_labels_are_found_by_their_own_index(seed: Seed) -> None:
     ("file", "name", "arguments", "indexes"),
     [
         ("cluster", "oldest", ("'{mail}'",), ("ready_by_turn",)),
-        ("cluster", "strange_tasks", ("100",), ("ready_by_turn",)),
-        ("cluster", "full_limits", ("100",), ("ready_by_turn", "lease_by_lane")),
+        ("cluster", "strange_tasks", ("'{mail}'", "100"), ("ready_by_turn",)),
+        ("cluster", "full_limits", ("null", "100"), ("ready_by_turn", "lease_by_lane")),
         ("cluster", "running", ("'{1,2}'", "20"), ("lease_by_session",)),
         ("reads", "holders", ("'queue'", "'mail'", "20"), ("lease_by_lane",)),
         ("bulk", "find", ("gen_random_uuid()",), ("bulk_operation_pkey",)),

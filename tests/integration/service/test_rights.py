@@ -182,6 +182,32 @@ async def test_a_part_of_the_cluster_is_shown_although_the_whole_has_no_room(
     assert (frame.queues_capped, frame.workers_capped) == (False, False)
 
 
+async def test_what_a_part_of_the_cluster_needs_is_shown_although_others_need_more(
+    guarded: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "MOST_NEEDS", 3)
+    own = await made(guarded.admin, ROOT, "own", "read", "own*")
+    await seed.session(patterns=("own-served", "a-served"), tasks=("known",))
+    for place in ("a", "b", "own"):
+        await seed.ready(await seed.task(queue=place, name="known"))
+        await seed.ready(await seed.task(queue=f"{place}-served", name=f"strange-{place}"))
+        await seed.ready(await seed.task(queue="a-served", name=f"more-{place}"))
+        await seed.execute(
+            "insert into concurrency_limit (namespace, scope, name, maximum, source)"
+            " values (0, 'queue', $1, 0, 'operator')",
+            f"{place}-served",
+        )
+    await seed.execute("update ready set arrival = arrival - interval '6 minutes'")
+    call = guarded.admin.WatchCluster(admin_wire.WatchClusterRequest(), metadata=own)
+    needs = [(need.kind, need.queue, need.name) for need in (await call.read()).needs]
+    call.cancel()
+    assert needs == [
+        (admin_wire.NEED_KIND_QUEUE_NOT_SERVED, "own", ""),
+        (admin_wire.NEED_KIND_TASK_UNKNOWN, "own-served", "strange-own"),
+        (admin_wire.NEED_KIND_LIMIT_FULL, "own-served", ""),
+    ]
+
+
 async def test_a_bulk_operation_stays_within_the_queues_of_who_began_it(guarded: Stubs, seed: Seed) -> None:
     own = await made(guarded.admin, ROOT, "own", "read admin", "own*")
     others = await made(guarded.admin, ROOT, "others", "read admin", "another")

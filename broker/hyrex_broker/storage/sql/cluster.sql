@@ -14,21 +14,23 @@ cross join lateral (
 group by l.queue
 
 -- name: strange_tasks
--- Names of ready tasks that no live session has, with their queues. $1 how many.
+-- Names of ready tasks that no live session has, with their queues. $1 queues, $2 how many.
 with known as materialized (
   select distinct unnest(task_names) as name from worker_session
   where ended_at is null and expires_at > now() and not draining
 ), strange as materialized (
-  select id, queue, name from lane where namespace = 0 and name not in (select known.name from known)
+  select id, queue, name from lane
+  where namespace = 0 and queue = any ($1::text[]) and name not in (select known.name from known)
 )
 select s.queue, s.name, w.arrival
 from strange s cross join lateral (
   select arrival from ready where ready.lane = s.id order by rank, arrival limit 1
 ) w
-limit $1::integer
+limit $2::integer
 
 -- name: full_limits
--- Limits that are reached while a task has waited behind them for 5 minutes. $1 how many.
+-- Limits that are reached while a task has waited behind them for 5 minutes. $1 queues, or null for all
+-- limits; $2 how many.
 select c.scope, c.name, c.maximum, w.arrival
 from concurrency_limit c
 cross join lateral (
@@ -44,9 +46,10 @@ cross join lateral (
     select arrival from ready where ready.lane = lane.id and ready.rank = k.rank order by arrival limit 1
   ) r
 ) w
-where c.namespace = 0 and w.arrival < now() - interval '5 minutes'
+where c.namespace = 0 and ($1::text[] is null or (c.scope = 'queue' and c.name = any ($1)))
+  and w.arrival < now() - interval '5 minutes'
   and (select count(*) from lease where lease.lane = any (l.ids)) >= c.maximum
-order by w.arrival limit $1::integer
+order by w.arrival limit $2::integer
 
 -- name: running
 -- What some sessions hold, each the longest first. $1 sessions, $2 how many of each.
