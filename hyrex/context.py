@@ -7,7 +7,8 @@ tasks never ask for it, so the variable may hold a function that makes the conte
 from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 from hyrex.progress import RunProgress, checked_progress
@@ -20,6 +21,8 @@ __all__ = [
     "get_hyrex_context",
     "tell_progress_by",
 ]
+
+SLOT_HEADER: Final = "hyrex-scheduled-for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,15 @@ class HyrexContext:
     """The headers that the sender gave."""
     trace_context: bytes = b""
     """The trace that the task belongs to, in 26 bytes: version, trace id, span id and flags. Empty: none."""
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The slot of the schedule for which this task was stored, in UTC; None for tasks that were sent."""
+        slot = self.headers.get(SLOT_HEADER)
+        try:
+            return None if slot is None else datetime.fromisoformat(slot).astimezone(UTC)
+        except (ValueError, OverflowError):  # a sender's own header of that name
+            return None
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Say how far this run is; whoever looks at the task sees the newest word, some seconds later.

@@ -21,6 +21,7 @@ from hyrex.options import (
     checked_name,
     checked_priority,
     checked_retries,
+    checked_schedule,
     checked_texts,
     checked_timeout,
 )
@@ -28,7 +29,7 @@ from hyrex.queue import HyrexQueue
 from hyrex.retry import checked_backoff
 from hyrex.sendable import queue_name
 
-__all__ = ["TaskOptions", "checked_function"]
+__all__ = ["TaskOptions", "check_schedulable", "checked_function"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class TaskOptions:
     no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
     on_error: OnError | None = None
     max_concurrency: int | None = None
+    cron: str | None = None
+    tz: str = "UTC"
     headers: Mapping[str, str] | None = None
     labels: Mapping[str, str] | None = None
 
@@ -51,8 +54,10 @@ class TaskOptions:
         """The checked configuration. Raises TypeError or ValueError, which name task and option."""
         try:
             return self._config(name, defaults)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"task {name}: {error}") from None
+        except TypeError as error:
+            raise TypeError(f"task {name}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"task {name}: {error}") from None
 
     def send_options(self, name: str) -> SendOptions:
         """The options of every send. Raises TypeError or ValueError, which name task and option."""
@@ -67,6 +72,7 @@ class TaskOptions:
             raise type(error)(f"task {name}: {error}") from None
 
     def _config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
+        cron, tz = checked_schedule(self.cron, self.tz)
         return TaskConfig(
             name=checked_name("name", name),
             queue=queue_name(_first(self.queue, defaults.queue, DEFAULT_QUEUE)),
@@ -79,6 +85,8 @@ class TaskOptions:
             max_concurrency=None
             if self.max_concurrency is None
             else checked_count("max_concurrency", self.max_concurrency, minimum=1),
+            cron=cron,
+            tz=tz,
         )
 
 
@@ -112,6 +120,19 @@ def _checked_on_error(value: Any) -> Any:
     if len(required) > 1 or named:
         raise TypeError(f"on_error must take 0 or 1 argument, got {value!r}")
     return value
+
+
+def check_schedulable(function: Callable[..., Any], name: str) -> None:
+    """Raises TypeError if a task with a cron expression cannot be called without arguments."""
+    lacking = [
+        each.name
+        for each in inspect.signature(function).parameters.values()
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if lacking:
+        raise TypeError(
+            f"task {name}: cron: nobody gives arguments at a slot; give {', '.join(lacking)} a default"
+        )
 
 
 def checked_function(function: Callable[..., Any], name: str) -> bool:

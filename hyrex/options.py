@@ -62,6 +62,8 @@ class TaskConfig:
     no_retry_on: tuple[type[BaseException], ...] = ()
     on_error: OnError | None = None
     max_concurrency: int | None = None
+    cron: str | None = None
+    tz: str = "UTC"
 
 
 CHANGEABLE: Final = ("queue", "priority", "max_retries", "timeout_seconds")
@@ -149,6 +151,22 @@ def checked_run_at(value: object) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:  # in UTC it is before the first year or after the last one
         raise ValueError(f"run_at must be within the years 1 to 9999 in UTC, got {value!r}") from None
+
+
+def checked_schedule(cron: object, tz: object) -> tuple[str | None, str]:
+    """A cron expression and a time zone, or TypeError / ValueError; no expression, no zone."""
+    if not isinstance(tz, str):
+        raise TypeError(f"tz must be the name of a time zone, got {tz!r}")
+    if cron is None:
+        if tz != "UTC":
+            raise ValueError(f"tz = {tz[:80]!r} is the zone of a cron expression; give cron too")
+        return None, tz
+    if not isinstance(cron, str):
+        raise TypeError(f"cron must be a str such as '0 9 * * *', got {cron!r}")
+    from hyrex.runtime.cron import Cron  # few programs have schedules
+
+    Cron(cron, tz)
+    return cron, tz
 
 
 def checked_texts(what: str, value: object) -> dict[str, str]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from hyrex.arguments.signature import local_names
-from hyrex.definition import TaskOptions, checked_function
+from hyrex.definition import TaskOptions, check_schedulable, checked_function
 from hyrex.errors import DefinitionError, DuplicateTask
 from hyrex.options import UNSET, Backoff, OnError, Unset
 from hyrex.queue import HyrexQueue
@@ -56,6 +56,8 @@ class HyrexRegistry:
         no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
         on_error: OnError | None = ...,
         max_concurrency: int | None = ...,
+        cron: str | None = ...,
+        tz: str = ...,
         headers: Mapping[str, str] = ...,
         labels: Mapping[str, str] = ...,
     ) -> "TaskDecorator": ...
@@ -121,6 +123,10 @@ class HyrexRegistry:
         if is_async and kind is HyrexTask:
             kind = AsyncHyrexTask
         config = options.config(name, self._defaults)
+        if config.cron is not None:
+            if kind is RemoteTask:
+                raise TypeError(f"task {name}: cron: a remote stub has no schedule; its own code has")
+            check_schedulable(function, name)
         task = kind(function, config, names, options.send_options(name))
         earlier = self._own.get(name)
         if earlier is not None and not _is_rerun(earlier, task):

@@ -28,6 +28,8 @@ API: Final = read(PAGE)
 OPTIONS: Final = [each.name for each in fields(TaskOptions)]
 # With the task's definition, from its worker; and what only the child that runs it knows.
 BY_DEFINITION: Final = {"max_concurrency"}
+# With the schedule that its worker declares.
+BY_SCHEDULE: Final = {"cron", "tz"}
 IN_CHILDREN: Final = {"no_retry_on", "on_error"}
 OTHER_NAMES: Final = {"timeout_seconds": "timeout", "retry_backoff": "retry_delay"}
 NO_OPTIONS: Final = {"task_id", "payload", "content_type", "codec", "parent_id", "root_id"}
@@ -66,7 +68,9 @@ def wire_fields(target: Sendable[..., Any]) -> set[str]:
 
 def sent_options() -> set[str]:
     """Options that travel with each task."""
-    return set(OPTIONS) - BY_DEFINITION - IN_CHILDREN | {each.name for each in fields(SendOptions)}
+    return set(OPTIONS) - BY_DEFINITION - BY_SCHEDULE - IN_CHILDREN | {
+        each.name for each in fields(SendOptions)
+    }
 
 
 def test_decorator_takes_what_task_options_hold() -> None:

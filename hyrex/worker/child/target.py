@@ -14,7 +14,7 @@ from hyrex.app import HyrexApp
 from hyrex.queue import HyrexQueue
 from hyrex.registry import HyrexRegistry
 from hyrex.task import HyrexTask, coder_of
-from hyrex.worker.shared.child_messages import Imported, QueueInfo, TaskInfo
+from hyrex.worker.shared.child_messages import Imported, QueueInfo, ScheduleInfo, TaskInfo
 
 
 class TargetInvalid(Exception):
@@ -34,6 +34,7 @@ class Target:
         return Imported(
             tasks=[_task_info(task) for task in self.tasks.values()],
             queues=[QueueInfo(queue.name, queue.concurrency_limit or 0) for queue in self.queues.values()],
+            schedules=[_schedule_info(task) for task in self.tasks.values() if task.config.cron is not None],
         )
 
 
@@ -149,4 +150,18 @@ def _task_info(task: HyrexTask[..., Any]) -> TaskInfo:
         timeout_s=float(config.timeout_seconds or 0),
         priority=config.priority,
         handles_errors=config.on_error is not None,
+    )
+
+
+def _schedule_info(task: HyrexTask[..., Any]) -> ScheduleInfo:
+    config, options = task.config, task.options
+    assert config.cron is not None
+    return ScheduleInfo(
+        task=_task_info(task),
+        cron=config.cron,
+        tz=config.tz,
+        payload=coder_of(task).encode_arguments(),
+        headers=dict(options.headers),
+        labels=dict(options.labels),
+        retry_delay_s=-1.0 if config.retry_backoff is None else task.retry_delay_s(1),
     )

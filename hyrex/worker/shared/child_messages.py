@@ -38,6 +38,18 @@ class QueueInfo(Struct, frozen=True, array_like=True):
     concurrency_limit: int = 0
 
 
+class ScheduleInfo(Struct, frozen=True, array_like=True):
+    """A task that the user's code gives a cron expression. A `retry_delay_s` below 0 means none."""
+
+    task: TaskInfo
+    cron: str
+    tz: str
+    payload: bytes
+    headers: dict[str, str]
+    labels: dict[str, str]
+    retry_delay_s: float = -1.0
+
+
 # From the stream process to a child.
 
 
@@ -90,6 +102,7 @@ class Imported(Struct, frozen=True, array_like=True, tag="imported"):
 
     tasks: list[TaskInfo]
     queues: list[QueueInfo]
+    schedules: list[ScheduleInfo] = []
 
 
 class Unusable(Struct, frozen=True, array_like=True, tag="unusable"):

@@ -14,7 +14,8 @@ from google.protobuf.duration_pb2 import Duration
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.shared.child_messages import Imported, Progressed, QueueInfo, TaskInfo
+from hyrex.v1.schedule_pb2 import ScheduleDefinition
+from hyrex.worker.shared.child_messages import Imported, Progressed, QueueInfo, ScheduleInfo, TaskInfo
 from hyrex.worker.shared.description import storable
 from hyrex.worker.shared.outcome import (
     Cancelled,
@@ -72,6 +73,7 @@ def hello(
             held=[wire.LeaseRef(task_id=str(UUID(bytes=packed)), token=token) for token, packed in held],
             received_through=session.received_through,
             capacity=_pools(capacity),
+            schedules=map(_schedule, registration.app.schedules),
         )
     )
 
@@ -220,6 +222,26 @@ def _definition(task: TaskInfo) -> wire.TaskDefinition:
         max_retries=task.max_retries,
         timeout=_duration(int(task.timeout_s * 1e9)) if task.timeout_s else None,
         priority=task.priority,
+    )
+
+
+def _schedule(schedule: ScheduleInfo) -> ScheduleDefinition:
+    task, delay_s = schedule.task, schedule.retry_delay_s
+    return ScheduleDefinition(
+        name=task.name,
+        cron=schedule.cron,
+        timezone=schedule.tz,
+        task=task_wire.NewTask(
+            name=task.name,
+            queue=task.queue,
+            payload=schedule.payload,
+            priority=task.priority,
+            max_retries=task.max_retries,
+            timeout=_duration(int(task.timeout_s * 1e9)) if task.timeout_s else None,
+            retry_delay=_duration(int(delay_s * 1e9)) if delay_s >= 0 else None,
+            headers=schedule.headers,
+            labels=schedule.labels,
+        ),
     )
 
 
