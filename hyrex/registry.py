@@ -14,6 +14,7 @@ from hyrex.definition import TaskOptions, check_schedulable, checked_function
 from hyrex.errors import DefinitionError, DuplicateTask
 from hyrex.options import UNSET, Backoff, OnError, Unset
 from hyrex.queue import HyrexQueue
+from hyrex.schedules import Schedules
 from hyrex.task import AsyncHyrexTask, HyrexTask, RemoteTask
 
 __all__ = ["HyrexRegistry"]
@@ -104,6 +105,11 @@ class HyrexRegistry:
                         f"queue {queue.name!r} is declared twice: {found[queue.name]} and {queue}"
                     )
         return MappingProxyType(found)
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules at the broker: put, list, pause, resume, trigger, backfill, delete."""
+        return Schedules()
 
     def _all_registries(self) -> "list[HyrexRegistry]":
         found: list[HyrexRegistry] = [self]

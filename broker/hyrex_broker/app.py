@@ -28,7 +28,7 @@ from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import RunReports
-from hyrex_broker.engine.schedules import LanesAndRooms, Schedules
+from hyrex_broker.engine.schedules import LanesAndRooms, ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
@@ -174,7 +174,7 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
         notifications=notifications,
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
-        schedules=Schedules(
+        schedules=ScheduledSubmits(
             ScheduleStore(database), LanesAndRooms(directory, rooms, dispatcher), clock, lease
         ),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),

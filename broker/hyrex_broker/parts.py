@@ -18,7 +18,7 @@ from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import RunReports
-from hyrex_broker.engine.schedules import Schedules
+from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.watches import Watches
@@ -45,7 +45,7 @@ class Engine:
     presence: Presence
     retention: Retention
     limits: Limits
-    schedules: Schedules
+    schedules: ScheduledSubmits
     steering: Steering
     audit: Audit
     tokens: KnownTokens | None

@@ -17,6 +17,7 @@ from hyrex.cli import (
     queue,
     run_broker,
     run_worker,
+    schedule,
     task,
     task_failures,
     task_list,
@@ -54,6 +55,7 @@ task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)
 program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
+program.add_typer(schedule.commands, name="schedule")
 program.add_typer(worker.commands, name="worker")
 program.add_typer(broker.commands, name="broker")
 program.add_typer(bulk_commands.commands, name="bulk")

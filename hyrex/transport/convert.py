@@ -20,6 +20,7 @@ from hyrex.v1 import task_pb2, task_service_pb2
 
 __all__ = [
     "placed_outcomes",
+    "schedule_task",
     "sizes_in_frame",
     "submit_groups",
     "submit_outcome",
@@ -117,6 +118,18 @@ def _new_task(outgoing: Outgoing) -> task_pb2.NewTask:
     task.parent_id, task.root_id, _ = outgoing.origin
     task.idempotency_key = options.idempotency_key or ""
     task.headers.update(options.headers)
+    return task
+
+
+def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
+    """What a schedule stores at each slot: the task without what is its own each time. Raises ValueError for
+    options of a single send."""
+    options = outgoing.spec.options
+    if options.idempotency_key or options.delay is not None or options.run_at is not None:
+        raise ValueError("a schedule's call has no idempotency_key, delay or run_at: its slots say when")
+    task = _new_task(outgoing)
+    for name in ("task_id", "parent_id", "root_id"):
+        task.ClearField(name)
     return task
 
 

@@ -72,7 +72,7 @@ class ScheduleDefinition:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class StoredSchedule:
     """A stored schedule."""
 
     definition: ScheduleDefinition

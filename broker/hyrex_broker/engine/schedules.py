@@ -23,9 +23,9 @@ from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.schedules import (
     Cause,
     DueSchedule,
-    Schedule,
     ScheduleDefinition,
     ScheduleSource,
+    StoredSchedule,
     slots_to_fire,
 )
 from hyrex_broker.engine.clock import DatabaseClock
@@ -75,7 +75,7 @@ class _Firing:
     tasks: list[SlotTask]
 
 
-class Schedules:
+class ScheduledSubmits:
     """Stores what is due, and what somebody asks for."""
 
     def __init__(
@@ -244,7 +244,7 @@ class Schedules:
                 changed |= await self.put(each)
         return changed
 
-    async def resume(self, schedule: Schedule) -> None:
+    async def resume(self, schedule: StoredSchedule) -> None:
         """Let a paused schedule go on with the next slot. Raises StorageUnavailable."""
         wanted = schedule.definition
         next_at = Cron(wanted.cron, wanted.tz).next_after(await self._store.now())
@@ -252,7 +252,7 @@ class Schedules:
         self.look()
 
     async def store_extra(
-        self, schedule: Schedule, slots: Sequence[datetime], cause: Cause, task_id: TaskId | None = None
+        self, schedule: StoredSchedule, slots: Sequence[datetime], cause: Cause, task_id: TaskId | None = None
     ) -> list[StoredSlot]:
         """Store tasks for slots of a schedule that somebody asks for; what was stored. A slot that has its
         task is left out. Raises QueueAtMaximum, TooManyQueues, StorageUnavailable, StatementRefused."""

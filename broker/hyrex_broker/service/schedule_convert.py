@@ -12,10 +12,10 @@ from hyrex_broker.domain.schedules import (
     CatchUp,
     Cause,
     FiredSlot,
-    Schedule,
     ScheduleDefinition,
     ScheduleOptions,
     ScheduleSource,
+    StoredSchedule,
 )
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.service import fields
@@ -107,7 +107,7 @@ def _options(task: task_pb2.NewTask, field: str) -> ScheduleOptions:
 
 
 def schedule(
-    found: Schedule, now: datetime, *, hidden: bool, brief: bool = False
+    found: StoredSchedule, now: datetime, *, hidden: bool, brief: bool = False
 ) -> schedule_service_pb2.Schedule:
     """A schedule for the wire. `hidden`: without what its tasks carry; `brief`: without the payload."""
     wanted = found.definition
@@ -147,7 +147,7 @@ def _task(wanted: ScheduleDefinition, *, hidden: bool, brief: bool) -> task_pb2.
     )
 
 
-def _next_slots(found: Schedule, now: datetime) -> list[datetime]:
+def _next_slots(found: StoredSchedule, now: datetime) -> list[datetime]:
     wanted = found.definition
     if wanted.paused:
         return []

@@ -15,7 +15,7 @@ from hyrex_broker.domain.rights import Scope
 from hyrex_broker.domain.schedules import Cause, FiredSlot, ScheduleDefinition, ScheduleSource
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.audit import Audit
-from hyrex_broker.engine.schedules import Schedules
+from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.service import fields, requests, schedule_convert
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.ids import unusual_ids
@@ -39,7 +39,7 @@ class ScheduleParts:
     """What answers the RPCs."""
 
     store: ScheduleStore
-    schedules: Schedules
+    schedules: ScheduledSubmits
     reads: TaskReads
     audit: Audit
     pages: PageTokens

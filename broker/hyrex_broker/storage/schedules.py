@@ -12,10 +12,10 @@ from hyrex_broker.domain.schedules import (
     Cause,
     DueSchedule,
     FiredSlot,
-    Schedule,
     ScheduleDefinition,
     ScheduleOptions,
     ScheduleSource,
+    StoredSchedule,
 )
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
@@ -76,7 +76,7 @@ class StoredSlot:
 class Seen:
     """A schedule as it was at a time of the database."""
 
-    schedule: Schedule
+    schedule: StoredSchedule
     now: datetime
 
 
@@ -232,7 +232,7 @@ def _fired(row: Any) -> FiredSlot:
     return FiredSlot(row["slot"], TaskId(str(row["task_id"])), Cause(row["cause"]), row["stored_at"])
 
 
-def _schedule(row: Any) -> Schedule:
+def _schedule(row: Any) -> StoredSchedule:
     definition = ScheduleDefinition(
         name=row["name"],
         task=row["task"],
@@ -247,4 +247,6 @@ def _schedule(row: Any) -> Schedule:
         paused=row["paused"],
     )
     last = row["last_task_id"]
-    return Schedule(definition, row["next_at"], row["last_slot"], None if last is None else TaskId(str(last)))
+    return StoredSchedule(
+        definition, row["next_at"], row["last_slot"], None if last is None else TaskId(str(last))
+    )

@@ -11,7 +11,7 @@ import pytest
 from hyrex.runtime.cron import Cron
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.schedules import CatchUp, ScheduleDefinition, ScheduleOptions, ScheduleSource
-from hyrex_broker.engine.schedules import LOOK_EVERY_S, Schedules
+from hyrex_broker.engine.schedules import LOOK_EVERY_S, ScheduledSubmits
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.statements import load
@@ -51,10 +51,10 @@ async def rows(bench: Bench, sql: str, *args: object) -> list[Any]:
     return [tuple(row) for row in await bench.database.fetch(sql, *args)]
 
 
-async def paused(bench: Bench) -> Schedules:
+async def paused(bench: Bench) -> ScheduledSubmits:
     """The bench's schedules, without their loop: the test fires."""
     for loop in bench.loops:
-        if "Schedules.run" in repr(loop):
+        if "ScheduledSubmits.run" in repr(loop):
             loop.cancel()
             bench.loops.remove(loop)
             await asyncio.wait([loop])

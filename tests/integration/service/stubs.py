@@ -29,7 +29,7 @@ from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.schedules import LanesAndRooms, Schedules
+from hyrex_broker.engine.schedules import LanesAndRooms, ScheduledSubmits
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
@@ -217,7 +217,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
 def _schedule_parts(database: Database, recorded: Recorded, audit: Audit, pages: PageTokens) -> ScheduleParts:
     store = ScheduleStore(database)
     lanes = LanesAndRooms(Directory(LaneStore(database)), Rooms(DepthStore(database)), recorded)
-    schedules = Schedules(store, lanes, DatabaseClock(), timedelta(seconds=15))
+    schedules = ScheduledSubmits(store, lanes, DatabaseClock(), timedelta(seconds=15))
     return ScheduleParts(store, schedules, TaskReads(database), audit, pages, MIB)
 
 

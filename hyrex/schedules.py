@@ -1,0 +1,151 @@
+"""Schedules: tasks that brokers store at the slots of cron expressions; changed from code that runs.
+
+Each call goes to a broker at once, on a connection of its own: they are few. What a task's decorator says
+with `cron=` its worker declares by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from hyrex.call import TaskCall
+from hyrex.errors import RuntimeUnsupported, loaded
+from hyrex.options import checked_name, checked_schedule, checked_seconds
+from hyrex.runtime.callsite import warn_if_on_loop
+from hyrex.schedule import CatchUp, Schedule, ScheduleSlot
+
+if TYPE_CHECKING:
+    from hyrex.handle import TaskHandle
+    from hyrex.transport.schedules import ScheduleCalls
+
+__all__ = ["Schedules"]
+
+T = TypeVar("T")
+LONGEST_JITTER_S: Final = 86_400.0
+
+
+class Schedules:
+    """What `hy.schedules` is. Each method raises BrokerUnavailable or CallRejected; `_async` ones do not
+    block the running loop."""
+
+    def put(self, name: str, call: TaskCall[Any], cron: str, **options: Any) -> Schedule:
+        """Have `call` (of `task.call(...)`) stored at each slot; changes the schedule of this name.
+
+        Options: `tz` ("UTC"), `catch_up` ("latest", or "all" up to a hundred missed slots), `jitter` (seconds
+        or a timedelta), `paused` (of a new one). Raises ValueError or TypeError for what is not valid.
+        """
+        wanted = _wanted(name, call, cron, **options)
+        return self._ask("put", lambda calls: calls.put(**wanted))
+
+    async def put_async(self, name: str, call: TaskCall[Any], cron: str, **options: Any) -> Schedule:
+        """As put()."""
+        wanted = _wanted(name, call, cron, **options)
+        return await _calls().in_thread(lambda calls: calls.put(**wanted))
+
+    def list(self) -> "Sequence[Schedule]":
+        """All that the token may see, by name."""
+        return self._ask("list", lambda calls: calls.list())
+
+    async def list_async(self) -> "Sequence[Schedule]":
+        """As list()."""
+        return await _calls().in_thread(lambda calls: calls.list())
+
+    def pause(self, name: str) -> Schedule:
+        """Store nothing at its slots until it is resumed."""
+        return self._ask("pause", lambda calls: calls.pause(name, resume=False))
+
+    async def pause_async(self, name: str) -> Schedule:
+        """As pause()."""
+        return await _calls().in_thread(lambda calls: calls.pause(name, resume=False))
+
+    def resume(self, name: str) -> Schedule:
+        """Go on with the next slot; what passed meanwhile is not made up for."""
+        return self._ask("resume", lambda calls: calls.pause(name, resume=True))
+
+    async def resume_async(self, name: str) -> Schedule:
+        """As resume()."""
+        return await _calls().in_thread(lambda calls: calls.pause(name, resume=True))
+
+    def trigger(self, name: str) -> "TaskHandle[Any]":
+        """Store one task of it now; returns its handle."""
+        return _handle(self._ask("trigger", lambda calls: calls.trigger(name)))
+
+    async def trigger_async(self, name: str) -> "TaskHandle[Any]":
+        """As trigger()."""
+        return _handle(await _calls().in_thread(lambda calls: calls.trigger(name)))
+
+    def backfill(
+        self, name: str, start: datetime, end: datetime | None = None, *, dry_run: bool = False
+    ) -> "Sequence[ScheduleSlot]":
+        """Store the tasks of slots from `start` on and before `end` (now) that have none; returns the slots.
+
+        `dry_run`: store nothing; slots without a task id would get one.
+        """
+        return self._ask("backfill", lambda calls: calls.backfill(name, start, end, dry_run))
+
+    async def backfill_async(
+        self, name: str, start: datetime, end: datetime | None = None, *, dry_run: bool = False
+    ) -> "Sequence[ScheduleSlot]":
+        """As backfill()."""
+        return await _calls().in_thread(lambda calls: calls.backfill(name, start, end, dry_run))
+
+    def delete(self, name: str) -> None:
+        """Remove it; what it stored stays. One that code declares comes back with its next worker."""
+        self._ask("delete", lambda calls: calls.delete(name))
+
+    async def delete_async(self, name: str) -> None:
+        """As delete()."""
+        await _calls().in_thread(lambda calls: calls.delete(name))
+
+    def _ask(self, verb: str, call: "Callable[[ScheduleCalls], T]") -> T:
+        warn_if_on_loop(f"schedules.{verb}")
+        return call(_calls())
+
+
+def _calls() -> "ScheduleCalls":
+    backend = loaded("hyrex.client.process").current_backend()
+    settings = getattr(backend, "settings", None)
+    if settings is None:
+        raise RuntimeUnsupported(
+            "an inline test has no broker, so it has no schedules; send the task instead"
+        )
+    calls: ScheduleCalls = loaded("hyrex.transport.schedules").ScheduleCalls(settings)
+    return calls
+
+
+def _handle(task_id: str) -> "TaskHandle[Any]":
+    handle: TaskHandle[Any] = loaded("hyrex.handle").TaskHandle(task_id, "")
+    return handle
+
+
+def _wanted(
+    name: str,
+    call: TaskCall[Any],
+    cron: str,
+    *,
+    tz: str = "UTC",
+    catch_up: CatchUp = "latest",
+    jitter: float | timedelta = 0,
+    paused: bool = False,
+) -> dict[str, Any]:
+    checked_name("name", name)
+    if not isinstance(call, TaskCall):
+        raise TypeError(f"call must be what task.call(...) makes, got {call!r}")
+    if catch_up not in ("latest", "all"):
+        raise ValueError(f"catch_up must be 'latest' or 'all', got {catch_up!r}")
+    jitter_s = checked_seconds("jitter", jitter)
+    if jitter_s > LONGEST_JITTER_S:
+        raise ValueError(f"jitter must be 0..{LONGEST_JITTER_S:.0f} seconds, got {jitter!r}")
+    checked, tz = checked_schedule(cron, tz)
+    if checked is None:
+        raise TypeError("cron must be a str such as '0 9 * * *', got None")
+    return {
+        "name": name,
+        "spec": call._spec,
+        "payload": call._payload,
+        "cron": cron,
+        "tz": tz,
+        "catch_up": catch_up,
+        "jitter_s": jitter_s,
+        "paused": bool(paused),
+    }
