@@ -23,6 +23,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
 _STOP_BEYOND_DRAIN_S: Final = 5.0
+SECRETS: Final = ("database_url", "read_database_url", "token")
 
 
 class BadConfig(Exception):
@@ -51,7 +52,7 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> Broke
     if (path := token_file(given, environment)) is not None:
         given["token_path"] = path
     try:
-        secrets = {key: read_secret(key, given, environment) for key in ("database_url", "token")}
+        secrets = {key: read_secret(key, given, environment) for key in SECRETS}
     except SecretUnusable as error:
         raise BadConfig(str(error)) from None
     given |= {key: value for key, value in secrets.items() if value is not None}
@@ -84,6 +85,8 @@ def _run(config: BrokerConfig) -> int:
 
     async def checked() -> None:
         await preflight.check(config.database_url, replicated=not config.private_database)
+        if config.read_database_url is not None:
+            await preflight.check_replica(config.read_database_url, config.database_url)
         await run_broker(config)
 
     try:
@@ -114,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", action="version", version=f"hyrex {_version()}")
     add("--database-url", metavar="URL", help="postgresql://... (HYREX_DATABASE_URL); `ps` shows it")
     add("--database-url-file", metavar="FILE", help="a file that holds it (HYREX_DATABASE_URL_FILE)")
+    add("--read-database-url", metavar="URL", help="a standby for lists (HYREX_READ_DATABASE_URL)")
+    add("--read-database-url-file", metavar="FILE", help="a file with it (HYREX_READ_DATABASE_URL_FILE)")
     add("--listen", metavar="HOST:PORT", help="default 127.0.0.1:50051; port 0 picks a free one")
     add("--name", help="a name for people; default host-pid")
     add("--token", help="tokens that may do everything, with commas (HYREX_TOKEN); `ps` shows it")
@@ -165,7 +170,7 @@ def _problem(problem: Any) -> str:
     if not problem["loc"]:
         return message
     field = str(problem["loc"][0])
-    value = "" if field in ("token", "database_url") else f" {problem['input']}"
+    value = "" if field in SECRETS else f" {problem['input']}"
     return f"{FLAGS.get(field, field)}{value}: {message}"
 
 

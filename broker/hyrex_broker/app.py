@@ -65,6 +65,7 @@ from hyrex_broker.storage.progress import ProgressStore
 from hyrex_broker.storage.promote import PromoteStore
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.replica import ReadFrom, read_from
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.schedules import ScheduleStore
@@ -102,19 +103,20 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
     database = Database(config.database_url, schema=config.database_schema)
     database.availability.synchronous = lasting.synchronous
     database.connector.checks.append(lasting.timeline.check)
+    source = read_from(config.read_database_url, database, lambda: lasting.timeline.cluster)
     try:
-        if (begun := await unless(lasting.stop, _begun(config, database))) is None:
+        if (begun := await unless(lasting.stop, _begun(config, source))) is None:
             return
         broker_id, engine = begun
         engine.presence.on_lost = partial(lasting.timeline.end, "its own row in the database is lost")
         engine.presence.on_unserved = partial(_stop_unserved, lasting.stop)
         _print_when_asked(config, database, engine)
-        served = Served(config, database, broker_id, engine, _work_engine(config, engine))
-        with observed(config, database, engine, broker_id):
+        served = Served(config, source, broker_id, engine, _work_engine(config, engine))
+        with observed(config, source, engine, broker_id):
             await serve(lasting, served, _servicers(served, lasting.stop))
     finally:
         lasting.synchronous = database.availability.synchronous
-        await database.close()
+        await source.close()
 
 
 def _stop_unserved(stop: asyncio.Event, serves_from: int, knows: int) -> None:
@@ -128,19 +130,21 @@ def _stop_unserved(stop: asyncio.Event, serves_from: int, knows: int) -> None:
         stop.set()
 
 
-async def _begun(config: BrokerConfig, database: Database) -> tuple[BrokerId, Engine]:
+async def _begun(config: BrokerConfig, source: ReadFrom) -> tuple[BrokerId, Engine]:
     """Read what a broker needs to serve; a migration may take minutes."""
+    database = source.database
     await migrate(database.connector, config.database_schema)
     await database.open()
     broker_id = await BrokerStore(database).register(
         config.name, config.address, config.version, observes=config.metrics is not None
     )
-    engine = _build(config, database, broker_id)
+    engine = _build(config, source, broker_id)
     await engine.directory.refresh()
     return broker_id, engine
 
 
-def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Engine:
+def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engine:
+    database = source.database
     lease = timedelta(seconds=config.lease_duration_s)
     slack = slack_ms(lease)
     session_store, report_store = SessionStore(database, lease), ReportStore(database, slack)
@@ -178,9 +182,10 @@ def _build(config: BrokerConfig, database: Database, broker_id: BrokerId) -> Eng
             ScheduleStore(database), LanesAndRooms(directory, rooms, dispatcher), clock, lease
         ),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
-        steering=build_steering(database, broker_id, directory.names, cancels, audit),
+        steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,
         tokens=known_tokens(config, database),
+        observers=[source.replica.run] if source.replica is not None else [],
     )
     _connect(engine, database)
     return engine
@@ -258,7 +263,7 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
     reads, audit = TaskReads(database), engine.audit
     parts = TaskParts(
         reads=reads,
-        lists=TaskLists(database),
+        lists=served.source.of(TaskLists),
         watches=engine.watches,
         cancels=engine.cancels,
         submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads),
@@ -269,14 +274,16 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),
-        queues=QueueServicer(QueueStore(database), engine.directory, engine.reports.on_change, audit, pages),
+        queues=QueueServicer(
+            served.source.of(QueueStore), engine.directory, engine.reports.on_change, audit, pages
+        ),
         schedules=ScheduleServicer(
             ScheduleParts(
                 ScheduleStore(database), engine.schedules, reads, audit, pages, config.payload_limit_bytes
             )
         ),
         admin=AdminServicer(
-            PeerStore(database),
+            served.source.of(PeerStore),
             engine.sessions.drain,
             stop.set,
             engine.steering.parts,

@@ -70,11 +70,13 @@ class BrokerConfig(BaseModel):
     log_format: Literal["text", "json"] = "text"
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
     database_schema: str = DEFAULT_SCHEMA
+    read_database_url: str | None = None
+    """A standby for lists, counts and statistics."""
 
-    @field_validator("database_url")
+    @field_validator("database_url", "read_database_url")
     @classmethod
-    def _is_postgres_url(cls, url: str) -> str:
-        if problem := wrong_url(url):
+    def _is_postgres_url(cls, url: str | None) -> str | None:
+        if url is not None and (problem := wrong_url(url)):
             raise ValueError(problem)
         return url
 
@@ -172,6 +174,7 @@ FLAGS: Final = MappingProxyType(
         "log_format": "--log-format",
         "parent_pid": "--parent",
         "database_schema": "--schema",
+        "read_database_url": "--read-database-url",
     }
 )
 """The flag of each setting: what messages name, and what a parent of several brokers hands on."""

@@ -17,6 +17,7 @@ from hyrex_broker.domain.counters import MOST_LANES, Counters
 from hyrex_broker.domain.model import LaneId, Outcome, SessionId
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.depths import WaitingTasks
+from hyrex_broker.storage.replica import Replica
 
 _LAG_EVERY_S: Final = 0.25
 _OTHER: Final = "other"
@@ -52,6 +53,7 @@ class BrokerMetrics:
     database_answers: Callable[[], bool]
     replication: Callable[[], bool | None]
     depths: Callable[[], Mapping[str, WaitingTasks] | None]
+    replica: Replica | None = None
     lag: LoopLag = field(default_factory=LoopLag)
 
     def collect(self) -> Iterator[Metric]:
@@ -64,6 +66,8 @@ class BrokerMetrics:
         yield from self._of_queues()
         yield from self._of_broker()
         yield from self._of_database()
+        if self.replica is not None:
+            yield from _of_replica(self.replica)
 
     def _of_tasks(self) -> Iterator[Metric]:
         counts, by_outcome = self.counters, (*_LANE, "outcome")
@@ -166,6 +170,19 @@ class BrokerMetrics:
         for (lane, outcome), count in dict(found).items():
             queue, task = self.lanes.get(lane, (_OTHER, _OTHER))
             yield (queue, task, outcome.name.lower()), count
+
+
+def _of_replica(replica: Replica) -> Iterator[Metric]:
+    served = replica.served
+    yield gauge("hyrex_replica_up", "1 while lists are read from the replica.", (), [((), replica.usable)])
+    yield gauge(
+        "hyrex_replica_lag_seconds", "For how long at least the replica has lacked something.", (),
+        [] if replica.lag_s is None else [((), replica.lag_s)],
+    )  # fmt: skip
+    yield counter(
+        "hyrex_replica_reads", "Lists and the like, by the server that answered.", ("server",),
+        [(("replica",), served.replica), (("primary",), served.primary)],
+    )  # fmt: skip
 
 
 def _connection_states(sizes: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -12,17 +12,18 @@ from hyrex_broker.service import errors
 from hyrex_broker.service.certificates import BindError
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.depths import DepthStore
-from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.replica import ReadFrom
 
 
 @contextmanager
-def observed(config: BrokerConfig, database: Database, engine: Engine, broker: BrokerId) -> Iterator[None]:
+def observed(config: BrokerConfig, source: ReadFrom, engine: Engine, broker: BrokerId) -> Iterator[None]:
     """Within the block, answer scrapes if the configuration wants it. Raises BindError."""
     if config.metrics is None:
         yield
         return
     from hyrex_broker.metrics import BrokerMetrics
 
+    database = source.database
     depths = Depths(DepthStore(database), BrokerStore(database), broker)
     metrics = BrokerMetrics(
         name=config.name,
@@ -35,6 +36,7 @@ def observed(config: BrokerConfig, database: Database, engine: Engine, broker: B
         database_answers=lambda: database.availability.away is None,
         replication=lambda: database.availability.synchronous,
         depths=lambda: depths.latest,
+        replica=source.replica,
     )
     engine.observers += [depths.run, metrics.lag.run]
     try:

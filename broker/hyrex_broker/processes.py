@@ -30,10 +30,12 @@ _LONGEST_PAUSE_S: Final = 5.0
 _MOST_DOUBLED: Final = 5
 _LOOK_EVERY_S: Final = 0.1
 _SECRETS: Final = frozenset(
-    f"HYREX_{name}{ending}" for name in ("DATABASE_URL", "TOKEN") for ending in ("", "_FILE")
+    f"HYREX_{name}{ending}"
+    for name in ("DATABASE_URL", "READ_DATABASE_URL", "TOKEN")
+    for ending in ("", "_FILE")
 )
 
-_NOT_AS_FLAGS: Final = frozenset({"host", "port", "database_url", "token"})
+_NOT_AS_FLAGS: Final = frozenset({"host", "port", "database_url", "read_database_url", "token"})
 """Where to listen is one flag, and `ps` shows flags to others: secrets go by environment."""
 
 
@@ -182,7 +184,8 @@ def _environment(config: BrokerConfig) -> dict[str, str]:
     """Pass secrets by environment, which `ps` does not show; without the variables that they came from."""
     rest = {key: value for key, value in os.environ.items() if key not in _SECRETS}
     token = {"HYREX_TOKEN": config.token} if config.token and config.token_file is None else {}
-    return rest | {"HYREX_DATABASE_URL": config.database_url} | token
+    replica = {"HYREX_READ_DATABASE_URL": config.read_database_url} if config.read_database_url else {}
+    return rest | {"HYREX_DATABASE_URL": config.database_url} | replica | token
 
 
 def _end(config: BrokerConfig, children: dict[int, _Child]) -> None:

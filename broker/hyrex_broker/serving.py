@@ -16,6 +16,7 @@ from hyrex_broker.service.server import BuiltServer, Servicers, build_server
 from hyrex_broker.service.work import WorkEngine
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.replica import ReadFrom
 
 _DRAIN_FLUSH_S: Final = 0.2
 _GRACE_S: Final = 2.0
@@ -28,12 +29,17 @@ class Served:
     """What is served, with all that is made anew when a broker begins anew."""
 
     config: BrokerConfig
-    database: Database
+    source: ReadFrom
     broker_id: BrokerId
     engine: Engine
     work: WorkEngine
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this serving ends, to stop or to begin anew."""
+
+    @property
+    def database(self) -> Database:
+        """The primary."""
+        return self.source.database
 
 
 async def serve(lasting: Enduring, served: Served, servicers: Servicers) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hyrex.v1 import admin_service_pb2
 from hyrex_broker.domain.model import BrokerId, LaneId
+from hyrex_broker.domain.rights import ANYONE, Caller
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.bulk import BulkOperations, Follows
 from hyrex_broker.engine.cluster.stats import CountedSteps, Stats
@@ -22,6 +23,7 @@ from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.replica import ReadFrom
 from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.stats import StatStore
 
@@ -41,24 +43,35 @@ class Steering:
 
 
 def build_steering(
-    database: Database,
+    source: ReadFrom,
     broker: BrokerId,
     names: Mapping[LaneId, tuple[str, str]],
     cancels: Follows,
     audit: Audit,
 ) -> Steering:
     """Build them; `names` are those of the lanes that this broker knows."""
+    database = source.database
     stat_store, bulk_store, lists = StatStore(database), BulkStore(database), TaskLists(database)
-    stores = ClusterStores(ClusterStore(database), QueueStore(database), PeerStore(database), stat_store)
-    frames = ClusterFrames(stores, broker, OwnRates(CountedSteps(database.counters, names)))
-    overview = Overview(frames.compute)
+    own = OwnRates(CountedSteps(database.counters, names))
+    frames = source.of(lambda where: ClusterFrames(_stores(where), broker, own))
+
+    async def compute(caller: Caller = ANYONE) -> admin_service_pb2.WatchClusterResponse:
+        return await frames.ask(lambda each: each.compute(caller))
+
+    overview = Overview(compute)
     bulk = BulkOperations(bulk_store, lists, cancels, broker)
     parts = AdminParts(
         reasons=Reasons(TaskReads(database)),
-        stats=StatReads(stat_store),
+        stats=source.of(lambda where: StatReads(StatStore(where))),
         overview=overview,
-        views=ClusterViews(frames.compute),
+        views=ClusterViews(compute),
         bulk=BulkRpcs(bulk_store, lists, audit, PageTokens(SecretStore(database)), bulk.look),
     )
     stats = Stats(stat_store, broker, CountedSteps(database.counters, names))
     return Steering(stats, bulk, overview, parts)
+
+
+def _stores(database: Database) -> ClusterStores:
+    return ClusterStores(
+        ClusterStore(database), QueueStore(database), PeerStore(database), StatStore(database)
+    )

@@ -31,6 +31,9 @@ def run_broker(
     database_url_file: Annotated[
         Path | None, typer.Option(help="A file that holds the URL (HYREX_DATABASE_URL_FILE).")
     ] = None,
+    read_database_url: Annotated[
+        str | None, typer.Option(help="A standby for lists and the dashboard (HYREX_READ_DATABASE_URL).")
+    ] = None,
     token: Annotated[
         str | None, typer.Option(help="Tokens that may do everything, with commas (HYREX_TOKEN).")
     ] = None,
@@ -82,7 +85,11 @@ def run_broker(
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     if dashboard is not None:
         start_beside(listen, dashboard, tls=tls_cert is not None)
-    secrets = {"HYREX_DATABASE_URL": required_url(database_url, database_url_file), "HYREX_TOKEN": token}
+    secrets = {
+        "HYREX_DATABASE_URL": required_url(database_url, database_url_file),
+        "HYREX_READ_DATABASE_URL": read_database_url,
+        "HYREX_TOKEN": token,
+    }
     _become_broker([*arguments, *(["--insecure"] if insecure else [])], secrets)
 
 

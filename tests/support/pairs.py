@@ -91,14 +91,16 @@ def postgres_pair() -> Iterator[Pair]:
         primary.restart()
         migrate_now(primary.url)
         standby = EmbeddedPostgres(_copied(primary), durable=False)
-        # A standby is never "ready" by its own word; a server is when it answers.
-        patch.setattr(
-            server, "_wait_ready", lambda cluster, _: bool(eventually(lambda: _answers(each(cluster))))
-        )
+        says_ready = server._wait_ready
 
-        def each(cluster: Cluster) -> EmbeddedPostgres:
-            return standby if cluster is standby._cluster else primary
+        def wait_ready(cluster: Cluster, supervisor: "subprocess.Popen[bytes]") -> bool:
+            """A standby is never "ready" by its own word; one of the pair is when it answers."""
+            ours = next((each for each in (primary, standby) if each._cluster is cluster), None)
+            return (
+                says_ready(cluster, supervisor) if ours is None else bool(eventually(lambda: _answers(ours)))
+            )
 
+        patch.setattr(server, "_wait_ready", wait_ready)
         standby.start()
         try:
             eventually(lambda: value(primary.url, "select count(*) from pg_stat_replication"))

@@ -4,6 +4,7 @@ operations, statistics and the like have modules of their own."""
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
@@ -20,6 +21,7 @@ from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.tokens import TokenParts, TokenRpcs
 from hyrex_broker.service.why import Reasons
 from hyrex_broker.storage.peers import NEWEST, PeerStore
+from hyrex_broker.storage.replica import Either
 
 _DEFAULT_PAGE: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -34,7 +36,7 @@ class AdminParts:
     """What answers the other RPCs."""
 
     reasons: Reasons
-    stats: StatReads
+    stats: Either[StatReads]
     overview: Overview[admin_service_pb2.WatchClusterResponse]
     views: ClusterViews
     bulk: BulkRpcs
@@ -48,14 +50,14 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
 
     def __init__(
         self,
-        store: PeerStore,
+        peers: Either[PeerStore],
         drain_session: Callable[[SessionId], None],
         drain_broker: Callable[[], None],
         parts: AdminParts,
         tokens: TokenParts,
     ) -> None:
         super().__init__(tokens)
-        self._store = store
+        self._peers = peers
         self._drain_session = drain_session
         self._drain_broker = drain_broker
         self._parts = parts
@@ -82,7 +84,8 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
         left, looked, caller = _PAGE_BYTES, 0, current_caller()
         while len(workers) < size:
             asked = min(size - len(workers), _AT_A_TIME)
-            found = await self._store.sessions(before, asked, ended=ended)
+            find = partial(PeerStore.sessions, before=before, size=asked, ended=ended)
+            found = await self._peers.ask(find)
             for view in found:
                 if caller.covers_all(view.queue_patterns):
                     worker = convert.session(view)
@@ -103,13 +106,13 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
     ) -> admin_service_pb2.DrainWorkerResponse:
         session_id = SessionId(requests.number_id(request.session_id, "session_id"))
         caller = current_caller()
-        found = await self._store.sessions(SessionId(session_id + 1), 1, ended=False)
+        found = await self._peers.primary.sessions(SessionId(session_id + 1), 1, ended=False)
         if not found or found[0].session_id != session_id or not caller.covers_all(found[0].queue_patterns):
             raise PeerNotFound("living worker session", request.session_id)
         await self._audit.record(
             caller.name, "worker.drain", str(session_id), {"worker": found[0].worker_name}
         )
-        if not await self._store.drain(session_id):
+        if not await self._peers.primary.drain(session_id):
             raise PeerNotFound("living worker session", request.session_id)
         self._drain_session(session_id)
         return admin_service_pb2.DrainWorkerResponse()
@@ -117,7 +120,7 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
     async def ListBrokers(
         self, request: admin_service_pb2.ListBrokersRequest, context: Context
     ) -> admin_service_pb2.ListBrokersResponse:
-        brokers = await self._store.brokers()
+        brokers = await self._peers.ask(lambda store: store.brokers())
         return admin_service_pb2.ListBrokersResponse(brokers=map(convert.broker, brokers))
 
     async def DrainBroker(
@@ -137,7 +140,7 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
     async def GetStats(
         self, request: admin_service_pb2.GetStatsRequest, context: Context
     ) -> admin_service_pb2.GetStatsResponse:
-        return await self._parts.stats.get(request, current_caller())
+        return await self._parts.stats.ask(lambda stats: stats.get(request, current_caller()))
 
     async def WatchCluster(
         self, request: admin_service_pb2.WatchClusterRequest, context: Context

@@ -17,6 +17,7 @@ from hyrex_broker.service.pages import PageTokens, not_ours
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
 from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.replica import Either
 
 _DEFAULT_PAGE: Final = 100
 _REASON_BYTES: Final = 1000
@@ -41,13 +42,13 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
 
     def __init__(
         self,
-        store: QueueStore,
+        queues: Either[QueueStore],
         lanes: Lanes,
         touch: Callable[[Iterable[TaskId]], None],
         audit: Audit,
         pages: PageTokens,
     ) -> None:
-        self._store = store
+        self._queues, self._store = queues, queues.primary
         self._pages = pages
         self._lanes = lanes
         self._touch = touch
@@ -60,7 +61,7 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         after = await self._pages.cursor(request.page_token, ["queues"]) or ""
         caller = current_caller()
         sees = None if caller.unlimited else caller.sees
-        page = await self._store.page(after, size, sees=sees)
+        page = await self._queues.ask(lambda store: store.page(after, size, sees=sees))
         more = page[-1].name if len(page) == size else None
         return queue_service_pb2.ListQueuesResponse(
             queues=map(convert.queue, page), next_page_token=await self._pages.token(more, ["queues"])

@@ -28,6 +28,7 @@ from hyrex_broker.service.task_rights import ListedMessages, Looks, TaskRights
 from hyrex_broker.service.unread import UnreadFrames
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.reads import FOUND, LISTED, TaskReads
+from hyrex_broker.storage.replica import Either
 
 LISTS_AT_ONCE: Final = 2
 """How many lists are read at once. One may take 1.5 s: other connections are kept for reads of single
@@ -86,7 +87,7 @@ class TaskParts:
     submits: Submits
     cancels: Cancelling
     reads: TaskReads
-    lists: TaskLists
+    lists: Either[TaskLists]
     watches: Watches
     looks: Looks
     pages: PageTokens
@@ -198,7 +199,10 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         detail = FOUND if told is ListedMessages.NONE else LISTED
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
-            page = await self._parts.lists.page(selection, before, size, sees, detail)
+            find = partial(
+                TaskLists.page, selection=selection, before=before, size=size, sees=sees, detail=detail
+            )
+            page = await self._parts.lists.ask(find)
         finally:
             permit.leave()
         return task_service_pb2.ListTasksResponse(
@@ -212,9 +216,10 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.CountTasksResponse:
         selection = filters.of_filter(request.filter)
         most = checks.integer(request.most, "most", 0, MOST_COUNTED) or _USUALLY_COUNTED
+        sees = self._rights.sees()
         permit = await self._lists.enter(requests.caller(context), 1)
         try:
-            count, rest = await self._parts.lists.count(selection, most, self._rights.sees())
+            count, rest = await self._parts.lists.ask(lambda lists: lists.count(selection, most, sees))
         finally:
             permit.leave()
         return task_service_pb2.CountTasksResponse(

@@ -28,9 +28,10 @@ from hyrex_broker.storage.settings import prepare
 from hyrex_broker.storage.staggered import AllFailed, first_of
 from hyrex_broker.storage.unreachable import none_left
 
-__all__ = ["DEFAULT_SCHEMA", "WRITES", "Connector", "Timeouts", "connector_of", "place"]
+__all__ = ["ANY_SERVER", "DEFAULT_SCHEMA", "WRITES", "Connector", "Timeouts", "connector_of", "place"]
 
 WRITES: Final = SessionAttribute.read_write
+ANY_SERVER: Final = SessionAttribute.any
 SILENCE_S: Final = 0.25
 """After it the next server is tried too."""
 ONE_OF_SEVERAL_S: Final = 2.0
@@ -55,6 +56,7 @@ class Connector:
     def __init__(self, url: str, schema: str = DEFAULT_SCHEMA) -> None:
         self.schema = schema
         self.connection_class: type[Any] = Session
+        self.role = WRITES
         self.checks: list[Callable[[Any], Awaitable[None]]] = []
         """What a new connection must pass; one that raises closes it, and the next server is tried."""
         self._url = database_url.read(url)
@@ -174,7 +176,7 @@ class Connector:
                 timeout=timeouts.connect_s,
                 command_timeout=timeouts.command_s,
                 connection_class=self.connection_class,
-                target_session_attrs=WRITES,
+                target_session_attrs=self.role,
                 max_cached_statement_lifetime=0,
                 statement_cache_size=_STATEMENTS if settings else 0,
             )

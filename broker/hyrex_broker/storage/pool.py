@@ -88,6 +88,9 @@ class Database:
         self.counters = Counters()
         self.on_missing_partition: Callable[[], None] = lambda: None
         """Called when a statement found no partition for its day."""
+        self.on_refusal: Callable[[StorageUnavailable], None] = self.availability.refused
+        self.is_standby = False
+        """True: unlogged tables cannot be read here."""
         self._sizes = (hot_connections, read_connections)
         self._hot: Connections | None = None
         self._reads: Connections | None = None
@@ -218,7 +221,7 @@ class Database:
             # The other connections lead to the same server, which is a standby by now.
             await self.replace_connections()
         if error.lasts and pool is self._hot:
-            self.availability.refused(error)
+            self.on_refusal(error)
 
 
 async def _answered(connection: Any, speak: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -5,9 +5,11 @@ import logging
 from typing import Any, Final
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
-from hyrex_broker.storage.connect import Connector, Timeouts, place
+from hyrex_broker.storage.connect import ANY_SERVER, WRITES, Connector, Timeouts, place
+from hyrex_broker.storage.replica import identity
 from hyrex_broker.storage.sqlstates import NOT_ANSWERED, one_line
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,39 @@ async def check(database_url: str, *, replicated: bool = True) -> None:
             "failover can lose acknowledged tasks unless replication is synchronous",
             extra={"synchronous_commit": commits, "synchronous_standby_names": standbys},
         )
+
+
+async def check_replica(read_url: str, database_url: str) -> None:
+    """Raise SchemaOutOfRange if the database for reads is another one, or of another cluster.
+
+    A server that cannot be reached, or takes writes just now, is only not used: a failover swaps the roles.
+    """
+    try:
+        found, wanted = await _identity(read_url, ANY_SERVER), await _identity(database_url, WRITES)
+    except (asyncpg.PostgresError, *NOT_ANSWERED, StorageUnavailable) as error:
+        log.warning("the replica cannot be checked", extra={"error": _cause(error)})
+        return
+    if found[0] is not None and wanted[0] is not None and found[0] != wanted[0]:
+        raise SchemaOutOfRange(
+            f"--read-database-url: the server at {place(read_url)} is of another cluster (system identifier"
+            f" {found[0]}) than the one at {place(database_url)} ({wanted[0]}); name a standby of the same"
+            " primary, or leave it out"
+        )
+    if found[1] != wanted[1]:
+        raise SchemaOutOfRange(
+            f"--read-database-url names the database {found[1]}, and --database-url {wanted[1]}; a standby"
+            " has the same databases: name the same"
+        )
+
+
+async def _identity(url: str, role: SessionAttribute) -> tuple[int | None, str]:
+    connector = Connector(url)
+    connector.role = role
+    connection = await _connected(connector)
+    try:
+        return await identity(connection)
+    finally:
+        connection.terminate()
 
 
 async def reach(database_url: str) -> tuple[str, str]:

@@ -24,6 +24,12 @@ from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("reads")
 IDS_PER_STATEMENT: Final = 1000
+_NO_PROGRESS: Final = (
+    "(select task_id, token, 0::float8 as done, 0::float8 as total, '' as text, now() as updated_at"
+    " from lease where false) run_progress"
+)
+_ON_STANDBY: Final = _SQL["tasks"].replace("from run_progress", f"from {_NO_PROGRESS}")
+"""How far runs are is in an unlogged table, which a standby neither has nor reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class TaskReads:
     async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
         """Tasks by id, oldest first; unknown ids are missing. At most IDS_PER_STATEMENT ids."""
         rows = await self._database.fetch(
-            _SQL["tasks"],
+            _ON_STANDBY if self._database.is_standby else _SQL["tasks"],
             sorted(task_ids),
             detail.payload,
             detail.result_limit_bytes,

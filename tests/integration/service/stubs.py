@@ -50,6 +50,7 @@ from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.replica import Either, ReadFrom
 from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.tokens import TokenStore
@@ -164,10 +165,12 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     recorded, reads = Recorded(), TaskReads(database)
     watches = Watches(reads)
     audit, store = Audit(AuditStore(database)), TokenStore(database)
-    steering = build_steering(database, BrokerId(1), recorded.lanes, recorded, audit)
+    steering = build_steering(ReadFrom(database), BrokerId(1), recorded.lanes, recorded, audit)
     tokens = KnownTokens(store, [token]) if token is not None else None
     pages = PageTokens(SecretStore(database))
-    parts = TaskParts(recorded, recorded, reads, TaskLists(database), watches, audit, pages, recorded.drained)
+    parts = TaskParts(
+        recorded, recorded, reads, Either(TaskLists(database)), watches, audit, pages, recorded.drained
+    )
     token_parts = TokenParts(
         store,
         AuditStore(database),
@@ -180,9 +183,9 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     servicers = Servicers(
         TaskServicer(parts),
         no_workers(),
-        QueueServicer(QueueStore(database), recorded, watches.touch, audit, pages),
+        QueueServicer(Either(QueueStore(database)), recorded, watches.touch, audit, pages),
         AdminServicer(
-            PeerStore(database),
+            Either(PeerStore(database)),
             recorded.drained_sessions.append,
             recorded.drained.set,
             steering.parts,

@@ -16,7 +16,7 @@ GIVEN: Final[dict[str, Any]] = {
     "tls_cert": Path("cert"), "tls_key": Path("key"), "tls_client_ca": Path("ca"), "token_file": None,
     "reuse_port": True, "payload_limit_bytes": 100, "retention_days": 2, "insecure": True,
     "private_database": True, "metrics": ("::1", 9000), "log_format": "json", "parent_pid": 1,
-    "database_schema": "other",
+    "database_schema": "other", "read_database_url": "postgresql://u:secret@localhost:5433/hyrex",
 }  # fmt: skip
 # A token is read from its file, if there is one: then it is not told again.
 IN_A_FILE: Final = {"token_file"}

@@ -15,7 +15,8 @@ NAMES: Final = {
     "payload_limit": "payload_limit_bytes", "schema": "database_schema",
 }  # fmt: skip
 GIVEN: Final[dict[str, Any]] = {
-    "database_url": "postgresql://u:secret@localhost/hyrex", "name": "b", "token": "a,b", "insecure": True,
+    "database_url": "postgresql://u:secret@localhost/hyrex",
+    "read_database_url": "postgresql://u:secret@standby/hyrex", "name": "b", "token": "a,b", "insecure": True,
     "lease_duration": 2.5, "drain_timeout": 3.0, "processes": 3, "tls_cert": Path("cert"),
     "tls_key": Path("key"), "tls_client_ca": Path("ca"), "payload_limit": 100, "retention_days": 2,
     "schema": "other", "metrics": "127.0.0.1:9000", "log_format": "json",

@@ -11,3 +11,11 @@ select ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::
 -- name: cluster
 -- What tells one cluster of Postgres from another; its standbys have the same. Any role may ask.
 select system_identifier from pg_control_system()
+
+-- name: written
+-- How far the primary's log is on its disk, in bytes: a standby can have no more.
+select pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint as position
+
+-- name: replayed
+-- How far a standby has replayed the log, in bytes; null on a server that takes writes.
+select case when pg_is_in_recovery() then pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint end as position

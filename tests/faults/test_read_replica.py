@@ -1,0 +1,250 @@
+"""Lists from a standby: read there while it is close behind, and from the primary as soon as it is not."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
+
+import grpc
+import pytest
+
+from hyrex.v1.admin_service_pb2 import (
+    GetStatsRequest,
+    ListBrokersRequest,
+    ListWorkersRequest,
+    WatchClusterRequest,
+)
+from hyrex.v1.admin_service_pb2_grpc import AdminServiceStub
+from hyrex.v1.queue_service_pb2 import ListQueuesRequest
+from hyrex.v1.queue_service_pb2_grpc import QueueServiceStub
+from hyrex.v1.task_service_pb2 import CountTasksRequest, GetTaskRequest, ListTasksRequest
+from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
+from hyrex_broker.domain.errors import SchemaOutOfRange
+from hyrex_broker.domain.selection import Selection
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage import preflight, replica
+from hyrex_broker.storage.cluster import ClusterStore
+from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.peers import NEWEST, PeerStore
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.reads import LISTED, TaskReads
+from hyrex_broker.storage.replica import Either, ReadFrom, Replica
+from hyrex_broker.storage.stats import StatStore, TimeRange
+from tests.integration.observing.scrape import scrape, url_of
+from tests.support.eventually import eventually
+from tests.support.pairs import Pair, postgres_pair, value
+from tests.support.postgres import with_database
+from tests.support.processes import Processes
+from tests.support.roles import execute_now
+
+WITHIN_S = 60.0
+LISTEN = "127.0.0.1:0"
+LEFT = "lists are read from the primary: the replica cannot be used"
+TASK = "01890000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with postgres_pair() as made:
+        yield made
+
+
+@pytest.fixture
+async def source(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReadFrom]:
+    monkeypatch.setattr(replica, "PROBATION_S", 0.0)
+    database = Database(pair.primary.url, hot_connections=2, read_connections=2)
+    await database.open()
+    found = ReadFrom(database, Replica(pair.standby.url, database, lambda: None))
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+@pytest.fixture
+def either(source: ReadFrom) -> Either[Database]:
+    return source.of(lambda database: database)
+
+
+async def answering(either: Either[Database]) -> int:
+    """The port of the server that answers a list."""
+    row = await either.ask(lambda database: database.fetchrow("select inet_server_port()", read=True))
+    assert row is not None
+    return int(row[0])
+
+
+async def until_answered_by(source: ReadFrom, either: Either[Database], url: str) -> None:
+    """Look as the loop does, and write as brokers do, until a list is answered there."""
+    assert source.replica is not None
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        await source.database.execute("select pg_logical_emit_message(true, 'tests', '')")
+        await source.replica._look()
+        if await answering(either) == urlsplit(url).port:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"no list was answered by {urlsplit(url).port}; lag: {source.replica.lag_s}")
+
+
+async def test_lists_counts_and_statistics_can_be_read_on_a_standby(source: ReadFrom, pair: Pair) -> None:
+    """Each statement, whatever the primary's tables hold: of unlogged ones a standby has none."""
+    assert source.replica is not None
+    standby, now = source.replica.database, datetime.now(UTC)
+    await standby.open()
+    for states in ({TaskState.RUNNING}, {TaskState.QUEUED, TaskState.FAILED, TaskState.COMPLETED}, set()):
+        selection = Selection(states=frozenset(states), labels=() if states else (("kind", "x"),))
+        assert (await TaskLists(standby).page(selection, None, 10)).tasks == []
+        assert (await TaskLists(standby).count(selection, 10))[0] == 0
+    assert await TaskReads(standby).tasks([TASK], LISTED) == []  # type: ignore[list-item]
+    assert await QueueStore(standby).page("", 10, sees=lambda _: True) == []
+    assert await QueueStore(standby).page("", 10) == []
+    assert await QueueStore(standby).now() > now - timedelta(hours=1)
+    assert await PeerStore(standby).sessions(NEWEST, 10, ended=True) == []
+    assert await PeerStore(standby).brokers() == []
+    stats, cluster = StatStore(standby), ClusterStore(standby)
+    assert await stats.points("", TimeRange(now - timedelta(hours=1), now, timedelta(minutes=1))) == []
+    assert await stats.rates(1) == {}  # type: ignore[arg-type]
+    assert await cluster.running([1], 10) == []  # type: ignore[list-item]
+    assert (await cluster.oldest(["x"]), await cluster.strange_tasks(5)) == ({}, [])
+    assert await cluster.full_limits(5) == []
+
+
+async def test_a_standby_that_lags_is_left_and_used_again_when_it_is_close(
+    source: ReadFrom, either: Either[Database], pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert source.replica is not None
+    caplog.set_level(logging.WARNING)
+    await until_answered_by(source, either, pair.standby.url)
+    await asyncio.to_thread(execute_now, pair.standby.url, "select pg_wal_replay_pause()")
+    try:
+        await until_answered_by(source, either, pair.primary.url)
+        for _ in range(3):
+            await source.replica._look()
+        assert not source.replica.usable
+        assert [record.message for record in caplog.records].count(LEFT) == 1
+    finally:
+        await asyncio.to_thread(execute_now, pair.standby.url, "select pg_wal_replay_resume()")
+    await until_answered_by(source, either, pair.standby.url)
+    assert "lists are read from the replica again" in caplog.messages
+
+
+async def test_a_standby_that_has_never_been_seen_close_is_not_used(
+    source: ReadFrom, either: Either[Database], pair: Pair
+) -> None:
+    """One look tells nothing: it may have lagged for hours."""
+    assert source.replica is not None
+    await source.replica._look()
+    assert not source.replica.usable
+    assert await answering(either) == urlsplit(pair.primary.url).port
+
+
+async def test_another_cluster_or_database_is_refused_by_name_at_the_start(
+    pair: Pair, postgres_url: str
+) -> None:
+    look = "select system_identifier::text from pg_control_system()"
+    own = await asyncio.to_thread(value, pair.primary.url, look)
+    with pytest.raises(SchemaOutOfRange, match=rf"--read-database-url: .* another cluster .*{own}"):
+        await preflight.check_replica(postgres_url, pair.primary.url)
+    with pytest.raises(SchemaOutOfRange, match="names the database template1, and --database-url postgres"):
+        await preflight.check_replica(with_database(pair.standby.url, "template1"), pair.primary.url)
+
+
+async def test_a_primary_in_the_standbys_place_or_nobody_keeps_no_broker_from_its_start(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failover swaps the roles, and a replica is a convenience."""
+    await preflight.check_replica(pair.standby.url, pair.primary.url)
+    await preflight.check_replica(pair.primary.url, pair.primary.url)
+    assert not caplog.records
+    nobody = urlunsplit(urlsplit(pair.standby.url)._replace(netloc="postgres:x@127.0.0.1:1"))
+    await preflight.check_replica(nobody, pair.primary.url)
+    assert "the replica cannot be checked" in caplog.messages
+
+
+async def test_the_primary_is_never_taken_for_its_standby(pair: Pair, source: ReadFrom) -> None:
+    """Of several servers the one that takes no writes is used."""
+    one, other = urlsplit(pair.primary.url), urlsplit(pair.standby.url)
+    url = urlunsplit(one._replace(netloc=f"{one.netloc},127.0.0.1:{other.port}"))
+    both = ReadFrom(source.database, Replica(url, source.database, lambda: None))
+    assert both.replica is not None
+    try:
+        await until_answered_by(both, both.of(lambda database: database), pair.standby.url)
+    finally:
+        await both.replica.close()
+
+
+async def test_a_list_is_answered_at_once_when_the_standby_goes(
+    source: ReadFrom, either: Either[Database], pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert source.replica is not None
+    caplog.set_level(logging.WARNING)
+    await until_answered_by(source, either, pair.standby.url)
+    await asyncio.to_thread(pair.standby._end)
+    try:
+        assert await answering(either) == urlsplit(pair.primary.url).port
+        await source.replica._look()
+        await source.replica._look()
+        assert caplog.messages.count(LEFT) == 1
+        assert source.replica.lag_s is None
+    finally:
+        await asyncio.to_thread(pair.standby.start)
+    await until_answered_by(source, either, pair.standby.url)
+
+
+def test_a_brokers_lists_come_from_its_replica_and_what_decides_from_the_primary(
+    pair: Pair, processes: Processes
+) -> None:
+    """Found by the users' own RPCs; metrics tell who answered."""
+    given = {"HYREX_READ_DATABASE_URL": pair.standby.url}
+    broker = processes.broker(pair.primary.url, "--metrics", "127.0.0.1:0", env=given)
+    metrics = url_of(broker.process)
+    with grpc.insecure_channel(broker.address) as channel:
+        tasks, queues = TaskServiceStub(channel), QueueServiceStub(channel)
+        admin = AdminServiceStub(channel)
+        unknown = GetTaskRequest(task_id=TASK)
+        with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+            tasks.GetTask(unknown, timeout=WITHIN_S)
+        assert scrape(metrics).value("hyrex_replica_reads_total") == 0
+        ask: list[Callable[[], object]] = [
+            lambda: tasks.ListTasks(ListTasksRequest(), timeout=WITHIN_S),
+            lambda: tasks.CountTasks(CountTasksRequest(), timeout=WITHIN_S),
+            lambda: queues.ListQueues(ListQueuesRequest(), timeout=WITHIN_S),
+            lambda: admin.ListWorkers(ListWorkersRequest(), timeout=WITHIN_S),
+            lambda: admin.ListBrokers(ListBrokersRequest(), timeout=WITHIN_S),
+            lambda: admin.GetStats(GetStatsRequest(), timeout=WITHIN_S),
+            lambda: next(admin.WatchCluster(WatchClusterRequest(), timeout=WITHIN_S)),
+        ]
+        for rpc in ask:
+            before = scrape(metrics).value("hyrex_replica_reads_total", server="replica")
+
+            def answered(rpc: Callable[[], object] = rpc, before: float = before) -> bool:
+                rpc()
+                return scrape(metrics).value("hyrex_replica_reads_total", server="replica") > before
+
+            eventually(answered)
+
+
+def test_a_broker_refuses_a_replica_of_another_cluster(
+    pair: Pair, postgres_url: str, processes: Processes
+) -> None:
+    given = {"HYREX_DATABASE_URL": pair.primary.url, "HYREX_READ_DATABASE_URL": postgres_url}
+    refused = processes.start("broker", sys.executable, "-m", "hyrex_broker", "--listen", LISTEN, env=given)
+    assert refused.wait() == 4
+    assert "is of another cluster" in refused.output
+
+
+async def test_a_standby_that_was_promoted_is_used_no_more(
+    source: ReadFrom, either: Either[Database], pair: Pair
+) -> None:
+    """The last test of the pair: it answers by itself from now on, whatever the primary does."""
+    assert source.replica is not None
+    await until_answered_by(source, either, pair.standby.url)
+    await asyncio.to_thread(pair.promote)
+    await until_answered_by(source, either, pair.primary.url)
+    for _ in range(3):
+        await source.replica._look()
+        assert not source.replica.usable
