@@ -27,6 +27,7 @@ from hyrex_broker.service.terms import KnownTerms
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.replica import ReadFrom
 from hyrex_broker.storage.sessions import SessionInfo
 
 TASKS: Final = 20_000
@@ -75,7 +76,7 @@ async def _measure(url: str, queues: int) -> None:
     database = Database(url)
     await database.open()
     broker = await BrokerStore(database).register("lanes", "127.0.0.1:1", "1")
-    engine = _build(BrokerConfig(database_url=url, port=0), database, broker)
+    engine = _build(BrokerConfig(database_url=url, port=0), ReadFrom(database), broker)
     await engine.directory.refresh()
     loops = [asyncio.ensure_future(run()) for run in engine.loops()]
     pause = asyncio.ensure_future(_longest_pause())

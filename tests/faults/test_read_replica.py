@@ -109,8 +109,8 @@ async def test_lists_counts_and_statistics_can_be_read_on_a_standby(source: Read
     assert await stats.points("", TimeRange(now - timedelta(hours=1), now, timedelta(minutes=1))) == []
     assert await stats.rates(1) == {}  # type: ignore[arg-type]
     assert await cluster.running([1], 10) == []  # type: ignore[list-item]
-    assert (await cluster.oldest(["x"]), await cluster.strange_tasks(5)) == ({}, [])
-    assert await cluster.full_limits(5) == []
+    assert (await cluster.oldest(["x"]), await cluster.strange_tasks(["x"], 5)) == ({}, [])
+    assert await cluster.full_limits(None, 5) == []
 
 
 async def test_a_standby_that_lags_is_left_and_used_again_when_it_is_close(

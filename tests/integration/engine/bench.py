@@ -17,6 +17,7 @@ from hyrex_broker.parts import Engine
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.replica import ReadFrom
 from hyrex_broker.storage.sessions import SessionInfo
 from tests.integration.storage.stage import Ended, NewTask, block_of, block_of_returned, parted
 from tests.support.assigned import AssignedRun, runs_of
@@ -151,7 +152,9 @@ async def running_engine(url: str, lease_s: float = 15.0) -> AsyncIterator[Bench
     database = Database(url, hot_connections=4, read_connections=1)
     await database.open()
     broker = await BrokerStore(database).register("bench", "127.0.0.1:1", "1")
-    engine = _build(BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s), database, broker)
+    engine = _build(
+        BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s), ReadFrom(database), broker
+    )
     await engine.directory.refresh()
     bench = Bench(engine, database, started(engine))
     try:
