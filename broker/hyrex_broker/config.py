@@ -11,7 +11,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hyrex.runtime.metrics_server import address_of
+from hyrex.runtime.metrics_server import ScrapeAddress, address_of
 from hyrex_broker.database_url import wrong_url
 
 DEFAULT_SCHEMA: Final = "hyrex"
@@ -65,7 +65,7 @@ class BrokerConfig(BaseModel):
     retention_days: int = Field(default=7, ge=1, le=3650)
     insecure: bool = False
     private_database: bool = False
-    metrics: tuple[str, int] | None = None
+    metrics: ScrapeAddress | None = None
     """Where Prometheus reads: host and port."""
     log_format: Literal["text", "json"] = "text"
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
@@ -107,7 +107,7 @@ class BrokerConfig(BaseModel):
             )
         if self.processes > 1 and self.port == 0:
             raise ValueError("several processes share one port; name it instead of port 0")
-        if self.processes > 1 and self.metrics is not None and not self.metrics[1]:
+        if self.processes > 1 and self.metrics is not None and not self.metrics.port:
             raise ValueError("each process has the next port for --metrics; name the first instead of port 0")
         needed = (("TLS", self.tls_cert), ("token", self.asks_for_tokens))
         missing = [name for name, value in needed if not value]

@@ -40,7 +40,7 @@ def observed(config: BrokerConfig, source: ReadFrom, engine: Engine, broker: Bro
     )
     engine.observers += [depths.run, metrics.lag.run]
     try:
-        served = serve_metrics(metrics, *config.metrics)
+        served = serve_metrics(metrics, config.metrics)
     except MetricsUnavailable as error:
         raise BindError(str(error)) from None
     print(f"broker metrics: {served.url}", flush=True)

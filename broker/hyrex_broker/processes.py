@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyrex.runtime import state_report
-from hyrex_broker.config import FLAGS, BrokerConfig, written
+from hyrex_broker.config import FLAGS, BrokerConfig
 from hyrex_broker.hangup import stop_signals
 
 log = logging.getLogger(__name__)
@@ -159,8 +159,7 @@ def _own_config(config: BrokerConfig, number: int) -> BrokerConfig:
         "name": f"{config.name}-{number}", "processes": 1, "reuse_port": True, "parent_pid": os.getpid()
     }  # fmt: skip
     if config.metrics is not None:
-        host, port = config.metrics
-        own["metrics"] = (host, port + number)
+        own["metrics"] = config.metrics._replace(port=config.metrics.port + number)
     return config.model_copy(update=own)
 
 
@@ -172,12 +171,8 @@ def _arguments(config: BrokerConfig) -> list[str]:
         if value is True:
             found.append(FLAGS[name])
         elif value is not None and value is not False:
-            found += [FLAGS[name], _text(value)]
+            found += [FLAGS[name], str(value)]
     return found
-
-
-def _text(value: object) -> str:
-    return written(*value) if isinstance(value, tuple) else str(value)
 
 
 def _environment(config: BrokerConfig) -> dict[str, str]:

@@ -8,13 +8,19 @@ import socket
 import threading
 from collections.abc import Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from hyrex.runtime.hosts import anybody_can_register, host_name
+
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["MetricsUnavailable", "ServedMetrics", "ShownMetrics", "address_of", "serve_metrics"]
+__all__ = [
+    "MetricsUnavailable", "ScrapeAddress", "ServedMetrics", "ShownMetrics", "address_of", "serve_metrics",
+]  # fmt: skip
 
 log = logging.getLogger("hyrex")
 
@@ -35,13 +41,37 @@ class ShownMetrics(Protocol):
         ...
 
 
-def address_of(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `:PORT` or `PORT`; without a host it is the loopback. Raises
-    ValueError."""
-    host, _, port = text.rpartition(":")
+class ScrapeAddress(NamedTuple):
+    """Where to listen, and the names by which scrapes may address it, beside those that no foreign page can
+    have."""
+
+    host: str
+    port: int
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """As `address_of` reads it."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return ",".join([f"{shown}:{self.port}", *self.names])
+
+    def answers_to(self, host: str) -> bool:
+        """True if this Host header (empty: none) is not that of a foreign page."""
+        name = host_name(host)
+        own = (self.host, socket.gethostname(), *self.names)
+        return not host or not anybody_can_register(name) or name in (each.lower() for each in own)
+
+
+def address_of(text: str) -> ScrapeAddress:
+    """The address in `HOST:PORT`, `:PORT` or `PORT`, and names behind it, each after a comma; without a host
+    it is the loopback. Raises ValueError."""
+    address, *names = text.split(",")
+    host, _, port = address.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) <= 65_535:
         raise ValueError(f"--metrics {text}: use HOST:PORT, or PORT for {DEFAULT_HOST}")
-    return host.removeprefix("[").removesuffix("]") or DEFAULT_HOST, int(port)
+    for name in names:
+        if not name or host_name(name) != name.lower():
+            raise ValueError(f"--metrics {text}: {name!r} is no name alone, like broker-1.example.org")
+    return ScrapeAddress(host.removeprefix("[").removesuffix("]") or DEFAULT_HOST, int(port), tuple(names))
 
 
 class _ScrapeHandler(WSGIRequestHandler):
@@ -102,7 +132,19 @@ class ServedMetrics:
         self._thread.join()
 
 
-def serve_metrics(source: ShownMetrics, host: str, port: int) -> ServedMetrics:
+def _guarded(app: "WSGIApplication", address: ScrapeAddress) -> "WSGIApplication":
+    """The same, for scrapes that address it by a name of its own."""
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if address.answers_to(environ.get("HTTP_HOST", "")):
+            return app(environ, start_response)
+        start_response("421 Misdirected Request", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"These metrics do not answer to that host name; add it: --metrics HOST:PORT,NAME\n"]
+
+    return answer
+
+
+def serve_metrics(source: ShownMetrics, address: ScrapeAddress) -> ServedMetrics:
     """Listen and answer each GET with what the source shows, and what this process uses of the machine.
 
     Raises: MetricsUnavailable if prometheus-client is missing or the address cannot be listened on.
@@ -123,8 +165,8 @@ def serve_metrics(source: ShownMetrics, host: str, port: int) -> ServedMetrics:
     ProcessCollector(registry=registry)
     registry.register(_Collector())
     try:
-        server = _ScrapeServer(host, port)
+        server = _ScrapeServer(address.host, address.port)
     except OSError as error:
-        raise MetricsUnavailable(f"--metrics {host}:{port} cannot be listened on: {error.strerror}") from None
-    server.set_app(make_wsgi_app(registry))
-    return ServedMetrics(server, host)
+        raise MetricsUnavailable(f"--metrics {address} cannot be listened on: {error.strerror}") from None
+    server.set_app(_guarded(make_wsgi_app(registry), address))
+    return ServedMetrics(server, address.host)

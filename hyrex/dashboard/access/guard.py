@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyrex.dashboard.options import DashboardOptions
+from hyrex.runtime.hosts import host_name
 
 POLICY: Final = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -61,18 +62,6 @@ class Guard:
         if not 0 <= _length(headers) <= LONGEST_BODY:
             return PlainTextResponse("The form is too large.\n", 413)
         return None
-
-
-def host_name(host: str) -> str:
-    """The name in a Host header, without its port, in lower case; empty where it makes no sense."""
-    try:
-        parts = urlsplit(f"//{host}")
-        _ = parts.port
-    except ValueError:
-        return ""
-    if parts.path or parts.query or parts.fragment or "@" in host or "\\" in host:
-        return ""
-    return (parts.hostname or "").removesuffix(".")
 
 
 def comes_from_here(headers: Headers, host: str, schemes: Sequence[str]) -> bool:

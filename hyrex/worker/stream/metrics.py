@@ -130,7 +130,7 @@ def served(shown: WorkerMetrics, address: str) -> Iterator[None]:
     if not address:
         yield
         return
-    with closing(serve_metrics(shown, *address_of(address))) as serving:
+    with closing(serve_metrics(shown, address_of(address))) as serving:
         print(f"worker metrics: {serving.url}", flush=True)
         yield
 

@@ -4,6 +4,8 @@ import re
 import select
 import socket
 import sys
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Final
 
 import psutil
@@ -11,7 +13,7 @@ import pytest
 
 from hyrex import TaskHandle
 from hyrex.client.process import close_client
-from hyrex.runtime.metrics_server import MOST_SCRAPES
+from hyrex.runtime.metrics_server import MOST_SCRAPES, address_of
 from tests.integration.observing import app
 from tests.integration.observing.scrape import Scrape, scrape, url_of
 from tests.support.eventually import eventually
@@ -147,6 +149,45 @@ def test_an_address_that_is_taken_or_no_address_is_said_in_one_line(
     at_worker = processes.start("worker", *worker, env={"HYREX_BROKER_URL": broker.url})
     assert at_worker.wait(PATIENCE_S) == 2
     assert f"--metrics {taken} cannot be listened on" in at_worker.output
+
+
+def test_a_name_that_a_foreign_page_can_have_is_answered_only_if_it_was_given(
+    start_broker: StartBroker,
+) -> None:
+    """A page of another site could make its name point to this port, and read it with a browser."""
+    url = url_of(start_broker("--metrics", "127.0.0.1:0,Metrics.example.org").process)
+    port = re.findall(r":(\d+)/", url)[0]
+
+    def status(host: str) -> int:
+        connection = HTTPConnection("127.0.0.1", int(port), timeout=PATIENCE_S)
+        with closing(connection):
+            connection.request("GET", "/metrics", headers={"Host": host})
+            return connection.getresponse().status
+
+    own = ("localhost", f"localhost:{port}", "127.0.0.1", "[::1]:1", "broker:9464", "metrics.example.org.")
+    foreign = ("evil.example.org", f"evil.example:{port}", "127.0.0.1.example.org", "a@localhost", "a/b")
+    expected = dict.fromkeys(own, 200) | dict.fromkeys(foreign, 421)
+    assert {host: status(host) for host in (*own, *foreign)} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9464", ("127.0.0.1", 9464, ())),
+        (":0", ("127.0.0.1", 0, ())),
+        ("[::]:9464", ("::", 9464, ())),
+        ("0.0.0.0:1,a.example,b", ("0.0.0.0", 1, ("a.example", "b"))),
+    ],
+)
+def test_an_address_is_read_as_it_is_written(text: str, address: tuple[object, ...]) -> None:
+    assert address_of(text) == address
+    assert address_of(str(address_of(text))) == address
+
+
+@pytest.mark.parametrize("text", ["here", "1,", "1,a/b", "1,a:2", "1,user@a", "70000"])
+def test_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="--metrics"):
+        address_of(text)
 
 
 def test_readers_that_never_read_keep_few_threads_and_block_nobody_for_long(

@@ -15,7 +15,7 @@ GIVEN: Final[dict[str, Any]] = {
     "token": "a,b", "lease_duration_s": 2.5, "drain_timeout_s": 3.0, "processes": 3,
     "tls_cert": Path("cert"), "tls_key": Path("key"), "tls_client_ca": Path("ca"), "token_file": None,
     "reuse_port": True, "payload_limit_bytes": 100, "retention_days": 2, "insecure": True,
-    "private_database": True, "metrics": ("::1", 9000), "log_format": "json", "parent_pid": 1,
+    "private_database": True, "metrics": ("::1", 9000, ("a.example",)), "log_format": "json", "parent_pid": 1,
     "database_schema": "other", "read_database_url": "postgresql://u:secret@localhost:5433/hyrex",
 }  # fmt: skip
 # A token is read from its file, if there is one: then it is not told again.
@@ -38,7 +38,7 @@ def test_every_setting_is_tried_here_with_a_value_of_its_own() -> None:
 def test_every_setting_reaches_each_process(number: int) -> None:
     found = own(BrokerConfig(**GIVEN), number)
     differs = {
-        "name": f"b-{number}", "processes": 1, "metrics": ("::1", 9000 + number), "parent_pid": os.getpid()
+        "name": f"b-{number}", "processes": 1, "metrics": ("::1", 9000 + number, ("a.example",)), "parent_pid": os.getpid()
     }  # fmt: skip
     assert found.model_dump() == GIVEN | differs
 
