@@ -38,7 +38,8 @@ def test_every_setting_is_tried_here_with_a_value_of_its_own() -> None:
 def test_every_setting_reaches_each_process(number: int) -> None:
     found = own(BrokerConfig(**GIVEN), number)
     differs = {
-        "name": f"b-{number}", "processes": 1, "metrics": ("::1", 9000 + number, ("a.example",)), "parent_pid": os.getpid()
+        "name": f"b-{number}", "processes": 1, "parent_pid": os.getpid(),
+        "metrics": ("::1", 9000 + number, ("a.example",)),
     }  # fmt: skip
     assert found.model_dump() == GIVEN | differs
 
