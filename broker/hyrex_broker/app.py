@@ -105,6 +105,7 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
     database.connector.checks.append(lasting.timeline.check)
     source = read_from(config.read_database_url, database, lambda: lasting.timeline.cluster)
     try:
+        await unless(lasting.stop, lasting.look_around(database))
         if (begun := await unless(lasting.stop, _begun(config, source))) is None:
             return
         broker_id, engine = begun

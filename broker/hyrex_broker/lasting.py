@@ -3,15 +3,18 @@
 import asyncio
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.timeline import NewestTimeline
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
 _MOST_DOUBLED: Final = 10
 _LASTED_S: Final = 30.0
+_LOOK_AROUND_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -27,6 +30,16 @@ class Enduring:
     _times: int = 0
     """How often it began anew without a longer time between."""
     _began: float = 0.0
+
+    async def look_around(self, database: Database) -> None:
+        """At the start ask all servers of the URL for their timeline: the first that answers may be an old
+        primary that came back. Not longer than a moment for one that is silent."""
+        if self.timeline.newest or len(database.connector.servers) == 1:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AROUND_S):
+                await database.look()
+        self.timeline.begin_anew()  # nothing was read yet
 
     async def may_begin_anew(self) -> bool:
         """Return True when it may begin anew: at once the first time, then after a pause that grows, until

@@ -90,7 +90,7 @@ async def _drain(served: Served, built: BuiltServer, *, begins_anew: bool) -> No
     workers = len(engine.sessions.by_id)
     jitter_s = min(1.0, workers / 100) * random.uniform(0.5, 1.0)
     engine.sessions.drain_all(drain_timeout_s, jitter_s)
-    if workers:
+    if workers and not begins_anew:
         await asyncio.sleep(_DRAIN_FLUSH_S)
     grace_s = min(drain_timeout_s, _GRACE_S + jitter_s) if workers else 0.5
     await built.server.stop(_ANEW_GRACE_S if begins_anew else grace_s)

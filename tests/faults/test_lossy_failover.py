@@ -64,6 +64,9 @@ def test_after_a_failover_that_lost_commits_everything_goes_on_and_the_old_prima
     assert all(each.wait(PATIENCE_S) for each in sent)
     pair.primary.start()  # not fenced
     run_apart(_left(pair))
+    newcomer = field.broker(lease_s=LONG_LEASE_S)  # which has never seen the new primary
+    look = f"select count(*) from hyrex.broker where address = '{newcomer.address}'"
+    assert (value(pair.primary.url, look), value(pair.standby.url, look)) == (0, 1)
 
 
 async def _left(pair: Pair) -> None:

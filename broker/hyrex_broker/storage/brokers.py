@@ -11,7 +11,7 @@ from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.migrate import migrations
 from hyrex_broker.storage.pool import Database
-from hyrex_broker.storage.settings import CHANNEL_SETTINGS, HOT_SETTINGS
+from hyrex_broker.storage.settings import CHANNEL_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
 
@@ -21,7 +21,6 @@ _SQL: Final = load("brokers")
 _TRIAL_BYTES: Final = 256 * 1024
 _PROBE_EVERY_S: Final = 10.0
 _ANSWER_WITHIN_S: Final = 5.0
-_LOOK: Final = Timeouts(connect_s=_ANSWER_WITHIN_S, command_s=_ANSWER_WITHIN_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,8 @@ class BrokerStore:
         )
 
     async def look(self) -> None:
-        """Ask the database's servers whether one of them is a new primary. Raises StorageUnavailable."""
-        with translated():
-            await self._database.connector.look(HOT_SETTINGS, _LOOK)
+        """Ask the database's servers whether one of them is a new primary."""
+        await self._database.look()
 
     async def reads_depths(self, broker: BrokerId) -> bool:
         """Return True if this broker is the one that reads for all how much waits in each queue."""

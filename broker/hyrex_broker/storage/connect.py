@@ -104,8 +104,20 @@ class Connector:
         return min(ONE_OF_SEVERAL_S, timeouts.connect_s) if len(self._servers) > 1 else timeouts.connect_s
 
     async def look(self, settings: Mapping[str, str], timeouts: Timeouts) -> None:
-        """Ask the servers as for a connection, for the sake of the checks alone. Raises as `connect` does."""
-        _drop(await self._reached(settings, timeouts))
+        """Ask every server (every address of each) for a connection, for the sake of the checks alone: one
+        that answers may be an old primary. Returns when all have answered or had their time."""
+        own = replace(timeouts, connect_s=self._patience_s(timeouts))
+        await asyncio.gather(
+            *[self._look_at(server, settings, own) for server in self.servers], return_exceptions=True
+        )
+
+    async def _look_at(self, server: Server, settings: Mapping[str, str], timeouts: Timeouts) -> None:
+        async with asyncio.timeout(timeouts.connect_s):
+            found = await addresses(server.host)
+        logins = [self._login(server, each, settings, timeouts) for each in found]
+        for made in await asyncio.gather(*logins, return_exceptions=True):
+            if not isinstance(made, BaseException):
+                _drop(made)
 
     def close(self) -> None:
         """End an attempt that is under way."""

@@ -124,6 +124,10 @@ class Database:
         for pool in self._pools():
             pool.terminate()
 
+    async def look(self) -> None:
+        """Ask every server whether one of them is a new primary; the connector's checks note it."""
+        await self.connector.look(READ_SETTINGS, Timeouts(ACQUIRE_TIMEOUT_S, COMMAND_TIMEOUT_S))
+
     async def replace_connections(self) -> None:
         """Close the connections that are not in use now, and the others when they are given back: their
         server is a standby by now, or a middlebox has dropped them."""

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -116,10 +116,12 @@ async def test_an_address_that_is_promoted_is_found_while_another_of_its_name_is
             (await connector.connect(READ_SETTINGS, LASTING)).terminate()
 
 
-async def test_while_a_heartbeat_has_no_answer_the_other_servers_are_asked(
-    storage_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_while_a_heartbeat_has_no_answer_all_servers_are_asked(
+    storage_url: str, connection: Any, monkeypatch: pytest.MonkeyPatch, is_silent: bool
 ) -> None:
-    """Its own timeout is not waited for: a standby may have been promoted as soon as its primary was gone."""
+    """Its own timeout is not waited for: a standby may have been promoted as soon as its primary was gone. An
+    old primary that is still there answers every connection, and its commits wait for a standby."""
     monkeypatch.setattr(pool, "VITAL_TIMEOUT_S", LASTING.command_s)
     link = Proxy(("127.0.0.1", urlsplit(storage_url).port or 5432))
     database = Database(before(storage_url, link.address), hot_connections=1, read_connections=1)
@@ -127,21 +129,27 @@ async def test_while_a_heartbeat_has_no_answer_the_other_servers_are_asked(
     store = BrokerStore(database)
     notifications = Notifications(Channel(database.connector))
     presence = Presence(store, await store.register("b", "b:1", "0"), notifications, lambda: False)
-    asked = asyncio.Event()
+    asked = asyncio.Semaphore(0)
 
     async def note(_: object) -> None:
-        asked.set()
+        asked.release()
 
     database.connector.checks.append(note)
-    link.silence()
-    running = asyncio.ensure_future(presence.run())
-    async with asyncio.timeout(HANG_S):
-        await asked.wait()
-    assert database.availability.away is None
-    link.heal()
-    await end(running)
-    await database.close()
-    link.close()
+    running = asyncio.ensure_future(asyncio.sleep(0))
+    try:
+        async with asyncio.timeout(HANG_S), connection.transaction():
+            await connection.execute("select from broker for update")
+            if is_silent:
+                link.silence()
+            running = asyncio.ensure_future(presence.run())
+            for _ in range(1 if is_silent else 2):
+                await asked.acquire()
+            assert database.availability.away is None
+    finally:
+        link.heal()
+        await end(running)
+        await database.close()
+        link.close()
 
 
 async def test_the_server_that_was_used_last_is_tried_first(storage_url: str) -> None:

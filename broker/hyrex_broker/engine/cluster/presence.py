@@ -4,11 +4,9 @@ answers and accepts writes."""
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.storage.brokers import BrokerStore, Others
@@ -18,8 +16,8 @@ log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
 _SILENT_S: Final = 0.5
-"""Without an answer for so long, the other servers are asked: a machine that lost its power says nothing, and
-its standby may have been promoted already."""
+"""Without an answer for so long, all servers are asked: a machine that lost its power says nothing, an old
+primary that nobody follows any more waits for a standby, and another may have been promoted already."""
 
 
 class Presence:
@@ -75,7 +73,6 @@ class Presence:
 
     async def _seen(self) -> Others:
         look = asyncio.ensure_future(self._look_after(_SILENT_S))
-        look.add_done_callback(retrieve)
         try:
             return await self._store.seen(self._broker, watching=self._watching())
         finally:
@@ -83,10 +80,7 @@ class Presence:
 
     async def _look_after(self, silent_s: float) -> None:
         await asyncio.sleep(silent_s)
-        with suppress(
-            StorageUnavailable, StatementRefused
-        ):  # what it finds is noted by the checks of each connection
-            await self._store.look()
+        await self._store.look()
 
     async def _try(self) -> None:
         """Return True if the database still refuses what it refused."""
