@@ -6,17 +6,17 @@ What ends without having been ended is noted as a crash: no process may need a r
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import psutil
 
 from hyrex_broker.embedded import EmbeddedPostgres
 from tests.chaos.journal import VARIABLE, Journal
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Cables, Proxy
 from tests.support.ports import free_port
 from tests.support.postgres import migrate_now
 from tests.support.process import Process
@@ -58,6 +58,11 @@ class Party:
         if self.process is None and self.wanted and time.monotonic() >= self.start_at:
             self.start()
 
+    @property
+    def all_output(self) -> str:
+        """What it has printed in all its lives."""
+        return self.output + (self.process.output if self.process else "")
+
     def is_ready(self, word: str) -> bool:
         """Return True if it runs and has said so."""
         return self.process is not None and self.process.running and word in self.process.output
@@ -98,6 +103,60 @@ class Party:
         self.start_at = time.monotonic() + again_after_s
 
 
+class Postgres(Protocol):
+    """The database of a cluster."""
+
+    @property
+    def url(self) -> str:
+        """Where it accepts writes now."""
+        ...
+
+    @property
+    def servers(self) -> Sequence[tuple[str, int]]:
+        """Where brokers look for it."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL the server that accepts writes."""
+        ...
+
+    def start(self) -> None:
+        """Start that server again."""
+        ...
+
+    def restart(self) -> None:
+        """Shut that server down cleanly, and start it again."""
+        ...
+
+    def stop(self) -> None:
+        """End it for good."""
+        ...
+
+
+class LoneServer(EmbeddedPostgres):
+    """One server."""
+
+    @property
+    def servers(self) -> Sequence[tuple[str, int]]:
+        """Where brokers look for it."""
+        return [server_of(self.url)]
+
+
+def server_of(url: str) -> tuple[str, int]:
+    """The address in a URL with one server."""
+    port = urlsplit(url).port
+    assert port is not None
+    return "127.0.0.1", port
+
+
+def lone_server() -> LoneServer:
+    """A running, migrated server."""
+    server = LoneServer()
+    server.start()
+    migrate_now(server.url)
+    return server
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How large the cluster is, and how short its leases are."""
@@ -112,17 +171,13 @@ class Size:
 class Cluster:
     """Everything that takes part, wired through proxies."""
 
-    def __init__(self, size: Size, seed: int, directory: Path) -> None:
+    def __init__(self, size: Size, seed: int, directory: Path, postgres: Postgres | None = None) -> None:
+        """`postgres`: a migrated database in place of a server of the cluster's own."""
         self.size = size
         self.directory = directory
         self.journal = Journal(directory / "journal.jsonl")
-        self.postgres = EmbeddedPostgres()
-        self.postgres.start()
-        migrate_now(self.postgres.url)
-        location = urlsplit(self.postgres.url)
-        assert location.port is not None
-        database = ("127.0.0.1", location.port)
-        self.database_links = [Proxy(database) for _ in range(size.brokers)]
+        self.postgres = postgres or lone_server()
+        self.database_links = [Cables(self.postgres.servers) for _ in range(size.brokers)]
         ports = [free_port() for _ in range(size.brokers)]
         self.brokers = [
             Party(f"broker-{n}", self._broker_command(port), {"HYREX_DATABASE_URL": self._through(link)})
@@ -164,7 +219,9 @@ class Cluster:
         """End everything."""
         for party in reversed(self.parties):
             party.kill(0)
-        for proxy in [*self.database_links, *(link for links in self.worker_links for link in links)]:
+        for cables in self.database_links:
+            cables.close()
+        for proxy in (link for links in self.worker_links for link in links):
             proxy.close()
         self.postgres.stop()
 
@@ -186,7 +243,7 @@ class Cluster:
     def _env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return {VARIABLE: str(self.directory / "journal.jsonl"), **(more or {})}
 
-    def _through(self, link: Proxy) -> str:
+    def _through(self, link: Cables) -> str:
         location = urlsplit(self.postgres.url)
         user = location.netloc.rpartition("@")[0]
         return location._replace(netloc=f"{user}@{link.address}").geturl()

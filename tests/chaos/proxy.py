@@ -8,7 +8,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 _CHUNK_BYTES: Final = 1 << 16
@@ -108,3 +108,30 @@ class Proxy:
             writer.write(chunk)
             await writer.drain()
         writer.close()
+
+
+class Cables:
+    """One proxy for each server of a database, disturbed together."""
+
+    def __init__(self, targets: Sequence[tuple[str, int]]) -> None:
+        self.each = [Proxy(target) for target in targets]
+
+    @property
+    def address(self) -> str:
+        """Where clients connect, as the servers of a URL are written."""
+        return ",".join(proxy.address for proxy in self.each)
+
+    def silence(self) -> None:
+        """Let nothing through any more, without telling anybody."""
+        for proxy in self.each:
+            proxy.silence()
+
+    def heal(self) -> None:
+        """Let everything through again, what was held back first."""
+        for proxy in self.each:
+            proxy.heal()
+
+    def close(self) -> None:
+        """Reset everything and stop."""
+        for proxy in self.each:
+            proxy.close()

@@ -37,6 +37,9 @@ class Disturbance:
     began: float
     ended: float
     pid: int | None = None
+    promoted: float | None = None
+    """When the standby of a pair of servers took over."""
+    name: str = ""
 
     @property
     def seconds(self) -> float:
@@ -92,9 +95,12 @@ def digest(events: Iterable[dict[str, Any]]) -> Record:
                 found = Disturbance(
                     event["kind"], event["victim"], at, FOREVER if lasting else at, event.get("pid")
                 )
+                found.name = event.get("name", "")
                 record.disturbances.append(found)
                 if lasting:
                     open_ended[_thing(event["kind"], event["victim"])] = found
+            case "promoted":
+                open_ended[event["victim"]].promoted = at
             case "healed":
                 if event["victim"] in open_ended:
                     open_ended.pop(event["victim"]).ended = at

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.chaos.cluster import Cluster, Party
@@ -40,6 +40,8 @@ WEIGHTS: Final = {
 class Storm:
     """Chooses victims; `run(seconds)` returns when it is over and everything is healed."""
 
+    weights: Mapping[str, int] = WEIGHTS
+
     def __init__(
         self, cluster: Cluster, seed: int, gap_s: float = _LONGEST_GAP_S, only: frozenset[str] = frozenset()
     ) -> None:
@@ -61,22 +63,28 @@ class Storm:
                 self._disturb()
                 next_at = time.monotonic() + self._random.uniform(0, self._gap_s)
             self._tick()
-        while self._later:
+        while self._later or not self._is_whole():
             self._tick()
+
+    def _is_whole(self) -> bool:
+        """Return True if nothing repairs itself any more."""
+        return True
 
     def probe(self, kills: int) -> None:
         """After the storm: kill one stream process or child that runs something, let all recover, repeat.
         Recovery from one fault is only seen where nothing else is disturbed."""
         for number in range(kills):
-            until = time.monotonic() + _CALM_S
-            while time.monotonic() < until:
-                self._tick()
+            self.calm(_CALM_S)
             running = [
                 each for each in digest(self._cluster.journal.read()).running() if each.age_s < _CALM_S
             ]
             if running:
                 self._kill_under(self._random.choice(running), "stream_kill" if number % 2 else "child_kill")
-        until = time.monotonic() + _CALM_S
+        self.calm(_CALM_S)
+
+    def calm(self, seconds: float) -> None:
+        """Disturb nothing for so long."""
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._tick()
 
@@ -98,7 +106,9 @@ class Storm:
         time.sleep(_TICK_S)
 
     def _disturb(self) -> None:
-        kinds = {kind: weight for kind, weight in WEIGHTS.items() if not self._only or kind in self._only}
+        kinds = {
+            kind: weight for kind, weight in self.weights.items() if not self._only or kind in self._only
+        }
         (kind,) = self._random.choices(list(kinds), list(kinds.values()))
         self._act(kind)
 

@@ -174,7 +174,7 @@ def _explained(first: Execution, again: Execution, disturbances: list[Disturbanc
         touched = each.kind != "link_silence" or each.victim == first.worker
         if each.kind in _SILENCES and touched and lasted_s > lease_s / 2:
             return True
-        if each.kind.startswith("postgres") and _outage_s(each, disturbances, lease_s) > _TOO_LONG * lease_s:
+        if each.victim == "postgres" and _outage_s(each, disturbances, lease_s) > _TOO_LONG * lease_s:
             return True
     return False
 

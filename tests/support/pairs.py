@@ -18,7 +18,12 @@ from tests.support.eventually import eventually
 from tests.support.postgres import connect, migrate_now, run_apart
 from tests.support.roles import execute_now
 
-SETTINGS: Final = {"wal_level": "replica", "max_wal_senders": "4", "wal_receiver_status_interval": "100ms"}
+SETTINGS: Final = {
+    "wal_level": "replica",
+    "max_wal_senders": "8",
+    "wal_keep_size": "256MB",
+    "wal_receiver_status_interval": "100ms",
+}
 
 
 @dataclass(slots=True)
