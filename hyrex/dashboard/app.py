@@ -40,6 +40,7 @@ NAVIGATION: Final = (
     ("queues", "/queues", "Queues", "q"),
     ("tasks", "/tasks", "Tasks", "t"),
     ("failures", "/failures", "Failures", "f"),
+    ("schedules", "/schedules", "Schedules", "s"),
     ("workers", "/workers", "Workers", "w"),
     ("brokers", "/brokers", "Brokers", "b"),
     ("bulk", "/operations", "Bulk", "u"),

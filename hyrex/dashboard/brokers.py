@@ -19,6 +19,7 @@ from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import (
     admin_service_pb2_grpc,
     queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_service_pb2_grpc,
 )
 
@@ -35,6 +36,7 @@ class _Open:
     tasks: Any
     queues: Any
     admin: Any
+    schedules: Any
 
 
 class Brokers:
@@ -116,6 +118,7 @@ class Brokers:
                 task_service_pb2_grpc.TaskServiceStub(channel),
                 queue_service_pb2_grpc.QueueServiceStub(channel),
                 admin_service_pb2_grpc.AdminServiceStub(channel),
+                schedule_service_pb2_grpc.ScheduleServiceStub(channel),
             )
         return self._open
 

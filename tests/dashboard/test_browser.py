@@ -21,7 +21,8 @@ from tests.support.tokens import wanted
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e ../../etc?a=b&c#d '; DROP"
 SCREENS = (
-    "/", "/queues", "/tasks", "/failures", "/workers", "/brokers", "/operations", "/tokens", "/audit"
+    "/", "/queues", "/tasks", "/failures", "/schedules", "/workers", "/brokers", "/operations", "/tokens",
+    "/audit",
 )  # fmt: skip
 JUDGE = (Path(__file__).parent / "judge.js").read_text(encoding="utf-8")
 

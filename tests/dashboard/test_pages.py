@@ -34,7 +34,7 @@ def queue_of(shop: Shop, name: str) -> queue_service_pb2.Queue:
 
 
 @pytest.mark.parametrize(
-    "address", ["/", "/queues", "/tasks", "/failures", "/workers", "/brokers", "/operations"]
+    "address", ["/", "/queues", "/tasks", "/failures", "/schedules", "/workers", "/brokers", "/operations"]
 )
 def test_every_screen_is_shown_and_is_small(reader: Reader, address: str) -> None:
     page = reader.text(address)
@@ -350,7 +350,7 @@ def test_a_read_only_dashboard_shows_and_does_nothing(shop: Shop) -> None:
     task_id = shop.send("greet")
     with Reader(make_app(DashboardOptions(shop.url, read_only=True))) as reader:
         for address in SCREENS:
-            if address not in ("/queue", "/task", "/worker", "/operation"):
+            if address not in ("/queue", "/task", "/worker", "/operation", "/schedule"):
                 assert "data-ask" not in reader.text(address)
         assert "data-ask" not in reader.text("/task", id=task_id)
         for address in ACTIONS:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hyrex.dashboard.pages import bulk, failures, machines, overview, queues, rights, task, tasks
+from hyrex.dashboard.pages import bulk, failures, machines, overview, queues, rights, schedules, task, tasks
 from hyrex.dashboard.pages.action import Action
 from hyrex.dashboard.pages.page import View
 from hyrex.dashboard.pages.queue_actions import QUEUE_ACTIONS
@@ -18,6 +18,8 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
         "/tasks": tasks.task_list,
         "/task": task.one_task,
         "/failures": failures.failures,
+        "/schedules": schedules.schedules,
+        "/schedule": schedules.schedule,
         "/workers": machines.workers,
         "/worker": machines.worker,
         "/brokers": machines.brokers,
@@ -28,7 +30,13 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
     }
 )
 ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
-    {**QUEUE_ACTIONS, **TASK_ACTIONS, **bulk.BULK_ACTIONS, **rights.TOKEN_ACTIONS}
+    {
+        **QUEUE_ACTIONS,
+        **TASK_ACTIONS,
+        **bulk.BULK_ACTIONS,
+        **rights.TOKEN_ACTIONS,
+        **schedules.SCHEDULE_ACTIONS,
+    }
 )
 
 

@@ -1,6 +1,7 @@
 """The templates: everything is escaped, undefined names are errors, and hidden characters are shown."""
 
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,8 +106,10 @@ def _functions() -> dict[str, Any]:
         "shell": shell_word,
         "short": shortened,
         "bars_of": timeline.bars_of,
+        "slot_word": values.slot_word,
         "spark": charts.spark,
         "task_word": values.task_word,
         "time": values.time_tag,
         "trace_of": traces.trace_of,
+        "utc": UTC,
     }

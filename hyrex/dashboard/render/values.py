@@ -13,7 +13,7 @@ from markupsafe import Markup
 from hyrex.filterline import FilterLine, is_sayable
 from hyrex.runtime import patterns
 from hyrex.transport.filters import filter_line
-from hyrex.v1 import admin_service_pb2, task_pb2
+from hyrex.v1 import admin_service_pb2, schedule_service_pb2, task_pb2
 
 ABSENT: Final = Markup('<span class="absent">–</span>')
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -64,6 +64,21 @@ def bulk_word(action: "admin_service_pb2.BulkAction.ValueType") -> str:
 def bulk_filter(operation: "admin_service_pb2.BulkOperation") -> str:
     """The tasks that a bulk operation is for, as a filter line."""
     return filter_line(operation.filter).text()
+
+
+def slot_word(cause: "schedule_service_pb2.SlotCause.ValueType") -> str:
+    """Why a schedule's task was stored."""
+    match cause:
+        case schedule_service_pb2.SLOT_CAUSE_DUE:
+            return "due"
+        case schedule_service_pb2.SLOT_CAUSE_MISSED:
+            return "missed, made up for"
+        case schedule_service_pb2.SLOT_CAUSE_BACKFILL:
+            return "backfill"
+        case schedule_service_pb2.SLOT_CAUSE_TRIGGER:
+            return "triggered"
+        case _:
+            return "unknown"
 
 
 def bulk_state(state: "admin_service_pb2.BulkState.ValueType") -> str:
