@@ -46,7 +46,8 @@ LONG: Final = timedelta(minutes=2)
 """What brokers do within seconds has not been done for so long: then it is told."""
 _KEYS_KEPT: Final = timedelta(days=2)
 _LATE_LOOKS: Final = (
-    "unswept", "overdue", "not_promoted", "passed_over", "bulk_left", "over_limit", "limit_unheeded"
+    "unswept", "overdue", "not_promoted", "passed_over", "bulk_left", "slot_overdue", "over_limit",
+    "limit_unheeded",
 )  # fmt: skip
 _FIRST: Final = str(UUID(int=0))
 _LAST: Final = str(UUID(int=2**128 - 1))

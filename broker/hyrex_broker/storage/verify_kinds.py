@@ -93,6 +93,10 @@ KINDS: Final = MappingProxyType(
             "bulk operations that nobody goes on with, though a broker lives",
             "look at the brokers' logs, and stop the operation with `hyrex bulk stop`",
         ),
+        "slot_overdue": DiscrepancyKind(
+            "schedules whose slot passed long ago without a task, though a broker lives",
+            "look at the brokers' logs for the schedule: its queue is full, or its task is refused",
+        ),
         "over_limit": DiscrepancyKind(
             "limits under which more tasks run than may, assigned after the limit was set",
             "report it as a defect; the tasks end by themselves, or cancel some",

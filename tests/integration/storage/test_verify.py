@@ -166,6 +166,16 @@ async def bulk_left(stage: Stage) -> TaskId:
 
 
 @damage
+async def slot_overdue(stage: Stage) -> str:
+    await stage.execute(
+        "insert into schedule (namespace, name, task, queue, cron, tz, payload, options, catchup, jitter_s,"
+        " source, next_at, due_at) select 0, 'nightly', 'work', 'default', '@daily', 'UTC', '', '{}',"
+        " 'latest', 0, 'code', at, at from (select now() - interval '1 hour' as at) hour"
+    )
+    return "nightly"
+
+
+@damage
 async def over_limit(stage: Stage) -> str:
     await stage.submitted(2)
     await stage.assign(await stage.session(), 2)

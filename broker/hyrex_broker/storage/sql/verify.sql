@@ -136,6 +136,14 @@ where state = 'running' and seen_at < now() - $1::interval
   and exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)
 having count(*) > 0
 
+-- name: slot_overdue
+-- Schedules whose next slot passed long ago, with their jitter. $1, $2 as above.
+select 'slot_overdue' as kind, count(*) as count, (array_agg(name order by next_at, name))[1:$2::integer] as ids
+from (select name, next_at from schedule
+      where not paused and next_at + make_interval(secs => jitter_s) < now() - $1::interval limit 10000) s
+where exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)
+having count(*) > 0
+
 -- name: over_limit
 -- Limits under which more tasks run than may, and one of them was assigned long enough after the limit was set: what
 -- ran before that may end. All leases that are here were here when the newest was assigned. $1, $2 as above.
