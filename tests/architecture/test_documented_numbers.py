@@ -141,7 +141,7 @@ def test_the_defaults_of_variables_are_those_of_the_code(variable: str, default:
 OPERATE: Final = "docs/howto/operate.md"
 DEPLOYMENT: Final = "docs/operating/deployment.md"
 POSTGRES: Final = "docs/operating/postgres.md"
-UPGRADES: Final = "docs/operating/upgrades.md"
+UPGRADES: Final = "docs/operating/upgrade.md"
 PROTOCOL: Final = "docs/reference/protocol.md"
 API: Final = "docs/reference/api.md"
 CONCEPTS: Final = "docs/concepts.md"
