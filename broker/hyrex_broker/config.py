@@ -73,12 +73,21 @@ class BrokerConfig(BaseModel):
     read_database_url: str | None = None
     """A standby for lists, counts and statistics."""
 
-    @field_validator("database_url", "read_database_url")
+    @field_validator("database_url")
     @classmethod
-    def _is_postgres_url(cls, url: str | None) -> str | None:
-        if url is not None and (problem := wrong_url(url)):
+    def _is_postgres_url(cls, url: str) -> str:
+        if problem := wrong_url(url):
             raise ValueError(problem)
         return url
+
+    @field_validator("read_database_url")
+    @classmethod
+    def _is_url_of_a_standby(cls, url: str | None) -> str | None:
+        if url is not None and "target_session_attrs=" in url:
+            raise ValueError(
+                "has target_session_attrs: a broker finds the standby of the URL itself; remove it"
+            )
+        return cls._is_postgres_url(url) if url is not None else None
 
     @field_validator("database_schema")
     @classmethod

@@ -55,6 +55,8 @@ def test_every_flag_reaches_its_field() -> None:
         (["--tls-client-ca", "ca.pem"], "--tls-client-ca needs --tls-cert"),
         (["--token", ",,"], "--token: must have visible ASCII characters only"),
         (["--name", ""], "--name"),
+        (["--read-database-url", "mysql://u:p@h/x"], "--read-database-url: must be a URL"),
+        (["--read-database-url", f"{URL}?target_session_attrs=standby"], "has target_session_attrs"),
     ],
 )
 def test_a_bad_value_is_named_by_its_flag(arguments: list[str], named: str) -> None:
