@@ -6,7 +6,7 @@ docs/adr/0013-cells.md says what is per cell.
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Final
@@ -26,7 +26,7 @@ from hyrex.cells import Cell, CellRoutes
 from hyrex.client.cell import CellClient
 from hyrex.client.finder import Finder
 from hyrex.client.homes import Homes, key_of, keys_of
-from hyrex.client.postponed import persist, persist_async
+from hyrex.client.postponed import Store, persist, persist_async
 from hyrex.config import Settings
 from hyrex.errors import HyrexError, SendRejected
 from hyrex.runs import TaskSnapshot
@@ -34,11 +34,43 @@ from hyrex.status import TaskStatus
 
 __all__ = ["CellsBackend"]
 
-Places = dict[CellClient, list[int]]
+StoreAsync = Callable[[Sequence[Outgoing], float], Awaitable[list[SendResult]]]
 _homes: Final = Homes()
 """Of this process, whatever its routes become: a send is repeated where it was made."""
 _silent: ContextVar[tuple[CellClient, ...]] = ContextVar("hyrex_silent_cells", default=())
 """The cells that left tasks of this caller's last send without an answer."""
+
+
+class Split:
+    """Tasks by cell: their keys, which were sent before, their places, and those that no cell may have."""
+
+    def __init__(self, keys: Sequence[bytes], known: Mapping[bytes, str]) -> None:
+        self.keys = keys
+        self.known = known
+        self.places: dict[CellClient, list[int]] = {}
+        self.refused: dict[int, SendRejected] = {}
+
+    def put(self, route: "CellClient | SendRejected", places: Sequence[int]) -> None:
+        """Note where tasks go."""
+        if isinstance(route, CellClient):
+            self.places.setdefault(route, []).extend(places)
+        else:
+            self.refused.update(dict.fromkeys(places, route))
+
+    @property
+    def only(self) -> CellClient | None:
+        """The cell that all of them go to, if there is one."""
+        return next(iter(self.places)) if len(self.places) == 1 and not self.refused else None
+
+    def merged(self, tasks: Sequence[Outgoing], answers: Sequence[Sequence[SendResult]]) -> list[SendResult]:
+        """The results of all tasks in their order, from those of each cell."""
+        outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
+        for at, refusal in self.refused.items():
+            outcomes[at] = refusal
+        for places, results in zip(self.places.values(), answers, strict=True):
+            for at, result in zip(places, results, strict=True):
+                outcomes[at] = result
+        return outcomes
 
 
 class CellsBackend:
@@ -113,67 +145,70 @@ class CellsBackend:
     def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Store tasks, each in the cell of its queue; one that was sent before, where that was."""
         _silent.set(())
-        known, places, refused = self._split(tasks)
-        if len(places) == 1 and not refused:
-            (client,) = places
-            outcomes = client.store(tasks)
-        elif any(client.is_interrupted for client in places):
-            outcomes = _merged(
-                tasks, refused, [(at, each.store(_part(tasks, at))) for each, at in places.items()]
+        split = self._split(tasks)
+        if (only := split.only) is not None:
+            outcomes = only.store(tasks)
+        elif any(client.is_interrupted for client in split.places):
+            outcomes = split.merged(
+                tasks, [each.store(_part(tasks, at)) for each, at in split.places.items()]
             )
         else:
-            outcomes = persist(self._store, tasks, self.settings.send_timeout_s)
-        self._conclude(tasks, outcomes, known, places)
+            outcomes = persist(self._storing(tasks, split), tasks, self.settings.send_timeout_s)
+        self._conclude(tasks, outcomes, split)
         return outcomes
 
     async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """As store()."""
         _silent.set(())
-        known, places, refused = self._split(tasks)
-        if len(places) == 1 and not refused:
-            (client,) = places
-            outcomes = await client.store_async(tasks)
+        split = self._split(tasks)
+        if (only := split.only) is not None:
+            outcomes = await only.store_async(tasks)
         else:
-            outcomes = await persist_async(self._store_async, tasks, self.settings.send_timeout_s)
-        self._conclude(tasks, outcomes, known, places)
+            storing = self._storing_async(tasks, split)
+            outcomes = await persist_async(storing, tasks, self.settings.send_timeout_s)
+        self._conclude(tasks, outcomes, split)
         return outcomes
 
-    def _store(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
-        _, places, refused = self._split(tasks)
-        with ExitStack() as stack:
-            posted = [
-                (at, stack.enter_context(client.posted(_part(tasks, at)))) for client, at in places.items()
-            ]
-            for _, each in posted:
-                each.wait(within_s)
-        return _merged(tasks, refused, [(at, each.parcel.outcomes) for at, each in posted])
+    def _storing(self, all_tasks: Sequence[Outgoing], first: Split) -> Store:
+        """What stores all tasks, or some of them again; `first` is how all are split."""
 
-    async def _store_async(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
-        _, places, refused = self._split(tasks)
-        answers = await asyncio.gather(
-            *(client.stored(_part(tasks, at), within_s) for client, at in places.items())
-        )
-        return _merged(tasks, refused, list(zip(places.values(), answers, strict=True)))
+        def store(tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
+            split = first if tasks is all_tasks else self._split(tasks)
+            with ExitStack() as stack:
+                posted = [
+                    stack.enter_context(each.posted(_part(tasks, at))) for each, at in split.places.items()
+                ]
+                for each in posted:
+                    each.wait(within_s)
+            return split.merged(tasks, [each.parcel.outcomes for each in posted])
 
-    def _split(self, tasks: Sequence[Outgoing]) -> tuple[dict[bytes, str], Places, dict[int, SendResult]]:
-        """The tasks that were sent before, the places of tasks by cell, and those that no cell may have."""
+        return store
+
+    def _storing_async(self, all_tasks: Sequence[Outgoing], first: Split) -> StoreAsync:
+        async def store(tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
+            split = first if tasks is all_tasks else self._split(tasks)
+            calls = (each.stored(_part(tasks, at), within_s) for each, at in split.places.items())
+            return split.merged(tasks, await asyncio.gather(*calls))
+
+        return store
+
+    def _split(self, tasks: Sequence[Outgoing]) -> Split:
         keys = keys_of(tasks)
-        known = _homes.known(keys)
-        places: Places = {}
-        refused: dict[int, SendResult] = {}
-        routes: dict[SendSpec, CellClient | SendRejected] = {}
-        for at, key in enumerate(keys):
-            spec = tasks.spec_at(at) if isinstance(tasks, OutgoingBatch) else tasks[at].spec
-            route = self._at(known[key]) if key in known else routes.get(spec)
-            if route is None:
-                route = routes[spec] = self._route(spec)
-            if isinstance(route, CellClient):
-                places.setdefault(route, []).append(at)
-            else:
-                refused[at] = route
-        for client, ours in places.items():
-            _homes.remember([keys[at] for at in ours], client.cell.url)
-        return known, places, refused
+        split = Split(keys, _homes.known(keys))
+        if isinstance(tasks, OutgoingBatch) and len(tasks.specs) == 1 and not split.known:
+            split.put(self._route(tasks.specs[0]), range(len(keys)))
+        else:
+            routes: dict[SendSpec, CellClient | SendRejected] = {}
+            for at, key in enumerate(keys):
+                spec = tasks.spec_at(at) if isinstance(tasks, OutgoingBatch) else tasks[at].spec
+                route = routes.get(spec) if key not in split.known else self._at(split.known[key])
+                if route is None:
+                    route = routes[spec] = self._route(spec)
+                split.put(route, (at,))
+        for client, places in split.places.items():
+            ours = keys if len(places) == len(keys) else [keys[at] for at in places]
+            _homes.remember(ours, client.cell.url)
+        return split
 
     def _route(self, spec: SendSpec) -> CellClient | SendRejected:
         """The cell of a task's queue, unless its key has to be looked for in another one."""
@@ -189,27 +224,19 @@ class CellsBackend:
             "SPANS_CELLS",
         )
 
-    def _conclude(
-        self,
-        tasks: Sequence[Outgoing],
-        outcomes: Sequence[SendResult],
-        known: dict[bytes, str],
-        places: Places,
-    ) -> None:
-        """Remember where tasks are; forget what is nowhere. Note which cells were silent."""
+    def _conclude(self, tasks: Sequence[Outgoing], outcomes: Sequence[SendResult], split: Split) -> None:
+        """Forget what is nowhere, remember what was there before. Note which cells were silent."""
         if outcomes.count(Progress.STORED) == len(outcomes):
             return
-        keys = keys_of(tasks)
         silent: list[CellClient] = []
-        for client, ours in places.items():
-            if any(outcomes[at] in (Progress.WAITING, Progress.UNANSWERED) for at in ours):
+        for client, places in split.places.items():
+            if any(outcomes[at] in (Progress.WAITING, Progress.UNANSWERED) for at in places):
                 silent.append(client)
-            nowhere = [keys[at] for at in ours if keys[at] not in known and _is_nowhere(outcomes[at])]
-            _homes.forget(nowhere)
-            firsts = [outcomes[at] for at in ours]
-            _homes.remember(
-                [key_of(each.task_id) for each in firsts if isinstance(each, Deduplicated)], client.cell.url
-            )
+            keys = [split.keys[at] for at in places if _is_nowhere(outcomes[at])]
+            _homes.forget(key for key in keys if key not in split.known)
+            results = [outcomes[at] for at in places]
+            firsts = [key_of(each.task_id) for each in results if isinstance(each, Deduplicated)]
+            _homes.remember(firsts, client.cell.url)
         _silent.set(tuple(silent))
 
     # Reading, cancelling and watching
@@ -248,21 +275,6 @@ def _part(tasks: Sequence[Outgoing], places: Sequence[int]) -> Sequence[Outgoing
     if len(places) == len(tasks):
         return tasks
     return tasks.at(places) if isinstance(tasks, OutgoingBatch) else [tasks[at] for at in places]
-
-
-def _merged(
-    tasks: Sequence[Outgoing],
-    refused: dict[int, SendResult],
-    answers: Sequence[tuple[Sequence[int], Sequence[SendResult]]],
-) -> list[SendResult]:
-    """The results of all tasks in their order."""
-    outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
-    for at, refusal in refused.items():
-        outcomes[at] = refusal
-    for places, results in answers:
-        for at, result in zip(places, results, strict=True):
-            outcomes[at] = result
-    return outcomes
 
 
 def _is_nowhere(outcome: SendResult) -> bool:

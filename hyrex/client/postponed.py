@@ -15,7 +15,7 @@ from typing import Final
 from hyrex.backend.outgoing import Outgoing, OutgoingBatch, Postponed, Progress, SendResult, Untimely
 from hyrex.client.outbox import FRAME_ITEMS
 
-__all__ = ["persist", "persist_async"]
+__all__ = ["Store", "persist", "persist_async"]
 
 _SHORTEST_PAUSE_S: Final = 0.05
 _FOR_AN_ANSWER_S: Final = 2.0
