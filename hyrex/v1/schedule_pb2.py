@@ -26,14 +26,14 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from hyrex.v1 import task_pb2 as hyrex_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hyrex/v1/schedule.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13hyrex/v1/task.proto\"\xc3\x01\n\x12ScheduleDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x63ron\x18\x02 \x01(\t\x12\x10\n\x08timezone\x18\x03 \x01(\t\x12\x1f\n\x04task\x18\x04 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12#\n\x08\x63\x61tch_up\x18\x05 \x01(\x0e\x32\x11.hyrex.v1.CatchUp\x12)\n\x06jitter\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06paused\x18\x07 \x01(\x08*J\n\x07\x43\x61tchUp\x12\x18\n\x14\x43\x41TCH_UP_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41TCH_UP_LATEST\x10\x01\x12\x10\n\x0c\x43\x41TCH_UP_ALL\x10\x02\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hyrex/v1/schedule.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13hyrex/v1/task.proto\"\xc3\x01\n\x12ScheduleDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x63ron\x18\x02 \x01(\t\x12\x10\n\x08timezone\x18\x03 \x01(\t\x12\x1f\n\x04task\x18\x04 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12#\n\x08\x63\x61tch_up\x18\x05 \x01(\x0e\x32\x11.hyrex.v1.CatchUp\x12)\n\x06jitter\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06paused\x18\x07 \x01(\x08*J\n\x07\x43\x61tchUp\x12\x18\n\x14\x43\x41TCH_UP_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41TCH_UP_LATEST\x10\x01\x12\x10\n\x0c\x43\x41TCH_UP_ALL\x10\x02\x42?\n\x0c\x64\x65v.hyrex.v1B\rScheduleProtoP\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hyrex.v1.schedule_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1P\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1B\rScheduleProtoP\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
   _globals['_CATCHUP']._serialized_start=288
   _globals['_CATCHUP']._serialized_end=362
   _globals['_SCHEDULEDEFINITION']._serialized_start=91

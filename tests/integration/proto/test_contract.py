@@ -25,6 +25,18 @@ def test_the_descriptor_set_is_fresh(tmp_path: Path) -> None:
     assert kept == fresh.read_bytes(), "run scripts/proto-descriptors"
 
 
+def test_java_gets_no_two_classes_of_one_name() -> None:
+    """protoc names a class after each file, and a message of another file may have that name."""
+    kept = FileDescriptorSet.FromString((gate.ROOT / "proto" / "hyrex.binpb").read_bytes())
+    classes: list[str] = []
+    for file in (file for file in kept.file if file.package == "hyrex.v1"):
+        named = [each.name for each in (*file.message_type, *file.enum_type, *file.service)]
+        stem = Path(file.name).stem.title().replace("_", "")
+        outer = file.options.java_outer_classname or (f"{stem}OuterClass" if stem in named else stem)
+        classes += [outer, *named]
+    assert sorted(classes) == sorted(set(classes))
+
+
 def test_the_wheel_ships_the_protos_and_their_descriptors(tmp_path: Path) -> None:
     wheel = next(iter(WheelBuilder(str(gate.ROOT)).build(directory=str(tmp_path), versions=["standard"])))
     with zipfile.ZipFile(wheel) as archive:
