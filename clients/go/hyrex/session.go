@@ -277,11 +277,12 @@ func (w *Worker) write(ctx context.Context, stream workStream, cut context.Cance
 		w.mu.Lock()
 		frame := w.next()
 		interval := w.session.terms.HeartbeatInterval.AsDuration()
-		silent := time.Since(w.session.lastRead) > max(time.Second, 5*interval/2)
-		wait := time.Until(w.session.nextBeat)
+		quiet := max(time.Second, 5*interval/2)
+		silent := time.Since(w.session.lastRead) > quiet
+		wait := min(time.Until(w.session.nextBeat), time.Until(w.session.lastRead.Add(quiet)))
 		w.mu.Unlock()
 		if silent {
-			cut(fmt.Errorf("the broker was silent for %v", 5*interval/2))
+			cut(fmt.Errorf("the broker was silent for %v", quiet))
 			return
 		}
 		if frame == nil {

@@ -31,9 +31,12 @@ log = logging.getLogger("hyrex.worker")
 
 _WELCOME_WITHIN_S: Final = 10.0
 _NO_WELCOME: Final = "the broker did not answer Hello"
-_SILENT_INTERVALS: Final = (
-    2.5  # a stream that brought no frame for so many heartbeat intervals counts as broken
-)
+_SILENT_INTERVALS: Final = 2.5
+"""A stream that brought no frame for so many heartbeat intervals counts as broken."""
+_SILENT_AT_RISK: Final = 1.5
+"""The same while trust is about to lapse: in what is left of it the session is to be resumed elsewhere."""
+_RESUME_WITHIN: Final = 0.35
+"""Of a lease: how long that may take."""
 
 
 class StreamEnded(Exception):
@@ -68,6 +71,7 @@ class Stream:
         self.sent_away = asyncio.Event()  # the broker drains
         self.leave_within_s: float | None = None  # the jitter for reconnecting, from a broker that drains
         self._last_read_ns = boottime_ns()
+        self._silence: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Read and write until the stream ends. Raises: StreamEnded, unless it ended with status OK."""
@@ -76,9 +80,12 @@ class Stream:
             await self._greet()
             writer = asyncio.create_task(self._write(), name="hyrex-stream-writer")
             writer.add_done_callback(self._writer_ended)
+            self._watch_silence()
             try:
                 await self._read()
             finally:
+                if self._silence is not None:
+                    self._silence.cancel()
                 writer.cancel()
                 await asyncio.gather(writer, return_exceptions=True)
         except grpc.aio.AioRpcError as error:
@@ -192,8 +199,6 @@ class Stream:
             while True:
                 while (frame := outbox.next_frame()) is not None:
                     await self._call.write(frame)
-                if self._is_silent():
-                    self.hang_up("the broker is silent")
                 await outbox.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return
@@ -204,9 +209,23 @@ class Stream:
             log.error("the writer of the stream failed", exc_info=error)
             self.hang_up(f"its writer failed: {error!r}")
 
-    def _is_silent(self) -> bool:
-        patience_s = max(1.0, _SILENT_INTERVALS * self._parts.session.terms.heartbeat_interval_s)
-        return boottime_ns() - self._last_read_ns > patience_s * 1e9
+    def _watch_silence(self) -> None:
+        """Hang up when the broker is silent. By a timer: the writer may wait for a broker that reads nothing,
+        or have nothing to write until the next heartbeat."""
+        left_s = self._silent_in_s()
+        if left_s > 0:
+            self._silence = asyncio.get_running_loop().call_later(left_s, self._watch_silence)
+        else:
+            self.hang_up("the broker is silent")
+
+    def _silent_in_s(self) -> float:
+        session = self._parts.session
+        interval_s, quiet_s = session.terms.heartbeat_interval_s, (boottime_ns() - self._last_read_ns) / 1e9
+        left_s = max(1.0, _SILENT_INTERVALS * interval_s) - quiet_s
+        if not session.held:
+            return left_s
+        spare_s = session.trust_left_s() - _RESUME_WITHIN * session.terms.lease_duration_s
+        return min(left_s, max(max(1.0, _SILENT_AT_RISK * interval_s) - quiet_s, spare_s))
 
 
 def _why(error: grpc.aio.AioRpcError) -> tuple[str, str]:

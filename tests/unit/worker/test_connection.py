@@ -10,15 +10,15 @@ import pytest
 
 from hyrex.transport.channel import parse_url
 from hyrex.worker.shared.child_messages import Imported
-from hyrex.worker.shared.memory import TrustCell, create_fd
+from hyrex.worker.shared.memory import TrustCell, boottime_ns, create_fd
 from hyrex.worker.stream.convert import Registration
 from hyrex.worker.stream.outbox import StreamOutput
 from hyrex.worker.stream.reconnect import Reconnector
 from hyrex.worker.stream.route import LONGEST_RETURN_S, RETURN_AFTER_S, Route
-from hyrex.worker.stream.session import WorkerSession
+from hyrex.worker.stream.session import SessionTerms, WorkerSession
 from hyrex.worker.stream.stream import Stream, StreamParts
 from hyrex.worker.stream.workload import Workload
-from tests.support.scripted_broker import scripted_broker
+from tests.support.scripted_broker import ScriptedBroker, scripted_broker
 
 
 @pytest.fixture
@@ -62,6 +62,40 @@ async def test_connection_ends_when_told_though_its_stream_was_just_hung_up(
         await broker.until(lambda: broker.frames)
         streams[0].hang_up("the broker is silent")
         await _cancelled(running)
+
+
+async def test_silence_is_noticed_between_heartbeats(
+    parts: StreamParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 2.5 intervals: what is seen only at the next heartbeat is seen as the trust in leases lapses."""
+
+    async def say_nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(ScriptedBroker, "_answer", say_nothing)
+    async with scripted_broker() as broker:
+        broker.lease_s = 2.0
+        running = asyncio.create_task(Reconnector(parts, broker.url, "", lambda: None).run())
+        await broker.until(lambda: len(broker.hellos) == 2)
+        await _cancelled(running)
+    assert len([frame for frame in broker.frames if frame.HasField("heartbeat")]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("quiet_s", "trust_left_s", "is_silent"),
+    [(2.6, 4.0, True), (2.4, 4.0, False), (1.6, 1.7, True), (1.6, 1.9, False), (1.4, 1.0, False)],
+)
+def test_silence_is_borne_less_long_when_trust_is_about_to_lapse(
+    parts: StreamParts, quiet_s: float, trust_left_s: float, is_silent: bool
+) -> None:
+    """By a lease of 5 s, and heartbeats each second."""
+    session = parts.session
+    session.begin("1", b"", SessionTerms(5.0, 1.0, 1 << 20, 1000))
+    session.held[1] = bytes(16)
+    session.trust.until_ns = boottime_ns() + int(trust_left_s * 1e9)
+    stream = Stream(parts, None)  # type: ignore[arg-type]  # nothing is called
+    stream._last_read_ns = boottime_ns() - int(quiet_s * 1e9)
+    assert (stream._silent_in_s() <= 0) is is_silent
 
 
 def test_workers_with_one_list_do_not_all_begin_at_its_first() -> None:

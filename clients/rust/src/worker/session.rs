@@ -97,6 +97,7 @@ impl Session {
     ) -> Result<(), Error> {
         loop {
             let far = Instant::now() + FAR;
+            let silent_at = self.silent_at();
             tokio::select! {
                 event = self.link.next() => match event {
                     Ok(Event::Welcomed(open, welcome, sent)) => {
@@ -116,6 +117,7 @@ impl Session {
                 }
                 Some(()) = orders.recv() => self.drain("asked to"),
                 _ = sleep_until(self.next_beat) => self.beat(),
+                _ = sleep_until(silent_at) => self.reconnect(),
                 _ = sleep_until(self.trusted_until) => self.distrust(),
                 _ = sleep_until(self.move_on_at.unwrap_or(far)) => self.reconnect(),
                 _ = sleep_until(self.release_at.unwrap_or(far)) => {
@@ -156,6 +158,7 @@ impl Session {
         self.link = Link::open(broker, self.bearer.clone(), self.hello(), pause, patience);
         self.beats.clear();
         self.next_beat = Instant::now() + FAR;
+        self.heard_at = Instant::now() + FAR;
         self.move_on_at = None;
         self.parted = false;
     }
@@ -286,12 +289,14 @@ impl Session {
         }
     }
 
-    /// Proof of life, and the test whether the broker lives.
+    /// When a broker that says nothing any more is left.
+    fn silent_at(&self) -> Instant {
+        self.heard_at + self.lease_part(&self.welcome.heartbeat_interval).mul_f64(2.5)
+    }
+
+    /// Proof of life.
     fn beat(&mut self) {
         let interval = self.lease_part(&self.welcome.heartbeat_interval);
-        if self.heard_at.elapsed() > interval.mul_f64(2.5) {
-            return self.reconnect();
-        }
         self.last_beat += 1;
         self.next_beat = Instant::now() + interval;
         self.beats.push_back((self.last_beat, Instant::now()));

@@ -262,6 +262,7 @@ final class Session {
       say(WorkRequest.newBuilder().setDrain(WorkerDrain.getDefaultInstance()));
     }
     beat(link);
+    watch(link);
     reports.values().forEach(report -> say(WorkRequest.newBuilder().setReport(report)));
     welcomed.complete(null);
   }
@@ -275,16 +276,26 @@ final class Session {
     ack.getCancelsList().forEach(run -> cancel(run.getToken(), run.getReason()));
   }
 
-  /** Proof of life every interval, and the test whether the broker lives. */
+  /** Leaves a broker that says nothing for two and a half intervals. */
+  private void watch(Link of) {
+    if (link != of) {
+      return;
+    }
+    long quiet = Durations.toNanos(welcome.getHeartbeatInterval()) * 5 / 2;
+    long left = of.heardAt + quiet - System.nanoTime();
+    if (left > 0) {
+      in(left, () -> watch(of));
+    } else {
+      reconnect();
+    }
+  }
+
+  /** Proof of life every interval. */
   private void beat(Link of) {
     if (link != of) {
       return;
     }
     long interval = Durations.toNanos(welcome.getHeartbeatInterval());
-    if (System.nanoTime() - of.heardAt > interval * 5 / 2) {
-      reconnect();
-      return;
-    }
     of.beats.put(++lastBeat, System.nanoTime());
     say(WorkRequest.newBuilder().setHeartbeat(Heartbeat.newBuilder().setSequence(lastBeat)
         .addAllHeldTokens(held.keySet()).setReceivedThrough(receivedThrough)));
