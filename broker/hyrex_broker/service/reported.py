@@ -17,6 +17,7 @@ from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.service import fields
+from hyrex_broker.service.terms import first_unknown
 
 MOST_RUNS: Final = 1000
 _ERROR_BYTES: Final = 256 * 1024
@@ -134,7 +135,17 @@ def _end(run: wire.RunReport, end: RunEnd) -> RunEnd:
                 end, outcome=Outcome.LOST, elapsed_us=elapsed_us, reason=reason, alone=run.lost.alone
             )
         case _:
-            raise InvalidField("runs.outcome", run.task_id, "each reported run must say how it ended")
+            return _not_understood(run, end)
+
+
+def _not_understood(run: wire.RunReport, end: RunEnd) -> RunEnd:
+    """The end of a run in a form of a later version: what it meant is not recorded, so the run is lost, and
+    another one is made of it. The other runs of the report are recorded. Raises InvalidField for no end."""
+    number = first_unknown(run)
+    if number is None:
+        raise InvalidField("runs.outcome", run.task_id, "each reported run must say how it ended")
+    reason = f"its worker reported an end that this broker does not know (field {number}): update the brokers"
+    return replace(end, outcome=Outcome.LOST, elapsed_us=end.elapsed_us or 0, reason=reason, alone=True)
 
 
 def _microseconds(elapsed: Duration) -> int:

@@ -59,11 +59,16 @@ class KnownTerms:
 def refuse_unknown(message: Message, name: str) -> None:
     """Refuse what a later version may have meant: a broker that does not know a feature must not run the task
     without it. Raises InvalidField."""
+    number = first_unknown(message)
+    if number is not None:
+        remedy = "this broker does not know it; leave it out, or update the brokers first"
+        raise InvalidField(name, f"field {number}", remedy)
+
+
+def first_unknown(message: Message) -> int | None:
+    """The number of a field that this broker does not know and that may change what is meant."""
     unknown_fields: Any = UnknownFieldSet(message)  # its stubs lack iteration
-    for unknown in unknown_fields:
-        if unknown.field_number < _FREE_FROM:
-            remedy = "this broker does not know it; leave it out, or update the brokers first"
-            raise InvalidField(name, f"field {unknown.field_number}", remedy)
+    return next((each.field_number for each in unknown_fields if each.field_number < _FREE_FROM), None)
 
 
 def family_seed(seed: int, parent_id: str | None, root_id: str | None) -> int:
