@@ -36,9 +36,7 @@ class Others:
     serves_from: int
     """The schema that a broker must know to be served by this database;"""
     knows: int
-    """the newest that this broker knows,"""
-    all_know: int
-    """and the newest that all living brokers know."""
+    """and the newest that this broker knows."""
 
 
 class _TakenBackError(Exception):
@@ -78,7 +76,6 @@ class BrokerStore:
             row["known"],
             row["serves_from"],
             row["knows"] or 0,
-            row["all_know"] or 0,
         )
 
     async def look(self) -> None:

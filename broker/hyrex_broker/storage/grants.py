@@ -17,9 +17,11 @@ TABLES: Final = (
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""
+VIEWS: Final = ("live",)
 _GRANTS: Final = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on {tables} to {role};
+grant select on {views} to {role};
 grant execute on function make_partition(text, date), remove_partition(text, date) to {role};
 """
 
@@ -30,4 +32,5 @@ async def grant(connection: Any, schema: str, role: str) -> None:
     if quoted is None:
         raise SchemaOutOfRange(f"no role {role!r} in this Postgres; make it with: create role ... login")
     async with connection.transaction():
-        await connection.execute(_GRANTS.format(schema=f'"{schema}"', tables=", ".join(TABLES), role=quoted))
+        named = {"tables": ", ".join(TABLES), "views": ", ".join(VIEWS)}
+        await connection.execute(_GRANTS.format(schema=f'"{schema}"', role=quoted, **named))

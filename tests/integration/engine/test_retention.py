@@ -27,11 +27,11 @@ async def test_retention_goes_on_after_a_round_that_failed(
     try:
         for parent, _ in partitions.PARENTS:
             await partitions._ensure_one(connection, parent, day)
-        await connection.execute("alter table ready rename to out_of_reach")
+        await connection.execute("alter view live rename to out_of_reach")
         running = asyncio.ensure_future(Retention(RetentionStore(database_url), timedelta(days=7)).run())
         try:
             await until(lambda: bool(caplog.records))
-            await connection.execute("alter table out_of_reach rename to ready")
+            await connection.execute("alter view out_of_reach rename to live")
             await until_gone(connection, f"task_{day:%Y%m%d}")
             assert not running.done()
         finally:

@@ -21,7 +21,7 @@ create table broker (
   watching   boolean not null default false,
   -- Whether it shows metrics: the oldest of those that do reads for all how much waits in each queue.
   observes   boolean not null default false,
-  -- The newest schema that its version knows: what needs a later one waits until it is gone.
+  -- The newest schema that its version knows: a database that serves later ones only is not for it any more.
   knows      integer not null default 1
 );
 
@@ -210,6 +210,15 @@ create index lease_by_lane on lease (lane);
 create index lease_by_session on lease (session_id);
 create index lease_by_deadline on lease (deadline) where deadline is not null;
 create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is not null;
+
+-- The tasks that live, by the table that holds each: whatever has no row here has ended, or was never stored. A
+-- statement that asks no more than whether a task lives asks this, and so meets each further live table.
+create view live as
+  select task_id, lane, 'ready' as place, run_number from ready
+  union all
+  select task_id, lane, 'delayed', run_number from delayed
+  union all
+  select task_id, lane, 'lease', run_number from lease;
 
 -- Where the heads of `ready` and `delayed` (lane 0) are read from after a restart: under a transaction that is
 -- held open, millions of dead rows may stand before the first that lives. Hints, never the only place to look.

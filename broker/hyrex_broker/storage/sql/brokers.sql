@@ -16,14 +16,14 @@ update broker set address = $2 where id = $1
 -- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately, whether any of
 -- them watches, whether a commit waits for a standby (a reload changes that at any time), and whether this broker's
 -- own row is there. `serves_from`: the schema that a broker must know to be served by this database; `knows`: the
--- newest that this broker's row says, `all_know` the newest that all living brokers do.
+-- newest that this broker knows, by its row.
 with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning knows)
 select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
   current_setting('synchronous_standby_names') <> ''
     and current_setting('synchronous_commit') not in ('off', 'local') as synchronous,
   exists (select from me) as known,
   (select coalesce(max(serves_from), 0) from schema_version) as serves_from,
-  (select knows from me) as knows, least(min(knows), (select knows from me)) as all_know
+  (select knows from me) as knows
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
 -- name: unregister

@@ -33,12 +33,9 @@ select task_id, token, session_id, lane from held
 select i.id,
        (select true from task
         where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1) is not null as known,
-       coalesce(l.flagged, false) as flagged,
-       l.flagged is not null
-         or (select true from ready where task_id = i.id limit 1) is not null
-         or (select true from delayed where task_id = i.id limit 1) is not null as live
+       coalesce((select cancel_at is not null from lease where task_id = i.id limit 1), false) as flagged,
+       (select true from live where live.task_id = i.id limit 1) is not null as live
 from unnest($1::uuid[]) as i (id)
-left join lateral (select cancel_at is not null as flagged from lease where task_id = i.id limit 1) l on true
 
 -- name: retry
 -- Reopens ended tasks; each end is reopened once, whoever asks. $1 ids in order, as in `tasks` (reads.sql).
@@ -51,9 +48,7 @@ with last as materialized (
     order by run_number desc limit 1
   ) r
   where r.final
-    and (select true from ready where task_id = i.id limit 1) is null
-    and (select true from delayed where task_id = i.id limit 1) is null
-    and (select true from lease where task_id = i.id limit 1) is null
+    and (select true from live where live.task_id = i.id limit 1) is null
 ), reopened as (
   insert into reopen (task_id, after_run_number)
   select id, run_number from last order by id

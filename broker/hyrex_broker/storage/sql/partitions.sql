@@ -15,9 +15,7 @@ order by c.relname
 
 -- name: lives
 -- Whether a live row has an id in a range. $1 first id, $2 id after the last.
-select exists (select from ready where task_id >= $1 and task_id < $2)
-    or exists (select from delayed where task_id >= $1 and task_id < $2)
-    or exists (select from lease where task_id >= $1 and task_id < $2)
+select exists (select from live where task_id >= $1 and task_id < $2)
 
 -- name: forget_keys
 -- Deletes idempotency keys of tasks in a range of ids; returns the highest id met, null when none is left.

@@ -13,9 +13,7 @@ left join lateral (
   select run_number, attempt_number, outcome, final from task_run
   where task_id = i.id order by run_number desc limit 1
 ) r on true
-where not exists (select from ready where task_id = i.id)
-  and not exists (select from delayed where task_id = i.id)
-  and not exists (select from lease where task_id = i.id)
+where not exists (select from live where live.task_id = i.id)
   and not exists (
     select from task_run t where t.task_id = i.id and t.final and not exists (
       select from reopen where task_id = i.id and after_run_number = t.run_number))

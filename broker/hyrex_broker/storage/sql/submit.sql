@@ -110,8 +110,8 @@ select replace(id::text, '-', ''), due > now() as waits from placed
 -- is gone has no holder. Of a holder: whether its payload is another one, and where it stands (its live table
 -- and run number, else the outcome of its last run).
 -- $1 id (as text), $2 name, $3 idempotency_key (or null), $4 payload (null without a key): arrays.
-select t.digest, h.id as holder, h.differs, coalesce(q.live, d.live, l.live) as live,
-       coalesce(d.run_number, 0) as run_number, r.outcome
+select t.digest, h.id as holder, h.differs, l.place as live,
+       coalesce(l.run_number, 0) as run_number, r.outcome
 from unnest(($1::text)::uuid[], $2::text[], $3::text[], $4::bytea[]) with ordinality
   as i (id, name, key, payload, place)
 left join lateral (select digest from task where task.id = i.id limit 1) t on true
@@ -121,9 +121,7 @@ left join lateral (
 left join lateral (
   select id, payload <> i.payload as differs from task where task.id = k.task_id limit 1
 ) h on true
-left join lateral (select 'ready' as live from ready where task_id = h.id limit 1) q on true
-left join lateral (select 'delayed' as live, run_number from delayed where task_id = h.id limit 1) d on true
-left join lateral (select 'lease' as live from lease where task_id = h.id limit 1) l on true
+left join lateral (select place, run_number from live where live.task_id = h.id limit 1) l on true
 left join lateral (select outcome from task_run where task_id = h.id order by run_number desc limit 1) r on true
 order by i.place
 
