@@ -35,7 +35,7 @@ def test_the_type_of_an_error_is_cut_to_what_a_filter_can_ask_for(told: str, kep
 
 
 def test_an_end_of_a_later_version_is_a_lost_run_and_the_others_are_recorded() -> None:
-    """A field that is not understood would be dropped; the whole report refused, its worker would repeat it."""
+    """Not understood, it would be dropped; were the whole report refused, its worker would repeat it."""
     later = wire.RunReport(task_id=TASK, token=1)
     later.MergeFromString(bytes([77 << 3 & 0x7F | 0x80 | 2, 77 >> 4, 0]))
     known = wire.RunReport(task_id=TASK, token=2, cancelled=wire.Cancelled())
