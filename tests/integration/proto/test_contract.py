@@ -30,7 +30,8 @@ def test_java_gets_no_two_classes_of_one_name() -> None:
     kept = FileDescriptorSet.FromString((gate.ROOT / "proto" / "hyrex.binpb").read_bytes())
     classes: list[str] = []
     for file in (file for file in kept.file if file.package == "hyrex.v1"):
-        named = [each.name for each in (*file.message_type, *file.enum_type, *file.service)]
+        named = [each.name for each in file.message_type]
+        named += [*(each.name for each in file.enum_type), *(each.name for each in file.service)]
         stem = Path(file.name).stem.title().replace("_", "")
         outer = file.options.java_outer_classname or (f"{stem}OuterClass" if stem in named else stem)
         classes += [outer, *named]
