@@ -44,7 +44,7 @@ def test_every_option_is_tried_here() -> None:
 def test_every_option_reaches_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     found = become(monkeypatch, **GIVEN, listen="127.0.0.2:7000").model_dump()
     assert (found["host"], found["port"]) == ("127.0.0.2", 7000)
-    said = GIVEN | {"metrics": ("127.0.0.1", 9000)}
+    said = GIVEN | {"metrics": ("127.0.0.1", 9000, ())}
     assert {option: found[NAMES.get(option, option)] for option in said} == said
 
 
