@@ -10,7 +10,14 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_service_pb2, task_service_pb2_grpc
+from hyrex.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    queue_service_pb2,
+    queue_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+)
 from tests.conformance.agent_process import AgentProcess
 from tests.conformance.cluster import Cluster, stop
 from tests.conformance.gate import Gate
@@ -118,6 +125,13 @@ class Stage:
         request = admin_service_pb2.DrainWorkerRequest(session_id=session_id)
         drain: Any = stub.DrainWorker
         await drain(request, timeout=CALL_WITHIN_S, metadata=self._metadata)
+
+    async def limit_waiting(self, queue: str, most: int) -> None:
+        """As an operator does; 0: without limit."""
+        stub = queue_service_pb2_grpc.QueueServiceStub(self.channel())
+        request = queue_service_pb2.UpdateQueueRequest(name=queue, max_waiting=most)
+        update: Any = stub.UpdateQueue
+        await update(request, timeout=CALL_WITHIN_S, metadata=self._metadata)
 
     async def make_token(self, name: str, scopes: Sequence[str], queues: Sequence[str]) -> str:
         """As an admin does."""

@@ -165,6 +165,11 @@ async def _drain_worker(stage: Stage, step: Step) -> None:
     await stage.drain_worker(filled(step["session"], stage.variables))
 
 
+async def _max_waiting(stage: Stage, step: Step) -> None:
+    """How many tasks may wait in the scenario's queue."""
+    await stage.limit_waiting(stage.variables["queue"], step["most"])
+
+
 async def _set_token(stage: Stage, step: Step) -> None:
     """The token of an agent that is not started yet."""
     stage.own_token[step.get("agent", "main")] = step["token"]
@@ -201,6 +206,7 @@ DRIVER_OPS: Final[dict[str, Callable[[Stage, Step], Awaitable[None]]]] = {
     "kill_broker": _kill_broker,
     "kill_agent": _kill_agent,
     "drain_worker": _drain_worker,
+    "max_waiting": _max_waiting,
     "set_token": _set_token,
     "make_token": _make_token,
 }

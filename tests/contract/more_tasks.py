@@ -111,7 +111,7 @@ def gives_up() -> None:
     raise NonRetryable("never")
 
 
-@hy.task(max_retries=1)
+@hy.task(max_retries=1, retry_backoff=3600)
 def comes_back() -> int:
     context = get_hyrex_context()
     assert context is not None
