@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         WouldDeadlock,
     )
     from hyrex.gather import wait_all, wait_all_async
-    from hyrex.handle import TaskHandle, get_task, get_task_async
+    from hyrex.handle import TaskHandle, get_task, get_task_async, replay, replay_async
     from hyrex.options import TaskConfig
     from hyrex.progress import RunProgress
     from hyrex.queue import HyrexQueue
@@ -94,6 +94,8 @@ __all__ = [
     "get_hyrex_context",
     "get_task",
     "get_task_async",
+    "replay",
+    "replay_async",
     "send_many",
     "send_many_async",
     "wait_all",
@@ -115,6 +117,8 @@ _HOMES: Final = {
     "get_hyrex_context": "context",
     "get_task": "handle",
     "get_task_async": "handle",
+    "replay": "handle",
+    "replay_async": "handle",
     "send_many": "sending",
     "send_many_async": "sending",
     "wait_all": "gather",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from hyrex.status import TaskStatus
 if TYPE_CHECKING:
     from hyrex.backend.protocol import Backend
 
-__all__ = ["TaskHandle", "conclude", "get_task", "get_task_async", "handle_of"]
+__all__ = ["TaskHandle", "conclude", "get_task", "get_task_async", "handle_of", "replay", "replay_async"]
 
 R = TypeVar("R")
 log = logging.getLogger("hyrex")
@@ -138,6 +138,24 @@ class TaskHandle(KnownTask, Generic[R]):
         backend = _backend()
         conclude(backend, [self], await backend.store_async([outgoing_of(self)]))
 
+    def replay(self, payload: Mapping[str, Any] | None = None) -> "TaskHandle[R]":
+        """Send a new task like this one, which stays as it is, and return its handle.
+
+        It has this task's name, queue, options and labels, without its idempotency key, start and parent.
+        `payload`: other arguments, by name, as JSON values; without it the broker copies this task's. Raises
+        TaskNotFound, ArgumentInvalid, PayloadTooLarge, SendRejected, QueueFull, BrokerUnavailable.
+        """
+        return self._replayed(loaded("hyrex.replaying").begin(self._id, payload))
+
+    async def replay_async(self, payload: Mapping[str, Any] | None = None) -> "TaskHandle[R]":
+        """As replay(), without blocking the running loop."""
+        return self._replayed(await loaded("hyrex.replaying").begin_async(self._id, payload))
+
+    def _replayed(self, task_id: str) -> "TaskHandle[R]":
+        handle: TaskHandle[R] = TaskHandle(task_id, self.task_name, decode=self._decode)
+        handle._status = TaskStatus.QUEUED
+        return handle
+
     def _known(self, began: float) -> TaskSnapshot:
         if not self.is_final or self._state is None:
             waited = time.monotonic() - began
@@ -175,6 +193,18 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
     handle: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
     await handle.refresh_async()
     return handle
+
+
+def replay(task_id: UUID | str, payload: Mapping[str, Any] | None = None) -> TaskHandle[Any]:
+    """Send a new task like any earlier one, and return its handle: see TaskHandle.replay()."""
+    earlier: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
+    return earlier.replay(payload)
+
+
+async def replay_async(task_id: UUID | str, payload: Mapping[str, Any] | None = None) -> TaskHandle[Any]:
+    """As replay(), without blocking the running loop."""
+    earlier: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
+    return await earlier.replay_async(payload)
 
 
 def _backend() -> "Backend":

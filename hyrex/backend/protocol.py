@@ -9,7 +9,7 @@ from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
-__all__ = ["Backend", "Watched"]
+__all__ = ["Backend", "Replay", "Watched"]
 
 
 @dataclass(slots=True)
@@ -18,6 +18,15 @@ class Watched:
 
     states: dict[str, TaskSnapshot] = field(default_factory=dict)
     failures: dict[str, HyrexError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A task that is to be like an earlier one. `payload`: None for the earlier one's."""
+
+    task_id: str
+    new_id: str
+    payload: bytes | None = None
 
 
 class Backend(Protocol):
@@ -55,3 +64,9 @@ class Backend(Protocol):
 
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
+
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one. Raises as get(), SendRejected, QueueFull."""
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""

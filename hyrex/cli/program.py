@@ -22,6 +22,7 @@ from hyrex.cli import (
     task_failures,
     task_list,
     task_look,
+    task_replay,
     task_send,
     token,
     top,
@@ -50,6 +51,7 @@ program.command("migrate")(run_broker.migrate)
 program.command("top")(top.top)
 task.commands.command("list")(task_list.list_tasks)
 task.commands.command("send")(task_send.send)
+task.commands.command("replay")(task_replay.replay)
 task.commands.command("failures")(task_failures.failures)
 task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)

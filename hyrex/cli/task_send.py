@@ -55,7 +55,7 @@ def send(
         task_id=new_task_id(),
         name=name,
         queue=queue,
-        payload=_payload(arguments),
+        payload=json_payload(arguments),
         priority=priority,
         max_retries=max_retries,
         idempotency_key=key,
@@ -84,7 +84,7 @@ def send(
         say(f"{'known by its key:' if first else 'sent'} {name} {result.task_id}")
 
 
-def _payload(text: str) -> bytes:
+def json_payload(text: str) -> bytes:
     """The arguments in the form in which the SDK writes them, unless that would change a float.
 
     Raises: CommandError.

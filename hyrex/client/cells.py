@@ -20,7 +20,7 @@ from hyrex.backend.outgoing import (
     SendResult,
     Untimely,
 )
-from hyrex.backend.protocol import Watched
+from hyrex.backend.protocol import Replay, Watched
 from hyrex.backend.send_spec import SendSpec
 from hyrex.cells import Cell, CellRoutes
 from hyrex.client.cell import CellClient
@@ -261,6 +261,14 @@ class CellsBackend:
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
         return await self._finder.cancel_async(task_id, reason)
+
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one, in the cell of that one."""
+        self._finder.replay(replay)
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""
+        await self._finder.replay_async(replay)
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """Wait for tasks, in all their cells at once."""

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
-from hyrex.backend.protocol import Watched
+from hyrex.backend.protocol import Replay, Watched
 from hyrex.client.outbox import FrameSpace
 from hyrex.client.postponed import persist
 from hyrex.client.submitter import as_known
@@ -84,6 +84,10 @@ class DirectBackend:
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
         """Cancel a task."""
         return self._answered(lambda: self._calls.cancel(task_id, reason))
+
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one."""
+        self._answered(lambda: self._calls.replay(replay))
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """Wait for tasks by reading them repeatedly."""

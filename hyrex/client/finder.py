@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, TypeVar
 
-from hyrex.backend.protocol import Watched
+from hyrex.backend.protocol import Replay, Watched
 from hyrex.client.cell import Ask, CellClient, Subscribed
 from hyrex.client.search import Misses, Search
 from hyrex.errors import BrokerUnavailable, HyrexError
@@ -55,6 +55,21 @@ class Finder:
         if home is not None:
             return await home.cancel_async(task_id, reason)
         return await self._find_async(self._cancel(task_id, reason))
+
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one, in the cell of that one. Raises as get()."""
+        home = self._home(replay.task_id)
+        if home is not None:
+            return home.replay(replay)
+        return self._find(lambda each: each.replay(replay), self._replay(replay))
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""
+        home = self._home(replay.task_id)
+        await (home.replay_async(replay) if home else self._find_async(self._replay(replay)))
+
+    def _replay(self, replay: Replay) -> Ask[None]:
+        return lambda calls: calls.replay(replay, self._within_s)
 
     def _get(self, task_id: str) -> Ask[TaskSnapshot]:
         return lambda calls: calls.get(task_id, self._within_s)

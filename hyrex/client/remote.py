@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, SendResult
-from hyrex.backend.protocol import Watched
+from hyrex.backend.protocol import Replay, Watched
 from hyrex.client.direct import DirectBackend
 from hyrex.client.inside import Inside
 from hyrex.client.life import ClientLoop
@@ -259,6 +259,16 @@ class RemoteBackend:
         """Ask for a task to end."""
         within_s = self.settings.send_timeout_s
         return await self._call_async(lambda calls: calls.cancel(task_id, reason, within_s))
+
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one."""
+        if self._is_interrupted:
+            return self._direct.replay(replay)
+        return self._call(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""
+        await self._call_async(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
 
     def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
         ends = time.monotonic() + self.settings.send_timeout_s

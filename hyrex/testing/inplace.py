@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from hyrex.app import HyrexApp
 from hyrex.backend.known import observe
+from hyrex.backend.origin import origin_here
 from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
-from hyrex.backend.protocol import Watched
+from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.send_spec import SendSpec
 from hyrex.client.process import replace_backend
 from hyrex.errors import TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
@@ -220,3 +222,19 @@ class InlineTasks:
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
         return self.cancel(task_id, reason)
+
+    def replay(self, replay: Replay) -> None:
+        """Run a task like an earlier one."""
+        self.store([self._replayed(replay)])
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""
+        await self.store_async([self._replayed(replay)])
+
+    def _replayed(self, replay: Replay) -> Outgoing:
+        self.get(replay.task_id)
+        (earlier,) = (each._outgoing for each in self.calls if each._outgoing.task_id == replay.task_id)
+        options = replace(earlier.spec.options, idempotency_key=None, delay=None, run_at=None)
+        spec = SendSpec(earlier.spec.task, earlier.spec.config, options)
+        payload = earlier.payload if replay.payload is None else replay.payload
+        return Outgoing(replay.new_id, spec, payload, origin_here())

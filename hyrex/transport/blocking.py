@@ -10,9 +10,10 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from hyrex.backend.outgoing import Outgoing
+from hyrex.backend.protocol import Replay
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.transport.calls import cancelled
+from hyrex.transport.calls import cancelled, replay_request, require_replayed
 from hyrex.transport.channel import Address, open_blocking
 from hyrex.transport.convert import submit_request, task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
@@ -60,6 +61,11 @@ class BlockingCalls:
         return cancelled(
             task_id, self._call("CancelTasks", request, pb.CancelTasksResponse)[1].results[0].outcome
         )
+
+    def replay(self, replay: Replay) -> None:
+        """See Calls.replay. Raises CallFailed."""
+        request = replay_request(replay).SerializeToString()
+        require_replayed(replay, self._call("ReplayTask", request, pb.ReplayTaskResponse)[1])
 
     def _call(
         self, name: str, request: bytes, response: Any, within_s: float | None = None

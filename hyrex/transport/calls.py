@@ -13,19 +13,20 @@ import grpc
 import grpc.aio
 
 from hyrex.backend.outgoing import Outgoing, SendResult
+from hyrex.backend.protocol import Replay
 from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.cancels import is_ours
 from hyrex.transport.convert import placed_outcomes, submit_groups, task_state
-from hyrex.transport.errors import CallFailed, CallFailure, call_failure
+from hyrex.transport.errors import CallFailed, CallFailure, call_failure, item_error
 from hyrex.transport.kept_status import keep_status
 from hyrex.transport.submit_stream import SubmitStream
 from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import task_service_pb2_grpc
 
-__all__ = ["Calls", "cancelled"]
+__all__ = ["Calls", "cancelled", "replay_request", "require_replayed"]
 
 SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
 # The status of a task after the answer to its cancel.
@@ -49,6 +50,7 @@ class Calls:
         self._submits = SubmitStream(lambda: keep_status(stream(metadata=metadata)))
         self._get: Any = stub.GetTask
         self._cancel: Any = stub.CancelTasks
+        self._replay: Any = stub.ReplayTask
         self._watch: Any = stub.WatchTasks
 
     async def submit(self, tasks: Sequence[Outgoing]) -> dict[int, SendResult]:
@@ -71,6 +73,12 @@ class Calls:
             response = await self._cancel(request, timeout=timeout_s, metadata=self._metadata)
         return cancelled(task_id, response.results[0].outcome)
 
+    async def replay(self, replay: Replay, timeout_s: float) -> None:
+        """Store a task like an earlier one. Raises SendRejected, QueueFull."""
+        with _failures():
+            response = await self._replay(replay_request(replay), timeout=timeout_s, metadata=self._metadata)
+        require_replayed(replay, response)
+
     async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskSnapshot], None]:
         """Yield the states of up to 1,000 tasks, then every change, until all have ended."""
         call = self._watch(
@@ -89,6 +97,18 @@ def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
     if outcome == pb.CANCEL_OUTCOME_NOT_FOUND:
         raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
     return CANCELLED.get(outcome)
+
+
+def replay_request(replay: Replay) -> pb.ReplayTaskRequest:
+    """A replay in its wire form."""
+    return pb.ReplayTaskRequest(task_id=replay.task_id, new_task_id=replay.new_id, payload=replay.payload)
+
+
+def require_replayed(replay: Replay, response: pb.ReplayTaskResponse) -> None:
+    """Raise SendRejected or QueueFull if the broker refused the new task."""
+    error = response.result.error
+    if error.reason:
+        raise item_error(f"the replay of {replay.task_id}", error.message, error.reason, dict(error.metadata))
 
 
 @contextmanager

@@ -893,6 +893,64 @@ class RetryTasksResponse(_message.Message):
 Global___RetryTasksResponse: _TypeAlias = RetryTasksResponse  # noqa: Y015
 
 @_typing.final
+class ReplayTaskRequest(_message.Message):
+    """Which task to replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NEW_TASK_ID_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The earlier task. It is not changed."""
+    new_task_id: _builtins.str
+    """NewTask.task_id of the new one: the same id with the same content is one task however often it is sent."""
+    payload: _builtins.bytes
+    """The new task's payload, of the earlier one's content type; absent: the broker copies the earlier payload. Refused
+    (INVALID_FIELD) where that one has a codec.
+    """
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        new_task_id: _builtins.str = ...,
+        payload: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_payload", b"_payload", "payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_payload", b"_payload", "new_task_id", b"new_task_id", "payload", b"payload", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__payload: _TypeAlias = _typing.Literal["payload"]  # noqa: Y015
+    _WhichOneofArgType__payload: _TypeAlias = _typing.Literal["_payload", b"_payload"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload) -> _WhichOneofReturnType__payload | None: ...
+
+Global___ReplayTaskRequest: _TypeAlias = ReplayTaskRequest  # noqa: Y015
+
+@_typing.final
+class ReplayTaskResponse(_message.Message):
+    """The answer to ReplayTaskRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___SubmitResult:
+        """What became of the new task; it has the label `hyrex.replay_of` with the id of the earlier one."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___SubmitResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTaskResponse: _TypeAlias = ReplayTaskResponse  # noqa: Y015
+
+@_typing.final
 class WatchTasksRequest(_message.Message):
     """Which tasks to watch."""
 

@@ -70,6 +70,11 @@ class TaskServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksResponse.FromString,
                 _registered_method=True)
+        self.ReplayTask = channel.unary_unary(
+                '/hyrex.v1.TaskService/ReplayTask',
+                request_serializer=hyrex_dot_v1_dot_task__service__pb2.ReplayTaskRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_task__service__pb2.ReplayTaskResponse.FromString,
+                _registered_method=True)
         self.WatchTasks = channel.unary_stream(
                 '/hyrex.v1.TaskService/WatchTasks',
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.WatchTasksRequest.SerializeToString,
@@ -131,6 +136,15 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayTask(self, request, context):
+        """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
+        without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
+        the caller may not submit to its queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchTasks(self, request, context):
         """The state of some tasks now, then every change, until all of them are final. Ends with OK then.
         """
@@ -175,6 +189,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.RetryTasks,
                     request_deserializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksResponse.SerializeToString,
+            ),
+            'ReplayTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayTask,
+                    request_deserializer=hyrex_dot_v1_dot_task__service__pb2.ReplayTaskRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_task__service__pb2.ReplayTaskResponse.SerializeToString,
             ),
             'WatchTasks': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTasks,
@@ -372,6 +391,33 @@ class TaskService(object):
             '/hyrex.v1.TaskService/RetryTasks',
             hyrex_dot_v1_dot_task__service__pb2.RetryTasksRequest.SerializeToString,
             hyrex_dot_v1_dot_task__service__pb2.RetryTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.TaskService/ReplayTask',
+            hyrex_dot_v1_dot_task__service__pb2.ReplayTaskRequest.SerializeToString,
+            hyrex_dot_v1_dot_task__service__pb2.ReplayTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,11 @@ class TaskServiceStub:
     """Asks for tasks to end. Durable: once answered, a cancelled task never runs again."""
     RetryTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTasksRequest, _task_service_pb2.RetryTasksResponse]
     """Makes finished tasks run once more, with all their retries."""
+    ReplayTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]
+    """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
+    without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
+    the caller may not submit to its queue.
+    """
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]
     """The state of some tasks now, then every change, until all of them are final. Ends with OK then."""
 
@@ -73,6 +78,11 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Asks for tasks to end. Durable: once answered, a cancelled task never runs again."""
     RetryTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTasksRequest, _task_service_pb2.RetryTasksResponse]  # type: ignore[assignment]
     """Makes finished tasks run once more, with all their retries."""
+    ReplayTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
+    """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
+    without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
+    the caller may not submit to its queue.
+    """
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]  # type: ignore[assignment]
     """The state of some tasks now, then every change, until all of them are final. Ends with OK then."""
 
@@ -136,6 +146,17 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.RetryTasksResponse, _abc.Awaitable[_task_service_pb2.RetryTasksResponse]]:
         """Makes finished tasks run once more, with all their retries."""
+
+    @_abc_1.abstractmethod
+    def ReplayTask(
+        self,
+        request: _task_service_pb2.ReplayTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ReplayTaskResponse, _abc.Awaitable[_task_service_pb2.ReplayTaskResponse]]:
+        """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
+        without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
+        the caller may not submit to its queue.
+        """
 
     @_abc_1.abstractmethod
     def WatchTasks(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyrex.cli.task_send import _payload
+from hyrex.cli.task_send import json_payload
 from tests.cli.test_program import hyrex, refused
 from tests.support.process import environment
 
@@ -200,4 +200,4 @@ def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(tmp_path: Path) -> N
 def test_arguments_are_stored_as_the_sdk_writes_them_unless_a_number_would_change(
     written: str, stored: str
 ) -> None:
-    assert _payload(written).decode() == stored
+    assert json_payload(written).decode() == stored

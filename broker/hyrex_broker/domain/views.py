@@ -93,6 +93,22 @@ class TaskView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayedTask:
+    """What a task that is to be like another one takes over from it."""
+
+    name: str
+    queue: str
+    rank: int
+    max_retries: int
+    timeout_ms: int | None
+    retry_delay_ms: int | None
+    payload: bytes
+    headers: dict[str, str]
+    labels: dict[str, str]
+    carried: CarriedOptions
+
+
+@dataclass(frozen=True, slots=True)
 class TaskPage:
     """One page, newest first; `before` is where the next one starts, None on the last."""
 

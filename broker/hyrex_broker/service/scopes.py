@@ -20,6 +20,7 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
         "StreamSubmit": _SUBMIT,
         "CancelTasks": _SUBMIT,
         "RetryTasks": _SUBMIT,
+        "ReplayTask": _SUBMIT,
         "GetTask": _READ,
         "ListTasks": _READ,
         "CountTasks": _READ,

@@ -23,6 +23,7 @@ from hyrex_broker.service.callers import current_caller, when_token_ends
 from hyrex_broker.service.doors import token_ended
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context, hold
+from hyrex_broker.service.replay import Replays
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.task_rights import ListedMessages, Looks, TaskRights
 from hyrex_broker.service.unread import UnreadFrames
@@ -127,6 +128,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self._large_frame = asyncio.Lock()
         self._frames = UnreadFrames()
         self._rights = TaskRights(parts.reads, parts.looks)
+        self._replays = Replays(parts.reads, parts.submits, parts.looks)
 
     async def SubmitTasks(
         self, request: task_service_pb2.SubmitTasksRequest, context: Context
@@ -266,6 +268,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 for task_id, outcome in zip(ids, outcomes, strict=True)
             ]
         )
+
+    async def ReplayTask(
+        self, request: task_service_pb2.ReplayTaskRequest, context: Context
+    ) -> task_service_pb2.ReplayTaskResponse:
+        return await self._replays.replay(request, context)
 
     async def WatchTasks(
         self, request: task_service_pb2.WatchTasksRequest, context: Context

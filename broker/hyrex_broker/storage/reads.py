@@ -13,6 +13,7 @@ from hyrex_broker.domain.progress import ProgressView
 from hyrex_broker.domain.states import Live, standing
 from hyrex_broker.domain.views import (
     HolderView,
+    ReplayedTask,
     RunConditions,
     RunStatusView,
     RunView,
@@ -84,6 +85,16 @@ class TaskReads:
         """One task with its payload and all of its runs."""
         views = await self.tasks([task_id], FULL)
         return views[0] if views else None
+
+    async def to_replay(self, task_id: TaskId) -> ReplayedTask | None:
+        """What another task like this one needs; None if it is unknown."""
+        row = await self._database.fetchrow(_SQL["to_replay"], task_id)
+        if row is None:
+            return None
+        carried = CarriedOptions(**{name: row[name] for name in CARRIED})
+        own = {name: value for name, value in row.items() if name not in CARRIED}
+        texts = {name: _texts(row[name]) or {} for name in ("headers", "labels")}
+        return ReplayedTask(**{**own, **texts}, carried=carried)
 
     async def queues_of(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
         """The queues of tasks; unknown ids are missing."""

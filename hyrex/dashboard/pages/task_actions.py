@@ -84,21 +84,8 @@ async def _replay(visit: Visit, form: Form) -> Done:
         json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FormRefused(f"the arguments are no JSON: {error}") from None
-    fresh = task_pb2.NewTask(
-        task_id=new_task_id(),
-        name=task.name,
-        queue=task.queue,
-        payload=text.encode(),
-        content_type=task.content_type,
-        priority=task.priority,
-        max_retries=task.max_retries,
-        headers=task.headers,
-        labels=task.labels,
-    )
-    if task.HasField("timeout"):
-        fresh.timeout.CopyFrom(task.timeout)
-    answer = await visit.calls.act("tasks", "SubmitTasks", tasks.SubmitTasksRequest(tasks=[fresh]))
-    result = answer.results[0]
+    request = tasks.ReplayTaskRequest(task_id=task.task_id, new_task_id=new_task_id(), payload=text.encode())
+    result = (await visit.calls.act("tasks", "ReplayTask", request)).result
     if result.error.reason:
         raise FormRefused(result.error.message)
     return Done("Sent. This is the new task.", "/task" + query(id=result.task_id))

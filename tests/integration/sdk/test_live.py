@@ -1,10 +1,15 @@
 """The fixtures give a real broker and a real worker, and say why when they cannot."""
 
+import asyncio
+import json
+import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from hyrex import TaskNotFound, get_task_async, replay, replay_async
 from hyrex.errors import HyrexError
 from hyrex.testing.live import NOT_INHERITED, LiveHyrex, live_broker
 from tests.integration.sdk.live_tasks import divide
@@ -18,6 +23,42 @@ def test_live_fixture_runs_a_task_on_a_real_worker(hyrex_live: LiveHyrex) -> Non
     handle = divide.send(7, 2)
     assert handle.result(30) == 3.5
     assert handle.task_runs[0].worker
+
+
+async def test_a_failed_task_is_replayed_with_other_arguments(hyrex_live: LiveHyrex) -> None:
+    """By handle and by id, on and off a loop, and in the terminal."""
+    hyrex_live.start_worker("tests.integration.sdk.live_tasks:app")
+    handle = await divide.send_async(7, 0)
+    assert not await handle.wait_async(60)
+    fixed = await handle.replay_async({"a": 7, "b": 2})
+    assert await fixed.result_async(60) == 3.5
+    again = await asyncio.to_thread(lambda: replay(fixed.id))
+    assert await again.result_async(60) == 3.5
+    command = (
+        sys.executable,
+        "-m",
+        "hyrex.cli",
+        "task",
+        "replay",
+        str(handle.id),
+        "--payload-file",
+        "-",
+        "--json",
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        input='{"a": 9, "b": 2}',
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told = json.loads(done.stdout)
+    assert told["replay_of"] == str(handle.id)
+    assert await (await get_task_async(told["id"])).result_async(60) == 4.5
+    with pytest.raises(TaskNotFound):
+        await replay_async(UUID(int=7 << 76))
 
 
 def test_worker_that_cannot_start_shows_what_it_printed(hyrex_live: LiveHyrex, tmp_path: Path) -> None:

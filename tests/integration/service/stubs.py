@@ -64,6 +64,7 @@ class Recorded:
     """What the engine was asked, and the gates that a test holds."""
 
     submits: list[list[str]] = field(default_factory=list)
+    tasks: list[task_pb2.NewTask] = field(default_factory=list)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     cancels: list[tuple[list[TaskId], str]] = field(default_factory=list)
     changes: int = 0
@@ -83,6 +84,7 @@ class Recorded:
         patience_s: float | None = None,
         caller: Hashable = None,
     ) -> None:
+        self.tasks += tasks
         for name in await self._let_pass([task.task_id for task in tasks]):
             result = results.add()
             result.task_id, result.outcome = name, SUBMIT_OUTCOME_STORED

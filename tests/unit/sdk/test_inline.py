@@ -20,6 +20,7 @@ from hyrex import (
     TaskNotFound,
     get_hyrex_context,
     get_task,
+    replay,
     send_many,
     wait_all,
 )
@@ -302,3 +303,22 @@ def test_nested_blocks_end_one_by_one() -> None:
 def test_fixture_runs_tasks_inline(hyrex_inline: InlineTasks) -> None:
     child.send(3)
     assert hyrex_inline.sent[0].result() == 9
+
+
+def test_a_replay_is_a_new_task_without_key_and_delay_and_with_other_arguments_on_wish() -> None:
+    with inline() as tasks:
+        first = flaky.with_config(idempotency_key="once", labels={"team": "a"}).send(0)
+        again, edited = first.replay(), replay(first.id, payload={"succeeds_at": 2})
+        assert len({first.id, again.id, edited.id}) == 3
+        assert (again.result(), edited.result(), len(edited.task_runs)) == ("done", "done", 3)
+        assert [call._outgoing.spec.options.idempotency_key for call in tasks.calls] == ["once", None, None]
+
+
+def test_a_replay_of_what_json_cannot_hold_is_refused_before_it_is_sent() -> None:
+    with inline() as tasks:
+        handle = flaky.send(0)
+        with pytest.raises(ArgumentInvalid, match="JSON values only"):
+            handle.replay({"succeeds_at": {1, 2}})
+        with pytest.raises(TaskNotFound):
+            replay(UUID(int=7 << 76))
+        assert len(tasks.sent) == 1

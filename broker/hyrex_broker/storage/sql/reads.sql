@@ -74,6 +74,13 @@ left join lateral (
 ) w on true
 order by t.id, r.run_number
 
+-- name: to_replay
+-- What a task like this one needs. $1 id.
+select l.name, l.queue, t.rank, t.max_retries, t.timeout_ms, t.retry_delay_ms, t.payload, t.content_type, t.codec,
+       t.headers, t.labels
+from task t join lane l on l.id = t.lane
+where t.id = $1::uuid
+
 -- name: queues_of
 -- The queues of tasks. $1 ids in order: the first and the last one tell which partitions are looked at.
 select t.id, l.queue
