@@ -1,4 +1,4 @@
-"""Bulk forms of `hyrex task cancel` and `hyrex task retry`: all tasks that a filter fits.
+"""Bulk forms of `hyrex task cancel`, `retry` and `dismiss`: all tasks that a filter fits.
 
 The work is done by the brokers, and goes on whether or not this command does: Ctrl-C asks whether to stop it.
 """
@@ -128,4 +128,4 @@ def _print_end(operation: "admin_service_pb2.BulkOperation", as_json: bool) -> N
     say(f"{values['done']} tasks {_PAST[values['action']]}{still} ({values['state']})")
 
 
-_PAST: Final = {"cancel": "cancelled", "retry": "queued again"}
+_PAST: Final = {"cancel": "cancelled", "retry": "queued again", "dismiss": "dismissed"}

@@ -119,12 +119,44 @@ def _results(
     return found
 
 
+@commands.command("dismiss")
+def dismiss(
+    task_ids: TaskIds = None,
+    where: Where = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record of --where.")] = "",
+    broker_url: CellsUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Take failed, timed-out and lost tasks off the list of failures; or, with --where, all that fit."""
+    from hyrex.cli.wire import word
+    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
+
+    if where or dry_run or not task_ids:
+        url = url_of_one(broker_url, "--where")
+        bulk("dismiss", where, task_ids, BulkOptions(url, as_json, dry_run, yes, reason))
+        return
+
+    async def call(ids: Sequence[str], channel: "grpc.aio.Channel") -> Any:
+        request = task_service_pb2.DismissTasksRequest(task_ids=ids)
+        return await task_service_pb2_grpc.TaskServiceStub(channel).DismissTasks(request)
+
+    _print_outcomes(
+        [
+            (result.task_id, word(task_service_pb2.DismissOutcome, result.outcome))
+            for result in _results(broker_url, task_ids, call)
+        ],
+        as_json,
+    )
+
+
 def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:
     if as_json:
         print_list("results", [{"id": task_id, "outcome": outcome} for task_id, outcome in outcomes])
     else:
         print_table(("id", "outcome"), outcomes, "no tasks")
-    if any(outcome in ("not_found", "not_final") for _, outcome in outcomes):
+    if any(outcome in ("not_found", "not_final", "not_dead") for _, outcome in outcomes):
         raise typer.Exit(1)
 
 

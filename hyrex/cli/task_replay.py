@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
+from hyrex.cli.cells import url_for_task
+from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, say
 from hyrex.cli.task_send import json_payload
@@ -17,7 +18,7 @@ def replay(
     payload_file: Annotated[
         str, typer.Option(metavar="FILE", help="A file with other arguments, a JSON object; - reads stdin.")
     ] = "",
-    broker_url: BrokerUrl = DEFAULT_URL,
+    broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Send a new task like an earlier one, which stays as it is; print the new id.
@@ -33,7 +34,7 @@ def replay(
     async def call(channel: Any) -> Any:
         return await task_service_pb2_grpc.TaskServiceStub(channel).ReplayTask(request)
 
-    result = ask(broker_url, call).result
+    result = ask(url_for_task(broker_url, task_id), call).result
     if result.error.reason:
         raise CommandError(f"{result.error.message} ({result.error.reason})")
     if as_json:

@@ -27,6 +27,7 @@ EVERY_FAILURE: Final = task_service_pb2.ListTasksRequest(
     filter=task_service_pb2.TaskFilter(
         statuses=[task_pb2.TASK_STATUS_FAILED, task_pb2.TASK_STATUS_TIMED_OUT, task_pb2.TASK_STATUS_LOST],
         younger_than=Duration(seconds=_DAY_S),
+        dead=True,
     ),
 )
 """The newest failures of tasks that were sent within the last day; never changed."""

@@ -70,6 +70,8 @@ class _BulkActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BulkAction
     """As CancelTasks. Without statuses in the filter: all tasks that have not ended."""
     BULK_ACTION_RETRY: _BulkAction.ValueType  # 2
     """As RetryTasks. Without statuses in the filter: those that failed, timed out or were lost."""
+    BULK_ACTION_DISMISS: _BulkAction.ValueType  # 3
+    """As DismissTasks, to those that failed, timed out or were lost and are not dismissed."""
 
 class BulkAction(_BulkAction, metaclass=_BulkActionEnumTypeWrapper):
     """What a bulk operation does to each task."""
@@ -80,6 +82,8 @@ BULK_ACTION_CANCEL: BulkAction.ValueType  # 1
 """As CancelTasks. Without statuses in the filter: all tasks that have not ended."""
 BULK_ACTION_RETRY: BulkAction.ValueType  # 2
 """As RetryTasks. Without statuses in the filter: those that failed, timed out or were lost."""
+BULK_ACTION_DISMISS: BulkAction.ValueType  # 3
+"""As DismissTasks, to those that failed, timed out or were lost and are not dismissed."""
 Global___BulkAction: _TypeAlias = BulkAction  # noqa: Y015
 
 class _BulkState:
@@ -998,7 +1002,7 @@ class BulkOperation(_message.Message):
     state: Global___BulkState.ValueType
     """Where it stands."""
     done: _builtins.int
-    """Tasks that were cancelled (or asked to end), or queued again."""
+    """Tasks that were cancelled (or asked to end), queued again, or dismissed."""
     matched: _builtins.int
     """Tasks that it fitted when they were looked at; the others of them had changed by then."""
     @_builtins.property

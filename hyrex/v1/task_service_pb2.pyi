@@ -142,6 +142,34 @@ RETRY_OUTCOME_NOT_FOUND: RetryOutcome.ValueType  # 3
 """There is no such task."""
 Global___RetryOutcome: _TypeAlias = RetryOutcome  # noqa: Y015
 
+class _DismissOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DismissOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DismissOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISMISS_OUTCOME_UNSPECIFIED: _DismissOutcome.ValueType  # 0
+    """Never sent."""
+    DISMISS_OUTCOME_DISMISSED: _DismissOutcome.ValueType  # 1
+    """It is dismissed, now or since before."""
+    DISMISS_OUTCOME_NOT_DEAD: _DismissOutcome.ValueType  # 2
+    """It has not failed, timed out or been lost for good; nothing changed."""
+    DISMISS_OUTCOME_NOT_FOUND: _DismissOutcome.ValueType  # 3
+    """There is no such task."""
+
+class DismissOutcome(_DismissOutcome, metaclass=_DismissOutcomeEnumTypeWrapper):
+    """What a dismissal did to one task."""
+
+DISMISS_OUTCOME_UNSPECIFIED: DismissOutcome.ValueType  # 0
+"""Never sent."""
+DISMISS_OUTCOME_DISMISSED: DismissOutcome.ValueType  # 1
+"""It is dismissed, now or since before."""
+DISMISS_OUTCOME_NOT_DEAD: DismissOutcome.ValueType  # 2
+"""It has not failed, timed out or been lost for good; nothing changed."""
+DISMISS_OUTCOME_NOT_FOUND: DismissOutcome.ValueType  # 3
+"""There is no such task."""
+Global___DismissOutcome: _TypeAlias = DismissOutcome  # noqa: Y015
+
 @_typing.final
 class ItemError(_message.Message):
     """Why one item was refused. The fields mean what they mean in google.rpc.Status and ErrorInfo."""
@@ -517,10 +545,13 @@ class TaskFilter(_message.Message):
     ROOT_ID_FIELD_NUMBER: _builtins.int
     OLDER_THAN_FIELD_NUMBER: _builtins.int
     YOUNGER_THAN_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
     parent_id: _builtins.str
     """Only children of this task."""
     root_id: _builtins.str
     """Only the tree below this root."""
+    dead: _builtins.bool
+    """Only dead letters: tasks that failed, timed out or were lost, and were neither reopened nor dismissed."""
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Patterns of queues, up to 20; a task fits if one of them does."""
@@ -561,10 +592,11 @@ class TaskFilter(_message.Message):
         root_id: _builtins.str = ...,
         older_than: _duration_pb2.Duration | None = ...,
         younger_than: _duration_pb2.Duration | None = ...,
+        dead: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["older_than", b"older_than", "younger_than", b"younger_than"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_types", b"error_types", "labels", b"labels", "names", b"names", "older_than", b"older_than", "parent_id", b"parent_id", "queues", b"queues", "root_id", b"root_id", "statuses", b"statuses", "younger_than", b"younger_than"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "error_types", b"error_types", "labels", b"labels", "names", b"names", "older_than", b"older_than", "parent_id", b"parent_id", "queues", b"queues", "root_id", b"root_id", "statuses", b"statuses", "younger_than", b"younger_than"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -891,6 +923,80 @@ class RetryTasksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryTasksResponse: _TypeAlias = RetryTasksResponse  # noqa: Y015
+
+@_typing.final
+class DismissTasksRequest(_message.Message):
+    """Which dead letters to dismiss."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids, up to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissTasksRequest: _TypeAlias = DismissTasksRequest  # noqa: Y015
+
+@_typing.final
+class DismissResult(_message.Message):
+    """The answer for one task to dismiss."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    outcome: Global___DismissOutcome.ValueType
+    """What was done."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        outcome: Global___DismissOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissResult: _TypeAlias = DismissResult  # noqa: Y015
+
+@_typing.final
+class DismissTasksResponse(_message.Message):
+    """The answers to DismissTasksRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___DismissResult]:
+        """One for each id, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___DismissResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissTasksResponse: _TypeAlias = DismissTasksResponse  # noqa: Y015
 
 @_typing.final
 class ReplayTaskRequest(_message.Message):

@@ -70,6 +70,11 @@ class TaskServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksResponse.FromString,
                 _registered_method=True)
+        self.DismissTasks = channel.unary_unary(
+                '/hyrex.v1.TaskService/DismissTasks',
+                request_serializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksResponse.FromString,
+                _registered_method=True)
         self.ReplayTask = channel.unary_unary(
                 '/hyrex.v1.TaskService/ReplayTask',
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.ReplayTaskRequest.SerializeToString,
@@ -136,6 +141,14 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DismissTasks(self, request, context):
+        """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
+        them changes, and a task that is retried and ends badly again is a dead letter again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReplayTask(self, request, context):
         """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
         without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
@@ -189,6 +202,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.RetryTasks,
                     request_deserializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_task__service__pb2.RetryTasksResponse.SerializeToString,
+            ),
+            'DismissTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.DismissTasks,
+                    request_deserializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksResponse.SerializeToString,
             ),
             'ReplayTask': grpc.unary_unary_rpc_method_handler(
                     servicer.ReplayTask,
@@ -391,6 +409,33 @@ class TaskService(object):
             '/hyrex.v1.TaskService/RetryTasks',
             hyrex_dot_v1_dot_task__service__pb2.RetryTasksRequest.SerializeToString,
             hyrex_dot_v1_dot_task__service__pb2.RetryTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DismissTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.TaskService/DismissTasks',
+            hyrex_dot_v1_dot_task__service__pb2.DismissTasksRequest.SerializeToString,
+            hyrex_dot_v1_dot_task__service__pb2.DismissTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

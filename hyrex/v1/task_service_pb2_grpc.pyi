@@ -49,6 +49,10 @@ class TaskServiceStub:
     """Asks for tasks to end. Durable: once answered, a cancelled task never runs again."""
     RetryTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTasksRequest, _task_service_pb2.RetryTasksResponse]
     """Makes finished tasks run once more, with all their retries."""
+    DismissTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DismissTasksRequest, _task_service_pb2.DismissTasksResponse]
+    """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
+    them changes, and a task that is retried and ends badly again is a dead letter again.
+    """
     ReplayTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]
     """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
     without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
@@ -78,6 +82,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Asks for tasks to end. Durable: once answered, a cancelled task never runs again."""
     RetryTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTasksRequest, _task_service_pb2.RetryTasksResponse]  # type: ignore[assignment]
     """Makes finished tasks run once more, with all their retries."""
+    DismissTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DismissTasksRequest, _task_service_pb2.DismissTasksResponse]  # type: ignore[assignment]
+    """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
+    them changes, and a task that is retried and ends badly again is a dead letter again.
+    """
     ReplayTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
     """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
     without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
@@ -146,6 +154,16 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.RetryTasksResponse, _abc.Awaitable[_task_service_pb2.RetryTasksResponse]]:
         """Makes finished tasks run once more, with all their retries."""
+
+    @_abc_1.abstractmethod
+    def DismissTasks(
+        self,
+        request: _task_service_pb2.DismissTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.DismissTasksResponse, _abc.Awaitable[_task_service_pb2.DismissTasksResponse]]:
+        """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
+        them changes, and a task that is retried and ends badly again is a dead letter again.
+        """
 
     @_abc_1.abstractmethod
     def ReplayTask(

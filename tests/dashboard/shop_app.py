@@ -69,6 +69,12 @@ def fail_clicked(text: str) -> None:
     raise NonRetryable(text)
 
 
+@hy.task(queue="reports")
+def fail_dismissed() -> None:
+    """Fails; the test that sends it dismisses all of its name."""
+    raise NonRetryable("dealt with")
+
+
 @hy.task(queue="reports", name="fail*")
 def fail_with_a_star() -> None:
     """Fails; in a filter its name fits others, too."""

@@ -48,6 +48,24 @@ def test_failures_of_one_kind_are_one_line_that_leads_to_them_and_retries_them(
     eventually(lambda: completed in reader.get("/complete", text="error:nonr").json(), 60, every_s=0.5)
 
 
+def test_a_dismissed_failure_leaves_the_list_alone_or_with_all_of_its_kind(
+    shop: Shop, reader: Reader
+) -> None:
+    alone = shop.ended(shop.send("fail_dismissed", queue="reports")).task_id
+    eventually(lambda: alone in reader.text("/failures"), 60, every_s=0.5)
+    assert f'href="/tasks/dismiss?id={alone}"' in reader.text("/task", id=alone)
+    assert reader.act(f"/tasks/dismiss?id={alone}") == "1 dismissed."
+    assert "/tasks/dismiss" not in reader.text("/task", id=alone)
+    eventually(lambda: alone not in reader.text("/failures"), 60, every_s=0.5)
+    planted = shop.ended(shop.send("fail_dismissed", queue="reports")).task_id
+    eventually(lambda: planted in reader.text("/failures"), 60, every_s=0.5)
+    line = "name:fail_dismissed status:failed error:NonRetryable newer:1d"
+    address = f"/tasks/all/dismiss{query(filter=line)}"
+    assert f'href="{address}"' in html.unescape(reader.text("/failures"))
+    reader.act(address)
+    eventually(lambda: planted not in reader.text("/failures"), 60, every_s=0.5)
+
+
 def test_a_kind_whose_name_has_a_star_is_retried_without_the_others(shop: Shop, reader: Reader) -> None:
     """In a filter a star stands for any text, unless a backslash says otherwise."""
     planted = shop.ended(shop.send("fail*", queue="reports")).task_id

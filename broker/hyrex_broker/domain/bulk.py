@@ -1,4 +1,4 @@
-"""A bulk operation: a cancel or retry of all tasks that a filter fits and that were made before it began."""
+"""A bulk operation: cancels, retries or dismisses all tasks that a filter fits and that it found there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from hyrex_broker.domain.model import TaskId
-from hyrex_broker.domain.selection import Selection
+from hyrex_broker.domain.selection import DEAD, Selection
 from hyrex_broker.domain.states import TaskState
 
 
@@ -16,6 +16,7 @@ class BulkAction(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    DISMISS = "dismiss"
 
 
 class BulkState(StrEnum):
@@ -27,7 +28,6 @@ class BulkState(StrEnum):
 
 
 _MAY_BE_CANCELLED: Final = frozenset(state for state in TaskState if not state.final)
-_DEAD: Final = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.LOST})
 _MAY_BE_RETRIED: Final = frozenset(state for state in TaskState if state.final)
 
 
@@ -52,11 +52,13 @@ def acted_on(action: BulkAction, selection: Selection) -> Selection | None:
     """The tasks of a selection on which the action may have an effect; None where there can be none."""
     may, usual = {
         BulkAction.CANCEL: (_MAY_BE_CANCELLED, _MAY_BE_CANCELLED),
-        BulkAction.RETRY: (_MAY_BE_RETRIED, _DEAD),
+        BulkAction.RETRY: (_MAY_BE_RETRIED, DEAD),
+        BulkAction.DISMISS: (DEAD, DEAD),
     }[action]
     wanted = selection.with_usual_states().states
     states = wanted & may if wanted else usual
-    return replace(selection, states=states) if states else None
+    dead = selection.dead or action is BulkAction.DISMISS
+    return replace(selection, states=states, dead=dead) if states else None
 
 
 def to_words(selection: Selection) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def to_words(selection: Selection) -> dict[str, Any]:
         "error_types": list(selection.error_types),
         "older_than_s": selection.older_than_s,
         "younger_than_s": selection.younger_than_s,
+        "dead": selection.dead,
         "within": list(selection.within),
         "created_after": None if selection.created_after is None else selection.created_after.isoformat(),
     }
@@ -89,6 +92,7 @@ def from_words(words: Mapping[str, Any]) -> Selection:
         error_types=tuple(words["error_types"]),
         older_than_s=words["older_than_s"],
         younger_than_s=words["younger_than_s"],
+        dead=words["dead"],
         within=tuple(words["within"]),
         created_after=None if after is None else datetime.fromisoformat(after),
     )

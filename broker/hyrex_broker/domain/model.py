@@ -173,6 +173,14 @@ class CancelOutcome(IntEnum):
     NOT_FOUND = 4
 
 
+class DismissOutcome(IntEnum):
+    """What a dismissal did to one task. Numbers equal those of hyrex.v1.DismissOutcome."""
+
+    DISMISSED = 1
+    NOT_DEAD = 2
+    NOT_FOUND = 3
+
+
 class RetryOutcome(IntEnum):
     """What a retry did. Numbers equal those of hyrex.v1.RetryOutcome."""
 

@@ -10,6 +10,7 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 
+DEAD: Final = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.LOST})
 _ENDS_WITH_ERRORS: Final = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.RETRYING})
 """Where a task stands whose newest ended run has an error, unless the filter says otherwise."""
 
@@ -32,11 +33,15 @@ class Selection:
     error_types: tuple[str, ...] = ()
     older_than_s: float | None = None
     younger_than_s: float | None = None
+    dead: bool = False
+    """Only dead letters: what failed, timed out or was lost, and was not dismissed."""
     within: tuple[str, ...] = ()
     """Patterns of the queues for which whoever asks has rights; empty: all."""
 
     def with_usual_states(self) -> "Selection":
         """The same with the states that it implies: what failed, timed out or is retrying has an error."""
+        if self.dead:
+            return replace(self, states=self.states & DEAD if self.states else DEAD)
         return replace(self, states=_ENDS_WITH_ERRORS) if self.error_types and not self.states else self
 
 
@@ -55,6 +60,7 @@ class Check:
         wanted = self.selection
         return (
             (not wanted.states or task.state in wanted.states)
+            and not (wanted.dead and task.dismissed)
             and (wanted.root_id is None or task.root_id == wanted.root_id)
             and (not wanted.error_types or self._has_error(task))
             and all(task.labels.get(key) == value for key, value in wanted.labels)

@@ -72,6 +72,8 @@ class TaskView:
     headers: dict[str, str] | None
     runs: tuple[RunView, ...]
     labels_left_out_bytes: int = 0
+    dismissed: bool = False
+    """A dead letter that somebody has dismissed."""
     trace_context: bytes | None = None
     """The 26 bytes of a traceparent's parts; None without one, and where it was left out."""
 

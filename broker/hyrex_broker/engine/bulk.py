@@ -95,6 +95,10 @@ class BulkOperations:
                 found = await step.store.cancel(ids, operation.reason) if ids else []
                 step.progress = Advance(page.before, len(ids), len(found))
             self._cancels.follow_cancels(found, operation.reason)
+        elif operation.action is BulkAction.DISMISS:
+            async with self._store.step(operation, self._broker) as step:
+                dismissed = await step.store.dismiss(ids, operation.who) if ids else set()
+                step.progress = Advance(page.before, len(ids), len(dismissed))
         else:
             async with self._store.step(operation, self._broker) as step:
                 requeued = await step.store.retry(ids) if ids else []

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from hyrex_broker.domain.model import CancelOrder, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
+from hyrex_broker.domain.model import (
+    CancelOrder,
+    CancelOutcome,
+    DismissOutcome,
+    LaneId,
+    RetryOutcome,
+    SessionId,
+    TaskId,
+)
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.storage.cancel import CancelStore, FoundByCancel, Requeued
@@ -87,6 +95,22 @@ class Cancels:
         outcomes |= dict.fromkeys(pending, RetryOutcome.NOT_FINAL)
         self.on_change(outcomes)
         return [outcomes[task_id] for task_id in task_ids]
+
+    async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> list[DismissOutcome]:
+        """One outcome for each id. Raises StorageUnavailable."""
+        dismissed = await self._store.dismiss(task_ids, who)
+        others = list({*task_ids} - dismissed)
+        known = (
+            {each.task_id for each in await self._store.standing(others) if each.known} if others else set()
+        )
+        return [
+            DismissOutcome.DISMISSED
+            if task_id in dismissed
+            else DismissOutcome.NOT_DEAD
+            if task_id in known
+            else DismissOutcome.NOT_FOUND
+            for task_id in task_ids
+        ]
 
     async def _classify_retries(
         self, missing: list[TaskId], outcomes: dict[TaskId, RetryOutcome]

@@ -25,7 +25,11 @@ from hyrex_broker.storage.listing import TaskLists
 MOST_COUNTED: Final = 10_000
 _REASON_BYTES: Final = 1000
 _DEFAULT_PAGE: Final = 50
-_ACTIONS: Final = {pb.BULK_ACTION_CANCEL: BulkAction.CANCEL, pb.BULK_ACTION_RETRY: BulkAction.RETRY}
+_ACTIONS: Final = {
+    pb.BULK_ACTION_CANCEL: BulkAction.CANCEL,
+    pb.BULK_ACTION_RETRY: BulkAction.RETRY,
+    pb.BULK_ACTION_DISMISS: BulkAction.DISMISS,
+}
 _NUMBERS: Final = {action: number for number, action in _ACTIONS.items()}
 _STATES: Final = {
     BulkState.RUNNING: pb.BULK_STATE_RUNNING,
@@ -110,7 +114,9 @@ def _covers(caller: Caller, operation: BulkOperation) -> bool:
 def _wanted(request: pb.StartBulkOperationRequest) -> tuple[BulkAction, Selection]:
     action = _ACTIONS.get(request.action)
     if action is None:
-        raise InvalidField("action", request.action, "must be BULK_ACTION_CANCEL or BULK_ACTION_RETRY")
+        raise InvalidField(
+            "action", request.action, "must be BULK_ACTION_CANCEL, BULK_ACTION_RETRY or BULK_ACTION_DISMISS"
+        )
     selection = filters.of_filter(request.filter)
     if selection == Selection():
         raise InvalidField("filter", "", "must say which tasks; name pattern * stands for all of them")

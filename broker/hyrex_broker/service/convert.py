@@ -40,6 +40,7 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: b
         waiting_for=waiting_for,
         cancel_requested=view.cancel_requested,
         hidden=hidden,
+        dismissed=view.dismissed,
         traceparent=_traceparent(view.trace_context),
         **view.carried.given(),
     )

@@ -9,7 +9,7 @@ from hyrex.runtime import patterns
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.errors import InvalidField
 from hyrex_broker.domain.model import TaskId
-from hyrex_broker.domain.selection import Selection
+from hyrex_broker.domain.selection import DEAD, Selection
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.service import fields
 from hyrex_broker.service.times import duration
@@ -40,14 +40,19 @@ def selection(request: task_service_pb2.ListTasksRequest) -> Selection:
 
 def of_filter(wire: task_service_pb2.TaskFilter) -> Selection:
     """A filter as the broker works with it. Raises InvalidField."""
+    states = frozenset(_state(status) for status in wire.statuses)
+    if wire.dead and states and not states & DEAD:
+        named = ", ".join(state.name for state in sorted(states))
+        raise InvalidField("filter.statuses", named, "must have FAILED, TIMED_OUT or LOST beside dead")
     older, younger = wire.HasField("older_than"), wire.HasField("younger_than")
     return Selection(
-        states=frozenset(_state(status) for status in wire.statuses),
+        states=states,
         parent_id=fields.task_id(wire.parent_id, "filter.parent_id") if wire.parent_id else None,
         root_id=fields.task_id(wire.root_id, "filter.root_id") if wire.root_id else None,
         queues=_patterns(wire.queues, "filter.queues"),
         names=_patterns(wire.names, "filter.names"),
         labels=_labels(wire.labels),
+        dead=wire.dead,
         error_types=_patterns(wire.error_types, "filter.error_types"),
         older_than_s=fields.milliseconds(wire.older_than, "filter.older_than", least=0) / 1000
         if older
@@ -65,6 +70,7 @@ def to_filter(wanted: Selection) -> task_service_pb2.TaskFilter:
         names=wanted.names,
         statuses=[task_pb2.TaskStatus.ValueType(state) for state in sorted(wanted.states)],
         labels=dict(wanted.labels),
+        dead=wanted.dead,
         error_types=wanted.error_types,
         parent_id=wanted.parent_id or "",
         root_id=wanted.root_id or "",

@@ -21,6 +21,7 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
         "CancelTasks": _SUBMIT,
         "RetryTasks": _SUBMIT,
         "ReplayTask": _SUBMIT,
+        "DismissTasks": _SUBMIT,
         "GetTask": _READ,
         "ListTasks": _READ,
         "CountTasks": _READ,

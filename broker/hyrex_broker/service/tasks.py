@@ -11,7 +11,7 @@ from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvalid
 from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import CancelOutcome, RetryOutcome, TaskId
+from hyrex_broker.domain.model import CancelOutcome, DismissOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker
@@ -70,13 +70,17 @@ class Submits(Protocol):
 
 
 class Cancelling(Protocol):
-    """Ends tasks, and reopens ended ones."""
+    """Ends tasks, reopens and dismisses ended ones."""
 
     async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
         """One outcome for each id."""
         ...
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
+        """One outcome for each id."""
+        ...
+
+    async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> list[DismissOutcome]:
         """One outcome for each id."""
         ...
 
@@ -264,6 +268,25 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             results=[
                 task_service_pb2.RetryResult(
                     task_id=task_id, outcome=task_service_pb2.RetryOutcome.ValueType(outcome)
+                )
+                for task_id, outcome in zip(ids, outcomes, strict=True)
+            ]
+        )
+
+    async def DismissTasks(
+        self, request: task_service_pb2.DismissTasksRequest, context: Context
+    ) -> task_service_pb2.DismissTasksResponse:
+        ids = requests.task_ids(request.task_ids)
+        permit = await self._changes.enter(requests.caller(context), len(ids))
+        try:
+            dismiss = partial(self._parts.cancels.dismiss, who=current_caller().name)
+            outcomes = await self._rights.changed(ids, dismiss, DismissOutcome.NOT_FOUND) if ids else []
+        finally:
+            permit.leave()
+        return task_service_pb2.DismissTasksResponse(
+            results=[
+                task_service_pb2.DismissResult(
+                    task_id=task_id, outcome=task_service_pb2.DismissOutcome.ValueType(outcome)
                 )
                 for task_id, outcome in zip(ids, outcomes, strict=True)
             ]

@@ -63,6 +63,12 @@ class CancelStore:
         rows = await self._database.fetch(_SQL["retry"], sorted(set(task_ids)))
         return [Requeued(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 
+    async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> set[TaskId]:
+        """Dismiss dead letters; ids missing from the result are none, or unknown: see `standing`."""
+        rows = await self._database.fetch(_SQL["dismiss"], sorted(set(task_ids)), who)
+        await self._database.confirm()
+        return {TaskId(str(row["id"])) for row in rows}
+
     async def reopened(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
         """Those whose last end was reopened, by whomever."""
         rows = await self._database.fetch(_SQL["reopened"], sorted(task_ids))

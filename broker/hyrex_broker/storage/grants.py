@@ -10,7 +10,7 @@ from hyrex_broker.domain.errors import SchemaOutOfRange
 
 TABLES: Final = (
     "schema_version", "namespace", "broker", "lane", "queue", "concurrency_limit", "task_definition",
-    "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "idempotency",
+    "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "dismissal", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret",
     "schedule", "schedule_slot",

@@ -261,7 +261,7 @@ def _sources(selection: Selection) -> list[_Source]:
     ends = [_BAD_ENDS[state] for state in selection.states if state in _BAD_ENDS]
     errors = [like(pattern) for pattern in selection.error_types] or None
     return [_Source(table) for table in sorted(tables)] + [
-        _Source("scan_bad_end", (int(outcome), errors)) for outcome in ends
+        _Source("scan_bad_end", (int(outcome), errors, selection.dead)) for outcome in ends
     ]
 
 

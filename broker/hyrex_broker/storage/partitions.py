@@ -126,7 +126,8 @@ async def drop(connection: Any, day: datetime) -> None:
     # `task` is removed last: an interruption may leave tasks without runs, but no runs without their tasks.
     for parent, _ in reversed(PARENTS):
         if parent == "task":
-            await _forget(connection, "forget_reopenings", day)
+            for name in ("forget_reopenings", "forget_dismissals"):
+                await _forget(connection, name, day)
         for table in tables:
             if table.name == f"{parent}_{day:%Y%m%d}":
                 await _remove(connection, parent, table)

@@ -157,6 +157,7 @@ def _view(rows: list[Any]) -> TaskView:
         labels_left_out_bytes=first["labels_left_out_bytes"],
         payload=first["payload"],
         headers=_texts(first["headers"]),
+        dismissed=first["live"] is None and bool(rows[-1]["dismissed"]),
         trace_context=first["trace_context"],
         runs=tuple(_runs(rows)),
     )

@@ -16,17 +16,25 @@ LISTED: Final = 100
 SENTENCES: Final = MappingProxyType(
     {
         admin.BULK_ACTION_CANCEL: "What waits ends, what runs is told to stop, and none runs again.",
+        admin.BULK_ACTION_DISMISS: "They leave the list of failures, and nothing else of them changes.",
         admin.BULK_ACTION_RETRY: "They run once more, with all their retries, under the same ids.",
     }
 )
 WITHOUT_STATUS: Final = MappingProxyType(
     {
         admin.BULK_ACTION_CANCEL: "The filter names no status: all that have not ended are meant.",
+        admin.BULK_ACTION_DISMISS: "",
         admin.BULK_ACTION_RETRY: "The filter names no status: those that failed, timed out "
         "or were lost are meant.",
     }
 )
-WORDS: Final = MappingProxyType({admin.BULK_ACTION_CANCEL: "Cancel", admin.BULK_ACTION_RETRY: "Retry"})
+WORDS: Final = MappingProxyType(
+    {
+        admin.BULK_ACTION_CANCEL: "Cancel",
+        admin.BULK_ACTION_RETRY: "Retry",
+        admin.BULK_ACTION_DISMISS: "Dismiss",
+    }
+)
 
 
 async def operations(visit: Visit) -> Page:
@@ -100,6 +108,7 @@ BULK_ACTIONS: Final = MappingProxyType(
     {
         "/tasks/all/cancel": action_of(admin.BULK_ACTION_CANCEL),
         "/tasks/all/retry": action_of(admin.BULK_ACTION_RETRY),
+        "/tasks/all/dismiss": action_of(admin.BULK_ACTION_DISMISS),
         "/operation/stop": Action(_ask_stop, _stop),
     }
 )

@@ -24,6 +24,13 @@ CANCEL_WORDS: Final = MappingProxyType(
         tasks.CANCEL_OUTCOME_NOT_FOUND: "not found",
     }
 )
+DISMISS_WORDS: Final = MappingProxyType(
+    {
+        tasks.DISMISS_OUTCOME_DISMISSED: "dismissed",
+        tasks.DISMISS_OUTCOME_NOT_DEAD: "did not fail",
+        tasks.DISMISS_OUTCOME_NOT_FOUND: "not found",
+    }
+)
 RETRY_WORDS: Final = MappingProxyType(
     {
         tasks.RETRY_OUTCOME_REQUEUED: "queued again",
@@ -60,6 +67,19 @@ async def _retry(visit: Visit, form: Form) -> Done:
     ids = ids_of(visit)
     answer = await visit.calls.act("tasks", "RetryTasks", tasks.RetryTasksRequest(task_ids=ids))
     words = _counted(RETRY_WORDS.get(result.outcome, "unknown") for result in answer.results)
+    return Done(words, _back(visit, ids))
+
+
+async def _ask_dismiss(visit: Visit) -> Question:
+    ids = ids_of(visit)
+    sentence = "They leave the list of failures, and nothing else of them changes."
+    return Question(f"Dismiss {tasks_text(len(ids))}?", sentence, "Dismiss", _back(visit, ids))
+
+
+async def _dismiss(visit: Visit, form: Form) -> Done:
+    ids = ids_of(visit)
+    answer = await visit.calls.act("tasks", "DismissTasks", tasks.DismissTasksRequest(task_ids=ids))
+    words = _counted(DISMISS_WORDS.get(result.outcome, "unknown") for result in answer.results)
     return Done(words, _back(visit, ids))
 
 
@@ -130,6 +150,7 @@ TASK_ACTIONS: Final = MappingProxyType(
     {
         "/tasks/cancel": Action(_ask_cancel, _cancel, admin.TOKEN_SCOPE_SUBMIT),
         "/tasks/retry": Action(_ask_retry, _retry, admin.TOKEN_SCOPE_SUBMIT),
+        "/tasks/dismiss": Action(_ask_dismiss, _dismiss, admin.TOKEN_SCOPE_SUBMIT),
         "/task/replay": Action(_ask_replay, _replay, admin.TOKEN_SCOPE_SUBMIT),
         "/worker/drain": Action(_ask_drain, _drain),
     }

@@ -58,7 +58,12 @@ def cause_word(cause: int) -> str:
 
 def bulk_word(action: "admin_service_pb2.BulkAction.ValueType") -> str:
     """What a bulk operation does."""
-    return "Cancel" if action == admin_service_pb2.BULK_ACTION_CANCEL else "Retry"
+    words = {
+        admin_service_pb2.BULK_ACTION_CANCEL: "Cancel",
+        admin_service_pb2.BULK_ACTION_RETRY: "Retry",
+        admin_service_pb2.BULK_ACTION_DISMISS: "Dismiss",
+    }
+    return words.get(action, "Change")
 
 
 def bulk_filter(operation: "admin_service_pb2.BulkOperation") -> str:

@@ -24,7 +24,15 @@ from hyrex.v1 import (
 from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_DEDUPLICATED, SUBMIT_OUTCOME_STORED
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable
-from hyrex_broker.domain.model import BrokerId, CancelOutcome, LaneId, RetryOutcome, SessionId, TaskId
+from hyrex_broker.domain.model import (
+    BrokerId,
+    CancelOutcome,
+    DismissOutcome,
+    LaneId,
+    RetryOutcome,
+    SessionId,
+    TaskId,
+)
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.known_tokens import KnownTokens
@@ -67,6 +75,7 @@ class Recorded:
     tasks: list[task_pb2.NewTask] = field(default_factory=list)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     cancels: list[tuple[list[TaskId], str]] = field(default_factory=list)
+    dismissed: list[tuple[list[TaskId], str]] = field(default_factory=list)
     changes: int = 0
     made: list[str] = field(default_factory=list)
     drained_sessions: list[SessionId] = field(default_factory=list)
@@ -122,6 +131,10 @@ class Recorded:
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
         return [RetryOutcome.REQUEUED for _ in task_ids]
+
+    async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> list[DismissOutcome]:
+        self.dismissed.append((list(task_ids), who))
+        return [DismissOutcome.DISMISSED for _ in task_ids]
 
     def follow_cancels(self, found: Sequence[FoundByCancel], reason: str) -> None:
         self.followed += [each.task_id for each in found]

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import admin_service_pb2 as messages
 from hyrex.v1 import task_pb2
-from hyrex.v1.task_service_pb2 import TaskFilter
+from hyrex.v1.task_service_pb2 import ListTasksRequest, TaskFilter
 from hyrex_broker.domain.bulk import BulkAction, BulkOperation, acted_on
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.bulk import BulkOperations
@@ -23,7 +23,7 @@ from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.service.seeding import Seed, make_id
-from tests.integration.service.stubs import Recorded, Stubs, reason_of
+from tests.integration.service.stubs import Recorded, Stubs, ids_of, reason_of
 from tests.support.loops import end
 
 CANCEL, RETRY = messages.BULK_ACTION_CANCEL, messages.BULK_ACTION_RETRY
@@ -269,3 +269,38 @@ async def test_operations_that_ended_long_ago_are_forgotten(
     await RetentionStore(database_url).maintain(timedelta(days=7))
     left = await seed.rows("select id from bulk_operation")
     assert {str(row[0]) for row in left} == {young, running}
+
+
+async def test_dismissed_dead_letters_are_listed_as_failures_and_as_dead_no_more(
+    stubs: Stubs, seed: Seed
+) -> None:
+    stubs.steering.bulk.portion = 2
+    dead = await failed(seed, 5)
+    await seed.run(await seed.task(queue="mail"))
+    kept = await seed.run(await seed.task(queue="other"), 3, error="Timeout")
+    # Reopened after an end that was not dismissed, and dismissed at the next one: its newest end counts.
+    await seed.run(dead[0], 3, 1, error="Timeout")
+    wanted: dict[str, Any] = {"action": messages.BULK_ACTION_DISMISS, "filter": MAIL}
+    dry = await stubs.admin.StartBulkOperation(messages.StartBulkOperationRequest(dry_run=True, **wanted))
+    assert (dry.count, dry.more) == (5, False)
+    operation = await ended(stubs, await start(stubs, **wanted))
+    assert (operation.action, operation.matched, operation.done) == (wanted["action"], 5, 5)
+    request = ListTasksRequest(filter=TaskFilter(dead=True))
+    assert ids_of((await stubs.tasks.ListTasks(request)).tasks) == [kept]
+    request = ListTasksRequest(filter=TaskFilter(queues=["mail"], statuses=[task_pb2.TASK_STATUS_FAILED]))
+    listed = (await stubs.tasks.ListTasks(request)).tasks
+    assert (sorted(ids_of(listed)), {task.dismissed for task in listed}) == (sorted(dead), {True})
+    again = await ended(stubs, await start(stubs, **wanted))
+    assert again.matched == 0
+
+
+async def test_only_what_ended_badly_can_be_dismissed(stubs: Stubs) -> None:
+    completed = TaskFilter(statuses=[task_pb2.TASK_STATUS_COMPLETED])
+    request = ListTasksRequest(
+        filter=TaskFilter(dead=True, statuses=[task_pb2.TASK_STATUS_COMPLETED]), page_size=1
+    )
+    assert await reason_of(stubs.tasks.ListTasks(request)) == "INVALID_FIELD"
+    call = stubs.admin.StartBulkOperation(
+        messages.StartBulkOperationRequest(action=messages.BULK_ACTION_DISMISS, filter=completed)
+    )
+    assert await reason_of(call) == "INVALID_FIELD"

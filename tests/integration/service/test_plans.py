@@ -67,7 +67,7 @@ async def test_what_is_in_a_queue_is_counted_by_index(seed: Seed) -> None:
         ("scan_delayed", (), "delayed_pkey"),
         ("scan_lease", (), "lease_pkey"),
         ("scan_completed", (), "_pkey"),
-        ("scan_bad_end", ("3", "null"), "_outcome_task_id_idx"),
+        ("scan_bad_end", ("3", "null", "true"), "_outcome_task_id_idx"),
         ("scan_children", ("gen_random_uuid()",), "_parent_id_id_idx"),
         ("scan_tree", ("gen_random_uuid()",), "_root_id_id_idx"),
     ],

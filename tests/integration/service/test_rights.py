@@ -62,6 +62,12 @@ async def test_only_tasks_of_own_queues_are_cancelled_and_retried(guarded: Stubs
         gone,
     ]
     assert guarded.recorded.cancels == [([mine], "")]
+    dismissed = await guarded.tasks.DismissTasks(
+        task_service_pb2.DismissTasksRequest(task_ids=ids), metadata=own
+    )
+    unknown = task_service_pb2.DISMISS_OUTCOME_NOT_FOUND
+    assert [result.outcome == unknown for result in dismissed.results] == [True, False, True]
+    assert guarded.recorded.dismissed == [([mine], "own")]
     retried = await guarded.tasks.RetryTasks(task_service_pb2.RetryTasksRequest(task_ids=ids), metadata=own)
     gone_too = task_service_pb2.RETRY_OUTCOME_NOT_FOUND
     assert [result.outcome == gone_too for result in retried.results] == [True, False, True]

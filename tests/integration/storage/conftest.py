@@ -12,7 +12,8 @@ from tests.support.postgres import connect, run_apart, with_database
 
 _numbers = itertools.count(1)
 EMPTY = (
-    "ready", "delayed", "lease", "task_run", "task", "reopen", "idempotency", "worker_session", "broker",
+    "ready", "delayed", "lease", "task_run", "task", "reopen", "dismissal", "idempotency",
+    "worker_session", "broker",
     "lane", "queue", "concurrency_limit", "task_definition", "low_water_mark", "bulk_operation", "schedule",
     "schedule_slot",
 )  # fmt: skip

@@ -180,3 +180,27 @@ async def test_what_somebody_cancelled_says_that_it_was_asked_for(stage: Stage) 
     causes = {view.task_id: view.runs[-1].cause for view in views}
     asked = CancelCause.REQUESTED
     assert causes == {waiting: asked, run.task_id: asked, failed.task_id: None}
+
+
+async def test_only_a_bad_end_for_good_is_dismissed_and_the_next_one_is_another(stage: Stage) -> None:
+    ends = []
+    for outcome in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.LOST, Outcome.CANCELLED, Outcome.COMPLETED):
+        _, run = await stage.running()
+        await stage.end(run, outcome, retryable=False) if outcome is not Outcome.LOST else None
+        if outcome is Outcome.LOST:
+            await stage.execute("delete from lease where task_id = $1", run.task_id)
+            await stage.execute(
+                "insert into task_run (task_id, run_number, attempt_number, outcome, final)"
+                " values ($1, 0, 0, 6, true)",
+                run.task_id,
+            )
+        ends.append(run.task_id)
+    (waiting,) = await stage.submitted()
+    for _ in range(2):  # repeated, it says the same
+        assert await stage.cancels.dismiss([*ends, waiting, make_id()], "ada") == set(ends[:3])
+    assert await stage.execute("select count(*) from dismissal where who = 'ada'") == 3
+    reads = TaskReads(stage.database)
+    assert [(await reads.tasks([each], FULL))[0].dismissed for each in ends] == [True] * 3 + [False] * 2
+    await stage.cancels.retry(ends[:1])
+    assert await stage.cancels.dismiss(ends[:1], "ada") == set()
+    assert not (await reads.tasks(ends[:1], FULL))[0].dismissed

@@ -237,6 +237,15 @@ create table reopen (
   primary key (task_id, after_run_number)
 );
 
+-- Dead letters that somebody has dealt with, by the run that ended badly: a later bad end is another one.
+create table dismissal (
+  task_id      uuid not null,
+  run_number   integer not null,
+  who          text not null,
+  dismissed_at timestamptz not null default now(),
+  primary key (task_id, run_number)
+);
+
 create table idempotency (
   namespace smallint not null,
   name      text not null,
@@ -289,7 +298,7 @@ create table bulk_operation (
   id         uuid primary key,
   namespace  smallint not null references namespace,
   who        text not null,
-  action     text not null check (action in ('cancel', 'retry')),
+  action     text not null check (action in ('cancel', 'retry', 'dismiss')),
   filter     jsonb not null,
   reason     text not null,
   state      text not null default 'running' check (state in ('running', 'done', 'stopped')),

@@ -65,6 +65,28 @@ with last as materialized (
 )
 select task_id, lane, rank from queued
 
+-- name: dismiss
+-- Dismisses dead letters: tasks whose newest run ended badly for good. Returns those that are dismissed now or were
+-- before. $1 ids in order, as in `tasks` (reads.sql), $2 who.
+with dead as materialized (
+  select i.id, r.run_number
+  from unnest($1::uuid[]) as i (id)
+  cross join lateral (
+    select run_number, final, outcome from task_run
+    where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+    order by run_number desc limit 1
+  ) r
+  where r.final and r.outcome in (3, 4, 6)
+    and (select true from ready where task_id = i.id limit 1) is null
+    and (select true from delayed where task_id = i.id limit 1) is null
+    and (select true from lease where task_id = i.id limit 1) is null
+), stored as (
+  insert into dismissal (task_id, run_number, who)
+  select id, run_number, $2::text from dead order by id
+  on conflict (task_id, run_number) do nothing
+)
+select id from dead
+
 -- name: reopened
 -- Whether the last recorded end of tasks has been reopened by somebody. $1 ids in order, as in `tasks`.
 select i.id, (

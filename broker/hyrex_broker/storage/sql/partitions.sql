@@ -38,6 +38,16 @@ with gone as (
 )
 select task_id from gone order by task_id desc limit 1
 
+-- name: forget_dismissals
+-- The same for dismissals.
+with gone as (
+  delete from dismissal where ctid = any (array(
+    select ctid from dismissal where task_id >= $1 and task_id < $2
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1
+
 -- name: make
 -- Makes one day's partition of a parent, with the rights of its owner. $1 parent, $2 day.
 select make_partition($1, $2)

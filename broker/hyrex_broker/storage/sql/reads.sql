@@ -22,6 +22,8 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        h.cancel_requested, h.worker_name as live_worker,
        p.done, p.total, p.text as progress_text, p.updated_at as progress_at,
        r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
+       case when r.outcome in (3, 4, 6) then (
+         select true from dismissal where task_id = i.id and dismissal.run_number = r.run_number limit 1) end as dismissed,
        r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
        r.cause,
        w.worker_name as worker
@@ -222,9 +224,9 @@ select (select id from looked order by id limit 1), (select count(*) from looked
 
 -- name: scan_bad_end
 -- Candidates among tasks with a bad end (the partial index task_run_by_bad_end). $7 outcome,
--- $8 LIKE patterns of the error's type or null.
+-- $8 LIKE patterns of the error's type or null, $9 true: none that was dismissed.
 with looked as materialized (
-  select task_id as id, error_type from task_run
+  select task_id as id, error_type, run_number from task_run
   where final and outcome <> 2 and outcome = $7::smallint and task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
 ), fitting as (
@@ -235,6 +237,8 @@ with looked as materialized (
     and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
                                       and t.labels @> $6))
     and ($8::text[] is null or error_type like any ($8))
+    and (not $9::boolean
+         or (select true from dismissal d where d.task_id = looked.id and d.run_number = looked.run_number limit 1) is null)
   order by id desc limit $5::integer
 )
 select id, null::bigint as looked_at from fitting
