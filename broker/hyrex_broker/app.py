@@ -113,10 +113,11 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
         engine.presence.on_unserved = partial(_stop_unserved, lasting.stop)
         _print_when_asked(config, database, engine)
         served = Served(config, source, broker_id, engine, _work_engine(config, engine))
-        with observed(config, source, engine, broker_id):
+        await lasting.tell_lost(BrokerStore(database))
+        with observed(config, source, engine, broker_id, lambda: lasting.unreplicated):
             await serve(lasting, served, _servicers(served, lasting.stop))
+        lasting.leave(database, broker_id, engine.presence.renewals)
     finally:
-        lasting.synchronous = database.availability.synchronous
         await source.close()
 
 

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 
 from hyrex.runtime.histogram import LAG_BOUNDS_US, Histogram
 from hyrex.runtime.metric_families import counter, gauge, histogram
-from hyrex_broker.domain.counters import MOST_LANES, Counters
+from hyrex_broker.domain.counters import MOST_LANES, Acknowledged, Counters
 from hyrex_broker.domain.model import LaneId, Outcome, SessionId
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.depths import WaitingTasks
@@ -52,6 +52,7 @@ class BrokerMetrics:
     pools: Callable[[], Mapping[str, Mapping[str, int]]]
     database_answers: Callable[[], bool]
     replication: Callable[[], bool | None]
+    unreplicated: Callable[[], Acknowledged]
     depths: Callable[[], Mapping[str, WaitingTasks] | None]
     replica: Replica | None = None
     lag: LoopLag = field(default_factory=LoopLag)
@@ -146,6 +147,11 @@ class BrokerMetrics:
         yield gauge(
             "hyrex_replication_synchronous", "1 while a commit waits for a standby.", (),
             [] if synchronous is None else [((), synchronous)],
+        )  # fmt: skip
+        unreplicated = self.unreplicated()
+        yield counter(
+            "hyrex_failover_unreplicated", "What was acknowledged and a failover may have lost, at most.",
+            ("what",), [(("send",), unreplicated.sends), (("end",), unreplicated.ends)],
         )  # fmt: skip
         yield histogram(
             "hyrex_statement_seconds", "From a statement to its answer.", ("statement",),

@@ -1,10 +1,11 @@
 """Serves a broker's metrics where they are wanted: what measures runs, and is imported, only then."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hyrex.runtime.metrics_server import MetricsUnavailable, serve_metrics
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.domain.counters import Acknowledged
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.cluster.depths import Depths
 from hyrex_broker.parts import Engine
@@ -16,7 +17,13 @@ from hyrex_broker.storage.replica import ReadFrom
 
 
 @contextmanager
-def observed(config: BrokerConfig, source: ReadFrom, engine: Engine, broker: BrokerId) -> Iterator[None]:
+def observed(
+    config: BrokerConfig,
+    source: ReadFrom,
+    engine: Engine,
+    broker: BrokerId,
+    unreplicated: Callable[[], Acknowledged],
+) -> Iterator[None]:
     """Within the block, answer scrapes if the configuration wants it. Raises BindError."""
     if config.metrics is None:
         yield
@@ -35,6 +42,7 @@ def observed(config: BrokerConfig, source: ReadFrom, engine: Engine, broker: Bro
         pools=database.sizes,
         database_answers=lambda: database.availability.away is None,
         replication=lambda: database.availability.synchronous,
+        unreplicated=unreplicated,
         depths=lambda: depths.latest,
         replica=source.replica,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -40,7 +41,7 @@ def field(processes: Processes, pair: Pair, tmp_path: Path) -> Iterator[Field]:
 def test_after_a_failover_that_lost_commits_everything_goes_on_and_the_old_primary_is_left(
     field: Field, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = field.broker(lease_s=LONG_LEASE_S)
+    broker = field.broker("--metrics", "127.0.0.1:0", lease_s=LONG_LEASE_S)
     monkeypatch.setenv("HYREX_BROKER_URL", broker.url)
     field.worker(broker.url, args=("-p", "2"))
     gate = field.directory / "gate"
@@ -57,11 +58,18 @@ def test_after_a_failover_that_lost_commits_everything_goes_on_and_the_old_prima
     pair.promote()
     second.process.wait_for("the broker begins anew")
     broker.process.wait_for("the broker begins anew")
+    told = broker.process.wait_for(r"acknowledged last may be lost, at most sends=(\d+) ends=(\d+)")
+    assert (int(told[1]) >= 1, int(told[2]) >= 2) == (True, True)
     # Its end was acknowledged and lost; nobody holds its lease.
     field.begun(reported, times=2)
     assert reported.wait(PATIENCE_S)
     sent = [app.once.with_config(queue="new").send(number) for number in range(5)]
     assert all(each.wait(PATIENCE_S) for each in sent)
+    with urlopen(
+        broker.process.wait_for(r"broker metrics: (\S+)", times=2)[1], timeout=PATIENCE_S
+    ) as scraped:
+        shown = scraped.read().decode()
+    assert f'hyrex_failover_unreplicated_total{{what="send"}} {told[1]}.0' in shown
     pair.primary.start()  # not fenced
     run_apart(_left(pair))
     newcomer = field.broker(lease_s=LONG_LEASE_S)  # which has never seen the new primary

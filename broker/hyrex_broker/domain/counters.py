@@ -21,6 +21,18 @@ ByLane = dict[LaneId, int]
 ByOutcome = dict[tuple[LaneId, Outcome], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Of all lanes."""
+
+    sends: int = 0
+    ends: int = 0
+    """Of runs."""
+
+    def __add__(self, other: "Acknowledged") -> "Acknowledged":
+        return Acknowledged(self.sends + other.sends, self.ends + other.ends)
+
+
 @dataclass(slots=True)
 class Counters:
     """Of one broker process. Lanes are those of `Directory.names`, or OTHER."""
@@ -43,6 +55,10 @@ class Counters:
     merges: dict[str, Histogram] = field(default_factory=dict)
     """Items of each batch, by what is batched."""
     _lanes: set[LaneId] = field(default_factory=set)
+
+    def acknowledged(self) -> Acknowledged:
+        """What was stored of tasks and of ends of runs."""
+        return Acknowledged(sum(self.submitted.values()), sum(self.runs.values()))
 
     def stored(self, lanes: Mapping[LaneId, int]) -> None:
         """Count submitted tasks, by lane."""

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from hyrex_broker.domain.model import BrokerId
@@ -33,6 +34,8 @@ class Others:
     synchronous: bool
     """Commits wait for a standby; of the database, seen in the same statement."""
     sees_us: bool
+    seen_at: datetime | None
+    """To what time this broker's row was renewed."""
     serves_from: int
     """The schema that a broker must know to be served by this database;"""
     knows: int
@@ -49,6 +52,7 @@ class BrokerStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.availability = database.availability
+        self.counters = database.counters
 
     async def replace_connections(self) -> None:
         """Make new connections: no statement begins on one of the present ones any more."""
@@ -74,9 +78,16 @@ class BrokerStore:
             row["watching"],
             row["synchronous"],
             row["known"],
+            row["seen_at"],
             row["serves_from"],
             row["knows"] or 0,
         )
+
+    async def seen_at(self, broker: BrokerId) -> datetime | None:
+        """When a broker's row was renewed last; None if there is none."""
+        row = await self._database.fetchrow(_SQL["seen_at"], broker)
+        found: datetime | None = row["seen_at"] if row is not None else None
+        return found
 
     async def look(self) -> None:
         """Ask the database's servers whether one of them is a new primary."""

@@ -9,6 +9,7 @@ from typing import Final
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.cluster.notifications import Notifications
+from hyrex_broker.engine.cluster.replicated import Renewals
 from hyrex_broker.storage.brokers import BrokerStore, Others
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -31,6 +32,7 @@ class Presence:
         self._notifications = notifications
         self._watching = watching
         self._availability = store.availability
+        self.renewals = Renewals()
         self.on_round: Callable[[bool], None] = lambda answered: None
         """Told after each round whether the database answered."""
         self.on_lost: Callable[[], None] = lambda: None
@@ -52,6 +54,7 @@ class Presence:
 
     async def _renew(self) -> None:
         try:
+            acknowledged = self._store.counters.acknowledged()
             others = await self._seen()
         except (StorageUnavailable, StatementRefused) as error:
             if self._availability.unanswered(str(error)):
@@ -59,6 +62,8 @@ class Presence:
                 await self._store.replace_connections()
             self.on_round(False)
             return
+        if others.seen_at is not None:
+            self.renewals.add(others.seen_at, acknowledged)
         self._notifications.others = others.count > 0
         self._notifications.others_watch = others.watching
         self._availability.answered()

@@ -14,17 +14,21 @@ update broker set address = $2 where id = $1
 
 -- name: seen
 -- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately, whether any of
--- them watches, whether a commit waits for a standby (a reload changes that at any time), and whether this broker's
--- own row is there. `serves_from`: the schema that a broker must know to be served by this database; `knows`: the
--- newest that this broker knows, by its row.
-with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning knows)
+-- them watches, whether a commit waits for a standby (a reload changes that at any time), whether this broker's own
+-- row is there, and to what time it was renewed. `serves_from`: the schema that a broker must know to be served by
+-- this database; `knows`: the newest that this broker knows, by its row.
+with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning knows, seen_at)
 select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
   current_setting('synchronous_standby_names') <> ''
     and current_setting('synchronous_commit') not in ('off', 'local') as synchronous,
-  exists (select from me) as known,
+  exists (select from me) as known, (select seen_at from me) as seen_at,
   (select coalesce(max(serves_from), 0) from schema_version) as serves_from,
   (select knows from me) as knows
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
+
+-- name: seen_at
+-- When a broker's row was renewed last. $1 id.
+select seen_at from broker where id = $1
 
 -- name: unregister
 -- This broker has stopped: it is not seen any more. $1 id.
