@@ -70,7 +70,7 @@ class Soak:
         taken = self._cluster.sender.ask(ANSWER_WITHIN_S, take=True)
         self._note(at, taken)
         sample = samples.process_readings(self._cluster.tops())
-        sample |= samples.postgres_readings(self._stage.postmaster)
+        sample |= samples.postgres_readings(self._stage.postmaster, len(self.record.restarts))
         sample |= run(_database(self._cluster.database)) | self._machine.readings()
         self.record.samples.append((at, sample))
 

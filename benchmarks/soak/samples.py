@@ -82,8 +82,9 @@ def _readings(part: str, process: psutil.Process) -> Sample:
         }
 
 
-def postgres_readings(postmaster: int) -> Sample:
-    """Memory that Postgres' processes do not share, and how many there are."""
+def postgres_readings(postmaster: int, restarts: int) -> Sample:
+    """Memory that Postgres' processes do not share, and how many there are. After each restart of a broker
+    these are others."""
     private, count = 0.0, 0
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(postmaster)
@@ -92,7 +93,10 @@ def postgres_readings(postmaster: int) -> Sample:
                 memory = process.memory_info()
                 private += memory.rss - getattr(memory, "shared", 0)
                 count += 1
-    return {"postgres private": Reading(private / MB), "postgres processes": Reading(count)}
+    return {
+        "postgres private": Reading(private / MB, restarts),
+        "postgres processes": Reading(count, restarts),
+    }
 
 
 async def database_readings(connection: Any) -> Sample:
