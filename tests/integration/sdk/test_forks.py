@@ -45,6 +45,30 @@ sys.exit(failed)
 """
 
 
+WITH_TWO_CELLS = """
+import os
+from hyrex import send_many
+from tests.integration.sdk.test_forks import add, exit_code
+
+other = add.with_config(queue="other")
+
+def both():
+    send_many([add.call(1), other.call(2)])
+
+both()
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        try:
+            both()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert exit_code(child) == 0
+both()
+"""
+
+
 AFTER_A_FAILURE = """
 import gc, sys
 from tests.integration.sdk.test_forks import add, children_that_send
@@ -238,6 +262,19 @@ def test_children_of_a_prefork_server_send(server: Server, tasks: ScriptedTasks,
     by_id = {task.task_id: task.payload for task in tasks.submitted}
     assert list(by_id.values()).count(b'{"a":7}') == 4
     assert list(by_id.values()).count(b'{"a":2}') == 1
+
+
+def test_parent_and_children_send_to_every_cell(
+    server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = ScriptedTasks()
+    second = Server(others)
+    monkeypatch.setenv("HYREX_CELLS", f"other={second.url};*={server.url}")
+    try:
+        run(WITH_TWO_CELLS)
+    finally:
+        second.stop()
+    assert [len({task.task_id for task in each.submitted}) for each in (tasks, others)] == [4, 4]
 
 
 def test_read_on_a_loop_outlives_a_fork(server: Server, tasks: ScriptedTasks) -> None:
