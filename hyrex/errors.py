@@ -115,7 +115,8 @@ class PayloadTooLarge(SendError, ValueError):
 
 
 class SendRejected(SendError):
-    """The broker refused the task; nothing was stored. `reason` is one of hyrex.v1.ErrorReason."""
+    """The broker refused the task; nothing was stored. `reason` is one of hyrex.v1.ErrorReason; with
+    HYREX_CELLS also SPANS_CELLS, which the sender says by itself."""
 
     def __init__(self, message: str, reason: str = "", metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
