@@ -9,6 +9,7 @@ While none can be used, a connector makes one attempt at a time with a pause bef
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -145,6 +146,11 @@ class Connector:
 
     async def _after_pause(self, settings: Mapping[str, str]) -> None:
         await asyncio.sleep(self._pause.left_s)
+        if len(self._servers) > 1:
+            # The one used last may be an old primary that can be reached again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE_S):
+                    await self.look(settings, _PATIENT)
         _drop(await self._noted(settings, _PATIENT))
 
     def _attempted(self, task: "asyncio.Task[None]") -> None:

@@ -152,6 +152,26 @@ async def test_while_a_heartbeat_has_no_answer_all_servers_are_asked(
         link.close()
 
 
+async def test_after_an_outage_all_servers_are_asked_before_one_is_used(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one used last may be an old primary that can be reached again; another was promoted meanwhile."""
+    place = urlsplit(storage_url).netloc.rpartition("@")[2]
+    connector = Connector(before(storage_url, place))
+    asked = 0
+
+    async def note(_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    connector.checks.append(note)
+    monkeypatch.setattr("hyrex_broker.storage.connect.SILENCE_S", LASTING.connect_s)
+    connector._pause.failed()
+    async with asyncio.timeout(HANG_S):
+        (await connector.connect(READ_SETTINGS, TIMEOUTS)).terminate()
+    assert asked > len(connector.servers)
+
+
 async def test_the_server_that_was_used_last_is_tried_first(storage_url: str) -> None:
     connector = Connector(before(storage_url, f"127.0.0.1:{free_port()}"))
     first, second = connector.servers
