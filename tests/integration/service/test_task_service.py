@@ -256,7 +256,7 @@ async def test_lists_and_bulk_cancels_leave_connections_to_others(
     """A page may take seconds, and so may a thousand cancels: one of them at a time, others pass."""
     may_end, lists, cancels = asyncio.Event(), [], []
 
-    async def page(*args: object) -> TaskPage:
+    async def page(*args: object, **_: object) -> TaskPage:
         lists.append(args)
         await may_end.wait()
         return TaskPage([], None)
