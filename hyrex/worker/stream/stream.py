@@ -125,6 +125,7 @@ class Stream:
         except TimeoutError:
             raise StreamEnded(_NO_WELCOME) from None
         frame = await self._call.read()
+        self._last_read_ns = boottime_ns()
         timer.cancel()
         if not isinstance(frame, wire.WorkResponse) or not frame.HasField("welcome"):
             raise StreamEnded("the broker's first frame was not Welcome")

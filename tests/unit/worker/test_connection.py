@@ -3,12 +3,14 @@
 import asyncio
 import os
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hyrex.transport.channel import parse_url
+from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.child_messages import Imported
 from hyrex.worker.shared.memory import TrustCell, boottime_ns, create_fd
 from hyrex.worker.stream.convert import Registration
@@ -69,8 +71,11 @@ async def test_silence_is_noticed_between_heartbeats(
 ) -> None:
     """After 2.5 intervals: what is seen only at the next heartbeat is seen as the trust in leases lapses."""
 
-    async def say_nothing(*_: object) -> None:
-        pass
+    heartbeats = 0
+
+    async def say_nothing(broker: ScriptedBroker, _: object) -> None:
+        nonlocal heartbeats
+        heartbeats += len(broker.hellos) == 1
 
     monkeypatch.setattr(ScriptedBroker, "_answer", say_nothing)
     async with scripted_broker() as broker:
@@ -78,7 +83,25 @@ async def test_silence_is_noticed_between_heartbeats(
         running = asyncio.create_task(Reconnector(parts, broker.url, "", lambda: None).run())
         await broker.until(lambda: len(broker.hellos) == 2)
         await _cancelled(running)
-    assert len([frame for frame in broker.frames if frame.HasField("heartbeat")]) <= 3
+    assert heartbeats <= 3
+
+
+async def test_a_welcome_that_comes_late_is_no_silence(
+    parts: StreamParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    welcome = ScriptedBroker._welcome
+
+    def late(broker: ScriptedBroker, hello: wire.Hello) -> wire.Welcome:
+        time.sleep(1.2)  # longer than the silence that is borne
+        return welcome(broker, hello)
+
+    monkeypatch.setattr(ScriptedBroker, "_welcome", late)
+    async with scripted_broker() as broker:
+        broker.lease_s = 1.0
+        running = asyncio.create_task(Reconnector(parts, broker.url, "", lambda: None).run())
+        await broker.until(lambda: [frame for frame in broker.frames if frame.HasField("heartbeat")])
+        await _cancelled(running)
+    assert len(broker.hellos) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,15 +109,21 @@ async def test_silence_is_noticed_between_heartbeats(
     [(2.6, 4.0, True), (2.4, 4.0, False), (1.6, 1.7, True), (1.6, 1.9, False), (1.4, 1.0, False)],
 )
 def test_silence_is_borne_less_long_when_trust_is_about_to_lapse(
-    parts: StreamParts, quiet_s: float, trust_left_s: float, is_silent: bool
+    parts: StreamParts,
+    monkeypatch: pytest.MonkeyPatch,
+    quiet_s: float,
+    trust_left_s: float,
+    is_silent: bool,
 ) -> None:
     """By a lease of 5 s, and heartbeats each second."""
-    session = parts.session
+    session, now_ns = parts.session, boottime_ns()
+    for module in ("stream", "session"):
+        monkeypatch.setattr(f"hyrex.worker.stream.{module}.boottime_ns", lambda: now_ns)
     session.begin("1", b"", SessionTerms(5.0, 1.0, 1 << 20, 1000))
     session.held[1] = bytes(16)
-    session.trust.until_ns = boottime_ns() + int(trust_left_s * 1e9)
+    session.trust.until_ns = now_ns + int(trust_left_s * 1e9)
     stream = Stream(parts, None)  # type: ignore[arg-type]  # nothing is called
-    stream._last_read_ns = boottime_ns() - int(quiet_s * 1e9)
+    stream._last_read_ns = now_ns - int(quiet_s * 1e9)
     assert (stream._silent_in_s() <= 0) is is_silent
 
 
