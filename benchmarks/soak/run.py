@@ -54,7 +54,8 @@ class Soak:
         every_s = max(length_s / SAMPLES, 1.0)
         restarts = [(share * length_s, number) for share, number in RESTARTS]
         began = told = samples.now_s()
-        while (at := samples.now_s() - began) < length_s and not self.stop.is_set():
+        # However short it is, and however long a restart takes, all restarts belong to it.
+        while ((at := samples.now_s() - began) < length_s or restarts) and not self.stop.is_set():
             self._look(at)
             if restarts and at >= restarts[0][0]:
                 self._restart(restarts.pop(0)[1], began)

@@ -115,7 +115,8 @@ class ChangingPair:
 def kill(server: EmbeddedPostgres) -> None:
     """SIGKILL every process of a server, stopped ones too."""
     if server.running:
-        signal_all(reversed(tree(server.pid)), signal.SIGKILL)
+        # The postmaster first: it would start others for those that die.
+        signal_all(tree(server.pid), signal.SIGKILL)
         server._end()
 
 

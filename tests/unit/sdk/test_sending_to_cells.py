@@ -35,6 +35,7 @@ from tests.unit.sdk.sent_tasks import add, unavailable
 video = add.with_config(queue="video-hd")
 PATIENT = "60"
 BRIEF = "0.3"
+BEARABLE = "3"  # within which a new client has connected to a cell that is there
 
 
 @dataclass
@@ -120,13 +121,13 @@ def test_a_cell_that_is_away_is_named_and_the_others_answers_are_kept(
 ) -> None:
     add.send(0)
     pair.servers[0].stop()
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", BRIEF)
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", BEARABLE)
     with pytest.raises(SendManyFailed) as caught:
         send_many([video.call(1), add.call(2)])
     assert list(caught.value.failures) == [0]
     away = caught.value.failures[0]
     assert isinstance(away, BrokerUnavailable)
-    assert str(away).startswith(f"cell 'video*': no answer from {pair.servers[0].url} within 0.3 s")
+    assert str(away).startswith(f"cell 'video*': no answer from {pair.servers[0].url} within {BEARABLE} s")
     assert "'*'" not in str(away)
 
 
@@ -207,7 +208,7 @@ def test_a_send_without_an_answer_is_repeated_where_it_was_made(
 ) -> None:
     """Also when its queue has moved meanwhile: the task may be stored there."""
     pair.video.gate.clear()
-    monkeypatch.setenv("HYREX_SEND_TIMEOUT", BRIEF)
+    monkeypatch.setenv("HYREX_SEND_TIMEOUT", BEARABLE)
     with pytest.raises(SubmitUnknown) as caught:
         video.send(1)
     monkeypatch.setenv("HYREX_CELLS", f"*={pair.servers[1].url}")
