@@ -27,7 +27,7 @@ from hyrex.worker.shared.platform import become_subreaper, wake_with_parent
 from hyrex.worker.shared.remains import end_everything_below
 from hyrex.worker.stream.background_log import BackgroundLog
 from hyrex.worker.stream.capacity import Places
-from hyrex.worker.stream.convert import Registration
+from hyrex.worker.stream.declared import registration_of
 from hyrex.worker.stream.drain import WorkerDrain
 from hyrex.worker.stream.enforcer import Enforcer
 from hyrex.worker.stream.following import follow
@@ -140,7 +140,7 @@ class Runtime:
         self._drain = drain = WorkerDrain(
             self._workload, self._outbox, self._options.drain_timeout_s, self._options.grace_s
         )
-        registration = Registration(self._options.name, self._options.queues, app)
+        registration = registration_of(self._options, app)
         parts = StreamParts(registration, self._session, self._workload, self._outbox, drain.drain)
         self._connection = Reconnector(parts, self._options.broker_url, self._options.token, self._on_welcome)
         self._app = app
