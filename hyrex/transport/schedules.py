@@ -32,9 +32,10 @@ _PAGE: Final = 1000
 class ScheduleCalls(BlockingCalls):
     """Each raises BrokerUnavailable without an answer in time, CallRejected for a refusal."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        addresses = spread(trusted_url(settings.broker_url, settings.token))
+    def __init__(self, settings: Settings, url: str) -> None:
+        """`url`: of the brokers to ask; they have the token and the patience of the settings."""
+        self._url = url
+        addresses = spread(trusted_url(url, settings.token))
         super().__init__(addresses, settings.token, settings.send_timeout_s)
 
     async def in_thread(self, call: "Callable[[ScheduleCalls], T]") -> T:
@@ -89,13 +90,17 @@ class ScheduleCalls(BlockingCalls):
         return [ScheduleSlot(each.slot_at.ToDatetime(tzinfo=UTC), each.task_id) for each in answer.slots]
 
     def delete(self, name: str) -> None:
-        """Remove it."""
-        self._ask("DeleteSchedule", pb.DeleteScheduleRequest(name=name))
+        """Remove it. That it is gone, told to a repeat, is what an earlier attempt without an answer did."""
+        self._ask("DeleteSchedule", pb.DeleteScheduleRequest(name=name), done_if="PEER_NOT_FOUND")
 
-    def _ask(self, name: str, request: Message) -> Any:
+    def _ask(self, name: str, request: Message, *, done_if: str = "") -> Any:
+        """The answer; None where a repeat is refused for the reason `done_if`."""
         response: Any = getattr(pb, f"{name}Response")
+        attempts = 0
 
         def call(channel: grpc.Channel, within_s: float) -> Any:
+            nonlocal attempts
+            attempts += 1
             method: Any = channel.unary_unary(_METHOD.format(name), None, response.FromString)
             return method(request.SerializeToString(), timeout=within_s, metadata=self._metadata)
 
@@ -103,8 +108,10 @@ class ScheduleCalls(BlockingCalls):
             return self._persist(call, self._within_s)[1]
         except CallFailed as error:
             failure = error.failure
+        if attempts > 1 and failure.reason and failure.reason == done_if:
+            return None
         if failure.repeatable:
-            raise BrokerUnavailable(f"no answer from {self._settings.broker_url} in time ({failure})")
+            raise BrokerUnavailable(f"no answer from {self._url} in time ({failure})")
         raise failure.exception()
 
 

@@ -83,6 +83,7 @@ def test_a_task_is_nowhere_only_when_every_cell_has_said_so(pair: Pair) -> None:
 @pytest.mark.parametrize(
     "command",
     [("queue", "list"), ("worker", "list"), ("top",), ("task", "list"), ("broker", "health"), ("dashboard",),
+     ("schedule", "list"), ("schedule", "pause", "x"),
      ("task", "cancel", "--where", "queue:a", "--yes")],
     ids=" ".join,
 )  # fmt: skip
