@@ -7,15 +7,13 @@ of the database's clock nothing is stored for a lease (rule 34): it may be set b
 
 import asyncio
 import logging
-import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
-from uuid import UUID
 
 from hyrex.runtime.cron import Cron
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
@@ -31,6 +29,7 @@ from hyrex_broker.domain.schedules import (
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.schedule_parts import MOST_TASKS, Firing, new_id, parts, with_jitter
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask, StoredSlot
 from hyrex_broker.storage.sqlstates import StatementRefused
@@ -38,15 +37,19 @@ from hyrex_broker.storage.sqlstates import StatementRefused
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 200
-_MOST_TASKS: Final = 500
-"""Of one statement, for its timeout."""
 LOOK_EVERY_S: Final = 5.0
 _SHORTEST_WAIT_S: Final = 0.1
 _FULL_FOR: Final = timedelta(seconds=5)
 _UNREADABLE_FOR: Final = timedelta(minutes=1)
-_VERSION: Final = 0x7 << 76
-_VARIANT: Final = 0b10 << 62
-_RANDOM: Final = random.SystemRandom()
+
+
+_ATTEMPTS: Final = 5
+Covers = Callable[[str], bool]
+"""Tells the queues in which a caller may change schedules."""
+
+
+class ScheduleElsewhere(Exception):
+    """There is a schedule of that name in a queue in which the caller may change nothing."""
 
 
 class Wakes(Protocol):
@@ -64,15 +67,6 @@ class LanesAndRooms:
     directory: Directory
     rooms: Rooms
     dispatcher: Wakes
-
-
-@dataclass(frozen=True, slots=True)
-class _Firing:
-    """What one schedule stores next."""
-
-    due: DueSchedule
-    move: Move
-    tasks: list[SlotTask]
 
 
 class ScheduledSubmits:
@@ -132,7 +126,7 @@ class ScheduledSubmits:
     async def _fire(self, due: Sequence[DueSchedule], now: datetime) -> bool:
         """Store tasks of these, as far as there is room; True if something has moved."""
         await self._intern({(each.queue, each.task) for each in due})
-        firings: list[_Firing] = []
+        firings: list[Firing] = []
         unreadable: list[DueSchedule] = []
         for each in due:
             try:
@@ -144,27 +138,27 @@ class ScheduledSubmits:
         if unreadable:
             await self._store.put_off(unreadable, _UNREADABLE_FOR)
         stored = 0
-        for part in _parts(firings):
+        for part in parts(firings):
             stored += await self._store_part(part)
         return bool(unreadable or stored)
 
-    def _firing(self, due: DueSchedule, now: datetime) -> _Firing:
+    def _firing(self, due: DueSchedule, now: datetime) -> Firing:
         """Raises ValueError if its expression has no next slot, TooManyQueues if its lane cannot be made."""
         cron = Cron(due.cron, due.tz)
         slots = slots_to_fire(due, cron, now)
         next_at = cron.next_after(max(now, due.next_at))
         lane = self._lane(due.queue, due.task)
         cause = [*[Cause.MISSED] * (len(slots) - 1), Cause.DUE]
-        return _Firing(
+        return Firing(
             due,
-            Move(due.name, due.revision, due.next_at, next_at, _with_jitter(next_at, due.jitter_s)),
+            Move(due.name, due.revision, due.next_at, next_at, with_jitter(next_at, due.jitter_s)),
             [
                 SlotTask(due.name, slot, new_id(now), lane, why)
                 for slot, why in zip(slots, cause, strict=True)
             ],
         )
 
-    async def _store_part(self, firings: Sequence[_Firing]) -> int:
+    async def _store_part(self, firings: Sequence[Firing]) -> int:
         """Store what there is room for and put the rest off; how many schedules have moved or may have."""
         wanted = Counter[str]()
         for firing in firings:
@@ -172,7 +166,7 @@ class ScheduledSubmits:
         taken = await self._rooms.taken_of(list(wanted.items()), self._directory.max_waiting)
         try:
             left = dict(zip(wanted, taken.counts, strict=True))
-            fits: list[_Firing] = []
+            fits: list[Firing] = []
             full: list[DueSchedule] = []
             for firing in firings:
                 if len(firing.tasks) <= left[firing.due.queue]:
@@ -189,7 +183,7 @@ class ScheduledSubmits:
             await self._store.put_off(full, _FULL_FOR)
         return moved + len(full)
 
-    async def _store_all(self, firings: Sequence[_Firing]) -> int:
+    async def _store_all(self, firings: Sequence[Firing]) -> int:
         """Store together; where the database refuses one, that one is put off alone (rule 6)."""
         try:
             tasks = [task for firing in firings for task in firing.tasks]
@@ -222,33 +216,50 @@ class ScheduledSubmits:
             self._store.counters.stored(Counter(each.lane for each in stored))
             self._dispatcher.wake({(each.lane, each.rank) for each in stored}, local=True)
 
-    async def put(self, definition: ScheduleDefinition) -> bool:
-        """Store a schedule; False if nothing changed. Raises ValueError for what is never due,
-        StorageUnavailable."""
-        next_at = Cron(definition.cron, definition.tz).next_after(await self._store.now())
-        changed = await self._store.put(definition, next_at, _with_jitter(next_at, definition.jitter_s))
-        if changed:
-            self.look()
-        return changed
+    async def put(self, definition: ScheduleDefinition, covers: Covers | None = None) -> bool:
+        """Store a schedule; False if nothing changed. Raises ScheduleElsewhere if there is one of that name
+        in a queue that `covers` does not tell, ValueError for what is never due, StorageUnavailable."""
+        for _ in range(_ATTEMPTS):
+            found = await self._store.standing(definition.name)
+            if found.queue is not None and covers is not None and not covers(found.queue):
+                raise ScheduleElsewhere
+            next_at = Cron(definition.cron, definition.tz).next_after(found.now)
+            due_at = with_jitter(next_at, definition.jitter_s)
+            if await self._store.put(definition, next_at, due_at, found.queue):
+                self.look()
+                return True
+            if (await self._store.standing(definition.name)).queue == found.queue:
+                return False
+        raise kept_changing(definition.name)
 
-    async def declare(self, definitions: Sequence[ScheduleDefinition]) -> bool:
+    async def declare(self, definitions: Sequence[ScheduleDefinition], covers: Covers | None = None) -> bool:
         """Store what code declares, where it differs and no operator wrote it; True if something changed.
+        Whoever declares is not told of a schedule in a queue that `covers` does not tell: it stays as it is.
         Raises StorageUnavailable."""
-        known = await self._store.known([each.name for each in definitions]) if definitions else {}
-        changed = False
+        known = await self._store.known(definitions) if definitions else {}
+        changed, elsewhere = False, list[str]()
         for each in definitions:
             found = known.get(each.name)
-            if found is None or (
-                found.source is ScheduleSource.CODE and replace(found, paused=each.paused) != each
-            ):
-                changed |= await self.put(each)
+            if found is None or (found.source is ScheduleSource.CODE and not found.says(each)):
+                try:
+                    changed |= await self.put(each, covers)
+                except ScheduleElsewhere:
+                    elsewhere.append(each.name)
+        if elsewhere:
+            log.warning(
+                "schedules of a worker's code were left out: there are others of these names in queues that"
+                " its token is not for; rename them, or delete those",
+                extra={"schedules": elsewhere[:20]},
+            )
+        if definitions and not changed:
+            await self._store.confirm()
         return changed
 
     async def resume(self, schedule: StoredSchedule) -> None:
         """Let a paused schedule go on with the next slot. Raises StorageUnavailable."""
         wanted = schedule.definition
         next_at = Cron(wanted.cron, wanted.tz).next_after(await self._store.now())
-        await self._store.resume(wanted.name, next_at, _with_jitter(next_at, wanted.jitter_s))
+        await self._store.resume(wanted.name, next_at, with_jitter(next_at, wanted.jitter_s))
         self.look()
 
     async def store_extra(
@@ -260,8 +271,8 @@ class ScheduledSubmits:
         await self._intern([(queue, task)])
         lane, now = self._lane(queue, task), await self._store.now()
         stored: list[StoredSlot] = []
-        for start in range(0, len(slots), _MOST_TASKS):
-            part = slots[start : start + _MOST_TASKS]
+        for start in range(0, len(slots), MOST_TASKS):
+            part = slots[start : start + MOST_TASKS]
             wanted = [
                 SlotTask(schedule.definition.name, slot, task_id or new_id(now), lane, cause) for slot in part
             ]
@@ -277,25 +288,6 @@ class ScheduledSubmits:
         return stored
 
 
-def _parts(firings: Sequence[_Firing]) -> Iterable[list[_Firing]]:
-    """In order, as many together as one statement may store."""
-    part: list[_Firing] = []
-    for firing in firings:
-        if part and sum(len(each.tasks) for each in part) + len(firing.tasks) > _MOST_TASKS:
-            yield part
-            part = []
-        part.append(firing)
-    if part:
-        yield part
-
-
-def _with_jitter(slot: datetime, jitter_s: int) -> datetime:
-    return slot + timedelta(seconds=_RANDOM.uniform(0, jitter_s)) if jitter_s else slot
-
-
-def new_id(now: datetime) -> TaskId:
-    """A new UUIDv7 of a time of the database."""
-    milliseconds = int(now.timestamp() * 1000)
-    low = _RANDOM.getrandbits(74)
-    number = milliseconds << 80 | _VERSION | (low >> 62) << 64 | _VARIANT | low & (1 << 62) - 1
-    return TaskId(str(UUID(int=number)))
+def kept_changing(name: str) -> StorageUnavailable:
+    """Others changed a schedule whenever this call had looked at it."""
+    return StorageUnavailable(f"schedule {name!r} was changed by others meanwhile; try again", conflict=True)

@@ -15,7 +15,7 @@ from hyrex_broker.domain.rights import Scope
 from hyrex_broker.domain.schedules import Cause, FiredSlot, ScheduleDefinition, ScheduleSource
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.audit import Audit
-from hyrex_broker.engine.schedules import ScheduledSubmits
+from hyrex_broker.engine.schedules import ScheduledSubmits, ScheduleElsewhere
 from hyrex_broker.service import fields, requests, schedule_convert
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.ids import unusual_ids
@@ -63,14 +63,20 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         caller = current_caller()
         caller.require(Scope.SUBMIT, wanted.queue)
         before = await self._store.find(wanted.name)
-        if before is not None and not caller.may(Scope.SUBMIT, before.schedule.definition.queue):
-            raise RightMissing(caller.name, Scope.SUBMIT, beyond="the queue of the schedule of that name")
+        if before is not None and not caller.covers(before.schedule.definition.queue):
+            raise _elsewhere()
         if source is ScheduleSource.OPERATOR:
             await self._record("schedule.put", wanted.name, _told(wanted))
-            changed = await self._schedules.put(wanted)
+            changed = await self._put(wanted)
         else:
-            changed = await self._schedules.declare([wanted])
+            changed = await self._schedules.declare([wanted], caller.covers)
         return pb.PutScheduleResponse(schedule=await self._shown(wanted.name), changed=changed)
+
+    async def _put(self, wanted: ScheduleDefinition) -> bool:
+        try:
+            return await self._schedules.put(wanted, current_caller().covers)
+        except ScheduleElsewhere:  # since a moment ago
+            raise _elsewhere() from None
 
     async def GetSchedule(self, request: pb.GetScheduleRequest, context: Context) -> pb.GetScheduleResponse:
         most = fields.integer(request.slots, "slots", 0, _MOST_SLOTS) or _DEFAULT_SLOTS
@@ -182,6 +188,11 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
 
     async def _record(self, action: str, name: str, details: Mapping[str, str] | None = None) -> None:
         await self._audit.record(current_caller().name, action, name, details)
+
+
+def _elsewhere() -> RightMissing:
+    beyond = "the queue of the schedule of that name"
+    return RightMissing(current_caller().name, Scope.SUBMIT, beyond=beyond)
 
 
 def _new_task_id(text: str) -> TaskId:

@@ -1,8 +1,9 @@
 """Schedules and their slots. To store a slot's task and to move its schedule on is one statement."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -80,6 +81,33 @@ class Seen:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The queue of a schedule (None: there is none) at a time of the database."""
+
+    queue: str | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A stored schedule, without its payload."""
+
+    _definition: ScheduleDefinition
+    _digest: bytes | None
+    """SHA-256 of its payload, if that is as long as the one that it is compared with."""
+
+    @property
+    def source(self) -> ScheduleSource:
+        """Who wrote it."""
+        return self._definition.source
+
+    def says(self, wanted: ScheduleDefinition) -> bool:
+        """Return True if it says the same; whether it is paused is left aside."""
+        same = replace(self._definition, payload=wanted.payload, paused=wanted.paused) == wanted
+        return same and self._digest == hashlib.sha256(wanted.payload).digest()
+
+
 class ScheduleStore:
     """Statements of `schedules.sql`. Each raises StorageUnavailable."""
 
@@ -136,8 +164,17 @@ class ScheduleStore:
         names = [each.name for each in due]
         await self._database.execute(_SQL["put_off"], names, [each.next_at for each in due], pause)
 
-    async def put(self, definition: ScheduleDefinition, next_at: datetime, due_at: datetime) -> bool:
-        """Store a schedule. False if it says the same, or is an operator's and this is code."""
+    async def standing(self, name: str) -> Standing:
+        """The queue of a schedule, if there is one, and the database's time."""
+        row = await self._database.fetchrow(_SQL["standing"], name)
+        assert row is not None
+        return Standing(row["queue"], row["now"])
+
+    async def put(
+        self, definition: ScheduleDefinition, next_at: datetime, due_at: datetime, seen: str | None
+    ) -> bool:
+        """Store a schedule, if it is of the queue that was seen (None: there was none). False also if it says
+        the same, or is an operator's and this is code."""
         row = await self._database.fetchrow(
             _SQL["put"],
             definition.name,
@@ -153,6 +190,7 @@ class ScheduleStore:
             definition.source.value,
             next_at,
             due_at,
+            seen,
         )
         await self._database.confirm()
         return row is not None
@@ -162,10 +200,15 @@ class ScheduleStore:
         row = await self._database.fetchrow(_SQL["find"], name)
         return None if row is None else Seen(_schedule(row), row["now"])
 
-    async def known(self, names: Sequence[str]) -> dict[str, ScheduleDefinition]:
-        """Those of these schedules that there are, by name."""
-        rows = await self._database.fetch(_SQL["known"], names)
-        return {row["name"]: _schedule(row).definition for row in rows}
+    async def known(self, wanted: Sequence[ScheduleDefinition]) -> dict[str, Known]:
+        """What is there under the names of these, by name."""
+        names, sizes = [each.name for each in wanted], [len(each.payload) for each in wanted]
+        rows = await self._database.fetch(_SQL["known"], names, sizes)
+        return {row["name"]: Known(_schedule(row).definition, row["digest"]) for row in rows}
+
+    async def confirm(self) -> None:
+        """Before an answer from rows that others stored (see `Database.confirm`)."""
+        await self._database.confirm()
 
     async def page(self, after: str, size: int) -> list[Seen]:
         """Schedules by name, from this name on."""
@@ -200,12 +243,17 @@ class ScheduleStore:
         return list(map(_fired, await self._database.fetch(_SQL["last_slots"], name, most, read=True)))
 
     async def stored_slots(self, name: str, slots: Sequence[datetime]) -> list[FiredSlot]:
-        """Those of these slots that have their task."""
-        return list(map(_fired, await self._database.fetch(_SQL["stored_slots"], name, slots)))
+        """Those of these slots that have their task, also after a failover."""
+        rows = await self._database.fetch(_SQL["stored_slots"], name, slots)
+        if rows:
+            await self._database.confirm()
+        return list(map(_fired, rows))
 
     async def slot_of(self, name: str, task_id: TaskId) -> datetime | None:
-        """The slot of a task of this schedule."""
+        """The slot of a task of this schedule, there also after a failover."""
         row = await self._database.fetchrow(_SQL["slot_of"], name, task_id)
+        if row is not None:
+            await self._database.confirm()
         return None if row is None else row["slot"]
 
 

@@ -67,7 +67,13 @@ class Resumption:
         ]
 
 
-async def _declare_none(schedules: Sequence[ScheduleDefinition]) -> None:
+DeclaresSchedules = Callable[[Sequence[ScheduleDefinition], Callable[[str], bool] | None], Awaitable[object]]
+"""Stores schedules, within the queues that are told."""
+
+
+async def _declare_none(
+    schedules: Sequence[ScheduleDefinition], covers: Callable[[str], bool] | None
+) -> None:
     """For a broker without schedules."""
 
 
@@ -87,7 +93,7 @@ class Sessions:
         self.by_id: dict[SessionId, ServedSession] = {}
         self.on_capacity: Callable[[], None] = lambda: None
         self.tasks_elsewhere = directory.tasks_elsewhere
-        self.declare_schedules: Callable[[Sequence[ScheduleDefinition]], Awaitable[object]] = _declare_none
+        self.declare_schedules: DeclaresSchedules = _declare_none
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
 
@@ -109,7 +115,7 @@ class Sessions:
         self._check_names(introduction)
         if origin is None:
             await self._directory.declare(introduction.definitions, introduction.limits, introduction.queues)
-            await self.declare_schedules(introduction.schedules)
+            await self.declare_schedules(introduction.schedules, introduction.covers)
         secret = secrets.token_bytes(_SECRET_BYTES)
         opened = await self._store.open(self._broker, secret, introduction.info, origin)
         session = self._join(introduction, opened.session_id, opened.generation, secret, link)

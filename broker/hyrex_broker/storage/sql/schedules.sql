@@ -102,7 +102,7 @@ where s.namespace = 0 and s.name = w.name and s.next_at = w.next_at
 -- same; its pause stays. With a new expression or zone it waits for the first slot from now on. Returns its name where
 -- something changed.
 -- $1 name, $2 task, $3 queue, $4 cron, $5 tz, $6 payload, $7 options, $8 catchup, $9 jitter_s, $10 paused, $11 source,
--- $12 next slot, $13 when that is due.
+-- $12 next slot, $13 when that is due, $14 the queue that was seen: nothing of a schedule that is elsewhere now.
 insert into schedule as s (namespace, name, task, queue, cron, tz, payload, options, catchup, jitter_s, paused, source,
                            next_at, due_at)
 values (0, $1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::jsonb, $8::text, $9::integer,
@@ -113,7 +113,7 @@ set task = excluded.task, queue = excluded.queue, cron = excluded.cron, tz = exc
     next_at = case when (s.cron, s.tz) = (excluded.cron, excluded.tz) then s.next_at else excluded.next_at end,
     due_at = case when (s.cron, s.tz) = (excluded.cron, excluded.tz) then s.due_at else excluded.due_at end,
     revision = s.revision + 1, updated_at = now()
-where (s.source = 'code' or excluded.source = 'operator')
+where s.queue = $14::text and (s.source = 'code' or excluded.source = 'operator')
   and (s.task, s.queue, s.cron, s.tz, s.payload, s.options, s.catchup, s.jitter_s, s.source)
       is distinct from (excluded.task, excluded.queue, excluded.cron, excluded.tz, excluded.payload, excluded.options,
                         excluded.catchup, excluded.jitter_s, excluded.source)
@@ -124,8 +124,15 @@ returning s.name
 select *, now() as now from schedule where namespace = 0 and name = $1::text
 
 -- name: known
--- Schedules by name. $1 names.
-select * from schedule where namespace = 0 and name = any ($1::text[])
+-- Schedules by name, without payloads: the hash of one that is as long as the other. $1 names, $2 lengths.
+select s.name, task, queue, cron, tz, ''::bytea as payload, options, catchup, jitter_s, paused, source, next_at,
+       last_slot, last_task_id, case when octet_length(payload) = w.size then sha256(payload) end as digest
+from unnest($1::text[], $2::integer[]) as w (name, size)
+join schedule s on s.namespace = 0 and s.name = w.name
+
+-- name: standing
+-- The queue of a schedule, if there is one, and the database's time. $1 name.
+select now() as now, (select queue from schedule where namespace = 0 and name = $1::text) as queue
 
 -- name: page
 -- Schedules by name. $1 the name before, $2 how many.
