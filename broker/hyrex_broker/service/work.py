@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -165,6 +165,8 @@ class WorkStream:
             raise HelloExpected(f"the first frame was {kind or 'empty'}; send Hello first")
         introduction, elsewhere = convert.introduction(frame.hello), self._engine.sessions.tasks_elsewhere
         async with self._engine.welcomes.place():
+            schedules = await convert.schedules(frame.hello, self._engine.payload_limit_bytes)
+            introduction = replace(introduction, schedules=schedules)
             allowed = await within_rights(introduction, current_caller(), elsewhere)
             return await self._admit(frame.hello, allowed)
 

@@ -1,11 +1,11 @@
 """Checks and converts the frames of workers, and converts values for them into wire messages."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from hyrex.runtime.patterns import MOST_STARS
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.v1.schedule_pb2 import ScheduleDefinition
 from hyrex_broker.domain import schedules as domain
 from hyrex_broker.domain.errors import InvalidField, ProtocolUnsupported, TooManyItems
 from hyrex_broker.domain.model import (
@@ -32,7 +32,8 @@ _HIGHEST_SEQUENCE: Final = 1 << 53
 
 
 def introduction(hello: wire.Hello) -> Introduction:
-    """A checked Hello. Raises ProtocolUnsupported, InvalidField, TooManyItems."""
+    """A checked Hello, without its schedules (`schedules`). Raises ProtocolUnsupported, InvalidField,
+    TooManyItems."""
     _check_size_and_version(hello)
     pools, at_once = capacity(hello.capacity), slots(hello.capacity)
     definitions = [_definition(task) for task in hello.tasks]
@@ -60,7 +61,6 @@ def introduction(hello: wire.Hello) -> Introduction:
         queues=[queue.name for queue in hello.queues],
         held=[lease_ref(ref) for ref in hello.held],
         received_through=_sequence(hello.received_through),
-        schedules=[_schedule(each) for each in hello.schedules],
     )
 
 
@@ -108,8 +108,16 @@ def _definition(task: wire.TaskDefinition) -> Definition:
     )
 
 
-def _schedule(wanted: ScheduleDefinition) -> domain.ScheduleDefinition:
-    return schedule_convert.definition(wanted, "schedules", domain.ScheduleSource.CODE)
+async def schedules(hello: wire.Hello, payload_limit: int) -> list[domain.ScheduleDefinition]:
+    """What it declares of schedules, checked. Raises InvalidField, PayloadOverLimit."""
+    _refuse_twice("schedules.name", (each.name for each in hello.schedules))
+    checked: list[domain.ScheduleDefinition] = []
+    for each in hello.schedules:
+        checked.append(
+            schedule_convert.definition(each, "schedules", domain.ScheduleSource.CODE, payload_limit)
+        )
+        await asyncio.sleep(0)  # an expression may take a millisecond
+    return checked
 
 
 def _refuse_twice(field: str, names: Iterable[str]) -> None:
@@ -130,7 +138,6 @@ def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
         fields.integer(maximum, f"limit of {scope} {name}", 0, HIGHEST_LIMIT)
     _refuse_twice("tasks.name", (task.name for task in hello.tasks))
     _refuse_twice("queues.name", (queue.name for queue in hello.queues))
-    _refuse_twice("schedules.name", (schedule.name for schedule in hello.schedules))
     return limits
 
 
