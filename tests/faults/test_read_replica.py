@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import grpc
 import pytest
 
@@ -22,9 +23,10 @@ from hyrex.v1.queue_service_pb2 import ListQueuesRequest
 from hyrex.v1.queue_service_pb2_grpc import QueueServiceStub
 from hyrex.v1.task_service_pb2 import CountTasksRequest, GetTaskRequest, ListTasksRequest
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
-from hyrex_broker.domain.errors import SchemaOutOfRange
+from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.domain.selection import Selection
 from hyrex_broker.domain.states import TaskState
+from hyrex_broker.embedded import EmbeddedPostgres
 from hyrex_broker.storage import preflight, replica
 from hyrex_broker.storage.cluster import ClusterStore
 from hyrex_broker.storage.listing import TaskLists
@@ -33,13 +35,16 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import LISTED, TaskReads
 from hyrex_broker.storage.replica import Either, ReadFrom, Replica
+from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.stats import StatStore, TimeRange
+from tests.faults.field import stop
 from tests.integration.observing.scrape import scrape, url_of
 from tests.support.eventually import eventually
 from tests.support.pairs import Pair, postgres_pair, value
 from tests.support.postgres import with_database
 from tests.support.processes import Processes
 from tests.support.roles import execute_now
+from tests.support.trees import tree
 
 WITHIN_S = 60.0
 LISTEN = "127.0.0.1:0"
@@ -200,6 +205,73 @@ async def test_a_list_is_answered_at_once_when_the_standby_goes(
     await until_answered_by(source, either, pair.standby.url)
 
 
+async def test_a_list_that_waits_for_a_silent_standby_is_asked_of_the_primary(
+    source: ReadFrom, either: Either[Database], pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as a look finds it silent: the list's own time, which is long here, need not be over."""
+    assert source.replica is not None
+    monkeypatch.setattr(Database._pool, "__defaults__", (600.0,))
+    await until_answered_by(source, either, pair.standby.url)
+    go_on = stop(tree(pair.standby.pid))
+    try:
+        lists = [asyncio.create_task(answering(either)) for _ in range(3)]
+        await source.replica._look()
+        async with asyncio.timeout(WITHIN_S):
+            assert await asyncio.gather(*lists) == [urlsplit(pair.primary.url).port] * 3
+        assert not source.replica.usable
+    finally:
+        go_on()
+    await until_answered_by(source, either, pair.standby.url)
+
+
+async def test_only_a_list_that_the_standby_itself_cut_off_is_not_asked_of_the_primary(
+    source: ReadFrom, either: Either[Database], pair: Pair
+) -> None:
+    """It would take as long there. A broker that got no answer, or no connection, knows nothing of that."""
+    assert source.replica is not None
+    standby = source.replica.database
+    asked: list[Database] = []
+
+    async def slow(database: Database, limit: str, patience_s: float) -> int:
+        asked.append(database)
+        async with database.transaction(read=True) as transaction:
+            if database is standby:
+                await transaction.execute(f"set local statement_timeout = '{limit}'")
+                await transaction._connection.execute("select pg_sleep(600)", timeout=patience_s)
+            return int((await transaction.fetch("select inet_server_port()"))[0][0])
+
+    await until_answered_by(source, either, pair.standby.url)
+    with pytest.raises(StorageUnavailable, match="57014"):
+        await either.ask(lambda database: slow(database, "50ms", WITHIN_S))
+    assert asked == [standby]
+    await until_answered_by(source, either, pair.standby.url)
+    answer = await either.ask(lambda database: slow(database, "60s", 0.2))
+    assert answer == urlsplit(pair.primary.url).port
+    assert not source.replica.usable
+
+
+async def test_a_standby_without_room_for_every_pool_keeps_no_connection(
+    source: ReadFrom, either: Either[Database], pair: Pair
+) -> None:
+    """Each look opens the pools one after the other; those opened before the one that fails are closed."""
+    assert source.replica is not None
+    made: list[object] = []
+
+    async def room_for_one(connection: object) -> None:
+        if made:
+            raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+        made.append(connection)
+
+    checks = source.replica.database.connector.checks
+    checks.append(room_for_one)
+    try:
+        await source.replica._look()
+    finally:
+        checks.remove(room_for_one)
+    assert [connection.is_closed() for connection in made] == [True]  # type: ignore[attr-defined]
+    await until_answered_by(source, either, pair.standby.url)
+
+
 def first_frame(admin: AdminServiceStub) -> object:
     """Of a stream that ends with the call: a broker serves so many at a time."""
     stream = admin.WatchCluster(WatchClusterRequest(), timeout=WITHIN_S)
@@ -251,10 +323,39 @@ def test_a_broker_refuses_a_replica_of_another_cluster(
     assert "is of another cluster" in refused.output
 
 
+async def restarted_as_standby(server: EmbeddedPostgres) -> None:
+    """End a primary and start it as a standby of nobody."""
+    assert server._cluster is not None
+    signal = server._cluster.directory / "data" / "standby.signal"
+    await asyncio.to_thread(server._end)
+    signal.touch()
+    if (account := server._account) is not None:
+        account.own(signal)
+    await asyncio.to_thread(server.start)
+
+
+async def test_a_standby_that_follows_its_primary_to_a_new_timeline_is_used(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica, "PROBATION_S", 0.0)
+    timeline = load("replication")["timeline"]
+    before = await asyncio.to_thread(value, pair.primary.url, timeline)
+    await restarted_as_standby(pair.primary)
+    await asyncio.to_thread(execute_now, pair.primary.url, "select pg_promote()")
+    assert await asyncio.to_thread(value, pair.primary.url, timeline) == before + 1
+    database = Database(pair.primary.url, hot_connections=2, read_connections=2)
+    await database.open()
+    source = ReadFrom(database, Replica(pair.standby.url, database, lambda: None))
+    try:
+        await until_answered_by(source, source.of(lambda each: each), pair.standby.url)
+    finally:
+        await source.close()
+
+
 async def test_a_standby_that_was_promoted_is_used_no_more(
     source: ReadFrom, either: Either[Database], pair: Pair
 ) -> None:
-    """The last test of the pair: it answers by itself from now on, whatever the primary does."""
+    """The last but one of the pair: it answers by itself from now on, whatever the primary does."""
     assert source.replica is not None
     await until_answered_by(source, either, pair.standby.url)
     await asyncio.to_thread(pair.promote)
@@ -262,3 +363,28 @@ async def test_a_standby_that_was_promoted_is_used_no_more(
     for _ in range(3):
         await source.replica._look()
         assert not source.replica.usable
+
+
+async def test_a_standby_of_an_older_timeline_is_not_used_however_far_its_log_is(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test of the pair: the old primary went on by itself, and is a standby of nobody by now."""
+    monkeypatch.setattr(replica, "PROBATION_S", 0.0)
+    if await asyncio.to_thread(value, pair.standby.url, "select pg_is_in_recovery()"):
+        await asyncio.to_thread(pair.promote)
+    old = pair.primary
+    more = "select pg_logical_emit_message(false, 'tests', repeat('x', 1000000)) from generate_series(1, 40)"
+    await asyncio.to_thread(execute_now, old.url, more)
+    await restarted_as_standby(old)
+    database = Database(pair.standby.url, hot_connections=2, read_connections=2)
+    await database.open()
+    source = ReadFrom(database, Replica(old.url, database, lambda: None))
+    assert source.replica is not None
+    try:
+        for _ in range(4):
+            await database.execute("select pg_logical_emit_message(true, 'tests', '')")
+            await source.replica._look()
+            assert not source.replica.usable
+        assert source.replica._meter.has_all_but(time.monotonic(), WITHIN_S)
+    finally:
+        await source.close()

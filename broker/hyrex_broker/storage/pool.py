@@ -97,11 +97,16 @@ class Database:
         self._vital: Connections | None = None
 
     async def open(self) -> None:
-        """Connect; raises StorageUnavailable if that fails."""
-        with translated():
-            self._hot = await self._pool(self._sizes[0], HOT_SETTINGS)
-            self._reads = await self._pool(self._sizes[1], READ_SETTINGS)
-            self._vital = await self._pool(2, HOT_SETTINGS, VITAL_TIMEOUT_S)
+        """Connect; raises StorageUnavailable if that fails, and leaves no connection then."""
+        try:
+            with translated():
+                self._hot = await self._pool(self._sizes[0], HOT_SETTINGS)
+                self._reads = await self._pool(self._sizes[1], READ_SETTINGS)
+                self._vital = await self._pool(2, HOT_SETTINGS, VITAL_TIMEOUT_S)
+        except BaseException:
+            for pool in self._pools():
+                pool.terminate()
+            raise
 
     async def _pool(
         self, size: int, settings: Mapping[str, str], timeout_s: float = COMMAND_TIMEOUT_S

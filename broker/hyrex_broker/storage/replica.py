@@ -2,7 +2,8 @@
 
 How close it is, is measured by the log's positions and this process' clock alone: no server's clock and no
 quiet hour of the primary deceives it. Each half second the position of the primary is noted; a standby lags
-from the moment of the first position that it has not replayed yet (docs/adr/0015-read-replicas.md).
+from the moment of the first position that it has not replayed yet. Positions are compared within one timeline
+only (docs/adr/0015-read-replicas.md).
 """
 
 import asyncio
@@ -28,6 +29,8 @@ Answer = TypeVar("Answer")
 
 LONGEST_LAG_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.5
+OPEN_EVERY_S: Final = 3.0
+"""While it has no connections: a server near its max_connections is not asked for more all the time."""
 PROBATION_S: Final = 3.0
 """So long it must have been close before it is used again, so that one at the limit changes nothing often."""
 _HOT, _READS = 2, 4
@@ -37,6 +40,10 @@ _SQL: Final = load("replication")
 
 
 _NO_STANDBY: Final = "it takes writes, so it is no standby"
+_UNTOLD: Final = (
+    asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError, asyncpg.FeatureNotSupportedError
+)  # fmt: skip
+"""By these a service hides its log; it has no second primary either (see timeline.py)."""
 
 
 @dataclass(slots=True)
@@ -94,6 +101,8 @@ class Replica:
         self._primary = primary
         self._cluster = cluster
         self._meter = LagMeter()
+        self._newest: int | None = None
+        """The timeline of the primary; None while it is not known."""
         self._is_open = False
         self._close_since: float | None = None
         self._used_until = 0.0
@@ -108,7 +117,7 @@ class Replica:
         """Look at it until cancelled."""
         while True:
             await self._look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S if self._is_open else OPEN_EVERY_S)
 
     async def close(self) -> None:
         """End its connections."""
@@ -120,33 +129,53 @@ class Replica:
 
     async def _look(self) -> None:
         try:
-            replayed = await self._replayed()
+            replayed, timeline = await self._replayed()
         except (StorageUnavailable, StatementRefused) as error:
             self._meter.forget()
             self.lag_s = None
             self._leave(str(error))
+            self._hang_up()
             return
-        self._judge(time.monotonic(), replayed)
+        self._judge(time.monotonic(), replayed, timeline)
         await self._mark()
 
-    def _judge(self, now: float, replayed: int) -> None:
+    def _hang_up(self) -> None:
+        """End all connections, the reads on them too: they are asked of the primary at once, and not when
+        their own time is over. What a promoted server answered would be that of another primary."""
+        self._is_open = False
+        self.database.terminate()
+
+    def _judge(self, now: float, replayed: int, timeline: int | None) -> None:
         self.lag_s = self._meter.lag_s(now, replayed)
-        if self.lag_s > LONGEST_LAG_S:
+        if timeline is not None and self._newest is not None and timeline != self._newest:
+            # Positions of two timelines cannot be compared: it may have what this primary never had.
+            self.lag_s = None
+            self._leave(f"it is on timeline {timeline}, and the primary on {self._newest}")
+        elif self.lag_s > LONGEST_LAG_S:
             self._leave(f"it is more than {LONGEST_LAG_S:g} s behind")
         elif self._meter.has_all_but(now, LONGEST_LAG_S):
             self._stay(now)
         # Else nothing is known: it has not been looked at for long, or for the first time.
 
-    async def _replayed(self) -> int:
+    async def _replayed(self) -> tuple[int, int | None]:
+        """How far it is, and on which timeline (None if it does not tell)."""
         if not self._is_open:
             await self.database.open()
             self._is_open = True
         row = await self.database.fetchrow(_SQL["replayed"], vital=True)
         if row is None or row["position"] is None:
-            # Promoted: what was found over these connections is that of another primary.
-            await self.database.replace_connections()
             raise StorageUnavailable(_NO_STANDBY)
-        return int(row["position"])
+        return int(row["position"]), await self._timeline()
+
+    async def _timeline(self) -> int | None:
+        try:
+            row = await self.database.fetchrow(_SQL["replayed_timeline"], vital=True)
+        except StorageUnavailable as error:
+            if isinstance(error.__cause__, _UNTOLD):
+                return None
+            raise
+        assert row is not None
+        return int(row["timeline"])
 
     async def _require_standby(self, connection: Any) -> None:
         """A check of new connections, so that of several servers one that is a standby is found."""
@@ -157,15 +186,21 @@ class Replica:
             raise StorageUnavailable(f"it is of another cluster: its system identifier is {found}, not {own}")
 
     async def _mark(self) -> None:
+        # Before the question: what is written while the answer is under way is not in it.
+        moment = time.monotonic()
         try:
             row = await self._primary.fetchrow(_SQL["written"], read=True)
         except (StorageUnavailable, StatementRefused):
             # The primary may be another one when it answers again.
             self._meter.forget()
+            self._newest = None
             self._leave("the primary does not answer, so that nobody can tell how far behind it is")
             return
         assert row is not None
-        self._meter.written(time.monotonic(), int(row["position"]))
+        if self._newest != (newest := int(row["timeline"])):
+            self._meter.forget()  # positions of another timeline
+            self._newest = newest
+        self._meter.written(moment, int(row["position"]))
 
     def _stay(self, now: float) -> None:
         if self._close_since is None:
@@ -202,7 +237,7 @@ class Either(Generic[Store]):
             try:
                 answer = await question(store)
             except StorageUnavailable as error:
-                if error.timed_out:  # it would take as long on the primary
+                if _is_too_large(error):  # it would take as long on the primary
                     raise
                 if not error.conflict:  # a standby cancels what is in the way of its replay
                     replica.failed(error)
@@ -213,6 +248,11 @@ class Either(Generic[Store]):
                 return answer
         replica.served.primary += 1
         return await question(self.primary)
+
+
+def _is_too_large(error: StorageUnavailable) -> bool:
+    """Return True if the server cut a statement off for its time; one that is silent does not say that."""
+    return error.timed_out and isinstance(error.__cause__, asyncpg.QueryCanceledError)
 
 
 @dataclass(frozen=True, slots=True)
