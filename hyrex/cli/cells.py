@@ -33,14 +33,14 @@ def url_for_queue(url: str, queue: str) -> str:
 
 
 def url_for_task(url: str, task_id: str) -> str:
-    """The brokers to ask about a task. Raises: CommandError if a cell does not answer that may have it."""
+    """The brokers to ask about a task. Raises: CommandError if a cell that may have it does not say so."""
     return next(iter(urls_for_tasks(url, [task_id])))
 
 
 def urls_for_tasks(url: str, task_ids: Sequence[str]) -> dict[str, list[str]]:
     """Tasks by the brokers to ask about them; those that are in no cell are asked for in one of them.
 
-    Raises: CommandError if a cell does not answer that may have one.
+    Raises: CommandError if a cell that may have one does not say so.
     """
     cells = given_cells(url)
     if cells is None:
@@ -60,7 +60,7 @@ async def _located(cells: CellRoutes, task_id: str) -> str | None:
     for cell, answer in zip(cells.cells, answers, strict=True):
         if answer is not False:
             raise CommandError(
-                f"cell {cell.name!r} ({cell.url}) does not answer, and no other has task {task_id}: {answer}"
+                f"cannot tell whether cell {cell.name!r} ({cell.url}) has task {task_id}: {answer}"
             )
     return None
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
@@ -14,9 +15,10 @@ from hyrex.dashboard.__main__ import _parser, options_of
 from hyrex.dashboard.options import OptionsUnusable
 from hyrex.v1 import task_pb2
 from hyrex.worker.shared.options import WorkerOptions
-from tests.support.scripted_tasks import ScriptedTasks, Server
+from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 
 TEXT = "video*=grpc://localhost:1;*=grpc://localhost:2"
+PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
 @dataclass
@@ -75,8 +77,11 @@ def test_a_task_is_nowhere_only_when_every_cell_has_said_so(pair: Pair) -> None:
     task_id = str(uuid4())
     with pytest.raises(CommandError, match="scripted"):
         hyrex("task", "get", task_id)
+    pair.video.failures = [lambda context: refuse(context, PERMISSION_DENIED, "RIGHT_MISSING")]
+    with pytest.raises(CommandError, match=rf"^cannot tell whether cell .* has task {task_id}: scripted$"):
+        hyrex("task", "get", task_id)
     pair.servers[0].stop()
-    with pytest.raises(CommandError, match=r"cell 'video\*' .* does not answer, and no other has task"):
+    with pytest.raises(CommandError, match=rf"^cannot tell whether cell 'video\*' .* has task {task_id}: "):
         hyrex("task", "get", task_id)
 
 
