@@ -84,19 +84,19 @@ class Finder:
 
     def _find_in_turn(self, call: Callable[[CellClient], T]) -> tuple[CellClient, T]:
         """For a caller that interrupts a client, and may not wait for its thread."""
-        misses = Misses()
+        misses = Misses(self._clients)
         for client in self._clients:
             try:
                 return client, call(client)
             except HyrexError as error:
-                misses.note(error)
+                misses.note(client, error)
         raise misses.error()
 
     async def _find_async(self, make: Ask[T]) -> T:
         return (await self._located_async(make))[1]
 
     async def _located_async(self, make: Ask[T]) -> tuple[CellClient, T]:
-        misses = Misses()
+        misses = Misses(self._clients)
         asking = {asyncio.ensure_future(client.asked(make)): client for client in self._clients}
         try:
             while asking:
@@ -105,7 +105,7 @@ class Finder:
                     client = asking.pop(each)
                     if (error := each.exception()) is None:
                         return client, each.result()
-                    misses.note(error)
+                    misses.note(client, error)
         finally:
             for each in asking:
                 each.cancel()

@@ -4,7 +4,7 @@ Bounded: two generations, of which the older is forgotten when the younger is fu
 so that signal handlers and threads need no lock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from hyrex.backend.ids import ID_BYTES
@@ -37,7 +37,7 @@ class Homes:
     def __init__(self, generation: int = GENERATION) -> None:
         self._generation = generation
         self._young: dict[bytes, str] = {}
-        self._old: Mapping[bytes, str] = {}
+        self._old: dict[bytes, str] = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -63,3 +63,4 @@ class Homes:
         """Drop tasks that are certainly not stored, so that they may be sent anywhere."""
         for key in keys:
             self._young.pop(key, None)
+            self._old.pop(key, None)  # where a generation has ended since it was sent

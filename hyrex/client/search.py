@@ -4,7 +4,7 @@ That no cell has it is known only when all have answered. While one is silent, t
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Generic, TypeVar
 
@@ -19,13 +19,17 @@ T = TypeVar("T")
 class Misses:
     """What the cells said that did not have the task."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: Sequence[CellClient]) -> None:
+        self._clients = clients
+        self._silent: set[CellClient] = set()
         self._missing: TaskNotFound | None = None
         self._refusal: HyrexError | None = None
 
-    def note(self, error: BaseException) -> None:
-        """Note a cell's answer. Raises what is no answer."""
-        if isinstance(error, TaskNotFound):
+    def note(self, client: CellClient, error: BaseException) -> None:
+        """Note a cell's answer, or that there was none. Raises what is neither."""
+        if isinstance(error, BrokerUnavailable):
+            self._silent.add(client)
+        elif isinstance(error, TaskNotFound):
             self._missing = error
         elif isinstance(error, HyrexError):
             self._refusal = error
@@ -33,8 +37,9 @@ class Misses:
             raise error
 
     def error(self, silent: Iterable[CellClient] = ()) -> HyrexError:
-        """What to raise: BrokerUnavailable if a cell was silent, a refusal, or TaskNotFound."""
-        if said := "; ".join(client.silence for client in silent):
+        """What to raise: BrokerUnavailable with each cell that was silent, a refusal, or TaskNotFound."""
+        without = self._silent.union(silent)
+        if said := "; ".join(client.silence for client in self._clients if client in without):
             others = " No other cell has the task." if self._missing is not None else ""
             return BrokerUnavailable(f"{said}.{others}")
         found = self._refusal or self._missing
@@ -47,9 +52,10 @@ class Search(Generic[T]):
 
     def __init__(self, clients: Iterable[CellClient], make: Ask[T]) -> None:
         self._make = make
+        self._clients = tuple(clients)
         self._asked: dict[Future[T], CellClient] = {}
         try:
-            for client in clients:
+            for client in self._clients:
                 self._asked[client.begin(make)] = client
         except BaseException:
             self.end()
@@ -57,7 +63,7 @@ class Search(Generic[T]):
 
     def find(self, within_s: float) -> tuple[CellClient, T]:
         """The cell that has it, and its answer. Raises BrokerUnavailable, CallRejected, TaskNotFound."""
-        ends, misses = time.monotonic() + within_s, Misses()
+        ends, misses = time.monotonic() + within_s, Misses(self._clients)
         try:
             while self._asked:
                 done, _ = wait(self._asked, max(0.0, ends - time.monotonic()), FIRST_COMPLETED)
@@ -70,7 +76,7 @@ class Search(Generic[T]):
                     elif (error := future.exception()) is None:
                         return client, future.result()
                     else:
-                        misses.note(error)
+                        misses.note(client, error)
             silent = list(self._asked.values())
         finally:
             self.end()
