@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from hyrex_broker.embedded import EmbeddedPostgres
+from tests.rolling import older as rolling_older
 from tests.rolling.fleet import BROKERS, WORKERS, Fleet
 from tests.rolling.older import THIS, Version, older
 from tests.support.eventually import eventually
 from tests.support.pairs import value
+from tests.support.process import ROOT
 from tests.support.processes import Processes
 
 AT_EACH_STEP = 5
@@ -82,3 +84,13 @@ def judge(fleet: Fleet, url: str, acknowledged: set[str]) -> None:
     executed = Counter(fleet.executed())
     assert not acknowledged - executed.keys()
     assert [task for task, times in executed.items() if times > 1] == []
+
+
+def test_a_version_whose_installation_takes_too_long_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this checkout is without git")
+    monkeypatch.setattr(rolling_older, "_WITHIN_S", 0.001)
+    with pytest.raises(pytest.skip.Exception, match=r"cannot be installed here within 0\.001 s"):
+        rolling_older._make(tmp_path / "home", "HEAD")
