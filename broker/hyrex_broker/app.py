@@ -21,6 +21,7 @@ from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.promoter import Promoter
+from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
@@ -28,7 +29,7 @@ from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.reports import RunReports
-from hyrex_broker.engine.schedules import LanesAndRooms, ScheduledSubmits
+from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake

@@ -94,6 +94,8 @@ class DueSchedule:
     catchup: CatchUp
     jitter_s: int
     next_at: datetime
+    size_bytes: int = 0
+    """What each of its tasks carries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,19 @@
 """What is stored together for schedules: the slots of each, as many as one statement may store."""
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.schedules import DueSchedule
+from hyrex_broker.engine.batching import BATCH_BYTES
 from hyrex_broker.storage.schedules import Move, SlotTask
 
 MOST_TASKS: Final = 500
-"""Of one statement, for its timeout."""
+"""Of one statement, for its timeout, beside BATCH_BYTES."""
 _VERSION: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 _RANDOM: Final = random.SystemRandom()
@@ -26,15 +27,30 @@ class Firing:
     move: Move
     tasks: list[SlotTask]
 
+    def first(self, count: int) -> "Firing":
+        """Of its oldest slots so many; it goes on with the first that is left."""
+        if count >= len(self.tasks):
+            return self
+        left = self.tasks[count].slot
+        return Firing(self.due, replace(self.move, next_at=left, due_at=left), self.tasks[:count])
 
-def parts(firings: Sequence[Firing]) -> Iterable[list[Firing]]:
+
+def at_once(size_bytes: int) -> int:
+    """How many tasks of a size one statement may store: one at least."""
+    return max(1, min(MOST_TASKS, BATCH_BYTES // max(1, size_bytes)))
+
+
+def parts(firings: Iterable[Firing]) -> Iterable[list[Firing]]:
     """In order, as many together as one statement may store."""
-    part: list[Firing] = []
-    for firing in firings:
-        if part and sum(len(each.tasks) for each in part) + len(firing.tasks) > MOST_TASKS:
+    part, tasks, size = list[Firing](), 0, 0
+    for whole in firings:
+        firing = whole.first(at_once(whole.due.size_bytes))
+        count = len(firing.tasks)
+        if part and (tasks + count > MOST_TASKS or size + count * firing.due.size_bytes > BATCH_BYTES):
             yield part
-            part = []
+            part, tasks, size = [], 0, 0
         part.append(firing)
+        tasks, size = tasks + count, size + count * firing.due.size_bytes
     if part:
         yield part
 

@@ -9,15 +9,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from hyrex.runtime.cron import Cron
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
-from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.schedules import (
     Cause,
     DueSchedule,
@@ -27,11 +25,9 @@ from hyrex_broker.domain.schedules import (
     slots_to_fire,
 )
 from hyrex_broker.engine.clock import DatabaseClock
-from hyrex_broker.engine.growth import AT_ONCE
-from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.schedule_parts import MOST_TASKS, Firing, new_id, parts, with_jitter
-from hyrex_broker.engine.submit.rooms import Rooms
-from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask, StoredSlot
+from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, Places
+from hyrex_broker.engine.schedule_parts import Firing, new_id, parts, with_jitter
+from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -52,23 +48,6 @@ class ScheduleElsewhere(Exception):
     """There is a schedule of that name in a queue in which the caller may change nothing."""
 
 
-class Wakes(Protocol):
-    """Assigns what is ready."""
-
-    def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
-        """These (lane, rank) pairs have work."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LanesAndRooms:
-    """Where tasks are put: lanes, the room in them, and whoever assigns what is ready."""
-
-    directory: Directory
-    rooms: Rooms
-    dispatcher: Wakes
-
-
 class ScheduledSubmits:
     """Stores what is due, and what somebody asks for."""
 
@@ -76,9 +55,8 @@ class ScheduledSubmits:
         self, store: ScheduleStore, lanes: LanesAndRooms, clock: DatabaseClock, lease_duration: timedelta
     ) -> None:
         self._store = store
-        self._directory = lanes.directory
-        self._rooms = lanes.rooms
-        self._dispatcher = lanes.dispatcher
+        self._places = Places(store, lanes)
+        self.extra = ExtraSlots(store, self._places)
         self._clock = clock
         self._jumps_known = clock.jump_count
         self._lease_s = lease_duration.total_seconds()
@@ -125,7 +103,7 @@ class ScheduledSubmits:
 
     async def _fire(self, due: Sequence[DueSchedule], now: datetime) -> bool:
         """Store tasks of these, as far as there is room; True if something has moved."""
-        await self._intern({(each.queue, each.task) for each in due})
+        await self._places.intern({(each.queue, each.task) for each in due})
         firings: list[Firing] = []
         unreadable: list[DueSchedule] = []
         for each in due:
@@ -147,7 +125,7 @@ class ScheduledSubmits:
         cron = Cron(due.cron, due.tz)
         slots = slots_to_fire(due, cron, now)
         next_at = cron.next_after(max(now, due.next_at))
-        lane = self._lane(due.queue, due.task)
+        lane = self._places.lane(due.queue, due.task)
         cause = [*[Cause.MISSED] * (len(slots) - 1), Cause.DUE]
         return Firing(
             due,
@@ -159,19 +137,21 @@ class ScheduledSubmits:
         )
 
     async def _store_part(self, firings: Sequence[Firing]) -> int:
-        """Store what there is room for and put the rest off; how many schedules have moved or may have."""
+        """Store as many of the oldest slots as there is room for, and put schedules off that have none; how
+        many schedules have moved or may have."""
         wanted = Counter[str]()
         for firing in firings:
             wanted[firing.due.queue] += len(firing.tasks)
-        taken = await self._rooms.taken_of(list(wanted.items()), self._directory.max_waiting)
+        taken = await self._places.room(wanted)
         try:
             left = dict(zip(wanted, taken.counts, strict=True))
             fits: list[Firing] = []
             full: list[DueSchedule] = []
             for firing in firings:
-                if len(firing.tasks) <= left[firing.due.queue]:
-                    left[firing.due.queue] -= len(firing.tasks)
-                    fits.append(firing)
+                queue = firing.due.queue
+                if left[queue]:
+                    fits.append(firing.first(left[queue]))
+                    left[queue] -= len(fits[-1].tasks)
                 else:
                     full.append(firing.due)
             moved = await self._store_all(fits) if fits else 0
@@ -184,37 +164,33 @@ class ScheduledSubmits:
         return moved + len(full)
 
     async def _store_all(self, firings: Sequence[Firing]) -> int:
-        """Store together; where the database refuses one, that one is put off alone (rule 6)."""
+        """Store together; what the database refuses, or cannot store in time, is put off alone (rule 6)."""
         try:
             tasks = [task for firing in firings for task in firing.tasks]
             stored = await self._store.fire([firing.move for firing in firings], tasks)
         except StatementRefused as error:
             if error.lacks_partition:
                 raise
-            if len(firings) == 1:
-                name = firings[0].due.name
-                log.error("a schedule's task was refused", extra={"schedule": name, "error": str(error)})
-                await self._store.put_off([firings[0].due], _UNREADABLE_FOR)
-                return 1
-            return sum([await self._store_all([firing]) for firing in firings])
-        self._follow(stored)
+            return await self._store_apart(firings, error)
+        except StorageUnavailable as error:
+            if not error.timed_out:
+                raise
+            return await self._store_apart(firings, error)
+        self._places.follow(stored)
         return len({each.name for each in stored})
 
-    async def _intern(self, pairs: Iterable[tuple[str, str]]) -> None:
-        unknown = {pair for pair in pairs if self._directory.find(*pair) is None}
-        if unknown:
-            await self._directory.intern(unknown)
-
-    def _lane(self, queue: str, task: str) -> LaneId:
-        lane = self._directory.find(queue, task)
-        if lane is None:
-            raise TooManyQueues(f"task {task} of queue {queue!r}", AT_ONCE)
-        return lane
-
-    def _follow(self, stored: Sequence[StoredSlot]) -> None:
-        if stored:
-            self._store.counters.stored(Counter(each.lane for each in stored))
-            self._dispatcher.wake({(each.lane, each.rank) for each in stored}, local=True)
+    async def _store_apart(self, firings: Sequence[Firing], error: Exception) -> int:
+        """Store each half of what could not be stored together; of one schedule only its oldest slots."""
+        if len(firings) > 1:
+            half = len(firings) // 2
+            return await self._store_all(firings[:half]) + await self._store_all(firings[half:])
+        (firing,) = firings
+        if len(firing.tasks) > 1:
+            return await self._store_all([firing.first(len(firing.tasks) // 2)])
+        name = firing.due.name
+        log.error("a schedule's task could not be stored", extra={"schedule": name, "error": str(error)})
+        await self._store.put_off([firing.due], _UNREADABLE_FOR)
+        return 1
 
     async def put(self, definition: ScheduleDefinition, covers: Covers | None = None) -> bool:
         """Store a schedule; False if nothing changed. Raises ScheduleElsewhere if there is one of that name
@@ -261,31 +237,6 @@ class ScheduledSubmits:
         next_at = Cron(wanted.cron, wanted.tz).next_after(await self._store.now())
         await self._store.resume(wanted.name, next_at, with_jitter(next_at, wanted.jitter_s))
         self.look()
-
-    async def store_extra(
-        self, schedule: StoredSchedule, slots: Sequence[datetime], cause: Cause, task_id: TaskId | None = None
-    ) -> list[StoredSlot]:
-        """Store tasks for slots of a schedule that somebody asks for; what was stored. A slot that has its
-        task is left out. Raises QueueAtMaximum, TooManyQueues, StorageUnavailable, StatementRefused."""
-        queue, task = schedule.definition.queue, schedule.definition.task
-        await self._intern([(queue, task)])
-        lane, now = self._lane(queue, task), await self._store.now()
-        stored: list[StoredSlot] = []
-        for start in range(0, len(slots), MOST_TASKS):
-            part = slots[start : start + MOST_TASKS]
-            wanted = [
-                SlotTask(schedule.definition.name, slot, task_id or new_id(now), lane, cause) for slot in part
-            ]
-            taken = await self._rooms.taken_of([(queue, len(part))], self._directory.max_waiting)
-            try:
-                if taken.counts[0] < len(part):
-                    raise self._rooms.refusal(queue)
-                found = await self._store.fire_extra(wanted)
-            finally:
-                taken.let_go()
-            self._follow(found)
-            stored += found
-        return stored
 
 
 def kept_changing(name: str) -> StorageUnavailable:

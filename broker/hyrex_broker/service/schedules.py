@@ -132,7 +132,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         """Raises TaskIdConflict if the id is that of another task."""
         name = seen.schedule.definition.name
         try:
-            stored = await self._schedules.store_extra(seen.schedule, [seen.now], Cause.TRIGGER, task_id)
+            stored = await self._schedules.extra.store(seen.schedule, [seen.now], Cause.TRIGGER, task_id)
         except StatementRefused as error:
             if not is_repetition(error) or task_id is None:
                 raise
@@ -154,7 +154,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         if lacking and not request.dry_run:
             told = {"from": slots[0].isoformat(), "to": slots[-1].isoformat(), "slots": str(count)}
             await self._record("schedule.backfill", request.name, told)
-            count = len(await self._schedules.store_extra(seen.schedule, lacking, Cause.BACKFILL))
+            count = len(await self._schedules.extra.store(seen.schedule, lacking, Cause.BACKFILL))
             stored = await self._stored(request.name, slots)
         return pb.BackfillScheduleResponse(slots=schedule_convert.backfilled(slots, stored), stored=count)
 

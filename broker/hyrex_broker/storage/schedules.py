@@ -145,9 +145,9 @@ class ScheduleStore:
         )
         return [_stored(row) for row in rows]
 
-    async def fire_extra(self, tasks: Sequence[SlotTask]) -> list[StoredSlot]:
-        """Store tasks for slots of one schedule, which goes on as it would; what was stored. Raises
-        StatementRefused."""
+    async def fire_extra(self, tasks: Sequence[SlotTask], queue: str, task: str) -> list[StoredSlot]:
+        """Store tasks for slots of one schedule, which goes on as it would; what was stored: nothing if its
+        tasks are others now. Raises StatementRefused."""
         first = tasks[0]
         rows = await self._database.fetch(
             _SQL["fire_extra"],
@@ -156,6 +156,8 @@ class ScheduleStore:
             [each.task_id for each in tasks],
             first.lane,
             first.cause.value,
+            queue,
+            task,
         )
         return [_stored(row) for row in rows]
 
@@ -268,6 +270,7 @@ def _due(row: Any) -> DueSchedule:
         CatchUp(row["catchup"]),
         row["jitter_s"],
         row["next_at"],
+        row["size_bytes"],
     )
 
 

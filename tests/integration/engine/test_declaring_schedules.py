@@ -70,7 +70,7 @@ async def test_what_others_have_stored_is_confirmed_before_it_is_answered(
     slot = [datetime(2030, 1, 1, tzinfo=UTC)]
     seen = await store.find("nightly")
     assert seen is not None
-    (stored,) = await schedules.store_extra(seen.schedule, slot, Cause.BACKFILL)
+    (stored,) = await schedules.extra.store(seen.schedule, slot, Cause.BACKFILL)
 
     confirmed: list[str] = []
     confirm = bench.database.confirm

@@ -182,7 +182,7 @@ async def test_a_full_queue_puts_the_slot_off_and_loses_it_not(bench: Bench) -> 
     ((due_at, now),) = await rows(bench, "select due_at, now() from schedule order by due_at limit 1")
     assert before < due_at <= now + timedelta(seconds=5)
     await bench.database.execute("delete from ready")
-    bench.engine.schedules._rooms._rooms.clear()
+    bench.engine.schedules._places._rooms._rooms.clear()
     await bench.database.execute("update schedule set due_at = now() where next_at <= now()")
     await schedules.fire_due()
     assert len(await rows(bench, "select from schedule_slot")) == 2

@@ -35,9 +35,10 @@ from hyrex_broker.domain.model import (
 )
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.clock import DatabaseClock
+from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.schedules import LanesAndRooms, ScheduledSubmits
+from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer

@@ -1,6 +1,7 @@
 -- name: due
--- Schedules that are due, the longest due first, with the database's time. $1 how many.
-select name, revision, queue, task, cron, tz, catchup, jitter_s, next_at, now() as now
+-- Schedules that are due, the longest due first, with the size of a task and the database's time. $1 how many.
+select name, revision, queue, task, cron, tz, catchup, jitter_s, next_at, now() as now,
+       octet_length(payload) + octet_length(options::text) as size_bytes
 from schedule where not paused and due_at <= now() order by due_at limit $1::integer
 
 -- name: next_due
@@ -62,9 +63,11 @@ select f.schedule, f.slot, s.id as task_id, s.lane, s.rank from fired f join sto
 -- name: fire_extra
 -- `fire` for slots that somebody asks for, whenever the schedule is due next: a trigger, or a backfill. It waits for
 -- nobody who fires, and nobody waits for it. A slot that was stored before is left out.
--- $1 name, $2 slots, $3 task ids, $4 lane, $5 cause.
+-- Nothing of a schedule whose tasks are others now.
+-- $1 name, $2 slots, $3 task ids, $4 lane, $5 cause, $6 queue, $7 task.
 with taken as materialized (
-  select name, payload, options from schedule where namespace = 0 and name = $1::text for key share
+  select name, payload, options from schedule
+  where namespace = 0 and name = $1::text and queue = $6::text and task = $7::text for key share
 ), item as materialized (
   select i.slot, i.task_id, t.name, t.payload, t.options
   from unnest($2::timestamptz[], $3::uuid[]) as i (slot, task_id) cross join taken t

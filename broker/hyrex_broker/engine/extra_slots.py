@@ -1,0 +1,109 @@
+"""Where tasks of slots are put, and the slots that somebody asks for."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from hyrex_broker.domain.errors import QueueAtMaximum, TooManyQueues
+from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.schedules import Cause, StoredSchedule
+from hyrex_broker.engine.growth import AT_ONCE
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.schedule_parts import at_once, new_id
+from hyrex_broker.engine.submit.rooms import Rooms, Taken
+from hyrex_broker.storage.schedules import ScheduleStore, SlotTask, StoredSlot
+
+
+class Wakes(Protocol):
+    """Assigns what is ready."""
+
+    def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
+        """These (lane, rank) pairs have work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LanesAndRooms:
+    """Where tasks are put: lanes, the room in them, and whoever assigns what is ready."""
+
+    directory: Directory
+    rooms: Rooms
+    dispatcher: Wakes
+
+
+class Places:
+    """Lanes and room for tasks of slots."""
+
+    def __init__(self, store: ScheduleStore, lanes: LanesAndRooms) -> None:
+        self._counters = store.counters
+        self._directory = lanes.directory
+        self._rooms = lanes.rooms
+        self._dispatcher = lanes.dispatcher
+
+    async def intern(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Make lanes of these (queue, task) pairs, where there are none. Raises StorageUnavailable."""
+        unknown = {pair for pair in pairs if self._directory.find(*pair) is None}
+        if unknown:
+            await self._directory.intern(unknown)
+
+    def lane(self, queue: str, task: str) -> LaneId:
+        """Raises TooManyQueues if it could not be made."""
+        lane = self._directory.find(queue, task)
+        if lane is None:
+            raise TooManyQueues(f"task {task} of queue {queue!r}", AT_ONCE)
+        return lane
+
+    async def room(self, wanted: Mapping[str, int]) -> Taken:
+        """Room for as many of so many tasks of queues as there is. Raises StorageUnavailable."""
+        return await self._rooms.taken_of(list(wanted.items()), self._directory.max_waiting)
+
+    def refusal(self, queue: str) -> QueueAtMaximum:
+        """What is told where there was no room."""
+        return self._rooms.refusal(queue)
+
+    def follow(self, stored: Sequence[StoredSlot]) -> None:
+        """Let it be assigned."""
+        if stored:
+            self._counters.stored(Counter(each.lane for each in stored))
+            self._dispatcher.wake({(each.lane, each.rank) for each in stored}, local=True)
+
+
+class ExtraSlots:
+    """Stores tasks for slots that somebody asks for."""
+
+    def __init__(self, store: ScheduleStore, places: Places) -> None:
+        self._store = store
+        self._places = places
+
+    async def store(
+        self, schedule: StoredSchedule, slots: Sequence[datetime], cause: Cause, task_id: TaskId | None = None
+    ) -> list[StoredSlot]:
+        """Store tasks for slots of a schedule, the first ones as far as there is room; what was stored.
+
+        A slot that has its task is left out, and all are if the schedule's tasks are others now. Raises
+        QueueAtMaximum, TooManyQueues, StorageUnavailable, StatementRefused.
+        """
+        wanted = schedule.definition
+        await self._places.intern([(wanted.queue, wanted.task)])
+        lane, now = self._places.lane(wanted.queue, wanted.task), await self._store.now()
+        tasks = [SlotTask(wanted.name, slot, task_id or new_id(now), lane, cause) for slot in slots]
+        stored, most = list[StoredSlot](), at_once(len(wanted.payload))
+        for start in range(0, len(tasks), most):
+            stored += await self._store_part(schedule, tasks[start : start + most])
+        return stored
+
+    async def _store_part(self, schedule: StoredSchedule, tasks: Sequence[SlotTask]) -> list[StoredSlot]:
+        """Raises QueueAtMaximum also where it has stored the first of them."""
+        queue, task = schedule.definition.queue, schedule.definition.task
+        taken = await self._places.room({queue: len(tasks)})
+        room = taken.counts[0]
+        try:
+            found = await self._store.fire_extra(tasks[:room], queue, task) if room else []
+        finally:
+            taken.let_go()
+        self._places.follow(found)
+        if room < len(tasks):
+            raise self._places.refusal(queue)
+        return found
