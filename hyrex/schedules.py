@@ -37,7 +37,8 @@ class Schedules:
         """Have `call` (of `task.call(...)`) stored at each slot; changes the schedule of this name.
 
         Options: `tz` ("UTC"), `catch_up` ("latest", or "all" up to a hundred missed slots), `jitter` (seconds
-        or a timedelta), `paused` (of a new one). Raises ValueError or TypeError for what is not valid.
+        or a timedelta, less than from one slot to the next), `paused` (of a new one). Raises ValueError or
+        TypeError for what is not valid.
         """
         wanted = _wanted(name, call, cron, **options)
         return _on_this_thread("put", _queue_of(call), lambda calls: calls.put(**wanted))
@@ -181,6 +182,8 @@ def _wanted(
     checked, tz = checked_schedule(cron, tz)
     if checked is None:
         raise TypeError("cron must be a str such as '0 9 * * *', got None")
+    if jitter_s:
+        loaded("hyrex.runtime.cron").Cron(cron, tz).require_shorter(jitter_s)
     return {
         "name": name,
         "spec": call._spec,

@@ -7,7 +7,7 @@ to read one and to find its next slot is bounded, in time and in memory.
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -34,10 +34,13 @@ _MOST_DAYS: Final = 600
 """So many days are looked at for the next slot; months that an expression leaves out are not. That finds each
 29 February, and takes less than a millisecond where there is no such day."""
 
+_COMPARED_SLOTS: Final = 100
+_COMPARED_DAYS: Final = timedelta(days=400)
+
 
 class ScheduleInvalid(ValueError):
-    """An expression or a zone is none, or is never due; names the field (cron or tz), the value and the
-    remedy."""
+    """An expression or a zone is none, or is never due, or a jitter reaches the next slot; names the field
+    (cron, tz or jitter), the value and the remedy."""
 
     def __init__(self, field: str, value: str, remedy: str) -> None:
         self.field, self.value, self.remedy = field, value[:LONGEST], remedy
@@ -112,6 +115,22 @@ class Cron:
         except ScheduleInvalid:
             pass
         return found[::-1]
+
+    def require_shorter(self, jitter_s: float) -> None:
+        """Raise ScheduleInvalid for a jitter that reaches the next slot: the slot before would be over when
+        it is looked at, and be left out.
+
+        The first slots of one year are compared, so that a jitter is always refused or never.
+        """
+        slots = self.between(_SOME_DAY, _SOME_DAY + _COMPARED_DAYS, _COMPARED_SLOTS)
+        shortest = min((later - slot for slot, later in pairwise(slots)), default=_COMPARED_DAYS)
+        if jitter_s >= shortest.total_seconds():
+            raise ScheduleInvalid(
+                "jitter",
+                f"{jitter_s:g}",
+                f"reaches the next slot, which may come {shortest.total_seconds():.0f} seconds after one; "
+                "give less, in seconds",
+            )
 
     def _slots(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
         """Slots after a moment, or backwards those not after it. Raises ScheduleInvalid at their end."""

@@ -82,7 +82,9 @@ class ScheduleDefinition(_message.Message):
 
     @_builtins.property
     def jitter(self) -> _duration_pb2.Duration:
-        """Each task is stored up to so long after its slot, by chance, in whole seconds up to a day."""
+        """Each task is stored up to so long after its slot, by chance, in whole seconds up to a day. Must be less than from
+        one slot to the next: a slot is left out when the next one has come before it is looked at.
+        """
 
     def __init__(
         self,

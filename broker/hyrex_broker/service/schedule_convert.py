@@ -55,8 +55,12 @@ def definition(
 ) -> ScheduleDefinition:
     """A checked schedule. Raises InvalidField, PayloadOverLimit."""
     refuse_unknown(wanted, field)
+    jitter_ms = fields.milliseconds(wanted.jitter, f"{field}.jitter", least=0)
+    jitter_s = fields.integer(-(-jitter_ms // 1000), f"{field}.jitter", 0, LONGEST_JITTER_S)
     try:
-        Cron(wanted.cron, wanted.timezone)
+        cron = Cron(wanted.cron, wanted.timezone)
+        if jitter_s:
+            cron.require_shorter(jitter_s)
     except ScheduleInvalid as error:
         name = _WIRE_NAMES.get(error.field, error.field)
         raise InvalidField(f"{field}.{name}", error.value, error.remedy) from None
@@ -65,7 +69,6 @@ def definition(
     task = wanted.task
     if payload_limit is not None and len(task.payload) > payload_limit:
         raise PayloadOverLimit(f"{field}.task.payload", len(task.payload), payload_limit)
-    jitter_ms = fields.milliseconds(wanted.jitter, f"{field}.jitter", least=0)
     return ScheduleDefinition(
         name=fields.name(wanted.name, f"{field}.name"),
         task=fields.name(task.name, f"{field}.task.name"),
@@ -75,7 +78,7 @@ def definition(
         payload=task.payload,
         options=_options(task, field),
         catchup=_CATCH_UPS[wanted.catch_up],
-        jitter_s=fields.integer(-(-jitter_ms // 1000), f"{field}.jitter", 0, LONGEST_JITTER_S),
+        jitter_s=jitter_s,
         source=source,
         paused=wanted.paused,
     )

@@ -154,6 +154,7 @@ BAD: list[tuple[str, ScheduleDefinition]] = [
     ("headers['']", definition(task={"headers": {"": "x"}})),
     ("definition.jitter", definition(jitter=Duration(seconds=86_401))),
     ("definition.jitter", definition(jitter=Duration(seconds=-1))),
+    ("definition.jitter", definition(cron="0,5 9 * * *", jitter=Duration(seconds=299, nanos=1))),
     ("definition.catch_up", definition(catch_up=9)),
 ]
 

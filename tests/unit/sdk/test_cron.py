@@ -124,3 +124,25 @@ def test_an_expression_takes_little_memory_and_few_steps(
         tracemalloc.stop()
     assert most_bytes < 200_000
     assert looked_at <= 1000  # about a microsecond each
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "seconds"),
+    [
+        ("* * * * *", "", 60),
+        ("50,0 9,10 * * *", "", 600),
+        ("0 0,23 * * sun,mon", "", 3600),
+        ("@daily", "", 86_400),
+        ("0 12 * * *", BERLIN, 82_800),
+    ],
+)
+def test_a_jitter_must_end_before_the_next_slot(expression: str, zone: str, seconds: int) -> None:
+    cron = Cron(expression, zone)
+    cron.require_shorter(seconds - 1)
+    with pytest.raises(ScheduleInvalid, match=rf"reaches the next slot, which may come {seconds} seconds"):
+        cron.require_shorter(seconds)
+
+
+@pytest.mark.parametrize("expression", ["@weekly", "0 0 29 2 *", "@yearly"])
+def test_a_rare_slot_may_have_a_jitter_of_a_day(expression: str) -> None:
+    Cron(expression, BERLIN).require_shorter(86_400)
