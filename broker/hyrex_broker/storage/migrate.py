@@ -103,7 +103,7 @@ async def _migrate(connection: Any, schema: str = DEFAULT_SCHEMA) -> int:
         with _explained(schema, await connection.fetchval("select current_user", timeout=_LOOK_WITHIN_S)):
             return await _bring_up(connection, schema)
     finally:
-        await connection.execute(_SQL["admit_others"])
+        await admit_others(connection)
 
 
 async def _bring_up(connection: Any, schema: str) -> int:
@@ -159,6 +159,11 @@ async def exclude_others(connection: Any) -> None:
                 " or end it"
             )
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def admit_others(connection: Any) -> None:
+    """End what `exclude_others` began."""
+    await connection.execute(_SQL["admit_others"])
 
 
 async def _current(connection: Any, found: Any, schema: str, own: int) -> int:

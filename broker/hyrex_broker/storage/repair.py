@@ -1,8 +1,9 @@
 """Puts right what `hyrex verify` finds, where that is safe: as the brokers' own sweeps do, each kind in a
 transaction of its own that looks again under its locks.
 
-While it works it holds the lock of migrations and retention, so nobody removes days, and there is one
-repair at a time.
+Each repair holds the lock of migrations and retention, and no longer than it takes: a broker that starts
+waits for that lock. Under it nobody removes a day and there is one repair at a time; what retention did
+before is looked at again.
 """
 
 import logging
@@ -14,7 +15,7 @@ from typing import Any, Final, Self
 from hyrex_broker.domain.model import Outcome, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.connect import Connector, Timeouts
-from hyrex_broker.storage.migrate import exclude_others
+from hyrex_broker.storage.migrate import admit_others, exclude_others
 from hyrex_broker.storage.report import end_runs
 from hyrex_broker.storage.settings import HOT_SETTINGS
 from hyrex_broker.storage.statements import load
@@ -37,21 +38,27 @@ class Repairs:
     @classmethod
     @asynccontextmanager
     async def on(cls, connector: Connector) -> AsyncIterator[Self]:
-        """Repairs, while others are kept from migrating and from removing days. Raises StorageUnavailable."""
+        """Repairs until the block ends. Raises StorageUnavailable."""
         connection = await connector.connect(_SETTINGS, _TIMEOUTS)
         try:
-            await exclude_others(connection)
             yield cls(connection)
         finally:
             connection.terminate()
 
-    async def repair(self, kind: str, ids: list[str]) -> int:
-        """Put right what is still wrong of these; how many were. Nothing where it is not safe."""
+    async def repair(self, kind: str, ids: list[str], still: Callable[[], Awaitable[list[str]]]) -> int:
+        """Put right what is still wrong of these; how many were. Nothing where it is not safe. `still`: which
+        of them have a day that nobody has begun to remove, asked while nobody can begin."""
         way = _WAYS.get(kind)
         if way is None:
             return 0
-        async with self.connection.transaction():
-            count = await way(self.connection, sorted(ids))
+        # After an error the connection is closed, which ends the lock.
+        await exclude_others(self.connection)
+        if left := sorted(await still()):
+            async with self.connection.transaction():
+                count = await way(self.connection, left)
+        else:
+            count = 0
+        await admit_others(self.connection)
         log.info("repaired", extra={"kind": kind, "count": count})
         return count
 

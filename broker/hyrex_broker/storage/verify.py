@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -49,6 +50,7 @@ _LATE_LOOKS: Final = (
     "unswept", "overdue", "not_promoted", "passed_over", "bulk_left", "slot_overdue", "over_limit",
     "limit_unheeded",
 )  # fmt: skip
+_OF_WHOLE_DAYS: Final = ("stranded", "reopened_nothing")
 _FIRST: Final = str(UUID(int=0))
 _LAST: Final = str(UUID(int=2**128 - 1))
 _PARENTS: Final = ("task", "task_run", "stat", "stat_5min")
@@ -107,10 +109,9 @@ async def verify(
         async with _connected(connector) as connection:
             await _require_schema(connection, schema)
             if not repairs:
-                return await _Walk(connection, long).all(since)
+                return await _Walk(connection, schema, long).all(since)
             async with repair.Repairs.on(connector) as putting_right:
-                look = _Walk(connection, long, putting_right)
-                return await look.all(since)
+                return await _Walk(connection, schema, long, putting_right).all(since)
 
 
 @asynccontextmanager
@@ -141,6 +142,7 @@ class _Walk:
     """One look at everything."""
 
     connection: Any
+    schema: str
     long: timedelta
     repairs: "repair.Repairs | None" = None
     found: Verified = field(default_factory=Verified)
@@ -179,10 +181,8 @@ class _Walk:
                     await self._note_tasks(row["kind"], row["count"], row["ids"])
 
     async def _note_tasks(self, kind: str, count: int, ids: list[str]) -> None:
-        if kind in ("stranded", "reopened_nothing"):
-            # A day that is removed loses its runs first. No day comes back: what is whole now was whole then.
-            days = await self._days()
-            kept = [task_id for task_id in ids if _is_whole(days, task_id, kind)]
+        kept = await self._of_whole_days(kind, ids)
+        if len(kept) < len(ids):
             count -= len(ids) - len(kept) if kept else count
             ids = kept
         if count:
@@ -191,7 +191,22 @@ class _Walk:
     async def _note(self, kind: str, count: int, ids: list[str]) -> None:
         self.found.note(kind, count, ids)
         if self.repairs is not None and ids:
-            self.found.findings[kind].repaired += await self.repairs.repair(kind, ids)
+            still = partial(self._still, kind, ids)
+            self.found.findings[kind].repaired += await self.repairs.repair(kind, ids, still)
+
+    async def _still(self, kind: str, ids: list[str]) -> list[str]:
+        """What may be repaired, by a look while nobody migrates or removes days: both may have happened since
+        it was found."""
+        await _require_schema(self.connection, self.schema)
+        return await self._of_whole_days(kind, ids)
+
+    async def _of_whole_days(self, kind: str, ids: list[str]) -> list[str]:
+        """A day that is removed loses its runs first, which explains findings of some kinds. No day comes
+        back: what is whole now was whole then."""
+        if kind not in _OF_WHOLE_DAYS:
+            return ids
+        days = await self._days()
+        return [task_id for task_id in ids if _is_whole(days, task_id, kind)]
 
     async def _days(self) -> Mapping[str, Any]:
         return {row["name"]: row for row in await self.connection.fetch(_SQL["days"])}

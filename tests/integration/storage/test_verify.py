@@ -8,10 +8,14 @@ import pytest
 
 from hyrex_broker.domain.errors import SchemaOutOfRange
 from hyrex_broker.domain.model import Outcome, TaskId
-from hyrex_broker.storage.verify import IDS_TOLD, Discrepancy, Verified, verify
+from hyrex_broker.storage import repair
+from hyrex_broker.storage.migrate import admit_others, exclude_others
+from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.verify import IDS_TOLD, Discrepancy, Verified, _Walk, verify
 from hyrex_broker.storage.verify_kinds import KINDS
 from tests.integration.storage.stage import ZERO, Stage, make_id, new_task
 from tests.support.pages import read
+from tests.support.postgres import connect
 
 Damage = Callable[[Stage], Awaitable[object]]
 """Damages the database; returns the id that is to be named, unless none is."""
@@ -26,6 +30,7 @@ _DELAYED = (
 _RUN = (
     "insert into task_run (task_id, run_number, attempt_number, outcome, final) values ($1, $2, 0, 3, true)"
 )
+_LOCK = load("schema")
 _DAMAGES: dict[str, Damage] = {}
 
 
@@ -289,6 +294,60 @@ async def test_a_day_whose_removal_is_under_way_is_no_finding(database_url: str)
         await stage.execute(f"alter table task_run detach partition {name}")
         await stage.execute(f"drop table {name}")
         assert "stranded" not in (await verify(database_url, repairs=True)).findings
+
+
+async def test_only_a_repair_itself_keeps_others_from_migrating(
+    stage: Stage, storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that starts while a long walk goes on need not wait for its end."""
+    await stranded(stage)
+    other = await connect(storage_url)
+    await other.execute("set search_path = hyrex")
+    free: dict[str, bool] = {}
+
+    def noting(name: str, then: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def run(*given: object) -> object:
+            free[name] = await other.fetchval(_LOCK["try_to_exclude_others"])
+            if free[name]:
+                await admit_others(other)
+            return await then(*given)
+
+        return run
+
+    monkeypatch.setattr(_Walk, "_walk", noting("walk", _Walk._walk))
+    monkeypatch.setattr(repair, "_WAYS", {"stranded": noting("repair", repair._WAYS["stranded"])})
+    monkeypatch.setattr(_Walk, "_look_at_days", noting("after", _Walk._look_at_days))
+    try:
+        assert (await verify(storage_url, repairs=True)).findings["stranded"].repaired == 1
+    finally:
+        await other.close()
+    assert free == {"walk": True, "repair": False, "after": True}
+
+
+@pytest.mark.parametrize("meanwhile", ["a day was removed", "a later version has migrated"])
+async def test_what_happened_while_a_repair_waited_is_looked_at_again(
+    meanwhile: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage.on(database_url) as stage:
+        await stranded(stage)
+        name = await stage.execute("select 'task_run_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')")
+
+        async def waited_for(connection: object) -> None:
+            if meanwhile == "a day was removed":
+                await stage.execute(f"alter table task_run detach partition {name}")
+                await stage.execute(f"drop table {name}")
+            else:
+                await stage.execute("update schema_version set number = number + 1")
+            await exclude_others(connection)
+
+        monkeypatch.setattr(repair, "exclude_others", waited_for)
+        if meanwhile == "a day was removed":
+            monkeypatch.delitem(repair._WAYS, "day_missing")
+            assert (await verify(database_url, repairs=True)).findings["stranded"].repaired == 0
+        else:
+            with pytest.raises(SchemaOutOfRange, match="verifies version"):
+                await verify(database_url, repairs=True)
+        assert not await stage.execute("select count(*) from ready")
 
 
 async def test_a_database_without_a_hyrex_cannot_be_looked_at(empty_database_url: str) -> None:
