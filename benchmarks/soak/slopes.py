@@ -28,6 +28,11 @@ class Slope:
     seconds: float
     level: float
 
+    @property
+    def grown(self) -> float:
+        """By how much in these seconds."""
+        return self.per_hour * self.seconds / HOUR_S
+
 
 def slope(series: Sequence[tuple[float, Reading]]) -> Slope | None:
     """The slope of the longest stretch of one process, without its beginning; None for fewer than two."""

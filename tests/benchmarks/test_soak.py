@@ -65,6 +65,21 @@ def test_memory_that_grows_beyond_its_bound_misses_it(grown_mb: int, judgement: 
     assert good(record, found) == (judgement == "met")
 
 
+@pytest.mark.parametrize(
+    ("life_min", "flat_from_min", "judgement"),
+    [(28, 31, "too short"), (80, 31, "met"), (80, 80, "MISSED"), (60, 60, "MISSED")],
+)
+def test_garbage_that_waits_for_its_collection_is_not_taken_for_a_leak(
+    life_min: int, flat_from_min: int, judgement: str
+) -> None:
+    """A broker with five waits a second grows by 14.8 MB an hour until its first collection, and then not."""
+    grown = {at: min(at / 60, flat_from_min) / 60 * 14.8 for at in range(0, life_min * 60, EVERY_S)}
+    record = recorded("broker-1 rss", {at: Reading(75 + mb, 3) for at, mb in grown.items()}, life_min)
+    found = findings(record)
+    assert of_name(found, "broker-1 rss").judgement == judgement
+    assert good(record, found) == (judgement != "MISSED")
+
+
 def test_a_short_run_is_not_held_against_slopes_of_an_hour() -> None:
     record = recorded("broker-0 rss", {at: Reading(60.0 + at, 3) for at in range(10)}, minutes=0.2)
     assert of_name(findings(record), "broker-0 rss").judgement == "too short"
