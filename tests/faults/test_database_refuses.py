@@ -26,8 +26,8 @@ from tests.support.roles import execute_now, role_of, role_with_few_rights
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 STORED: Final = task_service_pb2.SUBMIT_OUTCOME_STORED
-SOON_S: Final = 5.0
-"""Two seconds of patience, and what a busy machine adds."""
+SOON_S: Final = 12.0
+"""Two seconds of patience, and what a busy machine adds. Without them a call ends after `_CALL_S`."""
 _CALL_S: Final = 20.0
 
 

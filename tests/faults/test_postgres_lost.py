@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from hyrex.errors import BrokerUnavailable, SubmitUnknown
 from hyrex_broker.embedded import EmbeddedPostgres
 from tests.faults import app
 from tests.faults.field import PATIENCE_S, Field, ends
+from tests.support.eventually import eventually
 from tests.support.processes import Processes, RunningBroker
+
+BACK_WITHIN_S = 20.0
+"""It takes two or three seconds; a busy machine has its time."""
 
 
 @pytest.fixture
@@ -33,17 +38,18 @@ def test_a_killed_postgres_keeps_what_was_acknowledged(
             except (BrokerUnavailable, SubmitUnknown):
                 continue
 
-    sender = threading.Thread(target=send)
-    sender.start()
     field.worker(one_broker.url, args=("-p", "2"))
-    for _ in range(2):
-        before = len(sent)
-        private_postgres.kill()
-        private_postgres.start()
-        while len(sent) < before + 20:
-            time.sleep(0.01)
-    stopping.set()
-    sender.join()
+    with ThreadPoolExecutor(1) as pool:
+        sender = pool.submit(send)
+        try:
+            for _ in range(2):
+                wanted = len(sent) + 20
+                private_postgres.kill()
+                private_postgres.start()
+                eventually(lambda wanted=wanted: sender.done() or len(sent) >= wanted)  # type: ignore[misc]
+        finally:
+            stopping.set()
+        sender.result(PATIENCE_S)
     for handle in sent:
         assert handle.wait(PATIENCE_S)
     for handle in sent:
@@ -83,7 +89,7 @@ def test_after_a_long_absence_the_flow_is_back_and_nobody_paid(
     back = time.monotonic()
     monkeypatch.setenv("HYREX_SEND_TIMEOUT", "20")
     assert app.once.send(2).wait(PATIENCE_S)
-    assert time.monotonic() - back < 8
+    assert time.monotonic() - back < BACK_WITHIN_S
     assert held.wait(PATIENCE_S)
     assert ends(held) == ["completed"]
     again = field.begun(stopped, times=2)
