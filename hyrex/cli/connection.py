@@ -49,6 +49,30 @@ def ask_admin(url: str, method: str, request: Any, timeout_s: float = CALL_TIMEO
     return ask(url, call, timeout_s)
 
 
+def delete(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[Any]]", gone: str) -> None:
+    """Make a call that deletes. Raises: CommandError.
+
+    `gone`: the reason of a broker that has no such thing. Told to a repeat it is taken as done, since the
+    call before may have deleted it without an answer.
+    """
+    import grpc.aio
+
+    from hyrex.transport.errors import call_failure
+
+    attempts = 0
+
+    async def counted(channel: "grpc.aio.Channel") -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await call(channel)
+        except grpc.aio.AioRpcError as error:
+            if attempts == 1 or call_failure(error).reason != gone:
+                raise
+
+    ask(url, counted)
+
+
 async def _ask(
     url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float, with_token: bool
 ) -> T:

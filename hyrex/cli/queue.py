@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from hyrex.cli import connection
 from hyrex.cli.cells import url_for_queue
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask
 from hyrex.cli.errors import CommandError
@@ -97,7 +98,7 @@ def delete(name: Name, broker_url: CellsUrl = DEFAULT_URL, as_json: AsJson = Fal
     async def call(channel: "grpc.aio.Channel") -> Any:
         return await queue_service_pb2_grpc.QueueServiceStub(channel).DeleteQueue(request)
 
-    ask(url_for_queue(broker_url, name), call)
+    connection.delete(url_for_queue(broker_url, name), call, "QUEUE_NOT_FOUND")
     if as_json:
         print_json({"queue": name, "deleted": True})
     else:

@@ -1,10 +1,12 @@
 """`hyrex schedule`: tasks that are stored at the slots of cron expressions."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyrex.cli import connection
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
 from hyrex.cli.output import print_json, print_list, print_table, say
 
@@ -88,7 +90,7 @@ def backfill(
 @commands.command("delete")
 def delete(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Remove a schedule; what it stored stays. One that code declares comes back: pause it instead."""
-    _ask(broker_url, "DeleteSchedule", name=name)
+    connection.delete(broker_url, _call("DeleteSchedule", name=name), "PEER_NOT_FOUND")
     if as_json:
         print_json({"schedule": name, "deleted": True})
     else:
@@ -96,6 +98,10 @@ def delete(name: Name, broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = Fa
 
 
 def _ask(broker_url: str, method: str, **fields: Any) -> Any:
+    return ask(broker_url, _call(method, **fields))
+
+
+def _call(method: str, **fields: Any) -> "Callable[[grpc.aio.Channel], Awaitable[Any]]":
     from hyrex.v1 import schedule_service_pb2 as pb
     from hyrex.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 
@@ -104,7 +110,7 @@ def _ask(broker_url: str, method: str, **fields: Any) -> Any:
     async def call(channel: "grpc.aio.Channel") -> Any:
         return await getattr(ScheduleServiceStub(channel), method)(request)
 
-    return ask(broker_url, call)
+    return call
 
 
 def _moment(text: str) -> datetime:
