@@ -23,7 +23,6 @@ class Connections:
         self._at_hand: list[Any] = []
         self._waiting = 0
         self._is_closing = False
-        self._is_ended = False
         self._generation = 0
 
     def one(self) -> "Lent":
@@ -46,14 +45,9 @@ class Connections:
             await self._pool.release(connection)
         self._waiting += 1
         try:
-            connection = await self._acquired()
+            return await self._acquired()
         finally:
             self._waiting -= 1
-        if self._is_ended:
-            # asyncpg makes a new connection for who waited, also where its pool was terminated meanwhile.
-            connection.terminate()
-            raise asyncpg.InterfaceError("the connections were closed")
-        return connection
 
     def sizes(self) -> dict[str, int]:
         """What is here now, for a report of this process (SIGUSR1)."""
@@ -84,7 +78,6 @@ class Connections:
 
     def terminate(self) -> None:
         """Close all at once, without waiting; those that wait for one get an error."""
-        self._is_closing = self._is_ended = True
         self._pool.terminate()
 
     async def close(self) -> None:
