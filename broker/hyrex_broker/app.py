@@ -282,7 +282,12 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         ),
         schedules=ScheduleServicer(
             ScheduleParts(
-                ScheduleStore(database), engine.schedules, reads, audit, pages, config.payload_limit_bytes
+                ScheduleStore(database),
+                engine.schedules,
+                reads,
+                audit,
+                pages,
+                config.payload_limit_bytes,
             )
         ),
         admin=AdminServicer(

@@ -79,6 +79,8 @@ class StoredSchedule:
     next_at: datetime
     last_slot: datetime | None
     last_task_id: TaskId | None
+    revision: int
+    """How often it was changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.schedules import Cause, StoredSchedule
 from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.lane_directory import Directory
-from hyrex_broker.engine.schedule_parts import at_once, new_id
+from hyrex_broker.engine.schedule_parts import at_once, new_id, refusal
 from hyrex_broker.engine.submit.rooms import Rooms, Taken
 from hyrex_broker.storage.schedules import ScheduleStore, SlotTask, StoredSlot
+from hyrex_broker.storage.sqlstates import StatementRefused
+from hyrex_broker.storage.submit import is_repetition
 
 
 class Wakes(Protocol):
@@ -83,7 +85,8 @@ class ExtraSlots:
         """Store tasks for slots of a schedule, the first ones as far as there is room; what was stored.
 
         A slot that has its task is left out, and all are if the schedule's tasks are others now. Raises
-        QueueAtMaximum, TooManyQueues, StorageUnavailable, StatementRefused.
+        QueueAtMaximum, TooManyQueues, InvalidField if the database refuses one, StorageUnavailable, and
+        StatementRefused if the id is that of a task.
         """
         wanted = schedule.definition
         await self._places.intern([(wanted.queue, wanted.task)])
@@ -101,6 +104,10 @@ class ExtraSlots:
         room = taken.counts[0]
         try:
             found = await self._store.fire_extra(tasks[:room], queue, task) if room else []
+        except StatementRefused as error:
+            if is_repetition(error):
+                raise
+            raise refusal(schedule.definition.name, error) from error
         finally:
             taken.let_go()
         self._places.follow(found)

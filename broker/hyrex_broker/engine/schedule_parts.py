@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from hyrex_broker.domain.errors import BrokerError, InvalidField, StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.schedules import DueSchedule
 from hyrex_broker.engine.batching import BATCH_BYTES
 from hyrex_broker.storage.schedules import Move, SlotTask
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 MOST_TASKS: Final = 500
 """Of one statement, for its timeout, beside BATCH_BYTES."""
@@ -66,3 +68,10 @@ def new_id(now: datetime) -> TaskId:
     low = _RANDOM.getrandbits(74)
     number = milliseconds << 80 | _VERSION | (low >> 62) << 64 | _VARIANT | low & (1 << 62) - 1
     return TaskId(str(UUID(int=number)))
+
+
+def refusal(name: str, error: StatementRefused) -> BrokerError:
+    """What is told where the database refuses a schedule, or its task."""
+    if error.lacks_partition:
+        return StorageUnavailable("a day has no partition yet; it is being made")
+    return InvalidField("schedule", name, f"the database refused it ({error.sqlstate}: {error})")

@@ -26,7 +26,7 @@ from hyrex_broker.domain.schedules import (
 )
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, Places
-from hyrex_broker.engine.schedule_parts import Firing, new_id, parts, with_jitter
+from hyrex_broker.engine.schedule_parts import Firing, new_id, parts, refusal, with_jitter
 from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -39,7 +39,7 @@ _FULL_FOR: Final = timedelta(seconds=5)
 _UNREADABLE_FOR: Final = timedelta(minutes=1)
 
 
-_ATTEMPTS: Final = 5
+ATTEMPTS: Final = 5
 Covers = Callable[[str], bool]
 """Tells the queues in which a caller may change schedules."""
 
@@ -194,14 +194,19 @@ class ScheduledSubmits:
 
     async def put(self, definition: ScheduleDefinition, covers: Covers | None = None) -> bool:
         """Store a schedule; False if nothing changed. Raises ScheduleElsewhere if there is one of that name
-        in a queue that `covers` does not tell, ValueError for what is never due, StorageUnavailable."""
-        for _ in range(_ATTEMPTS):
+        in a queue that `covers` does not tell, ValueError for what is never due, InvalidField if the database
+        refuses it, StorageUnavailable."""
+        for _ in range(ATTEMPTS):
             found = await self._store.standing(definition.name)
             if found.queue is not None and covers is not None and not covers(found.queue):
                 raise ScheduleElsewhere
             next_at = Cron(definition.cron, definition.tz).next_after(found.now)
             due_at = with_jitter(next_at, definition.jitter_s)
-            if await self._store.put(definition, next_at, due_at, found.queue):
+            try:
+                changed = await self._store.put(definition, next_at, due_at, found.queue)
+            except StatementRefused as error:
+                raise refusal(definition.name, error) from error
+            if changed:
                 self.look()
                 return True
             if (await self._store.standing(definition.name)).queue == found.queue:
@@ -231,12 +236,25 @@ class ScheduledSubmits:
             await self._store.confirm()
         return changed
 
-    async def resume(self, schedule: StoredSchedule) -> None:
-        """Let a paused schedule go on with the next slot. Raises StorageUnavailable."""
+    async def pause(self, schedule: StoredSchedule) -> bool:
+        """Let nothing of it be due; False if it was changed since it was seen. Raises StorageUnavailable."""
+        if schedule.definition.paused:
+            await self._store.confirm()
+            return True
+        return await self._store.pause(schedule.definition.name, schedule.revision)
+
+    async def resume(self, schedule: StoredSchedule) -> bool:
+        """Let a paused schedule go on with the next slot; False if it was changed since it was seen. Raises
+        StorageUnavailable."""
         wanted = schedule.definition
+        if not wanted.paused:
+            await self._store.confirm()
+            return True
         next_at = Cron(wanted.cron, wanted.tz).next_after(await self._store.now())
-        await self._store.resume(wanted.name, next_at, with_jitter(next_at, wanted.jitter_s))
+        due_at = with_jitter(next_at, wanted.jitter_s)
+        changed = await self._store.resume(wanted.name, schedule.revision, next_at, due_at)
         self.look()
+        return changed
 
 
 def kept_changing(name: str) -> StorageUnavailable:

@@ -6,7 +6,7 @@ from typing import Final
 
 from hyrex.runtime.cron import Cron, ScheduleInvalid
 from hyrex.v1 import schedule_pb2, schedule_service_pb2, task_pb2
-from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit
+from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.model import NOTHING_CARRIED, TaskId, priority_of
 from hyrex_broker.domain.schedules import (
     CatchUp,
@@ -24,6 +24,7 @@ from hyrex_broker.service.times import duration, duration_if_any, timestamp, tim
 
 LONGEST_JITTER_S: Final = 86_400
 NEXT_SLOTS: Final = 3
+MOST_BACKFILLED: Final = 1000
 _OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id")
 _WIRE_NAMES: Final = {"tz": "timezone"}
 _CATCH_UPS: Final = {
@@ -181,3 +182,19 @@ def backfilled(
         else schedule_service_pb2.ScheduleSlot(slot_at=timestamp(each))
         for each in slots
     ]
+
+
+def slots_between(
+    request: schedule_service_pb2.BackfillScheduleRequest, wanted: ScheduleDefinition, now: datetime
+) -> list[datetime]:
+    """The slots to fill. Raises InvalidField, TooManyItems."""
+    first = fields.moment(getattr(request, "from"), "from")
+    until = fields.moment(request.until, "until") if request.HasField("until") else now
+    if until > now:
+        raise InvalidField("until", until.isoformat(), "must not be after now")
+    if first >= until:
+        raise InvalidField("from", first.isoformat(), f"must be before the end, {until.isoformat()}")
+    slots = Cron(wanted.cron, wanted.tz).between(first, until, MOST_BACKFILLED + 1)
+    if len(slots) > MOST_BACKFILLED:
+        raise TooManyItems(len(slots), MOST_BACKFILLED)
+    return slots

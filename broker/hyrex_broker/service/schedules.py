@@ -1,21 +1,22 @@
 """ScheduleService: tasks that are stored at the slots of cron expressions."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from hyrex.runtime.cron import Cron
 from hyrex.v1 import schedule_service_pb2 as pb
 from hyrex.v1 import schedule_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TaskIdConflict, TooManyItems
+from hyrex_broker.domain.errors import PeerNotFound, RightMissing, TaskIdConflict
 from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
-from hyrex_broker.domain.schedules import Cause, FiredSlot, ScheduleDefinition, ScheduleSource
+from hyrex_broker.domain.schedules import Cause, FiredSlot, ScheduleDefinition, ScheduleSource, StoredSchedule
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.audit import Audit
-from hyrex_broker.engine.schedules import ScheduledSubmits, ScheduleElsewhere
+from hyrex_broker.engine.fairness import Admission
+from hyrex_broker.engine.schedules import ATTEMPTS, ScheduledSubmits, ScheduleElsewhere, kept_changing
 from hyrex_broker.service import fields, requests, schedule_convert
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.ids import unusual_ids
@@ -29,8 +30,11 @@ from hyrex_broker.storage.submit import is_repetition
 _DEFAULT_PAGE: Final = 100
 _DEFAULT_SLOTS: Final = 30
 _MOST_SLOTS: Final = 100
-MOST_BACKFILLED: Final = 1000
-_MOST_LOOKED_AT: Final = 1000
+_LISTS_AT_ONCE: Final = 1
+_LOOKED_AT: Final = 500
+"""Schedules at a time, for a caller that may not see all of them,"""
+_MOST_LOOKS: Final = 20
+"""and how often for one page."""
 _ONLY_STATE: Final = Detail(False, -1, 1, -1, 0, -1)
 
 
@@ -56,6 +60,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         self._audit = parts.audit
         self._pages = parts.pages
         self._limit = parts.payload_limit_bytes
+        self._lists = Admission(_LISTS_AT_ONCE, has_reserve=False)
 
     async def PutSchedule(self, request: pb.PutScheduleRequest, context: Context) -> pb.PutScheduleResponse:
         source = ScheduleSource.CODE if request.from_code else ScheduleSource.OPERATOR
@@ -92,31 +97,48 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
     ) -> pb.ListSchedulesResponse:
         size = requests.page_size(request.page_size, _DEFAULT_PAGE)
         after = await self._pages.cursor(request.page_token, ["schedules"]) or ""
-        caller, found = current_caller(), list[Seen]()
-        for _ in range(_MOST_LOOKED_AT):
-            rows = await self._store.page(after, size)
-            found += [each for each in rows if caller.sees(each.schedule.definition.queue)]
-            after = rows[-1].schedule.definition.name if len(rows) == size else ""
-            if not after or len(found) >= size:
-                break
-        if len(found) > size:
-            found = found[:size]
-            after = found[-1].schedule.definition.name
+        permit = await self._lists.enter(requests.caller(context), 1)
+        try:
+            found, rest = await self._listed(after, size)
+        finally:
+            permit.leave()
+        shown: list[pb.Schedule] = []
+        for each in found:
+            shown.append(_wire(each, brief=True))
+            await asyncio.sleep(0)  # next slots may take a millisecond
         return pb.ListSchedulesResponse(
-            schedules=[_wire(each, brief=True) for each in found],
-            next_page_token=await self._pages.token(after or None, ["schedules"]),
+            schedules=shown, next_page_token=await self._pages.token(rest, ["schedules"])
         )
+
+    async def _listed(self, after: str, size: int) -> tuple[list[Seen], str | None]:
+        """What the caller sees, and where to go on. Who sees little gets few at a time, or none yet."""
+        caller, found, rest = current_caller(), list[Seen](), after
+        at_a_time = size if caller.unlimited else max(size, _LOOKED_AT)
+        for _ in range(_MOST_LOOKS):
+            some, following = await self._store.page(rest, at_a_time, caller.sees)
+            found += some
+            if len(found) > size:
+                return found[:size], found[size - 1].schedule.definition.name
+            if following is None or len(found) == size:
+                return found, following
+            rest = following
+        return found, rest
 
     async def PauseSchedule(
         self, request: pb.PauseScheduleRequest, context: Context
     ) -> pb.PauseScheduleResponse:
-        seen = await self._found(request.name, Scope.SUBMIT)
+        await self._found(request.name, Scope.SUBMIT)
         await self._record("schedule.resume" if request.resume else "schedule.pause", request.name)
-        if not request.resume:
-            await self._store.pause(request.name)
-        elif seen.schedule.definition.paused:
-            await self._schedules.resume(seen.schedule)
+        await self._change(request.name, self._schedules.resume if request.resume else self._schedules.pause)
         return pb.PauseScheduleResponse(schedule=await self._shown(request.name))
+
+    async def _change(self, name: str, change: Callable[[StoredSchedule], Awaitable[bool]]) -> None:
+        """Change a schedule as it is when the caller's right is checked; look again if it was changed since.
+        Raises PeerNotFound, StorageUnavailable."""
+        for _ in range(ATTEMPTS):
+            if await change((await self._found(name, Scope.SUBMIT)).schedule):
+                return
+        raise kept_changing(name)
 
     async def TriggerSchedule(
         self, request: pb.TriggerScheduleRequest, context: Context
@@ -125,11 +147,15 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         task_id = _new_task_id(request.task_id) if request.task_id else None
         if task_id is None or await self._store.slot_of(request.name, task_id) is None:
             await self._record("schedule.trigger", request.name)
-            task_id = await self._triggered(seen, task_id)
+            for _ in range(ATTEMPTS):
+                if (stored := await self._triggered(seen, task_id)) is not None:
+                    return pb.TriggerScheduleResponse(task_id=stored)
+                seen = await self._found(request.name, Scope.SUBMIT)
+            raise kept_changing(request.name)
         return pb.TriggerScheduleResponse(task_id=task_id)
 
-    async def _triggered(self, seen: Seen, task_id: TaskId | None) -> TaskId:
-        """Raises TaskIdConflict if the id is that of another task."""
+    async def _triggered(self, seen: Seen, task_id: TaskId | None) -> TaskId | None:
+        """The task; None if the schedule was changed since. Raises TaskIdConflict if the id is another's."""
         name = seen.schedule.definition.name
         try:
             stored = await self._schedules.extra.store(seen.schedule, [seen.now], Cause.TRIGGER, task_id)
@@ -139,15 +165,13 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
             if await self._store.slot_of(name, task_id) is None:
                 raise TaskIdConflict(task_id) from None
             return task_id
-        if not stored:
-            raise PeerNotFound("schedule", repr(name))  # deleted meanwhile
-        return stored[0].task_id
+        return stored[0].task_id if stored else None
 
     async def BackfillSchedule(
         self, request: pb.BackfillScheduleRequest, context: Context
     ) -> pb.BackfillScheduleResponse:
         seen = await self._found(request.name, Scope.SUBMIT)
-        slots = _slots_between(request, seen)
+        slots = schedule_convert.slots_between(request, seen.schedule.definition, seen.now)
         stored = await self._stored(request.name, slots)
         lacking = [each for each in slots if each not in stored]
         count = len(lacking)
@@ -155,6 +179,8 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
             told = {"from": slots[0].isoformat(), "to": slots[-1].isoformat(), "slots": str(count)}
             await self._record("schedule.backfill", request.name, told)
             count = len(await self._schedules.extra.store(seen.schedule, lacking, Cause.BACKFILL))
+            if count < len(lacking) and await self._has_moved(seen):
+                raise kept_changing(request.name)
             stored = await self._stored(request.name, slots)
         return pb.BackfillScheduleResponse(slots=schedule_convert.backfilled(slots, stored), stored=count)
 
@@ -163,9 +189,14 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
     ) -> pb.DeleteScheduleResponse:
         await self._found(request.name, Scope.SUBMIT)
         await self._record("schedule.delete", request.name)
-        if not await self._store.delete(request.name):
-            raise PeerNotFound("schedule", repr(request.name))
+        await self._change(request.name, lambda seen: self._store.delete(request.name, seen.revision))
         return pb.DeleteScheduleResponse()
+
+    async def _has_moved(self, before: Seen) -> bool:
+        """Return True if its tasks are others now. Raises PeerNotFound."""
+        was = before.schedule.definition
+        now = (await self._found(was.name, Scope.SUBMIT)).schedule.definition
+        return (now.queue, now.task) != (was.queue, was.task)
 
     async def _found(self, text: str, scope: Scope) -> Seen:
         """A schedule of a queue for which the caller has this scope. Raises InvalidField, PeerNotFound."""
@@ -211,18 +242,3 @@ def _wire(seen: Seen, *, brief: bool = False) -> pb.Schedule:
 def _told(wanted: ScheduleDefinition) -> dict[str, str]:
     """For the audit."""
     return {"task": wanted.task, "queue": wanted.queue, "cron": wanted.cron, "tz": wanted.tz}
-
-
-def _slots_between(request: pb.BackfillScheduleRequest, seen: Seen) -> list[datetime]:
-    """Raises InvalidField, TooManyItems."""
-    first = fields.moment(getattr(request, "from"), "from")
-    until = fields.moment(request.until, "until") if request.HasField("until") else seen.now
-    if until > seen.now:
-        raise InvalidField("until", until.isoformat(), "must not be after now")
-    if first >= until:
-        raise InvalidField("from", first.isoformat(), f"must be before the end, {until.isoformat()}")
-    wanted = seen.schedule.definition
-    slots = Cron(wanted.cron, wanted.tz).between(first, until, MOST_BACKFILLED + 1)
-    if len(slots) > MOST_BACKFILLED:
-        raise TooManyItems(len(slots), MOST_BACKFILLED)
-    return slots

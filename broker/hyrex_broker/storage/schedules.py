@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -212,10 +212,12 @@ class ScheduleStore:
         """Before an answer from rows that others stored (see `Database.confirm`)."""
         await self._database.confirm()
 
-    async def page(self, after: str, size: int) -> list[Seen]:
-        """Schedules by name, from this name on."""
+    async def page(self, after: str, size: int, sees: Callable[[str], bool]) -> tuple[list[Seen], str | None]:
+        """Of so many schedules by name, from this name on, those of queues that somebody sees, without their
+        payloads; and where to go on (None: there are no more)."""
         rows = await self._database.fetch(_SQL["page"], after, size, read=True)
-        return [Seen(_schedule(row), row["now"]) for row in rows]
+        found = [Seen(_schedule(row), row["now"]) for row in rows if sees(row["queue"])]
+        return found, rows[-1]["name"] if len(rows) == size else None
 
     async def now(self) -> datetime:
         """The database's time."""
@@ -224,19 +226,20 @@ class ScheduleStore:
         moment: datetime = row["now"]
         return moment
 
-    async def pause(self, name: str) -> None:
-        """Let nothing of it be due."""
-        await self._database.execute(_SQL["pause"], name)
-        await self._database.confirm()
+    async def pause(self, name: str, revision: int) -> bool:
+        """Let nothing of it be due; False if it is not as it was seen, here and below."""
+        return await self._changed(_SQL["pause"], name, revision)
 
-    async def resume(self, name: str, next_at: datetime, due_at: datetime) -> None:
+    async def resume(self, name: str, revision: int, next_at: datetime, due_at: datetime) -> bool:
         """Let it go on with this slot, if it is paused."""
-        await self._database.execute(_SQL["resume"], name, next_at, due_at)
-        await self._database.confirm()
+        return await self._changed(_SQL["resume"], name, revision, next_at, due_at)
 
-    async def delete(self, name: str) -> bool:
-        """Remove it; False if there was none."""
-        row = await self._database.fetchrow(_SQL["delete"], name)
+    async def delete(self, name: str, revision: int) -> bool:
+        """Remove it."""
+        return await self._changed(_SQL["delete"], name, revision)
+
+    async def _changed(self, sql: str, *args: object) -> bool:
+        row = await self._database.fetchrow(sql, *args)
         await self._database.confirm()
         return row is not None
 
@@ -299,5 +302,9 @@ def _schedule(row: Any) -> StoredSchedule:
     )
     last = row["last_task_id"]
     return StoredSchedule(
-        definition, row["next_at"], row["last_slot"], None if last is None else TaskId(str(last))
+        definition,
+        row["next_at"],
+        row["last_slot"],
+        None if last is None else TaskId(str(last)),
+        row["revision"],
     )

@@ -79,3 +79,10 @@ async def slots(bench: Bench, name: str = "nightly") -> list[Any]:
         row[0]
         for row in await rows(bench, "select slot from schedule_slot where schedule = $1 order by 1", name)
     ]
+
+
+async def pause(bench: Bench, name: str = "nightly") -> None:
+    """Pause a schedule."""
+    seen = await ScheduleStore(bench.database).find(name)
+    assert seen is not None
+    assert await bench.engine.schedules.pause(seen.schedule)

@@ -21,6 +21,7 @@ from tests.integration.engine.scheduled import (
     definition,
     fire,
     next_leap_day,
+    pause,
     paused,
     put_back,
     rows,
@@ -147,7 +148,7 @@ async def test_nothing_is_stored_for_a_lease_after_a_jump_of_the_databases_clock
 async def test_a_paused_schedule_stores_nothing_and_goes_on_with_the_next_slot(bench: Bench) -> None:
     schedules, store = await paused(bench), ScheduleStore(bench.database)
     await schedules.put(definition())
-    await store.pause("nightly")
+    await pause(bench)
     await put_back(bench, 5)
     await schedules.fire_due()
     seen = await store.find("nightly")
@@ -164,7 +165,7 @@ async def test_a_schedule_that_was_edited_since_it_was_looked_at_stores_nothing(
     await put_back(bench)
     due = await store.due(10)
     assert due is not None
-    await store.pause("nightly")
+    await pause(bench)
     assert not await schedules._fire(due.schedules, due.now)
     assert await rows(bench, "select count(*) from task") == [(0,)]
 
@@ -206,7 +207,7 @@ async def test_what_an_operator_wrote_code_does_not_change(bench: Bench) -> None
     assert await schedules.declare([code])
     assert not await schedules.declare([code])
     assert await schedules.declare([definition(cron="0 10 * * *", source=ScheduleSource.CODE)])
-    await store.pause("nightly")
+    await pause(bench)
     assert not await schedules.declare([definition(cron="0 10 * * *", source=ScheduleSource.CODE)])
     await schedules.put(definition(cron="0 11 * * *"))
     assert not await schedules.declare([code])

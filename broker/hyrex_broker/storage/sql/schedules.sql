@@ -129,7 +129,7 @@ select *, now() as now from schedule where namespace = 0 and name = $1::text
 -- name: known
 -- Schedules by name, without payloads: the hash of one that is as long as the other. $1 names, $2 lengths.
 select s.name, task, queue, cron, tz, ''::bytea as payload, options, catchup, jitter_s, paused, source, next_at,
-       last_slot, last_task_id, case when octet_length(payload) = w.size then sha256(payload) end as digest
+       last_slot, last_task_id, revision, case when octet_length(payload) = w.size then sha256(payload) end as digest
 from unnest($1::text[], $2::integer[]) as w (name, size)
 join schedule s on s.namespace = 0 and s.name = w.name
 
@@ -138,28 +138,32 @@ join schedule s on s.namespace = 0 and s.name = w.name
 select now() as now, (select queue from schedule where namespace = 0 and name = $1::text) as queue
 
 -- name: page
--- Schedules by name. $1 the name before, $2 how many.
-select *, now() as now from schedule where namespace = 0 and name > $1::text order by name limit $2::integer
+-- Schedules by name, without payloads. $1 the name before, $2 how many.
+select name, task, queue, cron, tz, ''::bytea as payload, options, catchup, jitter_s, paused, source, next_at,
+       last_slot, last_task_id, revision, now() as now
+from schedule where namespace = 0 and name > $1::text order by name limit $2::integer
 
 -- name: now
 -- The database's time.
 select now() as now
 
 -- name: pause
--- Pauses a schedule. $1 name.
+-- Pauses a schedule, if it is as it was seen. $1 name, $2 its revision.
 update schedule set paused = true, revision = revision + 1, updated_at = now()
-where namespace = 0 and name = $1::text and not paused
+where namespace = 0 and name = $1::text and revision = $2::integer and not paused
+returning name
 
 -- name: resume
--- Lets a paused schedule go on with its next slot; what passed meanwhile is not made up for. $1 name, $2 next slot,
--- $3 when that is due.
-update schedule set paused = false, next_at = $2::timestamptz, due_at = $3::timestamptz, revision = revision + 1,
+-- Lets a paused schedule go on with its next slot, if it is as it was seen; what passed meanwhile is not made up for.
+-- $1 name, $2 its revision, $3 next slot, $4 when that is due.
+update schedule set paused = false, next_at = $3::timestamptz, due_at = $4::timestamptz, revision = revision + 1,
                     updated_at = now()
-where namespace = 0 and name = $1::text and paused
+where namespace = 0 and name = $1::text and revision = $2::integer and paused
+returning name
 
 -- name: delete
--- Removes a schedule; what was stored for it stays. $1 name.
-delete from schedule where namespace = 0 and name = $1::text returning name
+-- Removes a schedule, if it is as it was seen; what was stored for it stays. $1 name, $2 its revision.
+delete from schedule where namespace = 0 and name = $1::text and revision = $2::integer returning name
 
 -- name: last_slots
 -- The last slots of a schedule for which tasks were stored, the latest first. $1 name, $2 how many.

@@ -2,11 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
+from asyncpg import CheckViolationError, NumericValueOutOfRangeError
+
+from hyrex_broker.domain.errors import InvalidField, StorageUnavailable
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.domain.schedules import CatchUp, Cause, DueSchedule
 from hyrex_broker.engine.batching import BATCH_BYTES
-from hyrex_broker.engine.schedule_parts import MOST_TASKS, Firing, at_once, new_id, parts
+from hyrex_broker.engine.schedule_parts import MOST_TASKS, Firing, at_once, new_id, parts, refusal
 from hyrex_broker.storage.schedules import Move, SlotTask
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SLOTS = [BEGIN + timedelta(hours=hour) for hour in range(100)]
@@ -40,3 +44,10 @@ def test_a_schedule_with_more_than_a_statement_holds_goes_on_where_it_was_cut() 
 def test_what_is_stored_whole_moves_on_as_it_would() -> None:
     whole = firing(1, 3)
     assert whole.first(3) is whole
+
+
+def test_a_missing_partition_is_no_fault_of_a_schedule() -> None:
+    assert isinstance(refusal("s", StatementRefused(CheckViolationError("no partition"))), StorageUnavailable)
+    named = refusal("s", StatementRefused(NumericValueOutOfRangeError("out of range")))
+    assert isinstance(named, InvalidField)
+    assert "schedule = 's'" in named.message
