@@ -73,9 +73,9 @@ async def test_silence_is_noticed_between_heartbeats(
 
     heartbeats = 0
 
-    async def say_nothing(broker: ScriptedBroker, _: object) -> None:
+    async def say_nothing(silent: ScriptedBroker, _: object) -> None:
         nonlocal heartbeats
-        heartbeats += len(broker.hellos) == 1
+        heartbeats += len(silent.hellos) == 1
 
     monkeypatch.setattr(ScriptedBroker, "_answer", say_nothing)
     async with scripted_broker() as broker:
@@ -91,9 +91,9 @@ async def test_a_welcome_that_comes_late_is_no_silence(
 ) -> None:
     welcome = ScriptedBroker._welcome
 
-    def late(broker: ScriptedBroker, hello: wire.Hello) -> wire.Welcome:
+    def late(slow: ScriptedBroker, hello: wire.Hello) -> wire.Welcome:
         time.sleep(1.2)  # longer than the silence that is borne
-        return welcome(broker, hello)
+        return welcome(slow, hello)
 
     monkeypatch.setattr(ScriptedBroker, "_welcome", late)
     async with scripted_broker() as broker:
