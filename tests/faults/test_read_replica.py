@@ -251,24 +251,35 @@ async def test_only_a_list_that_the_standby_itself_cut_off_is_not_asked_of_the_p
 
 
 async def test_a_standby_without_room_for_every_pool_keeps_no_connection(
-    source: ReadFrom, either: Either[Database], pair: Pair
+    source: ReadFrom, either: Either[Database], pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look opens the pools one after the other; those opened before the one that fails are closed."""
+    """Each look opens the pools one after the other; those opened before the one that fails are closed. The
+    next look has a pause of its own before it."""
     assert source.replica is not None
-    made: list[object] = []
+    monkeypatch.setattr(replica, "OPEN_EVERY_S", 0.01)
+    monkeypatch.setattr(replica, "LOOK_EVERY_S", 600.0)
+    made: list[asyncpg.Connection] = []
+    looked_again = asyncio.Event()
 
-    async def room_for_one(connection: object) -> None:
-        if made:
+    async def room_for_one(connection: asyncpg.Connection) -> None:
+        if len(made) % 2:
+            made.append(connection)
             raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+        if made:
+            looked_again.set()
         made.append(connection)
 
     checks = source.replica.database.connector.checks
     checks.append(room_for_one)
+    looks = asyncio.create_task(source.replica.run())
     try:
-        await source.replica._look()
+        async with asyncio.timeout(WITHIN_S):
+            await looked_again.wait()
     finally:
         checks.remove(room_for_one)
-    assert [connection.is_closed() for connection in made] == [True]  # type: ignore[attr-defined]
+        looks.cancel()
+    assert made[0].is_closed()
+    await asyncio.gather(looks, return_exceptions=True)
     await until_answered_by(source, either, pair.standby.url)
 
 
