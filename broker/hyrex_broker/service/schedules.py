@@ -8,7 +8,7 @@ from typing import Final
 
 from hyrex.v1 import schedule_service_pb2 as pb
 from hyrex.v1 import schedule_service_pb2_grpc
-from hyrex_broker.domain.errors import PeerNotFound, RightMissing, TaskIdConflict
+from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TaskIdConflict
 from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
@@ -174,6 +174,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         slots = schedule_convert.slots_between(request, seen.schedule.definition, seen.now)
         stored = await self._stored(request.name, slots)
         lacking = [each for each in slots if each not in stored]
+        await self._refuse_forgotten(request.name, lacking)
         count = len(lacking)
         if lacking and not request.dry_run:
             told = {"from": slots[0].isoformat(), "to": slots[-1].isoformat(), "slots": str(count)}
@@ -183,6 +184,18 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
                 raise kept_changing(request.name)
             stored = await self._stored(request.name, slots)
         return pb.BackfillScheduleResponse(slots=schedule_convert.backfilled(slots, stored), stored=count)
+
+    async def _refuse_forgotten(self, name: str, lacking: Sequence[datetime]) -> None:
+        """To be called after the look at what is stored: what is forgotten later was found there. Raises
+        InvalidField for slots that may have had their tasks."""
+        through = await self._store.forgotten_through(name) if lacking else None
+        if through is not None and lacking[0] <= through:
+            raise InvalidField(
+                "from",
+                lacking[0].isoformat(),
+                f"must be after {through.isoformat()}: which slots up to then had their tasks is forgotten"
+                " (brokers know it for --retention-days); send tasks for those yourself",
+            )
 
     async def DeleteSchedule(
         self, request: pb.DeleteScheduleRequest, context: Context

@@ -254,6 +254,11 @@ class ScheduleStore:
             await self._database.confirm()
         return list(map(_fired, rows))
 
+    async def forgotten_through(self, name: str) -> datetime | None:
+        """The last slot of which it may be forgotten that it had its task."""
+        row = await self._database.fetchrow(_SQL["forgotten_through"], name)
+        return None if row is None else row["forgotten_through"]
+
     async def slot_of(self, name: str, task_id: TaskId) -> datetime | None:
         """The slot of a task of this schedule, there also after a failover."""
         row = await self._database.fetchrow(_SQL["slot_of"], name, task_id)

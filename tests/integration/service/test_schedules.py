@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hyrex.v1 import admin_service_pb2, task_pb2
 from hyrex.v1 import schedule_service_pb2 as pb
 from hyrex.v1.schedule_pb2 import CATCH_UP_ALL, ScheduleDefinition
+from hyrex_broker.storage.statements import load
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import ROOT, Stubs, reason_of
 
@@ -136,6 +137,26 @@ async def test_a_backfill_stores_what_has_passed_once_and_a_dry_run_nothing(stub
     assert {row[0] for row in found} == {
         (last - n * HOUR).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for n in range(1, 6)
     }
+
+
+async def test_slots_of_which_is_forgotten_that_they_had_their_tasks_are_not_filled_again(
+    stubs: Stubs, seed: Seed
+) -> None:
+    await put(stubs)
+    last = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def backfill(first: datetime, until: datetime) -> Any:
+        times: dict[str, Any] = {"from": first, "until": until}
+        return stubs.schedules.BackfillSchedule(pb.BackfillScheduleRequest(name="nightly", **times))
+
+    assert (await backfill(last - 4 * HOUR, last)).stored == 4
+    assert (await backfill(last - 4 * HOUR, last)).stored == 0
+    await seed.execute("update schedule_slot set stored_at = now() - interval '8 days'")
+    assert await seed.execute(load("schedules")["forget"], timedelta(days=7), 1000) == 4
+    with pytest.raises(grpc.aio.AioRpcError, match="must be after 2026-02-28T23:00:00"):
+        await backfill(last - 4 * HOUR, last + HOUR)
+    assert (await backfill(last, last + HOUR)).stored == 1
+    assert await seed.execute("select count(*) from task") == 5
 
 
 BAD: list[tuple[str, ScheduleDefinition]] = [

@@ -334,6 +334,8 @@ create table schedule (
   due_at       timestamptz not null,
   last_slot    timestamptz,
   last_task_id uuid,
+  -- Of slots up to this one it may be forgotten that they had their tasks: they are not filled any more.
+  forgotten_through timestamptz,
   revision     integer not null default 0,
   updated_at   timestamptz not null default now(),
   primary key (namespace, name)

@@ -179,11 +179,20 @@ where namespace = 0 and schedule = $1::text and slot = any ($2::timestamptz[])
 -- Whether a task was stored for a schedule. $1 name, $2 task id.
 select slot from schedule_slot where task_id = $2::uuid and namespace = 0 and schedule = $1::text
 
+-- name: forgotten_through
+-- The last slot of a schedule of which it may be forgotten that it had its task. $1 name.
+select forgotten_through from schedule where namespace = 0 and name = $1::text
+
 -- name: forget
--- Removes what is known of slots that were stored long ago. $1 how long, $2 how many at a time. Returns how many went.
+-- Removes what is known of slots that were stored long ago, and notes with their schedules how far they went. $1 how long,
+-- $2 how many at a time. Returns how many went.
 with gone as (
   delete from schedule_slot where ctid = any (array(
     select ctid from schedule_slot where stored_at < now() - $1::interval limit $2::integer))
-  returning 1
+  returning schedule, slot
+), noted as (
+  update schedule s set forgotten_through = greatest(s.forgotten_through, g.slot)
+  from (select schedule, max(slot) as slot from gone group by schedule) g
+  where s.namespace = 0 and s.name = g.schedule
 )
 select count(*)::integer from gone
