@@ -35,7 +35,7 @@ class LanesAndRooms:
     dispatcher: Wakes
 
 
-class Places:
+class SlotPlaces:
     """Lanes and room for tasks of slots."""
 
     def __init__(self, store: ScheduleStore, lanes: LanesAndRooms) -> None:
@@ -75,7 +75,7 @@ class Places:
 class ExtraSlots:
     """Stores tasks for slots that somebody asks for."""
 
-    def __init__(self, store: ScheduleStore, places: Places) -> None:
+    def __init__(self, store: ScheduleStore, places: SlotPlaces) -> None:
         self._store = store
         self._places = places
 

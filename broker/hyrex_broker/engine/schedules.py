@@ -25,7 +25,7 @@ from hyrex_broker.domain.schedules import (
     slots_to_fire,
 )
 from hyrex_broker.engine.clock import DatabaseClock
-from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, Places
+from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, SlotPlaces
 from hyrex_broker.engine.schedule_parts import Firing, new_id, parts, refusal, with_jitter
 from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
@@ -55,7 +55,7 @@ class ScheduledSubmits:
         self, store: ScheduleStore, lanes: LanesAndRooms, clock: DatabaseClock, lease_duration: timedelta
     ) -> None:
         self._store = store
-        self._places = Places(store, lanes)
+        self._places = SlotPlaces(store, lanes)
         self.extra = ExtraSlots(store, self._places)
         self._clock = clock
         self._jumps_known = clock.jump_count

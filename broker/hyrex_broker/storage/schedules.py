@@ -82,7 +82,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueueOfSchedule:
     """The queue of a schedule (None: there is none) at a time of the database."""
 
     queue: str | None
@@ -90,7 +90,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownSchedule:
     """A stored schedule, without its payload."""
 
     _definition: ScheduleDefinition
@@ -166,11 +166,11 @@ class ScheduleStore:
         names = [each.name for each in due]
         await self._database.execute(_SQL["put_off"], names, [each.next_at for each in due], pause)
 
-    async def standing(self, name: str) -> Standing:
+    async def standing(self, name: str) -> QueueOfSchedule:
         """The queue of a schedule, if there is one, and the database's time."""
         row = await self._database.fetchrow(_SQL["standing"], name)
         assert row is not None
-        return Standing(row["queue"], row["now"])
+        return QueueOfSchedule(row["queue"], row["now"])
 
     async def put(
         self, definition: ScheduleDefinition, next_at: datetime, due_at: datetime, seen: str | None
@@ -202,11 +202,11 @@ class ScheduleStore:
         row = await self._database.fetchrow(_SQL["find"], name)
         return None if row is None else Seen(_schedule(row), row["now"])
 
-    async def known(self, wanted: Sequence[ScheduleDefinition]) -> dict[str, Known]:
+    async def known(self, wanted: Sequence[ScheduleDefinition]) -> dict[str, KnownSchedule]:
         """What is there under the names of these, by name."""
         names, sizes = [each.name for each in wanted], [len(each.payload) for each in wanted]
         rows = await self._database.fetch(_SQL["known"], names, sizes)
-        return {row["name"]: Known(_schedule(row).definition, row["digest"]) for row in rows}
+        return {row["name"]: KnownSchedule(_schedule(row).definition, row["digest"]) for row in rows}
 
     async def confirm(self) -> None:
         """Before an answer from rows that others stored (see `Database.confirm`)."""
