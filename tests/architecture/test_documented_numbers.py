@@ -86,8 +86,8 @@ LIMITS: Final = {
     "tasks in a call or frame": f"{groups.MOST_TASKS:,}",
     "bytes of a frame on a stream": size(outbox.FRAME_BYTES),
     "name of a task or queue, idempotency key": f"{fields.NAME_BYTES} bytes",
-    "headers of a task": size(terms._MAP_BYTES),
-    "labels of a task": size(terms._MAP_BYTES),
+    "headers of a task": size(terms.MAP_BYTES),
+    "labels of a task": size(terms.MAP_BYTES),
     "delay, timeout, retry delay": f"{fields.LONGEST_MS // (366 * 86_400_000)} years",
     "age of a task's id when it is submitted": f"{ids._OLDEST_MS // 3_600_000} h",
     "time by which it may lie ahead": f"{ids._NEWEST_MS // 1000} s",
@@ -121,7 +121,7 @@ def test_the_page_of_limits_states_those_of_the_code_and_no_others() -> None:
 
 def test_the_sdk_refuses_what_the_broker_would() -> None:
     assert NAME_LIMIT_BYTES == fields.NAME_BYTES
-    assert TEXTS_LIMIT_BYTES == terms._MAP_BYTES
+    assert TEXTS_LIMIT_BYTES == terms.MAP_BYTES
     assert outbox.FRAME_BYTES == WATCH_FRAME_BYTES
 
 
@@ -235,7 +235,7 @@ STATED: Final[list[tuple[str, str]]] = [
         f"{ids._OLDEST_MS // 3_600_000} hours before and {ids._NEWEST_MS // 1000} seconds after",
     ),
     (PROTOCOL, f"priority {DEFAULT_PRIORITY}, no retries"),
-    (PROTOCOL, f"Each map holds at most {size(terms._MAP_BYTES)}"),
+    (PROTOCOL, f"Each map holds at most {size(terms.MAP_BYTES)}"),
     (PROTOCOL, f"a page also ends after {listing._TIME_BUDGET_S} s of searching".capitalize()),
     (PROTOCOL, f"**Largest message**: {size(server._MESSAGE_LIMIT)} each way"),
     (PROTOCOL, f"**Calls at a time**: {server._STREAMS_OF_A_CONNECTION:,} on one connection"),

@@ -1,6 +1,7 @@
 """Replays a task: stores a new one like it. Its payload is copied here, so who asks need not see it."""
 
-from collections.abc import Hashable, Sequence
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2
@@ -13,8 +14,11 @@ from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.submit import Results
 from hyrex_broker.service.task_rights import Looks
+from hyrex_broker.service.terms import MAP_BYTES
 from hyrex_broker.service.times import duration_if_any
 from hyrex_broker.storage.reads import TaskReads
+
+log = logging.getLogger(__name__)
 
 REPLAY_OF: Final = "hyrex.replay_of"
 """The label of a replay that names the earlier task."""
@@ -52,7 +56,13 @@ class Replays:
         if earlier is None or not caller.covers(earlier.queue):
             raise NoSuchTask(task_id)
         task = _like(earlier, request)
-        task.task_id, task.labels[REPLAY_OF] = new_id, task_id
+        task.task_id = new_id
+        if _has_room(task.labels, task_id):
+            task.labels[REPLAY_OF] = task_id
+        else:
+            log.warning(
+                "a replay has no label for its earlier task: its labels are full", extra={"task": new_id}
+            )
         response = task_service_pb2.ReplayTaskResponse()
         results = task_service_pb2.SubmitTasksResponse().results
         await self._submits.submit([task], results, requests.patience_s(context), requests.caller(context))
@@ -60,6 +70,12 @@ class Replays:
             self._looks.looked(caller.name, "task.replay", [task_id])
         response.result.CopyFrom(results[0])
         return response
+
+
+def _has_room(labels: Mapping[str, str], task_id: str) -> bool:
+    """Return True if the label of a replay leaves its labels below their limit."""
+    others = sum(len(f"{key}{value}".encode()) for key, value in labels.items() if key != REPLAY_OF)
+    return others + len(REPLAY_OF) + len(task_id) <= MAP_BYTES
 
 
 def _like(earlier: ReplayedTask, request: task_service_pb2.ReplayTaskRequest) -> task_pb2.NewTask:

@@ -21,7 +21,7 @@ from hyrex_broker.domain.model import (
 )
 from hyrex_broker.service import fields
 
-_MAP_BYTES: Final = 64 * 1024
+MAP_BYTES: Final = 64 * 1024
 _MOST_KNOWN: Final = 10_000
 _LONGEST_KNOWN: Final = 1024
 _FREE_FROM: Final = 100
@@ -90,7 +90,7 @@ def own_seed(seed: int, headers: Mapping[str, str] | None, key: str | None) -> i
 
 def checked_headers(values: dict[str, str]) -> dict[str, str]:
     """Headers that may be stored. Raises InvalidField."""
-    return fields.texts(values, "headers", _MAP_BYTES)
+    return fields.texts(values, "headers", MAP_BYTES)
 
 
 def _checked(wire: task_pb2.NewTask) -> Terms:
@@ -128,5 +128,5 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
             content_type=fields.short_text(wire.content_type, "content_type"),
             codec=fields.short_text(wire.codec, "codec"),
         ),
-        labels=fields.texts(dict(wire.labels), "labels", _MAP_BYTES),
+        labels=fields.texts(dict(wire.labels), "labels", MAP_BYTES),
     )

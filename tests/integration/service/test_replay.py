@@ -3,6 +3,8 @@
 import pytest
 
 from hyrex.v1 import task_pb2, task_service_pb2
+from hyrex_broker.service.fields import texts as checked
+from hyrex_broker.service.terms import MAP_BYTES
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import ROOT, Stubs, reason_of
 from tests.support.tokens import made
@@ -38,6 +40,23 @@ async def test_a_replay_has_all_of_the_earlier_task_but_its_key_and_parent(stubs
     expected.timeout.FromMilliseconds(1500)
     expected.retry_delay.FromMilliseconds(250)
     assert stubs.recorded.tasks == [expected]
+
+
+@pytest.mark.parametrize(("free", "labelled"), [(51, True), (50, False)])
+async def test_a_task_whose_labels_are_full_is_replayed_without_one_more(
+    free: int, labelled: bool, stubs: Stubs, seed: Seed
+) -> None:
+    """The label takes 51 bytes: 15 of its name, and an id."""
+    earlier = await seeded(seed)
+    await seed.execute(
+        "update task set labels = jsonb_build_object('l', repeat('x', $1::integer)) where id = $2",
+        MAP_BYTES - free - 1,
+        earlier,
+    )
+    await stubs.tasks.ReplayTask(replay(earlier))
+    (task,) = stubs.recorded.tasks
+    assert ("hyrex.replay_of" in task.labels) is labelled
+    assert checked(dict(task.labels), "labels", MAP_BYTES)
 
 
 @pytest.mark.parametrize("edited", [b'{"n": 2}', b""])

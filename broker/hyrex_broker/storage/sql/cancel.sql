@@ -77,9 +77,7 @@ with dead as materialized (
     order by run_number desc limit 1
   ) r
   where r.final and r.outcome in (3, 4, 6)
-    and (select true from ready where task_id = i.id limit 1) is null
-    and (select true from delayed where task_id = i.id limit 1) is null
-    and (select true from lease where task_id = i.id limit 1) is null
+    and (select true from live where live.task_id = i.id limit 1) is null
 ), stored as (
   insert into dismissal (task_id, run_number, who)
   select id, run_number, $2::text from dead order by id
