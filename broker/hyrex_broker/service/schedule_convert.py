@@ -9,6 +9,8 @@ from hyrex.v1 import schedule_pb2, schedule_service_pb2, task_pb2
 from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.model import NOTHING_CARRIED, TaskId, priority_of
 from hyrex_broker.domain.schedules import (
+    SCHEDULE_LABEL,
+    SLOT_HEADER,
     CatchUp,
     Cause,
     FiredSlot,
@@ -19,12 +21,13 @@ from hyrex_broker.domain.schedules import (
 )
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.service import fields
-from hyrex_broker.service.terms import KnownTerms, checked_headers, refuse_unknown
+from hyrex_broker.service.terms import MAP_BYTES, KnownTerms, checked_headers, refuse_unknown
 from hyrex_broker.service.times import duration, duration_if_any, timestamp, timestamp_if_any
 
 LONGEST_JITTER_S: Final = 86_400
 NEXT_SLOTS: Final = 3
 MOST_BACKFILLED: Final = 1000
+_SLOT: Final = "2026-01-01T00:00:00.000000Z"
 _OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id")
 _WIRE_NAMES: Final = {"tz": "timezone"}
 _CATCH_UPS: Final = {
@@ -77,7 +80,7 @@ def definition(
         cron=wanted.cron,
         tz=wanted.timezone or "UTC",
         payload=task.payload,
-        options=_options(task, field),
+        options=_options(task, field, wanted.name),
         catchup=_CATCH_UPS[wanted.catch_up],
         jitter_s=jitter_s,
         source=source,
@@ -85,7 +88,7 @@ def definition(
     )
 
 
-def _options(task: task_pb2.NewTask, field: str) -> ScheduleOptions:
+def _options(task: task_pb2.NewTask, field: str, name: str) -> ScheduleOptions:
     """The terms of its tasks. Raises InvalidField."""
     for own in _OWN:
         if value := getattr(task, own):
@@ -98,6 +101,11 @@ def _options(task: task_pb2.NewTask, field: str) -> ScheduleOptions:
     bare.ClearField("headers")
     terms = KnownTerms().of(bare).terms
     carried = NOTHING_CARRIED if terms.extras is None else terms.extras.carried
+    labels = {} if terms.extras is None else terms.extras.labels
+    headers = checked_headers(dict(task.headers))
+    # With what each slot's task has besides: whoever replays one submits all of it.
+    fields.texts(labels | {SCHEDULE_LABEL: name}, f"{field}.task.labels", MAP_BYTES)
+    fields.texts(headers | {SLOT_HEADER: _SLOT}, f"{field}.task.headers", MAP_BYTES)
     return ScheduleOptions(
         rank=terms.rank,
         max_retries=terms.max_retries,
@@ -105,8 +113,8 @@ def _options(task: task_pb2.NewTask, field: str) -> ScheduleOptions:
         retry_delay_ms=terms.retry_delay_ms,
         content_type=carried.content_type,
         codec=carried.codec,
-        headers=checked_headers(dict(task.headers)),
-        labels={} if terms.extras is None else terms.extras.labels,
+        headers=headers,
+        labels=labels,
     )
 
 

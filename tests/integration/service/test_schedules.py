@@ -172,6 +172,8 @@ BAD: list[tuple[str, ScheduleDefinition]] = [
     ("definition.task.parent_id", definition(task={"parent_id": make_id()})),
     ("definition.task.delay", definition(task={"delay": Duration(seconds=1)})),
     ("priority", definition(task={"priority": 11})),
+    ("definition.task.labels", definition(task={"labels": {"a": "x" * (65_536 - 1 - 14 - 7 + 1)}})),
+    ("definition.task.headers", definition(task={"headers": {"a": "x" * (65_536 - 1 - 19 - 27 + 1)}})),
     ("headers['']", definition(task={"headers": {"": "x"}})),
     ("definition.jitter", definition(jitter=Duration(seconds=86_401))),
     ("definition.jitter", definition(jitter=Duration(seconds=-1))),
