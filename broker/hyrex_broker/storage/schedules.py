@@ -103,7 +103,7 @@ class KnownSchedule:
         return self._definition.source
 
     def says(self, wanted: ScheduleDefinition) -> bool:
-        """Return True if it says the same; whether it is paused is left aside."""
+        """Return True if it says the same. That it is paused or not does not count."""
         same = replace(self._definition, payload=wanted.payload, paused=wanted.paused) == wanted
         return same and self._digest == hashlib.sha256(wanted.payload).digest()
 
