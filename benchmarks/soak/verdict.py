@@ -75,7 +75,7 @@ def _slopes(record: Record) -> Iterator[Finding]:
             continue
         unit, most = bound
         judgement = _judged(found.per_hour, most, found.seconds, JUDGED_FROM_S)
-        if judgement == "MISSED" and name.endswith(" rss") and found.grown <= UNCOLLECTED_MB:
+        if judgement == "MISSED" and re.fullmatch(r"broker-\d+ rss", name) and found.grown <= UNCOLLECTED_MB:
             judgement = "too short"
         yield Finding(name, found.per_hour, f"{unit}/h".lstrip(), most, judgement, level=found.level)
 

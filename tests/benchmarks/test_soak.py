@@ -80,6 +80,11 @@ def test_garbage_that_waits_for_its_collection_is_not_taken_for_a_leak(
     assert good(record, found) == (judgement != "MISSED")
 
 
+def test_what_is_no_broker_has_no_such_garbage() -> None:
+    record = recorded("worker-0 stream rss", {at: Reading(60 + 10 * at / 3600, 3) for at in HOUR})
+    assert of_name(findings(record), "worker-0 stream rss").judgement == "MISSED"
+
+
 def test_a_short_run_is_not_held_against_slopes_of_an_hour() -> None:
     record = recorded("broker-0 rss", {at: Reading(60.0 + at, 3) for at in range(10)}, minutes=0.2)
     assert of_name(findings(record), "broker-0 rss").judgement == "too short"

@@ -67,7 +67,9 @@ async def test_two_brokers_that_fire_at_once_store_each_slot_once(bench: Bench, 
     assert await rows(bench, "select count(*) from ready") == [(1000,)]
 
 
-async def test_a_broker_killed_while_it_stores_leaves_all_or_nothing(bench: Bench, storage_url: str) -> None:
+async def test_a_connection_that_ends_while_a_slot_is_stored_leaves_all_or_nothing(
+    bench: Bench, storage_url: str
+) -> None:
     """Rule 25: what waits for a lock here waits in the one statement that does all."""
     schedules = await paused(bench)
     await schedules.put(definition())

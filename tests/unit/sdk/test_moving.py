@@ -21,8 +21,8 @@ from hyrex.v1 import task_pb2
 from tests.support.scripted_tasks import NOT_SERVING, SERVING, ScriptedTasks, Server, refuse
 from tests.unit.sdk.sent_tasks import add, client, unavailable
 
-MOVED_WITHIN_S = 20.0
-"""A busy machine takes its time; a client that does not move takes the frame's deadline again and again."""
+SEND_TIMEOUT_S = 20.0
+"""A busy machine takes its time; the send of a client that does not move raises."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
         for server in servers:
             stack.callback(server.stop)
         monkeypatch.setenv("HYREX_BROKER_URL", ",".join(server.url for server in servers))
-        monkeypatch.setenv("HYREX_SEND_TIMEOUT", str(MOVED_WITHIN_S))
+        monkeypatch.setenv("HYREX_SEND_TIMEOUT", str(SEND_TIMEOUT_S))
         monkeypatch.delenv("HYREX_TOKEN", raising=False)
         yield made
         made.first.gate.set()
