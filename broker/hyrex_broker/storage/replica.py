@@ -21,6 +21,7 @@ from hyrex_broker.storage.connect import ANY_SERVER
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.timeline import refuses_to_tell
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,6 @@ _SQL: Final = load("replication")
 
 
 _NO_STANDBY: Final = "it takes writes, so it is no standby"
-_UNTOLD: Final = (
-    asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError, asyncpg.FeatureNotSupportedError
-)  # fmt: skip
-"""By these a service hides its log; it has no second primary either (see timeline.py)."""
 
 
 @dataclass(slots=True)
@@ -170,8 +167,8 @@ class Replica:
     async def _timeline(self) -> int | None:
         try:
             row = await self.database.fetchrow(_SQL["replayed_timeline"], vital=True)
-        except StorageUnavailable as error:
-            if isinstance(error.__cause__, _UNTOLD):
+        except (StorageUnavailable, StatementRefused) as error:
+            if refuses_to_tell(error.__cause__):
                 return None
             raise
         assert row is not None
@@ -284,6 +281,8 @@ async def identity(connection: Any) -> tuple[int | None, str]:
     """The system identifier of a server's cluster (None if it does not tell), and the database's name."""
     try:
         cluster = int(await connection.fetchval(_SQL["cluster"]))
-    except asyncpg.PostgresError:
+    except asyncpg.PostgresError as error:
+        if not refuses_to_tell(error):
+            raise
         cluster = None
     return cluster, str(await connection.fetchval("select current_database()"))

@@ -19,9 +19,14 @@ from hyrex_broker.storage.statements import load
 log = logging.getLogger(__name__)
 
 _SQL: Final = load("replication")
-_UNANSWERED: Final = ("08", "53", "57", "58")
+_UNANSWERED: Final = ("08", "40", "53", "57", "58")
 """Classes of SQLSTATE by which a server says that it cannot answer just now. By any other it refuses to tell:
 services that hide their log do so in many ways, and have no second primary either."""
+
+
+def refuses_to_tell(error: BaseException | None) -> bool:
+    """Return True if a server answered that it does not tell this, now or later."""
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate)[:2] not in _UNANSWERED
 
 
 class NewestTimeline:
@@ -81,7 +86,7 @@ class NewestTimeline:
         try:
             return int(await connection.fetchval(_SQL[name]))
         except asyncpg.PostgresError as error:
-            if str(error.sqlstate)[:2] in _UNANSWERED:
+            if not refuses_to_tell(error):
                 raise
             if name not in self._untold:
                 self._untold.add(name)
