@@ -67,8 +67,8 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         wanted = schedule_convert.definition(request.definition, "definition", source, self._limit)
         caller = current_caller()
         caller.require(Scope.SUBMIT, wanted.queue)
-        before = await self._store.find(wanted.name)
-        if before is not None and not caller.covers(before.schedule.definition.queue):
+        before = await self._store.standing(wanted.name)
+        if before.queue is not None and not caller.covers(before.queue):
             raise _elsewhere()
         if source is ScheduleSource.OPERATOR:
             await self._record("schedule.put", wanted.name, _told(wanted))
@@ -127,17 +127,19 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
     async def PauseSchedule(
         self, request: pb.PauseScheduleRequest, context: Context
     ) -> pb.PauseScheduleResponse:
-        await self._found(request.name, Scope.SUBMIT)
+        seen = await self._found(request.name, Scope.SUBMIT)
         await self._record("schedule.resume" if request.resume else "schedule.pause", request.name)
-        await self._change(request.name, self._schedules.resume if request.resume else self._schedules.pause)
+        await self._change(seen, self._schedules.resume if request.resume else self._schedules.pause)
         return pb.PauseScheduleResponse(schedule=await self._shown(request.name))
 
-    async def _change(self, name: str, change: Callable[[StoredSchedule], Awaitable[bool]]) -> None:
-        """Change a schedule as it is when the caller's right is checked; look again if it was changed since.
+    async def _change(self, seen: Seen, change: Callable[[StoredSchedule], Awaitable[bool]]) -> None:
+        """Change a schedule as it was when the caller's right was checked; look again if it has changed.
         Raises PeerNotFound, StorageUnavailable."""
+        name = seen.schedule.definition.name
         for _ in range(ATTEMPTS):
-            if await change((await self._found(name, Scope.SUBMIT)).schedule):
+            if await change(seen.schedule):
                 return
+            seen = await self._found(name, Scope.SUBMIT)
         raise kept_changing(name)
 
     async def TriggerSchedule(
@@ -200,9 +202,9 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
     async def DeleteSchedule(
         self, request: pb.DeleteScheduleRequest, context: Context
     ) -> pb.DeleteScheduleResponse:
-        await self._found(request.name, Scope.SUBMIT)
+        seen = await self._found(request.name, Scope.SUBMIT)
         await self._record("schedule.delete", request.name)
-        await self._change(request.name, lambda seen: self._store.delete(request.name, seen.revision))
+        await self._change(seen, lambda found: self._store.delete(request.name, found.revision))
         return pb.DeleteScheduleResponse()
 
     async def _has_moved(self, before: Seen) -> bool:

@@ -37,6 +37,11 @@ def day_of(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
+def day_of_id(task_id: str) -> datetime:
+    """Midnight (UTC) of the day of an id."""
+    return day_of(datetime.fromtimestamp((UUID(task_id).int >> 80) / 1000, UTC))
+
+
 async def ensure(connection: Any) -> None:
     """Make the partitions around today. Call under the migration lock.
 
@@ -52,8 +57,7 @@ async def ensure(connection: Any) -> None:
 
 def is_near(task_id: str) -> bool:
     """Return True if the day of an id is one of those that `ensure` makes by this machine's clock."""
-    day = day_of(datetime.fromtimestamp((UUID(task_id).int >> 80) / 1000, UTC))
-    return (day - day_of(datetime.now(UTC))) // _DAY in _AROUND
+    return (day_of_id(task_id) - day_of(datetime.now(UTC))) // _DAY in _AROUND
 
 
 async def _ensure_one(connection: Any, parent: str, day: datetime) -> None:

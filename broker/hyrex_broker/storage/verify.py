@@ -18,7 +18,7 @@ import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange
 from hyrex_broker.domain.ids import lowest_id
-from hyrex_broker.storage import repair
+from hyrex_broker.storage import partitions, repair
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.migrate import migrations
 from hyrex_broker.storage.settings import READ_SETTINGS
@@ -53,7 +53,7 @@ _LATE_LOOKS: Final = (
 _OF_WHOLE_DAYS: Final = ("stranded", "reopened_nothing")
 _FIRST: Final = str(UUID(int=0))
 _LAST: Final = str(UUID(int=2**128 - 1))
-_PARENTS: Final = ("task", "task_run", "stat", "stat_5min")
+_PARENTS: Final = (*(parent for parent, _ in partitions.PARENTS), *partitions.STATISTICS)
 _DAYS_NEEDED: Final = range(-1, 3)
 """Brokers make them from two days ago to three days ahead, the last one up to half an hour after midnight."""
 
@@ -236,7 +236,7 @@ def _needed(today: date) -> list[str]:
 
 def _is_whole(days: Mapping[str, Any], task_id: str, kind: str) -> bool:
     """Return True if both tables of the id's day are there; for what is left of a day, if neither is."""
-    day = datetime.fromtimestamp((UUID(task_id).int >> 80) / 1000, UTC)
-    tables = [days.get(f"{parent}_{day:%Y%m%d}") for parent in ("task", "task_run")]
+    day = partitions.day_of_id(task_id)
+    tables = [days.get(f"{parent}_{day:%Y%m%d}") for parent, _ in partitions.PARENTS]
     whole = all(table is not None and table["parent"] and not table["detaching"] for table in tables)
     return whole or (kind == "reopened_nothing" and tables == [None, None])
