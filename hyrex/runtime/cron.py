@@ -7,7 +7,7 @@ to read one and to find its next slot is bounded, in time and in memory.
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -79,42 +79,24 @@ class Cron:
 
     def next_after(self, moment: datetime) -> datetime:
         """The first slot after a moment. Raises ScheduleInvalid where there is none."""
-        return next(self._slots(moment, reverse=False))
+        found = next(self._slots(moment, reverse=False), None)
+        if found is None:
+            raise _never(self._expression)
+        return found
 
     def next_slots(self, moment: datetime, count: int) -> list[datetime]:
         """The first slots after a moment; fewer where there are no more."""
-        found: list[datetime] = []
-        try:
-            for slot in islice(self._slots(moment, reverse=False), count):
-                found.append(slot)
-        except ScheduleInvalid:
-            pass
-        return found
+        return list(islice(self._slots(moment, reverse=False), count))
 
     def between(self, first: datetime, until: datetime, most: int) -> list[datetime]:
         """Up to `most` slots from a moment on and before another, the oldest first."""
-        found: list[datetime] = []
-        moment = first - timedelta(microseconds=1)
-        try:
-            for slot in self._slots(moment, reverse=False):
-                if slot >= until or len(found) >= most:
-                    break
-                found.append(slot)
-        except ScheduleInvalid:
-            pass
-        return found
+        slots = self._slots(first - timedelta(microseconds=1), reverse=False)
+        return list(islice(takewhile(lambda slot: slot < until, slots), most))
 
     def latest(self, after: datetime, until: datetime, most: int) -> list[datetime]:
         """The latest slots, up to `most`, after a moment and not after another, the oldest first."""
-        found: list[datetime] = []
-        try:
-            for slot in self._slots(until, reverse=True):
-                if slot <= after or len(found) >= most:
-                    break
-                found.append(slot)
-        except ScheduleInvalid:
-            pass
-        return found[::-1]
+        slots = self._slots(until, reverse=True)
+        return list(islice(takewhile(lambda slot: slot > after, slots), most))[::-1]
 
     def require_shorter(self, jitter_s: float) -> None:
         """Raise ScheduleInvalid for a jitter that reaches the next slot: the slot before would be over when
@@ -133,7 +115,7 @@ class Cron:
             )
 
     def _slots(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
-        """Slots after a moment, or backwards those not after it. Raises ScheduleInvalid at their end."""
+        """Slots after a moment, or backwards those not after it."""
         from_here = moment.astimezone(self._zone)
         if reverse:
             from_here += timedelta(seconds=1)
@@ -144,8 +126,7 @@ class Cron:
                 if (slot <= moment) is reverse:
                     yield slot
         except (CronSimError, OverflowError):
-            pass
-        raise _never(self._expression)
+            return
 
 
 def checked_cron(text: str) -> str:
