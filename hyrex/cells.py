@@ -12,7 +12,7 @@ from typing import Final
 from hyrex.address import parse_url, trusted_url
 from hyrex.runtime.patterns import MOST_STARS, known
 
-__all__ = ["Cell", "CellRoutes", "parse_cells", "trusted_cells"]
+__all__ = ["Cell", "CellRoutes", "brokers_of", "parse_cells", "trusted_cells"]
 
 _FORM: Final = "it has the form 'video*=grpc://host:50051;*=grpc://other:50051'"
 _REST: Final = "*"
@@ -66,11 +66,16 @@ class CellRoutes:
         return "; ".join(f"{cell.url} ({cell.name})" for cell in self.cells)
 
 
+def brokers_of(url: str) -> frozenset[str]:
+    """The brokers of a URL, in no order: two URLs of one cell name the same."""
+    return frozenset(address.target for address in parse_url(url))
+
+
 def parse_cells(text: str) -> CellRoutes:
     """The cells of a text. Raises: ValueError that names the pattern and the remedy."""
     routes = [_route(part.strip()) for part in text.split(";") if part.strip()]
     _require_reached([pattern for pattern, _ in routes])
-    brokers = [frozenset(address.target for address in parse_url(url)) for _, url in routes]
+    brokers = [brokers_of(url) for _, url in routes]
     _require_apart(routes, brokers)
     distinct = list(dict.fromkeys(brokers))
     places = [distinct.index(each) for each in brokers]

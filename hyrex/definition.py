@@ -4,7 +4,8 @@ Precedence: the task's options, then those of its registry, then the defaults of
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,6 +33,17 @@ from hyrex.sendable import queue_name
 __all__ = ["TaskOptions", "check_schedulable", "checked_function"]
 
 
+@contextmanager
+def _naming(task: str) -> Iterator[None]:
+    """Have errors name the task; a subclass may take more than a text, so its error becomes a plain one."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"task {task}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"task {task}: {error}") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
     """The options given to a decorator or to a registry, unchecked."""
@@ -52,24 +64,18 @@ class TaskOptions:
 
     def config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         """The checked configuration. Raises TypeError or ValueError, which name task and option."""
-        try:
+        with _naming(name):
             return self._config(name, defaults)
-        except TypeError as error:
-            raise TypeError(f"task {name}: {error}") from None
-        except ValueError as error:
-            raise ValueError(f"task {name}: {error}") from None
 
     def send_options(self, name: str) -> SendOptions:
         """The options of every send. Raises TypeError or ValueError, which name task and option."""
         if self.headers is None and self.labels is None:
             return SendOptions()
-        try:
+        with _naming(name):
             return SendOptions(
                 headers=checked_texts("headers", self.headers or {}),
                 labels=checked_texts("labels", self.labels or {}),
             )
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"task {name}: {error}") from None
 
     def _config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         cron, tz = checked_schedule(self.cron, self.tz)

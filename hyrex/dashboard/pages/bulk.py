@@ -7,7 +7,7 @@ from typing import Final
 from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, reason_of, tasks_text
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import FormRefused, Page, Visit
-from hyrex.dashboard.render.values import query
+from hyrex.dashboard.render.values import bulk_word, query
 from hyrex.filterline import FilterLineError, parse
 from hyrex.transport.filters import task_filter
 from hyrex.v1 import admin_service_pb2 as admin
@@ -28,13 +28,6 @@ WITHOUT_STATUS: Final = MappingProxyType(
         "or were lost are meant.",
     }
 )
-WORDS: Final = MappingProxyType(
-    {
-        admin.BULK_ACTION_CANCEL: "Cancel",
-        admin.BULK_ACTION_RETRY: "Retry",
-        admin.BULK_ACTION_DISMISS: "Dismiss",
-    }
-)
 
 
 async def operations(visit: Visit) -> Page:
@@ -51,7 +44,7 @@ async def operation(visit: Visit) -> Page:
     request = admin.GetBulkOperationRequest(operation_id=wanted)
     answer = await visit.calls.read("admin", "GetBulkOperation", request)
     found = answer.operation
-    title = f"{WORDS.get(found.action, 'Change')} many tasks"
+    title = f"{bulk_word(found.action)} many tasks"
     return Page("operation.html", title, "bulk", {"operation": found}, live="/operation" + query(id=wanted))
 
 
@@ -66,9 +59,9 @@ def action_of(kind: "admin.BulkAction.ValueType") -> Action:
         more = "more than " if answer.more else ""
         meant = "" if request.filter.statuses else f" {WITHOUT_STATUS[kind]}"
         return Question(
-            title=f"{WORDS[kind]} {more}{tasks_text(answer.count)}?",
+            title=f"{bulk_word(kind)} {more}{tasks_text(answer.count)}?",
             sentence=f"{f'All that match {line}' if line else 'All tasks'}. {SENTENCES[kind]}{meant}",
-            button=WORDS[kind],
+            button=bulk_word(kind),
             back="/tasks" + query(filter=line),
             danger=kind == admin.BULK_ACTION_CANCEL,
             fields=(Field("reason", "Why", hint="for the record; may be empty"),),

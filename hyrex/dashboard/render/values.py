@@ -38,6 +38,13 @@ def _words(enum: Any, prefix: str) -> Mapping[int, str]:
 TASK_WORDS: Final = _words(task_pb2.TaskStatus, "TASK_STATUS_")
 RUN_WORDS: Final = _words(task_pb2.RunStatus, "RUN_STATUS_")
 
+BULK_WORDS: Final = MappingProxyType(
+    {
+        admin_service_pb2.BULK_ACTION_CANCEL: "Cancel",
+        admin_service_pb2.BULK_ACTION_RETRY: "Retry",
+        admin_service_pb2.BULK_ACTION_DISMISS: "Dismiss",
+    }
+)
 CAUSE_WORDS: Final = _words(task_pb2.CancelCause, "CANCEL_CAUSE_")
 
 
@@ -58,12 +65,7 @@ def cause_word(cause: int) -> str:
 
 def bulk_word(action: "admin_service_pb2.BulkAction.ValueType") -> str:
     """What a bulk operation does."""
-    words = {
-        admin_service_pb2.BULK_ACTION_CANCEL: "Cancel",
-        admin_service_pb2.BULK_ACTION_RETRY: "Retry",
-        admin_service_pb2.BULK_ACTION_DISMISS: "Dismiss",
-    }
-    return words.get(action, "Change")
+    return BULK_WORDS.get(action, "Change")
 
 
 def bulk_filter(operation: "admin_service_pb2.BulkOperation") -> str:

@@ -5,8 +5,7 @@ A broker of every cell that knew a schedule would store each of its slots once m
 
 import logging
 
-from hyrex.address import parse_url
-from hyrex.cells import CellRoutes, parse_cells
+from hyrex.cells import CellRoutes, brokers_of, parse_cells
 from hyrex.config import cells_text
 from hyrex.runtime.patterns import known
 from hyrex.worker.shared.child_messages import Imported, ScheduleInfo
@@ -27,11 +26,11 @@ def registration_of(options: WorkerOptions, app: Imported) -> Registration:
 
 def _of_cell(schedules: list[ScheduleInfo], cells: CellRoutes, broker_url: str) -> list[ScheduleInfo]:
     """Those whose queue belongs to the cell of this worker's brokers."""
-    ours = _brokers(broker_url)
-    own = [each for each in schedules if not ours.isdisjoint(_brokers(cells.of(each.task.queue).url))]
+    ours = brokers_of(broker_url)
+    own = [each for each in schedules if not ours.isdisjoint(brokers_of(cells.of(each.task.queue).url))]
     if len(own) < len(schedules):
         names = ", ".join(each.task.name for each in schedules if each not in own)
-        is_cell = any(not ours.isdisjoint(_brokers(cell.url)) for cell in cells.cells)
+        is_cell = any(not ours.isdisjoint(brokers_of(cell.url)) for cell in cells.cells)
         log.log(
             logging.INFO if is_cell else logging.WARNING,
             "schedules that this worker does not declare, since HYREX_CELLS names other brokers than %s for "
@@ -40,7 +39,3 @@ def _of_cell(schedules: list[ScheduleInfo], cells: CellRoutes, broker_url: str) 
             names,
         )
     return own
-
-
-def _brokers(url: str) -> frozenset[str]:
-    return frozenset(address.target for address in parse_url(url))
