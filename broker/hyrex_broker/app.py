@@ -28,6 +28,7 @@ from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
+from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -60,6 +61,7 @@ from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import MarkStore
 from hyrex_broker.storage.migrate import migrate
+from hyrex_broker.storage.outbox import OutboxStore
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.progress import ProgressStore
@@ -164,6 +166,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     notifications = Notifications(Channel(database.connector))
     upkeep, clock = RetentionStore(database.connector), DatabaseClock()
     rooms = Rooms(DepthStore(database))
+    places = LanesAndRooms(directory, rooms, dispatcher)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
@@ -181,9 +184,8 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         notifications=notifications,
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
-        schedules=ScheduledSubmits(
-            ScheduleStore(database), LanesAndRooms(directory, rooms, dispatcher), clock, lease
-        ),
+        schedules=ScheduledSubmits(ScheduleStore(database), places, clock, lease),
+        relay=OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes),
         retention=Retention(upkeep, timedelta(days=config.retention_days)),
         steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,

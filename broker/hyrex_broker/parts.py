@@ -17,6 +17,7 @@ from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
+from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -46,6 +47,7 @@ class Engine:
     retention: Retention
     limits: Limits
     schedules: ScheduledSubmits
+    relay: OutboxRelay
     steering: Steering
     audit: Audit
     tokens: KnownTokens | None
@@ -70,6 +72,7 @@ class Engine:
             self.retention.run,
             self.limits.run,
             self.schedules.run,
+            self.relay.run,
             *self.steering.loops(),
             self.audit.run,
             *([self.tokens.run] if self.tokens is not None else []),

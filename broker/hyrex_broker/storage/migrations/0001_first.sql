@@ -453,3 +453,176 @@ create unlogged table run_progress (
   text       text not null,
   updated_at timestamptz not null default now()
 );
+
+-- Tasks that callers store in their own transactions, until a broker makes tasks of them (sql/outbox.sql). `xid` is the
+-- caller's transaction: a broker goes on from the snapshot of its last look, so it reads no dead rows of the past, and
+-- misses nobody who commits late. Rows are never updated: what has to wait is replaced by a row that says why.
+create table outbox (
+  id          uuid primary key,
+  xid         xid8 not null default pg_current_xact_id(),
+  task        text not null,
+  -- Null: the queue of the task's definition, when it is relayed.
+  queue       text,
+  payload     bytea not null,
+  options     jsonb not null,
+  run_at      timestamptz,
+  enqueued_at timestamptz not null default clock_timestamp(),
+  -- Why it was not relayed yet: its queue is full, or a broker could not make a task of it (and its reason).
+  held        text check (held in ('full', 'refused')),
+  reason      text
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index outbox_by_turn on outbox (xid, id) where held is null;
+create index outbox_full on outbox (queue, id) where held = 'full';
+create index outbox_refused on outbox (id) where held = 'refused';
+
+-- What applications call. No role but the owner of the schema may, until `hyrex migrate --grant-enqueue-to` makes another
+-- role their owner, with whose rights they run then: it may insert into the outbox and nothing else. So their search
+-- path has no schema in which anybody could put a function of his own, and they name the table with its schema.
+do $make$
+begin
+  execute replace($function$
+create function checked_enqueue_options(options jsonb) returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $body$
+declare
+  option text;
+  value jsonb;
+  amount numeric;
+  texts_size bigint;
+  rule text;
+begin
+  if jsonb_typeof(options) is distinct from 'object' then
+    raise exception 'hyrex: options must be a JSON object, got %', coalesce(left(options::text, 80), 'null')
+      using errcode = 'invalid_parameter_value';
+  end if;
+  for option, value in select * from jsonb_each(options) loop
+    rule := null;
+    amount := case when jsonb_typeof(value) = 'number' then (value#>>'{}')::numeric end;
+    case
+      when option = 'priority' then
+        if amount is null or amount <> trunc(amount) or amount not between 1 and 10 then
+          rule := 'an integer from 1 to 10';
+        end if;
+      when option = 'max_retries' then
+        if amount is null or amount <> trunc(amount) or amount not between 0 and 1000000 then
+          rule := 'an integer from 0 to 1000000';
+        end if;
+      when option = 'timeout_seconds' then
+        if amount is null or amount < 0.001 or amount > 316224000 then
+          rule := 'seconds above 0, at most ten years';
+        end if;
+      when option in ('delay_seconds', 'retry_delay_seconds') then
+        if amount is null or amount not between 0 and 316224000 then
+          rule := 'seconds from 0 to ten years';
+        end if;
+      when option = 'run_at' then
+        if jsonb_typeof(value) <> 'string' or value#>>'{}' !~ '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$' then
+          rule := 'a time with its zone, as 2026-01-31T09:00:00Z';
+        elsif options ? 'delay_seconds' then
+          rule := 'left out where delay_seconds is given';
+        end if;
+      when option in ('idempotency_key', 'content_type', 'codec', 'parent_id', 'root_id') then
+        if jsonb_typeof(value) <> 'string' or octet_length(value#>>'{}') not between 1 and 255 then
+          rule := 'a text of 1 to 255 bytes';
+        elsif option in ('parent_id', 'root_id')
+              and value#>>'{}' !~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then
+          rule := 'a UUID';
+        end if;
+      when option = 'trace_context' then
+        if jsonb_typeof(value) <> 'string' or value#>>'{}' !~ '^[0-9a-f]{52}$' then
+          rule := '26 bytes as hexadecimal digits';
+        end if;
+      when option in ('headers', 'labels') then
+        if jsonb_typeof(value) <> 'object' then
+          rule := 'an object of texts';
+        elsif exists (select from jsonb_each(value) as t (name, text) where name = '' or jsonb_typeof(text) <> 'string') then
+          rule := 'an object of texts, without an empty name';
+        else
+          select sum(octet_length(name) + octet_length(text)) into texts_size from jsonb_each_text(value) as t (name, text);
+          if texts_size > 65536 then
+            rule := 'at most 65536 bytes in all';
+          end if;
+        end if;
+      else
+        raise exception 'hyrex: no option is called %', quote_literal(left(option, 80))
+          using errcode = 'invalid_parameter_value',
+                hint = 'Options are priority, max_retries, timeout_seconds, retry_delay_seconds, delay_seconds, run_at,'
+                       ' idempotency_key, headers and labels.';
+    end case;
+    if rule is not null then
+      raise exception 'hyrex: option % must be %, got %', option, rule, left(value::text, 80)
+        using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
+end
+$body$
+$function$, '@schema', quote_ident(current_schema()));
+
+  execute replace($function$
+create function enqueue_bytes(task text, payload bytea, queue text default null, options jsonb default '{}') returns uuid
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $body$
+declare
+  -- The limit of a payload, as senders have it (hyrex/arguments/limits.py).
+  most constant integer := 4194304;
+  id_bytes bytea := uuid_send(gen_random_uuid());
+  new_id uuid;
+  starts timestamptz;
+begin
+  if task is null or octet_length(task) not between 1 and 255 then
+    raise exception 'hyrex: the name of a task must have 1 to 255 bytes, got %', coalesce(quote_literal(left(task, 80)), 'null')
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if octet_length(queue) not between 1 and 255 then
+    raise exception 'hyrex: the name of a queue must have 1 to 255 bytes, got %', quote_literal(left(queue, 80))
+      using errcode = 'invalid_parameter_value', hint = 'Leave it out for the queue of the task''s definition.';
+  end if;
+  if payload is null or octet_length(payload) > most then
+    raise exception 'hyrex: the payload must have at most % bytes, got %', most, coalesce(octet_length(payload)::text, 'null')
+      using errcode = 'invalid_parameter_value', hint = 'Store large content elsewhere and send its address.';
+  end if;
+  if options is distinct from '{}' then
+    perform @schema.checked_enqueue_options(options);
+    if options ? 'delay_seconds' then
+      starts := clock_timestamp() + (options->>'delay_seconds')::double precision * interval '1 second';
+    elsif options ? 'run_at' then
+      starts := (options->>'run_at')::timestamptz;
+      if starts not between '1970-01-01Z' and '2200-01-01Z' then
+        raise exception 'hyrex: option run_at must lie between the years 1970 and 2200, got %', options->>'run_at'
+          using errcode = 'invalid_parameter_value';
+      end if;
+    end if;
+  end if;
+  -- A UUIDv7: 48 bits of the time in milliseconds, the version, and 74 random bits.
+  id_bytes := overlay(id_bytes placing
+                substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6);
+  new_id := encode(set_byte(id_bytes, 6, (get_byte(id_bytes, 6) & 15) | 112), 'hex')::uuid;
+  insert into @schema.outbox (id, task, queue, payload, options, run_at)
+  values (new_id, task, queue, payload, options, starts);
+  return new_id;
+end
+$body$
+$function$, '@schema', quote_ident(current_schema()));
+
+  execute replace($function$
+create function enqueue(task text, payload jsonb default '{}', queue text default null, options jsonb default '{}') returns uuid
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $body$
+begin
+  if jsonb_typeof(payload) is distinct from 'object' then
+    raise exception 'hyrex: the payload must be a JSON object of the task''s arguments by name, got %',
+      coalesce(left(payload::text, 80), 'null') using errcode = 'invalid_parameter_value';
+  end if;
+  return @schema.enqueue_bytes(task, convert_to(payload::text, 'UTF8'), queue, options);
+end
+$body$
+$function$, '@schema', quote_ident(current_schema()));
+end
+$make$;
+revoke all on function checked_enqueue_options(jsonb), enqueue_bytes(text, bytea, text, jsonb),
+  enqueue(text, jsonb, text, jsonb) from public;

@@ -52,6 +52,10 @@ select task_id from gone order by task_id desc limit 1
 -- Makes one day's partition of a parent, with the rights of its owner. $1 parent, $2 day.
 select make_partition($1, $2)
 
+-- name: lacks
+-- Whether a parent has no partition of a day. $1 parent, $2 day.
+select to_regclass($1::text || '_' || to_char($2::date, 'YYYYMMDD')) is null as lacks
+
 -- name: is_mine
 -- Whether this role owns a table, or is a member of the role that does. $1 table.
 select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass($1)

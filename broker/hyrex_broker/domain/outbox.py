@@ -1,0 +1,101 @@
+"""What callers stored in their own transactions, as rows that become tasks."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from hyrex_broker.domain.model import LaneId, TaskId
+
+OPTIONS: Final = (
+    "priority", "max_retries", "timeout_seconds", "retry_delay_seconds", "delay_seconds", "run_at",
+    "headers", "labels", "content_type", "codec", "parent_id", "root_id", "trace_context",
+)  # fmt: skip
+"""The options that this broker knows. A row with one of a later version waits for a broker that knows it."""
+ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")
+
+
+class HeldBack(StrEnum):
+    """Why a row was not made a task yet."""
+
+    FULL = "full"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the order of rows: by transaction, then by id."""
+
+    xid: int = 0
+    row_id: TaskId = ZERO_ID
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSnapshot:
+    """The transactions that were in progress at one moment, and the first that had not begun."""
+
+    running: tuple[int, ...]
+    next_xid: int
+
+    @staticmethod
+    def read(text: str) -> "CommitSnapshot":
+        """From Postgres' text of one: xmin:xmax:in,progress."""
+        _, next_xid, running = text.split(":")
+        return CommitSnapshot(tuple(map(int, running.split(","))) if running else (), int(next_xid))
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One row, without what it carries."""
+
+    row_id: TaskId
+    place: Position
+    is_late: bool
+    """Its transaction was in progress at the last look."""
+    task: str
+    queue: str
+    size_bytes: int
+    has_key: bool
+    unknown_option: str | None
+    held: HeldBack | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedTask:
+    """A task that was made of a row."""
+
+    task_id: TaskId
+    lane: LaneId
+    rank: int
+    waits: bool
+    """For its time."""
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Where a broker goes on: it has seen what was committed at `since`, and later rows up to these."""
+
+    since: CommitSnapshot
+    late: Position = field(default_factory=Position)
+    new: Position = field(default_factory=Position)
+
+    def begins(self) -> Position:
+        """The place after which later transactions are read."""
+        first = Position(self.since.next_xid)
+        return max(first, self.new, key=lambda each: (each.xid, each.row_id))
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """A row as whoever asks for its id sees it."""
+
+    task_id: TaskId
+    task: str
+    queue: str
+    options: dict[str, object]
+    payload: bytes
+    run_at: datetime | None
+    is_due: bool
+    enqueued_at: datetime
+    held: HeldBack | None
+    reason: str | None

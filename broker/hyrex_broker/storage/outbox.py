@@ -1,0 +1,132 @@
+"""The outbox: what callers stored in their own transactions. One statement makes tasks of its rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.outbox import (
+    OPTIONS,
+    CommitSnapshot,
+    Cursor,
+    HeldBack,
+    OutboxRow,
+    Position,
+    RelayedTask,
+)
+from hyrex_broker.storage import partitions
+from hyrex_broker.storage.columns import integers
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("outbox")
+_DAYS: Final = load("partitions")
+_PARENTS: Final = ("task_run", "task")
+_FIRST_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRows:
+    """What a look has found, and its snapshot."""
+
+    rows: list[OutboxRow]
+    snapshot: CommitSnapshot
+
+
+class OutboxStore:
+    """Statements of `outbox.sql`. Each raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.counters = database.counters
+
+    async def here(self) -> CommitSnapshot:
+        """The snapshot of this moment."""
+        row = await self._database.fetchrow(_SQL["here"])
+        assert row is not None
+        return CommitSnapshot.read(row["snapshot"])
+
+    async def look(self, cursor: Cursor, most: int) -> SeenRows:
+        """Up to so many rows of the transactions that were in progress, and so many of later ones."""
+        begins = cursor.begins()
+        rows = await self._database.fetch(
+            _SQL["look"],
+            integers(sorted(cursor.since.running)),
+            str(cursor.late.xid),
+            cursor.late.row_id,
+            str(begins.xid),
+            begins.row_id,
+            most,
+            OPTIONS,
+        )
+        found = [_row(row) for row in rows if row["id"] is not None]
+        return SeenRows(found, CommitSnapshot.read(rows[0]["snapshot"]))
+
+    async def below(self, xid: int) -> int | None:
+        """The first transaction below one that has rows left."""
+        row = await self._database.fetchrow(_SQL["below"], str(xid))
+        return None if row is None else int(row["xid"])
+
+    async def relay(self, rows: Sequence[OutboxRow], lanes: Sequence[LaneId]) -> list[RelayedTask]:
+        """Make tasks of rows that have no idempotency key; what was made. Raises StatementRefused."""
+        pairs = sorted(zip([row.row_id for row in rows], lanes, strict=True))
+        made = await self._database.fetch(
+            _SQL["relay"], [row_id for row_id, _ in pairs], [lane for _, lane in pairs]
+        )
+        return [
+            RelayedTask(TaskId(str(row["id"])), LaneId(row["lane"]), row["rank"], row["waits"])
+            for row in made
+        ]
+
+    async def hold(self, rows: Sequence[OutboxRow], why: HeldBack, reasons: Sequence[str | None]) -> None:
+        """Let rows wait, and say why."""
+        told = sorted(zip(rows, reasons, strict=True), key=lambda each: each[0].row_id)
+        await self._database.execute(
+            _SQL["hold"],
+            [row.row_id for row, _ in told],
+            [row.queue for row, _ in told],
+            [reason for _, reason in told],
+            why.value,
+        )
+
+    async def full_queues(self) -> list[str]:
+        """The queues of which rows wait for room."""
+        return [row["queue"] for row in await self._database.fetch(_SQL["full_queues"])]
+
+    async def full(self, queue: str, after: TaskId, most: int) -> list[OutboxRow]:
+        """Rows that wait for room in a queue, by id."""
+        return [
+            _row(row, HeldBack.FULL) for row in await self._database.fetch(_SQL["full"], queue, after, most)
+        ]
+
+    async def refused(self, after: TaskId, most: int) -> list[OutboxRow]:
+        """Rows of which no task could be made, by id."""
+        rows = await self._database.fetch(_SQL["refused"], after, most, OPTIONS)
+        return [_row(row, HeldBack.REFUSED) for row in rows]
+
+    async def made_day(self, row_id: TaskId) -> bool:
+        """Make the partitions of an id's day, whose row waited longer than days are kept. False: they are
+        there, or nobody enqueued anything on that day."""
+        day = partitions.day_of_id(row_id)
+        if not _FIRST_DAY <= day <= partitions.day_of(datetime.now(UTC)):
+            return False
+        made = [await self._database.fetchrow(_DAYS["lacks"], parent, day.date()) for parent in _PARENTS]
+        for parent in _PARENTS:
+            await self._database.execute(_DAYS["make"], parent, day.date())
+        return any(row is not None and row["lacks"] for row in made)
+
+
+def _row(row: Any, held: HeldBack | None = None) -> OutboxRow:
+    row_id = TaskId(str(row["id"]))
+    return OutboxRow(
+        row_id,
+        Position(int(row["xid"]), row_id),
+        row["is_late"],
+        row["task"],
+        row["queue"],
+        row["size_bytes"],
+        row["has_key"],
+        row["unknown_option"],
+        held,
+    )

@@ -1,0 +1,128 @@
+-- What callers stored in their own transactions (hyrex.enqueue), and how tasks are made of it. Rows are locked with SKIP
+-- LOCKED, so brokers share the work; to store tasks and to remove their rows is one statement (rule 31).
+
+-- name: here
+-- The snapshot from which a broker goes on: transactions that are over by now are looked for by `below`.
+select pg_current_snapshot()::text as snapshot
+
+-- name: look
+-- What has been committed since an earlier look, by transaction and id, with the snapshot of this look in every row (one row
+-- of nulls where there is nothing). Reads on from a snapshot: the transactions that were in progress then, by name, and
+-- all that began later. So it neither passes what was removed before, nor misses who commits late.
+-- $1 transactions in progress at the earlier look, an array as text; $2 transaction and $3 id of the last row seen of those;
+-- $4 transaction and $5 id of the last row seen of later ones; $6 how many of each; $7 the options that this broker knows.
+select s.snapshot::text, f.id, f.xid::text as xid, f.is_late, f.task, coalesce(f.queue, d.queue, 'default') as queue,
+       f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at
+from (select pg_current_snapshot() as snapshot) s
+left join lateral (
+  select true as is_late, o.* from unnest(($1::text)::xid8[]) as late (xid)
+  cross join lateral (
+    select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
+           octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
+           outbox.options ? 'idempotency_key' as has_key,
+           (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
+    from outbox
+    where outbox.xid = late.xid and held is null and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
+    order by outbox.xid, outbox.id limit $6::integer
+  ) o
+  union all
+  select false, o.* from (
+    select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
+           octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
+           outbox.options ? 'idempotency_key' as has_key,
+           (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
+    from outbox
+    where held is null and (outbox.xid, outbox.id) > (($4::text)::xid8, $5::uuid)
+    order by outbox.xid, outbox.id limit $6::integer
+  ) o
+) f on true
+left join lateral (
+  select queue from task_definition where namespace = 0 and name = f.task limit 1
+) d on f.queue is null
+order by f.is_late desc, f.xid, f.id
+
+-- name: below
+-- The first transaction below one that has rows left: of a broker that was killed, or of before this one began. $1 transaction.
+select xid::text as xid from outbox where held is null and xid < ($1::text)::xid8 order by xid limit 1
+
+-- name: relay
+-- Makes tasks of rows without idempotency keys and removes those, in one statement: so each becomes a task once or not at
+-- all, whenever a broker is killed, and no ready row is older than a statement may take (rule 25). What another broker has
+-- locked or taken is left out. Locks rows in id order. Returns the tasks, and whether they wait for their time.
+-- $1 ids in order, $2 their lanes.
+with taken as materialized (
+  delete from outbox using (
+    select w.lane, o.place
+    from unnest($1::uuid[], $2::integer[]) as w (id, lane)
+    cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
+  ) locked
+  where outbox.ctid = locked.place
+  returning outbox.*, locked.lane
+), item as materialized (
+  select t.*, coalesce(10 - (t.options->>'priority')::smallint, 10 - d.priority, 5)::smallint as rank,
+         coalesce((t.options->>'max_retries')::integer, d.max_retries, 0) as retries,
+         coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms
+  from taken t
+  left join lateral (
+    select priority, max_retries, timeout_ms from task_definition where namespace = 0 and name = t.task limit 1
+  ) d on true
+), stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    submitted_at, content_type, codec, headers, labels, trace_context)
+  select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
+         (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
+         options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
+         decode(options->>'trace_context', 'hex')
+  from item order by id
+  on conflict (id) do nothing
+  returning id
+), placed as materialized (
+  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due from item i
+  where i.id = any (array(select id from stored))
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() order by id
+), waiting as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
+)
+select id, lane, rank, due > now() as waits from placed
+
+-- name: hold
+-- Replaces rows that cannot become tasks now by rows that say why. $1 ids in order, $2 their queues, $3 reasons (or null):
+-- arrays; $4 'full' or 'refused'.
+with taken as materialized (
+  delete from outbox using (
+    select w.queue, w.reason, o.place
+    from unnest($1::uuid[], $2::text[], $3::text[]) as w (id, queue, reason)
+    cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
+  ) locked
+  where outbox.ctid = locked.place
+  returning outbox.id, xid, task, payload, options, run_at, enqueued_at, locked.queue as its_queue,
+            locked.reason as its_reason
+)
+insert into outbox (id, xid, task, queue, payload, options, run_at, enqueued_at, held, reason)
+select id, xid, task, its_queue, payload, options, run_at, enqueued_at, $4::text, its_reason from taken order by id
+
+-- name: full_queues
+-- The queues of which rows wait for room, by one step of an index for each.
+with recursive each as (
+  (select queue from outbox where held = 'full' order by queue limit 1)
+  union all
+  select (select queue from outbox where held = 'full' and outbox.queue > each.queue order by queue limit 1)
+  from each where each.queue is not null
+)
+select queue from each where queue is not null
+
+-- name: full
+-- Rows that wait for room in a queue. $1 queue, $2 the id before, $3 how many.
+select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
+       options ? 'idempotency_key' as has_key, null::text as unknown_option, enqueued_at
+from outbox where held = 'full' and queue = $1::text and id > $2::uuid order by id limit $3::integer
+
+-- name: refused
+-- Rows of which a broker could not make tasks. $1 the id before, $2 how many, $3 the options that this broker knows.
+select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
+       options ? 'idempotency_key' as has_key, enqueued_at,
+       (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option
+from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer

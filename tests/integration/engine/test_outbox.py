@@ -1,0 +1,362 @@
+"""The outbox: what committed becomes a task once, whatever is killed, and what rolled back never existed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.outbox import OPTIONS, CommitSnapshot, Cursor
+from hyrex_broker.engine.outbox import BATCH
+from hyrex_broker.storage.columns import integers, texts
+from hyrex_broker.storage.statements import load
+from tests.integration.engine.bench import Bench, running_engine
+from tests.integration.engine.outbox_calls import enqueue, enqueue_many, ids, relay_all, rows, stilled
+from tests.support.postgres import connect
+
+
+@pytest.fixture
+async def caller(storage_url: str) -> AsyncIterator[Any]:
+    connection = await connect(storage_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def second(storage_url: str) -> AsyncIterator[Any]:
+    connection = await connect(storage_url)
+    yield connection
+    await connection.close()
+
+
+async def test_what_a_transaction_enqueued_reaches_a_worker_after_its_commit(
+    bench: Bench, caller: Any
+) -> None:
+    _, link = await bench.worker()
+    async with caller.transaction():
+        made = await enqueue(
+            caller, max_retries=3, timeout_seconds=1.5, priority=7, headers={"a": "b"}, labels={"team": "x"}
+        )
+        assert await ids(bench) == []
+    (run,) = await link.until_runs(1)
+    assert (run.task_id, run.name, run.queue, run.payload) == (made, "work", "default", b'{"n": 1}')
+    assert (run.max_retries, run.timeout_ms, run.headers) == (3, 1500, {"a": "b"})
+    assert await rows(bench, "select rank, labels::text from task") == [(3, '{"team": "x"}')]
+    assert await ids(bench, "outbox") == []
+
+
+async def test_what_rolled_back_never_existed(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    transaction = caller.transaction()
+    await transaction.start()
+    await enqueue(caller)
+    await transaction.rollback()
+    kept = await enqueue(caller)
+    await relay_all(relay)
+    assert await ids(bench) == [kept]
+
+
+async def test_a_task_with_a_delay_waits_for_its_time(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    later = await enqueue(caller, delay_seconds=3600)
+    at = await enqueue(caller, run_at="2199-01-01T00:00:00Z")
+    await relay_all(relay)
+    assert await ids(bench, "delayed", "task_id") == sorted([later, at])
+    ((left,),) = await rows(
+        bench, "select extract(epoch from run_at - now())::float8 from delayed where task_id = $1", later
+    )
+    assert 3000 < left <= 3600
+
+
+async def test_what_is_left_out_is_as_the_tasks_definition_says(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await bench.database.execute("insert into task_definition values (0, 'work', 'mails', 4, 2000, 8)")
+    await relay.relay_next()
+    await enqueue(caller)
+    await enqueue(caller, queue="own", priority=1, max_retries=0)
+    await relay_all(relay)
+    found = await rows(
+        bench,
+        "select queue, rank, max_retries, timeout_ms from task join lane on lane.id = lane order by 1",
+    )
+    assert found == [("mails", 2, 4, 2000), ("own", 9, 0, 2000)]
+
+
+async def test_a_transaction_that_commits_late_is_not_passed_over(
+    bench: Bench, caller: Any, second: Any
+) -> None:
+    """It is read by its name, as one that was in progress at the last look."""
+    relay = await stilled(bench)
+    slow = caller.transaction()
+    await slow.start()
+    late = [await enqueue(caller)]
+    await relay.relay_next()
+    quick = await enqueue(second)
+    await relay_all(relay)
+    assert await ids(bench) == [quick]
+    late.append(await enqueue(caller))
+    await slow.commit()
+    await relay_all(relay)
+    assert await ids(bench) == sorted([quick, *late])
+
+
+async def test_more_than_one_look_reads_are_relayed_and_so_is_what_commits_meanwhile(
+    bench: Bench, caller: Any, second: Any
+) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    slow = second.transaction()
+    await slow.start()
+    await enqueue_many(second, BATCH + 10)
+    await enqueue_many(caller, BATCH + 10)
+    assert await relay.relay_next() == BATCH
+    await slow.commit()
+    await enqueue(caller)
+    await relay_all(relay)
+    await relay_all(relay)
+    assert await rows(bench, "select count(*) from task") == [(2 * BATCH + 21,)]
+    assert await ids(bench, "outbox") == []
+
+
+async def test_two_brokers_that_relay_at_once_make_each_task_once(
+    bench: Bench, storage_url: str, caller: Any
+) -> None:
+    relay = await stilled(bench)
+    async with running_engine(storage_url) as other:
+        both = relay, await stilled(other)
+        for each in both:
+            await each.relay_next()
+        await enqueue_many(caller, 3 * BATCH)
+        async with asyncio.timeout(60):
+            while await ids(bench, "outbox"):
+                await asyncio.gather(*[each.relay_next() for each in both * 3])
+                for each in both:
+                    await each.look_below()
+    assert await rows(bench, "select count(*) from task") == [(3 * BATCH,)]
+    assert await rows(bench, "select count(*) from ready") == [(3 * BATCH,)]
+
+
+async def test_a_connection_that_ends_while_tasks_are_made_leaves_all_or_nothing(
+    bench: Bench, caller: Any, second: Any
+) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    made = [await enqueue(caller) for _ in range(3)]
+    holder = second.transaction()
+    await holder.start()
+    # The statement waits for this id when it has taken its rows, and before it has stored all tasks.
+    await second.execute("insert into ready select $1, 1, 5, now(), 0, 0, 0, 0, false", made[1])
+    relaying = asyncio.ensure_future(relay.relay_next())
+    async with asyncio.timeout(60):
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+            " and datname = current_database()"
+        )
+        while not await caller.fetchval(waiting):
+            await asyncio.sleep(0.01)
+    await caller.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'"
+        " and datname = current_database()"
+    )
+    with pytest.raises(StorageUnavailable):
+        await relaying
+    await holder.rollback()
+    assert await ids(bench) == []
+    assert await ids(bench, "outbox") == sorted(made)
+    await relay_all(relay)
+    assert await ids(bench) == sorted(made) == await ids(bench, "ready", "task_id")
+
+
+async def test_what_a_broker_left_is_found_by_the_next_one(
+    bench: Bench, caller: Any, storage_url: str
+) -> None:
+    await stilled(bench)
+    made = [await enqueue(caller), await enqueue(caller)]
+    async with running_engine(storage_url) as other:
+        _, link = await other.worker()
+        assert sorted(run.task_id for run in await link.until_runs(2)) == sorted(made)
+        assert other.engine.relay is not bench.engine.relay
+
+
+async def test_a_look_reads_no_dead_rows_of_the_past(bench: Bench, caller: Any, second: Any) -> None:
+    """Rule 31: a snapshot that is held keeps dead rows from being removed, and a look passes none of them."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    held = second.transaction(isolation="repeatable_read")
+    await held.start()
+    await second.execute("create temporary table mine (n integer)")  # it has an id, and may be seen for long
+    for _ in range(3):
+        await enqueue_many(caller, 2000)
+        await relay_all(relay)
+    last = await enqueue(caller)
+    cursor = relay._cursor
+    assert cursor is not None
+    plain = await _pages_of_a_look(bench, cursor)
+    assert plain < 50, "a look passed the dead rows of what was relayed"
+    whole = await _pages_of_a_look(bench, Cursor(CommitSnapshot((), 0)))
+    assert whole > 3 * plain  # so there are dead rows to pass
+    await relay_all(relay)
+    assert last in await ids(bench)
+    await held.rollback()
+
+
+async def _pages_of_a_look(bench: Bench, cursor: Cursor) -> int:
+    """How many pages a look from there reads."""
+    begins = cursor.begins()
+    values = (
+        integers(cursor.since.running), cursor.late.xid, cursor.late.row_id, begins.xid, begins.row_id, BATCH,
+        texts(OPTIONS),
+    )  # fmt: skip
+    sql = load("outbox")["look"]
+    for number, value in reversed(list(enumerate(values, 1))):
+        sql = sql.replace(f"${number}", f"'{value}'")
+    ((plan,),) = await bench.database.fetch(f"explain (analyze, buffers, format json) {sql}")
+    found = json.loads(plan)[0]["Plan"]
+    return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
+
+
+async def test_rows_of_a_full_queue_wait_and_keep_nothing_else(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await _bound(bench, "narrow", 3)
+    await relay.relay_next()
+    await enqueue_many(caller, 10, "narrow")
+    other = await enqueue(caller)
+    await relay_all(relay)
+    assert other in await ids(bench)
+    assert await _counts(bench) == [("default", 1), ("narrow", 3)]
+    assert await rows(bench, "select held, count(*) from outbox group by 1") == [("full", 7)]
+    await enqueue(caller, queue="narrow")  # it waits behind the others
+    await relay_all(relay)
+    assert await rows(bench, "select held, count(*) from outbox group by 1") == [("full", 8)]
+    async with asyncio.timeout(60):
+        for left in (5, 2, 0):
+            await bench.database.execute("delete from ready")
+            while len(await ids(bench, "outbox")) > left:
+                relay._room_due = 0.0
+                await relay._relay_full_queues()
+                await asyncio.sleep(0.05)  # how much waits is looked at no more often
+            assert len(await ids(bench, "outbox")) == left
+    assert await _counts(bench) == [("default", 1), ("narrow", 11)]
+
+
+async def test_another_broker_finds_what_waits_for_room(bench: Bench, caller: Any, storage_url: str) -> None:
+    relay = await stilled(bench)
+    await _bound(bench, "narrow", 1)
+    await relay.relay_next()
+    await enqueue_many(caller, 2, "narrow")
+    await relay_all(relay)
+    await bench.database.execute("delete from ready")
+    async with running_engine(storage_url) as other:
+        _, link = await other.worker()
+        await link.until_runs(1)
+    assert await ids(bench, "outbox") == []
+
+
+async def _bound(bench: Bench, queue: str, most: int) -> None:
+    await bench.database.execute(
+        "insert into queue (namespace, name, max_waiting) values (0, $1, $2)", queue, most
+    )
+    await bench.engine.directory.refresh()
+
+
+async def _counts(bench: Bench) -> list[Any]:
+    return await rows(
+        bench, "select l.queue, count(*) from task t join lane l on l.id = t.lane group by 1 order by 1"
+    )
+
+
+async def test_a_row_that_the_database_refuses_is_put_aside_alone(bench: Bench, caller: Any) -> None:
+    """Rule 6. What is put aside is tried again: it may have been mended."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    await enqueue_many(caller, 20)
+    # Not by enqueue(), which refuses it: a row of somebody who may write to the table.
+    bad = await enqueue(caller)
+    await caller.execute("update outbox set options = '{\"priority\": 99}' where id = $1", bad)
+    await relay_all(relay)
+    assert await rows(bench, "select count(*) from task") == [(20,)]
+    ((row, held, reason),) = await rows(bench, "select id::text, held, reason from outbox")
+    assert (row, held) == (bad, "refused")
+    assert "the database refused it" in reason
+    await relay.retry_refused()
+    assert await ids(bench, "outbox") == [bad]
+    await bench.database.execute("update outbox set options = '{}'")
+    await relay.retry_refused()
+    assert await ids(bench, "outbox") == []
+    assert bad in await ids(bench)
+
+
+async def test_an_option_of_a_later_version_waits_for_a_broker_that_knows_it(
+    bench: Bench, caller: Any
+) -> None:
+    """Rule 22: a task never runs without what was asked of it."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    made = await enqueue(caller)
+    await caller.execute("update outbox set options = '{\"expires_in_years\": 1}'")
+    good = await enqueue(caller)
+    await relay_all(relay)
+    assert await ids(bench) == [good]
+    ((row, reason),) = await rows(bench, "select id::text, reason from outbox where held = 'refused'")
+    assert row == made
+    assert reason == "this broker does not know option 'expires_in_years'; update the brokers"
+
+
+async def test_a_row_that_waited_longer_than_days_are_kept_gets_its_day_back(
+    bench: Bench, caller: Any
+) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    old = "0190a6f0-0000-7000-8000-000000000000"  # of the year 2024
+    await enqueue_many(caller, 3)
+    await caller.execute(
+        "insert into outbox (id, task, payload, options) values ($1, 'work', '{}', '{}')", old
+    )
+    await relay_all(relay)
+    assert old in await ids(bench)
+    assert len(await ids(bench, "ready", "task_id")) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("''", "the name of a task must have 1 to 255 bytes"),
+        ("repeat('x', 256)", "the name of a task must have 1 to 255 bytes"),
+        ("null", "the name of a task must have 1 to 255 bytes, got null"),
+        ("'w', '[1]'", "must be a JSON object of the task's arguments"),
+        ("'w', null", "must be a JSON object of the task's arguments"),
+        ("'w', jsonb_build_object('a', repeat('x', 4194304))", "at most 4194304 bytes"),
+        ("'w', '{}', ''", "the name of a queue must have 1 to 255 bytes"),
+        ("'w', '{}', 'q', '[]'", "options must be a JSON object"),
+        ("'w', '{}', 'q', null", "options must be a JSON object"),
+        ("'w', '{}', 'q', '{\"prio\": 1}'", "no option is called 'prio'"),
+        ("'w', '{}', 'q', '{\"priority\": 11}'", "option priority must be an integer from 1 to 10, got 11"),
+        ("'w', '{}', 'q', '{\"priority\": \"1\"}'", 'got "1"'),
+        ("'w', '{}', 'q', '{\"max_retries\": 1.5}'", "option max_retries must be an integer"),
+        ("'w', '{}', 'q', '{\"timeout_seconds\": 0}'", "option timeout_seconds must be seconds above 0"),
+        ("'w', '{}', 'q', '{\"delay_seconds\": -1}'", "option delay_seconds must be seconds from 0"),
+        (
+            "'w', '{}', 'q', '{\"run_at\": \"2026-01-01T00:00:00\"}'",
+            "option run_at must be a time with its zone",
+        ),
+        ("'w', '{}', 'q', '{\"run_at\": \"9026-01-01T00:00:00Z\"}'", "between the years 1970 and 2200"),
+        ("'w', '{}', 'q', '{\"headers\": {\"a\": 1}}'", "option headers must be an object of texts"),
+        ("'w', '{}', 'q', '{\"labels\": {\"\": \"a\"}}'", "option labels must be an object of texts"),
+        (
+            "'w', '{}', 'q', jsonb_build_object('labels', jsonb_build_object('a', repeat('x', 65537)))",
+            "65536",
+        ),
+    ],
+)
+async def test_a_bad_call_is_told_what_was_wrong_and_stores_nothing(
+    bench: Bench, caller: Any, call: str, told: str
+) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError) as caught:
+        await caller.execute(f"select hyrex.enqueue({call})")
+    assert told in str(caught.value)
+    assert await ids(bench, "outbox") == []
