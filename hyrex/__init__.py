@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from hyrex.gather import wait_all, wait_all_async
     from hyrex.handle import TaskHandle, get_task, get_task_async, replay, replay_async
+    from hyrex.middleware import Middleware, RunInfo, SendInfo
     from hyrex.options import TaskConfig
     from hyrex.progress import RunProgress
     from hyrex.queue import HyrexQueue
@@ -63,6 +64,7 @@ __all__ = [
     "HyrexQueue",
     "HyrexRegistry",
     "HyrexTask",
+    "Middleware",
     "NonRetryable",
     "PayloadTooLarge",
     "QueueFull",
@@ -70,9 +72,11 @@ __all__ = [
     "ResultNotSerializable",
     "ResultUnavailable",
     "RetryAfter",
+    "RunInfo",
     "RunProgress",
     "RuntimeUnsupported",
     "SendError",
+    "SendInfo",
     "SendManyFailed",
     "SendRejected",
     "SubmitUnknown",
@@ -108,6 +112,9 @@ _HOMES: Final = {
     "HyrexQueue": "queue",
     "HyrexRegistry": "registry",
     "HyrexTask": "task",
+    "Middleware": "middleware",
+    "RunInfo": "middleware",
+    "SendInfo": "middleware",
     "TaskCall": "call",
     "TaskConfig": "options",
     "TaskHandle": "handle",

@@ -1,15 +1,16 @@
 """An application: the registries that one worker serves, and a lifespan around their runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
+from hyrex.middleware import Middleware
 from hyrex.options import checked_name
 from hyrex.queue import HyrexQueue
 from hyrex.registry import HyrexRegistry
 from hyrex.task import HyrexTask
 
-__all__ = ["HyrexApp", "Lifespan"]
+__all__ = ["HyrexApp", "Lifespan", "middleware_of_tasks"]
 
 Lifespan = Callable[["HyrexApp"], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 
@@ -32,6 +33,13 @@ class HyrexApp:
         """Serve a registry's tasks, also those that it defines later. Raises DuplicateTask."""
         self._registry.add_registry(registry)
 
+    def middleware(self, *added: Middleware) -> None:
+        """Have these around the runs and sends of all its tasks, the first one outermost.
+
+        Raises TypeError for what is no Middleware or would be around nothing.
+        """
+        self._registry.middleware(*added)
+
     @property
     def tasks(self) -> Mapping[str, HyrexTask[..., Any]]:
         """All tasks by name, those of nested registries included."""
@@ -44,3 +52,14 @@ class HyrexApp:
 
     def __repr__(self) -> str:
         return f"<app {self.name}: {len(self.tasks)} tasks>"
+
+
+def middleware_of_tasks(served: HyrexApp | HyrexRegistry) -> Mapping[str, Sequence[Middleware]]:
+    """What is around the runs of each task of an app or a registry that a worker serves, by its name.
+
+    What other apps, which have the same registry, put around its tasks is not among it.
+    """
+    registry = served._registry if isinstance(served, HyrexApp) else served
+    stacks = {each._stack for each in registry._all_registries()}
+    found = {name: task._stack.all(stacks) for name, task in registry.tasks.items()}
+    return {name: around for name, around in found.items() if around}

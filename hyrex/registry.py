@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from hyrex.arguments.signature import local_names
 from hyrex.definition import TaskOptions, check_schedulable, checked_function
 from hyrex.errors import DefinitionError, DuplicateTask
+from hyrex.middleware import Middleware, Stack
 from hyrex.options import UNSET, Backoff, OnError, Unset
 from hyrex.queue import HyrexQueue
 from hyrex.schedules import Schedules
@@ -38,6 +39,7 @@ class HyrexRegistry:
         self._own: dict[str, HyrexTask[..., Any]] = {}
         self._queues: list[HyrexQueue] = []
         self._nested: list[HyrexRegistry] = []
+        self._stack = Stack()
         self._note_queue(queue)
 
     @overload
@@ -82,7 +84,16 @@ class HyrexRegistry:
         if self in registry._all_registries():
             raise DefinitionError("a registry cannot contain itself")
         self._nested.append(registry)
+        registry._stack.put_below(self._stack)
         _ = self.tasks, self.queues
+
+    def middleware(self, *added: Middleware) -> None:
+        """Have these around the runs and sends of all its tasks, those of nested registries included.
+
+        The first one is outermost, below those of registries and apps that contain this one. Raises TypeError
+        for what is no Middleware or would be around nothing.
+        """
+        self._stack.add(added)
 
     @property
     def tasks(self) -> Mapping[str, HyrexTask[..., Any]]:
@@ -134,6 +145,7 @@ class HyrexRegistry:
                 raise TypeError(f"task {name}: cron: a remote stub has no schedule; its own code has")
             check_schedulable(function, name)
         task = kind(function, config, names, options.send_options(name))
+        task._stack = self._stack
         earlier = self._own.get(name)
         if earlier is not None and not _is_rerun(earlier, task):
             raise DuplicateTask(name, earlier.place, task.place)

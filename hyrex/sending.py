@@ -1,14 +1,13 @@
 """All forms of send: prepare the tasks, store them, and return their handles or raise what went wrong."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+from hyrex.backend.around_sends import hooks_around, store_within, store_within_async
 from hyrex.backend.known import acknowledge, outgoing_of, renew
 from hyrex.backend.outgoing import OutgoingBatch, Progress, SendResult, Untimely, prepare, prepare_many
 from hyrex.backend.protocol import Backend
 from hyrex.backend.send_spec import SendSpec
-from hyrex.backend.tracing import batch_span, send_span, tracer_here
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle, conclude, handle_of
@@ -25,12 +24,11 @@ def send_one(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     warn_if_on_loop("send")
     task = prepare(spec, payload)
     handle = handle_of(task)
-    tracer = tracer_here()
-    if tracer is None:
+    hooks = hooks_around((spec,))
+    if hooks is None:
         _store(handle)
     else:
-        with send_span(tracer, task):
-            _store(handle)
+        store_within(hooks, task, lambda: _store(handle))
     return handle
 
 
@@ -38,12 +36,11 @@ async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
     task = prepare(spec, payload)
     handle = handle_of(task)
-    tracer = tracer_here()
-    if tracer is None:
+    hooks = hooks_around((spec,))
+    if hooks is None:
         await _store_async(handle)
     else:
-        with send_span(tracer, task):
-            await _store_async(handle)
+        await store_within_async(hooks, task, lambda: _store_async(handle))
     return handle
 
 
@@ -55,8 +52,11 @@ def send_many(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """
     warn_if_on_loop("send_many")
     handles: SentHandles[R] = SentHandles(_gathered(calls))
-    with _batch(handles.sent):
+    hooks = hooks_around(handles.sent.specs)
+    if hooks is None or not handles:
         _store_many(handles)
+    else:
+        store_within(hooks, handles.sent, lambda: _store_many(handles))
     return handles
 
 
@@ -72,8 +72,11 @@ def _store_many(handles: SentHandles[Any]) -> None:
 async def send_many_async(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
     handles: SentHandles[R] = SentHandles(_gathered(calls))
-    with _batch(handles.sent):
+    hooks = hooks_around(handles.sent.specs)
+    if hooks is None or not handles:
         await _store_many_async(handles)
+    else:
+        await store_within_async(hooks, handles.sent, lambda: _store_many_async(handles))
     return handles
 
 
@@ -84,11 +87,6 @@ async def _store_many_async(handles: SentHandles[Any]) -> None:
         handles.sent = handles.sent.renewed(late)
         outcomes = _put(outcomes, late, await backend.store_async(handles.sent.at(late)))
     _conclude_many(backend, handles, outcomes)
-
-
-def _batch(tasks: OutgoingBatch) -> AbstractContextManager[None]:
-    tracer = tracer_here()
-    return nullcontext() if tracer is None or not tasks else batch_span(tracer, tasks)
 
 
 def _conclude_many(backend: Backend, handles: SentHandles[Any], outcomes: Sequence[SendResult]) -> None:

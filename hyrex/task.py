@@ -10,6 +10,7 @@ from uuid import UUID
 from hyrex.arguments.coder import TaskCoder
 from hyrex.arguments.signature import TaskSignature, place_of
 from hyrex.backend.send_spec import SendSpec
+from hyrex.middleware import NOTHING, Stack
 from hyrex.options import SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
 from hyrex.runtime.portable import imported, is_importable
@@ -29,6 +30,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
 
     __name__: str
     __qualname__: str
+    _stack: Stack = NOTHING
+    """What is around its runs and sends."""
 
     def __init__(
         self,

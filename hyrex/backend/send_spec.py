@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from hyrex.arguments.coder import TaskCoder
+from hyrex.middleware import Stack
 from hyrex.options import CHANGEABLE, SendOptions, TaskConfig
 
 __all__ = ["SendSpec", "SpecTask"]
@@ -14,6 +15,7 @@ class SpecTask(Protocol):
 
     config: TaskConfig
     _coder: TaskCoder
+    _stack: Stack
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from hyrex.backend.origin import TRACE_BYTES
-from hyrex.backend.outgoing import Outgoing, OutgoingBatch
-from hyrex.backend.send_spec import SendSpec
+from hyrex.middleware import Middleware, SendInfo
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
 
-__all__ = ["LINKED", "SYSTEM", "batch_span", "context_of", "send_span", "tracer_here"]
+__all__ = ["LINKED", "SYSTEM", "SendSpans", "context_of", "tracer_here"]
 
 log = logging.getLogger("hyrex")
 
@@ -46,31 +45,32 @@ def tracer_here() -> "Tracer | None":
     return _known[1]
 
 
-@contextmanager
-def send_span(tracer: "Tracer", task: Outgoing) -> Iterator[None]:
-    """Within the block a task is sent: its run belongs to the span of it, if one can start."""
-    more = {"messaging.message.id": task.task_id, "hyrex.task": task.spec.config.name}
-    with _producer(tracer, [task.spec], more) as trace_context:
-        if trace_context:
-            task.origin = task.origin._replace(trace_context=trace_context)
-        yield
+class SendSpans(Middleware):
+    """Around each send its span: the run of a single task belongs to it, runs of many link to it."""
+
+    def __init__(self, tracer: "Tracer") -> None:
+        self._tracer = tracer
+
+    @contextmanager
+    def around_send(self, send: SendInfo, /) -> Iterator[None]:
+        """Within the block the tasks are sent."""
+        if send.many:
+            more: dict[str, Any] = {"messaging.batch.message_count": send.count}
+        else:
+            more = {"messaging.message.id": send.task_ids[0], "hyrex.task": send.task_names[0]}
+        with _producer(self._tracer, send.queues, more) as trace_context:
+            send._trace_context = _linked(trace_context) if trace_context and send.many else trace_context
+            yield
+
+
+def _linked(trace_context: bytes) -> bytes:
+    return trace_context[:-1] + bytes([trace_context[-1] | LINKED])
 
 
 @contextmanager
-def batch_span(tracer: "Tracer", tasks: OutgoingBatch) -> Iterator[None]:
-    """Within the block tasks are sent together: the span of each run links to the span of it."""
-    with _producer(tracer, tasks.specs, {"messaging.batch.message_count": len(tasks)}) as trace_context:
-        if trace_context:
-            linked = trace_context[:-1] + bytes([trace_context[-1] | LINKED])
-            tasks.origin = tasks.origin._replace(trace_context=linked)
-        yield
-
-
-@contextmanager
-def _producer(tracer: "Tracer", specs: Sequence[SendSpec], more: dict[str, Any]) -> Iterator[bytes]:
+def _producer(tracer: "Tracer", queues: Sequence[str], more: dict[str, Any]) -> Iterator[bytes]:
     from opentelemetry.trace import SpanKind, use_span
 
-    queues = {spec.config.queue or "default" for spec in specs}
     attributes = {"messaging.system": SYSTEM, "messaging.operation.name": "send", **more}
     attributes["messaging.operation.type"] = "send"
     name = "send"

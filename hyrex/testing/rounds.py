@@ -22,14 +22,13 @@ from hyrex.errors import ArgumentInvalid, ResultNotSerializable
 from hyrex.options import TaskConfig
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.task import HyrexTask, invoke
+from hyrex.task import HyrexTask
 from hyrex.testing.timeouts import SenderTimedOut, call_within_timeout
+from hyrex.worker.child.around_runs import RunWithin, within
 from hyrex.worker.child.execution import (
     Execution,
     call_on_error,
     calls_on_error,
-    conclude,
-    explain,
     prepare,
 )
 from hyrex.worker.shared.description import describe
@@ -168,22 +167,22 @@ async def _one_round(
 ) -> tuple[Outcome, BaseException | None]:
     with bind_context(execution):
         refused = _prepared(execution, task)
-        if refused is not None:
+        run = RunWithin(task._stack.hooks, execution, refused)
+        if refused is not None and execution.error is None:
             await _call_on_error(execution, refused, way)
             return refused, _error_of(refused)
+        error: BaseException | None = None
         try:
-            value = await _call(execution, task, way)
+            await _call(run, task, way)
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:
-            if isinstance(error, SenderTimedOut) and execution.stop is None:
+        except BaseException as raised:
+            if isinstance(raised, SenderTimedOut) and execution.stop is None:
                 raise  # it ends the run that sent this one, and this one with it
-            outcome = explain(execution, error)
-            await _call_on_error(execution, outcome, way)
-            return outcome, error
-        outcome = conclude(execution, value)
+            error = raised
+        outcome = run.ended(error)
         await _call_on_error(execution, outcome, way)
-        return outcome, _error_of(outcome)
+        return outcome, _error_of(outcome) if error is None or refused is not None else error
 
 
 def _prepared(execution: Execution, task: HyrexTask[..., Any]) -> Outcome | None:
@@ -193,12 +192,12 @@ def _prepared(execution: Execution, task: HyrexTask[..., Any]) -> Outcome | None
     return refused
 
 
-async def _call(execution: Execution, task: HyrexTask[..., Any], way: Way) -> Any:
-    if not task.is_async:
-        return await way.call(
-            lambda: call_within_timeout(execution, lambda: invoke(task, execution.arguments))
-        )
-    return await way.wait(_within_timeout(execution, invoke(task, execution.arguments)))
+async def _call(run: RunWithin, task: HyrexTask[..., Any], way: Way) -> None:
+    execution = run.execution
+    if task.is_async:
+        await way.wait(_within_timeout(execution, run.call_async()))
+    else:
+        await way.call(lambda: call_within_timeout(execution, run.call))
 
 
 async def _within_timeout(execution: Execution, running: Awaitable[Any]) -> Any:
@@ -216,11 +215,19 @@ async def _call_on_error(execution: Execution, outcome: Outcome, way: Way) -> No
     if not calls_on_error(execution, outcome):
         return
     try:
-        told = await way.call(lambda: call_on_error(execution))
+        told = await way.call(lambda: _told_within(execution))
         if inspect.isawaitable(told):
             await way.wait(told)
     except (Exception, SystemExit):
         log.exception("on_error raised", extra={"task": execution.run.name})
+
+
+def _told_within(execution: Execution) -> Any:
+    """Call the error handler. What it returns, a coroutine, is awaited outside of what is around it."""
+    task, info = execution.task, execution.info
+    if task is None or info is None or not task._stack.hooks.on_error:
+        return call_on_error(execution)
+    return within(task._stack.hooks.on_error, info, lambda: call_on_error(execution))
 
 
 def _error_of(outcome: Outcome) -> BaseException | None:

@@ -5,14 +5,17 @@ import inspect
 import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import copy_context
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hyrex.backend.tracing import tracer_here
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.middleware import as_sync, entering
 from hyrex.task import invoke
+from hyrex.worker.child.around_runs import RunWithin
 from hyrex.worker.child.execution import (
     Execution,
     call_on_error,
@@ -25,16 +28,12 @@ from hyrex.worker.child.execution import (
 from hyrex.worker.child.forks import end_if_fork
 from hyrex.worker.child.interrupt import INTERRUPT_SIGNAL, interrupt, raise_in_main_thread_by
 from hyrex.worker.child.loop_protection import LoopProtection, RunTask, execution_running, sleeps
-from hyrex.worker.child.run_spans import run_span
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Failed, Outcome, StopCause
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
 
 _BLOCKED_NS: Final = 1_000_000_000
 _CANNOT_WAKE_NS: Final = (
@@ -63,7 +62,6 @@ class AsyncRunner(Runner):
         self._answered_ns = 0
         self._warned = False
         self._thread_id = threading.get_ident()
-        self._tracer: Tracer | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -72,7 +70,8 @@ class AsyncRunner(Runner):
 
     def run(self) -> None:
         """Execute runs until told to finish."""
-        self._tracer = tracer_here()
+        if self.surround():
+            self._outcome = self._outcome_within  # type: ignore[method-assign]
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         self._protection = LoopProtection(self._loop, self._fail)
@@ -155,8 +154,7 @@ class AsyncRunner(Runner):
             if execution is None:
                 break
             heappop(self._free)
-            run = self._run(execution) if self._tracer is None else self._run_within_span(execution)
-            task = RunTask(run, self._loop, execution, self._place.contexts.fresh())
+            task = RunTask(self._run(execution), self._loop, execution, self._place.contexts.fresh())
             self._tasks[task] = execution
             task.add_done_callback(self._ended)
         if self._finishing and not self._tasks and not self._pending and not self._done.done():
@@ -203,12 +201,6 @@ class AsyncRunner(Runner):
         if self._note_stop(execution, StopCause.TIMEOUT):
             self._cancel(execution)
 
-    async def _run_within_span(self, execution: Execution) -> None:
-        enter_context(execution)
-        assert self._tracer is not None
-        with run_span(self._tracer, execution):
-            await self._run(execution)
-
     async def _run(self, execution: Execution) -> None:
         enter_context(execution)
         outcome = await self._outcome(execution)
@@ -221,19 +213,39 @@ class AsyncRunner(Runner):
         outcome = prepare(execution, self._place.tasks)
         if outcome is not None:
             return outcome
-        raised, value = None, None
-        try:
-            value = await self._call(execution)
-        except BaseException as error:
-            execution.interruptible = False
-            raised = error
-        end_if_fork(raised)
+        value, raised = await self._settled(execution, invoke, execution.task, execution.arguments)
         if execution.fault is not None:
             return explain(execution, execution.fault)
         return conclude(execution, value) if raised is None else explain(execution, raised)
 
-    async def _call(self, execution: Execution) -> object:
-        assert execution.task is not None
+    async def _outcome_within(self, execution: Execution) -> Outcome:
+        """As _outcome, within the task's middleware."""
+        hooks = self._around.get(execution.terms.name)
+        if hooks is None:
+            return await AsyncRunner._outcome(self, execution)
+        refused = prepare(execution, self._place.tasks)
+        if refused is not None and execution.error is None:
+            return refused
+        run = RunWithin(hooks, execution, refused)
+        _, raised = await self._settled(execution, _call_within, run, None)
+        return run.ended(raised if execution.fault is None else execution.fault)
+
+    async def _settled(
+        self, execution: Execution, call: Callable[[Any, Any], Any], subject: object, given: object
+    ) -> tuple[object, BaseException | None]:
+        """Await user code; return what it returned, or what it raised."""
+        raised, value = None, None
+        try:
+            value = await self._call(execution, call, subject, given)
+        except BaseException as error:
+            execution.interruptible = False
+            raised = error
+        end_if_fork(raised)
+        return value, raised
+
+    async def _call(
+        self, execution: Execution, call: Callable[[Any, Any], Any], subject: object, given: object
+    ) -> object:
         timeout_ns, timer = execution.terms.timeout_ns, None
         execution.thread_id = self._thread_id
         self._place.ledger.restart_clock(execution.slot)
@@ -244,7 +256,7 @@ class AsyncRunner(Runner):
         try:
             if execution.stop is not None:  # asked to stop before it began
                 raise TaskCancelled()
-            return await invoke(execution.task, execution.arguments)
+            return await call(subject, given)
         finally:
             execution.interruptible = False
             if timer is not None:
@@ -265,13 +277,24 @@ class AsyncRunner(Runner):
         handling.thread_id, handling.started_ns = self._thread_id, time.monotonic_ns()
         handling.interruptible = True
         try:
-            told = call_on_error(handling)
-            if inspect.isawaitable(told):
-                await told
+            await self._handle_within(handling)
         except BaseException as odd:
             handling.interruptible = False
             warn(f"on_error raised (task {handling.run.name})", odd)
         handling.interruptible = False
+
+    async def _handle_within(self, handling: Execution) -> None:
+        hooks = self._around.get(handling.terms.name)
+        with ExitStack() as around:
+            for enter in hooks.on_error if hooks is not None and handling.info is not None else ():
+                around.enter_context(as_sync(enter, entering(enter, handling.info)))
+            told = call_on_error(handling)
+            if inspect.isawaitable(told):
+                await told
+
+
+def _call_within(run: RunWithin, _: object) -> Any:
+    return run.call_async()
 
 
 async def _outlast(task: asyncio.Task[None], timeout_s: float) -> bool:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.context import HyrexContext, bound_in
 from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, RetryAfter, TaskTimeout
+from hyrex.middleware import RunInfo
 from hyrex.options import checked_seconds
 from hyrex.runtime.content import is_json
 from hyrex.task import HyrexTask, coder_of
@@ -55,6 +56,7 @@ class Execution:
     gate: threading.Lock  # from when it is asked to stop; held while its thread may be made to raise
     fault: BaseException | None = None  # an error that a part of it caused in the event loop
     error: BaseException | None = None  # what decoding, the function or encoding raised
+    info: RunInfo | None = None  # what its middleware is told; None where it has none
     arguments: Mapping[str, Any] = MappingProxyType({})
     _context: HyrexContext | None = None
     _run: Run | None = None
@@ -103,7 +105,7 @@ class Execution:
     def for_handler(self) -> "Execution":
         """The execution of this run's error handler: the same context, but a time limit of its own."""
         made = Execution.of(replace(self.run, timeout_ns=ON_ERROR_NS), self.queued.worker, self.slot)
-        made.handling, made.task, made.error = True, self.task, self.error
+        made.handling, made.task, made.error, made.info = True, self.task, self.error, self.info
         made._context = attempt(self, lambda _: None)
         return made
 

@@ -115,6 +115,7 @@ class ChildMain:
             contexts=contexts,
             worker=self._options.worker,
             slots=begin.slots,
+            around=target.around,
         )
         runner = AsyncRunner(workplace) if begin.asynchronous else SyncRunner(workplace)
         loop_thread = threading.get_ident() if begin.asynchronous else None

@@ -1,12 +1,12 @@
 """The OpenTelemetry span of a run, where the app has configured an SDK."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hyrex.backend.tracing import LINKED, SYSTEM, context_of
 from hyrex.context import HyrexContext
-from hyrex.worker.child.execution import Execution
+from hyrex.middleware import Middleware, RunInfo
 from hyrex.worker.shared.description import attempt, describe
 from hyrex.worker.shared.logs import warn
 
@@ -16,34 +16,49 @@ if TYPE_CHECKING:
 _told = False
 
 
-@contextmanager
-def run_span(tracer: "Tracer", execution: Execution) -> Iterator[None]:
-    """Within the block, which executes the run, its span is the current one. It ends with what was raised.
+class RunSpans(Middleware):
+    """Around each run its span, which is the current one, and is ended with what was raised.
 
     Processors of spans are user code: what they raise changes nothing for the run, which is executed without
     a span if none can start.
     """
-    from opentelemetry import trace
 
-    span = attempt(lambda: _start(tracer, execution), _tell)
-    if span is None:
-        yield
-        return
-    try:
-        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+    def __init__(self, tracer: "Tracer") -> None:
+        self._tracer = tracer
+
+    @contextmanager
+    def around_run(self, run: RunInfo, /) -> Iterator[None]:
+        """Within the block the run is executed."""
+        from opentelemetry import trace
+
+        run._span = span = attempt(lambda: _start(self._tracer, run.context), _tell)
+        if span is None:
             yield
-    finally:
-        if (error := execution.error) is not None:
-            attempt(lambda: span.record_exception(error), _tell)
-            attempt(lambda: _note_failure(span, error), _tell)
-        attempt(span.end, _tell)
+            return
+        try:
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                yield
+        except BaseException as error:
+            raised = error
+            attempt(lambda: span.record_exception(raised), _tell)
+            attempt(lambda: _note_failure(span, raised), _tell)
+            raise
+        finally:
+            attempt(span.end, _tell)
+
+    def around_on_error(self, run: RunInfo, /) -> AbstractContextManager[object]:
+        """What the error handler does belongs to the run's span, which has ended."""
+        from opentelemetry import trace
+
+        if run._span is None:
+            return nullcontext()
+        return trace.use_span(run._span, record_exception=False, set_status_on_exception=False)
 
 
-def _start(tracer: "Tracer", execution: Execution) -> "Span":
+def _start(tracer: "Tracer", run: HyrexContext) -> "Span":
     from opentelemetry import trace
     from opentelemetry.context import Context
 
-    run = execution()
     sender = context_of(run.trace_context)
     linked = sender is not None and run.trace_context[-1] & LINKED
     parent = Context() if linked or sender is None else _within(sender)

@@ -7,17 +7,21 @@ which is why the ledger says exactly which of them have started.
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from hyrex.backend.tracing import tracer_here
+from hyrex.middleware import Hooks, Middleware
 from hyrex.task import HyrexTask
+from hyrex.worker.child.around_runs import hooks_of_tasks
 from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.execution import Execution
 from hyrex.worker.child.forks import is_fork
 from hyrex.worker.child.parent_socket import ParentSocket
 from hyrex.worker.child.queued_block import QueuedBlock
+from hyrex.worker.child.run_spans import RunSpans
 from hyrex.worker.shared.child_messages import Returned, Settled, Stop
 from hyrex.worker.shared.child_options import BROKEN
 from hyrex.worker.shared.description import attempt
@@ -38,6 +42,7 @@ class Workplace:
     contexts: RunContexts
     worker: str
     slots: int
+    around: Mapping[str, Sequence[Middleware]] = field(default_factory=dict)  # by the name of a task
 
 
 def _ignore(_: BaseException) -> None:
@@ -54,6 +59,14 @@ class Runner:
         self._queue: deque[QueuedBlock] = deque()  # by ordinal; those not pending are skipped
         self._executions: dict[int, Execution] = {}  # by token
         self._finishing = False
+        self._around: Mapping[str, Hooks] = {}
+
+    def surround(self) -> bool:
+        """Find out what is around the runs of each task. Return False if nothing is."""
+        tracer = tracer_here()
+        spans = None if tracer is None else RunSpans(tracer)
+        self._around = hooks_of_tasks(self._place.tasks, self._place.around, spans)
+        return bool(self._around)
 
     def accept(self, first_ordinal: int, blocks: Iterable[RunBlock]) -> None:
         """Queue runs."""

@@ -4,14 +4,14 @@ import asyncio
 import inspect
 import signal
 import threading
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from hyrex.backend.tracing import tracer_here
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.middleware import Enter
 from hyrex.task import invoke
+from hyrex.worker.child.around_runs import RunWithin, within
 from hyrex.worker.child.execution import (
     Execution,
     call_on_error,
@@ -27,15 +27,11 @@ from hyrex.worker.child.interrupt import (
     interrupt,
     raise_in_main_thread_by,
 )
-from hyrex.worker.child.run_spans import run_span
 from hyrex.worker.child.runner import Runner, Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.shared.description import describe
 from hyrex.worker.shared.logs import warn
-from hyrex.worker.shared.outcome import Completed, Ending, Failed, StopCause
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
+from hyrex.worker.shared.outcome import Completed, Ending, Failed, Outcome, StopCause
 
 
 class SyncRunner(Runner):
@@ -50,8 +46,8 @@ class SyncRunner(Runner):
 
     def run(self) -> None:
         """Execute runs in this thread and in others until told to finish."""
-        if (tracer := tracer_here()) is not None:
-            self._execute = partial(self._execute_within_span, tracer)
+        if self.surround():
+            self._execute = self._execute_within
         raise_in_main_thread_by(self._error_for_main_thread)
         self._surroundings = Surroundings(signal.SIGINT, signal.SIGTERM, INTERRUPT_SIGNAL)
         others = [
@@ -135,11 +131,6 @@ class SyncRunner(Runner):
             if execution is not None:
                 return execution
 
-    def _execute_within_span(self, tracer: "Tracer", execution: Execution) -> Ending:
-        enter_context(execution)
-        with run_span(tracer, execution):
-            return self._execute_plainly(execution)
-
     def _execute_plainly(self, execution: Execution) -> Ending:
         """Execute a run, with its error handler; return how it ended."""
         enter_context(execution)
@@ -147,6 +138,23 @@ class SyncRunner(Runner):
         if outcome is None:
             value, error = self._settled(execution, invoke, execution.task, execution.arguments)
             outcome = conclude(execution, value) if error is None else explain(execution, error)
+        return self._told(execution, outcome)
+
+    def _execute_within(self, execution: Execution) -> Ending:
+        """As _execute_plainly, within the task's middleware."""
+        hooks = self._around.get(execution.terms.name)
+        if hooks is None:
+            return self._execute_plainly(execution)
+        enter_context(execution)
+        refused = prepare(execution, self._place.tasks)
+        if refused is not None and execution.error is None:
+            return self._told(execution, refused)
+        run = RunWithin(hooks, execution, refused)
+        _, error = self._settled(execution, _call_within, run, None)
+        return self._told(execution, run.ended(error))
+
+    def _told(self, execution: Execution, outcome: Outcome) -> Ending:
+        """The ending, after the error handler was called if this outcome is for it."""
         ending = execution.ending(outcome)
         if type(outcome) is not Completed and calls_on_error(execution, outcome):
             self._call_on_error(self._hand_over(execution, ending))
@@ -184,12 +192,27 @@ class SyncRunner(Runner):
 
     def _call_on_error(self, handling: Execution) -> None:
         """Call the task's error handler, for as long as it may take."""
-        _, odd = self._settled(handling, _handle, handling, None)
+        hooks = self._around.get(handling.terms.name)
+        around = hooks.on_error if hooks is not None and handling.info is not None else ()
+        _, odd = self._settled(handling, _handle, handling, around)
         if odd is not None:
             warn(f"on_error raised (task {handling.run.name})", odd)
 
 
-def _handle(handling: Execution, _: object) -> None:
+def _call_within(run: RunWithin, _: object) -> object:
+    return run.call()
+
+
+def _handle(handling: Execution, around: Sequence[Enter]) -> None:
+    """Call an error handler within what is around it."""
+    if not around:
+        _handle_plainly(handling)
+        return
+    assert handling.info is not None
+    within(around, handling.info, lambda: _handle_plainly(handling))
+
+
+def _handle_plainly(handling: Execution) -> None:
     """Call an error handler, and run what it returns if that is a coroutine."""
     told = call_on_error(handling)
     if inspect.isawaitable(told):

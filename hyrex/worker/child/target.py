@@ -4,13 +4,14 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hyrex.app import HyrexApp
+from hyrex.app import HyrexApp, middleware_of_tasks
+from hyrex.middleware import Middleware
 from hyrex.queue import HyrexQueue
 from hyrex.registry import HyrexRegistry
 from hyrex.task import HyrexTask, coder_of
@@ -28,6 +29,7 @@ class Target:
     tasks: Mapping[str, HyrexTask[..., Any]]
     queues: Mapping[str, HyrexQueue]
     lifespan: Callable[[], Any] | None = None  # returns a context manager, sync or async
+    around: Mapping[str, Sequence[Middleware]] = field(default_factory=dict)  # by the name of a task
 
     def describe(self) -> Imported:
         """What the app registers, as Hello describes it."""
@@ -62,7 +64,8 @@ def load_target(target: str) -> Target:
     for task in tasks.values():
         coder_of(task).build()
     lifespan = getattr(found, "lifespan", None)
-    return Target(tasks, found.queues, functools.partial(lifespan, found) if lifespan else None)
+    entered = functools.partial(lifespan, found) if lifespan else None
+    return Target(tasks, found.queues, entered, middleware_of_tasks(found))
 
 
 def app_dir() -> Path:

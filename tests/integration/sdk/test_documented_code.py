@@ -10,6 +10,7 @@ import pytest
 from hyrex import HyrexRegistry
 from tests.support.process import ROOT, environment
 
+PAGES = ("docs/howto/recipes.md", "docs/reference/middleware.md")
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
 
@@ -61,7 +62,7 @@ def test_the_code_of_the_guide_to_testing_runs(shop: Path) -> None:
 
 def test_every_recipe_runs(tmp_path: Path) -> None:
     """Each in a module of its own, and all in one interpreter, for speed."""
-    recipes = blocks("docs/howto/recipes.md")
+    recipes = [block for page in PAGES for block in blocks(page)]
     for number, code in enumerate(recipes):
         (tmp_path / f"recipe_{number}.py").write_text(code)
     names = [f"recipe_{number}" for number in range(len(recipes))]

@@ -3,7 +3,6 @@
 import logging
 import socket
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 from opentelemetry.context import Context
@@ -11,11 +10,15 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 
 from hyrex import HyrexRegistry, NonRetryable
 from hyrex.backend import tracing
-from hyrex.backend.outgoing import prepare, prepare_many
-from hyrex.backend.tracing import batch_span, send_span
+from hyrex.backend.around_sends import store_within
+from hyrex.backend.outgoing import Outgoing, OutgoingBatch, prepare, prepare_many
+from hyrex.backend.tracing import SendSpans
+from hyrex.middleware import hooks_of
 from hyrex.worker.child import run_spans
+from hyrex.worker.child.around_runs import hooks_of_tasks
 from hyrex.worker.child.contexts import RunContexts
 from hyrex.worker.child.parent_socket import ParentSocket
+from hyrex.worker.child.run_spans import RunSpans
 from hyrex.worker.child.runner import Workplace
 from hyrex.worker.child.surroundings import Surroundings
 from hyrex.worker.child.sync_runner import SyncRunner
@@ -100,7 +103,8 @@ def endings(processor: SpanProcessor, *names: str) -> list[Ending]:
         )
         runner.finish()
         runner._surroundings = Surroundings()
-        runner._execute = partial(runner._execute_within_span, provider.get_tracer("test"))
+        runner._around = hooks_of_tasks(tasks, {}, RunSpans(provider.get_tracer("test")))
+        runner._execute = runner._execute_within
         runner._work(0)
         told.disown()
     return told.endings
@@ -129,9 +133,9 @@ def test_an_error_that_cannot_be_shown_is_the_outcome_of_its_run_and_its_span_en
     assert processor.ended == ["Mute: <its __str__ raised LookupError>"]
 
 
-SENDS: dict[str, Callable[..., object]] = {
-    "one": lambda tracer: send_span(tracer, prepare(returns._spec, b"{}")),
-    "many": lambda tracer: batch_span(tracer, prepare_many([returns._spec], [b"{}"])),
+SENDS: dict[str, Callable[[], Outgoing | OutgoingBatch]] = {
+    "one": lambda: prepare(returns._spec, b"{}"),
+    "many": lambda: prepare_many([returns._spec], [b"{}"]),
 }
 
 
@@ -142,12 +146,16 @@ def test_a_broken_tracer_keeps_nothing_from_being_sent(
 ) -> None:
     provider = TracerProvider()
     provider.add_span_processor(Broken(where))
-    tracer, stored = provider.get_tracer("test"), 0
+    spans = SendSpans(provider.get_tracer("test"))
+    stored: list[int] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
     for _ in range(2):
-        with SENDS[how](tracer):  # type: ignore[attr-defined]
-            stored += 1
-        with pytest.raises(ZeroDivisionError), SENDS[how](tracer):  # type: ignore[attr-defined]
-            raise ZeroDivisionError
-    assert stored == 2
+        store_within(hooks_of([spans]), SENDS[how](), lambda: stored.append(1))
+        with pytest.raises(ZeroDivisionError):
+            store_within(hooks_of([spans]), SENDS[how](), fail)
+    assert len(stored) == 2
     assert [record.exc_text or "" for record in caplog.records].count("") == 0
     assert len(caplog.records) == 1

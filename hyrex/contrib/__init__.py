@@ -1,0 +1,1 @@
+"""Ready-made middleware for other libraries; each module needs the one that it is named after."""

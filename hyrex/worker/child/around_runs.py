@@ -1,0 +1,121 @@
+"""Calls a task's function within the middleware that is around it, as if that were `with` statements in it.
+
+Middleware is user code, within the run's timeout: it may be interrupted wherever it is, like the function.
+What fails besides the function (decoding, encoding) is raised here too, so that middleware sees it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn, TypeVar
+
+from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.middleware import Enter, Hooks, Middleware, RunInfo, as_async, as_sync, called, entering, hooks_of
+from hyrex.task import invoke
+from hyrex.worker.child.execution import Execution, conclude, explain
+from hyrex.worker.shared.logs import warn
+from hyrex.worker.shared.outcome import Completed, Outcome, StopCause
+
+T = TypeVar("T")
+
+
+class RunWithin:
+    """One execution within its middleware. `refused`: its outcome if it cannot be executed; it has an error.
+
+    A worker calls `call` or `call_async` as it would call the function, and makes the outcome with `ended`.
+    """
+
+    def __init__(self, hooks: Hooks, execution: Execution, refused: Outcome | None) -> None:
+        self._hooks = hooks
+        self.execution = execution
+        self._refused = refused
+        self._concluded: Outcome | None = None
+        self.info = execution.info = RunInfo(execution, execution.arguments)
+        self.call = self._within if hooks.run else self._call
+        """The function's value, encoded for `ended`. Raises what it, or what is around it, raises."""
+        self.call_async = self._within_async if hooks.run_async else self._call_async
+        """As call(), for an async function."""
+
+    def _within(self) -> object:
+        return within(self._hooks.run, self.info, self._call)
+
+    async def _within_async(self) -> object:
+        return await self._within_these(self._hooks.run_async)
+
+    def ended(self, error: BaseException | None) -> Outcome:
+        """The outcome, once `call` has returned, or raised this error."""
+        if self._refused is not None:
+            self.execution.started_ns = 0  # the function did not begin
+            return self._refused
+        concluded, execution = self._concluded, self.execution
+        if error is None or (error is execution.error and concluded is not None and execution.stop is None):
+            assert concluded is not None
+            return concluded
+        return explain(execution, error)
+
+    def _call(self) -> object:
+        self._begin()
+        execution = self.execution
+        assert execution.task is not None
+        return self._encoded(invoke(execution.task, execution.arguments))
+
+    async def _call_async(self) -> object:
+        self._begin()
+        execution = self.execution
+        assert execution.task is not None
+        return self._encoded(await invoke(execution.task, execution.arguments))
+
+    def _begin(self) -> None:
+        if self._refused is not None:
+            assert self.execution.error is not None
+            raise self.execution.error
+        if self.execution.stop is not None:  # middleware has swallowed what asked it to stop
+            raise TaskTimeout() if self.execution.stop is StopCause.TIMEOUT else TaskCancelled()
+
+    def _encoded(self, value: object) -> object:
+        self._concluded = conclude(self.execution, value)
+        if not isinstance(self._concluded, Completed):
+            assert self.execution.error is not None
+            raise self.execution.error
+        self.info.result = value
+        return value
+
+    async def _within_these(self, hooks: Sequence[Enter]) -> object:
+        if not hooks:
+            return await self._call_async()
+        manager = as_async(entering(hooks[0], self.info))
+        await manager.__aenter__()
+        try:
+            value = await self._within_these(hooks[1:])
+        except BaseException as error:
+            _raise_again(hooks[0], error, await manager.__aexit__(type(error), error, error.__traceback__))
+        await manager.__aexit__(None, None, None)
+        return value
+
+
+def hooks_of_tasks(
+    tasks: Iterable[str], around: Mapping[str, Sequence[Middleware]], outermost: Middleware | None
+) -> Mapping[str, Hooks]:
+    """The hooks of each task that something is around, by its name; `outermost` is around all."""
+    first = () if outermost is None else (outermost,)
+    found = {name: hooks_of((*first, *around.get(name, ()))) for name in tasks}
+    return {name: hooks for name, hooks in found.items() if hooks.run_async or hooks.on_error}
+
+
+def within(hooks: Sequence[Enter], info: RunInfo, call: Callable[[], T]) -> T:
+    """Call it within these context managers. None of them can end a run well that has failed."""
+    if not hooks:
+        return call()
+    manager = as_sync(hooks[0], entering(hooks[0], info))
+    manager.__enter__()
+    try:
+        value = within(hooks[1:], info, call)
+    except BaseException as error:
+        _raise_again(hooks[0], error, manager.__exit__(type(error), error, error.__traceback__))
+    manager.__exit__(None, None, None)
+    return value
+
+
+def _raise_again(enter: Enter, error: BaseException, swallowed: bool | None) -> NoReturn:
+    if swallowed:
+        kind = type(error).__name__
+        warn(f"{called(enter)} has swallowed a {kind}; middleware cannot do that, and it is raised again")
+    raise error
