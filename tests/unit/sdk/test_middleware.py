@@ -164,8 +164,11 @@ def around(run: Any) -> Middleware:
 
 
 def test_one_that_raises_before_the_function_fails_the_run_and_the_function_is_not_called() -> None:
-    def refuse(self: Any, run: RunInfo) -> Iterator[None]:
+    def connect() -> None:
         raise ConnectionError("no database")
+
+    def refuse(self: Any, run: RunInfo) -> Iterator[None]:
+        connect()
         yield
 
     hy = alone(around(refuse))
