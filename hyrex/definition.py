@@ -19,6 +19,7 @@ from hyrex.options import (
     TaskConfig,
     Unset,
     checked_count,
+    checked_expiry,
     checked_name,
     checked_priority,
     checked_retries,
@@ -59,6 +60,7 @@ class TaskOptions:
     max_concurrency: int | None = None
     cron: str | None = None
     tz: str = "UTC"
+    expires_in: float | timedelta | None = None
     headers: Mapping[str, str] | None = None
     labels: Mapping[str, str] | None = None
 
@@ -93,6 +95,7 @@ class TaskOptions:
             else checked_count("max_concurrency", self.max_concurrency, minimum=1),
             cron=cron,
             tz=tz,
+            expires_in=checked_expiry(self.expires_in),
         )
 
 

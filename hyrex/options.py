@@ -33,6 +33,7 @@ DEFAULT_QUEUE: Final = "default"
 MAX_RETRIES: Final = 1_000_000
 NAME_LIMIT_BYTES: Final = 255
 TEXTS_LIMIT_BYTES: Final = 64 * 1024
+LEAST_S: Final = 0.001  # the broker counts in milliseconds
 DURATION_LIMIT_S: Final = 10 * 366 * 86_400.0  # the broker refuses what is longer
 
 
@@ -64,9 +65,10 @@ class TaskConfig:
     max_concurrency: int | None = None
     cron: str | None = None
     tz: str = "UTC"
+    expires_in: float | None = None
 
 
-CHANGEABLE: Final = ("queue", "priority", "max_retries", "timeout_seconds")
+CHANGEABLE: Final = ("queue", "priority", "max_retries", "timeout_seconds", "expires_in")
 """The options of TaskConfig that with_config may change."""
 
 
@@ -125,6 +127,16 @@ def checked_timeout(value: object) -> float | None:
     seconds = checked_seconds("timeout_seconds", value)
     if seconds <= 0:
         raise ValueError(f"timeout_seconds must be above 0, got {value!r}")
+    return seconds
+
+
+def checked_expiry(value: object) -> float | None:
+    """Seconds from a millisecond on, or None for ever."""
+    if value is None:
+        return None
+    seconds = checked_seconds("expires_in", value)
+    if seconds < LEAST_S:
+        raise ValueError(f"expires_in must be {LEAST_S:g} seconds or more, got {value!r}")
     return seconds
 
 

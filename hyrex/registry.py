@@ -61,6 +61,7 @@ class HyrexRegistry:
         max_concurrency: int | None = ...,
         cron: str | None = ...,
         tz: str = ...,
+        expires_in: float | timedelta | None = ...,
         headers: Mapping[str, str] = ...,
         labels: Mapping[str, str] = ...,
     ) -> "TaskDecorator": ...

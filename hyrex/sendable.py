@@ -18,6 +18,7 @@ from hyrex.options import (
     SendOptions,
     TaskConfig,
     Unset,
+    checked_expiry,
     checked_name,
     checked_priority,
     checked_retries,
@@ -79,6 +80,7 @@ class Sendable(Generic[P, R]):
         priority: int | Unset = UNSET,
         max_retries: int | Unset = UNSET,
         timeout_seconds: float | timedelta | Unset | None = UNSET,
+        expires_in: float | timedelta | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         delay: float | timedelta | Unset | None = UNSET,
         run_at: datetime | Unset | None = UNSET,
@@ -91,6 +93,7 @@ class Sendable(Generic[P, R]):
             "priority": _given(priority, checked_priority),
             "max_retries": _given(max_retries, checked_retries),
             "timeout_seconds": _given(timeout_seconds, checked_timeout),
+            "expires_in": _given(expires_in, checked_expiry),
         }
         options = {
             "idempotency_key": _given(idempotency_key, _checked_key),

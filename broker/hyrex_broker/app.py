@@ -21,6 +21,7 @@ from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.promoter import Promoter
+from hyrex_broker.engine.expiry import Expiry
 from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
@@ -57,6 +58,7 @@ from hyrex_broker.storage.audit import AuditStore
 from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.depths import DepthStore
+from hyrex_broker.storage.expiry import ExpiryStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import MarkStore
@@ -145,6 +147,7 @@ async def _begun(config: BrokerConfig, source: ReadFrom) -> tuple[BrokerId, Engi
     )
     engine = _build(config, source, broker_id)
     await engine.directory.refresh()
+    await engine.presence.look_for_older()
     return broker_id, engine
 
 
@@ -173,6 +176,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         sessions=sessions,
         dispatcher=dispatcher,
         promoter=promoter,
+        expiry=Expiry(ExpiryStore(database), marks),
         intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms),
         reports=reports,
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
@@ -221,6 +225,8 @@ def _connect(engine: Engine, database: Database) -> None:
     engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
+    engine.expiry.on_change = changed
+    dispatcher.on_change = changed
     engine.progress.on_change = changed
     engine.cancels.on_elsewhere = notifications.tell_cancel
     engine.directory.on_write.append(notifications.tell_config)
@@ -271,11 +277,14 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         lists=served.source.of(TaskLists),
         watches=engine.watches,
         cancels=engine.cancels,
-        submits=SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads),
+        submits=(
+            submits := SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads)
+        ),
         looks=audit,
         pages=(pages := PageTokens(SecretStore(database))),
         leaving=served.leaving,
     )
+    submits.gate = engine.presence.gate
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),

@@ -10,6 +10,7 @@ from hyrex_broker.engine.cluster.presence import Presence
 from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
+from hyrex_broker.engine.expiry import Expiry
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
@@ -34,6 +35,7 @@ class Engine:
     sessions: Sessions
     dispatcher: Dispatcher
     promoter: Promoter
+    expiry: Expiry
     intake: Intake
     reports: RunReports
     heartbeats: Heartbeats
@@ -62,6 +64,7 @@ class Engine:
             self.reports.run,
             self.dispatcher.run,
             self.promoter.run,
+            self.expiry.run,
             self.heartbeats.run,
             self.progress.run,
             self.sweeper.run,

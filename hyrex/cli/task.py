@@ -156,7 +156,9 @@ def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:
         print_list("results", [{"id": task_id, "outcome": outcome} for task_id, outcome in outcomes])
     else:
         print_table(("id", "outcome"), outcomes, "no tasks")
-    if any(outcome in ("not_found", "not_final", "not_dead") for _, outcome in outcomes):
+    if any(outcome == "expired" for _, outcome in outcomes):
+        typer.echo("what has expired is sent again by `hyrex task replay ID`", err=True)
+    if any(outcome in ("not_found", "not_final", "not_dead", "expired") for _, outcome in outcomes):
         raise typer.Exit(1)
 
 

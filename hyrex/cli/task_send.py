@@ -37,6 +37,12 @@ def send(
     delay: Annotated[
         float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Seconds before it may run.")
     ] = 0,
+    expires_in: Annotated[
+        float,
+        typer.Option(
+            min=0, max=TEN_YEARS_S, metavar="S", help="Seconds in which it must begin; 0: for ever."
+        ),
+    ] = 0,
     key: Annotated[str, typer.Option(help="Idempotency key: a second task with it is the first.")] = "",
     wait: Annotated[
         float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Wait for its end so long; 0: do not.")
@@ -64,6 +70,8 @@ def send(
         task.timeout.FromMilliseconds(round(timeout * 1000))
     if delay:
         task.delay.FromMilliseconds(round(delay * 1000))
+    if expires_in:
+        task.expires_in.FromMilliseconds(round(expires_in * 1000))
     broker_url = url_for_queue(broker_url, queue)
     result = ask(broker_url, lambda channel: _submit(channel, task))
     if result.error.reason:

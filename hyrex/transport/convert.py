@@ -148,6 +148,8 @@ def _options(spec: SendSpec) -> bytes:
     )
     if config.timeout_seconds is not None:
         shared.timeout.CopyFrom(_duration(config.timeout_seconds))
+    if config.expires_in is not None:
+        shared.expires_in.CopyFrom(_duration(config.expires_in))
     if options.delay is not None:
         shared.delay.CopyFrom(_duration(options.delay.total_seconds()))
     if options.run_at is not None:

@@ -85,6 +85,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     where it is the maximum of what waits in a queue, else bound: "broker", so that another one may have room,
     or "connection".
     """
+    ERROR_REASON_FEATURE_NOT_READY: _ErrorReason.ValueType  # 24
+    """FAILED_PRECONDITION: a broker of an earlier version, which does not know what is asked for, shares the database;
+    nothing is stored. Possible once it is gone. Metadata: feature, broker, version.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -146,5 +150,9 @@ ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 23
 after the RetryInfo's time (of one task of a batch: after its retry_delay); metadata: limit, and queue
 where it is the maximum of what waits in a queue, else bound: "broker", so that another one may have room,
 or "connection".
+"""
+ERROR_REASON_FEATURE_NOT_READY: ErrorReason.ValueType  # 24
+"""FAILED_PRECONDITION: a broker of an earlier version, which does not know what is asked for, shares the database;
+nothing is stored. Possible once it is gone. Metadata: feature, broker, version.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

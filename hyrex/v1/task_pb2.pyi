@@ -132,6 +132,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Somebody asked for it."""
     CANCEL_CAUSE_PURGED: _CancelCause.ValueType  # 2
     """Its queue was purged."""
+    CANCEL_CAUSE_EXPIRED: _CancelCause.ValueType  # 3
+    """It did not begin in the time that its sender gave it (NewTask.expires_in)."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why a task ended as cancelled. There are no further final statuses for that."""
@@ -142,6 +144,8 @@ CANCEL_CAUSE_REQUESTED: CancelCause.ValueType  # 1
 """Somebody asked for it."""
 CANCEL_CAUSE_PURGED: CancelCause.ValueType  # 2
 """Its queue was purged."""
+CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 3
+"""It did not begin in the time that its sender gave it (NewTask.expires_in)."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 @_typing.final
@@ -207,6 +211,7 @@ class NewTask(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUIDv7 in canonical text form, made by the client. The same id with the same content is one
     task however often it is submitted; with other content it is refused (TASK_ID_CONFLICT).
@@ -260,6 +265,13 @@ class NewTask(_message.Message):
         broker ended it); absent means the default backoff.
         """
 
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """How long it may wait to begin, above zero: counted from when it may first run (when it is stored, or after its
+        delay, or from run_at on). No run of it begins later, also none after a failed or lost one: it ends as cancelled
+        with CANCEL_CAUSE_EXPIRED instead. Absent means for ever.
+        """
+
     def __init__(
         self,
         *,
@@ -280,10 +292,11 @@ class NewTask(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "expires_in", b"expires_in", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "content_type", b"content_type", "delay", b"delay", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "content_type", b"content_type", "delay", b"delay", "expires_in", b"expires_in", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["delay", "run_at"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -546,6 +559,7 @@ class Task(_message.Message):
     HIDDEN_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     DISMISSED_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id its client gave it."""
     name: _builtins.str
@@ -611,6 +625,10 @@ class Task(_message.Message):
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskRun]:
         """Its runs by run number, the running one included; in lists only the newest, without its result."""
 
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """No run of it begins after this time; absent means for ever."""
+
     def __init__(
         self,
         *,
@@ -637,10 +655,11 @@ class Task(_message.Message):
         hidden: _builtins.bool = ...,
         traceparent: _builtins.str = ...,
         dismissed: _builtins.bool = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "content_type", b"content_type", "dismissed", b"dismissed", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

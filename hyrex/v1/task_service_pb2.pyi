@@ -128,6 +128,10 @@ class _RetryOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryOut
     """It has not ended; nothing changed."""
     RETRY_OUTCOME_NOT_FOUND: _RetryOutcome.ValueType  # 3
     """There is no such task."""
+    RETRY_OUTCOME_EXPIRED: _RetryOutcome.ValueType  # 4
+    """It has ended, and the time is over in which a run of it may begin (Task.expires_at); nothing changed. Replay it:
+    the new task has no such time.
+    """
 
 class RetryOutcome(_RetryOutcome, metaclass=_RetryOutcomeEnumTypeWrapper):
     """What a retry did to one task."""
@@ -140,6 +144,10 @@ RETRY_OUTCOME_NOT_FINAL: RetryOutcome.ValueType  # 2
 """It has not ended; nothing changed."""
 RETRY_OUTCOME_NOT_FOUND: RetryOutcome.ValueType  # 3
 """There is no such task."""
+RETRY_OUTCOME_EXPIRED: RetryOutcome.ValueType  # 4
+"""It has ended, and the time is over in which a run of it may begin (Task.expires_at); nothing changed. Replay it:
+the new task has no such time.
+"""
 Global___RetryOutcome: _TypeAlias = RetryOutcome  # noqa: Y015
 
 class _DismissOutcome:

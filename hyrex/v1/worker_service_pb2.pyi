@@ -490,6 +490,7 @@ class AssignmentGroup(_message.Message):
     SUBMITTED_AT_US_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXTS_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the function."""
     queue: _builtins.str
@@ -542,6 +543,13 @@ class AssignmentGroup(_message.Message):
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Headers]:
         """As submitted. A column."""
 
+    @_builtins.property
+    def expires_in_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many milliseconds are left to begin, at the time of the assign; 0 means for ever. A column. A worker measures
+        them by its monotonic clock, from when it read this; if they are over when a run would begin, it reports
+        `expired` instead. One that does not know this field begins runs later by as much as it prefetches.
+        """
+
     def __init__(
         self,
         *,
@@ -563,10 +571,11 @@ class AssignmentGroup(_message.Message):
         submitted_at_us: _abc.Iterable[_builtins.int] | None = ...,
         headers: _abc.Iterable[_task_pb2.Headers] | None = ...,
         trace_contexts: _builtins.bytes = ...,
+        expires_in_ms: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt_numbers", b"attempt_numbers", "codec", b"codec", "content_type", b"content_type", "headers", b"headers", "max_retries", b"max_retries", "name", b"name", "parent_ids", b"parent_ids", "payloads", b"payloads", "priority", b"priority", "queue", b"queue", "root_ids", b"root_ids", "run_numbers", b"run_numbers", "submitted_at_us", b"submitted_at_us", "task_ids", b"task_ids", "timeout", b"timeout", "tokens", b"tokens", "trace_contexts", b"trace_contexts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt_numbers", b"attempt_numbers", "codec", b"codec", "content_type", b"content_type", "expires_in_ms", b"expires_in_ms", "headers", b"headers", "max_retries", b"max_retries", "name", b"name", "parent_ids", b"parent_ids", "payloads", b"payloads", "priority", b"priority", "queue", b"queue", "root_ids", b"root_ids", "run_numbers", b"run_numbers", "submitted_at_us", b"submitted_at_us", "task_ids", b"task_ids", "timeout", b"timeout", "tokens", b"tokens", "trace_contexts", b"trace_contexts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -879,6 +888,23 @@ class Lost(_message.Message):
 Global___Lost: _TypeAlias = Lost  # noqa: Y015
 
 @_typing.final
+class Expired(_message.Message):
+    """The time was over in which the run had to begin, so it did not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Expired: _TypeAlias = Expired  # noqa: Y015
+
+@_typing.final
 class RunReport(_message.Message):
     """How one run ended that did not return: see CompletedRuns for those that did."""
 
@@ -892,6 +918,7 @@ class RunReport(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     token: _builtins.int
@@ -920,6 +947,10 @@ class RunReport(_message.Message):
     def lost(self) -> Global___Lost:
         """Its process died."""
 
+    @_builtins.property
+    def expired(self) -> Global___Expired:
+        """It did not begin in time (AssignmentGroup.expires_in_ms)."""
+
     def __init__(
         self,
         *,
@@ -931,12 +962,13 @@ class RunReport(_message.Message):
         cancelled: Global___Cancelled | None = ...,
         released: Global___Released | None = ...,
         lost: Global___Lost | None = ...,
+        expired: Global___Expired | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "elapsed", b"elapsed", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "elapsed", b"elapsed", "expired", b"expired", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "elapsed", b"elapsed", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "task_id", b"task_id", "timed_out", b"timed_out", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "elapsed", b"elapsed", "expired", b"expired", "failed", b"failed", "lost", b"lost", "outcome", b"outcome", "released", b"released", "task_id", b"task_id", "timed_out", b"timed_out", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["failed", "timed_out", "cancelled", "released", "lost"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["failed", "timed_out", "cancelled", "released", "lost", "expired"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 

@@ -36,7 +36,7 @@ NO_OPTIONS: Final = {"task_id", "payload", "content_type", "codec", "parent_id",
 EXAMPLES: Final[dict[str, Any]] = {
     "name": "other", "queue": "other", "max_retries": 7, "timeout_seconds": 7, "priority": 7,
     "retry_backoff": 7, "idempotency_key": "k", "delay": 7, "run_at": datetime(2030, 1, 1, tzinfo=UTC),
-    "headers": {"a": "b"}, "labels": {"a": "b"},
+    "headers": {"a": "b"}, "labels": {"a": "b"}, "expires_in": 7,
 }  # fmt: skip
 
 

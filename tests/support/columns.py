@@ -34,6 +34,7 @@ class Assignment:
     submitted_at_us: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     alone: bool = False
+    expires_in_ms: int = 0
 
     def group(self) -> wire.AssignmentGroup:
         """The run as a group of one."""
@@ -56,6 +57,8 @@ class Assignment:
         )
         if self.headers:
             made.headers.add().headers.update(self.headers)
+        if self.expires_in_ms:
+            made.expires_in_ms.append(self.expires_in_ms)
         if self.timeout_s:
             made.timeout.FromMilliseconds(round(self.timeout_s * 1000))
         return made
@@ -91,14 +94,16 @@ def _runs(group: wire.AssignmentGroup) -> list[Assignment]:
         Assignment(
             task_id, token, group.name, group.queue, payload, group.content_type, group.codec, run_number,
             attempt_number, group.max_retries, group.priority, group.timeout.ToMilliseconds() / 1000,
-            parent_id, root_id, submitted_at_us, headers, group.alone,
+            parent_id, root_id, submitted_at_us, headers, group.alone, left,
         )
-        for task_id, token, payload, run_number, attempt_number, parent_id, root_id, submitted_at_us, headers
+        for task_id, token, payload, run_number, attempt_number, parent_id, root_id, submitted_at_us, headers,
+            left
         in zip(
             unpacked(group.task_ids), group.tokens, group.payloads, each(group.run_numbers, count, 0),
             each(group.attempt_numbers, count, 0), each(unpacked(group.parent_ids), count, ""),
             each(unpacked(group.root_ids), count, ""), each(group.submitted_at_us, count, 0),
-            each([dict(value.headers) for value in group.headers], count, {}), strict=True,
+            each([dict(value.headers) for value in group.headers], count, {}),
+            each(group.expires_in_ms, count, 0), strict=True,
         )
     ]  # fmt: skip
 

@@ -50,6 +50,8 @@ class AssignedBlock:
     trace_contexts: Sequence[bytes] = ()
     sizes: Sequence[int] = ()
     """Of payloads that were too large to come along, which are empty here; 0 for the others; a column."""
+    expires_in_ms: Sequence[int] = ()
+    """What was left at the assign for the run to begin; 0 for ever; a column."""
 
     def __len__(self) -> int:
         return len(self.task_ids)
@@ -75,6 +77,7 @@ class AssignedBlock:
             headers=at(self.headers, places),
             trace_contexts=at(self.trace_contexts, places),
             sizes=at(self.sizes, places),
+            expires_in_ms=at(self.expires_in_ms, places),
         )
 
 

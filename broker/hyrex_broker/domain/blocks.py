@@ -46,7 +46,7 @@ class TaskBlock:
         """True if storing them may wait for another submit, or they for their time: they have statements of
         their own."""
         extras = self.terms.extras
-        return self.keys is not None or (extras is not None and extras.starts_later)
+        return self.keys is not None or (extras is not None and extras.has_times)
 
 
 def halves(block: TaskBlock) -> tuple[TaskBlock, TaskBlock]:

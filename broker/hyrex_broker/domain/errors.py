@@ -25,6 +25,7 @@ BrokerError
 │   └── TooMuchUnread       answers that this connection has not read, or all of them
 ├── QuotaExceeded           a bound is reached, and room comes by itself; repeat it later
 │   └── QueueAtMaximum           as many tasks wait in a queue as may
+├── FeatureNotReady         a broker of an earlier version is there, which does not know it
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
 ├── SchemaOutOfRange        the database's schema is too old or too new for this broker
 └── Draining
@@ -239,6 +240,17 @@ class QueueAtMaximum(QuotaExceeded):
             {"queue": queue, "limit": str(most)},
         )
         self.retry_after_s = retry_after_s
+
+
+class FeatureNotReady(BrokerError):
+    """Something that a broker of an earlier version would break. Possible once that one is gone."""
+
+    def __init__(self, feature: str, broker: str, version: str) -> None:
+        super().__init__(
+            f"{feature} is refused while broker {broker!r} (version {version}) shares the database, which"
+            " does not know it: upgrade that broker, or leave it out until then",
+            {"feature": feature, "broker": broker, "version": version},
+        )
 
 
 class StorageUnavailable(BrokerError):

@@ -33,8 +33,11 @@ class CancelCause(IntEnum):
 
     REQUESTED = 1
     PURGED = 2
+    EXPIRED = 3
 
 
+NOT_IN_TIME: Final = "it did not begin in time"
+"""The reason of a task that has expired, as it stands in the statements too."""
 HIGHEST_PRIORITY: Final = 10
 DEFAULT_PRIORITY: Final = 5
 
@@ -94,11 +97,12 @@ class TaskExtras:
     run_at: datetime | None = None
     carried: CarriedOptions = NOTHING_CARRIED
     labels: dict[str, str] = field(default_factory=dict)
+    expires_in_ms: int | None = None
 
     @property
-    def starts_later(self) -> bool:
-        """True if a time to wait for was said, be it zero."""
-        return self.delay_ms is not None or self.run_at is not None
+    def has_times(self) -> bool:
+        """True if a time to wait for was said, be it zero, or one to begin in."""
+        return self.delay_ms is not None or self.run_at is not None or self.expires_in_ms is not None
 
 
 class SubmitOutcome(IntEnum):
@@ -136,6 +140,8 @@ class RunEnd:
     retryable: bool = True
     retry_delay_ms: int | None = None
     alone: bool = False
+    cause: CancelCause | None = None
+    """Of a cancelled one: why, if nobody asked for it."""
 
 
 class Receipt(IntEnum):
@@ -187,3 +193,4 @@ class RetryOutcome(IntEnum):
     REQUEUED = 1
     NOT_FINAL = 2
     NOT_FOUND = 3
+    EXPIRED = 4

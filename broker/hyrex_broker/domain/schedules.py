@@ -51,6 +51,8 @@ class ScheduleOptions:
     codec: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    expires_in_ms: int | None = None
+    """From when a slot's task is stored."""
 
 
 @dataclass(frozen=True, slots=True)

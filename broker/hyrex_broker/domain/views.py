@@ -76,6 +76,8 @@ class TaskView:
     """A dead letter that somebody has dismissed."""
     trace_context: bytes | None = None
     """The 26 bytes of a traceparent's parts; None without one, and where it was left out."""
+    expires_at: datetime | None = None
+    """No run of it begins after this."""
 
     @property
     def size_bytes(self) -> int:

@@ -126,6 +126,8 @@ class Cancels:
                 outcomes[standing.task_id] = RetryOutcome.REQUEUED
             elif standing.live:
                 outcomes[standing.task_id] = RetryOutcome.NOT_FINAL
+            elif standing.expired:
+                outcomes[standing.task_id] = RetryOutcome.EXPIRED
             else:
                 ended.append(standing.task_id)
         return ended

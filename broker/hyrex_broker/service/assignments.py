@@ -89,5 +89,6 @@ def _fill(group: wire.AssignmentGroup, block: AssignedBlock) -> None:
         added = add()
         if headers:
             added.headers.update(headers)
+    group.expires_in_ms.extend(block.expires_in_ms)
     if block.trace_contexts:
         group.trace_contexts = b"".join(block.trace_contexts)

@@ -42,6 +42,7 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: b
         hidden=hidden,
         dismissed=view.dismissed,
         traceparent=_traceparent(view.trace_context),
+        expires_at=timestamp_if_any(view.expires_at),
         **view.carried.given(),
     )
 

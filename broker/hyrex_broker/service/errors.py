@@ -69,6 +69,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.ArrivesSlowly: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_FLOW_CONTROL),
         errors.QuotaExceeded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
         errors.QueueAtMaximum: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
+        errors.FeatureNotReady: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_FEATURE_NOT_READY),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         # While serving, only if a newer version migrates the schema: another broker may be new enough.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),

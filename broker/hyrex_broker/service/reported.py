@@ -13,7 +13,7 @@ from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.ended import UNSTORABLE, EndBlock
 from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.ids import ID_BYTES, unpacked
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, Token
+from hyrex_broker.domain.model import NOT_IN_TIME, CancelCause, Outcome, Receipt, RunEnd, SessionId, Token
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.service import fields
@@ -127,6 +127,10 @@ def _end(run: wire.RunReport, end: RunEnd) -> RunEnd:
             return _raised(end, Outcome.TIMED_OUT, run.timed_out)
         case "cancelled":
             return replace(end, outcome=Outcome.CANCELLED, reason=_clean(run.cancelled.reason))
+        case "expired":
+            return replace(
+                end, outcome=Outcome.CANCELLED, reason=NOT_IN_TIME, cause=CancelCause.EXPIRED, elapsed_us=None
+            )
         case "released":
             return _released(end, run.released)
         case "lost":

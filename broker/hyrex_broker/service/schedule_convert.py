@@ -115,6 +115,7 @@ def _options(task: task_pb2.NewTask, field: str, name: str) -> ScheduleOptions:
         codec=carried.codec,
         headers=headers,
         labels=labels,
+        expires_in_ms=None if terms.extras is None else terms.extras.expires_in_ms,
     )
 
 
@@ -154,6 +155,7 @@ def _task(wanted: ScheduleDefinition, *, hidden: bool, brief: bool) -> task_pb2.
         max_retries=options.max_retries,
         timeout=duration_if_any(options.timeout_ms),
         retry_delay=duration_if_any(options.retry_delay_ms),
+        expires_in=duration_if_any(options.expires_in_ms),
         headers={} if hidden else options.headers,
         labels=options.labels,
     )

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2 import PlacedResult, SubmitResult
 from hyrex_broker.domain.errors import BrokerError, StorageUnavailable, TooManyItems
+from hyrex_broker.domain.features import FeatureGate
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.fairness import Admission, Permit
@@ -17,7 +18,7 @@ from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.errors import refused, to_item_error
 from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_rounds
-from hyrex_broker.service.submit_rights import allowed, without_others_keys
+from hyrex_broker.service.submit_rights import allowed, ready, without_others_keys
 from hyrex_broker.service.task_rights import QueuesOf
 from hyrex_broker.storage.availability import Availability
 
@@ -68,6 +69,8 @@ class SubmitChecker:
         self, intake: Intake, payload_limit_bytes: int, availability: Availability, queues: QueuesOf
     ) -> None:
         self._intake = intake
+        self.gate = FeatureGate()
+        """That of the cluster, where there is one."""
         self._queues = queues
         self._availability = availability
         self._reader = SubmitReader(payload_limit_bytes)
@@ -135,6 +138,8 @@ class SubmitChecker:
     async def _admitted(
         self, submission: Submission, patience_s: float, caller: Hashable, permit: Permit
     ) -> dict[int, Answer]:
+        if any(block.terms.extras is not None for block, _ in submission.blocks):
+            submission = ready(submission, self.gate)
         answers: dict[int, Answer] = {**submission.refused}
         for blocks in in_rounds(submission.blocks):
             submit = self._intake.submission(

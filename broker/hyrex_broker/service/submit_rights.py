@@ -1,8 +1,9 @@
-"""What a caller may submit whose token is for some queues only."""
+"""What of a submission is refused: by the rights of its caller, and by what the cluster knows."""
 
 from collections.abc import Mapping
 
 from hyrex_broker.domain.errors import RightMissing
+from hyrex_broker.domain.features import FeatureGate, needed_by
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.rights import Caller, Scope
 from hyrex_broker.engine.submit.answers import Answer
@@ -18,6 +19,19 @@ def allowed(submission: Submission, caller: Caller) -> Submission:
             kept.append((block, places))
         else:
             error = RightMissing(caller.name, Scope.SUBMIT, block.terms.queue)
+            submission.refused.update(dict.fromkeys(places, error))
+    submission.blocks = kept
+    return submission
+
+
+def ready(submission: Submission, gate: FeatureGate) -> Submission:
+    """The same without the tasks for which the cluster is not ready, which are refused."""
+    kept = []
+    for block, places in submission.blocks:
+        error = gate.refusal(needed_by(block.terms))
+        if error is None:
+            kept.append((block, places))
+        else:
             submission.refused.update(dict.fromkeys(places, error))
     submission.blocks = kept
     return submission

@@ -119,7 +119,8 @@ def _checked(wire: task_pb2.NewTask) -> Terms:
 
 def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
     start = wire.WhichOneof("start")
-    if not (start or wire.labels or any(getattr(wire, name) for name in CARRIED)):
+    expires = wire.HasField("expires_in")
+    if not (start or wire.labels or expires or any(getattr(wire, name) for name in CARRIED)):
         return None
     return TaskExtras(
         delay_ms=fields.milliseconds(wire.delay, "delay", least=0) if start == "delay" else None,
@@ -129,4 +130,5 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
             codec=fields.short_text(wire.codec, "codec"),
         ),
         labels=fields.texts(dict(wire.labels), "labels", MAP_BYTES),
+        expires_in_ms=fields.milliseconds(wire.expires_in, "expires_in", least=1) if expires else None,
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.ids import HexId, lowest_id
-from hyrex_broker.domain.model import BrokerId, LaneId, SessionId, Token
+from hyrex_broker.domain.model import BrokerId, LaneId, SessionId, TaskId, Token
 from hyrex_broker.storage.assigned import arrivals_of, blocks_of, reads_of
 from hyrex_broker.storage.columns import integers
 from hyrex_broker.storage.pool import Database, Transaction
@@ -67,6 +67,8 @@ class AssignResult:
     """(lane, rank) -> how many runs it gave, and the latest arrival of them"""
     arrivals: Mapping[tuple[LaneId, int, datetime], int] = field(default_factory=dict)
     """(lane, rank, arrival) -> how many runs"""
+    expired: Sequence[tuple[TaskId, LaneId]] = ()
+    """Tasks that were to run and have ended instead, since their time to begin was over."""
 
 
 class AssignStore:
@@ -201,18 +203,26 @@ def _result(rows: Sequence[Any], names: Mapping[LaneId, tuple[str, str]], plan: 
     found = rows if first["task_id"] is not None else []
     arrivals = arrivals_of(found)
     return AssignResult(
-        blocks=blocks_of(_stored(found), names),
+        blocks=blocks_of(_runnable(found), names),
         taken_at=first["taken_at"],
         refused=first["mine"] < len(asked),
         read=reads_of(arrivals),
         arrivals=arrivals,
+        expired=[(TaskId(row["task_id"]), LaneId(row["lane"])) for row in found if _has_expired(row)],
     )
 
 
-def _stored(rows: Sequence[Any]) -> Sequence[Any]:
-    """Without the tasks that are not stored, which ended as lost."""
-    if all(row["max_retries"] is not None for row in rows):
+def _runnable(rows: Sequence[Any]) -> Sequence[Any]:
+    """Without the tasks that are not stored, which ended as lost, and without those that have expired."""
+    if not any(row["max_retries"] is None or _has_expired(row) for row in rows):
         return rows
     lost = [row["task_id"] for row in rows if row["max_retries"] is None]
-    log.error("tasks were to run that are not stored; they have ended as lost", extra={"tasks": lost[:_TOLD]})
-    return [row for row in rows if row["max_retries"] is not None]
+    if lost:
+        told = {"tasks": lost[:_TOLD]}
+        log.error("tasks were to run that are not stored; they have ended as lost", extra=told)
+    return [row for row in rows if row["max_retries"] is not None and not _has_expired(row)]
+
+
+def _has_expired(row: Any) -> bool:
+    left: int | None = row["expires_in_ms"]
+    return left is not None and left <= 0

@@ -17,7 +17,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _NONE: Final[Headers] = {}
 _ARRIVAL: Final = itemgetter(3, 4, 5)
 Read = tuple[int, datetime]
-_CARRIED_FROM: Final = 21
+_CARRIED_FROM: Final = 22
+_EXPIRES_IN_MS: Final = 21
 """Carried options are the last columns of a row."""
 _SHARED: Final = (6, 7, 3, 4, 12, 13, 11, *range(_CARRIED_FROM, _CARRIED_FROM + len(CARRIED)))
 """Columns of a row that all runs of a block have in common: session, sequence, lane, rank, retries, timeout,
@@ -76,7 +77,12 @@ def _block(
         headers=_headers(columns[17]),
         trace_contexts=column([trace or NO_TRACE for trace in columns[20]], NO_TRACE),
         sizes=missing if any(missing) else (),
+        expires_in_ms=_times_left(columns[_EXPIRES_IN_MS]),
     )
+
+
+def _times_left(left: Sequence[int | None]) -> Sequence[int]:
+    return () if left.count(None) == len(left) else [each or 0 for each in left]
 
 
 def _moments(moments: Sequence[datetime]) -> Sequence[int]:

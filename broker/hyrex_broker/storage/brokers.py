@@ -1,13 +1,15 @@
 """The brokers that share this database, and their notifications to each other."""
 
 import asyncio
+import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from hyrex_broker.domain.features import FEATURES, OlderBroker
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.migrate import migrations
@@ -40,6 +42,12 @@ class Others:
     """The schema that a broker must know to be served by this database;"""
     knows: int
     """and the newest that this broker knows."""
+    older: Sequence[OlderBroker]
+    """Those of the others that lack features of this one."""
+
+
+def _listed(told: str | None) -> list[tuple[str, str, list[str]]]:
+    return [] if told is None else [tuple(each) for each in json.loads(told)]
 
 
 class _TakenBackError(Exception):
@@ -61,7 +69,9 @@ class BrokerStore:
     async def register(self, name: str, address: str, version: str, *, observes: bool = False) -> BrokerId:
         """Register a new broker; `observes`: it shows metrics."""
         knows = migrations()[-1].number
-        row = await self._database.fetchrow(_SQL["register"], name, address, version, observes, knows)
+        row = await self._database.fetchrow(
+            _SQL["register"], name, address, version, observes, knows, FEATURES
+        )
         assert row is not None
         return BrokerId(row["id"])
 
@@ -71,7 +81,7 @@ class BrokerStore:
 
     async def seen(self, broker: BrokerId, *, watching: bool) -> Others:
         """Note that this broker runs; return which others do."""
-        row = await self._database.fetchrow(_SQL["seen"], broker, watching, vital=True)
+        row = await self._database.fetchrow(_SQL["seen"], broker, watching, FEATURES, vital=True)
         assert row is not None
         return Others(
             row["others"],
@@ -81,6 +91,7 @@ class BrokerStore:
             row["seen_at"],
             row["serves_from"],
             row["knows"] or 0,
+            [OlderBroker(name, version, frozenset(known)) for name, version, known in _listed(row["older"])],
         )
 
     async def seen_at(self, broker: BrokerId) -> datetime | None:

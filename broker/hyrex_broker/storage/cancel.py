@@ -29,6 +29,8 @@ class Standing:
     known: bool
     flagged: bool
     live: bool
+    expired: bool
+    """No run of it may begin any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class CancelStore:
         """The present states of tasks."""
         rows = await self._database.fetch(_SQL["standing"], sorted(task_ids))
         await self._database.confirm()
-        return [Standing(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+        return [Standing(TaskId(str(row[0])), row[1], row[2], row[3], row[4]) for row in rows]
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[Requeued]:
         """Reopen ended tasks; ids missing from the result: see `standing` and `reopened`."""

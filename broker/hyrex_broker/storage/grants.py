@@ -13,7 +13,7 @@ TABLES: Final = (
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "dismissal", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret",
-    "schedule", "schedule_slot", "outbox",
+    "schedule", "schedule_slot", "outbox", "expiry",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""

@@ -10,8 +10,10 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("marks")
-DELAYED: Final = LaneId(0)
-"""Stands for the head of `delayed`; lanes are numbered from 1."""
+HEADS: Final = LaneId(0)
+"""Stands for the heads of tables that are read in order of a time, by number. Lanes are numbered from 1."""
+DELAYED_HEAD: Final = 0
+EXPIRY_HEAD: Final = 1
 _MOST_ROWS: Final = 1000
 
 
@@ -31,9 +33,9 @@ class MarkStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def load(self, *, delayed: bool) -> list[Mark]:
-        """The mark of `delayed`, or those of `ready`; none is nearer to the present than 3 s."""
-        rows = await self._database.fetch(_SQL["load_marks"], delayed)
+    async def load(self, *, heads: bool) -> list[Mark]:
+        """The marks of heads, or those of `ready`; none is nearer to the present than 3 s."""
+        rows = await self._database.fetch(_SQL["load_marks"], heads)
         return [Mark(LaneId(row["lane"]), row["rank"], row["mark"]) for row in rows]
 
     async def save(self, marks: Sequence[Mark]) -> None:

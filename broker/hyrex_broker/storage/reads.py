@@ -159,6 +159,7 @@ def _view(rows: list[Any]) -> TaskView:
         headers=_texts(first["headers"]),
         dismissed=first["live"] is None and bool(rows[-1]["dismissed"]),
         trace_context=first["trace_context"],
+        expires_at=first["expires_at"],
         runs=tuple(_runs(rows)),
     )
 

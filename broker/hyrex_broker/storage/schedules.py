@@ -185,7 +185,7 @@ class ScheduleStore:
             definition.cron,
             definition.tz,
             definition.payload,
-            json.dumps(asdict(definition.options)),
+            _options(definition.options),
             definition.catchup.value,
             definition.jitter_s,
             definition.paused,
@@ -265,6 +265,14 @@ class ScheduleStore:
         if row is not None:
             await self._database.confirm()
         return None if row is None else row["slot"]
+
+
+def _options(options: ScheduleOptions) -> str:
+    """As JSON. What brokers of earlier versions do not know is there only where it says something."""
+    values = asdict(options)
+    if options.expires_in_ms is None:
+        del values["expires_in_ms"]
+    return json.dumps(values)
 
 
 def _due(row: Any) -> DueSchedule:

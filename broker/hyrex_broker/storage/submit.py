@@ -178,4 +178,5 @@ def _waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
         [each.run_at for each in extras],
         stretched(batch.keys, count),
         [each.name for each in terms],
+        _each([each.expires_in_ms for each in extras], count),
     )

@@ -36,6 +36,7 @@ RETRY_WORDS: Final = MappingProxyType(
         tasks.RETRY_OUTCOME_REQUEUED: "queued again",
         tasks.RETRY_OUTCOME_NOT_FINAL: "not ended yet",
         tasks.RETRY_OUTCOME_NOT_FOUND: "not found",
+        tasks.RETRY_OUTCOME_EXPIRED: "its time to begin is over: replay it",
     }
 )
 

@@ -32,6 +32,7 @@ from hyrex.worker.shared.outcome import (
     Completed,
     Ending,
     ErrorInfo,
+    Expired,
     Failed,
     Outcome,
     Released,
@@ -126,6 +127,8 @@ class Execution:
 def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> Outcome | None:
     """Find the function and decode its arguments. Return an outcome if that fails, else None."""
     queued = execution.queued
+    if queued.block.begins_by_ns and queued.block.has_expired(execution.place):
+        return Expired()
     task = execution.task = queued.task or tasks.get(queued.block.terms.name)
     if queued.task is None:  # the first of its block, or none of them can be executed
         outcome = _unable(execution)

@@ -167,4 +167,5 @@ def _schedule_info(task: HyrexTask[..., Any]) -> ScheduleInfo:
         headers=dict(options.headers),
         labels=dict(options.labels),
         retry_delay_s=-1.0 if config.retry_backoff is None else task.retry_delay_s(1),
+        expires_in_s=config.expires_in or 0.0,
     )

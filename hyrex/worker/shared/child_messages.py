@@ -39,7 +39,8 @@ class QueueInfo(Struct, frozen=True, array_like=True):
 
 
 class ScheduleInfo(Struct, frozen=True, array_like=True):
-    """A task that the user's code gives a cron expression. A `retry_delay_s` below 0 means none."""
+    """A task that the user's code gives a cron expression. A `retry_delay_s` below 0 means none, an
+    `expires_in_s` of 0 too."""
 
     task: TaskInfo
     cron: str
@@ -48,6 +49,7 @@ class ScheduleInfo(Struct, frozen=True, array_like=True):
     headers: dict[str, str]
     labels: dict[str, str]
     retry_delay_s: float = -1.0
+    expires_in_s: float = 0.0
 
 
 # From the stream process to a child.

@@ -55,6 +55,10 @@ class Cancelled(Struct, frozen=True, array_like=True, tag="x"):
     reason: str
 
 
+class Expired(Struct, frozen=True, array_like=True, tag="e"):
+    """The time in which the run had to begin was over, so it did not."""
+
+
 class Released(Struct, frozen=True, array_like=True, tag="r"):
     """The run is given back: not started, or stopped in good order.
 
@@ -73,7 +77,7 @@ class Lost(Struct, frozen=True, array_like=True, tag="l"):
     alone: bool
 
 
-Outcome = Completed | Failed | TimedOut | Cancelled | Released | Lost
+Outcome = Completed | Failed | TimedOut | Cancelled | Expired | Released | Lost
 
 
 def dropped(cause: StopCause, reason: str) -> Outcome:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from hyrex.backend.origin import TRACE_BYTES
+from hyrex.worker.shared.memory import boottime_ns
 from hyrex.worker.shared.outcome import ErrorInfo
 
 ID_BYTES: Final = 16
@@ -53,6 +54,7 @@ class Run(RunTerms, frozen=True, kw_only=True, gc=False):
     submitted_ns: int = 0
     headers: dict[str, str] | None = None
     trace_context: bytes = b""
+    begins_by_ns: int = 0
     told: ErrorInfo | None = None  # its outcome is settled: only its error handler is to hear of this
 
 
@@ -70,6 +72,7 @@ class RunBlock(Struct, array_like=True):
     submitted_us: list[int] = []
     headers: list[dict[str, str] | None] = []
     trace_contexts: bytes = b""
+    begins_by_ns: list[int] = []  # on the boot clock; 0: whenever
     told: ErrorInfo | None = None  # as in Run, of a block of one
 
     def __len__(self) -> int:
@@ -116,8 +119,14 @@ class RunBlock(Struct, array_like=True):
             chosen(self.submitted_us),
             chosen(self.headers),
             chosen_packed(self.trace_contexts, TRACE_BYTES),
+            chosen(self.begins_by_ns),
             self.told,
         )
+
+    def has_expired(self, place: int) -> bool:
+        """Return True if one of them may not begin any more."""
+        begins_by_ns = _value(self.begins_by_ns, place, 0)
+        return bool(begins_by_ns) and boottime_ns() >= begins_by_ns
 
     def run(self, place: int) -> Run:
         """One of them."""
@@ -133,6 +142,7 @@ class RunBlock(Struct, array_like=True):
             submitted_ns=_value(self.submitted_us, place, 0) * 1000,
             headers=_value(self.headers, place, None),
             trace_context=_packed_value(self.trace_contexts, place, TRACE_BYTES),
+            begins_by_ns=_value(self.begins_by_ns, place, 0),
             told=self.told,
             **asdict(self.terms),
         )
@@ -152,6 +162,7 @@ def block_of(run: Run) -> RunBlock:
         submitted_us=[run.submitted_ns // 1000],
         headers=[run.headers],
         trace_contexts=run.trace_context,
+        begins_by_ns=[run.begins_by_ns] if run.begins_by_ns else [],
         told=run.told,
     )
 

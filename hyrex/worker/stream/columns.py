@@ -7,6 +7,7 @@ from typing import Final
 from hyrex.backend.origin import TRACE_BYTES
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import worker_service_pb2 as wire
+from hyrex.worker.shared.memory import boottime_ns
 from hyrex.worker.shared.runs import ID_BYTES, RunBlock, RunTerms
 from hyrex.worker.stream.reports import FinishedRuns
 
@@ -29,6 +30,7 @@ def block_from(group: wire.AssignmentGroup) -> RunBlock:
         list(group.submitted_at_us),
         [dict(each.headers) or None for each in group.headers],
         group.trace_contexts,
+        _latest_begins(group.expires_in_ms),
     )
     _check(block)
     return block
@@ -43,6 +45,14 @@ def fill_finished(told: wire.CompletedRuns, finished: Sequence[FinishedRuns]) ->
         told.elapsed_us.extend(_believable(runs.elapsed_us))
 
 
+def _latest_begins(expires_in_ms: Sequence[int]) -> list[int]:
+    """Until when runs may begin, by this machine's clock: the time that was left counts from now on."""
+    if not expires_in_ms:
+        return []
+    now_ns = boottime_ns()
+    return [now_ns + left * 1_000_000 if left else 0 for left in expires_in_ms]
+
+
 def _terms(group: wire.AssignmentGroup) -> RunTerms:
     timeout_ns = 0
     if group.HasField("timeout"):
@@ -55,7 +65,13 @@ def _check(block: RunBlock) -> None:
     if len(block.payloads) != count or len(block.task_ids) != ID_BYTES * count:
         payloads = len(block.payloads)
         raise ValueError(f"{len(block.task_ids)} bytes of ids and {payloads} payloads for {count} runs")
-    columns: list[Sized] = [block.run_numbers, block.attempt_numbers, block.submitted_us, block.headers]
+    columns: list[Sized] = [
+        block.run_numbers,
+        block.attempt_numbers,
+        block.submitted_us,
+        block.headers,
+        block.begins_by_ns,
+    ]
     for column in columns:
         if len(column) not in (0, 1, count):
             raise ValueError(f"a column of {len(column)} values for {count} runs")

@@ -22,6 +22,7 @@ from hyrex.worker.shared.outcome import (
     Completed,
     Ending,
     ErrorInfo,
+    Expired,
     Failed,
     Lost,
     Released,
@@ -205,6 +206,8 @@ def _tell(told: wire.RunReport, run: UnreportedRun) -> None:
             told.timed_out.CopyFrom(wire.TimedOut(error=_error(error), retry_delay=_delay(delay_s)))
         case Cancelled(reason):
             told.cancelled.CopyFrom(wire.Cancelled(reason=reason))
+        case Expired():
+            told.expired.SetInParent()
         case Released(started, reason, delay_s):
             told.released.CopyFrom(wire.Released(started=started, reason=reason, retry_delay=_delay(delay_s)))
         case Lost(reason, alone):
@@ -239,6 +242,7 @@ def _schedule(schedule: ScheduleInfo) -> ScheduleDefinition:
             max_retries=task.max_retries,
             timeout=_duration(int(task.timeout_s * 1e9)) if task.timeout_s else None,
             retry_delay=_duration(int(delay_s * 1e9)) if delay_s >= 0 else None,
+            expires_in=_duration(int(schedule.expires_in_s * 1e9)) if schedule.expires_in_s else None,
             headers=schedule.headers,
             labels=schedule.labels,
         ),

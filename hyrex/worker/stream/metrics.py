@@ -17,6 +17,7 @@ from hyrex.worker.shared.outcome import (
     Cancelled,
     Completed,
     Ending,
+    Expired,
     Failed,
     Lost,
     Outcome,
@@ -33,6 +34,7 @@ _NAMES: Final[dict[type[Outcome], str]] = {
     Failed: "failed",
     TimedOut: "timed_out",
     Cancelled: "cancelled",
+    Expired: "cancelled",
     Released: "released",
     Lost: "lost",
 }

@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from hyrex.worker.shared.child_messages import Finished
-from hyrex.worker.shared.outcome import Completed, Ending, Failed, TimedOut
+from hyrex.worker.shared.outcome import Completed, Ending, Expired, Failed, TimedOut
 
 _MOST_RUNS: Final = 1000
 _MOST_FRAMES: Final = 4  # in flight: enough to keep the broker busy, few enough that frames fill up
@@ -47,6 +47,8 @@ class UnreportedRun(Struct, frozen=True, gc=False):
             error = outcome.error
             # UTF-8 takes at most four bytes for a character
             return _ITEM_BYTES + 4 * (len(error.type) + len(error.message) + len(error.traceback))
+        if isinstance(outcome, Expired):
+            return _ITEM_BYTES
         return _ITEM_BYTES + 4 * len(outcome.reason)
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId, SessionId, TaskExtras
-from hyrex_broker.engine.dispatch import promoter as promoting
+from hyrex_broker.engine import due_rows
 from hyrex_broker.engine.dispatch.lane_schedule import ZERO
 from hyrex_broker.storage.assign import AssignStore
-from hyrex_broker.storage.marks import DELAYED, Mark, MarkStore
+from hyrex_broker.storage.marks import DELAYED_HEAD, HEADS, Mark, MarkStore
 from hyrex_broker.storage.promote import NextDue, PromoteStore
 from hyrex_broker.storage.report import EVER, Overdue, ReportStore
 from tests.integration.engine.bench import Bench, running_engine
@@ -45,7 +45,7 @@ async def test_the_promoter_never_goes_back_to_the_beginning(
     bench: Bench, read_from: list[datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even now and then: the look below the mark is another statement, and nobody waits for it."""
-    monkeypatch.setattr(promoting, "LOOK_BELOW_S", 0.01)
+    monkeypatch.setattr(due_rows, "LOOK_BELOW_S", 0.01)
     monkeypatch.setattr(PromoteStore, "below", _never)
     _, link = await bench.worker(capacity=20)
     for count in range(1, 16):
@@ -64,7 +64,7 @@ async def test_a_delayed_task_that_was_left_below_the_mark_is_found(
     await link.until_runs(1)
     await delayed_by(bench, 3_600_000)
     await bench.database.execute("update delayed set run_at = now() - interval '1 hour'")
-    await bench.engine.promoter._find_below()
+    await bench.engine.promoter.rows.find_below()
     await link.until_runs(2)
 
 
@@ -80,7 +80,7 @@ async def test_a_new_broker_reads_on_where_the_last_one_was(
     moment = await bench.database.fetchrow("select now() - interval '1 minute' as at")
     assert moment is not None
     mark = moment["at"]
-    await MarkStore(bench.database).save([Mark(lane, 5, mark), Mark(DELAYED, 0, mark)])
+    await MarkStore(bench.database).save([Mark(lane, 5, mark), Mark(HEADS, DELAYED_HEAD, mark)])
     await bench.database.execute(
         "with stored as (insert into task (id, lane, rank, max_retries, digest, payload)"
         " values ($1, $2, 5, 0, 0, '{}'))"
@@ -112,11 +112,11 @@ async def test_marks_are_kept_once_many_rows_are_dead_behind_them(
     await bench.submit([new_task(), new_task()])
     await link.until_runs(2)
     await dispatcher._keep_marks()
-    assert await store.load(delayed=False) == []
+    assert await store.load(heads=False) == []
     await bench.submit([new_task()])
     await link.until_runs(3)
     await dispatcher._keep_marks()
-    assert len(await store.load(delayed=False)) == 1
+    assert len(await store.load(heads=False)) == 1
 
 
 async def test_a_kept_mark_only_rises_and_is_never_in_the_future(bench: Bench) -> None:
@@ -126,9 +126,9 @@ async def test_a_kept_mark_only_rises_and_is_never_in_the_future(bench: Bench) -
     now = moment["at"]
     for at in (now - timedelta(hours=1), now - timedelta(hours=2)):
         await store.save([Mark(lane, 5, at)])
-    assert await store.load(delayed=False) == [Mark(lane, 5, now - timedelta(hours=1))]
+    assert await store.load(heads=False) == [Mark(lane, 5, now - timedelta(hours=1))]
     await store.save([Mark(lane, 5, now + timedelta(days=1))])
-    (mark,) = await store.load(delayed=False)
+    (mark,) = await store.load(heads=False)
     assert mark.at < now + timedelta(minutes=1)
 
 

@@ -140,3 +140,17 @@ async def test_lifespan_is_entered_once_in_each_child(bench: Bench) -> None:
     worker.stop()
     assert await worker.exit_status() == 0
     assert sorted(bench.journal()) == sorted([f"{w} {p}" for p in pids for w in ("enter", "leave")])
+
+
+async def test_a_run_whose_time_to_begin_is_over_does_not_begin(bench: Bench) -> None:
+    """It waited behind another one; the time that was left counts from when the worker read of it."""
+    await bench.ready()
+    first = assignment("sleep", {"seconds": 0.05})
+    late = assignment("write", {"text": "late"}, expires_in_ms=1)
+    early = assignment("write", {"text": "early"}, expires_in_ms=3_600_000)
+    await bench.broker.assign(first, late, early)
+    told = await bench.broker.outcome(late)
+    assert told.WhichOneof("outcome") == "expired"
+    assert not told.HasField("elapsed")
+    assert (await bench.broker.outcome(early)).WhichOneof("outcome") == "completed"
+    assert "late" not in bench.journal_path.read_text().split()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.features import FeatureGate
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.engine.cluster.replicated import Renewals
@@ -33,6 +34,7 @@ class Presence:
         self._watching = watching
         self._availability = store.availability
         self.renewals = Renewals()
+        self.gate = FeatureGate()
         self.on_round: Callable[[bool], None] = lambda answered: None
         """Told after each round whether the database answered."""
         self.on_lost: Callable[[], None] = lambda: None
@@ -41,6 +43,10 @@ class Presence:
         self.on_unserved: Callable[[int, int], None] = lambda serves_from, knows: None
         """Called with the schema that a broker must know and the newest that this one knows, while the
         database does not serve this one any more."""
+
+    async def look_for_older(self) -> None:
+        """Find out, before anything is served, which features cannot be used. Raises StorageUnavailable."""
+        self.gate.learn((await self._store.seen(self._broker, watching=False)).older)
 
     async def run(self) -> None:
         """Renew until cancelled; then leave."""
@@ -64,6 +70,7 @@ class Presence:
             return
         if others.seen_at is not None:
             self.renewals.add(others.seen_at, acknowledged)
+        self.gate.learn(others.older)
         self._notifications.others = others.count > 0
         self._notifications.others_watch = others.watching
         self._availability.answered()

@@ -6,12 +6,13 @@ become free, are part of the next one. Runs are sent to workers only after the c
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import LaneId
+from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.engine.dispatch.lane_schedule import LaneSchedule
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.release_rate import ReleaseRate
@@ -55,6 +56,8 @@ class Dispatcher:
         self._look = asyncio.Event()
         self.release_rate = ReleaseRate()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
+        self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        """Told of tasks that ended instead of being assigned."""
         sessions.on_capacity = self._called.set
         directory.on_new_lanes.append(lambda lanes: self._schedule.look_again())
         directory.on_change.append(self._schedule.look_again)
@@ -131,7 +134,7 @@ class Dispatcher:
     async def _begin(self) -> None:
         """Begin at the stored low-water marks: below them there may be millions of dead rows."""
         try:
-            self._schedule.recall(await self._mark_store.load(delayed=False))
+            self._schedule.recall(await self._mark_store.load(heads=False))
             await self._find_above_marks()
         except StorageUnavailable as error:
             log.debug("dispatcher begins without marks", extra={"error": str(error)})
@@ -241,6 +244,9 @@ class Dispatcher:
                 self._schedule.learn(quotas, result)
                 self._placer.push(plan, result.blocks)
                 self._count(quotas, result)
+                if result.expired:
+                    self._counters.cancelled(Counter(lane for _, lane in result.expired))
+                    self.on_change([task_id for task_id, _ in result.expired])
                 return
         await self._placer.drop_lost_sessions(plan)
 

@@ -22,7 +22,9 @@ create table broker (
   -- Whether it shows metrics: the oldest of those that do reads for all how much waits in each queue.
   observes   boolean not null default false,
   -- The newest schema that its version knows: a database that serves later ones only is not for it any more.
-  knows      integer not null default 1
+  knows      integer not null default 1,
+  -- What its version knows of what an earlier one would break (domain/features.py).
+  features   text[] not null default '{}'
 );
 
 -- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts. A task whose end
@@ -149,7 +151,7 @@ create table task_run (
   error_message  text,
   traceback      text,
   reason         text,
-  -- Why it is cancelled, where nobody asked for that: 2 purged (hyrex.v1.CancelCause).
+  -- Why it is cancelled, where nobody asked for that: 2 purged, 3 expired (hyrex.v1.CancelCause).
   cause          smallint check (cause is null or outcome = 5),
   primary key (task_id, run_number)
 ) partition by range (task_id);
@@ -626,3 +628,14 @@ end
 $make$;
 revoke all on function checked_enqueue_options(jsonb), enqueue_bytes(text, bytea, text, jsonb),
   enqueue(text, jsonb, text, jsonb) from public;
+
+-- When to look at tasks that may expire while they wait. Assigns judge by `task.expires_at`; this is for what nobody
+-- assigns. A row goes when its time has come: nothing has to remove it when its task ends.
+create table expiry (
+  look_at    timestamptz not null,
+  task_id    uuid not null,
+  expires_at timestamptz not null,
+  primary key (look_at, task_id)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);

@@ -1,6 +1,7 @@
 -- name: register
--- A new broker. $1 name, $2 address, $3 version, $4 whether it shows metrics, $5 the newest schema that it knows.
-insert into broker (name, address, version, observes, knows) values ($1, $2, $3, $4, $5) returning id
+-- A new broker. $1 name, $2 address, $3 version, $4 whether it shows metrics, $5 the newest schema that it knows,
+-- $6 its features.
+insert into broker (name, address, version, observes, knows, features) values ($1, $2, $3, $4, $5, $6) returning id
 
 -- name: reads_depths
 -- Whether this broker reads for all how much waits in each queue: the oldest one alive that shows metrics does.
@@ -16,14 +17,16 @@ update broker set address = $2 where id = $1
 -- This broker lives. $1 id, $2 whether clients watch tasks here. Returns the others seen lately, whether any of
 -- them watches, whether a commit waits for a standby (a reload changes that at any time), whether this broker's own
 -- row is there, and to what time it was renewed. `serves_from`: the schema that a broker must know to be served by
--- this database; `knows`: the newest that this broker knows, by its row.
+-- this database; `knows`: the newest that this broker knows, by its row. `older`: name, version and features of others
+-- that lack some of this one's, as JSON; null where there are none, as nearly always. $3 this one's features.
 with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning knows, seen_at)
 select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
   current_setting('synchronous_standby_names') <> ''
     and current_setting('synchronous_commit') not in ('off', 'local') as synchronous,
   exists (select from me) as known, (select seen_at from me) as seen_at,
   (select coalesce(max(serves_from), 0) from schema_version) as serves_from,
-  (select knows from me) as knows
+  (select knows from me) as knows,
+  jsonb_agg(jsonb_build_array(name, version, features)) filter (where not features @> $3::text[]) as older
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
 -- name: seen_at

@@ -29,16 +29,18 @@ union all
 select task_id, token, session_id, lane from held
 
 -- name: standing
--- Where tasks stand: live, flagged, ended or unknown. $1 ids in order, as in `tasks` (reads.sql).
+-- Where tasks stand: live, flagged, ended or unknown; and whether their time to begin is over. $1 ids in order, as in `tasks` (reads.sql).
 select i.id,
        (select true from task
         where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1) is not null as known,
        coalesce((select cancel_at is not null from lease where task_id = i.id limit 1), false) as flagged,
-       (select true from live where live.task_id = i.id limit 1) is not null as live
+       (select true from live where live.task_id = i.id limit 1) is not null as live,
+       (select expires_at <= now() from task
+        where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1) is true as expired
 from unnest($1::uuid[]) as i (id)
 
 -- name: retry
--- Reopens ended tasks; each end is reopened once, whoever asks. $1 ids in order, as in `tasks` (reads.sql).
+-- Reopens ended tasks; each end is reopened once, whoever asks. None whose time to begin is over. $1 ids in order, as in `tasks` (reads.sql).
 with last as materialized (
   select i.id, r.run_number
   from unnest($1::uuid[]) as i (id)
@@ -49,6 +51,8 @@ with last as materialized (
   ) r
   where r.final
     and (select true from live where live.task_id = i.id limit 1) is null
+    and coalesce((select expires_at > now() from task
+                  where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1), true)
 ), reopened as (
   insert into reopen (task_id, after_run_number)
   select id, run_number from last order by id

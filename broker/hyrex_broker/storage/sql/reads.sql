@@ -9,7 +9,7 @@
 -- $8 bytes that results, tracebacks and messages of a task may have together, its newest runs first. The newest
 -- run has what it has, and of the others comes at least the beginning of their message.
 select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, t.root_id, t.submitted_at,
-       t.content_type, t.codec, t.idempotency_key,
+       t.content_type, t.codec, t.idempotency_key, t.expires_at,
        case when coalesce(r.place, 1) = 1 and octet_length(t.labels::text) <= $7::integer then t.labels end as labels,
        case when octet_length(t.labels::text) > $7::integer then octet_length(t.labels::text) else 0 end
          as labels_left_out_bytes,

@@ -38,15 +38,19 @@ with taken as materialized (
   returning schedule, slot, task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload,
-                    content_type, codec, headers, labels)
+                    content_type, codec, headers, labels, expires_at)
   select i.task_id, i.lane, (i.options->>'rank')::smallint, (i.options->>'max_retries')::integer,
          (i.options->>'timeout_ms')::bigint, (i.options->>'retry_delay_ms')::bigint, 0, i.payload,
          i.options->>'content_type', i.options->>'codec',
          coalesce(i.options->'headers', '{}')
            || jsonb_build_object('hyrex-scheduled-for', to_char(i.slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
-         coalesce(i.options->'labels', '{}') || jsonb_build_object('hyrex.schedule', i.name)
+         coalesce(i.options->'labels', '{}') || jsonb_build_object('hyrex.schedule', i.name),
+         now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond'
   from item i where i.task_id = any (array(select task_id from fired)) order by i.task_id
-  returning id, lane, rank
+  returning id, lane, rank, expires_at
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from stored where expires_at is not null order by id
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from stored
@@ -78,15 +82,19 @@ with taken as materialized (
   returning schedule, slot, task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload,
-                    content_type, codec, headers, labels)
+                    content_type, codec, headers, labels, expires_at)
   select i.task_id, $4::integer, (i.options->>'rank')::smallint, (i.options->>'max_retries')::integer,
          (i.options->>'timeout_ms')::bigint, (i.options->>'retry_delay_ms')::bigint, 0, i.payload,
          i.options->>'content_type', i.options->>'codec',
          coalesce(i.options->'headers', '{}')
            || jsonb_build_object('hyrex-scheduled-for', to_char(i.slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
-         coalesce(i.options->'labels', '{}') || jsonb_build_object('hyrex.schedule', i.name)
+         coalesce(i.options->'labels', '{}') || jsonb_build_object('hyrex.schedule', i.name),
+         now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond'
   from item i where i.task_id = any (array(select task_id from fired)) order by i.task_id
-  returning id, lane, rank
+  returning id, lane, rank, expires_at
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from stored where expires_at is not null order by id
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from stored

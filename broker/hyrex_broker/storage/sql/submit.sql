@@ -47,7 +47,8 @@ select array_agg(replace(id::text, '-', '')) from stored
 -- The same for tasks with delays, run times or idempotency keys: it may wait for whoever claims the same key,
 -- so others have their own statement. A task whose key is taken is not stored.
 -- Returns id and whether the task waits for its time.
--- $1..$15 as in `submit`; $16 delay_ms, $17 run_at, $18 idempotency_key, $19 name (of the task, for the key).
+-- $1..$15 as in `submit`; $16 delay_ms, $17 run_at, $18 idempotency_key, $19 name (of the task, for the key),
+-- $20 expires_in_ms, from when it may first run.
 -- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
 -- first; ids in id order.
 with item as materialized (
@@ -55,13 +56,14 @@ with item as materialized (
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
          t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context,
-         coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due
+         coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
+         greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
-              $16::bigint[], $17::timestamptz[], $18::text[], $19::text[])
+              $16::bigint[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name)
+          content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name, expires_in_ms)
 ), freed as (
   -- Key and task are stored together, so one snapshot never shows a key before its task.
   delete from idempotency where ctid = any (array(
@@ -85,22 +87,25 @@ with item as materialized (
   returning task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    idempotency_key, content_type, codec, headers, labels, trace_context)
+                    idempotency_key, content_type, codec, headers, labels, trace_context, expires_at)
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         idempotency_key, content_type, codec, headers, labels, trace_context
+         idempotency_key, content_type, codec, headers, labels, trace_context, expires_at
   from item
   where idempotency_key is null or id = any (array(select task_id from claimed))
   order by id
   on conflict (id) do nothing
   returning id
 ), placed as materialized (
-  select i.id, i.lane, i.rank, i.due from item i where i.id = any (array(select id from stored))
+  select i.id, i.lane, i.rank, i.due, i.expires_at from item i where i.id = any (array(select id from stored))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() order by id
 ), waiting as (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from placed where expires_at is not null order by id
 )
 select replace(id::text, '-', ''), due > now() as waits from placed
 

@@ -1,0 +1,68 @@
+"""What brokers of an earlier version would break, so that it is refused until none of them is left (rule 21).
+
+To add a feature: a member of Feature, and a line in `needed_by` (of a submitted task), or
+`gate.require(Feature.X)` where something else asks for it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from hyrex_broker.domain.errors import FeatureNotReady
+from hyrex_broker.domain.model import Terms
+
+
+class Feature(StrEnum):
+    """What a broker says of itself in its row. The names are stored."""
+
+    EXPIRY = "expiry"
+
+
+FEATURES: Final = tuple(Feature)
+
+
+def needed_by(terms: Terms) -> Iterator[Feature]:
+    """What brokers must know that have to do with tasks of these terms."""
+    extras = terms.extras
+    if extras is None:
+        return
+    if extras.expires_in_ms is not None:
+        yield Feature.EXPIRY
+
+
+@dataclass(frozen=True, slots=True)
+class OlderBroker:
+    """A broker that lacks something which this one knows."""
+
+    name: str
+    version: str
+    knows: frozenset[str]
+
+
+class FeatureGate:
+    """Knows which features every broker of the cluster has."""
+
+    def __init__(self) -> None:
+        """Open, until something else is learnt."""
+        self._older: Sequence[OlderBroker] = ()
+
+    def learn(self, older: Sequence[OlderBroker]) -> None:
+        """Note which other brokers lack something now."""
+        self._older = older
+
+    def refusal(self, features: Iterable[Feature]) -> FeatureNotReady | None:
+        """Why these features cannot be used now; None if they can."""
+        if not self._older:
+            return None
+        for feature in features:
+            for each in self._older:
+                if feature not in each.knows:
+                    return FeatureNotReady(feature, each.name, each.version)
+        return None
+
+    def require(self, *features: Feature) -> None:
+        """Raises FeatureNotReady if they cannot be used now."""
+        error = self.refusal(features)
+        if error is not None:
+            raise error

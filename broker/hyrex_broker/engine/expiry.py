@@ -1,0 +1,36 @@
+"""Ends tasks that wait though their time to begin is over (rule 38).
+
+Assigns and workers judge by themselves; this is for tasks that nobody takes: no worker serves them, they are
+paused, or wait for a retry.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.engine.due_rows import DueRows, Head
+from hyrex_broker.storage.expiry import ExpiryStore
+from hyrex_broker.storage.marks import EXPIRY_HEAD, MarkStore
+
+_BATCH: Final = 1000
+_HEAD: Final = Head("expiry", EXPIRY_HEAD, longest_wait_s=2.0)
+
+
+class Expiry:
+    """Sweeps what has expired; sleeps until something may have, at most two seconds."""
+
+    def __init__(self, store: ExpiryStore, marks: MarkStore) -> None:
+        self._store = store
+        self._rows = DueRows(_HEAD, store, marks, self._sweep)
+        self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        await self._rows.run()
+
+    async def _sweep(self, mark: datetime) -> datetime | None:
+        swept = await self._store.sweep(mark, _BATCH)
+        if swept.ended:
+            self.on_change(swept.ended)
+        return swept.last_look

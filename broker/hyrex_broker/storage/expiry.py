@@ -1,0 +1,46 @@
+"""Ends tasks that wait though their time to begin is over."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.promote import NextDue
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("expiry")
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The tasks that ended, and up to when was looked; None: at nothing."""
+
+    ended: Sequence[TaskId]
+    last_look: datetime | None
+
+
+class ExpiryStore:
+    """Statements of `expiry.sql`. Each method raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sweep(self, mark: datetime, limit: int) -> Swept:
+        """End tasks whose time is over and that wait; from a low-water mark on."""
+        first, *rows = await self._database.fetch(_SQL["sweep"], mark, limit)
+        self._database.counters.cancelled(Counter(row["lane"] for row in rows))
+        return Swept([TaskId(str(row["task_id"])) for row in rows], first["last_look"])
+
+    async def below(self, mark: datetime) -> datetime | None:
+        """When the first look below a mark is due; None where there is none."""
+        row = await self._database.fetchrow(_SQL["due_below"], mark)
+        return None if row is None else row["look_at"]
+
+    async def next_due(self, mark: datetime) -> NextDue:
+        """When the next look is due."""
+        row = await self._database.fetchrow(_SQL["next_due"], mark)
+        assert row is not None
+        return NextDue(row["wait_s"], row["now"])
