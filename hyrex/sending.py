@@ -8,9 +8,11 @@ from hyrex.backend.known import acknowledge, outgoing_of, renew
 from hyrex.backend.outgoing import OutgoingBatch, Progress, SendResult, Untimely, prepare, prepare_many
 from hyrex.backend.protocol import Backend
 from hyrex.backend.send_spec import SendSpec
+from hyrex.backend.tracing import tracer_here
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
 from hyrex.handle import TaskHandle, conclude, handle_of
+from hyrex.middleware import CHANGES
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.sent_handles import SentHandles
 
@@ -24,7 +26,8 @@ def send_one(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     warn_if_on_loop("send")
     task = prepare(spec, payload)
     handle = handle_of(task)
-    hooks = hooks_around((spec,))
+    tracer = tracer_here()
+    hooks = None if tracer is None and not CHANGES else hooks_around((spec,), tracer)
     if hooks is None:
         _store(handle)
     else:
@@ -36,7 +39,8 @@ async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
     task = prepare(spec, payload)
     handle = handle_of(task)
-    hooks = hooks_around((spec,))
+    tracer = tracer_here()
+    hooks = None if tracer is None and not CHANGES else hooks_around((spec,), tracer)
     if hooks is None:
         await _store_async(handle)
     else:
@@ -52,8 +56,8 @@ def send_many(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """
     warn_if_on_loop("send_many")
     handles: SentHandles[R] = SentHandles(_gathered(calls))
-    hooks = hooks_around(handles.sent.specs)
-    if hooks is None or not handles:
+    hooks = hooks_around(handles.sent.specs, tracer_here()) if handles else None
+    if hooks is None:
         _store_many(handles)
     else:
         store_within(hooks, handles.sent, lambda: _store_many(handles))
@@ -72,8 +76,8 @@ def _store_many(handles: SentHandles[Any]) -> None:
 async def send_many_async(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
     handles: SentHandles[R] = SentHandles(_gathered(calls))
-    hooks = hooks_around(handles.sent.specs)
-    if hooks is None or not handles:
+    hooks = hooks_around(handles.sent.specs, tracer_here()) if handles else None
+    if hooks is None:
         await _store_many_async(handles)
     else:
         await store_within_async(hooks, handles.sent, lambda: _store_many_async(handles))

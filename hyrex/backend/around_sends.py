@@ -7,26 +7,28 @@ caller, who would send them again.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hyrex.backend.outgoing import Outgoing, OutgoingBatch
 from hyrex.backend.send_spec import SendSpec
-from hyrex.backend.tracing import SendSpans, tracer_here
-from hyrex.middleware import Enter, Hooks, SendInfo, as_async, as_sync, called, entering, is_used
+from hyrex.backend.tracing import spans_of
+from hyrex.middleware import CHANGES, Enter, Hooks, SendInfo, called, entered_by, entered_by_async
 from hyrex.options import checked_texts
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 __all__ = ["hooks_around", "store_within", "store_within_async"]
 
 log = logging.getLogger("hyrex")
 
 
-def hooks_around(specs: Iterable[SendSpec]) -> Hooks | None:
-    """What is around a send of these; None if nothing is."""
-    tracer = tracer_here()
-    if tracer is None and not is_used():
-        return None
-    stacks = list(dict.fromkeys(spec.task._stack for spec in specs))
-    found = [stack.hooks for stack in stacks]
-    spans = () if tracer is None else (SendSpans(tracer).around_send,)
+def hooks_around(specs: Sequence[SendSpec], tracer: "Tracer | None") -> Hooks | None:
+    """What is around a send of these, spans of the tracer included; None if nothing is."""
+    spans = () if tracer is None else spans_of(tracer)
+    if not CHANGES:
+        return Hooks(send=spans, send_async=spans) if spans else None
+    found = [stack.hooks for stack in {spec.task._stack: None for spec in specs}]
     send = _each_once(spans, (hooks.send for hooks in found))
     send_async = _each_once(spans, (hooks.send_async for hooks in found))
     return Hooks(send=send, send_async=send_async) if send or send_async else None
@@ -66,7 +68,7 @@ def _store(
         _change(tasks, info)
         store()
         return
-    manager = as_sync(hooks[0], entering(hooks[0], info))
+    manager = entered_by(hooks[0], info)
     manager.__enter__()
     try:
         _store(hooks[1:], info, tasks, store)
@@ -92,7 +94,7 @@ async def _store_async(
         _change(tasks, info)
         await store()
         return
-    manager = as_async(entering(hooks[0], info))
+    manager = entered_by_async(hooks[0], info)
     await manager.__aenter__()
     try:
         await _store_async(hooks[1:], info, tasks, store)

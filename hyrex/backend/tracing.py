@@ -7,17 +7,17 @@ trace contexts (LINKED), which W3C does not use, tells workers so.
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from hyrex.backend.origin import TRACE_BYTES
-from hyrex.middleware import Middleware, SendInfo
+from hyrex.middleware import Enter, Middleware, SendInfo
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
 
-__all__ = ["LINKED", "SYSTEM", "SendSpans", "context_of", "tracer_here"]
+__all__ = ["LINKED", "SYSTEM", "SendSpans", "context_of", "spans_of", "tracer_here"]
 
 log = logging.getLogger("hyrex")
 
@@ -26,6 +26,7 @@ SYSTEM: Final = "hyrex"
 _SAMPLED: Final = 0x01
 _told = False
 _known: "tuple[Any, Tracer] | None" = None
+_spans: "tuple[Tracer, tuple[Enter, ...]] | None" = None
 
 
 def tracer_here() -> "Tracer | None":
@@ -49,49 +50,56 @@ class SendSpans(Middleware):
     """Around each send its span: the run of a single task belongs to it, runs of many link to it."""
 
     def __init__(self, tracer: "Tracer") -> None:
-        self._tracer = tracer
+        from opentelemetry import trace
+
+        self._tracer, self._trace = tracer, trace
 
     @contextmanager
     def around_send(self, send: SendInfo, /) -> Iterator[None]:
         """Within the block the tasks are sent."""
-        if send.many:
-            more: dict[str, Any] = {"messaging.batch.message_count": send.count}
-        else:
-            more = {"messaging.message.id": send.task_ids[0], "hyrex.task": send.task_names[0]}
-        with _producer(self._tracer, send.queues, more) as trace_context:
-            send._trace_context = _linked(trace_context) if trace_context and send.many else trace_context
+        try:
+            span = self._start(send)
+        except Exception as error:
+            _tell(error)
             yield
+            return
+        trace_context = _bytes_of(span.get_span_context())
+        send._trace_context = _linked(trace_context) if send.many else trace_context
+        failure: Exception | None = None
+        try:
+            with self._trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                yield
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            _end(span, failure)
+
+    def _start(self, send: SendInfo) -> "Span":
+        attributes: dict[str, Any] = {"messaging.system": SYSTEM, "messaging.operation.name": "send"}
+        if send.many:
+            attributes["messaging.batch.message_count"] = send.count
+        else:
+            attributes["messaging.message.id"] = send.task_ids[0]
+            attributes["hyrex.task"] = send.task_names[0]
+        attributes["messaging.operation.type"] = "send"
+        name = "send"
+        if len(send.queues) == 1:
+            attributes["messaging.destination.name"] = send.queues[0]
+            name = f"send {send.queues[0]}"
+        return self._tracer.start_span(name, kind=self._trace.SpanKind.PRODUCER, attributes=attributes)
+
+
+def spans_of(tracer: "Tracer") -> tuple[Enter, ...]:
+    """What is around sends where this tracer is configured; the same for the same tracer."""
+    global _spans
+    if _spans is None or _spans[0] is not tracer:
+        _spans = tracer, (SendSpans(tracer).around_send,)
+    return _spans[1]
 
 
 def _linked(trace_context: bytes) -> bytes:
     return trace_context[:-1] + bytes([trace_context[-1] | LINKED])
-
-
-@contextmanager
-def _producer(tracer: "Tracer", queues: Sequence[str], more: dict[str, Any]) -> Iterator[bytes]:
-    from opentelemetry.trace import SpanKind, use_span
-
-    attributes = {"messaging.system": SYSTEM, "messaging.operation.name": "send", **more}
-    attributes["messaging.operation.type"] = "send"
-    name = "send"
-    if len(queues) == 1:
-        (attributes["messaging.destination.name"],) = queues
-        name = f"send {attributes['messaging.destination.name']}"
-    try:
-        span = tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
-    except Exception as error:
-        _tell(error)
-        yield b""
-        return
-    failure: Exception | None = None
-    try:
-        with use_span(span, record_exception=False, set_status_on_exception=False):
-            yield _bytes_of(span.get_span_context())
-    except Exception as error:
-        failure = error
-        raise
-    finally:
-        _end(span, failure)
 
 
 def _end(span: "Span", failure: Exception | None) -> None:

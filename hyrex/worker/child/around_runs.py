@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
 from hyrex.errors import TaskCancelled, TaskTimeout
-from hyrex.middleware import Enter, Hooks, Middleware, RunInfo, as_async, as_sync, called, entering, hooks_of
+from hyrex.middleware import Enter, Hooks, Middleware, RunInfo, called, entered_by, entered_by_async, hooks_of
 from hyrex.task import invoke
 from hyrex.worker.child.execution import Execution, conclude, explain
 from hyrex.worker.shared.logs import warn
@@ -28,26 +28,27 @@ class RunWithin:
         self.execution = execution
         self._refused = refused
         self._concluded: Outcome | None = None
-        self.info = execution.info = RunInfo(execution, execution.arguments)
-        self.call = self._within if hooks.run else self._call
+        self.info = RunInfo(execution, execution.arguments)
+
+    def call(self) -> object:
         """The function's value, encoded for `ended`. Raises what it, or what is around it, raises."""
-        self.call_async = self._within_async if hooks.run_async else self._call_async
+        return within(self._hooks.run, self.info, self._call) if self._hooks.run else self._call()
+
+    async def call_async(self) -> object:
         """As call(), for an async function."""
-
-    def _within(self) -> object:
-        return within(self._hooks.run, self.info, self._call)
-
-    async def _within_async(self) -> object:
-        return await self._within_these(self._hooks.run_async)
+        return await self._within(self._hooks.run_async)
 
     def ended(self, error: BaseException | None) -> Outcome:
         """The outcome, once `call` has returned, or raised this error."""
-        if self._refused is not None:
-            self.execution.started_ns = 0  # the function did not begin
-            return self._refused
         concluded, execution = self._concluded, self.execution
-        if error is None or (error is execution.error and concluded is not None and execution.stop is None):
+        if error is None:
             assert concluded is not None
+            return concluded
+        execution.info = self.info  # for the error handler; not before, since each refers to the other
+        if self._refused is not None:
+            execution.started_ns = 0  # the function did not begin
+            return self._refused
+        if error is execution.error and concluded is not None and execution.stop is None:
             return concluded
         return explain(execution, error)
 
@@ -78,13 +79,13 @@ class RunWithin:
         self.info.result = value
         return value
 
-    async def _within_these(self, hooks: Sequence[Enter]) -> object:
+    async def _within(self, hooks: Sequence[Enter]) -> object:
         if not hooks:
             return await self._call_async()
-        manager = as_async(entering(hooks[0], self.info))
+        manager = entered_by_async(hooks[0], self.info)
         await manager.__aenter__()
         try:
-            value = await self._within_these(hooks[1:])
+            value = await self._within(hooks[1:])
         except BaseException as error:
             _raise_again(hooks[0], error, await manager.__aexit__(type(error), error, error.__traceback__))
         await manager.__aexit__(None, None, None)
@@ -104,7 +105,7 @@ def within(hooks: Sequence[Enter], info: RunInfo, call: Callable[[], T]) -> T:
     """Call it within these context managers. None of them can end a run well that has failed."""
     if not hooks:
         return call()
-    manager = as_sync(hooks[0], entering(hooks[0], info))
+    manager = entered_by(hooks[0], info)
     manager.__enter__()
     try:
         value = within(hooks[1:], info, call)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hyrex.context import enter_context
 from hyrex.errors import TaskCancelled, TaskTimeout
-from hyrex.middleware import as_sync, entering
+from hyrex.middleware import entered_by
 from hyrex.task import invoke
 from hyrex.worker.child.around_runs import RunWithin
 from hyrex.worker.child.execution import (
@@ -287,7 +287,7 @@ class AsyncRunner(Runner):
         hooks = self._around.get(handling.terms.name)
         with ExitStack() as around:
             for enter in hooks.on_error if hooks is not None and handling.info is not None else ():
-                around.enter_context(as_sync(enter, entering(enter, handling.info)))
+                around.enter_context(entered_by(enter, handling.info))
             told = call_on_error(handling)
             if inspect.isawaitable(told):
                 await told

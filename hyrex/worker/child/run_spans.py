@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from hyrex.backend.tracing import LINKED, SYSTEM, context_of
 from hyrex.context import HyrexContext
@@ -24,19 +25,20 @@ class RunSpans(Middleware):
     """
 
     def __init__(self, tracer: "Tracer") -> None:
+        from opentelemetry import context, trace
+
         self._tracer = tracer
+        self._trace, self._context = trace, context
 
     @contextmanager
     def around_run(self, run: RunInfo, /) -> Iterator[None]:
         """Within the block the run is executed."""
-        from opentelemetry import trace
-
-        run._span = span = attempt(lambda: _start(self._tracer, run.context), _tell)
+        run._span = span = attempt(partial(self._start, run), _tell)
         if span is None:
             yield
             return
         try:
-            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            with self._trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 yield
         except BaseException as error:
             raised = error
@@ -48,27 +50,24 @@ class RunSpans(Middleware):
 
     def around_on_error(self, run: RunInfo, /) -> AbstractContextManager[object]:
         """What the error handler does belongs to the run's span, which has ended."""
-        from opentelemetry import trace
-
         if run._span is None:
             return nullcontext()
-        return trace.use_span(run._span, record_exception=False, set_status_on_exception=False)
+        return self._trace.use_span(run._span, record_exception=False, set_status_on_exception=False)
 
-
-def _start(tracer: "Tracer", run: HyrexContext) -> "Span":
-    from opentelemetry import trace
-    from opentelemetry.context import Context
-
-    sender = context_of(run.trace_context)
-    linked = sender is not None and run.trace_context[-1] & LINKED
-    parent = Context() if linked or sender is None else _within(sender)
-    return tracer.start_span(
-        f"process {run.queue}",
-        parent,
-        trace.SpanKind.CONSUMER,
-        _attributes(run),
-        [trace.Link(sender)] if linked and sender is not None else None,
-    )
+    def _start(self, run: RunInfo) -> "Span":
+        told, trace = run.context, self._trace
+        sender = context_of(told.trace_context)
+        linked = sender is not None and told.trace_context[-1] & LINKED
+        parent = self._context.Context()
+        if sender is not None and not linked:
+            parent = trace.set_span_in_context(trace.NonRecordingSpan(sender), parent)
+        return self._tracer.start_span(
+            f"process {told.queue}",
+            parent,
+            trace.SpanKind.CONSUMER,
+            _attributes(told),
+            [trace.Link(sender)] if linked and sender is not None else None,
+        )
 
 
 def _note_failure(span: "Span", error: BaseException) -> None:
@@ -85,13 +84,6 @@ def _tell(error: BaseException) -> None:
     if not _told:
         _told = True
         warn("the tracer of OpenTelemetry raised, so spans are missing or incomplete; told once", error)
-
-
-def _within(sender: Any) -> Any:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import NonRecordingSpan, set_span_in_context
-
-    return set_span_in_context(NonRecordingSpan(sender), Context())
 
 
 def _attributes(run: HyrexContext) -> dict[str, str | int | float]:
