@@ -227,6 +227,7 @@ def _connect(engine: Engine, database: Database) -> None:
     engine.cancels.on_change = changed
     engine.expiry.on_change = changed
     dispatcher.on_change = changed
+    engine.cancels.from_outbox = engine.relay.relay_now
     engine.progress.on_change = changed
     engine.cancels.on_elsewhere = notifications.tell_cancel
     engine.directory.on_write.append(notifications.tell_config)

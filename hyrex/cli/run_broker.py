@@ -115,6 +115,13 @@ def migrate(
     grant_to: Annotated[
         str | None, typer.Option(metavar="ROLE", help="Let this role run brokers; it need own nothing.")
     ] = None,
+    enqueue_as: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="Let hyrex.enqueue run as this role, which needs no rights."),
+    ] = None,
+    grant_enqueue_to: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Let this role call hyrex.enqueue in its transactions.")
+    ] = None,
 ) -> None:
     """Bring the database to the newest schema; safe to repeat, and while brokers run."""
     import asyncio
@@ -122,6 +129,7 @@ def migrate(
     try:
         from hyrex_broker.domain.errors import BrokerError
         from hyrex_broker.storage import preflight
+        from hyrex_broker.storage.grants import EnqueueGrants
         from hyrex_broker.storage.migrate import migrate as migrate_database
     except ModuleNotFoundError as error:
         raise libraries_missing("broker") from error
@@ -129,7 +137,8 @@ def migrate(
 
     async def checked() -> int:
         await preflight.reach(url)
-        return await migrate_database(url, name, grant_to=grant_to)
+        enqueue = EnqueueGrants(enqueue_as, grant_enqueue_to)
+        return await migrate_database(url, name, grant_to=grant_to, enqueue=enqueue)
 
     try:
         applied = asyncio.run(checked())

@@ -1,9 +1,8 @@
 """What callers stored in their own transactions, as rows that become tasks."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from hyrex_broker.domain.model import LaneId, TaskId
 
@@ -85,17 +84,14 @@ class Cursor:
         return max(first, self.new, key=lambda each: (each.xid, each.row_id))
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingRow:
-    """A row as whoever asks for its id sees it."""
-
-    task_id: TaskId
-    task: str
-    queue: str
-    options: dict[str, object]
-    payload: bytes
-    run_at: datetime | None
-    is_due: bool
-    enqueued_at: datetime
-    held: HeldBack | None
-    reason: str | None
+def why_waiting(held: HeldBack | None, queue: str, reason: str | None) -> str:
+    """What a row waits for, as text for people."""
+    match held:
+        case None:
+            return "it is in the outbox, from which a broker takes it in a moment"
+        case HeldBack.FULL:
+            return f"it is in the outbox until queue {queue!r} has room"
+        case HeldBack.REFUSED:
+            return f"it is in the outbox, and no task can be made of it: {reason}"
+        case _:
+            assert_never(held)

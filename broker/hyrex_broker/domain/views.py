@@ -74,6 +74,8 @@ class TaskView:
     labels_left_out_bytes: int = 0
     dismissed: bool = False
     """A dead letter that somebody has dismissed."""
+    in_outbox: str = ""
+    """Why it is not stored as a task yet, if it was enqueued in a caller's transaction."""
     trace_context: bytes | None = None
     """The 26 bytes of a traceparent's parts; None without one, and where it was left out."""
     expires_at: datetime | None = None

@@ -1,6 +1,6 @@
 """Cancels and retries that people ask for. A cancel is durable before it is answered (rule 5)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from hyrex_broker.domain.model import (
@@ -19,6 +19,10 @@ from hyrex_broker.storage.cancel import CancelStore, FoundByCancel, Requeued
 _RETRY_ROUNDS: Final = 5
 
 
+async def _nowhere(task_ids: Sequence[TaskId]) -> set[TaskId]:
+    return set()
+
+
 class Cancels:
     """Cancels waiting tasks, flags running ones and tells their workers; reopens ended tasks."""
 
@@ -28,11 +32,13 @@ class Cancels:
         self._dispatcher = dispatcher
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
         self.on_elsewhere: Callable[[Iterable[SessionId]], None] = lambda sessions: None
+        self.from_outbox: Callable[[Sequence[TaskId]], Awaitable[set[TaskId]]] = _nowhere
+        """Makes tasks of what is in the outbox; returns what it has removed instead."""
 
     async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
         """One outcome for each id. Raises StorageUnavailable."""
         outcomes: dict[TaskId, CancelOutcome] = {}
-        pending = list(dict.fromkeys(task_ids))
+        pending, asked = list(dict.fromkeys(task_ids)), set[TaskId]()
         while pending:
             found = await self._store.cancel(pending, reason)
             for each in found:
@@ -41,8 +47,29 @@ class Cancels:
             self._push(found, reason)
             missing = [task_id for task_id in pending if task_id not in outcomes]
             pending = await self._classify(missing, outcomes) if missing else []
+            pending += await self._found_in_outbox(outcomes, asked)
         self.on_change(outcomes)
         return [outcomes[task_id] for task_id in task_ids]
+
+    async def _found_in_outbox(
+        self, outcomes: dict[TaskId, CancelOutcome], asked: set[TaskId]
+    ) -> list[TaskId]:
+        """Ids that are no tasks may be in the outbox, or were so a moment ago: each is looked for there once,
+        and then cancelled as others are."""
+        unknown = [
+            task_id
+            for task_id, outcome in outcomes.items()
+            if outcome is CancelOutcome.NOT_FOUND and task_id not in asked
+        ]
+        if not unknown:
+            return []
+        asked.update(unknown)
+        removed = await self.from_outbox(unknown)
+        outcomes |= dict.fromkeys(removed, CancelOutcome.CANCELLED)
+        again = [task_id for task_id in unknown if task_id not in removed]
+        for task_id in again:
+            del outcomes[task_id]
+        return again
 
     def follow_cancels(self, found: Sequence[FoundByCancel], reason: str) -> None:
         """Tell workers and watchers of tasks that a transaction of somebody else has cancelled."""

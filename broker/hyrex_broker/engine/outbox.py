@@ -99,6 +99,15 @@ class OutboxRelay:
             cursor.new = new[-1].place if new else cursor.new
         return len(seen.rows)
 
+    async def relay_now(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
+        """Make tasks of these rows, whether or not there is room: somebody cancels them. Those of which none
+        can be made are removed, and returned. Raises StorageUnavailable."""
+        rows = await self._store.of_ids(task_ids)
+        fit = [row for row in rows if self._refusal(row) is None]
+        if fit:
+            await self._relay_fitting(fit)
+        return await self._store.discard(task_ids) if rows else set()
+
     async def _relay_full_queues(self) -> int:
         """Make tasks of rows that waited for room; how many."""
         if not self._full or time.monotonic() < self._room_due:

@@ -318,6 +318,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             return [self._rights.shown(view) async for view in in_portions(frame, 1)]
 
     async def _waiting_for(self, view: TaskView) -> str:
+        if view.in_outbox:
+            return view.in_outbox
         if view.state is not TaskState.QUEUED:
             return waiting_for_another_worker(view)
         around = await self._parts.reads.run_conditions(view.queue, view.name)

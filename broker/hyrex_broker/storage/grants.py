@@ -4,6 +4,7 @@ The role that migrates owns the schema and its tables; a broker needs none of th
 (docs/operating/postgres.md).
 """
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from hyrex_broker.domain.errors import SchemaOutOfRange
@@ -26,11 +27,61 @@ grant execute on function make_partition(text, date), remove_partition(text, dat
 """
 
 
+_GIVE_AWAY: Final = """
+grant usage, create on schema {schema} to {role};
+grant insert (id, task, queue, payload, options, run_at) on {schema}.outbox to {role};
+alter function {schema}.enqueue(text, jsonb, text, jsonb) security definer;
+alter function {schema}.enqueue_bytes(text, bytea, text, jsonb) security definer;
+alter function {schema}.enqueue(text, jsonb, text, jsonb) owner to {role};
+alter function {schema}.enqueue_bytes(text, bytea, text, jsonb) owner to {role};
+alter function {schema}.checked_enqueue_options(jsonb) owner to {role};
+revoke create on schema {schema} from {role};
+"""
+"""Who owns a function must be allowed to create in its schema at that moment, and no longer."""
+_ENQUEUE: Final = """
+grant usage on schema {schema} to {role};
+grant execute on function {schema}.enqueue(text, jsonb, text, jsonb),
+  {schema}.enqueue_bytes(text, bytea, text, jsonb) to {role};
+"""
+_OWNED_APART: Final = """
+select p.prosecdef from pg_proc p where p.oid = to_regprocedure($1 || '.enqueue(text, jsonb, text, jsonb)')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueGrants:
+    """Whose rights `hyrex.enqueue` has, and who may call it (rule 41). None: as it is."""
+
+    owner: str | None = None
+    caller: str | None = None
+
+
+async def grant_enqueue(connection: Any, schema: str, grants: EnqueueGrants) -> None:
+    """Give the functions of the outbox to a role, and let another call them. Raises SchemaOutOfRange."""
+    async with connection.transaction():
+        if grants.owner is not None:
+            role = await _quoted(connection, grants.owner)
+            await connection.execute(_GIVE_AWAY.format(schema=f'"{schema}"', role=role))
+        if grants.caller is not None:
+            if not await connection.fetchval(_OWNED_APART, f'"{schema}"'):
+                raise SchemaOutOfRange(
+                    f"hyrex.enqueue would run with the rights of {grants.caller}, who has none here: give it"
+                    " to a role that may insert into the outbox only, with --enqueue-as ROLE"
+                )
+            role = await _quoted(connection, grants.caller)
+            await connection.execute(_ENQUEUE.format(schema=f'"{schema}"', role=role))
+
+
 async def grant(connection: Any, schema: str, role: str) -> None:
     """Let a role run brokers in a schema. Raises SchemaOutOfRange for an unknown role."""
-    quoted = await connection.fetchval("select quote_ident(rolname) from pg_roles where rolname = $1", role)
-    if quoted is None:
-        raise SchemaOutOfRange(f"no role {role!r} in this Postgres; make it with: create role ... login")
+    quoted = await _quoted(connection, role)
     async with connection.transaction():
         named = {"tables": ", ".join(TABLES), "views": ", ".join(VIEWS)}
         await connection.execute(_GRANTS.format(schema=f'"{schema}"', role=quoted, **named))
+
+
+async def _quoted(connection: Any, role: str) -> str:
+    quoted = await connection.fetchval("select quote_ident(rolname) from pg_roles where rolname = $1", role)
+    if quoted is None:
+        raise SchemaOutOfRange(f"no role {role!r} in this Postgres; make it with: create role ... login")
+    return str(quoted)

@@ -70,10 +70,15 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(
-    database: str | Connector, schema: str = DEFAULT_SCHEMA, *, grant_to: str | None = None
+    database: str | Connector,
+    schema: str = DEFAULT_SCHEMA,
+    *,
+    grant_to: str | None = None,
+    enqueue: grants.EnqueueGrants | None = None,
 ) -> int:
     """Bring a schema of the database to this version and make today's partitions; return its number, which
     is higher than this version's where a later one has been here. `grant_to`: a role for brokers.
+    `enqueue`: who may enqueue by SQL.
 
     A schema that is current is only looked at, so a broker's role need not be allowed to change it.
     Safe to call from several processes at once, and while brokers run. Raises StorageUnavailable, or
@@ -85,6 +90,8 @@ async def migrate(
             number = await _migrate(connection, schema)
             if grant_to is not None:
                 await grants.grant(connection, schema, grant_to)
+            if enqueue is not None:
+                await grants.grant_enqueue(connection, schema, enqueue)
             return number
         finally:
             await connection.close()

@@ -105,6 +105,15 @@ class OutboxStore:
         rows = await self._database.fetch(_SQL["refused"], after, most, OPTIONS)
         return [_row(row, HeldBack.REFUSED) for row in rows]
 
+    async def of_ids(self, task_ids: Sequence[TaskId]) -> list[OutboxRow]:
+        """Rows by id; others are missing."""
+        rows = await self._database.fetch(_SQL["of_ids"], sorted(task_ids), OPTIONS)
+        return [_row(row, None if row["held"] is None else HeldBack(row["held"])) for row in rows]
+
+    async def discard(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
+        """Remove those of these rows of which no task could be made; which were removed."""
+        return {TaskId(str(row["id"])) for row in await self._database.fetch(_SQL["discard"], task_ids)}
+
     async def made_day(self, row_id: TaskId) -> bool:
         """Make the partitions of an id's day, whose row waited longer than days are kept. False: they are
         there, or nobody enqueued anything on that day."""

@@ -20,6 +20,7 @@ from hyrex_broker.domain.views import (
     ServingSessions,
     TaskView,
 )
+from hyrex_broker.storage.outbox_views import waiting_queues, waiting_tasks
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -67,7 +68,21 @@ class TaskReads:
         self._database = database
 
     async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
-        """Tasks by id, oldest first; unknown ids are missing. At most IDS_PER_STATEMENT ids."""
+        """Tasks by id, oldest first; unknown ids are missing. At most IDS_PER_STATEMENT ids.
+
+        What is no task may be in the outbox, or was made a task since: rows go one way, so the third look is
+        the last.
+        """
+        found = await self._stored(task_ids, detail)
+        missing = {*task_ids} - {view.task_id for view in found}
+        if not missing:
+            return found
+        found += await waiting_tasks(self._database, list(missing), with_payload=detail.payload)
+        missing -= {view.task_id for view in found}
+        found += await self._stored(list(missing), detail) if missing else []
+        return sorted(found, key=lambda view: view.task_id)
+
+    async def _stored(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
         rows = await self._database.fetch(
             _ON_STANDBY if self._database.is_standby else _SQL["tasks"],
             sorted(task_ids),
@@ -98,6 +113,14 @@ class TaskReads:
 
     async def queues_of(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
         """The queues of tasks; unknown ids are missing."""
+        found = await self._queues_of_stored(task_ids)
+        missing = {*task_ids} - found.keys()
+        if missing:
+            found |= await waiting_queues(self._database, list(missing))
+            missing -= found.keys()
+        return found | (await self._queues_of_stored(list(missing)) if missing else {})
+
+    async def _queues_of_stored(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
         rows = await self._database.fetch(_SQL["queues_of"], sorted(set(task_ids)))
         return {TaskId(str(row["id"])): row["queue"] for row in rows}
 

@@ -294,7 +294,7 @@ async def test_a_row_that_the_database_refuses_is_put_aside_alone(bench: Bench, 
 async def test_an_option_of_a_later_version_waits_for_a_broker_that_knows_it(
     bench: Bench, caller: Any
 ) -> None:
-    """Rule 22: a task never runs without what was asked of it."""
+    """A task never runs without what was asked of it."""
     relay = await stilled(bench)
     await relay.relay_next()
     made = await enqueue(caller)

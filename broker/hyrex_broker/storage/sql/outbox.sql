@@ -126,3 +126,28 @@ select id, xid::text as xid, true as is_late, task, queue, octet_length(payload)
        options ? 'idempotency_key' as has_key, enqueued_at,
        (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option
 from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer
+
+-- name: waiting
+-- Rows by the ids of their tasks, with what their definitions say. $1 ids in order, $2 whether with payloads.
+select o.id, o.task, coalesce(o.queue, d.queue, 'default') as queue, o.options::text as options,
+       case when $2::boolean then o.payload end as payload, o.run_at, coalesce(o.run_at <= now(), true) as is_due,
+       o.enqueued_at, o.held, o.reason, d.priority, d.max_retries, d.timeout_ms
+from unnest($1::uuid[]) as i (id)
+cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
+left join lateral (
+  select queue, priority, max_retries, timeout_ms from task_definition where namespace = 0 and name = o.task limit 1
+) d on true
+order by o.id
+
+-- name: of_ids
+-- Rows by id, as `look` has them. $1 ids in order, $2 the options that this broker knows.
+select o.id, o.xid::text as xid, true as is_late, o.task, coalesce(o.queue, d.queue, 'default') as queue,
+       octet_length(o.payload) + octet_length(o.options::text) as size_bytes, o.options ? 'idempotency_key' as has_key,
+       (select key from jsonb_object_keys(o.options) as key where key <> all ($2::text[]) limit 1) as unknown_option, o.held
+from unnest($1::uuid[]) as i (id)
+cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
+left join lateral (select queue from task_definition where namespace = 0 and name = o.task limit 1) d on true
+
+-- name: discard
+-- Removes rows of which no task could be made, which somebody cancels. $1 ids.
+delete from outbox where id = any ($1::uuid[]) and held = 'refused' returning id

@@ -1,0 +1,56 @@
+"""Rows of the outbox as the tasks that they become (rule 41): an id is known from the caller's commit on."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hyrex_broker.domain.model import CARRIED, DEFAULT_PRIORITY, CarriedOptions, TaskId, rank_of
+from hyrex_broker.domain.outbox import HeldBack, why_waiting
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.domain.views import TaskView
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+
+_SQL: Final = load("outbox")
+
+
+async def waiting_tasks(
+    database: Database, task_ids: Sequence[TaskId], *, with_payload: bool
+) -> list[TaskView]:
+    """Those of these tasks that are in the outbox, by id. Raises StorageUnavailable."""
+    return [_view(row) for row in await database.fetch(_SQL["waiting"], sorted(task_ids), with_payload)]
+
+
+async def waiting_queues(database: Database, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
+    """Their queues. Raises StorageUnavailable."""
+    rows = await database.fetch(_SQL["waiting"], sorted(task_ids), False)
+    return {TaskId(str(row["id"])): row["queue"] for row in rows}
+
+
+def _view(row: Any) -> TaskView:
+    options = json.loads(row["options"])
+    held = None if row["held"] is None else HeldBack(row["held"])
+    timeout_s = options.get("timeout_seconds")
+    trace = options.get("trace_context") if row["payload"] is not None else None
+    return TaskView(
+        task_id=TaskId(str(row["id"])),
+        name=row["task"],
+        queue=row["queue"],
+        rank=rank_of(options.get("priority", row["priority"] or DEFAULT_PRIORITY)),
+        max_retries=options.get("max_retries", row["max_retries"] or 0),
+        timeout_ms=row["timeout_ms"] if timeout_s is None else int(timeout_s * 1000),
+        state=TaskState.QUEUED if row["is_due"] else TaskState.SCHEDULED,
+        parent_id=options.get("parent_id"),
+        root_id=options.get("root_id"),
+        submitted_at=row["enqueued_at"],
+        run_at=None if row["is_due"] else row["run_at"],
+        cancel_requested=False,
+        carried=CarriedOptions(**{name: options.get(name) for name in CARRIED}),
+        idempotency_key=options.get("idempotency_key"),
+        labels=options.get("labels", {}),
+        payload=row["payload"],
+        headers=options.get("headers") if row["payload"] is not None else None,
+        runs=(),
+        in_outbox=why_waiting(held, row["queue"], row["reason"]),
+        trace_context=None if trace is None else bytes.fromhex(trace),
+    )
