@@ -4,7 +4,8 @@ A single item on an idle broker does not wait; under load batches grow by themse
 sent before the answers of the last one are processed, so that Postgres is not idle meanwhile.
 
 Callers share the batches. Where several have something under way, the little that each of them may have ahead
-has batches of its own (`shares`): a single item never waits for a statement with a thousand others.
+has batches of its own (`shares`): a single item never waits for a statement with a thousand others. Meanwhile
+the others' next statement is sent when the answers of the last were given out.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Final, Generic, TypeVar
 
 from hyrex.runtime.histogram import ITEM_BOUNDS, Histogram
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.engine.shares import Shares
+from hyrex_broker.engine.shares import AHEAD, Shares
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class StatementSlot:
 
     def __init__(self, end: Callable[[], bool]) -> None:
         self._end: Callable[[], bool] | None = end
+        self.is_kept: Callable[[], bool] | None = None
+        """Whether it is kept until the answers were given out."""
 
     def end(self) -> bool:
         """Let the next batch begin. Return True if this call has begun one."""
@@ -44,6 +47,8 @@ class StatementSlot:
     async def pass_on(self) -> None:
         """Let the next batch send its statement, since this one is answered; call it before processing
         answers."""
+        if self.is_kept is not None and self.is_kept():
+            return
         if self.end():
             await asyncio.sleep(0)
 
@@ -243,7 +248,10 @@ class Batcher(Generic[Item, Answer]):
             _stop(self._shares.take_all())
 
     async def _flush(self, batch: list[Group[Item, Answer]], statement: StatementSlot) -> None:
-        self._merged.add(sum([group.count for group in batch]))
+        count = sum([group.count for group in batch])
+        self._merged.add(count)
+        if count > AHEAD and len(batch) > 1:
+            statement.is_kept = self._gives_way
         items = batch[0].items if len(batch) == 1 else [item for group in batch for item in group.items]
         try:
             answers = await self._bisect(items, statement)
@@ -259,6 +267,14 @@ class Batcher(Generic[Item, Answer]):
             for group in batch:
                 self._shares.ended(group)
         await _answer(batch, answers)
+
+    def _gives_way(self) -> bool:
+        """Return True if bulk is to be answered before its next statement begins.
+
+        Else its callers, this process and Postgres are at work all the time, and whoever has little waits for
+        a core at each step of a request (docs/performance.md, "One send beside bulk").
+        """
+        return self._shares.gives_way()
 
     async def _bisect(self, items: Sequence[Item], statement: StatementSlot) -> Sequence[Answer]:
         try:

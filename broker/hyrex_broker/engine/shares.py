@@ -17,6 +17,7 @@ from hyrex_broker.engine.fairness import FairQueue, UnderWay
 
 AHEAD: Final = 64
 """The most items of a small batch."""
+_GIVES_WAY_S: Final = 1.0
 _BATCHES_FOR_AN_ITEM: Final = 64
 
 
@@ -92,6 +93,8 @@ class Shares(Generic[Some]):
     def __init__(self, most_items: int, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_items = most_items
         self._most_bytes = most_bytes
+        self._clock = clock
+        self._gives_way_until = float("-inf")
         self._ahead: list[_Ahead[Some]] = []
         self._ahead_cost = 0
         self._small_batches = 0
@@ -106,12 +109,18 @@ class Shares(Generic[Some]):
         if cost <= AHEAD and (group.has_little or self._under_way.is_little(caller)):
             insort(self._ahead, _Ahead(mine * _BATCHES_FOR_AN_ITEM + self._small_batches, group))
             self._ahead_cost += cost
+            self._gives_way_until = self._clock() + _GIVES_WAY_S
         else:
             self._others.push(caller, cost, group)
 
     def ended(self, group: Some) -> None:
         """Note that a group is answered."""
         self._under_way.end(group.caller, group.cost)
+
+    def gives_way(self) -> bool:
+        """Return True while somebody goes ahead, or did a moment ago: most of the steps of a request are
+        outside of this process, so whoever sends one after the other is seldom here."""
+        return self._clock() < self._gives_way_until
 
     def waits_ahead(self) -> bool:
         """Return True if `take_ahead` would take something."""

@@ -188,6 +188,32 @@ async def test_the_next_batch_begins_when_the_turn_is_passed_on_and_not_before()
     running.cancel()
 
 
+@pytest.mark.parametrize("with_little", [True, False])
+async def test_bulk_is_answered_before_its_next_statement_if_somebody_has_little(with_little: bool) -> None:
+    """Else bulk keeps both cores at work all the time, and whoever sends one task waits for one at each of
+    its steps. Without such a caller Postgres is not to be idle."""
+    answered = []
+    futures: list[asyncio.Future[Sequence[int]]] = []
+
+    async def store(items: Sequence[int], statement: StatementSlot) -> Sequence[int]:
+        if len(items) > 1:
+            answered.append(sum(future.done() for future in futures))
+        await asyncio.sleep(0)
+        await statement.pass_on()
+        return items
+
+    batcher: Batcher[int, int] = Batcher(store, _never, _no_size)
+    running = asyncio.ensure_future(batcher.run())
+    futures += [batcher.add(range(50), caller) for _ in range(2) for caller in range(BATCH_ITEMS // 50)]
+    if with_little:
+        assert await batcher.add([1], "little") == [1]
+    await asyncio.gather(*futures)
+    running.cancel()
+    first, second = answered
+    assert first == 0
+    assert second == (BATCH_ITEMS // 50 if with_little else 0)
+
+
 async def test_batches_whose_answers_take_long_do_not_pile_up() -> None:
     may_end, begun = asyncio.Event(), []
 

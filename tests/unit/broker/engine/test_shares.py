@@ -131,6 +131,18 @@ def test_whoever_is_known_to_have_little_goes_ahead_of_those_of_whom_as_little_i
     assert [group.caller for group in shares.take_ahead()] == ["single"]
 
 
+def test_bulk_gives_way_until_a_moment_after_somebody_with_little_was_here() -> None:
+    senders = Senders(16)
+    senders.now += 10.0
+    assert not senders.shares.gives_way()
+    senders.shares.add(Group("single", 1))
+    senders.answer(senders.shares.take_ahead())
+    senders.now += 0.5
+    assert senders.shares.gives_way()
+    senders.now += 0.6
+    assert not senders.shares.gives_way()
+
+
 def test_nothing_is_kept_of_callers_that_have_gone() -> None:
     senders = Senders(16)
     taken = senders.shares.take_all()
