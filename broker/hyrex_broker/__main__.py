@@ -5,15 +5,27 @@ is too old or its schema is not this version's, 5 the address cannot be listened
 """
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
 from hyrex_broker import hangup, logs, open_files
+from hyrex_broker.command import (
+    BAD_CONFIG,
+    NO_ADDRESS,
+    NO_DATABASE,
+    OK,
+    UNFIT_DATABASE,
+    BadConfig,
+    end_with,
+    listen_address,
+    problem_text,
+    run_loop,
+    software_version,
+)
 from hyrex_broker.config import FLAGS, BrokerConfig
 from hyrex_broker.following import follow
 from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret, token_file
@@ -21,13 +33,8 @@ from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret, to
 # gRPC's core writes lines of its own to stderr; the broker itself logs what matters.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-OK, FAILED, BAD_CONFIG, NO_DATABASE, UNFIT_DATABASE, NO_ADDRESS = 0, 1, 2, 3, 4, 5
 _STOP_BEYOND_DRAIN_S: Final = 5.0
 SECRETS: Final = ("database_url", "read_database_url", "token")
-
-
-class BadConfig(Exception):
-    """The configuration is not usable; the text is one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,11 +69,13 @@ def configure(arguments: Sequence[str], environment: Mapping[str, str]) -> Broke
     if "database_url" not in given:
         raise BadConfig("no database is named; pass --database-url or set HYREX_DATABASE_URL")
     if "listen" in given:
-        given["host"], given["port"] = _address(given.pop("listen"))
+        given["host"], given["port"] = listen_address(given.pop("listen"))
     try:
         config = BrokerConfig(**given)
     except ValidationError as error:
-        raise BadConfig("; ".join(_problem(problem) for problem in error.errors())) from None
+        raise BadConfig(
+            "; ".join(problem_text(problem, FLAGS, SECRETS) for problem in error.errors())
+        ) from None
     if config.token is None and is_blank(environment, "HYREX_TOKEN") and not config.is_private:
         raise BadConfig(
             f"HYREX_TOKEN is set but empty, and --listen {config.host} can be reached from other machines; "
@@ -90,7 +99,7 @@ def _run(config: BrokerConfig) -> int:
         await run_broker(config)
 
     try:
-        _run_loop(checked())
+        run_loop(checked())
     except StorageUnavailable as error:
         return _say(NO_DATABASE, str(error))
     except SchemaOutOfRange as error:
@@ -102,19 +111,10 @@ def _run(config: BrokerConfig) -> int:
     return OK
 
 
-def _run_loop(work: Any) -> None:
-    try:
-        import uvloop
-    except ImportError:  # not on Windows
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hyrex_broker", description="Run a Hyrex broker.")
     add = parser.add_argument
-    add("--version", action="version", version=f"hyrex {_version()}")
+    add("--version", action="version", version=f"hyrex {software_version()}")
     add("--database-url", metavar="URL", help="postgresql://... (HYREX_DATABASE_URL); `ps` shows it")
     add("--database-url-file", metavar="FILE", help="a file that holds it (HYREX_DATABASE_URL_FILE)")
     add("--read-database-url", metavar="URL", help="a standby for lists (HYREX_READ_DATABASE_URL)")
@@ -151,32 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("hyrex")
-
-
-def _address(text: str) -> tuple[str, str]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal():
-        raise BadConfig(f"--listen {text}: must be HOST:PORT, for instance 127.0.0.1:50051")
-    return host.removeprefix("[").removesuffix("]"), port
-
-
-def _problem(problem: Any) -> str:
-    """One line for one problem, by the flag's name and without the value of a secret."""
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if not problem["loc"]:
-        return message
-    field = str(problem["loc"][0])
-    value = "" if field in SECRETS else f" {problem['input']}"
-    return f"{FLAGS.get(field, field)}{value}: {message}"
-
-
 def _say(status: int, text: str) -> int:
-    print(f"broker: {text}", file=sys.stderr, flush=True)
-    return status
+    return end_with(status, text, program="broker")
 
 
 if __name__ == "__main__":

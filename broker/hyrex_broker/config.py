@@ -43,31 +43,73 @@ def written(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class BrokerConfig(BaseModel):
-    """Settings of one broker process. Times are in seconds."""
+class ListenConfig(BaseModel):
+    """What a broker and a gateway have in common: where they listen, and what they tell. Times are in
+    seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database_url: str
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=50051, ge=0, le=65535)
     name: str = Field(default_factory=default_name, min_length=1, max_length=255)
-    token: str | None = Field(default=None, min_length=1, repr=False)
-    lease_duration_s: float = Field(default=15.0, ge=1.0, le=3600.0)
     drain_timeout_s: float = Field(default=10.0, ge=0.0, le=3600.0)
-    processes: int = Field(default=1, ge=1, le=256)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
-    token_file: Path | None = None  # where `token` was read from, to be read again when it changes
     reuse_port: bool = False
-    payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
-    retention_days: int = Field(default=7, ge=1, le=3650)
     insecure: bool = False
-    private_database: bool = False
     metrics: ScrapeAddress | None = None
     """Where Prometheus reads: host and port."""
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _is_address(cls, given: object) -> object:
+        return address_of(given) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _has_whole_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together; set both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError(
+                "--tls-client-ca needs --tls-cert and --tls-key: there are no certificates without TLS"
+            )
+        return self
+
+    @property
+    def version(self) -> str:
+        """Of this software."""
+        try:
+            return version("hyrex")
+        except PackageNotFoundError:
+            return "unknown"
+
+    @property
+    def is_private(self) -> bool:
+        """Return True if only this machine can reach it; a name other than localhost counts as reachable."""
+        try:
+            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def address(self) -> str:
+        """host:port as gRPC writes it (an IPv6 host in brackets)."""
+        return written(self.host, self.port)
+
+
+class BrokerConfig(ListenConfig):
+    """Settings of one broker process. Times are in seconds."""
+
+    database_url: str
+    token: str | None = Field(default=None, min_length=1, repr=False)
+    lease_duration_s: float = Field(default=15.0, ge=1.0, le=3600.0)
+    processes: int = Field(default=1, ge=1, le=256)
+    token_file: Path | None = None  # where `token` was read from, to be read again when it changes
+    payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
+    retention_days: int = Field(default=7, ge=1, le=3650)
+    private_database: bool = False
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
     database_schema: str = DEFAULT_SCHEMA
     read_database_url: str | None = None
@@ -96,11 +138,6 @@ class BrokerConfig(BaseModel):
             raise ValueError(f"must be {SCHEMA_RULE}")
         return name
 
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _is_address(cls, given: object) -> object:
-        return address_of(given) if isinstance(given, str) else given
-
     @field_validator("token")
     @classmethod
     def _can_be_sent(cls, token: str | None) -> str | None:
@@ -108,12 +145,6 @@ class BrokerConfig(BaseModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key belong together; set both or neither")
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError(
-                "--tls-client-ca needs --tls-cert and --tls-key: there are no certificates without TLS"
-            )
         if self.processes > 1 and self.port == 0:
             raise ValueError("several processes share one port; name it instead of port 0")
         if self.processes > 1 and self.metrics is not None and not self.metrics.port:
@@ -129,14 +160,6 @@ class BrokerConfig(BaseModel):
         return self
 
     @property
-    def version(self) -> str:
-        """Of this software."""
-        try:
-            return version("hyrex")
-        except PackageNotFoundError:
-            return "unknown"
-
-    @property
     def root_tokens(self) -> list[str]:
         """The tokens that may do everything."""
         return split_tokens(self.token) if self.token else []
@@ -145,19 +168,6 @@ class BrokerConfig(BaseModel):
     def asks_for_tokens(self) -> bool:
         """Return True if callers must show a token, or a certificate with the name of one."""
         return self.token is not None or self.tls_client_ca is not None
-
-    @property
-    def is_private(self) -> bool:
-        """Return True if only this machine can reach it; a name other than localhost counts as reachable."""
-        try:
-            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    @property
-    def address(self) -> str:
-        """host:port as gRPC writes it (an IPv6 host in brackets)."""
-        return written(self.host, self.port)
 
 
 FLAGS: Final = MappingProxyType(

@@ -71,7 +71,7 @@ async def _listening(lasting: Enduring, served: Served, servicers: Servicers) ->
     try:
         await built.server.start()
         lasting.port = built.port
-        database.availability.on_change = built.health.database_reachable
+        database.availability.on_change = built.health.reachable
         if built.port != config.port:  # the system chose it
             await BrokerStore(database).moved(served.broker_id, f"{config.host}:{built.port}")
     except BaseException:

@@ -13,6 +13,7 @@ from hyrex.cli import (
     dashboard,
     dev,
     doctor,
+    gateway,
     init,
     queue,
     run_broker,
@@ -43,6 +44,7 @@ program = typer.Typer(
 program.command("dev")(dev.dev)
 program.command("init")(init.init)
 program.command("run-broker")(run_broker.run_broker)
+program.command("gateway")(gateway.gateway)
 program.command("dashboard")(dashboard.dashboard)
 program.command("run-worker")(run_worker.run_worker)
 program.command("doctor")(doctor.doctor)

@@ -44,6 +44,7 @@ class Calls:
     """Calls on one channel."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str | None) -> None:
+        self.channel = channel
         metadata = self._metadata = bearer_metadata(token)
         stub = task_service_pb2_grpc.TaskServiceStub(channel)
         stream: Any = channel.stream_stream(SUBMIT, None, pb.StreamSubmitResponse.FromString)

@@ -28,6 +28,8 @@ __all__ = [
     "task_state",
 ]
 
+UNAVAILABLE: Final = 14
+"""The google.rpc.Code of a task whose cell did not answer a gateway: the task may be stored."""
 NO_TRACE: Final = bytes(TRACE_BYTES)
 ITEM_BYTES: Final = 24  # what a task takes in a frame beside its payload and headers, at most
 
@@ -192,7 +194,8 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
         told = result.error
         error = item_error(outgoing.spec.config.name, told.message, told.reason, dict(told.metadata))
         if told.HasField("retry_delay"):
-            return Postponed(error, max(0.0, told.retry_delay.ToTimedelta().total_seconds()))
+            delay_s = max(0.0, told.retry_delay.ToTimedelta().total_seconds())
+            return Postponed(error, delay_s, may_be_stored=told.code == UNAVAILABLE)
         return error
     return Progress.STORED
 

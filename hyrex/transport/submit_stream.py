@@ -39,6 +39,11 @@ class SubmitStream:
             exchange = self._exchange = Exchange(self._begin())
         return await exchange.submit(groups)
 
+    def close(self) -> None:
+        """End the call, if there is one; what has no answer fails."""
+        if self._exchange is not None:
+            self._exchange.end(CallFailure(grpc.StatusCode.CANCELLED, "the caller is gone", "", {}))
+
 
 class Exchange:
     """One call, from its first frame to its end."""
@@ -67,15 +72,16 @@ class Exchange:
         finally:
             overdue.cancel()
             self._answers.pop(number, None)
-            # Its exception keeps this frame, and so the call: see `_end`.
+            # Its exception keeps this frame, and so the call: see `end`.
             del answer
 
     def _give_up(self) -> None:
         """End the call, because a frame is not answered in time: whatever the reason, a new call may work."""
         text = f"no answer to a frame within {FRAME_DEADLINE_S:g} s"
-        self._end(CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, text, "", {}))
+        self.end(CallFailure(grpc.StatusCode.DEADLINE_EXCEEDED, text, "", {}))
 
-    def _end(self, failure: CallFailure) -> None:
+    def end(self, failure: CallFailure) -> None:
+        """End the call, and fail what has no answer."""
         if self.failure is not None:
             return
         self.failure = failure
@@ -114,4 +120,4 @@ class Exchange:
             failure = CallFailure(grpc.StatusCode.CANCELLED, "channel closed", "", {})
             raise
         finally:
-            self._end(failure)
+            self.end(failure)

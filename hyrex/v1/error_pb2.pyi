@@ -66,7 +66,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TOO_MANY_ITEMS: _ErrorReason.ValueType  # 16
     """RESOURCE_EXHAUSTED: more items in one call than allowed; metadata: limit."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 17
-    """UNAVAILABLE: the database cannot be reached in time; nothing is known to be stored. Safe to repeat."""
+    """UNAVAILABLE: the database (or of a gateway one of its cells; metadata: cell) cannot be reached in time;
+    nothing is known to be stored. Safe to repeat.
+    """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 18
     """UNAVAILABLE: this broker is shutting down; another one may answer."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
@@ -89,6 +91,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: a broker of an earlier version, which does not know what is asked for, shares the database;
     nothing is stored. Possible once it is gone. Metadata: feature, broker, version.
     """
+    ERROR_REASON_SPANS_CELLS: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION: asked of a gateway, and about all of its cells; ask the brokers of one cell."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -132,7 +136,9 @@ ERROR_REASON_FLOW_CONTROL: ErrorReason.ValueType  # 15
 ERROR_REASON_TOO_MANY_ITEMS: ErrorReason.ValueType  # 16
 """RESOURCE_EXHAUSTED: more items in one call than allowed; metadata: limit."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 17
-"""UNAVAILABLE: the database cannot be reached in time; nothing is known to be stored. Safe to repeat."""
+"""UNAVAILABLE: the database (or of a gateway one of its cells; metadata: cell) cannot be reached in time;
+nothing is known to be stored. Safe to repeat.
+"""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 18
 """UNAVAILABLE: this broker is shutting down; another one may answer."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
@@ -155,4 +161,6 @@ ERROR_REASON_FEATURE_NOT_READY: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: a broker of an earlier version, which does not know what is asked for, shares the database;
 nothing is stored. Possible once it is gone. Metadata: feature, broker, version.
 """
+ERROR_REASON_SPANS_CELLS: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION: asked of a gateway, and about all of its cells; ask the brokers of one cell."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

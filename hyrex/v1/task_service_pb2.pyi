@@ -222,7 +222,8 @@ class ItemError(_message.Message):
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """As in google.rpc.RetryInfo: the task may be sent again under its id, no sooner than after that time. Set
-        with QUOTA_EXCEEDED: this attempt has stored nothing; one before it that had no answer may still.
+        with QUOTA_EXCEEDED: this attempt has stored nothing; one before it that had no answer may still. Set by a
+        gateway with code 14 (UNAVAILABLE), too, where a cell did not answer: this attempt may have stored it.
         """
 
     def __init__(
@@ -1071,6 +1072,9 @@ class WatchTasksRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_IDS_FIELD_NUMBER: _builtins.int
+    TELL_MISSING_FIELD_NUMBER: _builtins.int
+    tell_missing: _builtins.bool
+    """Name unknown ids in the first response instead, and watch the others."""
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Their ids, up to 1,000. An unknown id ends the call with NOT_FOUND."""
@@ -1079,10 +1083,11 @@ class WatchTasksRequest(_message.Message):
         self,
         *,
         task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        tell_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_ids", b"task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_ids", b"task_ids", "tell_missing", b"tell_missing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1095,20 +1100,26 @@ class WatchTasksResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASKS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
         """Every watched task in the first frames, then those that changed; with runs and results, without
         payloads. A state that lasted only a moment may be left out, the final one never is.
         """
 
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the first response, where `tell_missing` was set: which of the ids are unknown."""
+
     def __init__(
         self,
         *,
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

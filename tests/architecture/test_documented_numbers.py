@@ -29,12 +29,12 @@ from hyrex_broker.service import (
     groups,
     ids,
     inflight,
+    listening,
     open_calls,
     outbox,
     queues,
     reported,
     requests,
-    server,
     submit,
     terms,
     unread,
@@ -51,7 +51,7 @@ CONFIGURATION: Final = "docs/reference/configuration.md"
 CONNECTIONS: Final = [
     inspect.signature(Database).parameters[name].default for name in ("hot_connections", "read_connections")
 ]
-SERVER: Final = dict(server._options(BrokerConfig(database_url="postgresql://localhost/hyrex")))
+SERVER: Final = dict(listening._options(BrokerConfig(database_url="postgresql://localhost/hyrex")))
 DRAIN_S: Final = WorkerOptions(target="app:app").drain_timeout_s
 GRACE_S: Final = int(WorkerOptions(target="app:app").grace_s)
 BROKER: Final = BrokerConfig(database_url="postgresql://localhost/hyrex")
@@ -197,7 +197,7 @@ STATED: Final[list[tuple[str, str]]] = [
     ),
     (PROMISES, f"after {inflight.PATIENCE_S:.0f} s it is refused with a RetryInfo"),
     (PROMISES, f"{open_files.RESERVE} files are kept for Postgres"),
-    (PROMISES, f"below {size(server._MESSAGE_LIMIT)}, watches in frames of {size(WATCH_FRAME_BYTES)}"),
+    (PROMISES, f"below {size(listening._MESSAGE_LIMIT)}, watches in frames of {size(WATCH_FRAME_BYTES)}"),
     (PROMISES, f"{unread.AT_ONCE} calls of a connection are at work at a time"),
     (PROMISES, f"of a task's older runs {size(reads.RUNS_BYTES)} are read"),
     (PROMISES, f"a broker makes {growth.AT_ONCE:,} (queue, task name) pairs"),
@@ -237,8 +237,8 @@ STATED: Final[list[tuple[str, str]]] = [
     (PROTOCOL, f"priority {DEFAULT_PRIORITY}, no retries"),
     (PROTOCOL, f"Each map holds at most {size(terms.MAP_BYTES)}"),
     (PROTOCOL, f"a page also ends after {listing._TIME_BUDGET_S} s of searching".capitalize()),
-    (PROTOCOL, f"**Largest message**: {size(server._MESSAGE_LIMIT)} each way"),
-    (PROTOCOL, f"**Calls at a time**: {server._STREAMS_OF_A_CONNECTION:,} on one connection"),
+    (PROTOCOL, f"**Largest message**: {size(listening._MESSAGE_LIMIT)} each way"),
+    (PROTOCOL, f"**Calls at a time**: {listening._STREAMS_OF_A_CONNECTION:,} on one connection"),
     (PROTOCOL, f"**Largest payload or result**: {size(BROKER.payload_limit_bytes)}"),
     (PROTOCOL, f"expires {BROKER.lease_duration_s:.0f} s (by default) after its last renewal"),
     (PROTOCOL, f"After {report.RELEASES_BOUND} releases in a row"),

@@ -54,6 +54,16 @@ class Processes:
         ready = process.wait_for(r"broker ready: listening on (\S+:\d+)")
         return RunningBroker(process, ready[1])
 
+    def gateway(
+        self, cells: str, *args: str, port: int = 0, env: Mapping[str, str] | None = None
+    ) -> RunningBroker:
+        """Start `python -m hyrex_broker.gateway` and wait until it is ready; more flags in `args`."""
+        name = f"gateway-{len(self.started)}"
+        command = [sys.executable, "-m", "hyrex_broker.gateway", "--listen", f"127.0.0.1:{port}", *args]
+        process = self.start(name, *command, env={"HYREX_CELLS": cells} | dict(env or {}))
+        ready = process.wait_for(r"gateway ready: listening on (\S+:\d+)")
+        return RunningBroker(process, ready[1])
+
     def worker(
         self,
         broker_url: str,

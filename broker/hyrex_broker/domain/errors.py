@@ -27,6 +27,8 @@ BrokerError
 │   └── QueueAtMaximum           as many tasks wait in a queue as may
 ├── FeatureNotReady         a broker of an earlier version is there, which does not know it
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
+├── CellAway                behind a gateway: a cell did not answer, or has no room; safe to repeat
+├── SpansCells              asked of a gateway, and about more than one cell
 ├── SchemaOutOfRange        the database's schema is too old or too new for this broker
 └── Draining
 
@@ -281,3 +283,20 @@ class SchemaOutOfRange(BrokerError):
 
 class Draining(BrokerError):
     """This broker is shutting down."""
+
+
+class CellAway(BrokerError):
+    """Behind a gateway: this cell did not answer in time, or has no room for more; nothing is known to be
+    stored. Safe to repeat, after a moment."""
+
+    def __init__(self, cell: str, why: str, *, is_broken_off: bool = False) -> None:
+        """`is_broken_off`: the connection broke, and another one may be had at once."""
+        super().__init__(f"cell {cell!r}: {why}; repeat it", {"cell": cell})
+        self.is_broken_off = is_broken_off
+
+
+class SpansCells(BrokerError):
+    """Asked of a gateway, and about more than one cell, or about one that it cannot know."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} not served by a gateway: {remedy}", {})

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
+from hyrex_broker.domain.errors import TokenRefused
 from hyrex_broker.domain.rights import ANYONE, Caller
 
 ENDS_ITSELF_WITHIN_S: Final = 2.0
@@ -59,3 +60,8 @@ def when_token_ends(call: Callable[[], None]) -> None:
     lasting = _lasting.get()
     if lasting is not None:
         lasting.end_by = call
+
+
+def token_ended() -> TokenRefused:
+    """A new error each time: one that is raised again keeps the frames of every call that it ended."""
+    return TokenRefused("the token of this call was revoked or has expired; use another one")

@@ -5,10 +5,10 @@ broker has to look into the database for a token that it does not know, the call
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -16,18 +16,13 @@ import grpc.aio
 from hyrex_broker.domain.errors import RightMissing, TokenRefused
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.engine.known_tokens import KnownTokens, OpenStream, Undecided
-from hyrex_broker.service.callers import Lasting, current_caller, set_caller, set_lasting
-from hyrex_broker.service.errors import abort, to_status
-from hyrex_broker.service.hanging_up import TakenBack
+from hyrex_broker.service.callers import Lasting, current_caller, set_caller, set_lasting, token_ended
+from hyrex_broker.service.entry import NO_TOKEN, REFUSAL, Continuation, Handler, bearer, taken_back
 from hyrex_broker.service.open_calls import OPEN_SERVICES
 from hyrex_broker.service.receiving import Context
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class without [] at runtime
-Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"]
-
 _SAN: Final = "x509_subject_alternative_name"
 _undecided: Final[ContextVar[Undecided | None]] = ContextVar("undecided", default=None)
-_taken_back: Final = TakenBack()
 
 
 class Doors(grpc.aio.ServerInterceptor):
@@ -47,7 +42,7 @@ class Doors(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or details.method.startswith(OPEN_SERVICES):
             return handler
-        token = _bearer(details.invocation_metadata)
+        token = bearer(details.invocation_metadata)
         if token is None and self._by_certificate:
             _undecided.set(Undecided())
             return handler
@@ -78,7 +73,7 @@ class Doors(grpc.aio.ServerInterceptor):
         try:
             caller = await self._tokens.decide(asked) if asked.hash or asked.names else None
         except asyncio.CancelledError:
-            _taken_back.count(peer)
+            taken_back.count(peer)
             raise
         if caller is None:
             raise _no_token_of(asked.names) if by_name else TokenRefused(NO_TOKEN.message)
@@ -105,28 +100,6 @@ class Doors(grpc.aio.ServerInterceptor):
             raise
 
 
-async def _refuse(_: Any, context: Context) -> None:
-    peer = context.peer()  # a call that has ended has none
-    try:
-        await abort(context, to_status(NO_TOKEN))
-    except (grpc.aio.InternalError, asyncio.CancelledError):
-        _taken_back.count(peer)
-        raise
-
-
-NO_TOKEN: Final = TokenRefused(
-    "the call carries no valid token; send metadata 'authorization: Bearer <token>' (HYREX_TOKEN) with one"
-    " that `hyrex token create` made and that is neither expired nor revoked, or one of the broker's own"
-)
-REFUSAL: Final[Handler] = grpc.stream_stream_rpc_method_handler(_refuse)
-"""As a stream, since gRPC receives nothing of a stream until it is read, and this one never is."""
-
-
-def token_ended() -> TokenRefused:
-    """A new error each time: one that is raised again keeps the frames of every call that it ended."""
-    return TokenRefused("the token of this call was revoked or has expired; use another one")
-
-
 def _no_token_of(names: Iterable[str]) -> TokenRefused:
     shown = ", ".join(map(repr, names)) or "no subject alternative name"
     return TokenRefused(
@@ -138,13 +111,3 @@ def _no_token_of(names: Iterable[str]) -> TokenRefused:
 def _names(context: Any) -> Iterable[str]:
     """The subject alternative names of the client's certificate, which gRPC has verified."""
     return (name.decode(errors="replace") for name in context.auth_context().get(_SAN, ()))
-
-
-def _bearer(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | None:
-    """The token of a call; None if it has none, "" if it has something else."""
-    for key, value in metadata or ():
-        if key == "authorization":
-            text = value if isinstance(value, str) else value.decode(errors="replace")
-            scheme, _, token = text.partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else ""
-    return None

@@ -71,6 +71,8 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.QueueAtMaximum: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
         errors.FeatureNotReady: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_FEATURE_NOT_READY),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
+        errors.CellAway: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
+        errors.SpansCells: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_SPANS_CELLS),
         # While serving, only if a newer version migrates the schema: another broker may be new enough.
         errors.SchemaOutOfRange: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         errors.Draining: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_DRAINING),
@@ -81,8 +83,25 @@ refused: Final = Counter[str]()
 DEFECT: Final = Row(_Code.INTERNAL, error_pb2.ERROR_REASON_INTERNAL)
 
 
+class Relayed(BrokerError):
+    """The refusal of a broker behind this process, which passes it on as it came."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+    @property
+    def reason(self) -> str:
+        """Its reason; empty if it has none."""
+        info = ErrorInfo()
+        return next((info.reason for detail in self.status.details if detail.Unpack(info)), "")
+
+
 def to_status(error: BrokerError) -> Status:
     """The google.rpc.Status of a refused call."""
+    if isinstance(error, Relayed):
+        refused[error.reason] += 1
+        return error.status
     status = _status(ROWS.get(type(error), DEFECT), error.message, error.metadata)
     if isinstance(error, errors.Overloaded):
         status.details.add().Pack(RetryInfo(retry_delay=_RETRY_AFTER))
@@ -100,6 +119,8 @@ def defect_status(incident: str) -> Status:
 
 def to_item_error(error: BrokerError) -> ItemError:
     """The error of one refused item of a batch, with the same meaning as a call's status."""
+    if isinstance(error, Relayed):
+        return _relayed_item(error)
     row = ROWS.get(type(error), DEFECT)
     refused[reason_name(row)] += 1
     return ItemError(
@@ -107,8 +128,27 @@ def to_item_error(error: BrokerError) -> ItemError:
         reason=reason_name(row),
         message=error.message[:_MESSAGE_LIMIT],
         metadata=error.metadata,
-        retry_delay=duration(error.retry_after_s * 1000) if isinstance(error, errors.QuotaExceeded) else None,
+        retry_delay=_delay_of(error),
     )
+
+
+def _delay_of(error: BrokerError) -> Duration | None:
+    if isinstance(error, errors.QuotaExceeded):
+        return duration(error.retry_after_s * 1000)
+    return _RETRY_AFTER if isinstance(error, errors.CellAway) else None
+
+
+def _relayed_item(error: Relayed) -> ItemError:
+    refused[error.reason] += 1
+    item = ItemError(code=error.status.code, message=error.status.message[:_MESSAGE_LIMIT])
+    info, retry = ErrorInfo(), RetryInfo()
+    for detail in error.status.details:
+        if detail.Unpack(info):
+            item.reason = info.reason
+            item.metadata.update(info.metadata)
+        elif detail.Unpack(retry):
+            item.retry_delay.CopyFrom(retry.retry_delay)
+    return item
 
 
 def reason_name(row: Row) -> str:

@@ -29,8 +29,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # n
         """True unless the broker drains or cannot reach its database."""
         return self._database and not self._draining
 
-    def database_reachable(self, reachable: bool) -> None:
-        """Note whether the database answers."""
+    def reachable(self, reachable: bool) -> None:
+        """Note whether the database answers, or behind a gateway any cell."""
         self._database = reachable
         self._announce()
 

@@ -23,7 +23,7 @@ from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.service.bodies import decoder
 from hyrex_broker.service.callers import ENDS_ITSELF_WITHIN_S
-from hyrex_broker.service.doors import REFUSAL, Continuation, Doors, Handler
+from hyrex_broker.service.entry import REFUSAL, Continuation, Door, Handler
 from hyrex_broker.service.errors import abort, defect_status, to_status, undecodable
 from hyrex_broker.service.inflight import Budget
 from hyrex_broker.service.open_calls import OPEN_SERVICES, OpenCalls
@@ -42,7 +42,7 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
     """Reads what calls send within the broker's bounds, and gives every error its status. With `doors`, only
     calls that may come in are served."""
 
-    def __init__(self, doors: Doors | None, scopes: Mapping[str, frozenset[Scope]]) -> None:
+    def __init__(self, doors: Door | None, scopes: Mapping[str, frozenset[Scope]]) -> None:
         self._doors = doors
         self._scopes = scopes
         self._budget = Budget()
@@ -104,7 +104,7 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
 
 
 def errors_interceptor(
-    doors: Doors | None = None, scopes: Mapping[str, frozenset[Scope]] = SCOPES
+    doors: Door | None = None, scopes: Mapping[str, frozenset[Scope]] = SCOPES
 ) -> ErrorsInterceptor:
     """Turns BrokerError into its status, and any other error into INTERNAL with an incident id. `doors`: the
     interceptor behind this one that knows who calls; `scopes`: what each method needs."""

@@ -70,6 +70,11 @@ class TaskRights:
                 if (queue := queues.get(each)) is None or not caller.sees(queue):
                     raise NoSuchTask(each)
 
+    async def missing(self, ids: Sequence[TaskId]) -> list[TaskId]:
+        """Those that are unknown or that the caller may not see."""
+        caller, queues = current_caller(), await self._reads.queues_of(ids)
+        return [each for each in ids if (queue := queues.get(each)) is None or not caller.sees(queue)]
+
     def shown(self, view: TaskView, waiting_for: str = "") -> task_pb2.Task:
         """A task for the wire, without what it carries if the caller lacks the scope `payload`."""
         return convert.task(view, waiting_for, hidden=Scope.PAYLOAD not in current_caller().scopes)

@@ -1,7 +1,7 @@
 """TaskService: the RPCs for senders. Thin: checks a request, calls the engine or the storage, converts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,6 @@ from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvalid
-from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CancelOutcome, DismissOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
@@ -19,10 +18,10 @@ from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
-from hyrex_broker.service.callers import current_caller, when_token_ends
-from hyrex_broker.service.doors import token_ended
+from hyrex_broker.service.callers import current_caller
+from hyrex_broker.service.frames import Begun, serve_frames
 from hyrex_broker.service.pages import PageTokens
-from hyrex_broker.service.receiving import Context, hold
+from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.replay import Replays
 from hyrex_broker.service.submit import PlacedResults, Results
 from hyrex_broker.service.task_rights import ListedMessages, Looks, TaskRights
@@ -40,7 +39,6 @@ MOST_COUNTED: Final = 10_000
 _USUALLY_COUNTED: Final = 1000
 FRAMES_UNDER_WAY: Final = 8
 _FEW_TASKS: Final = 20
-_LAST_WRITE_WITHIN_S: Final = 5.0
 _DEFAULT_PAGE: Final = 50
 _REASON_BYTES: Final = 1000
 
@@ -100,28 +98,6 @@ class TaskParts:
     """Set when the broker is about to stop."""
 
 
-class _Answers:
-    """Writes answers to one stream, one at a time. A write is never cancelled: gRPC could then send no
-    status, and the caller would wait for ever."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._one = asyncio.Lock()
-        self._under_way: asyncio.Future[None] | None = None
-
-    async def write(self, response: task_service_pb2.StreamSubmitResponse) -> None:
-        """Send an answer."""
-        async with self._one:
-            self._under_way = asyncio.ensure_future(self._context.write(response))
-            self._under_way.add_done_callback(retrieve)  # of a caller that has left: nobody asks for it
-            await asyncio.shield(self._under_way)
-
-    async def settle(self, within_s: float) -> None:
-        """Wait for the write under way, if there is one; not long, since a caller may not read."""
-        if self._under_way is not None and not self._under_way.done():
-            await asyncio.wait({self._under_way}, timeout=within_s)
-
-
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     """The RPCs of TaskService."""
 
@@ -153,36 +129,19 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         broker that stops answers the frames that it has read, and ends the stream with OK.
         """
         window, caller = asyncio.Semaphore(FRAMES_UNDER_WAY), requests.caller(context)
-        answers, revoked, settle_within_s = _Answers(context), asyncio.Event(), _LAST_WRITE_WITHIN_S
-        when_token_ends(revoked.set)
 
-        async def answer(frame: task_service_pb2.StreamSubmitRequest, release: Callable[[], None]) -> None:
-            response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
-            patience_s = requests.patience_s(context)
-            await self._parts.submits.submit_groups(frame.groups, response.results, patience_s, caller)
-            await answers.write(response)
-            release()
-            window.release()
+        async def begin(frame: task_service_pb2.StreamSubmitRequest) -> Begun:
+            await window.acquire()
 
-        async def read() -> None:
-            async for frame in request_iterator:
-                await window.acquire()
-                group.create_task(answer(frame, hold(request_iterator)))
+            async def answer() -> task_service_pb2.StreamSubmitResponse:
+                response = task_service_pb2.StreamSubmitResponse(sequence=frame.sequence)
+                patience_s = requests.patience_s(context)
+                await self._parts.submits.submit_groups(frame.groups, response.results, patience_s, caller)
+                return response
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                ends = self._parts.leaving.wait(), revoked.wait()
-                either = group.create_task(read()), *map(group.create_task, ends)
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                for task in either:
-                    task.cancel()
-        except asyncio.CancelledError:
-            settle_within_s = 0.0
-            raise
-        finally:
-            await answers.settle(settle_within_s)
-        if revoked.is_set():
-            raise token_ended()
+            return Begun(answer, window.release)
+
+        await serve_frames(request_iterator, context, self._parts.leaving, begin)
 
     async def GetTask(
         self, request: task_service_pb2.GetTaskRequest, context: Context
@@ -301,7 +260,12 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.WatchTasksRequest, context: Context
     ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:
         ids = requests.task_ids(request.task_ids)
-        await self._rights.check_ids(ids)
+        if request.tell_missing:
+            missing = await self._rights.missing(ids)
+            yield task_service_pb2.WatchTasksResponse(missing=missing)
+            ids = [each for each in ids if each not in missing]
+        else:
+            await self._rights.check_ids(ids)
         place, caller = partial(self._frames.place, context), requests.caller(context)
         token = current_caller().key or None
         async with aclosing(self._parts.watches.watch(ids, place, caller, token)) as frames:

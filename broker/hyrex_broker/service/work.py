@@ -29,8 +29,7 @@ from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported, requests, times
 from hyrex_broker.service import worker_convert as convert
-from hyrex_broker.service.callers import current_caller, when_token_ends
-from hyrex_broker.service.doors import token_ended
+from hyrex_broker.service.callers import current_caller, token_ended, when_token_ends
 from hyrex_broker.service.errors import undecodable
 from hyrex_broker.service.outbox import FRAME_BYTES, Backlogs, StreamOutbox
 from hyrex_broker.service.progress import progress_of

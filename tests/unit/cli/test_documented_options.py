@@ -24,6 +24,7 @@ MEANT: Final = {
     ("hyrex run-worker", "--processes"): "usable CPUs",
     ("hyrex run-worker", "--name"): "host-pid",
     ("hyrex run-broker", "--name"): "host-pid",
+    ("hyrex gateway", "--name"): "host-pid",
     ("hyrex run-broker", "--payload-limit"): BrokerConfig.model_fields["payload_limit_bytes"].default,
     ("hyrex run-broker", "--retention-days"): BrokerConfig.model_fields["retention_days"].default,
 }

@@ -66,9 +66,9 @@ async def test_health_is_told_without_a_token(
     stub = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest(service=service)
     assert (await stub.Check(request)).status == Health.SERVING
-    built.health.database_reachable(False)
+    built.health.reachable(False)
     assert (await stub.Check(request)).status == Health.NOT_SERVING
-    built.health.database_reachable(True)
+    built.health.reachable(True)
     assert (await stub.Check(request)).status == Health.SERVING
 
 
@@ -78,7 +78,7 @@ async def test_health_watchers_all_see_the_drain(built: BuiltServer, channel: gr
     assert [(await watch.read()).status for watch in watches] == [Health.SERVING] * 3
     watches[0].cancel()
     built.health.drain()
-    built.health.database_reachable(True)
+    built.health.reachable(True)
     assert [(await watch.read()).status for watch in watches[1:]] == [Health.NOT_SERVING] * 2
 
 
