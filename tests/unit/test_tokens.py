@@ -4,7 +4,8 @@ import pytest
 
 from hyrex.config import read_settings
 from hyrex.worker.shared.options import WorkerOptions
-from hyrex_broker.__main__ import BadConfig, configure
+from hyrex_broker.__main__ import configure
+from hyrex_broker.command import BadConfig
 
 DATABASE = {"HYREX_DATABASE_URL": "postgresql://localhost/hyrex"}
 UNUSABLE = ["schlüssel", "a\nb", "a\x00b", "tab\tinside", "\x7f", "a\u2028x"]

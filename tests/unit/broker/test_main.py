@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hyrex_broker.__main__ import BadConfig, configure
+from hyrex_broker.__main__ import configure
+from hyrex_broker.command import BadConfig
 from hyrex_broker.root_tokens import RootTokenFile
 
 URL = "postgresql://localhost/hyrex"

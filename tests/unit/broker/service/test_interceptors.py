@@ -17,7 +17,8 @@ from hyrex_broker.domain.errors import QueueNotFound
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.domain.tokens import make_token
 from hyrex_broker.engine.known_tokens import KnownTokens
-from hyrex_broker.service.doors import NO_TOKEN, Doors
+from hyrex_broker.service.doors import Doors
+from hyrex_broker.service.entry import NO_TOKEN
 from hyrex_broker.service.interceptors import Context, errors_interceptor
 from hyrex_broker.storage.tokens import StoredToken
 from tests.support.loops import end
