@@ -28,6 +28,7 @@ from hyrex.options import (
     checked_timeout,
 )
 from hyrex.queue import HyrexQueue
+from hyrex.rate import checked_rate
 from hyrex.retry import checked_backoff
 from hyrex.sendable import queue_name
 
@@ -58,6 +59,8 @@ class TaskOptions:
     no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
     on_error: OnError | None = None
     max_concurrency: int | None = None
+    rate: str | None = None
+    burst: int | None = None
     cron: str | None = None
     tz: str = "UTC"
     expires_in: float | timedelta | None = None
@@ -81,6 +84,7 @@ class TaskOptions:
 
     def _config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         cron, tz = checked_schedule(self.cron, self.tz)
+        checked_rate(self.rate, self.burst)
         return TaskConfig(
             name=checked_name("name", name),
             queue=queue_name(_first(self.queue, defaults.queue, DEFAULT_QUEUE)),
@@ -93,6 +97,8 @@ class TaskOptions:
             max_concurrency=None
             if self.max_concurrency is None
             else checked_count("max_concurrency", self.max_concurrency, minimum=1),
+            rate=self.rate,
+            burst=self.burst,
             cron=cron,
             tz=tz,
             expires_in=checked_expiry(self.expires_in),

@@ -63,6 +63,8 @@ class TaskConfig:
     no_retry_on: tuple[type[BaseException], ...] = ()
     on_error: OnError | None = None
     max_concurrency: int | None = None
+    rate: str | None = None
+    burst: int | None = None
     cron: str | None = None
     tz: str = "UTC"
     expires_in: float | None = None

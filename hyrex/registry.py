@@ -59,6 +59,8 @@ class HyrexRegistry:
         no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
         on_error: OnError | None = ...,
         max_concurrency: int | None = ...,
+        rate: str | None = ...,
+        burst: int | None = ...,
         cron: str | None = ...,
         tz: str = ...,
         expires_in: float | timedelta | None = ...,

@@ -168,7 +168,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     watches = Watches(TaskReads(database))
     notifications = Notifications(Channel(database.connector))
     upkeep, clock = RetentionStore(database.connector), DatabaseClock()
-    rooms = Rooms(DepthStore(database))
+    rooms, dispatcher.clock = Rooms(DepthStore(database)), clock.steady_since
     places = LanesAndRooms(directory, rooms, dispatcher)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(

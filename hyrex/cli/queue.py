@@ -13,6 +13,8 @@ from hyrex.cli.output import print_json, print_list, print_table, say
 if TYPE_CHECKING:
     import grpc.aio
 
+    from hyrex.v1 import task_pb2
+
 _STEP_TIMEOUT_S: Final = 30.0
 """A step takes a second, but may wait much longer for the steps of others."""
 MOST_RUNS: Final = 2**31 - 1
@@ -64,14 +66,46 @@ def resume(name: Name, broker_url: CellsUrl = DEFAULT_URL, as_json: AsJson = Fal
 def limit(
     name: Name,
     runs: Annotated[
-        int, typer.Argument(min=0, max=MOST_RUNS, help="Most runs at once in the whole cluster; 0: no limit.")
-    ],
+        int | None,
+        typer.Argument(min=0, max=MOST_RUNS, help="Most runs at once in the whole cluster; 0: no limit."),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            help="Most runs that begin in a time in the whole cluster, such as 100/m; none: any number."
+        ),
+    ] = None,
+    burst: Annotated[
+        int | None, typer.Option(min=1, help="How many of the rate may begin together after a rest.")
+    ] = None,
     create: Create = False,
     broker_url: CellsUrl = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Limit how many tasks of a queue run at once."""
-    _update(broker_url, as_json, create, name=name, concurrency_limit=runs)
+    """Limit how many tasks of a queue run at once, how many begin in a time, or both."""
+    if runs is None and rate is None:
+        raise CommandError("give a number of runs, a --rate, or both")
+    changes: dict[str, Any] = {} if runs is None else {"concurrency_limit": runs}
+    if rate is not None or burst is not None:
+        changes["rate"] = _rate(rate, burst)
+    _update(broker_url, as_json, create, name=name, **changes)
+
+
+def _rate(text: str | None, burst: int | None) -> "task_pb2.Rate":
+    """A rate for the wire; empty for none. Raises CommandError."""
+    from google.protobuf.duration_pb2 import Duration
+
+    from hyrex.rate import checked_rate
+    from hyrex.v1 import task_pb2
+
+    if text == "none" and burst is None:
+        return task_pb2.Rate()
+    try:
+        rate = checked_rate(text, burst, "--rate")
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    assert rate is not None
+    return task_pb2.Rate(count=rate.count, period=Duration(seconds=rate.period_s), burst=rate.burst)
 
 
 @commands.command("max-waiting")
@@ -180,7 +214,7 @@ async def _require(stub: Any, name: str, remedy: str) -> None:
 
 
 def _print_queues(queues: list[dict[str, Any]]) -> None:
-    columns = ("name", "queued", "delayed", "max waiting", "running", "limit", "paused", "workers")
+    columns = ("name", "queued", "delayed", "max waiting", "running", "limit", "rate", "paused", "workers")
     rows = [
         (
             queue["name"],
@@ -189,9 +223,17 @@ def _print_queues(queues: list[dict[str, Any]]) -> None:
             queue["max_waiting"],
             queue["running"],
             queue["concurrency_limit"],
+            _rate_shown(queue),
             queue["paused"],
             queue["workers"],
         )
         for queue in queues
     ]
     print_table(columns, rows, "no queues yet")
+
+
+def _rate_shown(queue: dict[str, Any]) -> str | None:
+    if queue["rate"] is None:
+        return None
+    waits = "" if queue["next_token"] is None else f", next at {queue['next_token']}"
+    return f"{queue['rate']}, burst {queue['burst']}{waits}"

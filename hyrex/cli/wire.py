@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyrex.cli.output import duration, shown
+from hyrex.rate import rate_text
 from hyrex.runtime.content import is_json
 from hyrex.transport.filters import filter_line
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
@@ -141,6 +142,11 @@ def queue_values(queue: queue_service_pb2.Queue) -> dict[str, Any]:
         "running": queue.running,
         "workers": queue.workers,
         "max_waiting": queue.max_waiting or None,
+        "rate": rate_text(queue.rate.count, queue.rate.period.ToTimedelta().total_seconds())
+        if queue.HasField("rate")
+        else None,
+        "burst": queue.rate.burst if queue.HasField("rate") else None,
+        "next_token": moment(queue, "next_token_at"),
     }
 
 

@@ -6,7 +6,9 @@ For operators: queues, their backlog and their limits."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from hyrex.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +35,8 @@ class Queue(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    NEXT_TOKEN_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -51,6 +55,14 @@ class Queue(_message.Message):
     """Live worker sessions whose patterns match it."""
     max_waiting: _builtins.int
     """Most tasks that may wait in it (queued and delayed together); 0 means any number."""
+    @_builtins.property
+    def rate(self) -> _task_pb2.Rate:
+        """Most assigns from it in a time, in the whole cluster; absent means any number."""
+
+    @_builtins.property
+    def next_token_at(self) -> _timestamp_pb2.Timestamp:
+        """When its rate allows the next assign; absent if it does now."""
+
     def __init__(
         self,
         *,
@@ -63,10 +75,12 @@ class Queue(_message.Message):
         running: _builtins.int = ...,
         workers: _builtins.int = ...,
         max_waiting: _builtins.int = ...,
+        rate: _task_pb2.Rate | None = ...,
+        next_token_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_token_at", b"next_token_at", "rate", b"rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "running", b"running", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "next_token_at", b"next_token_at", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "rate", b"rate", "running", b"running", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,6 +196,7 @@ class UpdateQueueRequest(_message.Message):
     CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1..255 bytes."""
     concurrency_limit: _builtins.int
@@ -193,6 +208,10 @@ class UpdateQueueRequest(_message.Message):
     (QUOTA_EXCEEDED). Each broker counts from its last look, so for a moment some more may come in. Retries
     and redeliveries of tasks that are stored are never refused.
     """
+    @_builtins.property
+    def rate(self) -> _task_pb2.Rate:
+        """If set: most assigns in a time; a count of 0 for any number."""
+
     def __init__(
         self,
         *,
@@ -200,10 +219,11 @@ class UpdateQueueRequest(_message.Message):
         concurrency_limit: _builtins.int | None = ...,
         paused: _builtins.bool | None = ...,
         max_waiting: _builtins.int | None = ...,
+        rate: _task_pb2.Rate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "paused", b"paused"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "paused", b"paused", "rate", b"rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused", "rate", b"rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency_limit: _TypeAlias = _typing.Literal["concurrency_limit"]  # noqa: Y015
     _WhichOneofArgType__concurrency_limit: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit"]  # noqa: Y015

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13hyrex/v1/task.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x04\n\x07NewTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12\r\n\x05\x63odec\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x13\n\x0bmax_retries\x18\x08 \x01(\x05\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x05\x64\x65lay\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12,\n\x06run_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\x11\n\tparent_id\x18\r \x01(\t\x12\x0f\n\x07root_id\x18\x0e \x01(\t\x12/\n\x07headers\x18\x0f \x03(\x0b\x32\x1e.hyrex.v1.NewTask.HeadersEntry\x12-\n\x06labels\x18\x10 \x03(\x0b\x32\x1d.hyrex.v1.NewTask.LabelsEntry\x12.\n\x0bretry_delay\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nexpires_in\x18( \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05start\"j\n\x07Headers\x12/\n\x07headers\x18\x01 \x03(\x0b\x32\x1e.hyrex.v1.Headers.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x08RunError\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\ttraceback\x18\x03 \x01(\t\"\xf3\x02\n\x07TaskRun\x12\x12\n\nrun_number\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ttempt_number\x18\x02 \x01(\x05\x12#\n\x06status\x18\x03 \x01(\x0e\x32\x13.hyrex.v1.RunStatus\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.hyrex.v1.RunError\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06worker\x18\n \x01(\t\x12\'\n\x08progress\x18\x0b \x01(\x0b\x32\x15.hyrex.v1.RunProgress\x12$\n\x05\x63\x61use\x18\x0c \x01(\x0e\x32\x15.hyrex.v1.CancelCause\"w\n\x0bRunProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_total\"\xef\x05\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x13\n\x0bmax_retries\x18\x05 \x01(\x05\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06status\x18\x07 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x11\n\tparent_id\x18\x08 \x01(\t\x12\x0f\n\x07root_id\x18\t \x01(\t\x12\x30\n\x0csubmitted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06run_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07payload\x18\x0c \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\r \x01(\t\x12\r\n\x05\x63odec\x18\x0e \x01(\t\x12\x17\n\x0fidempotency_key\x18\x0f \x01(\t\x12,\n\x07headers\x18\x10 \x03(\x0b\x32\x1b.hyrex.v1.Task.HeadersEntry\x12*\n\x06labels\x18\x11 \x03(\x0b\x32\x1a.hyrex.v1.Task.LabelsEntry\x12\x1f\n\x04runs\x18\x12 \x03(\x0b\x32\x11.hyrex.v1.TaskRun\x12\x13\n\x0bwaiting_for\x18\x13 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x08\x12\x0e\n\x06hidden\x18\x15 \x01(\x08\x12\x13\n\x0btraceparent\x18\x16 \x01(\t\x12\x11\n\tdismissed\x18\x17 \x01(\x08\x12.\n\nexpires_at\x18( \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x94\x02\n\nTaskStatus\x12\x1b\n\x17TASK_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATUS_QUEUED\x10\x01\x12\x19\n\x15TASK_STATUS_SCHEDULED\x10\x02\x12\x18\n\x14TASK_STATUS_RETRYING\x10\x03\x12\x17\n\x13TASK_STATUS_RUNNING\x10\x04\x12\x19\n\x15TASK_STATUS_COMPLETED\x10\x05\x12\x16\n\x12TASK_STATUS_FAILED\x10\x06\x12\x19\n\x15TASK_STATUS_TIMED_OUT\x10\x07\x12\x19\n\x15TASK_STATUS_CANCELLED\x10\x08\x12\x14\n\x10TASK_STATUS_LOST\x10\t\"\x04\x08\n\x10\n*\xd2\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x01\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x02\x12\x15\n\x11RUN_STATUS_FAILED\x10\x03\x12\x18\n\x14RUN_STATUS_TIMED_OUT\x10\x04\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x05\x12\x13\n\x0fRUN_STATUS_LOST\x10\x06\x12\x17\n\x13RUN_STATUS_RELEASED\x10\x07*\x86\x01\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41NCEL_CAUSE_REQUESTED\x10\x01\x12\x17\n\x13\x43\x41NCEL_CAUSE_PURGED\x10\x02\x12\x18\n\x14\x43\x41NCEL_CAUSE_EXPIRED\x10\x03\"\x04\x08\x04\x10\x04\"\x04\x08\x05\x10\x05\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13hyrex/v1/task.proto\x12\x08hyrex.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x04Rate\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x62urst\x18\x03 \x01(\x05\"\xfe\x04\n\x07NewTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12\r\n\x05\x63odec\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x13\n\x0bmax_retries\x18\x08 \x01(\x05\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x05\x64\x65lay\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12,\n\x06run_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\x11\n\tparent_id\x18\r \x01(\t\x12\x0f\n\x07root_id\x18\x0e \x01(\t\x12/\n\x07headers\x18\x0f \x03(\x0b\x32\x1e.hyrex.v1.NewTask.HeadersEntry\x12-\n\x06labels\x18\x10 \x03(\x0b\x32\x1d.hyrex.v1.NewTask.LabelsEntry\x12.\n\x0bretry_delay\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nexpires_in\x18( \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05start\"j\n\x07Headers\x12/\n\x07headers\x18\x01 \x03(\x0b\x32\x1e.hyrex.v1.Headers.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x08RunError\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\ttraceback\x18\x03 \x01(\t\"\xf3\x02\n\x07TaskRun\x12\x12\n\nrun_number\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ttempt_number\x18\x02 \x01(\x05\x12#\n\x06status\x18\x03 \x01(\x0e\x32\x13.hyrex.v1.RunStatus\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.hyrex.v1.RunError\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06worker\x18\n \x01(\t\x12\'\n\x08progress\x18\x0b \x01(\x0b\x32\x15.hyrex.v1.RunProgress\x12$\n\x05\x63\x61use\x18\x0c \x01(\x0e\x32\x15.hyrex.v1.CancelCause\"w\n\x0bRunProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_total\"\xef\x05\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x13\n\x0bmax_retries\x18\x05 \x01(\x05\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06status\x18\x07 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\x12\x11\n\tparent_id\x18\x08 \x01(\t\x12\x0f\n\x07root_id\x18\t \x01(\t\x12\x30\n\x0csubmitted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06run_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07payload\x18\x0c \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\r \x01(\t\x12\r\n\x05\x63odec\x18\x0e \x01(\t\x12\x17\n\x0fidempotency_key\x18\x0f \x01(\t\x12,\n\x07headers\x18\x10 \x03(\x0b\x32\x1b.hyrex.v1.Task.HeadersEntry\x12*\n\x06labels\x18\x11 \x03(\x0b\x32\x1a.hyrex.v1.Task.LabelsEntry\x12\x1f\n\x04runs\x18\x12 \x03(\x0b\x32\x11.hyrex.v1.TaskRun\x12\x13\n\x0bwaiting_for\x18\x13 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x08\x12\x0e\n\x06hidden\x18\x15 \x01(\x08\x12\x13\n\x0btraceparent\x18\x16 \x01(\t\x12\x11\n\tdismissed\x18\x17 \x01(\x08\x12.\n\nexpires_at\x18( \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x94\x02\n\nTaskStatus\x12\x1b\n\x17TASK_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATUS_QUEUED\x10\x01\x12\x19\n\x15TASK_STATUS_SCHEDULED\x10\x02\x12\x18\n\x14TASK_STATUS_RETRYING\x10\x03\x12\x17\n\x13TASK_STATUS_RUNNING\x10\x04\x12\x19\n\x15TASK_STATUS_COMPLETED\x10\x05\x12\x16\n\x12TASK_STATUS_FAILED\x10\x06\x12\x19\n\x15TASK_STATUS_TIMED_OUT\x10\x07\x12\x19\n\x15TASK_STATUS_CANCELLED\x10\x08\x12\x14\n\x10TASK_STATUS_LOST\x10\t\"\x04\x08\n\x10\n*\xd2\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x01\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x02\x12\x15\n\x11RUN_STATUS_FAILED\x10\x03\x12\x18\n\x14RUN_STATUS_TIMED_OUT\x10\x04\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x05\x12\x13\n\x0fRUN_STATUS_LOST\x10\x06\x12\x17\n\x13RUN_STATUS_RELEASED\x10\x07*\x86\x01\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41NCEL_CAUSE_REQUESTED\x10\x01\x12\x17\n\x13\x43\x41NCEL_CAUSE_PURGED\x10\x02\x12\x18\n\x14\x43\x41NCEL_CAUSE_EXPIRED\x10\x03\"\x04\x08\x04\x10\x04\"\x04\x08\x05\x10\x05\x42\x30\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,32 +44,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASK_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_TASK_LABELSENTRY']._loaded_options = None
   _globals['_TASK_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATUS']._serialized_start=2159
-  _globals['_TASKSTATUS']._serialized_end=2435
-  _globals['_RUNSTATUS']._serialized_start=2438
-  _globals['_RUNSTATUS']._serialized_end=2648
-  _globals['_CANCELCAUSE']._serialized_start=2651
-  _globals['_CANCELCAUSE']._serialized_end=2785
-  _globals['_NEWTASK']._serialized_start=99
-  _globals['_NEWTASK']._serialized_end=737
-  _globals['_NEWTASK_HEADERSENTRY']._serialized_start=635
-  _globals['_NEWTASK_HEADERSENTRY']._serialized_end=681
-  _globals['_NEWTASK_LABELSENTRY']._serialized_start=683
-  _globals['_NEWTASK_LABELSENTRY']._serialized_end=728
-  _globals['_HEADERS']._serialized_start=739
-  _globals['_HEADERS']._serialized_end=845
-  _globals['_HEADERS_HEADERSENTRY']._serialized_start=635
-  _globals['_HEADERS_HEADERSENTRY']._serialized_end=681
-  _globals['_RUNERROR']._serialized_start=847
-  _globals['_RUNERROR']._serialized_end=907
-  _globals['_TASKRUN']._serialized_start=910
-  _globals['_TASKRUN']._serialized_end=1281
-  _globals['_RUNPROGRESS']._serialized_start=1283
-  _globals['_RUNPROGRESS']._serialized_end=1402
-  _globals['_TASK']._serialized_start=1405
-  _globals['_TASK']._serialized_end=2156
-  _globals['_TASK_HEADERSENTRY']._serialized_start=635
-  _globals['_TASK_HEADERSENTRY']._serialized_end=681
-  _globals['_TASK_LABELSENTRY']._serialized_start=683
-  _globals['_TASK_LABELSENTRY']._serialized_end=728
+  _globals['_TASKSTATUS']._serialized_start=2240
+  _globals['_TASKSTATUS']._serialized_end=2516
+  _globals['_RUNSTATUS']._serialized_start=2519
+  _globals['_RUNSTATUS']._serialized_end=2729
+  _globals['_CANCELCAUSE']._serialized_start=2732
+  _globals['_CANCELCAUSE']._serialized_end=2866
+  _globals['_RATE']._serialized_start=98
+  _globals['_RATE']._serialized_end=177
+  _globals['_NEWTASK']._serialized_start=180
+  _globals['_NEWTASK']._serialized_end=818
+  _globals['_NEWTASK_HEADERSENTRY']._serialized_start=716
+  _globals['_NEWTASK_HEADERSENTRY']._serialized_end=762
+  _globals['_NEWTASK_LABELSENTRY']._serialized_start=764
+  _globals['_NEWTASK_LABELSENTRY']._serialized_end=809
+  _globals['_HEADERS']._serialized_start=820
+  _globals['_HEADERS']._serialized_end=926
+  _globals['_HEADERS_HEADERSENTRY']._serialized_start=716
+  _globals['_HEADERS_HEADERSENTRY']._serialized_end=762
+  _globals['_RUNERROR']._serialized_start=928
+  _globals['_RUNERROR']._serialized_end=988
+  _globals['_TASKRUN']._serialized_start=991
+  _globals['_TASKRUN']._serialized_end=1362
+  _globals['_RUNPROGRESS']._serialized_start=1364
+  _globals['_RUNPROGRESS']._serialized_end=1483
+  _globals['_TASK']._serialized_start=1486
+  _globals['_TASK']._serialized_end=2237
+  _globals['_TASK_HEADERSENTRY']._serialized_start=716
+  _globals['_TASK_HEADERSENTRY']._serialized_end=762
+  _globals['_TASK_LABELSENTRY']._serialized_start=764
+  _globals['_TASK_LABELSENTRY']._serialized_end=809
 # @@protoc_insertion_point(module_scope)

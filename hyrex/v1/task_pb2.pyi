@@ -149,6 +149,40 @@ CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 3
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 @_typing.final
+class Rate(_message.Message):
+    """How many runs may be assigned in a time: in any time T at most `burst` + `count` * T / `period`, in the whole
+    cluster. Every assign counts, also of retries and redeliveries.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """So many in each period, 1..1,000,000."""
+    burst: _builtins.int
+    """So many may be assigned together after a rest, 1..1,000,000; 0: what the rate gives in 100 ms, at least 1."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """The period, 1 second to 1 day, in whole milliseconds."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+        burst: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "count", b"count", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rate: _TypeAlias = Rate  # noqa: Y015
+
+@_typing.final
 class NewTask(_message.Message):
     """One task to store: what to run, with which payload and under which options."""
 

@@ -155,6 +155,7 @@ class TaskDefinition(_message.Message):
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1..255 bytes."""
     queue: _builtins.str
@@ -171,6 +172,10 @@ class TaskDefinition(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Timeout by default; for people."""
 
+    @_builtins.property
+    def rate(self) -> _task_pb2.Rate:
+        """Most assigns of it in a time, in the whole cluster; absent means any number."""
+
     def __init__(
         self,
         *,
@@ -181,10 +186,11 @@ class TaskDefinition(_message.Message):
         max_retries: _builtins.int = ...,
         timeout: _duration_pb2.Duration | None = ...,
         priority: _builtins.int = ...,
+        rate: _task_pb2.Rate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrency", b"max_concurrency", "max_retries", b"max_retries", "name", b"name", "pool", b"pool", "priority", b"priority", "queue", b"queue", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrency", b"max_concurrency", "max_retries", b"max_retries", "name", b"name", "pool", b"pool", "priority", b"priority", "queue", b"queue", "rate", b"rate", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,19 +204,25 @@ class QueueDefinition(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1..255 bytes."""
     concurrency_limit: _builtins.int
     """Most runs at once from this queue in the whole cluster; 0 means no limit."""
+    @_builtins.property
+    def rate(self) -> _task_pb2.Rate:
+        """Most assigns from this queue in a time, in the whole cluster; absent means any number."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         concurrency_limit: _builtins.int = ...,
+        rate: _task_pb2.Rate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "name", b"name", "rate", b"rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ PAGE: Final = "docs/reference/api.md"
 API: Final = read(PAGE)
 OPTIONS: Final = [each.name for each in fields(TaskOptions)]
 # With the task's definition, from its worker; and what only the child that runs it knows.
-BY_DEFINITION: Final = {"max_concurrency"}
+BY_DEFINITION: Final = {"max_concurrency", "rate", "burst"}
 # With the schedule that its worker declares.
 BY_SCHEDULE: Final = {"cron", "tz"}
 IN_CHILDREN: Final = {"no_retry_on", "on_error"}
@@ -151,7 +151,8 @@ def test_option_that_is_said_reaches_the_wire(option: str) -> None:
 
 
 def test_definitions_tell_brokers_of_the_limit() -> None:
-    named = {field.name for field in worker_service_pb2.TaskDefinition.DESCRIPTOR.fields}
+    messages = (worker_service_pb2.TaskDefinition, task_pb2.Rate)
+    named = {field.name for message in messages for field in message.DESCRIPTOR.fields}
     assert named >= BY_DEFINITION
 
 

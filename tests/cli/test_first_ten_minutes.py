@@ -82,6 +82,9 @@ def test_queue_can_be_paused_purged_and_resumed(shop: Shop) -> None:
     )
     assert json.loads(shop.hyrex("queue", "resume", "slow", "--json").stdout)["paused"] is False
     assert json.loads(shop.hyrex("queue", "limit", "slow", "3", "--json").stdout)["concurrency_limit"] == 3
+    rated = json.loads(shop.hyrex("queue", "limit", "slow", "--rate", "100/m", "--json").stdout)
+    assert (rated["concurrency_limit"], rated["rate"], rated["burst"]) == (3, "100/m", 1)
+    assert "--rate must be a number" in shop.hyrex("queue", "limit", "slow", "--rate", "x").stderr
 
 
 def test_finished_task_can_be_retried_and_a_waiting_one_cancelled(shop: Shop) -> None:

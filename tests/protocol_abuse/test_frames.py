@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.v1.task_pb2 import RunError
+from hyrex.v1.task_pb2 import Rate, RunError
 from tests.integration.storage.stage import make_id
 from tests.protocol_abuse.abuser import TYPED, hello, speak
 from tests.protocol_abuse.conftest import Bystander
@@ -148,6 +148,11 @@ def test_truncated_frames_get_a_typed_status(bystander: Bystander) -> None:
         ([hello(tasks=[TASK(max_retries=-1)])], *INVALID),
         ([hello(tasks=[TASK(max_concurrency=-1)])], *INVALID),
         ([hello(tasks=[TASK(max_concurrency=2**31 - 1)])], *INVALID),
+        ([hello(tasks=[TASK(rate=Rate())])], *INVALID),
+        ([hello(tasks=[TASK(rate=Rate(count=-1, period=Duration(seconds=1)))])], *INVALID),
+        ([hello(tasks=[TASK(rate=Rate(count=1, period=Duration(seconds=-(2**60))))])], *INVALID),
+        ([hello(tasks=[TASK(rate=Rate(count=1, period=Duration(seconds=1, nanos=1)))])], *INVALID),
+        ([hello(tasks=[TASK(rate=Rate(count=1, period=Duration(seconds=1), burst=-1))])], *INVALID),
         ([hello(tasks=[TASK(timeout=Duration(seconds=2**40))])], *INVALID),
         ([hello(tasks=[TASK(), TASK()])], *INVALID),
         ([hello(queues=[wire.QueueDefinition(name="q")] * 2)], *INVALID),

@@ -7,6 +7,7 @@ from typing import Final
 
 from hyrex_broker.domain.model import BrokerId, CancelCause, CarriedOptions, SessionId, TaskId
 from hyrex_broker.domain.progress import ProgressView
+from hyrex_broker.domain.rates import Rate
 from hyrex_broker.domain.states import TaskState
 
 _OVERHEAD_BYTES: Final = 200
@@ -140,6 +141,9 @@ class RunConditions:
     task_limit: int | None
     task_running: int
     services: tuple[ServingSessions, ...]
+    queue_token_at: datetime | None = None
+    """When the queue's rate allows a run again, if not now"""
+    task_token_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,9 @@ class QueueView:
     running: int
     workers: int = 0
     max_waiting: int = 0
+    rate: Rate | None = None
+    next_token_at: datetime | None = None
+    """When its rate allows a run again, if not now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,23 @@ def waiting_for(queue: str, name: str, around: RunConditions) -> str:
         case ("task", _):
             return f"the limit of task {name} ({around.task_limit}) is reached"
         case _:
-            return ""
+            return _next_token(queue, name, around)
+
+
+def _next_token(queue: str, name: str, around: RunConditions) -> str:
+    """Which rate it waits for, and until when; empty if for none."""
+    waits = [
+        (at, what)
+        for at, what in (
+            (around.queue_token_at, f"queue {queue!r}"),
+            (around.task_token_at, f"task {name}"),
+        )
+        if at is not None
+    ]
+    if not waits:
+        return ""
+    at, what = max(waits)
+    return f"the rate of {what} is used up; its next token comes at {at.isoformat(timespec='milliseconds')}"
 
 
 def waiting_for_another_worker(view: TaskView) -> str:

@@ -6,6 +6,7 @@ nor sessions expire, before their time (rule 8).
 
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class DatabaseClock:
         self._jumps: list[tuple[float, float]] = []
         """(a time of the database between before and after, seconds), the latest of them."""
 
+        self._steady_since_s: float | None = None
         self.jump_count = 0
         """How often it jumped. All that rely on it compare this number, since any of them may notice a
         jump."""
@@ -39,8 +41,14 @@ class DatabaseClock:
             return
         log.warning("the database's clock jumped", extra={"seconds": round(jump_s, 1)})
         self._jumps = [*self._jumps[1 - _MOST :], (now_s - jump_s / 2, jump_s)]
+        self._steady_since_s = now_s
         self.jump_count += 1
         self.jumped_s += jump_s
+
+    def steady_since(self, now: datetime) -> datetime | None:
+        """Note the database's time; return since when its clock has not jumped, None if it never did here."""
+        self.observe(now.timestamp())
+        return None if self._steady_since_s is None else datetime.fromtimestamp(self._steady_since_s, UTC)
 
     def passed_s(self, since_s: float, now_s: float) -> float:
         """Return how long it really was from one time of the database to another, as far as is known here."""

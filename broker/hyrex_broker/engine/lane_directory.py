@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from hyrex_broker.domain.errors import TooManyQueues
 from hyrex_broker.domain.model import LaneId
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.engine.growth import AT_ONCE, Growth
 from hyrex_broker.storage.lanes import Definition, Lane, LaneStore, Limit
 
@@ -140,6 +141,11 @@ class Directory:
         queue, name = self.names[lane]
         return [key for key in (("queue", queue), ("task", name)) if key in self._limits]
 
+    def rated_lanes(self) -> frozenset[LaneId]:
+        """The known lanes with a rate."""
+        rates = [key for key, limit in self._limits.items() if limit.rate is not None]
+        return frozenset(lane for key in rates for lane in self.members(key))
+
     def members(self, limit: tuple[str, str]) -> list[LaneId]:
         """All lanes that share a limit."""
         return self._members.get(limit, [])
@@ -150,7 +156,7 @@ class Directory:
         return await self._store.tasks_elsewhere(names, patterns) if names else frozenset()
 
     async def declare(
-        self, definitions: list[Definition], limits: list[tuple[str, str, int]], queues: list[str]
+        self, definitions: list[Definition], limits: Sequence[DeclaredLimit], queues: list[str]
     ) -> None:
         """Take over what a worker's code declares; writes only what differs. Raises TooManyQueues."""
         await self.intern((definition.queue, definition.name) for definition in definitions)
@@ -163,12 +169,12 @@ class Directory:
             await self._store.add_queues(queues)
         # A limit is removed only if all living workers agree: see `settle_limits`.
         changed = [
-            (scope, name, maximum)
-            for scope, name, maximum in limits
-            if maximum > 0
+            limit
+            for limit in limits
+            if limit.binds
             and (
-                (known := self._limits.get((scope, name))) is None
-                or (known.source == "code" and known.maximum != maximum)
+                (known := self._limits.get((limit.scope, limit.name))) is None
+                or (known.source == "code" and not known.is_as(limit))
             )
         ]
         if changed:

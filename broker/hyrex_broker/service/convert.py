@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2
 from hyrex_broker.domain.model import TaskId, priority_of
 from hyrex_broker.domain.views import BrokerView, QueueView, RunView, SessionView, TaskView
+from hyrex_broker.service.rates import rate_if_any
 from hyrex_broker.service.times import duration_if_any, timestamp, timestamp_if_any
 
 # A message may have 16 MiB; beyond this, results and tracebacks of older runs are left out.
@@ -121,6 +122,8 @@ def queue(view: QueueView) -> queue_service_pb2.Queue:
         running=view.running,
         workers=view.workers,
         max_waiting=view.max_waiting,
+        rate=rate_if_any(view.rate),
+        next_token_at=timestamp_if_any(view.next_token_at),
     )
 
 

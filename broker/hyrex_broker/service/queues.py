@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc, task_pb2
 from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
@@ -14,9 +14,10 @@ from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, requests
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.pages import PageTokens, not_ours
+from hyrex_broker.service.rates import checked_rate, rate_text
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
-from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.queues import LimitChange, QueueStore
 from hyrex_broker.storage.replica import Either
 
 _DEFAULT_PAGE: Final = 100
@@ -77,11 +78,7 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         self, request: queue_service_pb2.UpdateQueueRequest, context: Context
     ) -> queue_service_pb2.UpdateQueueResponse:
         name = _visible(request.name, Scope.ADMIN)
-        limit = request.concurrency_limit if request.HasField("concurrency_limit") else None
-        if limit is not None and not 0 <= limit <= HIGHEST_LIMIT:
-            raise InvalidField(
-                "concurrency_limit", limit, f"must lie between 1 and {HIGHEST_LIMIT}, or be 0 for no limit"
-            )
+        limit = _checked_limit(request)
         most = _checked_maximum(request)
         paused = request.paused if request.HasField("paused") else None
         await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit, most))
@@ -139,6 +136,19 @@ def _visible(text: str, scope: Scope) -> str:
     return name
 
 
+def _checked_limit(request: queue_service_pb2.UpdateQueueRequest) -> LimitChange:
+    """What changes of its limit. Raises InvalidField."""
+    maximum = request.concurrency_limit if request.HasField("concurrency_limit") else None
+    if maximum is not None and not 0 <= maximum <= HIGHEST_LIMIT:
+        raise InvalidField(
+            "concurrency_limit", maximum, f"must lie between 1 and {HIGHEST_LIMIT}, or be 0 for no limit"
+        )
+    if not request.HasField("rate"):
+        return LimitChange(maximum)
+    gone = request.rate == task_pb2.Rate()
+    return LimitChange(maximum, True, None if gone else checked_rate(request.rate, "rate"))
+
+
 def _checked_maximum(request: queue_service_pb2.UpdateQueueRequest) -> int | None:
     """The most that may wait; None if it is to stay. Raises InvalidField."""
     if not request.HasField("max_waiting"):
@@ -146,10 +156,13 @@ def _checked_maximum(request: queue_service_pb2.UpdateQueueRequest) -> int | Non
     return fields.integer(request.max_waiting, "max_waiting", 0, HIGHEST_MAX_WAITING)
 
 
-def _changes(paused: bool | None, limit: int | None, max_waiting: int | None) -> dict[str, str]:
+def _changes(paused: bool | None, limit: LimitChange, max_waiting: int | None) -> dict[str, str]:
     """What an operator changes, for the audit."""
     found = {} if paused is None else {"paused": str(paused).lower()}
-    found |= {} if limit is None else {"limit": str(limit)}
+    found |= {} if limit.maximum is None else {"limit": str(limit.maximum)}
+    if limit.changes_rate:
+        rate = limit.rate
+        found["rate"] = "none" if rate is None else f"{rate_text(rate)}, burst {rate.burst}"
     return found if max_waiting is None else found | {"max_waiting": str(max_waiting)}
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.domain.rights import Caller, Scope
 from hyrex_broker.engine.sessions.session import Introduction
 
@@ -34,22 +35,19 @@ async def within_rights(
     if caller.unlimited:
         return introduction
     definitions = [each for each in introduction.definitions if caller.covers(each.queue)]
-    limited = {name for scope, name, most in introduction.limits if most and scope == "task"}
+    limited = {limit.name for limit in introduction.limits if limit.binds and limit.scope == "task"}
     declared = limited & {each.name for each in definitions}
     own = declared - set(await tasks_elsewhere(declared, caller.queue_patterns))
 
-    def may_limit(limit: tuple[str, str, int]) -> bool:
+    def may_limit(limit: DeclaredLimit) -> bool:
         """A limit of a task counts its runs in every queue."""
-        scope, name, _ = limit
-        if scope == "queue":
-            return caller.covers(name)
-        return name in own
+        if limit.scope == "queue":
+            return caller.covers(limit.name)
+        return limit.name in own
 
     limits = [limit for limit in introduction.limits if may_limit(limit)]
     left_out = [
-        f"{scope} {name}"
-        for scope, name, most in introduction.limits
-        if most and (scope, name, most) not in limits
+        f"{limit.scope} {limit.name}" for limit in introduction.limits if limit.binds and limit not in limits
     ]
     if left_out:
         log.warning(

@@ -15,8 +15,10 @@ from hyrex_broker.domain.model import (
     LeaseRef,
     Token,
 )
+from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.engine.sessions.session import Introduction, slots_in_all
 from hyrex_broker.service import fields, schedule_convert
+from hyrex_broker.service.rates import checked_rate
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
 
@@ -51,7 +53,7 @@ def introduction(hello: wire.Hello) -> Introduction:
             task_names=sorted(definition.name for definition in definitions),
             capacity=sum(pools.values()),
             slots=slots_in_all(pools, at_once),
-            limits=tuple(limit for limit in limits if limit[2] > 0 or limit[0] == "queue"),
+            limits=tuple(limit for limit in limits if limit.binds or limit.scope == "queue"),
         ),
         pools=pools,
         slots=at_once,
@@ -129,16 +131,29 @@ def _refuse_twice(field: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _limits(hello: wire.Hello) -> list[tuple[str, str, int]]:
-    limits = [("task", task.name, task.max_concurrency) for task in hello.tasks]
-    limits += [
-        ("queue", fields.name(queue.name, "queues.name"), queue.concurrency_limit) for queue in hello.queues
+def _limits(hello: wire.Hello) -> list[DeclaredLimit]:
+    limits = [
+        DeclaredLimit("task", task.name, task.max_concurrency, _rate(task, f"rate of task {task.name}"))
+        for task in hello.tasks
     ]
-    for scope, name, maximum in limits:
-        fields.integer(maximum, f"limit of {scope} {name}", 0, HIGHEST_LIMIT)
+    limits += [
+        DeclaredLimit(
+            "queue",
+            fields.name(queue.name, "queues.name"),
+            queue.concurrency_limit,
+            _rate(queue, f"rate of queue {queue.name}"),
+        )
+        for queue in hello.queues
+    ]
+    for limit in limits:
+        fields.integer(limit.maximum, f"limit of {limit.scope} {limit.name}", 0, HIGHEST_LIMIT)
     _refuse_twice("tasks.name", (task.name for task in hello.tasks))
     _refuse_twice("queues.name", (queue.name for queue in hello.queues))
     return limits
+
+
+def _rate(declared: wire.TaskDefinition | wire.QueueDefinition, field: str) -> Rate | None:
+    return checked_rate(declared.rate, field) if declared.HasField("rate") else None
 
 
 def capacity(pools: Sequence[wire.PoolCapacity]) -> dict[str, int]:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hyrex_broker.domain.assigned import AssignedBlock
@@ -12,7 +12,8 @@ from hyrex_broker.domain.ids import HexId, lowest_id
 from hyrex_broker.domain.model import BrokerId, LaneId, SessionId, TaskId, Token
 from hyrex_broker.storage.assigned import arrivals_of, blocks_of, reads_of
 from hyrex_broker.storage.columns import integers
-from hyrex_broker.storage.pool import Database, Transaction
+from hyrex_broker.storage.limits import Clock, LimitKey, Room, lock
+from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class AssignResult:
     taken_at: datetime | None
     refused: bool
     allowed: Mapping[LaneId, int] | None = None
+    waits: Mapping[LaneId, timedelta] = field(default_factory=dict)
+    """How long until the rates of a lane allow more, of those that wait for that"""
     read: Mapping[tuple[LaneId, int], tuple[int, datetime]] = field(default_factory=dict)
     """(lane, rank) -> how many runs it gave, and the latest arrival of them"""
     arrivals: Mapping[tuple[LaneId, int, datetime], int] = field(default_factory=dict)
@@ -89,25 +92,27 @@ class AssignStore:
         self,
         plan: Plan,
         names: Mapping[LaneId, tuple[str, str]],
-        limits: Mapping[LaneId, Sequence[tuple[str, str]]],
+        limits: Mapping[LaneId, Sequence[LimitKey]],
+        clock: Clock = lambda now: None,
     ) -> AssignResult:
-        """Assign from lanes with limits: lock the limits, count the leases, clip the quotas, assign.
+        """Assign from lanes with limits: lock them, see what they leave, clip the quotas, assign, and store
+        what was taken of rates.
 
-        `limits` names the limits (scope, name) of each lane of the plan. The count is a statement of its own,
-        since in the locking statement it would not see what was committed meanwhile (rule 13).
+        `limits` names the limits (scope, name) of each lane of the plan.
         """
         wanted = sorted({limit for lane_limits in limits.values() for limit in lane_limits})
         async with self._database.transaction() as transaction:
-            rows = await transaction.fetch(
-                _SQL["lock_limits"], [w[0] for w in wanted], [w[1] for w in wanted]
-            )
-            room = await _room(transaction, {(r["scope"], r["name"]): r["maximum"] for r in rows})
+            room = await lock(transaction, wanted, clock)
             clipped = _clip(plan, limits, room)
             allowed = {quota.lane: len(quota.slots) for quota in clipped.quotas}
             if not allowed:
-                return AssignResult([], None, False, allowed)
+                await room.store(transaction, {})
+                return AssignResult([], None, False, allowed, _waits(limits, room, {}))
             rows = await transaction.fetch(_SQL["assign"], *self._arguments(clipped, limited=True))
-            return replace(_result(rows, names, clipped), allowed=allowed)
+            result = _result(rows, names, clipped)
+            taken = _taken(limits, result)
+            await room.store(transaction, taken)
+            return replace(result, allowed=allowed, waits=_waits(limits, room, taken))
 
     def _arguments(self, plan: Plan, *, limited: bool) -> tuple[object, ...]:
         return (*_arguments(plan, limited=limited), self._slack_ms, lowest_id(time.time() - _RECENT_S))
@@ -141,25 +146,26 @@ class AssignStore:
         return [(LaneId(row["lane"]), row["rank"]) for row in rows]
 
 
-async def _room(
-    transaction: Transaction, maxima: Mapping[tuple[str, str], int]
-) -> dict[tuple[str, str], int]:
-    rows = await transaction.fetch(
-        _SQL["count_leases"], [scope for scope, _ in maxima], [name for _, name in maxima]
-    )
-    return {(row["scope"], row["name"]): maxima[row["scope"], row["name"]] - row["held"] for row in rows}
+def _taken(limits: Mapping[LaneId, Sequence[LimitKey]], result: AssignResult) -> dict[LimitKey, int]:
+    """How many runs were taken of each limit."""
+    taken: dict[LimitKey, int] = {}
+    for (lane, _), (count, _) in result.read.items():
+        for limit in limits[lane]:
+            taken[limit] = taken.get(limit, 0) + count
+    return taken
 
 
-def _clip(
-    plan: Plan, limits: Mapping[LaneId, Sequence[tuple[str, str]]], room: dict[tuple[str, str], int]
-) -> Plan:
+def _waits(
+    limits: Mapping[LaneId, Sequence[LimitKey]], room: Room, taken: Mapping[LimitKey, int]
+) -> dict[LaneId, timedelta]:
+    found = {lane: room.waits(mine, taken) for lane, mine in limits.items()} if room.buckets else {}
+    return {lane: wait for lane, wait in found.items() if wait is not None}
+
+
+def _clip(plan: Plan, limits: Mapping[LaneId, Sequence[LimitKey]], room: Room) -> Plan:
     clipped = []
     for quota in plan.quotas:
-        # A limit that is gone since the plan was made does not bind.
-        mine = [limit for limit in limits[quota.lane] if limit in room]
-        count = min([len(quota.slots), *(max(room[limit], 0) for limit in mine)])
-        for limit in mine:
-            room[limit] -= count
+        count = room.take(limits[quota.lane], len(quota.slots))
         if count:
             clipped.append(LaneQuota(quota.lane, quota.pairs, quota.slots[:count]))
     return Plan(plan.owner, plan.generations, plan.sequences, plan.tokens, clipped)

@@ -15,10 +15,11 @@ TABLES: Final = (
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret",
     "schedule", "schedule_slot", "outbox", "expiry",
+    "rate_use",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""
-VIEWS: Final = ("live",)
+VIEWS: Final = ("live", "limit_rate")
 _GRANTS: Final = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on {tables} to {role};

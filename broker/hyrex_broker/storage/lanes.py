@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 
 from hyrex_broker.domain.model import LaneId
+from hyrex_broker.domain.rates import DeclaredLimit, Rate, rated
 from hyrex_broker.domain.selection import like
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
@@ -36,12 +37,18 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The maximum of leases at once. `scope` is "queue" or "task", `source` is "code" or "operator"."""
+    """A maximum of leases at once, a rate of assigns, or both. `scope` is "queue" or "task", `source` is
+    "code" or "operator"."""
 
     scope: str
     name: str
-    maximum: int
+    maximum: int | None
     source: str
+    rate: Rate | None = None
+
+    def is_as(self, declared: DeclaredLimit) -> bool:
+        """True if code that declares it so changes nothing."""
+        return (self.maximum or 0, self.rate) == (declared.maximum, declared.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class LaneStore:
     async def limits(self) -> list[Limit]:
         """All limits."""
         rows = await self._database.fetch(_SQL["limits"])
-        return [Limit(row["scope"], row["name"], row["maximum"], row["source"]) for row in rows]
+        return [Limit(row["scope"], row["name"], row["maximum"], row["source"], rate_of(row)) for row in rows]
 
     async def steered(self) -> tuple[frozenset[str], dict[str, int]]:
         """Names of paused queues, and the most that may wait in those that have a maximum."""
@@ -102,22 +109,29 @@ class LaneStore:
         most = {row["name"]: row["max_waiting"] for row in rows if row["max_waiting"] is not None}
         return frozenset(row["name"] for row in rows if row["paused"]), most
 
-    async def declare_limits(self, limits: Sequence[tuple[str, str, int]]) -> None:
-        """Set (scope, name, maximum) as code declares them; 0 removes one. Limits of operators stay."""
+    async def declare_limits(self, limits: Sequence[DeclaredLimit]) -> None:
+        """Set limits as code declares them; what does not bind is removed. Limits of operators stay."""
         async with self._database.transaction() as transaction:
             await transaction.execute(_SQL["lock_lanes"])
             await transaction.execute(
                 _SQL["declare_limits"],
-                [scope for scope, _, _ in limits],
-                [name for _, name, _ in limits],
-                [maximum for _, _, maximum in limits],
+                *([limit[place] for limit in limits] for place in range(3)),
+                *rated(limits),
             )
-            await flag_lanes(transaction, [(scope, name) for scope, name, _ in limits])
+            await flag_lanes(transaction, [(limit.scope, limit.name) for limit in limits])
 
-    async def unsettled_limits(self) -> list[tuple[str, str, int]]:
-        """(scope, name, maximum) of limits for which the live sessions declare another value; 0: none."""
+    async def unsettled_limits(self) -> list[DeclaredLimit]:
+        """What the live sessions declare of limits that are otherwise."""
         rows = await self._database.fetch(_SQL["unsettled_limits"], read=True)
-        return [(row["scope"], row["name"], row["maximum"]) for row in rows]
+        return [
+            DeclaredLimit(
+                row["scope"],
+                row["name"],
+                row["maximum"],
+                row["count"] and Rate(row["count"], row["period_ms"], row["burst"]),
+            )
+            for row in rows
+        ]
 
     async def declare_tasks(self, definitions: Sequence[Definition]) -> None:
         """Keep definitions for people."""
@@ -142,6 +156,13 @@ class LaneStore:
 def _columns(pairs: Collection[tuple[str, str]]) -> tuple[list[str], list[str]]:
     ordered = sorted(pairs)
     return [queue for queue, _ in ordered], [name for _, name in ordered]
+
+
+def rate_of(row: asyncpg.Record) -> Rate | None:
+    """The rate in a row of `concurrency_limit`."""
+    if row["rate_count"] is None:
+        return None
+    return Rate(row["rate_count"], row["rate_period_ms"], row["rate_burst"])
 
 
 async def flag_lanes(transaction: Transaction, limits: Sequence[tuple[str, str]]) -> None:

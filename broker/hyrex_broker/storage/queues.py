@@ -1,16 +1,17 @@
 """Queues for operators: what is in them, their limits and pauses, and purging."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from hyrex.runtime import patterns
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.rates import Rate
 from hyrex_broker.domain.views import QueueView
-from hyrex_broker.storage.lanes import flag_lanes
-from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.lanes import flag_lanes, rate_of
+from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.purge import Purge
 from hyrex_broker.storage.settings import ONLY_PROBES
 from hyrex_broker.storage.statements import load
@@ -18,6 +19,24 @@ from hyrex_broker.storage.statements import load
 _SQL: Final = load("queues")
 _LANES: Final = load("lanes")
 COUNT_CAP: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChange:
+    """What an operator changes of a queue's limit; what is None stays. A maximum of 0, and `changes_rate`
+    without a rate, removes that part."""
+
+    maximum: int | None = None
+    changes_rate: bool = False
+    rate: Rate | None = None
+
+    @property
+    def is_none(self) -> bool:
+        """True if nothing changes."""
+        return self.maximum is None and not self.changes_rate
+
+
+UNCHANGED: Final = LimitChange()
 
 
 class QueueStore:
@@ -43,20 +62,22 @@ class QueueStore:
         return found[0] if found else None
 
     async def update(
-        self, name: str, *, paused: bool | None, limit: int | None, max_waiting: int | None = None
+        self,
+        name: str,
+        *,
+        paused: bool | None,
+        limit: LimitChange = UNCHANGED,
+        max_waiting: int | None = None,
     ) -> None:
-        """Pause or resume a queue, set its limit and its maximum (0 removes them); None leaves each as it is.
+        """Pause or resume a queue, set its limit and its maximum (0 removes it); None leaves each as it is.
 
         Under the lock of the lanes, so that no lane is made at the same time that misses its limit.
         """
         async with self._database.transaction() as transaction:
             await transaction.execute(_LANES["lock_lanes"])
             await transaction.execute(_SQL["put"], name, paused, max_waiting)
-            if limit is not None:
-                if limit > 0:
-                    await transaction.execute(_SQL["limit"], name, limit)
-                else:
-                    await transaction.execute(_SQL["unlimit"], name)
+            if not limit.is_none:
+                await _set_limit(transaction, name, limit)
                 await flag_lanes(transaction, [("queue", name)])
 
     async def delete(self, name: str) -> bool:
@@ -95,6 +116,19 @@ class QueueStore:
         return [replace(_view(row, cap), workers=count) for row, count in zip(rows, workers, strict=True)]
 
 
+async def _set_limit(transaction: Transaction, name: str, change: LimitChange) -> None:
+    row = await transaction.fetchrow(_SQL["limit_of"], name)
+    maximum = None if row is None else row["maximum"]
+    if change.maximum is not None:
+        maximum = change.maximum or None
+    rate = change.rate if change.changes_rate else None if row is None else rate_of(row)
+    if maximum is None and rate is None:
+        await transaction.execute(_SQL["unlimit"], name)
+        return
+    parts = (None, None, None) if rate is None else (rate.count, rate.period_ms, rate.burst)
+    await transaction.execute(_SQL["limit"], name, maximum, *parts)
+
+
 def _view(row: Any, cap: int) -> QueueView:
     return QueueView(
         name=row["name"],
@@ -105,4 +139,6 @@ def _view(row: Any, cap: int) -> QueueView:
         delayed=row["delayed"],
         running=row["running"],
         max_waiting=row["max_waiting"],
+        rate=rate_of(row),
+        next_token_at=row["next_token_at"],
     )

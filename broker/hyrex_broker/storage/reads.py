@@ -135,6 +135,8 @@ class TaskReads:
             queue_running=around["queue_running"],
             task_limit=around["task_limit"],
             task_running=around["task_running"],
+            queue_token_at=around["queue_token_at"],
+            task_token_at=around["task_token_at"],
             services=tuple(
                 [
                     ServingSessions(patterns.known(tuple(row["queue_patterns"]))(queue), row["knows_task"])

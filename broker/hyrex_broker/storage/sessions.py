@@ -14,6 +14,7 @@ from hyrex_broker.domain.model import (
     SessionId,
     TaskId,
 )
+from hyrex_broker.domain.rates import DeclaredLimit, rated
 from hyrex_broker.storage.endings import (
     LEASES_OF,
     EndedSession,
@@ -39,8 +40,8 @@ class SessionInfo:
     queue_patterns: list[str]
     task_names: list[str]
     capacity: int
-    limits: tuple[tuple[str, str, int], ...] = ()
-    """(scope, name, maximum) as its code has them; 0 for a queue that it declares without one."""
+    limits: tuple[DeclaredLimit, ...] = ()
+    """Limits as its code has them, with those of queues that it declares without one."""
     slots: int = 0
     """How many leases it executes at once; 0 if it does not say. For people, as `capacity`."""
 
@@ -110,7 +111,7 @@ class SessionStore:
         row = await self._database.fetchrow(
             _SQL["open_session"], owner, secret, info.worker_name, info.host, info.pid, info.sdk,
             info.queue_patterns, info.task_names, info.capacity, self._lease_duration, origin,
-            *([limit[place] for limit in info.limits] for place in range(3)), info.slots,
+            *([limit[place] for limit in info.limits] for place in range(3)), info.slots, *rated(info.limits),
         )  # fmt: skip
         assert row is not None
         return Opened(row["id"], row["generation"])

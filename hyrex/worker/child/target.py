@@ -13,9 +13,10 @@ from typing import Any
 from hyrex.app import HyrexApp, middleware_of_tasks
 from hyrex.middleware import Middleware
 from hyrex.queue import HyrexQueue
+from hyrex.rate import checked_rate
 from hyrex.registry import HyrexRegistry
 from hyrex.task import HyrexTask, coder_of
-from hyrex.worker.shared.child_messages import Imported, QueueInfo, ScheduleInfo, TaskInfo
+from hyrex.worker.shared.child_messages import Imported, QueueInfo, RateInfo, ScheduleInfo, TaskInfo
 
 
 class TargetInvalid(Exception):
@@ -35,7 +36,7 @@ class Target:
         """What the app registers, as Hello describes it."""
         return Imported(
             tasks=[_task_info(task) for task in self.tasks.values()],
-            queues=[QueueInfo(queue.name, queue.concurrency_limit or 0) for queue in self.queues.values()],
+            queues=[_queue_info(queue) for queue in self.queues.values()],
             schedules=[_schedule_info(task) for task in self.tasks.values() if task.config.cron is not None],
         )
 
@@ -153,7 +154,17 @@ def _task_info(task: HyrexTask[..., Any]) -> TaskInfo:
         timeout_s=float(config.timeout_seconds or 0),
         priority=config.priority,
         handles_errors=config.on_error is not None,
+        rate=_rate_info(config.rate, config.burst),
     )
+
+
+def _queue_info(queue: HyrexQueue) -> QueueInfo:
+    return QueueInfo(queue.name, queue.concurrency_limit or 0, _rate_info(queue.rate, queue.burst))
+
+
+def _rate_info(text: str | None, burst: int | None) -> RateInfo | None:
+    rate = checked_rate(text, burst)
+    return None if rate is None else RateInfo(rate.count, rate.period_s, rate.burst)
 
 
 def _schedule_info(task: HyrexTask[..., Any]) -> ScheduleInfo:

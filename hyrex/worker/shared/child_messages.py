@@ -18,6 +18,14 @@ from hyrex.worker.shared.runs import RunBlock
 LENGTH: Final = Layout("<I")
 
 
+class RateInfo(Struct, frozen=True, array_like=True):
+    """So many runs in each period, and so many together after a rest (0: as the broker has it)."""
+
+    count: int
+    period_s: int
+    burst: int
+
+
 class TaskInfo(Struct, frozen=True, array_like=True):
     """A registered function, as Hello describes it. A `timeout_s` of 0 means none."""
 
@@ -29,6 +37,7 @@ class TaskInfo(Struct, frozen=True, array_like=True):
     timeout_s: float = 0.0
     priority: int = 5
     handles_errors: bool = False
+    rate: RateInfo | None = None
 
 
 class QueueInfo(Struct, frozen=True, array_like=True):
@@ -36,6 +45,7 @@ class QueueInfo(Struct, frozen=True, array_like=True):
 
     name: str
     concurrency_limit: int = 0
+    rate: RateInfo | None = None
 
 
 class ScheduleInfo(Struct, frozen=True, array_like=True):

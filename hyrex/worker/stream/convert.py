@@ -15,7 +15,14 @@ from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import task_pb2 as task_wire
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.v1.schedule_pb2 import ScheduleDefinition
-from hyrex.worker.shared.child_messages import Imported, Progressed, QueueInfo, ScheduleInfo, TaskInfo
+from hyrex.worker.shared.child_messages import (
+    Imported,
+    Progressed,
+    QueueInfo,
+    RateInfo,
+    ScheduleInfo,
+    TaskInfo,
+)
 from hyrex.worker.shared.description import storable
 from hyrex.worker.shared.outcome import (
     Cancelled,
@@ -225,7 +232,14 @@ def _definition(task: TaskInfo) -> wire.TaskDefinition:
         max_retries=task.max_retries,
         timeout=_duration(int(task.timeout_s * 1e9)) if task.timeout_s else None,
         priority=task.priority,
+        rate=_rate(task.rate),
     )
+
+
+def _rate(rate: RateInfo | None) -> task_wire.Rate | None:
+    if rate is None:
+        return None
+    return task_wire.Rate(count=rate.count, period=_duration(rate.period_s * 1_000_000_000), burst=rate.burst)
 
 
 def _schedule(schedule: ScheduleInfo) -> ScheduleDefinition:
@@ -250,7 +264,9 @@ def _schedule(schedule: ScheduleInfo) -> ScheduleDefinition:
 
 
 def _queue(queue: QueueInfo) -> wire.QueueDefinition:
-    return wire.QueueDefinition(name=queue.name, concurrency_limit=queue.concurrency_limit)
+    return wire.QueueDefinition(
+        name=queue.name, concurrency_limit=queue.concurrency_limit, rate=_rate(queue.rate)
+    )
 
 
 def _pools(capacity: Mapping[str, Places]) -> list[wire.PoolCapacity]:

@@ -10,6 +10,7 @@ from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import CancelOrder, LeaseRef, Receipt, SubmitAnswer, SubmitOutcome
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.engine.sessions.registry import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.submit.answers import Answer
@@ -116,7 +117,7 @@ class Bench:
         self,
         capacity: int = 10,
         tasks: Sequence[str] = ("work",),
-        limits: Sequence[tuple[str, str, int]] = (),
+        limits: Sequence[DeclaredLimit | tuple[str, str, int]] = (),
     ) -> tuple[ServedSession, Link]:
         """A new session."""
         link = Link()
@@ -135,14 +136,15 @@ def started(engine: Engine) -> "list[asyncio.Future[None]]":
 
 
 def introduced(
-    capacity: int, tasks: Sequence[str], limits: Sequence[tuple[str, str, int]] = ()
+    capacity: int, tasks: Sequence[str], limits: Sequence[DeclaredLimit | tuple[str, str, int]] = ()
 ) -> Introduction:
     """What a worker's Hello says."""
+    declared = [DeclaredLimit(*limit) for limit in limits]
     return Introduction(
-        info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity, tuple(limits)),
+        info=SessionInfo("worker", "host", 1, "test/1", ["*"], list(tasks), capacity, tuple(declared)),
         pools={"sync": capacity}, task_pools=dict.fromkeys(tasks, "sync"),
         definitions=[Definition(name, "default", 0, None, 5) for name in tasks],
-        limits=list(limits), queues=[], held=[], received_through=0,
+        limits=declared, queues=[], held=[], received_through=0,
     )  # fmt: skip
 
 

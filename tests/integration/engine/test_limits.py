@@ -6,6 +6,7 @@ import pytest
 
 from hyrex_broker.domain.errors import SessionSecretInvalid
 from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.session import ServedSession
 from tests.integration.engine.bench import Bench, Link, introduced
@@ -62,6 +63,28 @@ async def test_a_worker_of_the_old_version_takes_its_limit_along_when_it_leaves(
     assert await _settled(bench) == 2
     await _leave(bench, old)
     assert await _settled(bench) == 4
+
+
+async def test_the_newest_living_word_holds_for_a_rate_as_for_a_maximum(bench: Bench) -> None:
+    async def rate() -> tuple[int | None, int | None]:
+        await bench.engine.directory.settle_limits()
+        row = await bench.database.fetchrow("select maximum, rate_count from concurrency_limit")
+        return (row["maximum"], row["rate_count"]) if row else (None, None)
+
+    slow, quick = Rate(1, 60_000, 1), Rate(5, 60_000, 1)
+    old, _ = await bench.worker(limits=[DeclaredLimit(*NAME, 0, slow)])
+    assert await rate() == (None, 1)
+    new, _ = await bench.worker(limits=[DeclaredLimit(*NAME, 3, quick)])
+    assert await rate() == (3, 5)
+    newest, _ = await bench.worker(limits=[DeclaredLimit(*NAME, 3)])
+    assert await rate() == (3, None)
+    await _leave(bench, newest)
+    assert await rate() == (3, 5)
+    await _leave(bench, new)
+    assert await rate() == (None, 1)
+    await _worker(bench, 0)
+    await _leave(bench, old)
+    assert await rate() == (None, None)
 
 
 @pytest.mark.parametrize("name", [NAME, ("queue", "default")])

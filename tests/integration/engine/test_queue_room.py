@@ -26,7 +26,7 @@ from tests.integration.storage.stage import NewTask, Stage, block_of, make_id, n
 
 
 async def bounded(bench: Bench, most: int, queue: str = "default") -> None:
-    await QueueStore(bench.database).update(queue, paused=None, limit=None, max_waiting=most)
+    await QueueStore(bench.database).update(queue, paused=None, max_waiting=most)
     await bench.engine.directory.refresh()
 
 

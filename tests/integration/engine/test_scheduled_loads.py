@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 async def room_for(bench: Bench, count: int) -> None:
     """Let so many wait in `small`, beside what waits now."""
     await bench.database.execute("delete from ready")
-    await QueueStore(bench.database).update("small", paused=None, limit=None, max_waiting=count)
+    await QueueStore(bench.database).update("small", paused=None, max_waiting=count)
     await bench.engine.directory.refresh()
     bench.engine.schedules._places._rooms._rooms.clear()
 

@@ -174,7 +174,7 @@ async def test_a_schedule_that_was_edited_since_it_was_looked_at_stores_nothing(
 
 async def test_a_full_queue_puts_the_slot_off_and_loses_it_not(bench: Bench) -> None:
     schedules = await paused(bench)
-    await QueueStore(bench.database).update("small", paused=None, limit=None, max_waiting=1)
+    await QueueStore(bench.database).update("small", paused=None, max_waiting=1)
     await bench.engine.directory.refresh()
     for name in ("one", "two"):
         await schedules.put(definition(name, queue="small"))

@@ -1,8 +1,10 @@
 """QueueService and AdminService over a real channel."""
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from hyrex.v1 import admin_service_pb2, queue_service_pb2, task_pb2, task_service_pb2
+from hyrex.v1.task_pb2 import Rate
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.storage import purge, queues
 from hyrex_broker.storage.pool import Database
@@ -64,6 +66,32 @@ async def test_an_update_sets_limit_and_pause_and_tells_the_engine(stubs: Stubs,
     assert not await seed.execute("select limited from lane where id = $1", lane)
 
 
+async def test_a_rate_and_a_maximum_are_one_limit_of_which_each_part_changes_alone(
+    stubs: Stubs, seed: Seed
+) -> None:
+    lane = await seed.lane("mail")
+    update = queue_service_pb2.UpdateQueueRequest
+    rate = Rate(count=100, period=Duration(seconds=60), burst=7)
+    await stubs.queues.UpdateQueue(update(name="mail", concurrency_limit=2))
+    queue = (await stubs.queues.UpdateQueue(update(name="mail", rate=rate))).queue
+    assert (queue.concurrency_limit, queue.rate, queue.HasField("next_token_at")) == (2, rate, False)
+    assert await seed.execute("select details->>'rate' from audit order by id desc limit 1") == (
+        "100 per minute, burst 7"
+    )
+    await seed.execute(
+        "insert into rate_use (namespace, scope, name, full_at)"
+        " values (0, 'queue', 'mail', now() + interval '4.2 s')"
+    )
+    queue = (await stubs.queues.GetQueue(queue_service_pb2.GetQueueRequest(name="mail"))).queue
+    assert queue.HasField("next_token_at"), "it is full in 4.2 s, so one token comes in 0.6 s"
+    queue = (await stubs.queues.UpdateQueue(update(name="mail", concurrency_limit=0))).queue
+    assert (queue.concurrency_limit, queue.rate) == (0, rate)
+    assert await seed.execute("select limited from lane where id = $1", lane)
+    queue = (await stubs.queues.UpdateQueue(update(name="mail", rate=Rate()))).queue
+    assert not queue.HasField("rate")
+    assert not await seed.execute("select limited from lane where id = $1", lane)
+
+
 async def test_a_limit_of_the_task_keeps_its_lane_limited(stubs: Stubs, seed: Seed) -> None:
     lane = await seed.lane("mail", "send")
     await seed.execute("insert into concurrency_limit values (0, 'task', 'send', 1, 'code')")
@@ -121,6 +149,8 @@ async def test_queue_requests_are_checked(stubs: Stubs) -> None:
         assert await reason_of(rpcs.PurgeQueue(messages.PurgeQueueRequest(name=name))) == "INVALID_FIELD"
     limited = messages.UpdateQueueRequest(name="mail", concurrency_limit=-1)
     assert await reason_of(rpcs.UpdateQueue(limited)) == "INVALID_FIELD"
+    hourly = messages.UpdateQueueRequest(name="mail", rate=Rate(count=0, period=Duration(seconds=3600)))
+    assert await reason_of(rpcs.UpdateQueue(hourly)) == "INVALID_FIELD"
     token = messages.ListQueuesRequest(page_token="made up")
     assert await reason_of(rpcs.ListQueues(token)) == "PAGE_TOKEN_INVALID"
 

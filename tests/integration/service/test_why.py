@@ -45,6 +45,30 @@ async def test_a_full_limit_names_its_holders_the_longest_first(
     assert {holder.worker for holder in answer.holders} == {"worker-7"}
 
 
+@pytest.mark.parametrize(("scope", "limited"), [("queue", "queue 'mail'"), ("task", "task send")])
+async def test_a_rate_that_is_used_up_tells_when_its_next_token_comes(
+    stubs: Stubs, seed: Seed, scope: str, limited: str
+) -> None:
+    await seed.session(tasks=("send",))
+    await seed.execute(
+        "insert into concurrency_limit"
+        " (namespace, scope, name, source, rate_count, rate_period_ms, rate_burst)"
+        " values (0, $1, case $1 when 'queue' then 'mail' else 'send' end, 'code', 1, 3600000, 2)",
+        scope,
+    )
+    waiting = await seed.ready(await seed.task(queue="mail", name="send"))
+    assert (await why(stubs, waiting)).sentence.startswith("it waits its turn")
+    at = await seed.execute(
+        "insert into rate_use (namespace, scope, name, full_at)"
+        " select 0, scope, name, date_trunc('milliseconds', now()) + interval '90 minutes'"
+        " from concurrency_limit returning full_at - interval '1 hour'"
+    )
+    answer = await why(stubs, waiting)
+    told = at.isoformat(timespec="milliseconds")
+    assert answer.sentence == f"the rate of {limited} is used up; its next token comes at {told}"
+    assert not answer.holders
+
+
 async def test_other_states_have_a_sentence_too(stubs: Stubs, seed: Seed) -> None:
     session = await seed.session(worker="worker-7")
     told = {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hyrex_broker.domain.model import LaneId, Outcome, Token
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.sqlstates import StatementRefused
@@ -138,7 +139,7 @@ async def test_rows_that_another_statement_holds_are_passed_over(stage: Stage, c
 
 async def test_two_brokers_under_one_limit_never_pass_it(stage: Stage, rival: Stage) -> None:
     """Rule 13: the count is a statement after the lock; inside it, both would count the past."""
-    await stage.lanes.declare_limits([("queue", "default", 3)])
+    await stage.lanes.declare_limits([DeclaredLimit("queue", "default", 3)])
     await stage.submitted(50)
     lane, limits = await stage.lane(), [("queue", "default")]
     await rival.lane()
@@ -153,7 +154,7 @@ async def test_two_brokers_under_one_limit_never_pass_it(stage: Stage, rival: St
 async def test_the_count_of_a_limit_sees_what_was_committed_while_it_waited(
     stage: Stage, connection: Any
 ) -> None:
-    await stage.lanes.declare_limits([("task", "work", 1)])
+    await stage.lanes.declare_limits([DeclaredLimit("task", "work", 1)])
     first, _ = await stage.submitted(2)
     lane, opened = await stage.lane(), await stage.session()
     async with connection.transaction():
@@ -173,7 +174,7 @@ async def test_the_count_of_a_limit_sees_what_was_committed_while_it_waited(
 async def test_a_limit_counts_lanes_that_the_asking_broker_has_never_heard_of(
     stage: Stage, rival: Stage
 ) -> None:
-    await stage.lanes.declare_limits([("queue", "default", 2)])
+    await stage.lanes.declare_limits([DeclaredLimit("queue", "default", 2)])
     await stage.submitted(2)
     mine = await stage.lane()
     await rival.submitted(2, name="unheard")
@@ -184,7 +185,7 @@ async def test_a_limit_counts_lanes_that_the_asking_broker_has_never_heard_of(
 
 
 async def test_a_limit_that_leaves_sessions_out_is_no_refusal(stage: Stage) -> None:
-    await stage.lanes.declare_limits([("task", "work", 1)])
+    await stage.lanes.declare_limits([DeclaredLimit("task", "work", 1)])
     await stage.submitted(4)
     sessions = [await stage.session() for _ in range(4)]
     runs = await stage.assign_limited(sessions, await stage.lane(), [("task", "work")], 4)
@@ -192,7 +193,7 @@ async def test_a_limit_that_leaves_sessions_out_is_no_refusal(stage: Stage) -> N
 
 
 async def test_the_end_of_a_lease_makes_room_whoever_ends_it(stage: Stage) -> None:
-    await stage.lanes.declare_limits([("task", "work", 1)])
+    await stage.lanes.declare_limits([DeclaredLimit("task", "work", 1)])
     await stage.submitted(2)
     lane, limits = await stage.lane(), [("task", "work")]
     opened = await stage.session()
@@ -206,12 +207,12 @@ async def test_a_limited_lane_is_never_read_without_its_limit(stage: Stage) -> N
     """A broker that has not heard of the limit yet gets nothing."""
     await stage.submitted()
     await stage.lane()
-    await stage.lanes.declare_limits([("task", "work", 1)])
+    await stage.lanes.declare_limits([DeclaredLimit("task", "work", 1)])
     assert await stage.assign(await stage.session()) == []
 
 
 async def test_a_lane_made_after_its_limit_is_born_limited(stage: Stage) -> None:
-    await stage.lanes.declare_limits([("queue", "narrow", 1)])
+    await stage.lanes.declare_limits([DeclaredLimit("queue", "narrow", 1)])
     await stage.submitted(queue="narrow")
     assert await stage.assign(await stage.session(), lane=await stage.lane("narrow")) == []
 
@@ -269,7 +270,7 @@ async def test_nothing_is_handed_off_past_a_task_that_waits(stage: Stage) -> Non
 
 async def test_nothing_is_handed_off_from_a_lane_with_a_limit(stage: Stage) -> None:
     lane = await stage.lane()
-    await stage.lanes.declare_limits([("task", "work", 5)])
+    await stage.lanes.declare_limits([DeclaredLimit("task", "work", 5)])
     assert await handed_off(stage, stage.plan(await stage.session(), lane)) == [lane]
     assert await waiting(stage) == (1, 0)
 

@@ -11,6 +11,7 @@ import pytest
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.brokers import Channel
 from hyrex_broker.storage.grants import TABLES
@@ -143,7 +144,7 @@ async def test_a_role_that_owns_nothing_runs_a_broker(storage_url: str, few_righ
     assert await migrate(few_rights) == NEWEST
     async with Stage.on(few_rights) as stage:
         opened, run = await stage.running()
-        await stage.lanes.declare_limits([("task", "work", 5)])
+        await stage.lanes.declare_limits([DeclaredLimit("task", "work", 5)])
         assert len(await stage.end(run, Outcome.FAILED)) == 1
         await stage.sessions.end(opened.session_id, b"0123456789abcdef", Outcome.RELEASED, "bye")
         with pytest.raises(StorageUnavailable, match="42501"):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.storage import preflight
 from hyrex_broker.storage.connect import Connector, Timeouts
 from hyrex_broker.storage.migrate import migrate
@@ -128,7 +129,7 @@ async def test_a_limit_is_exact_where_the_database_prefers_another_isolation(
     async with Stage.on(storage_url) as stage, Stage.on(storage_url) as rival:
         lane = await stage.lane()
         await rival.lane()
-        await stage.lanes.declare_limits([("task", "work", 2)])
+        await stage.lanes.declare_limits([DeclaredLimit("task", "work", 2)])
         await stage.submit(*(new_task() for _ in range(8)))
         sessions = [await each.session() for each in (stage, rival)]
         async with connection.transaction():

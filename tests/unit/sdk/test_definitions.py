@@ -113,6 +113,14 @@ def test_only_plain_functions_become_tasks() -> None:
         ({"on_error": 3}, "on_error must be callable"),
         ({"on_error": lambda a, b: None}, "on_error must take 0 or 1 argument"),
         ({"max_concurrency": 0}, "max_concurrency must be 1 or more"),
+        ({"rate": "100"}, "rate must be a number from 1 to 1,000,000 and /s, m, h or d, got '100'"),
+        ({"rate": "0/s"}, "rate must be a number from 1"),
+        ({"rate": "9" * 9 + "/s"}, "rate must be a number from 1"),
+        ({"rate": "1/w"}, "rate must be a number from 1"),
+        ({"rate": 100}, "rate must be a str such as '100/m', got 100"),
+        ({"burst": 5}, "burst = 5 belongs to a rate; give rate too"),
+        ({"rate": "1/s", "burst": 0}, "burst must be 1..1,000,000, got 0"),
+        ({"rate": "1/s", "burst": True}, "burst must be an int"),
     ],
 )
 def test_option_out_of_range_is_refused_with_its_value(options: dict[str, Any], error: str) -> None:
@@ -227,6 +235,8 @@ def test_queue_declared_twice_with_other_limits_is_refused() -> None:
         _ = hy.queues
     with pytest.raises(ValueError, match="concurrency_limit"):
         HyrexQueue("main", concurrency_limit=0)
+    with pytest.raises(ValueError, match="rate must be"):
+        HyrexQueue("main", rate="often")
 
 
 def test_remote_stub_can_be_sent_but_not_called() -> None:

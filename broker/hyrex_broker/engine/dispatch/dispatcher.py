@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,11 +17,13 @@ from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.engine.dispatch.lane_schedule import LaneSchedule
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.release_rate import ReleaseRate
+from hyrex_broker.engine.dispatch.token_waits import TokenWaits
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.looks import Look
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, AssignStore, LaneQuota, Plan
+from hyrex_broker.storage.limits import Clock
 from hyrex_broker.storage.marks import MarkStore
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,8 @@ class Dispatcher:
         self._sessions = sessions
         self._directory = directory
         self._schedule = LaneSchedule()
+        self._token_waits = TokenWaits(self._tokens_come)
+        self.clock: Clock = lambda now: None
         self._called = asyncio.Event()
         self._look = asyncio.Event()
         self.release_rate = ReleaseRate()
@@ -59,8 +64,8 @@ class Dispatcher:
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
         """Told of tasks that ended instead of being assigned."""
         sessions.on_capacity = self._called.set
-        directory.on_new_lanes.append(lambda lanes: self._schedule.look_again())
-        directory.on_change.append(self._schedule.look_again)
+        directory.on_new_lanes.append(lambda lanes: self._lanes_changed())
+        directory.on_change.append(self._limits_changed)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
         """Note that these (lane, rank) pairs have work. `local`: it was made here, so tell other brokers."""
@@ -70,6 +75,18 @@ class Dispatcher:
         self._called.set()
         if local:
             self.on_local_work(pairs)
+
+    def _lanes_changed(self) -> None:
+        self._schedule.rated = self._directory.rated_lanes()
+        self._schedule.look_again()
+
+    def _limits_changed(self) -> None:
+        self._lanes_changed()
+        self._token_waits.end()
+
+    def _tokens_come(self, lanes: Iterable[LaneId]) -> None:
+        self._schedule.tokens_come(lanes)
+        self._called.set()
 
     def capacity_changed(self) -> None:
         """Assign again: some session may take more."""
@@ -247,6 +264,8 @@ class Dispatcher:
                 if result.expired:
                     self._counters.cancelled(Counter(lane for _, lane in result.expired))
                     self.on_change([task_id for task_id, _ in result.expired])
+                waiting = self._schedule.waiting
+                self._token_waits.add({lane: wait for lane, wait in result.waits.items() if lane in waiting})
                 return
         await self._placer.drop_lost_sessions(plan)
 
@@ -261,7 +280,9 @@ class Dispatcher:
 
     async def _assign_limited(self, plan: Plan) -> AssignResult:
         limits = {quota.lane: self._directory.limits_of(quota.lane) for quota in plan.quotas}
-        return await self._store.assign_limited(plan, self._directory.names, limits)
+        generation = self._token_waits.generation
+        result = await self._store.assign_limited(plan, self._directory.names, limits, self.clock)
+        return result if generation == self._token_waits.generation else replace(result, waits={})
 
     def _readable(self, lane: LaneId) -> bool:
         return lane in self._directory.names and not self._directory.is_paused(lane)

@@ -103,10 +103,17 @@ class FreeCapacity:
         for pair in audience:
             self._sharers[pair] += lanes
 
-    def take(self, audience: Audience, most: int) -> list[SessionId]:
-        """Take slots for one of the expected lanes: its share of the free capacity, spread over sessions."""
+    def at_once(self, audience: Audience) -> int:
+        """How many runs the sessions of an audience would begin at once."""
+        return sum(max(one.slots, 0) for pool in self._of(audience) for one in pool.all)
+
+    def take(self, audience: Audience, most: int, *, at_once: bool = False) -> list[SessionId]:
+        """Take slots for one of the expected lanes: its share of the free capacity, spread over sessions.
+        `at_once`: only such in which a run would begin at once."""
         pools = self._of(audience)
         free = sum(each.free for each in pools)
+        if at_once:
+            most = min(most, self.at_once(audience))
         sharers = max((self._sharers[pair] for pair in audience), default=1)
         self.expect(audience, -1)
         count = min(-(-free // max(sharers, 1)), most)

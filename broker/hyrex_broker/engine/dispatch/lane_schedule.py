@@ -14,7 +14,7 @@ from typing import Final
 
 from hyrex_broker.domain.model import HIGHEST_PRIORITY, LaneId
 from hyrex_broker.engine.dispatch.free_capacity import FreeCapacity
-from hyrex_broker.engine.dispatch.rotation import Audience, Rotation
+from hyrex_broker.engine.dispatch.rotation import Audience, Lanes, Rotation
 from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from hyrex_broker.storage.marks import Mark
@@ -36,12 +36,17 @@ class LaneSchedule:
     _rotation: Rotation = field(default_factory=Rotation)
     _aside: set[LaneId] = field(default_factory=set)
     _taken: dict[tuple[LaneId, int], int] = field(default_factory=dict)
+    rated: frozenset[LaneId] = frozenset()
+    """Lanes with a rate: a run that waits in a worker begins at any time, so they take free slots only."""
+    waiting: set[LaneId] = field(default_factory=set)
+    """Parked lanes that wait for a token, whatever ends"""
 
     def sizes(self) -> dict[str, int]:
         """How much is here now, for the printed state (SIGUSR1)."""
         return {
             "lanes with work": len(self.active),
             "parked lanes": len(self._parked),
+            "waiting for a token": len(self.waiting),
             "marks": len(self._marks),
         }
 
@@ -145,12 +150,12 @@ class LaneSchedule:
         for audience, lanes in self._rotation.groups(rank):
             free = room.free(audience)
             if free > 0:
-                first = self._first(lanes, min(free, left), readable)
+                first = self._first(self._with_room(lanes, audience, room), min(free, left), readable)
                 lanes_in_order.append([(lanes[lane], lane, audience) for lane in first])
                 room.expect(audience, len(lanes))
         waiting = sum(map(len, lanes_in_order))
         for _, lane, audience in merge(*lanes_in_order):
-            slots = room.take(audience, -(-left // waiting))
+            slots = room.take(audience, -(-left // waiting), at_once=lane in self.rated)
             waiting -= 1
             if slots:
                 ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
@@ -160,6 +165,12 @@ class LaneSchedule:
                 if not left:
                     break
         return left
+
+    def _with_room(self, lanes: Lanes, audience: Audience, room: FreeCapacity) -> Iterable[LaneId]:
+        """The lanes that free places are for: those with a rate only while slots are free."""
+        if not self.rated or room.at_once(audience):
+            return lanes
+        return [lane for lane in lanes if lane not in self.rated]
 
     def reserve_slots(
         self, profiles: Sequence[WorkerProfile], counts: Mapping[LaneId, int]
@@ -183,22 +194,33 @@ class LaneSchedule:
                 self._marks[pair] = min(arrival, result.taken_at - LONGEST_STATEMENT)
         for quota in quotas:
             asked = result.allowed.get(quota.lane, 0) if result.allowed is not None else len(quota.slots)
-            if asked < len(quota.slots) and counts.get(quota.lane, 0) == asked:
-                self._park(quota)
+            waits = quota.lane in result.waits
+            if (waits or asked < len(quota.slots)) and counts.get(quota.lane, 0) == asked:
+                self._park(quota, for_token=waits)
             elif counts.get(quota.lane, 0) < asked:
                 self._emptied(quota, result.taken_at)
 
     def unpark(self, lanes: Iterable[LaneId]) -> None:
         """Read these lanes again: their limit may allow more."""
         for lane in lanes:
+            if lane in self.waiting:
+                continue
             self._freed.add(lane)
             ranks = self._parked.pop(lane, None)
             if ranks:
                 self.wake((lane, rank) for rank in ranks)
 
-    def _park(self, quota: LaneQuota) -> None:
-        """Stop reading a lane whose limit is reached, until a lease of it ends."""
-        if quota.lane not in self._freed:
+    def tokens_come(self, lanes: Iterable[LaneId]) -> None:
+        """Read these lanes again: their rates allow a run."""
+        came = list(lanes)
+        self.waiting.difference_update(came)
+        self.unpark(came)
+
+    def _park(self, quota: LaneQuota, *, for_token: bool) -> None:
+        """Stop reading a lane whose limit is reached, until a lease of it ends or its token comes."""
+        if for_token:
+            self.waiting.add(quota.lane)
+        if for_token or quota.lane not in self._freed:
             self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
             self._forget(quota.lane)
 

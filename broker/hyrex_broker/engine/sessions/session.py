@@ -20,6 +20,7 @@ from hyrex_broker.domain.model import (
     TaskId,
     Token,
 )
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.domain.schedules import ScheduleDefinition
 from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import SessionInfo
@@ -82,7 +83,7 @@ class Introduction:
     pools: Mapping[str, int]
     task_pools: Mapping[str, str]
     definitions: list[Definition]
-    limits: list[tuple[str, str, int]]
+    limits: list[DeclaredLimit]
     queues: list[str]
     held: list[LeaseRef]
     received_through: int

@@ -50,16 +50,22 @@ create table queue (
   primary key (namespace, name)
 );
 
--- A limit is a lock, not a counter: an assign from a limited lane locks these rows first and counts
--- the leases in its next statement.
+-- A limit is a maximum, a rate or both. It is a lock, not a counter: an assign from a limited lane locks these rows
+-- first, and counts the leases and looks at `rate_use` in its next statements.
 create table concurrency_limit (
   namespace smallint not null references namespace,
   scope     text not null check (scope in ('queue', 'task')),
   name      text not null,
-  maximum   integer not null check (maximum >= 0),
+  maximum   integer check (maximum >= 0),
   source    text not null check (source in ('code', 'operator')),
-  -- When the maximum was set: what ran before may still run above it.
+  -- When it was set: what ran before may still run above it.
   changed_at timestamptz not null default now(),
+  -- So many assigns in each period, and so many at once after a rest.
+  rate_count     integer check (rate_count > 0),
+  rate_period_ms bigint check (rate_period_ms > 0),
+  rate_burst     integer check (rate_burst > 0),
+  check ((rate_count is null) = (rate_period_ms is null) and (rate_count is null) = (rate_burst is null)),
+  check (maximum is not null or rate_count is not null),
   primary key (namespace, scope, name)
 );
 
@@ -95,6 +101,9 @@ create table worker_session (
   limit_scopes     text[] not null default '{}',
   limit_names      text[] not null default '{}',
   limit_maxima     integer[] not null default '{}',
+  limit_rate_counts     integer[] not null default '{}',
+  limit_rate_periods_ms bigint[] not null default '{}',
+  limit_rate_bursts     integer[] not null default '{}',
   -- The session with which its worker began, if that one and those between have ended: of the limits that
   -- code declares those of the newest worker hold, and a worker does not become newer.
   origin           bigint,
@@ -639,3 +648,30 @@ create table expiry (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+
+-- When the tokens of a rate are all there again, if it is not used until then. Each assign inserts a row under the
+-- limit's lock and deletes the one before: the newest counts, and is found at the end of the index, however many dead
+-- ones a transaction that is held open keeps. A row that is updated would be searched for among its dead versions.
+create table rate_use (
+  id        bigint generated always as identity,
+  namespace smallint not null,
+  scope     text not null,
+  name      text not null,
+  full_at   timestamptz not null,
+  primary key (namespace, scope, name, id)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+
+-- Limits with a rate, and when each may assign a run again: null if it was never used. A time further off than it
+-- takes to fill an empty bucket was written before the clock was set back, or under another rate.
+create view limit_rate as
+  select c.namespace, c.scope, c.name, c.rate_count, c.rate_period_ms, c.rate_burst,
+         case when u.full_at is not null then
+           least(u.full_at - (c.rate_burst - 1) * t.token, now() + t.token) end as next_at
+  from concurrency_limit c
+  cross join lateral (select c.rate_period_ms::float8 / c.rate_count * interval '1 millisecond' as token) t
+  left join lateral (
+    select full_at from rate_use r
+    where r.namespace = c.namespace and r.scope = c.scope and r.name = c.name
+    order by r.namespace desc, r.scope desc, r.name desc, r.id desc limit 1
+  ) u on true
+  where c.rate_count is not null;

@@ -150,7 +150,7 @@ cross join lateral (
 -- name: lock_limits
 -- Locks the limits of some lanes in key order and returns them; the count must be a later statement.
 -- $1 scopes, $2 names: arrays of the same length.
-select scope, name, maximum from concurrency_limit
+select scope, name, maximum, rate_count, rate_period_ms, rate_burst from concurrency_limit
 where namespace = 0 and (scope, name) in (select * from unnest($1::text[], $2::text[]))
 order by scope, name
 for update
@@ -164,3 +164,27 @@ select q.scope, q.name,
           union all
           select id from lane where q.scope = 'task' and namespace = 0 and lane.name = q.name)))::integer as held
 from unnest($1::text[], $2::text[]) as q (scope, name)
+
+-- name: rate_uses
+-- The newest use of some limits with a rate, and the time: later than their lock, which now() is not.
+-- $1 scopes, $2 names: arrays of the same length.
+select q.scope, q.name, u.id, u.full_at, clock_timestamp() as at
+from unnest($1::text[], $2::text[]) as q (scope, name)
+left join lateral (
+  select id, full_at from rate_use r
+  where r.namespace = 0 and r.scope = q.scope and r.name = q.name
+  order by r.namespace desc, r.scope desc, r.name desc, r.id desc limit 1
+) u on true
+
+-- name: use_rates
+-- Stores the newest use of some limits in the place of the one before. Call under their lock.
+-- $1 scopes, $2 names, $3 full again at, $4 the id of the one before, or null: arrays of the same length.
+with before as (
+  delete from rate_use r
+  using unnest($1::text[], $2::text[], $4::bigint[]) as u (scope, name, id)
+  where r.namespace = 0 and r.scope = u.scope and r.name = u.name and r.id = u.id
+)
+insert into rate_use (namespace, scope, name, full_at)
+select 0, u.scope, u.name, u.full_at
+from unnest($1::text[], $2::text[], $3::timestamptz[]) as u (scope, name, full_at)
+order by u.scope, u.name

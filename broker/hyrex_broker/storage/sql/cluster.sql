@@ -46,7 +46,7 @@ cross join lateral (
     select arrival from ready where ready.lane = lane.id and ready.rank = k.rank order by arrival limit 1
   ) r
 ) w
-where c.namespace = 0 and ($1::text[] is null or (c.scope = 'queue' and c.name = any ($1)))
+where c.namespace = 0 and c.maximum is not null and ($1::text[] is null or (c.scope = 'queue' and c.name = any ($1)))
   and w.arrival < now() - interval '5 minutes'
   and (select count(*) from lease where lease.lane = any (l.ids)) >= c.maximum
 order by w.arrival limit $2::integer

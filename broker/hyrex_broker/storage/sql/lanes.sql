@@ -48,42 +48,54 @@ where exists (select from lane where namespace = 0 and name = n and not queue li
 
 -- name: limits
 -- All limits.
-select scope, name, maximum, source from concurrency_limit where namespace = 0
+select scope, name, maximum, source, rate_count, rate_period_ms, rate_burst from concurrency_limit where namespace = 0
 
 -- name: steered
 -- Queues that are paused, or have a maximum of what may wait.
 select name, paused, max_waiting from queue where namespace = 0 and (paused or max_waiting is not null)
 
 -- name: declare_limits
--- Sets limits that code declares, unless an operator has set them; 0 removes. Call under `lock_lanes`.
--- $1 scope, $2 name, $3 maximum.
+-- Sets limits that code declares, unless an operator has set them; one without maximum and rate (0) is removed.
+-- Call under `lock_lanes`. $1 scope, $2 name, $3 maximum, $4 count, $5 period and $6 burst of the rate.
 with declared as (
-  select * from unnest($1::text[], $2::text[], $3::integer[]) as d (scope, name, maximum)
+  select d.scope, d.name, nullif(d.maximum, 0) as maximum,
+         nullif(d.count, 0) as count, nullif(d.period_ms, 0) as period_ms, nullif(d.burst, 0) as burst
+  from unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[])
+    as d (scope, name, maximum, count, period_ms, burst)
 ), removed as (
   delete from concurrency_limit c using declared d
-  where c.namespace = 0 and c.scope = d.scope and c.name = d.name and d.maximum = 0 and c.source = 'code'
+  where c.namespace = 0 and c.scope = d.scope and c.name = d.name and c.source = 'code'
+    and d.maximum is null and d.count is null
 )
-insert into concurrency_limit (namespace, scope, name, maximum, source)
-select 0, scope, name, maximum, 'code' from declared where maximum > 0 order by scope, name
-on conflict (namespace, scope, name) do update set maximum = excluded.maximum, changed_at = clock_timestamp()
-where concurrency_limit.source = 'code' and concurrency_limit.maximum <> excluded.maximum
+insert into concurrency_limit as c (namespace, scope, name, maximum, source, rate_count, rate_period_ms, rate_burst)
+select 0, scope, name, maximum, 'code', count, period_ms, burst
+from declared where maximum is not null or count is not null order by scope, name
+on conflict (namespace, scope, name) do update
+set maximum = excluded.maximum, rate_count = excluded.rate_count, rate_period_ms = excluded.rate_period_ms,
+    rate_burst = excluded.rate_burst, changed_at = clock_timestamp()
+where c.source = 'code' and (c.maximum, c.rate_count, c.rate_period_ms, c.rate_burst)
+  is distinct from (excluded.maximum, excluded.rate_count, excluded.rate_period_ms, excluded.rate_burst)
 
 -- name: unsettled_limits
 -- The limits declared by code that differ from what the living sessions declare, with what those declare (0: no
 -- limit). The newest session that names a limit decides. A limit that no session names is removed if one of
 -- them has the task, or declares the queue without a limit.
 with said as materialized (
-  select distinct on (l.scope, l.name) l.scope, l.name, l.maximum
+  select distinct on (l.scope, l.name) l.scope, l.name, nullif(l.maximum, 0) as maximum,
+         nullif(l.count, 0) as count, nullif(l.period_ms, 0) as period_ms, nullif(l.burst, 0) as burst
   from worker_session s
-  cross join lateral unnest(s.limit_scopes, s.limit_names, s.limit_maxima) as l (scope, name, maximum)
-  where s.ended_at is null and s.expires_at > now() and l.maximum > 0
+  cross join lateral unnest(s.limit_scopes, s.limit_names, s.limit_maxima, s.limit_rate_counts,
+                            s.limit_rate_periods_ms, s.limit_rate_bursts)
+    as l (scope, name, maximum, count, period_ms, burst)
+  where s.ended_at is null and s.expires_at > now() and (l.maximum > 0 or l.count > 0)
   -- A worker whose session ended has begun a new one, and is as old as it was.
   order by l.scope, l.name, coalesce(s.origin, s.id) desc
 )
-select c.scope, c.name, coalesce(said.maximum, 0) as maximum
+select c.scope, c.name, coalesce(said.maximum, 0) as maximum, said.count, said.period_ms, said.burst
 from concurrency_limit c left join said on said.scope = c.scope and said.name = c.name
 where c.namespace = 0 and c.source = 'code' and case
-  when said.maximum is not null then said.maximum <> c.maximum
+  when said.name is not null then (said.maximum, said.count, said.period_ms, said.burst)
+    is distinct from (c.maximum, c.rate_count, c.rate_period_ms, c.rate_burst)
   when c.scope = 'task' then exists (
     select from worker_session s
     where s.ended_at is null and s.expires_at > now() and c.name = any (s.task_names))

@@ -2,8 +2,10 @@
 -- Queues by name with what is in them. Counts stop at a cap, so that a look at a full queue costs no
 -- more than one at a busy one. $1 names above this one, $2 only these names or null, $3 how many, $4 cap.
 select q.name, q.paused, coalesce(q.max_waiting, 0) as max_waiting,
-       coalesce((select maximum from concurrency_limit c
-                 where c.namespace = 0 and c.scope = 'queue' and c.name = q.name), 0) as concurrency_limit,
+       coalesce(c.maximum, 0) as concurrency_limit, c.rate_count, c.rate_period_ms, c.rate_burst,
+       (select next_at from limit_rate r
+        where c.rate_count is not null and r.namespace = 0 and r.scope = 'queue' and r.name = q.name
+          and r.next_at > now()) as next_token_at,
        (select count(*) from (
           select from lane l cross join lateral (select from ready where lane = l.id limit $4::integer + 1) r
           where l.namespace = 0 and l.queue = q.name limit $4::integer + 1) waiting) as queued,
@@ -13,6 +15,10 @@ select q.name, q.paused, coalesce(q.max_waiting, 0) as max_waiting,
        (select count(*) from lease
         where lane = any (array(select id from lane where namespace = 0 and queue = q.name))) as running
 from queue q
+left join lateral (
+  select maximum, rate_count, rate_period_ms, rate_burst from concurrency_limit
+  where namespace = 0 and scope = 'queue' and concurrency_limit.name = q.name limit 1
+) c on true
 where q.namespace = 0 and q.name > $1::text and ($2::text[] is null or q.name = any ($2))
 order by q.name
 limit $3::integer
@@ -36,12 +42,19 @@ on conflict (namespace, name) do update
 set paused = coalesce($2::boolean, queue.paused),
     max_waiting = case when $3::integer is null then queue.max_waiting else nullif($3::integer, 0) end
 
+-- name: limit_of
+-- A queue's limit as it is. $1 name.
+select maximum, rate_count, rate_period_ms, rate_burst from concurrency_limit
+where namespace = 0 and scope = 'queue' and name = $1
+
 -- name: limit
--- Sets a queue's limit by an operator's word. $1 name, $2 maximum. Call under `lock_lanes`.
-insert into concurrency_limit (namespace, scope, name, maximum, source)
-values (0, 'queue', $1, $2, 'operator')
+-- Sets a queue's limit by an operator's word. $1 name, $2 maximum or null, $3 count, $4 period and $5 burst of its rate,
+-- or null. Call under `lock_lanes`.
+insert into concurrency_limit (namespace, scope, name, maximum, source, rate_count, rate_period_ms, rate_burst)
+values (0, 'queue', $1, $2, 'operator', $3, $4, $5)
 on conflict (namespace, scope, name) do update
-set maximum = excluded.maximum, source = excluded.source, changed_at = clock_timestamp()
+set maximum = excluded.maximum, rate_count = excluded.rate_count, rate_period_ms = excluded.rate_period_ms,
+    rate_burst = excluded.rate_burst, source = excluded.source, changed_at = clock_timestamp()
 
 -- name: unlimit
 -- Removes a queue's limit, whoever set it. $1 name. Call under `lock_lanes`.

@@ -100,13 +100,17 @@ select coalesce((select paused from queue where namespace = 0 and name = $1::tex
        (select maximum from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1::text)
          as queue_limit,
        (select count(*) from lease
-        where (select true from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1::text)
+        where (select maximum is not null from concurrency_limit where namespace = 0 and scope = 'queue' and name = $1::text)
           and lane = any (array(select id from lane where namespace = 0 and queue = $1::text))) as queue_running,
        (select maximum from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
          as task_limit,
        (select count(*) from lease
-        where (select true from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
-          and lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running
+        where (select maximum is not null from concurrency_limit where namespace = 0 and scope = 'task' and name = $2::text)
+          and lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running,
+       (select next_at from limit_rate where namespace = 0 and scope = 'queue' and name = $1::text and next_at > now())
+         as queue_token_at,
+       (select next_at from limit_rate where namespace = 0 and scope = 'task' and name = $2::text and next_at > now())
+         as task_token_at
 
 -- name: holders
 -- Tasks that run in the lanes of a limit, the longest first. $1 scope, $2 name, $3 how many.

@@ -1,10 +1,11 @@
 -- name: open_session
 -- A new session owned by this broker. $1 owner, $2 secret, $3 worker_name, $4 host, $5 pid, $6 sdk,
 -- $7 queue_patterns, $8 task_names, $9 capacity, $10 lease duration, $11 origin (or null),
--- $12 scopes, $13 names, $14 maxima of its limits, $15 slots.
+-- $12 scopes, $13 names, $14 maxima of its limits, $15 slots, $16 counts, $17 periods and $18 bursts of their rates.
 insert into worker_session (namespace, owner, secret, worker_name, host, pid, sdk, queue_patterns, task_names,
-                            capacity, expires_at, origin, limit_scopes, limit_names, limit_maxima, slots)
-values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11, $12, $13, $14, $15)
+                            capacity, expires_at, origin, limit_scopes, limit_names, limit_maxima, slots,
+                            limit_rate_counts, limit_rate_periods_ms, limit_rate_bursts)
+values (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval, $11, $12, $13, $14, $15, $16, $17, $18)
 returning id, generation
 
 -- name: lock_session
