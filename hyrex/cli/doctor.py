@@ -19,7 +19,7 @@ import typer
 from hyrex.cli.cells import urls_of_all
 from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl
 from hyrex.cli.output import print_list, say
-from hyrex.cli.run_broker import Schema, required_url, schema_of
+from hyrex.cli.run_broker import Schema, required_url, schema_of, standby_url
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -46,6 +46,10 @@ def doctor(
     database_url_file: Annotated[
         Path | None, typer.Option(help="A file that holds it (HYREX_DATABASE_URL_FILE).")
     ] = None,
+    read_database_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The brokers' standby for lists (HYREX_READ_DATABASE_URL)."),
+    ] = None,
     schema: Schema = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +59,7 @@ def doctor(
     """
     findings = [finding for url in urls_of_all(broker_url) for finding in asyncio.run(_collect(_client(url)))]
     if database := _database(database_url, database_url_file):
-        findings += asyncio.run(_broker_side(database, schema))
+        findings += asyncio.run(_broker_side(database, standby_url(read_database_url), schema))
     if as_json:
         print_list("findings", [asdict(finding) for finding in findings])
     else:
@@ -197,9 +201,10 @@ def _database(url: str | None, file: Path | None) -> str | None:
     return required_url(url, file) if named else None
 
 
-async def _broker_side(url: str, schema: str | None) -> list[Finding]:
+async def _broker_side(url: str, read_url: str | None, schema: str | None) -> list[Finding]:
     try:
         from hyrex_broker.storage.examine import examine
+        from hyrex_broker.storage.examine_replica import examine_replica
     except ModuleNotFoundError:
         return [
             Finding(
@@ -207,4 +212,7 @@ async def _broker_side(url: str, schema: str | None) -> list[Finding]:
             )
         ]
     logging.getLogger("hyrex_broker").setLevel(logging.CRITICAL)  # what a broker logs here, a finding says
-    return [Finding(each.what, each.found, each.remedy) for each in await examine(url, schema_of(schema))]
+    examined = await examine(url, schema_of(schema))
+    if read_url is not None:
+        examined.append(await examine_replica(read_url, url, schema_of(schema)))
+    return [Finding(each.what, each.found, each.remedy) for each in examined]

@@ -159,20 +159,31 @@ def schema_of(given: str | None) -> str:
 
 def required_url(url: str | None, file: Path | None) -> str:
     """The database to use. Raises: CommandError if none is named."""
-    from hyrex_broker.database_url import wrong_url
-    from hyrex_broker.given_secrets import SecretUnusable, read_secret
-
-    given = {"database_url": url, "database_url_file": file and str(file)}
-    try:
-        found = read_secret("database_url", given, os.environ)
-    except SecretUnusable as error:
-        raise CommandError(str(error), status=2) from None
+    found = _given_url(
+        "database_url", {"database_url": url, "database_url_file": None if file is None else str(file)}
+    )
     if found is None:
         raise CommandError(
             "no database is named; pass --database-url or set HYREX_DATABASE_URL "
             "(for development, `hyrex dev` brings its own)",
             status=2,
         )
-    if problem := wrong_url(found):
-        raise CommandError(f"--database-url: {problem}", status=2)
+    return found
+
+
+def standby_url(url: str | None) -> str | None:
+    """The standby for lists; None if none is named. Raises: CommandError."""
+    return _given_url("read_database_url", {"read_database_url": url})
+
+
+def _given_url(name: str, given: dict[str, str | None]) -> str | None:
+    from hyrex_broker.database_url import wrong_url
+    from hyrex_broker.given_secrets import SecretUnusable, read_secret
+
+    try:
+        found = read_secret(name, given, os.environ)
+    except SecretUnusable as error:
+        raise CommandError(str(error), status=2) from None
+    if found is not None and (problem := wrong_url(found)):
+        raise CommandError(f"--{name.replace('_', '-')}: {problem}", status=2)
     return found

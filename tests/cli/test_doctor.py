@@ -68,6 +68,17 @@ def test_a_database_without_a_schema_is_told(
     assert "hyrex migrate" in found["schema hyrex"]["remedy"]
 
 
+def test_a_read_replica_that_takes_writes_is_told(
+    processes: Processes, broker: RunningBroker, database_url: str
+) -> None:
+    urls = {"HYREX_DATABASE_URL": database_url, "HYREX_READ_DATABASE_URL": database_url}
+    status, found = examined(processes, HYREX_BROKER_URL=broker.url, **urls)
+    assert status == 1
+    (finding,) = (each for what, each in found.items() if what.startswith("read replica"))
+    assert "it takes writes" in finding["found"]
+    assert "--read-database-url" in finding["remedy"]
+
+
 @pytest.mark.parametrize(
     ("env", "what"),
     [

@@ -29,6 +29,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.embedded import EmbeddedPostgres
 from hyrex_broker.storage import preflight, replica
 from hyrex_broker.storage.cluster import ClusterStore
+from hyrex_broker.storage.examine_replica import examine_replica
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 from hyrex_broker.storage.pool import Database
@@ -281,6 +282,28 @@ async def test_a_standby_without_room_for_every_pool_keeps_no_connection(
     assert made[0].is_closed()
     await asyncio.gather(looks, return_exceptions=True)
     await until_answered_by(source, either, pair.standby.url)
+
+
+async def test_the_doctor_says_why_a_standby_is_not_used(pair: Pair, postgres_url: str) -> None:
+    primary, standby = pair.primary.url, pair.standby.url
+    used = await examine_replica(standby, primary, within_s=WITHIN_S)
+    assert (used.remedy, used.found.split(",")[0]) == ("", "a standby")
+    taken = await examine_replica(primary, primary)
+    assert "it takes writes" in taken.found
+    assert "name a standby" in taken.remedy
+    foreign = await examine_replica(postgres_url, primary)
+    assert "is of another cluster" in foreign.remedy
+    away = await examine_replica("postgresql://127.0.0.1:1/hyrex", primary)
+    assert "not used: " in away.found
+    assert "name a standby" in away.remedy
+    await asyncio.to_thread(execute_now, standby, "select pg_wal_replay_pause()")
+    try:
+        await asyncio.to_thread(execute_now, primary, "select pg_logical_emit_message(true, 'tests', '')")
+        behind = await examine_replica(standby, primary, within_s=2.0)
+    finally:
+        await asyncio.to_thread(execute_now, standby, "select pg_wal_replay_resume()")
+    assert "behind" in behind.found or "has not come far enough" in behind.found
+    assert "name a standby" in behind.remedy
 
 
 def first_frame(admin: AdminServiceStub) -> object:

@@ -104,6 +104,7 @@ class Replica:
         self._close_since: float | None = None
         self._used_until = 0.0
         self._is_used: bool | None = None
+        self._why_left = ""
 
     @property
     def usable(self) -> bool:
@@ -115,6 +116,17 @@ class Replica:
         while True:
             await self._look()
             await asyncio.sleep(LOOK_EVERY_S if self._is_open else OPEN_EVERY_S)
+
+    async def tried(self, within_s: float) -> str:
+        """Look at it until it can be used, or cannot be, or the time is over. Why not; empty: it can."""
+        until = time.monotonic() + within_s
+        while True:
+            await self._look()
+            if self.usable:
+                return ""
+            if self.lag_s is None or time.monotonic() > until:
+                return self._why_left or f"it has not come far enough within {within_s:g} s"
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def close(self) -> None:
         """End its connections."""
@@ -209,7 +221,7 @@ class Replica:
             self._is_used = True
 
     def _leave(self, why: str) -> None:
-        self._close_since, self._used_until = None, 0.0
+        self._close_since, self._used_until, self._why_left = None, 0.0, why
         if self._is_used is not False:
             log.warning("lists are read from the primary: the replica cannot be used", extra={"reason": why})
         self._is_used = False
