@@ -9,6 +9,10 @@
     │   ├── SendRejected           the broker refused the task, see reason; nothing was stored
     │   │   └── QueueFull          its queue had no room within the send timeout, see queue and limit
     │   ├── SubmitUnknown          an attempt had no answer: stored or not; handle.resend() repeats it
+    │   ├── OutboxError            task.on(connection) could not enqueue
+    │   │   ├── UnknownConnection  it takes no connection of this kind (a TypeError)
+    │   │   ├── NotInTransaction   the connection commits each statement by itself
+    │   │   └── OutboxUnavailable  the database has no Hyrex, or does not let this role enqueue
     │   └── SendManyFailed         some of many were not acknowledged, see failures
     ├── BrokerUnavailable          no broker answered; of a send: nothing was stored
     ├── CallRejected               the broker refused a call, see code and reason
@@ -52,6 +56,9 @@ __all__ = [
     "DuplicateTask",
     "HyrexError",
     "NonRetryable",
+    "NotInTransaction",
+    "OutboxError",
+    "OutboxUnavailable",
     "PayloadTooLarge",
     "QueueFull",
     "ResultInvalid",
@@ -71,6 +78,7 @@ __all__ = [
     "TaskTimeout",
     "TaskWasCancelled",
     "TokenInvalid",
+    "UnknownConnection",
     "WouldDeadlock",
 ]
 
@@ -122,6 +130,22 @@ class SendRejected(SendError):
         super().__init__(message)
         self.reason = reason
         self.metadata = dict(metadata or {})
+
+
+class OutboxError(SendError):
+    """`task.on(connection)` could not enqueue the task."""
+
+
+class UnknownConnection(OutboxError, TypeError):
+    """A connection of a kind that `task.on` does not take, or to another database than Postgres."""
+
+
+class NotInTransaction(OutboxError):
+    """The connection commits each statement by itself; nothing was enqueued."""
+
+
+class OutboxUnavailable(OutboxError):
+    """The connection's database has no Hyrex, or does not let its role enqueue."""
 
 
 class QueueFull(SendRejected):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from hyrex.handle import TaskHandle
+    from hyrex.transactional import TransactionalTask
 
 __all__ = ["ConfiguredTask", "Sendable"]
 
@@ -72,6 +73,17 @@ class Sendable(Generic[P, R]):
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
         """A validated and encoded call, for send_many."""
         return TaskCall(self._spec, self._coder.encode_arguments(*args, **kwargs))
+
+    def on(self, connection: object, *, schema: str | None = None) -> "TransactionalTask[P, R]":
+        """Send in the transaction of a connection to the brokers' database: `task.on(connection).send(...)`.
+
+        It takes connections of psycopg 3, asyncpg, SQLAlchemy (also sessions) and Django. `schema`: that of
+        the brokers, if HYREX_SCHEMA does not say it. Raises UnknownConnection.
+        """
+        made: TransactionalTask[P, R] = loaded("hyrex.transactional").TransactionalTask(
+            self._spec, self._coder, connection, schema
+        )
+        return made
 
     def with_config(
         self,

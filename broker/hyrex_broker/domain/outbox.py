@@ -7,8 +7,9 @@ from typing import Final, assert_never
 from hyrex_broker.domain.model import LaneId, TaskId
 
 OPTIONS: Final = (
-    "priority", "max_retries", "timeout_seconds", "retry_delay_seconds", "delay_seconds", "run_at",
-    "headers", "labels", "content_type", "codec", "parent_id", "root_id", "trace_context",
+    "priority", "max_retries", "timeout_seconds", "retry_delay_seconds", "expires_in_seconds",
+    "delay_seconds", "run_at", "idempotency_key", "headers", "labels", "content_type", "codec", "parent_id",
+    "root_id", "trace_context",
 )  # fmt: skip
 """The options that this broker knows. A row with one of a later version waits for a broker that knows it."""
 ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")

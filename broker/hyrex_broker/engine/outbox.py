@@ -195,13 +195,13 @@ class OutboxRelay:
             await self._directory.intern(unknown)
         made, part, size = 0, list[tuple[OutboxRow, LaneId]](), 0
         refused = list[tuple[OutboxRow, str]]()
-        for row in rows:
+        for row in sorted(rows, key=lambda row: row.has_key):
             lane = self._directory.find(row.queue, row.task)
             if lane is None:
                 error = TooManyQueues(f"task {row.task} of queue {row.queue!r}", AT_ONCE)
                 refused.append((row, error.message))
                 continue
-            if part and size + row.size_bytes > _BATCH_BYTES:
+            if part and (size + row.size_bytes > _BATCH_BYTES or row.has_key != part[0][0].has_key):
                 made += await self._store_all(part)
                 part, size = [], 0
             part.append((row, lane))

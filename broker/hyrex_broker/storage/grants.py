@@ -32,9 +32,9 @@ _GIVE_AWAY: Final = """
 grant usage, create on schema {schema} to {role};
 grant insert (id, task, queue, payload, options, run_at) on {schema}.outbox to {role};
 alter function {schema}.enqueue(text, jsonb, text, jsonb) security definer;
-alter function {schema}.enqueue_bytes(text, bytea, text, jsonb) security definer;
+alter function {schema}.enqueue_bytes(text, bytea, text, jsonb, uuid) security definer;
 alter function {schema}.enqueue(text, jsonb, text, jsonb) owner to {role};
-alter function {schema}.enqueue_bytes(text, bytea, text, jsonb) owner to {role};
+alter function {schema}.enqueue_bytes(text, bytea, text, jsonb, uuid) owner to {role};
 alter function {schema}.checked_enqueue_options(jsonb) owner to {role};
 revoke create on schema {schema} from {role};
 """
@@ -42,7 +42,7 @@ revoke create on schema {schema} from {role};
 _ENQUEUE: Final = """
 grant usage on schema {schema} to {role};
 grant execute on function {schema}.enqueue(text, jsonb, text, jsonb),
-  {schema}.enqueue_bytes(text, bytea, text, jsonb) to {role};
+  {schema}.enqueue_bytes(text, bytea, text, jsonb, uuid) to {role};
 """
 _OWNED_APART: Final = """
 select p.prosecdef from pg_proc p where p.oid = to_regprocedure($1 || '.enqueue(text, jsonb, text, jsonb)')

@@ -69,11 +69,11 @@ class OutboxStore:
         return None if row is None else int(row["xid"])
 
     async def relay(self, rows: Sequence[OutboxRow], lanes: Sequence[LaneId]) -> list[RelayedTask]:
-        """Make tasks of rows that have no idempotency key; what was made. Raises StatementRefused."""
+        """Make tasks of rows, which all have keys or none; what was made and may run. Raises
+        StatementRefused."""
         pairs = sorted(zip([row.row_id for row in rows], lanes, strict=True))
-        made = await self._database.fetch(
-            _SQL["relay"], [row_id for row_id, _ in pairs], [lane for _, lane in pairs]
-        )
+        sql = _SQL["relay_keyed" if rows[0].has_key else "relay"]
+        made = await self._database.fetch(sql, [row_id for row_id, _ in pairs], [lane for _, lane in pairs])
         return [
             RelayedTask(TaskId(str(row["id"])), LaneId(row["lane"]), row["rank"], row["waits"])
             for row in made

@@ -15,6 +15,7 @@ from hyrex_broker.storage.columns import integers, texts
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.engine.outbox_calls import enqueue, enqueue_many, ids, relay_all, rows, stilled
+from tests.integration.storage.stage import make_id
 from tests.support.postgres import connect
 
 
@@ -71,6 +72,56 @@ async def test_a_task_with_a_delay_waits_for_its_time(bench: Bench, caller: Any)
         bench, "select extract(epoch from run_at - now())::float8 from delayed where task_id = $1", later
     )
     assert 3000 < left <= 3600
+
+
+async def test_of_tasks_with_one_key_the_first_runs_and_the_others_say_so(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    first = await enqueue(caller, idempotency_key="k")
+    plain = await enqueue(caller)
+    await relay_all(relay)
+    again = await enqueue(caller, idempotency_key="k")
+    won, lost = sorted([await enqueue(caller, idempotency_key="other") for _ in range(2)])
+    await relay_all(relay)
+    assert await ids(bench, "ready", "task_id") == sorted([first, plain, won])
+    found = await rows(bench, "select task_id::text, outcome, final, reason from task_run")
+    assert sorted(found) == sorted(
+        [
+            (again, 5, True, f"its idempotency key belongs to task {first}"),
+            (lost, 5, True, f"its idempotency key belongs to task {won}"),
+        ]
+    )
+    assert await ids(bench, "outbox") == []
+
+
+async def test_a_task_that_expires_says_when_from_when_it_was_enqueued(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    made = await enqueue(caller, expires_in_seconds=60)
+    await relay_all(relay)
+    found = await rows(
+        bench,
+        "select t.id::text, e.expires_at = t.expires_at, t.expires_at - t.submitted_at = interval '60 s'"
+        " from task t join expiry e on e.task_id = t.id",
+    )
+    assert found == [(made, True, True)]
+
+
+async def test_an_id_may_be_given_if_it_is_of_this_time(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    mine = str(make_id())
+    call = "select hyrex.enqueue_bytes('work', '{}', 'q', '{}', $1)"
+    assert str(await caller.fetchval(call, mine)) == mine
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await caller.fetchval(call, mine)
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="by the clock of the database"):
+        await caller.fetchval(call, "0190a6f0-0000-7000-8000-000000000000")
+    await relay_all(relay)
+    await caller.fetchval(call, mine)  # the same id twice is one task
+    await relay_all(relay)
+    assert await ids(bench) == [mine] == await ids(bench, "ready", "task_id")
+    assert await ids(bench, "outbox") == []
 
 
 async def test_what_is_left_out_is_as_the_tasks_definition_says(bench: Bench, caller: Any) -> None:

@@ -23,7 +23,7 @@ def outbox_role(storage_url: str) -> Iterator[str]:
     role = f"outbox_{secrets.token_hex(4)}"
     execute_now(storage_url, f"create role {role} nologin")
     yield role
-    names = "enqueue(text, jsonb, text, jsonb)", "enqueue_bytes(text, bytea, text, jsonb)"
+    names = "enqueue(text, jsonb, text, jsonb)", "enqueue_bytes(text, bytea, text, jsonb, uuid)"
     execute_now(
         storage_url,
         *(f"alter function hyrex.{name} security invoker" for name in names),

@@ -521,7 +521,7 @@ begin
         if amount is null or amount <> trunc(amount) or amount not between 0 and 1000000 then
           rule := 'an integer from 0 to 1000000';
         end if;
-      when option = 'timeout_seconds' then
+      when option in ('timeout_seconds', 'expires_in_seconds') then
         if amount is null or amount < 0.001 or amount > 316224000 then
           rule := 'seconds above 0, at most ten years';
         end if;
@@ -560,8 +560,8 @@ begin
       else
         raise exception 'hyrex: no option is called %', quote_literal(left(option, 80))
           using errcode = 'invalid_parameter_value',
-                hint = 'Options are priority, max_retries, timeout_seconds, retry_delay_seconds, delay_seconds, run_at,'
-                       ' idempotency_key, headers and labels.';
+                hint = 'Options are priority, max_retries, timeout_seconds, retry_delay_seconds, expires_in_seconds,'
+                       ' delay_seconds, run_at, idempotency_key, headers and labels.';
     end case;
     if rule is not null then
       raise exception 'hyrex: option % must be %, got %', option, rule, left(value::text, 80)
@@ -573,14 +573,17 @@ $body$
 $function$, '@schema', quote_ident(current_schema()));
 
   execute replace($function$
-create function enqueue_bytes(task text, payload bytea, queue text default null, options jsonb default '{}') returns uuid
+create function enqueue_bytes(
+  task text, payload bytea, queue text default null, options jsonb default '{}', task_id uuid default null
+) returns uuid
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $body$
 declare
   -- The limit of a payload, as senders have it (hyrex/arguments/limits.py).
   most constant integer := 4194304;
-  id_bytes bytea := uuid_send(gen_random_uuid());
+  now_ms bigint;
+  id_bytes bytea;
   new_id uuid;
   starts timestamptz;
 begin
@@ -608,10 +611,19 @@ begin
       end if;
     end if;
   end if;
-  -- A UUIDv7: 48 bits of the time in milliseconds, the version, and 74 random bits.
-  id_bytes := overlay(id_bytes placing
-                substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6);
-  new_id := encode(set_byte(id_bytes, 6, (get_byte(id_bytes, 6) & 15) | 112), 'hex')::uuid;
+  now_ms := floor(extract(epoch from clock_timestamp()) * 1000)::bigint;
+  if task_id is null then
+    -- A UUIDv7: 48 bits of the time in milliseconds, the version, and 74 random bits.
+    id_bytes := overlay(uuid_send(gen_random_uuid()) placing substring(int8send(now_ms) from 3) from 1 for 6);
+    new_id := encode(set_byte(id_bytes, 6, (get_byte(id_bytes, 6) & 15) | 112), 'hex')::uuid;
+  else
+    id_bytes := uuid_send(task_id);
+    if abs(('x' || encode(substring(id_bytes from 1 for 6), 'hex'))::bit(48)::bigint - now_ms) > 86400000 then
+      raise exception 'hyrex: the id % is none of the last or next 24 hours by the clock of the database', task_id
+        using errcode = 'invalid_parameter_value', hint = 'Set the clock of the machine that made it.';
+    end if;
+    new_id := task_id;
+  end if;
   insert into @schema.outbox (id, task, queue, payload, options, run_at)
   values (new_id, task, queue, payload, options, starts);
   return new_id;
@@ -635,7 +647,7 @@ $body$
 $function$, '@schema', quote_ident(current_schema()));
 end
 $make$;
-revoke all on function checked_enqueue_options(jsonb), enqueue_bytes(text, bytea, text, jsonb),
+revoke all on function checked_enqueue_options(jsonb), enqueue_bytes(text, bytea, text, jsonb, uuid),
   enqueue(text, jsonb, text, jsonb) from public;
 
 -- When to look at tasks that may expire while they wait. Assigns judge by `task.expires_at`; this is for what nobody

@@ -59,25 +59,28 @@ with taken as materialized (
   where outbox.ctid = locked.place
   returning outbox.*, locked.lane
 ), item as materialized (
-  select t.*, coalesce(10 - (t.options->>'priority')::smallint, 10 - d.priority, 5)::smallint as rank,
+  select t.*, t.options->>'idempotency_key' as key,
+         coalesce(10 - (t.options->>'priority')::smallint, 10 - d.priority, 5)::smallint as rank,
          coalesce((t.options->>'max_retries')::integer, d.max_retries, 0) as retries,
-         coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms
+         coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
+         greatest(t.run_at, t.enqueued_at)
+           + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
   from taken t
   left join lateral (
     select priority, max_retries, timeout_ms from task_definition where namespace = 0 and name = t.task limit 1
   ) d on true
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    submitted_at, content_type, codec, headers, labels, trace_context)
+                    submitted_at, content_type, codec, headers, labels, trace_context, expires_at)
   select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
          (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
          options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
-         decode(options->>'trace_context', 'hex')
+         decode(options->>'trace_context', 'hex'), expires_at
   from item order by id
   on conflict (id) do nothing
   returning id
 ), placed as materialized (
-  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due from item i
+  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at from item i
   where i.id = any (array(select id from stored))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
@@ -85,6 +88,88 @@ with taken as materialized (
 ), waiting as (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from placed where expires_at is not null order by id
+)
+select id, lane, rank, due > now() as waits from placed
+
+-- name: relay_keyed
+-- The same for rows with idempotency keys: it may wait for whoever claims the same key, so others have their own
+-- statement. A task whose key belongs to another one ends as cancelled, since its id was given out. A key whose task is
+-- gone with its day is free. Keys are locked in (name, key) order, as in `submit_waiting`. $1 ids in order, $2 their lanes.
+with taken as materialized (
+  delete from outbox using (
+    select w.lane, o.place
+    from unnest($1::uuid[], $2::integer[]) as w (id, lane)
+    cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
+  ) locked
+  where outbox.ctid = locked.place
+  returning outbox.*, locked.lane
+), item as materialized (
+  select t.*, t.options->>'idempotency_key' as key,
+         coalesce(10 - (t.options->>'priority')::smallint, 10 - d.priority, 5)::smallint as rank,
+         coalesce((t.options->>'max_retries')::integer, d.max_retries, 0) as retries,
+         coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
+         greatest(t.run_at, t.enqueued_at)
+           + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
+  from taken t
+  left join lateral (
+    select priority, max_retries, timeout_ms from task_definition where namespace = 0 and name = t.task limit 1
+  ) d on true
+), freed as (
+  delete from idempotency where ctid = any (array(
+    select k.place
+    from (select task, key from item order by 1, 2) i
+    cross join lateral (
+      select ctid as place from idempotency
+      where namespace = 0 and idempotency.name = i.task and idempotency.key = i.key
+        and (select true from task where task.id = idempotency.task_id limit 1) is null
+      for update
+    ) k))
+  returning task_id
+), claimed as (
+  insert into idempotency (namespace, name, key, task_id)
+  select 0, task, key, id from item
+  -- Always true; it makes this wait for `freed`.
+  where (select count(*) from freed) >= 0
+  order by task, key, id
+  on conflict (namespace, name, key) do nothing
+  returning name, key, task_id
+), stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    submitted_at, content_type, codec, headers, labels, trace_context, expires_at, idempotency_key)
+  select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
+         (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
+         options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
+         decode(options->>'trace_context', 'hex'), expires_at, case when id = any (array(select task_id from claimed)) then key end
+  from item order by id
+  on conflict (id) do nothing
+  returning id
+), deduplicated as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
+  select i.id, 0, 0, 5, true, 'its idempotency key belongs to ' || coalesce('task ' || h.task_id, 'another task')
+  from item i
+  left join lateral (
+    select task_id from claimed where claimed.name = i.task and claimed.key = i.key
+    union all
+    select task_id from idempotency where namespace = 0 and idempotency.name = i.task and idempotency.key = i.key
+    limit 1
+  ) h on true
+  where i.id = any (array(select id from stored)) and i.id <> all (array(select task_id from claimed))
+  order by i.id
+), placed as materialized (
+  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at from item i
+  where i.id = any (array(select id from stored)) and i.id = any (array(select task_id from claimed))
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() order by id
+), waiting as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from placed where expires_at is not null order by id
 )
 select id, lane, rank, due > now() as waits from placed
 
