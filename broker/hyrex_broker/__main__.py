@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--metrics", metavar="HOST:PORT", help="where Prometheus reads; without a host, the loopback")
     add("--log-format", choices=("text", "json"), help="how lines are logged (text)")
     add("--retention-days", metavar="DAYS", help="how long finished tasks are kept (7)")
+    add("--dead-letter-days", metavar="DAYS", help="how long those are kept that ended badly (30)")
     return parser
 
 

@@ -190,7 +190,9 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         limits=Limits(directory),
         schedules=ScheduledSubmits(ScheduleStore(database), places, clock, lease),
         relay=OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes),
-        retention=Retention(upkeep, timedelta(days=config.retention_days)),
+        retention=Retention(
+            upkeep, timedelta(days=config.retention_days), timedelta(days=config.dead_letter_days)
+        ),
         steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,
         tokens=known_tokens(config, database),

@@ -109,6 +109,8 @@ class BrokerConfig(ListenConfig):
     token_file: Path | None = None  # where `token` was read from, to be read again when it changes
     payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
     retention_days: int = Field(default=7, ge=1, le=3650)
+    dead_letter_days: int = Field(default=30, ge=1, le=3650)
+    """For tasks that failed, timed out or were lost; at least as long as the others."""
     private_database: bool = False
     parent_pid: int | None = None  # one of several brokers: it stops when this process is gone
     database_schema: str = DEFAULT_SCHEMA
@@ -187,6 +189,7 @@ FLAGS: Final = MappingProxyType(
         "reuse_port": "--reuse-port",
         "payload_limit_bytes": "--payload-limit",
         "retention_days": "--retention-days",
+        "dead_letter_days": "--dead-letter-days",
         "insecure": "--insecure",
         "private_database": "--private-database",
         "metrics": "--metrics",

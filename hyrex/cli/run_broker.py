@@ -55,6 +55,9 @@ def run_broker(
         int | None, typer.Option(metavar="BYTES", help="Largest payload or result (4 MiB).")
     ] = None,
     retention_days: Annotated[int | None, typer.Option(help="Days to keep finished tasks (7).")] = None,
+    dead_letter_days: Annotated[
+        int | None, typer.Option(help="Days to keep tasks that failed, timed out or were lost (30).")
+    ] = None,
     schema: Schema = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads (off).")
@@ -77,6 +80,7 @@ def run_broker(
         "--tls-client-ca": tls_client_ca,
         "--payload-limit": payload_limit,
         "--retention-days": retention_days,
+        "--dead-letter-days": dead_letter_days,
         "--schema": schema,
         "--token-file": token_file,
         "--metrics": metrics,

@@ -106,6 +106,7 @@ LIMITS: Final = {
     "sessions that a broker serves at a time": f"{session_room.MOST_SESSIONS:,}",
     "highest maximum of what may wait in a queue": f"{queues.HIGHEST_MAX_WAITING:,}",
     "retention of finished tasks": f"{BROKER.retention_days} days",
+    "of those that failed, timed out or were lost": f"{BROKER.dead_letter_days} days",
 }
 
 
@@ -158,6 +159,7 @@ STATED: Final[list[tuple[str, str]]] = [
         f"before SIGKILL: a broker {BROKER.drain_timeout_s + 20:.0f} s and a worker {DRAIN_S + 20:.0f} s",
     ),
     (POSTGRES, f"older than the retention ({BROKER.retention_days} days, `--retention-days`)"),
+    (POSTGRES, f"for {BROKER.dead_letter_days} days (`--dead-letter-days`)"),
     (POSTGRES, f"once a lease ({BROKER.lease_duration_s:.0f} s) has passed"),
     (OPERATE, f"its runs return after the lease ({BROKER.lease_duration_s:.0f} s)"),
     (OPERATE, f"lines beyond {background_log.MOST_RECORDS:,} are dropped"),

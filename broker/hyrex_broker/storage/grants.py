@@ -13,18 +13,25 @@ TABLES: Final = (
     "schema_version", "namespace", "broker", "lane", "queue", "concurrency_limit", "task_definition",
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "dismissal", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
-    "shared_secret",
+    "shared_secret", "compaction",
     "schedule", "schedule_slot", "outbox", "expiry",
     "rate_use",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""
 VIEWS: Final = ("live", "limit_rate")
+FUNCTIONS: Final = (
+    "make_partition(text, date)", "remove_partition(text, date)",
+    "survivors(date, uuid, integer, boolean, uuid[])", "abandon_compactions()", "begin_compaction(date)",
+    "copy_survivors(date, uuid, integer, boolean, uuid[])", "forget_keys_of_gone(date, uuid, integer)",
+    "swap_compacted(date, timestamptz)",
+)  # fmt: skip
+"""Those with their owner's rights."""
 _GRANTS: Final = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on {tables} to {role};
 grant select on {views} to {role};
-grant execute on function make_partition(text, date), remove_partition(text, date) to {role};
+grant execute on function {functions} to {role};
 """
 
 
@@ -77,7 +84,11 @@ async def grant(connection: Any, schema: str, role: str) -> None:
     """Let a role run brokers in a schema. Raises SchemaOutOfRange for an unknown role."""
     quoted = await _quoted(connection, role)
     async with connection.transaction():
-        named = {"tables": ", ".join(TABLES), "views": ", ".join(VIEWS)}
+        named = {
+            "tables": ", ".join(TABLES),
+            "views": ", ".join(VIEWS),
+            "functions": ", ".join(FUNCTIONS),
+        }
         await connection.execute(_GRANTS.format(schema=f'"{schema}"', role=quoted, **named))
 
 

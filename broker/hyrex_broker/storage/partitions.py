@@ -65,20 +65,27 @@ async def _ensure_one(connection: Any, parent: str, day: datetime) -> None:
         await connection.execute(_SQL["make"], parent, day.date())
 
 
-async def expired(connection: Any, retention: timedelta) -> list[datetime]:
-    """Days whose removal was interrupted, and days past retention that hold no task that still lives."""
-    now = await connection.fetchval("select now()")
-    limit = min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
+async def interrupted(connection: Any, retention: timedelta) -> list[datetime]:
+    """Days past retention whose removal has begun and was interrupted, in the order in which it can go on."""
+    limit = await _limit(connection, retention)
     days = await _days(connection)
     # An interrupted detach must be completed before any other partition can be detached, so it comes first.
     detaching = [day for day, tables in days.items() if any(table.detaching for table in tables)]
     return detaching + [
-        day
-        for day, tables in days.items()
-        if day <= limit
-        and day not in detaching
-        and (not _is_whole(tables) or not await _lives(connection, day))
+        day for day, tables in days.items() if day <= limit and day not in detaching and not _is_whole(tables)
     ]
+
+
+async def past(connection: Any, retention: timedelta) -> list[datetime]:
+    """Whole days past retention, the oldest first."""
+    limit = await _limit(connection, retention)
+    return [day for day, tables in (await _days(connection)).items() if day <= limit and _is_whole(tables)]
+
+
+async def _limit(connection: Any, retention: timedelta) -> datetime:
+    """The last moment at which a day may have begun that is past retention."""
+    now: datetime = await connection.fetchval("select now()")
+    return min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,8 @@ def _is_whole(tables: Sequence[_Table]) -> bool:
     return len(tables) == len(PARENTS) and all(table.attached and not table.detaching for table in tables)
 
 
-async def _lives(connection: Any, day: datetime) -> bool:
+async def lives(connection: Any, day: datetime) -> bool:
+    """Return True if a task of a day lives."""
     return bool(await connection.fetchval(_SQL["lives"], lower_bound(day), lower_bound(day + _DAY)))
 
 
@@ -124,7 +132,7 @@ async def drop(connection: Any, day: datetime) -> None:
     # Keys are removed first: a key without its task would name a task that does not exist.
     await _forget(connection, "forget_keys", day)
     tables = (await _days(connection)).get(day, [])
-    if _is_whole(tables) and await _lives(connection, day):
+    if _is_whole(tables) and await lives(connection, day):
         # One of its tasks was retried meanwhile; so it must still be known which ends were reopened.
         return
     # `task` is removed last: an interruption may leave tasks without runs, but no runs without their tasks.

@@ -6,6 +6,7 @@ from typing import Any, Final
 import asyncpg
 
 from hyrex_broker.storage import partitions
+from hyrex_broker.storage.compaction import Compactor, Terms
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
@@ -29,21 +30,22 @@ class RetentionStore:
     def __init__(self, url: str | Connector, schema: str = DEFAULT_SCHEMA) -> None:
         self._connector = connector_of(url, schema)
 
-    async def maintain(self, keep: timedelta) -> None:
-        """Make the partitions around today; drop days past `keep` that hold nothing alive."""
+    async def maintain(self, keep: timedelta, bad_ends: timedelta = timedelta(0)) -> None:
+        """Make the partitions around today; remove what is past `keep`, but what lives, and for `bad_ends`
+        what did not end well."""
         with translated():
             connection = await self._connector.connect(UPKEEP_SETTINGS, _TIMEOUTS)
             try:
                 if await connection.fetchval(_SQL["try_to_exclude_others"]):
-                    await self._maintain(connection, keep)
+                    await self._maintain(connection, Terms(keep, max(keep, bad_ends)))
             finally:
                 await connection.close()
 
-    async def _maintain(self, connection: Any, keep: timedelta) -> None:
+    async def _maintain(self, connection: Any, terms: Terms) -> None:
+        keep = terms.finished
         try:
             await partitions.ensure(connection)
-            for day in await partitions.expired(connection, keep):
-                await partitions.drop(connection, day)
+            await Compactor(connection, terms).maintain()
             await partitions.drop_statistics(connection)
         except asyncpg.LockNotAvailableError:
             # Work goes first; the next round tries again.
@@ -51,7 +53,7 @@ class RetentionStore:
         await connection.execute(
             "delete from worker_session where ended_at < now() - $1::interval"
             " and not exists (select from lease where session_id = worker_session.id)",
-            keep + timedelta(days=2),
+            terms.bad_ends + timedelta(days=2),
         )
         await connection.execute(_TOKENS["forget"], max(keep, _KEEP_TOKENS))
         while await connection.fetchval(_AUDIT["forget"], max(keep, _KEEP_AUDIT), _AT_A_TIME) == _AT_A_TIME:

@@ -26,7 +26,7 @@ def test_defaults_are_local_and_named_after_the_process() -> None:
 def test_every_flag_reaches_its_field() -> None:
     flags = (
         "--listen [::1]:7000 --name b --lease-duration 2.5 --drain-timeout 3 --processes 2 --reuse-port"
-        " --tls-cert c --tls-key k --token t --payload-limit 100 --retention-days 2"
+        " --tls-cert c --tls-key k --token t --payload-limit 100 --retention-days 2 --dead-letter-days 3"
     )
     config = configure(flags.split(), {"HYREX_DATABASE_URL": URL})
     assert (config.host, config.port, config.address, config.name) == ("::1", 7000, "[::1]:7000", "b")
@@ -37,7 +37,7 @@ def test_every_flag_reaches_its_field() -> None:
         "k",
         "t",
     )
-    assert (config.payload_limit_bytes, config.retention_days) == (100, 2)
+    assert (config.payload_limit_bytes, config.retention_days, config.dead_letter_days) == (100, 2, 3)
 
 
 @pytest.mark.parametrize(

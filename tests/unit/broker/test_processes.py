@@ -15,6 +15,7 @@ GIVEN: Final[dict[str, Any]] = {
     "token": "a,b", "lease_duration_s": 2.5, "drain_timeout_s": 3.0, "processes": 3,
     "tls_cert": Path("cert"), "tls_key": Path("key"), "tls_client_ca": Path("ca"), "token_file": None,
     "reuse_port": True, "payload_limit_bytes": 100, "retention_days": 2, "insecure": True,
+    "dead_letter_days": 3,
     "private_database": True, "metrics": ("::1", 9000, ("a.example",)), "log_format": "json", "parent_pid": 1,
     "database_schema": "other", "read_database_url": "postgresql://u:secret@localhost:5433/hyrex",
 }  # fmt: skip

@@ -27,6 +27,7 @@ MEANT: Final = {
     ("hyrex gateway", "--name"): "host-pid",
     ("hyrex run-broker", "--payload-limit"): BrokerConfig.model_fields["payload_limit_bytes"].default,
     ("hyrex run-broker", "--retention-days"): BrokerConfig.model_fields["retention_days"].default,
+    ("hyrex run-broker", "--dead-letter-days"): BrokerConfig.model_fields["dead_letter_days"].default,
 }
 FOR_ALL: Final = {"--schema": BrokerConfig.model_fields["database_schema"].default, "--queue": "*"}
 

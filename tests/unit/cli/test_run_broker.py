@@ -19,6 +19,7 @@ GIVEN: Final[dict[str, Any]] = {
     "read_database_url": "postgresql://u:secret@standby/hyrex", "name": "b", "token": "a,b", "insecure": True,
     "lease_duration": 2.5, "drain_timeout": 3.0, "processes": 3, "tls_cert": Path("cert"),
     "tls_key": Path("key"), "tls_client_ca": Path("ca"), "payload_limit": 100, "retention_days": 2,
+    "dead_letter_days": 3,
     "schema": "other", "metrics": "127.0.0.1:9000", "log_format": "json",
 }  # fmt: skip
 # Of another form in the broker, given by a file, or of a process of its own.

@@ -1,4 +1,4 @@
-"""Retention: makes partitions for the coming days, and drops those past retention."""
+"""Retention: makes partitions for the coming days, and removes what is past its term."""
 
 import asyncio
 import logging
@@ -19,9 +19,10 @@ _SHORTEST_PAUSE_S: Final = 0.2
 class Retention:
     """Looks every half hour; brokers exclude each other by an advisory lock."""
 
-    def __init__(self, store: RetentionStore, keep: timedelta) -> None:
+    def __init__(self, store: RetentionStore, keep: timedelta, dead_letters: timedelta | None = None) -> None:
         self._store = store
         self._keep = keep
+        self._dead_letters = keep if dead_letters is None else dead_letters
         self._wanted = asyncio.Event()
         self._failed = False
 
@@ -42,7 +43,7 @@ class Retention:
     async def _maintained(self) -> bool:
         """Return True if the round is over; without an answer of the database it is tried again soon."""
         try:
-            await self._store.maintain(self._keep)
+            await self._store.maintain(self._keep, self._dead_letters)
         except StorageUnavailable as error:
             if not self._failed:
                 log.warning("retention will try again", extra={"error": str(error)})

@@ -455,6 +455,195 @@ end
 $$;
 revoke all on function make_partition(text, date), remove_partition(text, date) from public;
 
+-- Days of which retention has looked last at what is kept (storage/compaction.py).
+create table compaction (
+  day       date primary key,
+  looked_at timestamptz not null default now()
+);
+
+-- A day past its term is compacted: what is kept is copied to tables of the same range, which then take the place of the
+-- day's. By functions with their owner's rights, as above. `compacted`: the names and the bounds of a day.
+create function compacted(day date, out task text, out run text, out kept text, out kept_run text, out lived text,
+                          out lower uuid, out upper uuid)
+language plpgsql immutable
+set search_path from current
+as $$
+begin
+  task := 'task_' || to_char(day, 'YYYYMMDD');
+  run := 'task_run_' || to_char(day, 'YYYYMMDD');
+  kept := task || '_kept';
+  kept_run := run || '_kept';
+  lived := task || '_lived';
+  lower := (lpad(to_hex((extract(epoch from day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+  upper := (lpad(to_hex((extract(epoch from (day + 1)::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+end
+$$;
+
+-- A portion of a day's tasks by id, and whether each is kept: because it lives, because its tree does (`roots` of trees
+-- that live elsewhere), or because it did not end well, where `bad_ends` are kept still.
+create function survivors(day date, after uuid, portion integer, bad_ends boolean, roots uuid[])
+returns table (id uuid, kept boolean)
+language plpgsql stable security definer
+set search_path from current
+as $$
+declare
+  names record := compacted(day);
+begin
+  return query execute format($q$
+    select t.id,
+           (select true from live where live.task_id = t.id limit 1) is not null
+           or t.id = any ($4)
+           or (t.root_id is not null and (
+             t.root_id = any ($4) or (select true from live where live.task_id = t.root_id limit 1) is not null))
+           or ($3 and (
+             select true from %I r where r.task_id = t.id and r.final and r.outcome in (2, 5)
+               and (select true from reopen o where o.task_id = r.task_id and o.after_run_number = r.run_number limit 1) is null
+             limit 1) is null)
+    from (select task.id, task.root_id from %I task where task.id > $1 order by task.id limit $2) t
+  $q$, names.run, names.task) using after, portion, bad_ends, roots;
+end
+$$;
+
+-- Removes what interrupted compactions have left behind.
+create function abandon_compactions() returns void
+language plpgsql security definer
+set search_path from current
+set lock_timeout = '2s'
+as $$
+declare
+  name text;
+begin
+  for name in select c.relname from pg_class c join pg_class p on p.relnamespace = c.relnamespace
+    where p.oid = 'task'::regclass and c.relkind = 'r' and c.relowner = p.relowner
+      and c.relname ~ '^task(_run)?_[0-9]{8}_(kept|lived)$' loop
+    execute format('drop table %I', name);
+  end loop;
+end
+$$;
+
+-- Makes the tables for what is kept of a day, and notes which of its tasks live. Returns since when changes count: what
+-- was under way may be committed after it, but no later than a minute (storage/settings.py).
+create function begin_compaction(day date) returns timestamptz
+language plpgsql security definer
+set search_path from current
+set lock_timeout = '2s'
+as $$
+declare
+  names record := compacted(day);
+begin
+  if day > (now() at time zone 'UTC')::date - 2 then
+    raise exception 'no day that may go: %', day;
+  end if;
+  perform abandon_compactions();
+  execute format('create table %I (like task including all)', names.kept);
+  execute format('create table %I (like task_run including all)', names.kept_run);
+  -- With these ATTACH reads no row.
+  execute format('alter table %I add constraint of_its_day check (id >= %L and id < %L)', names.kept, names.lower, names.upper);
+  execute format('alter table %I add constraint of_its_day check (task_id >= %L and task_id < %L)',
+                 names.kept_run, names.lower, names.upper);
+  execute format('create table %I as select task_id, run_number from live where task_id >= %L and task_id < %L',
+                 names.lived, names.lower, names.upper);
+  return now() - interval '1 minute';
+end
+$$;
+
+-- Copies what is kept of a portion, as `survivors` says. Returns the last id of the portion, null at the end.
+create function copy_survivors(day date, after uuid, portion integer, bad_ends boolean, roots uuid[]) returns uuid
+language plpgsql security definer
+set search_path from current
+as $$
+declare
+  names record := compacted(day);
+  last uuid;
+begin
+  execute format($q$
+    with page as materialized (
+      select id, kept from survivors($1, $2, $3, $4, $5)
+    ), tasks as (
+      insert into %I select t.* from page join %I t on t.id = page.id where page.kept
+    ), runs as (
+      insert into %I select r.* from page join %I r on r.task_id = page.id where page.kept
+    )
+    select id from page order by id desc limit 1
+  $q$, names.kept, names.task, names.kept_run, names.run) into last using day, after, portion, bad_ends, roots;
+  if last is null then
+    execute format('analyze %I, %I', names.kept, names.kept_run);
+  end if;
+  return last;
+end
+$$;
+
+-- Deletes idempotency keys of tasks that are not kept, some at a time; returns the highest id met, null when none is
+-- left. Waits for no row: who holds one replaces it (sql/submit.sql).
+create function forget_keys_of_gone(day date, after uuid, portion integer) returns uuid
+language plpgsql security definer
+set search_path from current
+as $$
+declare
+  names record := compacted(day);
+  last uuid;
+begin
+  execute format($q$
+    with gone as (
+      delete from idempotency where ctid = any (array(
+        select i.ctid from idempotency i
+        where i.task_id >= $1 and i.task_id < $2 and (select true from %I k where k.id = i.task_id limit 1) is null
+        order by i.task_id limit $3 for update skip locked))
+      returning task_id
+    )
+    select task_id from gone order by task_id desc limit 1
+  $q$, names.kept) into last using greatest(after, names.lower), names.upper, portion;
+  return last;
+end
+$$;
+
+-- Puts what is kept of a day in the place of its tables. Under the locks of both parents no statement is under way that
+-- names them, so a task moves no further, and none that comes later has an older snapshot. What has moved since the
+-- copy began (`since`) is copied now: tasks that came to life, and those of which a run was recorded. Tables that are
+-- vacuumed now keep it from the locks of the parents, for which everybody would wait.
+create function swap_compacted(day date, since timestamptz) returns integer
+language plpgsql security definer
+set search_path from current
+set lock_timeout = '100ms'
+as $$
+declare
+  names record := compacted(day);
+  moved uuid[];
+begin
+  execute format('lock table %I, %I, %I in access exclusive mode', names.kept, names.kept_run, names.lived);
+  execute format('lock table %I, %I in share update exclusive mode', names.task, names.run);
+  lock table only task_run, only task in access exclusive mode;
+  execute format($q$
+    with now_live as materialized (
+      select task_id, run_number from live where task_id >= $1 and task_id < $2
+    )
+    select array(
+      select task_id from (select * from now_live except select task_id, run_number from %1$I) came
+      union
+      select task_id from (select task_id, run_number from %1$I except select * from now_live) went
+      union
+      select task_id from reopen where task_id >= $1 and task_id < $2 and reopened_at >= $3)
+  $q$, names.lived) into moved using names.lower, names.upper, since;
+  execute format('insert into %I select * from %I where id = any ($1) on conflict do nothing', names.kept, names.task)
+    using moved;
+  execute format('insert into %I select * from %I where task_id = any ($1) on conflict do nothing', names.kept_run, names.run)
+    using moved;
+  execute format('alter table task_run detach partition %I', names.run);
+  execute format('alter table task detach partition %I', names.task);
+  execute format('drop table %I, %I, %I', names.run, names.task, names.lived);
+  execute format('alter table %I rename to %I', names.kept_run, names.run);
+  execute format('alter table %I rename to %I', names.kept, names.task);
+  execute format('alter table task_run attach partition %I for values from (%L) to (%L)', names.run, names.lower, names.upper);
+  execute format('alter table task attach partition %I for values from (%L) to (%L)', names.task, names.lower, names.upper);
+  execute format('alter table %I drop constraint of_its_day', names.run);
+  execute format('alter table %I drop constraint of_its_day', names.task);
+  return cardinality(moved);
+end
+$$;
+revoke all on function survivors(date, uuid, integer, boolean, uuid[]), abandon_compactions(), begin_compaction(date),
+  copy_survivors(date, uuid, integer, boolean, uuid[]), forget_keys_of_gone(date, uuid, integer),
+  swap_compacted(date, timestamptz) from public;
+
 -- How far runs are that say so, the newest only: for people, so unlogged, and joined to their leases by the token.
 create unlogged table run_progress (
   task_id    uuid primary key,

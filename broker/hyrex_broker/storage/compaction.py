@@ -1,0 +1,162 @@
+"""Compacts days past their term: what is kept of a day is copied, and takes the place of the day's tables.
+
+So one task that sleeps for a month does not keep the day on which it was sent. The copy is made in portions
+beside all work; the swap is one transaction that has both parents locked for milliseconds, or gives way and
+is tried again. Whatever interrupts it, the day is as it was, or compacted. Why: docs/adr/0024-compaction.md.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from hyrex_broker.storage import partitions
+from hyrex_broker.storage.statements import load
+
+log = logging.getLogger(__name__)
+
+PORTION: Final = 20_000
+_SQL: Final = load("compaction")
+_DAY: Final = timedelta(days=1)
+_TRIES: Final = 5
+_PAUSE_S: Final = 0.5
+_WORTHWHILE: Final = 0.1
+"""What share of a day's tasks must be past its term, for the rest to be copied."""
+_SWAP_LIMIT: Final = "2s"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long tasks are kept after their day: all of them, and those that did not end well."""
+
+    finished: timedelta
+    bad_ends: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """One look at a day: `roots` are those of trees that live."""
+
+    start: datetime
+    keeps_bad_ends: bool
+    roots: list[UUID]
+
+    def portion(self, after: UUID) -> tuple[object, ...]:
+        """What `survivors` is asked."""
+        return (self.start.date(), after, PORTION, self.keeps_bad_ends, self.roots)
+
+
+class Compactor:
+    """One round of retention on one connection, which has excluded other brokers."""
+
+    def __init__(self, connection: Any, terms: Terms) -> None:
+        self._connection = connection
+        self._terms = terms
+        self._roots: list[UUID] | None = None
+
+    async def maintain(self) -> None:
+        """Drop days of which nothing is kept, compact those of which little is.
+
+        Raises LockNotAvailableError where others hold the locks for too long: the next round goes on.
+        """
+        await self._connection.execute(_SQL["abandon"])
+        for day in await partitions.interrupted(self._connection, self._terms.finished):
+            await partitions.drop(self._connection, day)
+        looked_at = {row["day"] for row in await self._connection.fetch(_SQL["looked_at"])}
+        for day in await partitions.past(self._connection, self._terms.finished):
+            if day.date() not in looked_at or await self._is_over(day):
+                await self._look_at(day)
+        await self._connection.execute(_SQL["forget"])
+
+    async def _is_over(self, day: datetime) -> bool:
+        """Return True if nothing of a day lives or is kept for its bad end."""
+        return not await self._keeps_bad_ends(day) and not await partitions.lives(self._connection, day)
+
+    async def _keeps_bad_ends(self, day: datetime) -> bool:
+        return day not in await partitions.past(self._connection, self._terms.bad_ends)
+
+    async def _look_at(self, start: datetime) -> None:
+        day = _Day(start, await self._keeps_bad_ends(start), await self._living_roots())
+        seen, kept = await self._count(day)
+        if not kept:
+            await partitions.drop(self._connection, start)
+        elif seen - kept >= seen * _WORTHWHILE:
+            moved = await compact(self._connection, day)
+            told = {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept, "moved": moved}
+            log.info("partition compacted", extra=told)
+        await self._connection.execute(_SQL["note"], start.date())
+
+    async def _count(self, day: _Day) -> tuple[int, int]:
+        """How many tasks a day has, and how many of them are kept."""
+        seen = kept = 0
+        after: UUID | None = _before(day.start)
+        while after is not None:
+            row = await self._connection.fetchrow(_SQL["look"], *day.portion(after))
+            seen, kept, after = seen + row["seen"], kept + row["kept"], row["last"]
+        return seen, kept
+
+    async def _living_roots(self) -> list[UUID]:
+        """Roots of tasks that live, read once a round: their trees are kept."""
+        if self._roots is None:
+            roots: set[UUID] = set()
+            after: UUID | None = UUID(int=0)
+            while after is not None:
+                row = await self._connection.fetchrow(_SQL["living_roots"], after, PORTION)
+                roots.update(row["roots"])
+                after = row["last"]
+            self._roots = sorted(roots)
+        return self._roots
+
+
+async def compact(connection: Any, day: _Day) -> int:
+    """Compact one day; return how many of its tasks moved meanwhile.
+
+    Raises LockNotAvailableError where the locks were not had: what was copied is removed at the next round.
+    """
+    since = await connection.fetchval(_SQL["begin"], day.start.date())
+    after: UUID | None = _before(day.start)
+    while after is not None:
+        after = await connection.fetchval(_SQL["copy"], *day.portion(after))
+    # Keys go first: one without its task would name a task that does not exist.
+    after = partitions.lower_bound(day.start)
+    while after is not None:
+        after = await connection.fetchval(
+            _SQL["forget_keys"], day.start.date(), after, partitions.FORGET_CHUNK
+        )
+    moved = await _swapped(connection, day, since)
+    for name in ("forget_reopenings", "forget_dismissals"):
+        await forget_gone(connection, name, day.start)
+    return moved
+
+
+async def _swapped(connection: Any, day: _Day, since: datetime) -> int:
+    for _ in range(_TRIES - 1):
+        try:
+            return await _swap(connection, day, since)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(_PAUSE_S)
+    return await _swap(connection, day, since)
+
+
+async def _swap(connection: Any, day: _Day, since: datetime) -> int:
+    async with connection.transaction():
+        # Everybody waits for it, so it may not take long.
+        await connection.execute(f"set local statement_timeout = '{_SWAP_LIMIT}'")
+        return int(await connection.fetchval(_SQL["swap"], day.start.date(), since))
+
+
+async def forget_gone(connection: Any, name: str, day: datetime) -> None:
+    """Delete rows about tasks of a day that are gone, chunk by chunk, each committed."""
+    first: UUID | None = partitions.lower_bound(day)
+    upper = partitions.lower_bound(day + _DAY)
+    while first is not None:
+        first = await connection.fetchval(_SQL[name], first, upper, partitions.FORGET_CHUNK)
+
+
+def _before(day: datetime) -> UUID:
+    """The id before the first of a day."""
+    return UUID(int=partitions.lower_bound(day).int - 1)

@@ -1,0 +1,78 @@
+-- Compacts days past their term (storage/compaction.py); what needs the tables' owner is in migrations/0001_first.sql.
+
+-- name: looked_at
+-- Days at which retention has looked within a day.
+select day from compaction where looked_at > now() - interval '1 day'
+
+-- name: note
+-- Retention has looked at a day. $1 day.
+insert into compaction (day) values ($1) on conflict (day) do update set looked_at = excluded.looked_at
+
+-- name: forget
+-- Forgets days that are gone.
+delete from compaction where to_regclass('task_' || to_char(day, 'YYYYMMDD')) is null
+
+-- name: living_roots
+-- The roots of the trees of a portion of what lives, and the portion's last id (null at the end). $1 ids above this one,
+-- $2 how many.
+with page as materialized (
+  select task_id from live where task_id > $1 order by task_id limit $2::integer
+)
+select (select task_id from page order by task_id desc limit 1) as last,
+       array(select distinct t.root_id from page join task t on t.id = page.task_id where t.root_id is not null) as roots
+
+-- name: look
+-- How many tasks a portion of a day has, and how many of them are kept; and its last id, null at the end. $1 to $5 as in
+-- `survivors`.
+with page as materialized (
+  select id, kept from survivors($1, $2, $3, $4, $5)
+)
+select count(*) as seen, count(*) filter (where kept) as kept,
+       (select id from page order by id desc limit 1) as last
+from page
+
+-- name: abandon
+-- Removes what interrupted compactions have left behind.
+select abandon_compactions()
+
+-- name: begin
+-- Makes the tables for what is kept of a day; returns since when changes count. $1 day.
+select begin_compaction($1)
+
+-- name: copy
+-- Copies what is kept of a portion; returns its last id, null at the end. $1 to $5 as in `survivors`.
+select copy_survivors($1, $2, $3, $4, $5)
+
+-- name: forget_keys
+-- Deletes keys of tasks that are not kept; returns the highest id met, null when none is left. $1 day, $2 ids from this
+-- one on, $3 how many.
+select forget_keys_of_gone($1, $2, $3)
+
+-- name: swap
+-- Puts what is kept in the place of a day's tables, at once; returns how many tasks have moved since. $1 day, $2 since.
+select swap_compacted($1, $2)
+
+-- name: forget_reopenings
+-- Deletes what is remembered of reopened ends of tasks that are gone; as `forget_keys`. $1 first id, $2 id after the last,
+-- $3 how many.
+with gone as (
+  delete from reopen where ctid = any (array(
+    select ctid from reopen
+    where task_id >= $1 and task_id < $2
+      and (select true from task where id = reopen.task_id and id >= $1 and id < $2 limit 1) is null
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1
+
+-- name: forget_dismissals
+-- The same for dismissals.
+with gone as (
+  delete from dismissal where ctid = any (array(
+    select ctid from dismissal
+    where task_id >= $1 and task_id < $2
+      and (select true from task where id = dismissal.task_id and id >= $1 and id < $2 limit 1) is null
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1

@@ -1,0 +1,225 @@
+"""Compaction beside work, and killed between any two of its statements."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.states import TaskState
+from hyrex_broker.storage import compaction
+from hyrex_broker.storage.compaction import Compactor, Terms
+from hyrex_broker.storage.retention import RetentionStore
+from hyrex_broker.storage.verify import verify
+from tests.integration.storage.old_days import BAD, KEEP, OldDay, upkeep
+from tests.integration.storage.stage import ZERO, Stage
+from tests.integration.storage.waits import until_blocked
+
+
+@pytest.fixture
+def storage_url(database_url: str) -> str:
+    """A database of its own: these tests change its partitions."""
+    return database_url
+
+
+@pytest.fixture(autouse=True)
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "PORTION", 3)
+    monkeypatch.setattr(compaction, "_PAUSE_S", 0.01)
+
+
+class Tripwire:
+    """A connection that does something before one of its statements."""
+
+    def __init__(self, connection: Any, before: Callable[[str], Awaitable[None]]) -> None:
+        self._connection = connection
+        self._before = before
+
+    def transaction(self) -> Any:
+        return self._connection.transaction()
+
+    async def execute(self, statement: str, *args: object) -> Any:
+        await self._before(statement)
+        return await self._connection.execute(statement, *args)
+
+    async def fetch(self, statement: str, *args: object) -> Any:
+        await self._before(statement)
+        return await self._connection.fetch(statement, *args)
+
+    async def fetchrow(self, statement: str, *args: object) -> Any:
+        await self._before(statement)
+        return await self._connection.fetchrow(statement, *args)
+
+    async def fetchval(self, statement: str, *args: object) -> Any:
+        await self._before(statement)
+        return await self._connection.fetchval(statement, *args)
+
+
+async def maintained(url: str, before: Callable[[str], Awaitable[None]]) -> None:
+    """A round of compaction, with something done before each statement."""
+    async with upkeep(url) as own:
+        await Compactor(Tripwire(own, before), Terms(KEEP, BAD)).maintain()
+
+
+async def killed_at(url: str, connection: Any, number: int) -> bool:
+    """A round whose backend is terminated before its statement `number`; False if it has no so many."""
+    count = 0
+    async with upkeep(url) as own:
+
+        async def kill(_statement: str) -> None:
+            nonlocal count
+            count += 1
+            if count == number:
+                await connection.execute("select pg_terminate_backend($1, 60000)", own.get_server_pid())
+
+        try:
+            await Compactor(Tripwire(own, kill), Terms(KEEP, BAD)).maintain()
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError):
+            return True
+    return False
+
+
+async def test_a_backend_that_is_terminated_between_any_two_statements_leaves_nothing_half(
+    stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "PORTION", 1000)
+    day = await OldDay.of(stage, connection, "sleeps", "failed")
+    stays = set(day.ids)
+    number = 1
+    while True:
+        await day.add(f"completed {number}")
+        await connection.execute("delete from compaction")
+        if not await killed_at(stage.database.url, connection, number):
+            break
+        assert stays <= await day.kept()
+        assert (await verify(stage.database.url, since=day.start)).findings == {}
+        number += 1
+    assert number > 15
+    assert await day.kept() == stays
+    assert await day.is_whole()
+
+
+async def test_a_backend_that_is_terminated_inside_the_swap_leaves_the_day_as_it_was(
+    stage: Stage, connection: Any
+) -> None:
+    day = await OldDay.of(stage, connection, "sleeps", "completed")
+    async with upkeep(stage.database.url) as own, upkeep(stage.database.url) as holder:
+        since = await own.fetchval(compaction._SQL["begin"], day.start.date())
+        swapping = None
+        async with holder.transaction():
+            # Both parents are locked by then, and the tables are detached: the swap stands in its last steps.
+            await holder.execute("select * from pg_class for update")
+            swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date(), since))
+            await until_blocked(connection)
+            await connection.execute("select pg_terminate_backend($1, 60000)", own.get_server_pid())
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await swapping
+    assert await day.kept() == {"sleeps", "completed"}
+    await day.retained()
+    assert await day.kept() == {"sleeps"}
+    assert await day.is_whole()
+
+
+async def test_a_swap_gives_way_to_a_reader_and_is_done_later(stage: Stage, connection: Any) -> None:
+    day = await OldDay.of(stage, connection, "sleeps", "completed")
+    async with upkeep(stage.database.url) as reader:
+        async with reader.transaction():
+            await reader.fetchval("select count(*) from task")
+            await day.retained()
+            await stage.submitted(3)
+            assert await day.named("select id::text from task") == {"sleeps", "completed"}
+        await RetentionStore(stage.database.url).maintain(KEEP, BAD)
+    assert await day.kept() == {"sleeps"}
+    assert await day.is_whole()
+
+
+Meanwhile = Callable[[OldDay], Awaitable[None]]
+
+
+async def comes_to_life(day: OldDay) -> None:
+    await day.stage.cancels.retry([day.ids["completed"]])
+
+
+async def lives_and_ends(day: OldDay) -> None:
+    await comes_to_life(day)
+    (run,) = await day.stage.assign(await day.stage.session())
+    await day.stage.end(run, Outcome.FAILED)
+
+
+async def ends(day: OldDay) -> None:
+    await day.stage.cancels.cancel([day.ids["sleeps"]], "enough")
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "states"),
+    [
+        (comes_to_life, {"sleeps": TaskState.SCHEDULED, "completed": TaskState.QUEUED}),
+        (lives_and_ends, {"sleeps": TaskState.SCHEDULED, "completed": TaskState.FAILED}),
+        (ends, {"sleeps": TaskState.CANCELLED}),
+    ],
+    ids=["comes to life", "lives and ends", "ends"],
+)
+@pytest.mark.parametrize("place", ["begin", "copy", "forget_keys", "swap"])
+async def test_what_moves_before_the_swap_is_kept_as_it_is_then(
+    stage: Stage, connection: Any, meanwhile: Meanwhile, states: dict[str, TaskState], place: str
+) -> None:
+    day = await OldDay.of(stage, connection, "sleeps", "completed", "completed too")
+    done = False
+
+    async def before(statement: str) -> None:
+        nonlocal done
+        if not done and statement == compaction._SQL[place]:
+            done = True
+            await meanwhile(day)
+
+    await maintained(stage.database.url, before)
+    assert done
+    if meanwhile is ends and place == "begin":
+        states = {}  # nothing of it lived when the copy began
+    assert {name: await stage.state(day.ids[name]) for name in await day.kept()} == states
+    found = (await verify(stage.database.url, since=day.start)).findings
+    assert found == {}
+
+
+async def beside_a_swap(day: OldDay, work: Awaitable[Any]) -> Any:
+    """What a statement returns that begins when a swap is done and not yet committed."""
+    connection = day.connection
+    async with upkeep(day.stage.database.url) as own:
+        since = await own.fetchval(compaction._SQL["begin"], day.start.date())
+        after: Any = compaction._before(day.start)
+        while after is not None:
+            after = await own.fetchval(compaction._SQL["copy"], day.start.date(), after, 3, True, [])
+        await own.fetchval(compaction._SQL["forget_keys"], day.start.date(), UUID(int=0), 100)
+        async with own.transaction():
+            await own.fetchval(compaction._SQL["swap"], day.start.date(), since)
+            waiting = asyncio.ensure_future(_of(work))
+            await until_blocked(connection)
+        return await waiting
+
+
+async def _of(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+async def test_a_task_that_is_assigned_and_reported_beside_a_swap_is_found(
+    stage: Stage, connection: Any
+) -> None:
+    """A statement takes its snapshot when it has its locks, so it sees the rows that were copied."""
+    day = await OldDay.of(stage, connection, "sleeps", "completed")
+    await connection.execute("update delayed set run_at = now()")
+    await stage.promotes.promote(ZERO, 10)
+    opened = await stage.session()
+    (run,) = await beside_a_swap(day, stage.assign(opened))
+    assert (run.task_id, run.payload) == (day.ids["sleeps"], b"{}")
+    await beside_a_swap(day, stage.end(run, Outcome.COMPLETED))
+    assert await stage.state(run.task_id) is TaskState.COMPLETED
+
+
+async def test_a_retry_beside_a_swap_reopens_what_is_kept(stage: Stage, connection: Any) -> None:
+    day = await OldDay.of(stage, connection, "failed", "completed")
+    retried: Sequence[Any] = await beside_a_swap(day, stage.cancels.retry(list(day.ids.values())))
+    assert [each.task_id for each in retried] == [day.ids["failed"]]
+    assert (await verify(stage.database.url, since=day.start)).findings == {}
