@@ -16,8 +16,11 @@ class Cluster:
     """Starts brokers on one database; `end()` leaves none."""
 
     database_url: str
+    second_url: str = ""
+    """The database of a second cell: clients of the shared brokers go through a gateway to both."""
     processes: Processes = field(default_factory=Processes)
     _shared: list[RunningBroker] = field(default_factory=list)
+    _gateway: str = ""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def shared(self) -> list[RunningBroker]:
@@ -26,6 +29,19 @@ class Cluster:
             if not self._shared:
                 self._shared = await self.start(2)
             return list(self._shared)
+
+    async def gateway(self) -> str:
+        """The address of the gateway in front of the shared brokers; empty if there is none."""
+        if not self.second_url:
+            return ""
+        brokers = await self.shared()
+        async with self._lock:
+            if not self._gateway:
+                other = await asyncio.to_thread(self.processes.broker, self.second_url, *READY)
+                first = ",".join(broker.url for broker in brokers)
+                routes = f"elsewhere*={other.url};*={first}"
+                self._gateway = (await asyncio.to_thread(self.processes.gateway, routes)).address
+            return self._gateway
 
     async def start(self, count: int, args: Sequence[str] = ()) -> list[RunningBroker]:
         """Brokers that the caller may stop."""

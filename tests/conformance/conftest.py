@@ -24,9 +24,9 @@ def selected(session: pytest.Session) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(one for one, _ in pairs)), list(dict.fromkeys(one for _, one in pairs))
 
 
-async def with_cluster(database_url: str, use: Callable[[Cluster], Awaitable[T]]) -> T:
+async def with_cluster(database_url: str, use: Callable[[Cluster], Awaitable[T]], second_url: str = "") -> T:
     """Give a cluster to `use`, and end it."""
-    cluster = Cluster(database_url)
+    cluster = Cluster(database_url, second_url)
     try:
         return await use(cluster)
     finally:

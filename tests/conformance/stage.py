@@ -40,9 +40,9 @@ class Door:
     gate: Gate
 
     @classmethod
-    async def open(cls, upstream: str, falsify: Falsify | None) -> "Door":
+    async def open(cls, upstream: str, falsify: Falsify | None, gateway: str) -> "Door":
         """A gate and a tap behind it."""
-        tap = Tap(upstream, falsify=falsify)
+        tap = Tap(upstream, falsify=falsify, gateway=gateway)
         await tap.start()
         gate = Gate(tap.port)
         await gate.start()
@@ -63,6 +63,7 @@ class Stage:
     owned: bool
     token: str = ""
     falsify: Falsify | None = None
+    gateway: str = ""
     variables: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, AgentProcess] = field(default_factory=dict)
     doors: dict[str, Door] = field(default_factory=dict)
@@ -78,7 +79,8 @@ class Stage:
         args = ("--token", token) if token else ()
         owned = own > 0 or bool(token)
         brokers = await cluster.start(max(own, 1), args) if owned else await cluster.shared()
-        stage = cls(language, brokers, owned, token, falsify)
+        gateway = "" if owned else await cluster.gateway()
+        stage = cls(language, brokers, owned, token, falsify, gateway)
         stage.variables["queue"] = f"{language.name}-{os.getpid()}-{next(_numbers)}"
         return stage
 
@@ -96,7 +98,7 @@ class Stage:
     async def door(self, name: str) -> Door:
         """The proxy in front of one agent."""
         if name not in self.doors:
-            self.doors[name] = await Door.open(self.brokers[0].address, self.falsify)
+            self.doors[name] = await Door.open(self.brokers[0].address, self.falsify, self.gateway)
         return self.doors[name]
 
     def channel(self) -> grpc.aio.Channel:

@@ -63,6 +63,15 @@ def _load(name: str, path: Path) -> Scenario:
     return Scenario(name, read["about"], read["steps"], read.get("own_brokers", 0), read.get("token", ""))
 
 
+def _missing_behind_a_gateway(scenario: Scenario) -> str:
+    """Why a scenario is not for clients of a gateway; empty if it is."""
+    if scenario.own_brokers or scenario.token:
+        return "it is about brokers"
+    if any(step["do"] == "list" for step in scenario.steps):
+        return "a gateway has no lists"
+    return ""
+
+
 class Suite:
     """Plays scenarios on one cluster."""
 
@@ -97,6 +106,8 @@ class Suite:
             return Result(language.name, scenario.name, verdict, text, time.monotonic() - began)
 
     async def _verdict(self, language: Language, scenario: Scenario) -> tuple[Verdict, str]:
+        if self._cluster.second_url and (missing := _missing_behind_a_gateway(scenario)):
+            return Verdict.SKIPPED, missing
         stage = await Stage.set(self._cluster, language, scenario.own_brokers, scenario.token, self._falsify)
         at = "the start"
         try:

@@ -21,6 +21,7 @@ from hyrex.v1 import worker_service_pb2 as wire
 from tests.conformance.rules import Rules
 
 WORK: Final = "/hyrex.v1.WorkerService/Work"
+OF_SENDERS: Final = ("/hyrex.v1.TaskService/", "/hyrex.v1.ScheduleService/", "/hyrex.v1.QueueService/")
 MIB: Final = 1024 * 1024
 OPTIONS: Final = (
     ("grpc.max_send_message_length", 64 * MIB),
@@ -43,6 +44,8 @@ class Tap:
     upstream: str
     rules: Rules = field(default_factory=Rules)
     falsify: Falsify | None = None
+    gateway: str = ""
+    """host:port to which goes what senders call; empty: to `upstream`, too."""
     port: int = 0
     _answers: dict[str, tuple[Status, bool]] = field(default_factory=dict)
     _server: grpc.aio.Server | None = None
@@ -77,10 +80,11 @@ class Tap:
         )
         self._answers[method] = (status, until_told)
 
-    def _channel(self) -> grpc.aio.Channel:
-        if self.upstream not in self._channels:
-            self._channels[self.upstream] = grpc.aio.insecure_channel(self.upstream, options=OPTIONS)
-        return self._channels[self.upstream]
+    def _channel(self, method: str) -> grpc.aio.Channel:
+        address = self.gateway if self.gateway and method.startswith(OF_SENDERS) else self.upstream
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address, options=OPTIONS)
+        return self._channels[address]
 
     async def _serve(
         self, method: str, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
@@ -97,7 +101,7 @@ class Tap:
         metadata = tuple(
             (key, value) for key, value in context.invocation_metadata() or () if key == "authorization"
         )
-        multi: Any = self._channel().stream_stream(method, None, None)
+        multi: Any = self._channel(method).stream_stream(method, None, None)
         call = keep_status(multi(metadata=metadata, timeout=context.time_remaining()))
         stream = self.rules.stream() if method == WORK else None
         sender = asyncio.create_task(self._send(requests, call, stream))

@@ -1,6 +1,7 @@
 """Every scenario passes in every language whose toolchain is here; the suite notices broken rules."""
 
 import asyncio
+import os
 from typing import Final
 
 import pytest
@@ -11,7 +12,7 @@ from tests.conformance.conftest import Played, with_cluster
 from tests.conformance.languages import LANGUAGES
 from tests.conformance.suite import Result, Suite, Verdict, load_scenarios
 from tests.conformance.tap import Falsify
-from tests.support.postgres import run_apart
+from tests.support.postgres import copied_database, run_apart
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -53,6 +54,36 @@ def hello_twice(frame: wire.WorkRequest) -> wire.WorkRequest:
     if frame.HasField("heartbeat"):
         return wire.WorkRequest(hello=wire.Hello(worker_name="again", protocol_version=1))
     return frame
+
+
+OF_SENDERS: Final = (
+    "cancel_queued", "errors_of_items", "payload_1_mib", "retry_finished", "submit", "submit_repeat",
+    "success",
+)  # fmt: skip
+BEHIND_A_GATEWAY: Final = ("python", "go")
+
+
+@pytest.fixture(scope="module")
+def behind_a_gateway(conformance_database: str, postgres_url: str, template_database: str) -> Played:
+    """What senders do, through a gateway to two cells; workers connect to their cell."""
+
+    async def play(cluster: Cluster) -> list[Result]:
+        return await Suite(cluster).run(
+            [LANGUAGES[one] for one in BEHIND_A_GATEWAY], load_scenarios(OF_SENDERS)
+        )
+
+    with copied_database(postgres_url, template_database, f"hyrex_second_cell_{os.getpid()}") as second:
+        results = run_apart(with_cluster(conformance_database, play, second))
+    return {(result.language, result.scenario): result for result in results}
+
+
+@pytest.mark.parametrize("language", BEHIND_A_GATEWAY)
+def test_senders_notice_no_gateway(language: str, behind_a_gateway: Played) -> None:
+    found = {scenario: behind_a_gateway[language, scenario] for scenario in OF_SENDERS}
+    if LANGUAGES[language].absence:
+        pytest.skip(f"{language}: {LANGUAGES[language].absence}")
+    failed = {name: each.text for name, each in found.items() if each.verdict is not Verdict.PASSED}
+    assert failed == {}
 
 
 Falsified = tuple[Falsify, str, bool]
