@@ -16,7 +16,7 @@ from hyrex_broker.storage.statements import load
 from tests.integration.storage.conftest import execute
 from tests.support.postgres import connect, run_apart, with_database
 
-LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session")
+LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session", "outbox")
 HOT = [
     ("submit", "submit"),
     ("submit", "submit_again"),
@@ -45,6 +45,15 @@ HOT = [
     ("cancel", "reopened"),
     ("depths", "ready"),
     ("depths", "delayed"),
+    ("outbox", "look"),
+    ("outbox", "below"),
+    ("outbox", "relay"),
+    ("outbox", "relay_keyed"),
+    ("outbox", "hold"),
+    ("outbox", "full"),
+    ("outbox", "refused"),
+    ("outbox", "waiting"),
+    ("outbox", "of_ids"),
 ]
 ROWS = 100_000
 

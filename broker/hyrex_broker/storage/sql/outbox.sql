@@ -43,7 +43,8 @@ order by f.is_late desc, f.xid, f.id
 
 -- name: below
 -- The first transaction below one that has rows left: of a broker that was killed, or of before this one began. $1 transaction.
-select xid::text as xid from outbox where held is null and xid < ($1::text)::xid8 order by xid limit 1
+select outbox.xid::text as xid from outbox where held is null and outbox.xid < ($1::text)::xid8
+order by outbox.xid limit 1
 
 -- name: relay
 -- Makes tasks of rows without idempotency keys and removes those, in one statement: so each becomes a task once or not at
