@@ -81,12 +81,30 @@ class SendOptions:
     idempotency_key: str | None = None
     delay: timedelta | None = None
     run_at: datetime | None = None
+    debounce_key: str | None = None
+    debounce_max_wait: timedelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.run_at is not None:
             raise ValueError("give delay or run_at, not both")
+        if self.debounce_key is not None or self.debounce_max_wait is not None:
+            self._check_debounce()
+
+    def _check_debounce(self) -> None:
+        if self.debounce_key is None:
+            raise ValueError("debounce_max_wait is for sends with a debounce_key; give that too")
+        if not self.delay:
+            raise ValueError(
+                "debounce_key needs a delay above 0, which each send begins anew; give delay too"
+            )
+        if self.idempotency_key is not None:
+            raise ValueError("give debounce_key or idempotency_key, not both")
+        if self.debounce_max_wait is not None and self.debounce_max_wait < self.delay:
+            raise ValueError(
+                f"debounce_max_wait must be at least the delay, {self.delay}, got {self.debounce_max_wait}"
+            )
 
 
 def checked_name(what: str, value: object) -> str:

@@ -96,6 +96,8 @@ class Sendable(Generic[P, R]):
         idempotency_key: str | Unset | None = UNSET,
         delay: float | timedelta | Unset | None = UNSET,
         run_at: datetime | Unset | None = UNSET,
+        debounce_key: str | Unset | None = UNSET,
+        debounce_max_wait: float | timedelta | Unset | None = UNSET,
         headers: Mapping[str, str] | Unset = UNSET,
         labels: Mapping[str, str] | Unset = UNSET,
     ) -> "ConfiguredTask[P, R]":
@@ -108,14 +110,22 @@ class Sendable(Generic[P, R]):
             "expires_in": _given(expires_in, checked_expiry),
         }
         options = {
-            "idempotency_key": _given(idempotency_key, _checked_key),
-            "delay": _given(delay, _checked_delay),
+            "idempotency_key": _given(idempotency_key, functools.partial(_checked_key, "idempotency_key")),
+            "delay": _given(delay, functools.partial(_checked_delay, "delay")),
             "run_at": _given(run_at, lambda value: None if value is None else checked_run_at(value)),
+            "debounce_key": _given(debounce_key, functools.partial(_checked_key, "debounce_key")),
+            "debounce_max_wait": _given(
+                debounce_max_wait, functools.partial(_checked_delay, "debounce_max_wait")
+            ),
             "headers": _given(headers, functools.partial(checked_texts, "headers")),
             "labels": _given(labels, functools.partial(checked_texts, "labels")),
         }
-        config = replace(self.config, **_said(said))
-        return ConfiguredTask(SendSpec(self._spec.task, config, replace(self.options, **_said(options))))
+        config, sent = replace(self.config, **_said(said)), replace(self.options, **_said(options))
+        if sent.debounce_key is not None and config.expires_in is not None:
+            raise ValueError(
+                "give debounce_key or expires_in, not both; expires_in=None takes that of the task away"
+            )
+        return ConfiguredTask(SendSpec(self._spec.task, config, sent))
 
 
 class ConfiguredTask(Sendable[P, R]):
@@ -157,9 +167,9 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not isinstance(value, Unset)}
 
 
-def _checked_key(value: object) -> str | None:
-    return None if value is None else checked_name("idempotency_key", value)
+def _checked_key(what: str, value: object) -> str | None:
+    return None if value is None else checked_name(what, value)
 
 
-def _checked_delay(value: object) -> timedelta | None:
-    return None if value is None else timedelta(seconds=checked_seconds("delay", value))
+def _checked_delay(what: str, value: object) -> timedelta | None:
+    return None if value is None else timedelta(seconds=checked_seconds(what, value))

@@ -152,6 +152,10 @@ def _options(spec: SendSpec) -> bytes:
         shared.timeout.CopyFrom(_duration(config.timeout_seconds))
     if config.expires_in is not None:
         shared.expires_in.CopyFrom(_duration(config.expires_in))
+    if options.debounce_key is not None:
+        shared.debounce_key = options.debounce_key
+    if options.debounce_max_wait is not None:
+        shared.debounce_max_wait.CopyFrom(_duration(options.debounce_max_wait.total_seconds()))
     if options.delay is not None:
         shared.delay.CopyFrom(_duration(options.delay.total_seconds()))
     if options.run_at is not None:

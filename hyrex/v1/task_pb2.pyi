@@ -246,6 +246,8 @@ class NewTask(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    DEBOUNCE_KEY_FIELD_NUMBER: _builtins.int
+    DEBOUNCE_MAX_WAIT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUIDv7 in canonical text form, made by the client. The same id with the same content is one
     task however often it is submitted; with other content it is refused (TASK_ID_CONFLICT).
@@ -273,6 +275,12 @@ class NewTask(_message.Message):
     """The task whose run sent this one; empty at the root."""
     root_id: _builtins.str
     """The first task of the tree this one belongs to; empty means the task itself."""
+    debounce_key: _builtins.str
+    """If set, 1..255 bytes, with a delay above zero: while another task of the same name with the same key waits for its
+    delay, this one is not stored and the other one waits anew, for this delay. The answer names it and says
+    SUBMIT_OUTCOME_DEDUPLICATED. Once it may run, the next task of that key begins anew. Not together with
+    idempotency_key, run_at or expires_in.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one run may take, counted from the first line of user code; absent means no limit."""
@@ -306,6 +314,12 @@ class NewTask(_message.Message):
         with CANCEL_CAUSE_EXPIRED instead. Absent means for ever.
         """
 
+    @_builtins.property
+    def debounce_max_wait(self) -> _duration_pb2.Duration:
+        """Only with a debounce_key: the task waits no longer than this, from when it was stored, however often it is sent
+        again; at least its delay. Absent means without end.
+        """
+
     def __init__(
         self,
         *,
@@ -327,10 +341,12 @@ class NewTask(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
         expires_in: _duration_pb2.Duration | None = ...,
+        debounce_key: _builtins.str = ...,
+        debounce_max_wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "expires_in", b"expires_in", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "content_type", b"content_type", "delay", b"delay", "expires_in", b"expires_in", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["delay", "run_at"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015

@@ -37,7 +37,13 @@ EXAMPLES: Final[dict[str, Any]] = {
     "name": "other", "queue": "other", "max_retries": 7, "timeout_seconds": 7, "priority": 7,
     "retry_backoff": 7, "idempotency_key": "k", "delay": 7, "run_at": datetime(2030, 1, 1, tzinfo=UTC),
     "headers": {"a": "b"}, "labels": {"a": "b"}, "expires_in": 7,
+    "debounce_key": "k", "debounce_max_wait": 7,
 }  # fmt: skip
+
+NEEDS: Final[dict[str, dict[str, Any]]] = {
+    "debounce_key": {"delay": 7},
+    "debounce_max_wait": {"delay": 7, "debounce_key": "k"},
+}
 
 
 def parameters(function: Any) -> list[str]:
@@ -142,7 +148,7 @@ def test_every_field_of_the_wire_is_an_option_or_the_sdks_own() -> None:
 
 @pytest.mark.parametrize("option", sorted(sent_options()))
 def test_option_that_is_said_reaches_the_wire(option: str) -> None:
-    said = {option: EXAMPLES[option]}
+    said = {option: EXAMPLES[option]} | NEEDS.get(option, {})
     target: Sendable[..., Any] = plain(**said) if option in OPTIONS else plain().with_config(**said)
     silent = wire_fields(plain())
     assert OTHER_NAMES.get(option, option) in wire_fields(target)
@@ -199,7 +205,9 @@ def test_workers_are_told_every_carried_option() -> None:
     assert {*CARRIED} <= {*RunTerms.__struct_fields__}
 
 
-@pytest.mark.parametrize("name", ["submit", "submit_again", "submit_waiting", "submit_handing_off"])
+@pytest.mark.parametrize(
+    "name", ["submit", "submit_again", "submit_waiting", "submit_debounced", "submit_handing_off"]
+)
 def test_every_submit_stores_carried_options_in_their_order(name: str) -> None:
     statement = re.sub(r"--.*", "", load("submit")[name])
     named = [word for word in re.findall(r"\w+", statement) if word in CARRIED]

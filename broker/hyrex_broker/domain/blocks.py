@@ -48,6 +48,12 @@ class TaskBlock:
         extras = self.terms.extras
         return self.keys is not None or (extras is not None and extras.has_times)
 
+    @property
+    def is_debounced(self) -> bool:
+        """True if they may move a task that waits, instead of being stored."""
+        extras = self.terms.extras
+        return extras is not None and extras.debounce_key is not None
+
 
 def halves(block: TaskBlock) -> tuple[TaskBlock, TaskBlock]:
     """A block of at least two, cut in the middle."""

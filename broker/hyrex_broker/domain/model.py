@@ -98,6 +98,9 @@ class TaskExtras:
     carried: CarriedOptions = NOTHING_CARRIED
     labels: dict[str, str] = field(default_factory=dict)
     expires_in_ms: int | None = None
+    debounce_key: str | None = None
+    debounce_most_ms: int | None = None
+    """How long a task waits at most, however often it is sent again."""
 
     @property
     def has_times(self) -> bool:

@@ -14,7 +14,7 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import NO_TRACE, TRACE_BYTES, TaskBlock, at_places, stretched
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
 from hyrex_broker.domain.ids import ID_BYTES, HexId, task_id, unpacked
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import TaskId, Terms
 from hyrex_broker.service import fields
 from hyrex_broker.service.ids import packed_id, unusual_ids
 from hyrex_broker.service.terms import KnownTerms, checked_headers, family_seed, own_seed, refuse_unknown
@@ -162,6 +162,7 @@ class SubmitReader:
         known = self._terms.of(columns.terms)
         payloads = columns.payloads
         headers = _checked(columns.headers, checked_headers, refused)
+        _refuse_both_keys(known.terms, columns.keys, refused)
         keys = _checked(columns.keys, _checked_key, refused)
         seed = family_seed(known.seed, parent_id, root_id)
         if max(map(len, payloads)) > self._limit:
@@ -180,6 +181,13 @@ class SubmitReader:
             keys,
             _trace_contexts(columns.traces, len(ids)),
         )
+
+
+def _refuse_both_keys(terms: Terms, keys: Sequence[str], refused: dict[int, BrokerError]) -> None:
+    if terms.extras is None or terms.extras.debounce_key is None or not any(keys):
+        return
+    error = InvalidField("debounce_key", terms.extras.debounce_key, "give it or idempotency_key, not both")
+    refused.update({place: error for place, key in enumerate(keys) if key})
 
 
 def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Columns:

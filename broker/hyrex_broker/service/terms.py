@@ -120,7 +120,8 @@ def _checked(wire: task_pb2.NewTask) -> Terms:
 def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
     start = wire.WhichOneof("start")
     expires = wire.HasField("expires_in")
-    if not (start or wire.labels or expires or any(getattr(wire, name) for name in CARRIED)):
+    debounced = bool(wire.debounce_key) or wire.HasField("debounce_max_wait")
+    if not (start or wire.labels or expires or debounced or any(getattr(wire, name) for name in CARRIED)):
         return None
     return TaskExtras(
         delay_ms=fields.milliseconds(wire.delay, "delay", least=0) if start == "delay" else None,
@@ -131,4 +132,26 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
         ),
         labels=fields.texts(dict(wire.labels), "labels", MAP_BYTES),
         expires_in_ms=fields.milliseconds(wire.expires_in, "expires_in", least=1) if expires else None,
+        debounce_key=_debounce_key(wire) if debounced else None,
+        debounce_most_ms=_longest_wait(wire) if debounced else None,
     )
+
+
+def _debounce_key(wire: task_pb2.NewTask) -> str:
+    if not wire.debounce_key:
+        raise InvalidField(
+            "debounce_max_wait", f"{wire.debounce_max_wait.seconds} s", "is for tasks with a debounce_key"
+        )
+    key = fields.name(wire.debounce_key, "debounce_key")
+    if wire.WhichOneof("start") != "delay" or not wire.delay.ToNanoseconds() > 0:
+        raise InvalidField("debounce_key", key, "needs a delay above zero, which each send begins anew")
+    if wire.HasField("expires_in"):
+        raise InvalidField("debounce_key", key, "give it or expires_in, not both")
+    return key
+
+
+def _longest_wait(wire: task_pb2.NewTask) -> int | None:
+    if not wire.HasField("debounce_max_wait"):
+        return None
+    delay_ms = fields.milliseconds(wire.delay, "delay", least=0)
+    return fields.milliseconds(wire.debounce_max_wait, "debounce_max_wait", least=delay_ms)

@@ -130,7 +130,8 @@ async def drop(connection: Any, day: datetime) -> None:
     removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""
     await connection.execute("set lock_timeout = '2s'")
     # Keys are removed first: a key without its task would name a task that does not exist.
-    await _forget(connection, "forget_keys", day)
+    for name in ("forget_keys", "forget_debounce_keys"):
+        await _forget(connection, name, day)
     tables = (await _days(connection)).get(day, [])
     if _is_whole(tables) and await lives(connection, day):
         # One of its tasks was retried meanwhile; so it must still be known which ends were reopened.

@@ -45,7 +45,7 @@ class SubmitStore:
 
     def __init__(self, database: Database, slack_ms: int) -> None:
         """`slack_ms`: what a lease has beyond its run's timeout."""
-        self._database = database
+        self._database = self.database = database
         self.counters = database.counters
         self._slack_ms = slack_ms
 
@@ -54,7 +54,7 @@ class SubmitStore:
 
         The others were stored before: see `classify`.
         """
-        columns = _columns(batch)
+        columns = task_columns(batch)
         try:
             await self._database.fetch(_SQL["submit"], *columns)
         except StatementRefused as error:
@@ -70,7 +70,9 @@ class SubmitStore:
 
         What is missing was stored before, or lost its key: see `classify`.
         """
-        rows = await self._database.fetch(_SQL["submit_waiting"], *_columns(batch), *_waiting_columns(batch))
+        rows = await self._database.fetch(
+            _SQL["submit_waiting"], *task_columns(batch), *_waiting_columns(batch)
+        )
         return {HexId(row[0]): row[1] for row in rows}
 
     async def submit_handing_off(
@@ -82,7 +84,7 @@ class SubmitStore:
         Raises StatementRefused: where `is_repetition`, some were stored before.
         """
         ((closed, stored_at),) = await self._database.fetch(
-            _SQL["submit_handing_off"], *_columns(batch), *_slot_columns(plan, slots), self._slack_ms
+            _SQL["submit_handing_off"], *task_columns(batch), *_slot_columns(plan, slots), self._slack_ms
         )
         return HandedOff(closed, stored_at)
 
@@ -115,22 +117,23 @@ def _holder(row: Any) -> KeyHolder | None:
     return KeyHolder(TaskId(str(row["holder"])), state, row["differs"])
 
 
-def _columns(batch: TaskBatch) -> tuple[object, ...]:
+def task_columns(batch: TaskBatch) -> tuple[object, ...]:
+    """The first columns of each statement that stores tasks."""
     terms, count = batch.terms, len(batch)
     extras = [each.extras or _NONE for each in terms]
-    labels = _each([_json(each.labels) if each.labels else None for each in extras], count)
+    labels = each_or_none([_json(each.labels) if each.labels else None for each in extras], count)
     return (
         ids(batch.ids),
         batch.lanes,
         shared([each.rank for each in terms]),
         shared([each.max_retries for each in terms]),
-        _each([each.timeout_ms for each in terms], count),
-        _each([each.retry_delay_ms for each in terms], count),
+        each_or_none([each.timeout_ms for each in terms], count),
+        each_or_none([each.retry_delay_ms for each in terms], count),
         integers(batch.digests),
         batch.payloads,
-        _each(batch.parents, count),
-        _each(batch.roots, count),
-        *[_each([getattr(each.carried, name) for each in extras], count) for name in CARRIED],
+        each_or_none(batch.parents, count),
+        each_or_none(batch.roots, count),
+        *[each_or_none([getattr(each.carried, name) for each in extras], count) for name in CARRIED],
         texts([_json(each) if each else None for each in batch.headers]) if batch.headers else None,
         None if labels is None else texts(labels),
         batch.trace_contexts or None,
@@ -142,7 +145,7 @@ def _json(texts: Mapping[str, str]) -> str:
     return f"{{{','.join([f'{_quoted(key)}:{_quoted(value)}' for key, value in texts.items()])}}}"
 
 
-def _each(values: Sequence[Value], count: int) -> Sequence[Value] | None:
+def each_or_none(values: Sequence[Value], count: int) -> Sequence[Value] | None:
     """A column that may hold nulls: a value for each task, or null."""
     return None if values.count(None) == len(values) else stretched(values, count)
 
@@ -178,5 +181,5 @@ def _waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
         [each.run_at for each in extras],
         stretched(batch.keys, count),
         [each.name for each in terms],
-        _each([each.expires_in_ms for each in extras], count),
+        each_or_none([each.expires_in_ms for each in extras], count),
     )

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
+from typing import Final
 
 from hyrex_broker.domain.blocks import (
     TaskBatch,
@@ -35,8 +37,11 @@ from hyrex_broker.engine.submit.bounded import Attempt, Bounded, Until, size_byt
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
+from hyrex_broker.storage.debounce import DebounceStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import SubmitStore
+
+_NONE_MOVED: Final[Mapping[HexId, Answer]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class Intake:
         rooms: Rooms,
     ) -> None:
         self._store = store
+        self._debounces = DebounceStore(store.database)
         self._counters = store.counters
         self._handoff = handoff
         self._directory = directory
@@ -91,6 +97,9 @@ class Intake:
             self._store_waiting, self._refuse, size_bytes, cutting, self._counters.merged("submit_waiting")
         )
         """What may wait for another's claim of a key shares no statement with what may not."""
+        self._debounced = Batcher(
+            self._store_debounced, self._refuse, size_bytes, cutting, self._counters.merged("debounce")
+        )
         self._bounded = Bounded(rooms, self._submit, self._classify, self._refuse)
 
     def sizes(self) -> dict[str, int]:
@@ -103,6 +112,7 @@ class Intake:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._now.run())
             group.create_task(self._waiting.run())
+            group.create_task(self._debounced.run())
             group.create_task(self._bounded.run())
 
     async def submit(
@@ -137,6 +147,7 @@ class Intake:
         answers: list[Others] = [{} for _ in blocks]
         now: list[_Part] = []
         waiting: list[_Part] = []
+        debounced: list[_Part] = []
         for number, block in enumerate(blocks):
             lane = lanes[block.terms.queue, block.terms.name]
             if lane is None:
@@ -144,15 +155,16 @@ class Intake:
                 continue
             block.lane = lane
             for part in _parts(number, block):
-                (waiting if part.block.may_wait else now).append(part)
-        both = (now, self._now), (waiting, self._waiting)
+                apart = debounced if part.block.is_debounced else waiting
+                (apart if part.block.may_wait else now).append(part)
+        kinds = (now, self._now), (waiting, self._waiting), (debounced, self._debounced)
         added = [
             batcher.add([part.block for part in parts], caller, has_little=has_little)
-            for parts, batcher in both
+            for parts, batcher in kinds
             if parts
         ]
         stored = await answered(added if until is None else list(map(until, added)))
-        for part, others in zip([*now, *waiting], chain.from_iterable(stored), strict=True):
+        for part, others in zip([*now, *waiting, *debounced], chain.from_iterable(stored), strict=True):
             if others:
                 answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
         return answers
@@ -192,10 +204,28 @@ class Intake:
 
         return await self._store_all(blocks, store)
 
+    async def _store_debounced(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
+        moved: dict[HexId, Answer] = {}
+
+        async def store(batch: TaskBatch) -> Collection[HexId]:
+            done = await self._debounces.submit(batch)
+            await statement.pass_on()
+            moved.update(done.moved)
+            self._promoter.expect()
+            return done.stored
+
+        return await self._store_all(blocks, store, moved)
+
     async def _store_all(
-        self, blocks: Sequence[TaskBlock], store: Callable[[TaskBatch], Awaitable[Collection[HexId]]]
+        self,
+        blocks: Sequence[TaskBlock],
+        store: Callable[[TaskBatch], Awaitable[Collection[HexId]]],
+        moved: Mapping[HexId, Answer] = _NONE_MOVED,
     ) -> list[Others]:
-        """Store blocks by a statement that returns the ids of what it stored, until all is decided."""
+        """Store blocks by a statement that returns the ids of what it stored, until all is decided.
+
+        `moved`: answers that the statement gave for what it did not store.
+        """
         batch = batch_of(blocks)
         answers: dict[int, Answer] = {}
         pending = batch
@@ -207,7 +237,7 @@ class Intake:
             if len(stored) == len(pending.ids):
                 break
             missing = beside(pending, set(stored))
-            known = await self._classify(pending.at(missing))
+            known = await self._known(pending.at(missing), moved)
             found = {places[place]: answer for place, answer in zip(missing, known, strict=True)}
             answers |= {place: answer for place, answer in found.items() if answer is not None}
             places = [place for place, answer in found.items() if answer is None]
@@ -223,6 +253,12 @@ class Intake:
             count = len(batch.ids)
         lanes = batch.lanes
         self._counters.stored(Counter(lanes) if len(lanes) > 1 else dict.fromkeys(lanes, count))
+
+    async def _known(self, missing: TaskBatch, moved: Mapping[HexId, Answer]) -> list[Answer | None]:
+        if all(digits in moved for digits in missing.ids):
+            return [moved[digits] for digits in missing.ids]
+        known = await self._classify(missing)
+        return [moved.get(digits, answer) for digits, answer in zip(missing.ids, known, strict=True)]
 
     async def _classify(self, missing: TaskBatch) -> list[Answer | None]:
         """Answers for what a statement did not store; None for what is still undecided (rule 4)."""

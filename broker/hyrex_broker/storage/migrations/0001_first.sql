@@ -876,3 +876,66 @@ create view limit_rate as
     order by r.namespace desc, r.scope desc, r.name desc, r.id desc limit 1
   ) u on true
   where c.rate_count is not null;
+
+-- Which task waits for a debounce key, and until when at the most. Whoever sends one locks its row first, so that of two
+-- senders one stores the task and the other moves it. Goes with the day of its task.
+create table debounce (
+  namespace smallint not null,
+  name      text not null,
+  key       text not null,
+  task_id   uuid not null,
+  latest_at timestamptz,
+  primary key (namespace, name, key)
+);
+create index debounce_by_task on debounce (task_id);
+
+-- Takes the keys of tasks that are sent: a task that waits for its first run moves to its new time, else the sent one waits.
+-- Returns for each that is to be stored its id, and for each that is not also the holder, with its payload where that
+-- was stored before. Nothing for an id that is stored already. A function, since what locks before it looks needs a
+-- snapshot of later (rule 25). Locks keys in order; a task that somebody else has locked is about to leave, so it is
+-- passed over.
+create function take_debounce_keys(
+  ids uuid[], lanes integer[], ranks smallint[], delays_ms bigint[], most_ms bigint[], names text[], keys text[]
+) returns table (id uuid, holder uuid, payload bytea)
+language plpgsql
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  item record;
+  held record;
+  moved record;
+begin
+  for item in
+    select t.*, t.delay_ms * interval '1 millisecond' as wait, t.most_ms * interval '1 millisecond' as most
+    from unnest(ids, lanes, ranks, delays_ms, most_ms, names, keys)
+      as t (id, lane, rank, delay_ms, most_ms, name, key)
+    order by t.name, t.key, t.id
+  loop
+    insert into debounce as d (namespace, name, key, task_id, latest_at)
+    values (0, item.name, item.key, item.id, now() + item.most)
+    on conflict (namespace, name, key) do update set key = excluded.key
+    returning d.task_id, d.latest_at into held;
+    continue when exists (select from task where task.id = item.id);
+    if held.task_id <> item.id then
+      delete from delayed where ctid = (
+        select ctid from delayed
+        where delayed.task_id = held.task_id and run_number = 0 and releases = 0 and redeliveries = 0
+        for update skip locked)
+      returning lane, rank into moved;
+      if found then
+        insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+        values (held.task_id, moved.lane, moved.rank, greatest(least(now() + item.wait, held.latest_at), now()),
+                0, 0, 0, 0, false);
+        return query select item.id, held.task_id, (select task.payload from task where task.id = held.task_id);
+        continue;
+      end if;
+      update debounce set task_id = item.id, latest_at = now() + item.most
+      where namespace = 0 and debounce.name = item.name and debounce.key = item.key;
+    end if;
+    insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+    values (item.id, item.lane, item.rank, now() + item.wait, 0, 0, 0, 0, false);
+    return query select item.id, null::uuid, null::bytea;
+  end loop;
+end
+$$;

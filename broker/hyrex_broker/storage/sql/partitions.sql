@@ -28,6 +28,16 @@ with gone as (
 )
 select task_id from gone order by task_id desc limit 1
 
+-- name: forget_debounce_keys
+-- The same for debounce keys.
+with gone as (
+  delete from debounce where ctid = any (array(
+    select ctid from debounce where task_id >= $1 and task_id < $2
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1
+
 -- name: forget_reopenings
 -- The same for what `reopen` remembers of them.
 with gone as (
