@@ -59,6 +59,12 @@ def test_a_queue_is_paused_limited_and_resumed(shop: Shop, reader: Reader) -> No
     assert queue_of(shop, name).paused
     assert reader.act("/queue/limit" + query(name=name), limit="7") == f"{name} runs at most 7 at once."
     assert queue_of(shop, name).concurrency_limit == 7
+    done = reader.act("/queue/limit" + query(name=name), limit="7", rate="100/m")
+    assert done == f"{name} runs at most 7 at once, and begins 100/m."
+    assert "100/m begin" in reader.text("/queue" + query(name=name))
+    assert 'value="100/m"' in reader.text("/queue/limit" + query(name=name))
+    assert reader.act("/queue/limit" + query(name=name), limit="7", rate="").endswith("7 at once.")
+    assert not queue_of(shop, name).HasField("rate")
     assert reader.act("/queue/resume" + query(name=name)) == f"{name} is served again."
     assert not queue_of(shop, name).paused
 
@@ -69,6 +75,8 @@ def test_a_limit_that_is_no_number_changes_nothing(shop: Shop, reader: Reader, l
     shop.send("greet", queue=name)
     address = "/queue/limit" + query(name=name)
     refused = reader.post(address, {"csrf": reader.csrf(address), "limit": limit})
+    assert refused.status_code == 400
+    refused = reader.post(address, {"csrf": reader.csrf(address), "limit": "1", "rate": limit})
     assert refused.status_code == 400
     assert queue_of(shop, name).concurrency_limit == 0
 

@@ -101,6 +101,10 @@ KINDS: Final = MappingProxyType(
             "limits under which more tasks run than may, assigned after the limit was set",
             "report it as a defect; the tasks end by themselves, or cancel some",
         ),
+        "over_rate": DiscrepancyKind(
+            "rates of which more tasks run than may have begun since they were set",
+            "report it as a defect; the tasks end by themselves, or cancel some",
+        ),
         "limit_unheeded": DiscrepancyKind(
             "lanes that do not know of their limit, or of its end",
             f"{_REPAIR} tells them",

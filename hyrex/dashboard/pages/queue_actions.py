@@ -4,10 +4,14 @@ import time
 from types import MappingProxyType
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
+
 from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, reason_of, tasks_text
 from hyrex.dashboard.pages.page import FormRefused, Visit
-from hyrex.dashboard.render.values import query
+from hyrex.dashboard.render.values import query, queue_rate
+from hyrex.rate import checked_rate
 from hyrex.v1 import queue_service_pb2 as queues
+from hyrex.v1.task_pb2 import Rate
 
 LARGEST_LIMIT: Final = 1_000_000
 PURGE_WITHIN_S: Final = 20.0
@@ -43,9 +47,14 @@ async def _ask_limit(visit: Visit) -> Question:
     name = visit.wanted("name")
     found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
     limit = str(found.queue.concurrency_limit or "")
-    field = Field("limit", "Runs at once", "number", limit, "in the whole cluster; empty means no limit")
+    fields = (
+        Field("limit", "Runs at once", "number", limit, "in the whole cluster; empty means no limit"),
+        Field(
+            "rate", "Rate", value=queue_rate(found.queue), hint="how many begin, as 100/m; empty means any"
+        ),
+    )
     sentence = "Runs that are under way go on, even above the new limit."
-    return Question(f"Limit {name}", sentence, "Set the limit", _queue(name), fields=(field,))
+    return Question(f"Limit {name}", sentence, "Set the limit", _queue(name), fields=fields)
 
 
 async def _limit(visit: Visit, form: Form) -> Done:
@@ -54,9 +63,27 @@ async def _limit(visit: Visit, form: Form) -> Done:
         raise FormRefused(f"the limit must be a number from 0 to {LARGEST_LIMIT:,}")
     limit = int(text or 0)
     request = queues.UpdateQueueRequest(name=name, concurrency_limit=limit)
-    await visit.calls.act("queues", "UpdateQueue", request)
     words = f"runs at most {limit} at once" if limit else "has no limit now"
+    if "rate" in form:
+        rate = _stated(form["rate"].strip())
+        found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
+        if queue_rate(found.queue) != form["rate"].strip():  # else its burst would be lost
+            request.rate.CopyFrom(rate)
+        if rate.count:
+            words = f"{words if limit else 'has no maximum'}, and begins {form['rate'].strip()}"
+    await visit.calls.act("queues", "UpdateQueue", request)
     return Done(f"{name} {words}.", _queue(name))
+
+
+def _stated(text: str) -> Rate:
+    """The rate that a form says, empty for none. Raises FormRefused."""
+    try:
+        stated = checked_rate(text or None)
+    except ValueError as error:
+        raise FormRefused(str(error)) from None
+    if stated is None:
+        return Rate()
+    return Rate(count=stated.count, period=Duration(seconds=stated.period_s))
 
 
 async def _ask_purge(visit: Visit) -> Question:

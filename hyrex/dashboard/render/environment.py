@@ -101,6 +101,7 @@ def _functions() -> dict[str, Any]:
         "one_word": values.one_word,
         "query": values.query,
         "rate": lambda value: Markup(values.rate(value)),
+        "queue_rate": values.queue_rate,
         "run_word": values.run_word,
         "cause_word": values.cause_word,
         "shell": shell_word,

@@ -11,9 +11,10 @@ from google.protobuf.message import Message
 from markupsafe import Markup
 
 from hyrex.filterline import FilterLine, is_sayable
+from hyrex.rate import rate_text
 from hyrex.runtime import patterns
 from hyrex.transport.filters import filter_line
-from hyrex.v1 import admin_service_pb2, schedule_service_pb2, task_pb2
+from hyrex.v1 import admin_service_pb2, queue_service_pb2, schedule_service_pb2, task_pb2
 
 ABSENT: Final = Markup('<span class="absent">–</span>')
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -139,6 +140,13 @@ def rate(value: float) -> str:
     if value >= 0.0095:
         return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
     return f"{value:.{-math.floor(math.log10(value))}f}"
+
+
+def queue_rate(queue: queue_service_pb2.Queue) -> str:
+    """How many of a queue may begin in a time: 100/m; empty for any number."""
+    if not queue.HasField("rate"):
+        return ""
+    return rate_text(queue.rate.count, queue.rate.period.seconds + queue.rate.period.nanos / 1e9)
 
 
 def bytes_text(size: int) -> str:

@@ -193,6 +193,19 @@ async def over_limit(stage: Stage) -> str:
 
 
 @damage
+async def over_rate(stage: Stage) -> str:
+    await stage.submitted(4)
+    await stage.assign(await stage.session(), 4)
+    await stage.execute(
+        "insert into concurrency_limit"
+        " (namespace, scope, name, source, changed_at, rate_count, rate_period_ms, rate_burst)"
+        " values (0, 'task', 'work', 'code', now() - interval '1 hour', 1, 3600000, 2)"
+    )
+    await stage.execute("update lane set limited = true")
+    return "task work: 2 more than may"
+
+
+@damage
 async def limit_unheeded(stage: Stage) -> str:
     await stage.lane()
     await stage.execute("update lane set limited = true")
@@ -260,6 +273,19 @@ async def test_what_no_broker_could_do_is_no_finding(stage: Stage, storage_url: 
 async def test_a_limit_that_was_lowered_while_more_ran_is_no_finding(stage: Stage, storage_url: str) -> None:
     await over_limit(stage)
     await stage.execute("update concurrency_limit set changed_at = now()")
+    assert not (await verify(storage_url)).findings
+
+
+async def test_a_rate_that_was_kept_or_lowered_is_no_finding(stage: Stage, storage_url: str) -> None:
+    await over_rate(stage)
+    await stage.execute("update concurrency_limit set changed_at = now()")
+    assert not (await verify(storage_url)).findings
+    await stage.execute("update concurrency_limit set changed_at = now() - interval '1 day'")
+    await stage.execute(
+        "update lease set assigned_at = now() - n.place * interval '59 minutes'"
+        " from (select task_id, row_number() over (order by task_id) as place from lease) n"
+        " where n.task_id = lease.task_id"
+    )
     assert not (await verify(storage_url)).findings
 
 

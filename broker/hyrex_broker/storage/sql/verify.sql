@@ -161,6 +161,31 @@ cross join lateral (
 where c.namespace = 0 and l.held > c.maximum and l.newest > c.changed_at + least($1::interval, interval '10 seconds')
 having count(*) > 0
 
+-- name: over_rate
+-- Rates under which more tasks run than may have been assigned in any time since they were set. A lease's time is that
+-- of BEGIN, up to some seconds before its assign had the limit. Runs that have ended are left out: when they began is
+-- their worker's word. $1, $2 as above.
+select 'over_rate' as kind, count(*) as count,
+       (array_agg(format('%s %s: %s more than may', c.scope, c.name, ceil(w.beyond)) order by c.scope, c.name))[1:$2::integer]
+         as ids
+from concurrency_limit c
+cross join lateral (
+  select max(run - first) - c.rate_burst as beyond from (
+    select level as run, min(level - 1) over (order by assigned_at, task_id) as first from (
+      select assigned_at, task_id,
+             row_number() over (order by assigned_at, task_id)
+               - extract(epoch from assigned_at) * 1000 * c.rate_count / c.rate_period_ms as level
+      from lease
+      where assigned_at > c.changed_at + least($1::interval, interval '10 seconds') and lane = any (array(
+        select id from lane where c.scope = 'queue' and namespace = 0 and queue = c.name
+        union all
+        select id from lane where c.scope = 'task' and namespace = 0 and lane.name = c.name))
+    ) held
+  ) windows
+) w
+where c.namespace = 0 and c.rate_count is not null and w.beyond > 5000.0 * c.rate_count / c.rate_period_ms
+having count(*) > 0
+
 -- name: limit_unheeded
 -- Lanes that do not know whether they have a limit: assigns do not lock it. $1 is not used, $2 as above.
 select 'limit_unheeded' as kind, count(*) as count,
