@@ -45,7 +45,15 @@ if TYPE_CHECKING:
         WouldDeadlock,
     )
     from hyrex.gather import wait_all, wait_all_async
-    from hyrex.handle import TaskHandle, get_task, get_task_async, replay, replay_async
+    from hyrex.handle import (
+        TaskHandle,
+        dismiss,
+        dismiss_async,
+        get_task,
+        get_task_async,
+        replay,
+        replay_async,
+    )
     from hyrex.middleware import Middleware, RunInfo, SendInfo
     from hyrex.options import TaskConfig
     from hyrex.progress import RunProgress
@@ -102,6 +110,8 @@ __all__ = [
     "TokenInvalid",
     "UnknownConnection",
     "WouldDeadlock",
+    "dismiss",
+    "dismiss_async",
     "errors",
     "get_hyrex_context",
     "get_task",
@@ -129,6 +139,8 @@ _HOMES: Final = {
     "RunProgress": "progress",
     "TaskRun": "runs",
     "TaskStatus": "status",
+    "dismiss": "handle",
+    "dismiss_async": "handle",
     "get_hyrex_context": "context",
     "get_task": "handle",
     "get_task_async": "handle",

@@ -21,7 +21,7 @@ from hyrex.status import TaskStatus
 __all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "is_sayable", "parse"]
 
 STATUSES: Final = tuple(str(each) for each in TaskStatus if each is not TaskStatus.RELEASED)
-WORDS: Final = ("queue", "name", "status", "error", "parent", "root", "older", "newer")
+WORDS: Final = ("queue", "name", "status", "dead", "error", "parent", "root", "older", "newer")
 """What a word may begin with, beside `label.KEY`."""
 PATTERNS: Final = ("queue", "name", "error")
 """Those of them whose value is a pattern."""
@@ -50,6 +50,7 @@ class FilterLine:
     queues: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    dead: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     error_types: tuple[str, ...] = ()
     parent: str = ""
@@ -69,6 +70,8 @@ class FilterLine:
         for word, values in {"queue": self.queues, "name": self.names}.items():
             yield from (f"{word}:{_quoted_pattern(value)}" for value in values)
         yield from (f"status:{_quoted(value)}" for value in self.statuses)
+        if self.dead:
+            yield "dead:yes"
         for key, value in sorted(self.labels.items()):
             yield f"{_quoted(LABEL + key)}:{_quoted(value)}"
         yield from (f"error:{_quoted_pattern(value)}" for value in self.error_types)
@@ -102,6 +105,7 @@ def parse(line: str) -> FilterLine:
         queues=_distinct(said["queue"]),
         names=_distinct(said["name"]),
         statuses=_distinct(said["status"]),
+        dead=bool(said["dead"]),
         labels=labels,
         error_types=_distinct(said["error"]),
         parent=_once(said["parent"], "parent"),
@@ -192,6 +196,12 @@ def _status(value: str, word: str) -> str:
     return value
 
 
+def _yes(value: str, word: str) -> str:
+    if value != "yes":
+        raise FilterLineError(word, "write dead:yes, for dead letters only")
+    return value
+
+
 def _id(value: str, word: str) -> str:
     if not TASK_ID.fullmatch(value):
         raise FilterLineError(word, "write a task's whole id, a UUID")
@@ -205,7 +215,7 @@ def _age(value: str, word: str) -> str:
 
 
 _CHECKS: Final = {
-    "queue": _pattern, "name": _pattern, "error": _pattern, "status": _status,
+    "queue": _pattern, "name": _pattern, "error": _pattern, "status": _status, "dead": _yes,
     "parent": _id, "root": _id, "older": _age, "newer": _age,
 }  # fmt: skip
 

@@ -20,7 +20,10 @@ from hyrex.status import TaskStatus
 if TYPE_CHECKING:
     from hyrex.backend.protocol import Backend
 
-__all__ = ["TaskHandle", "conclude", "get_task", "get_task_async", "handle_of", "replay", "replay_async"]
+__all__ = [
+    "TaskHandle", "conclude", "dismiss", "dismiss_async", "get_task", "get_task_async", "handle_of", "replay",
+    "replay_async",
+]  # fmt: skip
 
 R = TypeVar("R")
 log = logging.getLogger("hyrex")
@@ -151,6 +154,17 @@ class TaskHandle(KnownTask, Generic[R]):
         """As replay(), without blocking the running loop."""
         return self._replayed(await loaded("hyrex.replaying").begin_async(self._id, payload))
 
+    def dismiss(self) -> bool:
+        """Take a task that failed, timed out or was lost off the list of dead letters; nothing else changes.
+
+        Return False if it has not ended so. Raises TaskNotFound, BrokerUnavailable.
+        """
+        return _backend().dismiss(self._id)
+
+    async def dismiss_async(self) -> bool:
+        """As dismiss(), without blocking the running loop."""
+        return await _backend().dismiss_async(self._id)
+
     def _replayed(self, task_id: str) -> "TaskHandle[R]":
         handle: TaskHandle[R] = TaskHandle(task_id, self.task_name, decode=self._decode)
         handle._status = TaskStatus.QUEUED
@@ -193,6 +207,18 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
     handle: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
     await handle.refresh_async()
     return handle
+
+
+def dismiss(task_id: UUID | str) -> bool:
+    """Take any task off the list of dead letters: see TaskHandle.dismiss()."""
+    dead: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
+    return dead.dismiss()
+
+
+async def dismiss_async(task_id: UUID | str) -> bool:
+    """As dismiss(), without blocking the running loop."""
+    dead: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
+    return await dead.dismiss_async()
 
 
 def replay(task_id: UUID | str, payload: Mapping[str, Any] | None = None) -> TaskHandle[Any]:

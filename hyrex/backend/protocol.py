@@ -65,6 +65,12 @@ class Backend(Protocol):
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
 
+    def dismiss(self, task_id: str) -> bool:
+        """Dismiss a dead letter. Return False if the task is none. Raises as get()."""
+
+    async def dismiss_async(self, task_id: str) -> bool:
+        """As dismiss()."""
+
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one. Raises as get(), SendRejected, QueueFull."""
 

@@ -262,6 +262,14 @@ class CellsBackend:
         """As cancel()."""
         return await self._finder.cancel_async(task_id, reason)
 
+    def dismiss(self, task_id: str) -> bool:
+        """Dismiss a dead letter, in whichever cell has it."""
+        return self._finder.dismiss(task_id)
+
+    async def dismiss_async(self, task_id: str) -> bool:
+        """As dismiss()."""
+        return await self._finder.dismiss_async(task_id)
+
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one, in the cell of that one."""
         self._finder.replay(replay)

@@ -85,6 +85,10 @@ class DirectBackend:
         """Cancel a task."""
         return self._answered(lambda: self._calls.cancel(task_id, reason))
 
+    def dismiss(self, task_id: str) -> bool:
+        """Dismiss a dead letter."""
+        return self._answered(lambda: self._calls.dismiss(task_id))
+
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one."""
         self._answered(lambda: self._calls.replay(replay))

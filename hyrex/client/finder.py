@@ -56,6 +56,18 @@ class Finder:
             return await home.cancel_async(task_id, reason)
         return await self._find_async(self._cancel(task_id, reason))
 
+    def dismiss(self, task_id: str) -> bool:
+        """Dismiss a dead letter. Raises as get()."""
+        home = self._home(task_id)
+        if home is not None:
+            return home.dismiss(task_id)
+        return self._find(lambda each: each.dismiss(task_id), self._dismiss(task_id))
+
+    async def dismiss_async(self, task_id: str) -> bool:
+        """As dismiss()."""
+        home = self._home(task_id)
+        return await (home.dismiss_async(task_id) if home else self._find_async(self._dismiss(task_id)))
+
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one, in the cell of that one. Raises as get()."""
         home = self._home(replay.task_id)
@@ -76,6 +88,9 @@ class Finder:
 
     def _cancel(self, task_id: str, reason: str) -> Ask[TaskStatus | None]:
         return lambda calls: calls.cancel(task_id, reason, self._within_s)
+
+    def _dismiss(self, task_id: str) -> Ask[bool]:
+        return lambda calls: calls.dismiss(task_id, self._within_s)
 
     def _find(self, call: Callable[[CellClient], T], make: Ask[T]) -> T:
         if any(client.is_interrupted for client in self._clients):

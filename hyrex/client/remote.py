@@ -260,6 +260,16 @@ class RemoteBackend:
         within_s = self.settings.send_timeout_s
         return await self._call_async(lambda calls: calls.cancel(task_id, reason, within_s))
 
+    def dismiss(self, task_id: str) -> bool:
+        """Dismiss a dead letter."""
+        if self._is_interrupted:
+            return self._direct.dismiss(task_id)
+        return self._call(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
+
+    async def dismiss_async(self, task_id: str) -> bool:
+        """As dismiss()."""
+        return await self._call_async(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
+
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one."""
         if self._is_interrupted:

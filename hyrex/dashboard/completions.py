@@ -98,6 +98,8 @@ def _values(key: str, known: Known) -> Iterable[str]:
             return known.errors
         case "status":
             return STATUSES
+        case "dead":
+            return ("yes",)
         case "older" | "newer":
             return AGES
         case _:

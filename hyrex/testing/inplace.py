@@ -223,6 +223,14 @@ class InlineTasks:
         """As cancel()."""
         return self.cancel(task_id, reason)
 
+    def dismiss(self, task_id: str) -> bool:
+        """Say whether a task is a dead letter; there is no list of these."""
+        return self.get(task_id).status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.LOST)
+
+    async def dismiss_async(self, task_id: str) -> bool:
+        """As dismiss()."""
+        return self.dismiss(task_id)
+
     def replay(self, replay: Replay) -> None:
         """Run a task like an earlier one."""
         self.store([self._replayed(replay)])

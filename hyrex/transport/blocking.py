@@ -13,7 +13,7 @@ from hyrex.backend.outgoing import Outgoing
 from hyrex.backend.protocol import Replay
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.transport.calls import cancelled, replay_request, require_replayed
+from hyrex.transport.calls import cancelled, dismissed, replay_request, require_replayed
 from hyrex.transport.channel import Address, open_blocking
 from hyrex.transport.convert import submit_request, task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
@@ -61,6 +61,12 @@ class BlockingCalls:
         return cancelled(
             task_id, self._call("CancelTasks", request, pb.CancelTasksResponse)[1].results[0].outcome
         )
+
+    def dismiss(self, task_id: str) -> bool:
+        """See Calls.dismiss. Raises CallFailed, TaskNotFound."""
+        request = pb.DismissTasksRequest(task_ids=[task_id]).SerializeToString()
+        answer = self._call("DismissTasks", request, pb.DismissTasksResponse)[1]
+        return dismissed(task_id, answer.results[0].outcome)
 
     def replay(self, replay: Replay) -> None:
         """See Calls.replay. Raises CallFailed."""

@@ -26,7 +26,7 @@ from hyrex.transport.token import bearer_metadata
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import task_service_pb2_grpc
 
-__all__ = ["Calls", "cancelled", "replay_request", "require_replayed"]
+__all__ = ["Calls", "cancelled", "dismissed", "replay_request", "require_replayed"]
 
 SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
 # The status of a task after the answer to its cancel.
@@ -51,6 +51,7 @@ class Calls:
         self._submits = SubmitStream(lambda: keep_status(stream(metadata=metadata)))
         self._get: Any = stub.GetTask
         self._cancel: Any = stub.CancelTasks
+        self._dismiss: Any = stub.DismissTasks
         self._replay: Any = stub.ReplayTask
         self._watch: Any = stub.WatchTasks
 
@@ -74,6 +75,13 @@ class Calls:
             response = await self._cancel(request, timeout=timeout_s, metadata=self._metadata)
         return cancelled(task_id, response.results[0].outcome)
 
+    async def dismiss(self, task_id: str, timeout_s: float) -> bool:
+        """Dismiss a dead letter. Return False if the task is none. Raises TaskNotFound."""
+        request = pb.DismissTasksRequest(task_ids=[task_id])
+        with _failures():
+            response = await self._dismiss(request, timeout=timeout_s, metadata=self._metadata)
+        return dismissed(task_id, response.results[0].outcome)
+
     async def replay(self, replay: Replay, timeout_s: float) -> None:
         """Store a task like an earlier one. Raises SendRejected, QueueFull."""
         with _failures():
@@ -96,8 +104,19 @@ class Calls:
 def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
     """A task's status by the answer to its cancel, None if it had ended before. Raises TaskNotFound."""
     if outcome == pb.CANCEL_OUTCOME_NOT_FOUND:
-        raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+        raise _not_found(task_id)
     return CANCELLED.get(outcome)
+
+
+def dismissed(task_id: str, outcome: Any) -> bool:
+    """Whether a task is dismissed, by the answer. Raises TaskNotFound."""
+    if outcome == pb.DISMISS_OUTCOME_NOT_FOUND:
+        raise _not_found(task_id)
+    return bool(outcome == pb.DISMISS_OUTCOME_DISMISSED)
+
+
+def _not_found(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
 
 
 def replay_request(replay: Replay) -> pb.ReplayTaskRequest:

@@ -101,6 +101,12 @@ class TaskRights:
         if caller is not ANYONE and Scope.PAYLOAD in caller.scopes:
             self._looks.looked(caller.name, action, [view.task_id for view in views])
 
+    def dismissed(self, ids: Sequence[TaskId]) -> None:
+        """Note that the caller dismissed these tasks."""
+        caller = current_caller()
+        if caller is not ANYONE and ids:
+            self._looks.looked(caller.name, "task.dismiss", ids)
+
     async def changed(
         self,
         ids: Sequence[TaskId],

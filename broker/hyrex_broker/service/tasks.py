@@ -242,6 +242,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             outcomes = await self._rights.changed(ids, dismiss, DismissOutcome.NOT_FOUND) if ids else []
         finally:
             permit.leave()
+        self._rights.dismissed(
+            [each for each, outcome in zip(ids, outcomes, strict=True) if outcome is DismissOutcome.DISMISSED]
+        )
         return task_service_pb2.DismissTasksResponse(
             results=[
                 task_service_pb2.DismissResult(

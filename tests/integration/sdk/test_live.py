@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from hyrex import TaskNotFound, get_task_async, replay, replay_async
+from hyrex import TaskNotFound, dismiss, dismiss_async, get_task_async, replay, replay_async
 from hyrex.errors import HyrexError
 from hyrex.testing.live import NOT_INHERITED, LiveHyrex, live_broker
 from tests.integration.sdk.live_tasks import divide
@@ -30,8 +30,11 @@ async def test_a_failed_task_is_replayed_with_other_arguments(hyrex_live: LiveHy
     hyrex_live.start_worker("tests.integration.sdk.live_tasks:app")
     handle = await divide.send_async(7, 0)
     assert not await handle.wait_async(60)
+    assert await dismiss_async(handle.id)
+    assert await asyncio.to_thread(lambda: dismiss(handle.id))
     fixed = await handle.replay_async({"a": 7, "b": 2})
     assert await fixed.result_async(60) == 3.5
+    assert not await fixed.dismiss_async()
     again = await asyncio.to_thread(lambda: replay(fixed.id))
     assert await again.result_async(60) == 3.5
     command = (
@@ -59,6 +62,8 @@ async def test_a_failed_task_is_replayed_with_other_arguments(hyrex_live: LiveHy
     assert await (await get_task_async(told["id"])).result_async(60) == 4.5
     with pytest.raises(TaskNotFound):
         await replay_async(UUID(int=7 << 76))
+    with pytest.raises(TaskNotFound):
+        await dismiss_async(UUID(int=7 << 76))
 
 
 def test_worker_that_cannot_start_shows_what_it_printed(hyrex_live: LiveHyrex, tmp_path: Path) -> None:

@@ -68,6 +68,11 @@ async def test_only_tasks_of_own_queues_are_cancelled_and_retried(guarded: Stubs
     unknown = task_service_pb2.DISMISS_OUTCOME_NOT_FOUND
     assert [result.outcome == unknown for result in dismissed.results] == [True, False, True]
     assert guarded.recorded.dismissed == [([mine], "own")]
+    await guarded.audit.flush()
+    noted = await seed.rows("select who, details from audit where action = 'task.dismiss'")
+    assert [(row["who"], mine in row["details"], other in row["details"]) for row in noted] == [
+        ("own", True, False)
+    ]
     retried = await guarded.tasks.RetryTasks(task_service_pb2.RetryTasksRequest(task_ids=ids), metadata=own)
     gone_too = task_service_pb2.RETRY_OUTCOME_NOT_FOUND
     assert [result.outcome == gone_too for result in retried.results] == [True, False, True]

@@ -1,4 +1,4 @@
-"""A day past its term is compacted: what is kept takes its place, whatever fails meanwhile."""
+"""Rule 36: a day past its term is compacted. What is kept takes its place, whatever fails meanwhile."""
 
 from collections.abc import Iterator
 from datetime import datetime

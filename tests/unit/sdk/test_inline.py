@@ -314,6 +314,12 @@ def test_a_replay_is_a_new_task_without_key_and_delay_and_with_other_arguments_o
         assert [call._outgoing.spec.options.idempotency_key for call in tasks.calls] == ["once", None, None]
 
 
+def test_only_what_ended_badly_can_be_dismissed() -> None:
+    with inline(raise_failures=False):
+        assert flaky.send(99).dismiss()
+        assert not flaky.send(0).dismiss()
+
+
 def test_a_replay_of_what_json_cannot_hold_is_refused_before_it_is_sent() -> None:
     with inline() as tasks:
         handle = flaky.send(0)
