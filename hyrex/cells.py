@@ -94,12 +94,17 @@ def parse_cells(text: str) -> CellRoutes:
 def trusted_cells(text: str, token: str | None) -> CellRoutes:
     """The cells of a text, if this token may be sent to all of them. Raises: ValueError."""
     found = parse_cells(text)
-    for cell in found.cells:
+    require_trusted(found, token)
+    return found
+
+
+def require_trusted(cells: CellRoutes, token: str | None) -> None:
+    """Raise ValueError if this token may not be sent to one of the cells."""
+    for cell in cells.cells:
         try:
             trusted_url(cell.url, token)
         except ValueError as error:
             raise ValueError(f"HYREX_CELLS, pattern {cell.name!r}: {error}") from None
-    return found
 
 
 def _route(part: str) -> tuple[str, str]:

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from hyrex.address import trusted_url
-from hyrex.cells import trusted_cells
-from hyrex.config import cells_text, read_settings, usable_token
+from hyrex.cells import CellRoutes, require_trusted
+from hyrex.config import read_settings, usable_token
 from hyrex.runtime.metrics_server import address_of
 from hyrex.worker.shared.platform import usable_cpus
 
@@ -73,10 +73,11 @@ class WorkerOptions:
         """
         settings = read_settings(without_token=bool(self.token))
         token = usable_token("--token", self.token) if self.token else settings.token or ""
-        if settings.cells is not None:
-            trusted_cells(cells_text(), token)  # its tasks send there
-        broker_url = self.broker_url or os.environ.get("HYREX_BROKER_URL") or self._url_by_cells(token)
-        broker_url = broker_url or settings.broker_url
+        cells = settings.cells
+        if cells is not None:
+            require_trusted(cells, token)  # its tasks send there
+        broker_url = self.broker_url or os.environ.get("HYREX_BROKER_URL")
+        broker_url = broker_url or (settings.broker_url if cells is None else self._url_by_cells(cells))
         trusted_url(broker_url, token)
         return replace(
             self,
@@ -86,12 +87,9 @@ class WorkerOptions:
             token=token,
         )
 
-    def _url_by_cells(self, token: str) -> str:
-        """The brokers of the cell of all its queues; empty without cells. Raises: ValueError."""
-        text = cells_text()
-        if not text:
-            return ""
-        found = trusted_cells(text, token).serving(self.queues)
+    def _url_by_cells(self, cells: CellRoutes) -> str:
+        """The brokers of the cell of all its queues. Raises: ValueError."""
+        found = cells.serving(self.queues)
         if len(found) == 1:
             return found[0].url
         listed = "; ".join(f"{cell.url} ({cell.name})" for cell in found)
