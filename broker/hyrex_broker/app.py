@@ -44,7 +44,6 @@ from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.certificates import BindError
-from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
 from hyrex_broker.service.server import Servicers
@@ -74,7 +73,6 @@ from hyrex_broker.storage.replica import ReadFrom, read_from
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.schedules import ScheduleStore
-from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.sessions import SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import SubmitStore
@@ -284,7 +282,7 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
             submits := SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads)
         ),
         looks=audit,
-        pages=(pages := PageTokens(SecretStore(database))),
+        pages=(pages := engine.steering.pages),
         leaving=served.leaving,
     )
     submits.gate = engine.presence.gate

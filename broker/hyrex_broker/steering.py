@@ -36,6 +36,8 @@ class Steering:
     bulk: BulkOperations
     overview: Overview[admin_service_pb2.WatchClusterResponse]
     parts: AdminParts
+    pages: PageTokens
+    """One for all lists: it reads the database's secret once."""
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs until the broker stops."""
@@ -52,6 +54,7 @@ def build_steering(
     """Build them; `names` are those of the lanes that this broker knows."""
     database = source.database
     stat_store, bulk_store, lists = StatStore(database), BulkStore(database), TaskLists(database)
+    pages = PageTokens(SecretStore(database))
     own = OwnRates(CountedSteps(database.counters, names))
     frames = source.of(lambda where: ClusterFrames(_stores(where), broker, own))
 
@@ -65,10 +68,10 @@ def build_steering(
         stats=source.of(lambda where: StatReads(StatStore(where))),
         overview=overview,
         views=ClusterViews(compute),
-        bulk=BulkRpcs(bulk_store, lists, audit, PageTokens(SecretStore(database)), bulk.look),
+        bulk=BulkRpcs(bulk_store, lists, audit, pages, bulk.look),
     )
     stats = Stats(stat_store, broker, CountedSteps(database.counters, names))
-    return Steering(stats, bulk, overview, parts)
+    return Steering(stats, bulk, overview, parts, pages)
 
 
 def _stores(database: Database) -> ClusterStores:
