@@ -8,6 +8,7 @@ from typing import Final
 
 from hyrex.backend.ids import new_task_id
 from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, ids_of, reason_of, tasks_text
+from hyrex.dashboard.pages.bulk import SENTENCES
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import FormRefused, Visit
 from hyrex.dashboard.render.values import query
@@ -73,7 +74,7 @@ async def _retry(visit: Visit, form: Form) -> Done:
 
 async def _ask_dismiss(visit: Visit) -> Question:
     ids = ids_of(visit)
-    sentence = "They leave the list of failures, and nothing else of them changes."
+    sentence = SENTENCES[admin.BULK_ACTION_DISMISS]
     return Question(f"Dismiss {tasks_text(len(ids))}?", sentence, "Dismiss", _back(visit, ids))
 
 
