@@ -33,7 +33,7 @@ FULL = Sizes()
 QUICK = Sizes(
     rounds=2, cycle=20_000, single_cycle=2_000, guard_rounds=5, sends=300, latency_s=3, idle_sends=30,
     backlog=200_000, backlog_assigns=30, pinned_s=6, pinned_rate=4_000, pinned_turn_s=1,
-    memory_backlog=100_000, memory_s=4, memory_settle_s=2,
+    memory_backlog=100_000, memory_s=4,
     stored=60_000, peer_tasks=4_000, peer_rounds=1,
 )  # fmt: skip
 TINY = Sizes(
