@@ -108,7 +108,7 @@ async def _submit(engine: Engine, queues: int) -> None:
             terms = known.of(task_pb2.NewTask(name="work", queue=f"q{number % queues}")).terms
             digits = hex_id(TaskId(new_task_id()))
             blocks.append(TaskBlock(terms, None, None, [digits], [b"[1]"], [number]))
-        await engine.intake.submit(blocks)
+        await engine.intake.submission(blocks)()
 
 
 async def _longest_pause() -> float:

@@ -95,7 +95,7 @@ class Bench:
     async def submit(self, tasks: Sequence[NewTask], caller: Hashable = None) -> list[Answer]:
         """Store tasks, each as a block of its own; one answer for each."""
         blocks = [block_of(task) for task in tasks]
-        others = await self.engine.intake.submit(blocks, caller)
+        others = await self.engine.intake.submission(blocks, caller)()
         stored = [SubmitAnswer(task.task_id, SubmitOutcome.STORED) for task in tasks]
         return [mine.get(0, answer) for mine, answer in zip(others, stored, strict=True)]
 

@@ -46,7 +46,7 @@ async def main(database_url: str) -> None:
         for number in range(TASKS):
             block = block_of(new_task())
             with counted(submits):
-                await bench.engine.intake.submit([block], "caller")
+                await bench.engine.intake.submission([block], "caller")()
             run = (await link.until_runs(number + 1))[-1]
             ended = [block_of_returned([end_of(run, Outcome.COMPLETED)])]
             with counted(reports):

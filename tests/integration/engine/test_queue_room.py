@@ -75,7 +75,7 @@ async def test_the_first_tasks_of_a_block_find_room(bench: Bench) -> None:
         [each for task in tasks for each in block_of(task).payloads],
         [each for task in tasks for each in block_of(task).digests],
     )
-    (others,) = await bench.engine.intake.submit([block])
+    (others,) = await bench.engine.intake.submission([block])()
     assert list(others) == [2]
     assert isinstance(others[2], QueueAtMaximum)
 

@@ -115,21 +115,15 @@ class Intake:
             group.create_task(self._debounced.run())
             group.create_task(self._bounded.run())
 
-    async def submit(
-        self, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
-    ) -> list[Others]:
-        """Store validated tasks; what became of each block's, after the commit. Callers share the batches;
-        `has_little`: this one is known to have little under way.
-
-        Raises StorageUnavailable; the same tasks may then be submitted again.
-        """
-        return await self.submission(blocks, caller, has_little=has_little)()
-
     def submission(
         self, blocks: Sequence[TaskBlock], caller: Hashable = None, *, has_little: bool = False
     ) -> Attempt:
-        """Does what `submit` does each time it is called. After StorageUnavailable call the same again: what
-        an earlier attempt sent may be stored still, so the room that it took is theirs."""
+        """Stores validated tasks each time it is called, and returns what became of each block's, after the
+        commit. Callers share the batches; `has_little`: this one is known to have little under way.
+
+        After StorageUnavailable call the same again: what an earlier attempt sent may be stored still, so the
+        room that it took is theirs.
+        """
         bounded = self._directory.max_waiting
         if not bounded or not any(block.terms.queue in bounded for block in blocks):
             return partial(self._submit, blocks, caller, has_little=has_little)
