@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hyrex import errors
     from hyrex.app import HyrexApp
     from hyrex.call import TaskCall
+    from hyrex.codec import Codec, PayloadInfo
     from hyrex.context import HyrexContext, get_hyrex_context
     from hyrex.errors import (
         ArgumentInvalid,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
         OutboxError,
         OutboxUnavailable,
         PayloadTooLarge,
+        PayloadUnavailable,
+        PayloadUnreadable,
         QueueFull,
         ResultInvalid,
         ResultNotSerializable,
@@ -68,6 +71,7 @@ __all__ = [
     "ArgumentInvalid",
     "BrokerUnavailable",
     "CallRejected",
+    "Codec",
     "DefinitionError",
     "DuplicateTask",
     "HyrexApp",
@@ -81,7 +85,10 @@ __all__ = [
     "NotInTransaction",
     "OutboxError",
     "OutboxUnavailable",
+    "PayloadInfo",
     "PayloadTooLarge",
+    "PayloadUnavailable",
+    "PayloadUnreadable",
     "QueueFull",
     "ResultInvalid",
     "ResultNotSerializable",
@@ -125,12 +132,14 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "Codec": "codec",
     "HyrexApp": "app",
     "HyrexContext": "context",
     "HyrexQueue": "queue",
     "HyrexRegistry": "registry",
     "HyrexTask": "task",
     "Middleware": "middleware",
+    "PayloadInfo": "codec",
     "RunInfo": "middleware",
     "SendInfo": "middleware",
     "TaskCall": "call",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
+from hyrex.codec import Codec, checked_codecs
 from hyrex.middleware import Middleware
 from hyrex.options import checked_name
 from hyrex.queue import HyrexQueue
@@ -19,15 +20,19 @@ class HyrexApp:
     """The tasks that `hyrex run-worker module:app` serves.
 
     `lifespan(app)` returns a context manager, sync or async, which each child process enters before its first
-    run and leaves after its last.
+    run and leaves after its last. `codec` encodes arguments and results: one, or several in order.
     """
 
-    def __init__(self, name: str, *, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self, name: str, *, lifespan: Lifespan | None = None, codec: Codec | Sequence[Codec] | None = None
+    ) -> None:
         self.name = checked_name("app name", name)
         if lifespan is not None and not callable(lifespan):
             raise TypeError(f"lifespan must be callable, got {lifespan!r}")
         self.lifespan = lifespan
         self._registry = HyrexRegistry()
+        if (codecs := checked_codecs(codec)) is not None:
+            self._registry._stack.encode_by(codecs)
 
     def add_registry(self, registry: HyrexRegistry) -> None:
         """Serve a registry's tasks, also those that it defines later. Raises DuplicateTask."""

@@ -26,6 +26,8 @@
     │   └── ResultInvalid          it completed, but the result does not fit the return annotation
     ├── ResultNotSerializable      a task returned what cannot be stored; the run is failed, not retried
     ├── RuntimeUnsupported         gevent or eventlet has replaced the threads, or a fork found gRPC in use
+    ├── PayloadUnavailable         a codec cannot encode or decode now, or not here: a key, the store
+    ├── PayloadUnreadable          a codec can never decode it: changed, deleted, or too large
     ├── WouldDeadlock              wait() inside a task, and no slot is left to run what it waits for
     ├── NonRetryable               raise it in a task: the run fails and is not retried
     └── RetryAfter                 raise it in a task: the run fails and is retried after that delay
@@ -60,6 +62,8 @@ __all__ = [
     "OutboxError",
     "OutboxUnavailable",
     "PayloadTooLarge",
+    "PayloadUnavailable",
+    "PayloadUnreadable",
     "QueueFull",
     "ResultInvalid",
     "ResultNotSerializable",
@@ -241,6 +245,14 @@ class TaskLost(ResultUnavailable):
 
 class ResultInvalid(ResultUnavailable):
     """The task completed with a result that does not fit the return annotation."""
+
+
+class PayloadUnavailable(HyrexError):
+    """A codec cannot encode or decode it now, or not in this process: another one may, or a later attempt."""
+
+
+class PayloadUnreadable(HyrexError):
+    """A codec can never decode it: it was changed, deleted, or is larger than allowed."""
 
 
 class ResultNotSerializable(HyrexError):

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
 from hyrex.backend.outgoing import Deduplicated, Outgoing, Postponed, Progress, SendResult, Untimely
+from hyrex.codec import CODECS, waits
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, loaded
 from hyrex.options import Timeout, checked_wait
 from hyrex.progress import RunProgress
@@ -111,7 +112,10 @@ class TaskHandle(KnownTask, Generic[R]):
         """As result(), without blocking the running loop."""
         began = time.monotonic()
         await self.wait_async(timeout)
-        return result_of(self._known(began), self._decode)
+        state = self._known(began)
+        if CODECS and waits(self._decode):
+            return await loaded("asyncio").to_thread(result_of, state, self._decode)  # type: ignore[no-any-return]
+        return result_of(state, self._decode)
 
     def cancel(self, reason: str = "") -> bool:
         """Cancel the task. Return False if it had ended already. After this returns, it never runs again."""

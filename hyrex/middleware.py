@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from hyrex.codec import CODECS, Codecs
 from hyrex.context import HyrexContext
 from hyrex.errors import DefinitionError
 from hyrex.options import checked_texts
@@ -139,6 +140,7 @@ class Stack:
         self._own: list[Middleware] = []
         self._above: list[Stack] = []
         self._known: tuple[int, Hooks] | None = None
+        self._codecs: Codecs | None = None
 
     def add(self, added: Sequence[Middleware]) -> None:
         """Put these below those that are there. Raises TypeError, DefinitionError."""
@@ -157,6 +159,22 @@ class Stack:
             self._above.append(other)
             if CHANGES:
                 CHANGES.append(None)
+
+    def encode_by(self, codecs: Codecs) -> None:
+        """Have payloads of tasks here and below encoded by these."""
+        self._codecs = codecs
+        CODECS.append(None)
+
+    @property
+    def codecs(self) -> Codecs | None:
+        """What encodes the payloads of tasks here. Raises DefinitionError if two apps say otherwise."""
+        if self._codecs is not None or not self._above:
+            return self._codecs
+        found = {above.codecs for above in self._above}
+        if len(found) > 1:
+            names = sorted(str(each and each.name) for each in found)
+            raise DefinitionError(f"a registry is in apps with different codecs: {', '.join(names)}")
+        return found.pop()
 
     def all(self, within: "Collection[Stack] | None" = None) -> list[Middleware]:
         """Its own and those above it (`within`: only of these), the outermost first, each once."""

@@ -147,7 +147,10 @@ class TaskRun(Generic[R_co]):
 
 
 def decode_freely(result: bytes) -> Any:
-    """The value of a stored result, as plain JSON, for a task whose function is not known here."""
+    """The value of a stored result, as plain JSON, for a task whose function is not known here.
+
+    One that a codec has encoded is returned as it is stored: {"hyrex.codec": names, "data": base64}.
+    """
     return json.loads(result) if result else None
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from hyrex.backend.encoding import encoded
 from hyrex.call import TaskCall
+from hyrex.codec import CODECS
 from hyrex.errors import RuntimeUnsupported, loaded
 from hyrex.options import checked_name, checked_schedule, checked_seconds
 from hyrex.runtime.callsite import warn_if_on_loop
@@ -187,7 +189,7 @@ def _wanted(
     return {
         "name": name,
         "spec": call._spec,
-        "payload": call._payload,
+        "payload": encoded(call._spec, call._payload, lasting=True) if CODECS else call._payload,
         "cron": cron,
         "tz": tz,
         "catch_up": catch_up,

@@ -1,9 +1,11 @@
 """All forms of send: prepare the tasks, store them, and return their handles or raise what went wrong."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from hyrex.backend.around_sends import hooks_around, store_within, store_within_async
+from hyrex.backend.encoding import encoded, encoded_many, off_loop
 from hyrex.backend.known import acknowledge, outgoing_of, renew
 from hyrex.backend.outgoing import OutgoingBatch, Progress, SendResult, Untimely, prepare, prepare_many
 from hyrex.backend.protocol import Backend
@@ -11,6 +13,7 @@ from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.tracing import tracer_here
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
+from hyrex.codec import CODECS
 from hyrex.handle import TaskHandle, conclude, handle_of
 from hyrex.middleware import CHANGES
 from hyrex.runtime.callsite import warn_if_on_loop
@@ -24,6 +27,8 @@ R = TypeVar("R")
 def send_one(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
     warn_if_on_loop("send")
+    if CODECS:
+        payload = encoded(spec, payload)
     task = prepare(spec, payload)
     handle = handle_of(task)
     tracer = tracer_here()
@@ -37,6 +42,8 @@ def send_one(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
 
 async def send_one_async(spec: SendSpec, payload: bytes) -> TaskHandle[Any]:
     """Store one task."""
+    if CODECS:
+        payload = await off_loop([spec], lambda: encoded(spec, payload))
     task = prepare(spec, payload)
     handle = handle_of(task)
     tracer = tracer_here()
@@ -55,7 +62,7 @@ def send_many(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     is stored, SendManyFailed if only some were acknowledged.
     """
     warn_if_on_loop("send_many")
-    handles: SentHandles[R] = SentHandles(_gathered(calls))
+    handles: SentHandles[R] = SentHandles(_prepared(*_gathered(calls)))
     hooks = hooks_around(handles.sent.specs, tracer_here()) if handles else None
     if hooks is None:
         _store_many(handles)
@@ -75,7 +82,9 @@ def _store_many(handles: SentHandles[Any]) -> None:
 
 async def send_many_async(calls: Iterable[TaskCall[R]]) -> Sequence[TaskHandle[R]]:
     """As send_many(), without blocking the running loop."""
-    handles: SentHandles[R] = SentHandles(_gathered(calls))
+    specs, payloads = _gathered(calls)
+    prepared = partial(_prepared, specs, payloads)
+    handles: SentHandles[R] = SentHandles(await off_loop(specs, prepared) if CODECS else prepared())
     hooks = hooks_around(handles.sent.specs, tracer_here()) if handles else None
     if hooks is None:
         await _store_many_async(handles)
@@ -100,8 +109,8 @@ def _conclude_many(backend: Backend, handles: SentHandles[Any], outcomes: Sequen
         conclude(backend, list(handles), outcomes)
 
 
-def _gathered(calls: Iterable[TaskCall[Any]]) -> OutgoingBatch:
-    """The tasks of calls, of which nothing but specs and payloads is kept: there may be a million."""
+def _gathered(calls: Iterable[TaskCall[Any]]) -> tuple[list[SendSpec], list[bytes]]:
+    """Specs (one, if all share it) and payloads of calls; nothing else is kept: there may be a million."""
     specs: list[SendSpec] = []
     payloads: list[bytes] = []
     for call in calls:
@@ -110,7 +119,13 @@ def _gathered(calls: Iterable[TaskCall[Any]]) -> OutgoingBatch:
         specs.append(call._spec)
         payloads.append(call._payload)
     shared = bool(specs) and specs.count(specs[0]) == len(specs)
-    return prepare_many(specs[:1] if shared else specs, payloads)
+    return specs[:1] if shared else specs, payloads
+
+
+def _prepared(specs: list[SendSpec], payloads: list[bytes]) -> OutgoingBatch:
+    if CODECS:
+        payloads = encoded_many(specs, payloads)
+    return prepare_many(specs, payloads)
 
 
 def _store(handle: TaskHandle[Any]) -> None:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
 from hyrex.arguments.coder import TaskCoder
+from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.arguments.signature import TaskSignature, place_of
 from hyrex.backend.send_spec import SendSpec
+from hyrex.codec import RESULT_MARK
+from hyrex.errors import PayloadUnavailable
 from hyrex.middleware import NOTHING, Stack
 from hyrex.options import SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
@@ -45,6 +48,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self._coder = TaskCoder(TaskSignature(function, config.name, local_names))
+        self._coder.largest_bytes = self._largest_bytes
         self._spec = SendSpec(self, config, self.options)
         functools.update_wrapper(self, function, updated=())
 
@@ -93,8 +97,22 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
 
     def _decode_result(self, result: bytes) -> R:
         """A method, so that pickled handles and runs refer to the task by its name."""
+        if result.startswith(RESULT_MARK):
+            result = self._decoded(result)
         found: R = self._coder.decode_result(result)
         return found
+
+    def _decoded(self, result: bytes) -> bytes:
+        if (codecs := self._stack.codecs) is None:
+            raise PayloadUnavailable(
+                f"result of {self.name} is encoded by a codec, and here no app with a codec has this task: "
+                "import the one that has it"
+            )
+        return codecs.decode_result(result, self.name)
+
+    def _largest_bytes(self) -> int:
+        codecs = self._stack.codecs
+        return PAYLOAD_LIMIT_BYTES if codecs is None else codecs.largest_bytes
 
 
 class AsyncHyrexTask(HyrexTask[P, R]):

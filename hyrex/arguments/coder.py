@@ -8,7 +8,7 @@ time is done where forks wait for it.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hyrex.arguments.limits import checked_payload
+from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES, checked_payload
 from hyrex.arguments.signature import TaskSignature
 from hyrex.errors import loaded
 from hyrex.runtime.loading import first_use
@@ -33,6 +33,7 @@ class TaskCoder:
         "decode_lot",
         "decode_result",
         "encode_result",
+        "largest_bytes",
         "signature",
     )
 
@@ -40,6 +41,8 @@ class TaskCoder:
         self.signature = signature
         self._arguments: ArgumentsCodec | None = None
         self._result: ResultCodec | None = None
+        self.largest_bytes: Callable[[], int] = lambda: PAYLOAD_LIMIT_BYTES
+        """The limit of arguments and results, of those that are larger than most may be."""
         # What the codecs do, once they have done it for the first time.
         self._encode_arguments: Callable[[dict[str, Any]], bytes] = self._first_encode_arguments
         self.decode_arguments: Callable[[bytes], dict[str, Any]] = self._first_decode_arguments
@@ -54,7 +57,10 @@ class TaskCoder:
     def encode_arguments(self, /, *args: Any, **kwargs: Any) -> bytes:
         """The payload of a call; raises TypeError, ArgumentInvalid or PayloadTooLarge."""
         signature = self.signature
-        return checked_payload(signature.task_name, self._encode_arguments(signature.bind(args, kwargs)))
+        payload = self._encode_arguments(signature.bind(args, kwargs))
+        if len(payload) > PAYLOAD_LIMIT_BYTES:
+            checked_payload(signature.task_name, payload, self.largest_bytes())
+        return payload
 
     def build(self) -> None:
         """Build the models now. Raises TypeError for type hints that cannot work."""

@@ -10,8 +10,8 @@ PAYLOAD_LIMIT_BYTES: Final = 4 * 1024 * 1024
 LOT: Final = 32
 
 
-def checked_payload(task_name: str, payload: bytes) -> bytes:
+def checked_payload(task_name: str, payload: bytes, most_bytes: int = PAYLOAD_LIMIT_BYTES) -> bytes:
     """Return the payload. Raises PayloadTooLarge."""
-    if len(payload) > PAYLOAD_LIMIT_BYTES:
-        raise PayloadTooLarge(task_name, len(payload), PAYLOAD_LIMIT_BYTES)
+    if len(payload) > most_bytes:
+        raise PayloadTooLarge(task_name, len(payload), most_bytes)
     return payload

@@ -1,1 +1,1 @@
-"""Ready-made middleware for other libraries; each module needs the one that it is named after."""
+"""Ready-made middleware and codecs; each module needs the library that its own docstring names."""

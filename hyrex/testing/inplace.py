@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex.app import HyrexApp
+from hyrex.backend.encoding import encoded
 from hyrex.backend.known import observe
 from hyrex.backend.origin import origin_here
 from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
 from hyrex.backend.protocol import Replay, Watched
 from hyrex.backend.send_spec import SendSpec
 from hyrex.client.process import replace_backend
+from hyrex.codec import PayloadInfo
 from hyrex.errors import TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
 from hyrex.options import TaskConfig
@@ -67,7 +69,10 @@ class SentTask:
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by parameter name, as a worker would get them."""
-        return self._outgoing.spec.task._coder.decode_arguments(self._outgoing.payload)
+        task, payload = self._outgoing.spec.task, self._outgoing.payload
+        if (codecs := task._stack.codecs) is not None:
+            payload = codecs.decode(codecs.name, payload, PayloadInfo(self.name, "arguments"))
+        return task._coder.decode_arguments(payload)
 
 
 @dataclass(slots=True)
@@ -244,5 +249,5 @@ class InlineTasks:
         (earlier,) = (each._outgoing for each in self.calls if each._outgoing.task_id == replay.task_id)
         options = replace(earlier.spec.options, idempotency_key=None, delay=None, run_at=None)
         spec = SendSpec(earlier.spec.task, earlier.spec.config, options)
-        payload = earlier.payload if replay.payload is None else replay.payload
+        payload = earlier.payload if replay.payload is None else encoded(spec, replay.payload)
         return Outgoing(replay.new_id, spec, payload, origin_here())

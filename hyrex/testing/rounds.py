@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from hyrex.backend.encoding import codec_name
 from hyrex.backend.outgoing import Outgoing
 from hyrex.context import bind_context
 from hyrex.errors import ArgumentInvalid, ResultNotSerializable
@@ -148,6 +149,7 @@ def _first_run(outgoing: Outgoing) -> Run:
         trace_context=outgoing.origin.trace_context,
         submitted_ns=int(datetime.now(UTC).timestamp() * 1e9),
         headers=dict(outgoing.spec.options.headers),
+        codec=codec_name(outgoing.spec),
         **{name: getattr(config, name) for name in SAME_IN_RUNS},
     )
 

@@ -8,9 +8,11 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from hyrex.backend.encoding import codec_name
 from hyrex.backend.origin import TRACE_BYTES
 from hyrex.backend.outgoing import Deduplicated, Outgoing, OutgoingBatch, Postponed, Progress, SendResult
 from hyrex.backend.send_spec import SendSpec
+from hyrex.codec import CODECS
 from hyrex.errors import SendRejected
 from hyrex.progress import RunProgress
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
@@ -161,6 +163,8 @@ def _options(spec: SendSpec) -> bytes:
     if options.run_at is not None:
         shared.run_at.FromDatetime(options.run_at)
     shared.labels.update(options.labels)
+    if CODECS:
+        shared.codec = codec_name(spec)
     if config.retry_backoff is not None:
         shared.retry_delay.CopyFrom(_duration(spec.task.retry_delay_s(1)))
     return shared.SerializeToString()
@@ -193,7 +197,8 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
     if result.outcome in ACCEPTED:
         return Progress.STORED
     if result.outcome == task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED:
-        return Deduplicated(result.task_id, STATUSES.get(result.status), result.payload_differs)
+        differs = result.payload_differs and not _never_repeats(outgoing.spec)
+        return Deduplicated(result.task_id, STATUSES.get(result.status), differs)
     if result.HasField("error") or result.outcome == task_service_pb2.SUBMIT_OUTCOME_REJECTED:
         told = result.error
         error = item_error(outgoing.spec.config.name, told.message, told.reason, dict(told.metadata))
@@ -202,6 +207,12 @@ def submit_outcome(outgoing: Outgoing, result: task_service_pb2.SubmitResult) ->
             return Postponed(error, delay_s, may_be_stored=told.code == UNAVAILABLE)
         return error
     return Progress.STORED
+
+
+def _never_repeats(spec: SendSpec) -> bool:
+    """Return True if the same arguments are other bytes each time, so that a difference tells nothing."""
+    codecs = spec.task._stack.codecs if CODECS else None
+    return codecs is not None and not codecs.repeatable
 
 
 def task_state(task: task_pb2.Task) -> TaskSnapshot:

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from hyrex.errors import TaskCancelled, TaskTimeout
 from hyrex.middleware import Enter, Hooks, Middleware, RunInfo, called, entered_by, entered_by_async, hooks_of
 from hyrex.task import invoke
-from hyrex.worker.child.execution import Execution, conclude, explain
+from hyrex.worker.child.execution import Execution, conclude, conclude_off_loop, explain
 from hyrex.worker.shared.logs import warn
 from hyrex.worker.shared.outcome import Completed, Outcome, StopCause
 
@@ -56,13 +56,15 @@ class RunWithin:
         self._begin()
         execution = self.execution
         assert execution.task is not None
-        return self._encoded(invoke(execution.task, execution.arguments))
+        value = invoke(execution.task, execution.arguments)
+        return self._encoded(value, conclude(execution, value))
 
     async def _call_async(self) -> object:
         self._begin()
         execution = self.execution
         assert execution.task is not None
-        return self._encoded(await invoke(execution.task, execution.arguments))
+        value = await invoke(execution.task, execution.arguments)
+        return self._encoded(value, await conclude_off_loop(execution, value))
 
     def _begin(self) -> None:
         if self._refused is not None:
@@ -71,8 +73,8 @@ class RunWithin:
         if self.execution.stop is not None:  # middleware has swallowed what asked it to stop
             raise TaskTimeout() if self.execution.stop is StopCause.TIMEOUT else TaskCancelled()
 
-    def _encoded(self, value: object) -> object:
-        self._concluded = conclude(self.execution, value)
+    def _encoded(self, value: object, concluded: Outcome) -> object:
+        self._concluded = concluded
         if not isinstance(self._concluded, Completed):
             assert self.execution.error is not None
             raise self.execution.error

@@ -11,8 +11,9 @@ from contextvars import copy_context
 from heapq import heappop, heappush
 from typing import Any, Final
 
+from hyrex.codec import CODECS
 from hyrex.context import enter_context
-from hyrex.errors import TaskCancelled, TaskTimeout
+from hyrex.errors import HyrexError, TaskCancelled, TaskTimeout
 from hyrex.middleware import entered_by
 from hyrex.task import invoke
 from hyrex.worker.child.around_runs import RunWithin
@@ -21,6 +22,8 @@ from hyrex.worker.child.execution import (
     call_on_error,
     calls_on_error,
     conclude,
+    conclude_off_loop,
+    decode_payload,
     execution_here,
     explain,
     prepare,
@@ -210,20 +213,34 @@ class AsyncRunner(Runner):
         self._end(execution, ending)
 
     async def _outcome(self, execution: Execution) -> Outcome:
-        outcome = prepare(execution, self._place.tasks)
+        outcome = await self._prepared(execution)
         if outcome is not None:
             return outcome
         value, raised = await self._settled(execution, invoke, execution.task, execution.arguments)
         if execution.fault is not None:
             return explain(execution, execution.fault)
-        return conclude(execution, value) if raised is None else explain(execution, raised)
+        if raised is not None:
+            return explain(execution, raised)
+        return await conclude_off_loop(execution, value) if CODECS else conclude(execution, value)
+
+    async def _prepared(self, execution: Execution) -> Outcome | None:
+        """As prepare(). What a codec has put elsewhere is fetched in a thread first."""
+        tasks = self._place.tasks
+        task = tasks.get(execution.terms.name) if execution.terms.codec else None
+        codecs = None if task is None else task._stack.codecs
+        if task is not None and codecs is not None and codecs.blocking:
+            try:
+                await asyncio.to_thread(decode_payload, execution, task)
+            except HyrexError:
+                pass  # prepare() tries it again, and says why not
+        return prepare(execution, tasks)
 
     async def _outcome_within(self, execution: Execution) -> Outcome:
         """As _outcome, within the task's middleware."""
         hooks = self._around.get(execution.terms.name)
         if hooks is None:
             return await AsyncRunner._outcome(self, execution)
-        refused = prepare(execution, self._place.tasks)
+        refused = await self._prepared(execution)
         if refused is not None and execution.error is None:
             return refused
         run = RunWithin(hooks, execution, refused)

@@ -4,6 +4,7 @@ Each runner runs the function in its own way; the other steps are here. They ret
 outcomes and do not raise it.
 """
 
+import asyncio
 import inspect
 import threading
 import time
@@ -15,15 +16,23 @@ from typing import Any
 from msgspec.structs import replace
 
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
+from hyrex.codec import CODECS, PayloadInfo
 from hyrex.context import HyrexContext, bound_in
-from hyrex.errors import NonRetryable, PayloadTooLarge, ResultNotSerializable, RetryAfter, TaskTimeout
+from hyrex.errors import (
+    NonRetryable,
+    PayloadTooLarge,
+    PayloadUnavailable,
+    ResultNotSerializable,
+    RetryAfter,
+    TaskTimeout,
+)
 from hyrex.middleware import RunInfo
 from hyrex.options import checked_seconds
 from hyrex.runtime.content import is_json
 from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.child.queued_block import QueuedBlock
 from hyrex.worker.child.run_context import context_of
-from hyrex.worker.child.unknown_signature import given_back
+from hyrex.worker.child.unknown_signature import given_back, postponed
 from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.description import attempt, describe
 from hyrex.worker.shared.logs import warn
@@ -50,6 +59,7 @@ class Execution:
     thread_id = 0
     started_ns = 0  # when user code began; 0 before
     interruptible = False  # user code is running: its thread may be made to raise
+    decoded = False  # its payload has been decoded by the codecs of its app
     interrupted = False  # its thread was made to raise
     handling = False  # the run is over, and its error handler runs: only its own time limit stops that
     stop: StopCause | None = None
@@ -137,11 +147,36 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> O
         queued.task = task
     assert task is not None
     try:
+        if queued.block.terms.codec:
+            decode_payload(execution, task)
         execution.arguments = queued.arguments(execution.place, task)
     except BaseException as error:  # a validator is user code: it may call sys.exit()
         execution.error = error
-        return given_back(execution.run, error) or Failed(describe(error), retryable=False)
+        return (
+            given_back(execution.run, error)
+            or _not_now(execution, error)
+            or Failed(describe(error), retryable=False)
+        )
     return None
+
+
+def decode_payload(execution: Execution, task: HyrexTask[..., Any]) -> None:
+    """Decode the payload by the codecs of its app, once. Raises PayloadUnavailable, PayloadUnreadable."""
+    if execution.decoded:
+        return
+    block, place = execution.queued.block, execution.place
+    codecs = task._stack.codecs
+    assert codecs is not None
+    about = PayloadInfo(task.name, "arguments")
+    block.payloads[place] = codecs.decode(block.terms.codec, block.payloads[place], about)
+    execution.decoded = True
+
+
+def _not_now(execution: Execution, error: BaseException) -> Outcome | None:
+    """The outcome of a run whose payload is not available here or now; None if that is not so."""
+    if not isinstance(error, PayloadUnavailable):
+        return None
+    return postponed(execution.run, str(error)) or Failed(describe(error), retryable=False)
 
 
 def _unable(execution: Execution) -> Outcome | None:
@@ -152,8 +187,13 @@ def _unable(execution: Execution) -> Outcome | None:
         return TimedOut(told)
     if execution.task is None:
         return _refused("UnknownTask", f"this worker has no task {terms.name!r}")
-    if not is_json(terms.content_type, terms.codec):
-        return _refused("UnknownEncoding", f"payload is {terms.content_type!r} with codec {terms.codec!r}")
+    if not is_json(terms.content_type):
+        return _refused("UnknownEncoding", f"payload is {terms.content_type!r}")
+    if terms.codec and execution.task._stack.codecs is None:
+        return _refused(
+            "UnknownEncoding",
+            f"payload has the codec {terms.codec!r}, and this app has none: HyrexApp(codec=)",
+        )
     return None
 
 
@@ -163,12 +203,25 @@ def conclude(execution: Execution, value: object) -> Outcome:
     assert task is not None
     try:
         result = coder_of(task).encode_result(value)
+        if CODECS and (codecs := task._stack.codecs) is not None:
+            result = codecs.encode_result(result, task.name)
         if len(result) > PAYLOAD_LIMIT_BYTES:
             raise PayloadTooLarge(task.name, len(result), PAYLOAD_LIMIT_BYTES)
         return Completed(result)
+    except PayloadUnavailable as error:  # of a codec: the run may succeed when its store is back
+        execution.error = error
+        return _failed(execution, error)
     except BaseException as error:  # a serialiser is user code
         execution.error = _unstorable(execution, value, error)
         return Failed(describe(execution.error), retryable=False)
+
+
+async def conclude_off_loop(execution: Execution, value: object) -> Outcome:
+    """As conclude(), in a thread if a codec of its app waits for others."""
+    codecs = execution.task._stack.codecs if execution.task is not None else None
+    if codecs is not None and codecs.blocking:
+        return await asyncio.to_thread(conclude, execution, value)
+    return conclude(execution, value)
 
 
 def explain(execution: Execution, error: BaseException) -> Outcome:

@@ -28,7 +28,8 @@ class QueuedBlock:
         self.next = 0
         self.task: HyrexTask[..., Any] | None = None  # once it is known that it can execute them
         self._decoded: dict[int, dict[str, Any]] = {}  # by place
-        self._shared = self._in_lots = len(block.tokens) >= LOT  # some of its lots may be decoded together
+        # Some of its lots may be decoded together; not those that a codec has encoded, each by itself.
+        self._shared = self._in_lots = len(block.tokens) >= LOT and not block.terms.codec
         self._lock = threading.Lock()
 
     def arguments(self, place: int, task: HyrexTask[..., Any]) -> dict[str, Any]:

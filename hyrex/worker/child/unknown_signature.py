@@ -35,11 +35,18 @@ def given_back(run: Run, error: BaseException) -> Released | None:
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return None
-    times = run.run_number - run.attempt_number  # a run that is given back has a number, but is no attempt
-    if times >= MOST_TIMES or OF_ANOTHER_VERSION.isdisjoint(one["type"] for one in cause.errors()):
+    if OF_ANOTHER_VERSION.isdisjoint(one["type"] for one in cause.errors()):
         return None
     reason = (
         f"no worker has accepted its arguments yet: this one has another version of {run.name} "
         f"({described(cause, with_values=False)}); deploy workers before senders"
     )
+    return postponed(run, reason)
+
+
+def postponed(run: Run, reason: str) -> Released | None:
+    """The outcome of a run for another worker, or for this one later; None if it was so too often."""
+    times = run.run_number - run.attempt_number  # a run that is given back has a number, but is no attempt
+    if times >= MOST_TIMES:
+        return None
     return Released(False, reason, min(FIRST_DELAY_S * 2**times, LONGEST_DELAY_S))

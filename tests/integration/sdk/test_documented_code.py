@@ -10,7 +10,7 @@ import pytest
 from hyrex import HyrexRegistry
 from tests.support.process import ROOT, environment
 
-PAGES = ("docs/howto/recipes.md", "docs/reference/middleware.md")
+PAGES = ("docs/howto/recipes.md", "docs/reference/middleware.md", "docs/reference/codecs.md")
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
 
