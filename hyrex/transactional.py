@@ -1,12 +1,15 @@
 """Sends in a transaction of the caller's: `task.on(connection).send(...)` inserts what commits with it."""
 
+from functools import partial
 from typing import Generic, ParamSpec, TypeVar
 
 from hyrex.arguments.coder import TaskCoder
 from hyrex.backend.around_sends import hooks_around, store_within, store_within_async
+from hyrex.backend.encoding import encoded, off_loop
 from hyrex.backend.outgoing import Outgoing, prepare
 from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.tracing import tracer_here
+from hyrex.codec import CODECS
 from hyrex.handle import TaskHandle
 from hyrex.transactions.connections import AsyncUser, SyncUser, user_of
 from hyrex.transactions.statement import Enqueue, schema_here
@@ -37,7 +40,8 @@ class TransactionalTask(Generic[P, R]):
         user = self._user
         if not isinstance(user, SyncUser):
             raise TypeError(f"{user.name} is used with `await`: call send_async() instead of send()")
-        task = prepare(self._spec, self._coder.encode_arguments(*args, **kwargs))
+        payload = self._coder.encode_arguments(*args, **kwargs)
+        task = prepare(self._spec, encoded(self._spec, payload) if CODECS else payload)
         hooks = hooks_around((self._spec,), tracer_here())
         if hooks is None:
             user.enqueue(Enqueue.of(task, self._schema))
@@ -50,7 +54,10 @@ class TransactionalTask(Generic[P, R]):
         user = self._user
         if not isinstance(user, AsyncUser):
             raise TypeError(f"{user.name} is used without `await`: call send() instead of send_async()")
-        task = prepare(self._spec, self._coder.encode_arguments(*args, **kwargs))
+        payload = self._coder.encode_arguments(*args, **kwargs)
+        if CODECS:
+            payload = await off_loop([self._spec], partial(encoded, self._spec, payload))
+        task = prepare(self._spec, payload)
         hooks = hooks_around((self._spec,), tracer_here())
         if hooks is None:
             await user.enqueue(Enqueue.of(task, self._schema))

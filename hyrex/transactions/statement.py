@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hyrex.backend.encoding import codec_name
 from hyrex.backend.outgoing import Outgoing
+from hyrex.codec import CODECS
 from hyrex.errors import OutboxUnavailable, SendRejected
 
 __all__ = ["Enqueue", "schema_here", "translated"]
@@ -80,6 +82,7 @@ def _options(outgoing: Outgoing) -> dict[str, Any]:
         "parent_id": origin.parent_id or None,
         "root_id": origin.root_id or None,
         "trace_context": origin.trace_context.hex() or None,
+        "codec": codec_name(spec) or None if CODECS else None,
     }
     return {name: value for name, value in said.items() if value is not None}
 

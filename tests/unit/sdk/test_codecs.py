@@ -23,12 +23,14 @@ from hyrex import (
     send_many_async,
 )
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
+from hyrex.backend.encoding import codec_name, encoded
 from hyrex.backend.outgoing import Deduplicated, prepare
 from hyrex.contrib.compressed import Compressed
 from hyrex.contrib.encrypted import Encrypted
 from hyrex.contrib.stored import Stored
 from hyrex.runs import decode_freely
 from hyrex.testing import InlineTasks, inline
+from hyrex.transactions.statement import Enqueue
 from hyrex.transport.convert import submit_outcome
 from hyrex.v1 import task_service_pb2 as pb
 
@@ -211,6 +213,15 @@ def test_a_result_that_only_looks_encoded_is_refused(stored: bytes) -> None:
     echo, _ = app_of(Compressed())
     with pytest.raises(PayloadUnreadable, match="looks like an encoded one"):
         echo._decode_result(stored)
+
+
+def test_what_is_sent_in_a_transaction_names_its_codecs_too() -> None:
+    echo, _ = app_of([Compressed(), Encrypted(NEW)])
+    bare, _ = app_of(None)
+    payload = encoded(echo._spec, b'{"text":"x"}')
+    call = Enqueue.of(prepare(echo._spec, payload), "hyrex")
+    assert json.loads(call.options)["codec"] == codec_name(echo._spec) == "zlib+aes-gcm"
+    assert "codec" not in json.loads(Enqueue.of(prepare(bare._spec, b"{}"), "hyrex").options)
 
 
 def test_an_idempotency_key_warns_of_other_arguments_only_where_bytes_can_tell() -> None:
