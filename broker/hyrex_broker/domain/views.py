@@ -100,6 +100,19 @@ class TaskView:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskTimes:
+    """What else decides when a task runs."""
+
+    debounce_key: str | None
+    latest_at: datetime | None
+    """Until when sends with that key may move it; None: without end."""
+    schedule: str | None
+    """The schedule that stored it, if there still is one,"""
+    next_at: datetime | None
+    """and its next slot; None while it is paused."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayedTask:
     """What a task that is to be like another one takes over from it."""
 

@@ -1,9 +1,11 @@
 """Says what a task waits for, as text for people."""
 
+from datetime import datetime
 from typing import Final
 
+from hyrex_broker.domain.model import CancelCause
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import RunConditions, RunStatusView, TaskView
+from hyrex_broker.domain.views import RunConditions, RunStatusView, TaskTimes, TaskView
 
 ITS_TURN: Final = "it waits its turn: for a free slot of a worker, behind the tasks before it"
 
@@ -73,7 +75,28 @@ def why_not_running(view: TaskView) -> str:
             asked = "; it was asked to stop" if view.cancel_requested else ""
             return f"it is running on worker {worker}{asked}" if worker else f"it is running{asked}"
         case _:
-            return f"it has ended: {view.state.name.lower().replace('_', ' ')}"
+            cause = view.runs[-1].cause if view.runs else None
+            late = ", since it did not begin in time" if cause is CancelCause.EXPIRED else ""
+            return f"it has ended: {view.state.name.lower().replace('_', ' ')}{late}"
+
+
+def times_besides(view: TaskView, times: TaskTimes) -> str:
+    """What a task's own times add to the sentence: expiry, debounce, the next slot of its schedule."""
+    parts = []
+    waits = view.state in (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING)
+    if waits and view.expires_at is not None:
+        parts.append(f"it expires at {_at(view.expires_at)} if it has not begun by then")
+    if view.state is TaskState.SCHEDULED and times.debounce_key is not None:
+        bound = f", until {_at(times.latest_at)} at the latest" if times.latest_at is not None else ""
+        parts.append(f"each send with the debounce key {times.debounce_key!r} begins its wait anew{bound}")
+    if times.schedule is not None:
+        slot = "it is paused" if times.next_at is None else f"its next slot is {_at(times.next_at)}"
+        parts.append(f"it is of schedule {times.schedule!r}: {slot}")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _at(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _missing_worker(queue: str, name: str, around: RunConditions) -> str:

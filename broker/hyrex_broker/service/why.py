@@ -5,9 +5,10 @@ from typing import Final
 from hyrex.v1 import admin_service_pb2, task_pb2
 from hyrex_broker.domain.errors import NoSuchTask
 from hyrex_broker.domain.rights import Caller
+from hyrex_broker.domain.schedules import SCHEDULE_LABEL
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import HolderView, TaskView
-from hyrex_broker.domain.waiting import ITS_TURN, full_limit, waiting_for, why_not_running
+from hyrex_broker.domain.waiting import ITS_TURN, full_limit, times_besides, waiting_for, why_not_running
 from hyrex_broker.service import fields
 from hyrex_broker.service.times import timestamp
 from hyrex_broker.storage.reads import LISTED, TaskReads
@@ -30,6 +31,8 @@ class Reasons:
         if not views or not caller.sees(views[0].queue):
             raise NoSuchTask(task_id)
         answer = await self._explained(views[0])
+        times = await self._reads.times_of(task_id, views[0].labels.get(SCHEDULE_LABEL))
+        answer.sentence += times_besides(views[0], times)
         if not caller.unlimited:
             # Others' tasks may hold the limit of a task's name: that it is reached is told, not by whom.
             seen = [holder for holder in answer.holders if caller.sees(holder.queue)]

@@ -18,6 +18,7 @@ from hyrex_broker.domain.views import (
     RunStatusView,
     RunView,
     ServingSessions,
+    TaskTimes,
     TaskView,
 )
 from hyrex_broker.storage.outbox_views import waiting_queues, waiting_tasks
@@ -123,6 +124,13 @@ class TaskReads:
     async def _queues_of_stored(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
         rows = await self._database.fetch(_SQL["queues_of"], sorted(set(task_ids)))
         return {TaskId(str(row["id"])): row["queue"] for row in rows}
+
+    async def times_of(self, task_id: TaskId, schedule: str | None) -> TaskTimes:
+        """What else decides when a task runs; `schedule`: by its label."""
+        row = await self._database.fetchrow(_SQL["times_of"], task_id, schedule, read=True)
+        assert row is not None
+        next_at = None if row["paused"] else row["next_at"]
+        return TaskTimes(row["debounce_key"], row["latest_at"], row["schedule"], next_at)
 
     async def run_conditions(self, queue: str, name: str) -> RunConditions:
         """The conditions for tasks of this queue and name to run now."""

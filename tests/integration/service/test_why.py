@@ -90,3 +90,45 @@ async def test_other_states_have_a_sentence_too(stubs: Stubs, seed: Seed) -> Non
 async def test_an_unknown_task_has_no_reason(stubs: Stubs) -> None:
     assert await reason_of(stubs.admin.Why(messages.WhyRequest(task_id=make_id()))) == "TASK_NOT_FOUND"
     assert await reason_of(stubs.admin.Why(messages.WhyRequest(task_id="x"))) == "INVALID_FIELD"
+
+
+async def test_a_tasks_own_times_are_told(stubs: Stubs, seed: Seed) -> None:
+    expiring = await seed.ready(await seed.task(queue="mail", name="send"))
+    await seed.execute("update task set expires_at = '2031-02-03 04:05:06+00' where id = $1", expiring)
+    assert (await why(stubs, expiring)).sentence == (
+        "no connected worker serves queue 'mail';"
+        " it expires at 2031-02-03T04:05:06+00:00 if it has not begun by then"
+    )
+    ended = await seed.task(queue="mail", name="send")
+    await seed.execute(
+        "insert into task_run (task_id, run_number, attempt_number, outcome, final, cause)"
+        " values ($1, 0, 0, 5, true, 3)",
+        ended,
+    )
+    assert (await why(stubs, ended)).sentence == "it has ended: cancelled, since it did not begin in time"
+
+
+async def test_the_next_slot_of_a_tasks_schedule_is_told(stubs: Stubs, seed: Seed) -> None:
+    await seed.execute(
+        "insert into schedule (namespace, name, task, queue, cron, tz, payload, options, catchup, jitter_s,"
+        " source, next_at, due_at) values (0, 'nightly', 'send', 'mail', '0 3 * * *', 'UTC', '{}', '{}',"
+        " 'latest', 0, 'code', '2031-02-03 03:00+00', '2031-02-03 03:00+00')"
+    )
+    task_id = await seed.ready(
+        await seed.task(queue="mail", name="send", labels='{"hyrex.schedule": "nightly"}')
+    )
+    said = "it is of schedule 'nightly': its next slot is 2031-02-03T03:00:00+00:00"
+    assert (await why(stubs, task_id)).sentence.endswith(said)
+    await seed.execute("update schedule set paused = true")
+    assert (await why(stubs, task_id)).sentence.endswith("it is of schedule 'nightly': it is paused")
+
+
+async def test_a_task_that_waits_for_a_debounce_key_tells_it(stubs: Stubs, seed: Seed) -> None:
+    task_id = await seed.delayed(await seed.task(queue="mail", name="send"))
+    await seed.execute("insert into debounce values (0, 'send', 'doc-7', $1, '2031-02-03 03:00+00')", task_id)
+    sentence = (await why(stubs, task_id)).sentence
+    assert sentence.startswith("it is scheduled to run at ")
+    assert sentence.endswith(
+        "; each send with the debounce key 'doc-7' begins its wait anew,"
+        " until 2031-02-03T03:00:00+00:00 at the latest"
+    )

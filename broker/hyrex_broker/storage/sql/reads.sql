@@ -83,6 +83,14 @@ select l.name, l.queue, t.rank, t.max_retries, t.timeout_ms, t.retry_delay_ms, t
 from task t join lane l on l.id = t.lane
 where t.id = $1::uuid
 
+-- name: times_of
+-- What else decides when a task runs: its debounce key, until when that may move it, and its schedule with the next slot
+-- (none where it is paused). $1 task, $2 its schedule.
+select (select key from debounce where task_id = $1::uuid limit 1) as debounce_key,
+       (select latest_at from debounce where task_id = $1::uuid limit 1) as latest_at,
+       s.name as schedule, s.paused, s.next_at
+from (values (1)) as one left join schedule s on s.namespace = 0 and s.name = $2::text
+
 -- name: queues_of
 -- The queues of tasks. $1 ids in order: the first and the last one tell which partitions are looked at.
 select t.id, l.queue
