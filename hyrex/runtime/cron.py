@@ -47,6 +47,10 @@ class ScheduleInvalid(ValueError):
         super().__init__(f"{field} = {self.value!r}: {remedy}")
 
 
+class ZoneUnknown(ScheduleInvalid):
+    """This machine's data has no zone of that name."""
+
+
 class _Bounded(CronSim):
     """A CronSim that gives up after some hundred days."""
 
@@ -102,10 +106,13 @@ class Cron:
         """Raise ScheduleInvalid for a jitter that reaches the next slot: the slot before would be over when
         it is looked at, and be left out.
 
-        The first slots of one year are compared, so that a jitter is always refused or never.
+        The first slots of one year are compared, and those around the days on which its clocks are changed,
+        so that a jitter is always refused or never.
         """
-        slots = self.between(_SOME_DAY, _SOME_DAY + _COMPARED_DAYS, _COMPARED_SLOTS)
-        shortest = min((later - slot for slot, later in pairwise(slots)), default=_COMPARED_DAYS)
+        until = _SOME_DAY + _COMPARED_DAYS
+        found = [self.between(first, until, _COMPARED_SLOTS) for first in self._compared_from()]
+        apart = [later - slot for slots in found for slot, later in pairwise(slots)]
+        shortest = min(apart, default=_COMPARED_DAYS)
         if jitter_s >= shortest.total_seconds():
             raise ScheduleInvalid(
                 "jitter",
@@ -113,6 +120,14 @@ class Cron:
                 f"reaches the next slot, which may come {shortest.total_seconds():.0f} seconds after one; "
                 "give less, in seconds",
             )
+
+    def _compared_from(self) -> Iterator[datetime]:
+        yield _SOME_DAY
+        days = [_SOME_DAY + timedelta(days=day) for day in range(_COMPARED_DAYS.days)]
+        offsets = [day.astimezone(self._zone).utcoffset() for day in days]
+        for day, (before, after) in zip(days, pairwise(offsets), strict=False):
+            if before != after:
+                yield day - timedelta(hours=3)
 
     def _slots(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
         """Slots after a moment, or backwards those not after it."""
@@ -162,7 +177,7 @@ def checked_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError):  # not found; a path; a folder; a file that is no zone
         remedy = "is no time zone here; give a name of the IANA data base ('Europe/Berlin'), or 'UTC'"
-        raise ScheduleInvalid("tz", name, remedy) from None
+        raise ZoneUnknown("tz", name, remedy) from None
 
 
 def _is_part(place: int, part: str) -> bool:

@@ -1,6 +1,7 @@
 """What is stored together for schedules: the slots of each, as many as one statement may store."""
 
 import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,6 +20,24 @@ MOST_TASKS: Final = 500
 _VERSION: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 _RANDOM: Final = random.SystemRandom()
+_FOREIGN_FOR_S: Final = 60.0
+
+
+class ForeignZones:
+    """Schedules whose zone this broker does not know: they are left to the others, and looked at again."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, name: str) -> None:
+        """Leave one out for a while."""
+        self._until[name] = time.monotonic() + _FOREIGN_FOR_S
+
+    def now(self) -> list[str]:
+        """Those that are left out now."""
+        moment = time.monotonic()
+        self._until = {name: until for name, until in self._until.items() if until > moment}
+        return list(self._until)
 
 
 @dataclass(frozen=True, slots=True)

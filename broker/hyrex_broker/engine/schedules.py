@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from hyrex.runtime.cron import Cron
+from hyrex.runtime.cron import Cron, ZoneUnknown
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
 from hyrex_broker.domain.schedules import (
     Cause,
@@ -26,7 +26,7 @@ from hyrex_broker.domain.schedules import (
 )
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, SlotPlaces
-from hyrex_broker.engine.schedule_parts import Firing, new_id, parts, refusal, with_jitter
+from hyrex_broker.engine.schedule_parts import Firing, ForeignZones, new_id, parts, refusal, with_jitter
 from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -62,6 +62,7 @@ class ScheduledSubmits:
         self._lease_s = lease_duration.total_seconds()
         self._quiet_until = float("-inf")
         self._wanted = asyncio.Event()
+        self._foreign = ForeignZones()
 
     def look(self) -> None:
         """A schedule has changed."""
@@ -83,13 +84,14 @@ class ScheduledSubmits:
     async def fire_due(self) -> float:
         """Store all that is due; return how many seconds to wait for more. Raises StorageUnavailable."""
         while True:
-            next_due = await self._store.next_due()
+            foreign = self._foreign.now()
+            next_due = await self._store.next_due(foreign)
             quiet_s = self._quiet_s(next_due.now)
             if quiet_s > 0:
                 return min(quiet_s, LOOK_EVERY_S)
             if next_due.wait_s is None or next_due.wait_s > 0:
                 return min(LOOK_EVERY_S, next_due.wait_s or LOOK_EVERY_S)
-            due = await self._store.due(_BATCH)
+            due = await self._store.due(_BATCH, foreign)
             if due is None or not await self._fire(due.schedules, due.now):
                 return _SHORTEST_WAIT_S  # another broker has them
 
@@ -106,9 +108,18 @@ class ScheduledSubmits:
         await self._places.intern({(each.queue, each.task) for each in due})
         firings: list[Firing] = []
         unreadable: list[DueSchedule] = []
+        foreign = 0
         for each in due:
             try:
                 firings.append(self._firing(each, now))
+            except ZoneUnknown as error:
+                self._foreign.add(each.name)
+                log.error(
+                    "this broker does not know a schedule's time zone and leaves it to others for a minute:"
+                    " update its tzdata",
+                    extra={"schedule": each.name, "error": str(error)},
+                )
+                foreign += 1
             except (ValueError, TooManyQueues) as error:
                 log.error("a schedule cannot be stored", extra={"schedule": each.name, "error": str(error)})
                 unreadable.append(each)
@@ -118,7 +129,7 @@ class ScheduledSubmits:
         stored = 0
         for part in parts(firings):
             stored += await self._store_part(part)
-        return bool(unreadable or stored)
+        return bool(unreadable or stored or foreign)
 
     def _firing(self, due: DueSchedule, now: datetime) -> Firing:
         """Raises ValueError if its expression has no next slot, TooManyQueues if its lane cannot be made."""

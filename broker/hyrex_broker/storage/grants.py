@@ -14,7 +14,7 @@ TABLES: Final = (
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "dismissal", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret", "compaction",
-    "schedule", "schedule_slot", "outbox", "expiry", "debounce",
+    "schedule", "schedule_slot", "outbox", "expiry", "debounce", "forgotten_slots",
     "rate_use",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others

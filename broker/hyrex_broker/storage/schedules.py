@@ -115,14 +115,14 @@ class ScheduleStore:
         self._database = database
         self.counters = database.counters
 
-    async def due(self, most: int) -> Due | None:
-        """Schedules that are due, the longest due first; None where there is none."""
-        rows = await self._database.fetch(_SQL["due"], most)
+    async def due(self, most: int, without: Sequence[str] = ()) -> Due | None:
+        """Schedules that are due, the longest due first, but for some names; None where there is none."""
+        rows = await self._database.fetch(_SQL["due"], most, list(without))
         return Due([_due(row) for row in rows], rows[0]["now"]) if rows else None
 
-    async def next_due(self) -> NextSchedule:
-        """When the next one is due."""
-        row = await self._database.fetchrow(_SQL["next_due"])
+    async def next_due(self, without: Sequence[str] = ()) -> NextSchedule:
+        """When the next one is due, but for some names."""
+        row = await self._database.fetchrow(_SQL["next_due"], list(without))
         assert row is not None
         return NextSchedule(row["wait_s"], row["now"])
 

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
+from hyrex.runtime import cron as zones
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.schedules import CatchUp, ScheduleOptions, ScheduleSource
+from hyrex_broker.engine.schedule_parts import ForeignZones
 from hyrex_broker.engine.schedules import LOOK_EVERY_S
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.schedules import ScheduleStore
@@ -243,8 +245,50 @@ async def test_looking_at_many_schedules_reads_one_place_of_an_index(bench: Benc
         " 'code', now() + interval '1 hour', now() + interval '1 hour' from generate_series(1, 10000) n"
     )
     plan = await bench.database.fetch(
-        f"explain (analyze, buffers, format json) {load('schedules')['next_due']}"
+        f"explain (analyze, buffers, format json) {load('schedules')['next_due']}", []
     )
     shown = str(json.loads(plan[0][0]))
     assert "schedule_due" in shown
     assert json.loads(plan[0][0])[0]["Plan"]["Shared Hit Blocks"] < 10
+
+
+async def test_a_zone_that_one_broker_lacks_puts_a_schedule_off_for_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the schedule to the others, which have other data, and stores what else is due."""
+    schedules = await paused(bench)
+    await schedules.put(definition())
+    await schedules.put(definition("abroad", tz="Europe/Berlin"))
+    back = await put_back(bench), await put_back(bench, name="abroad")
+    known = zones.checked_zone
+
+    def lacking(name: str) -> tzinfo:
+        if name != "UTC":
+            raise zones.ZoneUnknown("tz", name, "is not here")
+        return known(name)
+
+    with monkeypatch.context() as here:
+        here.setattr(zones, "checked_zone", lacking)
+        await schedules.fire_due()
+        await schedules.fire_due()
+    assert await rows(bench, "select schedule, slot from schedule_slot") == [("nightly", back[0])]
+    left = "select next_at, due_at <= now() from schedule where name = 'abroad'"
+    assert await rows(bench, left) == [(back[1], True)]
+    schedules._foreign = ForeignZones()  # as in any other broker
+    await schedules.fire_due()
+    assert await slots(bench, "abroad") == [back[1]]
+
+
+async def test_what_is_forgotten_of_slots_outlives_their_schedule(bench: Bench) -> None:
+    """Else one that is deleted and put again would fill them a second time."""
+    schedules = await paused(bench)
+    store = ScheduleStore(bench.database)
+    await schedules.put(definition())
+    slot = await put_back(bench)
+    await schedules.fire_due()
+    await bench.database.execute("delete from schedule")
+    await bench.database.execute("update schedule_slot set stored_at = now() - interval '9 days'")
+    await bench.database.execute(load("schedules")["forget"], timedelta(days=7), 100)
+    await schedules.put(definition())
+    assert await rows(bench, "select count(*) from schedule_slot") == [(0,)]
+    assert await store.forgotten_through("nightly") == slot

@@ -146,3 +146,12 @@ def test_a_jitter_must_end_before_the_next_slot(expression: str, zone: str, seco
 @pytest.mark.parametrize("expression", ["@weekly", "0 0 29 2 *", "@yearly"])
 def test_a_rare_slot_may_have_a_jitter_of_a_day(expression: str) -> None:
     Cron(expression, BERLIN).require_shorter(86_400)
+
+
+def test_a_jitter_that_reaches_the_next_slot_only_when_clocks_are_changed_is_refused() -> None:
+    """From 1 to 4 there are three hours, and two in one night of March."""
+    cron = Cron("0 1,4 * * *", BERLIN)
+    cron.require_shorter(2 * 3600 - 1)
+    with pytest.raises(ScheduleInvalid, match="7200 seconds after one"):
+        cron.require_shorter(2 * 3600)
+    Cron("0 1,4 * * *", "UTC").require_shorter(3 * 3600 - 1)

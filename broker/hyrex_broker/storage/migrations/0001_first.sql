@@ -345,8 +345,6 @@ create table schedule (
   due_at       timestamptz not null,
   last_slot    timestamptz,
   last_task_id uuid,
-  -- Of slots up to this one it may be forgotten that they had their tasks: they are not filled any more.
-  forgotten_through timestamptz,
   revision     integer not null default 0,
   updated_at   timestamptz not null default now(),
   primary key (namespace, name)
@@ -939,3 +937,12 @@ begin
   end loop;
 end
 $$;
+
+-- Of slots of a schedule up to this one it may be forgotten that they had their tasks: they are not filled any more. It
+-- outlives the schedule, since another one of its name would fill them again.
+create table forgotten_slots (
+  namespace smallint not null,
+  schedule  text not null,
+  through   timestamptz not null,
+  primary key (namespace, schedule)
+);

@@ -1,12 +1,14 @@
 -- name: due
 -- Schedules that are due, the longest due first, with the size of a task and the database's time. $1 how many.
+-- $2 names that are left out.
 select name, revision, queue, task, cron, tz, catchup, jitter_s, next_at, now() as now,
        octet_length(payload) + octet_length(options::text) as size_bytes
-from schedule where not paused and due_at <= now() order by due_at limit $1::integer
+from schedule where not paused and due_at <= now() and name <> all ($2::text[]) order by due_at limit $1::integer
 
 -- name: next_due
--- Seconds until the next schedule is due (null: there is none), and the database's time.
-select extract(epoch from (select due_at from schedule where not paused order by due_at limit 1) - now())::float8
+-- Seconds until the next schedule is due (null: there is none), and the database's time. $1 names that are left out.
+select extract(epoch from (
+         select due_at from schedule where not paused and name <> all ($1::text[]) order by due_at limit 1) - now())::float8
          as wait_s,
        now() as now
 
@@ -189,18 +191,18 @@ select slot from schedule_slot where task_id = $2::uuid and namespace = 0 and sc
 
 -- name: forgotten_through
 -- The last slot of a schedule of which it may be forgotten that it had its task. $1 name.
-select forgotten_through from schedule where namespace = 0 and name = $1::text
+select through as forgotten_through from forgotten_slots where namespace = 0 and schedule = $1::text
 
 -- name: forget
--- Removes what is known of slots that were stored long ago, and notes with their schedules how far they went. $1 how long,
--- $2 how many at a time. Returns how many went.
+-- Removes what is known of slots that were stored long ago, and notes how far they went, also of schedules that are
+-- gone. $1 how long, $2 how many at a time. Returns how many went.
 with gone as (
   delete from schedule_slot where ctid = any (array(
     select ctid from schedule_slot where stored_at < now() - $1::interval limit $2::integer))
   returning schedule, slot
 ), noted as (
-  update schedule s set forgotten_through = greatest(s.forgotten_through, g.slot)
-  from (select schedule, max(slot) as slot from gone group by schedule) g
-  where s.namespace = 0 and s.name = g.schedule
+  insert into forgotten_slots as f (namespace, schedule, through)
+  select 0, schedule, max(slot) from gone group by schedule order by schedule
+  on conflict (namespace, schedule) do update set through = greatest(f.through, excluded.through)
 )
 select count(*)::integer from gone
