@@ -15,6 +15,8 @@ from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as pb
 from tests.integration.gateway.conftest import REST, Cluster, Stubs, stubs_on
 from tests.integration.gateway.test_routing import REJECTED, STORED, new_task, stored
+from tests.integration.observing.scrape import scrape, url_of
+from tests.integration.observing.test_metrics import listed, shown
 from tests.integration.service.seeding import make_id
 from tests.integration.service.stubs import error_info, reason_of
 from tests.support.groups import grouped
@@ -36,7 +38,8 @@ def gateway(cluster: Cluster, port: int) -> Iterator[RunningBroker]:
     """A gateway to a cell that is there, and to one that may be."""
     processes = Processes()
     try:
-        yield processes.gateway(f"{GONE}*=grpc://127.0.0.1:{port};*={cluster.rest.url}")
+        routes = f"{GONE}*=grpc://127.0.0.1:{port};*={cluster.rest.url}"
+        yield processes.gateway(routes, "--metrics", "127.0.0.1:0")
     finally:
         processes.end()
 
@@ -149,7 +152,7 @@ async def _watched(stubs: Stubs, ids: Sequence[str]) -> AsyncGenerator[Sequence[
 
 
 async def test_a_cell_that_says_nothing_is_answered_for_until_it_is_back(
-    beside: Stubs, start_broker: StartBroker, port: int
+    beside: Stubs, gateway: RunningBroker, start_broker: StartBroker, port: int
 ) -> None:
     """Its frames are answered without it, so that those for other cells are read; what it has stored after
     all is recognised."""
@@ -160,6 +163,12 @@ async def test_a_cell_that_says_nothing_is_answered_for_until_it_is_back(
         found = await answers(beside, *frames, [new_task(REST)])
         assert [len(found[at].results) for at in range(41)] == [1] * 40 + [0]
         assert told(found[0].results[0].result.error) == AWAY
+        page = scrape(url_of(gateway.process))
+        ups = [page.value("hyrex_gateway_cell_up", cell=cell) for cell in (f"{GONE}*", "*")]
+        assert ups == [0, 1], "whatever is asked of it would wait again"
+        named = {name: kind for name, kind in listed().items() if name.startswith("hyrex_gateway_")}
+        assert {name: kind for name, kind in shown(page).items() if "gateway" in name} == named
+        assert page.value("hyrex_gateway_away_total", cell=f"{GONE}*") >= 40
     async with asyncio.timeout(60):
         while (again := await answers(beside, *frames))[0].results and again[0].results[0].result.error.code:
             assert told(again[0].results[0].result.error) == AWAY

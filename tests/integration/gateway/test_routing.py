@@ -83,6 +83,15 @@ async def test_a_request_has_no_more_tasks_than_a_broker_takes(stubs: Stubs) -> 
     assert await reason_of(stubs.tasks.SubmitTasks(pb.SubmitTasksRequest(tasks=tasks))) == "TOO_MANY_ITEMS"
     assert (await stubs.tasks.SubmitTasks(pb.SubmitTasksRequest())).results == []
 
+    async def frames() -> AsyncIterator[pb.StreamSubmitRequest]:
+        yield pb.StreamSubmitRequest(sequence=1, groups=grouped(tasks[:999]))
+        yield pb.StreamSubmitRequest(sequence=2, groups=[grouped(tasks[:1])[0]] * 500 + grouped(tasks[:501]))
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stubs.tasks.StreamSubmit(frames()):
+            pass
+    assert error_info(caught.value).reason == "TOO_MANY_ITEMS"
+
 
 async def test_a_task_is_found_in_whichever_cell_it_is(stubs: Stubs) -> None:
     for task_id in await stored(stubs, *tasks_of_both()):

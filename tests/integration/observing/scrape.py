@@ -47,7 +47,7 @@ def parsed(text: str) -> Scrape:
 
 def url_of(process: Process) -> str:
     """Where a broker or worker serves its metrics."""
-    return process.wait_for(r"(?:broker|worker) metrics: (\S+)")[1]
+    return process.wait_for(r"(?:broker|worker|gateway) metrics: (\S+)")[1]
 
 
 def _plain(samples: Iterable[Sample]) -> Iterable[Sample]:

@@ -60,8 +60,9 @@ def test_a_scrape_tells_what_was_submitted_ran_failed_was_lost_and_was_cancelled
     lost = {"task": "vanish", "outcome": "lost"}
     broker_url = url_of(observed_broker.process)
     eventually(lambda: scrape(broker_url).value("hyrex_runs_ended_total", **lost) >= 1, PATIENCE_S)
-    # Those of a replica are there where one is named: faults/test_read_replica.
-    told = {name: kind for name, kind in listed().items() if not name.startswith("hyrex_replica_")}
+    # Those of a replica are there where one is named: faults/test_read_replica; those of a gateway: gateway.
+    elsewhere = ("hyrex_replica_", "hyrex_gateway_")
+    told = {name: kind for name, kind in listed().items() if not name.startswith(elsewhere)}
     assert told != listed()
     assert shown(page) | shown(of_worker) == told
 
