@@ -9,6 +9,7 @@ from hyrex.cli.cells import url_for_queue
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
+from hyrex.cli.paging import every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -32,14 +33,7 @@ def list_queues(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) ->
 
     async def call(channel: "grpc.aio.Channel") -> list[Any]:
         stub = queue_service_pb2_grpc.QueueServiceStub(channel)
-        request = queue_service_pb2.ListQueuesRequest(page_size=1000)
-        found: list[Any] = []
-        while True:
-            answer = await stub.ListQueues(request)
-            found += answer.queues
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+        return await every(stub.ListQueues, queue_service_pb2.ListQueuesRequest(), "queues")
 
     queues = [queue_values(queue) for queue in ask(broker_url, call)]
     if as_json:

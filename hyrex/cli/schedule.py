@@ -9,6 +9,7 @@ import typer
 from hyrex.cli import connection
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
 from hyrex.cli.output import print_json, print_list, print_table, say
+from hyrex.cli.paging import every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -24,13 +25,8 @@ def list_schedules(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False)
     from hyrex.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 
     async def call(channel: "grpc.aio.Channel") -> list[Any]:
-        request, found = pb.ListSchedulesRequest(page_size=1000), list[Any]()
-        while True:
-            answer = await ScheduleServiceStub(channel).ListSchedules(request)
-            found += answer.schedules
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+        stub = ScheduleServiceStub(channel)
+        return await every(stub.ListSchedules, pb.ListSchedulesRequest(), "schedules")
 
     schedules = list(map(_values, ask(broker_url, call)))
     if as_json:

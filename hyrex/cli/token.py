@@ -9,6 +9,7 @@ import typer
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
+from hyrex.cli.paging import every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -83,14 +84,7 @@ def list_tokens(
 
     async def call(channel: "grpc.aio.Channel") -> list[Any]:
         stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-        request = wire.ListTokensRequest(page_size=1000, include_ended=ended)
-        found: list[Any] = []
-        while True:
-            answer = await stub.ListTokens(request)
-            found += answer.tokens
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+        return await every(stub.ListTokens, wire.ListTokensRequest(include_ended=ended), "tokens")
 
     found = [token_values(token) for token in ask(broker_url, call)]
     if as_json:

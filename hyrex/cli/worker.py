@@ -6,6 +6,7 @@ import typer
 
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
 from hyrex.cli.output import print_json, print_list, print_table, say
+from hyrex.cli.paging import every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -73,14 +74,8 @@ def sessions(broker_url: str, ended: bool) -> list[Any]:
 
     async def call(channel: "grpc.aio.Channel") -> list[Any]:
         stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-        request = admin_service_pb2.ListWorkersRequest(page_size=1000, include_ended=ended)
-        found: list[Any] = []
-        while True:
-            answer = await stub.ListWorkers(request)
-            found += answer.workers
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+        request = admin_service_pb2.ListWorkersRequest(include_ended=ended)
+        return await every(stub.ListWorkers, request, "workers")
 
     return ask(broker_url, call)
 
