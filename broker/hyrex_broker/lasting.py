@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Final
 
 from hyrex_broker.domain.counters import Acknowledged
 from hyrex_broker.domain.model import BrokerId
+from hyrex_broker.domain.pauses import growing_s
 from hyrex_broker.engine.cluster.replicated import Renewals
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.pool import Database
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
-_MOST_DOUBLED: Final = 10
 _LASTED_S: Final = 30.0
 _LOOK_AROUND_S: Final = 1.0
 
@@ -90,5 +89,4 @@ def pause_s(times: int) -> float:
     """How long to wait before the next, after so many beginnings that did not last."""
     if not times:
         return 0.0
-    longest = _FIRST_PAUSE_S * 2.0 ** min(times - 1, _MOST_DOUBLED)
-    return min(_LONGEST_PAUSE_S, longest) * random.uniform(0.5, 1.0)
+    return growing_s(_FIRST_PAUSE_S, times - 1, _LONGEST_PAUSE_S)

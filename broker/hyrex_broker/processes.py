@@ -8,7 +8,6 @@ themselves when the parent is killed.
 
 import logging
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,14 +19,15 @@ from typing import Any, Final
 
 from hyrex.runtime import state_report
 from hyrex_broker.config import FLAGS, BrokerConfig
+from hyrex_broker.domain.pauses import growing_s
 from hyrex_broker.hangup import stop_signals
 
 log = logging.getLogger(__name__)
 
 _SHORTEST_LIFE_S: Final = 30.0  # a busy machine takes ten to find that the port is in use
 _START_FAILURES: Final = range(2, 6)
+_FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 5.0
-_MOST_DOUBLED: Final = 5
 _LOOK_EVERY_S: Final = 0.1
 _SECRETS: Final = frozenset(
     f"HYREX_{name}{ending}"
@@ -112,8 +112,7 @@ def _ended(*, wait: bool) -> tuple[int, int]:
 def _pause_s(failures: int) -> float:
     """How long to wait before another is started after one that lived for a moment only: a second, and twice
     as long, up to a bound, for each one before that did too."""
-    # without a bound of its own the power is no float any more, after an hour and a half of failures
-    return min(_LONGEST_PAUSE_S, 2.0 ** min(failures, _MOST_DOUBLED)) * random.uniform(0.5, 1.0)
+    return growing_s(_FIRST_PAUSE_S, failures, _LONGEST_PAUSE_S)
 
 
 def _restart(

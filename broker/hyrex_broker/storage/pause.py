@@ -1,8 +1,9 @@
 """How long to wait before the next attempt to connect: longer after each failure, never the same twice."""
 
-import random
 import time
 from typing import Final
+
+from hyrex_broker.domain.pauses import growing_s
 
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 1.0
@@ -25,9 +26,8 @@ class Pause:
         """Note a failure. Several at once, of attempts that began together, count as one."""
         if self.left_s:
             return
-        longest = min(LONGEST_S, FIRST_S * 2 ** min(self.failures, 10))
+        self._until = time.monotonic() + growing_s(FIRST_S, self.failures, LONGEST_S)
         self.failures += 1
-        self._until = time.monotonic() + longest * random.uniform(0.5, 1.0)
 
     def succeeded(self) -> None:
         """Note a success: there is no pause any more."""
