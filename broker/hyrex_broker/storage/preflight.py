@@ -11,6 +11,7 @@ from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.storage.connect import ANY_SERVER, WRITES, Connector, Timeouts, place
 from hyrex_broker.storage.replica import identity
 from hyrex_broker.storage.sqlstates import NOT_ANSWERED, one_line
+from hyrex_broker.storage.unreachable import STANDBY
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +85,7 @@ async def reach(database_url: str) -> tuple[str, str]:
             f"Postgres at {place(database_url)}: {error}; create it, or {_REMEDY}"
         ) from error
     except asyncpg.TargetServerAttributeNotMatched as error:
-        raise StorageUnavailable(
-            f"Postgres at {place(database_url)} takes no writes: it is a standby, or its"
-            f" default_transaction_read_only is on; {_REMEDY}"
-        ) from error
+        raise StorageUnavailable(f"Postgres at {place(database_url)} {STANDBY}; {_REMEDY}") from error
     except (asyncpg.PostgresError, *NOT_ANSWERED, ValueError) as error:
         raise StorageUnavailable(
             f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {_REMEDY}"

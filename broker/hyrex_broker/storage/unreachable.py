@@ -8,7 +8,8 @@ import asyncpg
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.sqlstates import one_line
 
-_STANDBY: Final = "takes no writes: it is a standby, or its default_transaction_read_only is on"
+STANDBY: Final = "takes no writes: it is a standby, or its default_transaction_read_only is on"
+"""What follows a server's name."""
 
 
 def none_left(places: Sequence[str], errors: Sequence[Exception]) -> Exception:
@@ -24,7 +25,7 @@ def none_left(places: Sequence[str], errors: Sequence[Exception]) -> Exception:
 def _reason(error: Exception) -> str:
     """What a server did, as what follows its name."""
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        return _STANDBY
+        return STANDBY
     if isinstance(error, TimeoutError):
         return "did not answer in time (a URL's connect_timeout changes that)"
     if isinstance(error, ConnectionRefusedError):
