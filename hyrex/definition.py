@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from hyrex.keys import check_key_function
 from hyrex.options import (
     DEFAULT_QUEUE,
     UNSET,
     Backoff,
+    KeyOf,
     OnError,
+    OnFull,
     SendOptions,
     TaskConfig,
     Unset,
     checked_count,
     checked_expiry,
+    checked_key,
+    checked_max_per_key,
     checked_name,
+    checked_on_full,
     checked_priority,
     checked_retries,
     checked_schedule,
@@ -66,6 +72,9 @@ class TaskOptions:
     expires_in: float | timedelta | None = None
     headers: Mapping[str, str] | None = None
     labels: Mapping[str, str] | None = None
+    concurrency_key: str | KeyOf | None = None
+    max_per_key: int = 1
+    on_full: OnFull = "wait"
 
     def config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         """The checked configuration. Raises TypeError or ValueError, which name task and option."""
@@ -74,13 +83,25 @@ class TaskOptions:
 
     def send_options(self, name: str) -> SendOptions:
         """The options of every send. Raises TypeError or ValueError, which name task and option."""
-        if self.headers is None and self.labels is None:
-            return SendOptions()
         with _naming(name):
+            key = self.concurrency_key
             return SendOptions(
                 headers=checked_texts("headers", self.headers or {}),
                 labels=checked_texts("labels", self.labels or {}),
+                concurrency_key=UNSET if key is None or callable(key) else checked_key(key),
+                max_per_key=checked_max_per_key(self.max_per_key),
+                on_full=checked_on_full(self.on_full),
             )
+
+    def key_of(self, name: str, function: Callable[..., Any]) -> KeyOf | None:
+        """What makes the concurrency key of each send of a task, if it depends on the arguments. Raises
+        TypeError if it does not take what the task's function takes."""
+        key = self.concurrency_key
+        if key is None or not callable(key):
+            return None
+        with _naming(name):
+            check_key_function(key, function)
+        return key
 
     def _config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         cron, tz = checked_schedule(self.cron, self.tz)

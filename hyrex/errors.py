@@ -7,7 +7,8 @@
     │   ├── ArgumentInvalid        the arguments do not fit the hints (a ValueError); nothing was sent
     │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing was sent
     │   ├── SendRejected           the broker refused the task, see reason; nothing was stored
-    │   │   └── QueueFull          its queue had no room within the send timeout, see queue and limit
+    │   │   ├── QueueFull          its queue had no room within the send timeout, see queue and limit
+    │   │   └── KeyBusy            its concurrency key had its maximum and it was not to wait, see holder
     │   ├── SubmitUnknown          an attempt had no answer: stored or not; handle.resend() repeats it
     │   ├── OutboxError            task.on(connection) could not enqueue
     │   │   ├── UnknownConnection  it takes no connection of this kind (a TypeError)
@@ -57,6 +58,7 @@ __all__ = [
     "DefinitionError",
     "DuplicateTask",
     "HyrexError",
+    "KeyBusy",
     "NonRetryable",
     "NotInTransaction",
     "OutboxError",
@@ -164,6 +166,20 @@ class QueueFull(SendRejected):
     def limit(self) -> int:
         """How many tasks may wait in it."""
         return int(self.metadata.get("limit", 0))
+
+
+class KeyBusy(SendRejected):
+    """As many tasks of its concurrency key run as may, and on_full is "refuse"; nothing was stored."""
+
+    @property
+    def key(self) -> str:
+        """The concurrency key."""
+        return self.metadata.get("key", "")
+
+    @property
+    def holder(self) -> str:
+        """The id of a task that holds the key; empty if it has ended since."""
+        return self.metadata.get("holder", "")
 
 
 class SubmitUnknown(SendError):

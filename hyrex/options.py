@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
+from uuid import UUID
 
 __all__ = [
     "CHANGEABLE",
@@ -29,8 +30,14 @@ Timeout = float | timedelta | None
 """How long to wait: seconds or a timedelta; None for no limit."""
 OnError = Callable[[], object] | Callable[[Any], object] | Callable[[Any], Awaitable[object]]
 
+OnFull = Literal["wait", "refuse"]
+"""What becomes of a task whose concurrency key has its maximum: it waits, or is refused (KeyBusy)."""
+KeyOf = Callable[..., str | int | UUID | None]
+"""The concurrency key of a call, by its arguments; None: it has none."""
+
 DEFAULT_QUEUE: Final = "default"
 MAX_RETRIES: Final = 1_000_000
+MAX_PER_KEY: Final = 1000
 NAME_LIMIT_BYTES: Final = 255
 TEXTS_LIMIT_BYTES: Final = 64 * 1024
 LEAST_S: Final = 0.001  # the broker counts in milliseconds
@@ -85,6 +92,10 @@ class SendOptions:
     debounce_max_wait: timedelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    concurrency_key: str | Unset | None = UNSET
+    """UNSET: the task's own, if it has one."""
+    max_per_key: int = 1
+    on_full: OnFull = "wait"
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.run_at is not None:
@@ -183,6 +194,30 @@ def checked_run_at(value: object) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:  # in UTC it is before the first year or after the last one
         raise ValueError(f"run_at must be within the years 1 to 9999 in UTC, got {value!r}") from None
+
+
+def checked_key(value: object) -> str | None:
+    """The value as a concurrency key (a number or a UUID as its text; None for no key), or TypeError /
+    ValueError."""
+    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        value = str(value)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"concurrency_key must be a str, an int, a UUID or None, got {value!r}")
+    return None if value is None else checked_name("concurrency_key", value)
+
+
+def checked_max_per_key(value: object) -> int:
+    """1..1000."""
+    return checked_count("max_per_key", value, minimum=1, maximum=MAX_PER_KEY)
+
+
+def checked_on_full(value: object) -> OnFull:
+    """One of the two words, or TypeError / ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"on_full must be 'wait' or 'refuse', got {value!r}")
+    if value not in ("wait", "refuse"):
+        raise ValueError(f"on_full must be 'wait' or 'refuse', got {value[:80]!r}")
+    return "wait" if value == "wait" else "refuse"
 
 
 def checked_schedule(cron: object, tz: object) -> tuple[str | None, str]:

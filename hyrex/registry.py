@@ -13,7 +13,7 @@ from hyrex.arguments.signature import local_names
 from hyrex.definition import TaskOptions, check_schedulable, checked_function
 from hyrex.errors import DefinitionError, DuplicateTask
 from hyrex.middleware import Middleware, Stack
-from hyrex.options import UNSET, Backoff, OnError, Unset
+from hyrex.options import UNSET, Backoff, KeyOf, OnError, OnFull, Unset
 from hyrex.queue import HyrexQueue
 from hyrex.schedules import Schedules
 from hyrex.task import AsyncHyrexTask, HyrexTask, RemoteTask
@@ -66,6 +66,9 @@ class HyrexRegistry:
         expires_in: float | timedelta | None = ...,
         headers: Mapping[str, str] = ...,
         labels: Mapping[str, str] = ...,
+        concurrency_key: str | KeyOf | None = ...,
+        max_per_key: int = ...,
+        on_full: OnFull = ...,
     ) -> "TaskDecorator": ...
     def task(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
         """Make a function a task: `@hy.task`, or `@hy.task(queue=..., max_retries=..., ...)`.
@@ -147,8 +150,13 @@ class HyrexRegistry:
             if kind is RemoteTask:
                 raise TypeError(f"task {name}: cron: a remote stub has no schedule; its own code has")
             check_schedulable(function, name)
+            if options.concurrency_key is not None:
+                raise TypeError(
+                    f"task {name}: cron: tasks of slots have no concurrency_key yet; leave one out"
+                )
         task = kind(function, config, names, options.send_options(name))
         task._stack = self._stack
+        task.key_of = options.key_of(name, function)
         earlier = self._own.get(name)
         if earlier is not None and not _is_rerun(earlier, task):
             raise DuplicateTask(name, earlier.place, task.place)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from uuid import UUID
 
 from hyrex.arguments.coder import TaskCoder
 from hyrex.backend.send_spec import SendSpec
@@ -15,11 +16,15 @@ from hyrex.call import TaskCall
 from hyrex.errors import loaded
 from hyrex.options import (
     UNSET,
+    OnFull,
     SendOptions,
     TaskConfig,
     Unset,
     checked_expiry,
+    checked_key,
+    checked_max_per_key,
     checked_name,
+    checked_on_full,
     checked_priority,
     checked_retries,
     checked_run_at,
@@ -61,18 +66,20 @@ class Sendable(Generic[P, R]):
         Raises ArgumentInvalid or PayloadTooLarge before anything is sent, BrokerUnavailable if no broker was
         reachable within HYREX_SEND_TIMEOUT, SubmitUnknown if it was sent and no answer came in that time.
         """
-        handle: TaskHandle[R] = _sending().send_one(self._spec, self._coder.encode_arguments(*args, **kwargs))
+        payload = self._coder.encode_arguments(*args, **kwargs)
+        handle: TaskHandle[R] = _sending().send_one(self._spec.keyed(payload), payload)
         return handle
 
     async def send_async(self, /, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[R]":
         """As send(), without blocking the running loop."""
         payload = self._coder.encode_arguments(*args, **kwargs)
-        handle: TaskHandle[R] = await _sending().send_one_async(self._spec, payload)
+        handle: TaskHandle[R] = await _sending().send_one_async(self._spec.keyed(payload), payload)
         return handle
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
         """A validated and encoded call, for send_many."""
-        return TaskCall(self._spec, self._coder.encode_arguments(*args, **kwargs))
+        payload = self._coder.encode_arguments(*args, **kwargs)
+        return TaskCall(self._spec.keyed(payload), payload)
 
     def on(self, connection: object, *, schema: str | None = None) -> "TransactionalTask[P, R]":
         """Send in the transaction of a connection to the brokers' database: `task.on(connection).send(...)`.
@@ -100,6 +107,9 @@ class Sendable(Generic[P, R]):
         debounce_max_wait: float | timedelta | Unset | None = UNSET,
         headers: Mapping[str, str] | Unset = UNSET,
         labels: Mapping[str, str] | Unset = UNSET,
+        concurrency_key: str | int | UUID | Unset | None = UNSET,
+        max_per_key: int | Unset = UNSET,
+        on_full: OnFull | Unset = UNSET,
     ) -> "ConfiguredTask[P, R]":
         """Return a wrapper that sends this task with these options; options left out stay as they are."""
         said: dict[str, Any] = {
@@ -119,6 +129,9 @@ class Sendable(Generic[P, R]):
             ),
             "headers": _given(headers, functools.partial(checked_texts, "headers")),
             "labels": _given(labels, functools.partial(checked_texts, "labels")),
+            "concurrency_key": _given(concurrency_key, checked_key),
+            "max_per_key": _given(max_per_key, checked_max_per_key),
+            "on_full": _given(on_full, checked_on_full),
         }
         config, sent = replace(self.config, **_said(said)), replace(self.options, **_said(options))
         if sent.debounce_key is not None and config.expires_in is not None:

@@ -18,6 +18,7 @@ class TaskStatus(StrEnum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     LOST = "lost"
+    BLOCKED = "blocked"
     RELEASED = "released"
 
     @property

@@ -14,7 +14,7 @@ from hyrex.backend.send_spec import SendSpec
 from hyrex.codec import RESULT_MARK
 from hyrex.errors import PayloadUnavailable
 from hyrex.middleware import NOTHING, Stack
-from hyrex.options import SendOptions, TaskConfig
+from hyrex.options import KeyOf, SendOptions, TaskConfig
 from hyrex.retry import retry_delay_s
 from hyrex.runtime.portable import imported, is_importable
 from hyrex.sendable import Sendable
@@ -46,6 +46,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         self.config = config
         self.options = options or SendOptions()
         self.function = function
+        self.key_of: KeyOf | None = None
+        """Makes the concurrency key of a send, where the arguments decide it."""
         self.is_async = inspect.iscoroutinefunction(function)
         self._coder = TaskCoder(TaskSignature(function, config.name, local_names))
         self._coder.largest_bytes = self._largest_bytes

@@ -23,6 +23,7 @@ from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.expiry import Expiry
 from hyrex_broker.engine.extra_slots import LanesAndRooms
+from hyrex_broker.engine.follow import Follow
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
@@ -35,6 +36,7 @@ from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
+from hyrex_broker.engine.submit.keyed import KeyedSubmits, KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.identity import known_tokens, token_parts
@@ -58,6 +60,8 @@ from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.expiry import ExpiryStore
+from hyrex_broker.storage.follow import FollowStore
+from hyrex_broker.storage.keyed import KeyedStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import MarkStore
@@ -67,12 +71,14 @@ from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.progress import ProgressStore
 from hyrex_broker.storage.promote import PromoteStore
+from hyrex_broker.storage.purge import Purged
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.replica import ReadFrom, read_from
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.schedules import ScheduleStore
+from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.sessions import SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import SubmitStore
@@ -168,6 +174,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     upkeep, clock = RetentionStore(database.connector), DatabaseClock()
     rooms, dispatcher.clock = Rooms(DepthStore(database)), clock.steady_since
     places = LanesAndRooms(directory, rooms, dispatcher)
+    keyed = KeyedSubmits(KeyedStore(database), KeyHasher(SecretStore(database)))
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
@@ -175,8 +182,9 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         dispatcher=dispatcher,
         promoter=promoter,
         expiry=Expiry(ExpiryStore(database), marks),
-        intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms),
+        intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms, keyed),
         reports=reports,
+        follow=Follow(FollowStore(database), directory, dispatcher, broker_id),
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         progress=RunsProgress(ProgressStore(database)),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
@@ -222,12 +230,15 @@ def _connect(engine: Engine, database: Database) -> None:
 
     database.on_missing_partition = engine.retention.hurry
     engine.presence.on_round = round_over
+    engine.presence.on_fewer = engine.follow.sweep_soon
     engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
     engine.expiry.on_change = changed
     dispatcher.on_change = changed
     engine.cancels.from_outbox = engine.relay.relay_now
+    engine.follow.on_change = changed
+    _connect_follow(engine)
     engine.progress.on_change = changed
     engine.cancels.on_elsewhere = notifications.tell_cancel
     engine.directory.on_write.append(notifications.tell_config)
@@ -239,10 +250,29 @@ def _connect(engine: Engine, database: Database) -> None:
     notifications.on_cancel = engine.heartbeats.look_for_cancels
 
 
+def _connect_follow(engine: Engine) -> None:
+    """Have every part that ends tasks, or makes them wait for others, tell of it."""
+    follow = engine.follow
+    engine.reports.on_ended = follow.ended_in
+    engine.cancels.on_ended = follow.ended_in
+    engine.expiry.on_ended = follow.ended_in
+    engine.dispatcher.on_ended = follow.ended_in
+    engine.cancels.on_blocked = follow.ended
+    engine.expiry.on_blocked = follow.ended
+    engine.promoter.on_blocked = follow.ended
+
+
+def _purged(engine: Engine, purged: Purged) -> None:
+    engine.reports.on_change(purged.task_ids)
+    if purged.to_follow or purged.keys:
+        engine.follow.ended(purged.to_follow, purged.keys)
+
+
 def _print_when_asked(config: BrokerConfig, database: Database, engine: Engine) -> None:
     parts = {
         "intake": engine.intake.sizes,
         "reports": engine.reports.sizes,
+        "follow": engine.follow.sizes,
         "dispatcher": engine.dispatcher.sizes,
         "heartbeats": engine.heartbeats.sizes,
         "watches": engine.watches.sizes,
@@ -290,7 +320,7 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),
         queues=QueueServicer(
-            served.source.of(QueueStore), engine.directory, engine.reports.on_change, audit, pages
+            served.source.of(QueueStore), engine.directory, partial(_purged, engine), audit, pages
         ),
         schedules=ScheduleServicer(
             ScheduleParts(

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from hyrex.arguments.coder import TaskCoder
+from hyrex.keys import key_of_call
 from hyrex.middleware import Stack
-from hyrex.options import CHANGEABLE, SendOptions, TaskConfig
+from hyrex.options import CHANGEABLE, KeyOf, SendOptions, TaskConfig, Unset
 
 __all__ = ["SendSpec", "SpecTask"]
 
@@ -14,6 +15,7 @@ class SpecTask(Protocol):
     """The part of a task that a send needs."""
 
     config: TaskConfig
+    key_of: KeyOf | None
     _coder: TaskCoder
     _stack: Stack
 
@@ -33,7 +35,7 @@ class SendSpec:
     frozen dataclass would take longer to make.
     """
 
-    __slots__ = ("config", "encoded", "options", "task")
+    __slots__ = ("base", "config", "encoded", "options", "task")
 
     def __init__(
         self, task: SpecTask, config: TaskConfig, options: SendOptions, encoded: bytes | None = None
@@ -42,6 +44,20 @@ class SendSpec:
         self.config = config
         self.options = options
         self.encoded = encoded
+        self.base: SendSpec | None = None
+        """Another one whose `encoded` counts: specs that differ in their concurrency key share it."""
+
+    def keyed(self, payload: bytes) -> "SendSpec":
+        """The spec of a send with these arguments, whose concurrency key depends on them; this one, if none
+        does. Raises what the function that makes the key raises."""
+        key_of = self.task.key_of
+        if key_of is None or not isinstance(self.options.concurrency_key, Unset):
+            return self
+        coder = self.task._coder
+        key = key_of_call(key_of, coder.signature.signature, coder.decode_arguments(payload))
+        found = SendSpec(self.task, self.config, replace(self.options, concurrency_key=key))
+        found.base = self.base or self
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the task and what differs from it, so that the task's functions are not pickled.
@@ -52,7 +68,7 @@ class SendSpec:
         changed = {
             name: getattr(mine, name) for name in CHANGEABLE if getattr(mine, name) != getattr(own, name)
         }
-        return _send_spec, (self.task, changed, self.options, self.encoded)
+        return _send_spec, (self.task, changed, self.options, (self.base or self).encoded)
 
 
 def _send_spec(

@@ -21,7 +21,7 @@ from hyrex.backend.protocol import Replay, Watched
 from hyrex.backend.send_spec import SendSpec
 from hyrex.client.process import replace_backend
 from hyrex.codec import PayloadInfo
-from hyrex.errors import TaskNotFound
+from hyrex.errors import KeyBusy, TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
 from hyrex.options import TaskConfig
 from hyrex.registry import HyrexRegistry
@@ -90,6 +90,7 @@ class InlineTasks:
     _scheduled: dict[str, SentTask] = field(default_factory=dict)
     _states: dict[str, TaskSnapshot] = field(default_factory=dict)
     _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
+    _running: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
 
     @property
     def is_silent(self) -> bool:
@@ -146,6 +147,8 @@ class InlineTasks:
             first = self._firsts.setdefault(key, outgoing)
             if first.task_id != outgoing.task_id:
                 return self._deduplicated(first, outgoing)
+        if (busy := self._busy(outgoing)) is not None:
+            return busy
         run_at = self.now + options.delay if options.delay else options.run_at
         task = SentTask(handle_of(outgoing), config, run_at, outgoing)
         self.sent.append(task.handle)
@@ -155,6 +158,21 @@ class InlineTasks:
         self._scheduled[outgoing.task_id] = task
         return self._observe(
             task, TaskSnapshot(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
+        )
+
+    def _busy(self, outgoing: Outgoing) -> KeyBusy | None:
+        """The refusal of a task whose key has its maximum: of those that run, which send it. One that would
+        wait runs all the same, since they wait for it."""
+        key, options = _key(outgoing), outgoing.spec.options
+        holders = [task_id for held, task_id in self._running if held == key]
+        if options.on_full != "refuse" or not options.concurrency_key or len(holders) < options.max_per_key:
+            return None
+        name, most = outgoing.spec.config.name, options.max_per_key
+        return KeyBusy(
+            f"concurrency key {options.concurrency_key!r} of {name} has its maximum of {most}, and task"
+            f" {holders[0]} holds it",
+            "KEY_BUSY",
+            {"key": options.concurrency_key, "limit": str(most), "holder": holders[0]},
         )
 
     def _deduplicated(self, first: Outgoing, outgoing: Outgoing) -> Deduplicated:
@@ -173,10 +191,12 @@ class InlineTasks:
                 f"{task.name} was sent {DEEPEST} runs deep, each by the one before; "
                 "a task that sends itself again waits for advance() if it does so with a delay"
             )
-        before = _depth.set(_depth.get() + 1)
+        before, key = _depth.set(_depth.get() + 1), _key(task._outgoing)
+        self._running.append((key, task._outgoing.task_id))
         try:
             state, error = await run_rounds(task._outgoing, self._function(task._outgoing), way)
         finally:
+            self._running.remove((key, task._outgoing.task_id))
             _depth.reset(before)
         self._observe(task, state)
         if error is not None and self.raise_failures:
@@ -251,3 +271,9 @@ class InlineTasks:
         spec = SendSpec(earlier.spec.task, earlier.spec.config, options)
         payload = earlier.payload if replay.payload is None else encoded(spec, replay.payload)
         return Outgoing(replay.new_id, spec, payload, origin_here())
+
+
+def _key(outgoing: Outgoing) -> tuple[str, ...]:
+    """The concurrency key of a task, with the queue and the name that it belongs to."""
+    config, key = outgoing.spec.config, outgoing.spec.options.concurrency_key
+    return (config.queue, config.name, key) if isinstance(key, str) else ()

@@ -82,6 +82,8 @@ def _one_group(tasks: OutgoingBatch) -> task_service_pb2.StreamSubmitRequest:
         group.headers.add(headers=options.headers)
     if options.idempotency_key:
         group.idempotency_keys.append(options.idempotency_key)
+    if options.concurrency_key:
+        group.concurrency_keys.append(options.concurrency_key)
     return request
 
 
@@ -93,6 +95,8 @@ def _fill_columns(group: task_service_pb2.TaskGroup, tasks: Sequence[Outgoing]) 
         group.headers.extend(task_pb2.Headers(headers=each.headers) for each in options)
     if any(each.idempotency_key for each in options):
         group.idempotency_keys.extend(each.idempotency_key or "" for each in options)
+    if any(each.concurrency_key for each in options):
+        group.concurrency_keys.extend(each.concurrency_key or "" for each in options)
     if any(task.origin.trace_context for task in tasks):
         group.trace_contexts = b"".join([task.origin.trace_context or NO_TRACE for task in tasks])
 
@@ -121,6 +125,7 @@ def _new_task(outgoing: Outgoing) -> task_pb2.NewTask:
     task.task_id, task.payload = outgoing.task_id, outgoing.payload
     task.parent_id, task.root_id, _ = outgoing.origin
     task.idempotency_key = options.idempotency_key or ""
+    task.concurrency_key = options.concurrency_key or ""
     task.headers.update(options.headers)
     return task
 
@@ -131,6 +136,10 @@ def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
     options = outgoing.spec.options
     if options.idempotency_key or options.delay is not None or options.run_at is not None:
         raise ValueError("a schedule's call has no idempotency_key, delay or run_at: its slots say when")
+    if options.concurrency_key:
+        raise ValueError(
+            "a schedule's call has no concurrency_key yet: its slots do not wait for one another"
+        )
     task = _new_task(outgoing)
     for name in ("task_id", "parent_id", "root_id"):
         task.ClearField(name)
@@ -140,9 +149,10 @@ def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
 def _terms(spec: SendSpec) -> bytes:
     """What all sends of one task share, encoded once: a backoff made by chance must not differ when a send is
     repeated."""
-    if spec.encoded is None:
-        spec.encoded = _options(spec)
-    return spec.encoded
+    base = spec.base or spec
+    if base.encoded is None:
+        base.encoded = _options(base)
+    return base.encoded
 
 
 def _options(spec: SendSpec) -> bytes:
@@ -163,6 +173,10 @@ def _options(spec: SendSpec) -> bytes:
     if options.run_at is not None:
         shared.run_at.FromDatetime(options.run_at)
     shared.labels.update(options.labels)
+    if options.max_per_key != 1:
+        shared.max_per_key = options.max_per_key
+    if options.on_full != "wait":
+        shared.on_full = task_pb2.ON_FULL_REFUSE
     if CODECS:
         shared.codec = codec_name(spec)
     if config.retry_backoff is not None:

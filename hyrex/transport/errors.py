@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status
 from hyrex.errors import (
     CallRejected,
     HyrexError,
+    KeyBusy,
     PayloadTooLarge,
     QueueFull,
     SendRejected,
@@ -110,6 +111,8 @@ def item_error(task_name: str, message: str, reason: str, metadata: Mapping[str,
     text = f"the broker refused {task_name}: {message}"
     if reason == "QUOTA_EXCEEDED" and {"queue", "limit"} <= metadata.keys():
         return QueueFull(text, reason, metadata)
+    if reason == "KEY_BUSY":
+        return KeyBusy(text, reason, metadata)
     if reason == "TASK_ID_OUT_OF_WINDOW":
         text += "; new ids are made by the broker's clock from now on: send it again"
     return SendRejected(text, reason, metadata)

@@ -93,6 +93,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SPANS_CELLS: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION: asked of a gateway, and about all of its cells; ask the brokers of one cell."""
+    ERROR_REASON_KEY_BUSY: _ErrorReason.ValueType  # 26
+    """The task's concurrency key has its maximum, and it was not to wait (NewTask.on_full): it is not stored. Of the
+    metadata `key` is its key, `limit` the maximum, and `holder` the id of a task that holds it. It may be sent again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -163,4 +167,8 @@ nothing is stored. Possible once it is gone. Metadata: feature, broker, version.
 """
 ERROR_REASON_SPANS_CELLS: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION: asked of a gateway, and about all of its cells; ask the brokers of one cell."""
+ERROR_REASON_KEY_BUSY: ErrorReason.ValueType  # 26
+"""The task's concurrency key has its maximum, and it was not to wait (NewTask.on_full): it is not stored. Of the
+metadata `key` is its key, `limit` the maximum, and `holder` the id of a task that holds it. It may be sent again.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -24,6 +24,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnFull:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnFullEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnFull.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_FULL_UNSPECIFIED: _OnFull.ValueType  # 0
+    """As ON_FULL_WAIT."""
+    ON_FULL_WAIT: _OnFull.ValueType  # 1
+    """It waits (TASK_STATUS_BLOCKED); those that wait go on in the order in which they came."""
+    ON_FULL_REFUSE: _OnFull.ValueType  # 2
+    """It is refused (KEY_BUSY, with the task that holds the key) and not stored."""
+
+class OnFull(_OnFull, metaclass=_OnFullEnumTypeWrapper):
+    """What becomes of a task whose concurrency key has its maximum."""
+
+ON_FULL_UNSPECIFIED: OnFull.ValueType  # 0
+"""As ON_FULL_WAIT."""
+ON_FULL_WAIT: OnFull.ValueType  # 1
+"""It waits (TASK_STATUS_BLOCKED); those that wait go on in the order in which they came."""
+ON_FULL_REFUSE: OnFull.ValueType  # 2
+"""It is refused (KEY_BUSY, with the task that holds the key) and not stored."""
+Global___OnFull: _TypeAlias = OnFull  # noqa: Y015
+
 class _TaskStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -50,6 +74,8 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     """Final: cancelled before it could complete."""
     TASK_STATUS_LOST: _TaskStatus.ValueType  # 9
     """Final: its worker was lost more often than the broker redelivers."""
+    TASK_STATUS_BLOCKED: _TaskStatus.ValueType  # 10
+    """Waits for others to end: its concurrency key has its maximum. Not final."""
 
 class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
     """Where a task stands. A task that no broker has accepted has no status."""
@@ -74,6 +100,8 @@ TASK_STATUS_CANCELLED: TaskStatus.ValueType  # 8
 """Final: cancelled before it could complete."""
 TASK_STATUS_LOST: TaskStatus.ValueType  # 9
 """Final: its worker was lost more often than the broker redelivers."""
+TASK_STATUS_BLOCKED: TaskStatus.ValueType  # 10
+"""Waits for others to end: its concurrency key has its maximum. Not final."""
 Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
 
 class _RunStatus:
@@ -248,6 +276,9 @@ class NewTask(_message.Message):
     EXPIRES_IN_FIELD_NUMBER: _builtins.int
     DEBOUNCE_KEY_FIELD_NUMBER: _builtins.int
     DEBOUNCE_MAX_WAIT_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
+    MAX_PER_KEY_FIELD_NUMBER: _builtins.int
+    ON_FULL_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUIDv7 in canonical text form, made by the client. The same id with the same content is one
     task however often it is submitted; with other content it is refused (TASK_ID_CONFLICT).
@@ -281,6 +312,16 @@ class NewTask(_message.Message):
     SUBMIT_OUTCOME_DEDUPLICATED. Once it may run, the next task of that key begins anew. Not together with
     idempotency_key, run_at or expires_in.
     """
+    concurrency_key: _builtins.str
+    """If set, 1..255 bytes: of the tasks of this queue and name with this key at most max_per_key are ready or run at
+    the same time, from before they are ready until their end, the waits before retries included.
+    """
+    max_per_key: _builtins.int
+    """How many of its concurrency_key may run at once, 1..1000; 0 means 1. Of tasks with different maxima each
+    waits for its own. Without a key it means nothing.
+    """
+    on_full: Global___OnFull.ValueType
+    """What becomes of it where its concurrency_key has its maximum."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one run may take, counted from the first line of user code; absent means no limit."""
@@ -343,10 +384,13 @@ class NewTask(_message.Message):
         expires_in: _duration_pb2.Duration | None = ...,
         debounce_key: _builtins.str = ...,
         debounce_max_wait: _duration_pb2.Duration | None = ...,
+        concurrency_key: _builtins.str = ...,
+        max_per_key: _builtins.int = ...,
+        on_full: Global___OnFull.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "on_full", b"on_full", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["delay", "run_at"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -610,6 +654,8 @@ class Task(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     DISMISSED_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
+    MAX_PER_KEY_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id its client gave it."""
     name: _builtins.str
@@ -651,6 +697,10 @@ class Task(_message.Message):
     """
     dismissed: _builtins.bool
     """Somebody has dismissed its bad end: it is no dead letter any more."""
+    concurrency_key: _builtins.str
+    """The concurrency key it was submitted with, if any."""
+    max_per_key: _builtins.int
+    """How many of its concurrency_key may run at once; 0 without a key."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one run may take; absent means no limit."""
@@ -706,10 +756,12 @@ class Task(_message.Message):
         traceparent: _builtins.str = ...,
         dismissed: _builtins.bool = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        concurrency_key: _builtins.str = ...,
+        max_per_key: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,7 +35,7 @@ def moves(*, without: tuple[Event, ...] = ()) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("page", "drawn"),
-    [("docs/concepts.md", moves()), (PROTOCOL, moves(without=(Event.REOPEN,)))],
+    [("docs/concepts.md", moves()), (PROTOCOL, moves(without=(Event.REOPEN, Event.REOPEN_BLOCKED)))],
     ids=["concepts", "protocol"],
 )
 def test_the_diagram_of_states_shows_the_table_of_moves(page: str, drawn: set[tuple[str, str]]) -> None:

@@ -38,6 +38,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "retry_backoff": 7, "idempotency_key": "k", "delay": 7, "run_at": datetime(2030, 1, 1, tzinfo=UTC),
     "headers": {"a": "b"}, "labels": {"a": "b"}, "expires_in": 7,
     "debounce_key": "k", "debounce_max_wait": 7,
+    "concurrency_key": "k", "max_per_key": 7, "on_full": "refuse",
 }  # fmt: skip
 
 NEEDS: Final[dict[str, dict[str, Any]]] = {
@@ -206,7 +207,8 @@ def test_workers_are_told_every_carried_option() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["submit", "submit_again", "submit_waiting", "submit_debounced", "submit_handing_off"]
+    "name",
+    ["submit", "submit_again", "submit_waiting", "submit_debounced", "submit_handing_off", "submit_keyed"],
 )
 def test_every_submit_stores_carried_options_in_their_order(name: str) -> None:
     statement = re.sub(r"--.*", "", load("submit")[name])

@@ -4,7 +4,7 @@ The model is broker/hyrex_broker/domain/states.py: an event that the table has f
 there, and one that the table lacks must change nothing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId, Token
 from hyrex_broker.domain.states import TRANSITIONS, Event, TaskState, move
 from hyrex_broker.storage.report import REDELIVERIES_BOUND
 from hyrex_broker.storage.sessions import Opened
+from tests.integration.storage.keys import follow, keyed, submit_keyed
 from tests.integration.storage.stage import ZERO, Stage, end_of, new_task
 from tests.state.world import World
 from tests.support.assigned import AssignedRun
@@ -33,6 +34,7 @@ class Model:
     losses: int = 0
     alone: bool = False
     cancelled: bool = False
+    keyed: bool = False
     recorded: list[Outcome] = field(default_factory=list)
     run: AssignedRun | None = None
     old: list[AssignedRun] = field(default_factory=list)
@@ -49,6 +51,8 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.tasks: dict[TaskId, Model] = {}
+        self.waiting: list[TaskId] = []
+        self.fresh: list[TaskId] = []
 
     @initialize()
     def begin(self) -> None:
@@ -64,12 +68,45 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run(self.stage.submit(task))
         self.tasks[task.task_id] = Model(TaskState.SCHEDULED if later else TaskState.QUEUED)
 
+    @precondition(lambda self: len(self.tasks) < 3)
+    @rule(later=st.booleans())
+    def submit_keyed(self, later: bool) -> None:
+        """All of one concurrency key, of which one may run at once."""
+        task = keyed(delay_ms=3_600_000 if later else None)
+        task.terms = replace(task.terms, max_retries=_MAX_RETRIES)
+        self.world.run(submit_keyed(self.stage, task))
+        admitted = not self.waiting and not self._seats()
+        state = TaskState.QUEUED if admitted else TaskState.BLOCKED
+        if not later and not admitted:
+            self.waiting.append(task.task_id)
+        self.tasks[task.task_id] = Model(TaskState.SCHEDULED if later else state, keyed=True)
+
+    def _seats(self) -> int:
+        """How many tasks have a seat of the key."""
+        with_seat = (TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING)
+        return sum(model.keyed and model.state in with_seat for model in self.tasks.values())
+
+    @precondition(lambda self: self.tasks)
+    @rule()
+    def follow(self) -> None:
+        """Everything is followed: those that nobody has looked at wait now, and the first goes if it can."""
+        self.waiting += sorted(self.fresh)
+        self.fresh.clear()
+        admitted = [self.waiting.pop(0)] if self.waiting and not self._seats() else []
+        assert self.world.run(follow(self.stage, *self.tasks)) == {*admitted}
+        for task_id in admitted:
+            self._moved(self.tasks[task_id], Event.ADMIT, must=True)
+
     @precondition(lambda self: self.tasks)
     @rule(pick=_picks)
     def due(self, pick: int) -> None:
         task_id, model = self._pick(pick)
         self.world.run(self._let_be_due(task_id))
-        self._moved(model, Event.DUE)
+        if model.keyed and model.state is TaskState.SCHEDULED:
+            self.fresh.append(task_id)
+            self._moved(model, Event.WAIT, must=True)
+        else:
+            self._moved(model, Event.DUE)
 
     async def _let_be_due(self, task_id: TaskId) -> None:
         await self.stage.execute("update delayed set run_at = now() where task_id = $1", task_id)
@@ -78,19 +115,30 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(count=st.integers(1, 3))
     def assign(self, count: int) -> None:
-        for run in self.world.run(self.stage.assign(self.opened, count)):
+        for run in self.world.run(self._assigned(count)):
             model = self.tasks[run.task_id]
             self._moved(model, Event.ASSIGN, must=True)
             assert (run.run_number, run.attempt_number) == (model.run_number, model.attempts)
             assert run.alone == model.alone
             model.run = run
 
+    async def _assigned(self, count: int) -> list[AssignedRun]:
+        """Runs of plain and of keyed tasks."""
+        lane = await self.stage.lane(followed=True)
+        return [
+            *await self.stage.assign(self.opened, count),
+            *await self.stage.assign(self.opened, count, lane),
+        ]
+
     @precondition(lambda self: self.tasks)
     @rule(pick=_picks)
     def cancel(self, pick: int) -> None:
         task_id, model = self._pick(pick)
-        waits = model.state in (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING)
-        found = self.world.run(self.stage.cancels.cancel([task_id], "test"))
+        waits = not model.state.final and model.state is not TaskState.RUNNING
+        found = self.world.run(self.stage.cancels.cancel_wherever([task_id], "test"))
+        for each in (self.waiting, self.fresh):
+            if task_id in each:
+                each.remove(task_id)
         assert bool(found) == (waits or (model.state is TaskState.RUNNING and not model.cancelled))
         if waits:
             model.recorded.append(Outcome.CANCELLED)
@@ -165,7 +213,9 @@ class Lifecycle(RuleBasedStateMachine):
             model.run_number = len(model.recorded)
             model.attempts = model.losses = 0
             model.alone = False
-        self._moved(model, Event.REOPEN)
+            if model.keyed:
+                self.fresh.append(task_id)
+        self._moved(model, Event.REOPEN_BLOCKED if model.keyed else Event.REOPEN)
 
     @invariant()
     def storage_agrees(self) -> None:

@@ -1,5 +1,6 @@
 """The storage moves tasks as the table of moves says, and the machine notices when a guard is gone."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -27,12 +28,13 @@ def machine_on(world: World) -> Any:
 def test_every_move_of_the_table_is_made(world: World) -> None:
     """A walk over the whole table; the machine compares storage and model at each step."""
     machine = machine_on(world)
-    for outcome in _ENDS.values():
+    for outcome, has_key in itertools.product(_ENDS.values(), (False, True)):
         walk = machine()
         walk.begin()
-        walk.submit(later=False)
+        (walk.submit_keyed if has_key else walk.submit)(later=False)
         end_for_good(walk, outcome)
         walk.reopen(0)
+        walk.follow()
         walk.storage_agrees()
         walk.cancel(0)
         walk.reopen(0)
@@ -50,6 +52,9 @@ def test_every_move_of_the_table_is_made(world: World) -> None:
     walk.cancel(0)
     walk.submit(later=True)
     walk.cancel(1)
+    walk.submit_keyed(later=True)
+    walk.due(2)
+    walk.cancel(2)
     walk.storage_agrees()
     assert machine.seen == set(TRANSITIONS)
 
@@ -76,4 +81,4 @@ def test_reports_without_the_token_guard_are_noticed(world: World, monkeypatch: 
     unguarded = statement.replace(guard, "where task_id = r.task")
     monkeypatch.setattr(report, "_SQL", {**report._SQL, "report": unguarded})
     with pytest.raises(AssertionError, match="report changed something"):
-        run_state_machine_as_test(machine_on(world), settings=steps(100, 40))
+        run_state_machine_as_test(machine_on(world), settings=steps(300, 40))

@@ -18,7 +18,7 @@ def group_of(task: task_pb2.NewTask) -> task_service_pb2.TaskGroup:
     """A task as a group of one."""
     terms = task_pb2.NewTask()
     terms.CopyFrom(task)
-    for own in ("task_id", "payload", "headers", "idempotency_key"):
+    for own in ("task_id", "payload", "headers", "idempotency_key", "concurrency_key"):
         terms.ClearField(own)
     return task_service_pb2.TaskGroup(
         terms=terms,
@@ -26,6 +26,7 @@ def group_of(task: task_pb2.NewTask) -> task_service_pb2.TaskGroup:
         payloads=[task.payload],
         headers=[task_pb2.Headers(headers=task.headers)] if task.headers else [],
         idempotency_keys=[task.idempotency_key] if task.idempotency_key else [],
+        concurrency_keys=[task.concurrency_key] if task.concurrency_key else [],
     )
 
 
@@ -40,6 +41,7 @@ def ungrouped(groups: Iterable[task_service_pb2.TaskGroup]) -> Iterator[task_pb2
         count = len(group.payloads)
         headers = stretched(group.headers, count) or [task_pb2.Headers()] * count
         keys = stretched(group.idempotency_keys, count) or [""] * count
+        concurrency_keys = stretched(group.concurrency_keys, count) or [""] * count
         for at in range(count):
             task = task_pb2.NewTask()
             task.CopyFrom(group.terms)
@@ -47,6 +49,7 @@ def ungrouped(groups: Iterable[task_service_pb2.TaskGroup]) -> Iterator[task_pb2
             task.payload = group.payloads[at]
             task.headers.update(headers[at].headers)
             task.idempotency_key = keys[at]
+            task.concurrency_key = concurrency_keys[at]
             yield task
 
 

@@ -30,6 +30,7 @@ class TaskBlock:
     headers: Sequence[dict[str, str] | None] | None = None
     keys: Sequence[str | None] | None = None
     trace_contexts: Sequence[bytes | None] | None = None
+    concurrency_keys: Sequence[str | None] | None = None
     lane: LaneId = _NO_LANE
     """Known once the engine has looked it up."""
 
@@ -73,15 +74,24 @@ def at_places(block: TaskBlock, places: Sequence[int]) -> TaskBlock:
         _values(block.headers, places),
         _values(block.keys, places),
         _values(block.trace_contexts, places),
+        _values(block.concurrency_keys, places),
         block.lane,
     )
 
 
 def without_keys(block: TaskBlock) -> tuple[Sequence[int], Sequence[int]]:
     """The places of tasks that have no idempotency key, and of those that have one."""
-    keys = block.keys
+    return _parted(block.keys, len(block))
+
+
+def without_concurrency_keys(block: TaskBlock) -> tuple[Sequence[int], Sequence[int]]:
+    """The places of tasks that have no concurrency key, and of those that have one."""
+    return _parted(block.concurrency_keys, len(block))
+
+
+def _parted(keys: Sequence[str | None] | None, count: int) -> tuple[Sequence[int], Sequence[int]]:
     if keys is None:
-        return range(len(block)), ()
+        return range(count), ()
     return (
         [place for place, key in enumerate(keys) if key is None],
         [place for place, key in enumerate(keys) if key is not None],
@@ -110,6 +120,7 @@ class TaskBatch:
     headers: Sequence[dict[str, str] | None]
     keys: Sequence[str | None]
     trace_contexts: Sequence[bytes | None]
+    concurrency_keys: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +138,7 @@ class TaskBatch:
             at(self.headers, places),
             at(self.keys, places),
             at(self.trace_contexts, places),
+            at(self.concurrency_keys, places),
         )
 
 
@@ -155,6 +167,7 @@ def _single(block: TaskBlock) -> TaskBatch:
         block.headers or (),
         block.keys or (),
         block.trace_contexts or (),
+        block.concurrency_keys or (),
     )
 
 
@@ -170,6 +183,7 @@ def _several(blocks: Sequence[TaskBlock]) -> TaskBatch:
         _own([block.headers for block in blocks], blocks),
         _own([block.keys for block in blocks], blocks),
         _own([block.trace_contexts for block in blocks], blocks),
+        _own([block.concurrency_keys for block in blocks], blocks),
     )
 
 

@@ -26,6 +26,7 @@ BrokerError
 ├── QuotaExceeded           a bound is reached, and room comes by itself; repeat it later
 │   └── QueueAtMaximum           as many tasks wait in a queue as may
 ├── FeatureNotReady         a broker of an earlier version is there, which does not know it
+├── KeyBusy                 a concurrency key has its maximum, and the task was not to wait
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
 ├── CellAway                behind a gateway: a cell did not answer, or has no room; safe to repeat
 ├── SpansCells              asked of a gateway, and about more than one cell
@@ -252,6 +253,18 @@ class FeatureNotReady(BrokerError):
             f"{feature} is refused while broker {broker!r} (version {version}) shares the database, which"
             " does not know it: upgrade that broker, or leave it out until then",
             {"feature": feature, "broker": broker, "version": version},
+        )
+
+
+class KeyBusy(BrokerError):
+    """As many tasks of a concurrency key run as may, and this one was not to wait. It is not stored."""
+
+    def __init__(self, task: str, key: str, most: int, holder: str | None) -> None:
+        super().__init__(
+            f"concurrency key {key!r} of task {task} has its maximum of {most}, and task"
+            f" {holder or '(just ended)'} holds it; send this one again when that has ended, or let it"
+            " wait (on_full)",
+            {"key": key, "limit": str(most), "holder": holder or ""},
         )
 
 

@@ -17,13 +17,17 @@ class Feature(StrEnum):
     """What a broker says of itself in its row. The names are stored."""
 
     EXPIRY = "expiry"
+    KEYS = "concurrency keys"
 
 
 FEATURES: Final = tuple(Feature)
 
 
-def needed_by(terms: Terms) -> Iterator[Feature]:
-    """What brokers must know that have to do with tasks of these terms."""
+def needed_by(terms: Terms, *, keyed: bool = False) -> Iterator[Feature]:
+    """What brokers must know that have to do with tasks of these terms; `keyed`: some have concurrency
+    keys."""
+    if keyed:
+        yield Feature.KEYS
     extras = terms.extras
     if extras is None:
         return

@@ -101,6 +101,10 @@ class TaskExtras:
     debounce_key: str | None = None
     debounce_most_ms: int | None = None
     """How long a task waits at most, however often it is sent again."""
+    max_per_key: int = 1
+    """How many tasks of its concurrency key may run at once."""
+    refuses_to_wait: bool = False
+    """True: it is refused where its key has no free seat."""
 
     @property
     def has_times(self) -> bool:

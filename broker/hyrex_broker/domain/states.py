@@ -30,11 +30,18 @@ class TaskState(IntEnum):
     TIMED_OUT = 7
     CANCELLED = 8
     LOST = 9
+    BLOCKED = 10
+    """Not final. Moved out by ADMIT, CANCEL."""
 
     @property
     def final(self) -> bool:
         """Return True if the task has ended."""
-        return self >= TaskState.COMPLETED
+        return self in _FINAL
+
+
+_FINAL: Final = frozenset(
+    {TaskState.COMPLETED, TaskState.FAILED, TaskState.TIMED_OUT, TaskState.CANCELLED, TaskState.LOST}
+)
 
 
 class Event(StrEnum):
@@ -42,6 +49,10 @@ class Event(StrEnum):
 
     DUE = "due"
     """Its run_at has come; by the promoter."""
+    WAIT = "wait"
+    """Its run_at has come, and it has a concurrency key: it waits for a seat."""
+    ADMIT = "admit"
+    """Its concurrency key has a free seat for it."""
     ASSIGN = "assign"
     """A worker session takes its lease."""
     CANCEL = "cancel"
@@ -62,6 +73,8 @@ class Event(StrEnum):
     """Its run failed, timed out, was lost or given back for another worker; it runs again after a delay."""
     REOPEN = "reopen"
     """Somebody asks for an ended task to run once more."""
+    REOPEN_BLOCKED = "reopen, blocked"
+    """The same for one with a concurrency key: it waits for a seat."""
 
 
 _S, _E = TaskState, Event
@@ -70,6 +83,9 @@ TRANSITIONS: Final[Mapping[tuple[TaskState, Event], TaskState]] = MappingProxyTy
     {
         (_S.SCHEDULED, _E.DUE): _S.QUEUED,
         (_S.RETRYING, _E.DUE): _S.QUEUED,
+        (_S.SCHEDULED, _E.WAIT): _S.BLOCKED,
+        (_S.BLOCKED, _E.ADMIT): _S.QUEUED,
+        (_S.BLOCKED, _E.CANCEL): _S.CANCELLED,
         (_S.QUEUED, _E.ASSIGN): _S.RUNNING,
         (_S.QUEUED, _E.CANCEL): _S.CANCELLED,
         (_S.SCHEDULED, _E.CANCEL): _S.CANCELLED,
@@ -87,9 +103,14 @@ TRANSITIONS: Final[Mapping[tuple[TaskState, Event], TaskState]] = MappingProxyTy
         (_S.TIMED_OUT, _E.REOPEN): _S.QUEUED,
         (_S.CANCELLED, _E.REOPEN): _S.QUEUED,
         (_S.LOST, _E.REOPEN): _S.QUEUED,
+        (_S.COMPLETED, _E.REOPEN_BLOCKED): _S.BLOCKED,
+        (_S.FAILED, _E.REOPEN_BLOCKED): _S.BLOCKED,
+        (_S.TIMED_OUT, _E.REOPEN_BLOCKED): _S.BLOCKED,
+        (_S.CANCELLED, _E.REOPEN_BLOCKED): _S.BLOCKED,
+        (_S.LOST, _E.REOPEN_BLOCKED): _S.BLOCKED,
     }
 )
-INITIAL: Final = (TaskState.QUEUED, TaskState.SCHEDULED)
+INITIAL: Final = (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.BLOCKED)
 
 
 class InvalidTransition(Exception):
@@ -113,6 +134,7 @@ class Live(StrEnum):
     READY = "ready"
     DELAYED = "delayed"
     LEASE = "lease"
+    BLOCKED = "blocked"
 
 
 def state_of(live: Live, run_number: int) -> TaskState:
@@ -124,6 +146,8 @@ def state_of(live: Live, run_number: int) -> TaskState:
             return TaskState.RETRYING if run_number > 0 else TaskState.SCHEDULED
         case Live.LEASE:
             return TaskState.RUNNING
+        case Live.BLOCKED:
+            return TaskState.BLOCKED
         case _:
             assert_never(live)
 

@@ -81,6 +81,8 @@ class TaskView:
     """The 26 bytes of a traceparent's parts; None without one, and where it was left out."""
     expires_at: datetime | None = None
     """No run of it begins after this."""
+    concurrency_key: str | None = None
+    max_per_key: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -126,6 +128,8 @@ class ReplayedTask:
     headers: dict[str, str]
     labels: dict[str, str]
     carried: CarriedOptions
+    concurrency_key: str | None = None
+    max_per_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

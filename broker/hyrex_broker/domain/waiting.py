@@ -1,11 +1,12 @@
 """Says what a task waits for, as text for people."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from hyrex_broker.domain.model import CancelCause
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.domain.views import RunConditions, RunStatusView, TaskTimes, TaskView
+from hyrex_broker.domain.views import HolderView, RunConditions, RunStatusView, TaskTimes, TaskView
 
 ITS_TURN: Final = "it waits its turn: for a free slot of a worker, behind the tasks before it"
 
@@ -48,6 +49,18 @@ def waiting_for_another_worker(view: TaskView) -> str:
         return ""
     last = view.runs[-1]
     return last.reason or "" if last.state is RunStatusView.RELEASED else ""
+
+
+def waiting_for_key(key: str, most: int, holders: Sequence[HolderView]) -> str:
+    """What a blocked task waits for."""
+    if not key:
+        return "a broker is about to look at it"
+    held = (
+        f"task {holders[0].task_id} has held it longest"
+        if holders
+        else "nobody holds it: it goes on in a moment"
+    )
+    return f"it waits for concurrency key {key!r}, of which {most} may run at once: {held}"
 
 
 def full_limit(queue: str, name: str, around: RunConditions) -> tuple[str, str] | None:

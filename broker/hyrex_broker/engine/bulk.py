@@ -92,7 +92,7 @@ class BulkOperations:
         ids = [task.task_id for task in page.tasks]
         if operation.action is BulkAction.CANCEL:
             async with self._store.step(operation, self._broker) as step:
-                found = await step.store.cancel(ids, operation.reason) if ids else []
+                found = await step.store.cancel_wherever(ids, operation.reason) if ids else []
                 step.progress = Advance(page.before, len(ids), len(found))
             self._cancels.follow_cancels(found, operation.reason)
         elif operation.action is BulkAction.DISMISS:

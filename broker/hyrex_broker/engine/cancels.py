@@ -34,6 +34,10 @@ class Cancels:
         self.on_elsewhere: Callable[[Iterable[SessionId]], None] = lambda sessions: None
         self.from_outbox: Callable[[Sequence[TaskId]], Awaitable[set[TaskId]]] = _nowhere
         """Makes tasks of what is in the outbox; returns what it has removed instead."""
+        self.on_ended: Callable[[LaneId, Iterable[TaskId]], None] = lambda lane, task_ids: None
+        """Called with tasks of a lane that have ended, after the commit."""
+        self.on_blocked: Callable[[Iterable[TaskId], Iterable[int]], None] = lambda task_ids, keys: None
+        """Called with tasks that were put into `blocked`, and with keys for which a task waits no longer."""
 
     async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
         """One outcome for each id. Raises StorageUnavailable."""
@@ -47,6 +51,12 @@ class Cancels:
             self._push(found, reason)
             missing = [task_id for task_id in pending if task_id not in outcomes]
             pending = await self._classify(missing, outcomes) if missing else []
+            if pending:
+                # It may be blocked. If it has moved since, the next round finds it.
+                blocked = await self._store.cancel_blocked(pending, reason)
+                outcomes |= dict.fromkeys([each.task_id for each in blocked], CancelOutcome.CANCELLED)
+                self._push(blocked, reason)
+                pending = [task_id for task_id in pending if task_id not in outcomes]
             pending += await self._found_in_outbox(outcomes, asked)
         self.on_change(outcomes)
         return [outcomes[task_id] for task_id in task_ids]
@@ -79,7 +89,7 @@ class Cancels:
     def follow_retries(self, requeued: Sequence[Requeued]) -> None:
         """The same of tasks that it has made ready."""
         if requeued:
-            self._wake({(each.lane, each.rank) for each in requeued})
+            self._wake(requeued)
             self.on_change([each.task_id for each in requeued])
 
     def _push(self, found: Iterable[FoundByCancel], reason: str) -> None:
@@ -91,6 +101,12 @@ class Cancels:
         elsewhere = self._sessions.push_cancels(orders) if orders else None
         if elsewhere:
             self.on_elsewhere(elsewhere)
+        for each in found:
+            if each.token is None:
+                self.on_ended(each.lane, [each.task_id])
+        keys = [each.key for each in found if each.key is not None]
+        if keys:
+            self.on_blocked((), keys)
 
     async def _classify(self, missing: list[TaskId], outcomes: dict[TaskId, CancelOutcome]) -> list[TaskId]:
         """Answer what the statement did not find; return what moved meanwhile (rule 4)."""
@@ -114,7 +130,7 @@ class Cancels:
             requeued = await self._store.retry(pending)
             outcomes |= {each.task_id: RetryOutcome.REQUEUED for each in requeued}
             if requeued:
-                self._wake({(each.lane, each.rank) for each in requeued})
+                self._wake(requeued)
             missing = [task_id for task_id in pending if task_id not in outcomes]
             pending = await self._classify_retries(missing, outcomes) if missing else []
             if not pending:
@@ -159,5 +175,10 @@ class Cancels:
                 ended.append(standing.task_id)
         return ended
 
-    def _wake(self, pairs: set[tuple[LaneId, int]]) -> None:
-        self._dispatcher.wake(pairs, local=True)
+    def _wake(self, requeued: Sequence[Requeued]) -> None:
+        ready = {(each.lane, each.rank) for each in requeued if not each.is_blocked}
+        if ready:
+            self._dispatcher.wake(ready, local=True)
+        blocked = [each.task_id for each in requeued if each.is_blocked]
+        if blocked:
+            self.on_blocked(blocked, ())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.engine.due_rows import DueRows, Head
 from hyrex_broker.storage.expiry import ExpiryStore
 from hyrex_broker.storage.marks import EXPIRY_HEAD, MarkStore
@@ -24,6 +24,10 @@ class Expiry:
         self._store = store
         self._rows = DueRows(_HEAD, store, marks, self._sweep)
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        self.on_ended: Callable[[LaneId, Iterable[TaskId]], None] = lambda lane, task_ids: None
+        """Called with tasks of a lane that have ended, after the commit."""
+        self.on_blocked: Callable[[Iterable[TaskId], Iterable[int]], None] = lambda task_ids, keys: None
+        """Called with concurrency keys for which a task waits no longer."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -33,4 +37,8 @@ class Expiry:
         swept = await self._store.sweep(mark, _BATCH)
         if swept.ended:
             self.on_change(swept.ended)
+        for lane, task_id in zip(swept.lanes, swept.ended, strict=True):
+            self.on_ended(lane, [task_id])
+        if swept.keys:
+            self.on_blocked((), swept.keys)
         return swept.last_look

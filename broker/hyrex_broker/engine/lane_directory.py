@@ -12,7 +12,7 @@ from hyrex_broker.domain.errors import TooManyQueues
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.engine.growth import AT_ONCE, Growth
-from hyrex_broker.storage.lanes import Definition, Lane, LaneStore, Limit
+from hyrex_broker.storage.lanes import Definition, Lane, LaneKey, LaneName, LaneStore, Limit
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ class Directory:
 
     def __init__(self, store: LaneStore) -> None:
         self._store = store
-        self._ids: dict[tuple[str, str], LaneId] = {}
+        self._ids: dict[tuple[str, str, bool, int], LaneId] = {}
+        self._plain: set[LaneId] = set()
         self._limits: dict[tuple[str, str], Limit] = {}
         self._members: dict[tuple[str, str], list[LaneId]] = {}
         self._paused: frozenset[str] = frozenset()
@@ -89,8 +90,9 @@ class Directory:
         new = {lane.lane_id: (lane.queue, lane.name) for lane in met}
         self.names |= new
         for lane in met:
-            if lane.is_plain:
-                self._ids[lane.queue, lane.name] = lane.lane_id
+            self._ids[lane.key] = lane.lane_id
+            if not lane.followed:
+                self._plain.add(lane.lane_id)
             self._members.setdefault(("queue", lane.queue), []).append(lane.lane_id)
             self._members.setdefault(("task", lane.name), []).append(lane.lane_id)
         if new:
@@ -102,17 +104,21 @@ class Directory:
         for name in names:
             yield from tuple(self._members.get(("task", name), ()))
 
-    def find(self, queue: str, name: str) -> LaneId | None:
-        """The plain lane, if this broker knows it."""
-        return self._ids.get((queue, name))
+    def may_be_followed(self, lane: LaneId) -> bool:
+        """Return True if something waits for the ends of its tasks, or this broker does not know it."""
+        return lane not in self._plain
 
-    async def intern(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def find(self, queue: str, name: str, followed: bool = False, bucket: int = 0) -> LaneId | None:
+        """A lane, if this broker knows it; the plain one, unless said."""
+        return self._ids.get((queue, name, followed, bucket))
+
+    async def intern(self, names: Iterable[LaneName]) -> None:
         """Make lanes known, here and in the database. One at a time: it is rare.
 
-        A pair that `find` does not find afterwards would exceed the lanes that may be made now.
+        One that `find` does not find afterwards would exceed the lanes that may be made now.
         """
         async with self._interning:
-            missing = {pair for pair in pairs if pair not in self._ids}
+            missing = {key for name in names if (key := LaneKey(*name)) not in self._ids}
             if missing:
                 granted = self._growth.take(len(missing))
                 lanes: list[Lane] = []

@@ -9,7 +9,7 @@ from typing import Final
 from hyrex_broker.domain.ended import UNSTORABLE, EndBlock, Named, halves, joined
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.ids import hex_id, task_id
-from hyrex_broker.domain.model import Outcome, Receipt, RunEnd, SessionId, TaskId, Token
+from hyrex_broker.domain.model import LaneId, Outcome, Receipt, RunEnd, SessionId, TaskId, Token
 from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
@@ -88,6 +88,8 @@ class RunReports:
             self._counters.merged("report_completed"),
         )
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        self.on_ended: Callable[[LaneId, Iterable[TaskId]], None] = lambda lane, task_ids: None
+        """Called with tasks of a lane that have ended for good, after the commit."""
 
     def sizes(self) -> dict[str, int]:
         """What is here now, for a report of this process (SIGUSR1)."""
@@ -152,6 +154,7 @@ class RunReports:
             count += len(block)
             self._counters.returned(each.lane, len(block), block.elapsed_us)
             self.on_change(map(task_id, block.task_ids))
+            self.on_ended(each.lane, map(task_id, block.task_ids))
         self._dispatcher.leases_ended(lanes, count)
 
     async def _flush(self, ends: Sequence[RunEnd], statement: StatementSlot) -> list[Receipt]:
@@ -224,6 +227,8 @@ class RunReports:
             if session is not None:
                 session.remove(each.token)
             self._counters.run_ended(each.lane, each.outcome, final=each.requeued_in_ms is None)
+            if each.requeued_in_ms is None:
+                self.on_ended(each.lane, [each.task_id])
         ready = {(each.lane, each.rank) for each in ended if each.requeued_in_ms == 0}
         if ready:
             self._dispatcher.wake(ready, local=True)

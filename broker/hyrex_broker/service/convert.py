@@ -42,6 +42,8 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: b
         cancel_requested=view.cancel_requested,
         hidden=hidden,
         dismissed=view.dismissed,
+        concurrency_key=view.concurrency_key or "",
+        max_per_key=view.max_per_key,
         traceparent=_traceparent(view.trace_context),
         expires_at=timestamp_if_any(view.expires_at),
         **view.carried.given(),

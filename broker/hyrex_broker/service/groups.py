@@ -6,6 +6,7 @@ A group of a frame is nearly a block; single tasks of SubmitTasks are put togeth
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 from xxhash import xxh3_64_intdigest
@@ -25,8 +26,8 @@ Checked = TypeVar("Checked")
 MOST_TASKS: Final = 1000
 _HALF: Final = 1 << 63
 _NO_HEADERS: Final = task_pb2.Headers()
-_COLUMNS: Final = ("headers", "idempotency_keys")
-_OWN: Final = ("task_id", "payload", "headers", "idempotency_key")
+_COLUMNS: Final = ("headers", "idempotency_keys", "concurrency_keys")
+_OWN: Final = ("task_id", "payload", "headers", "idempotency_key", "concurrency_key")
 """Fields of NewTask that differ from task to task: in a group they are columns."""
 _PARENTS: Final = ("parent_id", "root_id")
 
@@ -77,6 +78,7 @@ class _Columns:
     headers: list[dict[str, str] | None] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     traces: bytes = b""
+    concurrency_keys: list[str] = field(default_factory=list)
 
 
 def count_of(group: task_service_pb2.TaskGroup) -> int:
@@ -127,7 +129,7 @@ class SubmitReader:
             except BrokerError as error:
                 found.refused[place] = error
                 continue
-            own = packed, task.payload, dict(task.headers), task.idempotency_key
+            own = packed, task.payload, dict(task.headers), task.idempotency_key, task.concurrency_key
             for name in _OWN:
                 task.ClearField(name)
             shared = task.SerializeToString(deterministic=True)
@@ -137,6 +139,7 @@ class SubmitReader:
             columns.payloads.append(own[1])
             columns.headers.append(own[2])
             columns.keys.append(own[3])
+            columns.concurrency_keys.append(own[4])
         for columns, places in gathered.values():
             self._add(found, columns, places)
         return found
@@ -162,8 +165,12 @@ class SubmitReader:
         known = self._terms.of(columns.terms)
         payloads = columns.payloads
         headers = _checked(columns.headers, checked_headers, refused)
-        _refuse_both_keys(known.terms, columns.keys, refused)
-        keys = _checked(columns.keys, _checked_key, refused)
+        _refuse_both_keys(known.terms, columns.keys, refused, "idempotency_key")
+        _refuse_both_keys(known.terms, columns.concurrency_keys, refused, "concurrency_key")
+        keys = _checked(columns.keys, partial(fields.short_text, field="idempotency_key"), refused)
+        concurrency_keys = _checked(
+            columns.concurrency_keys, partial(fields.short_text, field="concurrency_key"), refused
+        )
         seed = family_seed(known.seed, parent_id, root_id)
         if max(map(len, payloads)) > self._limit:
             _refuse_large(payloads, self._limit, refused)
@@ -176,17 +183,18 @@ class SubmitReader:
             root_id,
             ids,
             payloads,
-            _digests(payloads, seed, headers, keys),
+            _digests(payloads, seed, headers, keys, concurrency_keys),
             headers,
             keys,
             _trace_contexts(columns.traces, len(ids)),
+            concurrency_keys,
         )
 
 
-def _refuse_both_keys(terms: Terms, keys: Sequence[str], refused: dict[int, BrokerError]) -> None:
+def _refuse_both_keys(terms: Terms, keys: Sequence[str], refused: dict[int, BrokerError], name: str) -> None:
     if terms.extras is None or terms.extras.debounce_key is None or not any(keys):
         return
-    error = InvalidField("debounce_key", terms.extras.debounce_key, "give it or idempotency_key, not both")
+    error = InvalidField("debounce_key", terms.extras.debounce_key, f"give it or {name}, not both")
     refused.update({place: error for place, key in enumerate(keys) if key})
 
 
@@ -195,8 +203,8 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
     refuse_unknown(group, name)
     _check_lengths(group, name, count)
     terms = group.terms
-    if terms.task_id or terms.payload or terms.headers or terms.idempotency_key:
-        own = next(own for own in _OWN if getattr(terms, own))
+    own = next((own for own in _OWN if getattr(terms, own)), None)
+    if own is not None:
         shown = dict(terms.headers) if own == "headers" else getattr(terms, own)
         raise InvalidField(f"{name}.terms.{own}", shown, "must stay empty: it is a column of the group")
     return _Columns(
@@ -208,6 +216,7 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
         ),
         list(stretched(group.idempotency_keys, count)),
         group.trace_contexts * (count if len(group.trace_contexts) == TRACE_BYTES else 1),
+        list(stretched(group.concurrency_keys, count)),
     )
 
 
@@ -253,10 +262,6 @@ def _checked(
     return found
 
 
-def _checked_key(text: str) -> str | None:
-    return fields.short_text(text, "idempotency_key")
-
-
 def _refuse_large(payloads: Sequence[bytes], limit: int, refused: dict[int, BrokerError]) -> None:
     for place, payload in enumerate(payloads):
         if len(payload) > limit:
@@ -274,12 +279,15 @@ def _digests(
     payloads: Sequence[bytes],
     seed: int,
     headers: Sequence[dict[str, str] | None] | None,
-    keys: Sequence[str | None] | None,
+    *keys: Sequence[str | None] | None,
 ) -> list[int]:
     """64 bits over everything submitted, as Postgres has them: the seed stands for all but the payload."""
     digests = [xxh3_64_intdigest(payload, seed) - _HALF for payload in payloads]
-    headers, keys = headers or (), keys or ()
-    for place in sorted({place for own in (headers, keys) for place, value in enumerate(own) if value}):
-        mine = own_seed(seed, headers[place] if headers else None, keys[place] if keys else None)
+    headers = headers or ()
+    places = {place for own in (headers, *keys) for place, value in enumerate(own or ()) if value}
+    for place in sorted(places):
+        mine = own_seed(
+            seed, headers[place] if headers else None, *[each[place] if each else None for each in keys]
+        )
         digests[place] = xxh3_64_intdigest(payloads[place], mine) - _HALF
     return digests

@@ -2,13 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc, task_pb2
 from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
-from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, requests
@@ -17,6 +16,7 @@ from hyrex_broker.service.pages import PageTokens, not_ours
 from hyrex_broker.service.rates import checked_rate, rate_text
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
+from hyrex_broker.storage.purge import Purged
 from hyrex_broker.storage.queues import LimitChange, QueueStore
 from hyrex_broker.storage.replica import Either
 
@@ -38,21 +38,21 @@ class Lanes(Protocol):
 
 
 class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
-    """The RPCs of QueueService. `touch` is called with the tasks that have changed. Queues that a caller may
+    """The RPCs of QueueService. `purged` is told what a purge has cancelled. Queues that a caller may
     not see are not there for it."""
 
     def __init__(
         self,
         queues: Either[QueueStore],
         lanes: Lanes,
-        touch: Callable[[Iterable[TaskId]], None],
+        purged: Callable[[Purged], None],
         audit: Audit,
         pages: PageTokens,
     ) -> None:
         self._queues, self._store = queues, queues.primary
         self._pages = pages
         self._lanes = lanes
-        self._touch = touch
+        self._purged = purged
         self._audit = audit
 
     async def ListQueues(
@@ -102,9 +102,9 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         await self._audit.record(current_caller().name, "queue.purge", name, {"reason": reason} | goes_on)
         ends_at = time.monotonic() + _STEP_S if request.in_steps else math.inf
         cancelled = 0
-        async for task_ids in self._store.purge(name, reason, until):
-            cancelled += len(task_ids)
-            self._touch(task_ids)
+        async for purged in self._store.purge(name, reason, until):
+            cancelled += len(purged.task_ids)
+            self._purged(purged)
             if time.monotonic() >= ends_at:
                 step = await self._pages.token(until.isoformat(), filters)
                 return queue_service_pb2.PurgeQueueResponse(cancelled=cancelled, next_step=step)

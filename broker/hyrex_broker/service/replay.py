@@ -96,5 +96,7 @@ def _like(earlier: ReplayedTask, request: task_service_pb2.ReplayTaskRequest) ->
         retry_delay=duration_if_any(earlier.retry_delay_ms),
         headers=earlier.headers,
         labels=earlier.labels,
+        concurrency_key=earlier.concurrency_key or "",
+        max_per_key=earlier.max_per_key or 0,
         **earlier.carried.given(),
     )

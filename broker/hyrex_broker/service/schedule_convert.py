@@ -28,7 +28,7 @@ LONGEST_JITTER_S: Final = 86_400
 NEXT_SLOTS: Final = 3
 MOST_BACKFILLED: Final = 1000
 _SLOT: Final = "2026-01-01T00:00:00.000000Z"
-_OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id", "debounce_key")
+_OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id", "debounce_key", "concurrency_key")
 _WIRE_NAMES: Final = {"tz": "timezone"}
 _CATCH_UPS: Final = {
     schedule_pb2.CATCH_UP_UNSPECIFIED: CatchUp.LATEST,

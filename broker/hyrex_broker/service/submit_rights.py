@@ -28,7 +28,7 @@ def ready(submission: Submission, gate: FeatureGate) -> Submission:
     """The same without the tasks for which the cluster is not ready, which are refused."""
     kept = []
     for block, places in submission.blocks:
-        error = gate.refusal(needed_by(block.terms))
+        error = gate.refusal(needed_by(block.terms, keyed=block.concurrency_keys is not None))
         if error is None:
             kept.append((block, places))
         else:

@@ -22,6 +22,8 @@ from hyrex_broker.domain.model import (
 from hyrex_broker.service import fields
 
 MAP_BYTES: Final = 64 * 1024
+HIGHEST_PER_KEY: Final = 1000
+"""A look at a key's seats takes a time that grows with their number."""
 _MOST_KNOWN: Final = 10_000
 _LONGEST_KNOWN: Final = 1024
 _FREE_FROM: Final = 100
@@ -78,13 +80,17 @@ def family_seed(seed: int, parent_id: str | None, root_id: str | None) -> int:
     return xxh3_64_intdigest(f"{parent_id}/{root_id}".encode(), seed)
 
 
-def own_seed(seed: int, headers: Mapping[str, str] | None, key: str | None) -> int:
-    """Where the digest of a task with headers or a key of its own begins: the same for one that came
+def own_seed(
+    seed: int, headers: Mapping[str, str] | None, key: str | None, concurrency_key: str | None = None
+) -> int:
+    """Where the digest of a task with headers or keys of its own begins: the same for one that came
     alone and for one of a group."""
-    if not (headers or key):
+    if not (headers or key or concurrency_key):
         return seed
-    # No NUL is in any of them.
+    # No NUL is in any of them. Headers come in pairs: an even number of texts has a concurrency key.
     texts = [key or "", *[text for pair in sorted((headers or {}).items()) for text in pair]]
+    if concurrency_key:
+        texts.append(concurrency_key)
     return xxh3_64_intdigest("\0".join(texts).encode(), seed)
 
 
@@ -121,7 +127,8 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
     start = wire.WhichOneof("start")
     expires = wire.HasField("expires_in")
     debounced = bool(wire.debounce_key) or wire.HasField("debounce_max_wait")
-    if not (start or wire.labels or expires or debounced or any(getattr(wire, name) for name in CARRIED)):
+    said = start or wire.labels or expires or debounced or wire.max_per_key or wire.on_full
+    if not (said or any(getattr(wire, name) for name in CARRIED)):
         return None
     return TaskExtras(
         delay_ms=fields.milliseconds(wire.delay, "delay", least=0) if start == "delay" else None,
@@ -134,6 +141,8 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
         expires_in_ms=fields.milliseconds(wire.expires_in, "expires_in", least=1) if expires else None,
         debounce_key=_debounce_key(wire) if debounced else None,
         debounce_most_ms=_longest_wait(wire) if debounced else None,
+        max_per_key=fields.integer(wire.max_per_key, "max_per_key", 0, HIGHEST_PER_KEY) or 1,
+        refuses_to_wait=_refuses_to_wait(wire.on_full),
     )
 
 
@@ -155,3 +164,9 @@ def _longest_wait(wire: task_pb2.NewTask) -> int | None:
         return None
     delay_ms = fields.milliseconds(wire.delay, "delay", least=0)
     return fields.milliseconds(wire.debounce_max_wait, "debounce_max_wait", least=delay_ms)
+
+
+def _refuses_to_wait(on_full: int) -> bool:
+    if on_full not in task_pb2.OnFull.values():
+        raise InvalidField("on_full", on_full, "must be ON_FULL_WAIT or ON_FULL_REFUSE")
+    return on_full == task_pb2.ON_FULL_REFUSE

@@ -8,7 +8,14 @@ from hyrex_broker.domain.rights import Caller
 from hyrex_broker.domain.schedules import SCHEDULE_LABEL
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import HolderView, TaskView
-from hyrex_broker.domain.waiting import ITS_TURN, full_limit, times_besides, waiting_for, why_not_running
+from hyrex_broker.domain.waiting import (
+    ITS_TURN,
+    full_limit,
+    times_besides,
+    waiting_for,
+    waiting_for_key,
+    why_not_running,
+)
 from hyrex_broker.service import fields
 from hyrex_broker.service.times import timestamp
 from hyrex_broker.storage.reads import LISTED, TaskReads
@@ -42,6 +49,11 @@ class Reasons:
 
     async def _explained(self, view: TaskView) -> admin_service_pb2.WhyResponse:
         status = task_pb2.TaskStatus.ValueType(view.state)
+        if view.state is TaskState.BLOCKED:
+            key, most, holders = await self._reads.key_holders(view.task_id, _MOST_HOLDERS)
+            return admin_service_pb2.WhyResponse(
+                status=status, sentence=waiting_for_key(key, most, holders), holders=map(_holder, holders)
+            )
         if view.state is not TaskState.QUEUED:
             return admin_service_pb2.WhyResponse(status=status, sentence=why_not_running(view))
         around = await self._reads.run_conditions(view.queue, view.name)

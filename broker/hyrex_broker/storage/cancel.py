@@ -19,6 +19,9 @@ class FoundByCancel:
     task_id: TaskId
     token: Token | None
     session_id: SessionId | None
+    lane: LaneId
+    key: int | None = None
+    """Of a blocked one: the concurrency key that it waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Requeued:
     task_id: TaskId
     lane: LaneId
     rank: int
+    is_blocked: bool = False
+    """It is not ready yet: it must be followed."""
 
 
 class CancelStore:
@@ -52,7 +57,22 @@ class CancelStore:
         """Cancel what waits, flag what runs; ids missing from the result: see `standing`."""
         rows = await self._database.fetch(_SQL["cancel"], sorted(set(task_ids)), reason)
         self._database.counters.cancelled(Counter(row["lane"] for row in rows if row["token"] is None))
-        return [FoundByCancel(TaskId(str(row[0])), row[1], row[2]) for row in rows]
+        return [FoundByCancel(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+
+    async def cancel_blocked(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
+        """Cancel what is blocked, of the tasks that `cancel` did not find."""
+        rows = await self._database.fetch(_SQL["cancel_blocked"], sorted(set(task_ids)), reason)
+        self._database.counters.cancelled(Counter(row["lane"] for row in rows))
+        return [FoundByCancel(TaskId(str(row[0])), None, None, row[1], row[2]) for row in rows]
+
+    async def cancel_wherever(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
+        """Cancel what waits or is blocked, flag what runs. What ceases to be blocked meanwhile is found
+        too."""
+        found = await self.cancel(task_ids, reason)
+        for look in (self.cancel_blocked, self.cancel):
+            rest = [*{*task_ids} - {each.task_id for each in found}]
+            found += await look(rest, reason) if rest else []
+        return found
 
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
         """The present states of tasks."""
@@ -63,7 +83,7 @@ class CancelStore:
     async def retry(self, task_ids: Sequence[TaskId]) -> list[Requeued]:
         """Reopen ended tasks; ids missing from the result: see `standing` and `reopened`."""
         rows = await self._database.fetch(_SQL["retry"], sorted(set(task_ids)))
-        return [Requeued(TaskId(str(row[0])), row[1], row[2]) for row in rows]
+        return [Requeued(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
 
     async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> set[TaskId]:
         """Dismiss dead letters; ids missing from the result are none, or unknown: see `standing`."""

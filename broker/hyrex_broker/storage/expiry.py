@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.promote import NextDue
 from hyrex_broker.storage.statements import load
@@ -20,6 +20,10 @@ class Swept:
 
     ended: Sequence[TaskId]
     last_look: datetime | None
+    lanes: Sequence[LaneId] = ()
+    """Those of the tasks, in their order."""
+    keys: Sequence[int] = ()
+    """Concurrency keys that some of them waited for."""
 
 
 class ExpiryStore:
@@ -32,7 +36,12 @@ class ExpiryStore:
         """End tasks whose time is over and that wait; from a low-water mark on."""
         first, *rows = await self._database.fetch(_SQL["sweep"], mark, limit)
         self._database.counters.cancelled(Counter(row["lane"] for row in rows))
-        return Swept([TaskId(str(row["task_id"])) for row in rows], first["last_look"])
+        return Swept(
+            [TaskId(str(row["task_id"])) for row in rows],
+            first["last_look"],
+            [row["lane"] for row in rows],
+            [row["key"] for row in rows if row["key"] is not None],
+        )
 
     async def below(self, mark: datetime) -> datetime | None:
         """When the first look below a mark is due; None where there is none."""

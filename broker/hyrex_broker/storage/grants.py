@@ -15,11 +15,11 @@ TABLES: Final = (
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret", "compaction",
     "schedule", "schedule_slot", "outbox", "expiry", "debounce", "forgotten_slots",
-    "rate_use",
+    "rate_use", "blocked", "seat", "stripe",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""
-VIEWS: Final = ("live", "limit_rate")
+VIEWS: Final = ("live", "limit_rate", "holding")
 FUNCTIONS: Final = (
     "make_partition(text, date)", "remove_partition(text, date)",
     "survivors(date, uuid, integer, boolean, uuid[])", "abandon_compactions()", "begin_compaction(date)",

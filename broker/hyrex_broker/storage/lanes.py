@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -13,6 +13,19 @@ from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("lanes")
+
+
+class LaneKey(NamedTuple):
+    """What a lane is interned by."""
+
+    queue: str
+    name: str
+    followed: bool = False
+    bucket: int = 0
+
+
+LaneName = LaneKey | tuple[str, str]
+"""A lane; of a queue and a task name alone the plain one, where tasks without further options go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +43,9 @@ class Lane:
     """Which share of a fairly shared lane it is."""
 
     @property
-    def is_plain(self) -> bool:
-        """True if tasks without further options go there: of a queue and a name there is one such lane."""
-        return not self.followed and self.bucket == 0
+    def key(self) -> LaneKey:
+        """What it is interned by."""
+        return LaneKey(self.queue, self.name, self.followed, self.bucket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +88,16 @@ class LaneStore:
             for row in await self._database.fetch(_SQL["lanes"], list(ids))
         ]
 
-    async def intern(self, pairs: Collection[tuple[str, str]], most_new: int) -> list[Lane]:
-        """Ids of the plain lanes of (queue, task name) pairs, made where they are new.
+    async def intern(self, names: Collection[LaneName], most_new: int) -> list[Lane]:
+        """Lanes, made where they are new.
 
         What is missing from the result would have been more than `most_new`.
         """
-        wanted = _columns(pairs)
+        keys = {LaneKey(*name) for name in names}
+        wanted = _columns(keys)
         made: list[asyncpg.Record] = []
         rows = await self._database.fetch(_SQL["find_lanes"], *wanted)
-        missing = set(pairs) - {(row["queue"], row["name"]) for row in rows}
+        missing = keys - {LaneKey(row["queue"], row["name"], row["followed"], row["bucket"]) for row in rows}
         if missing:
             async with self._database.transaction() as transaction:
                 await transaction.execute(_SQL["lock_lanes"])
@@ -91,7 +105,10 @@ class LaneStore:
                 await transaction.execute(_SQL["add_queues"], [row["queue"] for row in made])
             rows = await self._database.fetch(_SQL["find_lanes"], *wanted)
         new = {row["id"] for row in made}
-        return [Lane(row["id"], row["queue"], row["name"], row["id"] in new) for row in rows]
+        return [
+            Lane(row["id"], row["queue"], row["name"], row["id"] in new, row["followed"], row["bucket"])
+            for row in rows
+        ]
 
     async def tasks_elsewhere(self, names: Collection[str], patterns: Collection[str]) -> frozenset[str]:
         """Those of these task names that some queue has which none of the patterns matches."""
@@ -153,9 +170,8 @@ class LaneStore:
         return [row[0] for row in await self._database.fetch(_SQL["unknown_queues"], list(names))]
 
 
-def _columns(pairs: Collection[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    ordered = sorted(pairs)
-    return [queue for queue, _ in ordered], [name for _, name in ordered]
+def _columns(keys: Collection[LaneKey]) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*sorted(keys), strict=True)) or ([], [], [], [])
 
 
 def rate_of(row: asyncpg.Record) -> Rate | None:

@@ -53,6 +53,7 @@ _TABLES: Final = {
     TaskState.SCHEDULED: "scan_delayed",
     TaskState.RETRYING: "scan_delayed",
     TaskState.RUNNING: "scan_lease",
+    TaskState.BLOCKED: "scan_blocked",
     TaskState.COMPLETED: "scan_completed",
 }
 

@@ -33,6 +33,7 @@ COMMAND_TIMEOUT_S: Final = 6.0
 VITAL_TIMEOUT_S: Final = 2.0
 """For heartbeats. A connection that a middlebox has dropped gives no error: sessions must be renewed over
 another one long before their leases end, and no other statements may delay that."""
+_APART: Final = 4
 _ATTEMPTS: Final = 5
 _UNNAMED: Final = "other"
 _REPEAT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -95,6 +96,8 @@ class Database:
         self._hot: Connections | None = None
         self._reads: Connections | None = None
         self._vital: Connections | None = None
+        self._apart: Connections | None = None
+        self._opening_apart = asyncio.Lock()
 
     async def open(self) -> None:
         """Connect; raises StorageUnavailable if that fails, and leaves no connection then."""
@@ -116,11 +119,12 @@ class Database:
         return Connections(pool, timeouts.connect_s)
 
     def _pools(self) -> list[Connections]:
-        return [pool for pool in (self._hot, self._reads, self._vital) if pool is not None]
+        pools = (self._hot, self._reads, self._vital, self._apart)
+        return [pool for pool in pools if pool is not None]
 
     def sizes(self) -> dict[str, dict[str, int]]:
         """What is here now, for a report of this process (SIGUSR1)."""
-        pools = {"hot": self._hot, "reads": self._reads, "vital": self._vital}
+        pools = {"hot": self._hot, "reads": self._reads, "vital": self._vital, "apart": self._apart}
         return {name: pool.sizes() for name, pool in pools.items() if pool is not None}
 
     def terminate(self) -> None:
@@ -155,6 +159,16 @@ class Database:
         """Rows of one statement in a transaction of its own; `vital` for what keeps sessions alive."""
         pool = self._vital if vital else self._reads if read else self._hot
         rows: list[asyncpg.Record] = await self._repeated(pool, sql, lambda one: one.fetch(sql, *args))
+        return rows
+
+    async def fetch_apart(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """As `fetch`, over connections of its own: for what waits for locks that may be held for long, so
+        that it keeps none from what does not. They are made when the first such statement comes."""
+        async with self._opening_apart:
+            if self._apart is None:
+                with translated():
+                    self._apart = await self._pool(_APART, HOT_SETTINGS)
+        rows: list[asyncpg.Record] = await self._repeated(self._apart, sql, lambda one: one.fetch(sql, *args))
         return rows
 
     async def fetchrow(

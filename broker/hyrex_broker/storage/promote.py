@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from hyrex_broker.domain.model import LaneId
+from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -13,12 +13,14 @@ _SQL: Final = load("promote")
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """How many tasks of one (lane, rank) became ready."""
+    """How many tasks of one (lane, rank) were due, and became ready."""
 
     lane: LaneId
     rank: int
     last_run_at: datetime
     moved: int
+    blocked: list[TaskId]
+    """Those that wait for others instead, and must be followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,16 @@ class PromoteStore:
     async def promote(self, mark: datetime, limit: int) -> list[Promoted]:
         """Move due tasks whose run_at is at or above the mark."""
         rows = await self._database.fetch(_SQL["promote"], mark, limit)
-        return [Promoted(row["lane"], row["rank"], row["last_run_at"], row["moved"]) for row in rows]
+        return [
+            Promoted(
+                row["lane"],
+                row["rank"],
+                row["last_run_at"],
+                row["moved"],
+                [TaskId(str(each)) for each in row["blocked"] or ()],
+            )
+            for row in rows
+        ]
 
     async def below(self, mark: datetime) -> datetime | None:
         """The run_at of the first delayed task below a mark; None where there is none."""

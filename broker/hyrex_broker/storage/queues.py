@@ -7,12 +7,11 @@ from typing import Any, Final
 
 from hyrex.runtime import patterns
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rates import Rate
 from hyrex_broker.domain.views import QueueView
 from hyrex_broker.storage.lanes import flag_lanes, rate_of
 from hyrex_broker.storage.pool import Database, Transaction
-from hyrex_broker.storage.purge import Purge
+from hyrex_broker.storage.purge import Purge, Purged
 from hyrex_broker.storage.settings import ONLY_PROBES
 from hyrex_broker.storage.statements import load
 
@@ -93,9 +92,11 @@ class QueueStore:
         moment: datetime = row[0]
         return moment
 
-    async def purge(self, name: str, reason: str, until: datetime) -> AsyncIterator[list[TaskId]]:
+    async def purge(self, name: str, reason: str, until: datetime) -> AsyncIterator[Purged]:
         """Cancel what waits in a queue and arrived until a time, chunk by chunk, each committed."""
-        lanes = [row["id"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)]
+        lanes = {
+            row["id"]: row["followed"] for row in await self._database.fetch(_SQL["lanes_of_queue"], name)
+        }
         async for chunk in Purge(self._database, reason, until).run(lanes):
             yield chunk
 

@@ -156,12 +156,21 @@ class TaskReads:
     async def holders(self, scope: str, name: str, most: int) -> list[HolderView]:
         """Tasks that run under a limit (scope "queue" or "task"), the longest first."""
         rows = await self._database.fetch(_SQL["holders"], scope, name, most, read=True)
-        return [
-            HolderView(
-                TaskId(str(row["task_id"])), row["name"], row["queue"], row["worker"], row["assigned_at"]
-            )
-            for row in rows
-        ]
+        return [_holder(row) for row in rows]
+
+    async def key_holders(self, task_id: TaskId, most: int) -> tuple[str, int, list[HolderView]]:
+        """The concurrency key of a task (empty: none), its maximum, and tasks that have its seats."""
+        rows = await self._database.fetch(_SQL["key_holders"], task_id, most, read=True)
+        if not rows:
+            return "", 0, []
+        holders = [_holder(row) for row in rows if row["task_id"] is not None]
+        return rows[0]["concurrency_key"], rows[0]["max_per_key"], holders
+
+
+def _holder(row: Any) -> HolderView:
+    return HolderView(
+        TaskId(str(row["task_id"])), row["name"], row["queue"], row["worker"], row["assigned_at"]
+    )
 
 
 def _views(rows: Iterable[Any]) -> Iterator[TaskView]:
@@ -194,6 +203,8 @@ def _view(rows: list[Any]) -> TaskView:
         trace_context=first["trace_context"],
         expires_at=first["expires_at"],
         runs=tuple(_runs(rows)),
+        concurrency_key=first["concurrency_key"],
+        max_per_key=first["max_per_key"] or 0,
     )
 
 

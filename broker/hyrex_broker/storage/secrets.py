@@ -16,7 +16,14 @@ class SecretStore:
 
     async def of_pages(self) -> bytes:
         """The secret of page tokens, made when the schema was."""
-        row = await self._database.fetchrow(_SQL["secret"], "pages", read=True)
+        return await self._secret("pages")
+
+    async def of_keys(self) -> bytes:
+        """The secret of the hashes of concurrency keys."""
+        return await self._secret("keys")
+
+    async def _secret(self, purpose: str) -> bytes:
+        row = await self._database.fetchrow(_SQL["secret"], purpose, read=True)
         assert row is not None, "the first migration makes it"
         secret: bytes = row["secret"]
         return secret

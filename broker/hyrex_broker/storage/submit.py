@@ -71,7 +71,7 @@ class SubmitStore:
         What is missing was stored before, or lost its key: see `classify`.
         """
         rows = await self._database.fetch(
-            _SQL["submit_waiting"], *task_columns(batch), *_waiting_columns(batch)
+            _SQL["submit_waiting"], *task_columns(batch), *waiting_columns(batch)
         )
         return {HexId(row[0]): row[1] for row in rows}
 
@@ -118,7 +118,7 @@ def _holder(row: Any) -> KeyHolder | None:
 
 
 def task_columns(batch: TaskBatch) -> tuple[object, ...]:
-    """The first columns of each statement that stores tasks."""
+    """The parameters $1..$15 of all submits."""
     terms, count = batch.terms, len(batch)
     extras = [each.extras or _NONE for each in terms]
     labels = each_or_none([_json(each.labels) if each.labels else None for each in extras], count)
@@ -172,7 +172,8 @@ def _places(plan: Plan, sessions: Sequence[SessionId], slots: Sequence[int | Non
     return [None if slot is None else of_slots[slot] for slot in slots]
 
 
-def _waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
+def waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
+    """The parameters $16..$19 of tasks that may wait."""
     count = len(batch)
     terms = stretched(batch.terms, count)
     extras = [each.extras or _NONE for each in terms]

@@ -199,7 +199,13 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     servicers = Servicers(
         TaskServicer(parts),
         no_workers(),
-        QueueServicer(Either(QueueStore(database)), recorded, watches.touch, audit, pages),
+        QueueServicer(
+            Either(QueueStore(database)),
+            recorded,
+            lambda purged: watches.touch(purged.task_ids),
+            audit,
+            pages,
+        ),
         AdminServicer(
             Either(PeerStore(database)),
             recorded.drained_sessions.append,

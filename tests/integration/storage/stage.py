@@ -27,7 +27,7 @@ from hyrex_broker.domain.states import Live, TaskState, end_state, state_of
 from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.cancel import CancelStore
-from hyrex_broker.storage.lanes import LaneStore
+from hyrex_broker.storage.lanes import LaneKey, LaneStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.promote import PromoteStore
 from hyrex_broker.storage.report import RemovedLease, ReportStore, Unmatched
@@ -56,6 +56,7 @@ class NewTask:
     key: str | None = None
     headers: dict[str, str] | None = None
     trace_context: bytes | None = None
+    concurrency_key: str | None = None
 
 
 _OWN = [each.name for each in fields(NewTask)][2:]
@@ -92,6 +93,7 @@ def block_of(task: NewTask) -> TaskBlock:
         None if task.headers is None else [task.headers],
         None if task.key is None else [task.key],
         None if task.trace_context is None else [task.trace_context],
+        None if task.concurrency_key is None else [task.concurrency_key],
     )
 
 
@@ -139,8 +141,8 @@ class Stage:
         row = await self.database.fetchrow(sql, *args)
         return row[0] if row else None
 
-    async def lane(self, queue: str = "default", name: str = "work") -> LaneId:
-        (lane,) = await self.lanes.intern({(queue, name)}, 1)
+    async def lane(self, queue: str = "default", name: str = "work", *, followed: bool = False) -> LaneId:
+        (lane,) = await self.lanes.intern({LaneKey(queue, name, followed)}, 1)
         self.names[lane.lane_id] = (lane.queue, lane.name)
         return lane.lane_id
 
@@ -148,7 +150,8 @@ class Stage:
         """Tasks as the intake hands them to storage: in the order of their ids, with their lanes."""
         blocks = [block_of(task) for task in tasks]
         for block in blocks:
-            block.lane = await self.lane(block.terms.queue, block.terms.name)
+            followed = block.concurrency_keys is not None
+            block.lane = await self.lane(block.terms.queue, block.terms.name, followed=followed)
         return batch_of(blocks)
 
     async def submit(self, *tasks: NewTask) -> dict[TaskId, bool]:
@@ -297,6 +300,7 @@ _STATE = """
 select (select run_number from ready where task_id = i.id) as ready,
        (select run_number from delayed where task_id = i.id) as delayed,
        (select run_number from lease where task_id = i.id) as lease,
+       (select run_number from blocked where task_id = i.id) as blocked,
        (select outcome from task_run where task_id = i.id order by run_number desc limit 1) as outcome
 from (select $1::uuid as id) i
 """

@@ -9,6 +9,7 @@ from hyrex_broker.domain.model import TaskExtras, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import purge
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.purge import Purged
 from hyrex_broker.storage.queues import QueueStore
 from tests.integration.storage.stage import NewTask, Stage, new_task
 
@@ -27,7 +28,7 @@ async def test_a_purge_ends_though_its_queue_keeps_filling(
     after: list[TaskId] = []
     store = QueueStore(stage.database)
     async for chunk in store.purge("default", "enough", await store.now()):
-        purged += chunk
+        purged += chunk.task_ids
         after += await stage.submit(*(make() for _ in range(3)))
         assert len(purged) <= len(before)
     assert sorted(purged) == sorted(before)
@@ -64,7 +65,7 @@ async def test_a_chunk_of_a_purge_does_not_pass_again_what_those_before_it_have_
         await connection.fetchval("select count(*) from task")
         store, purged, before = QueueStore(database), 0, await entries_read(database, index)
         async for chunk in store.purge("full", "enough", await store.now()):
-            purged += len(chunk)
+            purged += len(chunk.task_ids)
         read = await entries_read(database, index) - before
     finally:
         await connection.execute("rollback")
@@ -88,5 +89,7 @@ async def test_a_purge_takes_delayed_tasks_that_are_not_stored(stage: Stage) -> 
     (task_id,) = await stage.submit(scheduled())
     await stage.execute("delete from task where id = $1", task_id)
     store = QueueStore(stage.database)
-    assert [chunk async for chunk in store.purge("default", "enough", await store.now())] == [[task_id]]
+    assert [chunk async for chunk in store.purge("default", "enough", await store.now())] == [
+        Purged([task_id], [], [])
+    ]
     assert await stage.state(task_id) is TaskState.CANCELLED

@@ -40,6 +40,10 @@ class Presence:
         self.on_lost: Callable[[], None] = lambda: None
         """Called while this broker's own row is not there: the database was put back to an earlier state."""
 
+        self.on_fewer: Callable[[], None] = lambda: None
+        """Called when fewer other brokers are seen than before."""
+        self._others = 0
+
         self.on_unserved: Callable[[int, int], None] = lambda serves_from, knows: None
         """Called with the schema that a broker must know and the newest that this one knows, while the
         database does not serve this one any more."""
@@ -71,6 +75,9 @@ class Presence:
         if others.seen_at is not None:
             self.renewals.add(others.seen_at, acknowledged)
         self.gate.learn(others.older)
+        if others.count < self._others:
+            self.on_fewer()
+        self._others = others.count
         self._notifications.others = others.count > 0
         self._notifications.others_watch = others.watching
         self._availability.answered()

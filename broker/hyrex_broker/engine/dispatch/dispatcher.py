@@ -62,6 +62,8 @@ class Dispatcher:
         self.release_rate = ReleaseRate()
         self.on_local_work: Callable[[Iterable[tuple[LaneId, int]]], None] = lambda pairs: None
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        self.on_ended: Callable[[LaneId, Iterable[TaskId]], None] = lambda lane, task_ids: None
+        """Called with tasks of a lane that have ended without a run, after the commit."""
         """Told of tasks that ended instead of being assigned."""
         sessions.on_capacity = self._called.set
         directory.on_new_lanes.append(lambda lanes: self._lanes_changed())
@@ -264,6 +266,8 @@ class Dispatcher:
                 if result.expired:
                     self._counters.cancelled(Counter(lane for _, lane in result.expired))
                     self.on_change([task_id for task_id, _ in result.expired])
+                    for task_id, lane in result.expired:
+                        self.on_ended(lane, [task_id])
                 waiting = self._schedule.waiting
                 self._token_waits.add({lane: wait for lane, wait in result.waits.items() if lane in waiting})
                 return

@@ -18,6 +18,7 @@ from hyrex_broker.domain.blocks import (
     first_ones,
     halves,
     pairs_of,
+    without_concurrency_keys,
     without_keys,
 )
 from hyrex_broker.domain.errors import (
@@ -35,9 +36,12 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.submit.answers import Answer, Others, by_block, joined, told
 from hyrex_broker.engine.submit.bounded import Attempt, Bounded, Until, size_bytes
 from hyrex_broker.engine.submit.handoff import Handoff
+from hyrex_broker.engine.submit.keyed import KeyedSubmits
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.debounce import DebounceStore
+from hyrex_broker.storage.keyed import Admission
+from hyrex_broker.storage.lanes import LaneKey
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import SubmitStore
 
@@ -57,17 +61,36 @@ def _too_many(block: TaskBlock) -> TooManyQueues:
     return TooManyQueues(f"task {block.terms.name} of queue {block.terms.queue!r}", AT_ONCE)
 
 
-def _parts(number: int, block: TaskBlock) -> Iterator[_Part]:
-    """A block's tasks; those with idempotency keys apart from the others."""
+def _parts(whole: _Part) -> Iterator[_Part]:
+    """A part's tasks; those with idempotency keys apart from the others."""
+    block = whole.block
     plain, keyed = without_keys(block)
     if not (plain and keyed):
         block.keys = block.keys if keyed else None
-        yield _Part(number, range(len(block)), block)
+        yield whole
         return
     for places in (plain, keyed):
         part = at_places(block, places)
         part.keys = part.keys if places is keyed else None
-        yield _Part(number, places, part)
+        yield _Part(whole.number, [whole.places[place] for place in places], part)
+
+
+def _by_lane(number: int, block: TaskBlock) -> Iterator[_Part]:
+    """A block's tasks; those with concurrency keys apart from the others, since they have another lane."""
+    if block.concurrency_keys is None:
+        yield _Part(number, range(len(block)), block)
+        return
+    plain, keyed = without_concurrency_keys(block)
+    for places in (plain, keyed):
+        if places:
+            part = at_places(block, places)
+            part.concurrency_keys = part.concurrency_keys if places is keyed else None
+            yield _Part(number, places, part)
+
+
+def _lane_of(block: TaskBlock) -> LaneKey:
+    """The lane of tasks of which all have concurrency keys, or none."""
+    return LaneKey(block.terms.queue, block.terms.name, block.concurrency_keys is not None)
 
 
 class Intake:
@@ -81,9 +104,11 @@ class Intake:
         dispatcher: Dispatcher,
         promoter: Promoter,
         rooms: Rooms,
+        keyed: KeyedSubmits,
     ) -> None:
         self._store = store
         self._debounces = DebounceStore(store.database)
+        self._keyed_store = keyed
         self._counters = store.counters
         self._handoff = handoff
         self._directory = directory
@@ -100,12 +125,16 @@ class Intake:
         self._debounced = Batcher(
             self._store_debounced, self._refuse, size_bytes, cutting, self._counters.merged("debounce")
         )
+        self._keyed = Batcher(
+            self._store_keyed, self._refuse, size_bytes, cutting, self._counters.merged("submit_keyed")
+        )
+        """What may wait for the stripe of a concurrency key shares no statement with either (rule 42)."""
         self._bounded = Bounded(rooms, self._submit, self._classify, self._refuse)
 
     def sizes(self) -> dict[str, int]:
         """How many tasks and batches are here now, for the printed state (SIGUSR1)."""
-        both = (("", self._now), ("keyed or delayed, ", self._waiting))
-        return {f"{kind}{what}": n for kind, batcher in both for what, n in batcher.sizes().items()}
+        each = ("", self._now), ("keyed or delayed, ", self._waiting), ("concurrency keys, ", self._keyed)
+        return {f"{kind}{what}": n for kind, batcher in each for what, n in batcher.sizes().items()}
 
     async def run(self) -> None:
         """Store batches until cancelled."""
@@ -113,6 +142,7 @@ class Intake:
             group.create_task(self._now.run())
             group.create_task(self._waiting.run())
             group.create_task(self._debounced.run())
+            group.create_task(self._keyed.run())
             group.create_task(self._bounded.run())
 
     def submission(
@@ -137,36 +167,47 @@ class Intake:
         has_little: bool,
         until: Until | None = None,
     ) -> list[Others]:
-        lanes = await self._lanes(blocks)
+        wholes = [part for number, block in enumerate(blocks) for part in _by_lane(number, block)]
+        lanes = await self._lanes([part.block for part in wholes])
         answers: list[Others] = [{} for _ in blocks]
         now: list[_Part] = []
         waiting: list[_Part] = []
         debounced: list[_Part] = []
-        for number, block in enumerate(blocks):
-            lane = lanes[block.terms.queue, block.terms.name]
+        keyed: list[_Part] = []
+        for whole in wholes:
+            lane = lanes[_lane_of(whole.block)]
             if lane is None:
-                answers[number] = dict.fromkeys(range(len(block)), _too_many(block))
+                answers[whole.number] |= dict.fromkeys(whole.places, _too_many(whole.block))
                 continue
-            block.lane = lane
-            for part in _parts(number, block):
+            whole.block.lane = lane
+            if whole.block.concurrency_keys is not None:
+                keyed.append(whole)
+                continue
+            for part in _parts(whole):
                 apart = debounced if part.block.is_debounced else waiting
                 (apart if part.block.may_wait else now).append(part)
-        kinds = (now, self._now), (waiting, self._waiting), (debounced, self._debounced)
+        kinds = (
+            (now, self._now),
+            (waiting, self._waiting),
+            (debounced, self._debounced),
+            (keyed, self._keyed),
+        )
         added = [
-            batcher.add([part.block for part in parts], caller, has_little=has_little)
-            for parts, batcher in kinds
-            if parts
+            batcher.add([part.block for part in mine], caller, has_little=has_little)
+            for mine, batcher in kinds
+            if mine
         ]
         stored = await answered(added if until is None else list(map(until, added)))
-        for part, others in zip([*now, *waiting, *debounced], chain.from_iterable(stored), strict=True):
+        parts = [*now, *waiting, *debounced, *keyed]
+        for part, others in zip(parts, chain.from_iterable(stored), strict=True):
             if others:
                 answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
         return answers
 
-    async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[tuple[str, str], LaneId | None]:
+    async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[LaneKey, LaneId | None]:
         """The blocks' lanes; None for those that would be more than may be made now."""
         find = self._directory.find
-        wanted = {(block.terms.queue, block.terms.name) for block in blocks}
+        wanted = {_lane_of(block) for block in blocks}
         unknown = {each for each in wanted if find(*each) is None}
         if unknown:
             await self._directory.intern(unknown)
@@ -209,6 +250,22 @@ class Intake:
             return done.stored
 
         return await self._store_all(blocks, store, moved)
+
+    async def _store_keyed(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
+        refused: dict[HexId, Answer] = {}
+
+        async def store(batch: TaskBatch) -> Collection[HexId]:
+            stored, busy = await self._keyed_store.submit(batch)
+            await statement.pass_on()
+            refused.update(busy)
+            admissions = {admitted.admission for admitted in stored.values()}
+            if Admission.READY in admissions:
+                self._wake({(lane, terms.rank) for lane, terms in pairs_of(batch)})
+            if Admission.LATER in admissions:
+                self._promoter.expect()
+            return stored
+
+        return await self._store_all(blocks, store, refused)
 
     async def _store_all(
         self,

@@ -135,7 +135,11 @@ create table task (
   headers         jsonb,
   labels          jsonb,
   expires_at      timestamptz,
-  trace_context   bytea check (length(trace_context) = 26)
+  trace_context   bytea check (length(trace_context) = 26),
+  -- What it shares its maximum with: the tasks of its queue and name with this key; `key_hash` stands for all three.
+  concurrency_key text,
+  key_hash        bigint,
+  max_per_key     integer check (max_per_key > 0)
 ) partition by range (id);
 -- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
 create index task_by_parent on task (parent_id, id) where parent_id is not null;
@@ -222,6 +226,27 @@ create index lease_by_session on lease (session_id);
 create index lease_by_deadline on lease (deadline) where deadline is not null;
 create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is not null;
 
+-- Tasks that may not run yet, since others have to end first: the fourth live table. Those of a key with a maximum
+-- wait here for a seat. `key` and `most` are null until `follow` has looked at the task; then they are the task's, and
+-- `turn` is the time of that look: under the lock of its stripe, so that turns of a key only grow.
+create table blocked (
+  task_id        uuid primary key,
+  lane           integer not null,
+  rank           smallint not null,
+  key            bigint,
+  most           integer check ((most is null) = (key is null)),
+  turn           timestamptz not null default clock_timestamp(),
+  run_number     integer not null,
+  attempt_number integer not null,
+  redeliveries   smallint not null,
+  releases       smallint not null,
+  alone          boolean not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index blocked_by_key on blocked (key, turn, task_id) where key is not null;
+create index blocked_by_lane on blocked (lane, task_id);
+
 -- The tasks that live, by the table that holds each: whatever has no row here has ended, or was never stored. A
 -- statement that asks no more than whether a task lives asks this, and so meets each further live table.
 create view live as
@@ -229,7 +254,9 @@ create view live as
   union all
   select task_id, lane, 'delayed', run_number from delayed
   union all
-  select task_id, lane, 'lease', run_number from lease;
+  select task_id, lane, 'lease', run_number from lease
+  union all
+  select task_id, lane, 'blocked', run_number from blocked;
 
 -- Where the heads of `ready` and `delayed` (lane 0) are read from after a restart: under a transaction that is
 -- held open, millions of dead rows may stand before the first that lives. Hints, never the only place to look.
@@ -381,13 +408,15 @@ create table token (
 create unique index token_by_name on token (name) where revoked_at is null;
 create index token_by_change on token (changed_at);
 
--- What the brokers of a database share, and nobody else knows: `pages` is the key of page tokens (service/pages.py).
+-- What the brokers of a database share, and nobody else knows: `pages` is the key of page tokens (service/pages.py),
+-- `keys` that of the hashes of concurrency keys (engine/submit/keyed.py).
 create table shared_secret (
   purpose text primary key,
   secret  bytea not null check (length(secret) = 32)
 );
 insert into shared_secret
-select 'pages', sha256(convert_to(gen_random_uuid()::text || gen_random_uuid() || gen_random_uuid(), 'UTF8'));
+select purpose, sha256(convert_to(gen_random_uuid()::text || gen_random_uuid() || gen_random_uuid(), 'UTF8'))
+from unnest(array['pages', 'keys']) as s (purpose);
 
 -- What was done with the rights `admin` and `payload`. Insert-only; retention removes whole days.
 create table audit (
@@ -946,3 +975,243 @@ create table forgotten_slots (
   through   timestamptz not null,
   primary key (namespace, schedule)
 );
+
+-- The right of a task to be one of those of its key that run, from before it is ready until its end. Of a task that
+-- has ended it counts for nothing, whether or not it has been removed. The marks are what its admission knew: no seat
+-- of the key that counts was taken before `seats_from`, and none of its tasks that wait has a turn before `turns_from`.
+create table seat (
+  task_id    uuid primary key,
+  key        bigint not null,
+  taken_at   timestamptz not null,
+  seats_from timestamptz not null,
+  turns_from timestamptz not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index seat_by_key on seat (key, taken_at);
+
+-- The locks of keys: a key's is the stripe that the last ten bits of its hash name. Rows that are made and removed
+-- with their key would let two admissions go on side by side.
+create table stripe (
+  id smallint primary key
+);
+insert into stripe select generate_series(0, 1023);
+
+-- Locks the stripes of keys, in order. The caller's next statement sees what was committed under them.
+create function lock_stripes(keys bigint[]) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform from stripe
+  where id = any (array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1))
+  order by id
+  for update;
+end
+$$;
+
+-- The seats that count: those of tasks that are ready, run, or wait for their next attempt.
+create view holding as
+  select s.key, s.taken_at, s.task_id from seat s
+  where coalesce((select true from lease where lease.task_id = s.task_id limit 1),
+                 (select true from ready where ready.task_id = s.task_id limit 1),
+                 (select true from delayed where delayed.task_id = s.task_id limit 1), false);
+
+-- Goes on from the ends of tasks in followed lanes, and from tasks that were put into `blocked`: removes the seats of
+-- what has ended, and gives free ones to those that have waited longest. `ids` are those tasks, `more` are keys to look
+-- at besides. It may be called at any time and for any task: what is not due stays as it is. Returns what became ready.
+-- Locks stripes in order, then rows of `blocked` in id order; nothing else.
+create function follow(ids uuid[], more bigint[])
+returns table (moved uuid, into_lane integer, at_rank smallint)
+language plpgsql
+set search_path from current
+as $$
+declare
+  looked_at timestamptz;
+  fresh uuid[] := array(
+    select b.task_id from unnest(ids) as i (id)
+    cross join lateral (select task_id from blocked where task_id = i.id and key is null limit 1) b order by 1);
+  keys bigint[];
+  seats_from timestamptz[];
+  turns_from timestamptz[];
+  held integer[];
+  moves record;
+begin
+  select array_agg(k.key), array_agg(k.seats_from), array_agg(k.turns_from) into keys, seats_from, turns_from
+  from (
+    select f.key, max(f.seats_from) as seats_from, max(f.turns_from) as turns_from
+    from (
+      select s.key, s.seats_from, s.turns_from from unnest(ids) as i (id)
+      cross join lateral (select * from seat where seat.task_id = i.id limit 1) s
+      union all
+      select b.key, '-infinity', '-infinity' from unnest(ids) as i (id)
+      cross join lateral (select key from blocked where blocked.task_id = i.id and key is not null limit 1) b
+      union all
+      select t.key_hash, '-infinity', '-infinity' from task t
+      where t.id = any (fresh) and t.id between fresh[1] and fresh[cardinality(fresh)] and t.key_hash is not null
+      union all
+      select m.key, '-infinity', '-infinity' from unnest(more) as m (key)
+    ) f
+    group by f.key
+  ) k;
+  perform lock_stripes(keys);
+  looked_at := clock_timestamp();
+  if fresh <> '{}' then
+    return query select * from enter(fresh, looked_at);
+  end if;
+  delete from seat where seat.task_id = any (ids) and seat.key = any (keys)
+    and not exists (select from holding h where h.key = seat.key and h.taken_at = seat.taken_at and h.task_id = seat.task_id);
+  -- Of most keys nobody waits for a seat.
+  select array_agg(k.key), array_agg(h.held), array_agg(coalesce(h.oldest, looked_at)), array_agg(k.turns_from)
+    into keys, held, seats_from, turns_from
+  from unnest(keys, seats_from, turns_from) as k (key, seats_from, turns_from)
+  cross join lateral (
+    select from blocked where blocked.key = k.key and blocked.turn >= k.turns_from limit 1
+  ) w
+  cross join lateral (
+    select count(*)::integer as held, min(taken_at) as oldest from holding
+    where holding.key = k.key and holding.taken_at >= k.seats_from
+  ) h;
+  while keys is not null loop
+    with chosen as materialized (
+      select w.task_id, k.held, k.seats_from
+      from unnest(keys, held, seats_from, turns_from) as k (key, held, seats_from, turns_from)
+      cross join lateral (
+        select most - k.held as free from blocked
+        where blocked.key = k.key and blocked.turn >= k.turns_from order by turn, task_id limit 1
+      ) head
+      cross join lateral (
+        -- Who came later never goes before whoever has to wait.
+        select b.task_id, bool_and(k.held + b.nth <= b.most) over (order by b.nth) as fits
+        from (
+          select task_id, most, row_number() over (order by turn, task_id) as nth
+          from blocked where blocked.key = k.key and blocked.turn >= k.turns_from
+          order by turn, task_id limit greatest(least(head.free, 1000), 0)
+        ) b
+      ) w
+      where w.fits order by w.task_id
+    ), released as (
+      delete from blocked b using chosen c where b.task_id = c.task_id
+      returning b.*, c.held, c.seats_from
+    ), seated as (
+      insert into seat (task_id, key, taken_at, seats_from, turns_from)
+      select r.task_id, r.key, looked_at, r.seats_from, r.turn from released r order by r.task_id
+      on conflict (task_id) do update
+      set taken_at = excluded.taken_at, seats_from = excluded.seats_from, turns_from = excluded.turns_from
+    ), queued as (
+      insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+      select r.task_id, r.lane, r.rank, now(), r.run_number, r.attempt_number, r.redeliveries, r.releases, r.alone
+      from released r order by r.task_id
+    )
+    select array_agg(r.task_id) as ids, array_agg(r.lane) as lanes, array_agg(r.rank) as ranks,
+           array_agg(r.key) as keys, array_agg(r.held) as held, array_agg(r.seats_from) as seats_from,
+           array_agg(r.turn) as turns
+      into moves from released r;
+    return query select * from unnest(moves.ids, moves.lanes, moves.ranks);
+    -- One with a greater maximum may stand behind them.
+    select array_agg(k.key), array_agg(k.held), array_agg(k.seats_from), array_agg(k.turn)
+      into keys, held, seats_from, turns_from
+    from (
+      select m.key, max(m.held) + count(*)::integer as held, min(m.seats_from) as seats_from, max(m.turn) as turn
+      from unnest(moves.keys, moves.held, moves.seats_from, moves.turns) as m (key, held, seats_from, turn)
+      group by m.key
+    ) k;
+  end loop;
+end
+$$;
+
+-- Makes tasks that were put into `blocked` (ids in order) wait for their key; what has none is ready. Under their stripes.
+create function enter(fresh uuid[], looked_at timestamptz)
+returns table (moved uuid, into_lane integer, at_rank smallint)
+language sql
+set search_path from current
+as $$
+  with left_it as (
+    delete from blocked b using (
+      select t.id, t.key_hash, t.max_per_key from task t
+      where t.id = any ($1) and t.id between $1[1] and $1[cardinality($1)] order by t.id
+    ) t
+    where b.task_id = t.id and b.key is null
+    returning b.*, t.key_hash, t.max_per_key
+  ), again as (
+    insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)
+    select task_id, lane, rank, key_hash, max_per_key,
+           $2 + (row_number() over (partition by key_hash order by task_id) - 1) * interval '1 microsecond',
+           run_number, attempt_number, redeliveries, releases, alone
+    from left_it where key_hash is not null order by task_id
+  )
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select task_id, lane, rank, now(), run_number, attempt_number, redeliveries, releases, alone
+  from left_it where key_hash is null order by task_id
+  returning task_id, lane, rank
+$$;
+
+-- Admits tasks that are about to be stored (arrays in id order): into `ready` with a seat where their key has one free and
+-- nobody waits for it, else into `blocked`, or not at all where they refuse to wait. Answers for each: 1 ready,
+-- 2 blocked, 3 refused, and for what is refused who has a seat. Locks stripes in order.
+create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint[], mosts integer[], refusing boolean[],
+                      seats_from timestamptz[], turns_from timestamptz[])
+returns table (admissions smallint[], holders uuid[])
+language plpgsql
+set search_path from current
+as $$
+declare
+  looked_at timestamptz;
+  passed_over bigint[];
+begin
+  perform lock_stripes(keys);
+  looked_at := clock_timestamp();
+  with item as materialized (
+    select i.*, row_number() over (partition by i.key order by i.place) as nth
+    from unnest(ids, lanes, ranks, keys, mosts, refusing, seats_from, turns_from) with ordinality
+      as i (id, lane, rank, key, most, refuses, seats_from, turns_from, place)
+  ), judged as materialized (
+    select of_key.*,
+           case when not waits and held + nth <= most then 1 when refuses then 3 else 2 end::smallint as admission
+    from (
+      select i.*, max(k.held) over each_key as held, bool_or(k.waits) over each_key as waits,
+             min(k.oldest) over each_key as oldest, (array_agg(k.holder) over each_key)[1] as holder
+      from item i
+      left join lateral (
+        select h.held, h.oldest, coalesce(h.holder, w.task_id) as holder, w.task_id is not null as waits
+        from (
+          select count(*)::integer as held, min(taken_at) as oldest,
+                 (array_agg(holding.task_id order by taken_at))[1] as holder
+          from holding where holding.key = i.key and holding.taken_at >= coalesce(i.seats_from, '-infinity')
+        ) h
+        left join lateral (
+          select blocked.task_id from blocked
+          where blocked.key = i.key and blocked.turn >= coalesce(i.turns_from, '-infinity')
+          order by turn, blocked.task_id limit 1
+        ) w on true
+      ) k on i.nth = 1
+      window each_key as (partition by i.key order by i.nth)
+    ) of_key
+  ), seated as (
+    insert into seat (task_id, key, taken_at, seats_from, turns_from)
+    select j.id, j.key, looked_at, coalesce(j.oldest, looked_at), looked_at from judged j where admission = 1 order by j.id
+  ), queued as (
+    insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+    select j.id, j.lane, j.rank, now(), 0, 0, 0, 0, false from judged j where admission = 1 order by j.id
+  ), waiting as (
+    insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)
+    -- Each has a turn of its own: a mark among equal ones would be none. The next look is later than the last of them.
+    select j.id, j.lane, j.rank, j.key, j.most, looked_at + (j.nth - 1) * interval '1 microsecond', 0, 0, 0, 0, false
+    from judged j where admission = 2 order by j.id
+  )
+  select array_agg(j.admission order by j.place), array_agg(case when j.admission = 3 then j.holder end order by j.place),
+         array_agg(distinct j.key) filter (where j.admission = 2 and not j.waits and j.nth > 1)
+    into admissions, holders, passed_over
+  from judged j;
+  if 3 = any (admissions) then
+    -- They are not stored: a later task may have their idempotency keys.
+    delete from idempotency where idempotency.task_id = any (array(
+      select i.id from unnest(ids, admissions) as i (id, admission) where i.admission = 3));
+  end if;
+  if passed_over is not null then
+    -- Those before them in the batch may have left them room after all.
+    perform follow('{}', passed_over);
+  end if;
+  return next;
+end
+$$;

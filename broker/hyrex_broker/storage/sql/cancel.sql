@@ -28,6 +28,19 @@ select task_id, null::bigint as token, null::bigint as session_id, lane from dro
 union all
 select task_id, token, session_id, lane from held
 
+-- name: cancel_blocked
+-- Cancels what is blocked; $1, $2 as in `cancel`. In a statement of its own, after that one: what it does not find may
+-- have become ready meanwhile. Returns also the keys that it waited for. Locks rows of `blocked` in id order.
+with dropped as (
+  delete from blocked where ctid = any (array(
+    select ctid from blocked where task_id = any ($1::uuid[]) order by task_id for update))
+  returning task_id, lane, run_number, attempt_number, key
+), recorded as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
+  select task_id, run_number, attempt_number, 5, true, $2::text from dropped order by task_id
+)
+select task_id, lane, key from dropped
+
 -- name: standing
 -- Where tasks stand: live, flagged, ended or unknown; and whether their time to begin is over. $1 ids in order, as in `tasks` (reads.sql).
 select i.id,
@@ -40,7 +53,8 @@ select i.id,
 from unnest($1::uuid[]) as i (id)
 
 -- name: retry
--- Reopens ended tasks; each end is reopened once, whoever asks. None whose time to begin is over. $1 ids in order, as in `tasks` (reads.sql).
+-- Reopens ended tasks; each end is reopened once, whoever asks. None whose time to begin is over. $1 ids in order, as
+-- in `tasks` (reads.sql). One of a followed lane is blocked until `follow` has looked at it.
 with last as materialized (
   select i.id, r.run_number
   from unnest($1::uuid[]) as i (id)
@@ -58,16 +72,24 @@ with last as materialized (
   select id, run_number from last order by id
   on conflict (task_id, after_run_number) do nothing
   returning task_id, after_run_number
-), queued as (
-  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select r.task_id, t.lane, t.rank, now(), r.after_run_number + 1, 0, 0, 0, false
+), placed as materialized (
+  select r.task_id, t.lane, t.rank, r.after_run_number + 1 as run_number, l.followed
   from reopened r cross join lateral (
     select lane, rank from task
     where id = r.task_id and id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
   ) t
-  returning task_id, lane, rank
+  cross join lateral (
+    select coalesce((select followed from lane where lane.id = t.lane limit 1), false) as followed
+  ) l
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select task_id, lane, rank, now(), run_number, 0, 0, 0, false from placed where not followed
+), blocked as (
+  -- It had a seat, if any, for the runs before: for this one it waits as any other.
+  insert into blocked (task_id, lane, rank, run_number, attempt_number, redeliveries, releases, alone)
+  select task_id, lane, rank, run_number, 0, 0, 0, false from placed where followed
 )
-select task_id, lane, rank from queued
+select task_id, lane, rank, followed from placed
 
 -- name: dismiss
 -- Dismisses dead letters: tasks whose newest run ended badly for good. Returns those that are dismissed now or were

@@ -49,10 +49,13 @@ cross join lateral (select queue from lane where lane.id = h.lane) l
 group by l.queue
 
 -- name: of_queue
--- What waits in one queue, ready or delayed, counted no further than a cap. $1 queue, $2 cap.
+-- What waits in one queue, ready, delayed or blocked, counted no further than a cap. $1 queue, $2 cap.
 select (select count(*) from (
           select from lane l cross join lateral (select from ready where lane = l.id limit $2::integer) r
           where l.namespace = 0 and l.queue = $1::text limit $2) waiting)
      + (select count(*) from (
           select from lane l cross join lateral (select from delayed where lane = l.id limit $2) d
           where l.namespace = 0 and l.queue = $1 limit $2) later)
+     + (select count(*) from (
+          select from lane l cross join lateral (select from blocked where lane = l.id limit $2) b
+          where l.namespace = 0 and l.queue = $1 and l.followed limit $2) blocked)

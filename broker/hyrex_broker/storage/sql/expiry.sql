@@ -3,7 +3,8 @@
 -- looked at again: in 5 s, and the later the longer they run. So are those that have ended a moment ago: a retry may
 -- have begun before their time was over. Of the others nothing is known any more.
 -- $1 low-water mark, $2 how many. Passes over what another broker looks at, so it waits for no lock.
--- Returns a row of null, with how many were looked at and up to when, and one for each task that ended.
+-- Returns a row of null, with how many were looked at and up to when, and one for each task that ended, with the
+-- concurrency key that it waited for.
 with due as (
   delete from expiry where ctid = any (array(
     select ctid from expiry where look_at >= $1::timestamptz and look_at <= now()
@@ -19,8 +20,15 @@ with due as (
     select ctid from delayed where task_id = any (array(select task_id from due)) order by task_id
     for update skip locked))
   returning task_id, lane, run_number, attempt_number
+), from_blocked as (
+  delete from blocked where ctid = any (array(
+    select ctid from blocked where task_id = any (array(select task_id from due)) order by task_id
+    for update skip locked))
+  returning task_id, lane, run_number, attempt_number, key
 ), ended as materialized (
-  select * from from_ready union all select * from from_delayed
+  select *, null::bigint as key from from_ready
+  union all select *, null from from_delayed
+  union all select * from from_blocked
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause)
   select task_id, run_number, attempt_number, 5, true, 'it did not begin in time', 3 from ended order by task_id
@@ -32,10 +40,10 @@ with due as (
     and ((select true from live where live.task_id = due.task_id limit 1) or expires_at > now() - interval '5 seconds')
   order by 1, 2
 )
-select null::uuid as task_id, null::integer as lane, count(*)::integer as looked_at, max(look_at) as last_look
+select null::uuid as task_id, null::integer as lane, null::bigint as key, count(*)::integer as looked_at, max(look_at) as last_look
 from due
 union all
-select task_id, lane, null, null from ended
+select task_id, lane, key, null, null from ended
 
 -- name: due_below
 -- The first look below a low-water mark, where there is one: left there by a statement that failed. $1 mark.

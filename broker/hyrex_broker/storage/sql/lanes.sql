@@ -7,16 +7,16 @@ select id, queue, name, followed, bucket from lane where id = any ($1::integer[]
 select pg_advisory_xact_lock(hashtext('hyrex.lanes'), hashtext(current_schema()))
 
 -- name: intern
--- Adds plain lanes (not followed, bucket 0); call under `lock_lanes`. $1 queue, $2 name, $3 how many at most.
-insert into lane (namespace, queue, name, limited)
-select 0, q.queue, q.name,
+-- Adds lanes; call under `lock_lanes`. $1 queue, $2 name, $3 whether followed, $4 bucket, $5 how many at most.
+insert into lane (namespace, queue, name, followed, bucket, limited)
+select 0, q.queue, q.name, q.followed, q.bucket,
        exists (select from concurrency_limit c where c.namespace = 0
                and ((c.scope = 'queue' and c.name = q.queue) or (c.scope = 'task' and c.name = q.name)))
-from unnest($1::text[], $2::text[]) as q (queue, name)
+from unnest($1::text[], $2::text[], $3::boolean[], $4::smallint[]) as q (queue, name, followed, bucket)
 where (select true from lane l where l.namespace = 0 and l.queue = q.queue and l.name = q.name
-         and not l.followed and l.bucket = 0) is null
-order by q.queue, q.name
-limit $3::integer
+         and l.followed = q.followed and l.bucket = q.bucket) is null
+order by q.queue, q.name, q.followed, q.bucket
+limit $5::integer
 on conflict do nothing
 returning id, queue
 
@@ -31,14 +31,14 @@ select n from unnest($1::text[]) as n
 where (select true from queue where namespace = 0 and name = n) is null
 
 -- name: find_lanes
--- Ids of plain lanes (not followed, bucket 0). $1 queue, $2 name. With the lateral and LIMIT each pair is one index
--- probe. As a join, all lanes may be read for each pair, which takes seconds for a thousand of each.
-select l.id, l.queue, l.name
-from unnest($1::text[], $2::text[]) as q (queue, name)
+-- Lanes. $1 queue, $2 name, $3 whether followed, $4 bucket. With the lateral and LIMIT each is one index probe. As a
+-- join, all lanes may be read for each of them, which takes seconds for a thousand of each.
+select l.id, l.queue, l.name, l.followed, l.bucket
+from unnest($1::text[], $2::text[], $3::boolean[], $4::smallint[]) as q (queue, name, followed, bucket)
 cross join lateral (
-  select id, queue, name from lane
+  select id, queue, name, followed, bucket from lane
   where namespace = 0 and lane.queue = q.queue and lane.name = q.name
-    and not followed and bucket = 0 limit 1
+    and lane.followed = q.followed and lane.bucket = q.bucket limit 1
 ) l
 
 -- name: tasks_elsewhere

@@ -75,7 +75,7 @@ select name from gone
 
 -- name: lanes_of_queue
 -- Lanes of a queue. $1 name.
-select id from lane where namespace = 0 and queue = $1
+select id, followed from lane where namespace = 0 and queue = $1
 
 -- name: places_to_purge
 -- Where something waits in some lanes: (lane, rank) pairs of ready tasks with the first arrival, and lanes of
@@ -140,6 +140,29 @@ with dropped as (
   select task_id, run_number, attempt_number, 5, true, $4::text, 2 from dropped order by task_id
 )
 select task_id, lane from dropped
+
+-- name: purge_blocked
+-- The same for blocked tasks, and before the others: their ends would let these go on. Returns also the keys that they
+-- waited for. $1..$5 as in `purge_delayed`.
+with dropped as (
+  delete from blocked where ctid = any (array(
+    select head.spot
+    from unnest($1::integer[], $2::uuid[]) as q (lane, mark)
+    cross join lateral (
+      select b.ctid as spot from blocked b
+      where b.lane = q.lane and b.task_id > q.mark
+        and coalesce((select submitted_at from task where task.id = b.task_id), $3) <= $3::timestamptz
+      order by b.task_id
+      limit $5::integer
+      for update skip locked
+    ) head
+    limit $5::integer))
+  returning task_id, run_number, attempt_number, lane, key
+), recorded as (
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause)
+  select task_id, run_number, attempt_number, 5, true, $4::text, 2 from dropped order by task_id
+)
+select task_id, lane, key from dropped
 
 -- name: now
 -- The database's time.

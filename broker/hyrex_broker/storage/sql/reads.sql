@@ -16,8 +16,9 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.payload end as payload,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.headers end as headers,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.trace_context end as trace_context,
-       coalesce(q.live, d.live, h.live) as live,
-       coalesce(q.run_number, d.run_number, h.run_number) as live_run_number,
+       t.concurrency_key, t.max_per_key,
+       coalesce(q.live, d.live, h.live, b.live) as live,
+       coalesce(q.run_number, d.run_number, h.run_number, b.run_number) as live_run_number,
        h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
        h.cancel_requested, h.worker_name as live_worker,
        p.done, p.total, p.text as progress_text, p.updated_at as progress_at,
@@ -44,6 +45,9 @@ left join lateral (
          (select worker_name from worker_session s where s.id = lease.session_id)
   from lease where task_id = i.id limit 1
 ) h on true
+left join lateral (
+  select 'blocked' as live, run_number from blocked where task_id = i.id limit 1
+) b on true
 left join lateral (
   select done, total, text, updated_at from run_progress
   where h.token is not null and task_id = i.id and token = h.token limit 1
@@ -79,7 +83,7 @@ order by t.id, r.run_number
 -- name: to_replay
 -- What a task like this one needs. $1 id.
 select l.name, l.queue, t.rank, t.max_retries, t.timeout_ms, t.retry_delay_ms, t.payload, t.content_type, t.codec,
-       t.headers, t.labels
+       t.headers, t.labels, t.concurrency_key, t.max_per_key
 from task t join lane l on l.id = t.lane
 where t.id = $1::uuid
 
@@ -130,6 +134,23 @@ where l.lane = any (array(
   select id from lane where namespace = 0 and (($1::text = 'queue' and queue = $2) or ($1 = 'task' and name = $2))))
 order by l.assigned_at, l.task_id
 limit $3::integer
+
+-- name: key_holders
+-- Tasks that hold seats of the key that a task waits for, those that have had theirs longest first, with its key and
+-- maximum. $1 task, $2 how many.
+select s.task_id, n.name, n.queue, s.taken_at as assigned_at, coalesce(w.worker_name, '') as worker,
+       t.concurrency_key, t.max_per_key
+from task t
+left join lateral (
+  select task_id, taken_at from holding where holding.key = t.key_hash order by taken_at, task_id limit $2::integer
+) s on true
+left join lateral (
+  select worker_name from lease join worker_session on worker_session.id = lease.session_id
+  where lease.task_id = s.task_id limit 1
+) w on true
+cross join lateral (select name, queue from lane where lane.id = t.lane limit 1) n
+where t.id = $1::uuid and t.key_hash is not null
+order by s.taken_at, s.task_id
 
 -- name: services
 -- The live sessions that take new work, folded by their patterns. $1 task name.
@@ -187,6 +208,22 @@ select (select id from looked order by id limit 1), (select count(*) from looked
 -- Candidates among scheduled and retrying tasks.
 with looked as materialized (
   select task_id as id, lane from delayed where task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc limit $4::integer
+), fitting as (
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3))
+    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
+                                      and t.labels @> $6))
+  order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_blocked
+-- Candidates among blocked tasks.
+with looked as materialized (
+  select task_id as id, lane from blocked where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
 ), fitting as (
   select id from looked

@@ -109,6 +109,89 @@ with item as materialized (
 )
 select replace(id::text, '-', ''), due > now() as waits from placed
 
+-- name: submit_keyed
+-- Stores tasks with concurrency keys, some with delays, run times or idempotency keys: those that may run at once are
+-- admitted or wait for a seat of their key; see `admit` (migrations/0001_first.sql), which waits for the stripes of the
+-- keys. So they have statements of their own.
+-- $1..$20 as in `submit_waiting`; $21 concurrency_key, $22 key_hash, $23 max_per_key, $24 whether it refuses to wait,
+-- $25, $26 the marks `seats_from` and `turns_from` of its key or null.
+-- Returns each task that was not stored before, and what became of it: 1 ready, 2 blocked, 3 refused (not stored; with
+-- a task that holds the key), null: it waits for its time. Fails (23505) if another stores one of them meanwhile.
+with item as materialized (
+  select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
+         coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
+         t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
+         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context,
+         coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
+         greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at,
+         t.concurrency_key, t.key_hash, t.max_per_key, t.refuses, t.seats_from, t.turns_from
+  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
+              $16::bigint[], $17::timestamptz[], $18::text[], $19::text[],
+              $20::bigint[],
+              $21::text[], ($22::text)::bigint[], $23::integer[], $24::boolean[], $25::timestamptz[], $26::timestamptz[])
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+          content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name, expires_in_ms,
+          concurrency_key, key_hash, max_per_key, refuses, seats_from, turns_from)
+), freed as (
+  -- As in `submit_waiting`.
+  delete from idempotency where ctid = any (array(
+    select k.place
+    from (select name, idempotency_key as key from item where idempotency_key is not null order by 1, 2) i
+    cross join lateral (
+      select ctid as place from idempotency
+      where namespace = 0 and idempotency.name = i.name and idempotency.key = i.key
+        and (select true from task where task.id = idempotency.task_id limit 1) is null
+      for update
+    ) k))
+  returning task_id
+), fresh as materialized (
+  select * from item where (select true from task where task.id = item.id limit 1) is null
+), claimed as (
+  insert into idempotency (namespace, name, key, task_id)
+  select 0, name, idempotency_key, id from fresh
+  where idempotency_key is not null
+    -- Always true; it makes this wait for `freed`.
+    and (select count(*) from freed) >= 0
+  order by name, idempotency_key, id
+  on conflict (namespace, name, key) do nothing
+  returning task_id
+), wanted as materialized (
+  select f.*, f.due <= now() as now, row_number() over (partition by f.due <= now() order by f.id) as place
+  from fresh f
+  where f.idempotency_key is null or f.id = any (array(select task_id from claimed))
+), decided as materialized (
+  select a.admissions, a.holders
+  from (
+    select array_agg(id order by id) as ids, array_agg(lane order by id) as lanes, array_agg(rank order by id) as ranks,
+           array_agg(key_hash order by id) as keys, array_agg(max_per_key order by id) as mosts,
+           array_agg(refuses order by id) as refusing, array_agg(seats_from order by id) as seats_from,
+           array_agg(turns_from order by id) as turns_from
+    from wanted where now
+  ) w
+  cross join lateral admit(w.ids, w.lanes, w.ranks, w.keys, w.mosts, w.refusing, w.seats_from, w.turns_from) a
+), judged as materialized (
+  select w.*, case when w.now then d.admissions[w.place] end as admission, case when w.now then d.holders[w.place] end as holder
+  from wanted w cross join decided d
+), stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    idempotency_key, content_type, codec, headers, labels, trace_context, expires_at,
+                    concurrency_key, key_hash, max_per_key)
+  select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+         idempotency_key, content_type, codec, headers, labels, trace_context, expires_at,
+         concurrency_key, key_hash, max_per_key
+  from judged where admission is distinct from 3 order by id
+), waiting as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, due, 0, 0, 0, 0, false from judged where not now order by id
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from judged
+  where expires_at is not null and admission is distinct from 3 order by id
+)
+select replace(id::text, '-', ''), admission, holder::text from judged
+
 -- name: classify
 -- What is known of ids and keys that a submit did not store, a row for each in their order. An id without a
 -- digest was refused for its key (see holder), or its competitor rolled back: submit it again. A key whose task

@@ -20,9 +20,9 @@ class Interned:
         self.known: dict[tuple[str, str], Lane] = {}
 
     async def intern(self, pairs: Collection[tuple[str, str]], most_new: int) -> list[Lane]:
-        for queue, name in sorted(pairs):
+        for queue, name, *_ in sorted(pairs):
             self.known.setdefault((queue, name), Lane(LaneId(len(self.known) + 1), queue, name))
-        return [self.known[pair] for pair in pairs]
+        return [self.known[pair] for pair in ((queue, name) for queue, name, *_ in pairs)]
 
 
 def served(profile: WorkerProfile) -> Directory:

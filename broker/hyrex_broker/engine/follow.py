@@ -1,0 +1,138 @@
+"""Follows the ends of tasks that others wait for, after the commit of whatever ended them.
+
+An end path only tells which tasks have ended: `ended_in` costs a look at their lane. What was told is
+followed by one statement at a time, for up to a thousand tasks, over connections of its own, since it may
+wait for a stripe. What is never followed, since its broker was killed, is found by the sweep, which is the
+same call for what it finds: one broker goes through seats and blocked tasks by their ids. It begins at once
+when a broker starts or has gone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import BrokerId, LaneId, TaskId
+from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
+from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.storage.follow import FIRST, FollowStore, SweptPage
+from hyrex_broker.storage.sqlstates import StatementRefused
+
+log = logging.getLogger(__name__)
+
+Told = TypeVar("Told")
+
+BATCH: Final = 1000
+MOST_WAITING: Final = 100_000
+"""What is told beyond that is left to the sweep."""
+_PAUSE_AFTER_FAILURE_S: Final = 0.2
+_PAGE: Final = 1000
+_SWEEP_PAUSE_S: Final = 0.2
+"""Between two pages: 5,000 rows a second."""
+SWEEP_EVERY_S: Final = 10.0
+"""Between two sweeps, if none is asked for; as long as it took, times nine, if that is longer."""
+_REST_FACTOR: Final = 9
+
+
+class Follow:
+    """Lets go on what waited for tasks that have ended."""
+
+    def __init__(
+        self, store: FollowStore, directory: Directory, dispatcher: Dispatcher, broker: BrokerId
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._broker = broker
+        self._tasks: dict[TaskId, None] = {}
+        self._keys: dict[int, None] = {}
+        self._told = asyncio.Event()
+        self._swept = asyncio.Event()
+        self._swept.set()
+        self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+
+    def sizes(self) -> dict[str, int]:
+        """What is here now, for a report of this process (SIGUSR1)."""
+        return {"tasks": len(self._tasks), "keys": len(self._keys)}
+
+    def ended_in(self, lane: LaneId, task_ids: Iterable[TaskId]) -> None:
+        """These tasks of a lane have ended for good. Call it after the commit; for plain lanes it does
+        nothing."""
+        if self._directory.may_be_followed(lane):
+            self.ended(task_ids)
+
+    def ended(self, task_ids: Iterable[TaskId], keys: Iterable[int] = ()) -> None:
+        """These have ended for good, or were put into `blocked`; the keys are those that cancelled ones
+        waited for. Call it after the commit."""
+        if len(self._tasks) < MOST_WAITING:
+            self._tasks |= dict.fromkeys(task_ids)
+            self._keys |= dict.fromkeys(keys)
+        self._told.set()
+
+    def sweep_soon(self) -> None:
+        """Look for what nobody has followed, at once: a broker has gone."""
+        self._swept.set()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_told())
+            group.create_task(self._sweep())
+
+    async def _follow_told(self) -> None:
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            while self._tasks or self._keys:
+                tasks, keys = _taken(self._tasks), _taken(self._keys)
+                try:
+                    await self._follow(tasks, keys)
+                except (StorageUnavailable, StatementRefused) as error:
+                    log.debug("ends of tasks are followed later", extra={"error": str(error)})
+                    self._tasks |= dict.fromkeys(tasks)
+                    self._keys |= dict.fromkeys(keys)
+                    await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    async def _follow(self, tasks: list[TaskId], keys: list[int]) -> None:
+        moved = await self._store.follow(tasks, keys)
+        if moved:
+            self._dispatcher.wake({(each.lane, each.rank) for each in moved}, local=True)
+            self.on_change([each.task_id for each in moved])
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        rest_s = SWEEP_EVERY_S
+        while True:
+            try:
+                async with asyncio.timeout(rest_s):
+                    await self._swept.wait()
+            except TimeoutError:
+                pass
+            self._swept.clear()
+            began = loop.time()
+            try:
+                if await self._store.elected(self._broker):
+                    await self._pass(self._store.dead_seats)
+                    await self._pass(self._store.stuck)
+            except (StorageUnavailable, StatementRefused) as error:
+                log.debug("the sweep of followed tasks goes on later", extra={"error": str(error)})
+            rest_s = max(SWEEP_EVERY_S, _REST_FACTOR * (loop.time() - began))
+
+    async def _pass(self, page: Callable[[TaskId, int], Awaitable[SweptPage]]) -> None:
+        above: TaskId | None = FIRST
+        while above is not None:
+            found = await page(above, _PAGE)
+            if found.task_ids:
+                await self._follow(found.task_ids, [])
+            above = found.last
+            if above is not None:
+                await asyncio.sleep(_SWEEP_PAUSE_S)
+
+
+def _taken(waiting: dict[Told, None]) -> list[Told]:
+    """Up to a batch of what waits, which is taken out."""
+    taken = list(waiting)[:BATCH]
+    for each in taken:
+        del waiting[each]
+    return taken

@@ -1,0 +1,84 @@
+"""Stores tasks with concurrency keys; see `submit_keyed` (sql/submit.sql)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from hyrex_broker.domain.blocks import TaskBatch, stretched
+from hyrex_broker.domain.ids import HexId
+from hyrex_broker.domain.model import TaskExtras, TaskId
+from hyrex_broker.storage.columns import integers
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.sqlstates import StatementRefused
+from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.submit import is_repetition, task_columns, waiting_columns
+
+_SQL: Final = load("submit")
+_NONE: Final = TaskExtras()
+_ATTEMPTS: Final = 5
+
+
+class Admission(IntEnum):
+    """What became of a task. Numbers are those of `admit`, and LATER for one that waits for its time."""
+
+    LATER = 0
+    READY = 1
+    BLOCKED = 2
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What became of a task, and of a refused one: who holds its key."""
+
+    admission: Admission
+    holder: TaskId | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Return True if it was not stored."""
+        return self.admission is Admission.REFUSED
+
+
+class KeyedStore:
+    """The statement `submit_keyed` of `submit.sql`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.counters = database.counters
+
+    async def submit(self, batch: TaskBatch, hashes: Sequence[int]) -> dict[HexId, Admitted]:
+        """Store tasks in the order of their ids, which are unique; each has a concurrency key, and its hash.
+
+        What is missing from the result was stored before, or its idempotency key belongs to another. Raises
+        StorageUnavailable, StatementRefused.
+        """
+        columns = (*task_columns(batch), *waiting_columns(batch), *_key_columns(batch, hashes))
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                rows = await self._database.fetch_apart(_SQL["submit_keyed"], *columns)
+                break
+            except StatementRefused as error:
+                # Somebody has stored one of them since the statement began: the next one sees it.
+                if not is_repetition(error) or attempt == _ATTEMPTS:
+                    raise
+        return {
+            HexId(row[0]): Admitted(
+                Admission(row[1] or Admission.LATER), None if row[2] is None else TaskId(row[2])
+            )
+            for row in rows
+        }
+
+
+def _key_columns(batch: TaskBatch, hashes: Sequence[int]) -> tuple[object, ...]:
+    count = len(batch)
+    extras = [each.extras or _NONE for each in stretched(batch.terms, count)]
+    return (
+        stretched(batch.concurrency_keys, count),
+        integers(hashes),
+        [each.max_per_key for each in extras],
+        [each.refuses_to_wait for each in extras],
+        None,
+        None,
+    )
