@@ -94,6 +94,13 @@ def retrying() -> str:
         return "at last"
 
 
+@hy.task(max_retries=5, retry_backoff=0.2, cron="* * * * *")
+def minutely() -> None:
+    """One for each minute, and no more."""
+    with execution():
+        pass
+
+
 @hy.task(max_retries=5, retry_backoff=0.2)
 def parent(children: int) -> int:
     """Sends tasks of its own."""

@@ -8,6 +8,7 @@ from typing import Final
 from hyrex_broker.storage.verify import verify
 from tests.chaos.cluster import Cluster
 from tests.chaos.record import Record, digest
+from tests.chaos.times import wrong_times
 from tests.support.postgres import connect
 
 _QUIET_WITHIN_S: Final = 120.0
@@ -30,9 +31,10 @@ def finished(cluster: Cluster) -> tuple[Record, list[str]]:
 
 
 def found_in(cluster: Cluster) -> list[str]:
-    """What `hyrex verify` finds wrong in the database."""
+    """What `hyrex verify` finds wrong in the database, and what is wrong with times."""
     found = asyncio.run(verify(cluster.postgres.url)).findings.values()
-    return [f"verify: {each.count} {each.meaning}: {each.ids}" for each in found]
+    late = asyncio.run(wrong_times(cluster.postgres.url))
+    return [*[f"verify: {each.count} {each.meaning}: {each.ids}" for each in found], *late]
 
 
 def stale_refused(cluster: Cluster) -> int:

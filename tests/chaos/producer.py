@@ -17,6 +17,7 @@ from tests.chaos import app
 
 Send = Callable[[], SentTaskHandle]
 _KEYS: Final = 50
+_DOCUMENTS: Final = 5
 
 
 class Producer:
@@ -56,6 +57,12 @@ class Producer:
         ]
         key = f"key-{rnd.randrange(_KEYS)}-{int(time.monotonic() / 10)}"
         choices.append((10, "idempotent", partial(app.short.with_config(idempotency_key=key).send, 3)))
+        expiring = app.short.with_config(expires_in=rnd.uniform(0.05, 2))
+        choices.append((8, "expiring", partial(expiring.send, 4)))
+        wait = app.short.with_config(
+            debounce_key=f"doc-{rnd.randrange(_DOCUMENTS)}", delay=0.3, debounce_max_wait=1
+        )
+        choices.append((8, "debounced", partial(wait.send, 5)))
         weights = [weight for weight, _, _ in choices]
         (_, kind, send), *_ = rnd.choices(choices, weights)
         noted = {"key": key} if kind == "idempotent" else {}

@@ -17,7 +17,11 @@ from tests.support.postgres import connect
 
 COMPLETED, FAILED, CANCELLED, LOST = 2, 3, 5, 6
 _LIMITS: Final = {"limited": TASK_LIMIT, "narrow": QUEUE_LIMIT}
-_EXPECTED: Final = {"failing": {FAILED}, "long_to_cancel": {COMPLETED, CANCELLED}}
+_EXPECTED: Final = {
+    "failing": {FAILED},
+    "long_to_cancel": {COMPLETED, CANCELLED},
+    "expiring": {COMPLETED, CANCELLED},
+}
 _KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
 _KILLS_OF_WORKERS: Final = ("stream_kill", "worker_kill", "worker_restart", "worker_stop")
 _SILENCES: Final = ("link_silence", "database_link_silence", "postgres_kill", "postgres_restart")
