@@ -1,7 +1,8 @@
 """`hyrex task`: shows tasks, cancels them, runs them again. Sending is in task_send.py."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -57,25 +58,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel tasks, whatever they are doing; or, with --where, all that a filter fits."""
-    from hyrex.cli.wire import word
-    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
-
-    if where or dry_run or not task_ids:
-        url = url_of_one(broker_url, "--where")
-        bulk("cancel", where, task_ids, BulkOptions(url, as_json, dry_run, yes, reason))
-        return
-
-    async def call(ids: Sequence[str], channel: "grpc.aio.Channel") -> Any:
-        request = task_service_pb2.CancelTasksRequest(task_ids=ids, reason=reason)
-        return await task_service_pb2_grpc.TaskServiceStub(channel).CancelTasks(request)
-
-    _print_outcomes(
-        [
-            (result.task_id, word(task_service_pb2.CancelOutcome, result.outcome))
-            for result in _results(broker_url, task_ids, call)
-        ],
-        as_json,
-    )
+    _change("cancel", where, task_ids, BulkOptions(broker_url, as_json, dry_run, yes, reason), reason=reason)
 
 
 @commands.command("retry")
@@ -88,35 +71,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Run finished tasks once more, with all their retries; or, with --where, all that a filter fits."""
-    from hyrex.cli.wire import word
-    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
-
-    if where or dry_run or not task_ids:
-        url = url_of_one(broker_url, "--where")
-        bulk("retry", where, task_ids, BulkOptions(url, as_json, dry_run, yes))
-        return
-
-    async def call(ids: Sequence[str], channel: "grpc.aio.Channel") -> Any:
-        request = task_service_pb2.RetryTasksRequest(task_ids=ids)
-        return await task_service_pb2_grpc.TaskServiceStub(channel).RetryTasks(request)
-
-    _print_outcomes(
-        [
-            (result.task_id, word(task_service_pb2.RetryOutcome, result.outcome))
-            for result in _results(broker_url, task_ids, call)
-        ],
-        as_json,
-    )
-
-
-def _results(
-    url: str, task_ids: Sequence[str], call: "Callable[[Sequence[str], grpc.aio.Channel], Awaitable[Any]]"
-) -> list[Any]:
-    """The results of a call for all tasks, made in each cell that has some of them."""
-    found: list[Any] = []
-    for brokers, ids in urls_for_tasks(url, task_ids).items():
-        found += ask(brokers, partial(call, ids)).results
-    return found
+    _change("retry", where, task_ids, BulkOptions(broker_url, as_json, dry_run, yes))
 
 
 @commands.command("dismiss")
@@ -130,25 +85,30 @@ def dismiss(
     as_json: AsJson = False,
 ) -> None:
     """Take failed, timed-out and lost tasks off the list of failures; or, with --where, all that fit."""
+    _change("dismiss", where, task_ids, BulkOptions(broker_url, as_json, dry_run, yes, reason))
+
+
+def _change(kind: str, where: str, task_ids: list[str] | None, wanted: BulkOptions, **carried: str) -> None:
+    """Cancel, retry or dismiss the tasks that are named, in each cell that has some of them; without
+    names, all that the filter fits. `carried`: what the request has beside their ids."""
     from hyrex.cli.wire import word
     from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
 
-    if where or dry_run or not task_ids:
-        url = url_of_one(broker_url, "--where")
-        bulk("dismiss", where, task_ids, BulkOptions(url, as_json, dry_run, yes, reason))
+    if where or wanted.dry_run or not task_ids:
+        bulk(kind, where, task_ids, replace(wanted, broker_url=url_of_one(wanted.broker_url, "--where")))
         return
+    verb = kind.capitalize()
+    request_type = getattr(task_service_pb2, f"{verb}TasksRequest")
 
     async def call(ids: Sequence[str], channel: "grpc.aio.Channel") -> Any:
-        request = task_service_pb2.DismissTasksRequest(task_ids=ids)
-        return await task_service_pb2_grpc.TaskServiceStub(channel).DismissTasks(request)
+        stub = task_service_pb2_grpc.TaskServiceStub(channel)
+        return await getattr(stub, f"{verb}Tasks")(request_type(task_ids=ids, **carried))
 
-    _print_outcomes(
-        [
-            (result.task_id, word(task_service_pb2.DismissOutcome, result.outcome))
-            for result in _results(broker_url, task_ids, call)
-        ],
-        as_json,
-    )
+    results: list[Any] = []
+    for brokers, ids in urls_for_tasks(wanted.broker_url, task_ids).items():
+        results += ask(brokers, partial(call, ids)).results
+    outcome = getattr(task_service_pb2, f"{verb}Outcome")
+    _print_outcomes([(each.task_id, word(outcome, each.outcome)) for each in results], wanted.as_json)
 
 
 def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:
