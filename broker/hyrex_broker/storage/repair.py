@@ -103,5 +103,7 @@ _WAYS: Final[Mapping[str, Callable[[Any, list[str]], Awaitable[int]]]] = {
     "reopened_nothing": _by("reopened_nothing"),
     "passed_over": _by("passed_over"),
     "limit_unheeded": _tell_lanes,
+    "seat_of_ended": _by("followed"),
+    "stuck_blocked": _by("followed"),
     "day_missing": _make_days,
 }

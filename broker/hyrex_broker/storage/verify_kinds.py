@@ -33,7 +33,7 @@ KINDS: Final = MappingProxyType(
             repairable=True,
         ),
         "stranded": DiscrepancyKind(
-            "tasks without an end that are neither ready nor delayed nor leased: nobody would ever run them",
+            "tasks without an end that no live table has: nobody would ever run them",
             f"{_REPAIR} makes them ready; they may have run before",
             repairable=True,
         ),
@@ -50,7 +50,7 @@ KINDS: Final = MappingProxyType(
             "a failover or a restore lost the key; insert it into table idempotency, or tell the senders",
         ),
         "live_without_task": DiscrepancyKind(
-            "ready, delayed or leased rows whose task is not stored",
+            "ready, delayed, leased or blocked rows whose task is not stored",
             "the table of their day was removed by hand or not restored: restore it, or delete these rows",
         ),
         "orphan_lease": DiscrepancyKind(
@@ -103,6 +103,20 @@ KINDS: Final = MappingProxyType(
         ),
         "over_rate": DiscrepancyKind(
             "rates of which more tasks run than may have begun since they were set",
+            "report it as a defect; the tasks end by themselves, or cancel some",
+        ),
+        "seat_of_ended": DiscrepancyKind(
+            "seats of concurrency keys whose task ended long ago, though a broker lives",
+            f"they count for nothing; {_REPAIR} removes them, and lets go on what waits",
+            repairable=True,
+        ),
+        "stuck_blocked": DiscrepancyKind(
+            "blocked tasks whose concurrency key has a free seat, though a broker lives",
+            f"{_REPAIR} lets them go on; look at the brokers' logs",
+            repairable=True,
+        ),
+        "over_key": DiscrepancyKind(
+            "concurrency keys of which more tasks run than may",
             "report it as a defect; the tasks end by themselves, or cancel some",
         ),
         "limit_unheeded": DiscrepancyKind(

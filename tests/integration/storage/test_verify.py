@@ -13,6 +13,7 @@ from hyrex_broker.storage.migrate import admit_others, exclude_others
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.verify import IDS_TOLD, Discrepancy, Verified, _Walk, verify
 from hyrex_broker.storage.verify_kinds import KINDS
+from tests.integration.storage.keys import end, keyed, submit_keyed, take
 from tests.integration.storage.stage import ZERO, Stage, make_id, new_task
 from tests.support.pages import read
 from tests.support.postgres import connect
@@ -190,6 +191,41 @@ async def over_limit(stage: Stage) -> str:
     )
     await stage.execute("update lane set limited = true")
     return "task work: 2 run, 1 may"
+
+
+@damage
+async def seat_of_ended(stage: Stage) -> TaskId:
+    holder = keyed()
+    await submit_keyed(stage, holder)
+    await end(stage, *await take(stage))
+    await stage.execute("update seat set taken_at = now() - interval '1 hour'")
+    await stage.execute("update task_run set finished_at = now() - interval '1 hour'")
+    return holder.task_id
+
+
+@damage
+async def stuck_blocked(stage: Stage) -> TaskId:
+    tasks = [keyed(), keyed(), keyed()]
+    for task in tasks:
+        await submit_keyed(stage, task)
+    await end(stage, *await take(stage))
+    await stage.execute("delete from seat")
+    await stage.execute("update blocked set turn = turn - interval '1 hour'")
+    return tasks[1].task_id
+
+
+@damage
+async def over_key(stage: Stage) -> str:
+    tasks = [keyed(), keyed()]
+    for task in tasks:
+        await submit_keyed(stage, task)
+    await stage.execute("insert into seat select task_id, key, now(), now(), now() from blocked")
+    await stage.execute(
+        f"insert into ready {_LIVE.format('arrival')} select task_id, lane, rank, now(), 0, 0, 0, 0, false"
+        " from blocked"
+    )
+    await stage.execute("delete from blocked")
+    return "a of work in queue default: 2 run, 1 may"
 
 
 @damage

@@ -3,10 +3,12 @@
 
 -- name: stranded
 -- Makes ready what has neither an end nor a live row; its next attempt is due. $1 ids in order. A task in this state
--- stays in it, since every move begins at a live row; a retry of it makes nothing ready, as its end is reopened.
-insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-select t.id, t.lane, t.rank, now(), coalesce(r.run_number + 1, 0),
-       case when r.final then 0 else coalesce(r.attempt_number + (r.outcome in (3, 4))::integer, 0) end, 0, 0, false
+-- stays in it, since every move begins at a live row; a retry of it makes nothing ready, as its end is reopened. One of
+-- a followed lane is blocked until it is followed.
+with found as materialized (
+select t.id, t.lane, t.rank, coalesce(r.run_number + 1, 0) as run_number,
+       case when r.final then 0 else coalesce(r.attempt_number + (r.outcome in (3, 4))::integer, 0) end as attempt_number,
+       coalesce((select followed from lane where lane.id = t.lane), false) as followed
 from unnest($1::uuid[]) as i (id)
 join task t on t.id = i.id
 left join lateral (
@@ -17,9 +19,23 @@ where not exists (select from live where live.task_id = i.id)
   and not exists (
     select from task_run t where t.task_id = i.id and t.final and not exists (
       select from reopen where task_id = i.id and after_run_number = t.run_number))
-order by t.id
-on conflict (task_id) do nothing
-returning task_id
+), waiting as (
+  insert into blocked (task_id, lane, rank, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, run_number, attempt_number, 0, 0, false from found where followed order by id
+  on conflict (task_id) do nothing
+  returning task_id
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), run_number, attempt_number, 0, 0, false from found where not followed order by id
+  on conflict (task_id) do nothing
+  returning task_id
+)
+select task_id from waiting union all select task_id from queued
+
+-- name: followed
+-- Follows tasks, as a broker does. $1 ids in order.
+with moved as materialized (select count(*) from follow($1::uuid[], '{}'))
+select id from moved cross join unnest($1) as i (id)
 
 -- name: lock_live
 -- Locks what is live of some tasks, as a cancel does: ready, then delayed, then leases, each in id order; the next
@@ -30,8 +46,10 @@ with r as materialized (
   select task_id from delayed where task_id = any ($1::uuid[]) order by task_id for update
 ), l as materialized (
   select task_id from lease where task_id = any ($1::uuid[]) order by task_id for update
+), b as materialized (
+  select task_id from blocked where task_id = any ($1::uuid[]) order by task_id for update
 )
-select (select count(*) from r) + (select count(*) from d) + (select count(*) from l)
+select (select count(*) from r) + (select count(*) from d) + (select count(*) from l) + (select count(*) from b)
 
 -- name: two_places
 -- Of a task that is live in two places, removes what waits: a lease stays, else what is ready. $1 ids. Call after
@@ -45,8 +63,14 @@ with r as (
     and (exists (select from lease where task_id = delayed.task_id)
          or exists (select from ready where task_id = delayed.task_id))
   returning task_id
+), b as (
+  delete from blocked where task_id = any ($1::uuid[])
+    and (exists (select from lease where task_id = blocked.task_id)
+         or exists (select from ready where task_id = blocked.task_id)
+         or exists (select from delayed where task_id = blocked.task_id))
+  returning task_id
 )
-select task_id from r union all select task_id from d
+select task_id from r union all select task_id from d union all select task_id from b
 
 -- name: live_after_end
 -- Removes what waits of a task that has ended: the end that was recorded stands. $1 ids. Call after `lock_live`.
@@ -59,8 +83,10 @@ with ended as materialized (
   delete from ready where task_id = any (array(select id from ended)) returning task_id
 ), d as (
   delete from delayed where task_id = any (array(select id from ended)) returning task_id
+), b as (
+  delete from blocked where task_id = any (array(select id from ended)) returning task_id
 )
-select task_id from r union all select task_id from d
+select task_id from r union all select task_id from d union all select task_id from b
 
 -- name: orphan_leases
 -- Leases whose session is not there or has ended. $1 ids in order.

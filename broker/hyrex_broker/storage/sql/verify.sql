@@ -11,15 +11,17 @@ with page as materialized (
   select case when (select count(*) from page) < $3 then $2 else (select id from page order by id desc limit 1) end as id
 ), looked as materialized (
   select p.id, p.idempotency_key, q.run_number as ready, d.run_number as delayed, h.run_number as leased,
+         b.run_number as blocked,
          coalesce(r.ends, 0) as ends, r.highest,
          (q.run_number is not null)::integer + (d.run_number is not null)::integer
-           + (h.run_number is not null)::integer as places,
-         coalesce(h.run_number, q.run_number, d.run_number) as live,
+           + (h.run_number is not null)::integer + (b.run_number is not null)::integer as places,
+         coalesce(h.run_number, q.run_number, d.run_number, b.run_number) as live,
          (select true from lane where lane.id = p.lane limit 1) is not null as has_lane
   from page p
   left join lateral (select run_number from ready where task_id = p.id limit 1) q on true
   left join lateral (select run_number from delayed where task_id = p.id limit 1) d on true
   left join lateral (select run_number from lease where task_id = p.id limit 1) h on true
+  left join lateral (select run_number from blocked where task_id = p.id limit 1) b on true
   left join lateral (
     select max(t.run_number) as highest,
            count(*) filter (
@@ -44,6 +46,7 @@ with page as materialized (
     select task_id from ready where task_id > $1 and task_id <= (select id from upto)
     union all select task_id from delayed where task_id > $1 and task_id <= (select id from upto)
     union all select task_id from lease where task_id > $1 and task_id <= (select id from upto)
+    union all select task_id from blocked where task_id > $1 and task_id <= (select id from upto)
   ) live
   where (select true from task where id = live.task_id and id > $1 and id <= $2 limit 1) is null
   union all
@@ -142,6 +145,48 @@ select 'slot_overdue' as kind, count(*) as count, (array_agg(name order by next_
 from (select name, next_at from schedule
       where not paused and next_at + make_interval(secs => jitter_s) < now() - $1::interval limit 10000) s
 where exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)
+having count(*) > 0
+
+-- name: seat_of_ended
+-- Seats of tasks that ended long ago, or are not there: nobody has followed their end. $1, $2 as above.
+select 'seat_of_ended' as kind, count(*) as count, (array_agg(task_id::text order by task_id))[1:$2::integer] as ids
+from (
+  select s.task_id from seat s
+  where s.taken_at < now() - $1::interval
+    and not exists (select from holding h where h.task_id = s.task_id)
+    and not exists (select from task_run r where r.task_id = s.task_id and r.finished_at > now() - $1)
+  limit 10000
+) dead
+where exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)
+having count(*) > 0
+
+-- name: stuck_blocked
+-- Blocked tasks that have waited for long, the first of their key, though the key has a free seat; and those that nobody
+-- has looked at. $1, $2 as above.
+select 'stuck_blocked' as kind, count(*) as count, (array_agg(task_id::text order by task_id))[1:$2::integer] as ids
+from (
+  select b.task_id from blocked b
+  where b.turn < now() - $1::interval
+    and (b.key is null or (
+      (select count(*) from seat where seat.key = b.key) < b.most
+      and not exists (select from blocked before where before.key = b.key
+                      and (before.turn, before.task_id) < (b.turn, b.task_id))))
+  limit 10000
+) stuck
+where exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)
+having count(*) > 0
+
+-- name: over_key
+-- Concurrency keys of which more tasks are ready or run than any of them allows. $1 is not used, $2 as above.
+select 'over_key' as kind, count(*) as count,
+       (array_agg(format('%s of %s in queue %s: %s run, %s may', key, name, queue, held, most)))[1:$2::integer] as ids
+from (
+  select t.concurrency_key as key, l.name, l.queue, count(*) as held, max(t.max_per_key) as most
+  from holding h join task t on t.id = h.task_id join lane l on l.id = t.lane
+  where $1::interval is not null
+  group by h.key, t.concurrency_key, l.name, l.queue
+  having count(*) > max(t.max_per_key)
+) over_key
 having count(*) > 0
 
 -- name: over_limit
