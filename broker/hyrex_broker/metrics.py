@@ -93,6 +93,11 @@ class BrokerMetrics:
             self._laned(counts.limit_waits),
         )  # fmt: skip
 
+        yield counter(
+            "hyrex_outbox_held", "Rows of the outbox of which no task could be made at once.", ("why",),
+            [((why,), count) for why, count in dict(counts.held_back).items()],
+        )  # fmt: skip
+
     def _of_queues(self) -> Iterator[Metric]:
         depths = self.depths()
         known = _first({} if depths is None else dict(depths))

@@ -50,6 +50,8 @@ class Counters:
     """Microseconds, as workers measure them."""
     limit_waits: ByLane = field(default_factory=dict)
     """How often a limit left runs of a lane waiting although a worker was free."""
+    held_back: dict[str, int] = field(default_factory=dict)
+    """Rows of the outbox that had to wait, by the reason."""
     statements: dict[str, Histogram] = field(default_factory=dict)
     """Microseconds from the request to Postgres to its answer, by the statement's name."""
     merges: dict[str, Histogram] = field(default_factory=dict)
@@ -101,6 +103,10 @@ class Counters:
     def limited(self, lane: LaneId) -> None:
         """Count that a limit left runs of this lane waiting."""
         _add(self.limit_waits, self._known(lane), 1)
+
+    def held(self, why: str, count: int) -> None:
+        """Count rows of the outbox of which no task could be made now."""
+        _add(self.held_back, why, count)
 
     def statement(self, name: str, elapsed_s: float) -> None:
         """Count one statement."""

@@ -89,6 +89,7 @@ class OutboxStore:
             [reason for _, reason in told],
             why.value,
         )
+        self.counters.held(why.value, len(told))
 
     async def full_queues(self) -> list[str]:
         """The queues of which rows wait for room."""

@@ -97,6 +97,10 @@ KINDS: Final = MappingProxyType(
             "schedules whose slot passed long ago without a task, though a broker lives",
             "look at the brokers' logs for the schedule: its queue is full, or its task is refused",
         ),
+        "outbox_refused": DiscrepancyKind(
+            "rows of the outbox of which no task could be made: they wait, and are tried every minute",
+            "`hyrex task get` says why; update the brokers, or remove them with `hyrex task cancel`",
+        ),
         "over_limit": DiscrepancyKind(
             "limits under which more tasks run than may, assigned after the limit was set",
             "report it as a defect; the tasks end by themselves, or cancel some",

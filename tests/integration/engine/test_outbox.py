@@ -334,8 +334,10 @@ async def test_a_row_that_the_database_refuses_is_put_aside_alone(bench: Bench, 
     ((row, held, reason),) = await rows(bench, "select id::text, held, reason from outbox")
     assert (row, held) == (bad, "refused")
     assert "the database refused it" in reason
+    assert bench.database.counters.held_back == {"refused": 1}
     await relay.retry_refused()
     assert await ids(bench, "outbox") == [bad]
+    assert bench.database.counters.held_back == {"refused": 1}  # it stays as it is
     await bench.database.execute("update outbox set options = '{}'")
     await relay.retry_refused()
     assert await ids(bench, "outbox") == []

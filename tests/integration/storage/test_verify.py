@@ -182,6 +182,17 @@ async def slot_overdue(stage: Stage) -> str:
 
 
 @damage
+async def outbox_refused(stage: Stage) -> str:
+    row = str(make_id())
+    await stage.execute(
+        "insert into outbox (id, task, payload, options, enqueued_at, held, reason)"
+        " values ($1, 'work', '{}', '{}', now() - interval '1 hour', 'refused', 'a later option')",
+        row,
+    )
+    return row
+
+
+@damage
 async def over_limit(stage: Stage) -> str:
     await stage.submitted(2)
     await stage.assign(await stage.session(), 2)

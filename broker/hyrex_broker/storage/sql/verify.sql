@@ -189,6 +189,12 @@ from (
 ) over_key
 having count(*) > 0
 
+-- name: outbox_refused
+-- Rows of the outbox of which no task could be made, up to ten thousand. $1, $2 as above.
+select 'outbox_refused' as kind, count(*) as count, (array_agg(id::text order by id))[1:$2::integer] as ids
+from (select id from outbox where held = 'refused' and enqueued_at < now() - $1::interval order by id limit 10000) o
+having count(*) > 0
+
 -- name: over_limit
 -- Limits under which more tasks run than may, and one of them was assigned long enough after the limit was set: what
 -- ran before that may end. All leases that are here were here when the newest was assigned. $1, $2 as above.
