@@ -174,6 +174,26 @@ async def test_more_than_one_look_reads_are_relayed_and_so_is_what_commits_meanw
     assert await ids(bench, "outbox") == []
 
 
+async def test_of_several_large_transactions_that_commit_late_no_row_is_passed_over(
+    bench: Bench, caller: Any, second: Any
+) -> None:
+    """What one look leaves of the first of them, the next one reads, and not the look from the beginning."""
+    relay = await stilled(bench)
+    slow = [caller.transaction(), second.transaction()]
+    for transaction, connection in zip(slow, (caller, second), strict=True):
+        await transaction.start()
+        await enqueue_many(connection, BATCH + 10)
+    # A snapshot names what is in progress up to what was last completed.
+    await bench.database.execute("insert into queue (namespace, name) values (0, 'later')")
+    await relay.relay_next()
+    for transaction in slow:
+        await transaction.commit()
+    assert await relay.relay_next() == BATCH
+    await relay_all(relay)
+    assert await ids(bench, "outbox") == []
+    assert await rows(bench, "select count(*) from task") == [(2 * BATCH + 20,)]
+
+
 async def test_two_brokers_that_relay_at_once_make_each_task_once(
     bench: Bench, storage_url: str, caller: Any
 ) -> None:

@@ -15,16 +15,19 @@ select s.snapshot::text, f.id, f.xid::text as xid, f.is_late, f.task, coalesce(f
        f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at
 from (select pg_current_snapshot() as snapshot) s
 left join lateral (
-  select true as is_late, o.* from unnest(($1::text)::xid8[]) as late (xid)
-  cross join lateral (
-    select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
-           octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
-           outbox.options ? 'idempotency_key' as has_key,
-           (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
-    from outbox
-    where outbox.xid = late.xid and held is null and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
-    order by outbox.xid, outbox.id limit $6::integer
-  ) o
+  select true as is_late, n.* from (
+    select o.* from unnest(($1::text)::xid8[]) as late (xid)
+    cross join lateral (
+      select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
+             octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
+             outbox.options ? 'idempotency_key' as has_key,
+             (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
+      from outbox
+      where outbox.xid = late.xid and held is null and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
+      order by outbox.xid, outbox.id limit $6::integer
+    ) o
+    order by o.xid, o.id limit $6::integer
+  ) n
   union all
   select false, o.* from (
     select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
