@@ -48,8 +48,8 @@ class RunWithin:
         if self._refused is not None:
             execution.started_ns = 0  # the function did not begin
             return self._refused
-        if error is execution.error and concluded is not None and execution.stop is None:
-            return concluded
+        if concluded is not None and not isinstance(concluded, Completed) and execution.stop is None:
+            return concluded  # its result cannot be stored, whatever middleware makes of that
         return explain(execution, error)
 
     def _call(self) -> object:

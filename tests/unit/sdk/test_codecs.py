@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,8 +125,13 @@ def test_what_is_not_encrypted_is_not_taken_for_it(content: bytes) -> None:
 
 def test_a_decompression_bomb_ends_at_the_limit() -> None:
     bomb = b"\1" + zlib.compress(bytes(5 * LIMIT), 1)
-    with pytest.raises(PayloadUnreadable, match="decompress to more than 4,194,304 bytes"):
-        Compressed().decode(bomb, ARGUMENTS, LIMIT)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadUnreadable, match="decompress to more than 4,194,304 bytes"):
+            Compressed().decode(bomb, ARGUMENTS, LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < 3 * LIMIT
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", [b"", b"\1", b"\1abc", b"\2abc", b"\1" + zlib.compress(b"x" * 99)[:-4]])
@@ -174,6 +180,7 @@ def test_an_object_that_is_gone_changed_or_too_large_is_final_and_a_store_that_i
 def test_sizes_are_checked_before_and_after(tmp_path: Path) -> None:
     echo, _ = app_of(Stored(f"file://{tmp_path}", largest_bytes=6_000_000))
     smaller, _ = app_of(Compressed())
+    secret, _ = app_of(Encrypted(NEW))
     noise = os.urandom(2_500_000).hex()
     with inline():
         assert echo.send(noise).result() == noise
@@ -181,6 +188,8 @@ def test_sizes_are_checked_before_and_after(tmp_path: Path) -> None:
             echo.send("x" * 6_000_000)
         with pytest.raises(PayloadTooLarge, match="the limit is 4,194,304"):
             smaller.send(noise)
+        with pytest.raises(PayloadTooLarge, match=r"take 4,194,3.. bytes"):  # by what encryption adds
+            secret.send("x" * (LIMIT - len('{"text":""}')))
         with pytest.raises(PayloadTooLarge):
             smaller.call("x" * 5_000_000)
 

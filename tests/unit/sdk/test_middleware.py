@@ -267,13 +267,14 @@ def test_a_result_that_cannot_be_stored_and_arguments_that_cannot_be_read_are_se
     def picky(n: int) -> None: ...
 
     with inline(raise_failures=False) as tasks:
-        unstorable.with_config(max_retries=0).send()
+        handle = unstorable.send()
         outgoing = picky.call(1)
         outgoing._payload = b'{"n": "no number"}'
         with pytest.raises(ArgumentInvalid), inline():
             send_many([outgoing])
         assert len(tasks.sent) == 1
     assert errors == ["ResultNotSerializable", "ArgumentInvalid"]
+    assert [run.error.type for run in handle.task_runs if run.error] == ["ResultNotSerializable"]
 
 
 def test_what_a_send_raises_or_returns_is_what_the_broker_said(caplog: pytest.LogCaptureFixture) -> None:
