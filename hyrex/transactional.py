@@ -12,7 +12,7 @@ from hyrex.backend.tracing import tracer_here
 from hyrex.codec import CODECS
 from hyrex.handle import TaskHandle
 from hyrex.transactions.connections import AsyncUser, SyncUser, user_of
-from hyrex.transactions.statement import Enqueue, schema_here
+from hyrex.transactions.statement import Enqueue, refuse_keys, schema_here
 
 __all__ = ["TransactionalTask"]
 
@@ -33,14 +33,16 @@ class TransactionalTask(Generic[P, R]):
     def send(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Enqueue the task in the connection's transaction: it exists when that has committed.
 
-        Raises ArgumentInvalid or PayloadTooLarge, NotInTransaction, OutboxUnavailable if the database has no
-        Hyrex or does not let this role enqueue, SendRejected if it refuses the task, and what the library
-        raises. An error of the database's ends the transaction.
+        Raises ArgumentInvalid or PayloadTooLarge, ValueError for a concurrency or debounce key,
+        NotInTransaction, OutboxUnavailable if the database has no Hyrex or does not let this role enqueue,
+        SendRejected if it refuses the task, and what the library raises. An error of the database's ends the
+        transaction.
         """
         user = self._user
         if not isinstance(user, SyncUser):
             raise TypeError(f"{user.name} is used with `await`: call send_async() instead of send()")
         payload = self._coder.encode_arguments(*args, **kwargs)
+        refuse_keys(self._spec.keyed(payload))
         task = prepare(self._spec, encoded(self._spec, payload) if CODECS else payload)
         hooks = hooks_around((self._spec,), tracer_here())
         if hooks is None:
@@ -55,6 +57,7 @@ class TransactionalTask(Generic[P, R]):
         if not isinstance(user, AsyncUser):
             raise TypeError(f"{user.name} is used without `await`: call send() instead of send_async()")
         payload = self._coder.encode_arguments(*args, **kwargs)
+        refuse_keys(self._spec.keyed(payload))
         if CODECS:
             payload = await off_loop([self._spec], partial(encoded, self._spec, payload))
         task = prepare(self._spec, payload)

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from hyrex.backend.encoding import codec_name
 from hyrex.backend.outgoing import Outgoing
+from hyrex.backend.send_spec import SendSpec
 from hyrex.codec import CODECS
 from hyrex.errors import OutboxUnavailable, SendRejected
 
-__all__ = ["Enqueue", "schema_here", "translated"]
+__all__ = ["Enqueue", "refuse_keys", "schema_here", "translated"]
 
 DEFAULT_SCHEMA: Final = "hyrex"
 _MISSING: Final = frozenset({"3F000", "42883", "42P01"})
@@ -63,6 +64,16 @@ class Enqueue:
     def values(self) -> tuple[str, bytes, str, str, str]:
         """The values of the parameters."""
         return self.task, self.payload, self.queue, self.options, self.task_id
+
+
+def refuse_keys(spec: SendSpec) -> None:
+    """Raise ValueError for what the outbox does not carry: without it the task would run as another one."""
+    for name in ("concurrency_key", "debounce_key"):
+        if getattr(spec.options, name):
+            raise ValueError(
+                f"{spec.config.name}: a task that is sent in a transaction has no {name} yet; send it after"
+                " the commit, or without the key"
+            )
 
 
 def _options(outgoing: Outgoing) -> dict[str, Any]:

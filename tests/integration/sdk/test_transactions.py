@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hyrex import HyrexApp, HyrexRegistry, NotInTransaction, OutboxUnavailable, TaskHandle, UnknownConnection
 from hyrex.errors import ArgumentInvalid, SendRejected
 from hyrex.middleware import Middleware, SendInfo
+from hyrex.options import CHANGEABLE, SendOptions
 from tests.support.postgres import connect
 from tests.support.roles import role_with_few_rights
 
@@ -169,6 +171,23 @@ async def test_every_option_of_a_send_arrives(storage_url: str) -> None:
         "labels": {"c": "d"},
     }  # fmt: skip
     assert second["run_at"] > second["enqueued_at"]
+
+
+@hy.task(concurrency_key=lambda order: f"order-{order}")
+def pack(order: int) -> None: ...
+
+
+def test_what_the_outbox_does_not_carry_is_refused_and_never_dropped(storage_url: str) -> None:
+    debounced = charge.with_config(debounce_key="k", delay=10)
+    with psycopg.connect(storage_url) as connection:
+        for task, key in ((pack, "concurrency_key"), (debounced, "debounce_key")):
+            with pytest.raises(ValueError, match=f"has no {key} yet"):
+                task.on(connection).send(1)
+    carried = {"idempotency_key", "delay", "run_at", "headers", "labels"}
+    of_keys = {"debounce_key", "debounce_max_wait", "concurrency_key", "max_per_key", "on_full"}
+    # A new option is carried by Enqueue, or refused by refuse_keys.
+    assert {each.name for each in fields(SendOptions)} == carried | of_keys
+    assert set(CHANGEABLE) == {"queue", "priority", "max_retries", "timeout_seconds", "expires_in"}
 
 
 async def _refused(awaited: Awaitable[object]) -> None:
