@@ -14,6 +14,7 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -155,6 +156,26 @@ def test_tail_prints_tasks_as_they_come_and_as_they_change(
         assert (changed["name"], changed["status"]) == ("first", "cancelled")
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 130
+
+
+def test_a_task_that_did_not_begin_in_time_is_replayed_and_not_retried(broker_url: str, hyrex: Hyrex) -> None:
+    sent = json.loads(hyrex("task", "send", "late", "-q", "late", "--expires-in", "0.001", "--json"))
+
+    def ended() -> dict[str, Any] | None:
+        task: dict[str, Any] = json.loads(hyrex("task", "get", sent["id"], "--json"))
+        return task if task["status"] == "cancelled" else None
+
+    task = eventually(ended)
+    assert task is not None
+    assert task["expires"]
+    assert [run["cause"] for run in task["runs"]] == ["expired"]
+    assert "since it did not begin in time" in hyrex("task", "why", sent["id"])
+    retried = CliRunner().invoke(program, ["task", "retry", sent["id"], "--broker-url", broker_url])
+    assert retried.exit_code == 1
+    assert "hyrex task replay" in retried.output
+    again = json.loads(hyrex("task", "replay", sent["id"], "--json"))
+    assert json.loads(hyrex("task", "get", again["id"], "--json"))["expires"] is None
+    hyrex("task", "cancel", again["id"])
 
 
 def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:

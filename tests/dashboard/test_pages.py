@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from hyrex.backend.ids import new_task_id
 from hyrex.dashboard.app import make_app
@@ -136,6 +137,16 @@ def test_a_tree_shows_who_sent_whom(shop: Shop, reader: Reader) -> None:
     shop.ended(root)
     page = reader.text("/task", id=root, tab="tree")
     assert len(re.findall(r'<li class="d1" >', page)) == 3
+
+
+def test_a_task_that_did_not_begin_in_time_tells_it(shop: Shop, reader: Reader) -> None:
+    in_time = Duration(nanos=1_000_000)
+    task_id = shop.send("nobody_has_it", expires_in=in_time)
+    shop.ended(task_id)
+    runs = reader.text("/task", id=task_id)
+    assert "<b>expired</b>" in runs
+    assert "it did not begin in time" in runs
+    assert "<dt>Expires</dt>" in reader.text("/task", id=task_id, tab="details")
 
 
 def test_what_users_wrote_is_text_wherever_it_is_shown(shop: Shop, reader: Reader) -> None:
