@@ -24,6 +24,7 @@ from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.expiry import Expiry
 from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.follow import Follow
+from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
@@ -64,7 +65,7 @@ from hyrex_broker.storage.follow import FollowStore
 from hyrex_broker.storage.keyed import KeyedStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
-from hyrex_broker.storage.marks import MarkStore
+from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.outbox import OutboxStore
 from hyrex_broker.storage.peers import PeerStore
@@ -232,6 +233,7 @@ def _connect(engine: Engine, database: Database) -> None:
     engine.presence.on_round = round_over
     engine.presence.on_fewer = engine.follow.sweep_soon
     engine.sessions.declare_schedules = engine.schedules.declare
+    engine.schedules.mark = HeadMark(SCHEDULE_HEAD, MarkStore(database))
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
     engine.expiry.on_change = changed

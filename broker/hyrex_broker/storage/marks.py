@@ -14,6 +14,7 @@ HEADS: Final = LaneId(0)
 """Stands for the heads of tables that are read in order of a time, by number. Lanes are numbered from 1."""
 DELAYED_HEAD: Final = 0
 EXPIRY_HEAD: Final = 1
+SCHEDULE_HEAD: Final = 2
 _MOST_ROWS: Final = 1000
 
 

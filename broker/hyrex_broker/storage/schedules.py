@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex_broker.domain.model import LaneId, TaskId
@@ -22,6 +22,7 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("schedules")
+EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +116,20 @@ class ScheduleStore:
         self._database = database
         self.counters = database.counters
 
-    async def due(self, most: int, without: Sequence[str] = ()) -> Due | None:
-        """Schedules that are due, the longest due first, but for some names; None where there is none."""
-        rows = await self._database.fetch(_SQL["due"], most, list(without))
+    async def due(self, most: int, without: Sequence[str] = (), mark: datetime = EVER) -> Due | None:
+        """Schedules that are due from a low-water mark on, the longest due first, but for some names; None
+        where there is none."""
+        rows = await self._database.fetch(_SQL["due"], most, list(without), mark)
         return Due([_due(row) for row in rows], rows[0]["now"]) if rows else None
 
-    async def next_due(self, without: Sequence[str] = ()) -> NextSchedule:
-        """When the next one is due, but for some names."""
-        row = await self._database.fetchrow(_SQL["next_due"], list(without))
+    async def below(self, mark: datetime) -> datetime | None:
+        """When the first one below a mark is due; None where there is none."""
+        row = await self._database.fetchrow(_SQL["due_below"], mark)
+        return None if row is None else row["due_at"]
+
+    async def next_due(self, without: Sequence[str] = (), mark: datetime = EVER) -> NextSchedule:
+        """When the next one at or above a mark is due, but for some names."""
+        row = await self._database.fetchrow(_SQL["next_due"], list(without), mark)
         assert row is not None
         return NextSchedule(row["wait_s"], row["now"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId, SessionId, TaskExtras
-from hyrex_broker.engine import due_rows
+from hyrex_broker.engine import head_mark
 from hyrex_broker.engine.dispatch.lane_schedule import ZERO
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.marks import DELAYED_HEAD, HEADS, Mark, MarkStore
@@ -45,7 +45,7 @@ async def test_the_promoter_never_goes_back_to_the_beginning(
     bench: Bench, read_from: list[datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even now and then: the look below the mark is another statement, and nobody waits for it."""
-    monkeypatch.setattr(due_rows, "LOOK_BELOW_S", 0.01)
+    monkeypatch.setattr(head_mark, "LOOK_BELOW_S", 0.01)
     monkeypatch.setattr(PromoteStore, "below", _never)
     _, link = await bench.worker(capacity=20)
     for count in range(1, 16):

@@ -11,10 +11,12 @@ import pytest
 from hyrex.runtime import cron as zones
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.schedules import CatchUp, ScheduleOptions, ScheduleSource
+from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.schedule_parts import ForeignZones
 from hyrex_broker.engine.schedules import LOOK_EVERY_S
+from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
 from hyrex_broker.storage.queues import QueueStore
-from hyrex_broker.storage.schedules import ScheduleStore
+from hyrex_broker.storage.schedules import EVER, ScheduleStore
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.engine.scheduled import (
@@ -245,7 +247,7 @@ async def test_looking_at_many_schedules_reads_one_place_of_an_index(bench: Benc
         " 'code', now() + interval '1 hour', now() + interval '1 hour' from generate_series(1, 10000) n"
     )
     plan = await bench.database.fetch(
-        f"explain (analyze, buffers, format json) {load('schedules')['next_due']}", []
+        f"explain (analyze, buffers, format json) {load('schedules')['next_due']}", [], EVER
     )
     shown = str(json.loads(plan[0][0]))
     assert "schedule_due" in shown
@@ -292,3 +294,25 @@ async def test_what_is_forgotten_of_slots_outlives_their_schedule(bench: Bench) 
     await schedules.put(definition())
     assert await rows(bench, "select count(*) from schedule_slot") == [(0,)]
     assert await store.forgotten_through("nightly") == slot
+
+
+async def test_schedules_are_read_from_a_mark_on_and_one_below_it_is_found(bench: Bench) -> None:
+    """Each slot leaves a dead entry at the head of the index, for as long as a transaction is held open."""
+    schedules = await paused(bench)
+    assert schedules.mark is not None
+    await schedules.put(definition())
+    await schedules.fire_due()
+    first = schedules.mark.at
+    assert first > EVER
+    slot = await put_back(bench, hours=1)
+    await schedules.fire_due()
+    assert await slots(bench) == []
+    await schedules.find_below()
+    assert schedules.mark.at < first
+    await schedules.fire_due()
+    assert await slots(bench) == [slot]
+    await schedules.fire_due()
+    assert schedules.mark.at >= first
+    later = HeadMark(SCHEDULE_HEAD, MarkStore(bench.database))
+    await later.load()
+    assert later.at >= first - timedelta(seconds=3)

@@ -1,16 +1,23 @@
 -- name: due
 -- Schedules that are due, the longest due first, with the size of a task and the database's time. $1 how many.
--- $2 names that are left out.
+-- $2 names that are left out, $3 low-water mark: each slot leaves a dead entry at the head of the index.
 select name, revision, queue, task, cron, tz, catchup, jitter_s, next_at, now() as now,
        octet_length(payload) + octet_length(options::text) as size_bytes
-from schedule where not paused and due_at <= now() and name <> all ($2::text[]) order by due_at limit $1::integer
+from schedule where not paused and due_at >= $3::timestamptz and due_at <= now() and name <> all ($2::text[])
+order by due_at limit $1::integer
 
 -- name: next_due
--- Seconds until the next schedule is due (null: there is none), and the database's time. $1 names that are left out.
+-- Seconds until the next schedule is due (null: there is none), and the database's time. $1 names that are left out, $2 low-water
+-- mark.
 select extract(epoch from (
-         select due_at from schedule where not paused and name <> all ($1::text[]) order by due_at limit 1) - now())::float8
+         select due_at from schedule where not paused and due_at >= $2::timestamptz and name <> all ($1::text[])
+         order by due_at limit 1) - now())::float8
          as wait_s,
        now() as now
+
+-- name: due_below
+-- The first schedule that is due below a low-water mark, where there is one: put there by hand, or late. $1 mark.
+select due_at from schedule where not paused and due_at < $1::timestamptz order by due_at limit 1
 
 -- name: fire
 -- Stores the tasks of slots and moves their schedules on, in one statement: so a slot is stored once or not at all,
@@ -58,7 +65,7 @@ with taken as materialized (
   select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 ), moved as (
   update schedule s
-  set next_at = t.new_next_at, due_at = t.new_due_at,
+  set next_at = t.new_next_at, due_at = greatest(t.new_due_at, now()),
       last_slot = coalesce((select max(slot) from fired where schedule = t.name), s.last_slot),
       last_task_id = coalesce((select task_id from fired where schedule = t.name order by slot desc limit 1),
                               s.last_task_id)
