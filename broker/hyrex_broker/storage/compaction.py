@@ -83,12 +83,13 @@ class Compactor:
     async def _look_at(self, start: datetime) -> None:
         day = _Day(start, await self._keeps_bad_ends(start), await self._living_roots())
         seen, kept = await self._count(day)
-        if not kept:
-            await partitions.drop(self._connection, start)
-        elif seen - kept >= seen * _WORTHWHILE:
+        if seen and seen - kept >= seen * _WORTHWHILE:
             moved = await compact(self._connection, day)
             told = {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept, "moved": moved}
             log.info("partition compacted", extra=told)
+        # Only a day without tasks is dropped: none of them can come to life meanwhile.
+        if not await partitions.holds_any(self._connection, start):
+            await partitions.drop(self._connection, start)
         await self._connection.execute(_SQL["note"], start.date())
 
     async def _count(self, day: _Day) -> tuple[int, int]:

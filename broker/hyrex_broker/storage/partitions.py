@@ -125,6 +125,11 @@ async def lives(connection: Any, day: datetime) -> bool:
     return bool(await connection.fetchval(_SQL["lives"], lower_bound(day), lower_bound(day + _DAY)))
 
 
+async def holds_any(connection: Any, day: datetime) -> bool:
+    """Return True if a task of a day is stored."""
+    return bool(await connection.fetchval(_SQL["holds_any"], lower_bound(day), lower_bound(day + _DAY)))
+
+
 async def drop(connection: Any, day: datetime) -> None:
     """Remove one day's keys, runs and tasks. Where it is interrupted, the day is found again and the
     removal goes on from there. Raises LockNotAvailableError where others hold the locks for too long."""

@@ -16,6 +16,7 @@ from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.verify import verify
 from tests.integration.storage.old_days import BAD, KEEP, OldDay, upkeep
 from tests.integration.storage.stage import ZERO, Stage
+from tests.integration.storage.test_partitions import tables_of
 from tests.integration.storage.waits import until_blocked
 
 
@@ -182,6 +183,23 @@ async def test_what_moves_before_the_swap_is_kept_as_it_is_then(
     assert {name: await stage.state(day.ids[name]) for name in await day.kept()} == states
     found = (await verify(stage.database.url, since=day.start)).findings
     assert found == {}
+
+
+async def test_a_task_that_is_retried_when_its_day_is_dropped_is_kept_or_was_gone_before(
+    stage: Stage, connection: Any
+) -> None:
+    """A day is emptied first: while it is detached, nothing of it can come to life and lose its day."""
+    day = await OldDay.of(stage, connection, "completed")
+    retried: list[Any] = []
+
+    async def before(statement: str) -> None:
+        if statement.startswith("alter table task_run detach"):
+            retried.append(await stage.cancels.retry([day.ids["completed"]]))
+
+    await maintained(stage.database.url, before)
+    assert retried == [[]]
+    assert await stage.state(day.ids["completed"]) is None
+    assert await tables_of(connection, day.start) == []
 
 
 async def beside_a_swap(day: OldDay, work: Awaitable[Any]) -> Any:

@@ -86,7 +86,7 @@ async def test_an_expired_day_is_dropped_with_its_keys(stage: Stage, connection:
     await stage.submit(task)
     (run,) = await stage.assign(await stage.session())
     await stage.end(run, Outcome.FAILED)
-    await stage.execute("insert into reopen values ($1, 0)", task.task_id)
+    await stage.execute("insert into reopen values ($1, 0, now() - interval '1 hour')", task.task_id)
     await RetentionStore(stage.database.url).maintain(KEEP)
     assert f"task_{day:%Y%m%d}" not in await days(connection)
     for table in ("task", "task_run", "idempotency", "reopen"):

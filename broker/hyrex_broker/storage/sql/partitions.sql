@@ -17,6 +17,10 @@ order by c.relname
 -- Whether a live row has an id in a range. $1 first id, $2 id after the last.
 select exists (select from live where task_id >= $1 and task_id < $2)
 
+-- name: holds_any
+-- Whether a task in a range is stored. $1 first id, $2 id after the last.
+select exists (select from task where id >= $1 and id < $2)
+
 -- name: forget_keys
 -- Deletes idempotency keys of tasks in a range of ids; returns the highest id met, null when none is left.
 -- $1 first id, $2 id after the last, $3 how many. Waits for no row: who holds one replaces it (`submit_waiting`).
