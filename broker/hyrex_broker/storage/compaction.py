@@ -87,6 +87,9 @@ class Compactor:
             moved = await compact(self._connection, day)
             told = {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept, "moved": moved}
             log.info("partition compacted", extra=told)
+        # At each look: a broker may have been killed after its swap.
+        for name in ("forget_reopenings", "forget_dismissals"):
+            await forget_gone(self._connection, name, start)
         # Only a day without tasks is dropped: none of them can come to life meanwhile.
         if not await partitions.holds_any(self._connection, start):
             await partitions.drop(self._connection, start)
@@ -129,10 +132,7 @@ async def compact(connection: Any, day: _Day) -> int:
         after = await connection.fetchval(
             _SQL["forget_keys"], day.start.date(), after, partitions.FORGET_CHUNK
         )
-    moved = await _swapped(connection, day, since)
-    for name in ("forget_reopenings", "forget_dismissals"):
-        await forget_gone(connection, name, day.start)
-    return moved
+    return await _swapped(connection, day, since)
 
 
 async def _swapped(connection: Any, day: _Day, since: datetime) -> int:

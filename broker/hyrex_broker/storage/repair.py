@@ -101,6 +101,7 @@ _WAYS: Final[Mapping[str, Callable[[Any, list[str]], Awaitable[int]]]] = {
     "orphan_lease": _end_orphans,
     "key_of_nothing": _by("keys_of_nothing"),
     "reopened_nothing": _by("reopened_nothing"),
+    "dismissed_nothing": _by("dismissed_nothing"),
     "passed_over": _by("passed_over"),
     "limit_unheeded": _tell_lanes,
     "seat_of_ended": _by("followed"),

@@ -49,8 +49,9 @@ _KEYS_KEPT: Final = timedelta(days=2)
 _LATE_LOOKS: Final = (
     "unswept", "overdue", "not_promoted", "passed_over", "bulk_left", "slot_overdue", "over_limit",
     "over_rate", "limit_unheeded", "seat_of_ended", "stuck_blocked", "over_key", "outbox_refused",
+    "slot_lost",
 )  # fmt: skip
-_OF_WHOLE_DAYS: Final = ("stranded", "reopened_nothing")
+_OF_WHOLE_DAYS: Final = ("stranded", "reopened_nothing", "dismissed_nothing")
 _FIRST: Final = str(UUID(int=0))
 _LAST: Final = str(UUID(int=2**128 - 1))
 _PARENTS: Final = (*(parent for parent, _ in partitions.PARENTS), *partitions.STATISTICS)

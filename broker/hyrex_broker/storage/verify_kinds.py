@@ -67,6 +67,11 @@ KINDS: Final = MappingProxyType(
             f"{_REPAIR} removes them: they would keep a later end from being retried",
             repairable=True,
         ),
+        "dismissed_nothing": DiscrepancyKind(
+            "dismissals of runs that are not stored as bad ends",
+            f"{_REPAIR} removes them: they would hide a later dead letter",
+            repairable=True,
+        ),
         "key_of_nothing": DiscrepancyKind(
             "idempotency keys whose task is not stored",
             f"{_REPAIR} frees them",
@@ -100,6 +105,10 @@ KINDS: Final = MappingProxyType(
         "outbox_refused": DiscrepancyKind(
             "rows of the outbox of which no task could be made: they wait, and are tried every minute",
             "`hyrex task get` says why; update the brokers, or remove them with `hyrex task cancel`",
+        ),
+        "slot_lost": DiscrepancyKind(
+            "slots of schedules, stored lately, whose task is not stored",
+            "a failover lost the task: send it anew, or trigger its schedule with `hyrex schedule trigger`",
         ),
         "over_limit": DiscrepancyKind(
             "limits under which more tasks run than may, assigned after the limit was set",

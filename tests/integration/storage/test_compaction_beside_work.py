@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -13,11 +14,17 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import compaction
 from hyrex_broker.storage.compaction import Compactor, Terms
 from hyrex_broker.storage.retention import RetentionStore
+from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.verify import verify
 from tests.integration.storage.old_days import BAD, KEEP, OldDay, upkeep
 from tests.integration.storage.stage import ZERO, Stage
 from tests.integration.storage.test_partitions import tables_of
 from tests.integration.storage.waits import until_blocked
+
+RETRY: Final = load("cancel")["retry"]
+_OF_A_LOST_CONNECTION: Final = (
+    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -78,7 +85,9 @@ async def killed_at(url: str, connection: Any, number: int) -> bool:
 
         try:
             await Compactor(Tripwire(own, kill), Terms(KEEP, BAD)).maintain()
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError):
+        except _OF_A_LOST_CONNECTION:
+            if count < number:
+                raise
             return True
     return False
 
@@ -91,7 +100,12 @@ async def test_a_backend_that_is_terminated_between_any_two_statements_leaves_no
     stays = set(day.ids)
     number = 1
     while True:
-        await day.add(f"completed {number}")
+        added = await day.add(f"failed before {number}")
+        await stage.cancels.retry([added])
+        (run,) = await stage.assign(await stage.session())
+        await stage.end(run, Outcome.COMPLETED)
+        await connection.execute("update reopen set reopened_at = reopened_at - interval '1 hour'")
+        await connection.execute("insert into dismissal values ($1, 0, 'me')", added)
         await connection.execute("delete from compaction")
         if not await killed_at(stage.database.url, connection, number):
             break
@@ -101,6 +115,8 @@ async def test_a_backend_that_is_terminated_between_any_two_statements_leaves_no
     assert number > 15
     assert await day.kept() == stays
     assert await day.is_whole()
+    for table in ("reopen", "dismissal"):
+        assert await connection.fetchval(f"select count(*) from {table}") == 0
 
 
 async def test_a_backend_that_is_terminated_inside_the_swap_leaves_the_day_as_it_was(
@@ -116,7 +132,7 @@ async def test_a_backend_that_is_terminated_inside_the_swap_leaves_the_day_as_it
             swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date(), since))
             await until_blocked(connection)
             await connection.execute("select pg_terminate_backend($1, 60000)", own.get_server_pid())
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        with pytest.raises(_OF_A_LOST_CONNECTION):
             await swapping
     assert await day.kept() == {"sleeps", "completed"}
     await day.retained()
@@ -202,15 +218,37 @@ async def test_a_task_that_is_retried_when_its_day_is_dropped_is_kept_or_was_gon
     assert await tables_of(connection, day.start) == []
 
 
+async def test_a_retry_that_commits_while_a_swap_waits_for_it_is_seen(stage: Stage, connection: Any) -> None:
+    day = await OldDay.of(stage, connection, "sleeps", "completed")
+    # So that it waits until then, however slow this machine is.
+    await connection.execute("alter function swap_compacted(date, timestamptz) set lock_timeout = '60s'")
+    async with upkeep(stage.database.url) as own, upkeep(stage.database.url) as retrying:
+        since = await copied(own, day)
+        async with retrying.transaction():
+            retried = await retrying.fetch(RETRY, [day.ids["completed"]])
+            swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date(), since))
+            await until_blocked(connection)
+        await swapping
+    assert len(retried) == 1
+    assert await stage.state(day.ids["completed"]) is TaskState.QUEUED
+    assert await day.kept() == {"sleeps", "completed"}
+
+
+async def copied(own: Any, day: OldDay) -> datetime:
+    """Do all that comes before the swap; since when changes count."""
+    since: datetime = await own.fetchval(compaction._SQL["begin"], day.start.date())
+    after: Any = compaction._before(day.start)
+    while after is not None:
+        after = await own.fetchval(compaction._SQL["copy"], day.start.date(), after, 3, True, [])
+    await own.fetchval(compaction._SQL["forget_keys"], day.start.date(), UUID(int=0), 100)
+    return since
+
+
 async def beside_a_swap(day: OldDay, work: Awaitable[Any]) -> Any:
     """What a statement returns that begins when a swap is done and not yet committed."""
     connection = day.connection
     async with upkeep(day.stage.database.url) as own:
-        since = await own.fetchval(compaction._SQL["begin"], day.start.date())
-        after: Any = compaction._before(day.start)
-        while after is not None:
-            after = await own.fetchval(compaction._SQL["copy"], day.start.date(), after, 3, True, [])
-        await own.fetchval(compaction._SQL["forget_keys"], day.start.date(), UUID(int=0), 100)
+        since = await copied(own, day)
         async with own.transaction():
             await own.fetchval(compaction._SQL["swap"], day.start.date(), since)
             waiting = asyncio.ensure_future(_of(work))

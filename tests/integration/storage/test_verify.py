@@ -118,6 +118,13 @@ async def reopened_nothing(stage: Stage) -> TaskId:
 
 
 @damage
+async def dismissed_nothing(stage: Stage) -> TaskId:
+    (task_id,) = await stage.submitted()
+    await stage.execute("insert into dismissal values ($1, 0, 'me')", task_id)
+    return task_id
+
+
+@damage
 async def key_of_nothing(stage: Stage) -> TaskId:
     task_id = make_id()
     await stage.execute("insert into idempotency values (0, 'work', 'once', $1)", task_id)
@@ -190,6 +197,15 @@ async def outbox_refused(stage: Stage) -> str:
         row,
     )
     return row
+
+
+@damage
+async def slot_lost(stage: Stage) -> str:
+    task_id = make_id()
+    await stage.execute(
+        "insert into schedule_slot values (0, 'nightly', '2026-01-31 03:00Z', $1, 'due', now())", task_id
+    )
+    return f"nightly 2026-01-31T03:00:00Z: {task_id}"
 
 
 @damage

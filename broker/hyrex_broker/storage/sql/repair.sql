@@ -112,6 +112,15 @@ delete from reopen where ctid = any (array(
   order by task_id, after_run_number for update skip locked))
 returning task_id
 
+-- name: dismissed_nothing
+-- Removes dismissals of runs that are not stored as bad ends. $1 ids.
+delete from dismissal where ctid = any (array(
+  select ctid from dismissal where task_id = any ($1::uuid[])
+    and not exists (select from task_run t where t.task_id = dismissal.task_id
+                    and t.run_number = dismissal.run_number and t.final and t.outcome in (3, 4, 6))
+  order by task_id, run_number for update skip locked))
+returning task_id
+
 -- name: passed_over
 -- Makes tasks ready anew, above every mark. $1 ids.
 with gone as (

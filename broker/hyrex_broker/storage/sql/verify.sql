@@ -62,6 +62,14 @@ with page as materialized (
   where task_id > $1 and task_id <= (select id from upto)
     and (select true from task_run t where t.task_id = reopen.task_id and t.task_id > $1 and t.task_id <= $2
          and t.run_number = reopen.after_run_number and t.final limit 1) is null
+    -- Of a task that is gone it may be remembered until its day is looked at again (storage/compaction.py).
+    and (select true from task where id = reopen.task_id and id > $1 and id <= $2 limit 1) is not null
+  union all
+  select 'dismissed_nothing', task_id from dismissal
+  where task_id > $1 and task_id <= (select id from upto)
+    and (select true from task_run t where t.task_id = dismissal.task_id and t.task_id > $1 and t.task_id <= $2
+         and t.run_number = dismissal.run_number and t.final and t.outcome in (3, 4, 6) limit 1) is null
+    and (select true from task where id = dismissal.task_id and id > $1 and id <= $2 limit 1) is not null
   union all
   select 'key_of_nothing', task_id from idempotency
   where task_id > $1 and task_id <= (select id from upto)
@@ -193,6 +201,17 @@ having count(*) > 0
 -- Rows of the outbox of which no task could be made, up to ten thousand. $1, $2 as above.
 select 'outbox_refused' as kind, count(*) as count, (array_agg(id::text order by id))[1:$2::integer] as ids
 from (select id from outbox where held = 'refused' and enqueued_at < now() - $1::interval order by id limit 10000) o
+having count(*) > 0
+
+-- name: slot_lost
+-- Slots of schedules that were stored lately and whose task is not: it is kept longer than its slot. $1 is not used, $2
+-- as above.
+select 'slot_lost' as kind, count(*) as count,
+       (array_agg(format('%s %s: %s', schedule, to_char(slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), task_id)
+                  order by stored_at, schedule))[1:$2::integer] as ids
+from (select * from schedule_slot
+      where $1::interval is not null and stored_at > now() - interval '1 day' order by stored_at limit 10000) s
+where (select true from task where id = s.task_id limit 1) is null
 having count(*) > 0
 
 -- name: over_limit
