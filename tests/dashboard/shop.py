@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from hyrex.backend.ids import new_task_id
-from hyrex.v1 import task_pb2, task_service_pb2
+from hyrex.v1 import queue_service_pb2, task_pb2, task_service_pb2
 from hyrex.v1.queue_service_pb2_grpc import QueueServiceStub
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
 from tests.support.eventually import eventually
@@ -136,3 +136,9 @@ def unique(name: str) -> str:
 def now_ms() -> int:
     """The time now, as ids have it."""
     return int(time.time() * 1000)
+
+
+def queue_of(shop: Shop, name: str) -> queue_service_pb2.Queue:
+    found = shop.queues.GetQueue(queue_service_pb2.GetQueueRequest(name=name), timeout=60)
+    queue: queue_service_pb2.Queue = found.queue
+    return queue
