@@ -19,7 +19,7 @@ _REMEDY: Final = (
 async def examine_replica(
     read_url: str, database_url: str, schema: str = DEFAULT_SCHEMA, within_s: float = _WITHIN_S
 ) -> Examined:
-    """Whether brokers would read lists there: it answers, is a standby of this cluster, and close behind."""
+    """What was found: lists are read there if it answers, is a standby of this cluster, and close behind."""
     where = f"read replica {place(read_url)}"
     try:
         await preflight.check_replica(read_url, database_url)
