@@ -23,7 +23,7 @@ from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.expiry import Expiry
 from hyrex_broker.engine.extra_slots import LanesAndRooms
-from hyrex_broker.engine.follow import Follow
+from hyrex_broker.engine.follow import Follower
 from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
@@ -185,7 +185,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         expiry=Expiry(ExpiryStore(database), marks),
         intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms, keyed),
         reports=reports,
-        follow=Follow(FollowStore(database), directory, dispatcher, broker_id),
+        follow=Follower(FollowStore(database), directory, dispatcher, broker_id),
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         progress=RunsProgress(ProgressStore(database)),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),

@@ -11,7 +11,7 @@ from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.expiry import Expiry
-from hyrex_broker.engine.follow import Follow
+from hyrex_broker.engine.follow import Follower
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.limits import Limits
@@ -39,7 +39,7 @@ class Engine:
     expiry: Expiry
     intake: Intake
     reports: RunReports
-    follow: Follow
+    follow: Follower
     heartbeats: Heartbeats
     progress: RunsProgress
     sweeper: Sweeper

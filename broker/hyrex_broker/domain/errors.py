@@ -26,7 +26,7 @@ BrokerError
 ├── QuotaExceeded           a bound is reached, and room comes by itself; repeat it later
 │   └── QueueAtMaximum           as many tasks wait in a queue as may
 ├── FeatureNotReady         a broker of an earlier version is there, which does not know it
-├── KeyBusy                 a concurrency key has its maximum, and the task was not to wait
+├── KeyAtMaximum                 a concurrency key has its maximum, and the task was not to wait
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
 ├── CellAway                behind a gateway: a cell did not answer, or has no room; safe to repeat
 ├── SpansCells              asked of a gateway, and about more than one cell
@@ -256,7 +256,7 @@ class FeatureNotReady(BrokerError):
         )
 
 
-class KeyBusy(BrokerError):
+class KeyAtMaximum(BrokerError):
     """As many tasks of a concurrency key run as may, and this one was not to wait. It is not stored."""
 
     def __init__(self, task: str, key: str, most: int, holder: str | None) -> None:

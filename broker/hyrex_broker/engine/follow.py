@@ -35,7 +35,7 @@ SWEEP_EVERY_S: Final = 10.0
 _REST_FACTOR: Final = 9
 
 
-class Follow:
+class Follower:
     """Lets go on what waited for tasks that have ended."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Follow:
         self._swept.set()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follower until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_told())
             group.create_task(self._sweep())

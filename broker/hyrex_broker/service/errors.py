@@ -70,7 +70,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.QuotaExceeded: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
         errors.QueueAtMaximum: Row(_Code.RESOURCE_EXHAUSTED, error_pb2.ERROR_REASON_QUOTA_EXCEEDED),
         errors.FeatureNotReady: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_FEATURE_NOT_READY),
-        errors.KeyBusy: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_KEY_BUSY),
+        errors.KeyAtMaximum: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_KEY_BUSY),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         errors.CellAway: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         errors.SpansCells: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_SPANS_CELLS),

@@ -19,7 +19,7 @@ _NONE: Final = TaskExtras()
 _ATTEMPTS: Final = 5
 
 
-class Admission(IntEnum):
+class Placing(IntEnum):
     """What became of a task. Numbers are those of `admit`, and LATER for one that waits for its time."""
 
     LATER = 0
@@ -32,13 +32,13 @@ class Admission(IntEnum):
 class Admitted:
     """What became of a task, and of a refused one: who holds its key."""
 
-    admission: Admission
+    admission: Placing
     holder: TaskId | None = None
 
     @property
     def is_refused(self) -> bool:
         """Return True if it was not stored."""
-        return self.admission is Admission.REFUSED
+        return self.admission is Placing.REFUSED
 
 
 class KeyedStore:
@@ -65,7 +65,7 @@ class KeyedStore:
                     raise
         return {
             HexId(row[0]): Admitted(
-                Admission(row[1] or Admission.LATER), None if row[2] is None else TaskId(row[2])
+                Placing(row[1] or Placing.LATER), None if row[2] is None else TaskId(row[2])
             )
             for row in rows
         }

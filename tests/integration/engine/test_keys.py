@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from hyrex_broker.domain.errors import KeyBusy
+from hyrex_broker.domain.errors import KeyAtMaximum
 from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SubmitAnswer, TaskId
 from hyrex_broker.engine import follow as following
 from hyrex_broker.storage.queues import QueueStore
@@ -73,14 +73,14 @@ async def test_a_task_that_refuses_to_wait_is_told_who_holds_its_key(bench: Benc
     holder, refused = keyed(), keyed(refuses=True)
     await bench.submit([holder])
     (answer,) = await bench.submit([refused])
-    assert isinstance(answer, KeyBusy)
+    assert isinstance(answer, KeyAtMaximum)
     assert answer.metadata == {"key": "a", "limit": "1", "holder": holder.task_id}
 
 
 async def test_keyed_and_plain_tasks_of_one_call_are_each_answered(bench: Bench) -> None:
     tasks = [new_task(), keyed("x"), new_task(key="once"), keyed("x", refuses=True)]
     answers = await bench.submit(tasks)
-    assert [type(each).__name__ for each in answers] == ["SubmitAnswer"] * 3 + ["KeyBusy"]
+    assert [type(each).__name__ for each in answers] == ["SubmitAnswer"] * 3 + ["KeyAtMaximum"]
     again = await bench.submit(tasks[:3])
     assert [each.outcome.name for each in again if isinstance(each, SubmitAnswer)] == ["REPEATED"] * 3
 

@@ -7,7 +7,7 @@ from typing import Any
 from hyrex_broker.domain.ids import task_id
 from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId
 from hyrex_broker.storage.follow import FollowStore
-from hyrex_broker.storage.keyed import Admission, Admitted, KeyedStore
+from hyrex_broker.storage.keyed import Admitted, KeyedStore, Placing
 from tests.integration.storage.stage import NewTask, Stage, make_id, new_task
 from tests.support.assigned import AssignedRun
 
@@ -37,7 +37,7 @@ async def submit_keyed(stage: Stage, *tasks: NewTask) -> dict[TaskId, Admitted]:
     return {task_id(digits): admitted for digits, admitted in found.items()}
 
 
-async def admissions(stage: Stage, *tasks: NewTask) -> list[Admission]:
+async def admissions(stage: Stage, *tasks: NewTask) -> list[Placing]:
     """Store tasks; what became of each, in their order."""
     found = await submit_keyed(stage, *tasks)
     return [found[task.task_id].admission for task in tasks]

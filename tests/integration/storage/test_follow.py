@@ -11,12 +11,12 @@ import pytest
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.follow import FIRST, FollowStore
-from hyrex_broker.storage.keyed import Admission
+from hyrex_broker.storage.keyed import Placing
 from tests.integration.storage.keys import admissions, end, follow, hashed, keyed, submit_keyed, take
 from tests.integration.storage.stage import Stage, new_task
 from tests.integration.storage.waits import until_blocked
 
-READY, BLOCKED = Admission.READY, Admission.BLOCKED
+READY, BLOCKED = Placing.READY, Placing.BLOCKED
 
 
 async def test_tasks_of_a_key_wait_for_its_maximum_and_others_do_not(stage: Stage) -> None:
@@ -45,7 +45,7 @@ async def test_a_refusing_task_is_not_stored_and_names_who_holds_its_key(stage: 
     holder, refused = keyed(refuses=True), keyed(refuses=True)
     assert await admissions(stage, holder) == [READY]
     (said,) = (await submit_keyed(stage, refused)).values()
-    assert (said.admission, said.holder) == (Admission.REFUSED, holder.task_id)
+    assert (said.admission, said.holder) == (Placing.REFUSED, holder.task_id)
     assert await stage.state(refused.task_id) is None
     assert await stage.execute("select count(*) from task") == 1
 
@@ -54,7 +54,7 @@ async def test_a_refused_task_does_not_keep_its_idempotency_key(stage: Stage) ->
     await submit_keyed(stage, keyed())
     refused = keyed(refuses=True)
     refused.key = "once"
-    assert await admissions(stage, refused) == [Admission.REFUSED]
+    assert await admissions(stage, refused) == [Placing.REFUSED]
     assert await stage.execute("select count(*) from idempotency") == 0
 
 
@@ -84,7 +84,7 @@ async def test_those_behind_a_smaller_maximum_go_on_with_it(stage: Stage) -> Non
 
 async def test_refused_ones_of_a_batch_leave_their_room_to_those_behind(stage: Stage) -> None:
     tasks = [keyed("a", 1), keyed("a", 1, refuses=True), keyed("a", 1, refuses=True), keyed("a", 2)]
-    assert (await admissions(stage, *tasks))[:3] == [READY, Admission.REFUSED, Admission.REFUSED]
+    assert (await admissions(stage, *tasks))[:3] == [READY, Placing.REFUSED, Placing.REFUSED]
     assert await stage.state(tasks[3].task_id) is TaskState.QUEUED
 
 
@@ -109,7 +109,7 @@ def _fields(terms: Any) -> dict[str, Any]:
 
 async def test_a_scheduled_task_takes_its_seat_when_it_is_due(stage: Stage) -> None:
     later = keyed(delay_ms=60_000)
-    assert await admissions(stage, later) == [Admission.LATER]
+    assert await admissions(stage, later) == [Placing.LATER]
     holder = keyed()
     assert await admissions(stage, holder) == [READY]
     await stage.due_now()

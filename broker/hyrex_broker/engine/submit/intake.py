@@ -40,7 +40,7 @@ from hyrex_broker.engine.submit.keyed import KeyedSubmits
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.debounce import DebounceStore
-from hyrex_broker.storage.keyed import Admission
+from hyrex_broker.storage.keyed import Placing
 from hyrex_broker.storage.lanes import LaneKey
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import SubmitStore
@@ -259,9 +259,9 @@ class Intake:
             await statement.pass_on()
             refused.update(busy)
             admissions = {admitted.admission for admitted in stored.values()}
-            if Admission.READY in admissions:
+            if Placing.READY in admissions:
                 self._wake({(lane, terms.rank) for lane, terms in pairs_of(batch)})
-            if Admission.LATER in admissions:
+            if Placing.LATER in admissions:
                 self._promoter.expect()
             return stored
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Final
 
 from hyrex_broker.domain.blocks import TaskBatch, stretched
-from hyrex_broker.domain.errors import KeyBusy
+from hyrex_broker.domain.errors import KeyAtMaximum
 from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.model import TaskExtras, Terms
 from hyrex_broker.storage.keyed import Admitted, KeyedStore
 from hyrex_broker.storage.secrets import SecretStore
 
-_NONE = TaskExtras()
+_NONE: Final = TaskExtras()
 
 
 class KeyHasher:
@@ -41,7 +42,7 @@ class KeyedSubmits:
         self._store = store
         self._hasher = hasher
 
-    async def submit(self, batch: TaskBatch) -> tuple[dict[HexId, Admitted], dict[HexId, KeyBusy]]:
+    async def submit(self, batch: TaskBatch) -> tuple[dict[HexId, Admitted], dict[HexId, KeyAtMaximum]]:
         """What was stored now, and what was refused since its key is busy. See `KeyedStore.submit`."""
         found = await self._store.submit(batch, await self._hasher.hashes(batch))
         refused = {digits for digits, admitted in found.items() if admitted.is_refused}
@@ -53,11 +54,11 @@ class KeyedSubmits:
         )
 
 
-def _refusals(batch: TaskBatch, refused: Mapping[HexId, Admitted]) -> dict[HexId, KeyBusy]:
+def _refusals(batch: TaskBatch, refused: Mapping[HexId, Admitted]) -> dict[HexId, KeyAtMaximum]:
     count = len(batch)
     terms, keys = stretched(batch.terms, count), stretched(batch.concurrency_keys, count)
     return {
-        digits: KeyBusy(
+        digits: KeyAtMaximum(
             f"{each.name} of queue {each.queue!r}",
             key or "",
             (each.extras or _NONE).max_per_key,
