@@ -20,6 +20,7 @@ READY, BLOCKED = Placing.READY, Placing.BLOCKED
 
 
 async def test_tasks_of_a_key_wait_for_its_maximum_and_others_do_not(stage: Stage) -> None:
+    """Rule 30, of keys that differ in nothing but themselves."""
     tasks = [keyed("a", 2), keyed("a", 2), keyed("a", 2), keyed("b", 2)]
     assert await admissions(stage, *tasks) == [READY, READY, BLOCKED, READY]
     assert await stage.state(tasks[2].task_id) is TaskState.BLOCKED
@@ -89,6 +90,7 @@ async def test_refused_ones_of_a_batch_leave_their_room_to_those_behind(stage: S
 
 
 async def test_a_seat_is_kept_through_a_backoff(stage: Stage) -> None:
+    """Rule 29."""
     holder = keyed()
     holder.terms = type(holder.terms)(**{**_fields(holder.terms), "max_retries": 1, "retry_delay_ms": 60_000})
     waiting = keyed()
@@ -153,7 +155,7 @@ async def test_cancelling_the_first_that_waits_lets_the_next_go(stage: Stage) ->
 async def test_what_became_ready_while_it_was_cancelled_is_cancelled_all_the_same(
     stage: Stage, rival: Stage, connection: Any
 ) -> None:
-    """A bulk cancel that waits for `follow` finds the task where that has put it."""
+    """Rule 26. A bulk cancel that waits for `follow` finds the task where that has put it."""
     first, second = keyed(), keyed()
     await submit_keyed(stage, first)
     await submit_keyed(stage, second)
@@ -240,8 +242,9 @@ async def _within_maxima(stage: Stage) -> None:
 async def test_an_end_beside_an_admission_wakes_what_waits(
     stage: Stage, rival: Stage, connection: Any
 ) -> None:
-    """The end's follow waits for the stripe that the submit has locked, and looks again after that: without
-    the lock it would find nobody waiting, and the task that the submit is about to block would be stuck."""
+    """Rule 24. The end's follow waits for the stripe that the submit has locked, and looks again after that:
+    without the lock it would find nobody waiting, and the task that the submit is about to block would be
+    stuck."""
     first, second = keyed(), keyed()
     await submit_keyed(stage, first)
     (run,) = await take(stage)
