@@ -47,12 +47,6 @@ class SendSpec:
         self.base: SendSpec | None = None
         """Another one whose `encoded` counts: specs that differ in their concurrency key share it."""
 
-    @property
-    def has_key(self) -> bool:
-        """Return True if its tasks may have a concurrency key."""
-        key = self.options.concurrency_key
-        return self.task.key_of is not None if isinstance(key, Unset) else key is not None
-
     def keyed(self, payload: bytes) -> "SendSpec":
         """The spec of a send with these arguments, whose concurrency key depends on them; this one, if none
         does. Raises what the function that makes the key raises."""

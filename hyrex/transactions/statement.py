@@ -79,11 +79,6 @@ def refuse_keys(spec: SendSpec) -> None:
 def _options(outgoing: Outgoing) -> dict[str, Any]:
     spec, origin = outgoing.spec, outgoing.origin
     config, options = spec.config, spec.options
-    if spec.has_key:
-        raise ValueError(
-            f"task {config.name} has a concurrency key, which an outbox does not know yet: send() it after"
-            " the commit, or leave the key out (with_config(concurrency_key=None))"
-        )
     said = {
         "priority": config.priority,
         "max_retries": config.max_retries,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from hyrex import HyrexRegistry, KeyBusy
 from hyrex.backend.outgoing import prepare, prepare_many
 from hyrex.testing import inline
-from hyrex.transactions.statement import Enqueue
+from hyrex.transactions.statement import refuse_keys
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2
 from tests.support.groups import ungrouped
@@ -121,9 +121,9 @@ def test_calls_with_keys_can_be_pickled() -> None:
 
 
 def test_a_transaction_does_not_take_tasks_with_keys() -> None:
-    with pytest.raises(ValueError, match="concurrency key"):
-        Enqueue.of(prepare(charge.call("a")._spec, b"{}"), "hyrex")
-    Enqueue.of(prepare(charge.with_config(concurrency_key=None).call("a")._spec, b"{}"), "hyrex")
+    with pytest.raises(ValueError, match="concurrency_key"):
+        refuse_keys(charge.call("a")._spec)
+    refuse_keys(charge.with_config(concurrency_key=None).call("a")._spec)
 
 
 def test_inline_a_task_that_sends_its_own_key_is_refused() -> None:
