@@ -1,5 +1,6 @@
 """Upkeep of partitions and of ended sessions, on a connection of its own."""
 
+import logging
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, co
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
+
+log = logging.getLogger(__name__)
 
 _SQL: Final = load("schema")
 _TOKENS: Final = load("tokens")
@@ -48,8 +51,8 @@ class RetentionStore:
             await Compactor(connection, terms).maintain()
             await partitions.drop_statistics(connection)
         except asyncpg.LockNotAvailableError:
-            # Work goes first; the next round tries again.
-            return
+            # Work goes first; the next round tries again. What follows needs none of these tables.
+            log.info("days are left to the next round: their tables are in use")
         await connection.execute(
             "delete from worker_session where ended_at < now() - $1::interval"
             " and not exists (select from lease where session_id = worker_session.id)",

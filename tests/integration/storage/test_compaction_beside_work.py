@@ -145,7 +145,13 @@ async def test_a_swap_gives_way_to_a_reader_and_is_done_later(stage: Stage, conn
     async with upkeep(stage.database.url) as reader:
         async with reader.transaction():
             await reader.fetchval("select count(*) from task")
+            await connection.execute(
+                "insert into broker (name, address, version, seen_at)"
+                " values ('gone', '', '1', now() - interval '30 days')"
+            )
             await day.retained()
+            # Only the days wait for the reader, not the rest of the round.
+            assert await connection.fetchval("select count(*) from broker where name = 'gone'") == 0
             await stage.submitted(3)
             assert await day.named("select id::text from task") == {"sleeps", "completed"}
         await RetentionStore(stage.database.url).maintain(KEEP, BAD)
