@@ -1,5 +1,7 @@
 """Terms are checked once for all tasks that share them, and the digest sees every difference."""
 
+import re
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -30,6 +32,7 @@ def test_the_same_terms_are_the_same_object() -> None:
         {"timeout": Duration(seconds=1)},
         {"retry_delay": Duration(seconds=1)},
         {"labels": {"a": "b"}},
+        {"expires_in": Duration(seconds=1)},
     ],
 )
 def test_any_other_term_gives_another_seed(changes: dict[str, object]) -> None:
@@ -72,3 +75,40 @@ def test_bad_terms_are_refused_each_time() -> None:
     for _ in range(2):
         with pytest.raises(InvalidField):
             known.of(wire(priority=11))
+
+
+SECOND = Duration(seconds=1)
+TOO_LONG = Duration(seconds=400_000_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"expires_in": Duration()}, "expires_in = '0.0 s': must lie between 0.001 s and ten years"),
+        ({"expires_in": Duration(seconds=-1)}, "expires_in = '-1.0 s': must lie between 0.001 s"),
+        ({"expires_in": TOO_LONG}, "and ten years"),
+        ({"debounce_key": "k"}, "debounce_key = 'k': needs a delay above zero"),
+        ({"debounce_key": "k", "delay": Duration()}, "needs a delay above zero"),
+        ({"debounce_key": "x" * 256, "delay": SECOND}, "debounce_key = "),
+        ({"debounce_key": "a\0b", "delay": SECOND}, "debounce_key = "),
+        ({"debounce_max_wait": SECOND, "delay": SECOND}, "is for tasks with a debounce_key"),
+        (
+            {"debounce_key": "k", "delay": SECOND, "debounce_max_wait": Duration(nanos=999_000_000)},
+            "debounce_max_wait = '0.999 s': must lie between 1.0 s and ten years",
+        ),
+        ({"debounce_key": "k", "delay": SECOND, "expires_in": SECOND}, "give it or expires_in, not both"),
+    ],
+)
+def test_times_that_cannot_be_are_refused_in_words(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidField, match=re.escape(words)):
+        KnownTerms().of(wire(**changes))
+
+
+def test_times_at_their_bounds_are_taken() -> None:
+    extras = KnownTerms().of(wire(expires_in=Duration(nanos=1_000_000))).terms.extras
+    assert extras is not None
+    assert extras.expires_in_ms == 1
+    wanted = wire(debounce_key="x" * 255, delay=SECOND, debounce_max_wait=SECOND)
+    extras = KnownTerms().of(wanted).terms.extras
+    assert extras is not None
+    assert (extras.delay_ms, extras.debounce_most_ms) == (1000, 1000)
