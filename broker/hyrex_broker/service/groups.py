@@ -202,7 +202,11 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
     """A group whose columns are as long as they may be, with nothing that this broker does not know."""
     refuse_unknown(group, name)
     _check_lengths(group, name, count)
-    terms = group.terms
+    terms, concurrency_keys = group.terms, list(group.concurrency_keys)
+    if terms.concurrency_key and not concurrency_keys:
+        # One that all share: a client that puts tasks with equal terms together need not know of the column.
+        concurrency_keys = [terms.concurrency_key]
+        terms.ClearField("concurrency_key")
     own = next((own for own in _OWN if getattr(terms, own)), None)
     if own is not None:
         shown = dict(terms.headers) if own == "headers" else getattr(terms, own)
@@ -216,7 +220,7 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
         ),
         list(stretched(group.idempotency_keys, count)),
         group.trace_contexts * (count if len(group.trace_contexts) == TRACE_BYTES else 1),
-        list(stretched(group.concurrency_keys, count)),
+        list(stretched(concurrency_keys, count)),
     )
 
 

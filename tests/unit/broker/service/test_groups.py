@@ -189,3 +189,21 @@ def test_an_id_that_comes_twice_in_one_group_is_stored_in_two_rounds() -> None:
     found = read(group(3, task_ids=packed(ids[0], ids[1], ids[0]), idempotency_keys=["key", "", ""]))
     rounds = [[list(places) for _, places in blocks] for blocks in in_rounds(found.blocks)]
     assert rounds == [[[0, 1]], [[2]]]
+
+
+def test_a_concurrency_key_in_the_terms_is_that_of_each_task_and_the_same_as_in_the_column() -> None:
+    ids = packed(make_id(), make_id())
+    terms = task_pb2.NewTask(name="work", queue="default", max_per_key=2)
+    column = TaskGroup(terms=terms, task_ids=ids, payloads=[b"1", b"2"], concurrency_keys=["k"])
+    terms.concurrency_key = "k"
+    shared = TaskGroup(terms=terms, task_ids=ids, payloads=[b"1", b"2"])
+    ((first, _),), ((second, _),) = read(column).blocks, read(shared).blocks
+    assert second.concurrency_keys == first.concurrency_keys == ["k", "k"]
+    assert second.digests == first.digests
+
+
+@pytest.mark.parametrize("most", [-1, 1001])
+def test_a_maximum_of_a_key_out_of_its_bounds_is_refused(most: int) -> None:
+    terms = task_pb2.NewTask(name="work", queue="default", concurrency_key="k", max_per_key=most)
+    found = read(TaskGroup(terms=terms, task_ids=packed(make_id()), payloads=[b"1"]))
+    assert str(found.refused[0]) == f"max_per_key = {most}: must lie between 0 and 1000"
