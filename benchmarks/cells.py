@@ -1,8 +1,9 @@
 """Several cells beside one: `python -m benchmarks.cells [TASKS [ROUNDS]]`.
 
 Three cells, each with a Postgres of its own, a broker and a worker with one process. The same tasks of three
-queues go in turn to one of them (HYREX_BROKER_URL) and, by queue, to all three (HYREX_CELLS): printed is the
-CPU time of a task in all processes, and which part was spent where. Then a thread sends task after task to
+queues go in turn to one of them (HYREX_BROKER_URL) and, by queue, to all three: from the sender
+(HYREX_CELLS), and through a gateway. Printed is the CPU time of a task in all processes, and which part was
+spent where. Then a thread sends task after task to
 each cell, and in the middle one cell's broker and Postgres are killed: printed are the longest times without
 an answer in the others, before and after.
 """
@@ -58,17 +59,21 @@ def main() -> int:
         all_of_them = stage.actor(
             "cell_sender", env={"HYREX_CELLS": routes, "HYREX_SEND_TIMEOUT": SEND_TIMEOUT_S}
         )
-        found: dict[str, list[float]] = {"one cell": [], f"{CELLS} cells": []}
+        gateway = stage.gateway(routes)
+        through = stage.actor("cell_sender", env={"HYREX_BROKER_URL": gateway.url})
+        found: dict[str, list[float]] = {"one cell": [], f"{CELLS} cells": [], "through a gateway": []}
         for number in range(rounds + 1):  # the first one warms up
-            for name, sender in zip(found, (one, all_of_them), strict=True):
+            for name, sender in zip(found, (one, all_of_them, through), strict=True):
                 in_use = cells[:1] if sender is one else cells
-                spent = _round(in_use, sender, [cell.queue for cell in cells], tasks)
+                senders = [sender, gateway.process] if sender is through else [sender]
+                spent = _round(in_use, senders, [cell.queue for cell in cells], tasks)
                 if number:
                     found[name].append(spent)
-        alone, several = (median(each) for each in found.values())
+        alone, several, routed = (median(each) for each in found.values())
         print(
             f"CPU of a task: {alone:.1f} us in one cell, {several:.1f} us in {CELLS}: {several / alone:.2f}"
         )
+        print(f"  and {routed:.1f} us in {CELLS} through a gateway: {routed / several:.2f} of {CELLS} cells")
         _kill_one(cells, all_of_them)
     return 0
 
@@ -87,22 +92,22 @@ def _cells(stage: Stage) -> Iterator[list[Cell]]:
         yield cells
 
 
-def _round(cells: Sequence[Cell], sender: Process, queues: Sequence[str], tasks: int) -> float:
+def _round(cells: Sequence[Cell], senders: Sequence[Process], queues: Sequence[str], tasks: int) -> float:
     """CPU microseconds of a task."""
-    before = _spent(cells, sender)
+    before = _spent(cells, senders)
     began = time.monotonic()
-    sender.ask(WITHIN_S, count=tasks, chunk=CHUNK, queues=queues)
+    senders[0].ask(WITHIN_S, count=tasks, chunk=CHUNK, queues=queues)
     for cell in cells:
         run(idle(cell.server.url))
     seconds = time.monotonic() - began
-    spent = {name: (now - before[name]) / tasks * 1e6 for name, now in _spent(cells, sender).items()}
+    spent = {name: (now - before[name]) / tasks * 1e6 for name, now in _spent(cells, senders).items()}
     parts = ", ".join(f"{name} {us:.1f}" for name, us in spent.items())
     print(f"  {len(cells)} cells: {tasks / seconds:,.0f} tasks/s, us of CPU a task: {parts}", flush=True)
     return sum(spent.values())
 
 
-def _spent(cells: Sequence[Cell], sender: Process) -> dict[str, float]:
-    found = {"sender": own_seconds(sender.pid)}
+def _spent(cells: Sequence[Cell], senders: Sequence[Process]) -> dict[str, float]:
+    found = dict(zip(("sender", "gateway"), (own_seconds(each.pid) for each in senders), strict=False))
     for cell in cells:
         for name, seconds in cell.cpu_s().items():
             found[name] = found.get(name, 0.0) + seconds

@@ -126,6 +126,12 @@ class Stage:
         process = self.keep(Process("broker", command, environment))
         return Broker(process, process.wait_for(BROKER_READY)[1], secure="--tls-cert" in arguments)
 
+    def gateway(self, cells: str) -> "Broker":
+        """A gateway process that is ready."""
+        command = [sys.executable, "-m", "hyrex_broker.gateway", "--listen", "127.0.0.1:0"]
+        process = self.keep(Process("gateway", command, {"HYREX_CELLS": cells}))
+        return Broker(process, process.wait_for(r"gateway ready: listening on (\S+)")[1], secure=False)
+
     def worker(self, broker_url: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """A Hyrex worker for the benchmarks' app that is ready."""
         command = [sys.executable, "-m", "hyrex.worker", APP, *arguments]
