@@ -16,7 +16,8 @@ PATIENCE_S: Final = 10.0
 ANSWER_WITHIN_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.05
 AGENT_OPS: Final = frozenset(
-    {"submit", "get", "list", "wait", "cancel", "retry",
+    {"submit", "get", "list", "wait", "cancel", "retry", "replay", "dismiss",
+     "schedule_put", "schedule_get", "schedule_pause", "schedule_trigger", "schedule_delete",
      "worker_start", "worker_stats", "worker_drain", "worker_stop"}
 )  # fmt: skip
 
@@ -68,6 +69,8 @@ def _fields(stage: Stage, step: Step) -> dict[str, Any]:
     queue = stage.variables["queue"]
     if step["do"] == "submit":
         fields["tasks"] = [{"queue": queue} | task for task in fields["tasks"]]
+    if step["do"] == "schedule_put":
+        fields["task"] = {"queue": queue} | fields["task"]
     if step["do"] == "worker_start":
         name = f"{queue}-{step.get('agent', 'main')}"
         fields = {"name": name, "queues": [queue], "capacity": 10} | fields

@@ -217,6 +217,27 @@ func (c *Client) Retry(ctx context.Context, ids ...string) ([]*hyrexv1.RetryResu
 	return response.GetResults(), refusal(err)
 }
 
+// Dismiss takes up to 1,000 dead letters off their list.
+func (c *Client) Dismiss(ctx context.Context, ids ...string) ([]*hyrexv1.DismissResult, error) {
+	response, err := c.tasks.DismissTasks(ctx, &hyrexv1.DismissTasksRequest{TaskIds: ids})
+	return response.GetResults(), refusal(err)
+}
+
+// Replay stores a new task like an earlier one; see ItemError for the result. Repeating it with the same
+// new id is harmless.
+func (c *Client) Replay(ctx context.Context, request *hyrexv1.ReplayTaskRequest) (*hyrexv1.SubmitResult, error) {
+	response, err := c.tasks.ReplayTask(ctx, request)
+	return response.GetResult(), refusal(err)
+}
+
+// Schedules are the calls of schedules as they are generated; ErrorOf makes an *Error of theirs.
+func (c *Client) Schedules() hyrexv1.ScheduleServiceClient {
+	return hyrexv1.NewScheduleServiceClient(c.conn)
+}
+
+// ErrorOf is the *Error of a generated call's error; nil of nil.
+func ErrorOf(err error) error { return refusal(err) }
+
 // Wait watches tasks until all are final, or ctx ends: then it returns what it knows of them with the error.
 func (c *Client) Wait(ctx context.Context, ids ...string) (map[string]*hyrexv1.Task, error) {
 	known := make(map[string]*hyrexv1.Task, len(ids))

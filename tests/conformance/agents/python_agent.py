@@ -20,7 +20,15 @@ from hyrex.errors import CallRejected
 from hyrex.transport.channel import open_channel
 from hyrex.transport.errors import call_failure
 from hyrex.transport.kept_status import keep_status
-from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc, task_pb2, task_service_pb2_grpc
+from hyrex.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    schedule_pb2,
+    schedule_service_pb2_grpc,
+    task_pb2,
+    task_service_pb2_grpc,
+)
+from hyrex.v1 import schedule_service_pb2 as schedules
 from hyrex.v1 import task_service_pb2 as pb
 from tests.conformance.agents.python_worker import PythonWorker
 from tests.conformance.task_json import task_json
@@ -46,6 +54,7 @@ class Agent:
         self._channel = open_channel(settings.broker_url, settings.token)
         self._stub: Any = task_service_pb2_grpc.TaskServiceStub(self._channel)
         self._admin: Any = admin_service_pb2_grpc.AdminServiceStub(self._channel)
+        self._schedules: Any = schedule_service_pb2_grpc.ScheduleServiceStub(self._channel)
         self._backend = RemoteBackend(settings)
         self._worker: PythonWorker | None = None
 
@@ -125,6 +134,54 @@ class Agent:
         results = (await self._stub.RetryTasks(request, timeout=CALL_WITHIN_S)).results
         return {"results": [outcome_json(pb.RetryOutcome, "RETRY_OUTCOME_", one) for one in results]}
 
+    async def dismiss(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = pb.DismissTasksRequest(task_ids=command["task_ids"])
+        results = (await self._stub.DismissTasks(request, timeout=CALL_WITHIN_S)).results
+        return {"results": [outcome_json(pb.DismissOutcome, "DISMISS_OUTCOME_", one) for one in results]}
+
+    async def replay(self, command: dict[str, Any]) -> dict[str, Any]:
+        new_id = command.get("new_task_id") or new_task_id()
+        request = pb.ReplayTaskRequest(task_id=command["task_id"], new_task_id=new_id)
+        if "payload" in command:
+            request.payload = json.dumps(command["payload"], ensure_ascii=False).encode()
+        return {"result": result_json((await self._stub.ReplayTask(request, timeout=CALL_WITHIN_S)).result)}
+
+    async def schedule_put(self, command: dict[str, Any]) -> dict[str, Any]:
+        task = new_task(command["task"])
+        task.ClearField("task_id")
+        definition = schedule_pb2.ScheduleDefinition(
+            name=command["name"], cron=command["cron"], timezone=command.get("timezone", ""), task=task
+        )
+        request = schedules.PutScheduleRequest(definition=definition)
+        answer = await self._schedules.PutSchedule(request, timeout=CALL_WITHIN_S)
+        return {"changed": answer.changed, "schedule": schedule_json(answer.schedule)}
+
+    async def schedule_get(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = schedules.GetScheduleRequest(name=command["name"])
+        answer = await self._schedules.GetSchedule(request, timeout=CALL_WITHIN_S)
+        slots = [
+            {
+                "task_id": slot.task_id,
+                "cause": schedules.SlotCause.Name(slot.cause).removeprefix("SLOT_CAUSE_"),
+            }
+            for slot in answer.slots
+        ]
+        return {"schedule": schedule_json(answer.schedule), "slots": slots}
+
+    async def schedule_pause(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = schedules.PauseScheduleRequest(name=command["name"], resume=command.get("resume", False))
+        answer = await self._schedules.PauseSchedule(request, timeout=CALL_WITHIN_S)
+        return {"schedule": schedule_json(answer.schedule)}
+
+    async def schedule_trigger(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = schedules.TriggerScheduleRequest(name=command["name"])
+        return {"task_id": (await self._schedules.TriggerSchedule(request, timeout=CALL_WITHIN_S)).task_id}
+
+    async def schedule_delete(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = schedules.DeleteScheduleRequest(name=command["name"])
+        await self._schedules.DeleteSchedule(request, timeout=CALL_WITHIN_S)
+        return {}
+
     async def worker_start(self, command: dict[str, Any]) -> dict[str, Any]:
         try:
             self._worker = await PythonWorker.start(command)
@@ -153,7 +210,8 @@ Op = Callable[[Agent, dict[str, Any]], Awaitable[dict[str, Any]]]
 OPS: Final[dict[str, Op]] = {
     name: getattr(Agent, name)
     for name in (
-        "submit", "get", "list", "wait", "cancel", "retry",
+        "submit", "get", "list", "wait", "cancel", "retry", "replay", "dismiss",
+        "schedule_put", "schedule_get", "schedule_pause", "schedule_trigger", "schedule_delete",
         "worker_start", "worker_stats", "worker_drain", "worker_stop",
     )
 }  # fmt: skip
@@ -203,6 +261,18 @@ def result_json(result: pb.SubmitResult) -> dict[str, Any]:
 def outcome_json(enum: Any, prefix: str, result: Any) -> dict[str, str]:
     """What a cancel or a retry did."""
     return {"task_id": result.task_id, "outcome": enum.Name(result.outcome).removeprefix(prefix)}
+
+
+def schedule_json(schedule: schedules.Schedule) -> dict[str, Any]:
+    """A schedule, without its times."""
+    definition = schedule.definition
+    return {
+        "name": definition.name,
+        "cron": definition.cron,
+        "timezone": definition.timezone,
+        "task": {"name": definition.task.name, "queue": definition.task.queue},
+        "paused": schedule.paused,
+    }
 
 
 def state_json(state: Any) -> dict[str, Any]:

@@ -97,6 +97,14 @@ func (a *agent) obey(told command, line []byte) (any, error) {
 	case "retry":
 		results, err := a.client.Retry(ctx, told.TaskIDs...)
 		return object{"results": outcomes(results)}, err
+	case "dismiss":
+		results, err := a.client.Dismiss(ctx, told.TaskIDs...)
+		return object{"results": outcomes(results)}, err
+	case "replay":
+		return a.replay(ctx, told, line)
+	case "schedule_put", "schedule_get", "schedule_pause", "schedule_trigger", "schedule_delete":
+		done, err := a.schedule(ctx, told, line)
+		return done, hyrex.ErrorOf(err)
 	case "worker_start":
 		return a.crew.start(ctx, told, line)
 	case "worker_stats":
@@ -122,12 +130,36 @@ func (a *agent) submit(ctx context.Context, told command, line []byte) (any, err
 	}
 	said := make([]object, len(results))
 	for place, result := range results {
-		said[place] = object{"task_id": result.TaskId, "outcome": short(result.Outcome), "error": nil}
-		if item := hyrex.ItemError(result); item != nil {
-			said[place]["error"] = refused(item)
-		}
+		said[place] = submittedObject(result)
 	}
 	return object{"results": said}, err
+}
+
+func submittedObject(result *hyrexv1.SubmitResult) object {
+	said := object{"task_id": result.GetTaskId(), "outcome": short(result.GetOutcome()), "error": nil}
+	if item := hyrex.ItemError(result); item != nil {
+		said["error"] = refused(item)
+	}
+	return said
+}
+
+func (a *agent) replay(ctx context.Context, told command, line []byte) (any, error) {
+	var given struct {
+		NewTaskID string          `json:"new_task_id"`
+		Payload   json.RawMessage `json:"payload"`
+	}
+	if err := json.Unmarshal(line, &given); err != nil {
+		return nil, err
+	}
+	if given.NewTaskID == "" {
+		given.NewTaskID = hyrex.NewID()
+	}
+	request := &hyrexv1.ReplayTaskRequest{TaskId: told.TaskID, NewTaskId: given.NewTaskID, Payload: given.Payload}
+	result, err := a.client.Replay(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return object{"result": submittedObject(result)}, nil
 }
 
 func (a *agent) stream(ctx context.Context, tasks []*hyrexv1.NewTask) (all []*hyrexv1.SubmitResult, err error) {

@@ -98,7 +98,7 @@ func milliseconds(number *int64) *durationpb.Duration {
 // short is an enum value's name without its prefix.
 func short(value fmt.Stringer) string {
 	name := value.String()
-	for _, prefix := range []string{"SUBMIT_OUTCOME_", "CANCEL_OUTCOME_", "RETRY_OUTCOME_", "TASK_STATUS_", "RUN_STATUS_"} {
+	for _, prefix := range []string{"SUBMIT_OUTCOME_", "CANCEL_OUTCOME_", "RETRY_OUTCOME_", "DISMISS_OUTCOME_", "SLOT_CAUSE_", "TASK_STATUS_", "RUN_STATUS_"} {
 		name = strings.TrimPrefix(name, prefix)
 	}
 	return name
