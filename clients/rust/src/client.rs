@@ -122,6 +122,20 @@ impl Client {
         Ok(self.stub().retry_tasks(request).await?.into_inner().results)
     }
 
+    /// Takes dead letters off their list.
+    pub async fn dismiss(&self, task_ids: &[String]) -> Result<Vec<DismissResult>, Error> {
+        let mut request = Request::new(DismissTasksRequest { task_ids: task_ids.to_vec() });
+        request.set_timeout(CALL_DEADLINE);
+        Ok(self.stub().dismiss_tasks(request).await?.into_inner().results)
+    }
+
+    /// Stores a new task like an earlier one; its result may be a refusal.
+    pub async fn replay(&self, request: ReplayTaskRequest) -> Result<SubmitResult, Error> {
+        let mut request = Request::new(request);
+        request.set_timeout(CALL_DEADLINE);
+        Ok(self.stub().replay_task(request).await?.into_inner().result.unwrap_or_default())
+    }
+
     /// Watches tasks until all are final or time is up; returns them as they stand, in the order asked.
     pub async fn wait(&self, task_ids: &[String], patience: Duration) -> Result<Vec<Task>, Error> {
         let deadline = Instant::now() + patience;
@@ -160,7 +174,7 @@ impl Client {
     }
 
     async fn watch_once(&self, ids: &[String], seen: &mut HashMap<String, Task>) -> Result<(), Status> {
-        let request = WatchTasksRequest { task_ids: ids.to_vec() };
+        let request = WatchTasksRequest { task_ids: ids.to_vec(), ..Default::default() };
         let mut changes = self.stub().watch_tasks(request).await?.into_inner();
         while let Some(change) = changes.message().await? {
             seen.extend(change.tasks.into_iter().map(|task| (task.task_id.clone(), task)));

@@ -2,7 +2,8 @@
 import { type CallOptions as GrpcOptions, type ClientUnaryCall, type Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { Headers, NewTask, type Task, TaskStatus } from "../gen/hyrex/v1/task.js";
 import {
-  type CancelTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, type RetryTasksResponse,
+  type CancelTasksResponse, type DismissTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, ReplayTaskRequest,
+  type ReplayTaskResponse, type RetryTasksResponse,
   type PlacedResult, SubmitOutcome, SubmitResult, type SubmitTasksResponse, TaskGroup, TaskServiceClient,
 } from "../gen/hyrex/v1/task_service.js";
 import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, mayPass, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
@@ -111,6 +112,17 @@ export class Client {
     return (await this.#call<RetryTasksResponse>((client, ...rest) => client.retryTasks({ taskIds }, ...rest), options)).results;
   }
 
+  /** Take up to 1,000 dead letters off their list. */
+  async dismiss(taskIds: string[], options?: CallOptions) {
+    return (await this.#call<DismissTasksResponse>((client, ...rest) => client.dismissTasks({ taskIds }, ...rest), options)).results;
+  }
+
+  /** Store a new task like an earlier one; see itemError for the result. */
+  async replay(taskId: string, { newTaskId = newId(), payload }: { newTaskId?: string; payload?: Uint8Array } = {}, options?: CallOptions) {
+    const request = ReplayTaskRequest.fromPartial({ taskId, newTaskId, ...(payload && { payload: Buffer.from(payload) }) });
+    return (await this.#call<ReplayTaskResponse>((client, ...rest) => client.replayTask(request, ...rest), options)).result!;
+  }
+
   /** The task once it is final. Bound it with a signal. */
   async wait(taskId: string, options: { signal?: AbortSignal } = {}): Promise<Task> {
     for await (const task of this.watch([taskId], options)) if (isFinal(task)) return task;
@@ -122,7 +134,7 @@ export class Client {
     const pending = new Set(taskIds);
     for (let failures = 0; pending.size > 0; failures++) {
       signal?.throwIfAborted();
-      const call = this.#client.watchTasks({ taskIds: [...pending].slice(0, MOST_ITEMS) }, this.#metadata);
+      const call = this.#client.watchTasks({ taskIds: [...pending].slice(0, MOST_ITEMS), tellMissing: false }, this.#metadata);
       const stop = () => call.cancel();
       call.on("error", () => {}); // a cancelled call still says so after the loop
       signal?.addEventListener("abort", stop);

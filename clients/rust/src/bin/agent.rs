@@ -70,6 +70,14 @@ impl Agent {
                     (each.task_id, outcome)
                 }))
             }
+            "dismiss" => {
+                let results = self.client.dismiss(&ids()).await?;
+                outcomes(results.into_iter().map(|each| {
+                    let outcome = short(each.outcome().as_str_name(), "DISMISS_OUTCOME_");
+                    (each.task_id, outcome)
+                }))
+            }
+            "replay" => self.replay(command).await,
             "worker_start" => self.start(command).await,
             "worker_stats" => {
                 let running = self.worker.as_ref().is_some_and(RunningWorker::is_running);
@@ -100,12 +108,16 @@ impl Agent {
             Some(true) => self.client.submit_stream(tasks).await?,
             _ => self.client.submit_batch(tasks).await?,
         };
-        let results = results.into_iter().map(|each| {
-            let outcome = short(each.outcome().as_str_name(), "SUBMIT_OUTCOME_");
-            let error = each.error.map(|error| error_json(error.into()));
-            json!({"task_id": each.task_id, "outcome": outcome, "error": error})
-        });
-        Ok(json!({"results": results.collect::<Vec<_>>()}))
+        Ok(json!({"results": results.into_iter().map(submitted_json).collect::<Vec<_>>()}))
+    }
+
+    async fn replay(&self, command: &Value) -> Answer {
+        let request = ReplayTaskRequest {
+            task_id: text(&command["task_id"]).to_owned(),
+            new_task_id: command["new_task_id"].as_str().map_or_else(new_task_id, str::to_owned),
+            payload: command.get("payload").map(|payload| payload.to_string().into_bytes()),
+        };
+        Ok(json!({"result": submitted_json(self.client.replay(request).await?)}))
     }
 
     async fn list(&self, command: &Value) -> Answer {
@@ -229,6 +241,12 @@ fn error_json(error: Error) -> Value {
         "code": code.collect::<String>(), "reason": error.reason, "message": error.message,
         "metadata": error.metadata,
     })
+}
+
+fn submitted_json(result: SubmitResult) -> Value {
+    let outcome = short(result.outcome().as_str_name(), "SUBMIT_OUTCOME_");
+    let error = result.error.map(|error| error_json(error.into()));
+    json!({"task_id": result.task_id, "outcome": outcome, "error": error})
 }
 
 fn outcomes(results: impl Iterator<Item = (String, String)>) -> Answer {

@@ -1,7 +1,7 @@
 // The conformance agent of this client: tests/conformance/AGENT.md is its contract.
 import { createInterface } from "node:readline";
 import { status } from "@grpc/grpc-js";
-import { CancelOutcome, Client, HyrexError, isFinal, itemError, RetryOutcome, SubmitOutcome, type Task, TaskStatus } from "../index.js";
+import { CancelOutcome, Client, DismissOutcome, HyrexError, isFinal, itemError, RetryOutcome, SubmitOutcome, type SubmitResult, type Task, TaskStatus } from "../index.js";
 import { VERSION } from "../wire.js";
 import { Crew } from "./crew.js";
 import { taskFrom, taskObject } from "./wire.js";
@@ -13,12 +13,7 @@ const crew = new Crew(brokers);
 const operations: Record<string, (told: any) => Promise<object>> = {
   async submit({ tasks, stream }) {
     const results = await (stream ? submitStream : submitBatch)(tasks.map(taskFrom));
-    return {
-      results: results.map((result) => {
-        const error = itemError(result);
-        return { task_id: result.taskId, outcome: SubmitOutcome[result.outcome], error: error ? refused(error) : null };
-      }),
-    };
+    return { results: results.map(submitted) };
   },
   async get({ task_id }) {
     return { task: taskObject(await client.get(task_id)) };
@@ -47,11 +42,25 @@ const operations: Record<string, (told: any) => Promise<object>> = {
     const results = await client.retry(task_ids);
     return { results: results.map(({ taskId, outcome }) => ({ task_id: taskId, outcome: RetryOutcome[outcome] })) };
   },
+  async dismiss({ task_ids }) {
+    const results = await client.dismiss(task_ids);
+    return { results: results.map(({ taskId, outcome }) => ({ task_id: taskId, outcome: DismissOutcome[outcome] })) };
+  },
+  async replay({ task_id, new_task_id, payload }) {
+    const edited = payload === undefined ? undefined : Buffer.from(JSON.stringify(payload));
+    const changes = { ...(new_task_id && { newTaskId: new_task_id }), ...(edited && { payload: edited }) };
+    return { result: submitted(await client.replay(task_id, changes)) };
+  },
   worker_start: (told) => crew.start(told),
   worker_stats: async () => crew.stats(),
   worker_drain: () => crew.drain(),
   worker_stop: () => crew.stop(),
 };
+
+function submitted(result: SubmitResult) {
+  const error = itemError(result);
+  return { task_id: result.taskId, outcome: SubmitOutcome[result.outcome], error: error ? refused(error) : null };
+}
 
 const submitBatch = (tasks: Parameters<Client["submitBatch"]>[0]) => client.submitBatch(tasks);
 

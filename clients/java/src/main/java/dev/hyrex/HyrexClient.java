@@ -3,18 +3,21 @@ package dev.hyrex;
 import com.google.protobuf.ByteString;
 import dev.hyrex.v1.CancelResult;
 import dev.hyrex.v1.CancelTasksRequest;
+import dev.hyrex.v1.DismissResult;
+import dev.hyrex.v1.DismissTasksRequest;
 import dev.hyrex.v1.GetTaskRequest;
 import dev.hyrex.v1.ListTasksRequest;
 import dev.hyrex.v1.ListTasksResponse;
 import dev.hyrex.v1.NewTask;
+import dev.hyrex.v1.ReplayTaskRequest;
 import dev.hyrex.v1.RetryResult;
 import dev.hyrex.v1.RetryTasksRequest;
 import dev.hyrex.v1.StreamSubmitResponse;
 import dev.hyrex.v1.SubmitResult;
 import dev.hyrex.v1.SubmitTasksRequest;
 import dev.hyrex.v1.Task;
-import dev.hyrex.v1.TaskServiceGrpc;
 import dev.hyrex.v1.TaskServiceGrpc.TaskServiceBlockingStub;
+import dev.hyrex.v1.TaskServiceGrpc;
 import dev.hyrex.v1.WatchTasksRequest;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
@@ -139,6 +142,17 @@ public final class HyrexClient implements AutoCloseable {
     } catch (StatusRuntimeException failure) {
       throw HyrexException.of(failure);
     }
+  }
+
+  /** Takes dead letters off their list. */
+  public List<DismissResult> dismiss(List<String> taskIds) {
+    var request = DismissTasksRequest.newBuilder().addAllTaskIds(taskIds).build();
+    return repeat(stub -> stub.dismissTasks(request)).getResultsList();
+  }
+
+  /** Stores a new task like an earlier one; its result may be a refusal. */
+  public SubmitResult replay(ReplayTaskRequest request) {
+    return repeat(stub -> stub.replayTask(request)).getResult();
   }
 
   /** Watches tasks until all are final or time is up; returns them as they stand, in the order asked. */

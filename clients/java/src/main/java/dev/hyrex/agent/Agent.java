@@ -16,6 +16,7 @@ import dev.hyrex.Worker;
 import dev.hyrex.Assignment;
 import dev.hyrex.v1.ListTasksRequest;
 import dev.hyrex.v1.NewTask;
+import dev.hyrex.v1.ReplayTaskRequest;
 import dev.hyrex.v1.SubmitResult;
 import dev.hyrex.v1.Task;
 import dev.hyrex.v1.TaskRun;
@@ -98,6 +99,11 @@ public final class Agent {
       case "retry":
         return object("results", array(client.retry(strings(command, "task_ids")),
             each -> object("task_id", each.getTaskId(), "outcome", name(each.getOutcome()))));
+      case "dismiss":
+        return object("results", array(client.dismiss(strings(command, "task_ids")),
+            each -> object("task_id", each.getTaskId(), "outcome", name(each.getOutcome()))));
+      case "replay":
+        return replay(command);
       case "worker_start":
         return start(command);
       case "worker_stats":
@@ -118,10 +124,21 @@ public final class Agent {
     command.getAsJsonArray("tasks").forEach(each -> tasks.add(newTask(each.getAsJsonObject())));
     boolean stream = command.has("stream") && command.get("stream").getAsBoolean();
     List<SubmitResult> results = stream ? client.submitStream(tasks) : client.submit(tasks);
-    return object("results", array(results, each -> object(
-        "task_id", each.getTaskId(),
-        "outcome", name(each.getOutcome()),
-        "error", each.hasError() ? error(HyrexException.of(each.getError())) : JsonNull.INSTANCE)));
+    return object("results", array(results, Agent::submitted));
+  }
+
+  private static JsonObject submitted(SubmitResult each) {
+    return object("task_id", each.getTaskId(), "outcome", name(each.getOutcome()),
+        "error", each.hasError() ? error(HyrexException.of(each.getError())) : JsonNull.INSTANCE);
+  }
+
+  private JsonElement replay(JsonObject command) {
+    String id = command.has("new_task_id") ? text(command, "new_task_id") : HyrexClient.newTaskId();
+    var request = ReplayTaskRequest.newBuilder().setTaskId(text(command, "task_id")).setNewTaskId(id);
+    if (command.has("payload")) {
+      request.setPayload(ByteString.copyFromUtf8(GSON.toJson(command.get("payload"))));
+    }
+    return object("result", submitted(client.replay(request.build())));
   }
 
   private JsonElement list(JsonObject command) {
