@@ -34,7 +34,7 @@ async def test_a_timeout_and_a_cancel_reach_middleware_that_waits_and_no_process
 ) -> None:
     worker = await bench.ready("--grace", str(FOREVER_S), target=APP)
     children = {child.pid for child in worker.children()}
-    overdue = assignment(name, {"wait": "before"}, timeout_s=0.2)
+    overdue = assignment(name, {"wait": "before"}, timeout_s=2.0)  # so long that it waits by then
     await bench.broker.assign(overdue)
     assert (await bench.broker.outcome(overdue)).HasField("timed_out")
     await bench.noted("after the handler")
