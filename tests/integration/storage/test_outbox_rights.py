@@ -84,17 +84,21 @@ async def test_whoever_may_call_it_may_do_nothing_else(
 async def test_nothing_of_a_caller_runs_with_the_rights_of_the_function(
     shop: Any, shop_url: str, storage_url: str, outbox_role: str, connection: Any
 ) -> None:
-    """A table, a trigger and functions of the caller's, where a search path of the caller's finds them."""
+    """Neither a table of the caller's nor a function, where the caller's search path finds them first."""
     await migrate(storage_url, enqueue=EnqueueGrants(owner=outbox_role, caller=role_of(shop_url)))
+    await connection.execute(f"create schema theirs authorization {role_of(shop_url)}")
     columns = "id uuid, task text, queue text, payload bytea, options jsonb, run_at timestamptz"
-    await shop.execute(
-        f"create temporary table outbox ({columns}); create temporary table ran (who text);"
-        " grant all on ran, outbox to public;"
-        " create function pg_temp.spy() returns trigger language plpgsql as"
-        " $$ begin insert into pg_temp.ran values (current_user); return new; end $$;"
-        " create trigger spy before insert on outbox for each row execute function pg_temp.spy();"
-        " set search_path = pg_temp, hyrex, public"
-    )
-    await shop.fetchval("select hyrex.enqueue('work', '{}', 'q', '{\"priority\": 1}')")
-    assert await shop.fetch("select who from pg_temp.ran") == []
-    assert await connection.fetchval("select count(*) from hyrex.outbox") == 1
+    try:
+        await shop.execute(
+            f"create temporary table outbox ({columns}); create table theirs.ran (who text);"
+            " grant usage on schema theirs to public; grant all on theirs.ran to public;"
+            " create function theirs.octet_length(text) returns integer language plpgsql as"
+            " $$ begin insert into theirs.ran values (current_user); return 1; end $$;"
+            " grant all on outbox to public; set search_path = pg_temp, theirs, pg_catalog, hyrex"
+        )
+        await shop.fetchval("select hyrex.enqueue('work', '{}', 'q', '{\"priority\": 1}')")
+        await shop.fetchval("select hyrex.enqueue_bytes('work', '{}', 'q')")
+        assert await shop.fetch("select who from theirs.ran") == []
+        assert await connection.fetchval("select count(*) from hyrex.outbox") == 2
+    finally:
+        await connection.execute("drop schema theirs cascade")
