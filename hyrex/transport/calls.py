@@ -109,7 +109,7 @@ def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
 
 
 def dismissed(task_id: str, outcome: Any) -> bool:
-    """Whether a task is dismissed, by the answer. Raises TaskNotFound."""
+    """Return True if a task is dismissed, by the answer. Raises TaskNotFound."""
     if outcome == pb.DISMISS_OUTCOME_NOT_FOUND:
         raise _not_found(task_id)
     return bool(outcome == pb.DISMISS_OUTCOME_DISMISSED)

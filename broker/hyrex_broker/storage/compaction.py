@@ -31,7 +31,7 @@ _SWAP_LIMIT: Final = "2s"
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RetentionTerms:
     """How long tasks are kept after their day: all of them, and those that did not end well."""
 
     finished: timedelta
@@ -54,7 +54,7 @@ class _Day:
 class Compactor:
     """One round of retention on one connection, which has excluded other brokers."""
 
-    def __init__(self, connection: Any, terms: Terms) -> None:
+    def __init__(self, connection: Any, terms: RetentionTerms) -> None:
         self._connection = connection
         self._terms = terms
         self._roots: list[UUID] | None = None

@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from hyrex_broker.storage import partitions
-from hyrex_broker.storage.compaction import Compactor, Terms
+from hyrex_broker.storage.compaction import Compactor, RetentionTerms
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
@@ -40,11 +40,11 @@ class RetentionStore:
             connection = await self._connector.connect(UPKEEP_SETTINGS, _TIMEOUTS)
             try:
                 if await connection.fetchval(_SQL["try_to_exclude_others"]):
-                    await self._maintain(connection, Terms(keep, max(keep, bad_ends)))
+                    await self._maintain(connection, RetentionTerms(keep, max(keep, bad_ends)))
             finally:
                 await connection.close()
 
-    async def _maintain(self, connection: Any, terms: Terms) -> None:
+    async def _maintain(self, connection: Any, terms: RetentionTerms) -> None:
         keep = terms.finished
         try:
             await partitions.ensure(connection)
