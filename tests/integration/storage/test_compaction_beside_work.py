@@ -12,7 +12,7 @@ import pytest
 from hyrex_broker.domain.model import Outcome
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import compaction
-from hyrex_broker.storage.compaction import Compactor, Terms
+from hyrex_broker.storage.compaction import Compactor, RetentionTerms
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.verify import verify
@@ -69,7 +69,7 @@ class Tripwire:
 async def maintained(url: str, before: Callable[[str], Awaitable[None]]) -> None:
     """A round of compaction, with something done before each statement."""
     async with upkeep(url) as own:
-        await Compactor(Tripwire(own, before), Terms(KEEP, BAD)).maintain()
+        await Compactor(Tripwire(own, before), RetentionTerms(KEEP, BAD)).maintain()
 
 
 async def killed_at(url: str, connection: Any, number: int) -> bool:
@@ -84,7 +84,7 @@ async def killed_at(url: str, connection: Any, number: int) -> bool:
                 await connection.execute("select pg_terminate_backend($1, 60000)", own.get_server_pid())
 
         try:
-            await Compactor(Tripwire(own, kill), Terms(KEEP, BAD)).maintain()
+            await Compactor(Tripwire(own, kill), RetentionTerms(KEEP, BAD)).maintain()
         except _OF_A_LOST_CONNECTION:
             if count < number:
                 raise
