@@ -45,6 +45,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType
+from uuid import UUID
 
 from hyrex.options import checked_seconds
 from hyrex.runtime.loading import ImportInterrupted, load
@@ -177,9 +178,10 @@ class KeyBusy(SendRejected):
         return self.metadata.get("key", "")
 
     @property
-    def holder(self) -> str:
-        """The id of a task that holds the key; empty if it has ended since."""
-        return self.metadata.get("holder", "")
+    def holder(self) -> UUID | None:
+        """The id of a task that holds the key; None if it has ended since."""
+        holder = self.metadata.get("holder")
+        return UUID(holder) if holder else None
 
 
 class SubmitUnknown(SendError):

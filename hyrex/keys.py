@@ -27,11 +27,15 @@ def check_key_function(key_of: KeyOf, function: Callable[..., Any]) -> None:
 
 def key_of_call(key_of: KeyOf, signature: inspect.Signature, arguments: Mapping[str, Any]) -> str | None:
     """The key of a call with these validated arguments. Raises what the function raises, TypeError or
-    ValueError for what is no key."""
+    ValueError for what is no key, which say where it comes from."""
     parameters = signature.parameters
     given = {name: arguments.get(name, each.default) for name, each in parameters.items()}
     positional, named = _split(parameters, given)
-    return checked_key(key_of(*positional, **named))
+    key = key_of(*positional, **named)
+    try:
+        return checked_key(key)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} from the function that makes it") from None
 
 
 def _split(

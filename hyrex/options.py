@@ -112,6 +112,11 @@ class SendOptions:
             )
         if self.idempotency_key is not None:
             raise ValueError("give debounce_key or idempotency_key, not both")
+        if isinstance(self.concurrency_key, str):
+            raise ValueError(
+                "give debounce_key or concurrency_key, not both; concurrency_key=None takes that of the task"
+                " away"
+            )
         if self.debounce_max_wait is not None and self.debounce_max_wait < self.delay:
             raise ValueError(
                 f"debounce_max_wait must be at least the delay, {self.delay}, got {self.debounce_max_wait}"

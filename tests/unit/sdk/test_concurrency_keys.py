@@ -79,7 +79,7 @@ def _nothing() -> None:
 )
 def test_what_is_no_key_is_refused_before_anything_is_sent(key: Any, error: type[Exception]) -> None:
     task = HyrexRegistry().task(concurrency_key=lambda: key)(_nothing)
-    with pytest.raises(error, match="concurrency_key"):
+    with pytest.raises(error, match=r"concurrency_key must .* from the function that makes it"):
         task.call()
     with pytest.raises(error, match="concurrency_key"):
         task.with_config(concurrency_key=key)
@@ -120,6 +120,17 @@ def test_calls_with_keys_can_be_pickled() -> None:
     assert sent(again.call("b"))[0].concurrency_key == "b"
 
 
+def test_a_send_with_a_debounce_key_has_no_concurrency_key() -> None:
+    """Here as at a broker, so that inline() shows it too, also where the arguments make the key."""
+    with pytest.raises(ValueError, match="debounce_key or concurrency_key, not both"):
+        charge.with_config(concurrency_key="a", debounce_key="b", delay=1)
+    both = charge.with_config(debounce_key="b", delay=1)
+    with inline(hy), pytest.raises(ValueError, match="debounce_key or concurrency_key, not both"):
+        both.send("a")
+    (task,) = sent(both.with_config(concurrency_key=None).call("a"))
+    assert (task.debounce_key, task.concurrency_key) == ("b", "")
+
+
 def test_a_transaction_does_not_take_tasks_with_keys() -> None:
     with pytest.raises(ValueError, match="concurrency_key"):
         refuse_keys(charge.call("a")._spec)
@@ -141,5 +152,5 @@ def test_inline_a_task_that_sends_its_own_key_is_refused() -> None:
     with inline(registry) as tasks:
         handle = singleton.send(0)
         singleton.send(1)
-    assert refused[0].holder == str(handle.id)
+    assert refused[0].holder == handle.id
     assert len(refused) == len(tasks.sent) == 2
