@@ -307,8 +307,8 @@ class NewTask(_message.Message):
     root_id: _builtins.str
     """The first task of the tree this one belongs to; empty means the task itself."""
     debounce_key: _builtins.str
-    """If set, 1..255 bytes, with a delay above zero: while another task of the same name with the same key waits for its
-    delay, this one is not stored and the other one waits anew, for this delay. The answer names it and says
+    """If set, 1..255 bytes, with a delay above zero: while another task of the same queue and name with the same key waits
+    for its delay, this one is not stored and the other one waits anew, for this delay. The answer names it and says
     SUBMIT_OUTCOME_DEDUPLICATED. Once it may run, the next task of that key begins anew. Not together with
     idempotency_key, run_at or expires_in.
     """

@@ -9,7 +9,7 @@ from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.keys import KeyHit, KeyHolder
 from hyrex_broker.domain.model import SubmitOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
-from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.submit import each_or_none, task_columns
 
@@ -28,7 +28,7 @@ class Debounced:
 class DebounceStore:
     """The statement `submit_debounced` of `submit.sql`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Transaction) -> None:
         self._database = database
 
     async def submit(self, batch: TaskBatch) -> Debounced:
@@ -41,6 +41,7 @@ class DebounceStore:
             *task_columns(batch),
             [each.delay_ms if each else None for each in extras],
             each_or_none([each.debounce_most_ms if each else None for each in extras], count),
+            [each.queue for each in terms],
             [each.name for each in terms],
             [each.debounce_key if each else None for each in extras],
         )

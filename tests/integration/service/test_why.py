@@ -125,7 +125,9 @@ async def test_the_next_slot_of_a_tasks_schedule_is_told(stubs: Stubs, seed: See
 
 async def test_a_task_that_waits_for_a_debounce_key_tells_it(stubs: Stubs, seed: Seed) -> None:
     task_id = await seed.delayed(await seed.task(queue="mail", name="send"))
-    await seed.execute("insert into debounce values (0, 'send', 'doc-7', $1, '2031-02-03 03:00+00')", task_id)
+    await seed.execute(
+        "insert into debounce values (0, 'mail', 'send', 'doc-7', $1, '2031-02-03 03:00+00')", task_id
+    )
     sentence = (await why(stubs, task_id)).sentence
     assert sentence.startswith("it is scheduled to run at ")
     assert sentence.endswith(

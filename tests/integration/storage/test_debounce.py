@@ -8,7 +8,7 @@ from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.debounce import Debounced, DebounceStore
 from hyrex_broker.storage.statements import load
-from tests.integration.storage.stage import ZERO, NewTask, Stage, new_task
+from tests.integration.storage.stage import ZERO, NewTask, Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 
 HOUR_MS = 3_600_000
@@ -57,6 +57,15 @@ async def test_keys_and_names_are_apart(stage: Stage) -> None:
     assert len((await sent(stage, *tasks)).stored) == 3
 
 
+async def test_a_send_for_another_queue_moves_nothing(stage: Stage) -> None:
+    """Its sender may have no right to that queue, and would put off what waits there for ever (rule 39)."""
+    first, second, third = debounced(), debounced(queue="other"), debounced(queue="other")
+    await sent(stage, first)
+    assert len((await sent(stage, second)).stored) == 1
+    assert holders(await sent(stage, third)) == {second.task_id}
+    assert holders(await sent(stage, debounced())) == {first.task_id}
+
+
 async def test_tasks_of_one_batch_move_each_other(stage: Stage) -> None:
     tasks = sorted([debounced(), debounced(), debounced()], key=lambda task: task.task_id)
     tasks[0].payload = b"first"
@@ -65,6 +74,30 @@ async def test_tasks_of_one_batch_move_each_other(stage: Stage) -> None:
     assert len(done.moved) == 2
     assert holders(done) == {tasks[0].task_id}
     assert [hit.holder.payload_differs for hit in done.moved.values()] == [True, True]
+
+
+async def test_of_one_batch_the_last_send_says_how_long_the_task_waits(stage: Stage) -> None:
+    ids = sorted(make_id() for _ in range(5))
+    first, second, third, fourth, fifth = (
+        debounced(task_id=task_id, delay_ms=hours * HOUR_MS)
+        for task_id, hours in zip(ids, (1, 9, 3, 8, 5), strict=True)
+    )
+    assert holders(await sent(stage, first, second, third)) == {first.task_id}
+    assert timedelta(hours=2) < await left_of(stage, first) <= timedelta(hours=3)
+    assert holders(await sent(stage, third, fourth, fifth)) == {first.task_id}
+    assert timedelta(hours=4) < await left_of(stage, first) <= timedelta(hours=5)
+
+
+async def test_many_sends_of_one_batch_and_key_move_the_task_once_or_twice(stage: Stage) -> None:
+    """Each move leaves a dead row in the way of the next: a thousand took over a second."""
+    await sent(stage, debounced(payload=b"[0]"))
+    counted = "select n_tup_ins + n_tup_upd from pg_stat_xact_user_tables where relname = 'delayed'"
+    batch = await stage.batch([debounced() for _ in range(200)])
+    async with stage.database.transaction() as transaction:
+        (before,) = await transaction.fetch(counted)
+        assert len((await DebounceStore(transaction).submit(batch)).moved) == 200
+        (after,) = await transaction.fetch(counted)
+    assert after[0] - before[0] <= 2
 
 
 async def test_max_wait_bounds_what_sends_can_move(stage: Stage) -> None:

@@ -133,7 +133,12 @@ class Intake:
 
     def sizes(self) -> dict[str, int]:
         """How many tasks and batches are here now, for the printed state (SIGUSR1)."""
-        each = ("", self._now), ("keyed or delayed, ", self._waiting), ("concurrency keys, ", self._keyed)
+        each = (
+            ("", self._now),
+            ("keyed or delayed, ", self._waiting),
+            ("debounced, ", self._debounced),
+            ("concurrency keys, ", self._keyed),
+        )
         return {f"{kind}{what}": n for kind, batcher in each for what, n in batcher.sizes().items()}
 
     async def run(self) -> None:

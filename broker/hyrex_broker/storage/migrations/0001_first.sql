@@ -905,25 +905,28 @@ create view limit_rate as
   where c.rate_count is not null;
 
 -- Which task waits for a debounce key, and until when at the most. Whoever sends one locks its row first, so that of two
--- senders one stores the task and the other moves it. Goes with the day of its task.
+-- senders one stores the task and the other moves it. Keys belong to (queue, name): who may send to one queue moves
+-- nothing of another. Goes with the day of its task.
 create table debounce (
   namespace smallint not null,
+  queue     text not null,
   name      text not null,
   key       text not null,
   task_id   uuid not null,
   latest_at timestamptz,
-  primary key (namespace, name, key)
+  primary key (namespace, queue, name, key)
 );
 create index debounce_by_task on debounce (task_id);
 
 -- Takes the keys of tasks that are sent: a task that waits for its first run moves to its new time, else the sent one waits.
--- Returns for each that is to be stored its id, and for each that is not also the holder, with its payload where that
--- was stored before. Nothing for an id that is stored already. A function, since what locks before it looks needs a
--- snapshot of later (rule 25). Locks keys in order; a task that somebody else has locked is about to leave, so it is
--- passed over.
+-- Returns for each that is to be stored its id, and for each that is not also the holder, and whether that has another
+-- payload. Nothing for an id that is stored already. A function, since what locks before it looks needs a snapshot of
+-- later (rule 25). Locks keys in order; a task that somebody else has locked is about to leave, so it is passed over.
+-- However many are sent together with one key, its holder is read once and moved once more for the last of them.
 create function take_debounce_keys(
-  ids uuid[], lanes integer[], ranks smallint[], delays_ms bigint[], most_ms bigint[], names text[], keys text[]
-) returns table (id uuid, holder uuid, payload bytea)
+  ids uuid[], lanes integer[], ranks smallint[], payloads bytea[], delays_ms bigint[], most_ms bigint[],
+  queues text[], names text[], keys text[]
+) returns table (id uuid, holder uuid, differs boolean)
 language plpgsql
 set search_path from current
 as $$
@@ -932,37 +935,62 @@ declare
   item record;
   held record;
   moved record;
+  waiting uuid;
+  waiting_payload bytea;
+  waiting_until timestamptz;
+  begun_anew interval;
 begin
   for item in
-    select t.*, t.delay_ms * interval '1 millisecond' as wait, t.most_ms * interval '1 millisecond' as most
-    from unnest(ids, lanes, ranks, delays_ms, most_ms, names, keys)
-      as t (id, lane, rank, delay_ms, most_ms, name, key)
-    order by t.name, t.key, t.id
+    select t.*, t.delay_ms * interval '1 millisecond' as wait, t.most_ms * interval '1 millisecond' as most,
+           row_number() over same = 1 as is_first, lead(t.id) over same is null as is_last
+    from unnest(ids, lanes, ranks, payloads, delays_ms, most_ms, queues, names, keys)
+      as t (id, lane, rank, payload, delay_ms, most_ms, queue, name, key)
+    window same as (partition by t.queue, t.name, t.key order by t.id)
+    order by t.queue, t.name, t.key, t.id
   loop
-    insert into debounce as d (namespace, name, key, task_id, latest_at)
-    values (0, item.name, item.key, item.id, now() + item.most)
-    on conflict (namespace, name, key) do update set key = excluded.key
-    returning d.task_id, d.latest_at into held;
-    continue when exists (select from task where task.id = item.id);
-    if held.task_id <> item.id then
-      delete from delayed where ctid = (
+    if item.is_first then
+      insert into debounce as d (namespace, queue, name, key, task_id, latest_at)
+      values (0, item.queue, item.name, item.key, item.id, now() + item.most)
+      on conflict (namespace, queue, name, key) do update set key = excluded.key
+      returning d.task_id, d.latest_at into held;
+      waiting := null;
+      begun_anew := null;
+    end if;
+    if exists (select from task where task.id = item.id) then
+      null;
+    elsif waiting is not null then
+      begun_anew := item.wait;
+      return query select item.id, waiting, item.payload <> waiting_payload;
+    else
+      delete from delayed where held.task_id <> item.id and ctid = (
         select ctid from delayed
         where delayed.task_id = held.task_id and run_number = 0 and releases = 0 and redeliveries = 0
         for update skip locked)
       returning lane, rank into moved;
       if found then
+        waiting := held.task_id;
+        waiting_payload := (select task.payload from task where task.id = held.task_id);
+        waiting_until := held.latest_at;
         insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-        values (held.task_id, moved.lane, moved.rank, greatest(least(now() + item.wait, held.latest_at), now()),
+        values (waiting, moved.lane, moved.rank, greatest(least(now() + item.wait, waiting_until), now()),
                 0, 0, 0, 0, false);
-        return query select item.id, held.task_id, (select task.payload from task where task.id = held.task_id);
-        continue;
+        return query select item.id, waiting, item.payload <> waiting_payload;
+      else
+        waiting := item.id;
+        waiting_payload := item.payload;
+        waiting_until := now() + item.most;
+        update debounce set task_id = waiting, latest_at = waiting_until
+        where namespace = 0 and debounce.queue = item.queue and debounce.name = item.name and debounce.key = item.key
+          and debounce.task_id <> waiting;
+        insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+        values (waiting, item.lane, item.rank, now() + item.wait, 0, 0, 0, 0, false);
+        return query select item.id, null::uuid, null::boolean;
       end if;
-      update debounce set task_id = item.id, latest_at = now() + item.most
-      where namespace = 0 and debounce.name = item.name and debounce.key = item.key;
     end if;
-    insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-    values (item.id, item.lane, item.rank, now() + item.wait, 0, 0, 0, 0, false);
-    return query select item.id, null::uuid, null::bytea;
+    if item.is_last and begun_anew is not null then
+      update delayed set run_at = greatest(least(now() + begun_anew, waiting_until), now())
+      where delayed.task_id = waiting;
+    end if;
   end loop;
 end
 $$;

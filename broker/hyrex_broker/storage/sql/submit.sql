@@ -288,26 +288,27 @@ select array(select lane from closed) as closed, now() as stored_at
 -- Stores tasks with debounce keys, or moves the tasks that wait for these keys. Returns a row for each that was stored,
 -- without a holder, and for each that moved another one: that, and whether its payload is another one. Those that were
 -- stored before are missing. Keys are locked in order, then ids.
--- $1..$15 as in `submit`; $16 delay_ms, $17 the longest wait in ms or null, $18 name, $19 key.
+-- $1..$15 as in `submit`; $16 delay_ms, $17 the longest wait in ms or null, $18 queue, $19 name, $20 key.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id,
-         t.content_type, t.codec, t.headers, t.labels, t.trace_context, t.delay_ms, t.most_ms, t.name, t.key
+         t.content_type, t.codec, t.headers, t.labels, t.trace_context, t.delay_ms, t.most_ms, t.queue, t.name, t.key
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
-              $16::bigint[], $17::bigint[], $18::text[], $19::text[])
+              $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, delay_ms, most_ms, name, key)
+          content_type, codec, headers, labels, trace_context, delay_ms, most_ms, queue, name, key)
 ), taken as materialized (
-  select d.id, d.holder, d.payload
+  select d.id, d.holder, d.differs
   from (
-    select array_agg(id) as ids, array_agg(lane) as lanes, array_agg(rank) as ranks, array_agg(delay_ms) as delays,
-           array_agg(most_ms) as most, array_agg(name) as names, array_agg(key) as keys
+    select array_agg(id) as ids, array_agg(lane) as lanes, array_agg(rank) as ranks, array_agg(payload) as payloads,
+           array_agg(delay_ms) as delays, array_agg(most_ms) as most, array_agg(queue) as queues, array_agg(name) as names, array_agg(key) as keys
     from item
   ) i
-  cross join lateral take_debounce_keys(i.ids, i.lanes, i.ranks, i.delays, i.most, i.names, i.keys) d
+  cross join lateral take_debounce_keys(
+    i.ids, i.lanes, i.ranks, i.payloads, i.delays, i.most, i.queues, i.names, i.keys) d
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     content_type, codec, headers, labels, trace_context)
@@ -317,6 +318,4 @@ with item as materialized (
   where id = any (array(select id from taken where holder is null))
   order by id
 )
-select replace(t.id::text, '-', ''), t.holder::text,
-       i.payload <> coalesce(t.payload, (select payload from item where item.id = t.holder)) as differs
-from taken t join item i on i.id = t.id
+select replace(id::text, '-', ''), holder::text, differs from taken
