@@ -147,11 +147,11 @@ class AssignStore:
 
 
 def _taken(limits: Mapping[LaneId, Sequence[LimitKey]], result: AssignResult) -> dict[LimitKey, int]:
-    """How many runs were taken of each limit."""
+    """How many runs were taken of each limit; what ended instead of running takes none."""
     taken: dict[LimitKey, int] = {}
-    for (lane, _), (count, _) in result.read.items():
-        for limit in limits[lane]:
-            taken[limit] = taken.get(limit, 0) + count
+    for block in result.blocks:
+        for limit in limits[block.lane]:
+            taken[limit] = taken.get(limit, 0) + len(block.task_ids)
     return taken
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hyrex_broker.domain.model import NOT_IN_TIME, CancelCause, Outcome, RetryOutcome, TaskExtras, TaskId
+from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.storage.expiry import ExpiryStore, Swept
@@ -63,6 +64,25 @@ async def test_an_expired_task_is_not_assigned_and_the_others_are(stage: Stage) 
     assert await end_of(stage, late) == EXPIRED
     assert await stage.execute("select count(*) from lease") == 2
     assert result.read[await stage.lane(), 5][0] == 3
+
+
+async def test_an_assign_that_waited_for_a_limit_judges_by_the_time_when_it_has_it(
+    stage: Stage, connection: Any
+) -> None:
+    """now() is the time of BEGIN: by it, a task would begin as much too late as the lock was waited for."""
+    await stage.lanes.declare_limits([DeclaredLimit("task", "work", 5)])
+    late = await expiring(stage)
+    lane, opened = await stage.lane(), await stage.session()
+    limits = {lane: [("task", "work")]}
+    async with connection.transaction():
+        await connection.execute("select from concurrency_limit for update")
+        waiting = stage.assigns.assign_limited(stage.plan(opened, lane, 5), stage.names, limits)
+        assigning = asyncio.create_task(waiting)
+        await until_blocked(connection)
+        await connection.execute("update task set expires_at = clock_timestamp() where id = $1", late)
+    result = await assigning
+    assert (result.blocks, [task_id for task_id, _ in result.expired]) == ([], [late])
+    assert await end_of(stage, late) == EXPIRED
 
 
 async def test_an_assign_tells_what_is_left_of_the_time_to_begin(stage: Stage) -> None:

@@ -5,12 +5,12 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from hyrex_broker.domain.model import LaneId, Outcome
+from hyrex_broker.domain.model import LaneId, Outcome, TaskExtras
 from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.storage.assign import AssignResult
 from hyrex_broker.storage.sessions import Opened
 from hyrex_broker.storage.statements import load
-from tests.integration.storage.stage import Stage, end_of
+from tests.integration.storage.stage import Stage, end_of, new_task
 from tests.integration.storage.waits import until_blocked
 from tests.support.assigned import runs_of
 
@@ -109,6 +109,19 @@ async def test_what_is_not_there_takes_no_token(stage: Stage) -> None:
     await _rated(stage)
     lane, opened = await stage.lane(), await stage.session()
     assert (await _taken(stage, opened, lane)).blocks == []
+    await stage.submitted(5)
+    assert len(runs_of((await _taken(stage, opened, lane)).blocks)) == 3
+
+
+async def test_a_task_that_has_expired_takes_no_token(stage: Stage) -> None:
+    await _rated(stage)
+    extras = TaskExtras(expires_in_ms=3_600_000)
+    late = await stage.submit(*(new_task(extras=extras) for _ in range(3)))
+    await stage.execute("update task set expires_at = now() - interval '1 second'")
+    lane, opened = await stage.lane(), await stage.session()
+    result = await _taken(stage, opened, lane)
+    assert (result.blocks, {task_id for task_id, _ in result.expired}) == ([], {*late})
+    assert dict(result.waits) == {}, "there are tokens still"
     await stage.submitted(5)
     assert len(runs_of((await _taken(stage, opened, lane)).blocks)) == 3
 

@@ -15,7 +15,8 @@
 -- $17 ids from this one on are looked for in the partitions of the last days only; an older one costs a call.
 -- A ready row whose task is not stored cannot run: it ends as lost, and is returned without max_retries. Where
 -- the partition of its day is gone as well, that cannot be recorded. A task that has expired ends as cancelled, and is
--- returned with no time left; the others that may expire have at least a millisecond.
+-- returned with no time left; the others that may expire have at least a millisecond. That is judged by the time of the
+-- statement: that of BEGIN is as much earlier as the locks of limits were waited for.
 with mine as materialized (
   select w.id
   from unnest($1::bigint[], $2::bigint[]) as s (id, generation)
@@ -86,7 +87,7 @@ with mine as materialized (
     to_regclass('task_run_' || to_char(
       to_timestamp(('x' || left(replace(task_id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) at time zone 'UTC',
       'YYYYMMDD')) is not null
-    else expires_at <= now() end
+    else expires_at <= statement_timestamp() end
   order by task_id
   on conflict do nothing
 ), placed as (
@@ -95,14 +96,15 @@ with mine as materialized (
   select task_id, lane, rank, token, session_id, sequence, now(),
          now() + (timeout_ms + $16::bigint) * interval '1 millisecond',
          run_number, attempt_number, redeliveries, releases, alone
-  from found where max_retries is not null and (expires_at is null or expires_at > now()) order by task_id
+  from found where max_retries is not null and (expires_at is null or expires_at > statement_timestamp())
+  order by task_id
 )
 select case when row_number() over () = 1 then m.mine end as mine,
        case when row_number() over () = 1 then now() end as taken_at,
        f.task_id::text, f.lane, f.rank, f.arrival, f.session_id, f.sequence, f.token,
        f.run_number, f.attempt_number, f.alone, f.max_retries, f.timeout_ms, f.parent_id::text, f.root_id::text,
        f.submitted_at, f.headers, f.size, f.payload, f.trace_context,
-       case when f.expires_at is not null then ceil(extract(epoch from f.expires_at - now()) * 1000)::bigint end
+       case when f.expires_at is not null then ceil(extract(epoch from f.expires_at - statement_timestamp()) * 1000)::bigint end
          as expires_in_ms,
        f.content_type, f.codec
 from (select count(*)::integer as mine from mine) m left join found f on true
