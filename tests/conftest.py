@@ -122,7 +122,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what measures, so that nothing runs beside it."""
+    """Mark what measures, so that nothing runs beside it, and refuse names that differ in each process."""
     for item in items:
+        if " at 0x" in item.nodeid:  # several processes would not agree on what they share
+            raise pytest.UsageError(f"a test's name has an address in it, give it an id: {item.nodeid}")
         if item.path.relative_to(HERE).parts[0] in ALONE:
             item.add_marker(pytest.mark.alone)

@@ -97,7 +97,6 @@ def test_what_is_no_key_is_refused_before_anything_is_sent(key: Any, error: type
         ({"concurrency_key": "k", "cron": "@daily"}, "no concurrency_key yet"),
         ({"concurrency_key": b"k"}, "concurrency_key must be a str"),
     ],
-    ids=str,
 )
 def test_bad_options_are_refused_at_the_decorator(options: dict[str, Any], words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
