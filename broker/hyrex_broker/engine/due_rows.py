@@ -15,6 +15,7 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.engine.head_mark import HeadMark, look_below
 from hyrex_broker.storage.marks import MarkStore
 from hyrex_broker.storage.promote import NextDue
+from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,9 @@ class DueRows:
             try:
                 wait_s = await self._act_on_due()
                 await self._mark.save()
-            except StorageUnavailable:
-                log.debug("due rows wait for the database", extra={"head": self._head.name})
+            except (StorageUnavailable, StatementRefused) as error:
+                told = {"head": self._head.name, "error": str(error)}
+                log.debug("due rows wait for the database", extra=told)
                 wait_s = self._head.longest_wait_s
             try:
                 async with asyncio.timeout(wait_s):

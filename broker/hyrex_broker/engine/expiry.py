@@ -4,14 +4,18 @@ Assigns and workers judge by themselves; this is for tasks that nobody takes: no
 paused, or wait for a retry.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
 from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.engine.due_rows import DueRows, Head
-from hyrex_broker.storage.expiry import ExpiryStore
+from hyrex_broker.storage.expiry import ExpiryStore, Swept
 from hyrex_broker.storage.marks import EXPIRY_HEAD, MarkStore
+from hyrex_broker.storage.sqlstates import StatementRefused
+
+log = logging.getLogger(__name__)
 
 _BATCH: Final = 1000
 _HEAD: Final = Head("expiry", EXPIRY_HEAD, longest_wait_s=2.0)
@@ -34,7 +38,26 @@ class Expiry:
         await self._rows.run()
 
     async def _sweep(self, mark: datetime) -> datetime | None:
-        swept = await self._store.sweep(mark, _BATCH)
+        most = _BATCH
+        while True:
+            try:
+                return self._told(await self._store.sweep(mark, most))
+            except StatementRefused as error:  # one of them is at fault (rule 6)
+                if most == 1:
+                    return await self._put_off(mark, error)
+                most //= 2
+
+    async def _put_off(self, mark: datetime, error: StatementRefused) -> datetime | None:
+        found = await self._store.put_off(mark)
+        if found is None:
+            return None
+        task_id, last_look = found
+        told = {"task": task_id, "error": str(error)}
+        log.error("the database refuses to end a task that has expired; it is tried each minute", extra=told)
+        return last_look
+
+    def _told(self, swept: Swept) -> datetime | None:
+        """Tell who wants to know; up to when was looked."""
         if swept.ended:
             self.on_change(swept.ended)
         for lane, task_id in zip(swept.lanes, swept.ended, strict=True):

@@ -33,7 +33,7 @@ class ExpiryStore:
         self._database = database
 
     async def sweep(self, mark: datetime, limit: int) -> Swept:
-        """End tasks whose time is over and that wait; from a low-water mark on."""
+        """End tasks whose time is over and that wait; from a low-water mark on. Raises StatementRefused."""
         first, *rows = await self._database.fetch(_SQL["sweep"], mark, limit)
         self._database.counters.cancelled(Counter(row["lane"] for row in rows))
         return Swept(
@@ -42,6 +42,11 @@ class ExpiryStore:
             [row["lane"] for row in rows],
             [row["key"] for row in rows if row["key"] is not None],
         )
+
+    async def put_off(self, mark: datetime) -> tuple[TaskId, datetime] | None:
+        """Look at the first task that is due in a minute again; it, and when it was due."""
+        row = await self._database.fetchrow(_SQL["put_off"], mark)
+        return None if row is None else (TaskId(str(row["task_id"])), row["look_at"])
 
     async def below(self, mark: datetime) -> datetime | None:
         """When the first look below a mark is due; None where there is none."""

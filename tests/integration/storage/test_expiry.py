@@ -10,7 +10,9 @@ from hyrex_broker.domain.model import NOT_IN_TIME, CancelCause, Outcome, RetryOu
 from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.engine.cancels import Cancels
+from hyrex_broker.engine.expiry import Expiry
 from hyrex_broker.storage.expiry import ExpiryStore, Swept
+from hyrex_broker.storage.marks import MarkStore
 from hyrex_broker.storage.statements import load
 from tests.integration.storage.stage import ZERO, Stage, new_task
 from tests.integration.storage.waits import until_blocked
@@ -49,6 +51,12 @@ async def end_of(stage: Stage, task_id: TaskId) -> tuple[int, int | None, str | 
     assert last["final"]
     return last["outcome"], last["cause"], last["reason"]
 
+
+_REFUSING = """
+create function refusing() returns trigger language plpgsql as
+$$ begin if new.task_id = '{}' then raise exception 'refused'; end if; return new; end $$;
+create trigger refusing before insert on task_run for each row execute function refusing()
+"""
 
 EXPIRED = (Outcome.CANCELLED, CancelCause.EXPIRED, NOT_IN_TIME)
 
@@ -169,6 +177,30 @@ async def test_a_task_that_an_assign_has_locked_is_left_to_it(stage: Stage, riva
         assert await stage.state(task_id) is TaskState.QUEUED
     await stage.execute("update expiry set look_at = now() - interval '1 second'")
     assert (await swept(stage)).ended == [task_id]
+
+
+async def test_what_the_database_refuses_to_end_keeps_no_other_task_waiting(
+    stage: Stage, connection: Any
+) -> None:
+    """By an operator's trigger, or since the day's table is gone. It ended the broker, and the next one."""
+    tasks = [await expiring(stage) for _ in range(4)]
+    await let_expire(stage, *tasks)
+    await connection.execute(_REFUSING.format(tasks[1]))
+    try:
+        expiry = Expiry(ExpiryStore(stage.database), MarkStore(stage.database))
+        ended: list[TaskId] = []
+        expiry.on_change = ended.extend
+        running = asyncio.create_task(expiry.run())
+        async with asyncio.timeout(60):
+            while len(ended) < 3 and not running.done():
+                await asyncio.sleep(0.01)
+        assert not running.done()
+        running.cancel()
+    finally:
+        await connection.execute("drop trigger refusing on task_run; drop function refusing()")
+    assert sorted(ended) == sorted({*tasks} - {tasks[1]})
+    assert await stage.state(tasks[1]) is TaskState.QUEUED
+    assert await stage.execute("select look_at > now() from expiry"), "it is looked at again later"
 
 
 async def test_two_sweeps_end_a_task_once(stage: Stage, rival: Stage) -> None:

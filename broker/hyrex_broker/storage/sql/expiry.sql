@@ -45,6 +45,18 @@ from due
 union all
 select task_id, lane, key, null, null from ended
 
+-- name: put_off
+-- Looks at the first task that is due in a minute again, since the database refuses to end it. $1 low-water mark.
+with due as (
+  delete from expiry where ctid = (
+    select ctid from expiry where look_at >= $1::timestamptz and look_at <= now()
+    order by look_at, task_id limit 1 for update skip locked)
+  returning look_at, task_id, expires_at
+), again as (
+  insert into expiry (look_at, task_id, expires_at) select now() + interval '1 minute', task_id, expires_at from due
+)
+select task_id, look_at from due
+
 -- name: due_below
 -- The first look below a low-water mark, where there is one: left there by a statement that failed. $1 mark.
 select look_at from expiry where look_at < $1 order by look_at limit 1
