@@ -1,4 +1,4 @@
-"""The tasks of the chaos run: short, long, failing, retrying, sending more, limited, asynchronous."""
+"""The tasks of the chaos run: short, long, failing, retrying, limited, keyed, rated, asynchronous."""
 
 import asyncio
 import os
@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, SubmitUnknown, get_hyrex_context
+from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, KeyBusy, SubmitUnknown, get_hyrex_context
 from hyrex.errors import BrokerUnavailable
 from hyrex.sent import SentTaskHandle
 from tests.chaos.journal import Journal
 
 TASK_LIMIT: Final = 3
 QUEUE_LIMIT: Final = 2
+MOST_BY_KEY: Final = 3
+RATE_PER_S: Final = 4
+BURST: Final = 2
 FAILURES: Final = 2
 _SEND_FOR_S: Final = 30.0
 
 narrow_queue = HyrexQueue("narrow", concurrency_limit=QUEUE_LIMIT)
+trickle_queue = HyrexQueue("trickle", rate=f"{RATE_PER_S}/s", burst=BURST)
 hy = HyrexRegistry()
 app = HyrexApp("chaos")
 
@@ -34,14 +38,13 @@ class Planned(Exception):
 
 
 @contextmanager
-def execution() -> Iterator[int]:
+def execution(key: str = "") -> Iterator[int]:
     """Write down that this run began, and how its code ended, if it did; gives the attempt number."""
     context = get_hyrex_context()
     assert context is not None
     task, run = str(context.task_id), context.run_number
-    journal().note(
-        "start", task=task, name=context.task_name, run=run, pid=os.getpid(), worker=context.worker
-    )
+    name, worker = context.task_name, context.worker
+    journal().note("start", task=task, name=name, run=run, pid=os.getpid(), worker=worker, key=key)
     how = "stopped"
     try:
         yield context.attempt_number
@@ -111,14 +114,20 @@ def parent(children: int) -> int:
 
 
 def send_surely(kind: str, send: Callable[[], SentTaskHandle], **noted: Any) -> SentTaskHandle | None:
-    """Send until it is acknowledged, which is written down; None if no broker was there in all the time."""
+    """Send until it is acknowledged or refused, which is written down; None if it was refused, or no broker
+    was there in all the time."""
     until = time.monotonic() + _SEND_FOR_S
     attempt: Callable[[], SentTaskHandle] = send
+    unknown_id = ""
     while time.monotonic() < until:
         try:
             handle = attempt()
         except SubmitUnknown as unknown:
             attempt = partial(_sent_again, unknown.handle)
+            unknown_id = str(unknown.handle.id)
+        except KeyBusy as busy:
+            journal().note("refused", task=unknown_id, key=busy.key, holder=busy.holder)
+            return None
         except BrokerUnavailable:
             time.sleep(0.1)
         else:
@@ -144,6 +153,45 @@ def narrow(seconds: float) -> None:
     """Never more than QUEUE_LIMIT at once."""
     with execution():
         time.sleep(seconds)
+
+
+@hy.task(max_retries=5, retry_backoff=0.2, concurrency_key=lambda key, seconds, failures: key)
+def one_by_one(key: str, seconds: float, failures: int) -> None:
+    """Never two of a key at once. Fails at first."""
+    with execution(key) as attempt:
+        _fail_or_work(attempt, seconds, failures)
+
+
+@hy.task(
+    max_retries=5,
+    retry_backoff=0.2,
+    concurrency_key=lambda key, seconds, failures: key,
+    max_per_key=MOST_BY_KEY,
+)
+def some_at_once(key: str, seconds: float, failures: int) -> None:
+    """Never more than MOST_BY_KEY of a key at once. Fails at first."""
+    with execution(key) as attempt:
+        _fail_or_work(attempt, seconds, failures)
+
+
+def _fail_or_work(attempt: int, seconds: float, failures: int) -> None:
+    time.sleep(seconds)
+    if attempt < failures:
+        raise Planned(f"attempt {attempt}")
+
+
+@hy.task(rate=f"{RATE_PER_S}/s", burst=BURST, max_retries=5, retry_backoff=0.2)
+def rated() -> None:
+    """Begins no oftener than its rate allows."""
+    with execution():
+        pass
+
+
+@hy.task(queue=trickle_queue, max_retries=5, retry_backoff=0.2)
+def trickle() -> None:
+    """Begins no oftener than the rate of its queue allows."""
+    with execution():
+        pass
 
 
 app.add_registry(hy)

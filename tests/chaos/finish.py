@@ -7,6 +7,7 @@ from typing import Final
 
 from hyrex_broker.storage.verify import verify
 from tests.chaos.cluster import Cluster
+from tests.chaos.rates import wrong_rates
 from tests.chaos.record import Record, digest
 from tests.chaos.times import wrong_times
 from tests.support.postgres import connect
@@ -14,6 +15,8 @@ from tests.support.postgres import connect
 _QUIET_WITHIN_S: Final = 120.0
 _BACKLOG: Final = 5
 _STALE: Final = "stale reports refused"
+_EMPTY: Final = ("ready", "delayed", "lease", "blocked", "seat")
+"""Tables in which nothing is left of tasks that have ended."""
 
 
 def wait_for_calm(cluster: Cluster) -> None:
@@ -34,7 +37,8 @@ def found_in(cluster: Cluster) -> list[str]:
     """What `hyrex verify` finds wrong in the database, and what is wrong with times."""
     found = asyncio.run(verify(cluster.postgres.url)).findings.values()
     late = asyncio.run(wrong_times(cluster.postgres.url))
-    return [*[f"verify: {each.count} {each.meaning}: {each.ids}" for each in found], *late]
+    fast = asyncio.run(wrong_rates(cluster.postgres.url))
+    return [*[f"verify: {each.count} {each.meaning}: {each.ids}" for each in found], *late, *fast]
 
 
 def stale_refused(cluster: Cluster) -> int:
@@ -44,18 +48,18 @@ def stale_refused(cluster: Cluster) -> int:
 
 
 def _wait_for_quiet(cluster: Cluster) -> list[str]:
-    """Stop the producers, then wait until nothing is ready, delayed or leased."""
+    """Stop the producers, then wait until nothing lives and nothing holds a key."""
     for producer in cluster.producers:
         producer.wanted = False
         producer.terminate()
     left = _wait_for(
         cluster, lambda live: all(p.process is None for p in cluster.producers) and not any(live)
     )
-    return [f"not quiet after {_QUIET_WITHIN_S} s: {left} ready, delayed, leased"] if left else []
+    return [f"not quiet after {_QUIET_WITHIN_S} s: {left} rows of {', '.join(_EMPTY)}"] if left else []
 
 
 def _wait_for(cluster: Cluster, enough: Callable[[list[int]], bool]) -> list[int]:
-    """Tend until the numbers of ready, delayed and leased tasks are right; else what they are."""
+    """Tend until the numbers of rows of live tasks are right; else what they are."""
     deadline = time.monotonic() + _QUIET_WITHIN_S
     live: list[int] = []
     while time.monotonic() < deadline:
@@ -70,6 +74,6 @@ def _wait_for(cluster: Cluster, enough: Callable[[list[int]], bool]) -> list[int
 async def _live(url: str) -> list[int]:
     connection = await connect(url)
     try:
-        return [await connection.fetchval(f"select count(*) from {t}") for t in ("ready", "delayed", "lease")]
+        return [await connection.fetchval(f"select count(*) from {t}") for t in _EMPTY]
     finally:
         await connection.close()

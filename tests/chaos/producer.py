@@ -18,6 +18,9 @@ from tests.chaos import app
 Send = Callable[[], SentTaskHandle]
 _KEYS: Final = 50
 _DOCUMENTS: Final = 5
+_CONCURRENCY_KEYS: Final = 3
+_TOGETHER: Final = 5
+"""So many at once, so that keys and rates have something to hold back."""
 
 
 class Producer:
@@ -63,12 +66,36 @@ class Producer:
             debounce_key=f"doc-{rnd.randrange(_DOCUMENTS)}", delay=0.3, debounce_max_wait=1
         )
         choices.append((8, "debounced", partial(wait.send, 5)))
+        choices += self._bounded()
         weights = [weight for weight, _, _ in choices]
         (_, kind, send), *_ = rnd.choices(choices, weights)
         noted = {"key": key} if kind == "idempotent" else {}
-        handle = app.send_surely(kind, send, **noted)
-        if handle is not None and kind == "long_to_cancel":
-            self._to_cancel.append(handle)
+        for _ in range(_TOGETHER if kind.startswith("together") else 1):
+            handle = app.send_surely(kind, send, **noted)
+            if handle is not None and kind.endswith("to_cancel"):
+                self._to_cancel.append(handle)
+
+    def _bounded(self) -> list[tuple[float, str, Send]]:
+        """Sends of keyed and rated tasks. What waits, is refused, cancelled or expires has the same keys."""
+        rnd = self._random
+        number = rnd.randrange(_CONCURRENCY_KEYS)
+        worked = (rnd.uniform(0.01, 0.3), rnd.choice([0, 0, 1, 2]))
+        found: list[tuple[float, str, Send]] = [
+            (2, "together_rated", app.rated.send),
+            (2, "together_trickle", app.trickle.send),
+        ]
+        for task, key in ((app.one_by_one, f"one-{number}"), (app.some_at_once, f"some-{number}")):
+            refusing = task.with_config(on_full="refuse")
+            expiring = task.with_config(expires_in=rnd.uniform(0.05, 2))
+            delayed = task.with_config(delay=rnd.uniform(0, 2))
+            found += [
+                (2, "together_keyed", partial(task.send, key, *worked)),
+                (3, "keyed", partial(refusing.send, key, *worked)),
+                (2, "keyed", partial(delayed.send, key, *worked)),
+                (2, "keyed_to_cancel", partial(task.send, key, *worked)),
+                (1, "keyed_expiring", partial(expiring.send, key, *worked)),
+            ]
+        return found
 
     def _cancel(self, handle: SentTaskHandle) -> None:
         try:

@@ -21,6 +21,8 @@ class Execution:
     began: float
     ended: float = FOREVER
     how: str = ""
+    key: str = ""
+    """Its concurrency key, if it has one."""
 
     @property
     def age_s(self) -> float:
@@ -58,6 +60,8 @@ class Record:
     keys: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """idempotency key -> acknowledged tasks"""
     cancelled: dict[str, float] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """(task, holder) of sends that a key refused; the task is "" where nobody could have stored it."""
     executions: dict[str, list[Execution]] = field(default_factory=lambda: defaultdict(list))
     disturbances: list[Disturbance] = field(default_factory=list)
 
@@ -81,10 +85,13 @@ def digest(events: Iterable[dict[str, Any]]) -> Record:
                     record.keys[event["key"]].add(event["task"])
             case "cancelled":
                 record.cancelled[event["task"]] = at
+            case "refused":
+                record.refused.append((event["task"], event["holder"]))
             case "start":
                 begun = Execution(
                     event["task"], event["name"], event["run"], event["pid"], event["worker"], at
                 )
+                begun.key = event["key"]
                 record.executions[begun.task].append(begun)
                 running[begun.task, begun.run, begun.pid] = begun
             case "end":

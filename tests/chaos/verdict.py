@@ -1,26 +1,34 @@
 """The verdict: the journal against the database.
 
-Lost, recorded twice, executed again without loss, over a limit: each must be nothing at all.
+Lost, recorded twice, executed again without loss, over a limit or a key's maximum: each must be nothing.
 """
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
 from hyrex_broker.storage.report import REDELIVERIES_BOUND
-from tests.chaos.app import QUEUE_LIMIT, TASK_LIMIT
+from tests.chaos.app import MOST_BY_KEY, QUEUE_LIMIT, TASK_LIMIT
 from tests.chaos.record import FOREVER, Disturbance, Execution, Record
 from tests.support.postgres import connect
 
 COMPLETED, FAILED, CANCELLED, LOST = 2, 3, 5, 6
-_LIMITS: Final = {"limited": TASK_LIMIT, "narrow": QUEUE_LIMIT}
+_LIMITS: Final = {
+    "limited": TASK_LIMIT,
+    "narrow": QUEUE_LIMIT,
+    "one_by_one": 1,
+    "some_at_once": MOST_BY_KEY,
+}
+"""How many run at once: of all, or of those with one concurrency key."""
 _EXPECTED: Final = {
     "failing": {FAILED},
     "long_to_cancel": {COMPLETED, CANCELLED},
     "expiring": {COMPLETED, CANCELLED},
+    "keyed_to_cancel": {COMPLETED, CANCELLED},
+    "keyed_expiring": {COMPLETED, CANCELLED},
 }
 _KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
 _KILLS_OF_WORKERS: Final = ("stream_kill", "worker_kill", "worker_restart", "worker_stop")
@@ -46,6 +54,7 @@ class Verdict:
     executed_again_without_loss: int = 0
     over_limit: int = 0
     stale_refused: int = 0
+    refused_by_key: int = 0
     kills: dict[str, int] = field(default_factory=dict)
     seconds_to_recover: dict[str, float | None] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
@@ -82,7 +91,8 @@ async def read_stored(database_url: str) -> dict[str, Stored]:
         rows = await connection.fetch(
             "select t.id::text, exists (select from ready where task_id = t.id)"
             " or exists (select from delayed where task_id = t.id)"
-            " or exists (select from lease where task_id = t.id) as live,"
+            " or exists (select from lease where task_id = t.id)"
+            " or exists (select from blocked where task_id = t.id) as live,"
             " (select array_agg(array[run_number, outcome, final::integer] order by run_number)"
             "  from task_run r where r.task_id = t.id) as runs"
             " from task t"
@@ -102,6 +112,7 @@ def judge(record: Record, stored: Mapping[str, Stored], lease_s: float) -> Verdi
     verdict = Verdict(acknowledged=len(record.acknowledged))
     _judge_ends(verdict, record, stored, lease_s)
     _judge_recording(verdict, record, stored)
+    _judge_refusals(verdict, record, stored)
     _judge_repetitions(verdict, record, lease_s)
     _judge_limits(verdict, record, lease_s)
     recoveries = list(recovery_times(record))
@@ -194,23 +205,29 @@ def _outage_s(outage: Disturbance, disturbances: list[Disturbance], lease_s: flo
     return outage.seconds + max(unnoticed_s, default=0.0)
 
 
+def _judge_refusals(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:
+    """What a key refused is not stored, not even by an earlier attempt whose answer was lost."""
+    verdict.refused_by_key = len(record.refused)
+    for task, holder in record.refused:
+        if task in stored or (task and task == holder):
+            verdict.complaints.append(f"refused though stored: {task}, its key held by {holder}")
+
+
 def _judge_limits(verdict: Verdict, record: Record, lease_s: float) -> None:
     """At no moment more executions under a limit than it allows, counting those that ended by themselves:
     of the others nobody knows when they ended. One whose worker was stopped counts until then."""
-    for name, limit in _LIMITS.items():
-        changes = sorted(
-            change
-            for executions in record.executions.values()
-            for each in executions
-            if each.name == name and each.how in ("completed", "failed")
-            for change in ((each.began, 1), (_under_way_until(each, record, lease_s), -1))
-        )
+    bounded: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    for each in (one for all_of in record.executions.values() for one in all_of):
+        if each.name in _LIMITS and each.how in ("completed", "failed"):
+            until = _under_way_until(each, record, lease_s)
+            bounded[each.name, each.key] += [(each.began, 1), (until, -1)]
+    for (name, key), changes in bounded.items():
         running = 0
-        for at, change in changes:
+        for at, change in sorted(changes):
             running += change
-            if running > limit and change > 0:
+            if running > _LIMITS[name] and change > 0:
                 verdict.over_limit += 1
-                verdict.complaints.append(f"over the limit: {running} of {name} at {at}")
+                verdict.complaints.append(f"over the limit: {running} of {name} {key} at {at}")
 
 
 def _under_way_until(execution: Execution, record: Record, lease_s: float) -> float:

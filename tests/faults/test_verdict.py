@@ -1,7 +1,10 @@
 """What a storm's verdict counts, and what it excuses."""
 
+from datetime import UTC, datetime, timedelta
+
+from tests.chaos.rates import Assign, too_many
 from tests.chaos.record import Disturbance, Execution, Record
-from tests.chaos.verdict import LOST, Stored, judge
+from tests.chaos.verdict import COMPLETED, LOST, Stored, judge
 
 LEASE_S = 5.0
 
@@ -30,6 +33,62 @@ def test_an_execution_counts_until_its_worker_is_stopped_for_longer_than_its_lea
     assert judge(record(frozen, *others, disturbances=(stop,)), {}, LEASE_S).over_limit == 0
     moment = Disturbance("worker_stop", "worker-0", 6.5, 7.5)
     assert judge(record(frozen, *others, disturbances=(moment,)), {}, LEASE_S).over_limit == 1
+
+
+def keyed(task: str, key: str, began: float, ended: float, name: str = "one_by_one") -> Execution:
+    """An execution under a key's maximum: one of `one_by_one`, three of `some_at_once`."""
+    return Execution(task, name, 0, 1, "worker-1", began, ended, "completed", key)
+
+
+def test_a_key_counts_its_own_executions_alone() -> None:
+    others = record(keyed("a", "one-0", 0, 4), keyed("b", "one-1", 1, 4), keyed("c", "one-0", 4, 5))
+    assert judge(others, {}, LEASE_S).over_limit == 0
+    others.executions["d"].append(keyed("d", "one-1", 3, 5))
+    assert judge(others, {}, LEASE_S).over_limit == 1
+    some = record(*(keyed(task, "some-0", 0, 4, "some_at_once") for task in "abc"))
+    assert judge(some, {}, LEASE_S).over_limit == 0
+    some.executions["d"].append(keyed("d", "some-0", 3, 5, "some_at_once"))
+    assert judge(some, {}, LEASE_S).over_limit == 1
+
+
+def test_what_a_key_refused_is_not_stored_and_does_not_hold_the_key_itself() -> None:
+    refused = record()
+    refused.refused += [("", "b"), ("a", "b")]
+    assert judge(refused, {}, LEASE_S).good
+    assert not judge(refused, {"a": Stored(live=False, runs=[(0, COMPLETED, True)])}, LEASE_S).good
+    refused.refused[:] = [("a", "a")]
+    assert not judge(refused, {}, LEASE_S).good
+
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(second: float) -> datetime:
+    return EPOCH + timedelta(seconds=second)
+
+
+def over_rate(*assigns: tuple[int, float, float]) -> int:
+    """How many of (runs, begun, noted) were too many at two a second and three at once."""
+    return len([*too_many([Assign(runs, at(began), at(noted)) for runs, began, noted in assigns], 2, 3)])
+
+
+def test_no_window_has_more_assigns_than_burst_and_rate() -> None:
+    assert over_rate((3, 0, 0), (1, 0.5, 0.5), (1, 1, 1), (3, 9, 9)) == 0
+    assert over_rate((4, 0, 0)) == 1
+    assert over_rate((3, 0, 0), (1, 0.4, 0.4)) == 1
+    assert over_rate((1, 0, 0), (2, 5, 5), (2, 5.4, 5.4), (1, 5.5, 5.5)) == 2
+
+
+def test_a_window_is_counted_from_the_first_moment_at_which_its_first_assign_may_have_looked() -> None:
+    """That is after it began, and after the one before it, which held the lock."""
+    assert over_rate((4, 0, 0.5), (1, 0.9, 1)) == 0
+    assert over_rate((1, 0, 8), (4, 0, 8.4)) == 1
+    assert over_rate((1, 0, 8), (4, 0, 8.5)) == 0
+
+
+def test_no_window_goes_across_a_moment_at_which_the_clock_was_set_back() -> None:
+    assert over_rate((3, 10, 10), (3, 9, 9)) == 0
+    assert over_rate((3, 10, 10), (3, 9, 9), (1, 9.1, 9.1)) == 1
 
 
 def repeated(*disturbances: Disturbance) -> int:
