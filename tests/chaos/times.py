@@ -20,7 +20,9 @@ _TWICE: Final = (
 _UNFINISHED: Final = (
     "select t.id, t.headers->>'hyrex-scheduled-for' as slot from task t where labels ? 'hyrex.schedule'"
     " and not exists (select from task_run r where r.task_id = t.id and r.final and r.outcome = 2)"
+    " and not exists (select from live where live.task_id = t.id)"
 )
+"""Slots go on after all was quiet: what lives is one that is due now."""
 _EXPIRED: Final = (
     "select t.id, t.expires_at, r.finished_at, r.cause from task t join task_run r on r.task_id = t.id"
     " where t.expires_at is not null and r.outcome = 5"

@@ -45,6 +45,18 @@ async def test_slots_that_were_left_out_or_stored_twice_are_told(stage: Stage, s
     assert await kinds(storage_url) == ["slot left out", "slot stored twice"]
 
 
+async def test_a_slot_whose_task_has_ended_otherwise_is_told_but_none_that_is_under_way(
+    stage: Stage, storage_url: str
+) -> None:
+    """The storm goes quiet between two slots, and the next may be due while it is judged."""
+    await slot(stage, await stage.execute("select date_trunc('minute', now() + interval '1 hour')"))
+    (due,) = await stage.submitted()
+    await stage.execute('update task set labels = \'{"hyrex.schedule": "minutely"}\' where id = $1', due)
+    assert await kinds(storage_url) == []
+    await stage.execute("delete from ready")
+    assert len(await kinds(storage_url)) == 1
+
+
 async def test_tasks_that_expired_before_their_time_are_told(stage: Stage, storage_url: str) -> None:
     tasks: list[Any] = [new_task(extras=TaskExtras(expires_in_ms=3_600_000)) for _ in range(2)]
     await stage.submit(*tasks)
