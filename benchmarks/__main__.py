@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import backlog, cycles, guarded, latency, memory, pinned, stored
+from benchmarks import backlog, cycles, flow, guarded, latency, memory, pinned, stored
 from benchmarks.figures import Results
 from benchmarks.peers import cycle as peers
 from benchmarks.rounds import say
@@ -35,6 +35,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "memory": memory.measure,
     "guarded": guarded.measure,
     "stored": stored.measure,
+    "flow": flow.measure,
     "peers": peers.measure,
 }
 

@@ -3,9 +3,13 @@
 Timed from the first frame of the producer to the acknowledgement of the last report.
 """
 
+from dataclasses import dataclass
+from typing import Final
+
 from benchmarks.rounds import Round
 from benchmarks.stage import Stage
 from benchmarks.usage import Cpu
+from hyrex_broker.domain.rates import HIGHEST_COUNT
 
 FRAME = 500
 WINDOW = 8
@@ -13,18 +17,34 @@ CAPACITY = 8000
 WITHIN_S = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class More:
+    """What tasks have beside what they need."""
+
+    headed: int = 0
+    """Each so-manieth has a header (0: none)."""
+    keys: int = 0
+    """They share so many concurrency keys in turn (0: none)."""
+    most: int = 1
+    """Tasks of a key that may run at once."""
+    rated: bool = False
+    """They have the highest rate there is, which never holds them back."""
+
+
+PLAIN: Final = More()
+
+
 class BrokerCycle:
     """A broker on a database of its own, with a producer and a worker."""
 
-    def __init__(self, stage: Stage, *, handoff: bool = True, headed: int = 0) -> None:
-        """With `headed`, each so-manieth task has a header."""
-        self.name = "broker_cycle" if handoff else "broker_cycle_no_handoff"
-        self.name += "_headers" if headed else ""
+    def __init__(self, stage: Stage, more: More = PLAIN, *, handoff: bool = True, name: str = "") -> None:
+        self.name = name or ("broker_cycle" if handoff else "broker_cycle_no_handoff")
         self._stage = stage
-        self._headed = headed
+        self._order = {"headed": more.headed, "keys": more.keys, "most": more.most}
         self._broker = stage.broker(stage.database(), handoff=handoff)
         self._producer = stage.actor("raw_producer", self._broker.address)
-        self._worker = stage.actor("raw_worker", self._broker.address, str(CAPACITY))
+        rate = [str(HIGHEST_COUNT)] if more.rated else []
+        self._worker = stage.actor("raw_worker", self._broker.address, str(CAPACITY), *rate)
 
     def processes(self) -> dict[str, list[int]]:
         """By name."""
@@ -38,6 +58,6 @@ class BrokerCycle:
         """Submit, run and record so many tasks."""
         cpu = Cpu(self._stage.postmaster, self.processes())
         self._worker.order(count=tasks)
-        submitted = self._producer.ask(WITHIN_S, count=tasks, frame=FRAME, window=WINDOW, headed=self._headed)
+        submitted = self._producer.ask(WITHIN_S, count=tasks, frame=FRAME, window=WINDOW, **self._order)
         done = self._worker.answer(WITHIN_S)
         return Round.of(tasks, done["ended"] - submitted["began"], cpu.seconds())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks.broker_cycle import BrokerCycle
+from benchmarks.broker_cycle import BrokerCycle, More
 from benchmarks.figures import Results
 from benchmarks.rounds import Contestant, Rounds, alternate, cpu, cpu_ratio, rate, ratio
 from benchmarks.sdk_cycle import SdkCycle, SdkSystem
@@ -39,7 +39,7 @@ def contestants(stage: Stage, names: Sequence[str]) -> list[Contestant]:
         "sql_cycle": lambda: SqlCycle(stage),
         "broker_cycle": lambda: BrokerCycle(stage),
         "broker_cycle_no_handoff": lambda: BrokerCycle(stage, handoff=False),
-        "broker_cycle_headers": lambda: BrokerCycle(stage, headed=_HEADED),
+        "broker_cycle_headers": lambda: BrokerCycle(stage, More(headed=_HEADED), name="broker_cycle_headers"),
     }
     sdk = [name for name in _SDK if name in names]
     makers: list[Callable[[], Contestant | SdkSystem]] = [alone[name] for name in alone if name in names]

@@ -68,6 +68,8 @@ TARGETS: Final = (
         0.9,
         True,
     ),
+    Target("keyed tasks / plain", _ratio("flow_keyed/flow_plain"), 0.5, True),
+    Target("rated tasks / plain", _ratio("flow_rated/flow_plain"), 0.5, True),
     Target("latency_p50_ms", _figure("latency_p50_ms"), 2.5, False),
     Target("latency_p99_ms", _figure("latency_p99_ms"), 8.0, False),
     Target("idle_latency_p50_ms", _figure("idle_latency_p50_ms"), 2.5, False),

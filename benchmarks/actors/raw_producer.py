@@ -27,17 +27,16 @@ class Producer:
     def __init__(self, stub: "task_service_pb2_grpc.TaskServiceAsyncStub") -> None:
         self._stub = stub
         self._headers: task_service_pb2.TaskGroup | None = None
+        self._keys = 0
+        self._terms = TERMS
 
     async def submit(
-        self, count: int, frame: int, window: int, rate: float = 0.0, headed: int = 0
+        self, count: int, frame: int, window: int, rate: float = 0.0, **more: int
     ) -> dict[str, Any]:
         """Submit so many tasks, at most `rate` a second (0: no limit); when it began and was stored.
 
-        With `headed`, each so-manieth has a header.
-        """
-        if headed:
-            column = [HEADED if place % headed == 0 else HEADLESS for place in range(frame)]
-            self._headers = task_service_pb2.TaskGroup(headers=column)
+        `more`: what tasks have beside that, see `_give`."""
+        self._give(frame, **more)
         room = asyncio.Semaphore(window)
         began = time.monotonic()
         answered = 0
@@ -49,6 +48,16 @@ class Producer:
         if answered != -(-count // frame):
             raise RuntimeError(f"{answered} frames of {count} tasks answered")
         return {"began": began, "stored": time.monotonic()}
+
+    def _give(self, frame: int, headed: int = 0, keys: int = 0, most: int = 1) -> None:
+        """With `headed`, each so-manieth task has a header. With `keys`, they share so many concurrency
+        keys in turn, of which each has `most` at once."""
+        if headed:
+            column = [HEADED if place % headed == 0 else HEADLESS for place in range(frame)]
+            self._headers = task_service_pb2.TaskGroup(headers=column)
+        self._keys = keys
+        if keys:
+            self._terms = task_pb2.NewTask(name="handle", queue="bench", max_per_key=most)
 
     async def _frames(
         self, count: int, frame: int, room: asyncio.Semaphore, rate: float
@@ -62,10 +71,12 @@ class Producer:
 
     def _request(self, sequence: int, count: int) -> task_service_pb2.StreamSubmitRequest:
         ids = bytes.fromhex("".join([new_task_id() for _ in range(count)]).replace("-", ""))
-        group = task_service_pb2.TaskGroup(terms=TERMS, task_ids=ids, payloads=[PAYLOAD] * count)
+        group = task_service_pb2.TaskGroup(terms=self._terms, task_ids=ids, payloads=[PAYLOAD] * count)
         if self._headers is not None:
             group.MergeFrom(self._headers)
             del group.headers[count:]
+        if self._keys:
+            group.concurrency_keys.extend(f"key-{n % self._keys}" for n in range(sequence, sequence + count))
         return task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=[group])
 
 

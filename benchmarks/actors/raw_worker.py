@@ -1,4 +1,6 @@
-"""Takes runs and reports them completed over the generated stubs; arguments: HOST:PORT CAPACITY.
+"""Takes runs and reports them completed over the generated stubs; arguments: HOST:PORT CAPACITY [RATE].
+
+RATE: so many runs a second at most.
 
 Order: {"count": N}: answers when the reports of N more runs are acknowledged.
 """
@@ -19,9 +21,15 @@ from hyrex.v1 import worker_service_pb2_grpc
 class Worker:
     """One session that completes at once whatever it is assigned."""
 
-    def __init__(self, stub: "worker_service_pb2_grpc.WorkerServiceAsyncStub", capacity: int) -> None:
+    def __init__(
+        self, stub: "worker_service_pb2_grpc.WorkerServiceAsyncStub", capacity: int, rate: int
+    ) -> None:
         self._call = stub.Work()
         self._capacity = capacity
+        self._task = wire.TaskDefinition(name="handle", queue="bench")
+        if rate:
+            self._task.rate.count = self._task.rate.burst = rate
+            self._task.rate.period.FromSeconds(1)
         self._held: dict[int, list[int]] = {}
         self._received_through = 0
         self._reported = 0
@@ -35,7 +43,7 @@ class Worker:
         """Say Hello; returns after the Welcome."""
         hello = wire.Hello(
             worker_name="raw", host="bench", pid=1, sdk="raw-stubs/1", protocol_version=1,
-            queue_patterns=["bench"], tasks=[wire.TaskDefinition(name="handle", queue="bench")],
+            queue_patterns=["bench"], tasks=[self._task],
             capacity=[wire.PoolCapacity(maximum=self._capacity)],
         )  # fmt: skip
         await self._call.write(wire.WorkRequest(hello=hello))
@@ -107,7 +115,8 @@ class Worker:
 async def main() -> None:
     """Obey until the orders end."""
     async with grpc.aio.insecure_channel(sys.argv[1]) as channel, asyncio.TaskGroup() as group:
-        worker = Worker(worker_service_pb2_grpc.WorkerServiceStub(channel), int(sys.argv[2]))
+        capacity, rate, *_ = [*map(int, sys.argv[2:]), 0]
+        worker = Worker(worker_service_pb2_grpc.WorkerServiceStub(channel), capacity, rate)
         await worker.begin()
         running = group.create_task(worker.run())
         await obey_async(worker.work)
