@@ -7,7 +7,7 @@ what waits for it fills no memory and holds nobody up.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,7 @@ from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.health import check
 from hyrex.transport.silence import FOR_EVER_S, SilenceWatch
 from hyrex_broker.domain.errors import BrokerError, CellAway
+from hyrex_broker.gateway.connections import CellConnections
 from hyrex_broker.gateway.methods import Method
 from hyrex_broker.gateway.room import CellRoom
 from hyrex_broker.service.errors import DETAILS_KEY, Relayed
@@ -74,7 +75,7 @@ class GatewayCell:
         self.room = CellRoom(self.name, share_bytes, "bytes")
         addresses = parse_url(route.url)
         self._has_others = len(addresses) > 1
-        self._connection = BrokerConnection(addresses, None, lambda: None)
+        self.connections = CellConnections(lambda: BrokerConnection(addresses, None, lambda: None))
         self._waiting: set[asyncio.Timeout] = set()
         self._looking: asyncio.Task[None] | None = None
         self.is_silent = False
@@ -86,7 +87,7 @@ class GatewayCell:
     async def run(self) -> None:
         """Keep it connected, until cancelled."""
         try:
-            await self._connection.run()
+            await self.connections.run()
         finally:
             if self._looking is not None:
                 self._looking.cancel()
@@ -99,7 +100,7 @@ class GatewayCell:
     @property
     def is_reachable(self) -> bool:
         """Return True if it is connected and answers. Where it is not connected, this has it connect."""
-        self._is_up = self._connection.usable() is not None
+        self._is_up = self.connections.short.usable() is not None
         return self.is_up
 
     async def ask(self, method: Method, request: Any, call: Passed) -> Any:
@@ -107,38 +108,45 @@ class GatewayCell:
 
         async def once(calls: Calls) -> Any:
             begun: Any = method.on(calls.channel)
-            return await begun(request, timeout=call.within_s, metadata=call.metadata)
+            return self._read(await begun(request, timeout=call.within_s, metadata=call.metadata))
 
-        return await self.asked(once, call.within_s, repeats=method.repeats)
+        return await self.asked(self.connections.short, once, call.within_s, repeats=method.repeats)
 
-    async def asked(self, once: Callable[[Calls], Awaitable[T]], within_s: float, *, repeats: bool) -> T:
+    async def asked(
+        self,
+        connection: BrokerConnection,
+        once: Callable[[Calls], Awaitable[T]],
+        within_s: float,
+        *,
+        repeats: bool,
+    ) -> T:
         """What a call returns. `repeats`: it does no harm if it is made again, and is, once, if its
         connection breaks. Raises CellAway, Relayed."""
         ends = time.monotonic() + within_s
         try:
-            async with self.reached(within_s) as calls:
+            async with self.reached(connection, within_s) as calls:
                 return await once(calls)
         except CellAway as error:
             if not error.is_broken_off or not repeats:
                 raise
-        async with self.reached(max(0.0, ends - time.monotonic())) as calls:
+        async with self.reached(connection, max(0.0, ends - time.monotonic())) as calls:
             return await once(calls)
 
     @asynccontextmanager
-    async def reached(self, within_s: float) -> AsyncIterator[Calls]:
+    async def reached(self, connection: BrokerConnection, within_s: float) -> AsyncIterator[Calls]:
         """Around one call: a connection to the cell. What ends the call without an answer is raised as
         CellAway or Relayed; so is silence, and an answer that takes longer than `within_s`."""
-        calls = await self._connected(within_s)
+        calls = await self._connected(connection, within_s)
         self.calls += 1
         try:
             async with asyncio.timeout(within_s) as limit:
                 self._waiting.add(limit)
                 try:
-                    with self._watched(calls):
+                    with self._watched(connection, calls):
                         yield calls
                 finally:
                     self._waiting.discard(limit)
-            self._connection.answered()
+            connection.answered()
         except grpc.aio.AioRpcError as error:
             raise self._error(call_failure(error), error) from None
         except CallFailed as error:
@@ -156,13 +164,21 @@ class GatewayCell:
         return CellAway(self.name, why, is_broken_off=is_broken_off)
 
     async def watch(self, method: Method, request: Any, call: Passed) -> AsyncGenerator[Any, None]:
-        """The responses of a call that lasts. Raises CellAway, Relayed."""
-        calls = await self._connected(call.within_s)
+        """The responses of a call that lasts. Raises CellAway, FlowControl, Relayed."""
+        with self.connections.lasting() as connection:
+            async with aclosing(self._watch_on(connection, method, request, call)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _watch_on(
+        self, connection: BrokerConnection, method: Method, request: Any, call: Passed
+    ) -> AsyncGenerator[Any, None]:
+        calls = await self._connected(connection, call.within_s)
         begun: Any = method.on(calls.channel)(request, metadata=call.metadata)
         try:
-            with self._connection.look_after(calls, is_watch=True):
+            with connection.look_after(calls, is_watch=True):
                 async for response in begun:
-                    yield response
+                    yield self._read(response)
         except grpc.aio.AioRpcError as error:
             raise self._error(call_failure(error), error) from None
         except asyncio.CancelledError:
@@ -172,6 +188,12 @@ class GatewayCell:
         finally:
             begun.cancel()
 
+    def _read(self, response: Any) -> Any:
+        """A response. Raises CellAway where it is none of this method: gRPC gives None then."""
+        if response is None:
+            raise self.away("it answers what cannot be read")
+        return response
+
     def _error(self, failure: CallFailure, error: Any = None) -> BrokerError:
         if failure.reason or not failure.repeatable:
             if failure.code in _ABSENT:
@@ -179,13 +201,14 @@ class GatewayCell:
             return Relayed(_status_of(failure, error))
         return self.away(failure.message or failure.code.name, is_broken_off=True)
 
-    async def _connected(self, within_s: float) -> Calls:
+    async def _connected(self, connection: BrokerConnection, within_s: float) -> Calls:
         if self.is_silent:
             raise self.away("it does not answer")
-        connection = self._connection
         calls = connection.usable()
         if calls is not None:
             return calls
+        if not self._has_others and connection is not self.connections.short:
+            await self._require_answers(within_s)
         ends = time.monotonic() + within_s
         while (left_s := ends - time.monotonic()) > 0:
             try:
@@ -197,10 +220,17 @@ class GatewayCell:
         why = connection.failure.message if connection.failure else f"no broker at {self.url} can be reached"
         raise self.away(why)
 
-    def _watched(self, calls: Calls) -> AbstractContextManager[None]:
+    async def _require_answers(self, within_s: float) -> None:
+        """Look whether it answers, before a new connection waits for a stopped one. Raises CellAway."""
+        calls = await self._connected(self.connections.short, within_s)
+        if not (await check(calls.channel)).answers:
+            self._fall_silent(calls)
+            raise self.away("it does not answer")
+
+    def _watched(self, connection: BrokerConnection, calls: Calls) -> AbstractContextManager[None]:
         """A context for one call, in which silence is noticed: its broker is left, if there is another."""
         if self._has_others:
-            return self._connection.look_after(calls)
+            return connection.look_after(calls)
         return SilenceWatch(lambda: check(calls.channel), lambda: self._fall_silent(calls), FOR_EVER_S)
 
     def _fall_silent(self, calls: Calls) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from hyrex.cells import CellRoutes
 from hyrex_broker.gateway.cell import GatewayCell
+from hyrex_broker.service.fields import NAME_BYTES
 from hyrex_broker.service.inflight import BROKER_BYTES, MIB
 
 _LEAST_SHARE: Final = 16 * MIB
@@ -21,5 +22,5 @@ class GatewayCells:
         self._place_of = lru_cache(_KNOWN_QUEUES)(routes.place_of)
 
     def of(self, queue: str) -> GatewayCell:
-        """The cell of a queue."""
-        return self.all[self._place_of(queue)]
+        """The cell of a queue. Of what is too long for one, which any cell refuses, nothing is remembered."""
+        return self.all[self._place_of(queue) if len(queue) <= NAME_BYTES else -1]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 from hyrex.transport.calls import Calls
@@ -93,14 +94,14 @@ class _Streams:
     def __init__(self, call: Passed, context: Context) -> None:
         self._call = call
         self._context = context
-        self._of: dict[GatewayCell, _CellStream] = {}
+        self._of: dict[GatewayCell, CellStream] = {}
 
     async def enter(self, part: CellPart) -> _Place:
-        """Wait for room for a part, not long."""
+        """Wait for room for a part, not long. Raises FlowControl."""
         body = part.request.SerializeToString()
         stream = self._of.get(part.cell)
         if stream is None:
-            stream = self._of[part.cell] = _CellStream(part.cell, self._call)
+            stream = self._of[part.cell] = CellStream(part.cell, self._call)
         try:
             await stream.enter(len(body), self._patience_s())
         except CellAway as error:
@@ -124,18 +125,22 @@ class _Streams:
     def close(self) -> None:
         """End them."""
         for stream in self._of.values():
-            stream.frames.close()
+            stream.close()
 
 
-class _CellStream:
+class CellStream:
     """A caller's stream to one cell."""
 
     def __init__(self, cell: GatewayCell, call: Passed) -> None:
+        """Raises FlowControl."""
         self._cell = cell
         self._call = call
         self._window = CellRoom(cell.name, FRAMES_UNDER_WAY, "frames")
         self._channel: Any = None
-        self.frames = SubmitStream(self._begin)
+        self._frames = SubmitStream(self._begin)
+        self._bytes = 0
+        self._place = ExitStack()
+        self._connection = self._place.enter_context(cell.connections.lasting())
 
     async def enter(self, size: int, patience_s: float) -> None:
         """Wait for room. Raises CellAway."""
@@ -145,20 +150,35 @@ class _CellStream:
         except BaseException:
             self._window.leave(1)
             raise
+        self._bytes += size
 
     def leave(self, size: int) -> None:
         """A part is answered."""
         self._window.leave(1)
         self._cell.room.leave(size)
+        self._bytes -= size
+
+    def close(self) -> None:
+        """End it. What it holds of the cell's room is given back, also that of parts whose answering was
+        cancelled before it had begun."""
+        self._frames.close()
+        self._cell.room.leave(self._bytes)
+        self._bytes = 0
+        self._place.close()
 
     async def store(self, body: bytes, within_s: float) -> Sequence[pb.PlacedResult]:
         """Store a part. Raises CellAway, Relayed."""
 
         async def once(calls: Calls) -> Sequence[pb.PlacedResult]:
             self._channel = calls.channel
-            return await self.frames.submit(body)
+            return await self._frames.submit(body)
 
-        return await self._cell.asked(once, within_s, repeats=True)
+        try:
+            return await self._cell.asked(self._connection, once, within_s, repeats=True)
+        except CellAway as error:
+            if not error.is_broken_off:
+                self._frames.close()  # what nobody waits for any more would stay in its queue, uncounted
+            raise
 
     def _begin(self) -> Any:
         stream: Any = self._channel.stream_stream(_STREAM, None, pb.StreamSubmitResponse.FromString)

@@ -30,6 +30,7 @@ class GatewayTasks(task_service_pb2_grpc.TaskServiceServicer):
 
     def __init__(self, cells: GatewayCells, leaving: asyncio.Event) -> None:
         self._cells = cells
+        self._leaving = leaving
         self._submits = GatewaySubmits(cells, leaving)
         self._unread = UnreadFrames()
 
@@ -86,7 +87,7 @@ class GatewayTasks(task_service_pb2_grpc.TaskServiceServicer):
         self, request: pb.WatchTasksRequest, context: Context
     ) -> AsyncIterator[pb.WatchTasksResponse]:
         watch = WatchOfCells(self._cells.all, requests.task_ids(request.task_ids), passed(context))
-        async with aclosing(watch.frames()) as frames:
+        async with aclosing(watch.frames(self._leaving)) as frames:
             async for frame in frames:
                 async with self._unread.place(context, frame.ByteSize()):
                     yield frame

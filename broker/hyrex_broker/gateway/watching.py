@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from hyrex.v1 import task_service_pb2 as pb
-from hyrex_broker.domain.errors import BrokerError, CellAway, NoSuchTask
+from hyrex_broker.domain.errors import BrokerError, CellAway, Draining, NoSuchTask
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.gateway.cell import GatewayCell, Passed
 from hyrex_broker.gateway.methods import method
@@ -27,10 +27,12 @@ class WatchOfCells:
         """Of each task, how many cells do not have it."""
         self._frames: asyncio.Queue[pb.WatchTasksResponse | BrokerError | None] = asyncio.Queue(1)
 
-    async def frames(self) -> AsyncGenerator[pb.WatchTasksResponse, None]:
-        """States as cells tell them, until all tasks have ended. Raises NoSuchTask, Relayed."""
+    async def frames(self, leaving: asyncio.Event) -> AsyncGenerator[pb.WatchTasksResponse, None]:
+        """States as cells tell them, until all tasks have ended. Raises NoSuchTask, Relayed, FlowControl;
+        Draining when `leaving` is set."""
         watching = len(self._cells)
         readers = [asyncio.create_task(self._read(each)) for each in self._cells]
+        readers.append(asyncio.create_task(self._end(leaving)))
         try:
             while watching:
                 frame = await self._frames.get()
@@ -44,6 +46,10 @@ class WatchOfCells:
             for reader in readers:
                 reader.cancel()
             await asyncio.wait(readers)
+
+    async def _end(self, leaving: asyncio.Event) -> None:
+        await leaving.wait()
+        await self._frames.put(Draining("this gateway is shutting down; connect to another"))
 
     async def _read(self, cell: GatewayCell) -> None:
         """Pass on what a cell tells, then None; an error that ends the watch instead."""
@@ -73,8 +79,8 @@ class WatchOfCells:
         return cell.watch(_WATCH, request, self._call)
 
     def _note_missing(self, ids: Sequence[str]) -> None:
-        """Raises NoSuchTask for one that no cell has."""
-        for each in ids:
-            self._lacking[TaskId(each)] += 1
-            if self._lacking[TaskId(each)] == len(self._cells):
+        """Raises NoSuchTask for one that no cell has. What was not asked for is no news."""
+        for each in self._lacking.keys() & set(ids):
+            self._lacking[each] += 1
+            if self._lacking[each] == len(self._cells):
                 raise NoSuchTask(each)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
+import psutil
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -210,6 +211,18 @@ async def test_a_cell_without_tokens_lets_nobody_in_where_they_are_asked_for(
         request = pb.GetTaskRequest(task_id=make_id())
         call = stubs_on(channel).tasks.GetTask(request, metadata=bearer("any"))
         assert await reason_of(call) == "TOKEN_INVALID"
+
+
+async def test_a_gateway_that_stops_waits_for_no_watch(cluster: Cluster, processes: Processes) -> None:
+    gateway = processes.gateway(cluster.routes, "--drain-timeout", "600")
+    async with grpc.aio.insecure_channel(gateway.address) as channel, asyncio.timeout(60):
+        ids = await stored(stubs_on(channel), new_task(REST))
+        watch = stubs_on(channel).tasks.WatchTasks(pb.WatchTasksRequest(task_ids=ids))
+        assert [each.task_id for each in (await watch.read()).tasks] == ids
+        psutil.Process(gateway.process.pid).terminate()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert error_info(caught.value).reason == "DRAINING"
 
 
 async def test_a_worker_is_told_to_connect_to_its_cell(cluster: Cluster, processes: Processes) -> None:
