@@ -41,6 +41,8 @@ class Disturbance:
     pid: int | None = None
     promoted: float | None = None
     """When the standby of a pair of servers took over."""
+    answered: float | None = None
+    """When a send was acknowledged for the first time after the database was back."""
     name: str = ""
 
     @property
@@ -75,12 +77,15 @@ def digest(events: Iterable[dict[str, Any]]) -> Record:
     record = Record()
     running: dict[tuple[str, int, int], Execution] = {}
     open_ended: dict[str, Disturbance] = {}
+    unanswered: list[Disturbance] = []
     for event in events:
         at = event["at"]
         match event["event"]:
             case "acknowledged":
                 record.acknowledged[event["task"]].add(event["kind"])
                 record.sent.setdefault(event["task"], at)
+                while unanswered:
+                    unanswered.pop().answered = at
                 if "key" in event:
                     record.keys[event["key"]].add(event["task"])
             case "cancelled":
@@ -110,7 +115,9 @@ def digest(events: Iterable[dict[str, Any]]) -> Record:
                 open_ended[event["victim"]].promoted = at
             case "healed":
                 if event["victim"] in open_ended:
-                    open_ended.pop(event["victim"]).ended = at
+                    healed = open_ended.pop(event["victim"])
+                    healed.ended = at
+                    unanswered += [healed] if healed.victim == "postgres" else []
     for each in record.executions.values():
         each.sort(key=lambda execution: execution.began)
     return record

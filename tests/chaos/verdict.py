@@ -37,6 +37,8 @@ _SLACK_S: Final = 0.3
 _LEAVING_S: Final = 20.0
 """How long a worker that was told to leave may take: what begins meanwhile may be given back."""
 _SETTLED_S: Final = 1.0
+_FOUND_AGAIN_S: Final = 2.0
+"""How long brokers may take, beside much else on one machine, to answer once their database is back."""
 _TOO_LONG: Final = 0.55
 """Of a lease: trust is nine tenths of it, runs are asked to stop 0.15 before its end, and the last heartbeat
 that was acknowledged may have been sent an interval (0.2) before."""
@@ -196,13 +198,15 @@ def _explained(first: Execution, again: Execution, disturbances: list[Disturbanc
 
 def _outage_s(outage: Disturbance, disturbances: list[Disturbance], lease_s: float) -> float:
     """How long a worker may be without an answer where Postgres goes away while brokers are stopped: until it
-    takes its own broker for dead (half a lease), and then until there is a database to resume at."""
+    takes its own broker for dead (half a lease), and then until there is a database to resume at. It is there
+    when somebody is answered again, or should be."""
     unnoticed_s = [
         min(outage.began - stop.began, lease_s / 2)
         for stop in disturbances
         if stop.kind == "broker_stop" and stop.began < outage.began <= stop.ended
     ]
-    return outage.seconds + max(unnoticed_s, default=0.0)
+    found_again_s = min((outage.answered or outage.ended) - outage.ended, _FOUND_AGAIN_S)
+    return outage.seconds + found_again_s + max(unnoticed_s, default=0.0)
 
 
 def _judge_refusals(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:

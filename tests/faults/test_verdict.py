@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from tests.chaos.rates import Assign, too_many
-from tests.chaos.record import Disturbance, Execution, Record
+from tests.chaos.record import Disturbance, Execution, Record, digest
 from tests.chaos.verdict import COMPLETED, LOST, Stored, judge
 
 LEASE_S = 5.0
@@ -110,6 +110,32 @@ def test_a_stopped_broker_and_then_no_database_last_together() -> None:
     assert repeated(stop, Disturbance("postgres_kill", "postgres", 10.1, 11.8)) == 0
     assert repeated(stop, Disturbance("postgres_kill", "postgres", 10.1, 10.2)) == 1
     assert repeated(Disturbance("broker_stop", "broker-0", 7.5, 9.9), stop) == 1
+
+
+def test_an_outage_lasts_until_somebody_is_answered_but_not_for_ever() -> None:
+    """Seen where a server was away for 2.3 s of a lease of 5 s, and the next answer came 1.4 s later."""
+    short = Disturbance("postgres_restart", "postgres", 10.5, 12.0)
+    assert repeated(short) == 1
+    short.answered = 12.1
+    assert repeated(short) == 1
+    short.answered = 13.4
+    assert repeated(short) == 0
+    moment = Disturbance("postgres_restart", "postgres", 10.5, 11.0, answered=13.9)
+    assert repeated(moment) == 1
+
+
+def test_a_journal_tells_when_somebody_was_answered_after_an_outage() -> None:
+    sent = {"event": "acknowledged", "task": "a", "kind": "short"}
+    found = digest(
+        [
+            {"event": "disturbed", "at": 1.0, "kind": "postgres_restart", "victim": "postgres"},
+            sent | {"at": 1.5},
+            {"event": "healed", "at": 2.0, "victim": "postgres"},
+            sent | {"at": 3.0},
+            sent | {"at": 4.0},
+        ]
+    )
+    assert [each.answered for each in found.disturbances] == [3.0]
 
 
 def ended_as_lost(times: int, *disturbances: Disturbance) -> tuple[int, int]:
