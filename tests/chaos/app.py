@@ -126,7 +126,7 @@ def send_surely(kind: str, send: Callable[[], SentTaskHandle], **noted: Any) -> 
             attempt = partial(_sent_again, unknown.handle)
             unknown_id = str(unknown.handle.id)
         except KeyBusy as busy:
-            journal().note("refused", task=unknown_id, key=busy.key, holder=busy.holder)
+            journal().note("refused", task=unknown_id, key=busy.key, holder=str(busy.holder or ""))
             return None
         except BrokerUnavailable:
             time.sleep(0.1)

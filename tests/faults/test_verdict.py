@@ -1,7 +1,15 @@
 """What a storm's verdict counts, and what it excuses."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
 
+import pytest
+
+from hyrex import KeyBusy
+from hyrex.sent import SentTaskHandle
+from tests.chaos import app
+from tests.chaos.journal import Journal
 from tests.chaos.rates import Assign, too_many
 from tests.chaos.record import Disturbance, Execution, Record, digest
 from tests.chaos.verdict import COMPLETED, LOST, Stored, judge
@@ -58,6 +66,18 @@ def test_what_a_key_refused_is_not_stored_and_does_not_hold_the_key_itself() -> 
     assert not judge(refused, {"a": Stored(live=False, runs=[(0, COMPLETED, True)])}, LEASE_S).good
     refused.refused[:] = [("a", "a")]
     assert not judge(refused, {}, LEASE_S).good
+
+
+def test_a_refusal_is_written_down_with_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    monkeypatch.setattr(app, "journal", lambda: journal)
+    holder = UUID(int=1)
+
+    def refused() -> SentTaskHandle:
+        raise KeyBusy("busy", "KEY_BUSY", {"key": "one-0", "holder": str(holder)})
+
+    assert app.send_surely("keyed", refused) is None
+    assert digest(journal.read()).refused == [("", str(holder))]
 
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
