@@ -317,23 +317,20 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         pages=(pages := engine.steering.pages),
         leaving=served.leaving,
     )
-    submits.gate = engine.presence.gate
+    queues = QueueServicer(
+        served.source.of(QueueStore), engine.directory, partial(_purged, engine), audit, pages
+    )
+    schedules = ScheduleServicer(
+        ScheduleParts(
+            ScheduleStore(database), engine.schedules, reads, audit, pages, config.payload_limit_bytes
+        )
+    )
+    submits.gate = queues.gate = schedules.gate = engine.presence.gate
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),
-        queues=QueueServicer(
-            served.source.of(QueueStore), engine.directory, partial(_purged, engine), audit, pages
-        ),
-        schedules=ScheduleServicer(
-            ScheduleParts(
-                ScheduleStore(database),
-                engine.schedules,
-                reads,
-                audit,
-                pages,
-                config.payload_limit_bytes,
-            )
-        ),
+        queues=queues,
+        schedules=schedules,
         admin=AdminServicer(
             served.source.of(PeerStore),
             engine.sessions.drain,

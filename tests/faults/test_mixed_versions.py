@@ -1,8 +1,19 @@
 """Brokers of two versions on one database: the schema says which of them it serves (rule 21)."""
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
-from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from hyrex.transport.errors import call_failure
+from hyrex.v1 import (
+    queue_service_pb2,
+    queue_service_pb2_grpc,
+    schedule_pb2,
+    schedule_service_pb2,
+    schedule_service_pb2_grpc,
+    task_pb2,
+    task_service_pb2,
+    task_service_pb2_grpc,
+)
 from tests.integration.service.seeding import make_id
 from tests.integration.storage.conftest import execute
 from tests.support.eventually import eventually
@@ -39,8 +50,34 @@ def test_what_an_older_broker_would_break_is_refused_until_it_is_gone(
         assert refused.error.metadata["feature"] == "expiry"
         assert refused.error.metadata["broker"] == "older"
         assert "upgrade that broker" in refused.error.message
+        assert _refusals(channel) == ["rates", "expiry"]
         assert older.process.terminate() == 0
         eventually(lambda: _results(channel)[0].outcome == task_service_pb2.SUBMIT_OUTCOME_STORED)
+        assert _refusals(channel) == []
+
+
+def _refusals(channel: grpc.Channel) -> list[str]:
+    """Which features are refused to an operator who sets a rate, and puts a schedule of tasks that expire."""
+    task = task_pb2.NewTask(name="greet", queue="default", payload=b"{}", expires_in=Duration(seconds=3600))
+    definition = schedule_pb2.ScheduleDefinition(name="nightly", cron="0 3 * * *", task=task)
+    rate = task_pb2.Rate(count=5, period=Duration(seconds=60))
+    update = queue_service_pb2.UpdateQueueRequest(name="default", rate=rate)
+    put = schedule_service_pb2.PutScheduleRequest(definition=definition)
+    queues = queue_service_pb2_grpc.QueueServiceStub(channel)
+    schedules = schedule_service_pb2_grpc.ScheduleServiceStub(channel)
+    refused = []
+    for call in (
+        lambda: queues.UpdateQueue(update, timeout=60),
+        lambda: schedules.PutSchedule(put, timeout=60),
+    ):
+        try:
+            call()
+        except grpc.RpcError as error:
+            failure = call_failure(error)
+            assert failure.reason == "FEATURE_NOT_READY"
+            assert not failure.repeatable, "a client would ask again for as long as the older broker is there"
+            refused.append(failure.metadata["feature"])
+    return refused
 
 
 def _results(channel: grpc.Channel) -> list[task_service_pb2.SubmitResult]:

@@ -18,6 +18,7 @@ class Feature(StrEnum):
 
     EXPIRY = "expiry"
     KEYS = "concurrency keys"
+    RATES = "rates"
 
 
 FEATURES: Final = tuple(Feature)

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc, task_pb2
 from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
+from hyrex_broker.domain.features import Feature, FeatureGate
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, requests
@@ -54,6 +55,8 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         self._lanes = lanes
         self._purged = purged
         self._audit = audit
+        self.gate = FeatureGate()
+        """That of the cluster, where there is one."""
 
     async def ListQueues(
         self, request: queue_service_pb2.ListQueuesRequest, context: Context
@@ -79,6 +82,8 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
     ) -> queue_service_pb2.UpdateQueueResponse:
         name = _visible(request.name, Scope.ADMIN)
         limit = _checked_limit(request)
+        if limit.rate is not None:
+            self.gate.require(Feature.RATES)
         most = _checked_maximum(request)
         paused = request.paused if request.HasField("paused") else None
         await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit, most))

@@ -9,6 +9,7 @@ from typing import Final
 from hyrex.v1 import schedule_service_pb2 as pb
 from hyrex.v1 import schedule_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TaskIdConflict
+from hyrex_broker.domain.features import Feature, FeatureGate
 from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
@@ -61,12 +62,16 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         self._pages = parts.pages
         self._limit = parts.payload_limit_bytes
         self._lists = Admission(_LISTS_AT_ONCE, has_reserve=False)
+        self.gate = FeatureGate()
+        """That of the cluster, where there is one."""
 
     async def PutSchedule(self, request: pb.PutScheduleRequest, context: Context) -> pb.PutScheduleResponse:
         source = ScheduleSource.CODE if request.from_code else ScheduleSource.OPERATOR
         wanted = schedule_convert.definition(request.definition, "definition", source, self._limit)
         caller = current_caller()
         caller.require(Scope.SUBMIT, wanted.queue)
+        if wanted.options.expires_in_ms is not None:
+            self.gate.require(Feature.EXPIRY)
         before = await self._store.standing(wanted.name)
         if before.queue is not None and not caller.covers(before.queue):
             raise _elsewhere()
