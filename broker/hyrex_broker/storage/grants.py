@@ -20,6 +20,7 @@ TABLES: Final = (
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""
 VIEWS: Final = ("live", "limit_rate", "holding")
+SEQUENCES: Final = ("look",)
 FUNCTIONS: Final = (
     "make_partition(text, date)", "remove_partition(text, date)",
     "survivors(date, uuid, integer, boolean, uuid[])", "abandon_compactions()", "begin_compaction(date)",
@@ -31,6 +32,7 @@ _GRANTS: Final = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on {tables} to {role};
 grant select on {views} to {role};
+grant usage on sequence {sequences} to {role};
 grant execute on function {functions} to {role};
 """
 
@@ -87,6 +89,7 @@ async def grant(connection: Any, schema: str, role: str) -> None:
         named = {
             "tables": ", ".join(TABLES),
             "views": ", ".join(VIEWS),
+            "sequences": ", ".join(SEQUENCES),
             "functions": ", ".join(FUNCTIONS),
         }
         await connection.execute(_GRANTS.format(schema=f'"{schema}"', role=quoted, **named))

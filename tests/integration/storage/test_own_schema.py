@@ -15,9 +15,11 @@ from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.brokers import Channel
 from hyrex_broker.storage.grants import TABLES
+from hyrex_broker.storage.keyed import Placing
 from hyrex_broker.storage.migrate import migrate, migrations
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.storage.conftest import execute
+from tests.integration.storage.keys import admissions, keyed
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.support.loops import end
 from tests.support.postgres import connect
@@ -145,6 +147,7 @@ async def test_a_role_that_owns_nothing_runs_a_broker(storage_url: str, few_righ
     async with Stage.on(few_rights) as stage:
         opened, run = await stage.running()
         await stage.lanes.declare_limits([DeclaredLimit("task", "work", 5)])
+        assert await admissions(stage, keyed()) == [Placing.READY]
         assert len(await stage.end(run, Outcome.FAILED)) == 1
         await stage.sessions.end(opened.session_id, b"0123456789abcdef", Outcome.RELEASED, "bye")
         with pytest.raises(StorageUnavailable, match="42501"):

@@ -237,7 +237,7 @@ async def stuck_blocked(stage: Stage) -> TaskId:
         await submit_keyed(stage, task)
     await end(stage, *await take(stage))
     await stage.execute("delete from seat")
-    await stage.execute("update blocked set turn = turn - interval '1 hour'")
+    await stage.execute("update blocked set since = since - interval '1 hour'")
     return tasks[1].task_id
 
 
@@ -246,7 +246,7 @@ async def over_key(stage: Stage) -> str:
     tasks = [keyed(), keyed()]
     for task in tasks:
         await submit_keyed(stage, task)
-    await stage.execute("insert into seat select task_id, key, now(), now(), now() from blocked")
+    await stage.execute("insert into seat select task_id, key, 0, 0, 0, now() from blocked")
     await stage.execute(
         f"insert into ready {_LIVE.format('arrival')} select task_id, lane, rank, now(), 0, 0, 0, 0, false"
         " from blocked"

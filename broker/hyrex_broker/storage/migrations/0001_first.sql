@@ -228,14 +228,16 @@ create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is
 
 -- Tasks that may not run yet, since others have to end first: the fourth live table. Those of a key with a maximum
 -- wait here for a seat. `key` and `most` are null until `follow` has looked at the task; then they are the task's, and
--- `turn` is the time of that look: under the lock of its stripe, so that turns of a key only grow.
+-- `turn` is the number of that look: drawn under the lock of its stripe, so that turns of a key only grow. No clock's
+-- time does, which may be set back.
 create table blocked (
   task_id        uuid primary key,
   lane           integer not null,
   rank           smallint not null,
   key            bigint,
   most           integer check ((most is null) = (key is null)),
-  turn           timestamptz not null default clock_timestamp(),
+  turn           bigint not null default 0,
+  since          timestamptz not null default clock_timestamp(),
   run_number     integer not null,
   attempt_number integer not null,
   redeliveries   smallint not null,
@@ -1005,18 +1007,23 @@ create table forgotten_slots (
 );
 
 -- The right of a task to be one of those of its key that run, from before it is ready until its end. Of a task that
--- has ended it counts for nothing, whether or not it has been removed. The marks are what its admission knew: no seat
--- of the key that counts was taken before `seats_from`, and none of its tasks that wait has a turn before `turns_from`.
+-- has ended it counts for nothing, whether or not it has been removed. `turn` is the number of the look that gave it.
+-- The marks are what that look knew: no seat of the key that counts has a turn before `seats_from`, and none of its
+-- tasks that wait has one before `turns_from`.
 create table seat (
   task_id    uuid primary key,
   key        bigint not null,
-  taken_at   timestamptz not null,
-  seats_from timestamptz not null,
-  turns_from timestamptz not null
+  turn       bigint not null,
+  seats_from bigint not null,
+  turns_from bigint not null,
+  taken_at   timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
-create index seat_by_key on seat (key, taken_at);
+create index seat_by_key on seat (key, turn);
+
+-- Numbers of looks; so many lie between two that each task of a look can have a turn of its own.
+create sequence look increment by 1000000;
 
 -- The locks of keys: a key's is the stripe that the last ten bits of its hash name. Rows that are made and removed
 -- with their key would let two admissions go on side by side.
@@ -1040,7 +1047,7 @@ $$;
 
 -- The seats that count: those of tasks that are ready, run, or wait for their next attempt.
 create view holding as
-  select s.key, s.taken_at, s.task_id from seat s
+  select s.key, s.turn, s.task_id, s.taken_at from seat s
   where coalesce((select true from lease where lease.task_id = s.task_id limit 1),
                  (select true from ready where ready.task_id = s.task_id limit 1),
                  (select true from delayed where delayed.task_id = s.task_id limit 1), false);
@@ -1055,13 +1062,13 @@ language plpgsql
 set search_path from current
 as $$
 declare
-  looked_at timestamptz;
+  look bigint;
   fresh uuid[] := array(
     select b.task_id from unnest(ids) as i (id)
     cross join lateral (select task_id from blocked where task_id = i.id and key is null limit 1) b order by 1);
   keys bigint[];
-  seats_from timestamptz[];
-  turns_from timestamptz[];
+  seats_from bigint[];
+  turns_from bigint[];
   held integer[];
   moves record;
 begin
@@ -1072,33 +1079,33 @@ begin
       select s.key, s.seats_from, s.turns_from from unnest(ids) as i (id)
       cross join lateral (select * from seat where seat.task_id = i.id limit 1) s
       union all
-      select b.key, '-infinity', '-infinity' from unnest(ids) as i (id)
+      select b.key, 0, 0 from unnest(ids) as i (id)
       cross join lateral (select key from blocked where blocked.task_id = i.id and key is not null limit 1) b
       union all
-      select t.key_hash, '-infinity', '-infinity' from task t
+      select t.key_hash, 0, 0 from task t
       where t.id = any (fresh) and t.id between fresh[1] and fresh[cardinality(fresh)] and t.key_hash is not null
       union all
-      select m.key, '-infinity', '-infinity' from unnest(more) as m (key)
+      select m.key, 0, 0 from unnest(more) as m (key)
     ) f
     group by f.key
   ) k;
   perform lock_stripes(keys);
-  looked_at := clock_timestamp();
+  look := nextval('look');
   if fresh <> '{}' then
-    return query select * from enter(fresh, looked_at);
+    return query select * from enter(fresh, look);
   end if;
   delete from seat where seat.task_id = any (ids) and seat.key = any (keys)
-    and not exists (select from holding h where h.key = seat.key and h.taken_at = seat.taken_at and h.task_id = seat.task_id);
+    and not exists (select from holding h where h.key = seat.key and h.turn = seat.turn and h.task_id = seat.task_id);
   -- Of most keys nobody waits for a seat.
-  select array_agg(k.key), array_agg(h.held), array_agg(coalesce(h.oldest, looked_at)), array_agg(k.turns_from)
+  select array_agg(k.key), array_agg(h.held), array_agg(coalesce(h.oldest, look)), array_agg(k.turns_from)
     into keys, held, seats_from, turns_from
   from unnest(keys, seats_from, turns_from) as k (key, seats_from, turns_from)
   cross join lateral (
     select from blocked where blocked.key = k.key and blocked.turn >= k.turns_from limit 1
   ) w
   cross join lateral (
-    select count(*)::integer as held, min(taken_at) as oldest from holding
-    where holding.key = k.key and holding.taken_at >= k.seats_from
+    select count(*)::integer as held, min(turn) as oldest from holding
+    where holding.key = k.key and holding.turn >= k.seats_from
   ) h;
   while keys is not null loop
     with chosen as materialized (
@@ -1122,10 +1129,10 @@ begin
       delete from blocked b using chosen c where b.task_id = c.task_id
       returning b.*, c.held, c.seats_from
     ), seated as (
-      insert into seat (task_id, key, taken_at, seats_from, turns_from)
-      select r.task_id, r.key, looked_at, r.seats_from, r.turn from released r order by r.task_id
+      insert into seat (task_id, key, turn, seats_from, turns_from)
+      select r.task_id, r.key, look, r.seats_from, r.turn from released r order by r.task_id
       on conflict (task_id) do update
-      set taken_at = excluded.taken_at, seats_from = excluded.seats_from, turns_from = excluded.turns_from
+      set turn = excluded.turn, taken_at = excluded.taken_at, seats_from = excluded.seats_from, turns_from = excluded.turns_from
     ), queued as (
       insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
       select r.task_id, r.lane, r.rank, now(), r.run_number, r.attempt_number, r.redeliveries, r.releases, r.alone
@@ -1149,7 +1156,7 @@ end
 $$;
 
 -- Makes tasks that were put into `blocked` (ids in order) wait for their key; what has none is ready. Under their stripes.
-create function enter(fresh uuid[], looked_at timestamptz)
+create function enter(fresh uuid[], look bigint)
 returns table (moved uuid, into_lane integer, at_rank smallint)
 language sql
 set search_path from current
@@ -1164,7 +1171,7 @@ as $$
   ), again as (
     insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)
     select task_id, lane, rank, key_hash, max_per_key,
-           $2 + (row_number() over (partition by key_hash order by task_id) - 1) * interval '1 microsecond',
+           $2 + row_number() over (partition by key_hash order by task_id) - 1,
            run_number, attempt_number, redeliveries, releases, alone
     from left_it where key_hash is not null order by task_id
   )
@@ -1178,17 +1185,17 @@ $$;
 -- nobody waits for it, else into `blocked`, or not at all where they refuse to wait. Answers for each: 1 ready,
 -- 2 blocked, 3 refused, and for what is refused who has a seat. Locks stripes in order.
 create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint[], mosts integer[], refusing boolean[],
-                      seats_from timestamptz[], turns_from timestamptz[])
+                      seats_from bigint[], turns_from bigint[])
 returns table (admissions smallint[], holders uuid[])
 language plpgsql
 set search_path from current
 as $$
 declare
-  looked_at timestamptz;
+  look bigint;
   passed_over bigint[];
 begin
   perform lock_stripes(keys);
-  looked_at := clock_timestamp();
+  look := nextval('look');
   with item as materialized (
     select i.*, row_number() over (partition by i.key order by i.place) as nth
     from unnest(ids, lanes, ranks, keys, mosts, refusing, seats_from, turns_from) with ordinality
@@ -1203,28 +1210,28 @@ begin
       left join lateral (
         select h.held, h.oldest, coalesce(h.holder, w.task_id) as holder, w.task_id is not null as waits
         from (
-          select count(*)::integer as held, min(taken_at) as oldest,
-                 (array_agg(holding.task_id order by taken_at))[1] as holder
-          from holding where holding.key = i.key and holding.taken_at >= coalesce(i.seats_from, '-infinity')
+          select count(*)::integer as held, min(turn) as oldest,
+                 (array_agg(holding.task_id order by turn))[1] as holder
+          from holding where holding.key = i.key and holding.turn >= coalesce(i.seats_from, 0)
         ) h
         left join lateral (
           select blocked.task_id from blocked
-          where blocked.key = i.key and blocked.turn >= coalesce(i.turns_from, '-infinity')
+          where blocked.key = i.key and blocked.turn >= coalesce(i.turns_from, 0)
           order by turn, blocked.task_id limit 1
         ) w on true
       ) k on i.nth = 1
       window each_key as (partition by i.key order by i.nth)
     ) of_key
   ), seated as (
-    insert into seat (task_id, key, taken_at, seats_from, turns_from)
-    select j.id, j.key, looked_at, coalesce(j.oldest, looked_at), looked_at from judged j where admission = 1 order by j.id
+    insert into seat (task_id, key, turn, seats_from, turns_from)
+    select j.id, j.key, look, coalesce(j.oldest, look), look from judged j where admission = 1 order by j.id
   ), queued as (
     insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
     select j.id, j.lane, j.rank, now(), 0, 0, 0, 0, false from judged j where admission = 1 order by j.id
   ), waiting as (
     insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)
     -- Each has a turn of its own: a mark among equal ones would be none. The next look is later than the last of them.
-    select j.id, j.lane, j.rank, j.key, j.most, looked_at + (j.nth - 1) * interval '1 microsecond', 0, 0, 0, 0, false
+    select j.id, j.lane, j.rank, j.key, j.most, look + j.nth - 1, 0, 0, 0, 0, false
     from judged j where admission = 2 order by j.id
   )
   select array_agg(j.admission order by j.place), array_agg(case when j.admission = 3 then j.holder end order by j.place),

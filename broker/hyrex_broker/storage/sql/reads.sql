@@ -142,7 +142,7 @@ select s.task_id, n.name, n.queue, s.taken_at as assigned_at, coalesce(w.worker_
        t.concurrency_key, t.max_per_key
 from task t
 left join lateral (
-  select task_id, taken_at from holding where holding.key = t.key_hash order by taken_at, task_id limit $2::integer
+  select task_id, taken_at, turn from holding where holding.key = t.key_hash order by turn, task_id limit $2::integer
 ) s on true
 left join lateral (
   select worker_name from lease join worker_session on worker_session.id = lease.session_id
@@ -150,7 +150,7 @@ left join lateral (
 ) w on true
 cross join lateral (select name, queue from lane where lane.id = t.lane limit 1) n
 where t.id = $1::uuid and t.key_hash is not null
-order by s.taken_at, s.task_id
+order by s.turn, s.task_id
 
 -- name: services
 -- The live sessions that take new work, folded by their patterns. $1 task name.

@@ -130,7 +130,7 @@ with item as materialized (
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
               $16::bigint[], $17::timestamptz[], $18::text[], $19::text[],
               $20::bigint[],
-              $21::text[], ($22::text)::bigint[], $23::integer[], $24::boolean[], $25::timestamptz[], $26::timestamptz[])
+              $21::text[], ($22::text)::bigint[], $23::integer[], $24::boolean[], $25::bigint[], $26::bigint[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name, expires_in_ms,
           concurrency_key, key_hash, max_per_key, refuses, seats_from, turns_from)
