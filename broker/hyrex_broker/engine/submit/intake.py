@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
@@ -12,14 +11,11 @@ from typing import Final
 from hyrex_broker.domain.blocks import (
     TaskBatch,
     TaskBlock,
-    at_places,
     batch_of,
     beside,
     first_ones,
     halves,
     pairs_of,
-    without_concurrency_keys,
-    without_keys,
 )
 from hyrex_broker.domain.errors import (
     InvalidField,
@@ -37,6 +33,7 @@ from hyrex_broker.engine.submit.answers import Answer, Others, by_block, joined,
 from hyrex_broker.engine.submit.bounded import Attempt, Bounded, Until, size_bytes
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.keyed import KeyedSubmits
+from hyrex_broker.engine.submit.parts import Part, by_lane, lane_of, parted
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.debounce import DebounceStore
@@ -48,49 +45,8 @@ from hyrex_broker.storage.submit import SubmitStore
 _NONE_MOVED: Final[Mapping[HexId, Answer]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Tasks of a submitted block that are stored together, and where they stand in it."""
-
-    number: int
-    places: Sequence[int]
-    block: TaskBlock
-
-
 def _too_many(block: TaskBlock) -> TooManyQueues:
     return TooManyQueues(f"task {block.terms.name} of queue {block.terms.queue!r}", AT_ONCE)
-
-
-def _parts(whole: _Part) -> Iterator[_Part]:
-    """A part's tasks; those with idempotency keys apart from the others."""
-    block = whole.block
-    plain, keyed = without_keys(block)
-    if not (plain and keyed):
-        block.keys = block.keys if keyed else None
-        yield whole
-        return
-    for places in (plain, keyed):
-        part = at_places(block, places)
-        part.keys = part.keys if places is keyed else None
-        yield _Part(whole.number, [whole.places[place] for place in places], part)
-
-
-def _by_lane(number: int, block: TaskBlock) -> Iterator[_Part]:
-    """A block's tasks; those with concurrency keys apart from the others, since they have another lane."""
-    if block.concurrency_keys is None:
-        yield _Part(number, range(len(block)), block)
-        return
-    plain, keyed = without_concurrency_keys(block)
-    for places in (plain, keyed):
-        if places:
-            part = at_places(block, places)
-            part.concurrency_keys = part.concurrency_keys if places is keyed else None
-            yield _Part(number, places, part)
-
-
-def _lane_of(block: TaskBlock) -> LaneKey:
-    """The lane of tasks of which all have concurrency keys, or none."""
-    return LaneKey(block.terms.queue, block.terms.name, block.concurrency_keys is not None)
 
 
 class Intake:
@@ -172,15 +128,15 @@ class Intake:
         has_little: bool,
         until: Until | None = None,
     ) -> list[Others]:
-        wholes = [part for number, block in enumerate(blocks) for part in _by_lane(number, block)]
+        wholes = [part for number, block in enumerate(blocks) for part in by_lane(number, block)]
         lanes = await self._lanes([part.block for part in wholes])
         answers: list[Others] = [{} for _ in blocks]
-        now: list[_Part] = []
-        waiting: list[_Part] = []
-        debounced: list[_Part] = []
-        keyed: list[_Part] = []
+        now: list[Part] = []
+        waiting: list[Part] = []
+        debounced: list[Part] = []
+        keyed: list[Part] = []
         for whole in wholes:
-            lane = lanes[_lane_of(whole.block)]
+            lane = lanes[lane_of(whole.block)]
             if lane is None:
                 answers[whole.number] |= dict.fromkeys(whole.places, _too_many(whole.block))
                 continue
@@ -188,7 +144,7 @@ class Intake:
             if whole.block.concurrency_keys is not None:
                 keyed.append(whole)
                 continue
-            for part in _parts(whole):
+            for part in parted(whole):
                 apart = debounced if part.block.is_debounced else waiting
                 (apart if part.block.may_wait else now).append(part)
         kinds = (
@@ -212,7 +168,7 @@ class Intake:
     async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[LaneKey, LaneId | None]:
         """The blocks' lanes; None for those that would be more than may be made now."""
         find = self._directory.find
-        wanted = {_lane_of(block) for block in blocks}
+        wanted = {lane_of(block) for block in blocks}
         unknown = {each for each in wanted if find(*each) is None}
         if unknown:
             await self._directory.intern(unknown)
