@@ -2,14 +2,15 @@
 
 An end path only tells which tasks have ended: `ended_in` costs a look at their lane. What was told is
 followed by one statement at a time, for up to a thousand tasks, over connections of its own, since it may
-wait for a stripe. What is never followed, since its broker was killed, is found by the sweep, which is the
-same call for what it finds: one broker goes through seats and blocked tasks by their ids. It begins at once
+wait for a stripe. What is never followed, since its broker was killed, is found by the sweep, which tells
+the same: one broker goes through seats and blocked tasks by their ids. It begins at once
 when a broker starts or has gone.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
 from typing import Final, TypeVar
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -81,17 +82,21 @@ class Follower:
             group.create_task(self._sweep())
 
     async def _follow_told(self) -> None:
+        most = BATCH
         while True:
             await self._told.wait()
             self._told.clear()
             while self._tasks or self._keys:
-                tasks, keys = _taken(self._tasks), _taken(self._keys)
+                tasks, keys = _taken(self._tasks, most), _taken(self._keys, most)
                 try:
                     await self._follow(tasks, keys)
+                    most = min(BATCH, 2 * most)
                 except (StorageUnavailable, StatementRefused) as error:
                     log.debug("ends of tasks are followed later", extra={"error": str(error)})
                     self._tasks |= dict.fromkeys(tasks)
                     self._keys |= dict.fromkeys(keys)
+                    # So much may go on from them that no statement for all of them is over in time.
+                    most = max(1, most // 2)
                     await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def _follow(self, tasks: list[TaskId], keys: list[int]) -> None:
@@ -123,16 +128,15 @@ class Follower:
         above: TaskId | None = FIRST
         while above is not None:
             found = await page(above, _PAGE)
-            if found.task_ids:
-                await self._follow(found.task_ids, [])
+            self.ended(found.task_ids)
             above = found.last
             if above is not None:
                 await asyncio.sleep(_SWEEP_PAUSE_S)
 
 
-def _taken(waiting: dict[Told, None]) -> list[Told]:
-    """Up to a batch of what waits, which is taken out."""
-    taken = list(waiting)[:BATCH]
+def _taken(waiting: dict[Told, None], most: int) -> list[Told]:
+    """Up to so many of what waits, which are taken out."""
+    taken = list(islice(waiting, most))
     for each in taken:
         del waiting[each]
     return taken

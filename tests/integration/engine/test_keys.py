@@ -170,3 +170,35 @@ async def test_all_runs_on_though_every_tenth_end_is_never_followed(
         done = len(runs)
     assert count == 30
     assert len({run.task_id for run in link.runs}) == 30
+
+
+_TIMES_OUT = """
+alter function hyrex.follow rename to follow_few;
+create function hyrex.follow(ids uuid[], more bigint[])
+returns table (moved uuid, into_lane integer, at_rank smallint) language plpgsql as $$
+begin
+  if cardinality(ids) > 3 then
+    raise query_canceled;
+  end if;
+  return query select * from hyrex.follow_few(ids, more);
+end $$;
+"""
+_AS_BEFORE = """
+drop function hyrex.follow;
+alter function hyrex.follow_few rename to follow;
+"""
+
+
+async def test_what_takes_too_long_at_once_is_followed_in_parts(bench: Bench) -> None:
+    """Many tasks may go on from a thousand ends; a statement that is never over in time moves none."""
+    holders, waiting = [[keyed(str(n)) for n in range(10)] for _ in range(2)]
+    await bench.submit(holders)
+    await bench.submit(waiting)
+    await bench.database.execute(_TIMES_OUT)
+    try:
+        await bench.engine.cancels.cancel([task.task_id for task in holders], "enough")
+        async with asyncio.timeout(60):
+            while await _in_blocked(bench):
+                await asyncio.sleep(0.01)
+    finally:
+        await bench.database.execute(_AS_BEFORE)
