@@ -30,6 +30,12 @@ def until(path: str) -> None:
             time.sleep(0.02)
 
 
+@hy.task(concurrency_key="one")
+def alone_until(path: str) -> None:
+    """As `until`, one at a time."""
+    until(path)
+
+
 @hy.task
 async def hold_async(seconds: float) -> float:
     """Waits for a while beside others."""

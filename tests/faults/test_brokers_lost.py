@@ -1,6 +1,9 @@
 """Brokers and cables come and go: nothing runs twice, nothing is lost, and limits stay exact."""
 
+import asyncio
 import time
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +15,7 @@ from tests.faults import app
 from tests.faults.field import LONG_LEASE_S, PATIENCE_S, Field, ends, kill, stop, whole
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
+from tests.support.postgres import connect
 from tests.support.processes import RunningBroker
 
 
@@ -168,3 +172,47 @@ def is_free(field: Field, handle: object) -> bool:
     """No slot of the limit leaked: more of it runs at once."""
     more = send_many([app.narrow.call(0.01) for _ in range(app.LIMIT)])
     return all(each.wait(PATIENCE_S) for each in more)
+
+
+_FOLLOWS: Final = """
+from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock' and query like '%follow(%'
+"""
+
+
+def test_an_end_that_a_killed_broker_has_not_followed_is_followed_by_the_next(
+    field: Field, lasting_broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rule 23: killed after the commit of the end, while its follow waits for a lock."""
+    port, go = free_port(), tmp_path / "go"
+    field.worker(lasting_broker.url, f"grpc://127.0.0.1:{port}")
+    first, second = app.alone_until.send(str(go)), app.alone_until.send(str(go))
+    field.begun(first)
+
+    async def kill_while_it_follows() -> None:
+        connection = await connect(field.database_url)
+        try:
+            async with asyncio.timeout(PATIENCE_S), connection.transaction():
+                await connection.execute("select from hyrex.stripe for update")
+                go.touch()
+                while not await _count(connection, _FOLLOWS):
+                    await asyncio.sleep(0.02)
+                lasting_broker.process.kill()
+                # Its backends do not notice while they wait: they would go on.
+                while await _count(connection, _FOLLOWS):
+                    await connection.execute(f"select pg_terminate_backend(pid, 1000) {_FOLLOWS}")
+            assert await _count(connection, "from hyrex.blocked") == 1
+        finally:
+            await connection.close()
+
+    asyncio.run(kill_while_it_follows())
+    other = field.broker(port=port, lease_s=LONG_LEASE_S)
+    monkeypatch.setenv("HYREX_BROKER_URL", other.url)
+    close_client()
+    assert second.wait(PATIENCE_S)
+    assert ends(first) == ends(second) == ["completed"]
+
+
+async def _count(connection: Any, these: str) -> int:
+    await connection.execute("select pg_stat_clear_snapshot()")
+    return int(await connection.fetchval(f"select count(*) {these}"))

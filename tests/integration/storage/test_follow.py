@@ -258,7 +258,8 @@ async def test_an_end_beside_an_admission_wakes_what_waits(
             second.task_id,
         )
         await connection.execute(
-            "insert into blocked select $1, lane, rank, key_hash, 1, nextval('look'), now(), 0, 0, 0, 0, false"
+            "insert into blocked"
+            " select $1, lane, rank, key_hash, 1, nextval('look'), now(), 0, 0, 0, 0, false"
             " from task where id = $1",
             second.task_id,
         )
@@ -337,34 +338,3 @@ async def test_the_sweep_goes_on_where_a_page_ended(stage: Stage, name: str) -> 
         assert page.last > above
         above, pages = page.last, pages + 1
     assert pages == (1 if name == "dead_seats" else 3)
-
-
-_SET_BACK = """
-create or replace function hyrex.clock_timestamp() returns timestamptz language sql as
-'select pg_catalog.clock_timestamp() - interval ''{s} seconds''';
-alter function hyrex.follow set search_path = hyrex, pg_catalog;
-alter function hyrex.admit set search_path = hyrex, pg_catalog;
-"""
-_AS_BEFORE = """
-alter function hyrex.follow set search_path = hyrex;
-alter function hyrex.admit set search_path = hyrex;
-drop function hyrex.clock_timestamp();
-"""
-
-
-async def test_a_clock_that_is_set_back_lets_no_more_run_than_may(stage: Stage, connection: Any) -> None:
-    """As by a new primary whose clock is behind: the order of a key's seats is not that of a clock."""
-    held, later = [keyed("a", 2), keyed("a", 2)], [keyed("a", 2) for _ in range(4)]
-    try:
-        await submit_keyed(stage, held[0])
-        await connection.execute(_SET_BACK.format(s=3600))
-        await submit_keyed(stage, held[1])
-        await submit_keyed(stage, later[0])
-        await connection.execute(_SET_BACK.format(s=0))
-        for task in later[1:]:
-            await submit_keyed(stage, task)
-        runs = await take(stage, 9)
-        await end(stage, *[run for run in runs if run.task_id == held[0].task_id])
-        assert await follow(stage, held[0].task_id) == {later[0].task_id}
-    finally:
-        await connection.execute(_AS_BEFORE)

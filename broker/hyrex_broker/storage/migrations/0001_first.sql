@@ -1239,6 +1239,13 @@ begin
     into admissions, holders, passed_over
   from judged j;
   if 3 = any (admissions) then
+    if exists (
+      select from unnest(ids, admissions) as i (id, admission)
+      where i.admission = 3 and (select true from task where task.id = i.id limit 1)
+    ) then
+      -- Stored by another statement while this one waited: it would be refused for its own seat.
+      raise unique_violation using message = 'a task that would be refused is stored already';
+    end if;
     -- They are not stored: a later task may have their idempotency keys.
     delete from idempotency where idempotency.task_id = any (array(
       select i.id from unnest(ids, admissions) as i (id, admission) where i.admission = 3));

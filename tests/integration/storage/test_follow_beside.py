@@ -1,0 +1,94 @@
+"""Concurrency keys under locks that others hold, and under a clock that is set back."""
+
+import asyncio
+from typing import Any
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.storage.keyed import Admitted, Placing
+from tests.integration.storage.keys import end, follow, hashed, keyed, submit_keyed, take
+from tests.integration.storage.stage import Stage
+from tests.integration.storage.waits import until_blocked
+from tests.support.postgres import connect
+
+# `clock_timestamp` of the schema stands before that of Postgres.
+_SET_BACK = """
+create or replace function hyrex.clock_timestamp() returns timestamptz language sql as
+'select pg_catalog.clock_timestamp() - interval ''{s} seconds''';
+alter function hyrex.follow set search_path = hyrex, pg_catalog;
+alter function hyrex.admit set search_path = hyrex, pg_catalog;
+"""
+_AS_BEFORE = """
+alter function hyrex.follow set search_path = hyrex;
+alter function hyrex.admit set search_path = hyrex;
+drop function hyrex.clock_timestamp();
+"""
+
+
+async def test_a_clock_that_is_set_back_lets_no_more_run_than_may(stage: Stage, connection: Any) -> None:
+    """As by a new primary whose clock is behind: the order of a key's seats is not that of a clock."""
+    held, later = [keyed("a", 2), keyed("a", 2)], [keyed("a", 2) for _ in range(4)]
+    try:
+        await submit_keyed(stage, held[0])
+        await connection.execute(_SET_BACK.format(s=3600))
+        await submit_keyed(stage, held[1])
+        await submit_keyed(stage, later[0])
+        await connection.execute(_SET_BACK.format(s=0))
+        for task in later[1:]:
+            await submit_keyed(stage, task)
+        runs = await take(stage, 9)
+        await end(stage, *[run for run in runs if run.task_id == held[0].task_id])
+        assert await follow(stage, held[0].task_id) == {later[0].task_id}
+    finally:
+        await connection.execute(_AS_BEFORE)
+
+
+async def test_a_task_sent_to_two_brokers_at_once_is_not_refused_for_itself(
+    stage: Stage, rival: Stage, connection: Any
+) -> None:
+    """A client that did not get the first answer sends it again, while the first statement waits."""
+    task = keyed(refuses=True)
+    async with connection.transaction():
+        await connection.execute("set search_path = hyrex")
+        await connection.execute("select lock_stripes(array[$1::bigint])", hashed("a"))
+        sent = [asyncio.create_task(submit_keyed(each, task)) for each in (stage, rival)]
+        await until_blocked(connection, 2)
+    found: list[Admitted] = []
+    for answer in await asyncio.gather(*sent, return_exceptions=True):
+        # On a slow machine one may have waited for as long as a statement may.
+        if not isinstance(answer, StorageUnavailable):
+            assert not isinstance(answer, BaseException)
+            found += answer.values()
+    assert not [each for each in found if each.admission is Placing.REFUSED]
+
+
+async def test_stripes_and_blocked_tasks_are_locked_in_order(
+    stage: Stage, rival: Stage, connection: Any
+) -> None:
+    """Rule 24: who waits for one holds none of those after it."""
+    first, second = [keyed("a"), keyed("b")], [keyed("a"), keyed("b")]
+    await submit_keyed(stage, *first)
+    await submit_keyed(stage, second[1])
+    await submit_keyed(stage, second[0])
+    await end(stage, *await take(stage, 9))
+    other = await connect(stage.database.url)
+    try:
+        for low, high in (
+            [f"stripe where id = {hashed(key) & 1023}" for key in "ab"],
+            [f"blocked where task_id = '{task.task_id}'" for task in second],
+        ):
+            async with connection.transaction():
+                await connection.execute(f"select from hyrex.{low} for update")
+                following = asyncio.create_task(follow(rival, *[task.task_id for task in first]))
+                await until_blocked(connection)
+                assert await other.fetch(f"select from hyrex.{high} for update skip locked")
+                following.cancel()
+                await other.execute(_END_WAITING)
+            await asyncio.gather(following, return_exceptions=True)
+    finally:
+        await other.close()
+
+
+_END_WAITING = """
+select pg_terminate_backend(pid, 10000) from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
