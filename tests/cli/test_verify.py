@@ -3,12 +3,13 @@
 import json
 import sys
 
+from tests.integration.storage.stage import make_id
 from tests.support.postgres import connect, run_apart
 from tests.support.process import Process
 from tests.support.processes import Processes
 
 HYREX = (sys.executable, "-m", "hyrex.cli", "verify")
-LEFT = "01a21e38-52fb-7c9e-a785-87c2e11aa6fa"
+LEFT = str(make_id())
 
 
 def verified(processes: Processes, url: str, *arguments: str) -> tuple[int, Process]:

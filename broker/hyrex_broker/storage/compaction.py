@@ -87,8 +87,9 @@ class Compactor:
             moved = await compact(self._connection, day)
             told = {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept, "moved": moved}
             log.info("partition compacted", extra=told)
-        # At each look: a broker may have been killed after its swap.
-        for name in ("forget_reopenings", "forget_dismissals"):
+        # After the swap: until then any of its tasks may come to life. And at each look: a broker may have been
+        # killed after its swap.
+        for name in ("forget_keys", "forget_reopenings", "forget_dismissals"):
             await forget_gone(self._connection, name, start)
         # Only a day without tasks is dropped: none of them can come to life meanwhile.
         if not await partitions.holds_any(self._connection, start):
@@ -126,12 +127,6 @@ async def compact(connection: Any, day: _Day) -> int:
     after: UUID | None = _before(day.start)
     while after is not None:
         after = await connection.fetchval(_SQL["copy"], *day.portion(after))
-    # Keys go first: one without its task would name a task that does not exist.
-    after = partitions.lower_bound(day.start)
-    while after is not None:
-        after = await connection.fetchval(
-            _SQL["forget_keys"], day.start.date(), after, partitions.FORGET_CHUNK
-        )
     return await _swapped(connection, day, since)
 
 

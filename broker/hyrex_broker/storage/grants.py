@@ -24,8 +24,7 @@ SEQUENCES: Final = ("look",)
 FUNCTIONS: Final = (
     "make_partition(text, date)", "remove_partition(text, date)",
     "survivors(date, uuid, integer, boolean, uuid[])", "abandon_compactions()", "begin_compaction(date)",
-    "copy_survivors(date, uuid, integer, boolean, uuid[])", "forget_keys_of_gone(date, uuid, integer)",
-    "swap_compacted(date, timestamptz)",
+    "copy_survivors(date, uuid, integer, boolean, uuid[])", "swap_compacted(date, timestamptz)",
 )  # fmt: skip
 """Those with their owner's rights."""
 _GRANTS: Final = """

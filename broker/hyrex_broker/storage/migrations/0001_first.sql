@@ -602,30 +602,6 @@ begin
 end
 $$;
 
--- Deletes idempotency keys of tasks that are not kept, some at a time; returns the highest id met, null when none is
--- left. Waits for no row: who holds one replaces it (sql/submit.sql).
-create function forget_keys_of_gone(day date, after uuid, portion integer) returns uuid
-language plpgsql security definer
-set search_path from current
-as $$
-declare
-  names record := compacted(day);
-  last uuid;
-begin
-  execute format($q$
-    with gone as (
-      delete from idempotency where ctid = any (array(
-        select i.ctid from idempotency i
-        where i.task_id >= $1 and i.task_id < $2 and (select true from %I k where k.id = i.task_id limit 1) is null
-        order by i.task_id limit $3 for update skip locked))
-      returning task_id
-    )
-    select task_id from gone order by task_id desc limit 1
-  $q$, names.kept) into last using greatest(after, names.lower), names.upper, portion;
-  return last;
-end
-$$;
-
 -- Puts what is kept of a day in the place of its tables. Under the locks of both parents no statement is under way that
 -- names them, so a task moves no further, and none that comes later has an older snapshot. What has moved since the
 -- copy began (`since`) is copied now: tasks that came to life, and those of which a run was recorded. Tables that are
@@ -670,8 +646,7 @@ begin
 end
 $$;
 revoke all on function survivors(date, uuid, integer, boolean, uuid[]), abandon_compactions(), begin_compaction(date),
-  copy_survivors(date, uuid, integer, boolean, uuid[]), forget_keys_of_gone(date, uuid, integer),
-  swap_compacted(date, timestamptz) from public;
+  copy_survivors(date, uuid, integer, boolean, uuid[]), swap_compacted(date, timestamptz) from public;
 
 -- How far runs are that say so, the newest only: for people, so unlogged, and joined to their leases by the token.
 create unlogged table run_progress (

@@ -43,18 +43,25 @@ select begin_compaction($1)
 -- Copies what is kept of a portion; returns its last id, null at the end. $1 to $5 as in `survivors`.
 select copy_survivors($1, $2, $3, $4, $5)
 
--- name: forget_keys
--- Deletes keys of tasks that are not kept; returns the highest id met, null when none is left. $1 day, $2 ids from this
--- one on, $3 how many.
-select forget_keys_of_gone($1, $2, $3)
-
 -- name: swap
 -- Puts what is kept in the place of a day's tables, at once; returns how many tasks have moved since. $1 day, $2 since.
 select swap_compacted($1, $2)
 
+-- name: forget_keys
+-- Deletes idempotency keys of tasks that are gone; returns the highest id met, null when none is left. Waits for no row:
+-- who holds one replaces it (sql/submit.sql). $1 first id, $2 id after the last, $3 how many.
+with gone as (
+  delete from idempotency where ctid = any (array(
+    select ctid from idempotency
+    where task_id >= $1 and task_id < $2
+      and (select true from task where id = idempotency.task_id and id >= $1 and id < $2 limit 1) is null
+    order by task_id limit $3::integer for update skip locked))
+  returning task_id
+)
+select task_id from gone order by task_id desc limit 1
+
 -- name: forget_reopenings
--- Deletes what is remembered of reopened ends of tasks that are gone; as `forget_keys`. $1 first id, $2 id after the last,
--- $3 how many.
+-- The same for what is remembered of reopened ends.
 with gone as (
   delete from reopen where ctid = any (array(
     select ctid from reopen

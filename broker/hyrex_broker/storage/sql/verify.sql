@@ -4,7 +4,7 @@
 -- name: walk
 -- What is wrong with tasks in a range of ids: a row for each kind with how many, and some of the ids; the last row has
 -- the last id looked at and the number of tasks. $1 ids above this one, $2 up to this one, $3 how many tasks,
--- $4 keys are looked for from this id on: retention forgets those of older tasks first, $5 how many ids of each kind.
+-- $4 keys are looked at from this id on: retention forgets them apart from their tasks, $5 how many ids of each kind.
 with page as materialized (
   select id, lane, idempotency_key from task where id > $1::uuid and id <= $2::uuid order by id limit $3::integer
 ), upto as materialized (
@@ -73,6 +73,7 @@ with page as materialized (
   union all
   select 'key_of_nothing', task_id from idempotency
   where task_id > $1 and task_id <= (select id from upto)
+    and task_id >= $4
     and (select true from task where id = idempotency.task_id and id > $1 and id <= $2 limit 1) is null
 )
 select kind, count(*) as count, (array_agg(id::text order by id))[1:$5::integer] as ids from found group by kind
