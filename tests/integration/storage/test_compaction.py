@@ -96,6 +96,18 @@ async def test_a_day_of_which_nearly_all_is_kept_is_not_copied(stage: Stage, con
     assert len(await day.kept()) == 11
 
 
+async def test_a_day_of_which_more_live_than_a_swap_compares_in_time_is_left(
+    stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = await OldDay.of(stage, connection, "sleeps", "sleeps too", "completed")
+    monkeypatch.setattr(compaction, "_MOST_LIVING", 1)
+    await day.retained()
+    assert await day.kept() == {"sleeps", "sleeps too", "completed"}
+    monkeypatch.setattr(compaction, "_MOST_LIVING", 2)
+    await day.retained()
+    assert await day.kept() == {"sleeps", "sleeps too"}
+
+
 async def test_a_day_is_looked_at_once_a_day(stage: Stage, connection: Any) -> None:
     day = await OldDay.of(stage, connection, "sleeps", "completed")
     await day.retained()

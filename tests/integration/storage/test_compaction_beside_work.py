@@ -158,6 +158,24 @@ async def test_a_swap_gives_way_to_a_reader_and_is_done_later(stage: Stage, conn
     assert await day.is_whole()
 
 
+async def test_a_swap_that_takes_too_long_is_not_tried_again_on_that_day(
+    stage: Stage, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All submits wait for it, so not at every round."""
+    day = await OldDay.of(stage, connection, "sleeps", "completed")
+    monkeypatch.setattr(compaction, "_SWAP_LIMIT", "50ms")
+    await connection.execute("alter function swap_compacted(date, timestamptz) set lock_timeout = '60s'")
+    async with upkeep(stage.database.url) as reader, reader.transaction():
+        await reader.fetchval("select count(*) from task")
+        await day.retained()
+    monkeypatch.setattr(compaction, "_SWAP_LIMIT", "60s")
+    await RetentionStore(stage.database.url).maintain(KEEP, BAD)
+    assert await day.kept() == {"sleeps", "completed"}
+    await day.retained()
+    assert await day.kept() == {"sleeps"}
+    assert await day.is_whole()
+
+
 Meanwhile = Callable[[OldDay], Awaitable[None]]
 
 

@@ -31,6 +31,10 @@ select count(*) as seen, count(*) filter (where kept) as kept,
        (select id from page order by id desc limit 1) as last
 from page
 
+-- name: living
+-- How many tasks in a range live. $1 first id, $2 id after the last, $3 the most to count.
+select count(*) from (select from live where task_id >= $1 and task_id < $2 limit $3::bigint) l
+
 -- name: abandon
 -- Removes what interrupted compactions have left behind.
 select abandon_compactions()
