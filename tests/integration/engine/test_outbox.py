@@ -63,6 +63,16 @@ async def test_what_a_transaction_enqueued_reaches_a_worker_after_its_commit(
     assert await ids(bench, "outbox") == []
 
 
+async def test_whole_numbers_with_a_fraction_of_zero_are_whole_numbers(bench: Bench, caller: Any) -> None:
+    """As JSON has them from languages with one kind of number: without it such a row would never be a task."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    await enqueue(caller, priority=7.0, max_retries=3.0)
+    await enqueue(caller, priority=7.0, max_retries=3.0, idempotency_key="k")
+    await relay_all(relay)
+    assert await rows(bench, "select rank, max_retries from task") == [(3, 3), (3, 3)]
+
+
 async def test_what_rolled_back_never_existed(bench: Bench, caller: Any) -> None:
     relay = await stilled(bench)
     await relay.relay_next()

@@ -64,8 +64,8 @@ with taken as materialized (
   returning outbox.*, locked.lane
 ), item as materialized (
   select t.*, t.options->>'idempotency_key' as key,
-         coalesce(10 - (t.options->>'priority')::smallint, 10 - d.priority, 5)::smallint as rank,
-         coalesce((t.options->>'max_retries')::integer, d.max_retries, 0) as retries,
+         coalesce(10 - (t.options->>'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
+         coalesce((t.options->>'max_retries')::numeric::integer, d.max_retries, 0) as retries,
          coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
          greatest(t.run_at, t.enqueued_at)
            + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
@@ -112,8 +112,8 @@ with taken as materialized (
   returning outbox.*, locked.lane
 ), item as materialized (
   select t.*, t.options->>'idempotency_key' as key,
-         coalesce(10 - (t.options->>'priority')::smallint, 10 - d.priority, 5)::smallint as rank,
-         coalesce((t.options->>'max_retries')::integer, d.max_retries, 0) as retries,
+         coalesce(10 - (t.options->>'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
+         coalesce((t.options->>'max_retries')::numeric::integer, d.max_retries, 0) as retries,
          coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
          greatest(t.run_at, t.enqueued_at)
            + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
