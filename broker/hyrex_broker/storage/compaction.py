@@ -30,7 +30,7 @@ _WORTHWHILE: Final = 0.1
 """What share of a day's tasks must be past its term, for the rest to be copied."""
 _SWAP_LIMIT: Final = "2s"
 _MOST_LIVING: Final = 100_000
-"""The swap compares all that lives of a day with what lived before, while everybody waits: 0.3 s for so many."""
+"""The swap compares what lives of a day with what lived before, while everybody waits: 0.3 s for so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class Compactor:
         seen, kept = await self._count(day)
         if seen and seen - kept >= seen * _WORTHWHILE:
             await self._compact(day, {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept})
-        # After the swap: until then any of its tasks may come to life. And at each look: a broker may have been
-        # killed after its swap.
+        # After the swap: until then any of its tasks may come to life. And at each look: a broker may have
+        # been killed after its swap.
         for name in ("forget_keys", "forget_reopenings", "forget_dismissals"):
             await forget_gone(self._connection, name, start)
         # Only a day without tasks is dropped: none of them can come to life meanwhile.

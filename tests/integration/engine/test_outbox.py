@@ -63,8 +63,8 @@ async def test_what_a_transaction_enqueued_reaches_a_worker_after_its_commit(
     assert await ids(bench, "outbox") == []
 
 
-async def test_whole_numbers_with_a_fraction_of_zero_are_whole_numbers(bench: Bench, caller: Any) -> None:
-    """As JSON has them from languages with one kind of number: without it such a row would never be a task."""
+async def test_a_whole_number_may_be_written_with_a_point(bench: Bench, caller: Any) -> None:
+    """As languages with one kind of number may have it in JSON."""
     relay = await stilled(bench)
     await relay.relay_next()
     await enqueue(caller, priority=7.0, max_retries=3.0)
