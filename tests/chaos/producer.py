@@ -79,7 +79,7 @@ class Producer:
         """Sends of keyed and rated tasks. What waits, is refused, cancelled or expires has the same keys."""
         rnd = self._random
         number = rnd.randrange(_CONCURRENCY_KEYS)
-        worked = (rnd.uniform(0.01, 0.3), rnd.choice([0, 0, 1, 2]))
+        worked = (rnd.uniform(0.01, 0.15), rnd.choice([0, 0, 0, 1, 2]))
         found: list[tuple[float, str, Send]] = [
             (2, "together_rated", app.rated.send),
             (2, "together_trickle", app.trickle.send),
