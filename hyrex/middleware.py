@@ -268,13 +268,14 @@ def entered_by(enter: Enter, subject: object) -> AbstractContextManager[object, 
 
 
 def entered_by_async(enter: Enter, subject: object) -> AbstractAsyncContextManager[object, bool | None]:
-    """As entered_by(), for async code, which enters context managers of both kinds."""
+    """As entered_by(), for async code, which enters context managers of both kinds. One that is both is
+    entered as an async one: some have the other form only to refuse it (aiohttp.ClientSession)."""
     manager = enter(subject)
-    if hasattr(manager, "__exit__"):
-        return _Async(manager)
-    if not hasattr(manager, "__aexit__"):
+    if hasattr(manager, "__aexit__"):
+        return manager  # type: ignore[no-any-return]
+    if not hasattr(manager, "__exit__"):
         raise _no_manager(enter, manager)
-    return manager  # type: ignore[no-any-return]
+    return _Async(manager)
 
 
 def _no_manager(enter: Enter, manager: object, other: str = "") -> TypeError:

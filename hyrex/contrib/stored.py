@@ -5,11 +5,14 @@ delete those that are older than tasks and results are kept (docs/reference/code
 """
 
 import hashlib
+import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.codec import Codec, PayloadInfo
@@ -60,7 +63,7 @@ class Stored(Codec):
         folder = f"{self._path}/{datetime.now(UTC):%Y-%m-%d}"
         try:
             self._store.makedirs(folder, exist_ok=True)
-            self._store.pipe_file(f"{folder}/{digest}", content)
+            self._put(f"{folder}/{digest}", content)
         except Exception as error:
             raise PayloadUnavailable(
                 f"{about.kind} of {about.task_name} ({len(content):,} bytes) could not be put into the "
@@ -89,6 +92,21 @@ class Stored(Codec):
         if hashlib.sha256(stored).hexdigest().encode() != found[2]:
             raise PayloadUnreadable(f"{what} were changed in the store ({address})")
         return stored
+
+    def _put(self, path: str, content: bytes) -> None:
+        """Put it there as a whole, since the same content may be there already and be read at this moment.
+        Stores of objects do that; in a folder it takes another name first."""
+        if not isinstance(self._store, LocalFileSystem):
+            self._store.pipe_file(path, content)
+            return
+        part = f"{path}.{os.urandom(8).hex()}"
+        try:
+            self._store.pipe_file(part, content)
+            os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
 
     def _get(self, address: str, what: str, most_bytes: int) -> bytes:
         try:

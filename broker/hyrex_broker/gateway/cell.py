@@ -23,7 +23,7 @@ from hyrex.transport.channel import parse_url
 from hyrex.transport.connection import BrokerConnection
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.health import check
-from hyrex.transport.silence import FOR_EVER_S, SilenceWatch
+from hyrex.transport.silence import FOR_EVER_S, SILENCE_S, SilenceWatch
 from hyrex_broker.domain.errors import BrokerError, CellAway
 from hyrex_broker.gateway.connections import CellConnections
 from hyrex_broker.gateway.methods import Method
@@ -207,21 +207,25 @@ class GatewayCell:
         calls = connection.usable()
         if calls is not None:
             return calls
-        if not self._has_others and connection is not self.connections.short:
-            await self._require_answers(within_s)
-        ends = time.monotonic() + within_s
+        begun = time.monotonic()
+        ends, looks_at = begun + within_s, begun + SILENCE_S
         while (left_s := ends - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(min(left_s, _CONNECT_WITHIN_S)):
                     return await connection.ready()
             except TimeoutError:
-                if connection.is_refused or connection.failure is not None:
+                is_refused = connection.is_refused or connection.failure is not None
+                if connection is not self.connections.short and not self._has_others:
+                    if looks_at <= time.monotonic() or is_refused:
+                        looks_at = FOR_EVER_S
+                        await self._require_answers(left_s)
+                elif is_refused:
                     break
         why = connection.failure.message if connection.failure else f"no broker at {self.url} can be reached"
         raise self.away(why)
 
     async def _require_answers(self, within_s: float) -> None:
-        """Look whether it answers, before a new connection waits for a stopped one. Raises CellAway."""
+        """Look whether it answers, since a new connection waits for a stopped one. Raises CellAway."""
         calls = await self._connected(self.connections.short, within_s)
         if not (await check(calls.channel)).answers:
             self._fall_silent(calls)

@@ -177,6 +177,25 @@ def test_an_object_that_is_gone_changed_or_too_large_is_final_and_a_store_that_i
     assert tasks.sent == []
 
 
+def test_an_object_stays_whole_while_the_same_content_is_put_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task may be read at that moment, and what is cut off fails it for good."""
+    codec, content = Stored(f"file://{tmp_path}/store", above_bytes=10), b"x" * 100
+    address = codec.encode(content, ARGUMENTS)
+
+    def cut_off(path: str, content: bytes) -> None:
+        Path(path).write_bytes(content[:50])
+        assert codec.decode(address, ARGUMENTS, LIMIT) == b"x" * 100
+        raise OSError("no space left")
+
+    monkeypatch.setattr(codec._store, "pipe_file", cut_off)
+    with pytest.raises(PayloadUnavailable, match="OSError"):
+        codec.encode(content, ARGUMENTS)
+    assert codec.decode(address, ARGUMENTS, LIMIT) == content
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1, "nothing is left of it"
+
+
 def test_sizes_are_checked_before_and_after(tmp_path: Path) -> None:
     echo, _ = app_of(Stored(f"file://{tmp_path}", largest_bytes=6_000_000))
     smaller, _ = app_of(Compressed())

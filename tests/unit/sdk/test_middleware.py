@@ -3,7 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import Any
 
 import pytest
@@ -353,6 +359,30 @@ async def test_async_code_enters_the_async_form_and_sync_code_the_other() -> Non
         await work.send_async()
     assert seen[2:] == ["async send", "x> work{}", "x< None"]
     assert tasks.calls[0]._outgoing.spec.options.headers == {"how": "async"}
+
+
+async def test_async_code_enters_what_has_both_forms_as_an_async_one() -> None:
+    class Session(AbstractAsyncContextManager[None]):
+        def __enter__(self) -> None:
+            raise TypeError("use async with")
+
+        def __exit__(self, *error: object) -> None: ...
+
+        async def __aexit__(self, *error: object) -> None:
+            seen.append("closed")
+
+    class Sessions(Plain):
+        def around_run_async(self, run: RunInfo, /) -> AbstractAsyncContextManager[object]:
+            return Session()
+
+    hy = alone(Sessions())
+
+    @hy.task
+    async def work_later() -> None: ...
+
+    with inline():
+        await work_later.send_async()
+    assert seen == ["closed"]
 
 
 def test_a_worker_takes_only_what_its_own_app_puts_around_a_shared_registry() -> None:

@@ -36,6 +36,7 @@ class Broker(task_service_pb2_grpc.TaskServiceServicer):
 
     def __init__(self) -> None:
         self.missing: list[str] = []
+        self.submits_begun = asyncio.Event()
         self.submits_ended = asyncio.Event()
 
     async def GetTask(  # noqa: N802
@@ -53,6 +54,7 @@ class Broker(task_service_pb2_grpc.TaskServiceServicer):
     async def StreamSubmit(  # noqa: N802
         self, request_iterator: object, context: object
     ) -> AsyncIterator[pb.StreamSubmitResponse]:
+        self.submits_begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -129,9 +131,12 @@ async def test_frames_that_nobody_waits_for_are_not_kept_for_a_cell_that_does_no
     """They would be kept in the stream's queue, and no longer be counted."""
     stream = CellStream(cell, AT_ONCE)
     await cell.ask(GET, pb.GetTaskRequest(task_id="a"), PATIENT)
-    with pytest.raises(CellAway):
-        await stream.store(b"", 0.2)
+    within_s = 0.1
     async with asyncio.timeout(60):
+        while not broker.submits_begun.is_set():
+            within_s *= 2
+            with pytest.raises(CellAway):
+                await stream.store(b"", within_s)
         await broker.submits_ended.wait()
     stream.close()
 
