@@ -113,6 +113,11 @@ class BrokerMetrics:
             "hyrex_queue_delayed", "Tasks that run later (counted to a cap).", ("queue",),
             [((queue,), depth.delayed) for queue, depth in known],
         )  # fmt: skip
+        yield gauge(
+            "hyrex_queue_blocked", "Tasks that wait for their concurrency key (counted to a cap).",
+            ("queue",),
+            [((queue,), depth.blocked) for queue, depth in known],
+        )  # fmt: skip
         oldest: dict[str, float] = {}
         for queue, depth in known:
             oldest[queue] = max(oldest.get(queue, 0.0), depth.oldest_ready_s)

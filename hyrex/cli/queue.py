@@ -208,12 +208,24 @@ async def _require(stub: Any, name: str, remedy: str) -> None:
 
 
 def _print_queues(queues: list[dict[str, Any]]) -> None:
-    columns = ("name", "queued", "delayed", "max waiting", "running", "limit", "rate", "paused", "workers")
+    columns = (
+        "name",
+        "queued",
+        "delayed",
+        "blocked",
+        "max waiting",
+        "running",
+        "limit",
+        "rate",
+        "paused",
+        "workers",
+    )
     rows = [
         (
             queue["name"],
             f"over {queue['queued']}" if queue["queued_capped"] else queue["queued"],
             queue["delayed"],
+            queue["blocked"],
             queue["max_waiting"],
             queue["running"],
             queue["concurrency_limit"],

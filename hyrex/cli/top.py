@@ -109,9 +109,11 @@ def _head(values: dict[str, Any]) -> str:
         word: sum(queue[f"{name}_per_second"] for queue in queues)
         for word, name in (("in", "submitted"), ("done", "completed"), ("failed", "failed"))
     }
+    blocked = sum(queue["blocked"] for queue in queues)
     return (
         f"{shown(values['at'])}  {counted['queued']}{capped} queued  {counted['delayed']} delayed  "
-        f"{counted['running']} running  "
+        + (f"{blocked} blocked  " if blocked else "")
+        + f"{counted['running']} running  "
         + "  ".join(f"{rate:.1f} {word}/s" for word, rate in rates.items())
         + f"  {len(values['workers'])} workers  {len(values['brokers'])} brokers"
     )

@@ -62,6 +62,8 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "runs_at": moment(task, "run_at"),
         "expires": moment(task, "expires_at"),
         "idempotency_key": task.idempotency_key or None,
+        "concurrency_key": task.concurrency_key or None,
+        "max_per_key": task.max_per_key or None,
         "cancel_requested": task.cancel_requested,
         "hidden": task.hidden,
         "traceparent": task.traceparent or None,
@@ -87,11 +89,18 @@ def task_facts(values: dict[str, Any]) -> dict[str, Any]:
         "expires": shown(values["expires"]) if values["expires"] else None,
         "parent": values["parent_id"],
         "key": values["idempotency_key"],
+        "concurrency key": _key_text(values),
         "trace": trace_id(values.get("traceparent") or ""),
         "hidden": "payload, results and errors (the token lacks the scope payload)"
         if values["hidden"]
         else None,
     }
+
+
+def _key_text(values: dict[str, Any]) -> str | None:
+    """The concurrency key, and how many of it may run at once: `ada (1 at once)`."""
+    key = values["concurrency_key"]
+    return f"{key} ({values['max_per_key']} at once)" if key else None
 
 
 def trace_id(traceparent: str) -> str | None:
@@ -139,6 +148,7 @@ def queue_values(queue: queue_service_pb2.Queue) -> dict[str, Any]:
         "queued": queue.queued,
         "queued_capped": queue.queued_capped,
         "delayed": queue.delayed,
+        "blocked": queue.blocked,
         "running": queue.running,
         "workers": queue.workers,
         "max_waiting": queue.max_waiting or None,

@@ -504,7 +504,7 @@ class QueueActivity(_message.Message):
     """Tasks per second that ended failed, timed out or lost."""
     @_builtins.property
     def queue(self) -> _queue_service_pb2.Queue:
-        """The queue; of its ready and delayed tasks up to 1,000 are counted."""
+        """The queue; of its ready, delayed and blocked tasks up to 1,000 each are counted."""
 
     @_builtins.property
     def oldest_ready_at(self) -> _timestamp_pb2.Timestamp:
@@ -764,6 +764,7 @@ class StatPoint(_message.Message):
     DELAYED_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     OLDEST_READY_S_FIELD_NUMBER: _builtins.int
+    BLOCKED_FIELD_NUMBER: _builtins.int
     submitted: _builtins.int
     """Tasks submitted."""
     completed: _builtins.int
@@ -800,6 +801,8 @@ class StatPoint(_message.Message):
     """Tasks running then."""
     oldest_ready_s: _builtins.float
     """How long the oldest ready task had waited then, in seconds."""
+    blocked: _builtins.int
+    """Tasks blocked then, by their concurrency keys."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When the step began."""
@@ -826,11 +829,14 @@ class StatPoint(_message.Message):
         delayed: _builtins.int | None = ...,
         running: _builtins.int | None = ...,
         oldest_ready_s: _builtins.float | None = ...,
+        blocked: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_delayed", b"_delayed", "_oldest_ready_s", b"_oldest_ready_s", "_ready", b"_ready", "_running", b"_running", "at", b"at", "delayed", b"delayed", "oldest_ready_s", b"oldest_ready_s", "ready", b"ready", "running", b"running"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_delayed", b"_delayed", "_oldest_ready_s", b"_oldest_ready_s", "_ready", b"_ready", "_running", b"_running", "at", b"at", "blocked", b"blocked", "delayed", b"delayed", "oldest_ready_s", b"oldest_ready_s", "ready", b"ready", "running", b"running"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delayed", b"_delayed", "_oldest_ready_s", b"_oldest_ready_s", "_ready", b"_ready", "_running", b"_running", "at", b"at", "cancelled", b"cancelled", "completed", b"completed", "delayed", b"delayed", "failed", b"failed", "lost", b"lost", "oldest_ready_s", b"oldest_ready_s", "ready", b"ready", "retried", b"retried", "run_p50_s", b"run_p50_s", "run_p99_s", b"run_p99_s", "run_seconds", b"run_seconds", "running", b"running", "runs", b"runs", "submitted", b"submitted", "timed_out", b"timed_out", "wait_p50_s", b"wait_p50_s", "wait_p99_s", b"wait_p99_s", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_delayed", b"_delayed", "_oldest_ready_s", b"_oldest_ready_s", "_ready", b"_ready", "_running", b"_running", "at", b"at", "blocked", b"blocked", "cancelled", b"cancelled", "completed", b"completed", "delayed", b"delayed", "failed", b"failed", "lost", b"lost", "oldest_ready_s", b"oldest_ready_s", "ready", b"ready", "retried", b"retried", "run_p50_s", b"run_p50_s", "run_p99_s", b"run_p99_s", "run_seconds", b"run_seconds", "running", b"running", "runs", b"runs", "submitted", b"submitted", "timed_out", b"timed_out", "wait_p50_s", b"wait_p50_s", "wait_p99_s", b"wait_p99_s", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blocked: _TypeAlias = _typing.Literal["blocked"]  # noqa: Y015
+    _WhichOneofArgType__blocked: _TypeAlias = _typing.Literal["_blocked", b"_blocked"]  # noqa: Y015
     _WhichOneofReturnType__delayed: _TypeAlias = _typing.Literal["delayed"]  # noqa: Y015
     _WhichOneofArgType__delayed: _TypeAlias = _typing.Literal["_delayed", b"_delayed"]  # noqa: Y015
     _WhichOneofReturnType__oldest_ready_s: _TypeAlias = _typing.Literal["oldest_ready_s"]  # noqa: Y015
@@ -839,6 +845,8 @@ class StatPoint(_message.Message):
     _WhichOneofArgType__ready: _TypeAlias = _typing.Literal["_ready", b"_ready"]  # noqa: Y015
     _WhichOneofReturnType__running: _TypeAlias = _typing.Literal["running"]  # noqa: Y015
     _WhichOneofArgType__running: _TypeAlias = _typing.Literal["_running", b"_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocked) -> _WhichOneofReturnType__blocked | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delayed) -> _WhichOneofReturnType__delayed | None: ...
     @_typing.overload

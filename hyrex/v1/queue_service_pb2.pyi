@@ -37,6 +37,7 @@ class Queue(_message.Message):
     MAX_WAITING_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
     NEXT_TOKEN_AT_FIELD_NUMBER: _builtins.int
+    BLOCKED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -54,7 +55,9 @@ class Queue(_message.Message):
     workers: _builtins.int
     """Live worker sessions whose patterns match it."""
     max_waiting: _builtins.int
-    """Most tasks that may wait in it (queued and delayed together); 0 means any number."""
+    """Most tasks that may wait in it (queued, delayed and blocked together); 0 means any number."""
+    blocked: _builtins.int
+    """Tasks that wait for their concurrency key, counted up to 10,000; neither queued nor delayed."""
     @_builtins.property
     def rate(self) -> _task_pb2.Rate:
         """Most assigns from it in a time, in the whole cluster; absent means any number."""
@@ -77,10 +80,11 @@ class Queue(_message.Message):
         max_waiting: _builtins.int = ...,
         rate: _task_pb2.Rate | None = ...,
         next_token_at: _timestamp_pb2.Timestamp | None = ...,
+        blocked: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_token_at", b"next_token_at", "rate", b"rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "next_token_at", b"next_token_at", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "rate", b"rate", "running", b"running", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked", "concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "next_token_at", b"next_token_at", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "rate", b"rate", "running", b"running", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,6 +94,21 @@ def test_a_task_that_did_not_begin_in_time_tells_it(shop: Shop, reader: Reader) 
     assert "<dt>Expires</dt>" in reader.text("/task", id=task_id, tab="details")
 
 
+def test_a_blocked_task_tells_its_key_and_is_not_shown_as_ready(shop: Shop, reader: Reader) -> None:
+    queue = unique("queue")
+    first, second = (
+        shop.send("nobody_has_it", queue=queue, concurrency_key="<ada>", max_per_key=1) for _ in range(2)
+    )
+    head = reader.text("/task", id=second)
+    assert "is-blocked" in head
+    assert first in head, "who holds the key"
+    details = reader.text("/task", id=second, tab="details")
+    assert '<dt>Concurrency key</dt><dd><span class="mono">&lt;ada&gt;</span>' in details
+    page = reader.text("/queue", name=queue)
+    assert "<span>Ready</span><b>1</b>" in page
+    assert "<span>Blocked</span><b>1</b>" in page
+
+
 def test_the_filter_line_narrows_the_list(shop: Shop, reader: Reader) -> None:
     name, queue = unique("one"), unique("queue")
     kept = shop.send(name, queue=queue)

@@ -176,7 +176,7 @@ class HolderView:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue and what is in it; `queued` and `delayed` are counted up to a cap."""
+    """A queue and what is in it; what waits is counted up to a cap."""
 
     name: str
     paused: bool
@@ -185,6 +185,7 @@ class QueueView:
     queued_capped: bool
     delayed: int
     running: int
+    blocked: int = 0
     workers: int = 0
     max_waiting: int = 0
     rate: Rate | None = None

@@ -121,6 +121,7 @@ def queue(view: QueueView) -> queue_service_pb2.Queue:
         queued=view.queued,
         queued_capped=view.queued_capped,
         delayed=view.delayed,
+        blocked=view.blocked,
         running=view.running,
         workers=view.workers,
         max_waiting=view.max_waiting,

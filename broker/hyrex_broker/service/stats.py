@@ -73,6 +73,7 @@ def _point(found: Point) -> admin_service_pb2.StatPoint:
         run_seconds=counted.run_us / _US,
         ready=found.ready,
         delayed=found.delayed,
+        blocked=found.blocked,
         running=found.running,
         oldest_ready_s=found.oldest_s,
     )

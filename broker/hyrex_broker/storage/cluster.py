@@ -24,6 +24,7 @@ class QueueDepth:
     queue: str
     ready: int
     delayed: int
+    blocked: int
     running: int
     oldest_s: float | None
 
@@ -119,11 +120,12 @@ class ClusterStore:
                 each["name"],
                 min(each["queued"], cap),
                 each["delayed"],
+                each["blocked"],
                 each["running"],
                 (row[0] - oldest[each["name"]]).total_seconds() if each["name"] in oldest else None,
             )
             for each in rows
-            if each["queued"] or each["delayed"] or each["running"]
+            if each["queued"] or each["delayed"] or each["blocked"] or each["running"]
         ]
         return [_together(found), *found]
 
@@ -133,6 +135,7 @@ def _together(found: Sequence[QueueDepth]) -> QueueDepth:
         "",
         sum(each.ready for each in found),
         sum(each.delayed for each in found),
+        sum(each.blocked for each in found),
         sum(each.running for each in found),
         max((each.oldest_s for each in found if each.oldest_s is not None), default=None),
     )

@@ -25,6 +25,7 @@ class WaitingTasks:
 
     ready: int = 0
     delayed: int = 0
+    blocked: int = 0
     oldest_ready_s: float = 0.0
 
 
@@ -35,7 +36,8 @@ class DepthStore:
         self._database = database
 
     async def of_queue(self, queue: str, most: int) -> int:
-        """How many wait in one queue, ready or delayed: the exact number below `most`, else at least that."""
+        """How many wait in one queue, ready, delayed or blocked: the exact number below `most`, else at
+        least that."""
         async with self._database.transaction(read=True) as transaction:
             await transaction.set_local(ONLY_PROBES)
             row = await transaction.fetchrow(_SQL["of_queue"], queue, most)
@@ -47,10 +49,12 @@ class DepthStore:
         """Every queue in which something waits."""
         bounds = _MOST_PAIRS, _MOST_IN_ALL, MOST_OF_ONE
         ready = {row[0]: (row[1], row[2]) for row in await self._database.fetch(_SQL["ready"], *bounds)}
-        delayed = {row[0]: row[1] for row in await self._database.fetch(_SQL["delayed"], *bounds)}
+        delayed, blocked = [
+            {row[0]: row[1] for row in await self._database.fetch(_SQL[name], *bounds)}
+            for name in ("delayed", "blocked")
+        ]
         return {
-            queue: WaitingTasks(
-                ready.get(queue, (0, 0.0))[0], delayed.get(queue, 0), ready.get(queue, (0, 0.0))[1]
-            )
-            for queue in ready.keys() | delayed.keys()
+            queue: WaitingTasks(count, delayed.get(queue, 0), blocked.get(queue, 0), oldest_s)
+            for queue in ready.keys() | delayed.keys() | blocked.keys()
+            for count, oldest_s in (ready.get(queue, (0, 0.0)),)
         }

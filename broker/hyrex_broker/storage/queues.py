@@ -138,6 +138,7 @@ def _view(row: Any, cap: int) -> QueueView:
         queued=min(row["queued"], cap),
         queued_capped=row["queued"] > cap,
         delayed=row["delayed"],
+        blocked=row["blocked"],
         running=row["running"],
         max_waiting=row["max_waiting"],
         rate=rate_of(row),

@@ -45,6 +45,7 @@ class Point:
     counted: Counted
     ready: int | None
     delayed: int | None
+    blocked: int | None
     running: int | None
     oldest_s: float | None
 
@@ -82,7 +83,7 @@ class StatStore:
             depths = await ClusterStore.depths(transaction)
             columns = [
                 [getattr(each, name) for each in depths]
-                for name in ("queue", "ready", "delayed", "running", "oldest_s")
+                for name in ("queue", "ready", "delayed", "blocked", "running", "oldest_s")
             ]
             await transaction.execute(_SQL["write_depths"], broker, *columns)
         return True
@@ -126,4 +127,5 @@ def _array(counts: Sequence[int]) -> str:
 
 def _point(queue: str, row: Any) -> Point:
     counted = Counted(queue, run_us=int(row["run_us"]), **{name: row[name] for name in _SUMS})
-    return Point(row["slot"], counted, row["ready"], row["delayed"], row["running"], row["oldest_s"])
+    depths = (row[name] for name in ("ready", "delayed", "blocked", "running", "oldest_s"))
+    return Point(row["slot"], counted, *depths)

@@ -105,8 +105,10 @@ def _depths(points: Points) -> tuple[Series, ...]:
             for point in points
         ]
 
+    blocked = values("blocked")
     return (
         Series("ready", "is-queued", values("ready")),
         Series("delayed", "is-scheduled", values("delayed")),
+        *([Series("blocked", "is-blocked", blocked)] if any(blocked) else []),
         Series("running", "is-running", values("running")),
     )

@@ -26,6 +26,7 @@ class Totals:
     capped: bool
     oldest: datetime | None
     delayed: int
+    blocked: int
     running: int
     workers: int
     slots: int
@@ -84,6 +85,7 @@ def totals(seen: Snapshot) -> Totals:
         capped=seen.frame.queues_capped or any(queue.queued_capped for queue in queues),
         oldest=min(filter(None, (moment(each, "oldest_ready_at") for each in seen.queues)), default=None),
         delayed=sum(queue.delayed for queue in queues),
+        blocked=sum(queue.blocked for queue in queues),
         running=sum(queue.running for queue in queues),
         workers=len(sessions),
         slots=sum(session.slots or session.capacity for session in sessions),
@@ -96,4 +98,7 @@ def totals(seen: Snapshot) -> Totals:
 def weight(each: admin.QueueActivity) -> tuple[float, str]:
     """Sorts queues: first those in which most waits, runs and ends."""
     queue = each.queue
-    return (-(queue.queued + queue.running + queue.delayed + each.completed_per_s), queue.name)
+    return (
+        -(queue.queued + queue.running + queue.delayed + queue.blocked + each.completed_per_s),
+        queue.name,
+    )

@@ -90,7 +90,7 @@ async def _ask_purge(visit: Visit) -> Question:
     name = visit.wanted("name")
     found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
     queue = found.queue
-    count = tasks_text(queue.queued + queue.delayed)
+    count = tasks_text(queue.queued + queue.delayed + queue.blocked)
     more = "more than " if queue.queued_capped else ""
     sentence = f"{more}{count} that wait in it are cancelled. What runs goes on to its end."
     fields = (Field("reason", "Why", hint="for the record; may be empty"),)

@@ -107,6 +107,22 @@ class Seed:
         )
         return task_id
 
+    async def blocked(self, task_id: TaskId) -> TaskId:
+        """One that waits for a seat of its key."""
+        await self.execute(
+            "insert into lane (namespace, queue, name, followed, limited) select 0, queue, name, true, false"
+            " from lane where id = (select lane from task where id = $1) on conflict do nothing",
+            task_id,
+        )
+        await self.execute(
+            "insert into blocked (task_id, lane, rank, key, most, run_number, attempt_number, redeliveries,"
+            " releases, alone) select t.id, f.id, t.rank, 7, 1, 0, 0, 0, 0, false from task t"
+            " join lane l on l.id = t.lane"
+            " join lane f on (f.queue, f.name) = (l.queue, l.name) and f.followed where t.id = $1",
+            task_id,
+        )
+        return task_id
+
     async def lease(self, task_id: TaskId, session_id: int, run_number: int = 0) -> TaskId:
         self._token += 1
         await self.execute(

@@ -27,6 +27,21 @@ async def test_a_queue_tells_what_is_in_it(stubs: Stubs, seed: Seed) -> None:
     assert (queue.paused, queue.queued_capped, queue.concurrency_limit) == (False, False, 0)
 
 
+async def test_what_waits_for_its_concurrency_key_is_blocked_and_not_queued(
+    stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await seed.blocked(await seed.task(queue="mail"))
+    await seed.blocked(await seed.task(queue="other"))
+    request = queue_service_pb2.GetQueueRequest(name="mail")
+    queue = (await stubs.queues.GetQueue(request)).queue
+    assert (queue.queued, queue.delayed, queue.blocked, queue.running) == (0, 0, 3, 0)
+    monkeypatch.setattr(queues, "COUNT_CAP", 2)
+    assert (await stubs.queues.GetQueue(request)).queue.blocked == 2
+    listed = await stubs.queues.ListQueues(queue_service_pb2.ListQueuesRequest())
+    assert {queue.name: queue.blocked for queue in listed.queues} == {"mail": 2, "other": 1}
+
+
 async def test_a_count_stops_at_its_cap(stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "COUNT_CAP", 3)
     for _ in range(3):

@@ -84,12 +84,14 @@ async def test_one_broker_looks_at_depths_in_a_step(counting: Stubs, seed: Seed)
     for _ in range(3):
         await seed.ready(await seed.task(queue="mail"))
     await seed.delayed(await seed.task(queue="mail"))
+    await seed.blocked(await seed.task(queue="keyed"))
     await seed.lease(await seed.task(queue="other"), session)
     store = counting.steering.stats._store
     for broker in (1, 2, 3):
         await store.look_at_depths(BrokerId(broker))
     looked = await points(counting, step={"seconds": 86_400})
-    assert [(point.ready, point.delayed, point.running) for point in looked] == [(3, 1, 1)]
+    assert [(each.ready, each.delayed, each.blocked, each.running) for each in looked] == [(3, 1, 1, 1)]
+    assert [each.blocked for each in await points(counting, queue="keyed", step={"seconds": 86_400})] == [1]
     (mail,) = await points(counting, queue="mail", step={"seconds": 86_400})
     assert (mail.ready, mail.delayed, mail.running, mail.HasField("oldest_ready_s")) == (3, 1, 0, True)
     steps = await seed.execute("select count(distinct at) from stat")

@@ -5,6 +5,7 @@ import pytest
 from hyrex_broker.storage import depths
 from hyrex_broker.storage.brokers import BrokerStore
 from hyrex_broker.storage.depths import DepthStore, WaitingTasks
+from tests.integration.storage.keys import keyed, submit_keyed
 from tests.integration.storage.stage import Stage
 
 
@@ -25,6 +26,12 @@ async def test_depths_add_up_names_and_priorities_of_a_queue(stage: Stage) -> No
     }
     assert 60 <= found["a"].oldest_ready_s < 600
     assert found["b"].oldest_ready_s < 60
+
+
+async def test_what_is_blocked_is_counted_by_queue_and_is_not_ready(stage: Stage) -> None:
+    await submit_keyed(stage, keyed(), keyed(), keyed())
+    found = await DepthStore(stage.database).read()
+    assert [(each.ready, each.delayed, each.blocked) for each in found.values()] == [(1, 0, 2)]
 
 
 async def test_a_count_stops_at_its_cap(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,17 @@ from hyrex.v1 import queue_service_pb2
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
-def drawn(width: int) -> str:
+def drawn(width: int, blocked: int = 0) -> str:
     """A frame with a long name, a limit and large numbers."""
     frame = admin.WatchClusterResponse()
     frame.at.FromDatetime(AT)
     queue = queue_service_pb2.Queue(
-        name="invoices.of.a.long.name", queued=1000, queued_capped=True, delayed=100_000, running=25
+        name="invoices.of.a.long.name",
+        queued=1000,
+        queued_capped=True,
+        delayed=100_000,
+        running=25,
+        blocked=blocked,
     )
     queue.concurrency_limit = 250
     activity = frame.queues.add(queue=queue, submitted_per_s=1234.5, completed_per_s=1200, failed_per_s=34.5)
@@ -60,6 +65,11 @@ def test_eighty_columns_show_every_heading_and_number_whole() -> None:
         "make_",
     ):
         assert value in shown, value
+
+
+def test_what_is_blocked_is_told_where_something_is() -> None:
+    assert "blocked" not in drawn(140)
+    assert "7 blocked" in drawn(140, blocked=7)
 
 
 def test_a_wide_screen_shows_names_whole() -> None:

@@ -59,6 +59,13 @@ def test_a_task_names_the_trace_that_it_was_sent_in() -> None:
     assert (values["traceparent"], task_facts(values)["trace"]) == (None, None)
 
 
+def test_a_task_names_its_concurrency_key() -> None:
+    values = task_values(task_pb2.Task(task_id="i", name="n", concurrency_key="ada", max_per_key=2))
+    assert (values["concurrency_key"], values["max_per_key"]) == ("ada", 2)
+    assert task_facts(values)["concurrency key"] == "ada (2 at once)"
+    assert task_facts(task_values(task_pb2.Task(task_id="i", name="n")))["concurrency key"] is None
+
+
 def test_queue_without_a_limit_has_none() -> None:
     assert queue_values(queue_service_pb2.Queue(name="q"))["concurrency_limit"] is None
 

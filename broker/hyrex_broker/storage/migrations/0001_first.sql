@@ -325,6 +325,7 @@ create table stat (
   run_us    bigint not null default 0,
   ready     integer,
   delayed   integer,
+  blocked   integer,
   running   integer,
   oldest_s  real
 ) partition by range (at);

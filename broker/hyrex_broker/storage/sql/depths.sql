@@ -48,6 +48,27 @@ cross join lateral (select count(*) from (select from delayed d where d.lane = h
 cross join lateral (select queue from lane where lane.id = h.lane) l
 group by l.queue
 
+-- name: blocked
+-- What waits for a seat of its concurrency key, by queue, in the same way. $1 how many lanes, $2 how many tasks in all, $3 at most of a lane.
+with recursive lanes as (
+  (select lane from blocked order by lane, task_id limit 1)
+  union all
+  select n.lane
+  from lanes p cross join lateral (
+    select b.lane from blocked b where b.lane > p.lane order by b.lane, b.task_id limit 1
+  ) n
+), head as materialized (
+  select lane from lanes limit $1::integer
+), room as materialized (
+  select least($3::integer, $2::integer / greatest(count(*), 1)) as most from head
+)
+select l.queue, sum(c.count)::bigint as waiting
+from head h
+cross join room
+cross join lateral (select count(*) from (select from blocked b where b.lane = h.lane limit room.most) x) c
+cross join lateral (select queue from lane where lane.id = h.lane) l
+group by l.queue
+
 -- name: of_queue
 -- What waits in one queue, ready, delayed or blocked, counted no further than a cap. $1 queue, $2 cap.
 select (select count(*) from (

@@ -12,6 +12,9 @@ select q.name, q.paused, coalesce(q.max_waiting, 0) as max_waiting,
        (select count(*) from (
           select from lane l cross join lateral (select from delayed where lane = l.id limit $4::integer) d
           where l.namespace = 0 and l.queue = q.name limit $4::integer) later) as delayed,
+       (select count(*) from (
+          select from lane l cross join lateral (select from blocked where lane = l.id limit $4::integer) b
+          where l.namespace = 0 and l.queue = q.name and l.followed limit $4::integer) for_keys) as blocked,
        (select count(*) from lease
         where lane = any (array(select id from lane where namespace = 0 and queue = q.name))) as running
 from queue q

@@ -21,16 +21,16 @@ select exists (select from stat where at >= date_bin('10 seconds', now(), 'epoch
 
 -- name: write_depths
 -- What waits and runs, for each queue and (queue '') together. $1 broker; columns: $2 queue, $3 ready, $4 delayed,
--- $5 running, $6 seconds that the oldest ready one has waited, or null.
-insert into stat (at, broker, queue, ready, delayed, running, oldest_s)
-select date_bin('10 seconds', now(), 'epoch'), $1::bigint, c.queue, c.ready, c.delayed, c.running, c.oldest_s
-from unnest($2::text[], $3::integer[], $4::integer[], $5::integer[], $6::real[])
-  as c (queue, ready, delayed, running, oldest_s)
+-- $5 blocked, $6 running, $7 seconds that the oldest ready one has waited, or null.
+insert into stat (at, broker, queue, ready, delayed, blocked, running, oldest_s)
+select date_bin('10 seconds', now(), 'epoch'), $1::bigint, c.queue, c.ready, c.delayed, c.blocked, c.running, c.oldest_s
+from unnest($2::text[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::real[])
+  as c (queue, ready, delayed, blocked, running, oldest_s)
 
 -- name: roll_up
 -- Adds up steps of 10 s to steps of 5 minutes, those that ended a while ago and are not there yet.
 insert into stat_5min (at, broker, queue, submitted, completed, failed, timed_out, cancelled, lost, runs, waits,
-                       run_times, run_us, ready, delayed, running, oldest_s)
+                       run_times, run_us, ready, delayed, blocked, running, oldest_s)
 with due as materialized (
   select date_bin('5 minutes', at, 'epoch') as slot, s.*
   from stat s
@@ -53,12 +53,12 @@ with due as materialized (
 ), sums as (
   select slot, queue, sum(submitted) as submitted, sum(completed) as completed, sum(failed) as failed,
          sum(timed_out) as timed_out, sum(cancelled) as cancelled, sum(lost) as lost, sum(runs) as runs,
-         sum(run_us) as run_us, max(ready) as ready, max(delayed) as delayed, max(running) as running,
-         max(oldest_s) as oldest_s
+         sum(run_us) as run_us, max(ready) as ready, max(delayed) as delayed, max(blocked) as blocked,
+         max(running) as running, max(oldest_s) as oldest_s
   from due group by slot, queue
 )
 select s.slot, 0, s.queue, s.submitted, s.completed, s.failed, s.timed_out, s.cancelled, s.lost, s.runs,
-       coalesce(j.waits, '{}'), coalesce(j.run_times, '{}'), s.run_us, s.ready, s.delayed, s.running, s.oldest_s
+       coalesce(j.waits, '{}'), coalesce(j.run_times, '{}'), s.run_us, s.ready, s.delayed, s.blocked, s.running, s.oldest_s
 from sums s left join joined j on j.slot = s.slot and j.queue = s.queue
 
 -- The two below read a range: $1 queue ('' for all together), $2 from, $3 until, $4 step, $5 whether 5 minutes are
@@ -70,16 +70,18 @@ with edge as materialized (
   select case when $5::boolean then coalesce(max(at) + interval '5 minutes', '-infinity') else '-infinity' end as at
   from stat_5min
 ), found as (
-  select at, submitted, completed, failed, timed_out, cancelled, lost, runs, run_us, ready, delayed, running, oldest_s
+  select at, submitted, completed, failed, timed_out, cancelled, lost, runs, run_us, ready, delayed, blocked, running,
+         oldest_s
   from stat_5min where $5 and queue = $1::text and at >= $2::timestamptz and at < $3::timestamptz
   union all
-  select at, submitted, completed, failed, timed_out, cancelled, lost, runs, run_us, ready, delayed, running, oldest_s
+  select at, submitted, completed, failed, timed_out, cancelled, lost, runs, run_us, ready, delayed, blocked, running,
+         oldest_s
   from stat where queue = $1 and at >= $2 and at < $3 and at >= (select edge.at from edge)
 )
 select date_bin($4::interval, at, 'epoch') as slot, sum(submitted) as submitted, sum(completed) as completed,
        sum(failed) as failed, sum(timed_out) as timed_out, sum(cancelled) as cancelled, sum(lost) as lost,
        sum(runs) as runs, sum(run_us) as run_us, max(ready) as ready, max(delayed) as delayed,
-       max(running) as running, max(oldest_s) as oldest_s
+       max(blocked) as blocked, max(running) as running, max(oldest_s) as oldest_s
 from found group by slot order by slot
 
 -- name: distributions
