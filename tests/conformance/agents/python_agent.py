@@ -37,9 +37,22 @@ from tests.support.groups import grouped
 LINE_LIMIT: Final = 64 * 1024 * 1024
 CALL_WITHIN_S: Final = 10.0
 FRAME_TASKS: Final = 100
-TEXTS: Final = ("content_type", "idempotency_key", "parent_id", "root_id")
-NUMBERS: Final = ("priority", "max_retries")
-DURATIONS: Final = {"timeout_ms": "timeout", "delay_ms": "delay", "retry_delay_ms": "retry_delay"}
+TEXTS: Final = (
+    "content_type",
+    "idempotency_key",
+    "parent_id",
+    "root_id",
+    "debounce_key",
+    "concurrency_key",
+)
+NUMBERS: Final = ("priority", "max_retries", "max_per_key")
+DURATIONS: Final = {
+    "timeout_ms": "timeout",
+    "delay_ms": "delay",
+    "retry_delay_ms": "retry_delay",
+    "expires_in_ms": "expires_in",
+    "debounce_max_wait_ms": "debounce_max_wait",
+}
 
 
 class UnknownOp(Exception):
@@ -234,6 +247,8 @@ def new_task(task: dict[str, Any]) -> task_pb2.NewTask:
     for field in (*TEXTS, *NUMBERS):
         if field in task:
             setattr(made, field, task[field])
+    if task.get("refuses"):
+        made.on_full = task_pb2.ON_FULL_REFUSE
     for field, name in DURATIONS.items():
         if field in task:
             getattr(made, name).CopyFrom(

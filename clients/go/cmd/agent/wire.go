@@ -40,6 +40,12 @@ type submitted struct {
 	RootID         string            `json:"root_id"`
 	Headers        map[string]string `json:"headers"`
 	Labels         map[string]string `json:"labels"`
+	ExpiresInMs    *int64            `json:"expires_in_ms"`
+	DebounceKey    string            `json:"debounce_key"`
+	MaxWaitMs      *int64            `json:"debounce_max_wait_ms"`
+	ConcurrencyKey string            `json:"concurrency_key"`
+	MaxPerKey      int32             `json:"max_per_key"`
+	Refuses        bool              `json:"refuses"`
 }
 
 func parseTasks(line []byte) ([]*hyrexv1.NewTask, error) {
@@ -82,6 +88,11 @@ func (s submitted) task() (*hyrexv1.NewTask, error) {
 	task.IdempotencyKey, task.ParentId, task.RootId = s.IdempotencyKey, s.ParentID, s.RootID
 	task.Headers, task.Labels = s.Headers, s.Labels
 	task.Timeout, task.RetryDelay = milliseconds(s.TimeoutMs), milliseconds(s.RetryDelayMs)
+	task.ExpiresIn, task.DebounceKey, task.DebounceMaxWait = milliseconds(s.ExpiresInMs), s.DebounceKey, milliseconds(s.MaxWaitMs)
+	task.ConcurrencyKey, task.MaxPerKey = s.ConcurrencyKey, s.MaxPerKey
+	if s.Refuses {
+		task.OnFull = hyrexv1.OnFull_ON_FULL_REFUSE
+	}
 	if s.DelayMs != nil {
 		task.Start = &hyrexv1.NewTask_Delay{Delay: milliseconds(s.DelayMs)}
 	}

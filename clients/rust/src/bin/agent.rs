@@ -204,6 +204,12 @@ fn task_from(task: &Value) -> NewTask {
         root_id: text_or("root_id", ""),
         headers: map(&task["headers"]),
         labels: map(&task["labels"]),
+        expires_in: span("expires_in_ms"),
+        debounce_key: text_or("debounce_key", ""),
+        debounce_max_wait: span("debounce_max_wait_ms"),
+        concurrency_key: text_or("concurrency_key", ""),
+        max_per_key: number(&task["max_per_key"]),
+        on_full: if task["refuses"] == json!(true) { OnFull::Refuse.into() } else { 0 },
         ..Default::default()
     }
 }

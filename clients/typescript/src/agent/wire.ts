@@ -1,5 +1,5 @@
 // Tasks between the agent's JSON and the library.
-import { type NewTask, newTask, RunStatus, type Task, type TaskRun, TaskStatus } from "../index.js";
+import { type NewTask, newTask, OnFull, RunStatus, type Task, type TaskRun, TaskStatus } from "../index.js";
 import { duration } from "../wire.js";
 
 const duration_or = (ms?: number) => (ms === undefined ? undefined : duration(ms));
@@ -20,6 +20,12 @@ export function taskFrom(told: any): NewTask {
     rootId: told.root_id,
     headers: told.headers,
     labels: told.labels,
+    expiresIn: duration_or(told.expires_in_ms),
+    debounceKey: told.debounce_key,
+    debounceMaxWait: duration_or(told.debounce_max_wait_ms),
+    concurrencyKey: told.concurrency_key,
+    maxPerKey: told.max_per_key,
+    onFull: told.refuses ? OnFull.REFUSE : undefined,
   });
 }
 

@@ -16,6 +16,7 @@ import dev.hyrex.Worker;
 import dev.hyrex.Assignment;
 import dev.hyrex.v1.ListTasksRequest;
 import dev.hyrex.v1.NewTask;
+import dev.hyrex.v1.OnFull;
 import dev.hyrex.v1.ReplayTaskRequest;
 import dev.hyrex.v1.SubmitResult;
 import dev.hyrex.v1.Task;
@@ -203,7 +204,14 @@ public final class Agent {
     var made = NewTask.newBuilder().setTaskId(id).setName(text(task, "name"))
         .setQueue(task.has("queue") ? text(task, "queue") : "default").setContentType(text(task, "content_type"))
         .setIdempotencyKey(text(task, "idempotency_key")).setParentId(text(task, "parent_id"))
-        .setRootId(text(task, "root_id")).putAllHeaders(map(task, "headers")).putAllLabels(map(task, "labels"));
+        .setRootId(text(task, "root_id")).putAllHeaders(map(task, "headers")).putAllLabels(map(task, "labels"))
+        .setDebounceKey(text(task, "debounce_key")).setConcurrencyKey(text(task, "concurrency_key"));
+    if (task.has("refuses")) {
+      made.setOnFull(OnFull.ON_FULL_REFUSE);
+    }
+    number(task, "max_per_key").forEach(value -> made.setMaxPerKey(value.intValue()));
+    number(task, "expires_in_ms").forEach(value -> made.setExpiresIn(Durations.fromMillis(value)));
+    number(task, "debounce_max_wait_ms").forEach(value -> made.setDebounceMaxWait(Durations.fromMillis(value)));
     if (task.has("payload_base64")) {
       made.setPayload(ByteString.copyFrom(Base64.getDecoder().decode(text(task, "payload_base64"))));
     } else {
