@@ -28,7 +28,8 @@ LONGEST_JITTER_S: Final = 86_400
 NEXT_SLOTS: Final = 3
 MOST_BACKFILLED: Final = 1000
 _SLOT: Final = "2026-01-01T00:00:00.000000Z"
-_OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id", "debounce_key", "concurrency_key")
+_OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id")
+_NOT_YET: Final = ("debounce_key", "concurrency_key")
 _WIRE_NAMES: Final = {"tz": "timezone"}
 _CATCH_UPS: Final = {
     schedule_pb2.CATCH_UP_UNSPECIFIED: CatchUp.LATEST,
@@ -93,6 +94,10 @@ def _options(task: task_pb2.NewTask, field: str, name: str) -> ScheduleOptions:
     for own in _OWN:
         if value := getattr(task, own):
             raise InvalidField(f"{field}.task.{own}", value, "must stay empty: each slot's task has its own")
+    for key in _NOT_YET:
+        if value := getattr(task, key):
+            words = "must stay empty: the tasks of a schedule have none yet, and do not wait for one another"
+            raise InvalidField(f"{field}.task.{key}", value, words)
     if start := task.WhichOneof("start"):
         raise InvalidField(f"{field}.task.{start}", str(start), "must stay empty: the slot says when")
     bare = task_pb2.NewTask()

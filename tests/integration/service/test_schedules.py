@@ -190,6 +190,16 @@ async def test_each_bad_field_is_named(stubs: Stubs) -> None:
         assert str(caught.value.details()).startswith(f"{field} = "), caught.value.details()
 
 
+@pytest.mark.parametrize("key", ["concurrency_key", "debounce_key"])
+async def test_a_schedule_whose_tasks_have_a_key_is_refused_and_not_stored_without_it(
+    stubs: Stubs, key: str
+) -> None:
+    wanted = definition(task={key: "k"})
+    with pytest.raises(grpc.aio.AioRpcError, match=f"task.{key} = .*the tasks of a schedule have none yet"):
+        await stubs.schedules.PutSchedule(pb.PutScheduleRequest(definition=wanted))
+    assert not (await stubs.schedules.ListSchedules(pb.ListSchedulesRequest())).schedules
+
+
 async def test_bad_bounds_of_a_backfill_are_refused(stubs: Stubs) -> None:
     await put(stubs, cron="* * * * *")
     now = datetime.now(UTC)
