@@ -16,7 +16,7 @@ from hyrex_broker.storage.statements import load
 from tests.integration.storage.conftest import execute
 from tests.support.postgres import connect, run_apart, with_database
 
-LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session", "outbox")
+LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session", "outbox", "blocked")
 HOT = [
     ("submit", "submit"),
     ("submit", "submit_again"),
@@ -45,6 +45,7 @@ HOT = [
     ("cancel", "reopened"),
     ("depths", "ready"),
     ("depths", "delayed"),
+    ("depths", "blocked"),
     ("outbox", "look"),
     ("outbox", "below"),
     ("outbox", "relay"),
