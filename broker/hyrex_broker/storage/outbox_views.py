@@ -36,8 +36,9 @@ def _view(row: Any) -> TaskView:
         task_id=TaskId(str(row["id"])),
         name=row["task"],
         queue=row["queue"],
-        rank=rank_of(options.get("priority", row["priority"] or DEFAULT_PRIORITY)),
-        max_retries=options.get("max_retries", row["max_retries"] or 0),
+        # Callers may have written 5.0.
+        rank=rank_of(int(options.get("priority", row["priority"] or DEFAULT_PRIORITY))),
+        max_retries=int(options.get("max_retries", row["max_retries"] or 0)),
         timeout_ms=row["timeout_ms"] if timeout_s is None else int(timeout_s * 1000),
         state=TaskState.QUEUED if row["is_due"] else TaskState.SCHEDULED,
         parent_id=options.get("parent_id"),

@@ -83,8 +83,9 @@ async def past(connection: Any, retention: timedelta) -> list[datetime]:
 
 
 async def _limit(connection: Any, retention: timedelta) -> datetime:
-    """The last moment at which a day may have begun that is past retention."""
-    now: datetime = await connection.fetchval("select now()")
+    """The last moment at which a day may have begun that is past retention, by the clock that is behind:
+    if one of them jumped ahead, days in which tasks are stored now would be long ago."""
+    now: datetime = min(await connection.fetchval("select now()"), datetime.now(UTC))
     return min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
 
 

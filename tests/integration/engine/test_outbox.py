@@ -9,9 +9,11 @@ import asyncpg
 import pytest
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import OPTIONS, CommitSnapshot, Cursor
 from hyrex_broker.engine.outbox import BATCH
 from hyrex_broker.storage.columns import integers, texts
+from hyrex_broker.storage.outbox_views import waiting_tasks
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.engine.outbox_calls import enqueue, enqueue_many, ids, relay_all, rows, stilled
@@ -68,7 +70,9 @@ async def test_a_whole_number_may_be_written_with_a_point(bench: Bench, caller: 
     relay = await stilled(bench)
     await relay.relay_next()
     await enqueue(caller, priority=7.0, max_retries=3.0)
-    await enqueue(caller, priority=7.0, max_retries=3.0, idempotency_key="k")
+    keyed = await enqueue(caller, priority=7.0, max_retries=3.0, idempotency_key="k")
+    (waiting,) = await waiting_tasks(bench.database, [TaskId(keyed)], with_payload=False)
+    assert repr((waiting.rank, waiting.max_retries)) == "(3, 3)"
     await relay_all(relay)
     assert await rows(bench, "select rank, max_retries from task") == [(3, 3), (3, 3)]
 

@@ -80,6 +80,22 @@ async def test_submits_go_on_while_a_partition_is_attached(stage: Stage, connect
         assert time.monotonic() - began < 1
 
 
+async def test_a_day_is_past_its_term_only_by_both_clocks(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the database's clock runs ahead, tasks of this hour are stored in what is long ago for it."""
+    day, _ = await old_day(connection)
+    assert await partitions.past(connection, KEEP) == [day]
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - 20 * _DAY
+
+    monkeypatch.setattr(partitions, "datetime", Behind)
+    assert await partitions.past(connection, KEEP) == []
+
+
 async def test_an_expired_day_is_dropped_with_its_keys(stage: Stage, connection: Any) -> None:
     day, moment = await old_day(connection)
     task = new_task(make_id(moment), key="k")
