@@ -41,11 +41,11 @@ _KEYS: Final = (
     "insert into delayed"
     " (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)"
     " select id, lane, rank, now() + interval '1 day', 0, 0, 0, 0, false from task order by id limit {keys}",
-    "insert into seat (task_id, key, taken_at, seats_from, turns_from)"
-    " select id, key_hash, now(), '-infinity', '-infinity' from task order by id limit {keys}",
+    "insert into seat (task_id, key, turn, seats_from, turns_from)"
+    " select id, key_hash, 1, 0, 0 from task order by id limit {keys}",
     "insert into blocked"
-    " (task_id, lane, rank, key, most, run_number, attempt_number, redeliveries, releases, alone)"
-    " select id, lane, rank, key_hash, 1, 0, 0, 0, 0, false from task order by id offset {keys}",
+    " (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)"
+    " select id, lane, rank, key_hash, 1, 2, 0, 0, 0, 0, false from task order by id offset {keys}",
     "vacuum analyze",
 )
 _SCHEDULES: Final = (
