@@ -85,6 +85,8 @@ class TaskOptions:
         """The options of every send. Raises TypeError or ValueError, which name task and option."""
         with _naming(name):
             key = self.concurrency_key
+            if key is None and (self.max_per_key != 1 or self.on_full != "wait"):
+                raise ValueError("max_per_key and on_full are for tasks with a concurrency_key; give that too")
             return SendOptions(
                 headers=checked_texts("headers", self.headers or {}),
                 labels=checked_texts("labels", self.labels or {}),

@@ -251,7 +251,8 @@ def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: S
             case Progress.STORED:
                 acknowledge(handle)
             case Deduplicated():
-                if outcome.arguments_differ and not handle.arguments_differ:
+                # A debounce key gathers calls on purpose, whatever their arguments are.
+                if outcome.arguments_differ and not handle.arguments_differ and _has_key(handle):
                     others.append(handle)
                 supersede(handle, outcome)
             case TaskSnapshot():
@@ -273,6 +274,10 @@ def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: S
     if len(failures) == len(handles) and all(isinstance(e, BrokerUnavailable) for e in failures.values()):
         raise failures[0]
     raise SendManyFailed(list(handles), failures)
+
+
+def _has_key(handle: TaskHandle[Any]) -> bool:
+    return outgoing_of(handle).spec.options.idempotency_key is not None
 
 
 def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:

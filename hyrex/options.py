@@ -50,6 +50,9 @@ class Unset:
     def __repr__(self) -> str:
         return "UNSET"
 
+    def __reduce__(self) -> str:
+        return "UNSET"  # a copy, or what comes back from another process, is the one that there is
+
     def __bool__(self) -> Literal[False]:
         return False
 
