@@ -3,7 +3,7 @@
 So one task that sleeps for a month does not keep the day on which it was sent (rule 36). The copy is made in
 portions beside all work; the swap is one transaction that has both parents locked for milliseconds, or gives
 way and is tried again. Whatever interrupts it, the day is as it was, or compacted. Why:
-docs/adr/0024-compaction.md.
+docs/adr/0022-compaction.md.
 """
 
 import asyncio

@@ -145,6 +145,19 @@ def test_many_keys_that_hit_with_other_arguments_are_one_warning(
     assert "(nor 99 more of this call)" in warning
 
 
+def test_a_debounced_send_with_other_arguments_warns_of_nothing(
+    server: Server, tasks: ScriptedTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks.answer = lambda task: task_service_pb2.SubmitResult(
+        task_id=str(uuid4()),
+        outcome=task_service_pb2.SUBMIT_OUTCOME_DEDUPLICATED,
+        payload_differs=True,
+    )
+    handle = add.with_config(debounce_key="k", delay=5).send(1)
+    assert handle.arguments_differ
+    assert [each for each in caplog.records if each.levelname == "WARNING"] == []
+
+
 def test_token_travels_and_a_wrong_one_is_an_error_at_once(
     server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
