@@ -86,7 +86,9 @@ class TaskOptions:
         with _naming(name):
             key = self.concurrency_key
             if key is None and (self.max_per_key != 1 or self.on_full != "wait"):
-                raise ValueError("max_per_key and on_full are for tasks with a concurrency_key; give that too")
+                raise ValueError(
+                    "max_per_key and on_full are for tasks with a concurrency_key; give that too"
+                )
             return SendOptions(
                 headers=checked_texts("headers", self.headers or {}),
                 labels=checked_texts("labels", self.labels or {}),
