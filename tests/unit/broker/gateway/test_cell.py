@@ -63,15 +63,15 @@ class Broker(task_service_pb2_grpc.TaskServiceServicer):
 
 
 @pytest.fixture
-def broker() -> Broker:
+def scripted() -> Broker:
     return Broker()  # type: ignore[abstract]  # it plays three of its calls
 
 
 @pytest.fixture
-async def cell(broker: Broker) -> AsyncIterator[GatewayCell]:
+async def cell(scripted: Broker) -> AsyncIterator[GatewayCell]:
     """A gateway's cell with this broker, which serves few calls of a connection at a time."""
     server = grpc.aio.server(options=[("grpc.max_concurrent_streams", CALLS_AT_A_TIME)])
-    task_service_pb2_grpc.add_TaskServiceServicer_to_server(broker, server)
+    task_service_pb2_grpc.add_TaskServiceServicer_to_server(scripted, server)
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(()), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -126,25 +126,25 @@ async def test_a_stream_that_ends_gives_back_the_room_of_what_nobody_answers(cel
 
 
 async def test_frames_that_nobody_waits_for_are_not_kept_for_a_cell_that_does_not_read(
-    cell: GatewayCell, broker: Broker
+    cell: GatewayCell, scripted: Broker
 ) -> None:
     """They would be kept in the stream's queue, and no longer be counted."""
     stream = CellStream(cell, AT_ONCE)
     await cell.ask(GET, pb.GetTaskRequest(task_id="a"), PATIENT)
     within_s = 0.1
     async with asyncio.timeout(60):
-        while not broker.submits_begun.is_set():
+        while not scripted.submits_begun.is_set():
             within_s *= 2
             with pytest.raises(CellAway):
                 await stream.store(b"", within_s)
-        await broker.submits_ended.wait()
+        await scripted.submits_ended.wait()
     stream.close()
 
 
 async def test_a_watch_goes_on_where_a_cell_lacks_what_nobody_asked_for(
-    cell: GatewayCell, broker: Broker
+    cell: GatewayCell, scripted: Broker
 ) -> None:
-    broker.missing = [make_id()]
+    scripted.missing = [make_id()]
     task_id = TaskId(make_id())
     watch = WatchOfCells([cell], [task_id], PATIENT)
     async with asyncio.timeout(60), aclosing(watch.frames(asyncio.Event())) as frames:

@@ -42,14 +42,14 @@ class Broker(grpc.GenericRpcHandler):
 
 
 @pytest.fixture
-def broker() -> Broker:
+def scripted() -> Broker:
     return Broker()
 
 
 @pytest.fixture
-async def door(broker: Broker) -> AsyncIterator[TokenDoor]:
+async def door(scripted: Broker) -> AsyncIterator[TokenDoor]:
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((broker,))
+    server.add_generic_rpc_handlers((scripted,))
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(()), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -58,7 +58,7 @@ async def door(broker: Broker) -> AsyncIterator[TokenDoor]:
     try:
         yield TokenDoor(cells)
     finally:
-        broker.gate.set()
+        scripted.gate.set()
         running.cancel()
         await asyncio.wait([running])
         await server.stop(None)
@@ -71,14 +71,14 @@ async def admit(door: TokenDoor, token: str) -> None:
         await door.admit(frozenset(), None)  # type: ignore[arg-type]  # the door does not look at the call
 
 
-async def test_calls_of_one_token_share_a_question(door: TokenDoor, broker: Broker) -> None:
+async def test_calls_of_one_token_share_a_question(door: TokenDoor, scripted: Broker) -> None:
     """However many there are at a time; some leave before it is answered."""
     calls = [asyncio.create_task(admit(door, STRANGER)) for _ in range(doors.MOST_ASKING + 10)]
     await asyncio.sleep(0)
     calls.pop(0).cancel()
-    broker.gate.set()
+    scripted.gate.set()
     await asyncio.gather(*calls)
-    assert broker.asked == [STRANGER]
+    assert scripted.asked == [STRANGER]
 
 
 async def test_strangers_keep_out_no_token_that_was_good(
