@@ -44,6 +44,8 @@ EXAMPLES: Final[dict[str, Any]] = {
 NEEDS: Final[dict[str, dict[str, Any]]] = {
     "debounce_key": {"delay": 7},
     "debounce_max_wait": {"delay": 7, "debounce_key": "k"},
+    "max_per_key": {"concurrency_key": "k"},
+    "on_full": {"concurrency_key": "k"},
 }
 
 

@@ -193,7 +193,11 @@ def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:
     assert "no tasks" in hyrex("task", "list", "queue:mail", "status:queued")
     listed = json.loads(hyrex("bulk", "list", "--json"))["operations"]
     assert [(each["action"], each["filter"], each["done"]) for each in listed] == [
-        ("cancel", "queue:mail status:queued status:scheduled status:retrying status:running", DEAD),
+        (
+            "cancel",
+            "queue:mail status:queued status:scheduled status:retrying status:running status:blocked",
+            DEAD,
+        ),
         ("retry", "status:failed status:timed_out error:Timeout", DEAD),
     ]
     assert "error:Timeout" in hyrex("bulk", "list")
