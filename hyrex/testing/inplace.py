@@ -33,7 +33,7 @@ from hyrex.testing.rounds import InLoop, InThread, Way, run_rounds
 
 __all__ = ["InlineTasks", "SentTask", "inline"]
 
-DEEPEST: Final = 50
+DEEPEST: Final = 30
 _depth: ContextVar[int] = ContextVar("hyrex_inline_depth", default=0)
 
 

@@ -73,8 +73,9 @@ class Machine:
 def machine(database_url: str, tmp_path: Path, processes: Processes) -> Iterator[Machine]:
     made = Machine(tmp_path, database_url, processes, f"m{abs(hash(tmp_path)) % 10**8}")
     sql = (DEPLOY / "postgres" / "roles.sql").read_text()
-    roles = [made.role(name) for name in ROLES]
-    for name in ROLES:
+    named = re.findall(r"^create role (\w+)", sql, re.MULTILINE)
+    roles = [made.role(name) for name in named]
+    for name in named:
         sql = re.sub(rf"\b{name}\b", made.role(name), sql)
     execute_now(database_url, "drop schema if exists hyrex cascade", sql)
     execute_now(database_url, *(f"alter role {role} password 'secret'" for role in roles))

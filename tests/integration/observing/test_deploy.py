@@ -60,6 +60,8 @@ def test_every_metric_but_a_few_is_on_the_dashboard_or_in_an_alert() -> None:
     unused = listed().keys() - parts
     assert unused == {
         "hyrex_broker_info",
+        "hyrex_gateway_info",
+        "hyrex_gateway_calls_total",
         "hyrex_worker_info",
         "hyrex_worker_children",
         "hyrex_worker_run_seconds",

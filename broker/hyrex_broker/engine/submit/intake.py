@@ -33,7 +33,7 @@ from hyrex_broker.engine.submit.answers import Answer, Others, by_block, joined,
 from hyrex_broker.engine.submit.bounded import Attempt, Bounded, Until, size_bytes
 from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.keyed import KeyedSubmits
-from hyrex_broker.engine.submit.parts import Part, by_lane, lane_of, parted
+from hyrex_broker.engine.submit.parts import BlockPart, by_lane, lane_of, parted
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.debounce import DebounceStore
@@ -131,10 +131,10 @@ class Intake:
         wholes = [part for number, block in enumerate(blocks) for part in by_lane(number, block)]
         lanes = await self._lanes([part.block for part in wholes])
         answers: list[Others] = [{} for _ in blocks]
-        now: list[Part] = []
-        waiting: list[Part] = []
-        debounced: list[Part] = []
-        keyed: list[Part] = []
+        now: list[BlockPart] = []
+        waiting: list[BlockPart] = []
+        debounced: list[BlockPart] = []
+        keyed: list[BlockPart] = []
         for whole in wholes:
             lane = lanes[lane_of(whole.block)]
             if lane is None:

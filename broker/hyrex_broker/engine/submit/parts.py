@@ -8,7 +8,7 @@ from hyrex_broker.storage.lanes import LaneKey
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BlockPart:
     """Tasks of a submitted block that are stored together, and where they stand in it."""
 
     number: int
@@ -16,7 +16,7 @@ class Part:
     block: TaskBlock
 
 
-def parted(whole: Part) -> Iterator[Part]:
+def parted(whole: BlockPart) -> Iterator[BlockPart]:
     """A part's tasks; those with idempotency keys apart from the others."""
     block = whole.block
     plain, keyed = without_keys(block)
@@ -27,20 +27,20 @@ def parted(whole: Part) -> Iterator[Part]:
     for places in (plain, keyed):
         part = at_places(block, places)
         part.keys = part.keys if places is keyed else None
-        yield Part(whole.number, [whole.places[place] for place in places], part)
+        yield BlockPart(whole.number, [whole.places[place] for place in places], part)
 
 
-def by_lane(number: int, block: TaskBlock) -> Iterator[Part]:
+def by_lane(number: int, block: TaskBlock) -> Iterator[BlockPart]:
     """A block's tasks; those with concurrency keys apart from the others, since they have another lane."""
     if block.concurrency_keys is None:
-        yield Part(number, range(len(block)), block)
+        yield BlockPart(number, range(len(block)), block)
         return
     plain, keyed = without_concurrency_keys(block)
     for places in (plain, keyed):
         if places:
             part = at_places(block, places)
             part.concurrency_keys = part.concurrency_keys if places is keyed else None
-            yield Part(number, places, part)
+            yield BlockPart(number, places, part)
 
 
 def lane_of(block: TaskBlock) -> LaneKey:
