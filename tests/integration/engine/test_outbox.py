@@ -273,7 +273,6 @@ async def test_what_a_broker_left_is_found_by_the_next_one(
         assert other.engine.relay is not bench.engine.relay
 
 
-@pytest.mark.skip(reason="reads 651 pages in one of nine runs, not 6; why is not known yet")
 async def test_a_look_reads_no_dead_rows_of_the_past(bench: Bench, caller: Any, second: Any) -> None:
     """Rule 31: a snapshot that is held keeps dead rows from being removed, and a look passes none of them."""
     relay = await stilled(bench)
@@ -283,6 +282,8 @@ async def test_a_look_reads_no_dead_rows_of_the_past(bench: Bench, caller: Any, 
     await second.execute("create temporary table mine (n integer)")  # it has an id, and may be seen for long
     for _ in range(3):
         await enqueue_many(caller, 2000)
+        # Postgres does it by itself at some time: all rows are of one transaction, then none of them is left.
+        await caller.execute("analyze outbox")
         await relay_all(relay)
     last = await enqueue(caller)
     cursor = relay._cursor

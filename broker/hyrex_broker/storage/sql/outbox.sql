@@ -9,6 +9,8 @@ select pg_current_snapshot()::text as snapshot
 -- What has been committed since an earlier look, by transaction and id, with the snapshot of this look in every row (one row
 -- of nulls where there is nothing). Reads on from a snapshot: the transactions that were in progress then, by name, and
 -- all that began later. So it neither passes what was removed before, nor misses who commits late.
+-- A range of one transaction and not an equality: with that, and statistics of one large transaction, Postgres takes the
+-- order of the primary key instead, and reads all dead rows.
 -- $1 transactions in progress at the earlier look, an array as text; $2 transaction and $3 id of the last row seen of those;
 -- $4 transaction and $5 id of the last row seen of later ones; $6 how many of each; $7 the options that this broker knows.
 select s.snapshot::text, f.id, f.xid::text as xid, f.is_late, f.task, coalesce(f.queue, d.queue, 'default') as queue,
@@ -23,7 +25,8 @@ left join lateral (
              outbox.options ? 'idempotency_key' as has_key,
              (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
       from outbox
-      where outbox.xid = late.xid and held is null and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
+      where outbox.xid between late.xid and late.xid and held is null
+        and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
       order by outbox.xid, outbox.id limit $6::integer
     ) o
     order by o.xid, o.id limit $6::integer
@@ -204,10 +207,11 @@ with recursive each as (
 select queue from each where queue is not null
 
 -- name: full
--- Rows that wait for room in a queue. $1 queue, $2 the id before, $3 how many.
+-- Rows that wait for room in a queue; a range, as in `look`. $1 queue, $2 the id before, $3 how many.
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
        options ? 'idempotency_key' as has_key, null::text as unknown_option, enqueued_at
-from outbox where held = 'full' and queue = $1::text and id > $2::uuid order by id limit $3::integer
+from outbox where held = 'full' and (queue, id) > ($1::text, $2::uuid) and queue <= $1::text
+order by queue, id limit $3::integer
 
 -- name: refused
 -- Rows of which a broker could not make tasks. $1 the id before, $2 how many, $3 the options that this broker knows.
