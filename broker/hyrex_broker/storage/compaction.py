@@ -91,7 +91,7 @@ class Compactor:
         # After the swap: until then any of its tasks may come to life. And at each look: a broker may have
         # been killed after its swap.
         for name in ("forget_keys", "forget_reopenings", "forget_dismissals"):
-            await forget_gone(self._connection, name, start)
+            await partitions.forget(self._connection, _SQL[name], start)
         # Only a day without tasks is dropped: none of them can come to life meanwhile.
         if not await partitions.holds_any(self._connection, start):
             await partitions.drop(self._connection, start)
@@ -159,14 +159,6 @@ async def _swap(connection: Any, day: _Day, since: datetime) -> int:
         # Everybody waits for it, so it may not take long.
         await connection.execute(f"set local statement_timeout = '{_SWAP_LIMIT}'")
         return int(await connection.fetchval(_SQL["swap"], day.start.date(), since))
-
-
-async def forget_gone(connection: Any, name: str, day: datetime) -> None:
-    """Delete rows about tasks of a day that are gone, chunk by chunk, each committed."""
-    first: UUID | None = partitions.lower_bound(day)
-    upper = partitions.lower_bound(day + _DAY)
-    while first is not None:
-        first = await connection.fetchval(_SQL[name], first, upper, partitions.FORGET_CHUNK)
 
 
 def _before(day: datetime) -> UUID:

@@ -137,7 +137,7 @@ async def drop(connection: Any, day: datetime) -> None:
     await connection.execute("set lock_timeout = '2s'")
     # Keys are removed first: a key without its task would name a task that does not exist.
     for name in ("forget_keys", "forget_debounce_keys"):
-        await _forget(connection, name, day)
+        await forget(connection, _SQL[name], day)
     tables = (await _days(connection)).get(day, [])
     if _is_whole(tables) and await lives(connection, day):
         # One of its tasks was retried meanwhile; so it must still be known which ends were reopened.
@@ -146,7 +146,7 @@ async def drop(connection: Any, day: datetime) -> None:
     for parent, _ in reversed(PARENTS):
         if parent == "task":
             for name in ("forget_reopenings", "forget_dismissals"):
-                await _forget(connection, name, day)
+                await forget(connection, _SQL[name], day)
         for table in tables:
             if table.name == f"{parent}_{day:%Y%m%d}":
                 await _remove(connection, parent, table)
@@ -164,12 +164,13 @@ async def drop_statistics(connection: Any) -> None:
                 pass
 
 
-async def _forget(connection: Any, name: str, day: datetime) -> None:
-    """Delete a day's rows chunk by chunk, each committed: a busy day has millions of them."""
+async def forget(connection: Any, sql: str, day: datetime) -> None:
+    """Delete rows about a day's tasks chunk by chunk, each committed: a busy day has millions of them. `sql`:
+    deletes from an id on, up to another one, so many; returns the highest id met (None: none is left)."""
     first: UUID | None = lower_bound(day)
     while first is not None:
         # From the last id on, so that no chunk reads the dead rows of those before it.
-        first = await connection.fetchval(_SQL[name], first, lower_bound(day + _DAY), FORGET_CHUNK)
+        first = await connection.fetchval(sql, first, lower_bound(day + _DAY), FORGET_CHUNK)
 
 
 async def _remove(connection: Any, parent: str, table: _Table) -> None:
