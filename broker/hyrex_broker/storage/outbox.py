@@ -22,7 +22,6 @@ from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("outbox")
 _DAYS: Final = load("partitions")
-_PARENTS: Final = ("task_run", "task")
 _FIRST_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -121,8 +120,9 @@ class OutboxStore:
         day = partitions.day_of_id(row_id)
         if not _FIRST_DAY <= day <= partitions.day_of(datetime.now(UTC)):
             return False
-        made = [await self._database.fetchrow(_DAYS["lacks"], parent, day.date()) for parent in _PARENTS]
-        for parent in _PARENTS:
+        parents = partitions.AS_MADE
+        made = [await self._database.fetchrow(_DAYS["lacks"], parent, day.date()) for parent in parents]
+        for parent in parents:
             await self._database.execute(_DAYS["make"], parent, day.date())
         return any(row is not None and row["lacks"] for row in made)
 

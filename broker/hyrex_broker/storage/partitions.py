@@ -21,6 +21,8 @@ DAYS_AHEAD: Final = 3
 _AROUND: Final = range(-DAYS_BEHIND, DAYS_AHEAD + 1)
 FORGET_CHUNK: Final = 10_000
 PARENTS: Final = (("task", "id"), ("task_run", "task_id"))
+AS_MADE: Final = tuple(parent for parent, _ in reversed(PARENTS))
+"""`task` comes last: a task that can be stored can be ended."""
 _DAY: Final = timedelta(days=1)
 STATISTICS: Final = {"stat": 1, "stat_5min": 30}
 """Tables of what brokers counted, by the day, and how many days they are kept."""
@@ -50,8 +52,7 @@ async def ensure(connection: Any) -> None:
     """
     todays = {day_of(await connection.fetchval("select now()")), day_of(datetime.now(UTC))}
     for day in sorted({today + offset * _DAY for today in todays for offset in _AROUND}):
-        # `task` comes last: a task that can be stored can be ended.
-        for parent in (*STATISTICS, *(parent for parent, _ in reversed(PARENTS))):
+        for parent in (*STATISTICS, *AS_MADE):
             await _ensure_one(connection, parent, day)
 
 
@@ -61,7 +62,7 @@ def is_near(task_id: str) -> bool:
 
 
 async def _ensure_one(connection: Any, parent: str, day: datetime) -> None:
-    if await connection.fetchval("select to_regclass($1)", f"{parent}_{day:%Y%m%d}") is None:
+    if await connection.fetchval(_SQL["lacks"], parent, day.date()):
         await connection.execute(_SQL["make"], parent, day.date())
 
 
