@@ -76,7 +76,7 @@ class Follower:
         self._swept.set()
 
     async def run(self) -> None:
-        """Follower until cancelled."""
+        """Follow until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_told())
             group.create_task(self._sweep())

@@ -64,7 +64,7 @@ class OutboxRelay:
         self._room_due = 0.0
 
     async def run(self) -> None:
-        """OutboxRelay until cancelled."""
+        """Relay until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._relay())
             group.create_task(self._look_elsewhere())

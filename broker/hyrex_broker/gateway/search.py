@@ -25,13 +25,12 @@ async def ask_each(
 
 async def find(cells: Sequence[GatewayCell], method: Method, request: Any, call: Passed) -> Any:
     """The first answer of a cell that has what is asked for. Raises as `none_has_it`."""
-    asking = {asyncio.ensure_future(each.ask(method, request, call)): each for each in cells}
+    asking = {asyncio.ensure_future(each.ask(method, request, call)) for each in cells}
     errors: list[BrokerError] = []
     try:
         while asking:
-            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for each in done:
-                del asking[each]
                 answer = checked(each.exception() or each.result())
                 if not isinstance(answer, BrokerError):
                     return answer

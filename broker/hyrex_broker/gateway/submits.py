@@ -29,7 +29,7 @@ _STREAM: Final = "/hyrex.v1.TaskService/StreamSubmit"
 
 
 class GatewaySubmits:
-    """GatewaySubmits to all cells."""
+    """Submits to all cells."""
 
     def __init__(self, cells: GatewayCells, leaving: asyncio.Event) -> None:
         self._cells = cells
