@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from hyrex_broker.domain.errors import BrokerError, CellAway
+from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.gateway.cell import GatewayCell, Passed
 from hyrex_broker.gateway.methods import Method
 from hyrex_broker.service.errors import Relayed
@@ -26,6 +27,8 @@ async def ask_each(
 async def find(cells: Sequence[GatewayCell], method: Method, request: Any, call: Passed) -> Any:
     """The first answer of a cell that has what is asked for. Raises as `none_has_it`."""
     asking = {asyncio.ensure_future(each.ask(method, request, call)) for each in cells}
+    for each in asking:
+        each.add_done_callback(retrieve)  # of those that are done together, one answer is enough
     errors: list[BrokerError] = []
     try:
         while asking:
