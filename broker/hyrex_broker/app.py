@@ -195,7 +195,9 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         notifications=notifications,
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
         limits=Limits(directory),
-        schedules=ScheduledSubmits(ScheduleStore(database), places, clock, lease),
+        schedules=ScheduledSubmits(
+            ScheduleStore(database), HeadMark(SCHEDULE_HEAD, marks), places, clock, lease
+        ),
         relay=OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes),
         retention=Retention(
             upkeep, timedelta(days=config.retention_days), timedelta(days=config.dead_letter_days)
@@ -233,7 +235,6 @@ def _connect(engine: Engine, database: Database) -> None:
     engine.presence.on_round = round_over
     engine.presence.on_fewer = engine.follow.sweep_soon
     engine.sessions.declare_schedules = engine.schedules.declare
-    engine.schedules.mark = HeadMark(SCHEDULE_HEAD, MarkStore(database))
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
     engine.expiry.on_change = changed

@@ -28,7 +28,7 @@ from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, SlotPlaces
 from hyrex_broker.engine.head_mark import HeadMark, look_below
 from hyrex_broker.engine.schedule_parts import Firing, ForeignZones, new_id, parts, refusal, with_jitter
-from hyrex_broker.storage.schedules import EVER, Move, ScheduleStore, SlotTask
+from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,14 @@ class ScheduledSubmits:
     """Stores what is due, and what somebody asks for."""
 
     def __init__(
-        self, store: ScheduleStore, lanes: LanesAndRooms, clock: DatabaseClock, lease_duration: timedelta
+        self,
+        store: ScheduleStore,
+        mark: HeadMark,
+        lanes: LanesAndRooms,
+        clock: DatabaseClock,
+        lease_duration: timedelta,
     ) -> None:
+        """`mark`: where the schedules are read from."""
         self._store = store
         self._places = SlotPlaces(store, lanes)
         self.extra = ExtraSlots(store, self._places)
@@ -63,8 +69,7 @@ class ScheduledSubmits:
         self._lease_s = lease_duration.total_seconds()
         self._quiet_until = float("-inf")
         self._wanted = asyncio.Event()
-        self.mark: HeadMark | None = None
-        """Where the schedules are read from; None: from the beginning."""
+        self.mark: Final = mark
         self._foreign = ForeignZones()
 
     def look(self) -> None:
@@ -73,21 +78,15 @@ class ScheduledSubmits:
 
     async def run(self) -> None:
         """Store until cancelled."""
-        if self.mark is not None:
-            await self.mark.load()
+        await self.mark.load()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fire_when_due())
             group.create_task(look_below(self.find_below))
 
     async def find_below(self) -> None:
         """Go back to the first schedule that is due below the mark. Raises StorageUnavailable."""
-        if self.mark is not None and await self.mark.lower(self._store.below):
+        if await self.mark.lower(self._store.below):
             self.look()
-
-    async def _note_nothing_due(self, now: datetime) -> None:
-        if self.mark is not None:
-            self.mark.nothing_due(now)
-            await self.mark.save()
 
     async def _fire_when_due(self) -> None:
         while True:
@@ -105,15 +104,15 @@ class ScheduledSubmits:
         """Store all that is due; return how many seconds to wait for more. Raises StorageUnavailable."""
         while True:
             foreign = self._foreign.now()
-            mark = EVER if self.mark is None else self.mark.at
-            next_due = await self._store.next_due(foreign, mark)
+            next_due = await self._store.next_due(foreign, self.mark.at)
             quiet_s = self._quiet_s(next_due.now)
             if quiet_s > 0:
                 return min(quiet_s, LOOK_EVERY_S)
             if next_due.wait_s is None or next_due.wait_s > 0:
-                await self._note_nothing_due(next_due.now)
+                self.mark.nothing_due(next_due.now)
+                await self.mark.save()
                 return min(LOOK_EVERY_S, next_due.wait_s or LOOK_EVERY_S)
-            due = await self._store.due(_BATCH, foreign, mark)
+            due = await self._store.due(_BATCH, foreign, self.mark.at)
             if due is None or not await self._fire(due.schedules, due.now):
                 return _SHORTEST_WAIT_S  # another broker has them
 
@@ -151,7 +150,7 @@ class ScheduledSubmits:
         stored = 0
         for part in parts(firings):
             stored += await self._store_part(part)
-        if self.mark is not None and stored:
+        if stored:
             self.mark.keep()
         return bool(unreadable or stored or foreign)
 

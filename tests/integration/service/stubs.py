@@ -36,6 +36,7 @@ from hyrex_broker.domain.model import (
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.extra_slots import LanesAndRooms
+from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.schedules import ScheduledSubmits
@@ -55,6 +56,7 @@ from hyrex_broker.storage.cancel import FoundByCancel, Requeued
 from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
+from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
@@ -242,7 +244,8 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
 def _schedule_parts(database: Database, recorded: Recorded, audit: Audit, pages: PageTokens) -> ScheduleParts:
     store = ScheduleStore(database)
     lanes = LanesAndRooms(Directory(LaneStore(database)), Rooms(DepthStore(database)), recorded)
-    schedules = ScheduledSubmits(store, lanes, DatabaseClock(), timedelta(seconds=15))
+    mark = HeadMark(SCHEDULE_HEAD, MarkStore(database))
+    schedules = ScheduledSubmits(store, mark, lanes, DatabaseClock(), timedelta(seconds=15))
     return ScheduleParts(store, schedules, TaskReads(database), audit, pages, MIB)
 
 
