@@ -61,6 +61,8 @@ class Compactor:
         self._connection = connection
         self._terms = terms
         self._roots: list[UUID] | None = None
+        self._without_bad_ends: frozenset[datetime] = frozenset()
+        """Days of which not even bad ends are kept any more."""
 
     async def maintain(self) -> None:
         """Drop days of which nothing is kept, compact those of which little is.
@@ -70,6 +72,7 @@ class Compactor:
         await self._connection.execute(_SQL["abandon"])
         for day in await partitions.interrupted(self._connection, self._terms.finished):
             await partitions.drop(self._connection, day)
+        self._without_bad_ends = frozenset(await partitions.past(self._connection, self._terms.bad_ends))
         looked_at = {row["day"] for row in await self._connection.fetch(_SQL["looked_at"])}
         for day in await partitions.past(self._connection, self._terms.finished):
             if day.date() not in looked_at or await self._is_over(day):
@@ -78,13 +81,10 @@ class Compactor:
 
     async def _is_over(self, day: datetime) -> bool:
         """Return True if nothing of a day lives or is kept for its bad end."""
-        return not await self._keeps_bad_ends(day) and not await partitions.lives(self._connection, day)
-
-    async def _keeps_bad_ends(self, day: datetime) -> bool:
-        return day not in await partitions.past(self._connection, self._terms.bad_ends)
+        return day in self._without_bad_ends and not await partitions.lives(self._connection, day)
 
     async def _look_at(self, start: datetime) -> None:
-        day = _Day(start, await self._keeps_bad_ends(start), await self._living_roots())
+        day = _Day(start, start not in self._without_bad_ends, await self._living_roots())
         seen, kept = await self._count(day)
         if seen and seen - kept >= seen * _WORTHWHILE:
             await self._compact(day, {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept})
