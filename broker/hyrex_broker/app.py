@@ -3,15 +3,16 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 
 from hyrex.runtime import state_report
 from hyrex_broker import printed_state
 from hyrex_broker.config import BrokerConfig
+from hyrex_broker.connected import connect, tell_purged
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import BrokerId, TaskId
+from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.clock import DatabaseClock
@@ -47,9 +48,9 @@ from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.certificates import BindError
+from hyrex_broker.service.listening import Servicers
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
-from hyrex_broker.service.server import Servicers
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
@@ -72,7 +73,6 @@ from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.progress import ProgressStore
 from hyrex_broker.storage.promote import PromoteStore
-from hyrex_broker.storage.purge import Purged
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.replica import ReadFrom, read_from
@@ -207,68 +207,8 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         tokens=known_tokens(config, database),
         observers=[source.replica.run] if source.replica is not None else [],
     )
-    _connect(engine, database)
+    connect(engine, database)
     return engine
-
-
-def _connect(engine: Engine, database: Database) -> None:
-    """Connect the parts that notify one another."""
-    watches, notifications, dispatcher = engine.watches, engine.notifications, engine.dispatcher
-
-    def changed(task_ids: Iterable[TaskId]) -> None:
-        if watches.active or notifications.others_watch:  # ids of blocks are only made where somebody asks
-            ids = list(task_ids)
-            watches.touch(ids)
-            notifications.tell_finished(ids)
-
-    def changed_elsewhere(task_ids: Sequence[TaskId] | None) -> None:
-        if task_ids is None:
-            watches.touch_all()
-        else:
-            watches.touch(task_ids)
-
-    def round_over(answered: bool) -> None:
-        if not answered:
-            engine.sweeper.distrust()
-
-    database.on_missing_partition = engine.retention.hurry
-    engine.presence.on_round = round_over
-    engine.presence.on_fewer = engine.follow.sweep_soon
-    engine.sessions.declare_schedules = engine.schedules.declare
-    engine.reports.on_change = changed
-    engine.cancels.on_change = changed
-    engine.expiry.on_change = changed
-    dispatcher.on_change = changed
-    engine.cancels.from_outbox = engine.relay.relay_now
-    engine.follow.on_change = changed
-    _connect_follow(engine)
-    engine.progress.on_change = changed
-    engine.cancels.on_elsewhere = notifications.tell_cancel
-    engine.directory.on_write.append(notifications.tell_config)
-    dispatcher.on_local_work = notifications.tell_ready
-    notifications.on_ready = lambda pairs: dispatcher.wake(pairs, local=False)
-    notifications.on_finished = changed_elsewhere
-    notifications.on_config = dispatcher.look_again
-    notifications.on_relisten = dispatcher.look_again
-    notifications.on_cancel = engine.heartbeats.look_for_cancels
-
-
-def _connect_follow(engine: Engine) -> None:
-    """Have every part that ends tasks, or makes them wait for others, tell of it."""
-    follow = engine.follow
-    engine.reports.on_ended = follow.ended_in
-    engine.cancels.on_ended = follow.ended_in
-    engine.expiry.on_ended = follow.ended_in
-    engine.dispatcher.on_ended = follow.ended_in
-    engine.cancels.on_blocked = follow.ended
-    engine.expiry.on_blocked = follow.ended
-    engine.promoter.on_blocked = follow.ended
-
-
-def _purged(engine: Engine, purged: Purged) -> None:
-    engine.reports.on_change(purged.task_ids)
-    if purged.to_follow or purged.keys:
-        engine.follow.ended(purged.to_follow, purged.keys)
 
 
 def _print_when_asked(config: BrokerConfig, database: Database, engine: Engine) -> None:
@@ -319,7 +259,7 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         leaving=served.leaving,
     )
     queues = QueueServicer(
-        served.source.of(QueueStore), engine.directory, partial(_purged, engine), audit, pages
+        served.source.of(QueueStore), engine.directory, partial(tell_purged, engine), audit, pages
     )
     schedules = ScheduleServicer(
         ScheduleParts(
