@@ -173,7 +173,7 @@ def _places(plan: Plan, sessions: Sequence[SessionId], slots: Sequence[int | Non
 
 
 def waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
-    """The parameters $16..$19 of tasks that may wait."""
+    """The parameters $16..$20 of tasks that may wait."""
     count = len(batch)
     terms = stretched(batch.terms, count)
     extras = [each.extras or _NONE for each in terms]
