@@ -1,36 +1,24 @@
 """Middleware is around runs and sends as `with` statements would be, and changes no more than it may."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 import pytest
 
 from hyrex import (
-    ArgumentInvalid,
-    DefinitionError,
     HyrexApp,
     HyrexRegistry,
     Middleware,
     NonRetryable,
-    RetryAfter,
     RunInfo,
     SendInfo,
-    TaskCall,
     get_hyrex_context,
     send_many,
-    send_many_async,
 )
 from hyrex.app import middleware_of_tasks
 from hyrex.testing import inline
+from tests.unit.sdk.middlewares import Plain, alone, send_all_async
 
 seen: list[str] = []
 
@@ -65,13 +53,6 @@ class Noting(Middleware):
         send.add_label("by", self.name)
         yield
         seen.append(f"{self.name}< send")
-
-
-class Plain(Middleware):
-    """Does nothing; what a test replaces makes it do something."""
-
-    def around_run(self, run: RunInfo, /) -> AbstractContextManager[object]:
-        return nullcontext()
 
 
 def handler(error: Exception) -> None:
@@ -127,7 +108,7 @@ async def test_async_tasks_and_async_sends_have_the_same_around_them() -> None:
 def test_a_batch_is_one_send() -> None:
     with inline() as tasks:
         send_many([double.call(1), double_later.call(2)])
-        asyncio.run(_sent([double.call(3)]))
+        asyncio.run(send_all_async([double.call(3)]))
     assert [line for line in seen if line.startswith("a> send")] == [
         "a> send 2 double,double_later 2",
         "a> send 1 double 1",
@@ -154,182 +135,6 @@ def test_an_error_goes_through_all_and_the_handler_has_its_own_around_it() -> No
         "c> handler of fail",
         "handler NonRetryable",
     ]
-
-
-def alone(middleware: Middleware) -> HyrexRegistry:
-    """A registry with nothing else around its tasks."""
-    registry = HyrexRegistry()
-    registry.middleware(middleware)
-    return registry
-
-
-def around(run: Any) -> Middleware:
-    """One whose around_run is this generator."""
-    made = type("Made", (Plain,), {"around_run": contextmanager(run)})
-    return made()  # type: ignore[no-any-return]
-
-
-def test_one_that_raises_before_the_function_fails_the_run_and_the_function_is_not_called() -> None:
-    def connect() -> None:
-        raise ConnectionError("no database")
-
-    def refuse(self: Any, run: RunInfo) -> Iterator[None]:
-        connect()
-        yield
-
-    hy = alone(around(refuse))
-
-    @hy.task(max_retries=2, retry_backoff=0)
-    def work() -> None:
-        seen.append("work")
-
-    with inline(raise_failures=False):
-        handle = work.send()
-    assert [run.error.type for run in handle.task_runs if run.error] == ["ConnectionError"] * 3
-    assert seen == []
-
-
-def test_one_that_raises_after_the_function_fails_the_run_as_a_commit_does() -> None:
-    def commit(self: Any, run: RunInfo) -> Iterator[None]:
-        yield
-        raise ConnectionError("commit failed")
-
-    hy = alone(around(commit))
-
-    @hy.task
-    def work() -> int:
-        return 1
-
-    with inline(raise_failures=False):
-        handle = work.send()
-    (run,) = handle.task_runs
-    assert run.error is not None
-    assert (run.status, run.error.message) == ("failed", "commit failed")
-
-
-def test_one_may_raise_another_error_than_the_function_which_decides_about_the_retry() -> None:
-    def translate(self: Any, run: RunInfo) -> Iterator[None]:
-        try:
-            yield
-        except LookupError as error:
-            raise NonRetryable("gone for good") from error
-
-    hy = alone(around(translate))
-
-    @hy.task(max_retries=3, retry_backoff=0)
-    def work() -> None:
-        raise LookupError
-
-    with inline(raise_failures=False):
-        handle = work.send()
-    assert [run.error.type for run in handle.task_runs if run.error] == ["NonRetryable"]
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-async def test_one_that_swallows_the_error_changes_nothing(
-    is_async: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    def swallow(self: Any, run: RunInfo) -> Iterator[None]:
-        try:
-            yield
-        except ValueError:
-            pass
-
-    hy = alone(around(swallow))
-
-    @hy.task
-    def work() -> None:
-        raise ValueError("real")
-
-    @hy.task
-    async def work_later() -> None:
-        raise ValueError("real")
-
-    with inline(raise_failures=False):
-        handle = await (work_later if is_async else work).send_async()
-    (run,) = handle.task_runs
-    assert run.error is not None
-    assert run.error.message == "real"
-    assert "swallowed a ValueError" in caplog.text
-
-
-def test_a_result_that_cannot_be_stored_and_arguments_that_cannot_be_read_are_seen_and_stay_final() -> None:
-    errors: list[str] = []
-
-    def watch(self: Any, run: RunInfo) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            errors.append(type(error).__name__)
-            raise RetryAfter(0) from error
-
-    hy = alone(around(watch))
-
-    @hy.task(max_retries=1)
-    def unstorable() -> Any:
-        return object()
-
-    @hy.task(max_retries=1)
-    def picky(n: int) -> None: ...
-
-    with inline(raise_failures=False) as tasks:
-        handle = unstorable.send()
-        outgoing = picky.call(1)
-        outgoing._payload = b'{"n": "no number"}'
-        with pytest.raises(ArgumentInvalid), inline():
-            send_many([outgoing])
-        assert len(tasks.sent) == 1
-    assert errors == ["ResultNotSerializable", "ArgumentInvalid"]
-    assert [run.error.type for run in handle.task_runs if run.error] == ["ResultNotSerializable"]
-
-
-def test_what_a_send_raises_or_returns_is_what_the_broker_said(caplog: pytest.LogCaptureFixture) -> None:
-    class Late(Middleware):
-        @contextmanager
-        def around_send(self, send: SendInfo, /) -> Iterator[None]:
-            try:
-                yield
-            finally:
-                raise LookupError("too late")
-
-    hy = alone(Late())
-
-    @hy.task
-    def work() -> int:
-        return 1
-
-    @hy.task
-    def broken() -> None:
-        raise ZeroDivisionError
-
-    with inline():
-        assert work.send().result() == 1
-        with pytest.raises(ZeroDivisionError):
-            broken.send()
-    assert "raised after the tasks were stored" in caplog.text
-    assert "raised after the send had failed" in caplog.text
-
-
-async def _sent(calls: list[TaskCall[Any]]) -> None:
-    await send_many_async(calls)
-
-
-def test_one_that_raises_before_a_send_keeps_it_from_being_sent() -> None:
-    class Closed(Middleware):
-        def around_send(self, send: SendInfo, /) -> AbstractContextManager[object]:
-            raise PermissionError("closed on sundays")
-
-    hy = alone(Closed())
-
-    @hy.task
-    def work() -> None: ...
-
-    with inline() as tasks:
-        with pytest.raises(PermissionError):
-            work.send()
-        with pytest.raises(PermissionError):
-            asyncio.run(_sent([work.call()]))
-    assert tasks.sent == []
 
 
 async def test_async_code_enters_the_async_form_and_sync_code_the_other() -> None:
@@ -400,105 +205,3 @@ def test_a_worker_takes_only_what_its_own_app_puts_around_a_shared_registry() ->
     assert middleware_of_tasks(mine) == {"work": [first, third]}
     assert middleware_of_tasks(shared) == {"work": [third]}
     assert middleware_of_tasks(HyrexApp("none")) == {}
-
-
-class OnlyAsync(Middleware):
-    @asynccontextmanager
-    async def around_send_async(self, send: SendInfo, /) -> AsyncIterator[None]:
-        yield
-
-
-class Nothing(Middleware):
-    """Overrides nothing."""
-
-
-def made(name: str, method: Any) -> Middleware:
-    """One with this method."""
-    return type("Odd", (Middleware,), {name: method})()  # type: ignore[no-any-return]
-
-
-def generator(self: Any, run: RunInfo) -> Iterator[None]:
-    yield
-
-
-async def coroutine(self: Any, run: RunInfo) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ((), "wants at least one object"),
-        ((Noting,), r"wants an object, not a class: Noting\(\)"),
-        ((print,), "wants an object of a subclass of hyrex.Middleware, got <built-in function print>"),
-        ((Nothing(),), "Nothing overrides none of around_run"),
-        (
-            (OnlyAsync(),),
-            r"overrides around_send_async and not around_send, so send\(\) would go on without it",
-        ),
-        (
-            (made("around_run", generator),),
-            "Odd.around_run is a generator; decorate it with @contextlib.context",
-        ),
-        ((made("around_run", coroutine),), "Odd.around_run is a coroutine function"),
-    ],
-)
-def test_what_would_not_work_is_refused_where_it_is_given(given: tuple[Any, ...], said: str) -> None:
-    for target in (HyrexApp("x"), HyrexRegistry()):
-        with pytest.raises(TypeError, match=said):
-            target.middleware(*given)
-
-
-def test_the_same_object_twice_is_refused_and_none_of_that_call_is_taken() -> None:
-    registry, one, two = HyrexRegistry(), Plain(), Plain()
-    registry.middleware(one)
-    with pytest.raises(DefinitionError, match="given twice"):
-        registry.middleware(two, one)
-    assert registry._stack.all() == [one]
-
-
-def test_a_method_that_returns_no_context_manager_fails_the_run_and_says_which() -> None:
-    hy = alone(made("around_run", lambda self, run: None))
-
-    @hy.task
-    def work() -> None: ...
-
-    with inline(), pytest.raises(TypeError, match=r"Odd\.<lambda> must return a context manager, got None"):
-        work.send()
-
-
-@pytest.mark.parametrize(
-    ("value", "error"), [(1, TypeError), ("a\0b", ValueError), ("x" * 70_000, ValueError)]
-)
-def test_a_header_that_cannot_be_sent_is_refused_before_anything_is_sent(
-    value: Any, error: type[Exception]
-) -> None:
-    class Adding(Middleware):
-        def around_send(self, send: SendInfo, /) -> AbstractContextManager[object]:
-            send.add_header("h", value)
-            return nullcontext()
-
-    hy = alone(Adding())
-
-    @hy.task
-    def work() -> None: ...
-
-    with inline() as tasks, pytest.raises(error):
-        work.send()
-    assert tasks.sent == []
-
-
-def test_arguments_are_shown_to_read_only(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
-
-    def change(self: Any, run: RunInfo) -> Iterator[None]:
-        run.arguments["n"] = 5  # type: ignore[index]
-        yield
-
-    hy = alone(around(change))
-
-    @hy.task
-    def work(n: int) -> int:
-        return n
-
-    with inline(), pytest.raises(TypeError, match="does not support item assignment"):
-        work.send(1)
