@@ -9,10 +9,11 @@ import sentry_sdk
 import structlog
 from sentry_sdk.transport import Transport
 
-from hyrex import HyrexRegistry, Middleware, RetryAfter
+from hyrex import RetryAfter
 from hyrex.contrib.sentry import SentryMiddleware
 from hyrex.contrib.structlog import StructlogMiddleware
 from hyrex.testing import inline
+from tests.unit.sdk.middlewares import alone
 
 
 class Kept(Transport):
@@ -44,15 +45,8 @@ def sentry() -> Iterator[Kept]:
         client.close(timeout=0)
 
 
-def registry(middleware: Middleware) -> HyrexRegistry:
-    """A registry with this around its tasks."""
-    hy = HyrexRegistry()
-    hy.middleware(middleware)
-    return hy
-
-
 def test_sentry_gets_a_run_as_a_transaction_of_its_senders_trace_and_each_error_once(sentry: Kept) -> None:
-    hy = registry(SentryMiddleware())
+    hy = alone(SentryMiddleware())
 
     @hy.task(max_retries=1, retry_backoff=0)
     def charge(order: int) -> None:
@@ -83,7 +77,7 @@ def test_sentry_gets_a_run_as_a_transaction_of_its_senders_trace_and_each_error_
 
 
 def test_sentry_hears_of_the_last_attempt_only_where_that_is_asked_for(sentry: Kept) -> None:
-    hy = registry(SentryMiddleware(last_attempt_only=True))
+    hy = alone(SentryMiddleware(last_attempt_only=True))
 
     @hy.task(max_retries=2, retry_backoff=0)
     def charge() -> None:
@@ -96,7 +90,7 @@ def test_sentry_hears_of_the_last_attempt_only_where_that_is_asked_for(sentry: K
 
 
 def test_structlog_lines_have_the_run_and_what_the_sender_had_bound_also_two_sends_on() -> None:
-    hy = registry(StructlogMiddleware("request_id"))
+    hy = alone(StructlogMiddleware("request_id"))
     entries: list[dict[str, Any]] = []
 
     def note(_: Any, __: str, event: Any) -> Any:
@@ -140,7 +134,7 @@ def test_a_name_that_no_variable_has_is_refused(name: Any) -> None:
 def test_ready_made_sends_do_not_fail_where_the_library_is_not_configured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    hy = registry(SentryMiddleware())
+    hy = alone(SentryMiddleware())
 
     @hy.task
     def work() -> int:
