@@ -10,7 +10,7 @@ from typing import Final
 import sentry_sdk
 
 from hyrex.context import HyrexContext
-from hyrex.errors import RetryAfter, TaskTimeout
+from hyrex.errors import NonRetryable, ResultNotSerializable, RetryAfter, TaskTimeout
 from hyrex.middleware import Middleware, RunInfo, SendInfo
 
 __all__ = ["SentryMiddleware"]
@@ -18,13 +18,16 @@ __all__ = ["SentryMiddleware"]
 ORIGIN: Final = "auto.queue.hyrex"
 OK: Final = "ok"
 INTERNAL_ERROR: Final = "internal_error"
+FINAL: Final = (NonRetryable, ResultNotSerializable)
+"""Errors that no retry follows, whatever is left."""
 
 
 class SentryMiddleware(Middleware):
     """Each run is a transaction, and has a scope of its own with what its context says.
 
-    `last_attempt_only`: report an error only where no retry is left. RetryAfter is never reported, nor is a
-    cancel; a timeout is.
+    `last_attempt_only`: report an error only where no retry is left: at the last attempt, and at any attempt
+    NonRetryable and a result that cannot be stored. What else ends a task early (`no_retry_on`, arguments
+    that cannot be read) is not known here. RetryAfter is never reported, nor is a cancel; a timeout is.
     """
 
     def __init__(self, *, last_attempt_only: bool = False) -> None:
@@ -68,7 +71,17 @@ class SentryMiddleware(Middleware):
     def _reports(self, context: HyrexContext, error: BaseException) -> bool:
         if isinstance(error, RetryAfter):
             return False
-        return not self._last_attempt_only or context.attempt_number >= context.max_retries
+        if not self._last_attempt_only or context.attempt_number >= context.max_retries:
+            return True
+        return any(issubclass(type(part), FINAL) for part in _parts(error))
+
+
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that it holds if it is a group."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _parts(part)
 
 
 def _told(context: HyrexContext) -> dict[str, object]:

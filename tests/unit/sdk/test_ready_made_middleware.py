@@ -9,7 +9,7 @@ import sentry_sdk
 import structlog
 from sentry_sdk.transport import Transport
 
-from hyrex import RetryAfter
+from hyrex import NonRetryable, RetryAfter
 from hyrex.contrib.sentry import SentryMiddleware
 from hyrex.contrib.structlog import StructlogMiddleware
 from hyrex.testing import inline
@@ -87,6 +87,29 @@ def test_sentry_hears_of_the_last_attempt_only_where_that_is_asked_for(sentry: K
         charge.send()
     (event,) = sentry.of(None)
     assert event["contexts"]["hyrex"]["attempt_number"] == 2
+
+
+def test_sentry_hears_of_a_first_attempt_that_is_the_last(sentry: Kept) -> None:
+    hy = alone(SentryMiddleware(last_attempt_only=True))
+
+    @hy.task(max_retries=2)
+    def refuse() -> None:
+        raise NonRetryable("no such order")
+
+    @hy.task(max_retries=2)
+    def refuse_in_a_group() -> None:
+        raise ExceptionGroup("both", [LookupError(), ExceptionGroup("one", [NonRetryable("no")])])
+
+    @hy.task(max_retries=2)
+    def unstorable() -> object:
+        return object()
+
+    with inline(raise_failures=False) as tasks:
+        for task in (refuse, refuse_in_a_group, unstorable):
+            task.send()
+    assert [len(handle.task_runs) for handle in tasks.sent] == [1, 1, 1]
+    told = [event["contexts"]["hyrex"]["task_id"] for event in sentry.of(None)]
+    assert told == [str(handle.id) for handle in tasks.sent]
 
 
 def test_structlog_lines_have_the_run_and_what_the_sender_had_bound_also_two_sends_on() -> None:
