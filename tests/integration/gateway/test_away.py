@@ -14,7 +14,7 @@ import pytest
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as pb
 from tests.integration.gateway.conftest import REST, Cluster, Stubs, stubs_on
-from tests.integration.gateway.test_routing import REJECTED, STORED, new_task, stored
+from tests.integration.gateway.sends import REJECTED, STORED, new_task, stored
 from tests.integration.observing.scrape import scrape, url_of
 from tests.integration.observing.test_metrics import listed, shown
 from tests.integration.service.seeding import make_id

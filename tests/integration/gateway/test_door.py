@@ -11,7 +11,7 @@ import pytest
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_service_pb2 as pb
 from tests.integration.gateway.conftest import REST, VIDEO, Stubs, stubs_on
-from tests.integration.gateway.test_routing import STORED, new_task
+from tests.integration.gateway.sends import STORED, new_task
 from tests.integration.service.seeding import make_id
 from tests.integration.service.stubs import outcome_of
 from tests.support.postgres import copied_database

@@ -20,27 +20,16 @@ from hyrex.v1 import (
 )
 from hyrex.v1 import task_service_pb2 as pb
 from tests.integration.gateway.conftest import REST, VIDEO, Cluster, Stubs, stubs_on
+from tests.integration.gateway.sends import REJECTED, STORED, new_task, stored
 from tests.integration.service.seeding import make_id
 from tests.integration.service.stubs import error_info, reason_of
 from tests.support.groups import grouped
 from tests.support.processes import Processes
 from tests.support.tokens import bearer
 
-STORED, REJECTED = pb.SUBMIT_OUTCOME_STORED, pb.SUBMIT_OUTCOME_REJECTED
-
-
-def new_task(queue: str, **options: object) -> task_pb2.NewTask:
-    return task_pb2.NewTask(task_id=make_id(), name="shop.charge", queue=queue, payload=b"{}", **options)  # type: ignore[arg-type]
-
 
 def tasks_of_both() -> list[task_pb2.NewTask]:
     return [new_task(VIDEO), new_task(REST), new_task(f"{VIDEO}-2"), new_task(REST)]
-
-
-async def stored(stubs: Stubs, *tasks: task_pb2.NewTask) -> list[str]:
-    answer = await stubs.tasks.SubmitTasks(pb.SubmitTasksRequest(tasks=tasks))
-    assert [each.outcome for each in answer.results] == [STORED] * len(tasks)
-    return [each.task_id for each in tasks]
 
 
 async def ids_in(address: str) -> set[str]:

@@ -3,18 +3,31 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId
+from hyrex_broker.storage import partitions
 from hyrex_broker.storage.retention import RetentionStore
 from tests.integration.storage.stage import Stage, make_id, new_task
-from tests.integration.storage.test_partitions import old_day, tables_of
 from tests.support.postgres import connect
 
 KEEP: Final = timedelta(days=7)
 BAD: Final = timedelta(days=30)
 _TABLES: Final = ("task", "task_run", "idempotency", "reopen", "dismissal")
+
+
+async def old_day(connection: Any, ago: int = 20) -> tuple[datetime, int]:
+    """A partition of long ago, and a Unix time (ms) in it."""
+    day = partitions.day_of(datetime.now(UTC)) - timedelta(days=ago)
+    for parent, _ in partitions.PARENTS:
+        await partitions._ensure_one(connection, parent, day)
+    return day, int(day.timestamp() * 1000) + 1000
+
+
+async def tables_of(connection: Any, day: datetime) -> list[str]:
+    rows = await connection.fetch("select relname from pg_class where relname ~ $1", f"^task.*_{day:%Y%m%d}$")
+    return [row[0] for row in rows]
 
 
 @dataclass

@@ -11,9 +11,8 @@ from hyrex_broker.storage import compaction
 from hyrex_broker.storage.grants import grant
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.verify import verify
-from tests.integration.storage.old_days import BAD, KEEP, OldDay
+from tests.integration.storage.old_days import BAD, KEEP, OldDay, tables_of
 from tests.integration.storage.stage import Stage, new_task
-from tests.integration.storage.test_partitions import tables_of
 from tests.support.roles import role_of, role_with_few_rights
 
 _TABLES: Final = ("task", "task_run", "idempotency", "reopen", "dismissal")

@@ -15,9 +15,8 @@ from hyrex_broker.storage.compaction import Compactor, RetentionTerms
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.verify import verify
-from tests.integration.storage.old_days import BAD, KEEP, OldDay, upkeep
+from tests.integration.storage.old_days import BAD, KEEP, OldDay, tables_of, upkeep
 from tests.integration.storage.stage import ZERO, Stage
-from tests.integration.storage.test_partitions import tables_of
 from tests.integration.storage.waits import until_blocked
 
 RETRY: Final = load("cancel")["retry"]

@@ -12,6 +12,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.reads import FULL, TaskReads
 from hyrex_broker.storage.retention import RetentionStore
+from tests.integration.storage.old_days import old_day, tables_of
 from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 from tests.support.postgres import connect
@@ -32,14 +33,6 @@ async def days(connection: Any) -> list[str]:
         " where inhparent = 'task'::regclass order by 1"
     )
     return [row[0] for row in rows]
-
-
-async def old_day(connection: Any, ago: int = 20) -> tuple[datetime, int]:
-    """A partition of long ago, and a Unix time (ms) in it."""
-    day = partitions.day_of(datetime.now(UTC)) - ago * _DAY
-    for parent, _ in partitions.PARENTS:
-        await partitions._ensure_one(connection, parent, day)
-    return day, int(day.timestamp() * 1000) + 1000
 
 
 async def test_partitions_reach_from_the_day_before_yesterday_to_three_days_ahead(connection: Any) -> None:
@@ -195,11 +188,6 @@ async def test_a_detach_that_is_pending_is_finished_before_another_begins(
     await RetentionStore(stage.database.url).maintain(KEEP)
     assert await tables_of(connection, newer) == []
     assert await tables_of(connection, older) == []
-
-
-async def tables_of(connection: Any, day: datetime) -> list[str]:
-    rows = await connection.fetch("select relname from pg_class where relname ~ $1", f"^task.*_{day:%Y%m%d}$")
-    return [row[0] for row in rows]
 
 
 @pytest.mark.parametrize("detached", [["task_run"], ["task_run", "task"]], ids=["runs", "runs and tasks"])
