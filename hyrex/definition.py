@@ -4,9 +4,9 @@ Precedence: the task's options, then those of its registry, then the defaults of
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +52,15 @@ def _naming(task: str) -> Iterator[None]:
         raise ValueError(f"task {task}: {error}") from None
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    if name in {each.name for each in fields(SendOptions)}:
+        return f": it is one of a send, task.with_config({name}=...).send(...)"
+    from difflib import get_close_matches  # only where something is wrong
+
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
     """The options given to a decorator or to a registry, unchecked."""
@@ -75,6 +84,15 @@ class TaskOptions:
     concurrency_key: str | KeyOf | None = None
     max_per_key: int = 1
     on_full: OnFull = "wait"
+
+    @classmethod
+    def given(cls, options: Mapping[str, Any]) -> "TaskOptions":
+        """Those of a decorator. Raises TypeError, which says what an unknown one may have meant."""
+        known = [each.name for each in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise TypeError(f"a task has no option {name!r}{_meant(name, known)}")
+        return cls(**options)
 
     def config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         """The checked configuration. Raises TypeError or ValueError, which name task and option."""

@@ -78,12 +78,12 @@ class HyrexRegistry:
         """
         if function is not None and not options:
             return self._define(function, TaskOptions(), HyrexTask, local_names(1))
-        decorator = TaskDecorator(self, TaskOptions(**options))
+        decorator = TaskDecorator(self, TaskOptions.given(options))
         return decorator if function is None else decorator(function)
 
     def remote(self, *, name: str | None = None, **options: Any) -> "RemoteDecorator":
         """Make a stub into a task that other code defines: it has a typed send() and cannot be called."""
-        return RemoteDecorator(self, TaskOptions(name=name, **options))
+        return RemoteDecorator(self, TaskOptions.given({"name": name, **options}))
 
     def add_registry(self, registry: "HyrexRegistry") -> None:
         """Include another registry's tasks, also those that it defines later. Raises DuplicateTask."""

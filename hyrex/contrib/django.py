@@ -7,10 +7,12 @@ transaction. Here the process may die between the commit and the send, and the t
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec
 
-from django.db import transaction
-
+from hyrex.contrib.needs import needing
 from hyrex.sendable import Sendable
 from hyrex.sending import send_many
+
+with needing("django>=4.2"):
+    from django.db import transaction
 
 __all__ = ["AfterCommit", "on_commit"]
 

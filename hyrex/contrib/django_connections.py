@@ -7,10 +7,12 @@ requests, so without this the first run after a restart of the database fails, a
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections
-
+from hyrex.contrib.needs import needing
 from hyrex.middleware import Middleware, RunInfo
+
+with needing("django>=4.2"):
+    from asgiref.sync import sync_to_async
+    from django.db import close_old_connections
 
 __all__ = ["DjangoConnections"]
 

@@ -8,11 +8,13 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from hyrex.codec import Codec, PayloadInfo
+from hyrex.contrib.needs import needing
 from hyrex.errors import PayloadUnavailable, PayloadUnreadable
+
+with needing("hyrex[encryption]"):
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = ["Encrypted"]
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import sentry_sdk
-
 from hyrex.context import HyrexContext
+from hyrex.contrib.needs import needing
 from hyrex.errors import NonRetryable, ResultNotSerializable, RetryAfter, TaskTimeout
 from hyrex.middleware import Middleware, RunInfo, SendInfo
+
+with needing("sentry-sdk>=2"):
+    import sentry_sdk
 
 __all__ = ["SentryMiddleware"]
 

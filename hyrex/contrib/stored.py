@@ -11,12 +11,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.codec import Codec, PayloadInfo
+from hyrex.contrib.needs import needing
 from hyrex.errors import PayloadTooLarge, PayloadUnavailable, PayloadUnreadable
+
+with needing("hyrex[storage]"):
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
 
 __all__ = ["Stored"]
 
@@ -46,6 +48,8 @@ class Stored(Codec):
         largest_bytes: int = DEFAULT_LARGEST_BYTES,
         **options: Any,
     ) -> None:
+        if not isinstance(url, str) or not url:
+            raise ValueError(f"url must name a store, for instance 's3://bucket/payloads', got {url!r}")
         if not isinstance(above_bytes, int) or not 0 <= above_bytes < PAYLOAD_LIMIT_BYTES:
             raise ValueError(f"above_bytes must be 0..{PAYLOAD_LIMIT_BYTES - 1}, got {above_bytes!r}")
         if not isinstance(largest_bytes, int) or largest_bytes < above_bytes:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from structlog.contextvars import bound_contextvars, get_contextvars
-
 from hyrex.context import HyrexContext
+from hyrex.contrib.needs import needing
 from hyrex.middleware import Middleware, RunInfo, SendInfo
+
+with needing("structlog>=21"):
+    from structlog.contextvars import bound_contextvars, get_contextvars
 
 __all__ = ["StructlogMiddleware"]
 

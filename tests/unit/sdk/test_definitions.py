@@ -137,9 +137,21 @@ def test_registry_checks_its_defaults_when_it_is_made(options: dict[str, Any]) -
         HyrexRegistry(**options)
 
 
-def test_unknown_option_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="retries"):
-        HyrexRegistry().task(retries=3)  # type: ignore[call-overload]
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("delay", r"a task has no option 'delay': it is one of a send, task\.with_config\(delay="),
+        ("expire_in", "no option 'expire_in'; did you mean expires_in"),
+        ("zzz", "no option 'zzz'; it has name, queue, "),
+    ],
+)
+def test_unknown_option_is_refused_with_what_it_may_have_meant(option: str, error: str) -> None:
+    hy = HyrexRegistry()
+    options: dict[str, Any] = {option: 3}
+    with pytest.raises(TypeError, match=error):
+        hy.task(**options)
+    with pytest.raises(TypeError, match=error):
+        hy.remote(**options)
 
 
 def test_default_that_only_describes_one_is_refused_with_the_remedy() -> None:

@@ -138,6 +138,7 @@ def test_what_a_schedule_sends_again_and_again_is_not_put_elsewhere(tmp_path: Pa
         (lambda: Encrypted({"k": TEXT}), ValueError),
         (lambda: Compressed(level=0), ValueError),
         (lambda: Compressed(above_bytes=-1), ValueError),
+        (lambda: Stored(""), ValueError),
         (lambda: Stored("memory://x", above_bytes=LIMIT), ValueError),
         (lambda: Stored("memory://x", largest_bytes=1), ValueError),
     ],
