@@ -34,7 +34,7 @@ from hyrex_broker.given_secrets import SecretUnusable, is_blank, read_secret, to
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _STOP_BEYOND_DRAIN_S: Final = 5.0
-SECRETS: Final = ("database_url", "read_database_url", "token")
+SECRETS: Final = ("database_url", "read_database_url", "outbox_url", "token")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +96,8 @@ def _run(config: BrokerConfig) -> int:
         await preflight.check(config.database_url, replicated=not config.private_database)
         if config.read_database_url is not None:
             await preflight.check_replica(config.read_database_url, config.database_url)
+        if config.outbox_url is not None:
+            await preflight.check_outbox(config.outbox_url, config.database_schema)
         await run_broker(config)
 
     try:
@@ -119,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--database-url-file", metavar="FILE", help="a file that holds it (HYREX_DATABASE_URL_FILE)")
     add("--read-database-url", metavar="URL", help="a standby for lists (HYREX_READ_DATABASE_URL)")
     add("--read-database-url-file", metavar="FILE", help="a file with it (HYREX_READ_DATABASE_URL_FILE)")
+    add("--outbox-url", metavar="URL", help="a database of applications with an outbox (HYREX_OUTBOX_URL)")
+    add("--outbox-url-file", metavar="FILE", help="a file that holds it (HYREX_OUTBOX_URL_FILE)")
     add("--listen", metavar="HOST:PORT", help="default 127.0.0.1:50051; port 0 picks a free one")
     add("--name", help="a name for people; default host-pid")
     add("--token", help="tokens that may do everything, with commas (HYREX_TOKEN); `ps` shows it")

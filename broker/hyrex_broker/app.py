@@ -14,6 +14,7 @@ from hyrex_broker.connected import connect, tell_purged
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.engine.audit import Audit
+from hyrex_broker.engine.beside import Carrier
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.cluster.notifications import Notifications
@@ -58,6 +59,7 @@ from hyrex_broker.serving import Served, serve
 from hyrex_broker.steering import build_steering
 from hyrex_broker.storage.assign import AssignStore
 from hyrex_broker.storage.audit import AuditStore
+from hyrex_broker.storage.beside import CarriedStore, OutboxBeside
 from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.depths import DepthStore
@@ -205,10 +207,18 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,
         tokens=known_tokens(config, database),
+        carrier=_carrier(config, database),
         observers=[source.replica.run] if source.replica is not None else [],
     )
     connect(engine, database)
     return engine
+
+
+def _carrier(config: BrokerConfig, database: Database) -> Carrier | None:
+    if config.outbox_url is None:
+        return None
+    beside = OutboxBeside(config.outbox_url, config.database_schema, database.counters)
+    return Carrier(beside, CarriedStore(database))
 
 
 def _print_when_asked(config: BrokerConfig, database: Database, engine: Engine) -> None:

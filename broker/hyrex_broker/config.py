@@ -116,6 +116,8 @@ class BrokerConfig(ListenConfig):
     database_schema: str = DEFAULT_SCHEMA
     read_database_url: str | None = None
     """A standby for lists, counts and statistics."""
+    outbox_url: str | None = None
+    """A database of applications with an outbox that this broker takes."""
 
     @field_validator("database_url")
     @classmethod
@@ -131,6 +133,11 @@ class BrokerConfig(ListenConfig):
             raise ValueError(
                 "has target_session_attrs: a broker finds the standby of the URL itself; remove it"
             )
+        return cls._is_postgres_url(url) if url is not None else None
+
+    @field_validator("outbox_url")
+    @classmethod
+    def _is_url_of_an_outbox(cls, url: str | None) -> str | None:
         return cls._is_postgres_url(url) if url is not None else None
 
     @field_validator("database_schema")
@@ -197,6 +204,7 @@ FLAGS: Final = MappingProxyType(
         "parent_pid": "--parent",
         "database_schema": "--schema",
         "read_database_url": "--read-database-url",
+        "outbox_url": "--outbox-url",
     }
 )
 """The flag of each setting: what messages name, and what a parent of several brokers hands on."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
+from hyrex_broker.engine.beside import Carrier
 from hyrex_broker.parts import Engine
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.purge import Purged
@@ -37,6 +39,8 @@ def connect(engine: Engine, database: Database) -> None:
     engine.expiry.on_change = changed
     dispatcher.on_change = changed
     engine.cancels.from_outbox = engine.relay.relay_now
+    if engine.carrier is not None:
+        _connect_carrier(engine.carrier, engine, database)
     engine.follow.on_change = changed
     _connect_follow(engine)
     engine.progress.on_change = changed
@@ -48,6 +52,19 @@ def connect(engine: Engine, database: Database) -> None:
     notifications.on_config = dispatcher.look_again
     notifications.on_relisten = dispatcher.look_again
     notifications.on_cancel = engine.heartbeats.look_for_cancels
+
+
+def _connect_carrier(carrier: Carrier, engine: Engine, database: Database) -> None:
+    """Have rows of the outbox beside the database found where a task of their id is looked for."""
+
+    async def from_outboxes(task_ids: Sequence[TaskId]) -> set[TaskId]:
+        if not await carrier.bring(task_ids):
+            raise StorageUnavailable(f"task {task_ids[0]} may be in the outbox of a database that is away")
+        return await engine.relay.relay_now(task_ids)
+
+    engine.cancels.from_outbox = from_outboxes
+    carrier.on_carried = engine.relay.hurry
+    database.bring = carrier.bring
 
 
 def _connect_follow(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from hyrex_broker.engine.audit import Audit
+from hyrex_broker.engine.beside import Carrier
 from hyrex_broker.engine.cancels import Cancels
 from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.engine.cluster.presence import Presence
@@ -56,6 +57,8 @@ class Engine:
     audit: Audit
     tokens: KnownTokens | None
     """None: this broker asks for none."""
+    carrier: Carrier | None = None
+    """None: there is no outbox beside the database."""
     observers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What measures, where somebody wants to know."""
 
@@ -82,5 +85,6 @@ class Engine:
             *self.steering.loops(),
             self.audit.run,
             *([self.tokens.run] if self.tokens is not None else []),
+            *([self.carrier.run] if self.carrier is not None else []),
             *self.observers,
         ]

@@ -31,11 +31,11 @@ _LONGEST_PAUSE_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.1
 _SECRETS: Final = frozenset(
     f"HYREX_{name}{ending}"
-    for name in ("DATABASE_URL", "READ_DATABASE_URL", "TOKEN")
+    for name in ("DATABASE_URL", "READ_DATABASE_URL", "OUTBOX_URL", "TOKEN")
     for ending in ("", "_FILE")
 )
 
-_NOT_AS_FLAGS: Final = frozenset({"host", "port", "database_url", "read_database_url", "token"})
+_NOT_AS_FLAGS: Final = frozenset({"host", "port", "database_url", "read_database_url", "outbox_url", "token"})
 """Where to listen is one flag, and `ps` shows flags to others: secrets go by environment."""
 
 
@@ -179,7 +179,8 @@ def _environment(config: BrokerConfig) -> dict[str, str]:
     rest = {key: value for key, value in os.environ.items() if key not in _SECRETS}
     token = {"HYREX_TOKEN": config.token} if config.token and config.token_file is None else {}
     replica = {"HYREX_READ_DATABASE_URL": config.read_database_url} if config.read_database_url else {}
-    return rest | {"HYREX_DATABASE_URL": config.database_url} | replica | token
+    outbox = {"HYREX_OUTBOX_URL": config.outbox_url} if config.outbox_url else {}
+    return rest | {"HYREX_DATABASE_URL": config.database_url} | replica | outbox | token
 
 
 def _end(config: BrokerConfig, children: dict[int, _Child]) -> None:

@@ -15,6 +15,7 @@ from hyrex.cli import (
     doctor,
     gateway,
     init,
+    outbox,
     queue,
     run_broker,
     run_worker,
@@ -59,6 +60,7 @@ task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)
 program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
+program.add_typer(outbox.commands, name="outbox")
 program.add_typer(schedule.commands, name="schedule")
 program.add_typer(worker.commands, name="worker")
 program.add_typer(broker.commands, name="broker")

@@ -34,6 +34,10 @@ def run_broker(
     read_database_url: Annotated[
         str | None, typer.Option(help="A standby for lists and the dashboard (HYREX_READ_DATABASE_URL).")
     ] = None,
+    outbox_url: Annotated[
+        str | None,
+        typer.Option(help="A database of applications with an outbox (HYREX_OUTBOX_URL)."),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(help="Tokens that may do everything, with commas (HYREX_TOKEN).")
     ] = None,
@@ -92,6 +96,7 @@ def run_broker(
     secrets = {
         "HYREX_DATABASE_URL": required_url(database_url, database_url_file),
         "HYREX_READ_DATABASE_URL": read_database_url,
+        "HYREX_OUTBOX_URL": outbox_url,
         "HYREX_TOKEN": token,
     }
     _become_broker([*arguments, *(["--insecure"] if insecure else [])], secrets)
@@ -178,6 +183,16 @@ def required_url(url: str | None, file: Path | None) -> str:
 def standby_url(url: str | None) -> str | None:
     """The standby for lists; None if none is named. Raises: CommandError."""
     return _given_url("read_database_url", {"read_database_url": url})
+
+
+def outbox_url_of(url: str | None, file: Path | None) -> str:
+    """The database of an application. Raises: CommandError if none is named."""
+    found = _given_url(
+        "outbox_url", {"outbox_url": url, "outbox_url_file": None if file is None else str(file)}
+    )
+    if found is None:
+        raise CommandError("no database is named; pass --outbox-url or set HYREX_OUTBOX_URL", status=2)
+    return found
 
 
 def _given_url(name: str, given: dict[str, str | None]) -> str | None:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
@@ -62,6 +63,11 @@ class OutboxRelay:
         self._pass_from: CommitSnapshot | None = None
         self._full: dict[str, TaskId] = {}
         self._room_due = 0.0
+        self._hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Look at once: rows were put into the outbox here."""
+        self._hurried.set()
 
     async def run(self) -> None:
         """Relay until cancelled."""
@@ -82,7 +88,10 @@ class OutboxRelay:
             except (StorageUnavailable, StatementRefused) as error:
                 log.debug("the outbox waits for the database", extra={"error": str(error)})
                 pause_s = LONGEST_PAUSE_S
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._hurried.wait()
+            self._hurried.clear()
 
     async def relay_next(self) -> int:
         """Make tasks of the next rows; how many were seen. Raises StorageUnavailable."""

@@ -14,7 +14,7 @@ TABLES: Final = (
     "worker_session", "task", "task_run", "ready", "delayed", "lease", "reopen", "dismissal", "idempotency",
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret", "compaction",
-    "schedule", "schedule_slot", "outbox", "expiry", "debounce", "forgotten_slots",
+    "schedule", "schedule_slot", "outbox", "carried", "expiry", "debounce", "forgotten_slots",
     "rate_use", "blocked", "seat", "stripe",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
@@ -69,7 +69,7 @@ async def grant_enqueue(connection: Any, schema: str, grants: EnqueueGrants) -> 
     """Give the functions of the outbox to a role, and let another call them. Raises SchemaOutOfRange."""
     async with connection.transaction():
         if grants.owner is not None:
-            role = await _quoted(connection, grants.owner)
+            role = await quoted_role(connection, grants.owner)
             await connection.execute(_GIVE_AWAY.format(schema=f'"{schema}"', role=role))
         if grants.caller is not None:
             if not await connection.fetchval(_OWNED_APART, f'"{schema}"'):
@@ -77,13 +77,13 @@ async def grant_enqueue(connection: Any, schema: str, grants: EnqueueGrants) -> 
                     f"hyrex.enqueue would run with the rights of {grants.caller}, who has none here: give it"
                     " to a role that may insert into the outbox only, with --enqueue-as ROLE"
                 )
-            role = await _quoted(connection, grants.caller)
+            role = await quoted_role(connection, grants.caller)
             await connection.execute(_ENQUEUE.format(schema=f'"{schema}"', role=role))
 
 
 async def grant(connection: Any, schema: str, role: str) -> None:
     """Let a role run brokers in a schema. Raises SchemaOutOfRange for an unknown role."""
-    quoted = await _quoted(connection, role)
+    quoted = await quoted_role(connection, role)
     async with connection.transaction():
         named = {
             "tables": ", ".join(TABLES),
@@ -94,7 +94,8 @@ async def grant(connection: Any, schema: str, role: str) -> None:
         await connection.execute(_GRANTS.format(schema=f'"{schema}"', role=quoted, **named))
 
 
-async def _quoted(connection: Any, role: str) -> str:
+async def quoted_role(connection: Any, role: str) -> str:
+    """A role's name as SQL has it. Raises SchemaOutOfRange for an unknown one."""
     quoted = await connection.fetchval("select quote_ident(rolname) from pg_roles where rolname = $1", role)
     if quoted is None:
         raise SchemaOutOfRange(f"no role {role!r} in this Postgres; make it with: create role ... login")

@@ -8,7 +8,7 @@ dead rows of the past (docs/adr/0003-pinned-plans.md has the measurements).
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import asyncpg
 
 from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.storage.availability import Availability
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.connections import Connections
@@ -90,6 +91,9 @@ class Database:
         self.on_missing_partition: Callable[[], None] = lambda: None
         """Called when a statement found no partition for its day."""
         self.on_refusal: Callable[[StorageUnavailable], None] = self.availability.refused
+        self.bring: Callable[[Sequence[TaskId]], Awaitable[bool]] | None = None
+        """Where there is an outbox beside this database: brings those of these tasks that are there into the
+        outbox here. False: nobody can tell now whether they are."""
         self.is_standby = False
         """True: unlogged tables cannot be read here."""
         self._sizes = (hot_connections, read_connections)

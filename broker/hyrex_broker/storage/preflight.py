@@ -8,8 +8,10 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
+from hyrex_broker.storage.beside import require_outbox
 from hyrex_broker.storage.connect import ANY_SERVER, WRITES, Connector, Timeouts, place
 from hyrex_broker.storage.replica import identity
+from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import NOT_ANSWERED, one_line
 from hyrex_broker.storage.unreachable import STANDBY
 
@@ -61,6 +63,21 @@ async def check_replica(read_url: str, database_url: str) -> None:
         )
 
 
+async def check_outbox(outbox_url: str, schema: str) -> None:
+    """Raise SchemaOutOfRange if a database beside this one has no outbox for it. One that cannot be reached
+    is taken up when it can: nothing else waits for it."""
+    connector = Connector(outbox_url, schema)
+    try:
+        connection = await connector.connect(UPKEEP_SETTINGS, Timeouts(_TIMEOUT_S, _TIMEOUT_S))
+    except (asyncpg.PostgresError, *NOT_ANSWERED, StorageUnavailable) as error:
+        log.warning("the outbox beside the database cannot be checked", extra={"error": _cause(error)})
+        return
+    try:
+        await require_outbox(connection)
+    finally:
+        connection.terminate()
+
+
 async def _identity(url: str, role: SessionAttribute) -> tuple[int | None, str]:
     connector = Connector(url)
     connector.role = role
@@ -71,28 +88,28 @@ async def _identity(url: str, role: SessionAttribute) -> tuple[int | None, str]:
         connection.terminate()
 
 
-async def reach(database_url: str) -> tuple[str, str]:
+async def reach(database_url: str, remedy: str = _REMEDY) -> tuple[str, str]:
     """Connect to a server that takes writes; its synchronous_commit and synchronous_standby_names. Raises
-    StorageUnavailable or SchemaOutOfRange, naming host and port, never the password."""
+    StorageUnavailable or SchemaOutOfRange, naming host and port, never the password, and the remedy."""
     try:
         return await _looked_at(database_url)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise StorageUnavailable(
-            f"Postgres at {place(database_url)} refused the login: {error}; {_REMEDY}"
+            f"Postgres at {place(database_url)} refused the login: {error}; {remedy}"
         ) from error
     except asyncpg.InvalidCatalogNameError as error:
         raise StorageUnavailable(
-            f"Postgres at {place(database_url)}: {error}; create it, or {_REMEDY}"
+            f"Postgres at {place(database_url)}: {error}; create it, or {remedy}"
         ) from error
     except asyncpg.TargetServerAttributeNotMatched as error:
-        raise StorageUnavailable(f"Postgres at {place(database_url)} {STANDBY}; {_REMEDY}") from error
+        raise StorageUnavailable(f"Postgres at {place(database_url)} {STANDBY}; {remedy}") from error
     except (asyncpg.PostgresError, *NOT_ANSWERED, ValueError) as error:
         raise StorageUnavailable(
-            f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {_REMEDY}"
+            f"cannot reach Postgres at {place(database_url)}: {_cause(error)}; start it, or {remedy}"
         ) from error
     except StorageUnavailable as error:
         raise StorageUnavailable(
-            f"{error.message}; start or promote one, or {_REMEDY}", lasts=error.lasts
+            f"{error.message}; start or promote one, or {remedy}", lasts=error.lasts
         ) from error
 
 

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from hyrex.runtime import patterns
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CARRIED, CancelCause, CarriedOptions, Outcome, TaskId
 from hyrex_broker.domain.progress import ProgressView
@@ -71,8 +72,8 @@ class TaskReads:
     async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
         """Tasks by id, oldest first; unknown ids are missing. At most IDS_PER_STATEMENT ids.
 
-        What is no task may be in the outbox, or was made a task since: rows go one way, so the third look is
-        the last.
+        What is no task may be in the outbox, or in one beside this database, or was made a task since: rows
+        go one way, so the last look is at the tasks again.
         """
         found = await self._stored(task_ids, detail)
         missing = {*task_ids} - {view.task_id for view in found}
@@ -80,6 +81,10 @@ class TaskReads:
             return found
         found += await waiting_tasks(self._database, list(missing), with_payload=detail.payload)
         missing -= {view.task_id for view in found}
+        if missing and self._database.bring is not None:
+            await self._database.bring(list(missing))
+            found += await waiting_tasks(self._database, list(missing), with_payload=detail.payload)
+            missing -= {view.task_id for view in found}
         found += await self._stored(list(missing), detail) if missing else []
         return sorted(found, key=lambda view: view.task_id)
 
@@ -98,9 +103,18 @@ class TaskReads:
         return list(_views(rows))
 
     async def task(self, task_id: TaskId) -> TaskView | None:
-        """One task with its payload and all of its runs."""
+        """One task with its payload and all of its runs. Raises StorageUnavailable, too, if it may be in an
+        outbox beside this database that is away."""
         views = await self.tasks([task_id], FULL)
+        if not views:
+            await self._require_all([task_id])
         return views[0] if views else None
+
+    async def _require_all(self, missing: Sequence[TaskId]) -> None:
+        if self._database.bring is not None and not await self._database.bring(missing):
+            raise StorageUnavailable(
+                f"no task {missing[0]} is here, and the database of the outbox, where it may be, is away"
+            )
 
     async def to_replay(self, task_id: TaskId) -> ReplayedTask | None:
         """What another task like this one needs; None if it is unknown."""
@@ -117,6 +131,10 @@ class TaskReads:
         found = await self._queues_of_stored(task_ids)
         missing = {*task_ids} - found.keys()
         if missing:
+            found |= await waiting_queues(self._database, list(missing))
+            missing -= found.keys()
+        if missing and self._database.bring is not None:
+            await self._require_all(list(missing))
             found |= await waiting_queues(self._database, list(missing))
             missing -= found.keys()
         return found | (await self._queues_of_stored(list(missing)) if missing else {})

@@ -149,14 +149,15 @@ def introduced(
 
 
 @asynccontextmanager
-async def running_engine(url: str, lease_s: float = 15.0) -> AsyncIterator[Bench]:
+async def running_engine(
+    url: str, lease_s: float = 15.0, outbox_url: str | None = None
+) -> AsyncIterator[Bench]:
     """An engine whose loops run until the block ends."""
     database = Database(url, hot_connections=4, read_connections=1)
     await database.open()
     broker = await BrokerStore(database).register("bench", "127.0.0.1:1", "1")
-    engine = _build(
-        BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s), ReadFrom(database), broker
-    )
+    config = BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s, outbox_url=outbox_url)
+    engine = _build(config, ReadFrom(database), broker)
     await engine.directory.refresh()
     bench = Bench(engine, database, started(engine))
     try:

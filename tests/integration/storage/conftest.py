@@ -15,7 +15,8 @@ EMPTY = (
     "ready", "delayed", "lease", "task_run", "task", "reopen", "dismissal", "idempotency",
     "worker_session", "broker",
     "lane", "queue", "concurrency_limit", "task_definition", "low_water_mark", "bulk_operation", "schedule",
-    "schedule_slot", "outbox", "expiry", "debounce", "forgotten_slots", "rate_use", "blocked", "seat",
+    "schedule_slot", "outbox", "carried",
+    "expiry", "debounce", "forgotten_slots", "rate_use", "blocked", "seat",
 )  # fmt: skip
 
 

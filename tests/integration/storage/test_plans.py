@@ -55,6 +55,11 @@ HOT = [
     ("outbox", "refused"),
     ("outbox", "waiting"),
     ("outbox", "of_ids"),
+    ("beside", "look"),
+    ("beside", "sizes"),
+    ("beside", "take"),
+    ("beside", "carry"),
+    ("beside", "carried"),
 ]
 ROWS = 100_000
 

@@ -18,6 +18,7 @@ GIVEN: Final[dict[str, Any]] = {
     "dead_letter_days": 3,
     "private_database": True, "metrics": ("::1", 9000, ("a.example",)), "log_format": "json", "parent_pid": 1,
     "database_schema": "other", "read_database_url": "postgresql://u:secret@localhost:5433/hyrex",
+    "outbox_url": "postgresql://u:secret@shop/shop",
 }  # fmt: skip
 # A token is read from its file, if there is one: then it is not told again.
 IN_A_FILE: Final = {"token_file"}

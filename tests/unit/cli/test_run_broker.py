@@ -16,7 +16,8 @@ NAMES: Final = {
 }  # fmt: skip
 GIVEN: Final[dict[str, Any]] = {
     "database_url": "postgresql://u:secret@localhost/hyrex",
-    "read_database_url": "postgresql://u:secret@standby/hyrex", "name": "b", "token": "a,b", "insecure": True,
+    "read_database_url": "postgresql://u:secret@standby/hyrex", "outbox_url": "postgresql://u:secret@shop/shop",
+    "name": "b", "token": "a,b", "insecure": True,
     "lease_duration": 2.5, "drain_timeout": 3.0, "processes": 3, "tls_cert": Path("cert"),
     "tls_key": Path("key"), "tls_client_ca": Path("ca"), "payload_limit": 100, "retention_days": 2,
     "dead_letter_days": 3,

@@ -659,6 +659,7 @@ create unlogged table run_progress (
   updated_at timestamptz not null default now()
 );
 
+-- The outbox begins.
 -- Tasks that callers store in their own transactions, until a broker makes tasks of them (sql/outbox.sql). `xid` is the
 -- caller's transaction: a broker goes on from the snapshot of its last look, so it reads no dead rows of the past, and
 -- misses nobody who commits late. Rows are never updated: what has to wait is replaced by a row that says why.
@@ -669,7 +670,7 @@ create table outbox (
   -- Null: the queue of the task's definition, when it is relayed.
   queue       text,
   payload     bytea not null,
-  options     jsonb not null,
+  options     jsonb not null check (jsonb_typeof(options) = 'object'),
   run_at      timestamptz,
   enqueued_at timestamptz not null default clock_timestamp(),
   -- Why it was not relayed yet: its queue is full, or a broker could not make a task of it (and its reason).
@@ -843,6 +844,17 @@ end
 $make$;
 revoke all on function checked_enqueue_options(jsonb), enqueue_bytes(text, bytea, text, jsonb, uuid),
   enqueue(text, jsonb, text, jsonb) from public;
+-- The outbox ends.
+
+-- Rows that were carried here from the outbox of a database beside this one (sql/beside.sql), until they are known to be
+-- there no more: one whose removal there was interrupted comes again.
+create table carried (
+  id         uuid primary key,
+  carried_at timestamptz not null default now()
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+        autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
+create index carried_by_time on carried (carried_at, id);
 
 -- When to look at tasks that may expire while they wait. Assigns judge by `task.expires_at`; this is for what nobody
 -- assigns. A row goes when its time has come: nothing has to remove it when its task ends.

@@ -23,7 +23,7 @@ select exists (select from pg_namespace where nspname = $1) as exists,
         where c.relnamespace = to_regnamespace($1)
           and c.relname in ('schema_version', 'namespace', 'broker', 'lane', 'queue', 'concurrency_limit',
                             'task_definition', 'worker_session', 'task', 'task_run', 'ready', 'delayed', 'lease',
-                            'reopen', 'idempotency', 'low_water_mark', 'token', 'audit')
+                            'reopen', 'idempotency', 'low_water_mark', 'token', 'audit', 'outbox_version')
           and not exists (select from versions where nspname = $1 and ours)
         order by c.relname limit 1) as foreign,
        array(select nspname::text from versions where nspname <> $1 and ours order by 1) as others

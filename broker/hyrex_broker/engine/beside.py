@@ -1,0 +1,182 @@
+"""Carries what callers stored in a database beside the broker's into the broker's own outbox, from which the
+relay makes tasks of it.
+
+Each part of rows is removed there and stored here in two transactions, of which that here is committed first.
+Where anything breaks between the two, the rows are carried again, and those that have come are left out
+(`carried`). While the other database is away, nothing else of the broker waits for it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position
+from hyrex_broker.engine.looks import Look
+from hyrex_broker.storage.beside import CarriedStore, OutboxBeside
+from hyrex_broker.storage.sqlstates import StatementRefused
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 1000
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Of one statement, or one row."""
+_SHORTEST_PAUSE_S: Final = 0.02
+LONGEST_PAUSE_S: Final = 0.25
+_IDLE_AFTER_S: Final = 60.0
+_IDLE_PAUSE_S: Final = 1.0
+_AWAY_PAUSE_S: Final = 2.0
+LOOK_BELOW_S: Final = 5.0
+FORGET_EVERY_S: Final = 60.0
+
+
+class Carrier:
+    """Carries rows from the outbox of another database."""
+
+    def __init__(self, beside: OutboxBeside, store: CarriedStore) -> None:
+        self._beside = beside
+        self._store = store
+        self._cursor: Cursor | None = None
+        self._pass_from: CommitSnapshot | None = None
+        self.is_away = False
+        """It did not answer the last time."""
+        self.on_carried: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Carry until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._carry())
+                group.create_task(self._look_elsewhere())
+        finally:
+            await self._beside.close()
+
+    async def _carry(self) -> None:
+        pause_s, found_at = LONGEST_PAUSE_S, float("-inf")
+        while True:
+            try:
+                found = await self.carry_next()
+                self._is_there()
+                found_at = time.monotonic() if found else found_at
+                is_idle = time.monotonic() - found_at > _IDLE_AFTER_S
+                longest_s = _IDLE_PAUSE_S if is_idle else LONGEST_PAUSE_S
+                pause_s = 0.0 if found else min(max(_SHORTEST_PAUSE_S, 2 * pause_s), longest_s)
+            except (StorageUnavailable, StatementRefused) as error:
+                self._failed(error)
+                pause_s = _AWAY_PAUSE_S
+            await asyncio.sleep(pause_s)
+
+    async def carry_next(self) -> int:
+        """Carry the next rows; how many were seen. Raises StorageUnavailable."""
+        if self._cursor is None:
+            self._cursor = Cursor(await self._beside.here())
+        cursor = self._cursor
+        seen = await self._beside.look(cursor, BATCH)
+        if self._pass_from is None:
+            self._pass_from = seen.snapshot
+        late = [row for row in seen.rows if row.is_late]
+        new = seen.rows[len(late) :]
+        await self._carry_rows([(row.row_id, row.size_bytes) for row in seen.rows])
+        if cursor is not self._cursor:
+            return len(seen.rows)  # it was set back meanwhile
+        if len(late) < BATCH and len(new) < BATCH:
+            # All was seen that the first look of this pass could see: go on with what it could not.
+            self._cursor, self._pass_from = Cursor(self._pass_from), None
+        else:
+            cursor.late = late[-1].place if late else cursor.late
+            cursor.new = new[-1].place if new else cursor.new
+        return len(seen.rows)
+
+    async def bring(self, task_ids: Sequence[TaskId]) -> bool:
+        """Carry those of these rows that are there. False: nobody can tell now whether they are."""
+        if self.is_away:
+            return False
+        try:
+            sizes = await self._beside.sizes(task_ids)
+            await self._carry_rows(sorted(sizes.items()))
+        except (StorageUnavailable, StatementRefused) as error:
+            self._failed(error)
+            return False
+        return True
+
+    async def _carry_rows(self, sized: Sequence[tuple[TaskId, int]]) -> None:
+        for part in _parts(sized):
+            await self._carry_part(part)
+        if sized:
+            self.on_carried()
+
+    async def _carry_part(self, row_ids: Sequence[TaskId]) -> None:
+        """Carry rows together; what is refused is put aside there, alone (rule 6)."""
+        try:
+            async with self._beside.taking(row_ids) as rows:
+                if rows:
+                    await self._store.carry(rows)
+        except StatementRefused as error:
+            if len(row_ids) > 1:
+                half = len(row_ids) // 2
+                await self._carry_part(row_ids[:half])
+                await self._carry_part(row_ids[half:])
+                return
+            told = {"id": row_ids[0], "error": str(error)}
+            log.error("a row of the outbox beside the database cannot be carried; it waits apart", extra=told)
+            await self._beside.refuse(row_ids[0], f"the database refused it ({error})")
+
+    async def _look_elsewhere(self) -> None:
+        below, forget = Look(LOOK_BELOW_S, self.look_below), Look(FORGET_EVERY_S, self.forget)
+        while True:
+            try:
+                await below.again()
+                await forget.again()
+            except (StorageUnavailable, StatementRefused) as error:
+                log.debug(
+                    "the outbox beside the database was not looked through", extra={"error": str(error)}
+                )
+            await asyncio.sleep(LOOK_BELOW_S / 2)
+
+    async def look_below(self) -> None:
+        """Find what others left. Raises StorageUnavailable."""
+        if self.is_away:
+            return
+        cursor = self._cursor
+        first = cursor.since.next_xid if cursor is not None else (await self._beside.here()).next_xid
+        left = await self._beside.below(first)
+        if left is not None:
+            self._cursor, self._pass_from = Cursor(CommitSnapshot((), left), new=Position(left)), None
+
+    async def forget(self) -> None:
+        """Forget rows that cannot come again, since they are there no more. Raises StorageUnavailable."""
+        while not self.is_away and (carried := await self._store.carried(BATCH)):
+            left = await self._beside.sizes(carried)
+            gone = [row_id for row_id in carried if row_id not in left]
+            await self._carry_rows(sorted(left.items()))
+            if gone:
+                await self._store.forget(gone)
+            else:
+                return
+
+    def _is_there(self) -> None:
+        if self.is_away:
+            log.warning("the outbox beside the database answers again", extra={"place": self._beside.place})
+        self.is_away = False
+
+    def _failed(self, error: Exception) -> None:
+        if not self.is_away:
+            told = {"place": self._beside.place, "error": str(error)}
+            log.warning("the outbox beside the database does not answer; what it has waits", extra=told)
+        self.is_away = True
+
+
+def _parts(sized: Sequence[tuple[TaskId, int]]) -> Iterator[list[TaskId]]:
+    """Rows in parts that one statement stores."""
+    part, size = list[TaskId](), 0
+    for row_id, size_bytes in sized:
+        if part and (size + size_bytes > _BATCH_BYTES or len(part) == BATCH):
+            yield part
+            part, size = [], 0
+        part.append(row_id)
+        size += size_bytes
+    if part:
+        yield part
