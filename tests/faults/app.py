@@ -36,6 +36,15 @@ def alone_until(path: str) -> None:
     until(path)
 
 
+@hy.task(concurrency_key="one")
+def alone_once(number: int, fails: bool) -> int:
+    """Returns a number or fails, one at a time."""
+    with execution():
+        if fails:
+            raise ValueError(number)
+        return number
+
+
 @hy.task
 async def hold_async(seconds: float) -> float:
     """Waits for a while beside others."""
