@@ -14,6 +14,8 @@ RULES = ROOT / "docs" / "architecture" / "rules.md"
 RULE = re.compile(r"\brules? (\d+)(?:(?:,| and|-| to) (\d+))?", re.IGNORECASE)
 DECISION = re.compile(r"\bADRs? (\d{4})\b|\badr/(\d{4})")
 LINK = re.compile(r"(?<!!)\[[^\]\[]*\]\(([^)\s]+)\)")
+DEFINED = re.compile(r"^\[([^\]\[]+)\]: (\S+)$", re.MULTILINE)  # where a page's `[name]` leads
+NAMED = re.compile(r"\[([^\]\[]+)\](?![(\[:])")
 CODE = re.compile(r"```(?s:.*?)```|`[^`\n]*`|^    .*$", re.MULTILINE)
 PLACE = re.compile(
     r"(?<![\w/.-])((?:broker|hyrex|tests|docs|scripts|benchmarks|proto|examples)/[\w./-]+\.\w+)"
@@ -129,7 +131,8 @@ def test_every_test_that_a_page_names_exists() -> None:
 @pytest.mark.parametrize("page", sorted(name for name in texts() if name.endswith(".md")))
 def test_every_link_leads_somewhere(page: str) -> None:
     here = ROOT / page
-    for link in LINK.findall(re.sub(CODE, "", texts()[page])):
+    text = re.sub(CODE, "", texts()[page])
+    for link in (*LINK.findall(text), *dict(DEFINED.findall(text)).values()):
         if re.match(r"\w+:", link):
             continue
         place, _, anchor = link.partition("#")
@@ -137,3 +140,9 @@ def test_every_link_leads_somewhere(page: str) -> None:
         assert target.exists(), f"{page}: {link}"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("page", sorted(name for name, text in texts().items() if DEFINED.search(text)))
+def test_every_named_link_is_defined_and_every_definition_used(page: str) -> None:
+    text = re.sub(CODE, "", texts()[page])
+    assert set(NAMED.findall(text)) == dict(DEFINED.findall(text)).keys()
