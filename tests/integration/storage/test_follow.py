@@ -84,10 +84,24 @@ async def test_those_behind_a_smaller_maximum_go_on_with_it(stage: Stage) -> Non
     assert await follow(stage, held.task_id) == {task.task_id for task in waiting[:3]}
 
 
-async def test_refused_ones_of_a_batch_leave_their_room_to_those_behind(stage: Stage) -> None:
-    tasks = [keyed("a", 1), keyed("a", 1, refuses=True), keyed("a", 1, refuses=True), keyed("a", 2)]
-    assert (await admissions(stage, *tasks))[:3] == [READY, Placing.REFUSED, Placing.REFUSED]
-    assert await stage.state(tasks[3].task_id) is TaskState.QUEUED
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        ([(1, False), (5, False)], "BLOCKED BLOCKED"),
+        ([(1, True), (5, False), (5, False)], "REFUSED READY READY"),
+        ([(2, True), (2, True), (3, True), (3, False)], "READY REFUSED READY BLOCKED"),
+        ([(1, False), (5, True)], "BLOCKED REFUSED"),
+        ([(2, False), (2, True), (2, True), (3, False)], "READY REFUSED REFUSED READY"),
+    ],
+)
+async def test_a_batch_is_admitted_as_if_each_had_come_alone(
+    stage: Stage, batch: list[tuple[int, bool]], expected: str
+) -> None:
+    """One has a seat before; each of the batch has a maximum, and waits or refuses to."""
+    await submit_keyed(stage, keyed("a", 9))
+    tasks = [keyed("a", most, refuses=refuses) for most, refuses in batch]
+    assert " ".join(each.name for each in await admissions(stage, *tasks)) == expected
+    assert await follow(stage, keys=[hashed("a")]) == set()
 
 
 async def test_a_seat_is_kept_through_a_backoff(stage: Stage) -> None:

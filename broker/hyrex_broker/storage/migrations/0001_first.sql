@@ -1169,6 +1169,23 @@ as $$
   returning task_id, lane, rank
 $$;
 
+-- What becomes of the next task of a key in a batch, as if it had come alone: `state` has how many were admitted before it,
+-- whether one of them waits (1), and the answer for the last one: 1 ready, 2 blocked, 3 refused.
+create function admit_next(state integer[], held integer, most integer, refuses boolean, waits boolean) returns integer[]
+language plpgsql immutable
+as $$
+begin
+  return case
+    when state[2] = 0 and not waits and held + state[1] < most then array[state[1] + 1, 0, 1]
+    when refuses then array[state[1], state[2], 3]
+    else array[state[1], 1, 2]
+  end;
+end
+$$;
+create aggregate admit_in_turn(held integer, most integer, refuses boolean, waits boolean) (
+  sfunc = admit_next, stype = integer[], initcond = '{0,0,0}'
+);
+
 -- Admits tasks that are about to be stored (arrays in id order): into `ready` with a seat where their key has one free and
 -- nobody waits for it, else into `blocked`, or not at all where they refuse to wait. Answers for each: 1 ready,
 -- 2 blocked, 3 refused, and for what is refused who has a seat. Locks stripes in order.
@@ -1180,7 +1197,6 @@ set search_path from current
 as $$
 declare
   look bigint;
-  passed_over bigint[];
 begin
   perform lock_stripes(keys);
   look := nextval('look');
@@ -1190,7 +1206,7 @@ begin
       as i (id, lane, rank, key, most, refuses, seats_from, turns_from, place)
   ), judged as materialized (
     select of_key.*,
-           case when not waits and held + nth <= most then 1 when refuses then 3 else 2 end::smallint as admission
+           (admit_in_turn(held, most, refuses, waits) over (partition by key order by nth))[3]::smallint as admission
     from (
       select i.*, max(k.held) over each_key as held, bool_or(k.waits) over each_key as waits,
              min(k.oldest) over each_key as oldest, (array_agg(k.holder) over each_key)[1] as holder
@@ -1222,9 +1238,8 @@ begin
     select j.id, j.lane, j.rank, j.key, j.most, look + j.nth - 1, 0, 0, 0, 0, false
     from judged j where admission = 2 order by j.id
   )
-  select array_agg(j.admission order by j.place), array_agg(case when j.admission = 3 then j.holder end order by j.place),
-         array_agg(distinct j.key) filter (where j.admission = 2 and not j.waits and j.nth > 1)
-    into admissions, holders, passed_over
+  select array_agg(j.admission order by j.place), array_agg(case when j.admission = 3 then j.holder end order by j.place)
+    into admissions, holders
   from judged j;
   if 3 = any (admissions) then
     if exists (
@@ -1237,10 +1252,6 @@ begin
     -- They are not stored: a later task may have their idempotency keys.
     delete from idempotency where idempotency.task_id = any (array(
       select i.id from unnest(ids, admissions) as i (id, admission) where i.admission = 3));
-  end if;
-  if passed_over is not null then
-    -- Those before them in the batch may have left them room after all.
-    perform follow('{}', passed_over);
   end if;
   return next;
 end
