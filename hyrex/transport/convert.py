@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -149,10 +150,21 @@ def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
 def _terms(spec: SendSpec) -> bytes:
     """What all sends of one task share, encoded once: a backoff made by chance must not differ when a send is
     repeated."""
-    base = spec.base or spec
+    base, options = spec.base or spec, spec.options
     if base.encoded is None:
         base.encoded = _options(base)
+    if (options.max_per_key != 1 or options.on_full != "wait") and not options.concurrency_key:
+        return _without_key(base.encoded)
     return base.encoded
+
+
+@lru_cache(maxsize=1024)
+def _without_key(terms: bytes) -> bytes:
+    """The terms of a task whose arguments gave it no key: brokers refuse a maximum without one."""
+    shared = task_pb2.NewTask.FromString(terms)
+    shared.ClearField("max_per_key")
+    shared.ClearField("on_full")
+    return shared.SerializeToString()
 
 
 def _options(spec: SendSpec) -> bytes:

@@ -318,7 +318,7 @@ class NewTask(_message.Message):
     """
     max_per_key: _builtins.int
     """How many of its concurrency_key may run at once, 1..1000; 0 means 1. Of tasks with different maxima each
-    waits for its own. Without a key it means nothing.
+    waits for its own. Refused without a key, as on_full is.
     """
     on_full: Global___OnFull.ValueType
     """What becomes of it where its concurrency_key has its maximum."""

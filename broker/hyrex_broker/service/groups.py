@@ -167,6 +167,7 @@ class SubmitReader:
         headers = _checked(columns.headers, checked_headers, refused)
         _refuse_both_keys(known.terms, columns.keys, refused, "idempotency_key")
         _refuse_both_keys(known.terms, columns.concurrency_keys, refused, "concurrency_key")
+        _refuse_without_key(columns, refused)
         keys = _checked(columns.keys, partial(fields.short_text, field="idempotency_key"), refused)
         concurrency_keys = _checked(
             columns.concurrency_keys, partial(fields.short_text, field="concurrency_key"), refused
@@ -196,6 +197,17 @@ def _refuse_both_keys(terms: Terms, keys: Sequence[str], refused: dict[int, Brok
         return
     error = InvalidField("debounce_key", terms.extras.debounce_key, f"give it or {name}, not both")
     refused.update({place: error for place, key in enumerate(keys) if key})
+
+
+def _refuse_without_key(columns: _Columns, refused: dict[int, BrokerError]) -> None:
+    """Say so where somebody says how many of a key may run, and has forgotten the key."""
+    terms = columns.terms
+    if not (terms.max_per_key or terms.on_full):
+        return
+    name = "max_per_key" if terms.max_per_key else "on_full"
+    error = InvalidField(name, getattr(terms, name), "is for tasks with a concurrency_key")
+    keys = stretched(columns.concurrency_keys or [""], len(columns.payloads))
+    refused.update({place: error for place, key in enumerate(keys) if not key})
 
 
 def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Columns:

@@ -44,10 +44,18 @@ def test_the_key_is_made_of_validated_arguments() -> None:
     assert (task.concurrency_key, task.max_per_key, task.on_full) == ("acme", 2, task_pb2.ON_FULL_UNSPECIFIED)
 
 
-def test_tasks_of_several_keys_share_a_group_and_one_without_a_key_is_among_them() -> None:
-    tasks = sent(charge.call("a"), charge.call("", 5), charge.call("b"))
-    assert [task.concurrency_key for task in tasks] == ["a", "", "b"]
-    assert {task.on_full for task in tasks} == {task_pb2.ON_FULL_REFUSE}
+def test_tasks_of_several_keys_share_a_group_and_one_without_a_key_says_nothing_of_its_maximum() -> None:
+    """Wherever it stands: its terms are compared when it is sent again, among others."""
+    calls = [charge.call("a"), charge.call("", 5), charge.call("b")]
+    tasks = sorted(sent(*calls), key=lambda task: task.concurrency_key)
+    assert [task.concurrency_key for task in tasks] == ["", "a", "b"]
+    assert [task.on_full for task in tasks] == [0, task_pb2.ON_FULL_REFUSE, task_pb2.ON_FULL_REFUSE]
+    (alone,) = sent(calls[1])
+    assert (alone.on_full, alone.max_per_key) == (0, 0)
+    (single,) = task_service_pb2.SubmitTasksRequest.FromString(
+        convert.submit_request([prepare(calls[1]._spec, b"{}")])
+    ).tasks
+    assert single.on_full == 0
     groups, _ = convert.submit_groups(
         [prepare(each._spec, b"{}") for each in (charge.call("a"), charge.call("b"))]
     )

@@ -207,3 +207,24 @@ def test_a_maximum_of_a_key_out_of_its_bounds_is_refused(most: int) -> None:
     terms = task_pb2.NewTask(name="work", queue="default", concurrency_key="k", max_per_key=most)
     found = read(TaskGroup(terms=terms, task_ids=packed(make_id()), payloads=[b"1"]))
     assert str(found.refused[0]) == f"max_per_key = {most}: must lie between 0 and 1000"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"max_per_key": 2}, "max_per_key = 2: is for tasks with a concurrency_key"),
+        ({"on_full": task_pb2.ON_FULL_REFUSE}, "on_full = 1: is for tasks with a concurrency_key"),
+    ],
+)
+def test_who_says_how_many_of_a_key_and_forgets_the_key_is_told(said: dict[str, Any], words: str) -> None:
+    """Also of one task among others of the group that have one, and of a task that came alone."""
+    terms = task_pb2.NewTask(name="work", queue="default", **said)
+    ids = packed(make_id(), make_id())
+    none = read(TaskGroup(terms=terms, task_ids=ids, payloads=[b"1", b"2"]))
+    assert [str(error) for error in none.refused.values()] == [words, words]
+    some = read(TaskGroup(terms=terms, task_ids=ids, payloads=[b"1", b"2"], concurrency_keys=["k", ""]))
+    assert {place: str(error) for place, error in some.refused.items()} == {1: words}
+    assert [list(places) for _, places in some.blocks] == [[0]]
+    terms.task_id, terms.payload = make_id(), b"1"
+    alone = SubmitReader(1000).tasks([terms])
+    assert [str(error) for error in alone.refused.values()] == [words]
