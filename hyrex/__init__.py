@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from hyrex.app import HyrexApp
     from hyrex.call import TaskCall
     from hyrex.codec import Codec, PayloadInfo
-    from hyrex.context import HyrexContext, get_hyrex_context
+    from hyrex.context import (
+        HyrexContext,
+        HyrexWorkflowContext,
+        get_hyrex_context,
+        get_hyrex_workflow_context,
+    )
     from hyrex.errors import (
         ArgumentInvalid,
         BrokerUnavailable,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
         TaskWasCancelled,
         TokenInvalid,
         UnknownConnection,
+        WorkflowInvalid,
         WouldDeadlock,
     )
     from hyrex.gather import wait_all, wait_all_async
@@ -67,6 +73,9 @@ if TYPE_CHECKING:
     from hyrex.sending import send_many, send_many_async
     from hyrex.status import TaskStatus
     from hyrex.task import HyrexTask
+    from hyrex.workflows.handle import WorkflowHandle
+    from hyrex.workflows.node import WorkflowNode
+    from hyrex.workflows.workflow import HyrexWorkflow
 
 __all__ = [
     "ArgumentInvalid",
@@ -81,6 +90,8 @@ __all__ = [
     "HyrexQueue",
     "HyrexRegistry",
     "HyrexTask",
+    "HyrexWorkflow",
+    "HyrexWorkflowContext",
     "KeyBusy",
     "Middleware",
     "NonRetryable",
@@ -118,11 +129,15 @@ __all__ = [
     "TaskWasCancelled",
     "TokenInvalid",
     "UnknownConnection",
+    "WorkflowHandle",
+    "WorkflowInvalid",
+    "WorkflowNode",
     "WouldDeadlock",
     "dismiss",
     "dismiss_async",
     "errors",
     "get_hyrex_context",
+    "get_hyrex_workflow_context",
     "get_task",
     "get_task_async",
     "replay",
@@ -140,6 +155,8 @@ _HOMES: Final = {
     "HyrexQueue": "queue",
     "HyrexRegistry": "registry",
     "HyrexTask": "task",
+    "HyrexWorkflow": "workflows.workflow",
+    "HyrexWorkflowContext": "context",
     "Middleware": "middleware",
     "PayloadInfo": "codec",
     "RunInfo": "middleware",
@@ -150,9 +167,12 @@ _HOMES: Final = {
     "RunProgress": "progress",
     "TaskRun": "runs",
     "TaskStatus": "status",
+    "WorkflowHandle": "workflows.handle",
+    "WorkflowNode": "workflows.node",
     "dismiss": "handle",
     "dismiss_async": "handle",
     "get_hyrex_context": "context",
+    "get_hyrex_workflow_context": "context",
     "get_task": "handle",
     "get_task_async": "handle",
     "replay": "handle",

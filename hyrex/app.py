@@ -10,6 +10,7 @@ from hyrex.options import checked_name
 from hyrex.queue import HyrexQueue
 from hyrex.registry import HyrexRegistry
 from hyrex.task import HyrexTask
+from hyrex.workflows.workflow import HyrexWorkflow
 
 __all__ = ["HyrexApp", "Lifespan", "middleware_of_tasks"]
 
@@ -49,6 +50,11 @@ class HyrexApp:
     def tasks(self) -> Mapping[str, HyrexTask[..., Any]]:
         """All tasks by name, those of nested registries included."""
         return self._registry.tasks
+
+    @property
+    def workflows(self) -> Mapping[str, HyrexWorkflow[..., Any]]:
+        """All workflows by name, those of nested registries included."""
+        return self._registry.workflows
 
     @property
     def queues(self) -> Mapping[str, HyrexQueue]:

@@ -8,21 +8,59 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from hyrex.progress import RunProgress, checked_progress
 
 __all__ = [
     "HyrexContext",
+    "HyrexWorkflowContext",
     "bind_context",
     "bound_in",
     "enter_context",
     "get_hyrex_context",
+    "get_hyrex_workflow_context",
     "tell_progress_by",
 ]
 
 SLOT_HEADER: Final = "hyrex-scheduled-for"
+
+
+class HyrexWorkflowContext:
+    """The workflow of which the run that executes now is a node."""
+
+    __slots__ = ("_arguments", "_read", "id", "name", "node")
+
+    def __init__(
+        self, workflow_id: UUID, name: str, node: str, read: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        self.id = workflow_id
+        """That of its own task; `get_task(id)` is its handle."""
+        self.name = name
+        self.node = node
+        """What this node is called in it."""
+        self._read = read
+        self._arguments: Mapping[str, Any] | None = None
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments that the workflow was sent with, by name, as JSON values."""
+        if self._arguments is None:
+            self._arguments = self._read()
+        return self._arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _workflow_context, (self.id, self.name, self.node, dict(self.arguments))
+
+    def __repr__(self) -> str:
+        return f"<node {self.node} of workflow {self.name} {self.id}>"
+
+
+def _workflow_context(
+    workflow_id: UUID, name: str, node: str, arguments: Mapping[str, Any]
+) -> HyrexWorkflowContext:
+    return HyrexWorkflowContext(workflow_id, name, node, lambda: arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +88,8 @@ class HyrexContext:
     """The headers that the sender gave."""
     trace_context: bytes = b""
     """The trace that the task belongs to, in 26 bytes: version, trace id, span id and flags. Empty: none."""
+    workflow: HyrexWorkflowContext | None = None
+    """The workflow of which the task is a node; None if it is none."""
 
     @property
     def scheduled_for(self) -> datetime | None:
@@ -88,6 +128,12 @@ def get_hyrex_context() -> HyrexContext | None:
     """The context of the run that executes now; None outside a task and in direct calls."""
     bound = _context.get()
     return bound if bound is None or isinstance(bound, HyrexContext) else bound()
+
+
+def get_hyrex_workflow_context() -> HyrexWorkflowContext | None:
+    """The workflow of the run that executes now: `get_hyrex_context().workflow`, and None outside a task."""
+    context = get_hyrex_context()
+    return None if context is None else context.workflow
 
 
 enter_context = _context.set

@@ -33,10 +33,9 @@ from hyrex.options import (
     checked_texts,
     checked_timeout,
 )
-from hyrex.queue import HyrexQueue
+from hyrex.queue import HyrexQueue, queue_name
 from hyrex.rate import checked_rate
 from hyrex.retry import checked_backoff
-from hyrex.sendable import queue_name
 
 __all__ = ["TaskOptions", "check_schedulable", "checked_function"]
 

@@ -2,7 +2,8 @@
 
     HyrexError
     ├── DefinitionError            the code declares something impossible
-    │   └── DuplicateTask          two functions under one task name
+    │   ├── DuplicateTask          two functions under one task name
+    │   └── WorkflowInvalid        a workflow that cannot run: a circle, a lacking argument (a ValueError)
     ├── SendError                  send() did not end with an acknowledged task
     │   ├── ArgumentInvalid        the arguments do not fit the hints (a ValueError); nothing was sent
     │   ├── PayloadTooLarge        the arguments are over the limit (a ValueError); nothing was sent
@@ -86,6 +87,7 @@ __all__ = [
     "TaskWasCancelled",
     "TokenInvalid",
     "UnknownConnection",
+    "WorkflowInvalid",
     "WouldDeadlock",
 ]
 
@@ -107,6 +109,10 @@ class DuplicateTask(DefinitionError):
         )
         self.name = name
         self.places = (first, second)
+
+
+class WorkflowInvalid(DefinitionError, ValueError):
+    """A workflow's body makes what cannot run. The text names workflow and node, and what to write."""
 
 
 class SendError(HyrexError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hyrex.options import checked_count, checked_name
 from hyrex.rate import checked_rate
 
-__all__ = ["HyrexQueue"]
+__all__ = ["HyrexQueue", "queue_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +23,8 @@ class HyrexQueue:
         if self.concurrency_limit is not None:
             checked_count("concurrency_limit", self.concurrency_limit, minimum=1)
         checked_rate(self.rate, self.burst)
+
+
+def queue_name(queue: str | HyrexQueue) -> str:
+    """The name of a queue that is given as a name or as a HyrexQueue."""
+    return queue.name if isinstance(queue, HyrexQueue) else checked_name("queue", queue)

@@ -17,6 +17,8 @@ from hyrex.options import UNSET, Backoff, KeyOf, OnError, OnFull, Unset
 from hyrex.queue import HyrexQueue
 from hyrex.schedules import Schedules
 from hyrex.task import AsyncHyrexTask, HyrexTask, RemoteTask
+from hyrex.workflows.definition import WorkflowDecorator, WorkflowDefinition, definition_of
+from hyrex.workflows.workflow import HyrexWorkflow
 
 __all__ = ["HyrexRegistry"]
 
@@ -37,6 +39,7 @@ class HyrexRegistry:
         self._defaults = TaskOptions(queue=queue, max_retries=max_retries, priority=priority)
         self._defaults.config("defaults", TaskOptions())
         self._own: dict[str, HyrexTask[..., Any]] = {}
+        self._workflows: dict[str, HyrexWorkflow[..., Any]] = {}
         self._queues: list[HyrexQueue] = []
         self._nested: list[HyrexRegistry] = []
         self._stack = Stack()
@@ -85,13 +88,41 @@ class HyrexRegistry:
         """Make a stub into a task that other code defines: it has a typed send() and cannot be called."""
         return RemoteDecorator(self, TaskOptions.given({"name": name, **options}))
 
+    @overload
+    def workflow(self, body: Callable[P, None], /) -> HyrexWorkflow[P, dict[str, Any]]: ...
+    @overload
+    def workflow(self, body: Callable[P, R], /) -> HyrexWorkflow[P, R]: ...
+    @overload
+    def workflow(
+        self,
+        *,
+        name: str | None = ...,
+        queue: str | HyrexQueue | Unset = ...,
+        priority: int | Unset = ...,
+        fail_fast: bool = ...,
+        headers: Mapping[str, str] | Unset = ...,
+        labels: Mapping[str, str] | Unset = ...,
+    ) -> WorkflowDecorator: ...
+    def workflow(self, body: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
+        """Make a function whose body wires tasks a workflow: `@hy.workflow`, or `@hy.workflow(queue=...,
+        ...)`.
+
+        A body without parameters runs now, and what is wrong with it is told now; one with parameters runs
+        at each send. Raises WorkflowInvalid, TypeError or ValueError for an option, DuplicateTask for a
+        name that is taken.
+        """
+        definition = definition_of(options)
+        if body is not None:
+            return self._define_workflow(body, definition, local_names(1))
+        return WorkflowDecorator(self._define_workflow, definition)
+
     def add_registry(self, registry: "HyrexRegistry") -> None:
         """Include another registry's tasks, also those that it defines later. Raises DuplicateTask."""
         if self in registry._all_registries():
             raise DefinitionError("a registry cannot contain itself")
         self._nested.append(registry)
         registry._stack.put_below(self._stack)
-        _ = self.tasks, self.queues
+        _ = self.workflows, self.queues
 
     def middleware(self, *added: Middleware) -> None:
         """Have these around the runs and sends of all its tasks, those of nested registries included.
@@ -109,6 +140,18 @@ class HyrexRegistry:
             for name, task in registry._own.items():
                 if not isinstance(task, RemoteTask) and found.setdefault(name, task) is not task:
                     raise DuplicateTask(name, found[name].place, task.place)
+        return MappingProxyType(found)
+
+    @property
+    def workflows(self) -> Mapping[str, HyrexWorkflow[..., Any]]:
+        """All workflows by name, those of nested registries included."""
+        found: dict[str, HyrexWorkflow[..., Any]] = {}
+        tasks = self.tasks
+        for registry in self._all_registries():
+            for name, workflow in registry._workflows.items():
+                other = tasks.get(name) or found.setdefault(name, workflow)
+                if other is not workflow:
+                    raise DuplicateTask(name, other.place, workflow.place)
         return MappingProxyType(found)
 
     @property
@@ -157,12 +200,26 @@ class HyrexRegistry:
         task = kind(function, config, names, options.send_options(name))
         task._stack = self._stack
         task.key_of = options.key_of(name, function)
-        earlier = self._own.get(name)
-        if earlier is not None and not _is_rerun(earlier, task):
-            raise DuplicateTask(name, earlier.place, task.place)
+        self._require_free(name, task)
         self._own[name] = task
         self._note_queue(options.queue)
         return task
+
+    def _define_workflow(
+        self, body: Callable[..., Any], definition: WorkflowDefinition, names: Mapping[str, Any] | None
+    ) -> HyrexWorkflow[..., Any]:
+        workflow = definition.made(body, self._defaults.queue, self._defaults.priority, names)
+        self._require_free(workflow.name, workflow)
+        workflow._stack = self._stack
+        self._workflows[workflow.name] = workflow
+        self._note_queue(definition.queue)
+        return workflow
+
+    def _require_free(self, name: str, made: HyrexTask[..., Any] | HyrexWorkflow[..., Any]) -> None:
+        """Raise DuplicateTask for a name that another task or workflow has."""
+        earlier = self._own.get(name) or self._workflows.get(name)
+        if earlier is not None and not _is_rerun(earlier, made):
+            raise DuplicateTask(name, earlier.place, made.place)
 
     def _note_queue(self, queue: str | HyrexQueue | Unset) -> None:
         if isinstance(queue, HyrexQueue) and queue not in self._queues:
@@ -199,7 +256,10 @@ class RemoteDecorator:
         return self._registry._define(function, self._options, RemoteTask, local_names(1))
 
 
-def _is_rerun(earlier: HyrexTask[..., Any], task: HyrexTask[..., Any]) -> bool:
+def _is_rerun(
+    earlier: HyrexTask[..., Any] | HyrexWorkflow[..., Any],
+    task: HyrexTask[..., Any] | HyrexWorkflow[..., Any],
+) -> bool:
     """Return True if the same source was compiled and executed again: a notebook cell, or a reloaded module.
 
     If one compiled function is executed twice (in a loop, or in a function that makes tasks), these are two

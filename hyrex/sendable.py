@@ -1,10 +1,10 @@
-"""Sending a task: the methods that `HyrexTask` and the result of `with_config` share.
+"""Sending a task, and making it a node of a workflow: what `HyrexTask` and the result of `with_config` share.
 
 Nothing here knows how a task reaches a broker.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -32,13 +32,15 @@ from hyrex.options import (
     checked_texts,
     checked_timeout,
 )
-from hyrex.queue import HyrexQueue
+from hyrex.queue import HyrexQueue, queue_name
+from hyrex.workflows.linkable import Linkable
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from hyrex.handle import TaskHandle
     from hyrex.transactional import TransactionalTask
+    from hyrex.workflows.node import WorkflowNode
 
 __all__ = ["ConfiguredTask", "Sendable"]
 
@@ -52,7 +54,7 @@ def _sending() -> "ModuleType":
     return loaded("hyrex.sending")
 
 
-class Sendable(Generic[P, R]):
+class Sendable(Linkable, Generic[P, R]):
     """A task with a configuration: the methods that send it."""
 
     config: TaskConfig
@@ -80,6 +82,15 @@ class Sendable(Generic[P, R]):
         """A validated and encoded call, for send_many."""
         payload = self._coder.encode_arguments(*args, **kwargs)
         return TaskCall(self._spec.keyed(payload), payload)
+
+    def node(self, /, *args: P.args, **kwargs: P.kwargs) -> "WorkflowNode[R]":
+        """Make a node of the workflow whose body calls this. Each argument is a value, or the `.result` of
+        another node, or a list of these. Raises WorkflowInvalid."""
+        made: WorkflowNode[R] = loaded("hyrex.workflows.building").made_node(self, args, kwargs)
+        return made
+
+    def _nodes(self) -> "Sequence[WorkflowNode[object]]":
+        return (loaded("hyrex.workflows.building").bare_node(self),)
 
     def on(self, connection: object, *, schema: str | None = None) -> "TransactionalTask[P, R]":
         """Send in the transaction of a connection to the brokers' database: `task.on(connection).send(...)`.
@@ -165,11 +176,6 @@ class ConfiguredTask(Sendable[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.config.name} with {self.config} {self.options}>"
-
-
-def queue_name(queue: str | HyrexQueue) -> str:
-    """The name of a queue that is given as a name or as a HyrexQueue."""
-    return queue.name if isinstance(queue, HyrexQueue) else checked_name("queue", queue)
 
 
 def _given(value: Any, check: Callable[[Any], Any]) -> Any:

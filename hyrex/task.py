@@ -22,7 +22,7 @@ from hyrex.sendable import Sendable
 if TYPE_CHECKING:
     from hyrex.handle import TaskHandle
 
-__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "coder_of", "invoke"]
+__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "coder_of", "decoded_result", "invoke"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,18 +99,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
 
     def _decode_result(self, result: bytes) -> R:
         """A method, so that pickled handles and runs refer to the task by its name."""
-        if result.startswith(RESULT_MARK):
-            result = self._decoded(result)
-        found: R = self._coder.decode_result(result)
+        found: R = self._coder.decode_result(decoded_result(self, result, self.name))
         return found
-
-    def _decoded(self, result: bytes) -> bytes:
-        if (codecs := self._stack.codecs) is None:
-            raise PayloadUnavailable(
-                f"result of {self.name} is encoded by a codec, and here no app with a codec has this task: "
-                "import the one that has it"
-            )
-        return codecs.decode_result(result, self.name)
 
     def _largest_bytes(self) -> int:
         codecs = self._stack.codecs
@@ -137,6 +127,19 @@ class RemoteTask(HyrexTask[P, R]):
 def coder_of(task: HyrexTask[..., Any]) -> TaskCoder:
     """The coder for the task's arguments and results."""
     return task._coder
+
+
+def decoded_result(task: HyrexTask[..., Any], result: bytes, of: str) -> bytes:
+    """A result of the task named `of`, as JSON, by the codecs of this task's app. Raises PayloadUnavailable,
+    PayloadUnreadable."""
+    if not result.startswith(RESULT_MARK):
+        return result
+    if (codecs := task._stack.codecs) is None:
+        raise PayloadUnavailable(
+            f"result of {of} is encoded by a codec, and here no app with a codec has {task.name}: import "
+            "the one that has it"
+        )
+    return codecs.decode_result(result, of)
 
 
 def invoke(task: HyrexTask[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -28,6 +28,7 @@ class TaskCoder:
     __slots__ = (
         "_arguments",
         "_encode_arguments",
+        "_encode_given",
         "_result",
         "decode_arguments",
         "decode_lot",
@@ -41,6 +42,7 @@ class TaskCoder:
         self.signature = signature
         self._arguments: ArgumentsCodec | None = None
         self._result: ResultCodec | None = None
+        self._encode_given: dict[frozenset[str], Callable[[dict[str, Any]], bytes]] = {}
         self.largest_bytes: Callable[[], int] = lambda: PAYLOAD_LIMIT_BYTES
         """The limit of arguments and results, of those that are larger than most may be."""
         # What the codecs do, once they have done it for the first time.
@@ -61,6 +63,19 @@ class TaskCoder:
         if len(payload) > PAYLOAD_LIMIT_BYTES:
             checked_payload(signature.task_name, payload, self.largest_bytes())
         return payload
+
+    def encode_given(self, arguments: dict[str, Any]) -> bytes:
+        """The payload of a call of which other arguments come later; raises as encode_arguments()."""
+        names, signature = frozenset(arguments), self.signature
+        if not names:
+            return b"{}"
+        encode = self._encode_given.get(names)
+        if encode is None:
+            payload = loaded("hyrex.arguments.payload")
+            with first_use():
+                encode = self._encode_given[names] = payload.ArgumentsCodec(signature, names).encode
+                return checked_payload(signature.task_name, encode(arguments), self.largest_bytes())
+        return checked_payload(signature.task_name, encode(arguments), self.largest_bytes())
 
     def build(self) -> None:
         """Build the models now. Raises TypeError for type hints that cannot work."""

@@ -5,7 +5,7 @@ would be changed by the round trip is refused when it is sent, where the caller 
 proves that it is kept, the encoded value is decoded and compared.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final, NotRequired
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -80,12 +80,12 @@ class _RoundTrip:
 
 
 class ArgumentsCodec:
-    """Encodes and decodes the arguments of one task."""
+    """Encodes and decodes the arguments of one task; `names`: only these, of those that it has."""
 
-    def __init__(self, signature: TaskSignature) -> None:
+    def __init__(self, signature: TaskSignature, names: Collection[str] | None = None) -> None:
         self._task_name = signature.task_name
         where = f"task {signature.task_name}"
-        self._trip = _RoundTrip(_arguments_schema(signature, where), where)
+        self._trip = _RoundTrip(_arguments_schema(signature, where, names), where)
         self._signature = signature
 
     def encode(self, arguments: dict[str, Any]) -> bytes:
@@ -149,12 +149,13 @@ class ResultCodec:
             raise ResultInvalid(f"result of {self._task_name}: {text}") from error
 
 
-def _arguments_schema(signature: TaskSignature, where: str) -> Any:
+def _arguments_schema(signature: TaskSignature, where: str, names: Collection[str] | None = None) -> Any:
     """The schema of {name: value}; parameters with defaults may be missing, unknown names are refused."""
     hints = signature.hints
     fields = {
         name: hints[name] if name in signature.required else NotRequired[hints[name]]
         for name in signature.names
+        if names is None or name in names
     }
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]  # made at run time
     schema = _schema_of(arguments, where)

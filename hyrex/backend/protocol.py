@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hyrex.backend.outgoing import Outgoing, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
-__all__ = ["Backend", "Replay", "Watched"]
+__all__ = ["Backend", "Replay", "Watched", "WorkflowBackend"]
 
 
 @dataclass(slots=True)
@@ -76,3 +78,28 @@ class Backend(Protocol):
 
     async def replay_async(self, replay: Replay) -> None:
         """As replay()."""
+
+
+@runtime_checkable
+class WorkflowBackend(Backend, Protocol):
+    """A backend that takes workflows too."""
+
+    def retry(self, task_id: str) -> bool:
+        """Run a task that has ended again: of a workflow, its nodes that ended badly. Return False if there
+        is nothing to run. Raises as get()."""
+
+    async def retry_async(self, task_id: str) -> bool:
+        """As retry()."""
+
+    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Store a workflow, or nothing of it; what became of its own task. Raises nothing that a send's
+        answer can say."""
+
+    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
+        """As store_workflow()."""
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """Read a workflow and its nodes, by the id of any of them. Raises as get()."""
+
+    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
+        """As get_workflow()."""

@@ -17,19 +17,22 @@ from hyrex.backend.encoding import encoded
 from hyrex.backend.known import observe
 from hyrex.backend.origin import origin_here
 from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Replay, Watched
 from hyrex.backend.send_spec import SendSpec
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.process import replace_backend
-from hyrex.codec import PayloadInfo
 from hyrex.errors import KeyBusy, TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
-from hyrex.options import TaskConfig
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, RemoteTask
+from hyrex.testing.inline_workflow import InlineWorkflow
 from hyrex.testing.rounds import InLoop, InThread, Way, run_rounds
+from hyrex.testing.sent_task import SentTask
+from hyrex.worker.shared.runs import NodeOfRun
 
 __all__ = ["InlineTasks", "SentTask", "inline"]
 
@@ -52,29 +55,6 @@ def inline(*sources: HyrexApp | HyrexRegistry, raise_failures: bool = True) -> "
         replace_backend(before)
 
 
-@dataclass(frozen=True, slots=True)
-class SentTask:
-    """One task that was sent, for the assertions of a test."""
-
-    handle: TaskHandle[Any]
-    config: TaskConfig
-    run_at: datetime | None
-    _outgoing: Outgoing = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.config.name
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments by parameter name, as a worker would get them."""
-        task, payload = self._outgoing.spec.task, self._outgoing.payload
-        if (codecs := task._stack.codecs) is not None:
-            payload = codecs.decode(codecs.name, payload, PayloadInfo(self.name, "arguments"))
-        return task._coder.decode_arguments(payload)
-
-
 @dataclass(slots=True)
 class InlineTasks:
     """The tasks that were sent; `sent` are their handles, `calls` tell more, both in the order of sending.
@@ -91,6 +71,8 @@ class InlineTasks:
     _states: dict[str, TaskSnapshot] = field(default_factory=dict)
     _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
     _running: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    _workflows: dict[str, InlineWorkflow] = field(default_factory=dict)
+    """By the id of the workflow's task, and of each of its nodes."""
 
     @property
     def is_silent(self) -> bool:
@@ -128,7 +110,7 @@ class InlineTasks:
     async def _run_scheduled(self, task: SentTask, way: Way) -> None:
         del self._scheduled[task._outgoing.task_id]
         self.now = max(self.now, task.run_at or self.now)
-        await self._run(task, way)
+        await self._begin(task, way)
 
     def store(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
         """Run the tasks, one after the other."""
@@ -154,7 +136,7 @@ class InlineTasks:
         self.sent.append(task.handle)
         self.calls.append(task)
         if run_at is None or run_at <= self.now:
-            return await self._run(task, way)
+            return await self._begin(task, way)
         self._scheduled[outgoing.task_id] = task
         return self._observe(
             task, TaskSnapshot(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
@@ -185,7 +167,31 @@ class InlineTasks:
         observe(task.handle, state)
         return state
 
-    async def _run(self, task: SentTask, way: Way) -> TaskSnapshot:
+    async def _begin(self, task: SentTask, way: Way) -> TaskSnapshot:
+        """Run it; of a workflow, its nodes. Raises the error of a run that failed, if that is wanted."""
+        workflow = self._workflows.get(task._outgoing.task_id)
+        if workflow is None:
+            state, error = await self._run(task, way)
+        else:
+            state, error = await workflow.run(self, way)
+            self._observe(task, state)
+            self._states.update({each.task_id: each for each in workflow.ends})
+        if error is not None and self.raise_failures:
+            if not isinstance(error, Exception):
+                result_of(state, bytes)  # raises TaskFailed or TaskTimedOut: what ends a run ends no test
+            raise error
+        return state
+
+    async def run_node(
+        self, outgoing: Outgoing, node: NodeOfRun, way: Way
+    ) -> tuple[TaskSnapshot, BaseException | None]:
+        """Run one node of a workflow; return its end and its last run's error."""
+        task = SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing, node)
+        self.sent.append(task.handle)
+        self.calls.append(task)
+        return await self._run(task, way)
+
+    async def _run(self, task: SentTask, way: Way) -> tuple[TaskSnapshot, BaseException | None]:
         if _depth.get() >= DEEPEST:
             raise RecursionError(
                 f"{task.name} was sent {DEEPEST} runs deep, each by the one before; "
@@ -194,16 +200,12 @@ class InlineTasks:
         before, key = _depth.set(_depth.get() + 1), _key(task._outgoing)
         self._running.append((key, task._outgoing.task_id))
         try:
-            state, error = await run_rounds(task._outgoing, self._function(task._outgoing), way)
+            function = self._function(task._outgoing)
+            state, error = await run_rounds(task._outgoing, function, way, task._node)
         finally:
             self._running.remove((key, task._outgoing.task_id))
             _depth.reset(before)
-        self._observe(task, state)
-        if error is not None and self.raise_failures:
-            if not isinstance(error, Exception):
-                result_of(state, bytes)  # raises TaskFailed or TaskTimedOut: what ends a run ends no test
-            raise error
-        return state
+        return self._observe(task, state), error
 
     def _function(self, outgoing: Outgoing) -> HyrexTask[..., Any]:
         task, name = outgoing.spec.task, outgoing.spec.config.name
@@ -247,6 +249,45 @@ class InlineTasks:
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
         return self.cancel(task_id, reason)
+
+    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Run a workflow's nodes, one after the other."""
+        return InThread.drive(self._store_workflow(workflow, InThread()))
+
+    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
+        """As store_workflow(), coroutines on this loop."""
+        return await self._store_workflow(workflow, InLoop())
+
+    async def _store_workflow(self, workflow: OutgoingWorkflow, way: Way) -> SendResult:
+        made = InlineWorkflow(workflow)
+        for outgoing in workflow.tasks:
+            self._workflows[outgoing.task_id] = made
+        return await self._store(workflow.root, way)
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """One workflow as it stands."""
+        if task_id not in self._workflows:
+            raise TaskNotFound(f"no workflow has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+        return self._workflows[task_id].snapshot(self._states)
+
+    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
+        """As get_workflow()."""
+        return self.get_workflow(task_id)
+
+    def retry(self, task_id: str) -> bool:
+        """Run a task again that has ended badly; of a workflow, its nodes that have."""
+        return InThread.drive(self._retry(task_id, InThread()))
+
+    async def retry_async(self, task_id: str) -> bool:
+        """As retry()."""
+        return await self._retry(task_id, InLoop())
+
+    async def _retry(self, task_id: str, way: Way) -> bool:
+        if self.get(task_id).status in (TaskStatus.COMPLETED, TaskStatus.SCHEDULED):
+            return False
+        (call,) = (each for each in self.calls if each._outgoing.task_id == task_id)
+        await self._begin(call, way)
+        return True
 
     def dismiss(self, task_id: str) -> bool:
         """Say whether a task is a dead letter; there is no list of these."""

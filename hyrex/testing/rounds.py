@@ -43,7 +43,7 @@ from hyrex.worker.shared.outcome import (
     StopCause,
     TimedOut,
 )
-from hyrex.worker.shared.runs import Run, RunTerms
+from hyrex.worker.shared.runs import NodeOfRun, Run, RunTerms
 
 __all__ = ["InLoop", "InThread", "Way", "run_rounds"]
 
@@ -122,10 +122,10 @@ def _in_other_thread(function: Callable[[], T]) -> T:
 
 
 async def run_rounds(
-    outgoing: Outgoing, task: HyrexTask[..., Any], way: Way
+    outgoing: Outgoing, task: HyrexTask[..., Any], way: Way, node: NodeOfRun | None = None
 ) -> tuple[TaskSnapshot, BaseException | None]:
     """Run a task until it completes or has no attempts left; return its end and its last run's error."""
-    run = _first_run(outgoing)
+    run = _first_run(outgoing, node)
     runs: list[RunSnapshot] = []
     while True:
         outcome, error = await _one_round(Execution.of(run, WORKER), task, way)
@@ -137,7 +137,7 @@ async def run_rounds(
         run = _replaced(run, number)
 
 
-def _first_run(outgoing: Outgoing) -> Run:
+def _first_run(outgoing: Outgoing, node: NodeOfRun | None) -> Run:
     config = outgoing.spec.config
     return Run(
         token=0,
@@ -150,6 +150,7 @@ def _first_run(outgoing: Outgoing) -> Run:
         submitted_ns=int(datetime.now(UTC).timestamp() * 1e9),
         headers=dict(outgoing.spec.options.headers),
         codec=codec_name(outgoing.spec),
+        node=node,
         **{name: getattr(config, name) for name in SAME_IN_RUNS},
     )
 

@@ -226,7 +226,8 @@ class AsyncRunner(Runner):
     async def _prepared(self, execution: Execution) -> Outcome | None:
         """As prepare(). What a codec has put elsewhere is fetched in a thread first."""
         tasks = self._place.tasks
-        task = tasks.get(execution.terms.name) if execution.terms.codec else None
+        encoded = execution.terms.codec or execution.queued.block.nodes
+        task = tasks.get(execution.terms.name) if encoded else None
         codecs = None if task is None else task._stack.codecs
         if task is not None and codecs is not None and codecs.blocking:
             try:

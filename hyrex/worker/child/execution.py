@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
+from hyrex.backend.bound import with_results
 from hyrex.codec import CODECS, PayloadInfo
 from hyrex.context import HyrexContext, bound_in
 from hyrex.errors import (
@@ -29,7 +30,7 @@ from hyrex.errors import (
 from hyrex.middleware import RunInfo
 from hyrex.options import checked_seconds
 from hyrex.runtime.content import is_json
-from hyrex.task import HyrexTask, coder_of
+from hyrex.task import HyrexTask, coder_of, decoded_result
 from hyrex.worker.child.queued_block import QueuedBlock
 from hyrex.worker.child.run_context import context_of
 from hyrex.worker.child.unknown_signature import given_back, postponed
@@ -106,7 +107,7 @@ class Execution:
     def __call__(self) -> HyrexContext:
         """The context that user code asks for; made when it does."""
         if self._context is None:
-            self._context = context_of(self.run, self.queued.worker, self._began)
+            self._context = context_of(self.run, self.queued.worker, self._began, self.task)
         return self._context
 
     def has_made(self, context: HyrexContext) -> bool:
@@ -147,7 +148,7 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> O
         queued.task = task
     assert task is not None
     try:
-        if queued.block.terms.codec:
+        if queued.block.terms.codec or queued.block.nodes:
             decode_payload(execution, task)
         execution.arguments = queued.arguments(execution.place, task)
     except BaseException as error:  # a validator is user code: it may call sys.exit()
@@ -161,14 +162,22 @@ def prepare(execution: Execution, tasks: Mapping[str, HyrexTask[..., Any]]) -> O
 
 
 def decode_payload(execution: Execution, task: HyrexTask[..., Any]) -> None:
-    """Decode the payload by the codecs of its app, once. Raises PayloadUnavailable, PayloadUnreadable."""
+    """Decode the payload by the codecs of its app, once, and put the results of other nodes into it.
+
+    Raises PayloadUnavailable, PayloadUnreadable, ArgumentInvalid.
+    """
     if execution.decoded:
         return
     block, place = execution.queued.block, execution.place
-    codecs = task._stack.codecs
-    assert codecs is not None
-    about = PayloadInfo(task.name, "arguments")
-    block.payloads[place] = codecs.decode(block.terms.codec, block.payloads[place], about)
+    payload = block.payloads[place]
+    if block.terms.codec:
+        codecs = task._stack.codecs
+        assert codecs is not None
+        payload = codecs.decode(block.terms.codec, payload, PayloadInfo(task.name, "arguments"))
+    if (node := block.node(place)) is not None and node.results:
+        results = [(parameter, decoded_result(task, result, of)) for parameter, result, of in node.results]
+        payload = with_results(task.name, payload, results)
+    block.payloads[place] = payload
     execution.decoded = True
 
 

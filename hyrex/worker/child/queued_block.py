@@ -28,8 +28,10 @@ class QueuedBlock:
         self.next = 0
         self.task: HyrexTask[..., Any] | None = None  # once it is known that it can execute them
         self._decoded: dict[int, dict[str, Any]] = {}  # by place
-        # Some of its lots may be decoded together; not those that a codec has encoded, each by itself.
-        self._shared = self._in_lots = len(block.tokens) >= LOT and not block.terms.codec
+        # Some of its lots may be decoded together; not those that a codec has encoded, each by itself, nor
+        # nodes of workflows, which are given results of others.
+        alone = block.terms.codec or block.nodes
+        self._shared = self._in_lots = len(block.tokens) >= LOT and not alone
         self._lock = threading.Lock()
 
     def arguments(self, place: int, task: HyrexTask[..., Any]) -> dict[str, Any]:

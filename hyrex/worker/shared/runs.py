@@ -22,6 +22,18 @@ ID_BYTES: Final = 16
 Value = TypeVar("Value")
 
 
+class NodeOfRun(Struct, frozen=True, array_like=True, gc=False):
+    """Which node of a workflow a run is of, and what it is given besides its payload."""
+
+    workflow: str
+    node: str
+    results: tuple[
+        tuple[str, bytes, str], ...
+    ] = ()  # parameter, result, the name of the task that returned it
+    arguments: bytes = b""  # the workflow's own, as they were sent
+    codec: str = ""  # of the workflow's arguments
+
+
 class RunTerms(Struct, frozen=True, array_like=True, gc=False):
     """What the runs of a block share. Empty strings and 0 mean absent.
 
@@ -55,6 +67,7 @@ class Run(RunTerms, frozen=True, kw_only=True, gc=False):
     headers: dict[str, str] | None = None
     trace_context: bytes = b""
     begins_by_ns: int = 0
+    node: NodeOfRun | None = None
     told: ErrorInfo | None = None  # its outcome is settled: only its error handler is to hear of this
 
 
@@ -74,6 +87,7 @@ class RunBlock(Struct, array_like=True):
     trace_contexts: bytes = b""
     begins_by_ns: list[int] = []  # on the boot clock; 0: whenever
     told: ErrorInfo | None = None  # as in Run, of a block of one
+    nodes: list[NodeOfRun | None] = []
 
     def __len__(self) -> int:
         """How many runs."""
@@ -121,12 +135,17 @@ class RunBlock(Struct, array_like=True):
             chosen_packed(self.trace_contexts, TRACE_BYTES),
             chosen(self.begins_by_ns),
             self.told,
+            chosen(self.nodes),
         )
 
     def has_expired(self, place: int) -> bool:
         """Return True if one of them may not begin any more."""
         begins_by_ns = _value(self.begins_by_ns, place, 0)
         return bool(begins_by_ns) and boottime_ns() >= begins_by_ns
+
+    def node(self, place: int) -> NodeOfRun | None:
+        """The node that one of them is of."""
+        return _value(self.nodes, place, None)
 
     def run(self, place: int) -> Run:
         """One of them."""
@@ -143,6 +162,7 @@ class RunBlock(Struct, array_like=True):
             headers=_value(self.headers, place, None),
             trace_context=_packed_value(self.trace_contexts, place, TRACE_BYTES),
             begins_by_ns=_value(self.begins_by_ns, place, 0),
+            node=self.node(place) if self.nodes else None,
             told=self.told,
             **asdict(self.terms),
         )
@@ -164,6 +184,7 @@ def block_of(run: Run) -> RunBlock:
         trace_contexts=run.trace_context,
         begins_by_ns=[run.begins_by_ns] if run.begins_by_ns else [],
         told=run.told,
+        nodes=[run.node] if run.node is not None else [],
     )
 
 

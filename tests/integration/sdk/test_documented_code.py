@@ -10,7 +10,12 @@ import pytest
 from hyrex import HyrexRegistry
 from tests.support.process import ROOT, environment
 
-PAGES = ("docs/howto/recipes.md", "docs/reference/middleware.md", "docs/reference/codecs.md")
+PAGES = (
+    "docs/howto/recipes.md",
+    "docs/howto/workflows.md",
+    "docs/reference/middleware.md",
+    "docs/reference/codecs.md",
+)
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
 
@@ -60,9 +65,16 @@ def test_the_code_of_the_guide_to_testing_runs(shop: Path) -> None:
     assert f"{len(found) - 1} passed" in said
 
 
+def test_the_tests_of_the_guide_to_workflows_run(tmp_path: Path) -> None:
+    made, _, testing = blocks("docs/howto/workflows.md")
+    (tmp_path / "orders.py").write_text(made.partition("\nhandle = ")[0])
+    (tmp_path / "test_orders.py").write_text(f"from orders import Order, fulfil\n{testing}")
+    assert "2 passed" in run(tmp_path, sys.executable, "-m", "pytest", "-q", "test_orders.py")
+
+
 def test_every_recipe_runs(tmp_path: Path) -> None:
     """Each in a module of its own, and all in one interpreter, for speed."""
-    recipes = [block for page in PAGES for block in blocks(page)]
+    recipes = [block for page in PAGES for block in blocks(page) if "def test_" not in block]
     for number, code in enumerate(recipes):
         (tmp_path / f"recipe_{number}.py").write_text(code)
     names = [f"recipe_{number}" for number in range(len(recipes))]
