@@ -89,7 +89,7 @@ class Sendable(Linkable, Generic[P, R]):
         made: WorkflowNode[R] = loaded("hyrex.workflows.building").made_node(self, args, kwargs)
         return made
 
-    def _nodes(self) -> "Sequence[WorkflowNode[object]]":
+    def _nodes(self) -> Sequence[Any]:
         return (loaded("hyrex.workflows.building").bare_node(self),)
 
     def on(self, connection: object, *, schema: str | None = None) -> "TransactionalTask[P, R]":

@@ -1,12 +1,9 @@
 """The operators that wire nodes: `a >> b`, `a >> [b, c]`, `[b, c] >> d`. Tasks and nodes have them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from hyrex.errors import WorkflowInvalid, loaded
-
-if TYPE_CHECKING:
-    from hyrex.workflows.node import WorkflowNode
 
 __all__ = ["Linkable", "NodeGroup"]
 
@@ -31,8 +28,8 @@ class Linkable:
         _link(NodeGroup(upstream), self)
         return self
 
-    def _nodes(self) -> "Sequence[WorkflowNode[object]]":
-        """Its nodes in the workflow whose body runs now. Raises WorkflowInvalid."""
+    def _nodes(self) -> Sequence[Any]:
+        """Its WorkflowNodes in the workflow whose body runs now. Raises WorkflowInvalid."""
         raise NotImplementedError
 
 
@@ -50,7 +47,7 @@ class NodeGroup(Linkable):
     def __repr__(self) -> str:
         return f"<{len(self._members)} nodes beside one another>"
 
-    def _nodes(self) -> "Sequence[WorkflowNode[object]]":
+    def _nodes(self) -> Sequence[Any]:
         return [node for member in self._members for node in member._nodes()]
 
 

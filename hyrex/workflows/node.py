@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from hyrex.arguments.coder import TaskCoder
 from hyrex.backend.send_spec import SendSpec
@@ -11,13 +11,16 @@ from hyrex.options import checked_name
 from hyrex.workflows.linkable import Linkable, NodeGroup
 from hyrex.workflows.references import ResultOf
 
-if TYPE_CHECKING:
-    from hyrex.workflows.building import Building
-
-__all__ = ["Binding", "NodeTask", "WorkflowNode"]
+__all__ = ["Binding", "Body", "NodeTask", "WorkflowNode"]
 
 R_co = TypeVar("R_co", covariant=True)
 N = TypeVar("N", bound="WorkflowNode[Any]")
+
+
+class Body(Protocol):
+    """The graph that a node belongs to."""
+
+    name: str
 
 
 class NodeTask(Protocol):
@@ -40,7 +43,7 @@ class WorkflowNode(Linkable, Generic[R_co]):
     """A task in a workflow; made by `task.node(...)` in the workflow's body."""
 
     def __init__(
-        self, building: "Building", task: NodeTask, given: dict[str, Any], bindings: Sequence[Binding]
+        self, building: Body, task: NodeTask, given: dict[str, Any], bindings: Sequence[Binding]
     ) -> None:
         self._building = building
         self._task = task
@@ -99,5 +102,5 @@ class WorkflowNode(Linkable, Generic[R_co]):
             )
         self._after[upstream] = self._after.get(upstream, False) or runs_anyway
 
-    def _nodes(self) -> "Sequence[WorkflowNode[object]]":
+    def _nodes(self) -> Sequence[Any]:
         return (self,)

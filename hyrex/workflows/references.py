@@ -1,12 +1,9 @@
 """What stands for a node's result in a workflow's body: it can be given to other nodes, and nothing else."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from hyrex.errors import WorkflowInvalid
-
-if TYPE_CHECKING:
-    from hyrex.workflows.node import WorkflowNode
 
 __all__ = ["ResultOf", "refuse_results_in", "results_in"]
 
@@ -20,8 +17,8 @@ class ResultOf:
 
     __slots__ = ("node",)
 
-    def __init__(self, node: "WorkflowNode[Any]") -> None:
-        self.node = node
+    def __init__(self, node: Any) -> None:
+        self.node = node  # a WorkflowNode, which knows this class
 
     def __repr__(self) -> str:
         return f"<the result of {self.node.title}>"

@@ -80,7 +80,7 @@ def _fits_class(source: Any, target: Any) -> bool:
 
 
 def _fit_inside(have: type, source: Any, target: Any) -> bool:
-    """Whether the elements of collections fit, where both hints name as many."""
+    """Return False if elements of collections do not fit, where both hints name as many."""
     mine, theirs = get_args(source), get_args(target)
     if not issubclass(have, Collection) or issubclass(have, tuple) or len(mine) != len(theirs):
         return True

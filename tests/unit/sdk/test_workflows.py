@@ -358,7 +358,7 @@ def test_a_body_is_a_plain_function() -> None:
 
     for body in (waits, print, Order):
         with pytest.raises(TypeError, match="plain"):
-            HyrexRegistry().workflow(body)  # type: ignore[call-overload]
+            HyrexRegistry().workflow(body)
 
 
 def test_tasks_and_workflows_share_their_names() -> None:
