@@ -32,7 +32,7 @@ def template_of(made: Building, returned: object) -> Template:
 
 def _name(made: Building, returned: object) -> str:
     if isinstance(returned, ResultOf) and returned.node._building is made:
-        return returned.node.name
+        return str(returned.node.name)
     if isinstance(returned, WorkflowNode):
         raise WorkflowInvalid(f"workflow {made.name} returns {returned.title}; return its .result")
     raise WorkflowInvalid(
