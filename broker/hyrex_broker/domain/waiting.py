@@ -1,7 +1,7 @@
 """Says what a task waits for, as text for people."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from hyrex_broker.domain.model import CancelCause
@@ -40,7 +40,7 @@ def _next_token(queue: str, name: str, around: RunConditions) -> str:
     if not waits:
         return ""
     at, what = max(waits)
-    return f"the rate of {what} is used up; its next token comes at {at.isoformat(timespec='milliseconds')}"
+    return f"the rate of {what} is used up; the next one may begin at {_at(at, 'milliseconds')}"
 
 
 def waiting_for_another_worker(view: TaskView) -> str:
@@ -77,7 +77,7 @@ def full_limit(queue: str, name: str, around: RunConditions) -> tuple[str, str] 
 
 def why_not_running(view: TaskView) -> str:
     """Why a task that is not queued does not run now, or that it does."""
-    at = f" at {view.run_at.isoformat(timespec='seconds')}" if view.run_at is not None else ""
+    at = f" at {_at(view.run_at)}" if view.run_at is not None else ""
     match view.state:
         case TaskState.SCHEDULED:
             return waiting_for_another_worker(view) or f"it is scheduled to run{at}"
@@ -108,8 +108,9 @@ def times_besides(view: TaskView, times: TaskTimes) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def _at(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+def _at(moment: datetime, timespec: str = "seconds") -> str:
+    """A time as the dashboard writes it, "2026-11-28 01:30:00 UTC"; terminals write theirs likewise."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ', timespec=timespec)} UTC"
 
 
 def _missing_worker(queue: str, name: str, around: RunConditions) -> str:
