@@ -35,6 +35,13 @@ def dev(
         int, typer.Option(min=0, max=65535, help="The dashboard's port, another if it is taken; 0: none.")
     ] = 8787,
     reload: Annotated[bool, typer.Option(help="Start the worker anew when a Python file changes.")] = True,
+    show_database_url: Annotated[
+        bool,
+        typer.Option(
+            "--show-database-url",
+            help="Print the URL, with password, of the private Postgres that runs; end.",
+        ),
+    ] = False,
 ) -> None:
     """Run all of Hyrex for development; Ctrl-C ends it.
 
@@ -43,6 +50,12 @@ def dev(
     """
     import asyncio
 
+    if show_database_url:
+        from hyrex.cli.devserver.database import url_of_running
+        from hyrex.cli.output import say
+
+        say(url_of_running(data_dir))
+        return
     from hyrex.cli.devserver.console import NobodyReads
     from hyrex.cli.devserver.session import DevOptions, DevSession
     from hyrex.cli.devserver.target import chosen_target

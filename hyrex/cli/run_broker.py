@@ -174,7 +174,7 @@ def required_url(url: str | None, file: Path | None) -> str:
     if found is None:
         raise CommandError(
             "no database is named; pass --database-url or set HYREX_DATABASE_URL "
-            "(for development, `hyrex dev` brings its own)",
+            "(`hyrex dev --show-database-url` prints that of a running `hyrex dev`)",
             status=2,
         )
     return found

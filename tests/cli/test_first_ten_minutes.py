@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from tests.cli.shop import DEV_WITHIN_S, Shop, sent_id
@@ -103,6 +104,22 @@ def test_the_dashboard_runs_beside_the_rest(shop: Shop) -> None:
     url = shown.wait_for(r"dashboard (http://localhost:\d+/)", timeout=DEV_WITHIN_S)[1]
     with urlopen(url, timeout=60) as answer:
         assert b"<title>Overview" in answer.read()
+
+
+def test_the_private_database_is_shown_to_who_asks_and_printed_nowhere_else(shop: Shop) -> None:
+    url = shop.hyrex("dev", "--show-database-url").stdout.strip()
+    verified = shop.hyrex("verify", "--database-url", url)
+    assert verified.returncode == 0, verified.stderr
+    password = urlsplit(url).password
+    assert password
+    assert all(password not in process.output for process in shop.processes.started)
+
+
+def test_no_private_database_is_shown_where_none_runs(own_shop: Shop) -> None:
+    shown = own_shop.hyrex("dev", "--show-database-url")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "no server runs in .hyrex/postgres: start `hyrex dev`" in shown.stderr
+    assert not (own_shop.folder / ".hyrex").exists()
 
 
 def test_second_dev_on_the_port_is_refused(shop: Shop) -> None:

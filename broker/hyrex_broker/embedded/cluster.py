@@ -22,6 +22,7 @@ from hyrex_broker.embedded.errors import EmbeddedPostgresError
 from hyrex_broker.embedded.place import reachable_home
 
 SUPERUSER: Final = "hyrex"
+HOST: Final = "127.0.0.1"
 LOG_LIMIT_BYTES: Final = 5_000_000
 LOCK_WAIT_S: Final = 15.0
 WANTED_WAIT_S: Final = 1.0
@@ -132,6 +133,11 @@ class Cluster:
         if _works_in(found[0], self.data):
             raise EmbeddedPostgresError(f"{self.data} is in use by a Postgres with process id {found[0]}.")
         (self.data / "postmaster.pid").unlink()
+
+
+def url_of(password: str, port: int) -> str:
+    """postgresql:// with user, password, address and database."""
+    return f"postgresql://{SUPERUSER}:{password}@{HOST}:{port}/postgres"
 
 
 def environment() -> dict[str, str]:

@@ -16,10 +16,9 @@ from typing import Final, Self
 from hyrex_broker.embedded import supervisor
 from hyrex_broker.embedded.account import Account, postgres_account
 from hyrex_broker.embedded.binaries import find_binaries
-from hyrex_broker.embedded.cluster import SUPERUSER, Cluster, environment
+from hyrex_broker.embedded.cluster import HOST, Cluster, environment, url_of
 from hyrex_broker.embedded.errors import EmbeddedPostgresError
 
-HOST: Final = "127.0.0.1"
 READY_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 20.0
 PORT_TRIES: Final = 5
@@ -77,7 +76,7 @@ class EmbeddedPostgres:
         """postgresql:// with user, password, address and database."""
         if self._cluster is None or self._port is None:
             raise EmbeddedPostgresError("the embedded Postgres has no URL before start()")
-        return f"postgresql://{SUPERUSER}:{self._cluster.password}@{HOST}:{self._port}/postgres"
+        return url_of(self._cluster.password, self._port)
 
     @property
     def running(self) -> bool:

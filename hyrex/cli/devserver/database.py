@@ -5,13 +5,30 @@ migrate that database and run its tasks with code that is being written.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from hyrex.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from hyrex_broker.embedded import EmbeddedPostgres
+
+PLACE: Final = "postgres"
+
+
+def url_of_running(folder: Path) -> str:
+    """The URL of the private database of a `hyrex dev` that runs with this data folder.
+
+    Raises: CommandError where none does.
+    """
+    from hyrex_broker.embedded import EmbeddedPostgresError, running_url
+
+    try:
+        return running_url(folder / PLACE)
+    except EmbeddedPostgresError as error:
+        raise CommandError(
+            f"{error}: start `hyrex dev` without --database-url, or name its folder with --data-dir"
+        ) from None
 
 
 class DevDatabase:
@@ -34,7 +51,7 @@ class DevDatabase:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")
-            self._private = EmbeddedPostgres(self._folder / "postgres")
+            self._private = EmbeddedPostgres(self._folder / PLACE)
             self._private.start()
         except EmbeddedPostgresError as error:
             raise CommandError(str(error)) from None

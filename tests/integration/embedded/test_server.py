@@ -15,7 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
-from hyrex_broker.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries
+from hyrex_broker.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries, running_url
 from hyrex_broker.embedded.account import postgres_account
 from hyrex_broker.embedded.cluster import Cluster
 from tests.support.postgres import run_apart
@@ -85,6 +85,17 @@ def test_data_is_kept_over_stop_and_start(public_dir: Path) -> None:
         rows(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
     with EmbeddedPostgres(public_dir / "pg") as server:
         assert rows(server.url, "SELECT answer FROM kept")[0]["answer"] == 42
+
+
+def test_the_url_of_a_server_is_found_in_its_directory_while_it_runs(public_dir: Path) -> None:
+    with EmbeddedPostgres(public_dir / "pg") as server:
+        assert running_url(public_dir / "pg") == server.url
+        server.kill()
+        assert (public_dir / "pg" / "data" / "postmaster.pid").exists()
+        with pytest.raises(EmbeddedPostgresError, match="no server runs in"):
+            running_url(public_dir / "pg")
+        server.start()
+        assert running_url(public_dir / "pg") == server.url
 
 
 def test_second_server_on_one_directory_fails_and_says_why(public_dir: Path) -> None:
