@@ -18,7 +18,7 @@ from hyrex_broker.storage.brokers import BrokerStore, Channel
 from hyrex_broker.storage.connect import Connector, Timeouts
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.pool import Database
-from hyrex_broker.storage.settings import READ_SETTINGS
+from hyrex_broker.storage.settings import HOT_SETTINGS, READ_SETTINGS
 from tests.chaos.proxy import Proxy
 from tests.support.loops import end
 from tests.support.ports import free_port
@@ -120,9 +120,11 @@ async def test_an_address_that_is_promoted_is_found_while_another_of_its_name_is
 async def test_while_a_heartbeat_has_no_answer_all_servers_are_asked(
     storage_url: str, connection: Any, monkeypatch: pytest.MonkeyPatch, is_silent: bool
 ) -> None:
-    """Its own timeout is not waited for: a standby may have been promoted as soon as its primary was gone. An
-    old primary that is still there answers every connection, and its commits wait for a standby."""
+    """Again and again, and its own timeout is not waited for: a standby may be promoted at any time once its
+    primary is gone. An old primary that is still there answers every connection, and its commits wait for a
+    standby."""
     monkeypatch.setattr(pool, "VITAL_TIMEOUT_S", LASTING.command_s)
+    monkeypatch.setitem(HOT_SETTINGS, "statement_timeout", "10min")
     link = Proxy(("127.0.0.1", urlsplit(storage_url).port or 5432))
     database = Database(before(storage_url, link.address), hot_connections=1, read_connections=1)
     await database.open()
@@ -142,7 +144,7 @@ async def test_while_a_heartbeat_has_no_answer_all_servers_are_asked(
             if is_silent:
                 link.silence()
             running = asyncio.ensure_future(presence.run())
-            for _ in range(1 if is_silent else 2):
+            for _ in range(2 if is_silent else 4):
                 await asked.acquire()
             assert database.availability.away is None
     finally:

@@ -4,6 +4,7 @@ answers and accepts writes."""
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -17,9 +18,11 @@ from hyrex_broker.storage.sqlstates import StatementRefused
 log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
+_AGAIN_S: Final = 0.25
+"""After a round without an answer. The connector has a pause of its own while nothing can be connected to."""
 _SILENT_S: Final = 0.5
-"""Without an answer for so long, all servers are asked: a machine that lost its power says nothing, an old
-primary that nobody follows any more waits for a standby, and another may have been promoted already."""
+"""Without an answer for so long, all servers are asked, again and again: a machine that lost its power says
+nothing, an old primary that nobody follows any more waits for a standby, and another is promoted meanwhile."""
 
 
 class Presence:
@@ -57,7 +60,7 @@ class Presence:
         try:
             while True:
                 await self._renew()
-                await asyncio.sleep(_INTERVAL_S)
+                await asyncio.sleep(_INTERVAL_S if self._availability.away is None else _AGAIN_S)
         except asyncio.CancelledError:
             await self._leave()
             raise
@@ -91,15 +94,18 @@ class Presence:
             await self._try()
 
     async def _seen(self) -> Others:
-        look = asyncio.ensure_future(self._look_after(_SILENT_S))
+        look = asyncio.ensure_future(self._look_while_silent())
         try:
             return await self._store.seen(self._broker, watching=self._watching())
         finally:
             look.cancel()
 
-    async def _look_after(self, silent_s: float) -> None:
-        await asyncio.sleep(silent_s)
-        await self._store.look()
+    async def _look_while_silent(self) -> None:
+        while True:
+            await asyncio.sleep(_SILENT_S)
+            with suppress(TimeoutError):  # a silent one keeps nobody from asking the others again
+                async with asyncio.timeout(_SILENT_S):
+                    await self._store.look()
 
     async def _try(self) -> None:
         """Return True if the database still refuses what it refused."""
