@@ -160,7 +160,7 @@ async def _begun(config: BrokerConfig, source: ReadFrom) -> tuple[BrokerId, Engi
 
 def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engine:
     database = source.database
-    lease = timedelta(seconds=config.lease_duration_s)
+    lease = timedelta(seconds=config.granted_lease_s)
     slack = slack_ms(lease)
     session_store, report_store = SessionStore(database, lease), ReportStore(database, slack)
     directory = Directory(LaneStore(database))
@@ -248,7 +248,8 @@ def _work_engine(config: BrokerConfig, engine: Engine) -> WorkEngine:
         engine.heartbeats,
         engine.progress,
         config.name,
-        timedelta(seconds=config.lease_duration_s),
+        timedelta(seconds=config.granted_lease_s),
+        timedelta(seconds=config.heartbeat_interval_s),
         config.payload_limit_bytes,
     )
 

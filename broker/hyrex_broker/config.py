@@ -99,12 +99,16 @@ class ListenConfig(BaseModel):
         return written(self.host, self.port)
 
 
+_GRANTED: Final = 1.5
+
+
 class BrokerConfig(ListenConfig):
     """Settings of one broker process. Times are in seconds."""
 
     database_url: str
     token: str | None = Field(default=None, min_length=1, repr=False)
     lease_duration_s: float = Field(default=15.0, ge=1.0, le=3600.0)
+    """What is away for less than that (a broker, the database, the network) costs no run."""
     processes: int = Field(default=1, ge=1, le=256)
     token_file: Path | None = None  # where `token` was read from, to be read again when it changes
     payload_limit_bytes: int = Field(default=4 * MIB, ge=1, le=15 * MIB)
@@ -118,6 +122,18 @@ class BrokerConfig(ListenConfig):
     """A standby for lists, counts and statistics."""
     outbox_url: str | None = None
     """A database of applications with an outbox that this broker takes."""
+
+    @property
+    def granted_lease_s(self) -> float:
+        """How long a session is granted at each renewal. So much longer than what may be away without harm,
+        since the last renewal may be a heartbeat's interval old then, and runs are asked to stop before
+        the end (rule 10): 1.5 * 0.85 - 0.2 of it are left, and a tick of the renewals."""
+        return _GRANTED * self.lease_duration_s
+
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """How often workers are to ask for a renewal."""
+        return self.lease_duration_s / 5
 
     @field_validator("database_url")
     @classmethod

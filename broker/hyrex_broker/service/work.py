@@ -54,6 +54,7 @@ class WorkEngine:
     progress: RunsProgress
     broker_name: str
     lease_duration: timedelta
+    heartbeat_interval: timedelta
     payload_limit_bytes: int
     draining: bool = False
     welcomes: Welcomes = field(default_factory=Welcomes)
@@ -214,13 +215,13 @@ class WorkStream:
         adopted: Sequence[wire.LeaseRef],
         revoked: Sequence[wire.LeaseRef],
     ) -> None:
-        lease_ms = self._engine.lease_duration.total_seconds() * 1000
+        engine = self._engine
         welcome = wire.Welcome(
             session_id=str(session.session_id),
             session_secret=session.secret,
             resumed=resumed,
-            lease_duration=times.duration(lease_ms),
-            heartbeat_interval=times.duration(lease_ms / 5),
+            lease_duration=times.duration(engine.lease_duration.total_seconds() * 1000),
+            heartbeat_interval=times.duration(engine.heartbeat_interval.total_seconds() * 1000),
             max_frame_bytes=FRAME_BYTES,
             max_unacknowledged_reports=MOST_UNACKNOWLEDGED,
             adopted=adopted,

@@ -16,16 +16,23 @@ from hyrex.worker.shared.child_options import ON_ERROR_NS
 from hyrex.worker.shared.outcome import StopCause
 from hyrex.worker.shared.platform import resident_mb
 from hyrex.worker.shared.remains import reap_ended_orphans
-from hyrex.worker.stream.session import WorkerSession
+from hyrex.worker.stream.session import SessionTerms, WorkerSession
 from hyrex.worker.stream.workload import Workload
 
 log = logging.getLogger("hyrex.worker")
 
 _TICK_S: Final = 0.1
+_WARNING: Final = 0.05  # of a lease
+_LEAST_WARNING_S: Final = 0.3
 _MEMORY_TICKS: Final = 10
 _REAP_TICKS: Final = 10
 _KEPT_S: Final = 1.0  # what has ended beside a run that takes longer is let go of
 _ON_ERROR_S: Final = ON_ERROR_NS / 1e9 + 2.0  # asked to stop at its limit, killed so much later
+
+
+def warning_s(terms: SessionTerms, grace_s: float) -> float:
+    """How long before the end of trust runs are asked to stop, so that they can clean up."""
+    return min(grace_s, max(_LEAST_WARNING_S, _WARNING * terms.lease_duration_s))
 
 
 class Enforcer:
@@ -58,8 +65,7 @@ class Enforcer:
 
     def _check_trust(self) -> None:
         """Ask runs to stop shortly before the children's watchdogs would end them (rule 10)."""
-        warning_s = min(self._grace_s, 0.15 * self._session.terms.lease_duration_s)
-        if self._session.trust_left_s() > warning_s:
+        if self._session.trust_left_s() > warning_s(self._session.terms, self._grace_s):
             self._stopped_untrusted = False
         elif not self._stopped_untrusted:
             self._stopped_untrusted = True

@@ -44,6 +44,7 @@ async def served(bench: Bench) -> AsyncIterator[tuple[WorkEngine, Any]]:
         engine.progress,
         "bench",
         timedelta(seconds=15),
+        timedelta(seconds=3),
         4 * MIB,
     )
     tasks: Any = task_service_pb2_grpc.TaskServiceServicer
