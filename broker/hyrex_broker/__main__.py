@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for development: say nothing of failover, the database has no standby and needs none",
     )
     add("--insecure", action="store_const", const=True, help="listen off loopback without TLS and token")
-    add("--lease-duration", dest="lease_duration_s", metavar="S", help="what may be away without harm to a run (15)")
+    add("--lease-duration", dest="lease_duration_s", metavar="S", help="what may be away without harm (15)")
     add("--drain-timeout", dest="drain_timeout_s", metavar="S", help="to hand workers over at the end (10)")
     add("--processes", metavar="N", help="broker processes on one port (1)")
     add("--reuse-port", action="store_const", const=True, help="share the port with other processes")

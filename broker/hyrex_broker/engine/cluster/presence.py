@@ -22,7 +22,7 @@ _AGAIN_S: Final = 0.25
 """After a round without an answer. The connector has a pause of its own while nothing can be connected to."""
 _SILENT_S: Final = 0.5
 """Without an answer for so long, all servers are asked, again and again: a machine that lost its power says
-nothing, an old primary that nobody follows any more waits for a standby, and another is promoted meanwhile."""
+nothing, an old primary that nobody follows any more waits for a standby, and another may be promoted."""
 
 
 class Presence:
