@@ -83,6 +83,7 @@ class TaskOptions:
     concurrency_key: str | KeyOf | None = None
     max_per_key: int = 1
     on_full: OnFull = "wait"
+    fair_key: str | KeyOf | None = None
 
     @classmethod
     def given(cls, options: Mapping[str, Any]) -> "TaskOptions":
@@ -109,20 +110,21 @@ class TaskOptions:
             return SendOptions(
                 headers=checked_texts("headers", self.headers or {}),
                 labels=checked_texts("labels", self.labels or {}),
-                concurrency_key=UNSET if key is None or callable(key) else checked_key(key),
+                concurrency_key=_constant("concurrency_key", key),
                 max_per_key=checked_max_per_key(self.max_per_key),
                 on_full=checked_on_full(self.on_full),
+                fair_key=_constant("fair_key", self.fair_key),
             )
 
-    def key_of(self, name: str, function: Callable[..., Any]) -> KeyOf | None:
-        """What makes the concurrency key of each send of a task, if it depends on the arguments. Raises
-        TypeError if it does not take what the task's function takes."""
-        key = self.concurrency_key
-        if key is None or not callable(key):
-            return None
+    def keys_of(self, name: str, function: Callable[..., Any]) -> Mapping[str, KeyOf]:
+        """What makes the keys of each send of a task, by the names of the options, where they depend on the
+        arguments. Raises TypeError if one does not take what the task's function takes."""
+        given = {"concurrency_key": self.concurrency_key, "fair_key": self.fair_key}
+        found = {what: key for what, key in given.items() if key is not None and callable(key)}
         with _naming(name):
-            check_key_function(key, function)
-        return key
+            for what, key in found.items():
+                check_key_function(what, key, function)
+        return found
 
     def _config(self, name: str, defaults: "TaskOptions") -> TaskConfig:
         cron, tz = checked_schedule(self.cron, self.tz)
@@ -145,6 +147,10 @@ class TaskOptions:
             tz=tz,
             expires_in=checked_expiry(self.expires_in),
         )
+
+
+def _constant(what: str, key: str | KeyOf | None) -> str | Unset | None:
+    return UNSET if key is None or callable(key) else checked_key(what, key)
 
 
 def _first(*values: Any) -> Any:

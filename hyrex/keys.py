@@ -1,4 +1,4 @@
-"""Concurrency keys of calls: a function of the user's makes them of the arguments."""
+"""Concurrency and fair keys of calls: a function of the user's makes them of the arguments."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,10 +9,10 @@ from hyrex.options import KeyOf, checked_key
 __all__ = ["check_key_function", "key_of_call"]
 
 
-def check_key_function(key_of: KeyOf, function: Callable[..., Any]) -> None:
+def check_key_function(what: str, key_of: KeyOf, function: Callable[..., Any]) -> None:
     """Raises TypeError if it cannot be called with the arguments of the task's function."""
     if inspect.iscoroutinefunction(key_of):
-        raise TypeError("concurrency_key must be a plain function, not a coroutine")
+        raise TypeError(f"{what} must be a plain function, not a coroutine")
     parameters = inspect.signature(function).parameters
     try:
         positional, named = _split(parameters, dict.fromkeys(parameters))
@@ -21,11 +21,13 @@ def check_key_function(key_of: KeyOf, function: Callable[..., Any]) -> None:
         return  # a builtin without a signature: it is called with the arguments
     except TypeError as error:
         raise TypeError(
-            f"concurrency_key is called with the task's arguments ({', '.join(parameters)}): {error}"
+            f"{what} is called with the task's arguments ({', '.join(parameters)}): {error}"
         ) from None
 
 
-def key_of_call(key_of: KeyOf, signature: inspect.Signature, arguments: Mapping[str, Any]) -> str | None:
+def key_of_call(
+    what: str, key_of: KeyOf, signature: inspect.Signature, arguments: Mapping[str, Any]
+) -> str | None:
     """The key of a call with these validated arguments. Raises what the function raises, TypeError or
     ValueError for what is no key, which say where it comes from."""
     parameters = signature.parameters
@@ -33,7 +35,7 @@ def key_of_call(key_of: KeyOf, signature: inspect.Signature, arguments: Mapping[
     positional, named = _split(parameters, given)
     key = key_of(*positional, **named)
     try:
-        return checked_key(key)
+        return checked_key(what, key)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} from the function that makes it") from None
 

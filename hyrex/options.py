@@ -33,7 +33,7 @@ OnError = Callable[[], object] | Callable[[Any], object] | Callable[[Any], Await
 OnFull = Literal["wait", "refuse"]
 """What becomes of a task whose concurrency key has its maximum: it waits, or is refused (KeyBusy)."""
 KeyOf = Callable[..., str | int | UUID | None]
-"""The concurrency key of a call, by its arguments; None: it has none."""
+"""The concurrency or fair key of a call, by its arguments; None: it has none."""
 
 DEFAULT_QUEUE: Final = "default"
 MAX_RETRIES: Final = 1_000_000
@@ -99,6 +99,8 @@ class SendOptions:
     """UNSET: the task's own, if it has one."""
     max_per_key: int = 1
     on_full: OnFull = "wait"
+    fair_key: str | Unset | None = UNSET
+    """As concurrency_key."""
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.run_at is not None:
@@ -204,14 +206,14 @@ def checked_run_at(value: object) -> datetime:
         raise ValueError(f"run_at must be within the years 1 to 9999 in UTC, got {value!r}") from None
 
 
-def checked_key(value: object) -> str | None:
-    """The value as a concurrency key (a number or a UUID as its text; None for no key), or TypeError /
-    ValueError."""
+def checked_key(what: str, value: object) -> str | None:
+    """The value as a concurrency or fair key (a number or a UUID as its text; None for no key), or TypeError
+    / ValueError."""
     if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
         value = str(value)
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"concurrency_key must be a str, an int, a UUID or None, got {value!r}")
-    return None if value is None else checked_name("concurrency_key", value)
+        raise TypeError(f"{what} must be a str, an int, a UUID or None, got {value!r}")
+    return None if value is None else checked_name(what, value)
 
 
 def checked_max_per_key(value: object) -> int:

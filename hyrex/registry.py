@@ -72,6 +72,7 @@ class HyrexRegistry:
         concurrency_key: str | KeyOf | None = ...,
         max_per_key: int = ...,
         on_full: OnFull = ...,
+        fair_key: str | KeyOf | None = ...,
     ) -> "TaskDecorator": ...
     def task(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
         """Make a function a task: `@hy.task`, or `@hy.task(queue=..., max_retries=..., ...)`.
@@ -193,13 +194,12 @@ class HyrexRegistry:
             if kind is RemoteTask:
                 raise TypeError(f"task {name}: cron: a remote stub has no schedule; its own code has")
             check_schedulable(function, name)
-            if options.concurrency_key is not None:
-                raise TypeError(
-                    f"task {name}: cron: tasks of slots have no concurrency_key yet; leave one out"
-                )
+            for key in ("concurrency_key", "fair_key"):
+                if getattr(options, key) is not None:
+                    raise TypeError(f"task {name}: cron: tasks of slots have no {key} yet; leave one out")
         task = kind(function, config, names, options.send_options(name))
         task._stack = self._stack
-        task.key_of = options.key_of(name, function)
+        task.keys_of = options.keys_of(name, function)
         self._require_free(name, task)
         self._own[name] = task
         self._note_queue(options.queue)

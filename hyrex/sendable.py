@@ -121,6 +121,7 @@ class Sendable(Linkable, Generic[P, R]):
         concurrency_key: str | int | UUID | Unset | None = UNSET,
         max_per_key: int | Unset = UNSET,
         on_full: OnFull | Unset = UNSET,
+        fair_key: str | int | UUID | Unset | None = UNSET,
     ) -> "ConfiguredTask[P, R]":
         """Return a wrapper that sends this task with these options; options left out stay as they are."""
         said: dict[str, Any] = {
@@ -140,9 +141,10 @@ class Sendable(Linkable, Generic[P, R]):
             ),
             "headers": _given(headers, functools.partial(checked_texts, "headers")),
             "labels": _given(labels, functools.partial(checked_texts, "labels")),
-            "concurrency_key": _given(concurrency_key, checked_key),
+            "concurrency_key": _given(concurrency_key, functools.partial(checked_key, "concurrency_key")),
             "max_per_key": _given(max_per_key, checked_max_per_key),
             "on_full": _given(on_full, checked_on_full),
+            "fair_key": _given(fair_key, functools.partial(checked_key, "fair_key")),
         }
         config, sent = replace(self.config, **_said(said)), replace(self.options, **_said(options))
         if sent.debounce_key is not None and config.expires_in is not None:

@@ -46,8 +46,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         self.config = config
         self.options = options or SendOptions()
         self.function = function
-        self.key_of: KeyOf | None = None
-        """Makes the concurrency key of a send, where the arguments decide it."""
+        self.keys_of: Mapping[str, KeyOf] = {}
+        """Make the keys of a send, by the names of the options, where the arguments decide them."""
         self.is_async = inspect.iscoroutinefunction(function)
         self._coder = TaskCoder(TaskSignature(function, config.name, local_names))
         self._coder.largest_bytes = self._largest_bytes

@@ -72,7 +72,7 @@ async def submit(connection: Any, lane: Lane, ids: Sequence[str]) -> None:
     count = len(ids)
     await connection.fetch(
         SUBMIT, columns.ids(ids), [lane.lane], [RANK], [0], [], [], columns.integers([1] * count),
-        [PAYLOAD] * count, [], [], [], [], "{}", "{}", [],
+        [PAYLOAD] * count, [], [], [], [], "{}", "{}", [], [],
     )  # fmt: skip
 
 

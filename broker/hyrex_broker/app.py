@@ -164,6 +164,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     slack = slack_ms(lease)
     session_store, report_store = SessionStore(database, lease), ReportStore(database, slack)
     directory = Directory(LaneStore(database))
+    database.counters.heads = directory.families.heads
     sessions = Sessions(session_store, directory, broker_id)
     assigns, submits = AssignStore(database, slack), SubmitStore(database, slack)
     placer = Placer(assigns, report_store, session_store, sessions, broker_id)

@@ -1,5 +1,6 @@
 """The part of a send that is the same for all sends of one task under one configuration."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ class SpecTask(Protocol):
     """The part of a task that a send needs."""
 
     config: TaskConfig
-    key_of: KeyOf | None
+    keys_of: Mapping[str, KeyOf]
     _coder: TaskCoder
     _stack: Stack
 
@@ -45,17 +46,23 @@ class SendSpec:
         self.options = options
         self.encoded = encoded
         self.base: SendSpec | None = None
-        """Another one whose `encoded` counts: specs that differ in their concurrency key share it."""
+        """Another one whose `encoded` counts: specs that differ in their keys share it."""
 
     def keyed(self, payload: bytes) -> "SendSpec":
-        """The spec of a send with these arguments, whose concurrency key depends on them; this one, if none
-        does. Raises what the function that makes the key raises."""
-        key_of = self.task.key_of
-        if key_of is None or not isinstance(self.options.concurrency_key, Unset):
+        """The spec of a send with these arguments, whose concurrency or fair key depends on them; this one,
+        if none does. Raises what the function that makes a key raises."""
+        keys_of = self.task.keys_of
+        if not keys_of:
+            return self
+        wanted = [what for what in keys_of if isinstance(getattr(self.options, what), Unset)]
+        if not wanted:
             return self
         coder = self.task._coder
-        key = key_of_call(key_of, coder.signature.signature, coder.decode_arguments(payload))
-        found = SendSpec(self.task, self.config, replace(self.options, concurrency_key=key))
+        signature, arguments = coder.signature.signature, coder.decode_arguments(payload)
+        keys: dict[str, Any] = {
+            what: key_of_call(what, keys_of[what], signature, arguments) for what in wanted
+        }
+        found = SendSpec(self.task, self.config, replace(self.options, **keys))
         found.base = self.base or self
         return found
 

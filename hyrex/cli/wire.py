@@ -64,6 +64,7 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "idempotency_key": task.idempotency_key or None,
         "concurrency_key": task.concurrency_key or None,
         "max_per_key": task.max_per_key or None,
+        "fair_key": task.fair_key or None,
         "cancel_requested": task.cancel_requested,
         "hidden": task.hidden,
         "traceparent": task.traceparent or None,
@@ -90,6 +91,7 @@ def task_facts(values: dict[str, Any]) -> dict[str, Any]:
         "parent": values["parent_id"],
         "key": values["idempotency_key"],
         "concurrency key": _key_text(values),
+        "fair key": values["fair_key"],
         "trace": trace_id(values.get("traceparent") or ""),
         "hidden": "payload, results and errors (the token lacks the scope payload)"
         if values["hidden"]

@@ -68,7 +68,7 @@ class Enqueue:
 
 def refuse_keys(spec: SendSpec) -> None:
     """Raise ValueError for what the outbox does not carry: without it the task would run as another one."""
-    for name in ("concurrency_key", "debounce_key"):
+    for name in ("concurrency_key", "fair_key", "debounce_key"):
         if getattr(spec.options, name):
             raise ValueError(
                 f"{spec.config.name}: a task that is sent in a transaction has no {name} yet; send it after"

@@ -85,6 +85,8 @@ def _one_group(tasks: OutgoingBatch) -> task_service_pb2.StreamSubmitRequest:
         group.idempotency_keys.append(options.idempotency_key)
     if options.concurrency_key:
         group.concurrency_keys.append(options.concurrency_key)
+    if options.fair_key:
+        group.fair_keys.append(options.fair_key)
     return request
 
 
@@ -98,6 +100,8 @@ def _fill_columns(group: task_service_pb2.TaskGroup, tasks: Sequence[Outgoing]) 
         group.idempotency_keys.extend(each.idempotency_key or "" for each in options)
     if any(each.concurrency_key for each in options):
         group.concurrency_keys.extend(each.concurrency_key or "" for each in options)
+    if any(each.fair_key for each in options):
+        group.fair_keys.extend(each.fair_key or "" for each in options)
     if any(task.origin.trace_context for task in tasks):
         group.trace_contexts = b"".join([task.origin.trace_context or NO_TRACE for task in tasks])
 
@@ -127,6 +131,7 @@ def _new_task(outgoing: Outgoing) -> task_pb2.NewTask:
     task.parent_id, task.root_id, _ = outgoing.origin
     task.idempotency_key = options.idempotency_key or ""
     task.concurrency_key = options.concurrency_key or ""
+    task.fair_key = options.fair_key or ""
     task.headers.update(options.headers)
     return task
 
@@ -137,10 +142,9 @@ def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
     options = outgoing.spec.options
     if options.idempotency_key or options.delay is not None or options.run_at is not None:
         raise ValueError("a schedule's call has no idempotency_key, delay or run_at: its slots say when")
-    if options.concurrency_key:
-        raise ValueError(
-            "a schedule's call has no concurrency_key yet: its slots do not wait for one another"
-        )
+    for key in ("concurrency_key", "fair_key"):
+        if getattr(options, key):
+            raise ValueError(f"a schedule's call has no {key} yet: its slots do not wait for one another")
     task = _new_task(outgoing)
     for name in ("task_id", "parent_id", "root_id"):
         task.ClearField(name)

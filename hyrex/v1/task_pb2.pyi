@@ -279,6 +279,7 @@ class NewTask(_message.Message):
     CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     MAX_PER_KEY_FIELD_NUMBER: _builtins.int
     ON_FULL_FIELD_NUMBER: _builtins.int
+    FAIR_KEY_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUIDv7 in canonical text form, made by the client. The same id with the same content is one
     task however often it is submitted; with other content it is refused (TASK_ID_CONFLICT).
@@ -322,6 +323,11 @@ class NewTask(_message.Message):
     """
     on_full: Global___OnFull.ValueType
     """What becomes of it where its concurrency_key has its maximum."""
+    fair_key: _builtins.str
+    """If set, 1..255 bytes: tasks of this queue and name share what the workers have free fairly among their keys: the
+    next run is that of a key with the fewest. Brokers tell 64 groups of keys apart by a hash; keys of one group share
+    what the group gets. Tasks without a key are a group of their own.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one run may take, counted from the first line of user code; absent means no limit."""
@@ -387,10 +393,11 @@ class NewTask(_message.Message):
         concurrency_key: _builtins.str = ...,
         max_per_key: _builtins.int = ...,
         on_full: Global___OnFull.ValueType = ...,
+        fair_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "on_full", b"on_full", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "fair_key", b"fair_key", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "on_full", b"on_full", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["delay", "run_at"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -656,6 +663,7 @@ class Task(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     MAX_PER_KEY_FIELD_NUMBER: _builtins.int
+    FAIR_KEY_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id its client gave it."""
     name: _builtins.str
@@ -701,6 +709,8 @@ class Task(_message.Message):
     """The concurrency key it was submitted with, if any."""
     max_per_key: _builtins.int
     """How many of its concurrency_key may run at once; 0 without a key."""
+    fair_key: _builtins.str
+    """The fair key it was submitted with, if any."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one run may take; absent means no limit."""
@@ -758,10 +768,11 @@ class Task(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         concurrency_key: _builtins.str = ...,
         max_per_key: _builtins.int = ...,
+        fair_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "fair_key", b"fair_key", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

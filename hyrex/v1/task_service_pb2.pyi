@@ -348,6 +348,7 @@ class TaskGroup(_message.Message):
     IDEMPOTENCY_KEYS_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXTS_FIELD_NUMBER: _builtins.int
     CONCURRENCY_KEYS_FIELD_NUMBER: _builtins.int
+    FAIR_KEYS_FIELD_NUMBER: _builtins.int
     task_ids: _builtins.bytes
     """NewTask.task_id of each, as the 16 bytes of the UUID in network order, one after the other."""
     trace_contexts: _builtins.bytes
@@ -374,6 +375,10 @@ class TaskGroup(_message.Message):
     def concurrency_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """NewTask.concurrency_key: a column; empty means none."""
 
+    @_builtins.property
+    def fair_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NewTask.fair_key: a column; empty means none."""
+
     def __init__(
         self,
         *,
@@ -384,10 +389,11 @@ class TaskGroup(_message.Message):
         idempotency_keys: _abc.Iterable[_builtins.str] | None = ...,
         trace_contexts: _builtins.bytes = ...,
         concurrency_keys: _abc.Iterable[_builtins.str] | None = ...,
+        fair_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_keys", b"concurrency_keys", "headers", b"headers", "idempotency_keys", b"idempotency_keys", "payloads", b"payloads", "task_ids", b"task_ids", "terms", b"terms", "trace_contexts", b"trace_contexts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_keys", b"concurrency_keys", "fair_keys", b"fair_keys", "headers", b"headers", "idempotency_keys", b"idempotency_keys", "payloads", b"payloads", "task_ids", b"task_ids", "terms", b"terms", "trace_contexts", b"trace_contexts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

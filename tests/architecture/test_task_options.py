@@ -38,7 +38,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "retry_backoff": 7, "idempotency_key": "k", "delay": 7, "run_at": datetime(2030, 1, 1, tzinfo=UTC),
     "headers": {"a": "b"}, "labels": {"a": "b"}, "expires_in": 7,
     "debounce_key": "k", "debounce_max_wait": 7,
-    "concurrency_key": "k", "max_per_key": 7, "on_full": "refuse",
+    "concurrency_key": "k", "max_per_key": 7, "on_full": "refuse", "fair_key": "k",
 }  # fmt: skip
 
 NEEDS: Final[dict[str, dict[str, Any]]] = {

@@ -44,15 +44,20 @@ def test_what_an_older_broker_would_break_is_refused_until_it_is_gone(
     run_apart(execute(database_url, f"update broker set features = '{{}}' where id = {_OLDEST}"))
     newer = start_broker("--name", "newer")
     with grpc.insecure_channel(newer.address) as channel:
-        refused, plain = _results(channel)
+        plain, *refused = _results(channel)
         assert plain.outcome == task_service_pb2.SUBMIT_OUTCOME_STORED
-        assert refused.error.reason == "FEATURE_NOT_READY"
-        assert refused.error.metadata["feature"] == "expiry"
-        assert refused.error.metadata["broker"] == "older"
-        assert "upgrade that broker" in refused.error.message
+        assert [each.error.metadata["feature"] for each in refused] == [
+            "expiry", "concurrency keys", "fair keys",
+        ]  # fmt: skip
+        for each in refused:
+            assert each.error.reason == "FEATURE_NOT_READY"
+            assert each.error.metadata["broker"] == "older"
+            assert "upgrade that broker" in each.error.message
         assert _refusals(channel) == ["rates", "expiry"]
         assert older.process.terminate() == 0
-        eventually(lambda: _results(channel)[0].outcome == task_service_pb2.SUBMIT_OUTCOME_STORED)
+        eventually(
+            lambda: {each.outcome for each in _results(channel)} == {task_service_pb2.SUBMIT_OUTCOME_STORED}
+        )
         assert _refusals(channel) == []
 
 
@@ -81,11 +86,12 @@ def _refusals(channel: grpc.Channel) -> list[str]:
 
 
 def _results(channel: grpc.Channel) -> list[task_service_pb2.SubmitResult]:
-    """What becomes of a task that expires, and of a plain one."""
-    expiring, plain = (
-        task_pb2.NewTask(task_id=make_id(), name="greet", queue="default", payload=b"{}") for _ in range(2)
+    """What becomes of a plain task, one that expires, and of one with each kind of key."""
+    plain, expiring, keyed, fair = (
+        task_pb2.NewTask(task_id=make_id(), name="greet", queue="default", payload=b"{}") for _ in range(4)
     )
     expiring.expires_in.FromSeconds(3600)
-    request = task_service_pb2.SubmitTasksRequest(tasks=[expiring, plain])
+    keyed.concurrency_key = fair.fair_key = make_id()
+    request = task_service_pb2.SubmitTasksRequest(tasks=[plain, expiring, keyed, fair])
     answer = task_service_pb2_grpc.TaskServiceStub(channel).SubmitTasks(request, timeout=60)
     return list(answer.results)

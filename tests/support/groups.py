@@ -18,7 +18,7 @@ def group_of(task: task_pb2.NewTask) -> task_service_pb2.TaskGroup:
     """A task as a group of one."""
     terms = task_pb2.NewTask()
     terms.CopyFrom(task)
-    for own in ("task_id", "payload", "headers", "idempotency_key", "concurrency_key"):
+    for own in ("task_id", "payload", "headers", "idempotency_key", "concurrency_key", "fair_key"):
         terms.ClearField(own)
     return task_service_pb2.TaskGroup(
         terms=terms,
@@ -27,6 +27,7 @@ def group_of(task: task_pb2.NewTask) -> task_service_pb2.TaskGroup:
         headers=[task_pb2.Headers(headers=task.headers)] if task.headers else [],
         idempotency_keys=[task.idempotency_key] if task.idempotency_key else [],
         concurrency_keys=[task.concurrency_key] if task.concurrency_key else [],
+        fair_keys=[task.fair_key] if task.fair_key else [],
     )
 
 
@@ -42,6 +43,7 @@ def ungrouped(groups: Iterable[task_service_pb2.TaskGroup]) -> Iterator[task_pb2
         headers = stretched(group.headers, count) or [task_pb2.Headers()] * count
         keys = stretched(group.idempotency_keys, count) or [""] * count
         concurrency_keys = stretched(group.concurrency_keys, count) or [""] * count
+        fair_keys = stretched(group.fair_keys, count) or [""] * count
         for at in range(count):
             task = task_pb2.NewTask()
             task.CopyFrom(group.terms)
@@ -50,6 +52,7 @@ def ungrouped(groups: Iterable[task_service_pb2.TaskGroup]) -> Iterator[task_pb2
             task.headers.update(headers[at].headers)
             task.idempotency_key = keys[at]
             task.concurrency_key = concurrency_keys[at]
+            task.fair_key = fair_keys[at]
             yield task
 
 

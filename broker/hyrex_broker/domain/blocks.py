@@ -31,6 +31,9 @@ class TaskBlock:
     keys: Sequence[str | None] | None = None
     trace_contexts: Sequence[bytes | None] | None = None
     concurrency_keys: Sequence[str | None] | None = None
+    fair_keys: Sequence[str | None] | None = None
+    bucket: int = 0
+    """The share of their lane that they belong to; known once the engine has parted them."""
     lane: LaneId = _NO_LANE
     """Known once the engine has looked it up."""
 
@@ -75,6 +78,8 @@ def at_places(block: TaskBlock, places: Sequence[int]) -> TaskBlock:
         _values(block.keys, places),
         _values(block.trace_contexts, places),
         _values(block.concurrency_keys, places),
+        _values(block.fair_keys, places),
+        block.bucket,
         block.lane,
     )
 
@@ -121,6 +126,7 @@ class TaskBatch:
     keys: Sequence[str | None]
     trace_contexts: Sequence[bytes | None]
     concurrency_keys: Sequence[str | None] = ()
+    fair_keys: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -139,6 +145,7 @@ class TaskBatch:
             at(self.keys, places),
             at(self.trace_contexts, places),
             at(self.concurrency_keys, places),
+            at(self.fair_keys, places),
         )
 
 
@@ -168,6 +175,7 @@ def _single(block: TaskBlock) -> TaskBatch:
         block.keys or (),
         block.trace_contexts or (),
         block.concurrency_keys or (),
+        block.fair_keys or (),
     )
 
 
@@ -184,6 +192,7 @@ def _several(blocks: Sequence[TaskBlock]) -> TaskBatch:
         _own([block.keys for block in blocks], blocks),
         _own([block.trace_contexts for block in blocks], blocks),
         _own([block.concurrency_keys for block in blocks], blocks),
+        _own([block.fair_keys for block in blocks], blocks),
     )
 
 

@@ -57,6 +57,8 @@ class Counters:
     merges: dict[str, Histogram] = field(default_factory=dict)
     """Items of each batch, by what is batched."""
     _lanes: set[LaneId] = field(default_factory=set)
+    heads: Mapping[LaneId, LaneId] = field(default_factory=dict)
+    """Lanes for which others stand: what shares queue and name is counted together."""
 
     def acknowledged(self) -> Acknowledged:
         """What was stored of tasks and of ends of runs."""
@@ -120,6 +122,8 @@ class Counters:
         return self.merges.setdefault(name, Histogram(ITEM_BOUNDS))
 
     def _known(self, lane: LaneId) -> LaneId:
+        if lane in self.heads:
+            lane = self.heads[lane]
         if lane in self._lanes:
             return lane
         if len(self._lanes) >= MOST_LANES:

@@ -1,6 +1,6 @@
 """What brokers of an earlier version would break, so that it is refused until none of them is left (rule 21).
 
-To add a feature: a member of Feature, and a line in `needed_by` (of a submitted task), or
+To add a feature: a member of Feature, and a line in `needed_by` (of a submitted task's terms), or
 `gate.require(Feature.X)` where something else asks for it.
 """
 
@@ -19,16 +19,14 @@ class Feature(StrEnum):
     EXPIRY = "expiry"
     KEYS = "concurrency keys"
     RATES = "rates"
+    FAIR_KEYS = "fair keys"
 
 
 FEATURES: Final = tuple(Feature)
 
 
-def needed_by(terms: Terms, *, keyed: bool = False) -> Iterator[Feature]:
-    """What brokers must know that have to do with tasks of these terms; `keyed`: some have concurrency
-    keys."""
-    if keyed:
-        yield Feature.KEYS
+def needed_by(terms: Terms) -> Iterator[Feature]:
+    """What brokers must know that have to do with tasks of these terms, whatever their keys."""
     extras = terms.extras
     if extras is None:
         return

@@ -83,6 +83,7 @@ class TaskView:
     """No run of it begins after this."""
     concurrency_key: str | None = None
     max_per_key: int = 0
+    fair_key: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -130,6 +131,7 @@ class ReplayedTask:
     carried: CarriedOptions
     concurrency_key: str | None = None
     max_per_key: int | None = None
+    fair_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from hyrex_broker.domain.errors import TooManyQueues
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.engine.growth import AT_ONCE, Growth
+from hyrex_broker.engine.lane_families import LaneFamilies
 from hyrex_broker.storage.lanes import Definition, Lane, LaneKey, LaneName, LaneStore, Limit
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Directory:
         self._interning = asyncio.Lock()
         self._growth = Growth()
         self.names: dict[LaneId, tuple[str, str]] = {}
+        self.families = LaneFamilies()
         self.max_waiting: Mapping[str, int] = {}
         """The most tasks that may wait in a queue, of those that have a maximum."""
         self.on_new_lanes: list[Callable[[Mapping[LaneId, tuple[str, str]]], None]] = []
@@ -91,6 +93,7 @@ class Directory:
         self.names |= new
         for lane in met:
             self._ids[lane.key] = lane.lane_id
+            self.families.add(lane, self._ids.get((lane.queue, lane.name, False, 0)))
             if not lane.followed:
                 self._plain.add(lane.lane_id)
             self._members.setdefault(("queue", lane.queue), []).append(lane.lane_id)

@@ -44,6 +44,7 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: b
         dismissed=view.dismissed,
         concurrency_key=view.concurrency_key or "",
         max_per_key=view.max_per_key,
+        fair_key=view.fair_key or "",
         traceparent=_traceparent(view.trace_context),
         expires_at=timestamp_if_any(view.expires_at),
         **view.carried.given(),

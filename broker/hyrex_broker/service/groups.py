@@ -3,18 +3,17 @@
 A group of a frame is nearly a block; single tasks of SubmitTasks are put together to such columns first.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from xxhash import xxh3_64_intdigest
 
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import NO_TRACE, TRACE_BYTES, TaskBlock, at_places, stretched
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
-from hyrex_broker.domain.ids import ID_BYTES, HexId, task_id, unpacked
+from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
 from hyrex_broker.domain.model import TaskId, Terms
 from hyrex_broker.service import fields
 from hyrex_broker.service.ids import packed_id, unusual_ids
@@ -26,8 +25,11 @@ Checked = TypeVar("Checked")
 MOST_TASKS: Final = 1000
 _HALF: Final = 1 << 63
 _NO_HEADERS: Final = task_pb2.Headers()
-_COLUMNS: Final = ("headers", "idempotency_keys", "concurrency_keys")
-_OWN: Final = ("task_id", "payload", "headers", "idempotency_key", "concurrency_key")
+_Key = Literal["concurrency_key", "fair_key"]
+_Own = _Key | Literal["task_id", "payload", "headers", "idempotency_key"]
+_KEYS: Final[tuple[_Key, ...]] = ("concurrency_key", "fair_key")
+_COLUMNS: Final = ("headers", "idempotency_keys", *(f"{name}s" for name in _KEYS))
+_OWN: Final[tuple[_Own, ...]] = ("task_id", "payload", "headers", "idempotency_key", *_KEYS)
 """Fields of NewTask that differ from task to task: in a group they are columns."""
 _PARENTS: Final = ("parent_id", "root_id")
 
@@ -45,29 +47,6 @@ class Submission:
 PlacedBlock = tuple[TaskBlock, Sequence[int]]
 
 
-def in_rounds(blocks: Sequence[PlacedBlock]) -> list[list[PlacedBlock]]:
-    """Blocks in the order in which they are to be stored: what bears the id of another has to wait for that
-    one, since the first of them is the one to be stored."""
-    ids = [digits for block, _ in blocks for digits in block.ids]
-    if len(set(ids)) == len(ids):
-        return [list(blocks)] if blocks else []
-    numbers: Counter[HexId] = Counter()
-    rounds: dict[int, dict[int, list[int]]] = {}
-    every = sorted(
-        (place, number, at) for number, (_, places) in enumerate(blocks) for at, place in enumerate(places)
-    )
-    for _, number, at in every:
-        digits = blocks[number][0].ids[at]
-        rounds.setdefault(numbers[digits], {}).setdefault(number, []).append(at)
-        numbers[digits] += 1
-    return [[_part(blocks[number], ats) for number, ats in each.items()] for each in rounds.values()]
-
-
-def _part(placed: PlacedBlock, ats: Sequence[int]) -> PlacedBlock:
-    block, places = placed
-    return at_places(block, ats), [places[at] for at in ats]
-
-
 @dataclass(slots=True)
 class _Columns:
     """Tasks with the same terms, not checked yet. An empty column: no task has such a thing."""
@@ -79,6 +58,7 @@ class _Columns:
     keys: list[str] = field(default_factory=list)
     traces: bytes = b""
     concurrency_keys: list[str] = field(default_factory=list)
+    fair_keys: list[str] = field(default_factory=list)
 
 
 def count_of(group: task_service_pb2.TaskGroup) -> int:
@@ -129,7 +109,8 @@ class SubmitReader:
             except BrokerError as error:
                 found.refused[place] = error
                 continue
-            own = packed, task.payload, dict(task.headers), task.idempotency_key, task.concurrency_key
+            own = packed, task.payload, dict(task.headers), task.idempotency_key
+            keys = task.concurrency_key, task.fair_key
             for name in _OWN:
                 task.ClearField(name)
             shared = task.SerializeToString(deterministic=True)
@@ -139,7 +120,8 @@ class SubmitReader:
             columns.payloads.append(own[1])
             columns.headers.append(own[2])
             columns.keys.append(own[3])
-            columns.concurrency_keys.append(own[4])
+            columns.concurrency_keys.append(keys[0])
+            columns.fair_keys.append(keys[1])
         for columns, places in gathered.values():
             self._add(found, columns, places)
         return found
@@ -172,6 +154,7 @@ class SubmitReader:
         concurrency_keys = _checked(
             columns.concurrency_keys, partial(fields.short_text, field="concurrency_key"), refused
         )
+        fair_keys = _checked(columns.fair_keys, partial(fields.short_text, field="fair_key"), refused)
         seed = family_seed(known.seed, parent_id, root_id)
         if max(map(len, payloads)) > self._limit:
             _refuse_large(payloads, self._limit, refused)
@@ -184,11 +167,12 @@ class SubmitReader:
             root_id,
             ids,
             payloads,
-            _digests(payloads, seed, headers, keys, concurrency_keys),
+            _digests(payloads, seed, headers, keys, concurrency_keys, fair_keys),
             headers,
             keys,
             _trace_contexts(columns.traces, len(ids)),
             concurrency_keys,
+            fair_keys,
         )
 
 
@@ -214,11 +198,9 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
     """A group whose columns are as long as they may be, with nothing that this broker does not know."""
     refuse_unknown(group, name)
     _check_lengths(group, name, count)
-    terms, concurrency_keys = group.terms, list(group.concurrency_keys)
-    if terms.concurrency_key and not concurrency_keys:
-        # One that all share: a client that puts tasks with equal terms together need not know of the column.
-        concurrency_keys = [terms.concurrency_key]
-        terms.ClearField("concurrency_key")
+    terms, keys = group.terms, [list(group.concurrency_keys), list(group.fair_keys)]
+    if terms.concurrency_key or terms.fair_key:
+        keys = [_keys(group, name) for name in _KEYS]
     own = next((own for own in _OWN if getattr(terms, own)), None)
     if own is not None:
         shown = dict(terms.headers) if own == "headers" else getattr(terms, own)
@@ -232,8 +214,18 @@ def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Colum
         ),
         list(stretched(group.idempotency_keys, count)),
         group.trace_contexts * (count if len(group.trace_contexts) == TRACE_BYTES else 1),
-        list(stretched(concurrency_keys, count)),
+        *(list(stretched(each, count)) for each in keys),
     )
+
+
+def _keys(group: task_service_pb2.TaskGroup, name: _Key) -> list[str]:
+    """A column of keys. One of the terms is that of all: a client that puts tasks with equal terms together
+    need not know of the column."""
+    keys, shared = list(getattr(group, f"{name}s")), getattr(group.terms, name)
+    if shared and not keys:
+        keys = [shared]
+        group.terms.ClearField(name)
+    return keys
 
 
 def _check_lengths(group: task_service_pb2.TaskGroup, name: str, count: int) -> None:

@@ -98,5 +98,6 @@ def _like(earlier: ReplayedTask, request: task_service_pb2.ReplayTaskRequest) ->
         labels=earlier.labels,
         concurrency_key=earlier.concurrency_key or "",
         max_per_key=earlier.max_per_key or 0,
+        fair_key=earlier.fair_key or "",
         **earlier.carried.given(),
     )

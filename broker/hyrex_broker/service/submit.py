@@ -17,7 +17,8 @@ from hyrex_broker.engine.submit.answers import Answer, Others
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.errors import refused, to_item_error
-from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of, in_rounds
+from hyrex_broker.service.groups import MOST_TASKS, Submission, SubmitReader, count_of, ids_of
+from hyrex_broker.service.rounds import in_rounds
 from hyrex_broker.service.submit_rights import allowed, ready, without_others_keys
 from hyrex_broker.service.task_rights import QueuesOf
 from hyrex_broker.storage.availability import Availability
@@ -138,7 +139,12 @@ class SubmitChecker:
     async def _admitted(
         self, submission: Submission, patience_s: float, caller: Hashable, permit: Permit
     ) -> dict[int, Answer]:
-        if any(block.terms.extras is not None for block, _ in submission.blocks):
+        if any(
+            block.terms.extras is not None
+            or block.concurrency_keys is not None
+            or block.fair_keys is not None
+            for block, _ in submission.blocks
+        ):
             submission = ready(submission, self.gate)
         answers: dict[int, Answer] = {**submission.refused}
         for blocks in in_rounds(submission.blocks):

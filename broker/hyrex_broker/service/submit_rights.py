@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from hyrex_broker.domain.errors import RightMissing
-from hyrex_broker.domain.features import FeatureGate, needed_by
+from hyrex_broker.domain.blocks import TaskBlock, at_places
+from hyrex_broker.domain.errors import FeatureNotReady, RightMissing
+from hyrex_broker.domain.features import Feature, FeatureGate, needed_by
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.rights import Caller, Scope
 from hyrex_broker.engine.submit.answers import Answer
@@ -28,13 +29,27 @@ def ready(submission: Submission, gate: FeatureGate) -> Submission:
     """The same without the tasks for which the cluster is not ready, which are refused."""
     kept = []
     for block, places in submission.blocks:
-        error = gate.refusal(needed_by(block.terms, keyed=block.concurrency_keys is not None))
-        if error is None:
+        refused = _not_ready(block, gate)
+        submission.refused.update({places[at]: error for at, error in refused.items()})
+        if not refused:
             kept.append((block, places))
-        else:
-            submission.refused.update(dict.fromkeys(places, error))
+        elif len(refused) < len(block):
+            ats = [at for at in range(len(block)) if at not in refused]
+            kept.append((at_places(block, ats), [places[at] for at in ats]))
     submission.blocks = kept
     return submission
+
+
+def _not_ready(block: TaskBlock, gate: FeatureGate) -> dict[int, FeatureNotReady]:
+    """Why tasks of a block cannot be stored now, by their places in it."""
+    error = gate.refusal(needed_by(block.terms))
+    if error is not None:
+        return dict.fromkeys(range(len(block)), error)
+    found: dict[int, FeatureNotReady] = {}
+    for feature, keys in ((Feature.KEYS, block.concurrency_keys), (Feature.FAIR_KEYS, block.fair_keys)):
+        if keys is not None and (error := gate.refusal([feature])) is not None:
+            found |= {at: error for at, key in enumerate(keys) if key is not None}
+    return found
 
 
 async def without_others_keys(

@@ -81,10 +81,17 @@ def family_seed(seed: int, parent_id: str | None, root_id: str | None) -> int:
 
 
 def own_seed(
-    seed: int, headers: Mapping[str, str] | None, key: str | None, concurrency_key: str | None = None
+    seed: int,
+    headers: Mapping[str, str] | None,
+    key: str | None,
+    concurrency_key: str | None = None,
+    fair_key: str | None = None,
 ) -> int:
     """Where the digest of a task with headers or keys of its own begins: the same for one that came
     alone and for one of a group."""
+    if fair_key:
+        # Hashed twice: so it differs from that of a key of another kind.
+        seed = xxh3_64_intdigest(fair_key.encode(), xxh3_64_intdigest(b"fair", seed))
     if not (headers or key or concurrency_key):
         return seed
     # No NUL is in any of them. Headers come in pairs: an even number of texts has a concurrency key.

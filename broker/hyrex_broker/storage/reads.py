@@ -223,6 +223,7 @@ def _view(rows: list[Any]) -> TaskView:
         runs=tuple(_runs(rows)),
         concurrency_key=first["concurrency_key"],
         max_per_key=first["max_per_key"] or 0,
+        fair_key=first["fair_key"],
     )
 
 

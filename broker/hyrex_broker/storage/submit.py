@@ -118,7 +118,7 @@ def _holder(row: Any) -> KeyHolder | None:
 
 
 def task_columns(batch: TaskBatch) -> tuple[object, ...]:
-    """The parameters $1..$15 of all submits."""
+    """The parameters $1..$16 of all submits."""
     terms, count = batch.terms, len(batch)
     extras = [each.extras or _NONE for each in terms]
     labels = each_or_none([_json(each.labels) if each.labels else None for each in extras], count)
@@ -137,6 +137,7 @@ def task_columns(batch: TaskBatch) -> tuple[object, ...]:
         texts([_json(each) if each else None for each in batch.headers]) if batch.headers else None,
         None if labels is None else texts(labels),
         batch.trace_contexts or None,
+        batch.fair_keys or None,
     )
 
 
@@ -173,7 +174,7 @@ def _places(plan: Plan, sessions: Sequence[SessionId], slots: Sequence[int | Non
 
 
 def waiting_columns(batch: TaskBatch) -> tuple[object, ...]:
-    """The parameters $16..$20 of tasks that may wait."""
+    """The parameters $17..$21 of tasks that may wait."""
     count = len(batch)
     terms = stretched(batch.terms, count)
     extras = [each.extras or _NONE for each in terms]

@@ -21,7 +21,8 @@ async def seeded(seed: Seed) -> str:
     )
     await seed.execute(
         "update task set rank = 3, max_retries = 7, timeout_ms = 1500, retry_delay_ms = 250,"
-        " content_type = 'a/b', idempotency_key = 'once', parent_id = $1, root_id = $1 where id = $1",
+        " content_type = 'a/b', idempotency_key = 'once', fair_key = 'ada',"
+        " parent_id = $1, root_id = $1 where id = $1",
         task_id,
     )
     await seed.run(task_id, 3, error="ValueError")
@@ -36,6 +37,7 @@ async def test_a_replay_has_all_of_the_earlier_task_but_its_key_and_parent(stubs
     expected = task_pb2.NewTask(
         task_id=request.new_task_id, name="send", queue="mail", payload=b'{"n": 1}', content_type="a/b",
         priority=7, max_retries=7, headers={"h": "1"}, labels={"l": "2", "hyrex.replay_of": earlier},
+        fair_key="ada",
     )  # fmt: skip
     expected.timeout.FromMilliseconds(1500)
     expected.retry_delay.FromMilliseconds(250)

@@ -57,6 +57,7 @@ class NewTask:
     headers: dict[str, str] | None = None
     trace_context: bytes | None = None
     concurrency_key: str | None = None
+    fair_key: str | None = None
 
 
 _OWN = [each.name for each in fields(NewTask)][2:]
@@ -94,6 +95,7 @@ def block_of(task: NewTask) -> TaskBlock:
         None if task.key is None else [task.key],
         None if task.trace_context is None else [task.trace_context],
         None if task.concurrency_key is None else [task.concurrency_key],
+        None if task.fair_key is None else [task.fair_key],
     )
 
 

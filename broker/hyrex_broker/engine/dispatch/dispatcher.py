@@ -14,6 +14,7 @@ from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.engine.dispatch.fair_shares import FairShares
 from hyrex_broker.engine.dispatch.lane_schedule import LaneSchedule
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.release_rate import ReleaseRate
@@ -54,7 +55,7 @@ class Dispatcher:
         self._placer = placer
         self._sessions = sessions
         self._directory = directory
-        self._schedule = LaneSchedule()
+        self._schedule = LaneSchedule(directory.families, FairShares(sessions.leases_by_lane))
         self._token_waits = TokenWaits(self._tokens_come)
         self.clock: Clock = lambda now: None
         self._called = asyncio.Event()
@@ -66,7 +67,7 @@ class Dispatcher:
         """Called with tasks of a lane that have ended without a run, after the commit."""
         """Told of tasks that ended instead of being assigned."""
         sessions.on_capacity = self._called.set
-        directory.on_new_lanes.append(lambda lanes: self._lanes_changed())
+        directory.on_new_lanes.append(self._met)
         directory.on_change.append(self._limits_changed)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
@@ -77,6 +78,10 @@ class Dispatcher:
         self._called.set()
         if local:
             self.on_local_work(pairs)
+
+    def _met(self, lanes: Iterable[LaneId]) -> None:
+        self._schedule.regroup(lanes)
+        self._lanes_changed()
 
     def _lanes_changed(self) -> None:
         self._schedule.rated = self._directory.rated_lanes()

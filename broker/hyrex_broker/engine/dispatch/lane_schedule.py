@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from heapq import merge
 from typing import Final
 
-from hyrex_broker.domain.model import HIGHEST_PRIORITY, LaneId
+from hyrex_broker.domain.model import HIGHEST_PRIORITY, LaneId, SessionId
+from hyrex_broker.engine.dispatch.fair_shares import FairShares
 from hyrex_broker.engine.dispatch.free_capacity import FreeCapacity
 from hyrex_broker.engine.dispatch.rotation import Audience, Lanes, Rotation
+from hyrex_broker.engine.lane_families import LaneFamilies, LaneFamily
 from hyrex_broker.engine.sessions.session import WorkerProfile
 from hyrex_broker.storage.assign import AssignResult, LaneQuota
 from hyrex_broker.storage.marks import Mark
@@ -28,6 +30,9 @@ MOST_RUNS: Final = 1000
 class LaneSchedule:
     """The lanes with work, as far as this broker knows, and the low-water mark of each (lane, rank)."""
 
+    families: LaneFamilies = field(default_factory=LaneFamilies)
+    """Lanes that have one turn together."""
+    shares: FairShares = field(default_factory=lambda: FairShares({}))
     active: dict[LaneId, set[int]] = field(default_factory=dict)
     _marks: dict[tuple[LaneId, int], datetime] = field(default_factory=dict)
     _woken: set[tuple[LaneId, int]] = field(default_factory=set)
@@ -59,8 +64,12 @@ class LaneSchedule:
                 ranks = self.active.setdefault(lane, set())
                 ranks.add(rank)
                 self._woken.add((lane, rank))
-                if lane not in self._aside:
-                    self._rotation.put(lane, min(ranks))
+                head, best = lane, min(ranks)
+                if lane in self.families:
+                    head = self.families[lane].head
+                    best = min(best, self._rotation.rank(head, best))
+                if head not in self._aside:
+                    self._rotation.put(head, best)
 
     def pairs(self, lane: LaneId, ranks: Iterable[int]) -> list[tuple[int, datetime]]:
         """The (rank, low-water mark) pairs of a lane."""
@@ -117,12 +126,19 @@ class LaneSchedule:
             self._rotation.remove(lane)
         return found
 
+    def regroup(self, lanes: Iterable[LaneId]) -> None:
+        """Have lanes that were just met share the turns of their families."""
+        for lane in lanes:
+            if lane in self.families.heads:
+                self._rotation.remove(lane)
+                self._aside.discard(lane)
+                self._place(lane)
+
     def look_again(self) -> None:
         """Give all lanes that were unreadable their turns again: pauses or known lanes have changed."""
         aside, self._aside = self._aside, set()
         for lane in aside:
-            if lane in self.active:
-                self._rotation.put(lane, min(self.active[lane]))
+            self._place(lane)
 
     def plan(self, profiles: Sequence[WorkerProfile], readable: Callable[[LaneId], bool]) -> list[LaneQuota]:
         """Share the free capacity of all sessions among the lanes that have work for them."""
@@ -158,13 +174,26 @@ class LaneSchedule:
             slots = room.take(audience, -(-left // waiting), at_once=lane in self.rated)
             waiting -= 1
             if slots:
-                ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
-                quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
+                if lane in self.families:
+                    quotas += self._dealt(self.families[lane], rank, slots)
+                else:
+                    ranks = sorted(self.active[lane]) if len(self.active) == 1 else [rank]
+                    quotas.append(LaneQuota(lane, self.pairs(lane, ranks), slots))
                 left -= len(slots)
                 self._rotation.served(lane)
                 if not left:
                     break
         return left
+
+    def _dealt(self, family: LaneFamily, rank: int, slots: list[SessionId]) -> list[LaneQuota]:
+        """What a turn takes, by the lanes that share it."""
+        waiting = [lane for lane in family if rank in self.active.get(lane, ())]
+        dealt = {waiting[0]: slots} if len(waiting) == 1 else self.shares.deal(family, waiting, slots)
+        alone = len(self.active) == 1
+        return [
+            LaneQuota(lane, self.pairs(lane, sorted(self.active[lane]) if alone else [rank]), mine)
+            for lane, mine in dealt.items()
+        ]
 
     def _with_room(self, lanes: Lanes, audience: Audience, room: FreeCapacity) -> Iterable[LaneId]:
         """The lanes that free places are for: those with a rate only while slots are free."""
@@ -193,6 +222,8 @@ class LaneSchedule:
             if result.taken_at is not None:
                 self._marks[pair] = min(arrival, result.taken_at - LONGEST_STATEMENT)
         for quota in quotas:
+            if counts.get(quota.lane) and (result.allowed is not None or quota.lane in self.families):
+                self.shares.served(quota.lane)
             asked = result.allowed.get(quota.lane, 0) if result.allowed is not None else len(quota.slots)
             waits = quota.lane in result.waits
             if (waits or asked < len(quota.slots)) and counts.get(quota.lane, 0) == asked:
@@ -202,7 +233,7 @@ class LaneSchedule:
 
     def unpark(self, lanes: Iterable[LaneId]) -> None:
         """Read these lanes again: their limit may allow more."""
-        for lane in lanes:
+        for lane in sorted(lanes, key=self.shares.last_served):
             if lane in self.waiting:
                 continue
             self._freed.add(lane)
@@ -222,7 +253,7 @@ class LaneSchedule:
             self.waiting.add(quota.lane)
         if for_token or quota.lane not in self._freed:
             self._parked.setdefault(quota.lane, set()).update(self.active.pop(quota.lane, set()))
-            self._forget(quota.lane)
+            self._place(quota.lane)
 
     def _emptied(self, quota: LaneQuota, at: datetime | None) -> None:
         ranks = self.active.get(quota.lane)
@@ -234,10 +265,18 @@ class LaneSchedule:
             self.read_empty(((quota.lane, rank) for rank in empty), at)
         if not ranks:
             del self.active[quota.lane]
-            self._forget(quota.lane)
-        elif quota.lane not in self._aside:
-            self._rotation.put(quota.lane, min(ranks))
+        self._place(quota.lane)
 
-    def _forget(self, lane: LaneId) -> None:
-        self._rotation.remove(lane)
-        self._aside.discard(lane)
+    def _place(self, lane: LaneId) -> None:
+        """Give a lane, or its family, the turn that it is due by what is active."""
+        if lane in self.families:
+            family = self.families[lane]
+            head = family.head
+            best = min((min(self.active[each]) for each in family if each in self.active), default=None)
+        else:
+            head, best = lane, min(self.active[lane]) if lane in self.active else None
+        if best is None:
+            self._rotation.remove(head)
+            self._aside.discard(head)
+        elif head not in self._aside:
+            self._rotation.put(head, best)

@@ -163,6 +163,7 @@ class Placer:
         for block in blocks:
             by_session.setdefault(block.session_id, []).append(block)
         placed: list[tuple[ServedSession, list[AssignedBlock]]] = []
+        families = self._sessions.families
         for session_id, mine in by_session.items():
             session = self._sessions.by_id.get(session_id)
             if session is None or session.generation != plan.generations[session_id]:
@@ -171,6 +172,8 @@ class Placer:
             pools = session.profile.lanes
             for block in mine:
                 session.add_all(block.tokens, block.task_ids, block.sequence, pools.get(block.lane, ""))
+                if block.lane in families:
+                    session.count(block.lane, block.tokens)
             placed.append((session, mine))
         for session, mine in placed:
             sequence = plan.sequences[session.session_id]

@@ -47,6 +47,11 @@ class Rotation:
             self.remove(lane)
             self._place(lane, rank, place[1])
 
+    def rank(self, lane: LaneId, otherwise: int) -> int:
+        """The rank at which a lane has its turn."""
+        place = self._places.get(lane)
+        return otherwise if place is None else place[0]
+
     def remove(self, lane: LaneId) -> None:
         """Remove a lane, which has no work."""
         place = self._places.pop(lane, None)

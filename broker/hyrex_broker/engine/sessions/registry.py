@@ -5,7 +5,7 @@ This is a copy in memory, for quick decisions; each of them is checked again by 
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,8 +20,8 @@ from hyrex_broker.domain.model import (
     RunEnd,
     SessionId,
 )
-from hyrex_broker.domain.schedules import ScheduleDefinition
 from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.sessions.declaring import DeclaresSchedules, declare_none
 from hyrex_broker.engine.sessions.session import (
     Introduction,
     ServedSession,
@@ -67,16 +67,6 @@ class Resumption:
         ]
 
 
-DeclaresSchedules = Callable[[Sequence[ScheduleDefinition], Callable[[str], bool] | None], Awaitable[object]]
-"""Stores schedules, within the queues that are told."""
-
-
-async def _declare_none(
-    schedules: Sequence[ScheduleDefinition], covers: Callable[[str], bool] | None
-) -> None:
-    """For a broker without schedules."""
-
-
 def _kind(introduction: Introduction) -> object:
     """Equal for sessions that may run the same."""
     return tuple(introduction.info.queue_patterns), tuple(sorted(introduction.task_pools.items()))
@@ -91,9 +81,12 @@ class Sessions:
         self._broker = broker
         self._profiles: dict[object, WorkerProfile] = {}
         self.by_id: dict[SessionId, ServedSession] = {}
+        self.leases_by_lane: dict[LaneId, int] = {}
+        """Of lanes that have a family."""
         self.on_capacity: Callable[[], None] = lambda: None
         self.tasks_elsewhere = directory.tasks_elsewhere
-        self.declare_schedules: DeclaresSchedules = _declare_none
+        self.declare_schedules: DeclaresSchedules = declare_none
+        self.families = directory.families
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
 
@@ -185,6 +178,8 @@ class Sessions:
         name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
         pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
         session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
+        if lease.lane in self._directory.families:
+            session.count(lease.lane, [lease.lease.token])
 
     def _check_names(self, introduction: Introduction) -> None:
         """Raises FlowControl for one more kind of worker where many have very many names."""
@@ -210,6 +205,7 @@ class Sessions:
             patterns = tuple(introduction.info.queue_patterns)
             profile = self._profiles[key] = WorkerProfile(patterns, introduction.task_pools, key=key)
         session = ServedSession(session_id, generation, secret, profile, dict(introduction.pools), link)
+        session.by_lane = self.leases_by_lane
         session.slots.update(introduction.slots)
         session.token = introduction.token
         profile.sessions[session_id] = session
@@ -227,6 +223,7 @@ class Sessions:
     def leave(self, session: ServedSession) -> None:
         """Remove a session whose stream has ended, or that another broker owns."""
         session.draining = True
+        session.count_no_more()
         if self.by_id.get(session.session_id) is session:
             del self.by_id[session.session_id]
         profile = session.profile

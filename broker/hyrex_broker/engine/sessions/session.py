@@ -174,6 +174,10 @@ class ServedSession:
     """sequences some of whose runs wait for their payloads"""
     token: Hashable = None
     """the same for workers with the same token"""
+    lanes: dict[Token, LaneId] = field(default_factory=dict)
+    """the lanes of leases that are counted by lane"""
+    by_lane: dict[LaneId, int] = field(default_factory=dict)
+    """how many such leases each lane has, in all sessions here"""
 
     def free(self, pool: str) -> int:
         """How many more leases it would take."""
@@ -214,6 +218,18 @@ class ServedSession:
         self.leases.update(zip(tokens, zip(task_ids, repeat(sequence), repeat(pool)), strict=True))
         self.held[pool] = self.held.get(pool, 0) + len(tokens)
 
+    def count(self, lane: LaneId, tokens: Sequence[Token]) -> None:
+        """Count leases of this lane, as long as the session has them."""
+        self.lanes.update(dict.fromkeys(tokens, lane))
+        self.by_lane[lane] = self.by_lane.get(lane, 0) + len(tokens)
+
+    def count_no_more(self, tokens: Sequence[Token] | None = None) -> None:
+        """Leases (None: all) have ended, or are served elsewhere. Those not counted are passed over."""
+        for token in list(self.lanes) if tokens is None else tokens:
+            lane = self.lanes.pop(token, None)
+            if lane is not None:
+                self.by_lane[lane] -= 1
+
     def holds(self, task_id: HexId, token: Token) -> bool:
         """Return True if this is a lease of the session."""
         found = self.leases.get(token)
@@ -222,6 +238,8 @@ class ServedSession:
     def remove_all(self, tokens: Sequence[Token]) -> None:
         """It holds these leases less; those that it does not hold are passed over."""
         self.orphans.difference_update(tokens)
+        if self.lanes:
+            self.count_no_more(tokens)
         found = [*map(self.leases.pop, tokens, repeat(None))]
         if len(self.held) == 1:
             (pool,) = self.held
@@ -237,3 +255,5 @@ class ServedSession:
         if found is not None:
             self.held[found[2]] -= 1
             self.orphans.discard(token)
+            if self.lanes:
+                self.count_no_more([token])

@@ -32,7 +32,7 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.submit.answers import Answer, Others, by_block, joined, told
 from hyrex_broker.engine.submit.bounded import Attempt, Bounded, Until, size_bytes
 from hyrex_broker.engine.submit.handoff import Handoff
-from hyrex_broker.engine.submit.keyed import KeyedSubmits
+from hyrex_broker.engine.submit.keyed import NO_BUCKETS, KeyedSubmits
 from hyrex_broker.engine.submit.parts import BlockPart, by_lane, lane_of, parted
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
@@ -128,7 +128,9 @@ class Intake:
         has_little: bool,
         until: Until | None = None,
     ) -> list[Others]:
-        wholes = [part for number, block in enumerate(blocks) for part in by_lane(number, block)]
+        fair = [block for block in blocks if block.fair_keys is not None]
+        buckets = await self._keyed_store.buckets(fair) if fair else NO_BUCKETS
+        wholes = [part for number, block in enumerate(blocks) for part in by_lane(number, block, buckets)]
         lanes = await self._lanes([part.block for part in wholes])
         answers: list[Others] = [{} for _ in blocks]
         now: list[BlockPart] = []

@@ -36,7 +36,7 @@ create table lane (
   queue     text not null,
   name      text not null,
   followed  boolean not null default false,
-  bucket    smallint not null default 0 check (bucket between 0 and 63),
+  bucket    smallint not null default 0 check (bucket between 0 and 64),
   limited   boolean not null,
   unique (namespace, queue, name, followed, bucket)
 );
@@ -139,7 +139,9 @@ create table task (
   -- What it shares its maximum with: the tasks of its queue and name with this key; `key_hash` stands for all three.
   concurrency_key text,
   key_hash        bigint,
-  max_per_key     integer check (max_per_key > 0)
+  max_per_key     integer check (max_per_key > 0),
+  -- For whom it is, where tasks are shared fairly: by its hash it has a lane (`bucket`).
+  fair_key        text
 ) partition by range (id);
 -- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
 create index task_by_parent on task (parent_id, id) where parent_id is not null;

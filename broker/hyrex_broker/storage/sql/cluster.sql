@@ -14,7 +14,7 @@ cross join lateral (
 group by l.queue
 
 -- name: strange_tasks
--- Names of ready tasks that no live session has, with their queues. $1 queues, $2 how many.
+-- Names of ready tasks that no live session has, with their queues, each once. $1 queues, $2 how many.
 with known as materialized (
   select distinct unnest(task_names) as name from worker_session
   where ended_at is null and expires_at > now() and not draining
@@ -22,10 +22,16 @@ with known as materialized (
   select id, queue, name from lane
   where namespace = 0 and queue = any ($1::text[]) and name not in (select known.name from known)
 )
-select s.queue, s.name, w.arrival
-from strange s cross join lateral (
-  select arrival from ready where ready.lane = s.id order by rank, arrival limit 1
-) w
+select queue, name, min(arrival) as arrival
+from (
+  -- A queue and a name have two lanes for each of 65 buckets at most.
+  select s.queue, s.name, w.arrival
+  from strange s cross join lateral (
+    select arrival from ready where ready.lane = s.id order by rank, arrival limit 1
+  ) w
+  limit 130 * $2::integer
+) lanes
+group by queue, name
 limit $2::integer
 
 -- name: full_limits

@@ -2,20 +2,20 @@
 -- Stores a batch of tasks that may all run at once. If an id was stored before, the whole fails (23505), and
 -- `submit_again` stores the others. `on conflict` here would cost each batch a fifth more.
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
--- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context: arrays in
+-- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context, $16 fair_key: arrays in
 -- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is null;
 -- a lane, rank or max_retries that all share is sent once.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    content_type, codec, headers, labels, trace_context)
+                    content_type, codec, headers, labels, trace_context, fair_key)
   select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
          coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         content_type, codec, headers, labels, trace_context
+         content_type, codec, headers, labels, trace_context, fair_key
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context)
+          content_type, codec, headers, labels, trace_context, fair_key)
   returning id, lane, rank
 )
 insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
@@ -23,18 +23,18 @@ select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 
 -- name: submit_again
 -- `submit` where some of the batch may be stored already; returns the ids of those stored now.
--- $1..$15 as in `submit`.
+-- $1..$16 as in `submit`.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    content_type, codec, headers, labels, trace_context)
+                    content_type, codec, headers, labels, trace_context, fair_key)
   select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
          coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         content_type, codec, headers, labels, trace_context
+         content_type, codec, headers, labels, trace_context, fair_key
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context)
+          content_type, codec, headers, labels, trace_context, fair_key)
   on conflict (id) do nothing
   returning id, lane, rank
 ), queued as (
@@ -47,23 +47,23 @@ select array_agg(replace(id::text, '-', '')) from stored
 -- The same for tasks with delays, run times or idempotency keys: it may wait for whoever claims the same key,
 -- so others have their own statement. A task whose key is taken is not stored.
 -- Returns id and whether the task waits for its time.
--- $1..$15 as in `submit`; $16 delay_ms, $17 run_at, $18 idempotency_key, $19 name (of the task, for the key),
--- $20 expires_in_ms, from when it may first run.
+-- $1..$16 as in `submit`; $17 delay_ms, $18 run_at, $19 idempotency_key, $20 name (of the task, for the key),
+-- $21 expires_in_ms, from when it may first run.
 -- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
 -- first; ids in id order.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
-         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context,
+         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
          greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
-              $16::bigint[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
+              $17::bigint[], $18::timestamptz[], $19::text[], $20::text[], $21::bigint[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name, expires_in_ms)
+          content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms)
 ), freed as (
   -- Key and task are stored together, so one snapshot never shows a key before its task.
   delete from idempotency where ctid = any (array(
@@ -87,9 +87,9 @@ with item as materialized (
   returning task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    idempotency_key, content_type, codec, headers, labels, trace_context, expires_at)
+                    idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at)
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         idempotency_key, content_type, codec, headers, labels, trace_context, expires_at
+         idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at
   from item
   where idempotency_key is null or id = any (array(select task_id from claimed))
   order by id
@@ -113,26 +113,26 @@ select replace(id::text, '-', ''), due > now() as waits from placed
 -- Stores tasks with concurrency keys, some with delays, run times or idempotency keys: those that may run at once are
 -- admitted or wait for a seat of their key; see `admit` (migrations/0001_first.sql), which waits for the stripes of the
 -- keys. So they have statements of their own.
--- $1..$20 as in `submit_waiting`; $21 concurrency_key, $22 key_hash, $23 max_per_key, $24 whether it refuses to wait,
--- $25, $26 the marks `seats_from` and `turns_from` of its key or null.
+-- $1..$21 as in `submit_waiting`; $22 concurrency_key, $23 key_hash, $24 max_per_key, $25 whether it refuses to wait,
+-- $26, $27 the marks `seats_from` and `turns_from` of its key or null.
 -- Returns each task that was not stored before, and what became of it: 1 ready, 2 blocked, 3 refused (not stored; with
 -- a task that holds the key), null: it waits for its time. Fails (23505) if another stores one of them meanwhile.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
-         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context,
+         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
          greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at,
          t.concurrency_key, t.key_hash, t.max_per_key, t.refuses, t.seats_from, t.turns_from
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
-              $16::bigint[], $17::timestamptz[], $18::text[], $19::text[],
-              $20::bigint[],
-              $21::text[], ($22::text)::bigint[], $23::integer[], $24::boolean[], $25::bigint[], $26::bigint[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
+              $17::bigint[], $18::timestamptz[], $19::text[], $20::text[],
+              $21::bigint[],
+              $22::text[], ($23::text)::bigint[], $24::integer[], $25::boolean[], $26::bigint[], $27::bigint[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, delay_ms, run_at, idempotency_key, name, expires_in_ms,
+          content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms,
           concurrency_key, key_hash, max_per_key, refuses, seats_from, turns_from)
 ), freed as (
   -- As in `submit_waiting`.
@@ -176,10 +176,10 @@ with item as materialized (
   from wanted w cross join decided d
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    idempotency_key, content_type, codec, headers, labels, trace_context, expires_at,
+                    idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at,
                     concurrency_key, key_hash, max_per_key)
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         idempotency_key, content_type, codec, headers, labels, trace_context, expires_at,
+         idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at,
          concurrency_key, key_hash, max_per_key
   from judged where admission is distinct from 3 order by id
 ), waiting as (
@@ -218,56 +218,56 @@ order by i.place
 -- capacity, the others are ready. Only where the sessions are still this broker's and the lane has no
 -- limit and no ready row (rule 18); else all of the lane is ready. Fails as `submit` does (23505).
 -- Returns the lanes of which no task was leased for that, and the database's time.
--- $1..$15 as in `submit`. $16 session ids in order, $17 their generations, $18 their sequences, $19 this broker's id.
--- $20 the lanes of the tokens, $21 the low-water marks of their ten ranks, lane after lane;
+-- $1..$16 as in `submit`. $17 session ids in order, $18 their generations, $19 their sequences, $20 this broker's id.
+-- $21 the lanes of the tokens, $22 the low-water marks of their ten ranks, lane after lane;
 -- a single one is that of all.
--- $22 the token of each task (null: it has none), an array as text; $23 its session, by its place in $16, an array
--- as text; a single one is that of every task. $24 whether some task has no token, $25 slack of a deadline in ms.
+-- $23 the token of each task (null: it has none), an array as text; $24 its session, by its place in $17, an array
+-- as text; a single one is that of every task. $25 whether some task has no token, $26 slack of a deadline in ms.
 with mine as materialized (
   select w.id
-  from unnest($16::bigint[], $17::bigint[]) as s (id, generation)
+  from unnest($17::bigint[], $18::bigint[]) as s (id, generation)
   cross join lateral (
     select id from worker_session
-    where worker_session.id = s.id and owner = $19 and worker_session.generation = s.generation
+    where worker_session.id = s.id and owner = $20 and worker_session.generation = s.generation
       and ended_at is null
     for key share
   ) w
 ), closed as materialized (
   select q.lane
-  from unnest($20::integer[]) with ordinality as q (lane, place)
-  where (select count(*) from mine) < cardinality($16::bigint[])
+  from unnest($21::integer[]) with ordinality as q (lane, place)
+  where (select count(*) from mine) < cardinality($17::bigint[])
     or coalesce((select l.limited from lane l where l.id = q.lane), true)
     or exists (
       select from generate_series(0, 9) as each (rank)
       cross join lateral (
         select from ready r
         where r.lane = q.lane and r.rank = each.rank
-          and r.arrival >= coalesce(($21::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1],
-                                    ($21::timestamptz[])[1])
+          and r.arrival >= coalesce(($22::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1],
+                                    ($22::timestamptz[])[1])
         limit 1
       ) waiting)
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    content_type, codec, headers, labels, trace_context)
+                    content_type, codec, headers, labels, trace_context, fair_key)
   select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
          coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         content_type, codec, headers, labels, trace_context
+         content_type, codec, headers, labels, trace_context, fair_key
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context)
+          content_type, codec, headers, labels, trace_context, fair_key)
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, token, ($16::bigint[])[session], ($18::bigint[])[session], now(),
-         now() + (timeout_ms + $25::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
+  select id, lane, rank, token, ($17::bigint[])[session], ($19::bigint[])[session], now(),
+         now() + (timeout_ms + $26::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
   from (
     select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
            t.timeout_ms, t.token, coalesce(t.session, one.session) as session
-    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $5::bigint[], ($22::text)::bigint[],
-                ($23::text)::integer[]) as t (id, lane, rank, timeout_ms, token, session)
-    cross join (select (($23::text)::integer[])[1] as session offset 0) one
+    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $5::bigint[], ($23::text)::bigint[],
+                ($24::text)::integer[]) as t (id, lane, rank, timeout_ms, token, session)
+    cross join (select (($24::text)::integer[])[1] as session offset 0) one
   ) t
   where token is not null and lane <> all (array(select lane from closed))
 ), queued as (
@@ -275,11 +275,11 @@ with mine as materialized (
   select id, lane, rank, now(), 0, 0, 0, 0, false
   from (
     select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank, t.token
-    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], ($22::text)::bigint[])
+    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], ($23::text)::bigint[])
       as t (id, lane, rank, token)
   ) t
   -- Mostly there is none: known before any task is looked at.
-  where ($24::boolean or (select true from closed limit 1))
+  where ($25::boolean or (select true from closed limit 1))
     and (token is null or lane = any (array(select lane from closed)))
 )
 select array(select lane from closed) as closed, now() as stored_at
@@ -288,18 +288,18 @@ select array(select lane from closed) as closed, now() as stored_at
 -- Stores tasks with debounce keys, or moves the tasks that wait for these keys. Returns a row for each that was stored,
 -- without a holder, and for each that moved another one: that, and whether its payload is another one. Those that were
 -- stored before are missing. Keys are locked in order, then ids.
--- $1..$15 as in `submit`; $16 delay_ms, $17 the longest wait in ms or null, $18 queue, $19 name, $20 key.
+-- $1..$16 as in `submit`; $17 delay_ms, $18 the longest wait in ms or null, $19 queue, $20 name, $21 key.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id,
-         t.content_type, t.codec, t.headers, t.labels, t.trace_context, t.delay_ms, t.most_ms, t.queue, t.name, t.key
+         t.content_type, t.codec, t.headers, t.labels, t.trace_context, t.fair_key, t.delay_ms, t.most_ms, t.queue, t.name, t.key
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[],
-              $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[])
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
+              $17::bigint[], $18::bigint[], $19::text[], $20::text[], $21::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, delay_ms, most_ms, queue, name, key)
+          content_type, codec, headers, labels, trace_context, fair_key, delay_ms, most_ms, queue, name, key)
 ), taken as materialized (
   select d.id, d.holder, d.differs
   from (
@@ -311,9 +311,9 @@ with item as materialized (
     i.ids, i.lanes, i.ranks, i.payloads, i.delays, i.most, i.queues, i.names, i.keys) d
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    content_type, codec, headers, labels, trace_context)
+                    content_type, codec, headers, labels, trace_context, fair_key)
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         content_type, codec, headers, labels, trace_context
+         content_type, codec, headers, labels, trace_context, fair_key
   from item
   where id = any (array(select id from taken where holder is null))
   order by id

@@ -10,7 +10,8 @@ from hyrex.v1 import task_pb2
 from hyrex.v1.task_service_pb2 import TaskGroup
 from hyrex_broker.domain.blocks import TRACE_BYTES
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TaskIdOutOfWindow
-from hyrex_broker.service.groups import Submission, SubmitReader, ids_of, in_rounds
+from hyrex_broker.service.groups import Submission, SubmitReader, ids_of
+from hyrex_broker.service.rounds import in_rounds
 from tests.integration.storage.stage import make_id
 from tests.support.groups import group_of, packed, ungrouped
 
@@ -191,15 +192,28 @@ def test_an_id_that_comes_twice_in_one_group_is_stored_in_two_rounds() -> None:
     assert rounds == [[[0, 1]], [[2]]]
 
 
-def test_a_concurrency_key_in_the_terms_is_that_of_each_task_and_the_same_as_in_the_column() -> None:
+@pytest.mark.parametrize("kind", ["concurrency_key", "fair_key"])
+def test_a_key_in_the_terms_is_that_of_each_task_and_the_same_as_in_the_column(kind: str) -> None:
     ids = packed(make_id(), make_id())
-    terms = task_pb2.NewTask(name="work", queue="default", max_per_key=2)
-    column = TaskGroup(terms=terms, task_ids=ids, payloads=[b"1", b"2"], concurrency_keys=["k"])
-    terms.concurrency_key = "k"
-    shared = TaskGroup(terms=terms, task_ids=ids, payloads=[b"1", b"2"])
+    terms: dict[str, Any] = {"name": "work", "queue": "default", "max_per_key": 2}
+    columns: dict[str, Any] = {"task_ids": ids, "payloads": [b"1", b"2"]}
+    keys: dict[str, Any] = {f"{kind}s": ["k"]}
+    column = TaskGroup(terms=task_pb2.NewTask(**terms), **columns, **keys)
+    shared = TaskGroup(terms=task_pb2.NewTask(**(terms | {kind: "k"})), **columns)
     ((first, _),), ((second, _),) = read(column).blocks, read(shared).blocks
-    assert second.concurrency_keys == first.concurrency_keys == ["k", "k"]
+    assert getattr(second, f"{kind}s") == getattr(first, f"{kind}s") == ["k", "k"]
     assert second.digests == first.digests
+
+
+def test_tasks_that_differ_in_one_key_are_no_repetition_of_each_other() -> None:
+    """Also where the key is the same text as one of another kind."""
+    keys: list[dict[str, Any]] = [
+        {}, {"idempotency_key": "k"}, {"concurrency_key": "k"}, {"fair_key": "k"}, {"fair_key": "l"},
+        {"headers": {"k": "k"}}, {"fair_key": "k", "concurrency_key": "k"},
+    ]  # fmt: skip
+    tasks = [task_pb2.NewTask(task_id=make_id(), name="work", queue="default", **each) for each in keys]
+    found = SubmitReader(1000).tasks(tasks)
+    assert len({digest for block, _ in found.blocks for digest in block.digests}) == len(keys)
 
 
 @pytest.mark.parametrize("most", [-1, 1001])
