@@ -14,9 +14,10 @@ from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex_broker.domain.blocks import NO_TRACE, TRACE_BYTES, TaskBlock, at_places, stretched
 from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit
 from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
-from hyrex_broker.domain.model import TaskId, Terms
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import fields
 from hyrex_broker.service.ids import packed_id, unusual_ids
+from hyrex_broker.service.key_terms import refuse_both_keys, refuse_without_key
 from hyrex_broker.service.terms import KnownTerms, checked_headers, family_seed, own_seed, refuse_unknown
 
 Value = TypeVar("Value")
@@ -147,9 +148,9 @@ class SubmitReader:
         known = self._terms.of(columns.terms)
         payloads = columns.payloads
         headers = _checked(columns.headers, checked_headers, refused)
-        _refuse_both_keys(known.terms, columns.keys, refused, "idempotency_key")
-        _refuse_both_keys(known.terms, columns.concurrency_keys, refused, "concurrency_key")
-        _refuse_without_key(columns, refused)
+        refuse_both_keys(known.terms, columns.keys, refused, "idempotency_key")
+        refuse_both_keys(known.terms, columns.concurrency_keys, refused, "concurrency_key")
+        refuse_without_key(columns.terms, columns.concurrency_keys, refused, len(payloads))
         keys = _checked(columns.keys, partial(fields.short_text, field="idempotency_key"), refused)
         concurrency_keys = _checked(
             columns.concurrency_keys, partial(fields.short_text, field="concurrency_key"), refused
@@ -174,24 +175,6 @@ class SubmitReader:
             concurrency_keys,
             fair_keys,
         )
-
-
-def _refuse_both_keys(terms: Terms, keys: Sequence[str], refused: dict[int, BrokerError], name: str) -> None:
-    if terms.extras is None or terms.extras.debounce_key is None or not any(keys):
-        return
-    error = InvalidField("debounce_key", terms.extras.debounce_key, f"give it or {name}, not both")
-    refused.update({place: error for place, key in enumerate(keys) if key})
-
-
-def _refuse_without_key(columns: _Columns, refused: dict[int, BrokerError]) -> None:
-    """Say so where somebody says how many of a key may run, and has forgotten the key."""
-    terms = columns.terms
-    if not (terms.max_per_key or terms.on_full):
-        return
-    name = "max_per_key" if terms.max_per_key else "on_full"
-    error = InvalidField(name, getattr(terms, name), "is for tasks with a concurrency_key")
-    keys = stretched(columns.concurrency_keys or [""], len(columns.payloads))
-    refused.update({place: error for place, key in enumerate(keys) if not key})
 
 
 def _columns(group: task_service_pb2.TaskGroup, name: str, count: int) -> _Columns:

@@ -195,7 +195,7 @@ def test_an_id_that_comes_twice_in_one_group_is_stored_in_two_rounds() -> None:
 @pytest.mark.parametrize("kind", ["concurrency_key", "fair_key"])
 def test_a_key_in_the_terms_is_that_of_each_task_and_the_same_as_in_the_column(kind: str) -> None:
     ids = packed(make_id(), make_id())
-    terms: dict[str, Any] = {"name": "work", "queue": "default", "max_per_key": 2}
+    terms: dict[str, Any] = {"name": "work", "queue": "default"}
     columns: dict[str, Any] = {"task_ids": ids, "payloads": [b"1", b"2"]}
     keys: dict[str, Any] = {f"{kind}s": ["k"]}
     column = TaskGroup(terms=task_pb2.NewTask(**terms), **columns, **keys)
