@@ -47,12 +47,13 @@ def spec_of(node: WorkflowNode[Any], payload: bytes) -> SendSpec:
             )
     if options.on_full != "wait":
         raise _invalid(node, 'has on_full="refuse", and nodes wait where their key is busy; leave it out')
-    if node._bindings and spec.task.key_of is not None and isinstance(options.concurrency_key, Unset):
-        raise _invalid(
-            node,
-            f"has a concurrency key that is made of its arguments, and {node._bindings[0].parameter!r} is "
-            "known only when it runs; give with_config(concurrency_key=...) before .node(...)",
-        )
+    for what in spec.task.keys_of:
+        if node._bindings and isinstance(getattr(options, what), Unset):
+            raise _invalid(
+                node,
+                f"has a {what} that is made of its arguments, and {node._bindings[0].parameter!r} is known "
+                f"only when it runs; give with_config({what}=...) before .node(...)",
+            )
     return spec.keyed(payload)
 
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pickle import PicklingError
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -101,7 +102,7 @@ class HyrexWorkflow(SendableWorkflow[P, R]):
 
     __name__: str
     __qualname__: str
-    key_of: KeyOf | None = None
+    keys_of: Mapping[str, KeyOf] = MappingProxyType({})
     is_async = False
     _stack: Stack = NOTHING
 

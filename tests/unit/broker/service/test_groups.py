@@ -227,7 +227,7 @@ def test_a_maximum_of_a_key_out_of_its_bounds_is_refused(most: int) -> None:
     ("said", "words"),
     [
         ({"max_per_key": 2}, "max_per_key = 2: is for tasks with a concurrency_key"),
-        ({"on_full": task_pb2.ON_FULL_REFUSE}, "on_full = 1: is for tasks with a concurrency_key"),
+        ({"on_full": task_pb2.ON_FULL_REFUSE}, "on_full = 2: is for tasks with a concurrency_key"),
     ],
 )
 def test_who_says_how_many_of_a_key_and_forgets_the_key_is_told(said: dict[str, Any], words: str) -> None:
