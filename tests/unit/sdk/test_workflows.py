@@ -400,7 +400,7 @@ def test_a_key_that_is_made_of_a_result_is_refused_and_one_of_values_is_made() -
         == "all"
     )
     with pytest.raises(
-        WorkflowInvalid, match="concurrency key that is made of its arguments, and 'month' is known"
+        WorkflowInvalid, match="concurrency_key that is made of its arguments, and 'month' is known"
     ):
         made(lambda: export.node("ada", one.node().result) and None)
 
