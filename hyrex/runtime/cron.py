@@ -44,7 +44,8 @@ class ScheduleInvalid(ValueError):
 
     def __init__(self, field: str, value: str, remedy: str) -> None:
         self.field, self.value, self.remedy = field, value[:LONGEST], remedy
-        super().__init__(f"{field} = {self.value!r}: {remedy}")
+        shown = self.value if field == "jitter" else repr(self.value)
+        super().__init__(f"{field} = {shown}: {remedy}")
 
 
 class ZoneUnknown(ScheduleInvalid):

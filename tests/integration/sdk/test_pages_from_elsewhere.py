@@ -1,4 +1,4 @@
-"""The applications of the pages for those who come from elsewhere run, and print what the pages say."""
+"""The applications of the pages for those who come from elsewhere, and of a web application, as they run."""
 
 import re
 import subprocess
@@ -12,6 +12,17 @@ from tests.support.process import ROOT, environment
 from tests.support.processes import RunningBroker, StartWorker
 
 PAGES: Final = sorted(path.name for path in (ROOT / "docs" / "howto").glob("from-*.md"))
+WEB: Final = """
+import pictures
+from fastapi.testclient import TestClient
+with TestClient(pictures.api) as client:
+    begun = client.post("/pictures?image=cat.png")
+    assert begun.status_code == 202
+    task = begun.json()["task"]
+    pictures.shrink.handle(task).wait(timeout=60)
+    print(client.get(f"/pictures/{task}").json())
+    print(client.get("/pictures/01900000-0000-7000-8000-000000000000").status_code)
+"""
 MYPY: Final = ("-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent")
 
 
@@ -41,12 +52,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page, module in zip(PAGES, modules, strict=True):
         (application,) = blocks(page, "python")
         (found / f"{module}.py").write_text(application)
-    every = "".join(f"import {module}\napp.add_registry({module}.hy)\n" for module in modules)
+    recipes = (ROOT / "docs" / "howto" / "recipes.md").read_text(encoding="utf-8")
+    (web,) = re.findall(r"^```python\n((?:(?!^```).)*FastAPI\(\).*?)^```", recipes, re.MULTILINE | re.DOTALL)
+    (found / "pictures.py").write_text(web)
+    every = "".join(f"import {name}\napp.add_registry({name}.hy)\n" for name in (*modules, "pictures"))
     (found / "every.py").write_text(f"from hyrex import HyrexApp\napp = HyrexApp('every')\n{every}")
     return found
 
 
-def test_each_application_runs_and_prints_what_its_page_says(
+def test_each_application_does_with_a_worker_what_its_page_says(
     place: Path, broker: RunningBroker, start_worker: StartWorker
 ) -> None:
     start_worker("every:app", "-p", "2", cwd=place)
@@ -56,6 +70,8 @@ def test_each_application_runs_and_prints_what_its_page_says(
     printed = run(place, "-c", f"import runpy\n{code}", HYREX_BROKER_URL=broker.url)
     said = dict(zip(PAGES, printed.split("---\n")[:-1], strict=True))
     assert said == {page: blocks(page, "text")[0] for page in PAGES}
+    answered = run(place, "-c", WEB, HYREX_BROKER_URL=broker.url)
+    assert answered == "{'status': 'completed', 'picture': 'cat.png at 100'}\n404\n"
 
 
 def test_the_applications_satisfy_the_strictest_checker(place: Path) -> None:
