@@ -34,6 +34,7 @@ from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.outbox import OutboxRelay
+from hyrex_broker.engine.outside import OutsideCalls
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -49,6 +50,7 @@ from hyrex_broker.observed import observed
 from hyrex_broker.parts import Engine
 from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.certificates import BindError
+from hyrex_broker.service.complete_calls import CompleteCalls
 from hyrex_broker.service.listening import Servicers
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
@@ -71,6 +73,7 @@ from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
 from hyrex_broker.storage.migrate import migrate
 from hyrex_broker.storage.outbox import OutboxStore
+from hyrex_broker.storage.outside import OutsideStore
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.progress import ProgressStore
@@ -194,6 +197,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
         overdue_runs=OverdueRuns(report_store, sessions, reports, clock),
         cancels=cancels,
+        outside=OutsideCalls(OutsideStore(database), CancelStore(database)),
         watches=watches,
         notifications=notifications,
         presence=Presence(BrokerStore(database), broker_id, notifications, lambda: watches.active),
@@ -263,6 +267,7 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         lists=served.source.of(TaskLists),
         watches=engine.watches,
         cancels=engine.cancels,
+        completions=CompleteCalls(engine.outside, reads, audit, config.payload_limit_bytes),
         submits=(
             submits := SubmitChecker(engine.intake, config.payload_limit_bytes, database.availability, reads)
         ),

@@ -36,6 +36,7 @@ def connect(engine: Engine, database: Database) -> None:
     engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
+    engine.outside.on_change = changed
     engine.expiry.on_change = changed
     dispatcher.on_change = changed
     engine.cancels.from_outbox = engine.relay.relay_now
@@ -72,6 +73,7 @@ def _connect_follow(engine: Engine) -> None:
     follow = engine.follow
     engine.reports.on_ended = follow.ended_in
     engine.cancels.on_ended = follow.ended_in
+    engine.outside.on_ended = follow.ended_in
     engine.expiry.on_ended = follow.ended_in
     engine.dispatcher.on_ended = follow.ended_in
     engine.cancels.on_blocked = follow.ended

@@ -21,6 +21,7 @@ from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.outbox import OutboxRelay
+from hyrex_broker.engine.outside import OutsideCalls
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -46,6 +47,7 @@ class Engine:
     sweeper: Sweeper
     overdue_runs: OverdueRuns
     cancels: Cancels
+    outside: OutsideCalls
     watches: Watches
     notifications: Notifications
     presence: Presence

@@ -14,7 +14,7 @@ from hyrex.cli.paging import every
 if TYPE_CHECKING:
     import grpc.aio
 
-SCOPES: Final = ("submit", "work", "read", "payload", "admin")
+SCOPES: Final = ("submit", "work", "read", "payload", "complete", "admin")
 _LASTS: Final = re.compile(r"(\d{1,5})([mhd])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 tokens = typer.Typer(help="Tokens: who may do what.", no_args_is_help=True)

@@ -132,6 +132,8 @@ class _TokenScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenScope
     """See payloads, results and errors of what may be read."""
     TOKEN_SCOPE_ADMIN: _TokenScope.ValueType  # 5
     """Pause, limit, purge and drain; make tokens, list them and revoke them."""
+    TOKEN_SCOPE_COMPLETE: _TokenScope.ValueType  # 6
+    """End tasks that wait for a call from outside (CompleteTasks): approve."""
 
 class TokenScope(_TokenScope, metaclass=_TokenScopeEnumTypeWrapper):
     """What a token may be used for."""
@@ -148,6 +150,8 @@ TOKEN_SCOPE_PAYLOAD: TokenScope.ValueType  # 4
 """See payloads, results and errors of what may be read."""
 TOKEN_SCOPE_ADMIN: TokenScope.ValueType  # 5
 """Pause, limit, purge and drain; make tokens, list them and revoke them."""
+TOKEN_SCOPE_COMPLETE: TokenScope.ValueType  # 6
+"""End tasks that wait for a call from outside (CompleteTasks): approve."""
 Global___TokenScope: _TypeAlias = TokenScope  # noqa: Y015
 
 @_typing.final

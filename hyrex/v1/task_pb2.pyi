@@ -75,7 +75,9 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     TASK_STATUS_LOST: _TaskStatus.ValueType  # 9
     """Final: its worker was lost more often than the broker redelivers."""
     TASK_STATUS_BLOCKED: _TaskStatus.ValueType  # 10
-    """Waits for others to end: its concurrency key has its maximum. Not final."""
+    """Waits for others to end: its concurrency key has its maximum. Or for a call from outside: see NewTask.outside. Not
+    final.
+    """
 
 class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
     """Where a task stands. A task that no broker has accepted has no status."""
@@ -101,7 +103,9 @@ TASK_STATUS_CANCELLED: TaskStatus.ValueType  # 8
 TASK_STATUS_LOST: TaskStatus.ValueType  # 9
 """Final: its worker was lost more often than the broker redelivers."""
 TASK_STATUS_BLOCKED: TaskStatus.ValueType  # 10
-"""Waits for others to end: its concurrency key has its maximum. Not final."""
+"""Waits for others to end: its concurrency key has its maximum. Or for a call from outside: see NewTask.outside. Not
+final.
+"""
 Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
 
 class _RunStatus:
@@ -280,6 +284,7 @@ class NewTask(_message.Message):
     MAX_PER_KEY_FIELD_NUMBER: _builtins.int
     ON_FULL_FIELD_NUMBER: _builtins.int
     FAIR_KEY_FIELD_NUMBER: _builtins.int
+    OUTSIDE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUIDv7 in canonical text form, made by the client. The same id with the same content is one
     task however often it is submitted; with other content it is refused (TASK_ID_CONFLICT).
@@ -327,6 +332,11 @@ class NewTask(_message.Message):
     """If set, 1..255 bytes: tasks of this queue and name share what the workers have free fairly among their keys: the
     next run is that of a key with the fewest. Brokers tell 64 groups of keys apart by a hash; keys of one group share
     what the group gets. Tasks without a key are a group of their own.
+    """
+    outside: _builtins.bool
+    """No worker runs it: it waits (TASK_STATUS_BLOCKED) for a call from outside, CompleteTasks, which ends it with a result
+    or an error: for somebody's approval, or an event. Its expires_in is how long it waits at most. Not together with
+    max_retries, timeout, retry_delay, delay, run_at, debounce_key, concurrency_key or fair_key.
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -394,10 +404,11 @@ class NewTask(_message.Message):
         max_per_key: _builtins.int = ...,
         on_full: Global___OnFull.ValueType = ...,
         fair_key: _builtins.str = ...,
+        outside: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "retry_delay", b"retry_delay", "run_at", b"run_at", "start", b"start", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "fair_key", b"fair_key", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "on_full", b"on_full", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "debounce_key", b"debounce_key", "debounce_max_wait", b"debounce_max_wait", "delay", b"delay", "expires_in", b"expires_in", "fair_key", b"fair_key", "headers", b"headers", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "on_full", b"on_full", "outside", b"outside", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "retry_delay", b"retry_delay", "root_id", b"root_id", "run_at", b"run_at", "start", b"start", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["delay", "run_at"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -664,6 +675,7 @@ class Task(_message.Message):
     CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     MAX_PER_KEY_FIELD_NUMBER: _builtins.int
     FAIR_KEY_FIELD_NUMBER: _builtins.int
+    OUTSIDE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id its client gave it."""
     name: _builtins.str
@@ -711,6 +723,8 @@ class Task(_message.Message):
     """How many of its concurrency_key may run at once; 0 without a key."""
     fair_key: _builtins.str
     """The fair key it was submitted with, if any."""
+    outside: _builtins.bool
+    """No worker runs it: it waits for a call from outside, CompleteTasks."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one run may take; absent means no limit."""
@@ -769,10 +783,11 @@ class Task(_message.Message):
         concurrency_key: _builtins.str = ...,
         max_per_key: _builtins.int = ...,
         fair_key: _builtins.str = ...,
+        outside: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "fair_key", b"fair_key", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "fair_key", b"fair_key", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "outside", b"outside", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -178,6 +178,38 @@ DISMISS_OUTCOME_NOT_FOUND: DismissOutcome.ValueType  # 3
 """There is no such task."""
 Global___DismissOutcome: _TypeAlias = DismissOutcome  # noqa: Y015
 
+class _CompleteOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompleteOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CompleteOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPLETE_OUTCOME_UNSPECIFIED: _CompleteOutcome.ValueType  # 0
+    """Never sent."""
+    COMPLETE_OUTCOME_ENDED: _CompleteOutcome.ValueType  # 1
+    """It has ended now, as the request says."""
+    COMPLETE_OUTCOME_FINISHED: _CompleteOutcome.ValueType  # 2
+    """It had ended already, or its time (Task.expires_at) is over; nothing changed."""
+    COMPLETE_OUTCOME_NOT_WAITING: _CompleteOutcome.ValueType  # 3
+    """It waits for no call from outside: a worker runs it, or what it waits for first has not ended. Nothing changed."""
+    COMPLETE_OUTCOME_NOT_FOUND: _CompleteOutcome.ValueType  # 4
+    """There is no such task."""
+
+class CompleteOutcome(_CompleteOutcome, metaclass=_CompleteOutcomeEnumTypeWrapper):
+    """What such a call did to one task."""
+
+COMPLETE_OUTCOME_UNSPECIFIED: CompleteOutcome.ValueType  # 0
+"""Never sent."""
+COMPLETE_OUTCOME_ENDED: CompleteOutcome.ValueType  # 1
+"""It has ended now, as the request says."""
+COMPLETE_OUTCOME_FINISHED: CompleteOutcome.ValueType  # 2
+"""It had ended already, or its time (Task.expires_at) is over; nothing changed."""
+COMPLETE_OUTCOME_NOT_WAITING: CompleteOutcome.ValueType  # 3
+"""It waits for no call from outside: a worker runs it, or what it waits for first has not ended. Nothing changed."""
+COMPLETE_OUTCOME_NOT_FOUND: CompleteOutcome.ValueType  # 4
+"""There is no such task."""
+Global___CompleteOutcome: _TypeAlias = CompleteOutcome  # noqa: Y015
+
 @_typing.final
 class ItemError(_message.Message):
     """Why one item was refused. The fields mean what they mean in google.rpc.Status and ErrorInfo."""
@@ -1018,6 +1050,124 @@ class DismissTasksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DismissTasksResponse: _TypeAlias = DismissTasksResponse  # noqa: Y015
+
+@_typing.final
+class OutsideResult(_message.Message):
+    """What was returned, of a task that no worker runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    result: _builtins.bytes
+    """The value, at most as long as a payload may be. The SDKs send JSON."""
+    content_type: _builtins.str
+    """Media type of the value; empty means application/json."""
+    def __init__(
+        self,
+        *,
+        result: _builtins.bytes = ...,
+        content_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutsideResult: _TypeAlias = OutsideResult  # noqa: Y015
+
+@_typing.final
+class CompleteTasksRequest(_message.Message):
+    """Which tasks to end, and how: all in the same way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Who or what ended them, for the record (TaskRun.reason); up to 1,000 bytes."""
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids, 1..1,000. The end of all together may have as many bytes as four payloads."""
+
+    @_builtins.property
+    def result(self) -> Global___OutsideResult:
+        """They complete."""
+
+    @_builtins.property
+    def error(self) -> _task_pb2.RunError:
+        """They fail. Its type has 1..255 bytes, its message and its traceback at most 64 KiB each."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        result: Global___OutsideResult | None = ...,
+        error: _task_pb2.RunError | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "reason", b"reason", "result", b"result", "task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_end: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
+    _WhichOneofArgType_end: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_end) -> _WhichOneofReturnType_end | None: ...
+
+Global___CompleteTasksRequest: _TypeAlias = CompleteTasksRequest  # noqa: Y015
+
+@_typing.final
+class CompleteResult(_message.Message):
+    """The answer for one task to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    outcome: Global___CompleteOutcome.ValueType
+    """What was done."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        outcome: Global___CompleteOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteResult: _TypeAlias = CompleteResult  # noqa: Y015
+
+@_typing.final
+class CompleteTasksResponse(_message.Message):
+    """The answers to CompleteTasksRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompleteResult]:
+        """One for each id, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___CompleteResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteTasksResponse: _TypeAlias = CompleteTasksResponse  # noqa: Y015
 
 @_typing.final
 class ReplayTaskRequest(_message.Message):

@@ -75,6 +75,11 @@ class TaskServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksResponse.FromString,
                 _registered_method=True)
+        self.CompleteTasks = channel.unary_unary(
+                '/hyrex.v1.TaskService/CompleteTasks',
+                request_serializer=hyrex_dot_v1_dot_task__service__pb2.CompleteTasksRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_task__service__pb2.CompleteTasksResponse.FromString,
+                _registered_method=True)
         self.ReplayTask = channel.unary_unary(
                 '/hyrex.v1.TaskService/ReplayTask',
                 request_serializer=hyrex_dot_v1_dot_task__service__pb2.ReplayTaskRequest.SerializeToString,
@@ -149,6 +154,13 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompleteTasks(self, request, context):
+        """Ends tasks that wait for a call from outside (NewTask.outside). Durable: once answered, the end is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReplayTask(self, request, context):
         """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
         without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
@@ -207,6 +219,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.DismissTasks,
                     request_deserializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_task__service__pb2.DismissTasksResponse.SerializeToString,
+            ),
+            'CompleteTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteTasks,
+                    request_deserializer=hyrex_dot_v1_dot_task__service__pb2.CompleteTasksRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_task__service__pb2.CompleteTasksResponse.SerializeToString,
             ),
             'ReplayTask': grpc.unary_unary_rpc_method_handler(
                     servicer.ReplayTask,
@@ -436,6 +453,33 @@ class TaskService(object):
             '/hyrex.v1.TaskService/DismissTasks',
             hyrex_dot_v1_dot_task__service__pb2.DismissTasksRequest.SerializeToString,
             hyrex_dot_v1_dot_task__service__pb2.DismissTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.TaskService/CompleteTasks',
+            hyrex_dot_v1_dot_task__service__pb2.CompleteTasksRequest.SerializeToString,
+            hyrex_dot_v1_dot_task__service__pb2.CompleteTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

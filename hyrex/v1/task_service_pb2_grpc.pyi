@@ -53,6 +53,8 @@ class TaskServiceStub:
     """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
     them changes, and a task that is retried and ends badly again is a dead letter again.
     """
+    CompleteTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CompleteTasksRequest, _task_service_pb2.CompleteTasksResponse]
+    """Ends tasks that wait for a call from outside (NewTask.outside). Durable: once answered, the end is stored."""
     ReplayTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]
     """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
     without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
@@ -86,6 +88,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
     them changes, and a task that is retried and ends badly again is a dead letter again.
     """
+    CompleteTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CompleteTasksRequest, _task_service_pb2.CompleteTasksResponse]  # type: ignore[assignment]
+    """Ends tasks that wait for a call from outside (NewTask.outside). Durable: once answered, the end is stored."""
     ReplayTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
     """Stores a new task like an earlier one, whatever became of that: with its name, queue, options and labels, but
     without its idempotency key, start and parent. NOT_FOUND (TASK_NOT_FOUND) where there is no such task, or where
@@ -164,6 +168,14 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes dead letters off their list: tasks whose newest run failed, timed out or was lost for good. Nothing else of
         them changes, and a task that is retried and ends badly again is a dead letter again.
         """
+
+    @_abc_1.abstractmethod
+    def CompleteTasks(
+        self,
+        request: _task_service_pb2.CompleteTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.CompleteTasksResponse, _abc.Awaitable[_task_service_pb2.CompleteTasksResponse]]:
+        """Ends tasks that wait for a call from outside (NewTask.outside). Durable: once answered, the end is stored."""
 
     @_abc_1.abstractmethod
     def ReplayTask(

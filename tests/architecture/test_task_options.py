@@ -32,7 +32,8 @@ BY_DEFINITION: Final = {"max_concurrency", "rate", "burst"}
 BY_SCHEDULE: Final = {"cron", "tz"}
 IN_CHILDREN: Final = {"no_retry_on", "on_error"}
 OTHER_NAMES: Final = {"timeout_seconds": "timeout", "retry_backoff": "retry_delay"}
-NO_OPTIONS: Final = {"task_id", "payload", "content_type", "codec", "parent_id", "root_id"}
+# `outside` is what makes an approval one.
+NO_OPTIONS: Final = {"task_id", "payload", "content_type", "codec", "parent_id", "root_id", "outside"}
 EXAMPLES: Final[dict[str, Any]] = {
     "name": "other", "queue": "other", "max_retries": 7, "timeout_seconds": 7, "priority": 7,
     "retry_backoff": 7, "idempotency_key": "k", "delay": 7, "run_at": datetime(2030, 1, 1, tzinfo=UTC),

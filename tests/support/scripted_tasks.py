@@ -190,6 +190,9 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
     def DismissTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
         refuse(context, grpc.StatusCode.UNIMPLEMENTED)
 
+    def CompleteTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
+        refuse(context, grpc.StatusCode.UNIMPLEMENTED)
+
     def ReplayTask(self, request: Any, context: Any) -> Any:  # noqa: N802
         refuse(context, grpc.StatusCode.UNIMPLEMENTED)
 

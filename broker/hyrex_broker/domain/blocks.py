@@ -53,6 +53,12 @@ class TaskBlock:
         return self.keys is not None or (extras is not None and extras.has_times)
 
     @property
+    def is_outside(self) -> bool:
+        """True if no worker runs them: calls from outside end them."""
+        extras = self.terms.extras
+        return extras is not None and extras.is_outside
+
+    @property
     def is_debounced(self) -> bool:
         """True if they may move a task that waits, instead of being stored."""
         extras = self.terms.extras

@@ -20,6 +20,7 @@ class Feature(StrEnum):
     KEYS = "concurrency keys"
     RATES = "rates"
     FAIR_KEYS = "fair keys"
+    OUTSIDE = "calls from outside"
 
 
 FEATURES: Final = tuple(Feature)
@@ -32,6 +33,8 @@ def needed_by(terms: Terms) -> Iterator[Feature]:
         return
     if extras.expires_in_ms is not None:
         yield Feature.EXPIRY
+    if extras.is_outside:
+        yield Feature.OUTSIDE
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ class TaskExtras:
     """How many tasks of its concurrency key may run at once."""
     refuses_to_wait: bool = False
     """True: it is refused where its key has no free seat."""
+    is_outside: bool = False
+    """No worker runs it: a call from outside ends it."""
 
     @property
     def has_times(self) -> bool:
@@ -184,6 +186,28 @@ class CancelOutcome(IntEnum):
     REQUESTED = 2
     FINISHED = 3
     NOT_FOUND = 4
+
+
+class CompleteOutcome(IntEnum):
+    """What a call from outside did to one task. Numbers equal those of hyrex.v1.CompleteOutcome."""
+
+    ENDED = 1
+    FINISHED = 2
+    NOT_WAITING = 3
+    NOT_FOUND = 4
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideEnd:
+    """How a call from outside ends tasks: completed with a result, or failed with an error."""
+
+    outcome: Outcome
+    result: bytes | None = None
+    content_type: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    reason: str = ""
 
 
 class DismissOutcome(IntEnum):

@@ -25,6 +25,8 @@ class Scope(StrEnum):
     """Be a worker."""
     READ = "read"
     """See tasks, queues, workers and brokers, without what tasks carry."""
+    COMPLETE = "complete"
+    """End tasks that wait for a call from outside."""
     PAYLOAD = "payload"
     """See payloads, results and errors of what may be read."""
     ADMIN = "admin"

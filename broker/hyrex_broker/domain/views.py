@@ -84,6 +84,8 @@ class TaskView:
     concurrency_key: str | None = None
     max_per_key: int = 0
     fair_key: str | None = None
+    is_outside: bool = False
+    """No worker runs it: a call from outside ends it."""
 
     @property
     def size_bytes(self) -> int:
@@ -132,6 +134,7 @@ class ReplayedTask:
     concurrency_key: str | None = None
     max_per_key: int | None = None
     fair_key: str | None = None
+    is_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

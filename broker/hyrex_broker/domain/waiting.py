@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from hyrex_broker.domain.model import CancelCause
+from hyrex_broker.domain.model import CancelCause, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import HolderView, RunConditions, RunStatusView, TaskTimes, TaskView
 
@@ -49,6 +49,11 @@ def waiting_for_another_worker(view: TaskView) -> str:
         return ""
     last = view.runs[-1]
     return last.reason or "" if last.state is RunStatusView.RELEASED else ""
+
+
+def waiting_outside(task_id: TaskId) -> str:
+    """What a task waits for that no worker runs."""
+    return f"it waits for a call from outside: hyrex task complete {task_id}"
 
 
 def waiting_for_key(key: str, most: int, holders: Sequence[HolderView]) -> str:
@@ -96,9 +101,10 @@ def why_not_running(view: TaskView) -> str:
 def times_besides(view: TaskView, times: TaskTimes) -> str:
     """What a task's own times add to the sentence: expiry, debounce, the next slot of its schedule."""
     parts = []
-    waits = view.state in (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING)
+    waits = view.state in (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING, TaskState.BLOCKED)
     if waits and view.expires_at is not None:
-        parts.append(f"it expires at {_at(view.expires_at)} if it has not begun by then")
+        begun = "ended" if view.is_outside else "begun"
+        parts.append(f"it expires at {_at(view.expires_at)} if it has not {begun} by then")
     if view.state is TaskState.SCHEDULED and times.debounce_key is not None:
         bound = f", until {_at(times.latest_at)} at the latest" if times.latest_at is not None else ""
         parts.append(f"each send with the debounce key {times.debounce_key!r} begins its wait anew{bound}")

@@ -18,9 +18,9 @@ from hyrex_broker.service import fields, requests
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.unread import UnreadFrames
 
-_GET, _REPLAY, _CANCEL, _RETRY, _DISMISS = (
+_GET, _REPLAY, _CANCEL, _RETRY, _DISMISS, _COMPLETE = (
     method("TaskService", name)
-    for name in ("GetTask", "ReplayTask", "CancelTasks", "RetryTasks", "DismissTasks")
+    for name in ("GetTask", "ReplayTask", "CancelTasks", "RetryTasks", "DismissTasks", "CompleteTasks")
 )
 ONE_CELL: Final = "ask the brokers of one cell, each of which knows its own tasks only"
 
@@ -65,6 +65,12 @@ class GatewayTasks(task_service_pb2_grpc.TaskServiceServicer):
     ) -> pb.DismissTasksResponse:
         found = await self._changed(_DISMISS, request, context, pb.DISMISS_OUTCOME_NOT_FOUND)
         return pb.DismissTasksResponse(results=found)
+
+    async def CompleteTasks(
+        self, request: pb.CompleteTasksRequest, context: Context
+    ) -> pb.CompleteTasksResponse:
+        found = await self._changed(_COMPLETE, request, context, pb.COMPLETE_OUTCOME_NOT_FOUND)
+        return pb.CompleteTasksResponse(results=found)
 
     async def _changed(self, method: Method, request: Any, context: Context, not_found: Any) -> Sequence[Any]:
         """For each id the result of the cell that has the task. Raises CellAway where that may be one that

@@ -45,6 +45,7 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: b
         concurrency_key=view.concurrency_key or "",
         max_per_key=view.max_per_key,
         fair_key=view.fair_key or "",
+        outside=view.is_outside,
         traceparent=_traceparent(view.trace_context),
         expires_at=timestamp_if_any(view.expires_at),
         **view.carried.given(),

@@ -17,7 +17,7 @@ from hyrex_broker.domain.ids import ID_BYTES, task_id, unpacked
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.service import fields
 from hyrex_broker.service.ids import packed_id, unusual_ids
-from hyrex_broker.service.key_terms import refuse_both_keys, refuse_without_key
+from hyrex_broker.service.key_terms import refuse_both_keys, refuse_keys_of_outside, refuse_without_key
 from hyrex_broker.service.terms import KnownTerms, checked_headers, family_seed, own_seed, refuse_unknown
 
 Value = TypeVar("Value")
@@ -152,6 +152,8 @@ class SubmitReader:
         refuse_both_keys(known.terms, columns.concurrency_keys, refused, "concurrency_key")
         refuse_without_key(columns.terms, columns.concurrency_keys, refused, len(payloads))
         keys = _checked(columns.keys, partial(fields.short_text, field="idempotency_key"), refused)
+        refuse_keys_of_outside(known.terms, columns.concurrency_keys, refused, "concurrency_key")
+        refuse_keys_of_outside(known.terms, columns.fair_keys, refused, "fair_key")
         concurrency_keys = _checked(
             columns.concurrency_keys, partial(fields.short_text, field="concurrency_key"), refused
         )

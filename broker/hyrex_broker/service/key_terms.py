@@ -26,3 +26,13 @@ def refuse_without_key(
     error = InvalidField(name, getattr(terms, name), "is for tasks with a concurrency_key")
     keys = stretched(keys or [""], count)
     refused.update({place: error for place, key in enumerate(keys) if not key})
+
+
+def refuse_keys_of_outside(
+    terms: Terms, keys: Sequence[str], refused: dict[int, BrokerError], name: str
+) -> None:
+    """Refuse keys that share out runs where no worker runs anything."""
+    if terms.extras is None or not terms.extras.is_outside:
+        return
+    remedy = "must stay empty: no worker runs a task that waits for a call from outside"
+    refused.update({place: InvalidField(name, key, remedy) for place, key in enumerate(keys) if key})

@@ -99,5 +99,6 @@ def _like(earlier: ReplayedTask, request: task_service_pb2.ReplayTaskRequest) ->
         concurrency_key=earlier.concurrency_key or "",
         max_per_key=earlier.max_per_key or 0,
         fair_key=earlier.fair_key or "",
+        outside=earlier.is_outside,
         **earlier.carried.given(),
     )

@@ -29,7 +29,7 @@ NEXT_SLOTS: Final = 3
 MOST_BACKFILLED: Final = 1000
 _SLOT: Final = "2026-01-01T00:00:00.000000Z"
 _OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id")
-_NOT_YET: Final = ("debounce_key", "concurrency_key", "fair_key")
+_NOT_YET: Final = ("debounce_key", "concurrency_key", "fair_key", "outside")
 _WIRE_NAMES: Final = {"tz": "timezone"}
 _CATCH_UPS: Final = {
     schedule_pb2.CATCH_UP_UNSPECIFIED: CatchUp.LATEST,

@@ -11,8 +11,8 @@ from typing import Final
 
 from hyrex_broker.domain.rights import Scope
 
-_SUBMIT, _WORK, _READ, _ADMIN = (
-    frozenset({scope}) for scope in (Scope.SUBMIT, Scope.WORK, Scope.READ, Scope.ADMIN)
+_SUBMIT, _WORK, _READ, _COMPLETE, _ADMIN = (
+    frozenset({scope}) for scope in (Scope.SUBMIT, Scope.WORK, Scope.READ, Scope.COMPLETE, Scope.ADMIN)
 )
 _OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
     "TaskService": {
@@ -22,6 +22,7 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
         "RetryTasks": _SUBMIT,
         "ReplayTask": _SUBMIT,
         "DismissTasks": _SUBMIT,
+        "CompleteTasks": _COMPLETE,
         "GetTask": _READ,
         "ListTasks": _READ,
         "CountTasks": _READ,

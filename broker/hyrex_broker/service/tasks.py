@@ -13,12 +13,13 @@ from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CancelOutcome, DismissOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
-from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker
+from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker, waiting_outside
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, filters, requests
 from hyrex_broker.service import fields as checks
 from hyrex_broker.service.callers import current_caller
+from hyrex_broker.service.complete_calls import CompleteCalls
 from hyrex_broker.service.frames import Begun, serve_frames
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context
@@ -89,6 +90,7 @@ class TaskParts:
 
     submits: Submits
     cancels: Cancelling
+    completions: CompleteCalls
     reads: TaskReads
     lists: Either[TaskLists]
     watches: Watches
@@ -254,6 +256,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             ]
         )
 
+    async def CompleteTasks(
+        self, request: task_service_pb2.CompleteTasksRequest, context: Context
+    ) -> task_service_pb2.CompleteTasksResponse:
+        return await self._parts.completions.complete(request, context)
+
     async def ReplayTask(
         self, request: task_service_pb2.ReplayTaskRequest, context: Context
     ) -> task_service_pb2.ReplayTaskResponse:
@@ -287,6 +294,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def _waiting_for(self, view: TaskView) -> str:
         if view.in_outbox:
             return view.in_outbox
+        if view.state is TaskState.BLOCKED and view.is_outside:
+            return waiting_outside(view.task_id)
         if view.state is not TaskState.QUEUED:
             return waiting_for_another_worker(view)
         around = await self._parts.reads.run_conditions(view.queue, view.name)

@@ -26,6 +26,7 @@ HIGHEST_PER_KEY: Final = 1000
 """A look at a key's seats takes a time that grows with their number."""
 _MOST_KNOWN: Final = 10_000
 _LONGEST_KNOWN: Final = 1024
+_NO_WORKER: Final = "must stay empty: no worker runs a task that waits for a call from outside"
 _FREE_FROM: Final = 100
 """Fields from here on change nothing about how a task runs: they may be unknown."""
 
@@ -134,9 +135,11 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
     start = wire.WhichOneof("start")
     expires = wire.HasField("expires_in")
     debounced = bool(wire.debounce_key) or wire.HasField("debounce_max_wait")
-    said = start or wire.labels or expires or debounced or wire.max_per_key or wire.on_full
+    said = start or wire.labels or expires or debounced or wire.max_per_key or wire.on_full or wire.outside
     if not (said or any(getattr(wire, name) for name in CARRIED)):
         return None
+    if wire.outside:
+        _refuse_of_outside(wire)
     return TaskExtras(
         delay_ms=fields.milliseconds(wire.delay, "delay", least=0) if start == "delay" else None,
         run_at=fields.moment(wire.run_at, "run_at") if start == "run_at" else None,
@@ -150,7 +153,24 @@ def _extras(wire: task_pb2.NewTask) -> TaskExtras | None:
         debounce_most_ms=_longest_wait(wire) if debounced else None,
         max_per_key=fields.integer(wire.max_per_key, "max_per_key", 0, HIGHEST_PER_KEY) or 1,
         refuses_to_wait=_refuses_to_wait(wire.on_full),
+        is_outside=wire.outside,
     )
+
+
+def _refuse_of_outside(wire: task_pb2.NewTask) -> None:
+    """Refuse what is said of runs, where no worker runs anything. Raises InvalidField."""
+    said = {
+        "max_retries": wire.max_retries,
+        "timeout": wire.HasField("timeout"),
+        "retry_delay": wire.HasField("retry_delay"),
+        "start": wire.WhichOneof("start"),
+        "debounce_key": wire.debounce_key,
+        "max_per_key": wire.max_per_key,
+        "on_full": wire.on_full,
+    }
+    for name, value in said.items():
+        if value:
+            raise InvalidField(name, value, _NO_WORKER)
 
 
 def _debounce_key(wire: task_pb2.NewTask) -> str:

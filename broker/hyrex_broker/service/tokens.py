@@ -28,6 +28,7 @@ _SCOPES: Final = {
     wire.TOKEN_SCOPE_READ: Scope.READ,
     wire.TOKEN_SCOPE_PAYLOAD: Scope.PAYLOAD,
     wire.TOKEN_SCOPE_ADMIN: Scope.ADMIN,
+    wire.TOKEN_SCOPE_COMPLETE: Scope.COMPLETE,
 }
 _NUMBERS: Final = {scope: number for number, scope in _SCOPES.items()}
 

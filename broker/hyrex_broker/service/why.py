@@ -14,6 +14,7 @@ from hyrex_broker.domain.waiting import (
     times_besides,
     waiting_for,
     waiting_for_key,
+    waiting_outside,
     why_not_running,
 )
 from hyrex_broker.service import fields
@@ -49,6 +50,8 @@ class Reasons:
 
     async def _explained(self, view: TaskView) -> admin_service_pb2.WhyResponse:
         status = task_pb2.TaskStatus.ValueType(view.state)
+        if view.state is TaskState.BLOCKED and view.is_outside:
+            return admin_service_pb2.WhyResponse(status=status, sentence=waiting_outside(view.task_id))
         if view.state is TaskState.BLOCKED:
             key, most, holders = await self._reads.key_holders(view.task_id, _MOST_HOLDERS)
             return admin_service_pb2.WhyResponse(

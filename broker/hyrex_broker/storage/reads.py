@@ -224,6 +224,7 @@ def _view(rows: list[Any]) -> TaskView:
         concurrency_key=first["concurrency_key"],
         max_per_key=first["max_per_key"] or 0,
         fair_key=first["fair_key"],
+        is_outside=first["is_outside"],
     )
 
 

@@ -75,6 +75,13 @@ class SubmitStore:
         )
         return {HexId(row[0]): row[1] for row in rows}
 
+    async def submit_outside(self, batch: TaskBatch) -> list[HexId]:
+        """Store tasks that wait for calls from outside; return those stored now. See `submit_waiting`."""
+        rows = await self._database.fetch(
+            _SQL["submit_outside"], *task_columns(batch), *waiting_columns(batch)
+        )
+        return [HexId(row[0]) for row in rows]
+
     async def submit_handing_off(
         self, batch: TaskBatch, plan: Plan, slots: Sequence[int | None]
     ) -> HandedOff:

@@ -39,10 +39,12 @@ from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.outside import OutsideCalls
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
+from hyrex_broker.service.complete_calls import CompleteCalls
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
 from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
@@ -52,11 +54,12 @@ from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.service.tokens import TokenParts
 from hyrex_broker.steering import Steering, build_steering
 from hyrex_broker.storage.audit import AuditStore
-from hyrex_broker.storage.cancel import FoundByCancel, Requeued
+from hyrex_broker.storage.cancel import CancelStore, FoundByCancel, Requeued
 from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
+from hyrex_broker.storage.outside import OutsideStore
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.queues import QueueStore
@@ -187,7 +190,15 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     tokens = KnownTokens(store, [token]) if token is not None else None
     pages = PageTokens(SecretStore(database))
     parts = TaskParts(
-        recorded, recorded, reads, Either(TaskLists(database)), watches, audit, pages, recorded.drained
+        recorded,
+        recorded,
+        CompleteCalls(OutsideCalls(OutsideStore(database), CancelStore(database)), reads, audit, MIB),
+        reads,
+        Either(TaskLists(database)),
+        watches,
+        audit,
+        pages,
+        recorded.drained,
     )
     token_parts = TokenParts(
         store,

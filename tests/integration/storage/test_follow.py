@@ -273,7 +273,7 @@ async def test_an_end_beside_an_admission_wakes_what_waits(
         )
         await connection.execute(
             "insert into blocked"
-            " select $1, lane, rank, key_hash, 1, nextval('look'), now(), 0, 0, 0, 0, false"
+            " select $1, lane, rank, null, key_hash, 1, nextval('look'), now(), 0, 0, 0, 0, false"
             " from task where id = $1",
             second.task_id,
         )

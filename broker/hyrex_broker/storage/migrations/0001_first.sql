@@ -141,7 +141,9 @@ create table task (
   key_hash        bigint,
   max_per_key     integer check (max_per_key > 0),
   -- For whom it is, where tasks are shared fairly: by its hash it has a lane (`bucket`).
-  fair_key        text
+  fair_key        text,
+  -- Of what no worker runs: 1 the root of a workflow, 2 what waits for a call from outside.
+  kind            smallint check (kind in (1, 2))
 ) partition by range (id);
 -- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
 create index task_by_parent on task (parent_id, id) where parent_id is not null;
@@ -228,14 +230,15 @@ create index lease_by_session on lease (session_id);
 create index lease_by_deadline on lease (deadline) where deadline is not null;
 create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is not null;
 
--- Tasks that may not run yet, since others have to end first: the fourth live table. Those of a key with a maximum
--- wait here for a seat. `key` and `most` are null until `follow` has looked at the task; then they are the task's, and
--- `turn` is the number of that look: drawn under the lock of its stripe, so that turns of a key only grow. No clock's
+-- Tasks that may not run yet, since others have to end first: the fourth live table. By `kind`: 2 waits for a call from
+-- outside. Those without a kind wait for a seat of their key: `key` and `most` are null until `follow` has looked at the
+-- task; then they are the task's, and `turn` is the number of that look: drawn under the lock of its stripe, so that turns of a key only grow. No clock's
 -- time does, which may be set back.
 create table blocked (
   task_id        uuid primary key,
   lane           integer not null,
   rank           smallint not null,
+  kind           smallint check (kind in (1, 2, 3)),
   key            bigint,
   most           integer check ((most is null) = (key is null)),
   turn           bigint not null default 0,
@@ -1055,7 +1058,9 @@ declare
   look bigint;
   fresh uuid[] := array(
     select b.task_id from unnest(ids) as i (id)
-    cross join lateral (select task_id from blocked where task_id = i.id and key is null limit 1) b order by 1);
+    cross join lateral (
+      select task_id from blocked where task_id = i.id and key is null and kind is null limit 1
+    ) b order by 1);
   keys bigint[];
   seats_from bigint[];
   turns_from bigint[];
@@ -1156,7 +1161,7 @@ as $$
       select t.id, t.key_hash, t.max_per_key from task t
       where t.id = any ($1) and t.id between $1[1] and $1[cardinality($1)] order by t.id
     ) t
-    where b.task_id = t.id and b.key is null
+    where b.task_id = t.id and b.key is null and b.kind is null
     returning b.*, t.key_hash, t.max_per_key
   ), again as (
     insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)

@@ -54,7 +54,8 @@ from unnest($1::uuid[]) as i (id)
 
 -- name: retry
 -- Reopens ended tasks; each end is reopened once, whoever asks. None whose time to begin is over. $1 ids in order, as
--- in `tasks` (reads.sql). One of a followed lane is blocked until `follow` has looked at it.
+-- in `tasks` (reads.sql). One of a followed lane is blocked until `follow` has looked at it, and what no worker runs
+-- waits as before.
 with last as materialized (
   select i.id, r.run_number
   from unnest($1::uuid[]) as i (id)
@@ -73,9 +74,9 @@ with last as materialized (
   on conflict (task_id, after_run_number) do nothing
   returning task_id, after_run_number
 ), placed as materialized (
-  select r.task_id, t.lane, t.rank, r.after_run_number + 1 as run_number, l.followed
+  select r.task_id, t.lane, t.rank, t.kind, r.after_run_number + 1 as run_number, l.followed or t.kind is not null as waits
   from reopened r cross join lateral (
-    select lane, rank from task
+    select lane, rank, kind from task
     where id = r.task_id and id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
   ) t
   cross join lateral (
@@ -83,13 +84,13 @@ with last as materialized (
   ) l
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select task_id, lane, rank, now(), run_number, 0, 0, 0, false from placed where not followed
+  select task_id, lane, rank, now(), run_number, 0, 0, 0, false from placed where not waits
 ), blocked as (
   -- It had a seat, if any, for the runs before: for this one it waits as any other.
-  insert into blocked (task_id, lane, rank, run_number, attempt_number, redeliveries, releases, alone)
-  select task_id, lane, rank, run_number, 0, 0, 0, false from placed where followed
+  insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
+  select task_id, lane, rank, kind, run_number, 0, 0, 0, false from placed where waits
 )
-select task_id, lane, rank, followed from placed
+select task_id, lane, rank, waits from placed
 
 -- name: dismiss
 -- Dismisses dead letters: tasks whose newest run ended badly for good. Returns those that are dismissed now or were

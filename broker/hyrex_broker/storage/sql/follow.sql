@@ -24,10 +24,10 @@ select (select task_id from looked order by task_id desc limit 1), true
 -- Tasks that wait although their key has a free seat, or that nobody has looked at yet, in the same way. $1, $2 as in
 -- `dead_seats`.
 with looked as materialized (
-  select task_id, key, most from blocked where task_id > $1::uuid order by task_id limit $2::integer
+  select task_id, kind, key, most from blocked where task_id > $1::uuid order by task_id limit $2::integer
 )
 select task_id, false as last from looked
-where key is null or (
-  select count(*) from (select from seat where seat.key = looked.key limit looked.most) s) < most
+where kind is null and (key is null or (
+  select count(*) from (select from seat where seat.key = looked.key limit looked.most) s) < most)
 union all
 select (select task_id from looked order by task_id desc limit 1), true

@@ -16,7 +16,7 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.payload end as payload,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.headers end as headers,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.trace_context end as trace_context,
-       t.concurrency_key, t.max_per_key, t.fair_key,
+       t.concurrency_key, t.max_per_key, t.fair_key, coalesce(t.kind = 2, false) as is_outside,
        coalesce(q.live, d.live, h.live, b.live) as live,
        coalesce(q.run_number, d.run_number, h.run_number, b.run_number) as live_run_number,
        h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
@@ -83,7 +83,8 @@ order by t.id, r.run_number
 -- name: to_replay
 -- What a task like this one needs. $1 id.
 select l.name, l.queue, t.rank, t.max_retries, t.timeout_ms, t.retry_delay_ms, t.payload, t.content_type, t.codec,
-       t.headers, t.labels, t.concurrency_key, t.max_per_key, t.fair_key
+       t.headers, t.labels, t.concurrency_key, t.max_per_key, t.fair_key,
+       coalesce(t.kind = 2, false) as is_outside
 from task t join lane l on l.id = t.lane
 where t.id = $1::uuid
 

@@ -175,7 +175,7 @@ having count(*) > 0
 select 'stuck_blocked' as kind, count(*) as count, (array_agg(task_id::text order by task_id))[1:$2::integer] as ids
 from (
   select b.task_id from blocked b
-  where b.since < now() - $1::interval
+  where b.since < now() - $1::interval and b.kind is null
     and (b.key is null or (
       (select count(*) from seat where seat.key = b.key) < b.most
       and not exists (select from blocked before where before.key = b.key
