@@ -21,6 +21,7 @@ from hyrex_broker.engine.cluster.notifications import Notifications
 from hyrex_broker.engine.cluster.presence import Presence
 from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
+from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.expiry import Expiry
@@ -33,6 +34,7 @@ from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
+from hyrex_broker.engine.nodes import Nodes
 from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.outside import OutsideCalls
 from hyrex_broker.engine.reports import RunReports
@@ -43,6 +45,7 @@ from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.submit.keyed import KeyedSubmits, KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
+from hyrex_broker.engine.workflows import WorkflowIntake
 from hyrex_broker.identity import known_tokens, token_parts
 from hyrex_broker.lasting import Enduring
 from hyrex_broker.loops import unless
@@ -57,6 +60,7 @@ from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
 from hyrex_broker.service.work import WorkEngine, WorkerServicer
+from hyrex_broker.service.workflows import WorkflowParts, WorkflowServicer
 from hyrex_broker.serving import Served, serve
 from hyrex_broker.steering import build_steering
 from hyrex_broker.storage.assign import AssignStore
@@ -88,6 +92,7 @@ from hyrex_broker.storage.secrets import SecretStore
 from hyrex_broker.storage.sessions import SessionStore
 from hyrex_broker.storage.slack import slack_ms
 from hyrex_broker.storage.submit import SubmitStore
+from hyrex_broker.storage.workflows import WorkflowStore
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +175,9 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     database.counters.heads = directory.families.heads
     sessions = Sessions(session_store, directory, broker_id)
     assigns, submits = AssignStore(database, slack), SubmitStore(database, slack)
-    placer = Placer(assigns, report_store, session_store, sessions, broker_id)
+    workflows = WorkflowStore(database)
+    unread = LargePayloads(assigns, workflows, directory, sessions)
+    placer = Placer(unread, report_store, session_store, sessions, broker_id)
     marks = MarkStore(database)
     dispatcher = Dispatcher(assigns, marks, placer, sessions, directory)
     handoff = Handoff(submits, placer, dispatcher, directory)
@@ -181,7 +188,9 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     upkeep, clock = RetentionStore(database.connector), DatabaseClock()
     rooms, dispatcher.clock = Rooms(DepthStore(database)), clock.steady_since
     places = LanesAndRooms(directory, rooms, dispatcher)
-    keyed = KeyedSubmits(KeyedStore(database), KeyHasher(SecretStore(database)))
+    hasher = KeyHasher(SecretStore(database))
+    keyed = KeyedSubmits(KeyedStore(database), hasher)
+    nodes = Nodes(workflows, dispatcher, promoter, config.payload_limit_bytes)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
@@ -191,7 +200,9 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         expiry=Expiry(ExpiryStore(database), marks),
         intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms, keyed),
         reports=reports,
-        follow=Follower(FollowStore(database), directory, dispatcher, broker_id),
+        follow=Follower(FollowStore(database), nodes, directory, dispatcher, broker_id),
+        nodes=nodes,
+        workflows=WorkflowIntake(workflows, submits, places, promoter, hasher),
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),
         progress=RunsProgress(ProgressStore(database)),
         sweeper=Sweeper(session_store, sessions, reports, clock, lease),
@@ -283,12 +294,14 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
             ScheduleStore(database), engine.schedules, reads, audit, pages, config.payload_limit_bytes
         )
     )
+    workflows = WorkflowParts(engine.workflows, submits, WorkflowStore(database), reads, audit)
     submits.gate = queues.gate = schedules.gate = engine.presence.gate
     return Servicers(
         tasks=TaskServicer(parts),
         workers=WorkerServicer(served.work),
         queues=queues,
         schedules=schedules,
+        workflows=WorkflowServicer(workflows),
         admin=AdminServicer(
             served.source.of(PeerStore),
             engine.sessions.drain,

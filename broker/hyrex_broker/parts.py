@@ -20,6 +20,7 @@ from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.overdue_runs import OverdueRuns
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.liveness.sweeper import Sweeper
+from hyrex_broker.engine.nodes import Nodes
 from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.outside import OutsideCalls
 from hyrex_broker.engine.reports import RunReports
@@ -27,6 +28,7 @@ from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.watches import Watches
+from hyrex_broker.engine.workflows import WorkflowIntake
 from hyrex_broker.steering import Steering
 
 
@@ -42,6 +44,8 @@ class Engine:
     intake: Intake
     reports: RunReports
     follow: Follower
+    nodes: Nodes
+    workflows: WorkflowIntake
     heartbeats: Heartbeats
     progress: RunsProgress
     sweeper: Sweeper
@@ -70,6 +74,7 @@ class Engine:
             self.intake.run,
             self.reports.run,
             self.follow.run,
+            self.nodes.run,
             self.dispatcher.run,
             self.promoter.run,
             self.expiry.run,

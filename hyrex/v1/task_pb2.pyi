@@ -75,8 +75,8 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     TASK_STATUS_LOST: _TaskStatus.ValueType  # 9
     """Final: its worker was lost more often than the broker redelivers."""
     TASK_STATUS_BLOCKED: _TaskStatus.ValueType  # 10
-    """Waits for others to end: its concurrency key has its maximum. Or for a call from outside: see NewTask.outside. Not
-    final.
+    """Waits for others to end: its concurrency key has its maximum, or it is of a workflow whose nodes have not ended. Or for
+    a call from outside: see NewTask.outside. Not final.
     """
 
 class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
@@ -103,8 +103,8 @@ TASK_STATUS_CANCELLED: TaskStatus.ValueType  # 8
 TASK_STATUS_LOST: TaskStatus.ValueType  # 9
 """Final: its worker was lost more often than the broker redelivers."""
 TASK_STATUS_BLOCKED: TaskStatus.ValueType  # 10
-"""Waits for others to end: its concurrency key has its maximum. Or for a call from outside: see NewTask.outside. Not
-final.
+"""Waits for others to end: its concurrency key has its maximum, or it is of a workflow whose nodes have not ended. Or for
+a call from outside: see NewTask.outside. Not final.
 """
 Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
 
@@ -166,6 +166,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Its queue was purged."""
     CANCEL_CAUSE_EXPIRED: _CancelCause.ValueType  # 3
     """It did not begin in the time that its sender gave it (NewTask.expires_in)."""
+    CANCEL_CAUSE_SKIPPED: _CancelCause.ValueType  # 4
+    """It waited for a node of its workflow that did not complete."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why a task ended as cancelled. There are no further final statuses for that."""
@@ -178,6 +180,8 @@ CANCEL_CAUSE_PURGED: CancelCause.ValueType  # 2
 """Its queue was purged."""
 CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 3
 """It did not begin in the time that its sender gave it (NewTask.expires_in)."""
+CANCEL_CAUSE_SKIPPED: CancelCause.ValueType  # 4
+"""It waited for a node of its workflow that did not complete."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 @_typing.final
@@ -675,6 +679,8 @@ class Task(_message.Message):
     CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     MAX_PER_KEY_FIELD_NUMBER: _builtins.int
     FAIR_KEY_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    WORKFLOW_NODES_FIELD_NUMBER: _builtins.int
     OUTSIDE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id its client gave it."""
@@ -723,6 +729,10 @@ class Task(_message.Message):
     """How many of its concurrency_key may run at once; 0 without a key."""
     fair_key: _builtins.str
     """The fair key it was submitted with, if any."""
+    node: _builtins.str
+    """What it is called in its workflow, whose root is its parent; empty if it is no node. See WorkflowService."""
+    workflow_nodes: _builtins.int
+    """How many nodes it has, if it is the root of a workflow; else 0."""
     outside: _builtins.bool
     """No worker runs it: it waits for a call from outside, CompleteTasks."""
     @_builtins.property
@@ -783,11 +793,13 @@ class Task(_message.Message):
         concurrency_key: _builtins.str = ...,
         max_per_key: _builtins.int = ...,
         fair_key: _builtins.str = ...,
+        node: _builtins.str = ...,
+        workflow_nodes: _builtins.int = ...,
         outside: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "run_at", b"run_at", "submitted_at", b"submitted_at", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "fair_key", b"fair_key", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "outside", b"outside", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "codec", b"codec", "concurrency_key", b"concurrency_key", "content_type", b"content_type", "dismissed", b"dismissed", "expires_at", b"expires_at", "fair_key", b"fair_key", "headers", b"headers", "hidden", b"hidden", "idempotency_key", b"idempotency_key", "labels", b"labels", "max_per_key", b"max_per_key", "max_retries", b"max_retries", "name", b"name", "node", b"node", "outside", b"outside", "parent_id", b"parent_id", "payload", b"payload", "priority", b"priority", "queue", b"queue", "root_id", b"root_id", "run_at", b"run_at", "runs", b"runs", "status", b"status", "submitted_at", b"submitted_at", "task_id", b"task_id", "timeout", b"timeout", "traceparent", b"traceparent", "waiting_for", b"waiting_for", "workflow_nodes", b"workflow_nodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

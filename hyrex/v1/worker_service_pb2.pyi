@@ -503,6 +503,7 @@ class AssignmentGroup(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXTS_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the function."""
     queue: _builtins.str
@@ -562,6 +563,10 @@ class AssignmentGroup(_message.Message):
         `expired` instead. One that does not know this field begins runs later by as much as it prefetches.
         """
 
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeRun]:
+        """Of nodes of workflows: which one it is, and the results that it is given. A column."""
+
     def __init__(
         self,
         *,
@@ -584,14 +589,97 @@ class AssignmentGroup(_message.Message):
         headers: _abc.Iterable[_task_pb2.Headers] | None = ...,
         trace_contexts: _builtins.bytes = ...,
         expires_in_ms: _abc.Iterable[_builtins.int] | None = ...,
+        nodes: _abc.Iterable[Global___NodeRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt_numbers", b"attempt_numbers", "codec", b"codec", "content_type", b"content_type", "expires_in_ms", b"expires_in_ms", "headers", b"headers", "max_retries", b"max_retries", "name", b"name", "parent_ids", b"parent_ids", "payloads", b"payloads", "priority", b"priority", "queue", b"queue", "root_ids", b"root_ids", "run_numbers", b"run_numbers", "submitted_at_us", b"submitted_at_us", "task_ids", b"task_ids", "timeout", b"timeout", "tokens", b"tokens", "trace_contexts", b"trace_contexts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt_numbers", b"attempt_numbers", "codec", b"codec", "content_type", b"content_type", "expires_in_ms", b"expires_in_ms", "headers", b"headers", "max_retries", b"max_retries", "name", b"name", "nodes", b"nodes", "parent_ids", b"parent_ids", "payloads", b"payloads", "priority", b"priority", "queue", b"queue", "root_ids", b"root_ids", "run_numbers", b"run_numbers", "submitted_at_us", b"submitted_at_us", "task_ids", b"task_ids", "timeout", b"timeout", "tokens", b"tokens", "trace_contexts", b"trace_contexts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignmentGroup: _TypeAlias = AssignmentGroup  # noqa: Y015
+
+@_typing.final
+class NodeRun(_message.Message):
+    """What a run of a workflow's node is given besides its payload. Its workflow's id is its root_id. Empty as the value of a
+    column: the task is no node.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    workflow: _builtins.str
+    """The workflow's name (that of its root)."""
+    node: _builtins.str
+    """What the node is called in it."""
+    payload: _builtins.bytes
+    """The workflow's arguments, as submitted with its root."""
+    content_type: _builtins.str
+    """Media type of those; empty means application/json."""
+    codec: _builtins.str
+    """Encoding of those; empty means none."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpstreamResult]:
+        """The results of other nodes that are arguments of this one, in the order of WorkflowNode.upstreams: these parameters
+        are not in the payload. What ended without a result is left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        workflow: _builtins.str = ...,
+        node: _builtins.str = ...,
+        results: _abc.Iterable[Global___UpstreamResult] | None = ...,
+        payload: _builtins.bytes = ...,
+        content_type: _builtins.str = ...,
+        codec: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "content_type", b"content_type", "node", b"node", "payload", b"payload", "results", b"results", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeRun: _TypeAlias = NodeRun  # noqa: Y015
+
+@_typing.final
+class UpstreamResult(_message.Message):
+    """The result of a node on which another one waited. Together with the payload they have no more bytes than a payload may."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    TASK_NAME_FIELD_NUMBER: _builtins.int
+    parameter: _builtins.str
+    """The parameter that it is for, as in Upstream."""
+    result: _builtins.bytes
+    """The returned value. The SDKs send JSON."""
+    content_type: _builtins.str
+    """Media type of the result; empty means application/json."""
+    task_name: _builtins.str
+    """Name of the function that returned it."""
+    def __init__(
+        self,
+        *,
+        parameter: _builtins.str = ...,
+        result: _builtins.bytes = ...,
+        content_type: _builtins.str = ...,
+        task_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "parameter", b"parameter", "result", b"result", "task_name", b"task_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpstreamResult: _TypeAlias = UpstreamResult  # noqa: Y015
 
 @_typing.final
 class Assignments(_message.Message):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hyrex_broker.domain import ids
 from hyrex_broker.domain.assigned import AssignedBlock, each
 from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
+from hyrex_broker.domain.node_runs import NodeRun
 
 
 @dataclass
@@ -34,6 +35,7 @@ class AssignedRun:
     alone: bool
     size: int
     trace_context: bytes
+    node: NodeRun | None = None
 
 
 def runs_of(blocks: Iterable[AssignedBlock]) -> list[AssignedRun]:
@@ -48,17 +50,17 @@ def _runs(block: AssignedBlock) -> list[AssignedRun]:
         each(block.run_numbers, count, 0), each(block.attempt_numbers, count, 0),
         each(block.parent_ids, count, ids.ABSENT), each(block.root_ids, count, ids.ABSENT),
         each(block.submitted_us, count, 0), each(block.sizes, count, 0),
-        each(block.trace_contexts, count, b""), strict=True,
+        each(block.trace_contexts, count, b""), each(block.nodes, count, None), strict=True,
     )  # fmt: skip
     return [
         AssignedRun(
             ids.task_id(digits), token, block.session_id, block.sequence, block.lane, terms.name, terms.queue,
             payload, terms.carried.content_type, terms.carried.codec, headers, number, attempt_number,
             terms.max_retries, terms.rank, terms.timeout_ms, _relative(parent), _relative(root), submitted_us,
-            terms.alone, size, trace,
+            terms.alone, size, trace, node,
         )
-        for digits, token, payload, headers, number, attempt_number, parent, root, submitted_us, size, trace
-        in columns
+        for digits, token, payload, headers, number, attempt_number, parent, root, submitted_us, size, trace,
+            node in columns
     ]  # fmt: skip
 
 

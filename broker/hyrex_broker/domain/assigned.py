@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.model import NOTHING_CARRIED, CarriedOptions, LaneId, SessionId, Token
+from hyrex_broker.domain.node_runs import NodeRun
 
 Value = TypeVar("Value")
 Headers = Mapping[str, str]
@@ -52,6 +53,8 @@ class AssignedBlock:
     """Of payloads that were too large to come along, which are empty here; 0 for the others; a column."""
     expires_in_ms: Sequence[int] = ()
     """What was left at the assign for the run to begin; 0 for ever; a column."""
+    nodes: Sequence[NodeRun | None] = ()
+    """Of nodes of workflows: what they are given besides; a column."""
 
     def __len__(self) -> int:
         return len(self.task_ids)
@@ -78,6 +81,7 @@ class AssignedBlock:
             trace_contexts=at(self.trace_contexts, places),
             sizes=at(self.sizes, places),
             expires_in_ms=at(self.expires_in_ms, places),
+            nodes=at(self.nodes, places),
         )
 
 

@@ -21,6 +21,7 @@ class Feature(StrEnum):
     RATES = "rates"
     FAIR_KEYS = "fair keys"
     OUTSIDE = "calls from outside"
+    WORKFLOWS = "workflows"
 
 
 FEATURES: Final = tuple(Feature)

@@ -34,6 +34,7 @@ class CancelCause(IntEnum):
     REQUESTED = 1
     PURGED = 2
     EXPIRED = 3
+    SKIPPED = 4
 
 
 NOT_IN_TIME: Final = "it did not begin in time"

@@ -86,6 +86,10 @@ class TaskView:
     fair_key: str | None = None
     is_outside: bool = False
     """No worker runs it: a call from outside ends it."""
+    node: str = ""
+    """What it is called in its workflow."""
+    workflow_nodes: int = 0
+    """How many nodes it has, if it is the root of a workflow."""
 
     @property
     def size_bytes(self) -> int:

@@ -43,6 +43,7 @@ class Cancels:
         """One outcome for each id. Raises StorageUnavailable."""
         outcomes: dict[TaskId, CancelOutcome] = {}
         pending, asked = list(dict.fromkeys(task_ids)), set[TaskId]()
+        roots: list[FoundByCancel] = []
         while pending:
             found = await self._store.cancel(pending, reason)
             for each in found:
@@ -54,11 +55,16 @@ class Cancels:
             if pending:
                 # It may be blocked. If it has moved since, the next round finds it.
                 blocked = await self._store.cancel_blocked(pending, reason)
-                outcomes |= dict.fromkeys([each.task_id for each in blocked], CancelOutcome.CANCELLED)
+                for each in blocked:
+                    is_root = each.nodes is not None
+                    outcomes[each.task_id] = CancelOutcome.REQUESTED if is_root else CancelOutcome.CANCELLED
+                roots += [each for each in blocked if each.nodes is not None]
                 self._push(blocked, reason)
                 pending = [task_id for task_id in pending if task_id not in outcomes]
             pending += await self._found_in_outbox(outcomes, asked)
         self.on_change(outcomes)
+        for root in roots:
+            await self.cancel(root.nodes or (), reason)
         return [outcomes[task_id] for task_id in task_ids]
 
     async def _found_in_outbox(
@@ -103,6 +109,7 @@ class Cancels:
             self.on_elsewhere(elsewhere)
         for each in found:
             if each.token is None:
+                # The root of a workflow may have ended in the moment in which it was flagged.
                 self.on_ended(each.lane, [each.task_id])
         keys = [each.key for each in found if each.key is not None]
         if keys:

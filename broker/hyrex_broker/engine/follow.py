@@ -4,19 +4,21 @@ An end path only tells which tasks have ended: `ended_in` costs a look at their 
 followed by one statement at a time, for up to a thousand tasks, over connections of its own, since it may
 wait for a stripe. What is never followed, since its broker was killed, is found by the sweep, which tells
 the same: one broker goes through seats and blocked tasks by their ids. It begins at once
-when a broker starts or has gone.
+when a broker starts or has gone. What becomes of the nodes of workflows is `nodes.py`.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, LaneId, TaskId
+from hyrex_broker.domain.workflows import Decided
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.nodes import Nodes
 from hyrex_broker.storage.follow import FIRST, FollowStore, SweptPage
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -40,9 +42,15 @@ class Follower:
     """Lets go on what waited for tasks that have ended."""
 
     def __init__(
-        self, store: FollowStore, directory: Directory, dispatcher: Dispatcher, broker: BrokerId
+        self,
+        store: FollowStore,
+        nodes: Nodes,
+        directory: Directory,
+        dispatcher: Dispatcher,
+        broker: BrokerId,
     ) -> None:
         self._store = store
+        self._nodes = nodes
         self._directory = directory
         self._dispatcher = dispatcher
         self._broker = broker
@@ -104,6 +112,14 @@ class Follower:
         if moved:
             self._dispatcher.wake({(each.lane, each.rank) for each in moved}, local=True)
             self.on_change([each.task_id for each in moved])
+        if tasks:
+            self._go_on(await self._nodes.advance(tasks))
+
+    def _go_on(self, decided: Sequence[Decided]) -> None:
+        """Nodes went on, or ended: the latter are followed in turn, as are those that have a key."""
+        if decided:
+            self.on_change([each.task_id for each in decided])
+            self.ended(self._nodes.to_follow(decided))
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -120,6 +136,7 @@ class Follower:
                 if await self._store.elected(self._broker):
                     await self._pass(self._store.dead_seats)
                     await self._pass(self._store.stuck)
+                    await self._pass(self._nodes.due)
             except (StorageUnavailable, StatementRefused) as error:
                 log.debug("the sweep of followed tasks goes on later", extra={"error": str(error)})
             rest_s = max(SWEEP_EVERY_S, _REST_FACTOR * (loop.time() - began))

@@ -7,13 +7,20 @@ import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from hyrex.v1 import admin_service_pb2, queue_service_pb2, schedule_service_pb2, task_service_pb2
+from hyrex.v1 import (
+    admin_service_pb2,
+    queue_service_pb2,
+    schedule_service_pb2,
+    task_service_pb2,
+    workflow_service_pb2,
+)
 
 _SERVICES: Final = {
     "TaskService": task_service_pb2,
     "AdminService": admin_service_pb2,
     "QueueService": queue_service_pb2,
     "ScheduleService": schedule_service_pb2,
+    "WorkflowService": workflow_service_pb2,
 }
 
 

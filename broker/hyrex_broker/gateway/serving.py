@@ -15,6 +15,7 @@ from hyrex_broker.gateway.queues import GatewayQueues
 from hyrex_broker.gateway.routing import GatewayCells
 from hyrex_broker.gateway.schedules import GatewaySchedules
 from hyrex_broker.gateway.tasks import GatewayTasks
+from hyrex_broker.gateway.workflows import GatewayWorkflows
 from hyrex_broker.hangup import stop_signals
 from hyrex_broker.service.certificates import BindError
 from hyrex_broker.service.health import HealthServicer
@@ -55,6 +56,7 @@ def _servicers(cells: GatewayCells, leaving: asyncio.Event) -> Servicers:
         workers=GatewayWorkers(),
         queues=GatewayQueues(cells),
         schedules=GatewaySchedules(cells),
+        workflows=GatewayWorkflows(cells),
         admin=cast(AdminServiceServicer, GatewayAdmin(cells)),
     )
 

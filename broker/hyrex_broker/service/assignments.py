@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex_broker.domain.assigned import AssignedBlock
+from hyrex_broker.domain.assigned import AssignedBlock, each
 from hyrex_broker.domain.ids import packed
 from hyrex_broker.domain.model import priority_of
+from hyrex_broker.domain.node_runs import NodeRun
 from hyrex_broker.service import times
 
 FRAME_RUNS: Final = 1000
@@ -43,9 +44,12 @@ def _costs(block: AssignedBlock) -> list[int]:
     costs = [len(payload) + _RUN_BYTES for payload in block.payloads]
     if block.headers:
         shared = len(block.headers) == 1
-        sizes = [_header_bytes(each) if each else 0 for each in block.headers]
+        sizes = [_header_bytes(own) if own else 0 for own in block.headers]
         sizes *= len(costs) if shared else 1
         costs = [cost + size for cost, size in zip(costs, sizes, strict=True)]
+    if block.nodes:
+        of_nodes = each(block.nodes, len(costs), None)
+        costs = [cost + (node.size_bytes if node else 0) for cost, node in zip(costs, of_nodes, strict=True)]
     return costs
 
 
@@ -90,5 +94,21 @@ def _fill(group: wire.AssignmentGroup, block: AssignedBlock) -> None:
         if headers:
             added.headers.update(headers)
     group.expires_in_ms.extend(block.expires_in_ms)
+    for node in block.nodes:
+        _fill_node(group.nodes.add(), node)
     if block.trace_contexts:
         group.trace_contexts = b"".join(block.trace_contexts)
+
+
+def _fill_node(message: wire.NodeRun, node: NodeRun | None) -> None:
+    if node is None:
+        return
+    message.workflow, message.node, message.payload = node.workflow, node.node, node.payload
+    message.content_type, message.codec = node.content_type or "", node.codec or ""
+    for result in node.results:
+        message.results.add(
+            parameter=result.parameter,
+            result=result.result,
+            content_type=result.content_type or "",
+            task_name=result.task_name,
+        )

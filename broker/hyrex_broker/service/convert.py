@@ -46,6 +46,8 @@ def task(view: TaskView, waiting_for: str = "", *, hidden: bool = False, told: b
         max_per_key=view.max_per_key,
         fair_key=view.fair_key or "",
         outside=view.is_outside,
+        node=view.node,
+        workflow_nodes=view.workflow_nodes,
         traceparent=_traceparent(view.trace_context),
         expires_at=timestamp_if_any(view.expires_at),
         **view.carried.given(),

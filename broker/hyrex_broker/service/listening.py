@@ -20,6 +20,8 @@ from hyrex.v1 import (
     task_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
 )
 from hyrex_broker.config import MIB, ListenConfig
 from hyrex_broker.open_files import most_connections
@@ -35,6 +37,7 @@ SERVICES: Final = (
     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name,
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
     schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"].full_name,
+    workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
 )
 _MESSAGE_LIMIT: Final = 16 * MIB
 _STREAMS_OF_A_CONNECTION: Final = 1000
@@ -50,6 +53,7 @@ class Servicers:
     queues: queue_service_pb2_grpc.QueueServiceServicer
     admin: admin_service_pb2_grpc.AdminServiceServicer
     schedules: schedule_service_pb2_grpc.ScheduleServiceServicer
+    workflows: workflow_service_pb2_grpc.WorkflowServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ def _add_services(server: grpc.aio.Server, servicers: Servicers) -> HealthServic
     queue_service_pb2_grpc.add_QueueServiceServicer_to_server(servicers.queues, server)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, server)
     schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(servicers.schedules, server)
+    workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(servicers.workflows, server)
     health = HealthServicer(SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

@@ -48,6 +48,10 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, frozenset[Scope]]]] = {
         "GetSchedule": _READ,
         "ListSchedules": _READ,
     },
+    "WorkflowService": {
+        "SubmitWorkflow": _SUBMIT,
+        "GetWorkflow": _READ,
+    },
     "AdminService": {
         "ListWorkers": _READ,
         "ListBrokers": _READ,

@@ -13,7 +13,7 @@ from hyrex_broker.domain.features import FeatureGate
 from hyrex_broker.domain.keys import KeyHit
 from hyrex_broker.domain.model import SubmitAnswer, SubmitOutcome
 from hyrex_broker.engine.fairness import Admission, Permit
-from hyrex_broker.engine.submit.answers import Answer, Others
+from hyrex_broker.engine.submit.answers import Answer
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.errors import refused, to_item_error
@@ -74,7 +74,7 @@ class SubmitChecker:
         """That of the cluster, where there is one."""
         self._queues = queues
         self._availability = availability
-        self._reader = SubmitReader(payload_limit_bytes)
+        self.reader = SubmitReader(payload_limit_bytes)
         self._admission = Admission(_BUDGET, _REQUEST_COST)
 
     async def submit(
@@ -91,7 +91,7 @@ class SubmitChecker:
         Raises TooManyItems.
         """
         ids = [task.task_id for task in tasks]
-        read = partial(self._reader.tasks, tasks)
+        read = partial(self.reader.tasks, tasks)
         others = await self._others(read, len(ids), patience_s, caller)
         errors: _Errors = {}
         for place, text in enumerate(ids):
@@ -99,7 +99,7 @@ class SubmitChecker:
             if answer is None:
                 results.add(task_id=text.lower(), outcome=_STORED)
             else:
-                _fill(results.add(), text, answer, errors)
+                fill_result(results.add(), text, answer, errors)
 
     async def submit_groups(
         self,
@@ -109,13 +109,13 @@ class SubmitChecker:
         caller: Hashable = None,
     ) -> None:
         """As `submit`, for groups (which are taken apart): adds results for tasks that are not stored now."""
-        read = partial(self._reader.groups, groups)
+        read = partial(self.reader.groups, groups)
         others = await self._others(read, sum(map(count_of, groups)), patience_s, caller)
         if others:
             ids = ids_of(groups)
             errors: _Errors = {}
             for place, answer in sorted(others.items()):
-                _fill(results.add(place=place).result, ids[place], answer, errors)
+                fill_result(results.add(place=place).result, ids[place], answer, errors)
 
     async def _others(
         self, read: Callable[[], Submission], count: int, patience_s: float | None, caller: Hashable
@@ -123,7 +123,7 @@ class SubmitChecker:
         """The answers for all that was not simply stored now, by place."""
         if count > MOST_TASKS:
             raise TooManyItems(count, MOST_TASKS)
-        left_s = _PATIENCE_S if patience_s is None else min(patience_s, _PATIENCE_S)
+        left_s = patience_of(patience_s)
         permit, waiting = self._admission.ask(caller, count)
         if waiting is not None:
             await self._unless_away(waiting, left_s)
@@ -133,6 +133,24 @@ class SubmitChecker:
                 return await self._admitted(read(), left_s, caller, permit)
             answers = await self._admitted(allowed(read(), rights), left_s, caller, permit)
             return await without_others_keys(answers, rights, self._queues)
+        finally:
+            permit.leave()
+
+    async def whole(
+        self,
+        count: int,
+        submit: Callable[[], Coroutine[Any, Any, T]],
+        patience_s: float | None,
+        caller: Hashable,
+    ) -> T:
+        """Store so many tasks by one call of `submit`, in turn with other callers, and again while the
+        database is unreachable, as long as for `submit` above. Raises StorageUnavailable."""
+        left_s = patience_of(patience_s)
+        permit, waiting = self._admission.ask(caller, count)
+        if waiting is not None:
+            await self._unless_away(waiting, left_s)
+        try:
+            return await self._store(submit, left_s)
         finally:
             permit.leave()
 
@@ -156,9 +174,7 @@ class SubmitChecker:
                 answers |= {places[place]: answer for place, answer in others.items()}
         return answers
 
-    async def _store(
-        self, submit: Callable[[], Coroutine[Any, Any, list[Others]]], patience_s: float
-    ) -> list[Others]:
+    async def _store(self, submit: Callable[[], Coroutine[Any, Any, T]], patience_s: float) -> T:
         deadline = time.monotonic() + patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -193,7 +209,12 @@ class SubmitChecker:
             raise StorageUnavailable(availability.away or "the database was away") from None
 
 
-def _fill(result: SubmitResult, text: str, answer: Answer, errors: _Errors) -> None:
+def patience_of(wanted_s: float | None) -> float:
+    """How long a submit is tried again while the database is unreachable."""
+    return _PATIENCE_S if wanted_s is None else min(wanted_s, _PATIENCE_S)
+
+
+def fill_result(result: SubmitResult, text: str, answer: Answer, errors: _Errors) -> None:
     """Fill in a result in place, at a third of the cost of making a message and copying it. Many tasks that
     are refused together share an error, which is converted once."""
     if not isinstance(answer, SubmitAnswer):

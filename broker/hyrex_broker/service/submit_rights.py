@@ -29,7 +29,7 @@ def ready(submission: Submission, gate: FeatureGate) -> Submission:
     """The same without the tasks for which the cluster is not ready, which are refused."""
     kept = []
     for block, places in submission.blocks:
-        refused = _not_ready(block, gate)
+        refused = not_ready(block, gate)
         submission.refused.update({places[at]: error for at, error in refused.items()})
         if not refused:
             kept.append((block, places))
@@ -40,7 +40,7 @@ def ready(submission: Submission, gate: FeatureGate) -> Submission:
     return submission
 
 
-def _not_ready(block: TaskBlock, gate: FeatureGate) -> dict[int, FeatureNotReady]:
+def not_ready(block: TaskBlock, gate: FeatureGate) -> dict[int, FeatureNotReady]:
     """Why tasks of a block cannot be stored now, by their places in it."""
     error = gate.refusal(needed_by(block.terms))
     if error is not None:

@@ -8,6 +8,7 @@ from typing import Final
 from hyrex_broker.domain.model import LaneId, SessionId, TaskId, Token
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.workflow_retries import put_back
 
 _SQL: Final = load("cancel")
 
@@ -22,6 +23,8 @@ class FoundByCancel:
     lane: LaneId
     key: int | None = None
     """Of a blocked one: the concurrency key that it waited for."""
+    nodes: Sequence[TaskId] | None = None
+    """Of the root of a workflow, which ends when these have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,21 @@ class CancelStore:
     async def cancel_blocked(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
         """Cancel what is blocked, of the tasks that `cancel` did not find."""
         rows = await self._database.fetch(_SQL["cancel_blocked"], sorted(set(task_ids)), reason)
-        self._database.counters.cancelled(Counter(row["lane"] for row in rows))
-        return [FoundByCancel(TaskId(str(row[0])), None, None, row[1], row[2]) for row in rows]
+        self._database.counters.cancelled(Counter(row["lane"] for row in rows if row["nodes"] is None))
+        return [
+            FoundByCancel(TaskId(str(row[0])), None, None, row[1], row[2], _nodes(row["nodes"]))
+            for row in rows
+        ]
 
     async def cancel_wherever(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
-        """Cancel what waits or is blocked, flag what runs. What ceases to be blocked meanwhile is found
-        too."""
+        """Cancel what waits or is blocked, flag what runs, and of workflows their nodes. What ceases to be
+        blocked meanwhile is found too."""
         found = await self.cancel(task_ids, reason)
         for look in (self.cancel_blocked, self.cancel):
             rest = [*{*task_ids} - {each.task_id for each in found}]
             found += await look(rest, reason) if rest else []
+        for nodes in [each.nodes for each in found if each.nodes]:
+            found += await self.cancel_wherever(nodes, reason)
         return found
 
     async def standing(self, task_ids: Sequence[TaskId]) -> list[Standing]:
@@ -81,9 +89,14 @@ class CancelStore:
         return [Standing(TaskId(str(row[0])), row[1], row[2], row[3], row[4]) for row in rows]
 
     async def retry(self, task_ids: Sequence[TaskId]) -> list[Requeued]:
-        """Reopen ended tasks; ids missing from the result: see `standing` and `reopened`."""
+        """Reopen ended tasks, of a workflow also what did not complete; ids missing from the result: see
+        `standing` and `reopened`."""
         rows = await self._database.fetch(_SQL["retry"], sorted(set(task_ids)))
-        return [Requeued(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+        found = [Requeued(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+        rest = {*task_ids} - {each.task_id for each in found}
+        if rest:
+            found += [Requeued(*each, True) for each in await put_back(self._database, list(rest))]
+        return found
 
     async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> set[TaskId]:
         """Dismiss dead letters; ids missing from the result are none, or unknown: see `standing`."""
@@ -95,3 +108,7 @@ class CancelStore:
         """Those whose last end was reopened, by whomever."""
         rows = await self._database.fetch(_SQL["reopened"], sorted(task_ids))
         return {TaskId(str(row["id"])) for row in rows if row["reopened"]}
+
+
+def _nodes(found: Sequence[object] | None) -> list[TaskId] | None:
+    return None if found is None else [TaskId(str(each)) for each in found]

@@ -225,6 +225,8 @@ def _view(rows: list[Any]) -> TaskView:
         max_per_key=first["max_per_key"] or 0,
         fair_key=first["fair_key"],
         is_outside=first["is_outside"],
+        node=first["node"] or "",
+        workflow_nodes=first["workflow_nodes"] or 0,
     )
 
 

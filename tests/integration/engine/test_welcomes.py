@@ -15,6 +15,7 @@ from hyrex.v1 import (
     task_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 from hyrex_broker.config import MIB, BrokerConfig
 from hyrex_broker.engine.sessions.welcomes import AT_ONCE
@@ -52,7 +53,8 @@ async def served(bench: Bench) -> AsyncIterator[tuple[WorkEngine, Any]]:
     admin: Any = admin_service_pb2_grpc.AdminServiceServicer
     schedules: Any = schedule_service_pb2_grpc.ScheduleServiceServicer
     # Only the workers' is called.
-    servicers = Servicers(tasks(), WorkerServicer(work), queues(), admin(), schedules())
+    workflows: Any = workflow_service_pb2_grpc.WorkflowServiceServicer
+    servicers = Servicers(tasks(), WorkerServicer(work), queues(), admin(), schedules(), workflows())
     built = build_server(BrokerConfig(database_url=bench.database.url, port=0), servicers)
     await built.server.start()
     try:

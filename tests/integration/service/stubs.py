@@ -20,6 +20,7 @@ from hyrex.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
     worker_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_DEDUPLICATED, SUBMIT_OUTCOME_STORED
 from hyrex_broker.config import MIB, BrokerConfig
@@ -166,6 +167,7 @@ class Stubs:
     queues: Any
     admin: Any
     schedules: Any
+    workflows: Any
     recorded: Recorded
     watches: Watches
     steering: Steering
@@ -209,6 +211,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
         tokens.hurry if tokens else lambda: None,
     )
     no_workers: Any = worker_service_pb2_grpc.WorkerServiceServicer
+    no_workflows: Any = workflow_service_pb2_grpc.WorkflowServiceServicer
     servicers = Servicers(
         TaskServicer(parts),
         no_workers(),
@@ -227,6 +230,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
             token_parts,
         ),
         ScheduleServicer(_schedule_parts(database, recorded, audit, pages)),
+        no_workflows(),
     )
     built = build_server(BrokerConfig(database_url=url, port=0, token=token), servicers, tokens)
     await built.server.start()
@@ -240,6 +244,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
                 queue_service_pb2_grpc.QueueServiceStub(channel),
                 admin_service_pb2_grpc.AdminServiceStub(channel),
                 schedule_service_pb2_grpc.ScheduleServiceStub(channel),
+                workflow_service_pb2_grpc.WorkflowServiceStub(channel),
                 recorded,
                 watches,
                 steering,

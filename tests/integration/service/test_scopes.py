@@ -6,11 +6,13 @@ import pytest
 from google.protobuf.descriptor_pool import Default
 
 from hyrex.v1 import admin_service_pb2 as admin_wire
-from hyrex.v1 import queue_service_pb2, schedule_service_pb2, task_service_pb2
+from hyrex.v1 import queue_service_pb2, schedule_service_pb2, task_service_pb2, workflow_service_pb2
 from hyrex_broker.service.scopes import SCOPES
 from hyrex_broker.service.server import SERVICES
 from tests.integration.service.stubs import ROOT, Stubs, outcome_of
 from tests.support.tokens import made
+
+WIRE = (task_service_pb2, queue_service_pb2, admin_wire, schedule_service_pb2, workflow_service_pb2)
 
 
 def test_every_rpc_says_which_scope_it_needs() -> None:
@@ -30,6 +32,7 @@ async def test_who_lacks_the_scope_of_an_rpc_is_refused_whatever_it_asks(guarded
             ("QueueService", guarded.queues),
             ("AdminService", guarded.admin),
             ("ScheduleService", guarded.schedules),
+            ("WorkflowService", guarded.workflows),
         )
         for method in dir(stub)
         if f"/hyrex.v1.{service}/{method}" in SCOPES
@@ -38,11 +41,7 @@ async def test_who_lacks_the_scope_of_an_rpc_is_refused_whatever_it_asks(guarded
     calls.pop("/hyrex.v1.AdminService/GetCaller")
     for method, call in calls.items():
         name = method.rpartition("/")[2]
-        kind = next(
-            getattr(module, f"{name}Request")
-            for module in (task_service_pb2, queue_service_pb2, admin_wire, schedule_service_pb2)
-            if hasattr(module, f"{name}Request")
-        )
+        kind = next(getattr(module, f"{name}Request") for module in WIRE if hasattr(module, f"{name}Request"))
         if name == "StreamSubmit":
             stream = call(metadata=nothing)
             answer = stream.read()

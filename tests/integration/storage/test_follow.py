@@ -272,9 +272,9 @@ async def test_an_end_beside_an_admission_wakes_what_waits(
             second.task_id,
         )
         await connection.execute(
-            "insert into blocked"
-            " select $1, lane, rank, null, key_hash, 1, nextval('look'), now(), 0, 0, 0, 0, false"
-            " from task where id = $1",
+            "insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number,"
+            " redeliveries, releases, alone)"
+            " select $1, lane, rank, key_hash, 1, nextval('look'), 0, 0, 0, 0, false from task where id = $1",
             second.task_id,
         )
         await end(stage, run)

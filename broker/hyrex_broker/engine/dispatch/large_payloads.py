@@ -1,4 +1,5 @@
-"""Sends runs whose payloads were too large to be read with their assign.
+"""Sends runs of which something is still to be read after their assign: payloads that were too large to be
+read with it, and what nodes of workflows are given.
 
 Each session's part is an asyncio task of its own, so that no session waits for the payloads of another. They
 are read some megabytes at a time, and sent as they arrive.
@@ -12,9 +13,11 @@ from typing import Final
 
 from hyrex_broker.domain.assigned import AssignedBlock, each
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.assign import AssignStore
+from hyrex_broker.storage.workflows import WorkflowStore
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +41,12 @@ class UnsentRuns:
 class LargePayloads:
     """Reads payloads, and sends the runs that wait for them."""
 
-    def __init__(self, assigns: AssignStore, sessions: Sessions) -> None:
+    def __init__(
+        self, assigns: AssignStore, workflows: WorkflowStore, directory: Directory, sessions: Sessions
+    ) -> None:
         self._assigns = assigns
+        self._workflows = workflows
+        self._directory = directory
         self._sessions = sessions
         self._open: dict[UnsentRuns, None] = {}
         self._statements = asyncio.Semaphore(_AT_ONCE)
@@ -49,6 +56,14 @@ class LargePayloads:
     def count(self) -> int:
         """How many assigns still have runs that wait for their payloads."""
         return len(self._open)
+
+    def is_whole(self, block: AssignedBlock) -> bool:
+        """Return True if nothing of it is to be read."""
+        return not (block.sizes or self._may_be_nodes(block))
+
+    def _may_be_nodes(self, block: AssignedBlock) -> bool:
+        """Return True if its runs may be of nodes, which have a parent, and are followed."""
+        return bool(block.parent_ids) and self._directory.may_be_followed(block.lane)
 
     def begin(self, session: ServedSession, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         """Send these runs when their payloads are read. Until then the receipts stay below this sequence."""
@@ -77,7 +92,7 @@ class LargePayloads:
                 continue
             part, rest = _cut(unsent.left, most_bytes)
             try:
-                blocks = [await self._with_payloads(block) for block in part]
+                blocks = [await self._with_nodes(await self._with_payloads(block)) for block in part]
             except StorageUnavailable as error:
                 log.debug("payloads wait for the database", extra={"error": str(error)})
                 if error.timed_out:
@@ -101,6 +116,14 @@ class LargePayloads:
         gone = {place for place in missing if block.task_ids[place] not in found}
         whole = replace(block, payloads=payloads, sizes=())
         return whole.taking([place for place in range(len(block)) if place not in gone]) if gone else whole
+
+    async def _with_nodes(self, block: AssignedBlock) -> AssignedBlock:
+        """The block with what those of its runs are given that are nodes."""
+        if not (len(block) and self._may_be_nodes(block)):
+            return block
+        async with self._statements:
+            found = await self._workflows.runs_of(block.task_ids)
+        return replace(block, nodes=[found.get(each) for each in block.task_ids]) if found else block
 
     def _send(self, unsent: UnsentRuns, blocks: Sequence[AssignedBlock]) -> None:
         session = unsent.session

@@ -19,7 +19,7 @@ from hyrex_broker.domain.model import BrokerId, LaneId, Outcome, RunEnd, Session
 from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
 from hyrex_broker.engine.sessions.session import ServedSession
-from hyrex_broker.storage.assign import AssignStore, LaneQuota, Plan
+from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.report import ReportStore
 from hyrex_broker.storage.sessions import Beat, SessionStore
 from hyrex_broker.storage.settings import LONGEST_STATEMENT
@@ -60,7 +60,7 @@ class Placer:
 
     def __init__(
         self,
-        assigns: AssignStore,
+        unread: LargePayloads,
         reports: ReportStore,
         session_store: SessionStore,
         sessions: Sessions,
@@ -71,7 +71,7 @@ class Placer:
         self._sessions = sessions
         self._broker = broker
         self._unresolved: list[UnresolvedPlan] = []
-        self._large_payloads = LargePayloads(assigns, sessions)
+        self._large_payloads = unread
 
     async def run(self) -> None:
         """Send runs with large payloads until cancelled."""
@@ -177,7 +177,7 @@ class Placer:
             placed.append((session, mine))
         for session, mine in placed:
             sequence = plan.sequences[session.session_id]
-            if any(block.sizes for block in mine):
+            if not all(map(self._large_payloads.is_whole, mine)):
                 self._large_payloads.begin(session, sequence, mine)
                 continue
             session.unsent.discard(sequence)

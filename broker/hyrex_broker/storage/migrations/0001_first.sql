@@ -143,7 +143,12 @@ create table task (
   -- For whom it is, where tasks are shared fairly: by its hash it has a lane (`bucket`).
   fair_key        text,
   -- Of what no worker runs: 1 the root of a workflow, 2 what waits for a call from outside.
-  kind            smallint check (kind in (1, 2))
+  kind            smallint check (kind in (1, 2)),
+  -- Of a node, for which nodes it waits, and which wait for it; its parent is the root. Of a root, all of its nodes. In both
+  -- the last one is first: it is most likely to live still. `workflow` has what else was said of it (domain/workflows.py).
+  upstreams       uuid[],
+  downstreams     uuid[],
+  workflow        jsonb
 ) partition by range (id);
 -- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
 create index task_by_parent on task (parent_id, id) where parent_id is not null;
@@ -168,7 +173,7 @@ create table task_run (
   error_message  text,
   traceback      text,
   reason         text,
-  -- Why it is cancelled, where nobody asked for that: 2 purged, 3 expired (hyrex.v1.CancelCause).
+  -- Why it is cancelled, where nobody asked for that: 2 purged, 3 expired, 4 skipped (hyrex.v1.CancelCause).
   cause          smallint check (cause is null or outcome = 5),
   primary key (task_id, run_number)
 ) partition by range (task_id);
@@ -230,9 +235,11 @@ create index lease_by_session on lease (session_id);
 create index lease_by_deadline on lease (deadline) where deadline is not null;
 create index lease_to_cancel on lease (session_id, cancel_at) where cancel_at is not null;
 
--- Tasks that may not run yet, since others have to end first: the fourth live table. By `kind`: 2 waits for a call from
--- outside. Those without a kind wait for a seat of their key: `key` and `most` are null until `follow` has looked at the
--- task; then they are the task's, and `turn` is the number of that look: drawn under the lock of its stripe, so that turns of a key only grow. No clock's
+-- Tasks that may not run yet, since others have to end first: the fourth live table. By `kind`: 1 is the root of a
+-- workflow, which waits for all of its nodes (a cancel request replaces its row, as in `lease`), 2 waits for a call from
+-- outside, 3 is a node that waits for others. Those without a kind wait for a seat of their key: `key` and `most` are
+-- null until `follow` has looked at the task; then they are the task's, and `turn` is the number of that look: drawn
+-- under the lock of its stripe, so that turns of a key only grow. No clock's
 -- time does, which may be set back.
 create table blocked (
   task_id        uuid primary key,
@@ -247,7 +254,9 @@ create table blocked (
   attempt_number integer not null,
   redeliveries   smallint not null,
   releases       smallint not null,
-  alone          boolean not null
+  alone          boolean not null,
+  cancel_at      timestamptz check (cancel_at is null or kind = 1),
+  cancel_reason  text
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
@@ -1262,4 +1271,194 @@ begin
   end if;
   return next;
 end
+$$;
+
+-- Decides what has nothing to wait for any more, in workflows of which tasks have ended, or were put into `blocked`: a
+-- node goes on or is skipped, a root ends. `ids` are those tasks, in order; it may be called at any time and for any: what
+-- is not due stays as it is. It looks once without locks, then again under those of what is due: a retry that puts a
+-- node back has locked what waits for it (sql/workflows.sql, `retry`). Locks rows of `blocked` in id order; nothing else.
+-- Returns what became of each: 1 ready, 2 blocked until `follow` has looked at its key, 3 delayed, 4 waits for a call from
+-- outside, 9 it lives and is to be cancelled (its workflow is, or is given up), 10 + the outcome: it has ended.
+-- `most_bytes`: what a payload may have, and with it the results that a node is given.
+create function advance(ids uuid[], most_bytes bigint)
+returns table (decided uuid, became smallint, into_lane integer, at_rank smallint)
+language plpgsql
+set search_path from current
+as $$
+declare
+  waiting uuid[];
+  due uuid[];
+  lowest uuid;
+  highest uuid;
+begin
+  waiting := array(
+    select w.id from (
+      select unnest(t.downstreams || t.parent_id) as id from task t
+      where t.id = any (ids) and t.id between ids[1] and ids[cardinality(ids)] and t.downstreams is not null
+      union
+      select i.id from unnest(ids) as i (id)
+    ) w
+    where (select true from blocked b where b.task_id = w.id and b.kind in (1, 3) limit 1)
+    order by 1);
+  if waiting = '{}' then
+    return;
+  end if;
+  due := array(
+    select t.id from task t
+    where t.id = any (waiting) and t.id between waiting[1] and waiting[cardinality(waiting)] and not waits_for_any(t.upstreams)
+    order by 1);
+  return query select * from given_up(array(select w.id from unnest(waiting) as w (id) where w.id <> all (due)));
+  if due = '{}' then
+    return;
+  end if;
+  perform from blocked b where b.task_id = any (due) and b.kind in (1, 3) order by b.task_id for update;
+  select min(u.id::text)::uuid, max(u.id::text)::uuid into lowest, highest
+  from task t cross join lateral unnest(t.upstreams) as u (id)
+  where t.id = any (due) and t.id between due[1] and due[cardinality(due)];
+  return query
+  with judged as materialized (
+    select b.task_id, t.kind as task_kind, t.workflow, t.key_hash, o.bad, o.names, o.sinks,
+           case
+             when b.kind = 1 then 10 + case when o.bad = 0 then 2 when b.cancel_at is not null then 5 else 3 end
+             when o.bad > 0 then 15
+             when o.bytes + octet_length(t.payload) > most_bytes then 13
+             when t.kind = 2 then 4
+             -- A retry runs at once.
+             when b.run_number = 0 and (
+               t.workflow ? 'delay_ms' or to_timestamp((t.workflow->>'run_at_ms')::float8 / 1000) > now()) then 3
+             when t.key_hash is not null then 2
+             else 1
+           end::smallint as decision,
+           o.bytes
+    from blocked b
+    cross join lateral (
+      select * from task where task.id = b.task_id and task.id between due[1] and due[cardinality(due)] limit 1
+    ) t
+    cross join lateral (
+      select count(*) filter (where r.outcome is distinct from 2 and not e.anyway) as bad,
+             coalesce(sum(r.size) filter (where e.bound), 0) as bytes,
+             (array_agg(format('%s (%s)', n.name, r.word) order by r.cause is not null, e.place)
+              filter (where r.outcome is distinct from 2 and not e.anyway))[1:10] as names,
+             jsonb_object_agg(n.name, e.id) filter (where n.is_sink) as sinks
+      from (
+        select u.id, false as anyway, false as bound, -u.place as place
+        from unnest(t.upstreams) with ordinality as u (id, place) where b.kind = 1
+        union all
+        select (edge.said->>1)::uuid, edge.said->>3 = '1', edge.said->>2 <> '', edge.place
+        from jsonb_array_elements(t.workflow->'edges') with ordinality as edge (said, place) where b.kind = 3
+      ) e
+      left join lateral (
+        select task_run.outcome, task_run.cause, octet_length(task_run.result) as size,
+               (array['completed', 'failed', 'timed out', 'cancelled', 'lost', 'lost'])[task_run.outcome - 1] as word
+        from task_run where task_run.task_id = e.id and task_run.task_id between lowest and highest
+        order by run_number desc limit 1
+      ) r on true
+      left join lateral (
+        select task.workflow->>'node' as name, task.downstreams = '{}' and b.kind = 1 as is_sink
+        from task
+        where task.id = e.id and task.id between lowest and highest and (b.kind = 1 or r.outcome is distinct from 2) limit 1
+      ) n on true
+    ) o
+    where b.task_id = any (due) and b.kind in (1, 3) and not waits_for_any(t.upstreams)
+  ), left_it as (
+    delete from blocked b using judged j where b.task_id = j.task_id
+    returning b.*, j.task_kind, j.workflow, j.key_hash, j.bad, j.names, j.sinks, j.decision, j.bytes
+  ), queued as (
+    insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+    select task_id, lane, rank, now(), run_number, attempt_number, redeliveries, releases, alone
+    from left_it where decision = 1 order by task_id
+  ), later as (
+    insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+    select task_id, lane, rank,
+           greatest(now() + coalesce((workflow->>'delay_ms')::bigint, 0) * interval '1 millisecond',
+                    to_timestamp((workflow->>'run_at_ms')::float8 / 1000)),
+           run_number, attempt_number, redeliveries, releases, alone
+    from left_it where decision = 3 order by task_id
+  ), again as (
+    insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
+    select task_id, lane, rank, case when decision = 4 then 2 end, run_number, attempt_number, redeliveries, releases, alone
+    from left_it where decision in (2, 4) order by task_id
+  ), in_time as materialized (
+    select task_id, now() + (coalesce((workflow->>'delay_ms')::bigint, 0) + (workflow->>'expires_in_ms')::bigint)
+           * interval '1 millisecond' as expires_at
+    from left_it where decision < 10 and workflow ? 'expires_in_ms'
+  ), dated as (
+    -- The time in which a node may begin starts here: the one column of a task that is not known when it is stored.
+    update task set expires_at = i.expires_at from in_time i
+    where task.id = i.task_id and task.id between due[1] and due[cardinality(due)]
+  ), expiring as (
+    insert into expiry (look_at, task_id, expires_at) select i.expires_at, i.task_id, i.expires_at from in_time i order by 2
+  ), recorded as (
+    insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause, result, error_type, error_message)
+    select task_id, run_number, attempt_number, decision - 10, true,
+           case when decision = 15 then case when kind = 1 then cancel_reason
+             else format('it waited for %s', array_to_string(names, ', ')) end end,
+           case when decision = 15 and kind = 3 then 4 end,
+           case when decision = 12 then convert_to(jsonb_build_object('sinks', coalesce(sinks, '{}'))::text, 'UTF8') end,
+           case when decision = 13 then case when kind = 1 then 'WorkflowFailed' else 'ResultsTooLarge' end end,
+           case when decision = 13 then case when kind = 1 then
+             format('%s of %s nodes did not complete: %s%s', bad, workflow->>'nodes', array_to_string(names, ', '),
+                    case when bad > 10 then ', ...' else '' end)
+           else
+             format('the results of its upstreams have %s bytes, which is with its payload more than %s; store large values'
+                    ' elsewhere and return a reference', bytes, most_bytes)
+           end end
+    from left_it where decision > 10 order by task_id
+  )
+  select task_id, decision, lane, rank from left_it;
+end
+$$;
+
+-- Whether any of these tasks lives. The first ones are looked at first, and often one is enough.
+create function waits_for_any(upstreams uuid[]) returns boolean
+language sql stable
+set search_path from current
+as $$
+  select (
+    select true from unnest($1) as u (id)
+    where coalesce((select true from blocked where blocked.task_id = u.id limit 1),
+                   (select true from lease where lease.task_id = u.id limit 1),
+                   (select true from ready where ready.task_id = u.id limit 1),
+                   (select true from delayed where delayed.task_id = u.id limit 1))
+    limit 1) is not null
+$$;
+
+-- The nodes that live of those of these roots (in order) that were cancelled, or that are given up at the first bad end, with
+-- 9. Those that were asked to stop are left out, and so are roots that nobody has stopped.
+create function given_up(roots uuid[])
+returns table (decided uuid, became smallint, into_lane integer, at_rank smallint)
+language sql stable
+set search_path from current
+as $$
+  with stopped as materialized (
+    select t.id, t.upstreams, b.cancel_at is not null as cancelled,
+           (select min(u.id::text)::uuid from unnest(t.upstreams) as u (id)) as lowest,
+           (select max(u.id::text)::uuid from unnest(t.upstreams) as u (id)) as highest
+    from blocked b
+    cross join lateral (
+      select * from task where task.id = b.task_id and task.id between $1[1] and $1[cardinality($1)] limit 1
+    ) t
+    where b.task_id = any ($1) and b.kind = 1 and (b.cancel_at is not null or t.workflow ? 'fail_fast')
+  )
+  select l.task_id, 9::smallint, l.lane, l.rank
+  from stopped s
+  cross join lateral unnest(s.upstreams) as u (id)
+  cross join lateral (
+    select task_id, lane, rank from ready where task_id = u.id
+    union all
+    select task_id, lane, rank from delayed where task_id = u.id
+    union all
+    select task_id, lane, rank from lease where task_id = u.id and cancel_at is null
+    union all
+    select task_id, lane, rank from blocked where task_id = u.id
+  ) l
+  where s.cancelled or (
+    select true from unnest(s.upstreams) as other (id)
+    cross join lateral (
+      select outcome, final from task_run
+      where task_run.task_id = other.id and task_run.task_id between s.lowest and s.highest
+      order by run_number desc limit 1
+    ) r
+    where r.final and r.outcome <> 2 and (select true from live where live.task_id = other.id limit 1) is null
+    limit 1)
 $$;

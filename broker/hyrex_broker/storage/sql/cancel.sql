@@ -30,16 +30,23 @@ select task_id, token, session_id, lane from held
 
 -- name: cancel_blocked
 -- Cancels what is blocked; $1, $2 as in `cancel`. In a statement of its own, after that one: what it does not find may
--- have become ready meanwhile. Returns also the keys that it waited for. Locks rows of `blocked` in id order.
-with dropped as (
+-- have become ready meanwhile. Returns also the keys that it waited for. A workflow's root is flagged: it ends when its
+-- nodes have, which the row names. Locks rows of `blocked` in id order.
+with found as (
   delete from blocked where ctid = any (array(
     select ctid from blocked where task_id = any ($1::uuid[]) order by task_id for update))
-  returning task_id, lane, run_number, attempt_number, key
+  returning *
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, reason)
-  select task_id, run_number, attempt_number, 5, true, $2::text from dropped order by task_id
+  select task_id, run_number, attempt_number, 5, true, $2::text from found where kind is distinct from 1 order by task_id
+), flagged as (
+  insert into blocked (task_id, lane, rank, kind, since, run_number, attempt_number, redeliveries, releases, alone,
+                       cancel_at, cancel_reason)
+  select task_id, lane, rank, kind, since, run_number, attempt_number, redeliveries, releases, alone,
+         coalesce(cancel_at, now()), coalesce(cancel_reason, $2)
+  from found where kind = 1
 )
-select task_id, lane, key from dropped
+select task_id, lane, key, case when kind = 1 then (select upstreams from old_task(found.task_id)) end as nodes from found
 
 -- name: standing
 -- Where tasks stand: live, flagged, ended or unknown; and whether their time to begin is over. $1 ids in order, as in `tasks` (reads.sql).
@@ -55,7 +62,7 @@ from unnest($1::uuid[]) as i (id)
 -- name: retry
 -- Reopens ended tasks; each end is reopened once, whoever asks. None whose time to begin is over. $1 ids in order, as
 -- in `tasks` (reads.sql). One of a followed lane is blocked until `follow` has looked at it, and what no worker runs
--- waits as before.
+-- waits as before. Not those of workflows, which `retry` of workflows.sql reopens.
 with last as materialized (
   select i.id, r.run_number
   from unnest($1::uuid[]) as i (id)
@@ -66,7 +73,7 @@ with last as materialized (
   ) r
   where r.final
     and (select true from live where live.task_id = i.id limit 1) is null
-    and coalesce((select expires_at > now() from task
+    and coalesce((select (expires_at is null or expires_at > now()) and workflow is null from task
                   where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1), true)
 ), reopened as (
   insert into reopen (task_id, after_run_number)

@@ -22,7 +22,9 @@ with due as (
   returning task_id, lane, run_number, attempt_number
 ), from_blocked as (
   delete from blocked where ctid = any (array(
-    select ctid from blocked where task_id = any (array(select task_id from due)) order by task_id
+    select ctid from blocked
+    -- What waits for nodes of its workflow has no time to begin yet.
+    where task_id = any (array(select task_id from due)) and kind is distinct from 3 order by task_id
     for update skip locked))
   returning task_id, lane, run_number, attempt_number, key
 ), ended as materialized (

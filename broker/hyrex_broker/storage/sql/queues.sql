@@ -145,15 +145,15 @@ with dropped as (
 select task_id, lane from dropped
 
 -- name: purge_blocked
--- The same for blocked tasks, and before the others: their ends would let these go on. Returns also the keys that they
--- waited for. $1..$5 as in `purge_delayed`.
+-- The same for blocked tasks, and before the others: their ends would let these go on. Not for roots of workflows, which
+-- end when their nodes have. Returns also the keys that they waited for. $1..$5 as in `purge_delayed`.
 with dropped as (
   delete from blocked where ctid = any (array(
     select head.spot
     from unnest($1::integer[], $2::uuid[]) as q (lane, mark)
     cross join lateral (
       select b.ctid as spot from blocked b
-      where b.lane = q.lane and b.task_id > q.mark
+      where b.lane = q.lane and b.task_id > q.mark and b.kind is distinct from 1
         and coalesce((select submitted_at from task where task.id = b.task_id), $3) <= $3::timestamptz
       order by b.task_id
       limit $5::integer

@@ -17,10 +17,11 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.headers end as headers,
        case when $2::boolean and coalesce(r.place, 1) = 1 then t.trace_context end as trace_context,
        t.concurrency_key, t.max_per_key, t.fair_key, coalesce(t.kind = 2, false) as is_outside,
+       t.workflow->>'node' as node, (t.workflow->>'nodes')::integer as workflow_nodes,
        coalesce(q.live, d.live, h.live, b.live) as live,
        coalesce(q.run_number, d.run_number, h.run_number, b.run_number) as live_run_number,
        h.attempt_number as live_attempt_number, d.run_at, h.assigned_at,
-       h.cancel_requested, h.worker_name as live_worker,
+       coalesce(h.cancel_requested, b.cancel_requested) as cancel_requested, h.worker_name as live_worker,
        p.done, p.total, p.text as progress_text, p.updated_at as progress_at,
        r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
        case when r.outcome in (3, 4, 6) then (
@@ -46,7 +47,7 @@ left join lateral (
   from lease where task_id = i.id limit 1
 ) h on true
 left join lateral (
-  select 'blocked' as live, run_number from blocked where task_id = i.id limit 1
+  select 'blocked' as live, run_number, cancel_at is not null as cancel_requested from blocked where task_id = i.id limit 1
 ) b on true
 left join lateral (
   select done, total, text, updated_at from run_progress

@@ -380,3 +380,73 @@ with item as materialized (
   order by id
 )
 select replace(id::text, '-', ''), holder::text, differs from taken
+
+-- name: submit_workflow
+-- Stores a workflow, all of its tasks or none; returns how many. If an id was stored before, the whole fails (23505); it
+-- is none if the root's idempotency key belongs to another task. What waits for nothing is ready, or delayed; one with a
+-- concurrency key is blocked until `follow` has looked at it.
+-- $1 kind (1 the root, 2 waits for a call from outside), $2 upstreams, $3 downstreams, $4 workflow (these three arrays as
+-- text), $5 delay_ms, $6 run_at, $7 expires_in_ms, $8 concurrency_key, $9 key_hash (an array as text), $10 max_per_key: of each
+-- task, in id order. $11 the root's id, $12 its name, $13 its idempotency key or null.
+-- $14 and what follows as $1 and what follows in `submit`.
+with item as materialized (
+  select t.id, coalesce(t.lane, ($15::integer[])[1]) as lane, coalesce(t.rank, ($16::smallint[])[1]) as rank,
+         coalesce(t.max_retries, ($17::integer[])[1]) as max_retries,
+         t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.content_type, t.codec, t.headers,
+         t.labels, t.trace_context, t.fair_key, t.kind, t.upstreams::uuid[] as upstreams, t.downstreams::uuid[] as downstreams,
+         t.workflow, t.concurrency_key, t.key_hash, t.max_per_key,
+         t.kind is not distinct from 1 or t.upstreams <> '{}' as waits,
+         coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
+         case when t.upstreams = '{}' then
+           greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' end as expires_at
+  from unnest($1::smallint[], ($2::text)::text[], ($3::text)::text[], ($4::text)::jsonb[], $5::bigint[], $6::timestamptz[],
+              $7::bigint[], $8::text[], ($9::text)::bigint[], $10::integer[],
+              ($14::text)::uuid[], $15::integer[], $16::smallint[], $17::integer[], $18::bigint[], $19::bigint[],
+              ($20::text)::bigint[], $21::bytea[], $22::uuid[], $23::uuid[],
+              $24::text[], $25::text[], ($26::text)::jsonb[], ($27::text)::jsonb[], $28::bytea[], $29::text[])
+    as t (kind, upstreams, downstreams, workflow, delay_ms, run_at, expires_in_ms, concurrency_key, key_hash, max_per_key,
+          id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+          content_type, codec, headers, labels, trace_context, fair_key)
+), freed as (
+  -- As in `submit_waiting`.
+  delete from idempotency where ctid = any (array(
+    select ctid from idempotency
+    where $13::text is not null and namespace = 0 and name = $12::text and key = $13
+      and (select true from task where task.id = idempotency.task_id limit 1) is null
+    for update))
+  returning task_id
+), claimed as (
+  insert into idempotency (namespace, name, key, task_id)
+  select 0, $12, $13, $11::uuid
+  where $13 is not null and (select true from task where task.id = $11 limit 1) is null
+    -- Always true; it makes this wait for `freed`.
+    and (select count(*) from freed) >= 0
+  on conflict (namespace, name, key) do nothing
+  returning task_id
+), stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    content_type, codec, headers, labels, trace_context, kind, upstreams, downstreams, workflow,
+                    concurrency_key, key_hash, max_per_key, expires_at, idempotency_key, fair_key)
+  select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+         content_type, codec, headers, labels, trace_context, kind, upstreams, downstreams, workflow,
+         concurrency_key, key_hash, max_per_key, expires_at, case when id = $11 then $13 end, fair_key
+  from item where $13 is null or (select true from claimed) order by id
+  returning id
+), placed as materialized (
+  select i.* from item i where i.id = any (array(select id from stored))
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed
+  where not waits and kind is null and due <= now() and key_hash is null order by id
+), delayed as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, due, 0, 0, 0, 0, false from placed where not waits and kind is null and due > now() order by id
+), held as (
+  insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, case when kind = 1 then 1 when waits then 3 else kind end, 0, 0, 0, 0, false from placed
+  where waits or kind = 2 or (due <= now() and key_hash is not null) order by id
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from placed where expires_at is not null order by id
+)
+select count(*)::integer as stored from stored

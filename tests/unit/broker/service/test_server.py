@@ -17,6 +17,7 @@ from hyrex.v1 import (
     schedule_service_pb2_grpc,
     task_service_pb2_grpc,
     worker_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.engine.known_tokens import KnownTokens
@@ -39,6 +40,7 @@ def empty_servicers() -> Servicers:
         queue_service_pb2_grpc.QueueServiceServicer,
         admin_service_pb2_grpc.AdminServiceServicer,
         schedule_service_pb2_grpc.ScheduleServiceServicer,
+        workflow_service_pb2_grpc.WorkflowServiceServicer,
     )
     return Servicers(*(servicer() for servicer in generated))
 

@@ -1,0 +1,117 @@
+-- name: family
+-- Of tasks that are roots or nodes: their root, their workflow's nodes if they are a root, and those that wait for them if
+-- they are a node. $1 ids in order, as in `tasks` (reads.sql).
+select t.id, t.kind, coalesce(case when t.kind = 1 then t.id end, t.parent_id) as root,
+       case when t.kind = 1 then t.upstreams else t.downstreams end as others
+from task t
+where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+  and t.workflow is not null
+
+-- name: retry
+-- Puts ended nodes back, with their roots where these have ended; they are blocked until `advance` has looked at them.
+-- $1 ids in order: roots, their nodes and what waits for those. $2 the nodes that were asked for: they run again however
+-- they ended. $3 the roots that were asked for: of their nodes those run again that did not complete.
+-- First it locks what waits for the nodes that it puts back, so that `advance`, which locks it too, sees them live; a node
+-- whose root has just ended is left for the next look. Returns what was put back. Locks rows of `blocked` in id order.
+with held as materialized (
+  select task_id, kind from blocked
+  where task_id = any ($1::uuid[]) and kind in (1, 3) order by task_id for key share
+), last as materialized (
+  select i.id, r.run_number, r.outcome, t.kind, t.lane, t.rank, t.parent_id
+  from unnest($1::uuid[]) as i (id)
+  cross join lateral (
+    select kind, lane, rank, parent_id from task
+    where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+  ) t
+  cross join lateral (
+    select run_number, outcome, final from task_run
+    where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+    order by run_number desc limit 1
+  ) r
+  -- Always true; it makes this wait for the locks.
+  where (select count(*) from held) >= 0
+    and r.final and (select true from live where live.task_id = i.id limit 1) is null
+), roots as (
+  insert into reopen (task_id, after_run_number)
+  select id, run_number from last
+  where kind = 1 and (id = any ($3::uuid[]) or id = any (array(select parent_id from last where id = any ($2::uuid[]))))
+  order by id
+  on conflict (task_id, after_run_number) do nothing
+  returning task_id
+), nodes as (
+  insert into reopen (task_id, after_run_number)
+  select id, run_number from last
+  where kind is distinct from 1 and (
+    (id = any ($2) and parent_id = any (array(
+      select task_id from roots union all select task_id from held where kind = 1)))
+    or (outcome <> 2 and parent_id = any ($3) and parent_id = any (array(select task_id from roots))))
+  order by id
+  on conflict (task_id, after_run_number) do nothing
+  returning task_id
+), placed as materialized (
+  select l.id, l.lane, l.rank, l.run_number + 1 as run_number, case when l.kind = 1 then 1 else 3 end as kind
+  from last l
+  where l.id = any (array(select task_id from roots union all select task_id from nodes))
+), blocked as (
+  insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, kind, run_number, 0, 0, 0, false from placed order by id
+)
+select id, lane, rank from placed
+
+-- name: advance
+-- See the function of this name (migrations/0001_first.sql). $1 tasks, in the order of their ids, $2 largest payload.
+select decided, became, into_lane, at_rank from advance($1::uuid[], $2::bigint)
+
+-- name: waiting
+-- Roots and nodes that wait for others, of so many blocked tasks from a task on, by its id. $1 tasks above this one, $2 how
+-- many. The last row has the last task that was looked at, and none if there was no other.
+with looked as materialized (
+  select task_id, kind from blocked where task_id > $1::uuid order by task_id limit $2::integer
+)
+select task_id, false as last from looked where kind in (1, 3)
+union all
+select (select task_id from looked order by task_id desc limit 1), true
+
+-- name: due
+-- Those of them that `advance` should look at: nothing for which they wait lives, or their workflow is to be stopped.
+-- $1 ids in order.
+select t.id from task t
+where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+  and (not waits_for_any(t.upstreams) or t.workflow ? 'fail_fast'
+       or (select true from blocked where blocked.task_id = t.id and cancel_at is not null limit 1))
+
+-- name: nodes
+-- What was said of tasks that are nodes. $1 ids in order, as in `tasks` (reads.sql).
+select t.id::text, t.parent_id::text as root, t.kind, t.workflow::text as workflow
+from task t
+where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+  and t.downstreams is not null
+
+-- name: roots
+-- What the runs of nodes need of their roots. $1 ids in order, as in `tasks` (reads.sql).
+select t.id::text, l.name, t.payload, t.content_type, t.codec
+from task t cross join lateral (select name from lane where lane.id = t.lane limit 1) l
+where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+
+-- name: results
+-- The results of tasks that completed. $1 ids in order, as in `tasks` (reads.sql).
+select i.id::text, l.name, r.result, r.content_type
+from unnest($1::uuid[]) as i (id)
+cross join lateral (
+  select lane from task
+  where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+) t
+cross join lateral (select name from lane where lane.id = t.lane limit 1) l
+cross join lateral (
+  select outcome, result, content_type from task_run
+  where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+  order by run_number desc limit 1
+) r
+where r.outcome = 2
+
+-- name: graph
+-- The graph of a workflow: its root's id, its nodes (the last one first) and what was said of it. $1 its root or a node.
+select r.id::text, r.upstreams::text[] as nodes, r.workflow::text as workflow
+from old_task($1::uuid) t
+cross join lateral old_task(case when t.kind = 1 then t.id else t.parent_id end) r
+where t.workflow is not null and r.kind = 1

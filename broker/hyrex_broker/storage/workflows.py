@@ -1,0 +1,161 @@
+"""Workflows: statements of `workflows.sql`."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from hyrex_broker.domain.blocks import TaskBatch, stretched
+from hyrex_broker.domain.ids import HexId, hex_id
+from hyrex_broker.domain.model import TaskExtras, TaskId
+from hyrex_broker.domain.node_runs import NodeRun, UpstreamValue
+from hyrex_broker.domain.workflows import (
+    Decided,
+    SentNode,
+    StoredGraph,
+    StoredNode,
+    TaskKind,
+    Workflow,
+    edges_of,
+    stored,
+)
+from hyrex_broker.storage.columns import ids, integers, texts
+from hyrex_broker.storage.follow import SweptPage
+from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.submit import task_columns
+
+_SQL: Final = load("workflows")
+_SUBMIT: Final = load("submit")["submit_workflow"]
+_NONE: Final = TaskExtras()
+
+
+class WorkflowStore:
+    """Stores and reads workflows. Raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.counters = database.counters
+
+    async def submit(self, workflow: Workflow, batch: TaskBatch, hashes: Mapping[HexId, int]) -> bool:
+        """Store the tasks of a workflow, which are the batch; False if the root's idempotency key belongs to
+        another. `hashes` are those of concurrency keys. Raises StatementRefused: where `is_repetition`, some
+        were stored before."""
+        of_ids = {hex_id(task_id): each for task_id, each in stored(workflow).items()}
+        nodes = [of_ids[digits] for digits in batch.ids]
+        row = await self._database.fetchrow(
+            _SUBMIT,
+            *_node_columns(batch, nodes),
+            *_key_columns(batch, hashes),
+            workflow.root_id,
+            workflow.name,
+            workflow.key,
+            *task_columns(batch),
+        )
+        return row is not None and row["stored"] > 0
+
+    async def advance(self, task_ids: Collection[TaskId], most_bytes: int) -> list[Decided]:
+        """Decide what has nothing to wait for any more, after these tasks have ended or were blocked."""
+        rows = await self._database.fetch_apart(_SQL["advance"], sorted(task_ids), most_bytes)
+        return [Decided(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+
+    async def due(self, above: TaskId, limit: int) -> SweptPage:
+        """What is to be decided, among so many blocked tasks."""
+        rows = await self._database.fetch(_SQL["waiting"], above, limit)
+        last = next((row["task_id"] for row in rows if row["last"]), None)
+        waiting = [row["task_id"] for row in rows if not row["last"]]
+        found = await self._database.fetch(_SQL["due"], waiting) if waiting else []
+        return SweptPage(
+            [TaskId(str(row["id"])) for row in found], None if last is None else TaskId(str(last))
+        )
+
+    async def runs_of(self, task_ids: Sequence[HexId]) -> dict[HexId, NodeRun]:
+        """What runs of these tasks are given, of those that are nodes."""
+        nodes = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
+        if not nodes:
+            return {}
+        roots = {row["root"] for row in nodes}
+        edges = {row["id"]: [edge for edge in edges_of(row["workflow"]) if edge.parameter] for row in nodes}
+        wanted = {edge.task_id for each in edges.values() for edge in each}
+        of_roots = {row["id"]: row for row in await self._database.fetch(_SQL["roots"], sorted(roots))}
+        results = (
+            {row["id"]: row for row in await self._database.fetch(_SQL["results"], sorted(wanted))}
+            if wanted
+            else {}
+        )
+        return {
+            hex_id(row["id"]): _run(
+                row,
+                of_roots.get(row["root"]),
+                [
+                    UpstreamValue(
+                        edge.parameter, found["result"] or b"", found["content_type"], found["name"]
+                    )
+                    for edge in edges[row["id"]]
+                    if (found := results.get(edge.task_id)) is not None
+                ],
+            )
+            for row in nodes
+        }
+
+    async def graph(self, task_id: TaskId) -> StoredGraph | None:
+        """The workflow of which this is the root or a node; None if of none."""
+        row = await self._database.fetchrow(_SQL["graph"], task_id)
+        if row is None:
+            return None
+        ids_of_nodes = [TaskId(each) for each in reversed(row["nodes"])]
+        known = {each["id"]: each for each in await self._database.fetch(_SQL["nodes"], sorted(ids_of_nodes))}
+        nodes = [_node(each, known.get(each)) for each in ids_of_nodes]
+        return StoredGraph(TaskId(row["id"]), nodes, "fail_fast" in json.loads(row["workflow"]))
+
+
+def _node(task_id: TaskId, row: Any) -> SentNode:
+    """A node; of one that is gone only the id."""
+    if row is None:
+        return SentNode(task_id, "", ())
+    words = row["workflow"]
+    return SentNode(task_id, json.loads(words)["node"], edges_of(words), row["kind"] == TaskKind.OUTSIDE)
+
+
+def _run(row: Any, root: Any, results: Sequence[UpstreamValue]) -> NodeRun:
+    node = json.loads(row["workflow"])["node"]
+    if root is None:
+        return NodeRun("", node, results, b"")
+    return NodeRun(root["name"], node, results, root["payload"], root["content_type"], root["codec"])
+
+
+def _node_columns(batch: TaskBatch, nodes: Sequence[StoredNode]) -> tuple[object, ...]:
+    """The parameters $1..$7."""
+    extras = [each.extras or _NONE for each in stretched(batch.terms, len(batch))]
+    return (
+        [each.kind for each in nodes],
+        texts([ids(each.upstreams) for each in nodes]),
+        texts([None if each.downstreams is None else ids(each.downstreams) for each in nodes]),
+        texts([json.dumps(_words(each, own)) for each, own in zip(nodes, extras, strict=True)]),
+        [each.delay_ms for each in extras],
+        [each.run_at for each in extras],
+        [each.expires_in_ms for each in extras],
+    )
+
+
+def _words(node: StoredNode, extras: TaskExtras) -> dict[str, Any]:
+    """What is stored of a node, with the times that begin when its upstreams have ended."""
+    times = {
+        "delay_ms": extras.delay_ms or None,
+        "run_at_ms": None if extras.run_at is None else extras.run_at.timestamp() * 1000,
+        "expires_in_ms": extras.expires_in_ms,
+    }
+    if not node.upstreams or node.kind is TaskKind.ROOT:
+        return node.words
+    return node.words | {name: value for name, value in times.items() if value is not None}
+
+
+def _key_columns(batch: TaskBatch, hashes: Mapping[HexId, int]) -> tuple[object, ...]:
+    """The parameters $8..$10."""
+    count = len(batch)
+    keys = stretched(batch.concurrency_keys or [None], count)
+    extras = [each.extras or _NONE for each in stretched(batch.terms, count)]
+    return (
+        keys,
+        integers([hashes.get(digits) for digits in batch.ids]),
+        [own.max_per_key if key is not None else None for own, key in zip(extras, keys, strict=True)],
+    )
