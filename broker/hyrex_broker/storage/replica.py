@@ -105,6 +105,8 @@ class Replica:
         self._used_until = 0.0
         self._is_used: bool | None = None
         self._why_left = ""
+        self._was_slow = False
+        """The last look was not answered in time, which says little of the next."""
 
     @property
     def usable(self) -> bool:
@@ -124,7 +126,7 @@ class Replica:
             await self._look()
             if self.usable:
                 return ""
-            if self.lag_s is None or time.monotonic() > until:
+            if time.monotonic() > until or (self.lag_s is None and not self._was_slow):
                 return self._why_left or f"it has not come far enough within {within_s:g} s"
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -142,9 +144,11 @@ class Replica:
         except (StorageUnavailable, StatementRefused) as error:
             self._meter.forget()
             self.lag_s = None
+            self._was_slow = isinstance(error, StorageUnavailable) and error.timed_out
             self._leave(str(error))
             self._hang_up()
             return
+        self._was_slow = False
         self._judge(time.monotonic(), replayed, timeline)
         await self._mark()
 
