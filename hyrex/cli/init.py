@@ -12,7 +12,15 @@ import typer
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import say
 
-FILES: Final = ("app.py", "tasks.py", "send.py", "test_tasks.py", "requirements.txt", "README.md")
+FILES: Final = (
+    "app.py",
+    "tasks.py",
+    "send.py",
+    "test_tasks.py",
+    "pytest.ini",
+    "requirements.txt",
+    "README.md",
+)
 
 
 def init(

@@ -128,7 +128,10 @@ def test_second_dev_on_the_port_is_refused(shop: Shop) -> None:
     assert f"port {shop.port} is in use" in done.stderr
 
 
-def test_tests_of_the_template_pass_without_a_broker(own_shop: Shop) -> None:
+def test_tests_of_the_template_pass_without_a_broker_and_whatever_lies_above(own_shop: Shop) -> None:
+    """A project made in a clone has Hyrex's own settings of pytest above it, and lacks their plugins."""
+    above = own_shop.folder.parent / "pyproject.toml"
+    above.write_text('[tool.pytest.ini_options]\naddopts = "--no-such-option"\n')
     done = own_shop.python("-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 

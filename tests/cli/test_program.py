@@ -47,12 +47,13 @@ def test_unknown_command_ends_with_status_2(tmp_path: Path) -> None:
 def test_init_makes_a_project_and_says_what_is_next(tmp_path: Path) -> None:
     done = hyrex("init", "shop", cwd=tmp_path)
     assert (
-        done.stdout == "created app.py tasks.py send.py test_tasks.py requirements.txt README.md\n"
+        done.stdout == "created app.py tasks.py send.py test_tasks.py pytest.ini requirements.txt README.md\n"
         "next: cd shop && hyrex dev\n"
     )
     assert sorted(path.name for path in (tmp_path / "shop").iterdir()) == [
         "README.md",
         "app.py",
+        "pytest.ini",
         "requirements.txt",
         "send.py",
         "tasks.py",
