@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
@@ -11,7 +11,7 @@ from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
-__all__ = ["Backend", "Replay", "Watched", "WorkflowBackend"]
+__all__ = ["Backend", "Replay", "Watched"]
 
 
 @dataclass(slots=True)
@@ -73,17 +73,6 @@ class Backend(Protocol):
     async def dismiss_async(self, task_id: str) -> bool:
         """As dismiss()."""
 
-    def replay(self, replay: Replay) -> None:
-        """Store a task like an earlier one. Raises as get(), SendRejected, QueueFull."""
-
-    async def replay_async(self, replay: Replay) -> None:
-        """As replay()."""
-
-
-@runtime_checkable
-class WorkflowBackend(Backend, Protocol):
-    """A backend that takes workflows too."""
-
     def retry(self, task_id: str) -> bool:
         """Run a task that has ended again: of a workflow, its nodes that ended badly. Return False if there
         is nothing to run. Raises as get()."""
@@ -103,3 +92,9 @@ class WorkflowBackend(Backend, Protocol):
 
     async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
         """As get_workflow()."""
+
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one. Raises as get(), SendRejected, QueueFull."""
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""

@@ -6,7 +6,7 @@ docs/adr/0013-cells.md says what is per cell.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Final
@@ -20,13 +20,16 @@ from hyrex.backend.outgoing import (
     SendResult,
     Untimely,
 )
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Replay, Watched
 from hyrex.backend.send_spec import SendSpec
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.cells import Cell, CellRoutes
 from hyrex.client.cell import CellClient
 from hyrex.client.finder import Finder
 from hyrex.client.homes import Homes, key_of, keys_of
 from hyrex.client.postponed import Store, persist, persist_async
+from hyrex.client.split import Split
 from hyrex.config import Settings
 from hyrex.errors import HyrexError, SendRejected
 from hyrex.runs import TaskSnapshot
@@ -39,38 +42,6 @@ _homes: Final = Homes()
 """Of this process, whatever its routes become: a send is repeated where it was made."""
 _silent: ContextVar[tuple[CellClient, ...]] = ContextVar("hyrex_silent_cells", default=())
 """The cells that left tasks of this caller's last send without an answer."""
-
-
-class Split:
-    """Tasks by cell: their keys, which were sent before, their places, and those that no cell may have."""
-
-    def __init__(self, keys: Sequence[bytes], known: Mapping[bytes, str]) -> None:
-        self.keys = keys
-        self.known = known
-        self.places: dict[CellClient, list[int]] = {}
-        self.refused: dict[int, SendRejected] = {}
-
-    def put(self, route: "CellClient | SendRejected", places: Sequence[int]) -> None:
-        """Note where tasks go."""
-        if isinstance(route, CellClient):
-            self.places.setdefault(route, []).extend(places)
-        else:
-            self.refused.update(dict.fromkeys(places, route))
-
-    @property
-    def only(self) -> CellClient | None:
-        """The cell that all of them go to, if there is one."""
-        return next(iter(self.places)) if len(self.places) == 1 and not self.refused else None
-
-    def merged(self, tasks: Sequence[Outgoing], answers: Sequence[Sequence[SendResult]]) -> list[SendResult]:
-        """The results of all tasks in their order, from those of each cell."""
-        outcomes: list[SendResult] = [Progress.WAITING] * len(tasks)
-        for at, refusal in self.refused.items():
-            outcomes[at] = refusal
-        for places, results in zip(self.places.values(), answers, strict=True):
-            for at, result in zip(places, results, strict=True):
-                outcomes[at] = result
-        return outcomes
 
 
 class CellsBackend:
@@ -239,6 +210,45 @@ class CellsBackend:
             _homes.remember(firsts, client.cell.url)
         _silent.set(tuple(silent))
 
+    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Store a workflow in the cell of its queue, which has to be that of all of its nodes."""
+        _silent.set(())
+        split = self._split_workflow(workflow)
+        only = split.only
+        outcome = split.refused[0] if only is None else only.store_workflow(workflow)
+        self._conclude(workflow.tasks, [outcome] * len(workflow.tasks), split)
+        return outcome
+
+    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
+        """As store_workflow()."""
+        _silent.set(())
+        split = self._split_workflow(workflow)
+        only = split.only
+        outcome = split.refused[0] if only is None else await only.store_workflow_async(workflow)
+        self._conclude(workflow.tasks, [outcome] * len(workflow.tasks), split)
+        return outcome
+
+    def _split_workflow(self, workflow: OutgoingWorkflow) -> Split:
+        """All of its tasks in one cell, or all refused."""
+        split = self._split(workflow.tasks)
+        if split.only is None:
+            refusal = next(iter(split.refused.values()), None) or self._spanning(workflow)
+            _homes.forget(key for key in split.keys if key not in split.known)
+            split.places.clear()
+            split.refused = dict.fromkeys(range(len(workflow.tasks)), refusal)
+        return split
+
+    def _spanning(self, workflow: OutgoingWorkflow) -> SendRejected:
+        queues = [spec.config.queue for spec in workflow.tasks.specs]
+        at = next(at for at, queue in enumerate(queues) if self._cells.of(queue) != self._cells.of(queues[0]))
+        here, there = self._cells.of(queues[0]).name, self._cells.of(queues[at]).name
+        return SendRejected(
+            f"workflow {workflow.tasks.specs[0].config.name} is in queue {queues[0]!r} ({here}), and its node"
+            f" {workflow.names[at - 1]} in queue {queues[at]!r} of another cell ({there}): a workflow is in"
+            " one cell; give its tasks queues of that one",
+            "SPANS_CELLS",
+        )
+
     # Reading, cancelling and watching
 
     def _home(self, task_id: str) -> CellClient | None:
@@ -269,6 +279,22 @@ class CellsBackend:
     async def dismiss_async(self, task_id: str) -> bool:
         """As dismiss()."""
         return await self._finder.dismiss_async(task_id)
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """One workflow as it stands, from whichever cell has it."""
+        return self._finder.get_workflow(task_id)
+
+    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
+        """As get_workflow()."""
+        return await self._finder.get_workflow_async(task_id)
+
+    def retry(self, task_id: str) -> bool:
+        """Have a task run again, in whichever cell has it."""
+        return self._finder.retry(task_id)
+
+    async def retry_async(self, task_id: str) -> bool:
+        """As retry()."""
+        return await self._finder.retry_async(task_id)
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one, in the cell of that one."""

@@ -12,7 +12,9 @@ from typing import Final, TypeVar
 
 from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.outbox import FrameSpace
 from hyrex.client.postponed import persist
 from hyrex.client.submitter import as_known
@@ -88,6 +90,24 @@ class DirectBackend:
     def dismiss(self, task_id: str) -> bool:
         """Dismiss a dead letter."""
         return self._answered(lambda: self._calls.dismiss(task_id))
+
+    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Store a workflow."""
+        try:
+            with self._calling:
+                outcome, is_first = self._calls.submit_workflow(workflow)
+        except CallFailed as error:
+            unknown = error.failure.repeatable or error.failure.reason == "INTERNAL"
+            return Progress.UNANSWERED if unknown else error.failure.exception()
+        return as_known(outcome, is_first=is_first)
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """Read one workflow."""
+        return self._answered(lambda: self._calls.get_workflow(task_id))
+
+    def retry(self, task_id: str) -> bool:
+        """Have a task run again."""
+        return self._answered(lambda: self._calls.retry(task_id))
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Final, TypeVar
 
 from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.cell import Ask, CellClient, Subscribed
 from hyrex.client.search import Misses, Search
 from hyrex.errors import BrokerUnavailable, HyrexError
@@ -79,6 +80,40 @@ class Finder:
         """As replay()."""
         home = self._home(replay.task_id)
         await (home.replay_async(replay) if home else self._find_async(self._replay(replay)))
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """One workflow as it stands. Raises as get()."""
+        home = self._home(task_id)
+        if home is not None:
+            return home.get_workflow(task_id)
+        return self._find(lambda each: each.get_workflow(task_id), self._get_workflow(task_id))
+
+    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
+        """As get_workflow()."""
+        home = self._home(task_id)
+        if home is not None:
+            return await home.get_workflow_async(task_id)
+        return await self._find_async(self._get_workflow(task_id))
+
+    def retry(self, task_id: str) -> bool:
+        """Have a task run again. Raises as get()."""
+        home = self._home(task_id)
+        return (
+            home.retry(task_id)
+            if home
+            else self._find(lambda each: each.retry(task_id), self._retry(task_id))
+        )
+
+    async def retry_async(self, task_id: str) -> bool:
+        """As retry()."""
+        home = self._home(task_id)
+        return await (home.retry_async(task_id) if home else self._find_async(self._retry(task_id)))
+
+    def _get_workflow(self, task_id: str) -> Ask[WorkflowSnapshot]:
+        return lambda calls: calls.get_workflow(task_id, self._within_s)
+
+    def _retry(self, task_id: str) -> Ask[bool]:
+        return lambda calls: calls.retry(task_id, self._within_s)
 
     def _replay(self, replay: Replay) -> Ask[None]:
         return lambda calls: calls.replay(replay, self._within_s)

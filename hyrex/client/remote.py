@@ -17,6 +17,7 @@ from hyrex.client.outbox import Parcel, SendQueue
 from hyrex.client.postponed import persist, persist_async
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
+from hyrex.client.workflows import WorkflowCalls
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, refuse_at_the_end
 from hyrex.runs import TaskSnapshot
@@ -30,7 +31,7 @@ T = TypeVar("T")
 BEFORE_A_FORK_S: Final = 30.0
 
 
-class RemoteBackend:
+class RemoteBackend(WorkflowCalls):
     """Calls of one process to its broker. Threads and event loops may share it; the child of a fork may not.
 
     A signal handler or a finalizer may send at any moment: in the client's thread, which then cannot answer,
@@ -280,8 +281,8 @@ class RemoteBackend:
         """As replay()."""
         await self._call_async(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
 
-    def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
-        ends = time.monotonic() + self.settings.send_timeout_s
+    def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]], within_s: float | None = None) -> T:
+        ends = time.monotonic() + (self.settings.send_timeout_s if within_s is None else within_s)
         while True:
             future = self._begin(make)
             try:
@@ -294,9 +295,11 @@ class RemoteBackend:
                 future.cancel()
                 self._end_if_brief()
 
-    async def _call_async(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+    async def _call_async(
+        self, make: Callable[[Calls], Coroutine[Any, Any, T]], within_s: float | None = None
+    ) -> T:
         try:
-            async with asyncio.timeout(self.settings.send_timeout_s):
+            async with asyncio.timeout(self.settings.send_timeout_s if within_s is None else within_s):
                 while True:
                     try:
                         return await asyncio.wrap_future(self._begin(make))

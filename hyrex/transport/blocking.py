@@ -9,21 +9,26 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from hyrex.backend.outgoing import Outgoing
+from hyrex.backend.outgoing import Outgoing, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Replay
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.transport.calls import cancelled, dismissed, replay_request, require_replayed
+from hyrex.transport.calls import cancelled, dismissed, replay_request, require_replayed, retried
 from hyrex.transport.channel import Address, open_blocking
 from hyrex.transport.convert import submit_request, task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
 from hyrex.transport.token import bearer_metadata
+from hyrex.transport.workflows import submit_workflow_request, workflow_outcome, workflow_state
 from hyrex.v1 import task_service_pb2 as pb
+from hyrex.v1 import workflow_service_pb2
 
 __all__ = ["BlockingCalls", "Submitted"]
 
 T = TypeVar("T")
-METHOD: Final = "/{}/{{}}".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
+TASKS: Final = pb.DESCRIPTOR.services_by_name["TaskService"].full_name
+WORKFLOWS: Final = workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name
 ONE_OF_SEVERAL_S: Final = 1.5
 PAUSE_S: Final = 0.05
 
@@ -68,18 +73,37 @@ class BlockingCalls:
         answer = self._call("DismissTasks", request, pb.DismissTasksResponse)[1]
         return dismissed(task_id, answer.results[0].outcome)
 
+    def submit_workflow(self, workflow: OutgoingWorkflow) -> tuple[SendResult, bool]:
+        """What became of a workflow, and whether no earlier attempt may have stored it. Raises CallFailed."""
+        request = submit_workflow_request(workflow).SerializeToString()
+        answer = workflow_service_pb2.SubmitWorkflowResponse
+        attempts, found = self._call("SubmitWorkflow", request, answer, service=WORKFLOWS)
+        return workflow_outcome(workflow, found), attempts == 1
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """See Calls.get_workflow. Raises CallFailed."""
+        request = workflow_service_pb2.GetWorkflowRequest(task_id=task_id).SerializeToString()
+        answer = workflow_service_pb2.GetWorkflowResponse
+        return workflow_state(self._call("GetWorkflow", request, answer, service=WORKFLOWS)[1])
+
+    def retry(self, task_id: str) -> bool:
+        """See Calls.retry. Raises CallFailed, TaskNotFound."""
+        request = pb.RetryTasksRequest(task_ids=[task_id]).SerializeToString()
+        answer = self._call("RetryTasks", request, pb.RetryTasksResponse)[1]
+        return retried(task_id, answer.results[0].outcome)
+
     def replay(self, replay: Replay) -> None:
         """See Calls.replay. Raises CallFailed."""
         request = replay_request(replay).SerializeToString()
         require_replayed(replay, self._call("ReplayTask", request, pb.ReplayTaskResponse)[1])
 
     def _call(
-        self, name: str, request: bytes, response: Any, within_s: float | None = None
+        self, name: str, request: bytes, response: Any, within_s: float | None = None, *, service: str = TASKS
     ) -> tuple[int, Any]:
         """How many attempts it took, and the answer."""
 
         def call(channel: grpc.Channel, within_s: float) -> Any:
-            method: Any = channel.unary_unary(METHOD.format(name), None, response.FromString)
+            method: Any = channel.unary_unary(f"/{service}/{name}", None, response.FromString)
             return method(request, timeout=within_s, metadata=self._metadata)
 
         return self._persist(call, self._within_s if within_s is None else within_s)

@@ -13,7 +13,9 @@ import grpc
 import grpc.aio
 
 from hyrex.backend.outgoing import Outgoing, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Replay
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.errors import TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
@@ -23,10 +25,12 @@ from hyrex.transport.errors import CallFailed, CallFailure, call_failure, item_e
 from hyrex.transport.kept_status import keep_status
 from hyrex.transport.submit_stream import SubmitStream
 from hyrex.transport.token import bearer_metadata
+from hyrex.transport.workflows import submit_workflow_request, workflow_outcome, workflow_state
 from hyrex.v1 import task_service_pb2 as pb
-from hyrex.v1 import task_service_pb2_grpc
+from hyrex.v1 import task_service_pb2_grpc, workflow_service_pb2_grpc
+from hyrex.v1.workflow_service_pb2 import GetWorkflowRequest
 
-__all__ = ["Calls", "cancelled", "dismissed", "replay_request", "require_replayed"]
+__all__ = ["Calls", "cancelled", "dismissed", "replay_request", "require_replayed", "retried"]
 
 SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
 # The status of a task after the answer to its cancel.
@@ -54,6 +58,10 @@ class Calls:
         self._dismiss: Any = stub.DismissTasks
         self._replay: Any = stub.ReplayTask
         self._watch: Any = stub.WatchTasks
+        self._retry: Any = stub.RetryTasks
+        workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
+        self._submit_workflow: Any = workflows.SubmitWorkflow
+        self._get_workflow: Any = workflows.GetWorkflow
 
     async def submit(self, tasks: Sequence[Outgoing]) -> dict[int, SendResult]:
         """Store the tasks of one frame; what became of those that are not simply stored, by where they stand.
@@ -88,6 +96,27 @@ class Calls:
             response = await self._replay(replay_request(replay), timeout=timeout_s, metadata=self._metadata)
         require_replayed(replay, response)
 
+    async def submit_workflow(self, workflow: OutgoingWorkflow, timeout_s: float) -> SendResult:
+        """Store a workflow, or nothing of it; what became of its own task."""
+        request = submit_workflow_request(workflow)
+        with _failures():
+            response = await self._submit_workflow(request, timeout=timeout_s, metadata=self._metadata)
+        return workflow_outcome(workflow, response)
+
+    async def get_workflow(self, task_id: str, timeout_s: float) -> WorkflowSnapshot:
+        """A workflow and its nodes."""
+        request = GetWorkflowRequest(task_id=task_id)
+        with _failures():
+            response = await self._get_workflow(request, timeout=timeout_s, metadata=self._metadata)
+        return workflow_state(response)
+
+    async def retry(self, task_id: str, timeout_s: float) -> bool:
+        """Have a task run again. Return False if it has not ended. Raises TaskNotFound."""
+        request = pb.RetryTasksRequest(task_ids=[task_id])
+        with _failures():
+            response = await self._retry(request, timeout=timeout_s, metadata=self._metadata)
+        return retried(task_id, response.results[0].outcome)
+
     async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskSnapshot], None]:
         """Yield the states of up to 1,000 tasks, then every change, until all have ended."""
         call = self._watch(
@@ -113,6 +142,13 @@ def dismissed(task_id: str, outcome: Any) -> bool:
     if outcome == pb.DISMISS_OUTCOME_NOT_FOUND:
         raise _not_found(task_id)
     return bool(outcome == pb.DISMISS_OUTCOME_DISMISSED)
+
+
+def retried(task_id: str, outcome: Any) -> bool:
+    """Return True if a task runs again, by the answer to its retry. Raises TaskNotFound."""
+    if outcome == pb.RETRY_OUTCOME_NOT_FOUND:
+        raise _not_found(task_id)
+    return bool(outcome == pb.RETRY_OUTCOME_REQUEUED)
 
 
 def _not_found(task_id: str) -> TaskNotFound:

@@ -22,6 +22,7 @@ from hyrex.transport.errors import item_error
 from hyrex.v1 import task_pb2, task_service_pb2
 
 __all__ = [
+    "new_task",
     "placed_outcomes",
     "schedule_task",
     "sizes_in_frame",
@@ -121,10 +122,11 @@ def _own_bytes(spec: SendSpec) -> int:
 
 def submit_request(tasks: Sequence[Outgoing]) -> bytes:
     """A SubmitTasksRequest of tasks."""
-    return task_service_pb2.SubmitTasksRequest(tasks=map(_new_task, tasks)).SerializeToString()
+    return task_service_pb2.SubmitTasksRequest(tasks=map(new_task, tasks)).SerializeToString()
 
 
-def _new_task(outgoing: Outgoing) -> task_pb2.NewTask:
+def new_task(outgoing: Outgoing) -> task_pb2.NewTask:
+    """One task in its wire form."""
     options = outgoing.spec.options
     task = task_pb2.NewTask.FromString(_terms(outgoing.spec))
     task.task_id, task.payload = outgoing.task_id, outgoing.payload
@@ -145,7 +147,7 @@ def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
     for key in ("concurrency_key", "fair_key"):
         if getattr(options, key):
             raise ValueError(f"a schedule's call has no {key} yet: its slots do not wait for one another")
-    task = _new_task(outgoing)
+    task = new_task(outgoing)
     for name in ("task_id", "parent_id", "root_id"):
         task.ClearField(name)
     return task

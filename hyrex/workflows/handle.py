@@ -11,6 +11,7 @@ from hyrex.backend.known import observe
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Watched
 from hyrex.backend.workflow_state import NodeSnapshot, WorkflowSnapshot
+from hyrex.client.process import current_backend
 from hyrex.codec import CODECS, RESULT_MARK
 from hyrex.errors import HyrexError, loaded
 from hyrex.handle import TaskHandle, conclude, handle_of
@@ -18,7 +19,6 @@ from hyrex.options import Timeout
 from hyrex.results import result_of
 from hyrex.runs import decode_freely
 from hyrex.status import TaskStatus
-from hyrex.workflows.backend import workflow_backend
 from hyrex.workflows.graph import Graph
 from hyrex.workflows.results import RESULT_HEADER, Template, composed, names_in, read_template
 
@@ -64,11 +64,11 @@ class WorkflowHandle(TaskHandle[R]):
 
     def refresh(self) -> None:
         """Ask a broker for the status of the workflow and of its nodes."""
-        self._observe(workflow_backend().get_workflow(self._id))
+        self._observe(current_backend().get_workflow(self._id))
 
     async def refresh_async(self) -> None:
         """As refresh(), without blocking the running loop."""
-        self._observe(await workflow_backend().get_workflow_async(self._id))
+        self._observe(await current_backend().get_workflow_async(self._id))
 
     def result(self, timeout: Timeout = None) -> R:
         """Wait, then return what the workflow's body returned, made of its nodes' results.
@@ -81,7 +81,7 @@ class WorkflowHandle(TaskHandle[R]):
         self._require_completed(began)
         if not self._knows_nodes:
             self.refresh()
-        return self._result(workflow_backend().watch([*self._result_ids().values()], None))
+        return self._result(current_backend().watch([*self._result_ids().values()], None))
 
     async def result_async(self, timeout: Timeout = None) -> R:
         """As result(), without blocking the running loop."""
@@ -90,7 +90,7 @@ class WorkflowHandle(TaskHandle[R]):
         self._require_completed(began)
         if not self._knows_nodes:
             await self.refresh_async()
-        watched = await workflow_backend().watch_async([*self._result_ids().values()], None)
+        watched = await current_backend().watch_async([*self._result_ids().values()], None)
         if CODECS:
             return await loaded("asyncio").to_thread(self._result, watched)  # type: ignore[no-any-return]
         return self._result(watched)
@@ -99,20 +99,20 @@ class WorkflowHandle(TaskHandle[R]):
         """Run the nodes again that ended badly, and those that were skipped for it, under their ids;
         completed ones are not run again. Return False if the workflow has not ended, or completed. Raises
         TaskNotFound, BrokerUnavailable."""
-        return self._retried(workflow_backend().retry(self._id))
+        return self._retried(current_backend().retry(self._id))
 
     async def retry_failed_async(self) -> bool:
         """As retry_failed(), without blocking the running loop."""
-        return self._retried(await workflow_backend().retry_async(self._id))
+        return self._retried(await current_backend().retry_async(self._id))
 
     def resend(self) -> None:
         """Repeat the send under the same ids, so that the workflow is stored only once. Raises as send()."""
-        backend = workflow_backend()
+        backend = current_backend()
         conclude(backend, [self], [backend.store_workflow(self._as_sent())])
 
     async def resend_async(self) -> None:
         """As resend(), without blocking the running loop."""
-        backend = workflow_backend()
+        backend = current_backend()
         conclude(backend, [self], [await backend.store_workflow_async(self._as_sent())])
 
     # What it knows.

@@ -12,11 +12,11 @@ from hyrex.backend.outgoing import Untimely, prepare_many
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.tracing import tracer_here
+from hyrex.client.process import current_backend
 from hyrex.codec import CODECS
 from hyrex.handle import conclude
 from hyrex.options import checked_texts
 from hyrex.runtime.callsite import warn_if_on_loop
-from hyrex.workflows.backend import workflow_backend
 from hyrex.workflows.graph import Graph
 from hyrex.workflows.handle import WorkflowHandle
 from hyrex.workflows.results import RESULT_HEADER, written
@@ -86,7 +86,7 @@ class _Sent:
 
     def store(self) -> None:
         """Store it."""
-        backend = workflow_backend()
+        backend = current_backend()
         outcome = backend.store_workflow(self._told())
         if isinstance(outcome, Untimely):
             outcome = backend.store_workflow(self._renewed())
@@ -94,7 +94,7 @@ class _Sent:
 
     async def store_async(self) -> None:
         """As store()."""
-        backend = workflow_backend()
+        backend = current_backend()
         outcome = await backend.store_workflow_async(self._told())
         if isinstance(outcome, Untimely):
             outcome = await backend.store_workflow_async(self._renewed())

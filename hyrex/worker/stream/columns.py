@@ -8,7 +8,7 @@ from hyrex.backend.origin import TRACE_BYTES
 from hyrex.options import DURATION_LIMIT_S
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex.worker.shared.memory import boottime_ns
-from hyrex.worker.shared.runs import ID_BYTES, RunBlock, RunTerms
+from hyrex.worker.shared.runs import ID_BYTES, NodeOfRun, RunBlock, RunTerms
 from hyrex.worker.stream.reports import FinishedRuns
 
 LONGEST_NS: Final = int(DURATION_LIMIT_S * 1e9)
@@ -31,6 +31,7 @@ def block_from(group: wire.AssignmentGroup) -> RunBlock:
         [dict(each.headers) or None for each in group.headers],
         group.trace_contexts,
         _latest_begins(group.expires_in_ms),
+        nodes=[_node(each) for each in group.nodes],
     )
     _check(block)
     return block
@@ -53,6 +54,14 @@ def _latest_begins(expires_in_ms: Sequence[int]) -> list[int]:
     return [now_ns + left * 1_000_000 if left else 0 for left in expires_in_ms]
 
 
+def _node(told: wire.NodeRun) -> NodeOfRun | None:
+    """The node of a workflow that a run is of; None if it is of none."""
+    if not told.node:
+        return None
+    results = tuple((each.parameter, each.result, each.task_name) for each in told.results)
+    return NodeOfRun(told.workflow, told.node, results, told.payload, told.codec)
+
+
 def _terms(group: wire.AssignmentGroup) -> RunTerms:
     timeout_ns = 0
     if group.HasField("timeout"):
@@ -71,6 +80,7 @@ def _check(block: RunBlock) -> None:
         block.submitted_us,
         block.headers,
         block.begins_by_ns,
+        block.nodes,
     ]
     for column in columns:
         if len(column) not in (0, 1, count):
