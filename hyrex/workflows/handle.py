@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from hyrex.backend.known import observe
+from hyrex.backend.outgoing import Progress, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.protocol import Watched
+from hyrex.backend.protocol import Backend, Watched
 from hyrex.backend.workflow_state import NodeSnapshot, WorkflowSnapshot
 from hyrex.client.process import current_backend
 from hyrex.codec import CODECS, RESULT_MARK
@@ -99,21 +100,23 @@ class WorkflowHandle(TaskHandle[R]):
         """Run the nodes again that ended badly, and those that were skipped for it, under their ids;
         completed ones are not run again. Return False if the workflow has not ended, or completed. Raises
         TaskNotFound, BrokerUnavailable."""
-        return self._retried(current_backend().retry(self._id))
+        self.refresh()
+        return self._is_bad and self._retried(current_backend().retry(self._id))
 
     async def retry_failed_async(self) -> bool:
         """As retry_failed(), without blocking the running loop."""
-        return self._retried(await current_backend().retry_async(self._id))
+        await self.refresh_async()
+        return self._is_bad and self._retried(await current_backend().retry_async(self._id))
 
     def resend(self) -> None:
         """Repeat the send under the same ids, so that the workflow is stored only once. Raises as send()."""
         backend = current_backend()
-        conclude(backend, [self], [backend.store_workflow(self._as_sent())])
+        self.conclude(backend, backend.store_workflow(self._as_sent()))
 
     async def resend_async(self) -> None:
         """As resend(), without blocking the running loop."""
         backend = current_backend()
-        conclude(backend, [self], [await backend.store_workflow_async(self._as_sent())])
+        self.conclude(backend, await backend.store_workflow_async(self._as_sent()))
 
     # What it knows.
 
@@ -123,6 +126,12 @@ class WorkflowHandle(TaskHandle[R]):
         self._outgoing = workflow.root
         self._id = workflow.root.task_id
         self._nodes = {name: handle_of(workflow.tasks[at]) for at, name in enumerate(workflow.names, 1)}
+
+    def conclude(self, backend: Backend, outcome: SendResult) -> None:
+        """Note what became of the send; raise if it is not acknowledged."""
+        conclude(backend, [self], [outcome])
+        if outcome is Progress.STORED and self._state is None:
+            self._status = TaskStatus.BLOCKED  # until its nodes have ended
 
     def _as_sent(self) -> OutgoingWorkflow:
         if self._sent is None:
@@ -168,6 +177,11 @@ class WorkflowHandle(TaskHandle[R]):
         decode = self._decode if self._template is not None else decode_freely
         found: R = decode(composed(self._template, results))
         return found
+
+    @property
+    def _is_bad(self) -> bool:
+        """Return True if it has ended and did not complete: brokers run completed tasks again, too."""
+        return self.is_final and self._status is not TaskStatus.COMPLETED
 
     def _retried(self, reopened: bool) -> bool:
         if reopened:

@@ -14,7 +14,6 @@ from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.tracing import tracer_here
 from hyrex.client.process import current_backend
 from hyrex.codec import CODECS
-from hyrex.handle import conclude
 from hyrex.options import checked_texts
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.workflows.graph import Graph
@@ -90,7 +89,7 @@ class _Sent:
         outcome = backend.store_workflow(self._told())
         if isinstance(outcome, Untimely):
             outcome = backend.store_workflow(self._renewed())
-        conclude(backend, [self.handle], [outcome])
+        self.handle.conclude(backend, outcome)
 
     async def store_async(self) -> None:
         """As store()."""
@@ -98,7 +97,7 @@ class _Sent:
         outcome = await backend.store_workflow_async(self._told())
         if isinstance(outcome, Untimely):
             outcome = await backend.store_workflow_async(self._renewed())
-        conclude(backend, [self.handle], [outcome])
+        self.handle.conclude(backend, outcome)
 
     def _told(self) -> OutgoingWorkflow:
         self.handle.sent_as(self.outgoing, self._graph)
