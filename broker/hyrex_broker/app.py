@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -131,6 +131,7 @@ async def _run_on(lasting: Enduring, config: BrokerConfig) -> None:
         broker_id, engine = begun
         engine.presence.on_lost = partial(lasting.timeline.end, "its own row in the database is lost")
         engine.presence.on_unserved = partial(_stop_unserved, lasting.stop)
+        engine.presence.on_unknown = partial(_stop_lacking, lasting.stop)
         _print_when_asked(config, database, engine)
         served = Served(config, source, broker_id, engine, _work_engine(config, engine))
         await lasting.tell_lost(BrokerStore(database))
@@ -148,6 +149,17 @@ def _stop_unserved(stop: asyncio.Event, serves_from: int, knows: int) -> None:
             "the database's schema does not serve this broker any more: it hands its workers over and ends;"
             " upgrade it",
             extra={"serves_from": serves_from, "knows": knows},
+        )
+        stop.set()
+
+
+def _stop_lacking(stop: asyncio.Event, features: Sequence[str]) -> None:
+    """Drain and stop: others began to use them while this one was silent."""
+    if not stop.is_set():
+        log.error(
+            "the database has used features that this broker does not know: it hands its workers over and"
+            " ends; upgrade it",
+            extra={"features": list(features)},
         )
         stop.set()
 

@@ -29,6 +29,7 @@ from hyrex_broker import __main__ as program
 from hyrex_broker import app as _imported_before_the_fork  # noqa: F401
 from hyrex_broker.engine import bulk
 from hyrex_broker.loops import rerun_if_it_fails
+from hyrex_broker.storage import brokers
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import NAMES
 from tests.support.eventually import eventually
@@ -45,14 +46,16 @@ class Doomed:
     """A broker that runs until it comes by its point; without one, until it is killed."""
 
     directory: Path
-    point: str | None
+    point: str | None = None
+    knows: tuple[str, ...] | None = None
+    """The features that it knows, as a broker of an earlier version; None: all."""
     process: ForkServerProcess = field(init=False)
 
     def start(self, *arguments: str) -> None:
         """Start it; it may be dead before it is ready."""
         self.directory.mkdir()
         self.process = _FORKS.Process(
-            target=_run, args=(str(self.directory), self.point, list(arguments)), daemon=True
+            target=_run, args=(str(self.directory), self.point, self.knows, list(arguments)), daemon=True
         )
         self.process.start()
 
@@ -78,16 +81,26 @@ class Doomed:
 
     def require_killed(self) -> None:
         """Wait until it has killed itself."""
+        assert self.wait() == -signal.SIGKILL, f"never came by {self.point}\n{self.output}"
+
+    def wait(self) -> int | None:
+        """Wait until it has ended by itself; its exit status."""
         self.process.join(ENDED_WITHIN_S)
-        assert self.process.exitcode == -signal.SIGKILL, f"never came by {self.point}\n{self.output}"
+        return self.process.exitcode
+
+    def stop(self) -> int | None:
+        """Have it end in order; its exit status."""
+        self.process.terminate()
+        return self.wait()
 
     def end(self) -> None:
         """Kill it, wherever it is."""
-        self.process.kill()
-        self.process.join(ENDED_WITHIN_S)
+        if hasattr(self, "process"):
+            self.process.kill()
+            self.process.join(ENDED_WITHIN_S)
 
 
-def _run(directory: str, point: str | None, arguments: list[str]) -> None:
+def _run(directory: str, point: str | None, knows: tuple[str, ...] | None, arguments: list[str]) -> None:
     """A broker's process."""
     output = os.open(f"{directory}/output", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
@@ -106,6 +119,8 @@ def _run(directory: str, point: str | None, arguments: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     wrap_statements(come_by)
+    if knows is not None:
+        brokers.FEATURES = knows  # type: ignore[attr-defined, assignment]
     bulk.PORTION = PORTION  # type: ignore[misc]
     sys.exit(program.main(arguments))
 

@@ -1,5 +1,9 @@
 """Brokers of two versions on one database: the schema says which of them it serves (rule 21)."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
@@ -14,6 +18,9 @@ from hyrex.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
+from hyrex_broker.command import UNFIT_DATABASE
+from hyrex_broker.domain.features import Feature
+from tests.faults.doomed import Doomed
 from tests.integration.service.seeding import make_id
 from tests.integration.storage.conftest import execute
 from tests.support.eventually import eventually
@@ -36,62 +43,94 @@ def test_a_broker_that_the_schema_does_not_serve_any_more_drains_beside_one_that
     assert "does not serve this broker" not in newer.process.output
 
 
-def test_what_an_older_broker_would_break_is_refused_until_it_is_gone(
+def test_a_broker_that_was_silent_when_what_it_does_not_know_was_used_ends(
     start_broker: StartBroker, database_url: str
 ) -> None:
-    """A task that expires would run late at the older one. What that one knows is what its row says."""
-    older = start_broker("--name", "older")
-    run_apart(execute(database_url, f"update broker set features = '{{}}' where id = {_OLDEST}"))
-    newer = start_broker("--name", "newer")
-    with grpc.insecure_channel(newer.address) as channel:
-        plain, *refused = _results(channel)
-        assert plain.outcome == task_service_pb2.SUBMIT_OUTCOME_STORED
-        assert [each.error.metadata["feature"] for each in refused] == [
-            "expiry", "concurrency keys", "fair keys",
-        ]  # fmt: skip
-        for each in refused:
-            assert each.error.reason == "FEATURE_NOT_READY"
-            assert each.error.metadata["broker"] == "older"
-            assert "upgrade that broker" in each.error.message
-        assert _refusals(channel) == ["rates", "expiry"]
-        assert older.process.terminate() == 0
-        eventually(
-            lambda: {each.outcome for each in _results(channel)} == {task_service_pb2.SUBMIT_OUTCOME_STORED}
-        )
-        assert _refusals(channel) == []
+    broker = start_broker()
+    run_apart(execute(database_url, "insert into used_feature values ('telepathy')"))
+    assert broker.process.wait() == 0
+    assert "has used features that this broker does not know" in broker.process.output
 
 
-def _refusals(channel: grpc.Channel) -> list[str]:
-    """Which features are refused to an operator who sets a rate, and puts a schedule of tasks that expire."""
-    task = task_pb2.NewTask(name="greet", queue="default", payload=b"{}", expires_in=Duration(seconds=3600))
-    definition = schedule_pb2.ScheduleDefinition(name="nightly", cron="0 3 * * *", task=task)
-    rate = task_pb2.Rate(count=5, period=Duration(seconds=60))
-    update = queue_service_pb2.UpdateQueueRequest(name="default", rate=rate)
-    put = schedule_service_pb2.PutScheduleRequest(definition=definition)
-    queues = queue_service_pb2_grpc.QueueServiceStub(channel)
-    schedules = schedule_service_pb2_grpc.ScheduleServiceStub(channel)
-    refused = []
-    for call in (
-        lambda: queues.UpdateQueue(update, timeout=60),
-        lambda: schedules.PutSchedule(put, timeout=60),
-    ):
+Asks = Callable[[grpc.Channel], str]
+"""Uses a feature; the reason why not, or nothing."""
+
+
+def _sent(**options: Any) -> Asks:
+    def ask(channel: grpc.Channel) -> str:
+        task = task_pb2.NewTask(task_id=make_id(), name="greet", queue="default", payload=b"{}", **options)
+        request = task_service_pb2.SubmitTasksRequest(tasks=[task])
+        (result,) = task_service_pb2_grpc.TaskServiceStub(channel).SubmitTasks(request, timeout=60).results
+        if result.error.reason == "FEATURE_NOT_READY":
+            assert result.error.metadata["broker"] == "older"
+            assert "upgrade that broker" in result.error.message
+        return str(result.error.reason)
+
+    return ask
+
+
+def _called(call: Callable[[grpc.Channel], Any]) -> Asks:
+    def ask(channel: grpc.Channel) -> str:
         try:
-            call()
+            call(channel)
         except grpc.RpcError as error:
             failure = call_failure(error)
-            assert failure.reason == "FEATURE_NOT_READY"
             assert not failure.repeatable, "a client would ask again for as long as the older broker is there"
-            refused.append(failure.metadata["feature"])
-    return refused
+            assert failure.metadata["broker"] == "older"
+            return failure.reason
+        return ""
+
+    return ask
 
 
-def _results(channel: grpc.Channel) -> list[task_service_pb2.SubmitResult]:
-    """What becomes of a plain task, one that expires, and of one with each kind of key."""
-    plain, expiring, keyed, fair = (
-        task_pb2.NewTask(task_id=make_id(), name="greet", queue="default", payload=b"{}") for _ in range(4)
+def _put(channel: grpc.Channel) -> None:
+    task = task_pb2.NewTask(name="greet", queue="default", payload=b"{}", expires_in=HOUR)
+    definition = schedule_pb2.ScheduleDefinition(name="nightly", cron="0 3 * * *", task=task)
+    put = schedule_service_pb2.PutScheduleRequest(definition=definition)
+    schedule_service_pb2_grpc.ScheduleServiceStub(channel).PutSchedule(put, timeout=60)
+
+
+def _rated(channel: grpc.Channel) -> None:
+    rate = task_pb2.Rate(count=5, period=HOUR)
+    update = queue_service_pb2.UpdateQueueRequest(name="default", rate=rate)
+    queue_service_pb2_grpc.QueueServiceStub(channel).UpdateQueue(update, timeout=60)
+
+
+HOUR: Final = Duration(seconds=3600)
+USES: Final[dict[Feature, list[Asks]]] = {
+    Feature.EXPIRY: [_sent(expires_in=HOUR), _called(_put)],
+    Feature.KEYS: [_sent(concurrency_key="k"), _sent(concurrency_key="k", max_per_key=2)],
+    Feature.RATES: [_called(_rated)],
+    Feature.FAIR_KEYS: [_sent(fair_key="k")],
+    Feature.OUTSIDE: [_sent(outside=True)],
+}
+"""Each way in which a client uses a feature: a new one has its line here."""
+
+
+def test_each_feature_waits_until_older_brokers_have_gone_and_none_begins_where_it_was_used(
+    database_url: str, tmp_path: Path
+) -> None:
+    assert {*USES} == {*Feature}
+    older, newer, again = (
+        Doomed(tmp_path / name, knows=knows)
+        for name, knows in (("older", ()), ("newer", None), ("again", ("expiry",)))
     )
-    expiring.expires_in.FromSeconds(3600)
-    keyed.concurrency_key = fair.fair_key = make_id()
-    request = task_service_pb2.SubmitTasksRequest(tasks=[plain, expiring, keyed, fair])
-    answer = task_service_pb2_grpc.TaskServiceStub(channel).SubmitTasks(request, timeout=60)
-    return list(answer.results)
+    options = ("--database-url", database_url, "--listen", "127.0.0.1:0", "--name")
+    try:
+        older.start(*options, "older")
+        older.url()
+        newer.start(*options, "newer")
+        with grpc.insecure_channel(newer.url().removeprefix("grpc://")) as channel:
+            assert _sent()(channel) == "", "what is plain is served"
+            refused = {feature: {ask(channel) for ask in asks} for feature, asks in USES.items()}
+            assert refused == {key: {"FEATURE_NOT_READY"} for key in Feature}
+            assert older.stop() == 0
+            eventually(lambda: _sent(expires_in=HOUR)(channel) == "")
+            served = {feature: {ask(channel) for ask in asks} for feature, asks in USES.items()}
+            assert served == {key: {""} for key in Feature}
+        again.start(*options, "again")
+        assert again.wait() == UNFIT_DATABASE
+        assert "has used calls from outside, concurrency keys, fair keys, rates, which this broker does not know" in again.output
+    finally:
+        for each in (older, newer, again):
+            each.end()

@@ -83,7 +83,7 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         name = _visible(request.name, Scope.ADMIN)
         limit = _checked_limit(request)
         if limit.rate is not None:
-            self.gate.require(Feature.RATES)
+            await self.gate.require(Feature.RATES)
         most = _checked_maximum(request)
         paused = request.paused if request.HasField("paused") else None
         await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit, most))

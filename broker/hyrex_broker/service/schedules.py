@@ -71,7 +71,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         caller = current_caller()
         caller.require(Scope.SUBMIT, wanted.queue)
         if wanted.options.expires_in_ms is not None:
-            self.gate.require(Feature.EXPIRY)
+            await self.gate.require(Feature.EXPIRY)
         before = await self._store.standing(wanted.name)
         if before.queue is not None and not caller.covers(before.queue):
             raise _elsewhere()

@@ -163,7 +163,7 @@ class SubmitChecker:
             or block.fair_keys is not None
             for block, _ in submission.blocks
         ):
-            submission = ready(submission, self.gate)
+            submission = await ready(submission, self.gate)
         answers: dict[int, Answer] = {**submission.refused}
         for blocks in in_rounds(submission.blocks):
             submit = self._intake.submission(

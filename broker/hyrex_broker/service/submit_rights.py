@@ -25,11 +25,12 @@ def allowed(submission: Submission, caller: Caller) -> Submission:
     return submission
 
 
-def ready(submission: Submission, gate: FeatureGate) -> Submission:
-    """The same without the tasks for which the cluster is not ready, which are refused."""
+async def ready(submission: Submission, gate: FeatureGate) -> Submission:
+    """The same without the tasks for which the cluster is not ready, which are refused.
+    Raises StorageUnavailable."""
     kept = []
     for block, places in submission.blocks:
-        refused = not_ready(block, gate)
+        refused = await not_ready(block, gate)
         submission.refused.update({places[at]: error for at, error in refused.items()})
         if not refused:
             kept.append((block, places))
@@ -40,14 +41,14 @@ def ready(submission: Submission, gate: FeatureGate) -> Submission:
     return submission
 
 
-def not_ready(block: TaskBlock, gate: FeatureGate) -> dict[int, FeatureNotReady]:
-    """Why tasks of a block cannot be stored now, by their places in it."""
-    error = gate.refusal(needed_by(block.terms))
+async def not_ready(block: TaskBlock, gate: FeatureGate) -> dict[int, FeatureNotReady]:
+    """Why tasks of a block cannot be stored now, by their places in it. Raises StorageUnavailable."""
+    error = await gate.use(needed_by(block.terms))
     if error is not None:
         return dict.fromkeys(range(len(block)), error)
     found: dict[int, FeatureNotReady] = {}
     for feature, keys in ((Feature.KEYS, block.concurrency_keys), (Feature.FAIR_KEYS, block.fair_keys)):
-        if keys is not None and (error := gate.refusal([feature])) is not None:
+        if keys is not None and (error := await gate.use([feature])) is not None:
             found |= {at: error for at, key in enumerate(keys) if key is not None}
     return found
 

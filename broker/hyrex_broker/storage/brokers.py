@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from hyrex_broker.domain.features import FEATURES, OlderBroker
+from hyrex_broker.domain.errors import SchemaOutOfRange
+from hyrex_broker.domain.features import FEATURES, Feature, OlderBroker
 from hyrex_broker.domain.model import BrokerId
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.migrate import migrations
@@ -44,6 +45,8 @@ class Others:
     """and the newest that this broker knows."""
     older: Sequence[OlderBroker]
     """Those of the others that lack features of this one."""
+    unknown: Sequence[str] = ()
+    """Features that are used in this database and that this broker lacks."""
 
 
 def _listed(told: str | None) -> list[tuple[str, str, list[str]]]:
@@ -67,13 +70,32 @@ class BrokerStore:
         await self._database.replace_connections()
 
     async def register(self, name: str, address: str, version: str, *, observes: bool = False) -> BrokerId:
-        """Register a new broker; `observes`: it shows metrics."""
+        """Register a new broker; `observes`: it shows metrics. Raises SchemaOutOfRange if it lacks a feature
+        that is used here."""
         knows = migrations()[-1].number
-        row = await self._database.fetchrow(
-            _SQL["register"], name, address, version, observes, knows, FEATURES
-        )
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_SQL["lock_features"])
+            unknown = await transaction.fetch(_SQL["unknown_features"], FEATURES)
+            if unknown:
+                raise SchemaOutOfRange(
+                    f"this database has used {', '.join(row['name'] for row in unknown)}, which this broker"
+                    " does not know and would break: upgrade it (docs/operating/upgrade.md has the way back)"
+                )
+            row = await transaction.fetchrow(
+                _SQL["register"], name, address, version, observes, knows, FEATURES
+            )
         assert row is not None
         return BrokerId(row["id"])
+
+    async def use_features(self, broker: BrokerId, features: Sequence[Feature]) -> list[OlderBroker]:
+        """Note that features are used from now on, so that no broker that lacks one begins. Where another one
+        lives that does, nothing is noted, and those are returned."""
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_SQL["lock_features"])
+            rows = await transaction.fetch(_SQL["older"], features, broker)
+            if not rows:
+                await transaction.execute(_SQL["use_features"], features)
+        return [OlderBroker(row["name"], row["version"], frozenset(row["features"])) for row in rows]
 
     async def moved(self, broker: BrokerId, address: str) -> None:
         """Store the broker's real address, which is known when it is bound."""
@@ -92,6 +114,7 @@ class BrokerStore:
             row["serves_from"],
             row["knows"] or 0,
             [OlderBroker(name, version, frozenset(known)) for name, version, known in _listed(row["older"])],
+            row["unknown"] or (),
         )
 
     async def seen_at(self, broker: BrokerId) -> datetime | None:

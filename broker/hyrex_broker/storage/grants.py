@@ -15,7 +15,7 @@ TABLES: Final = (
     "low_water_mark", "stat", "stat_5min", "bulk_operation", "token", "audit", "run_progress",
     "shared_secret", "compaction",
     "schedule", "schedule_slot", "outbox", "carried", "expiry", "debounce", "forgotten_slots",
-    "rate_use", "blocked", "seat", "stripe",
+    "rate_use", "blocked", "seat", "stripe", "used_feature",
 )  # fmt: skip
 """All of a schema's tables; partitions are reached through their parents. Named one by one, since others
 may have tables in the schema too."""

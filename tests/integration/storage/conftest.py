@@ -17,6 +17,7 @@ EMPTY = (
     "lane", "queue", "concurrency_limit", "task_definition", "low_water_mark", "bulk_operation", "schedule",
     "schedule_slot", "outbox", "carried",
     "expiry", "debounce", "forgotten_slots", "rate_use", "blocked", "seat",
+    "used_feature",
 )  # fmt: skip
 
 

@@ -3,8 +3,9 @@ answers and accepts writes."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -38,6 +39,7 @@ class Presence:
         self._availability = store.availability
         self.renewals = Renewals()
         self.gate = FeatureGate()
+        self.gate.mark = partial(store.use_features, broker)
         self.on_round: Callable[[bool], None] = lambda answered: None
         """Told after each round whether the database answered."""
         self.on_lost: Callable[[], None] = lambda: None
@@ -46,6 +48,9 @@ class Presence:
         self.on_fewer: Callable[[], None] = lambda: None
         """Called when fewer other brokers are seen than before."""
         self._others = 0
+
+        self.on_unknown: Callable[[Sequence[str]], None] = lambda features: None
+        """Called while features are used in this database that this broker lacks."""
 
         self.on_unserved: Callable[[int, int], None] = lambda serves_from, knows: None
         """Called with the schema that a broker must know and the newest that this one knows, while the
@@ -90,6 +95,8 @@ class Presence:
             self.on_lost()
         elif others.knows < others.serves_from:
             self.on_unserved(others.serves_from, others.knows)
+        elif others.unknown:
+            self.on_unknown(others.unknown)
         if self._availability.is_due_for_trial:
             await self._try()
 

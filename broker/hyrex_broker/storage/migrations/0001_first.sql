@@ -27,6 +27,13 @@ create table broker (
   features   text[] not null default '{}'
 );
 
+-- Features that were used in this database: tasks, limits or schedules are here that a broker must know to have to do with.
+-- A broker that lacks one does not start (rule 21).
+create table used_feature (
+  name    text primary key,
+  used_at timestamptz not null default now()
+);
+
 -- A lane is the interned (namespace, queue, task name): what the hot rows carry instead of texts. A task whose end
 -- something waits for, or that shares its lane fairly with others, has a lane of its own: `followed`, `bucket`. So
 -- plain tasks carry nothing of that, and whoever ends or assigns a task knows it by its lane.

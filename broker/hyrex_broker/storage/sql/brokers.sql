@@ -3,6 +3,25 @@
 -- $6 its features.
 insert into broker (name, address, version, observes, knows, features) values ($1, $2, $3, $4, $5, $6) returning id
 
+-- name: lock_features
+-- Nobody uses a feature for the first time, and no broker begins, until the transaction ends. Each sees then what the
+-- other has stored.
+lock table used_feature in share row exclusive mode
+
+-- name: unknown_features
+-- Features that were used here and that a broker does not know. $1 its features.
+select name from used_feature where name <> all ($1::text[]) order by name
+
+-- name: older
+-- Other brokers that live and lack some of these features. $1 features, $2 this broker.
+select name, version, features from broker
+where id <> $2 and seen_at > now() - interval '10 seconds' and not features @> $1::text[]
+order by id
+
+-- name: use_features
+-- These are used from now on. $1 features.
+insert into used_feature (name) select unnest($1::text[]) order by 1 on conflict do nothing
+
 -- name: reads_depths
 -- Whether this broker reads for all how much waits in each queue: the oldest one alive that shows metrics does.
 -- $1 id.
@@ -18,7 +37,8 @@ update broker set address = $2 where id = $1
 -- them watches, whether a commit waits for a standby (a reload changes that at any time), whether this broker's own
 -- row is there, and to what time it was renewed. `serves_from`: the schema that a broker must know to be served by
 -- this database; `knows`: the newest that this broker knows, by its row. `older`: name, version and features of others
--- that lack some of this one's, as JSON; null where there are none, as nearly always. $3 this one's features.
+-- that lack some of this one's, as JSON; null where there are none, as nearly always. `unknown`: features that are used
+-- here and that this one lacks. $3 this one's features.
 with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning knows, seen_at)
 select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
   current_setting('synchronous_standby_names') <> ''
@@ -26,6 +46,7 @@ select count(*)::integer as others, coalesce(bool_or(watching), false) as watchi
   exists (select from me) as known, (select seen_at from me) as seen_at,
   (select coalesce(max(serves_from), 0) from schema_version) as serves_from,
   (select knows from me) as knows,
+  (select array_agg(name order by name) from used_feature where name <> all ($3::text[])) as unknown,
   jsonb_agg(jsonb_build_array(name, version, features)) filter (where not features @> $3::text[]) as older
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
