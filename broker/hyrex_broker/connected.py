@@ -33,6 +33,7 @@ def connect(engine: Engine, database: Database) -> None:
     database.on_missing_partition = engine.retention.hurry
     engine.presence.on_round = round_over
     engine.presence.on_fewer = engine.follow.sweep_soon
+    engine.directory.gate = engine.schedules.later.gate = engine.presence.gate
     engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed

@@ -8,7 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from hyrex_broker.domain.errors import TooManyQueues
+from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
+from hyrex_broker.domain.features import Feature, FeatureGate
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.domain.rates import DeclaredLimit
 from hyrex_broker.engine.growth import AT_ONCE, Growth
@@ -35,6 +36,9 @@ class Directory:
         self._wanted: set[LaneId] = set()
         self._lost: set[LaneId] = set()
         self._interning = asyncio.Lock()
+        self._without_rate: dict[tuple[str, str], DeclaredLimit] = {}
+        """Limits of code whose rates have to wait."""
+        self.gate = FeatureGate()
         self._growth = Growth()
         self.names: dict[LaneId, tuple[str, str]] = {}
         self.families = LaneFamilies()
@@ -179,7 +183,7 @@ class Directory:
         # A limit is removed only if all living workers agree: see `settle_limits`.
         changed = [
             limit
-            for limit in limits
+            for limit in await self._usable(limits)
             if limit.binds
             and (
                 (known := self._limits.get((limit.scope, limit.name))) is None
@@ -190,10 +194,32 @@ class Directory:
             await self._store.declare_limits(changed)
             await self.changed_here()
 
+    async def _usable(self, limits: Sequence[DeclaredLimit]) -> Sequence[DeclaredLimit]:
+        """Limits as they may be set now: their rates wait for brokers of an earlier version to go, which
+        would read a limit without one. Raises StorageUnavailable."""
+        rated = {(limit.scope, limit.name): limit for limit in limits if limit.rate is not None}
+        error = await self.gate.use([Feature.RATES]) if rated else None
+        if error is None:
+            return limits
+        if not rated.keys() <= self._without_rate.keys():
+            told = {"limits": [name for _, name in rated][:20], "error": error.message}
+            log.warning("rates of a worker's code wait for an older broker to go", extra=told)
+        self._without_rate |= rated
+        return [limit._replace(rate=None) for limit in limits]
+
     async def settle_limits(self) -> None:
         """Set limits of code to what the newest living session says of them, and drop what none says."""
+        if self._without_rate and self.gate.refusal([Feature.RATES]) is None:
+            waiting, self._without_rate = self._without_rate, {}
+            try:
+                await self.declare([], [*waiting.values()], [])
+            except StorageUnavailable:
+                self._without_rate = waiting | self._without_rate
+                raise
         if any(limit.source == "code" for limit in self._limits.values()):
             changed = await self._store.unsettled_limits()
+            if any(limit.rate is not None for limit in changed) and await self.gate.use([Feature.RATES]):
+                changed = [limit for limit in changed if limit.rate is None]
             if changed:
                 await self._store.declare_limits(changed)
                 await self.changed_here()

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,6 +25,7 @@ from hyrex_broker.domain.schedules import (
     slots_to_fire,
 )
 from hyrex_broker.engine.clock import DatabaseClock
+from hyrex_broker.engine.declared_later import Covers, DeclaredLater
 from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, SlotPlaces
 from hyrex_broker.engine.head_mark import HeadMark, look_below
 from hyrex_broker.engine.schedule_parts import Firing, ForeignZones, new_id, parts, refusal, with_jitter
@@ -41,8 +42,6 @@ _UNREADABLE_FOR: Final = timedelta(minutes=1)
 
 
 ATTEMPTS: Final = 5
-Covers = Callable[[str], bool]
-"""Tells the queues in which a caller may change schedules."""
 
 
 class ScheduleElsewhere(Exception):
@@ -71,6 +70,7 @@ class ScheduledSubmits:
         self._wanted = asyncio.Event()
         self.mark: Final = mark
         self._foreign = ForeignZones()
+        self.later: Final = DeclaredLater()
 
     def look(self) -> None:
         """A schedule has changed."""
@@ -82,6 +82,7 @@ class ScheduledSubmits:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fire_when_due())
             group.create_task(look_below(self.find_below))
+            group.create_task(self.later.run(self.declare))
 
     async def find_below(self) -> None:
         """Go back to the first schedule that is due below the mark. Raises StorageUnavailable."""
@@ -251,6 +252,7 @@ class ScheduledSubmits:
         """Store what code declares, where it differs and no operator wrote it; True if something changed.
         Whoever declares is not told of a schedule in a queue that `covers` does not tell: it stays as it is.
         Raises StorageUnavailable."""
+        definitions = await self.later.without(definitions, covers)
         known = await self._store.known(definitions) if definitions else {}
         changed, elsewhere = False, list[str]()
         for each in definitions:

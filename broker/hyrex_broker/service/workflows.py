@@ -53,7 +53,7 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
         answer: Answer
         try:
             workflow = self._reader.read(request)
-            self._check(workflow)
+            await self._check(workflow)
             answer = await self._stored(workflow, requests.patience_s(context), requests.caller(context))
         except RefusedNode as refusal:
             answer, node = refusal.error, refusal.node
@@ -63,15 +63,17 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
             response.root.error.message = f"node {node!r}: {response.root.error.message}"
         return response
 
-    def _check(self, workflow: Workflow) -> None:
-        """Refuse what the caller may not, or the cluster cannot yet. Raises RefusedNode, FeatureNotReady."""
+    async def _check(self, workflow: Workflow) -> None:
+        """Refuse what the caller may not, or the cluster cannot yet. Raises RefusedNode, FeatureNotReady,
+        StorageUnavailable."""
         gate, caller, names = self._parts.submits.gate, current_caller(), workflow.names()
-        gate.require(Feature.WORKFLOWS)
         for block in workflow.blocks:
-            refused: dict[int, FeatureNotReady] | dict[int, RightMissing] = not_ready(block, gate)
             if not caller.covers(block.terms.queue):
-                refused = {0: RightMissing(caller.name, Scope.SUBMIT, block.terms.queue)}
-            for place, error in refused.items():
+                denied = RightMissing(caller.name, Scope.SUBMIT, block.terms.queue)
+                raise RefusedNode(names.get(text_of(block.ids[0]), ""), denied)
+        await gate.require(Feature.WORKFLOWS)
+        for block in workflow.blocks:
+            for place, error in (await not_ready(block, gate)).items():
                 raise RefusedNode(names.get(text_of(block.ids[place]), ""), error)
 
     async def _stored(self, workflow: Workflow, patience_s: float | None, caller: Hashable) -> Answer:
