@@ -71,7 +71,9 @@ class Sweep(Path):
         "Follower._sweep: follow.elected",
         "Follower._sweep: follow.dead_seats",
         "Follower._sweep: follow.stuck",
+        "Follower._sweep: workflows.waiting",
         "Follower._follow_told: follow.follow",
+        "Follower._follow_told: workflows.advance",
     )
 
     def __post_init__(self) -> None:
@@ -106,6 +108,7 @@ class ByClients(Path):
         "cancel.cancel_blocked",
         "cancel.retry",
         "Follower._follow_told: follow.follow",
+        "Follower._follow_told: workflows.advance",
     )
 
     def __post_init__(self) -> None:
@@ -149,7 +152,12 @@ class ByAWorker(Path):
     """Ends that a worker reports: whoever records one is killed before it has followed it or answered."""
 
     loops = ("Follower._follow_told",)
-    points = ("report.report_completed", "report.report", "Follower._follow_told: follow.follow")
+    points = (
+        "report.report_completed",
+        "report.report",
+        "Follower._follow_told: follow.follow",
+        "Follower._follow_told: workflows.advance",
+    )
     _count: Final = 8
 
     def __post_init__(self) -> None:

@@ -17,10 +17,12 @@ from hyrex.v1 import (
     task_pb2,
     task_service_pb2,
     task_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 from hyrex_broker.command import UNFIT_DATABASE
 from hyrex_broker.domain.features import Feature
 from tests.faults.doomed import Doomed
+from tests.integration.engine.workflow_runs import sent
 from tests.integration.service.seeding import make_id
 from tests.integration.storage.conftest import execute
 from tests.support.eventually import eventually
@@ -90,6 +92,10 @@ def _put(channel: grpc.Channel) -> None:
     schedule_service_pb2_grpc.ScheduleServiceStub(channel).PutSchedule(put, timeout=60)
 
 
+def _submitted(channel: grpc.Channel) -> None:
+    workflow_service_pb2_grpc.WorkflowServiceStub(channel).SubmitWorkflow(sent({"a": []}), timeout=60)
+
+
 def _rated(channel: grpc.Channel) -> None:
     rate = task_pb2.Rate(count=5, period=HOUR)
     update = queue_service_pb2.UpdateQueueRequest(name="default", rate=rate)
@@ -103,6 +109,7 @@ USES: Final[dict[Feature, list[Asks]]] = {
     Feature.RATES: [_called(_rated)],
     Feature.FAIR_KEYS: [_sent(fair_key="k")],
     Feature.OUTSIDE: [_sent(outside=True)],
+    Feature.WORKFLOWS: [_called(_submitted)],
 }
 """Each way in which a client uses a feature: a new one has its line here."""
 
@@ -130,7 +137,8 @@ def test_each_feature_waits_until_older_brokers_have_gone_and_none_begins_where_
             assert served == {key: {""} for key in Feature}
         again.start(*options, "again")
         assert again.wait() == UNFIT_DATABASE
-        assert "has used calls from outside, concurrency keys, fair keys, rates, which this broker does not know" in again.output
+        lacking = ", ".join(sorted({*Feature} - {Feature.EXPIRY}))
+        assert f"has used {lacking}, which this broker does not know" in again.output
     finally:
         for each in (older, newer, again):
             each.end()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyrex.v1 import task_pb2, workflow_service_pb2, workflow_service_pb2_grpc
-from hyrex_broker.domain.errors import FeatureNotReady, NoSuchTask, RightMissing
+from hyrex_broker.domain.errors import NoSuchTask, RightMissing
 from hyrex_broker.domain.features import Feature
 from hyrex_broker.domain.ids import task_id as text_of
 from hyrex_broker.domain.rights import Scope
