@@ -33,6 +33,7 @@ from hyrex.options import (
     checked_texts,
     checked_timeout,
 )
+from hyrex.other_names import OF_OPTIONS, meant
 from hyrex.queue import HyrexQueue, queue_name
 from hyrex.rate import checked_rate
 from hyrex.retry import checked_backoff
@@ -52,12 +53,11 @@ def _naming(task: str) -> Iterator[None]:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    if name in {each.name for each in fields(SendOptions)}:
-        return f": it is one of a send, task.with_config({name}=...).send(...)"
-    from difflib import get_close_matches  # only where something is wrong
-
-    near = get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
+    send = [each.name for each in fields(SendOptions)]
+    if (ours := OF_OPTIONS.get(name, name)) in send and ours not in known:
+        return f": it is one of a send, task.with_config({ours}=...).send(...)"
+    near = meant(name, known)
+    return f"; did you mean {near}?" if near else f"; it has {', '.join(known)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from hyrex.backend.outgoing import Deduplicated, Outgoing, Postponed, Progress, 
 from hyrex.codec import CODECS, waits
 from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, loaded
 from hyrex.options import Timeout, checked_wait
+from hyrex.other_names import OF_HANDLES, missing
 from hyrex.progress import RunProgress
 from hyrex.results import result_of
 from hyrex.runs import TaskRun, TaskSnapshot, decode_freely, portable_decode
@@ -40,6 +41,12 @@ class TaskHandle(KnownTask, Generic[R]):
     ) -> None:
         super().__init__(str(task_id), task_name)
         self._decode = decode
+
+    if not TYPE_CHECKING:  # a checker finds such a name by itself
+
+        def __getattr__(self, name: str) -> object:
+            """Called for what is not there: say what another library's name is called here."""
+            raise missing(self, name, OF_HANDLES)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its task if another process can import that; else results are plain JSON there."""

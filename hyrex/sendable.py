@@ -32,6 +32,7 @@ from hyrex.options import (
     checked_texts,
     checked_timeout,
 )
+from hyrex.other_names import OF_TASKS, knows_its_options, missing
 from hyrex.queue import HyrexQueue, queue_name
 from hyrex.workflows.linkable import Linkable
 
@@ -103,6 +104,13 @@ class Sendable(Linkable, Generic[P, R]):
         )
         return made
 
+    if not TYPE_CHECKING:  # a checker finds such a name by itself
+
+        def __getattr__(self, name: str) -> object:
+            """Called for what is not there: say what another library's name is called here."""
+            raise missing(self, name, OF_TASKS)
+
+    @knows_its_options
     def with_config(
         self,
         *,

@@ -1,0 +1,98 @@
+"""What other libraries call what, so that the error for such a name says which one is meant here.
+
+Celery, Dramatiq, RQ and Hyrex 0.10; docs/howto has a page for each.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from types import MappingProxyType
+from typing import Final, ParamSpec, TypeVar
+
+__all__ = ["OF_HANDLES", "OF_OPTIONS", "OF_TASKS", "knows_its_options", "meant", "missing"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OF_TASKS: Final = MappingProxyType(
+    {
+        "apply_async": "with_config",
+        "delay": "send",
+        "delay_on_commit": "on",
+        "enqueue": "send",
+        "message": "call",
+        "s": "call",
+        "send_with_options": "with_config",
+        "si": "call",
+        "signature": "call",
+    }
+)
+OF_HANDLES: Final = MappingProxyType(
+    {
+        "durable_id": "id",
+        "get": "result",
+        "get_result": "result",
+        "get_status": "status",
+        "is_finished": "is_final",
+        "message_id": "id",
+        "ready": "is_final",
+        "return_value": "result",
+        "revoke": "cancel",
+        "state": "status",
+        "task_id": "id",
+    }
+)
+OF_OPTIONS: Final = MappingProxyType(
+    {
+        "actor_name": "name",
+        "at_front": "priority",
+        "autoretry_for": "max_retries",
+        "countdown": "delay",
+        "default_retry_delay": "retry_backoff",
+        "dont_autoretry_for": "no_retry_on",
+        "eta": "run_at",
+        "expires": "expires_in",
+        "job_id": "idempotency_key",
+        "job_timeout": "timeout_seconds",
+        "max_age": "expires_in",
+        "meta": "labels",
+        "min_backoff": "retry_backoff",
+        "queue_name": "queue",
+        "rate_limit": "rate",
+        "soft_time_limit": "timeout_seconds",
+        "throws": "no_retry_on",
+        "time_limit": "timeout_seconds",
+        "ttl": "expires_in",
+    }
+)
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The known option that a name may stand for: what another library calls so, or the most similar one."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    known = list(known)
+    near = [other for other in (OF_OPTIONS.get(name),) if other in known] or get_close_matches(name, known, 1)
+    return near[0] if near else None
+
+
+def knows_its_options(method: Callable[P, R]) -> Callable[P, R]:
+    """Have a method that takes options by name say of an unknown one which may be meant (TypeError)."""
+    known = frozenset(getattr(method, "__kwdefaults__", ()))
+
+    @functools.wraps(method)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs.keys() - known:
+            near = meant(name, sorted(known))
+            told = f"did you mean {near}?" if near else f"it has {', '.join(sorted(known))}"
+            raise TypeError(f"{method.__name__} has no option {name!r}; {told}")
+        return method(*args, **kwargs)
+
+    return checked
+
+
+def missing(of: object, name: str, ours: MappingProxyType[str, str]) -> AttributeError:
+    """The error for an attribute that is not there; says what another library's name is called here."""
+    told = f"{type(of).__name__!r} object has no attribute {name!r}"
+    if name in ours:
+        told += f"; what is so called elsewhere is {ours[name]!r} here"
+    return AttributeError(told, name=name, obj=of)
