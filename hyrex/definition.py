@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from hyrex.keys import check_key_function
 from hyrex.options import (
@@ -38,7 +38,11 @@ from hyrex.queue import HyrexQueue, queue_name
 from hyrex.rate import checked_rate
 from hyrex.retry import checked_backoff
 
-__all__ = ["TaskOptions", "check_schedulable", "checked_function"]
+__all__ = ["TaskOptions", "anything", "approval_options", "check_schedulable", "checked_function"]
+
+
+OF_APPROVALS: Final = ("name", "queue", "priority", "expires_in", "headers", "labels")
+"""The options of a task that no worker runs."""
 
 
 @contextmanager
@@ -183,6 +187,23 @@ def _checked_on_error(value: Any) -> Any:
     if len(required) > 1 or named:
         raise TypeError(f"on_error must take 0 or 1 argument, got {value!r}")
     return value
+
+
+def approval_options(options: Mapping[str, Any]) -> TaskOptions:
+    """The options of an approval. Raises TypeError for those of runs, of which it has none."""
+    for name in options:
+        if name not in OF_APPROVALS:
+            raise TypeError(f"an approval has no option {name!r}; it has {', '.join(OF_APPROVALS)}")
+    return TaskOptions.given({**options, "max_retries": 0})
+
+
+def anything() -> Callable[[Any], Any]:
+    """A stub of an approval that takes any JSON value and ends with any; a new one each time."""
+
+    def ask(details: Any = None) -> Any:
+        """Never called."""
+
+    return ask
 
 
 def check_schedulable(function: Callable[..., Any], name: str) -> None:

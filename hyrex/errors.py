@@ -17,6 +17,7 @@
     │   │   └── OutboxUnavailable  the database has no Hyrex, or does not let this role enqueue
     │   └── SendManyFailed         some of many were not acknowledged, see failures
     ├── BrokerUnavailable          no broker answered; of a send: nothing was stored
+    ├── NotWaiting                 complete() of a task that waits for no call from outside
     ├── CallRejected               the broker refused a call, see code and reason
     │   ├── TaskNotFound           no task has this id
     │   └── TokenInvalid           HYREX_TOKEN is missing or wrong
@@ -63,6 +64,7 @@ __all__ = [
     "KeyBusy",
     "NonRetryable",
     "NotInTransaction",
+    "NotWaiting",
     "OutboxError",
     "OutboxUnavailable",
     "PayloadTooLarge",
@@ -233,6 +235,10 @@ class CallRejected(HyrexError):
         self.code = code
         self.reason = reason
         self.metadata = dict(metadata or {})
+
+
+class NotWaiting(HyrexError):
+    """The task waits for no call from outside: a worker runs it, or what it waits for first has not ended."""
 
 
 class TaskNotFound(CallRejected):

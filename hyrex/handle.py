@@ -23,9 +23,18 @@ if TYPE_CHECKING:
     from hyrex.backend.protocol import Backend
 
 __all__ = [
-    "TaskHandle", "conclude", "dismiss", "dismiss_async", "get_task", "get_task_async", "handle_of", "replay",
+    "TaskHandle",
+    "complete",
+    "complete_async",
+    "conclude",
+    "dismiss",
+    "dismiss_async",
+    "get_task",
+    "get_task_async",
+    "handle_of",
+    "replay",
     "replay_async",
-]  # fmt: skip
+]
 
 R = TypeVar("R")
 log = logging.getLogger("hyrex")
@@ -176,6 +185,27 @@ class TaskHandle(KnownTask, Generic[R]):
         """As dismiss(), without blocking the running loop."""
         return await _backend().dismiss_async(self._id)
 
+    def complete(
+        self, result: Any = None, *, error: str | BaseException | None = None, reason: str = ""
+    ) -> bool:
+        """End a task that no worker runs (`hy.approval`): with a result, a JSON value that fits its
+        annotation, or with an error. `reason`: who or what, for the record.
+
+        Return False if it had ended already. Raises TaskNotFound, NotWaiting, ArgumentInvalid,
+        PayloadTooLarge, CallRejected, BrokerUnavailable.
+        """
+        completing = loaded("hyrex.completing")
+        end = completing.checked_end(self._id, result, error, reason, self._decode)
+        return bool(completing.begin(end))
+
+    async def complete_async(
+        self, result: Any = None, *, error: str | BaseException | None = None, reason: str = ""
+    ) -> bool:
+        """As complete(), without blocking the running loop."""
+        completing = loaded("hyrex.completing")
+        end = completing.checked_end(self._id, result, error, reason, self._decode)
+        return bool(await completing.begin_async(end))
+
     def _replayed(self, task_id: str) -> "TaskHandle[R]":
         handle: TaskHandle[R] = TaskHandle(task_id, self.task_name, decode=self._decode)
         handle._status = TaskStatus.QUEUED
@@ -218,6 +248,22 @@ async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
     handle: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
     await handle.refresh_async()
     return handle
+
+
+def complete(
+    task_id: UUID | str, result: Any = None, *, error: str | BaseException | None = None, reason: str = ""
+) -> bool:
+    """End any task that no worker runs: see TaskHandle.complete()."""
+    waiting: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
+    return waiting.complete(result, error=error, reason=reason)
+
+
+async def complete_async(
+    task_id: UUID | str, result: Any = None, *, error: str | BaseException | None = None, reason: str = ""
+) -> bool:
+    """As complete(), without blocking the running loop."""
+    waiting: TaskHandle[Any] = TaskHandle(UUID(str(task_id)), "")
+    return await waiting.complete_async(result, error=error, reason=reason)
 
 
 def dismiss(task_id: UUID | str) -> bool:

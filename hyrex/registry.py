@@ -5,18 +5,19 @@ Constructing a registry and decorating functions touches neither network, signal
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from hyrex.arguments.signature import local_names
-from hyrex.definition import TaskOptions, check_schedulable, checked_function
+from hyrex.definition import TaskOptions, anything, approval_options, check_schedulable, checked_function
 from hyrex.errors import DefinitionError, DuplicateTask
 from hyrex.middleware import Middleware, Stack
 from hyrex.options import UNSET, Backoff, KeyOf, OnError, OnFull, Unset
 from hyrex.queue import HyrexQueue
 from hyrex.schedules import Schedules
-from hyrex.task import AsyncHyrexTask, HyrexTask, RemoteTask
+from hyrex.task import ApprovalTask, AsyncHyrexTask, HyrexTask, RemoteTask
 from hyrex.workflows.definition import WorkflowDecorator, WorkflowDefinition, definition_of
 from hyrex.workflows.workflow import HyrexWorkflow
 
@@ -116,6 +117,33 @@ class HyrexRegistry:
         if body is not None:
             return self._define_workflow(body, definition, local_names(1))
         return WorkflowDecorator(self._define_workflow, definition)
+
+    @overload
+    def approval(self, name: str, /, **options: Any) -> ApprovalTask[[Any], Any]: ...
+    @overload
+    def approval(self, function: Callable[P, R], /) -> ApprovalTask[P, R]: ...
+    @overload
+    def approval(
+        self,
+        *,
+        name: str | None = ...,
+        queue: str | HyrexQueue | Unset = ...,
+        priority: int | Unset = ...,
+        expires_in: float | timedelta | None = ...,
+        headers: Mapping[str, str] = ...,
+        labels: Mapping[str, str] = ...,
+    ) -> "ApprovalDecorator": ...
+    def approval(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]
+        """Make a task that no worker runs: it waits until complete() ends it, perhaps with a person's word.
+
+        `@hy.approval` of a stub, which says its arguments and the type of its result; or
+        `hy.approval("name")`: it takes any JSON value and ends with any. Raises as task().
+        """
+        given = approval_options(options)
+        if isinstance(function, str):
+            return ApprovalDecorator(self, replace(given, name=function))(anything())
+        decorator = ApprovalDecorator(self, given)
+        return decorator if function is None else decorator(function)
 
     def add_registry(self, registry: "HyrexRegistry") -> None:
         """Include another registry's tasks, also those that it defines later. Raises DuplicateTask."""
@@ -254,6 +282,18 @@ class RemoteDecorator:
     def __call__(self, function: Callable[P, R], /) -> RemoteTask[P, R]: ...
     def __call__(self, function: Any, /) -> Any:
         return self._registry._define(function, self._options, RemoteTask, local_names(1))
+
+
+class ApprovalDecorator:
+    """What `hy.approval(...)` returns: the decorator with its options."""
+
+    def __init__(self, registry: HyrexRegistry, options: TaskOptions) -> None:
+        self._registry = registry
+        self._options = options
+
+    def __call__(self, function: Callable[P, R], /) -> ApprovalTask[P, R]:
+        made: Any = self._registry._define(function, self._options, ApprovalTask, local_names(1))
+        return cast("ApprovalTask[P, R]", made)
 
 
 def _is_rerun(

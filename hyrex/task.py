@@ -22,7 +22,15 @@ from hyrex.sendable import Sendable
 if TYPE_CHECKING:
     from hyrex.handle import TaskHandle
 
-__all__ = ["AsyncHyrexTask", "HyrexTask", "RemoteTask", "coder_of", "decoded_result", "invoke"]
+__all__ = [
+    "ApprovalTask",
+    "AsyncHyrexTask",
+    "HyrexTask",
+    "RemoteTask",
+    "coder_of",
+    "decoded_result",
+    "invoke",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +43,8 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
     __qualname__: str
     _stack: Stack = NOTHING
     """What is around its runs and sends."""
+    is_outside: bool = False
+    """No worker runs it: a call from outside ends it."""
 
     def __init__(
         self,
@@ -122,6 +132,19 @@ class RemoteTask(HyrexTask[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Always raises TypeError, since the function's code is elsewhere."""
         raise TypeError(f"{self.name} is a remote stub, whose code is elsewhere; use send()")
+
+
+class ApprovalTask(RemoteTask[P, R]):
+    """A task that no worker runs: once sent, it waits until complete() ends it. Its function only says which
+    arguments it has, and of which type its result is."""
+
+    is_outside = True
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """Always raises TypeError, since nobody runs it."""
+        raise TypeError(
+            f"{self.name} is an approval, which nobody runs; use send(), and complete() to end it"
+        )
 
 
 def coder_of(task: HyrexTask[..., Any]) -> TaskCoder:

@@ -11,7 +11,7 @@ from hyrex.errors import HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 
-__all__ = ["Backend", "Replay", "Watched"]
+__all__ = ["Backend", "OutsideAnswer", "Replay", "Watched"]
 
 
 @dataclass(slots=True)
@@ -20,6 +20,17 @@ class Watched:
 
     states: dict[str, TaskSnapshot] = field(default_factory=dict)
     failures: dict[str, HyrexError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideAnswer:
+    """How a task that no worker runs is to end: with a result, or with an error (it has a type, then)."""
+
+    task_id: str
+    result: bytes = b""
+    error_type: str = ""
+    error_message: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,13 @@ class Backend(Protocol):
 
     async def dismiss_async(self, task_id: str) -> bool:
         """As dismiss()."""
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside. Return False if it had ended already. Raises as
+        get(), NotWaiting."""
+
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
 
     def retry(self, task_id: str) -> bool:
         """Run a task that has ended again: of a workflow, its nodes that ended badly. Return False if there

@@ -16,6 +16,7 @@ class SpecTask(Protocol):
     """The part of a task that a send needs."""
 
     config: TaskConfig
+    is_outside: bool
     keys_of: Mapping[str, KeyOf]
     _coder: TaskCoder
     _stack: Stack

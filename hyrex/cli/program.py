@@ -21,6 +21,7 @@ from hyrex.cli import (
     run_worker,
     schedule,
     task,
+    task_complete,
     task_failures,
     task_list,
     task_look,
@@ -55,6 +56,7 @@ program.command("top")(top.top)
 task.commands.command("list")(task_list.list_tasks)
 task.commands.command("send")(task_send.send)
 task.commands.command("replay")(task_replay.replay)
+task.commands.command("complete")(task_complete.complete)
 task.commands.command("failures")(task_failures.failures)
 task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)

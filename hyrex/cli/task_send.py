@@ -44,6 +44,9 @@ def send(
         ),
     ] = 0,
     key: Annotated[str, typer.Option(help="Idempotency key: a second task with it is the first.")] = "",
+    outside: Annotated[
+        bool, typer.Option("--outside", help="No worker runs it: `task complete` ends it.")
+    ] = False,
     wait: Annotated[
         float, typer.Option(min=0, max=TEN_YEARS_S, metavar="S", help="Wait for its end so long; 0: do not.")
     ] = 0,
@@ -65,6 +68,7 @@ def send(
         priority=priority,
         max_retries=max_retries,
         idempotency_key=key,
+        outside=outside,
     )
     if timeout:
         task.timeout.FromMilliseconds(round(timeout * 1000))

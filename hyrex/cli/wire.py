@@ -65,6 +65,7 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "concurrency_key": task.concurrency_key or None,
         "max_per_key": task.max_per_key or None,
         "fair_key": task.fair_key or None,
+        "outside": task.outside,
         "cancel_requested": task.cancel_requested,
         "hidden": task.hidden,
         "traceparent": task.traceparent or None,

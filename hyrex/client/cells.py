@@ -21,7 +21,7 @@ from hyrex.backend.outgoing import (
     Untimely,
 )
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.cells import Cell, CellRoutes
@@ -295,6 +295,14 @@ class CellsBackend:
     async def retry_async(self, task_id: str) -> bool:
         """As retry()."""
         return await self._finder.retry_async(task_id)
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside, in whichever cell has it."""
+        return self._finder.complete(end)
+
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
+        return await self._finder.complete_async(end)
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one, in the cell of that one."""

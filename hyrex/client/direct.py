@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.outbox import FrameSpace
 from hyrex.client.postponed import persist
@@ -108,6 +108,10 @@ class DirectBackend:
     def retry(self, task_id: str) -> bool:
         """Have a task run again."""
         return self._answered(lambda: self._calls.retry(task_id))
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside."""
+        return self._answered(lambda: self._calls.complete(end))
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, TypeVar
 
-from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.cell import Ask, CellClient, Subscribed
 from hyrex.client.search import Misses, Search
@@ -68,6 +68,21 @@ class Finder:
         """As dismiss()."""
         home = self._home(task_id)
         return await (home.dismiss_async(task_id) if home else self._find_async(self._dismiss(task_id)))
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside. Raises as get(), NotWaiting."""
+        home = self._home(end.task_id)
+        if home is not None:
+            return home.complete(end)
+        return self._find(lambda each: each.complete(end), self._complete(end))
+
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
+        home = self._home(end.task_id)
+        return await (home.complete_async(end) if home else self._find_async(self._complete(end)))
+
+    def _complete(self, end: OutsideAnswer) -> Ask[bool]:
+        return lambda calls: calls.complete(end, self._within_s)
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one, in the cell of that one. Raises as get()."""

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, SendResult
-from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.client.direct import DirectBackend
 from hyrex.client.inside import Inside
 from hyrex.client.life import ClientLoop
@@ -270,6 +270,16 @@ class RemoteBackend(WorkflowCalls):
     async def dismiss_async(self, task_id: str) -> bool:
         """As dismiss()."""
         return await self._call_async(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside."""
+        if self._is_interrupted:
+            return self._direct.complete(end)
+        return self._call(lambda calls: calls.complete(end, self.settings.send_timeout_s))
+
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
+        return await self._call_async(lambda calls: calls.complete(end, self.settings.send_timeout_s))
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one."""

@@ -18,15 +18,15 @@ from hyrex.backend.known import observe
 from hyrex.backend.origin import origin_here
 from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.protocol import Replay, Watched
+from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.process import replace_backend
-from hyrex.errors import KeyBusy, TaskNotFound
+from hyrex.errors import KeyBusy, NotWaiting, TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
-from hyrex.runs import TaskSnapshot
+from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, RemoteTask
 from hyrex.testing.inline_workflow import InlineWorkflow
@@ -68,6 +68,7 @@ class InlineTasks:
     calls: list[SentTask] = field(default_factory=list)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     _scheduled: dict[str, SentTask] = field(default_factory=dict)
+    _outside: dict[str, SentTask] = field(default_factory=dict)
     _states: dict[str, TaskSnapshot] = field(default_factory=dict)
     _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
     _running: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
@@ -135,6 +136,11 @@ class InlineTasks:
         task = SentTask(handle_of(outgoing), config, run_at, outgoing)
         self.sent.append(task.handle)
         self.calls.append(task)
+        if outgoing.spec.task.is_outside:
+            self._outside[outgoing.task_id] = task
+            return self._observe(
+                task, TaskSnapshot(outgoing.task_id, config.name, config.queue, TaskStatus.BLOCKED, ())
+            )
         if run_at is None or run_at <= self.now:
             return await self._begin(task, way)
         self._scheduled[outgoing.task_id] = task
@@ -232,6 +238,8 @@ class InlineTasks:
             if task_id in self._scheduled:
                 task = self._scheduled[task_id]
                 raise TimeoutError(f"{task.name} runs at {task.run_at}: move the clock with advance()")
+            if task_id in self._outside:
+                raise TimeoutError(f"{self._outside[task_id].name} waits for somebody to complete() it")
         return Watched({task_id: self.get(task_id) for task_id in task_ids})
 
     async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
@@ -239,9 +247,9 @@ class InlineTasks:
         return self.watch(task_ids, timeout_s)
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
-        """Cancel a task that waits for the clock; all others have ended already."""
+        """Cancel a task that waits, for the clock or a call from outside; all others have ended already."""
         state = self.get(task_id)
-        task = self._scheduled.pop(task_id, None)
+        task = self._scheduled.pop(task_id, None) or self._outside.pop(task_id, None)
         if task is not None:
             self._observe(task, replace(state, status=TaskStatus.CANCELLED))
         return None if task is None else TaskStatus.CANCELLED
@@ -296,6 +304,26 @@ class InlineTasks:
     async def dismiss_async(self, task_id: str) -> bool:
         """As dismiss()."""
         return self.dismiss(task_id)
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside."""
+        state = self.get(end.task_id)
+        task = self._outside.pop(end.task_id, None)
+        if task is None:
+            sent = (each._outgoing for each in self.calls if each._outgoing.task_id == end.task_id)
+            if any(outgoing.spec.task.is_outside for outgoing in sent):
+                return False
+            raise NotWaiting(f"task {end.task_id} waits for no call from outside")
+        status = TaskStatus.FAILED if end.error_type else TaskStatus.COMPLETED
+        error = TaskError(end.error_type, end.error_message, "") if end.error_type else None
+        result = None if error else end.result
+        run = RunSnapshot(0, 0, status, result, error, end.reason, None, self.now, "")
+        self._observe(task, replace(state, status=status, runs=(run,)))
+        return True
+
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
+        return self.complete(end)
 
     def replay(self, replay: Replay) -> None:
         """Run a task like an earlier one."""

@@ -68,6 +68,10 @@ class Enqueue:
 
 def refuse_keys(spec: SendSpec) -> None:
     """Raise ValueError for what the outbox does not carry: without it the task would run as another one."""
+    if spec.task.is_outside:
+        raise ValueError(
+            f"{spec.config.name}: an approval cannot be sent in a transaction yet; send it after the commit"
+        )
     for name in ("concurrency_key", "fair_key", "debounce_key"):
         if getattr(spec.options, name):
             raise ValueError(

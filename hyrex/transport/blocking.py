@@ -11,11 +11,19 @@ import grpc
 
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.protocol import Replay
+from hyrex.backend.protocol import OutsideAnswer, Replay
 from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.transport.calls import cancelled, dismissed, replay_request, require_replayed, retried
+from hyrex.transport.calls import (
+    cancelled,
+    complete_request,
+    completed,
+    dismissed,
+    replay_request,
+    require_replayed,
+    retried,
+)
 from hyrex.transport.channel import Address, open_blocking
 from hyrex.transport.convert import submit_request, task_state
 from hyrex.transport.errors import CallFailed, CallFailure, call_failure
@@ -91,6 +99,12 @@ class BlockingCalls:
         request = pb.RetryTasksRequest(task_ids=[task_id]).SerializeToString()
         answer = self._call("RetryTasks", request, pb.RetryTasksResponse)[1]
         return retried(task_id, answer.results[0].outcome)
+
+    def complete(self, end: OutsideAnswer) -> bool:
+        """See Calls.complete. Raises CallFailed, TaskNotFound, NotWaiting."""
+        request = complete_request(end).SerializeToString()
+        answer = self._call("CompleteTasks", request, pb.CompleteTasksResponse)[1]
+        return completed(end.task_id, answer.results[0].outcome)
 
     def replay(self, replay: Replay) -> None:
         """See Calls.replay. Raises CallFailed."""

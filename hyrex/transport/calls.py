@@ -14,9 +14,9 @@ import grpc.aio
 
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.protocol import Replay
+from hyrex.backend.protocol import OutsideAnswer, Replay
 from hyrex.backend.workflow_state import WorkflowSnapshot
-from hyrex.errors import TaskNotFound
+from hyrex.errors import NotWaiting, TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.cancels import is_ours
@@ -30,7 +30,16 @@ from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import task_service_pb2_grpc, workflow_service_pb2_grpc
 from hyrex.v1.workflow_service_pb2 import GetWorkflowRequest
 
-__all__ = ["Calls", "cancelled", "dismissed", "replay_request", "require_replayed", "retried"]
+__all__ = [
+    "Calls",
+    "cancelled",
+    "complete_request",
+    "completed",
+    "dismissed",
+    "replay_request",
+    "require_replayed",
+    "retried",
+]
 
 SUBMIT: Final = "/{}/StreamSubmit".format(pb.DESCRIPTOR.services_by_name["TaskService"].full_name)
 # The status of a task after the answer to its cancel.
@@ -56,6 +65,7 @@ class Calls:
         self._get: Any = stub.GetTask
         self._cancel: Any = stub.CancelTasks
         self._dismiss: Any = stub.DismissTasks
+        self._complete: Any = stub.CompleteTasks
         self._replay: Any = stub.ReplayTask
         self._watch: Any = stub.WatchTasks
         self._retry: Any = stub.RetryTasks
@@ -89,6 +99,13 @@ class Calls:
         with _failures():
             response = await self._dismiss(request, timeout=timeout_s, metadata=self._metadata)
         return dismissed(task_id, response.results[0].outcome)
+
+    async def complete(self, end: OutsideAnswer, timeout_s: float) -> bool:
+        """End a task that waits for a call from outside. Return False if it had ended. Raises TaskNotFound,
+        NotWaiting."""
+        with _failures():
+            response = await self._complete(complete_request(end), timeout=timeout_s, metadata=self._metadata)
+        return completed(end.task_id, response.results[0].outcome)
 
     async def replay(self, replay: Replay, timeout_s: float) -> None:
         """Store a task like an earlier one. Raises SendRejected, QueueFull."""
@@ -149,6 +166,29 @@ def retried(task_id: str, outcome: Any) -> bool:
     if outcome == pb.RETRY_OUTCOME_NOT_FOUND:
         raise _not_found(task_id)
     return bool(outcome == pb.RETRY_OUTCOME_REQUEUED)
+
+
+def complete_request(end: OutsideAnswer) -> pb.CompleteTasksRequest:
+    """An end in its wire form."""
+    request = pb.CompleteTasksRequest(task_ids=[end.task_id], reason=end.reason)
+    if end.error_type:
+        request.error.type, request.error.message = end.error_type, end.error_message
+    else:
+        request.result.result = end.result
+    return request
+
+
+def completed(task_id: str, outcome: Any) -> bool:
+    """Return True if a task ended by a call, by its answer. Raises TaskNotFound, NotWaiting."""
+    match outcome:
+        case pb.COMPLETE_OUTCOME_NOT_FOUND:
+            raise _not_found(task_id)
+        case pb.COMPLETE_OUTCOME_NOT_WAITING:
+            raise NotWaiting(
+                f"task {task_id} waits for no call from outside: a worker runs it, or what it waits for first"
+                " has not ended"
+            )
+    return bool(outcome == pb.COMPLETE_OUTCOME_ENDED)
 
 
 def _not_found(task_id: str) -> TaskNotFound:

@@ -191,6 +191,7 @@ def _options(spec: SendSpec) -> bytes:
     if options.run_at is not None:
         shared.run_at.FromDatetime(options.run_at)
     shared.labels.update(options.labels)
+    shared.outside = spec.task.is_outside
     if options.max_per_key != 1:
         shared.max_per_key = options.max_per_key
     if options.on_full != "wait":

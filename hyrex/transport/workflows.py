@@ -17,7 +17,10 @@ def submit_workflow_request(workflow: OutgoingWorkflow) -> workflow_service_pb2.
         root=new_task(workflow.root),
         nodes=[
             workflow_service_pb2.WorkflowNode(
-                task=_node(workflow.tasks[at]), name=name, upstreams=_upstreams(workflow.upstreams[at - 1])
+                task=_node(workflow.tasks[at]),
+                name=name,
+                upstreams=_upstreams(workflow.upstreams[at - 1]),
+                approval=workflow.tasks[at].spec.task.is_outside,
             )
             for at, name in enumerate(workflow.names, 1)
         ],

@@ -104,6 +104,7 @@ class HyrexWorkflow(SendableWorkflow[P, R]):
     __qualname__: str
     keys_of: Mapping[str, KeyOf] = MappingProxyType({})
     is_async = False
+    is_outside = False
     _stack: Stack = NOTHING
 
     def __init__(

@@ -178,6 +178,23 @@ def test_a_task_that_did_not_begin_in_time_is_replayed_and_not_retried(broker_ur
     hyrex("task", "cancel", again["id"])
 
 
+def test_a_task_that_no_worker_runs_is_ended_by_a_call(broker_url: str, hyrex: Hyrex) -> None:
+    asked: str = json.loads(hyrex("task", "send", "refund", "-q", "desk", "--outside", "--json"))["id"]
+    assert f"hyrex task complete {asked}" in hyrex("task", "get", asked)
+    assert "waits for a call from outside" in hyrex("task", "why", asked)
+    told = hyrex("task", "complete", asked, "--result", "true", "--reason", "ada")
+    assert told == f"{asked} ended\n"
+    task = json.loads(hyrex("task", "get", asked, "--json"))
+    assert (task["status"], task["outside"], task["runs"][0]["result"]) == ("completed", True, True)
+    assert task["runs"][0]["reason"] == "ada"
+    command = ["task", "complete", asked, "--error", "no", "--broker-url", broker_url]
+    again = CliRunner().invoke(program, command)
+    assert (again.exit_code, "nothing changed" in again.output) == (1, True)
+    for wrong in (["--result", "yes"], ["--result", "NaN"], [], ["--result", "1", "--error", "no"]):
+        with pytest.raises(CommandError, match="--result"):
+            hyrex("task", "complete", asked, *wrong)
+
+
 def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:
     dry = json.loads(hyrex("task", "retry", "--where", "error:Timeout", "--dry-run", "--json"))
     assert (dry["count"], dry["more"]) == (DEAD, False)

@@ -13,6 +13,7 @@ from tests.support.process import ROOT, environment
 PAGES = (
     "docs/howto/recipes.md",
     "docs/howto/workflows.md",
+    "docs/howto/approvals.md",
     "docs/reference/middleware.md",
     "docs/reference/codecs.md",
 )
