@@ -27,6 +27,8 @@ class More:
     """They share so many concurrency keys in turn (0: none)."""
     most: int = 1
     """Tasks of a key that may run at once."""
+    fair: int = 0
+    """They share so many fair keys in turn (0: none)."""
     rated: bool = False
     """They have the highest rate there is, which never holds them back."""
 
@@ -40,7 +42,7 @@ class BrokerCycle:
     def __init__(self, stage: Stage, more: More = PLAIN, *, handoff: bool = True, name: str = "") -> None:
         self.name = name or ("broker_cycle" if handoff else "broker_cycle_no_handoff")
         self._stage = stage
-        self._order = {"headed": more.headed, "keys": more.keys, "most": more.most}
+        self._order = {"headed": more.headed, "keys": more.keys, "most": more.most, "fair": more.fair}
         self._broker = stage.broker(stage.database(), handoff=handoff)
         self._producer = stage.actor("raw_producer", self._broker.address)
         rate = [str(HIGHEST_COUNT)] if more.rated else []

@@ -69,6 +69,7 @@ TARGETS: Final = (
         True,
     ),
     Target("keyed tasks / plain", _ratio("flow_keyed/flow_plain"), 0.5, True),
+    Target("fairly shared tasks / plain", _ratio("flow_fair/flow_plain"), 0.5, True),
     Target("rated tasks / plain", _ratio("flow_rated/flow_plain"), 0.5, True),
     Target("latency_p50_ms", _figure("latency_p50_ms"), 2.5, False),
     Target("latency_p99_ms", _figure("latency_p99_ms"), 8.0, False),

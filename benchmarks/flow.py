@@ -1,8 +1,9 @@
 """flow: what concurrency keys, rates and schedules cost.
 
-Cycles of tasks with keys of which each has room, with few keys that hold tasks back, and under a rate that
-never does, take turns with plain ones. Then brokers that have nothing to do: one without anything, one whose
-keys all have a task that waits for its seat, one with schedules that are due next year.
+Cycles of tasks with keys of which each has room, with few keys that hold tasks back, with fair keys, and
+under a rate that never holds back, take turns with plain ones. Then brokers that have nothing to do: one
+without anything, one whose keys all have a task that waits for its seat, one with schedules that are due next
+year.
 """
 
 import time
@@ -23,9 +24,12 @@ ROOMY_KEYS: Final = 10_000
 ROOMY_MOST: Final = 100
 """Tasks of a key that may run at once: more than ever do."""
 SCARCE_KEYS: Final = 500
+FAIR_KEYS: Final = 1000
 SETTLE_S: Final = 2.0
 _PLAIN: Final = "flow_plain"
-_RATIOS: Final = tuple((name, _PLAIN) for name in ("flow_keyed", "flow_keyed_waiting", "flow_rated"))
+_RATIOS: Final = tuple(
+    (name, _PLAIN) for name in ("flow_keyed", "flow_keyed_waiting", "flow_fair", "flow_rated")
+)
 
 _TASKS: Final = """
 insert into task (id, lane, rank, max_retries, digest, payload, concurrency_key, key_hash, max_per_key)
@@ -67,6 +71,7 @@ def measure(stage: Stage, sizes: Sizes, results: Results) -> None:
         partial(BrokerCycle, stage, name=_PLAIN),
         partial(BrokerCycle, stage, More(keys=ROOMY_KEYS, most=ROOMY_MOST), name="flow_keyed"),
         partial(BrokerCycle, stage, More(keys=SCARCE_KEYS), name="flow_keyed_waiting"),
+        partial(BrokerCycle, stage, More(fair=FAIR_KEYS), name="flow_fair"),
         partial(BrokerCycle, stage, More(rated=True), name="flow_rated"),
     )
     note(

@@ -27,7 +27,7 @@ class Producer:
     def __init__(self, stub: "task_service_pb2_grpc.TaskServiceAsyncStub") -> None:
         self._stub = stub
         self._headers: task_service_pb2.TaskGroup | None = None
-        self._keys = 0
+        self._keys = self._fair = 0
         self._terms = TERMS
 
     async def submit(
@@ -49,13 +49,13 @@ class Producer:
             raise RuntimeError(f"{answered} frames of {count} tasks answered")
         return {"began": began, "stored": time.monotonic()}
 
-    def _give(self, frame: int, headed: int = 0, keys: int = 0, most: int = 1) -> None:
+    def _give(self, frame: int, headed: int = 0, keys: int = 0, most: int = 1, fair: int = 0) -> None:
         """With `headed`, each so-manieth task has a header. With `keys`, they share so many concurrency
-        keys in turn, of which each has `most` at once."""
+        keys in turn, of which each has `most` at once; with `fair`, so many fair keys."""
         if headed:
             column = [HEADED if place % headed == 0 else HEADLESS for place in range(frame)]
             self._headers = task_service_pb2.TaskGroup(headers=column)
-        self._keys = keys
+        self._keys, self._fair = keys, fair
         if keys:
             self._terms = task_pb2.NewTask(name="handle", queue="bench", max_per_key=most)
 
@@ -77,6 +77,8 @@ class Producer:
             del group.headers[count:]
         if self._keys:
             group.concurrency_keys.extend(f"key-{n % self._keys}" for n in range(sequence, sequence + count))
+        if self._fair:
+            group.fair_keys.extend(f"tenant-{n % self._fair}" for n in range(sequence, sequence + count))
         return task_service_pb2.StreamSubmitRequest(sequence=sequence, groups=[group])
 
 

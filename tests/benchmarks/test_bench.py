@@ -28,6 +28,7 @@ KEYS = {
     "flow_plain_per_s",
     "flow_keyed_per_s",
     "flow_keyed_waiting_per_s",
+    "flow_fair_per_s",
     "flow_rated_per_s",
     "idle_flow_ms_per_s",
     "cpu_us_per_task",

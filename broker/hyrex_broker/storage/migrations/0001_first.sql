@@ -1069,6 +1069,9 @@ create function follow(ids uuid[], more bigint[])
 returns table (moved uuid, into_lane integer, at_rank smallint)
 language plpgsql
 set search_path from current
+-- A plan made while the tables are small would read all of them when they are large.
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   look bigint;
@@ -1217,6 +1220,9 @@ create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint
 returns table (admissions smallint[], holders uuid[])
 language plpgsql
 set search_path from current
+-- A plan made while the tables are small would read all of them when they are large.
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   look bigint;
@@ -1231,21 +1237,14 @@ begin
     select of_key.*,
            (admit_in_turn(held, most, refuses, waits) over (partition by key order by nth))[3]::smallint as admission
     from (
-      select i.*, max(k.held) over each_key as held, bool_or(k.waits) over each_key as waits,
-             min(k.oldest) over each_key as oldest, (array_agg(k.holder) over each_key)[1] as holder
+      -- What is known of a key stands with its first task.
+      select i.*, first_value(k.held) over each_key as held, first_value(k.oldest) over each_key as oldest,
+             first_value(k.waits) over each_key as waits
       from item i
       left join lateral (
-        select h.held, h.oldest, coalesce(h.holder, w.task_id) as holder, w.task_id is not null as waits
-        from (
-          select count(*)::integer as held, min(turn) as oldest,
-                 (array_agg(holding.task_id order by turn))[1] as holder
-          from holding where holding.key = i.key and holding.turn >= coalesce(i.seats_from, 0)
-        ) h
-        left join lateral (
-          select blocked.task_id from blocked
-          where blocked.key = i.key and blocked.turn >= coalesce(i.turns_from, 0)
-          order by turn, blocked.task_id limit 1
-        ) w on true
+        select count(*)::integer as held, min(turn) as oldest,
+               exists (select from blocked where blocked.key = i.key and blocked.turn >= coalesce(i.turns_from, 0)) as waits
+        from holding where holding.key = i.key and holding.turn >= coalesce(i.seats_from, 0)
       ) k on i.nth = 1
       window each_key as (partition by i.key order by i.nth)
     ) of_key
@@ -1261,7 +1260,10 @@ begin
     select j.id, j.lane, j.rank, j.key, j.most, look + j.nth - 1, 0, 0, 0, 0, false
     from judged j where admission = 2 order by j.id
   )
-  select array_agg(j.admission order by j.place), array_agg(case when j.admission = 3 then j.holder end order by j.place)
+  select array_agg(j.admission order by j.place),
+         array_agg(case when j.admission = 3 then coalesce(
+           (select h.task_id from holding h where h.key = j.key order by h.turn limit 1),
+           (select b.task_id from blocked b where b.key = j.key order by b.turn, b.task_id limit 1)) end order by j.place)
     into admissions, holders
   from judged j;
   if 3 = any (admissions) then
