@@ -139,6 +139,8 @@ class ReplayedTask:
     max_per_key: int | None = None
     fair_key: str | None = None
     is_outside: bool = False
+    of_workflow: bool = False
+    """It is a workflow's root, or a node."""
 
 
 @dataclass(frozen=True, slots=True)

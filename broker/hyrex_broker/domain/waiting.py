@@ -51,6 +51,17 @@ def waiting_for_another_worker(view: TaskView) -> str:
     return last.reason or "" if last.state is RunStatusView.RELEASED else ""
 
 
+MOST_NAMED: Final = 10
+
+
+def waiting_for_nodes(names: Sequence[str]) -> str:
+    """What a node or the root of a workflow waits for; empty if for no node."""
+    if not names:
+        return ""
+    told = ", ".join(names[:MOST_NAMED]) + (", and others" if len(names) > MOST_NAMED else "")
+    return f"it waits until these nodes of its workflow have ended: {told}"
+
+
 def waiting_outside(task_id: TaskId) -> str:
     """What a task waits for that no worker runs."""
     return f"it waits for a call from outside: hyrex task complete {task_id}"

@@ -55,6 +55,9 @@ class Replays:
         earlier, caller = await self._reads.to_replay(task_id), current_caller()
         if earlier is None or not caller.covers(earlier.queue):
             raise NoSuchTask(task_id)
+        if earlier.of_workflow:
+            remedy = "is of a workflow: retry it (RetryTasks), or send the workflow again under new ids"
+            raise InvalidField("task_id", task_id, remedy)
         task = _like(earlier, request)
         task.task_id = new_id
         if _has_room(task.labels, task_id):

@@ -13,7 +13,13 @@ from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CancelOutcome, DismissOutcome, RetryOutcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
-from hyrex_broker.domain.waiting import waiting_for, waiting_for_another_worker, waiting_outside
+from hyrex_broker.domain.waiting import (
+    MOST_NAMED,
+    waiting_for,
+    waiting_for_another_worker,
+    waiting_for_nodes,
+    waiting_outside,
+)
 from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service import convert, filters, requests
@@ -294,6 +300,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def _waiting_for(self, view: TaskView) -> str:
         if view.in_outbox:
             return view.in_outbox
+        of_workflow = view.state is TaskState.BLOCKED and (view.node or view.workflow_nodes)
+        if of_workflow and (nodes := await self._parts.reads.awaited(view.task_id, MOST_NAMED + 1)):
+            return waiting_for_nodes(nodes)
         if view.state is TaskState.BLOCKED and view.is_outside:
             return waiting_outside(view.task_id)
         if view.state is not TaskState.QUEUED:

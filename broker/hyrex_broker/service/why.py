@@ -10,10 +10,12 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import HolderView, TaskView
 from hyrex_broker.domain.waiting import (
     ITS_TURN,
+    MOST_NAMED,
     full_limit,
     times_besides,
     waiting_for,
     waiting_for_key,
+    waiting_for_nodes,
     waiting_outside,
     why_not_running,
 )
@@ -50,6 +52,10 @@ class Reasons:
 
     async def _explained(self, view: TaskView) -> admin_service_pb2.WhyResponse:
         status = task_pb2.TaskStatus.ValueType(view.state)
+        if view.state is TaskState.BLOCKED and (view.node or view.workflow_nodes):
+            nodes = await self._reads.awaited(view.task_id, MOST_NAMED + 1)
+            if nodes:
+                return admin_service_pb2.WhyResponse(status=status, sentence=waiting_for_nodes(nodes))
         if view.state is TaskState.BLOCKED and view.is_outside:
             return admin_service_pb2.WhyResponse(status=status, sentence=waiting_outside(view.task_id))
         if view.state is TaskState.BLOCKED:

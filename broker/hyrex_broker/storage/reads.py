@@ -27,6 +27,7 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("reads")
+_AWAITED: Final = load("workflows")["awaited"]
 IDS_PER_STATEMENT: Final = 1000
 _NO_PROGRESS: Final = (
     "(select task_id, token, 0::float8 as done, 0::float8 as total, '' as text, now() as updated_at"
@@ -149,6 +150,10 @@ class TaskReads:
         assert row is not None
         next_at = None if row["paused"] else row["next_at"]
         return TaskTimes(row["debounce_key"], row["latest_at"], row["schedule"], next_at)
+
+    async def awaited(self, task_id: TaskId, most: int) -> list[str]:
+        """The names of the nodes for which a root or a node still waits, up to so many."""
+        return [row["name"] for row in await self._database.fetch(_AWAITED, task_id, most, read=True)]
 
     async def run_conditions(self, queue: str, name: str) -> RunConditions:
         """The conditions for tasks of this queue and name to run now."""

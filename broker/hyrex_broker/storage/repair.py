@@ -106,5 +106,6 @@ _WAYS: Final[Mapping[str, Callable[[Any, list[str]], Awaitable[int]]]] = {
     "limit_unheeded": _tell_lanes,
     "seat_of_ended": _by("followed"),
     "stuck_blocked": _by("followed"),
+    "stuck_node": _by("advanced"),
     "day_missing": _make_days,
 }

@@ -48,8 +48,8 @@ LONG: Final = timedelta(minutes=2)
 _KEYS_KEPT: Final = timedelta(days=2)
 _LATE_LOOKS: Final = (
     "unswept", "overdue", "not_promoted", "passed_over", "bulk_left", "slot_overdue", "over_limit",
-    "over_rate", "limit_unheeded", "seat_of_ended", "stuck_blocked", "over_key", "outbox_refused",
-    "slot_lost",
+    "over_rate", "limit_unheeded", "seat_of_ended", "stuck_blocked", "stuck_node", "over_key",
+    "outbox_refused", "slot_lost",
 )  # fmt: skip
 _OF_WHOLE_DAYS: Final = ("stranded", "reopened_nothing", "dismissed_nothing")
 _FIRST: Final = str(UUID(int=0))

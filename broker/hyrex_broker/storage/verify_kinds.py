@@ -128,6 +128,15 @@ KINDS: Final = MappingProxyType(
             f"{_REPAIR} lets them go on; look at the brokers' logs",
             repairable=True,
         ),
+        "stuck_node": DiscrepancyKind(
+            "workflows that are blocked though nothing for which they wait lives, though a broker does",
+            f"{_REPAIR} lets them go on, or ends them; look at the brokers' logs",
+            repairable=True,
+        ),
+        "node_without_root": DiscrepancyKind(
+            "nodes of workflows that live though their workflow has ended",
+            "report it as a defect; they end by themselves, or cancel them",
+        ),
         "over_key": DiscrepancyKind(
             "concurrency keys of which more tasks run than may",
             "report it as a defect; the tasks end by themselves, or cancel some",

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from hyrex_broker.domain.model import Outcome, TaskId
 from tests.integration.storage.keys import end, keyed, submit_keyed, take
 from tests.integration.storage.stage import Stage, make_id
+from tests.integration.storage.stored_workflows import stored_workflow
 
 Damage = Callable[[Stage], Awaitable[object]]
 """Damages the database; returns the id that is to be named, unless none is."""
@@ -226,6 +227,28 @@ async def stuck_blocked(stage: Stage) -> TaskId:
     await stage.execute("delete from seat")
     await stage.execute("update blocked set since = since - interval '1 hour'")
     return tasks[1].task_id
+
+
+@damage
+async def stuck_node(stage: Stage) -> TaskId:
+    ids = await stored_workflow(stage, {"a": []})
+    (run,) = await stage.assign(await stage.session(), 1, await stage.lane(followed=True))
+    await stage.end(run, Outcome.COMPLETED)
+    await stage.execute("update blocked set since = since - interval '1 hour'")
+    await stage.execute("update task_run set finished_at = now() - interval '1 hour'")
+    return ids[""]
+
+
+@damage
+async def node_without_root(stage: Stage) -> TaskId:
+    ids = await stored_workflow(stage, {"a": [], "b": ["a"]})
+    await stage.execute("delete from blocked")
+    await stage.execute(
+        "insert into task_run (task_id, run_number, attempt_number, outcome, final)"
+        " select id, 0, 0, 5, true from unnest($1::uuid[]) as t (id)",
+        [ids[""], ids["b"]],
+    )
+    return ids["a"]
 
 
 @damage

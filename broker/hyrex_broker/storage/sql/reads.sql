@@ -85,7 +85,7 @@ order by t.id, r.run_number
 -- What a task like this one needs. $1 id.
 select l.name, l.queue, t.rank, t.max_retries, t.timeout_ms, t.retry_delay_ms, t.payload, t.content_type, t.codec,
        t.headers, t.labels, t.concurrency_key, t.max_per_key, t.fair_key,
-       coalesce(t.kind = 2, false) as is_outside
+       coalesce(t.kind = 2, false) as is_outside, t.workflow is not null as of_workflow
 from task t join lane l on l.id = t.lane
 where t.id = $1::uuid
 

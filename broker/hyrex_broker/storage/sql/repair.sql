@@ -4,11 +4,12 @@
 -- name: stranded
 -- Makes ready what has neither an end nor a live row; its next attempt is due. $1 ids in order. A task in this state
 -- stays in it, since every move begins at a live row; a retry of it makes nothing ready, as its end is reopened. One of
--- a followed lane is blocked until it is followed.
+-- a followed lane is blocked until it is followed, and so is what waits for others or for a call from outside.
 with found as materialized (
 select t.id, t.lane, t.rank, coalesce(r.run_number + 1, 0) as run_number,
        case when r.final then 0 else coalesce(r.attempt_number + (r.outcome in (3, 4))::integer, 0) end as attempt_number,
-       coalesce((select followed from lane where lane.id = t.lane), false) as followed
+       coalesce((select followed from lane where lane.id = t.lane), false) as followed,
+       case when t.downstreams is not null then 3 else t.kind end as kind
 from unnest($1::uuid[]) as i (id)
 join task t on t.id = i.id
 left join lateral (
@@ -20,13 +21,15 @@ where not exists (select from live where live.task_id = i.id)
     select from task_run t where t.task_id = i.id and t.final and not exists (
       select from reopen where task_id = i.id and after_run_number = t.run_number))
 ), waiting as (
-  insert into blocked (task_id, lane, rank, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, run_number, attempt_number, 0, 0, false from found where followed order by id
+  insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, kind, run_number, attempt_number, 0, 0, false from found
+  where followed or kind is not null order by id
   on conflict (task_id) do nothing
   returning task_id
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), run_number, attempt_number, 0, 0, false from found where not followed order by id
+  select id, lane, rank, now(), run_number, attempt_number, 0, 0, false from found
+  where not followed and kind is null order by id
   on conflict (task_id) do nothing
   returning task_id
 )
@@ -36,6 +39,11 @@ select task_id from waiting union all select task_id from queued
 -- Follows tasks, as a broker does. $1 ids in order.
 with moved as materialized (select count(*) from follow($1::uuid[], '{}'))
 select id from moved cross join unnest($1) as i (id)
+
+-- name: advanced
+-- Decides what has nothing to wait for any more in workflows, as a broker does. $1 ids in order. What a payload may have
+-- is what senders have as its limit (hyrex/arguments/limits.py).
+select decided from advance($1::uuid[], 4194304) where became <> 9
 
 -- name: lock_live
 -- Locks what is live of some tasks, as a cancel does: ready, then delayed, then leases, each in id order; the next

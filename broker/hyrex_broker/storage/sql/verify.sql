@@ -6,11 +6,12 @@
 -- the last id looked at and the number of tasks. $1 ids above this one, $2 up to this one, $3 how many tasks,
 -- $4 keys are looked at from this id on: retention forgets them apart from their tasks, $5 how many ids of each kind.
 with page as materialized (
-  select id, lane, idempotency_key from task where id > $1::uuid and id <= $2::uuid order by id limit $3::integer
+  select id, lane, idempotency_key, case when downstreams is not null then parent_id end as root
+  from task where id > $1::uuid and id <= $2::uuid order by id limit $3::integer
 ), upto as materialized (
   select case when (select count(*) from page) < $3 then $2 else (select id from page order by id desc limit 1) end as id
 ), looked as materialized (
-  select p.id, p.idempotency_key, q.run_number as ready, d.run_number as delayed, h.run_number as leased,
+  select p.id, p.idempotency_key, p.root, q.run_number as ready, d.run_number as delayed, h.run_number as leased,
          b.run_number as blocked,
          coalesce(r.ends, 0) as ends, r.highest,
          (q.run_number is not null)::integer + (d.run_number is not null)::integer
@@ -36,6 +37,9 @@ with page as materialized (
   union all select 'stranded', id from looked where places = 0 and ends = 0
   union all select 'run_taken', id from looked where ends = 0 and live <= highest
   union all select 'no_lane', id from looked where not has_lane
+  union all
+  select 'node_without_root', id from looked
+  where root is not null and places > 0 and not waits_for_any(array[root])
   union all
   select 'key_lost', id from looked
   where idempotency_key is not null and id >= $4::uuid
@@ -180,6 +184,19 @@ from (
       (select count(*) from seat where seat.key = b.key) < b.most
       and not exists (select from blocked before where before.key = b.key
                       and (before.turn, before.task_id) < (b.turn, b.task_id))))
+  limit 10000
+) stuck
+where exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)
+having count(*) > 0
+
+-- name: stuck_node
+-- Roots and nodes of workflows that are blocked though nothing for which they wait has lived for long. $1, $2 as above.
+select 'stuck_node' as kind, count(*) as count, (array_agg(task_id::text order by task_id))[1:$2::integer] as ids
+from (
+  select b.task_id from blocked b join task t on t.id = b.task_id
+  where b.kind in (1, 3) and b.since < now() - $1::interval and not waits_for_any(t.upstreams)
+    and not exists (
+      select from unnest(t.upstreams) as u (id) join task_run r on r.task_id = u.id where r.finished_at > now() - $1)
   limit 10000
 ) stuck
 where exists (select from broker where seen_at > now() - interval '10 seconds' and started_at < now() - $1)

@@ -115,3 +115,16 @@ select r.id::text, r.upstreams::text[] as nodes, r.workflow::text as workflow
 from old_task($1::uuid) t
 cross join lateral old_task(case when t.kind = 1 then t.id else t.parent_id end) r
 where t.workflow is not null and r.kind = 1
+
+-- name: awaited
+-- For which nodes a root or a node still waits, the first ones; none if it waits for none. $1 task, $2 how many.
+select coalesce(n.workflow->>'node', u.id::text) as name
+from blocked b
+cross join lateral old_task(b.task_id) t
+cross join lateral (
+  select id, place from unnest(t.upstreams) with ordinality as u (id, place)
+  where waits_for_any(array[id]) order by place desc limit $2::integer
+) u
+cross join lateral old_task(u.id) n
+where b.task_id = $1::uuid and b.kind in (1, 3)
+order by u.place desc
