@@ -31,8 +31,13 @@ def blocks(page: str, kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def module_of(page: str) -> str:
-    return re.sub(r"\W", "_", page.removesuffix(".md"))
+def applications() -> dict[str, tuple[str, str]]:
+    """Each application of each page by the name of a module, with what the page says that it prints."""
+    return {
+        re.sub(r"\W", "_", f"{page.removesuffix('.md')}_{number}"): found
+        for page in PAGES
+        for number, found in enumerate(zip(blocks(page, "python"), blocks(page, "text"), strict=True))
+    }
 
 
 def run(place: Path, *arguments: str, **env: str) -> str:
@@ -46,16 +51,14 @@ def run(place: Path, *arguments: str, **env: str) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each page's application as a module, and an app of all of them, so that one worker serves all."""
+    """Each application as a module, and an app of all of them, so that one worker serves all."""
     found = tmp_path_factory.mktemp("elsewhere")
-    modules = [module_of(page) for page in PAGES]
-    for page, module in zip(PAGES, modules, strict=True):
-        (application,) = blocks(page, "python")
+    for module, (application, _) in applications().items():
         (found / f"{module}.py").write_text(application)
     recipes = (ROOT / "docs" / "howto" / "recipes.md").read_text(encoding="utf-8")
     (web,) = re.findall(r"^```python\n((?:(?!^```).)*FastAPI\(\).*?)^```", recipes, re.MULTILINE | re.DOTALL)
     (found / "pictures.py").write_text(web)
-    every = "".join(f"import {name}\napp.add_registry({name}.hy)\n" for name in (*modules, "pictures"))
+    every = "".join(f"import {name}\napp.add_registry({name}.hy)\n" for name in (*applications(), "pictures"))
     (found / "every.py").write_text(f"from hyrex import HyrexApp\napp = HyrexApp('every')\n{every}")
     return found
 
@@ -65,22 +68,24 @@ def test_each_application_does_with_a_worker_what_its_page_says(
 ) -> None:
     start_worker("every:app", "-p", "2", cwd=place)
     code = "".join(
-        f"runpy.run_path('{module_of(page)}.py', run_name='__main__')\nprint('---')\n" for page in PAGES
+        f"runpy.run_path('{module}.py', run_name='__main__')\nprint('---')\n" for module in applications()
     )
     printed = run(place, "-c", f"import runpy\n{code}", HYREX_BROKER_URL=broker.url)
-    said = dict(zip(PAGES, printed.split("---\n")[:-1], strict=True))
-    assert said == {page: blocks(page, "text")[0] for page in PAGES}
+    told = dict(zip(applications(), printed.split("---\n")[:-1], strict=True))
+    assert told == {module: said for module, (_, said) in applications().items()}
     answered = run(place, "-c", WEB, HYREX_BROKER_URL=broker.url)
     assert answered == "{'status': 'completed', 'picture': 'cat.png at 100'}\n404\n"
 
 
 def test_the_applications_satisfy_the_strictest_checker(place: Path) -> None:
-    files = [f"{module_of(page)}.py" for page in PAGES]
+    files = [f"{module}.py" for module in applications()]
     assert "Success" in run(place, *MYPY, f"--cache-dir={place}/cache", *files)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_application_of_before_is_python(page: str) -> None:
+def test_each_application_of_before_is_python_and_has_one_of_after(page: str) -> None:
     """It needs another library, so it is not run."""
-    (before,) = blocks(page, "py")
-    compile(before, page, "exec")
+    before = blocks(page, "py")
+    assert len(before) == len(blocks(page, "python"))
+    for each in before:
+        compile(each, page, "exec")
