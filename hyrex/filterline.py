@@ -1,12 +1,12 @@
 r"""A filter of tasks as one line of text, the same in the terminal and on the dashboard.
 
-    queue:mail name:send* status:failed label.tenant:7 error:Timeout older:1h
+    queue:mail name:send* status:failed label.tenant:7 error:Timeout at:shop.mail:* older:1h
 
 Words are separated by spaces; all of them must apply. A word that is said twice names alternatives, except
-for labels, which must all apply. `*` stands for any text in queues, names and error types. A value with
-spaces or quotation marks stands in double quotation marks, in which a backslash takes the next character as
-it is; a star too, which stands for any text even there: `name:"50\*"` asks for that name alone. This module
-needs neither broker nor gRPC.
+for labels, which must all apply. `*` stands for any text in queues, names, error types and places. A value
+with spaces or quotation marks stands in double quotation marks, in which a backslash takes the next character
+as it is; a star too, which stands for any text even there: `name:"50\*"` asks for that name alone. This
+module needs neither broker nor gRPC.
 """
 
 import re
@@ -21,9 +21,9 @@ from hyrex.status import TaskStatus
 __all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "is_sayable", "parse"]
 
 STATUSES: Final = tuple(str(each) for each in TaskStatus if each is not TaskStatus.RELEASED)
-WORDS: Final = ("queue", "name", "status", "dead", "error", "parent", "root", "older", "newer")
+WORDS: Final = ("queue", "name", "status", "dead", "error", "at", "parent", "root", "older", "newer")
 """What a word may begin with, beside `label.KEY`."""
-PATTERNS: Final = ("queue", "name", "error")
+PATTERNS: Final = ("queue", "name", "error", "at")
 """Those of them whose value is a pattern."""
 LABEL: Final = "label."
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -44,8 +44,8 @@ class FilterLineError(HyrexError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FilterLine:
-    """What a line asks for. Empty or None: not asked. Queues, names and error types are patterns, in which
-    `hyrex.runtime.patterns.escaped` has a text stand for itself."""
+    """What a line asks for. Empty or None: not asked. Queues, names, error types and places are patterns, in
+    which `hyrex.runtime.patterns.escaped` has a text stand for itself."""
 
     queues: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -53,6 +53,7 @@ class FilterLine:
     dead: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     error_types: tuple[str, ...] = ()
+    error_places: tuple[str, ...] = ()
     parent: str = ""
     root: str = ""
     older_s: int | None = None
@@ -75,6 +76,7 @@ class FilterLine:
         for key, value in sorted(self.labels.items()):
             yield f"{_quoted(LABEL + key)}:{_quoted(value)}"
         yield from (f"error:{_quoted_pattern(value)}" for value in self.error_types)
+        yield from (f"at:{_quoted_pattern(value)}" for value in self.error_places)
         for word, value in (("parent", self.parent), ("root", self.root)):
             if value:
                 yield f"{word}:{value}"
@@ -108,6 +110,7 @@ def parse(line: str) -> FilterLine:
         dead=bool(said["dead"]),
         labels=labels,
         error_types=_distinct(said["error"]),
+        error_places=_distinct(said["at"]),
         parent=_once(said["parent"], "parent"),
         root=_once(said["root"], "root"),
         older_s=_seconds(_once(said["older"], "older")),
@@ -215,7 +218,7 @@ def _age(value: str, word: str) -> str:
 
 
 _CHECKS: Final = {
-    "queue": _pattern, "name": _pattern, "error": _pattern, "status": _status, "dead": _yes,
+    "queue": _pattern, "name": _pattern, "error": _pattern, "at": _pattern, "status": _status, "dead": _yes,
     "parent": _id, "root": _id, "older": _age, "newer": _age,
 }  # fmt: skip
 

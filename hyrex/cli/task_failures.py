@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from hyrex.transport.failures import Failures, Kind
 
-_COLUMNS: Final = ("count", "last", "status", "task", "error")
+_COLUMNS: Final = ("count", "last", "status", "task", "error", "at")
 
 
 def failures(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) -> None:
@@ -74,6 +74,7 @@ def _values(kind: "Kind") -> dict[str, Any]:
         "task": kind.newest.name,
         "status": word(task_pb2.TaskStatus, kind.newest.status),
         "error": words if len(words) <= 100 else words[:99] + "…",
+        "at": kind.place or None,
         "filter": kind.line or None,
         "why_no_filter": kind.why_no_line or None,
         "newest": kind.newest.task_id,

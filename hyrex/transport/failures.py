@@ -1,4 +1,4 @@
-"""Failures by their kind: the same task name, the same end, the same type of error.
+"""Failures by their kind: the same task name, the same end, the same type of error from the same place.
 
 They are grouped by who asks, from the newest that brokers list: no statement counts over tasks.
 """
@@ -41,21 +41,19 @@ LINE_OF_FAILURES: Final = filter_line(EVERY_FAILURE.filter).text()
 
 @dataclass(slots=True)
 class Kind:
-    """Failures of one kind. `newest`: the one that ended last; `line`: the filter that fits all of the kind
-    and nothing else, empty where `why_no_line` says why there is none; `said`: what one of them said."""
+    """Failures of one kind. `newest`: the one that ended last; `place`: where in the user's code they were
+    raised, empty if that is not known; `line`: the filter that fits all of the kind and nothing else, empty
+    where `why_no_line` says why there is none; `said`: what one of them said."""
 
     newest: task_pb2.Task
     error_type: str
+    place: str
     line: str
     count: int
     first: datetime
     last: datetime
     said: str
-
-    @property
-    def why_no_line(self) -> str:
-        """Why no filter fits just these; empty where one does."""
-        return why_no_line(self.newest)
+    why_no_line: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +75,25 @@ def failures_in(listed: task_service_pb2.ListTasksResponse) -> Failures:
 
 def kinds_of(found: Iterable[task_pb2.Task]) -> list[Kind]:
     """Tasks that failed, grouped."""
-    kinds: dict[tuple[str, int, str], Kind] = {}
+    kinds: dict[tuple[str, int, str, str], Kind] = {}
     for task in found:
-        error_type = _kind_of_error(task)
+        error_type, place = _kind_of_error(task), _kind_of_place(task)
         ended = _ended(task)
-        key = (task.name, task.status, error_type)
+        key = (task.name, task.status, error_type, place)
         kind = kinds.get(key)
         if kind is None:
-            line = line_of_kind(task, within_s=_DAY_S)
-            kinds[key] = Kind(task, error_type, line, 1, ended, ended, _said(task))
+            line, why = line_of_kind(task, within_s=_DAY_S), why_no_line(task)
+            kinds[key] = Kind(task, error_type, place, line, 1, ended, ended, _said(task), why)
             continue
         kind.count += 1
         kind.said = kind.said or _said(task)
         kind.first = min(kind.first, ended)
         if ended > kind.last:
             kind.last, kind.newest = ended, task
+    placed = {key[:3] for key in kinds if key[3]}
+    for of_kind, kind in kinds.items():
+        if not kind.place and of_kind[:3] in placed:
+            kind.line, kind.why_no_line = "", "where its error was raised is not known, as it is of others"
     return sorted(kinds.values(), key=lambda kind: kind.last, reverse=True)
 
 
@@ -119,6 +121,7 @@ def line_of_kind(task: task_pb2.Task, *, within_s: int | None = None) -> str:
         names=[patterns.escaped(task.name)],
         statuses=[task.status],
         error_types=[patterns.escaped(error_type)] if error_type else [],
+        error_places=[patterns.escaped(place)] if (place := _kind_of_place(task)) else [],
     )
     if within_s is not None:
         fitting.younger_than.FromSeconds(within_s)
@@ -137,6 +140,12 @@ def _kind_of_error(task: task_pb2.Task) -> str:
     """The type of error that is part of the kind. What timed out has one where its worker said so, and none
     where the broker did; it is one kind for all that, and so is what was lost."""
     return error_type_of(task) if task.status == task_pb2.TASK_STATUS_FAILED else ""
+
+
+def _kind_of_place(task: task_pb2.Task) -> str:
+    """The place that is part of the kind, of what has an error that is."""
+    run = task.runs[-1] if task.runs else None
+    return run.error.place if run is not None and _kind_of_error(task) else ""
 
 
 def _ended(task: task_pb2.Task) -> datetime:

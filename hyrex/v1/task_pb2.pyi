@@ -473,22 +473,29 @@ class RunError(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     TRACEBACK_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Name of the error's type, for instance "ValueError"."""
     message: _builtins.str
     """The error's text."""
     traceback: _builtins.str
     """The remote traceback, for people; empty where there is none."""
+    place: _builtins.str
+    """Where in the user's own code it was raised, in a form that is the same for each such error: the innermost frame that
+    is neither of a library nor of the SDK, for instance "shop.mail:41 in send". Up to 255 bytes; empty where that is not
+    known.
+    """
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         message: _builtins.str = ...,
         traceback: _builtins.str = ...,
+        place: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "traceback", b"traceback", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "place", b"place", "traceback", b"traceback", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -599,6 +599,7 @@ class TaskFilter(_message.Message):
     OLDER_THAN_FIELD_NUMBER: _builtins.int
     YOUNGER_THAN_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
+    ERROR_PLACES_FIELD_NUMBER: _builtins.int
     parent_id: _builtins.str
     """Only children of this task."""
     root_id: _builtins.str
@@ -633,6 +634,10 @@ class TaskFilter(_message.Message):
     def younger_than(self) -> _duration_pb2.Duration:
         """Only tasks whose id was made within this time, by the broker's clock."""
 
+    @_builtins.property
+    def error_places(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns of RunError.place of the newest run, up to 20; a task fits if one of them does."""
+
     def __init__(
         self,
         *,
@@ -646,10 +651,11 @@ class TaskFilter(_message.Message):
         older_than: _duration_pb2.Duration | None = ...,
         younger_than: _duration_pb2.Duration | None = ...,
         dead: _builtins.bool = ...,
+        error_places: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["older_than", b"older_than", "younger_than", b"younger_than"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "error_types", b"error_types", "labels", b"labels", "names", b"names", "older_than", b"older_than", "parent_id", b"parent_id", "queues", b"queues", "root_id", b"root_id", "statuses", b"statuses", "younger_than", b"younger_than"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "error_places", b"error_places", "error_types", b"error_types", "labels", b"labels", "names", b"names", "older_than", b"older_than", "parent_id", b"parent_id", "queues", b"queues", "root_id", b"root_id", "statuses", b"statuses", "younger_than", b"younger_than"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,6 +152,8 @@ class RunEnd:
     alone: bool = False
     cause: CancelCause | None = None
     """Of a cancelled one: why, if nobody asked for it."""
+    error_place: str | None = None
+    """Where in the user's code it was raised."""
 
 
 class Receipt(IntEnum):

@@ -31,6 +31,7 @@ class Selection:
     names: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     error_types: tuple[str, ...] = ()
+    error_places: tuple[str, ...] = ()
     older_than_s: float | None = None
     younger_than_s: float | None = None
     dead: bool = False
@@ -42,7 +43,8 @@ class Selection:
         """The same with the states that it implies: what failed, timed out or is retrying has an error."""
         if self.dead:
             return replace(self, states=self.states & DEAD if self.states else DEAD)
-        return replace(self, states=_ENDS_WITH_ERRORS) if self.error_types and not self.states else self
+        asks = self.error_types or self.error_places
+        return replace(self, states=_ENDS_WITH_ERRORS) if asks and not self.states else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,11 @@ class Check:
 
     selection: Selection
     _known_error: Callable[[str], bool] = field(init=False)
+    _known_place: Callable[[str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_known_error", patterns.compile_escaped(self.selection.error_types))
+        object.__setattr__(self, "_known_place", patterns.compile_escaped(self.selection.error_places))
 
     def fits(self, task: TaskView) -> bool:
         """Return True if the task fits."""
@@ -62,12 +66,20 @@ class Check:
             (not wanted.states or task.state in wanted.states)
             and not (wanted.dead and task.dismissed)
             and (wanted.root_id is None or task.root_id == wanted.root_id)
-            and (not wanted.error_types or self._has_error(task))
+            and (not (wanted.error_types or wanted.error_places) or self._has_error(task))
             and all(task.labels.get(key) == value for key, value in wanted.labels)
         )
 
     def _has_error(self, task: TaskView) -> bool:
-        return any(run.error_type is not None and self._known_error(run.error_type) for run in task.runs)
+        wanted = self.selection
+        return any(
+            (not wanted.error_types or (run.error_type is not None and self._known_error(run.error_type)))
+            and (
+                not wanted.error_places
+                or (run.error_place is not None and self._known_place(run.error_place))
+            )
+            for run in task.runs
+        )
 
 
 def like(pattern: str) -> str:

@@ -39,6 +39,7 @@ class RunView:
     result_size_bytes: int | None = None
     content_type: str | None = None
     error_type: str | None = None
+    error_place: str | None = None
     error_message: str | None = None
     traceback: str | None = None
     text_left_out_bytes: int = 0
@@ -97,7 +98,7 @@ class TaskView:
         size = _OVERHEAD_BYTES + sum(len(key) + len(text) for key, text in self.labels.items())
         for run in self.runs:
             size += _OVERHEAD_BYTES + len(run.result or b"")
-            texts = run.error_type, run.error_message, run.traceback, run.reason
+            texts = run.error_type, run.error_place, run.error_message, run.traceback, run.reason
             size += sum(len(text or "") for text in texts)
         return size
 

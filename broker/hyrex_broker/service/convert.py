@@ -105,6 +105,7 @@ def _error(run: RunView, *, whole: bool) -> task_pb2.RunError | None:
         return None
     return task_pb2.RunError(
         type=run.error_type or "",
+        place=run.error_place or "",
         message=run.error_message or "",
         traceback=(run.traceback or "") if whole else "",
     )

@@ -54,6 +54,7 @@ def of_filter(wire: task_service_pb2.TaskFilter) -> Selection:
         labels=_labels(wire.labels),
         dead=wire.dead,
         error_types=_patterns(wire.error_types, "filter.error_types"),
+        error_places=_patterns(wire.error_places, "filter.error_places"),
         older_than_s=fields.milliseconds(wire.older_than, "filter.older_than", least=0) / 1000
         if older
         else None,
@@ -72,6 +73,7 @@ def to_filter(wanted: Selection) -> task_service_pb2.TaskFilter:
         labels=dict(wanted.labels),
         dead=wanted.dead,
         error_types=wanted.error_types,
+        error_places=wanted.error_places,
         parent_id=wanted.parent_id or "",
         root_id=wanted.root_id or "",
         older_than=None if wanted.older_than_s is None else duration(wanted.older_than_s * 1000),

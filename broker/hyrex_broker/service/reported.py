@@ -8,7 +8,6 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from hyrex.v1 import task_pb2
 from hyrex.v1 import worker_service_pb2 as wire
 from hyrex_broker.domain.ended import UNSTORABLE, EndBlock
 from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit, TooManyItems
@@ -161,7 +160,8 @@ def _raised(end: RunEnd, outcome: Outcome, said: wire.Failed | wire.TimedOut) ->
     return replace(
         end,
         outcome=outcome,
-        error_type=_type_of(said.error),
+        error_type=_named(said.error.type),
+        error_place=_named(said.error.place),
         error_message=_clean(said.error.message),
         traceback=_clean(said.error.traceback),
         retryable=said.retryable if isinstance(said, wire.Failed) else True,
@@ -183,10 +183,9 @@ def _released(end: RunEnd, said: wire.Released) -> RunEnd:
     )
 
 
-def _type_of(error: task_pb2.RunError) -> str | None:
-    """The error's type; of a long one the beginning, as much as a filter can ask for."""
-    text = error.type.replace("\0", "\\0")
-    return text.encode()[: fields.NAME_BYTES].decode(errors="ignore") or None
+def _named(text: str) -> str | None:
+    """An error's type or place; of a long one the beginning, as much as a filter can ask for."""
+    return text.replace("\0", "\\0").encode()[: fields.NAME_BYTES].decode(errors="ignore") or None
 
 
 def _clean(text: str) -> str | None:

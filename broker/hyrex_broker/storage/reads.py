@@ -255,6 +255,7 @@ def _ended_run(row: Any) -> RunView:
         result_size_bytes=row["result_size_bytes"],
         content_type=row["result_content_type"],
         error_type=row["error_type"],
+        error_place=row["error_place"],
         error_message=row["error_message"],
         traceback=row["traceback"],
         text_left_out_bytes=row["text_left_out_bytes"],

@@ -99,6 +99,7 @@ async def end_runs(database: "Fetches", ends: Sequence[RunEnd]) -> list[RemovedL
         ends[0].task_id,
         ends[-1].task_id,
         column([end.cause for end in ends], None),
+        column([end.error_place for end in ends], None),
     )
     return [
         RemovedLease(end.task_id, end.token, lane, session, rank, delay if again else None, Outcome(outcome))

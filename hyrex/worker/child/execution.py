@@ -327,7 +327,7 @@ def _retry_delay_s(execution: Execution) -> float | None:
 def _timeout_info(execution: Execution, error: BaseException) -> ErrorInfo:
     told = describe(error)
     text = f"exceeded its timeout of {execution.run.timeout_ns / 1e9:g} s"
-    return ErrorInfo("TaskTimeout", text, told.traceback, told.where)
+    return ErrorInfo("TaskTimeout", text, told.traceback, told.where, told.place)
 
 
 def _refused(kind: str, message: str) -> Failed:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import hyrex
 from hyrex.worker.shared.outcome import ErrorInfo
+from hyrex.worker.shared.places import own_place
 
 T = TypeVar("T")
 
@@ -47,7 +48,8 @@ def describe(error: BaseException) -> ErrorInfo:
     shown = storable(message, MESSAGE_CHARACTERS)
     trace = _outside(_traceback.__get__(error))
     lines = attempt(lambda: _lines(error, trace, message), lambda _: _plain_lines(trace, kind, shown))
-    return ErrorInfo(kind, shown, storable(lines, TRACEBACK_CHARACTERS, end=True), _place(trace))
+    place = attempt(lambda: own_place(trace), lambda _: "")
+    return ErrorInfo(kind, shown, storable(lines, TRACEBACK_CHARACTERS, end=True), _place(trace), place)
 
 
 def storable(text: str, most: int, *, end: bool = False) -> str:

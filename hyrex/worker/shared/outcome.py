@@ -20,12 +20,14 @@ class StopCause(StrEnum):
 
 
 class ErrorInfo(Struct, frozen=True, array_like=True):
-    """What a run raised, for people. `where` is the innermost line of user code; it is logged, not sent."""
+    """What a run raised, for people. `where` is the innermost line outside of this package; it is logged, not
+    sent. `place` is where the user's own code raised it, the same for each such error."""
 
     type: str
     message: str
     traceback: str = ""
     where: str = ""
+    place: str = ""
 
 
 class Completed(Struct, frozen=True, array_like=True, tag="c", gc=False):

@@ -180,7 +180,9 @@ def _delay(delay_s: float | None) -> Duration | None:
 
 
 def _error(error: ErrorInfo) -> task_wire.RunError:
-    return task_wire.RunError(type=error.type, message=error.message, traceback=error.traceback)
+    return task_wire.RunError(
+        type=error.type, message=error.message, traceback=error.traceback, place=error.place
+    )
 
 
 def _unreportable(run: UnreportedRun, error: Exception) -> UnreportedRun:

@@ -149,12 +149,13 @@ class Seed:
         result: bytes | None = None,
         session_id: int | None = None,
         error: str | None = None,
+        place: str | None = None,
     ) -> TaskId:
         """A finished run."""
         await self.execute(
             "insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id,"
-            " started_at, result, error_type, error_message, traceback)"
-            " values ($1, $2, $2, $3, $4, 7, $5, now(), $6, $7, $7, $7)",
+            " started_at, result, error_type, error_message, traceback, error_place)"
+            " values ($1, $2, $2, $3, $4, 7, $5, now(), $6, $7, $7, $7, $8)",
             task_id,
             run_number,
             outcome,
@@ -162,6 +163,7 @@ class Seed:
             session_id,
             result,
             error,
+            place,
         )
         return task_id
 

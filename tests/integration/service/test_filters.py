@@ -102,6 +102,22 @@ async def test_an_error_type_finds_what_failed_by_it_and_what_will_try_again(
     assert await listed(stubs, error_types=["Time_ut"]) == []
 
 
+async def test_a_place_finds_what_was_raised_there_and_nothing_of_another_type(
+    stubs: Stubs, seed: Seed
+) -> None:
+    mail, post = "shop.mail:41 in send", "shop.post:7 in send"
+    here = await seed.run(await seed.task(), 3, error="Timeout", place=mail)
+    other_type = await seed.run(await seed.task(), 3, error="Refused", place=mail)
+    await seed.run(await seed.task(), 3, error="Timeout", place=post)
+    await seed.run(await seed.task(), 3, error="Timeout")
+    assert await listed(stubs, error_places=[mail]) == [other_type, here]
+    assert await listed(stubs, error_places=["shop.mail:*"], error_types=["Timeout"], dead=True) == [here]
+    answer = await stubs.tasks.ListTasks(
+        messages.ListTasksRequest(filter=messages.TaskFilter(error_places=[mail]))
+    )
+    assert {task.runs[-1].error.place for task in answer.tasks} == {mail}
+
+
 async def test_ages_are_those_of_the_ids_by_the_brokers_clock(stubs: Stubs, seed: Seed) -> None:
     now = int(time.time() * 1000)
     old = await seed.ready(await seed.task(make_id(now - 7_200_000)))

@@ -281,3 +281,10 @@ async def test_a_failure_of_a_task_that_is_not_stored_is_its_end(stage: Stage) -
     await stage.execute("delete from task where id = $1", run.task_id)
     await stage.end(run, Outcome.FAILED, error_type="ValueError")
     assert await stage.state(run.task_id) is TaskState.FAILED
+
+
+async def test_where_in_the_users_code_an_error_was_raised_is_kept(stage: Stage) -> None:
+    _, run = await stage.running()
+    await stage.end(run, Outcome.FAILED, error_type="ValueError", error_place="shop.mail:41 in send")
+    ((kept,),) = [[each["error_place"]] for each in await stage.runs(run.task_id)]
+    assert kept == "shop.mail:41 in send"

@@ -1,5 +1,7 @@
 """How each way to end is told to the broker."""
 
+import re
+
 import pytest
 
 from tests.integration.worker.conftest import Bench
@@ -25,6 +27,7 @@ async def test_raised_error_is_reported_with_its_traceback_and_delay(bench: Benc
     assert (failed.error.type, failed.error.message) == ("ValueError", "no\\x00luck")
     assert "bench_app.py" in failed.error.traceback
     assert "hyrex/worker" not in failed.error.traceback
+    assert re.fullmatch(r"tests\.integration\.worker\.bench_app:\d+ in \w+", failed.error.place)
     assert failed.retryable
     assert failed.retry_delay.seconds == 20
 

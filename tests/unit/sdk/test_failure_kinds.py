@@ -12,11 +12,13 @@ FAILED = task_pb2.TASK_STATUS_FAILED
 TIMED_OUT = task_pb2.TASK_STATUS_TIMED_OUT
 
 
-def failed(name: str, error: str | None, status: "task_pb2.TaskStatus.ValueType" = FAILED) -> task_pb2.Task:
+def failed(
+    name: str, error: str | None, status: "task_pb2.TaskStatus.ValueType" = FAILED, place: str = ""
+) -> task_pb2.Task:
     """A task that ended so; without an error where `error` is None."""
     run = task_pb2.TaskRun(reason="no answer")
     if error is not None:
-        run.error.CopyFrom(task_pb2.RunError(type=error, message="said"))
+        run.error.CopyFrom(task_pb2.RunError(type=error, message="said", place=place))
     return task_pb2.Task(name=name, status=status, runs=[run])
 
 
@@ -57,6 +59,26 @@ def test_what_timed_out_or_was_lost_is_one_kind_with_and_without_a_type_of_error
         "name:send status:timed_out newer:1d": 2,
         "name:send status:failed error:Boom newer:1d": 1,
     }
+
+
+def test_errors_of_one_type_from_two_places_are_two_kinds_and_each_is_asked_for_alone() -> None:
+    mail, post = "shop.mail:41 in send", "shop.post:7 in send"
+    found = kinds_of([failed("send", "Boom", place=place) for place in (mail, mail, post)])
+    assert {kind.place: kind.count for kind in found} == {mail: 2, post: 1}
+    for kind in found:
+        wanted = task_filter(parse(kind.line))
+        fits = patterns.compile_escaped(wanted.error_places)
+        assert [place for place in (mail, post) if fits(place)] == [kind.place]
+
+
+def test_a_kind_whose_place_is_not_known_is_not_asked_for_beside_those_whose_place_is() -> None:
+    """A filter without a place would fit these too."""
+    unknown, known = failed("send", "Boom"), failed("send", "Boom", place="shop.mail:41 in send")
+    lines = {kind.place: (kind.line, kind.why_no_line) for kind in kinds_of([unknown, known])}
+    assert lines[""] == ("", "where its error was raised is not known, as it is of others")
+    assert lines["shop.mail:41 in send"][0]
+    (alone,) = kinds_of([unknown])
+    assert alone.line
 
 
 def test_the_kind_of_a_task_is_not_bound_to_the_last_day() -> None:

@@ -177,6 +177,8 @@ create table task_run (
   result         bytea,
   content_type   text,
   error_type     text,
+  -- Where in the user's code it was raised, for people and filters.
+  error_place    text,
   error_message  text,
   traceback      text,
   reason         text,

@@ -26,7 +26,7 @@ select t.id, l.queue, l.name, t.rank, t.max_retries, t.timeout_ms, t.parent_id, 
        r.run_number, r.attempt_number, r.outcome, r.started_at, r.finished_at, r.result_size_bytes, r.result,
        case when r.outcome in (3, 4, 6) then (
          select true from dismissal where task_id = i.id and dismissal.run_number = r.run_number limit 1) end as dismissed,
-       r.content_type as result_content_type, r.error_type, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
+       r.content_type as result_content_type, r.error_type, r.error_place, r.error_message, r.traceback, r.text_left_out_bytes, r.reason,
        r.cause,
        w.worker_name as worker
 from unnest($1::uuid[]) as i (id)
@@ -57,7 +57,7 @@ left join lateral (
   select run_number, attempt_number, outcome, session_id, started_at, finished_at,
          octet_length(result) as result_size_bytes,
          case when octet_length(result) <= $3::integer and fits then result end as result,
-         content_type, error_type, reason, cause,
+         content_type, error_type, error_place, reason, cause,
          left(error_message, case when fits then $6::integer else least($6::integer, 1000) end) as error_message,
          case when octet_length(traceback) <= $5::integer and fits then traceback end as traceback,
          case when octet_length(traceback) > $5::integer then octet_length(traceback) else 0 end

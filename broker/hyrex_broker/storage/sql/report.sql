@@ -37,17 +37,17 @@ from mine group by lane, session_id
 -- share it), $5 elapsed_us, $6 error_type, $7 error_message, $8 traceback, $9 reason, $10 retryable,
 -- $11 retry_delay_ms, $12 alone; a null retryable is true, a null alone false. $13 bound of redeliveries,
 -- $14 bound of releases. $15, $16 the first and the last task: they tell which partitions are looked at.
--- $17 cause, of those that are cancelled without anybody's asking, an array or null.
+-- $17 cause, of those that are cancelled without anybody's asking, an array or null; $18 error_place, the same.
 -- Locks lease rows in task id order.
 with ended as materialized (
   select r.task, r.token, coalesce(r.outcome, ($4::smallint[])[1]) as outcome, r.elapsed_us, r.error_type,
          r.error_message, r.traceback, r.reason, coalesce(r.retryable, true) as retryable,
-         r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, r.cause, r.place, l.*
+         r.retry_delay_ms, coalesce(r.was_alone, false) as was_alone, r.cause, r.error_place, r.place, l.*
   from unnest(($1::text)::uuid[], ($2::text)::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], $6::text[],
-              $7::text[], $8::text[], $9::text[], $10::boolean[], $11::bigint[], $12::boolean[], $17::smallint[])
+              $7::text[], $8::text[], $9::text[], $10::boolean[], $11::bigint[], $12::boolean[], $17::smallint[], $18::text[])
     with ordinality
     as r (task, token, session, outcome, elapsed_us, error_type, error_message, traceback, reason, retryable,
-          retry_delay_ms, was_alone, cause, place)
+          retry_delay_ms, was_alone, cause, error_place, place)
   cross join lateral (
     select lease.ctid as spot, lane, rank, session_id, run_number, attempt_number, redeliveries, releases,
            alone, cancel_at, cancel_reason
@@ -76,11 +76,11 @@ with ended as materialized (
   from ended e
 ), recorded as (
   insert into task_run (task_id, run_number, attempt_number, outcome, final, token, session_id, started_at,
-                        finished_at, error_type, error_message, traceback, reason, cause)
+                        finished_at, error_type, error_message, traceback, reason, cause, error_place)
   select task, run_number, attempt_number, final_outcome, not again, token, session_id,
          now() - elapsed_us * interval '1 microsecond', now(), error_type, error_message, traceback,
          case when final_outcome = 5 then coalesce(cancel_reason, reason) else reason end,
-         case when cancel_at is null then cause end
+         case when cancel_at is null then cause end, error_place
   from judged
   -- A run that never began is given back without a trace.
   where not (outcome = 7 and again and elapsed_us is null)
