@@ -164,6 +164,9 @@ async def _guarded(url: str, finding: Awaitable[Finding]) -> Finding:
         failure = call_failure(error)
     if failure.reason == "TOKEN_INVALID" or failure.code is grpc.StatusCode.UNAUTHENTICATED:
         return Finding(f"{url} token", "refused", "set HYREX_TOKEN to the token that the broker was given")
+    if failure.reason == "SPANS_CELLS":
+        text = "a gateway to several cells, which knows none of their brokers"
+        return Finding(f"{url} brokers", f"{text}; --broker-url names those of one cell, HYREX_CELLS all")
     return Finding(url, str(failure), "look for it in the broker's log")
 
 

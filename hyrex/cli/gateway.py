@@ -27,6 +27,9 @@ def gateway(
         bool, typer.Option("--insecure", help="Listen off loopback without TLS and token.")
     ] = False,
     drain_timeout: Annotated[float, typer.Option(help="Seconds for calls to end at the end.")] = 10.0,
+    max_connection_age: Annotated[
+        float | None, typer.Option(metavar="S", help="Then clients connect anew, maybe elsewhere (off).")
+    ] = None,
     reuse_port: Annotated[
         bool, typer.Option("--reuse-port", help="Share the port with other processes.")
     ] = False,
@@ -48,6 +51,7 @@ def gateway(
         "--listen": listen,
         "--name": name,
         "--drain-timeout": drain_timeout,
+        "--max-connection-age": max_connection_age,
         "--tls-cert": tls_cert,
         "--tls-key": tls_key,
         "--tls-client-ca": tls_client_ca,

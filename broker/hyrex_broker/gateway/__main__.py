@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--insecure", action="store_const", const=True, help="listen off loopback without TLS and token")
     add("--drain-timeout", dest="drain_timeout_s", metavar="S", help="for calls to end at the end (10)")
+    add(
+        "--max-connection-age",
+        dest="max_connection_age_s",
+        metavar="S",
+        help="then clients connect anew, maybe elsewhere (off)",
+    )
     add("--reuse-port", action="store_const", const=True, help="share the port with other processes")
     add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", metavar="FILE", help="its key, PEM")

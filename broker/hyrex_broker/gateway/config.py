@@ -16,6 +16,8 @@ class GatewayConfig(ListenConfig):
 
     cells: str = Field(min_length=1)
     require_token: bool = False
+    max_connection_age_s: float | None = Field(default=None, ge=1.0, le=86400.0)
+    """After it a connection takes no new calls: its client makes another, maybe to a newer gateway."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -53,6 +55,7 @@ FLAGS: Final = MappingProxyType(
         "tls_key": "--tls-key",
         "tls_client_ca": "--tls-client-ca",
         "reuse_port": "--reuse-port",
+        "max_connection_age_s": "--max-connection-age",
         "insecure": "--insecure",
         "metrics": "--metrics",
         "log_format": "--log-format",

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -30,7 +30,7 @@ async def run_gateway(config: GatewayConfig) -> None:
     stop, leaving = asyncio.Event(), asyncio.Event()
     cells = GatewayCells(config.routes)
     doors = TokenDoor(cells) if config.asks_for_tokens else None
-    built = listen(config, _servicers(cells, leaving), doors)
+    built = listen(config, _servicers(cells, leaving), doors, _age(config))
     loop = asyncio.get_running_loop()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
@@ -48,6 +48,13 @@ async def run_gateway(config: GatewayConfig) -> None:
                 await built.server.stop(config.drain_timeout_s)
                 for each in loops:
                     each.cancel()
+
+
+def _age(config: GatewayConfig) -> Sequence[tuple[str, int]]:
+    """The option that ends connections in order (GOAWAY) when they are that old, give or take a tenth."""
+    if config.max_connection_age_s is None:
+        return ()
+    return (("grpc.max_connection_age_ms", round(config.max_connection_age_s * 1000)),)
 
 
 def _servicers(cells: GatewayCells, leaving: asyncio.Event) -> Servicers:

@@ -9,12 +9,12 @@ from hyrex.transport.calls import Calls
 from hyrex.transport.kept_status import keep_status
 from hyrex.transport.submit_stream import SubmitStream
 from hyrex.v1 import task_service_pb2 as pb
-from hyrex_broker.domain.errors import BrokerError, CellAway
+from hyrex_broker.domain.errors import CellAway
 from hyrex_broker.gateway.cell import GatewayCell, Passed, answer_within_s, passed
 from hyrex_broker.gateway.methods import method
 from hyrex_broker.gateway.room import CellRoom
 from hyrex_broker.gateway.routing import GatewayCells
-from hyrex_broker.gateway.search import checked
+from hyrex_broker.gateway.search import checked, common_error
 from hyrex_broker.gateway.split import CellPart, merge_frame, merge_tasks, split_frame, split_tasks
 from hyrex_broker.service.frames import Begun, serve_frames
 from hyrex_broker.service.receiving import Context
@@ -36,13 +36,13 @@ class GatewaySubmits:
         self._leaving = leaving
 
     async def submit(self, request: pb.SubmitTasksRequest, context: Context) -> pb.SubmitTasksResponse:
-        """Store tasks. Where one cell refuses, its tasks are refused; where all do, the call."""
+        """Store tasks. Where one cell refuses, its tasks are refused; where all do alike, the call."""
         call, count = passed(context), len(request.tasks)
         parts = split_tasks(request.tasks, self._cells)
         answers = await asyncio.gather(*(_stored(part, call) for part in parts), return_exceptions=True)
         found = [checked(answer) for answer in answers]
-        if found and all(isinstance(each, BrokerError) for each in found):
-            raise found[0]
+        if (error := common_error(found)) is not None:
+            raise error
         return merge_tasks(parts, found, count)
 
     async def stream(self, frames: AsyncIterator[pb.StreamSubmitRequest], context: Context) -> None:
@@ -61,10 +61,9 @@ class GatewaySubmits:
         async def answer() -> pb.StreamSubmitResponse:
             calls = (streams.store(part, place) for part, place in zip(parts, entered, strict=True))
             answers = [checked(each) for each in await asyncio.gather(*calls, return_exceptions=True)]
-            if answers and all(isinstance(each, BrokerError) for each in answers):
-                for each in answers:
-                    if not isinstance(each, CellAway):
-                        raise each
+            error = common_error(answers)
+            if error is not None and not isinstance(error, CellAway):
+                raise error
             return merge_frame(sequence, parts, answers)
 
         return Begun(answer, lambda: None)

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from hyrex.v1 import task_service_pb2 as pb
-from hyrex_broker.domain.errors import BrokerError, CellAway, Draining, NoSuchTask
+from hyrex_broker.domain.errors import CellAway, Draining, NoSuchTask
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.gateway.cell import GatewayCell, Passed
 from hyrex_broker.gateway.methods import method
@@ -25,11 +25,11 @@ class WatchOfCells:
         self._ids = list(dict.fromkeys(task_ids))
         self._lacking = dict.fromkeys(self._ids, 0)
         """Of each task, how many cells do not have it."""
-        self._frames: asyncio.Queue[pb.WatchTasksResponse | BrokerError | None] = asyncio.Queue(1)
+        self._frames: asyncio.Queue[pb.WatchTasksResponse | Exception | None] = asyncio.Queue(1)
 
     async def frames(self, leaving: asyncio.Event) -> AsyncGenerator[pb.WatchTasksResponse, None]:
         """States as cells tell them, until all tasks have ended. Raises NoSuchTask, Relayed, FlowControl;
-        Draining when `leaving` is set."""
+        Draining when `leaving` is set; any other error of a reader, which is a defect."""
         watching = len(self._cells)
         readers = [asyncio.create_task(self._read(each)) for each in self._cells]
         readers.append(asyncio.create_task(self._end(leaving)))
@@ -38,7 +38,7 @@ class WatchOfCells:
                 frame = await self._frames.get()
                 if frame is None:
                     watching -= 1
-                elif isinstance(frame, BrokerError):
+                elif isinstance(frame, Exception):
                     raise frame
                 else:
                     yield frame
@@ -69,7 +69,7 @@ class WatchOfCells:
                 ids = []
             except CellAway:
                 await asyncio.sleep(_AGAIN_AFTER_S)
-            except BrokerError as error:
+            except Exception as error:  # whatever it is: nobody else looks at how this reader ends
                 await self._frames.put(error)
                 return
         await self._frames.put(None)

@@ -75,13 +75,19 @@ class DoorInterceptor(Door, Protocol):
         ...
 
 
-def listen(config: ListenConfig, servicers: Servicers, doors: DoorInterceptor | None) -> BuiltServer:
-    """Build a server with every service on it and bind its address. Raises: BindError."""
+def listen(
+    config: ListenConfig,
+    servicers: Servicers,
+    doors: DoorInterceptor | None,
+    more: Sequence[tuple[str, Any]] = (),
+) -> BuiltServer:
+    """Build a server with every service on it and bind its address. `more`: options of gRPC. Raises:
+    BindError."""
     interceptors: list[Any] = [errors_interceptor(doors)]
     if doors is not None:
         interceptors.append(doors)
     with tolerant_servers():
-        server = grpc.aio.server(interceptors=interceptors, options=_options(config))
+        server = grpc.aio.server(interceptors=interceptors, options=[*_options(config), *more])
     health = _add_services(server, servicers)
     return BuiltServer(server, health, _bind(server, config))
 

@@ -27,6 +27,7 @@ _REFUSALS: Final = {
     "TOKEN_INVALID": "the broker refuses the token (HYREX_TOKEN): {}",
     "RIGHT_MISSING": "the token (HYREX_TOKEN) may not do this; is -q wider than its queues? {}",
     "INVALID_FIELD": "the broker refuses this worker's Hello: {}",
+    "SPANS_CELLS": "this is the address of a gateway: {}",
 }
 
 

@@ -1,7 +1,6 @@
 """Every call of a client in another language, through a gateway to two cells."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 
 import grpc
@@ -212,12 +211,3 @@ async def test_a_gateway_that_stops_waits_for_no_watch(cluster: Cluster, process
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.read()
         assert error_info(caught.value).reason == "DRAINING"
-
-
-async def test_a_worker_is_told_to_connect_to_its_cell(cluster: Cluster, processes: Processes) -> None:
-    worker = processes.start(
-        "worker",
-        *(sys.executable, "-m", "hyrex.worker", "tests.faults.app:app"),
-        env={"HYREX_BROKER_URL": cluster.gateway.url},
-    )
-    worker.wait_for("a worker serves one cell")

@@ -151,6 +151,21 @@ async def test_a_watch_goes_on_where_a_cell_lacks_what_nobody_asked_for(
         assert [each.task_id for each in (await anext(frames)).tasks] == [task_id]
 
 
+async def test_a_watch_ends_with_whatever_error_a_reader_has(
+    cell: GatewayCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect, say: the caller would wait for ever."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(cell, "watch", broken)
+    watch = WatchOfCells([cell], [TaskId(make_id())], PATIENT)
+    async with asyncio.timeout(60), aclosing(watch.frames(asyncio.Event())) as frames:
+        with pytest.raises(RuntimeError, match="a defect"):
+            await anext(frames)
+
+
 async def test_an_answer_that_cannot_be_read_is_none(cell: GatewayCell) -> None:
     wrong = replace(GET, decode=int)
     with pytest.raises(CellAway, match="answers what cannot be read"):

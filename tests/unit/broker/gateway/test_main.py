@@ -25,6 +25,7 @@ def test_every_flag_reaches_its_field() -> None:
     assert (config.address, config.name, config.drain_timeout_s) == ("[::1]:7000", "g", 3.0)
     assert (config.reuse_port, config.require_token, config.log_format) == (True, True, "json")
     assert (str(config.tls_cert), str(config.tls_key), str(config.tls_client_ca)) == ("c.pem", "k.pem", "ca")
+    assert configure(["--max-connection-age", "60"], {"HYREX_CELLS": ROUTES}).max_connection_age_s == 60
     assert config.metrics is not None
     assert config.metrics.port == 9000
 
