@@ -15,7 +15,11 @@ from hyrex.cli.errors import CommandError, libraries_missing
 NEEDED: Final = ("cryptography", "jinja2", "starlette", "uvicorn")
 MODULE: Final = ("-P", "-m", "hyrex.dashboard")
 # People bring their own tokens, and the database is the broker's.
-NOT_ITS_OWN: Final = ("HYREX_TOKEN", "HYREX_TOKEN_FILE", "HYREX_DATABASE_URL", "HYREX_DATABASE_URL_FILE")
+NOT_ITS_OWN: Final = tuple(
+    f"HYREX_{name}{ending}"
+    for name in ("TOKEN", "DATABASE_URL", "READ_DATABASE_URL", "OUTBOX_URL")
+    for ending in ("", "_FILE")
+)
 
 
 def dashboard(
@@ -40,6 +44,13 @@ def dashboard(
     key_file: Annotated[
         Path | None, typer.Option(help="Random text that dashboards share (HYREX_DASHBOARD_KEY_FILE).")
     ] = None,
+    link_key_file: Annotated[
+        Path | None, typer.Option(help="Keys of the signed links that it serves (HYREX_LINK_KEY_FILE).")
+    ] = None,
+    link_token_file: Annotated[
+        Path | None,
+        typer.Option(help="The token with which it does what they say (HYREX_LINK_TOKEN_FILE)."),
+    ] = None,
 ) -> None:
     """Serve the dashboard until SIGTERM or Ctrl-C."""
     require_libraries()
@@ -51,6 +62,8 @@ def dashboard(
         "--tls-cert": tls_cert,
         "--tls-key": tls_key,
         "--key-file": key_file,
+        "--link-key-file": link_key_file,
+        "--link-token-file": link_token_file,
     }
     switches = {"--read-only": read_only, "--behind-https": behind_https, "--insecure": insecure}
     arguments = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]

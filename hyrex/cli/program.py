@@ -23,6 +23,7 @@ from hyrex.cli import (
     task,
     task_complete,
     task_failures,
+    task_link,
     task_list,
     task_look,
     task_replay,
@@ -57,6 +58,7 @@ task.commands.command("list")(task_list.list_tasks)
 task.commands.command("send")(task_send.send)
 task.commands.command("replay")(task_replay.replay)
 task.commands.command("complete")(task_complete.complete)
+task.commands.command("link")(task_link.link)
 task.commands.command("failures")(task_failures.failures)
 task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)

@@ -39,7 +39,7 @@ def complete(
         raise CommandError("say how it ends: --result JSON, or --error TEXT", status=2)
     request = pb.CompleteTasksRequest(task_ids=[task_id], reason=reason)
     if result is not None:
-        request.result.result = _json(result)
+        request.result.result = encoded(json_result(result))
     else:
         request.error.type, request.error.message = REFUSED, error or ""
 
@@ -56,13 +56,17 @@ def complete(
         raise typer.Exit(1)
 
 
-def _json(text: str) -> bytes:
-    """The value as the SDKs write it. Raises: CommandError."""
+def json_result(text: str) -> Any:
+    """The value of --result. Raises: CommandError."""
     try:
-        value = json.loads(text, parse_constant=_no_json)
-    except ValueError as error:
+        return json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError) as error:
         remedy = "must be a JSON value, for instance true or '\"text\"'"
         raise CommandError(f"--result {remedy}: {error}", status=2) from None
+
+
+def encoded(value: Any) -> bytes:
+    """As the SDKs write it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

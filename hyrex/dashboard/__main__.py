@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hyrex.config import DEFAULT_BROKER_URL
+from hyrex.config import DEFAULT_BROKER_URL, usable_token
 from hyrex.dashboard.options import DashboardOptions, OptionsUnusable, checked
+from hyrex.links import read_keys
 
 # gRPC's core writes lines of its own to stderr; the pages say what matters.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -59,6 +60,8 @@ def options_of(given: argparse.Namespace, environment: Mapping[str, str]) -> Das
         tls_key=given.tls_key,
         trace_url=given.trace_url,
         key=_key(given.key_file, environment),
+        link_keys=_link_keys(given.link_key_file, environment),
+        link_token=_link_token(given.link_token_file, environment),
     )
 
 
@@ -75,6 +78,26 @@ def _key(file: Path | None, environment: Mapping[str, str]) -> str | None:
     return key
 
 
+def _link_keys(file: Path | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+    path = file or (environment.get("HYREX_LINK_KEY_FILE") or None)
+    if path is None:
+        return ()
+    try:
+        return read_keys(path)
+    except ValueError as error:
+        raise OptionsUnusable(f"--link-key-file {error}") from None
+
+
+def _link_token(file: Path | None, environment: Mapping[str, str]) -> str | None:
+    path = file or (environment.get("HYREX_LINK_TOKEN_FILE") or None)
+    if path is None:
+        return None
+    try:
+        return usable_token(f"--link-token-file {path}", Path(path).read_text(encoding="utf-8").strip())
+    except (OSError, ValueError) as error:
+        raise OptionsUnusable(f"--link-token-file {path}: {error}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hyrex.dashboard", allow_abbrev=False)
     parser.add_argument("--listen", default="127.0.0.1:8787", metavar="HOST:PORT")
@@ -88,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--key-file", type=Path)
+    parser.add_argument("--link-key-file", type=Path)
+    parser.add_argument("--link-token-file", type=Path)
     parser.add_argument("--parent", type=int)
     return parser
 

@@ -24,6 +24,7 @@ from hyrex.dashboard.cluster import ClusterView
 from hyrex.dashboard.completions import Completions
 from hyrex.dashboard.follow import Follow
 from hyrex.dashboard.forms import Forms
+from hyrex.dashboard.links import Links
 from hyrex.dashboard.options import DashboardOptions
 from hyrex.dashboard.pages.rights import scopes_of
 from hyrex.dashboard.pages.screens import ACTIONS, SCREENS
@@ -32,6 +33,7 @@ from hyrex.dashboard.render.traces import trace_href
 from hyrex.dashboard.shared import Shared
 from hyrex.dashboard.sign_in import SignIn
 from hyrex.dashboard.trends import Trends
+from hyrex.links import PATH
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -84,12 +86,14 @@ def make_app(options: DashboardOptions) -> Starlette:
         await cluster.close()
         await brokers.close()
 
-    forms, sign_in = Forms(shared, answers), SignIn(shared, answers)
+    forms, sign_in, signed = Forms(shared, answers), SignIn(shared, answers), Links(shared, answers)
     routes = [
         Route("/health", health),
         Route("/sign-in", sign_in.page),
         Route("/sign-in", sign_in.enter, methods=["POST"]),
         Route("/sign-out", sign_in.leave, methods=["POST"]),
+        Route(PATH, signed.ask),
+        Route(PATH, signed.do, methods=["POST"]),
         Route("/live", follow.stream),
         Route("/complete", Completions(shared).complete),
         *(Route(path, answers.screen) for path in SCREENS),

@@ -36,6 +36,10 @@ class DashboardOptions:
     key: str | None = None
     trace_url: str = ""
     """Where a trace is shown: an address with TRACE_ID in it."""
+    link_keys: tuple[str, ...] = ()
+    """Which signed links it serves: those of these keys."""
+    link_token: str | None = None
+    """The token with which it does what signed links say."""
 
     @property
     def on_loopback(self) -> bool:

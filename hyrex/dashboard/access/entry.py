@@ -8,6 +8,7 @@ import grpc
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hyrex.dashboard.access.attempts import Attempts
 from hyrex.dashboard.access.session import FLASH_S, SESSION_S, BrowserSession, Cookies
 from hyrex.dashboard.brokers import Brokers
 from hyrex.dashboard.options import DashboardOptions
@@ -15,9 +16,6 @@ from hyrex.transport.errors import CallFailed
 from hyrex.v1 import admin_service_pb2 as admin
 
 ASKED_AGAIN_S: Final = 5.0
-MOST_FAILURES: Final = 20
-MOST_KEPT: Final = 1000
-FAILURES_WITHIN_S: Final = 60.0
 LONGEST_ADDRESS: Final = 64
 
 
@@ -34,7 +32,7 @@ class Entry:
         self._open: bool | None = None
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
-        self._failures: list[tuple[str, float]] = []
+        self._attempts = Attempts()
 
     def session(self, request: Request) -> BrowserSession | None:
         """The session of the request's cookie."""
@@ -73,13 +71,11 @@ class Entry:
 
     def may_try(self, client: str) -> bool:
         """True if not too many wrong tokens came from this address of late."""
-        now = time.monotonic()
-        self._failures = [(who, at) for who, at in self._failures if now - at < FAILURES_WITHIN_S]
-        return sum(who == client for who, _ in self._failures) < MOST_FAILURES
+        return self._attempts.may_try(client)
 
     def note_failure(self, client: str) -> None:
         """Count a wrong token from this address."""
-        self._failures = [*self._failures[-MOST_KEPT:], (client, time.monotonic())]
+        self._attempts.note_failure(client)
 
     def give(self, response: Response, session: BrowserSession) -> None:
         """Set the cookie of a session."""

@@ -32,6 +32,14 @@ DISMISS_WORDS: Final = MappingProxyType(
         tasks.DISMISS_OUTCOME_NOT_FOUND: "not found",
     }
 )
+COMPLETE_WORDS: Final = MappingProxyType(
+    {
+        tasks.COMPLETE_OUTCOME_ENDED: "Answered.",
+        tasks.COMPLETE_OUTCOME_FINISHED: "It had ended already: nothing was changed.",
+        tasks.COMPLETE_OUTCOME_NOT_WAITING: "It waits for no answer now: nothing was changed.",
+        tasks.COMPLETE_OUTCOME_NOT_FOUND: "It is gone.",
+    }
+)
 RETRY_WORDS: Final = MappingProxyType(
     {
         tasks.RETRY_OUTCOME_REQUEUED: "queued again",
@@ -123,6 +131,42 @@ async def _task(visit: Visit) -> task_pb2.Task:
     return found
 
 
+async def _ask_complete(visit: Visit) -> Question:
+    wanted = valid_id(visit.wanted("id"))
+    sentence = "No worker runs this task: it waits for an answer. The first one counts."
+    fields = (
+        Field("result", "Result", "json", "true", "it completes with this JSON value"),
+        Field("error", "Or an error", hint="it fails with this text instead; else leave it empty"),
+        Field("reason", "Why", hint="for the record; may be empty"),
+    )
+    return Question("Answer it", sentence, "Answer", "/task" + query(id=wanted), fields=fields)
+
+
+async def _complete(visit: Visit, form: Form) -> Done:
+    wanted, text = valid_id(visit.wanted("id")), form.get("result", "")
+    request = tasks.CompleteTasksRequest(task_ids=[wanted], reason=reason_of(form))
+    if error := form.get("error", "").strip():
+        request.error.type, request.error.message = "Refused", error
+    else:
+        request.result.result = _compact(text)
+    outcome = (await visit.calls.act("tasks", "CompleteTasks", request)).results[0].outcome
+    bad = outcome != tasks.COMPLETE_OUTCOME_ENDED
+    return Done(COMPLETE_WORDS.get(outcome, "Unknown."), "/task" + query(id=wanted), bad=bad)
+
+
+def _compact(text: str) -> bytes:
+    """A JSON value as the SDKs write it. Raises: FormRefused."""
+    try:
+        value = json.loads(text, parse_constant=_no_json)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:
+        raise FormRefused(f"the result is no JSON: {error}") from None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is none")
+
+
 async def _ask_drain(visit: Visit) -> Question:
     wanted = visit.wanted("id")
     sentence = "It takes no new work, finishes what it runs, and leaves. It does not come back by itself."
@@ -154,6 +198,7 @@ TASK_ACTIONS: Final = MappingProxyType(
         "/tasks/retry": Action(_ask_retry, _retry, admin.TOKEN_SCOPE_SUBMIT),
         "/tasks/dismiss": Action(_ask_dismiss, _dismiss, admin.TOKEN_SCOPE_SUBMIT),
         "/task/replay": Action(_ask_replay, _replay, admin.TOKEN_SCOPE_SUBMIT),
+        "/task/complete": Action(_ask_complete, _complete, admin.TOKEN_SCOPE_COMPLETE),
         "/worker/drain": Action(_ask_drain, _drain),
     }
 )
