@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
@@ -142,3 +143,11 @@ def queue_of(shop: Shop, name: str) -> queue_service_pb2.Queue:
     found = shop.queues.GetQueue(queue_service_pb2.GetQueueRequest(name=name), timeout=60)
     queue: queue_service_pb2.Queue = found.queue
     return queue
+
+
+def at(function: str) -> str:
+    """The filter's words for where a function of the shop raises its error."""
+    lines = Path(__file__).with_name("shop_app.py").read_text().splitlines()
+    begin = lines.index(next(line for line in lines if line.startswith(f"def {function}(")))
+    number = next(each for each in range(begin, len(lines)) if "raise " in lines[each]) + 1
+    return f'at:"tests.dashboard.shop_app:{number} in {function}"'

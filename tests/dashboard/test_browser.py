@@ -15,7 +15,7 @@ from hyrex.dashboard.pages.screens import ACTIONS
 from hyrex.dashboard.render.values import query
 from hyrex.v1 import admin_service_pb2_grpc, task_pb2
 from tests.dashboard.chromium import Browsed, Theme
-from tests.dashboard.shop import unique
+from tests.dashboard.shop import at, unique
 from tests.support.eventually import eventually
 from tests.support.tokens import wanted
 
@@ -236,7 +236,7 @@ def test_a_kind_of_failure_leads_to_its_tasks_and_is_retried_by_clicks(browsed: 
     page.goto("/")
     page.locator("[aria-labelledby=failed-title] a.kind-link", has_text="fail_clicked").click()
     expect(page.locator("#filter")).to_have_value(
-        "name:fail_clicked status:failed error:NonRetryable newer:1d"
+        f"name:fail_clicked status:failed error:NonRetryable {at('fail_clicked')} newer:1d"
     )
     expect(page.locator(f"#t-{failed}")).to_be_visible()
     page.locator(".rail").get_by_role("link", name="Failures").click()

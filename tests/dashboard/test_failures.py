@@ -14,7 +14,7 @@ from hyrex.dashboard.render.values import query
 from hyrex.transport.failures import Failures, Kind, kinds_of
 from hyrex.v1 import task_pb2, task_service_pb2
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
-from tests.dashboard.shop import TOKEN, Reader, Shop, attribute, sign_in, unique
+from tests.dashboard.shop import TOKEN, Reader, Shop, at, attribute, sign_in, unique
 from tests.support.eventually import eventually
 from tests.support.processes import RunningBroker
 from tests.support.tokens import bearer, made_by
@@ -32,7 +32,7 @@ def test_failures_of_one_kind_are_one_line_that_leads_to_them_and_retries_them(
     ids = [failed(shop, "first"), failed(shop, "second")]
     eventually(lambda: "</b> second</span>" in reader.text("/failures"), 60, every_s=0.5)
     page = reader.text("/failures")
-    line = "name:fail_listed status:failed error:NonRetryable newer:1d"
+    line = f"name:fail_listed status:failed error:NonRetryable {at('fail_listed')} newer:1d"
     link = "/tasks" + query(filter=line)
     assert page.count(f'class="kind-link" href="{link}"') == 1
     assert f'href="{link}"' in reader.text("/")
@@ -59,7 +59,7 @@ def test_a_dismissed_failure_leaves_the_list_alone_or_with_all_of_its_kind(
     eventually(lambda: alone not in reader.text("/failures"), 60, every_s=0.5)
     planted = shop.ended(shop.send("fail_dismissed", queue="reports")).task_id
     eventually(lambda: planted in reader.text("/failures"), 60, every_s=0.5)
-    line = "name:fail_dismissed status:failed error:NonRetryable newer:1d"
+    line = f"name:fail_dismissed status:failed error:NonRetryable {at('fail_dismissed')} newer:1d"
     address = f"/tasks/all/dismiss{query(filter=line)}"
     assert f'href="{address}"' in html.unescape(reader.text("/failures"))
     reader.act(address)
@@ -71,7 +71,7 @@ def test_a_kind_whose_name_has_a_star_is_retried_without_the_others(shop: Shop, 
     planted = shop.ended(shop.send("fail*", queue="reports")).task_id
     eventually(lambda: planted in reader.text("/failures"), 60, every_s=0.5)
     (row,) = (row for row in reader.text("/failures").split("<tr>") if planted in row)
-    line = 'name:"fail\\*" status:failed error:NonRetryable'
+    line = 'name:"fail\\*" status:failed error:NonRetryable ' + at("fail_with_a_star")
     assert "/tasks/all/retry" + query(filter=line + " newer:1d") in html.unescape(row)
     assert "/tasks/all/retry" + query(filter=line) in html.unescape(reader.text("/task", id=planted))
     assert "Retry 1 task?" in reader.text("/tasks/all/retry", filter=line)
