@@ -1,10 +1,14 @@
 """A workflow as a broker described it."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from hyrex.runs import TaskSnapshot
 
-__all__ = ["NodeSnapshot", "WorkflowSnapshot"]
+__all__ = ["INTERNAL", "NodeSnapshot", "WorkflowSnapshot"]
+
+INTERNAL: Final = "INTERNAL"
+"""The reason of a broker that failed: before or after its commit, so a workflow may be stored or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from hyrex.transport.blocking import BlockingCalls
 from hyrex.transport.channel import spread
 from hyrex.transport.convert import sizes_in_frame, submit_outcome
 from hyrex.transport.errors import CallFailed
+from hyrex.transport.workflows import refusal_of
 
 __all__ = ["DirectBackend"]
 
@@ -97,8 +98,7 @@ class DirectBackend:
             with self._calling:
                 outcome, is_first = self._calls.submit_workflow(workflow)
         except CallFailed as error:
-            unknown = error.failure.repeatable or error.failure.reason == "INTERNAL"
-            return Progress.UNANSWERED if unknown else error.failure.exception()
+            return Progress.UNANSWERED if error.failure.repeatable else refusal_of(error.failure.exception())
         return as_known(outcome, is_first=is_first)
 
     def get_workflow(self, task_id: str) -> WorkflowSnapshot:

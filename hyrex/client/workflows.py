@@ -10,10 +10,11 @@ from hyrex.client.direct import DirectBackend
 from hyrex.client.postponed import persist, persist_async
 from hyrex.client.submitter import as_known
 from hyrex.config import Settings
-from hyrex.errors import BrokerUnavailable, CallRejected, HyrexError, SendRejected, TokenInvalid
+from hyrex.errors import BrokerUnavailable, HyrexError
 from hyrex.transport.calls import Calls
+from hyrex.transport.workflows import refusal_of
 
-__all__ = ["WorkflowCalls", "refusal_of"]
+__all__ = ["WorkflowCalls"]
 
 T = TypeVar("T")
 
@@ -87,33 +88,25 @@ class WorkflowCalls:
 
 
 class _Submit:
-    """One send of a workflow, which may take several attempts: how often it has left this process."""
+    """One send of a workflow, which may take several attempts: how many of them had no answer."""
 
     def __init__(self, workflow: OutgoingWorkflow) -> None:
         self._workflow = workflow
-        self._attempts = 0
+        self._unanswered = 0
 
     async def by(self, calls: Calls, within_s: float) -> SendResult:
         """One attempt."""
-        self._attempts += 1
-        return await calls.submit_workflow(self._workflow, within_s)
+        self._unanswered += 1
+        outcome = await calls.submit_workflow(self._workflow, within_s)
+        self._unanswered -= 1
+        return outcome
 
     def answered(self, outcome: SendResult) -> SendResult:
         """What an answer says of the workflow."""
-        return as_known(outcome, is_first=self._attempts == 1)
+        return as_known(outcome, is_first=not self._unanswered)
 
     def failed(self, error: HyrexError) -> SendResult:
         """What is known of it after an error."""
         if isinstance(error, BrokerUnavailable):
-            return Progress.UNANSWERED if self._attempts else Progress.WAITING
+            return Progress.UNANSWERED if self._unanswered else Progress.WAITING
         return refusal_of(error)
-
-
-def refusal_of(error: HyrexError) -> SendResult:
-    """What a refused call says of the workflow that it was to store."""
-    if not isinstance(error, CallRejected) or isinstance(error, TokenInvalid):
-        return error
-    if error.reason == "INTERNAL":  # it may come before or after the commit
-        return Progress.UNANSWERED
-    text = f"the broker refused the workflow: {error}"
-    return SendRejected(text, error.reason or error.code, error.metadata)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow, Upstream
-from hyrex.backend.workflow_state import NodeSnapshot, WorkflowSnapshot
+from hyrex.backend.workflow_state import INTERNAL, NodeSnapshot, WorkflowSnapshot
+from hyrex.errors import CallRejected, HyrexError, SendRejected, TokenInvalid
 from hyrex.transport.convert import new_task, submit_outcome, task_state
 from hyrex.v1 import task_pb2, workflow_service_pb2
 
-__all__ = ["submit_workflow_request", "workflow_outcome", "workflow_state"]
+__all__ = ["refusal_of", "submit_workflow_request", "workflow_outcome", "workflow_state"]
 
 
 def submit_workflow_request(workflow: OutgoingWorkflow) -> workflow_service_pb2.SubmitWorkflowRequest:
@@ -62,3 +63,11 @@ def workflow_state(response: workflow_service_pb2.GetWorkflowResponse) -> Workfl
         for node in response.nodes
     )
     return WorkflowSnapshot(task_state(response.root), nodes, dict(response.root.headers))
+
+
+def refusal_of(error: HyrexError) -> SendResult:
+    """What a refused call says of the workflow that it was to store."""
+    if not isinstance(error, CallRejected) or isinstance(error, TokenInvalid) or error.reason == INTERNAL:
+        return error
+    text = f"the broker refused the workflow: {error}"
+    return SendRejected(text, error.reason or error.code, error.metadata)

@@ -11,10 +11,10 @@ from hyrex.backend.known import observe
 from hyrex.backend.outgoing import Progress, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import Backend, Watched
-from hyrex.backend.workflow_state import NodeSnapshot, WorkflowSnapshot
+from hyrex.backend.workflow_state import INTERNAL, NodeSnapshot, WorkflowSnapshot
 from hyrex.client.process import current_backend
 from hyrex.codec import CODECS, RESULT_MARK
-from hyrex.errors import HyrexError, loaded
+from hyrex.errors import CallRejected, HyrexError, SubmitUnknown, loaded
 from hyrex.handle import TaskHandle, conclude, handle_of
 from hyrex.options import Timeout
 from hyrex.results import result_of
@@ -129,6 +129,12 @@ class WorkflowHandle(TaskHandle[R]):
 
     def conclude(self, backend: Backend, outcome: SendResult) -> None:
         """Note what became of the send; raise if it is not acknowledged."""
+        if isinstance(outcome, CallRejected) and outcome.reason == INTERNAL:
+            raise SubmitUnknown(
+                f"{outcome}. {self.task_name} {self._id} may be stored or not; handle.resend() repeats it "
+                "under the same ids",
+                self,
+            )
         conclude(backend, [self], [outcome])
         if outcome is Progress.STORED and self._state is None:
             self._status = TaskStatus.BLOCKED  # until its nodes have ended

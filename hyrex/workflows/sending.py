@@ -4,7 +4,7 @@ wrong."""
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from hyrex.backend.around_sends import hooks_around, store_within, store_within_async
 from hyrex.backend.encoding import encoded_many, off_loop
@@ -14,6 +14,7 @@ from hyrex.backend.send_spec import SendSpec
 from hyrex.backend.tracing import tracer_here
 from hyrex.client.process import current_backend
 from hyrex.codec import CODECS
+from hyrex.errors import PayloadTooLarge
 from hyrex.options import checked_texts
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.workflows.graph import Graph
@@ -22,6 +23,9 @@ from hyrex.workflows.results import RESULT_HEADER, written
 from hyrex.workflows.workflow import SendableWorkflow
 
 __all__ = ["send", "send_async"]
+
+_MOST_ARGUMENT_BYTES: Final = 64 * 1024
+"""Of a workflow's own arguments: the run of each node is given them. As the broker's."""
 
 
 def send(workflow: SendableWorkflow[Any, Any], payload: bytes, graph: Graph) -> WorkflowHandle[Any]:
@@ -79,6 +83,8 @@ class _Sent:
     ) -> None:
         self._graph = graph
         name, decode = workflow._spec.config.name, workflow._spec.task._decode_result
+        if len(payloads[0]) > _MOST_ARGUMENT_BYTES:
+            raise PayloadTooLarge(name, len(payloads[0]), _MOST_ARGUMENT_BYTES)
         tasks = prepare_many(specs, payloads)
         self.outgoing = OutgoingWorkflow(tasks, graph.names, graph.upstreams, fail_fast=workflow.fail_fast)
         self.handle: WorkflowHandle[Any] = WorkflowHandle(self.outgoing.root.task_id, name, decode=decode)

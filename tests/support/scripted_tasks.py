@@ -18,7 +18,13 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hyrex.client import close_client
-from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from hyrex.v1 import (
+    task_pb2,
+    task_service_pb2,
+    task_service_pb2_grpc,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
+)
 from tests.support.groups import placed, ungrouped
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -77,6 +83,7 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
         self.changed = threading.Condition()
         self.lingers = threading.Event()
         """Whether a watch goes on when it has told everything."""
+        self.workflows: list[workflow_service_pb2.SubmitWorkflowRequest] = []
         self.watches: list[list[str]] = []
         self.cancelled: list[str] = []
         self.health: int | None = None
@@ -203,6 +210,37 @@ class ScriptedTasks(task_service_pb2_grpc.TaskServiceServicer):
             self.changed.notify_all()
 
 
+class ScriptedWorkflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
+    """Notes what comes, and answers for a workflow's own task as the tasks beside it do."""
+
+    def __init__(self, tasks: ScriptedTasks) -> None:
+        self.tasks = tasks
+
+    def SubmitWorkflow(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.tasks.workflows.append(request)
+        self.tasks.arrived.release()
+        if self.tasks.failures:
+            self.tasks.failures.pop(0)(context)
+        return workflow_service_pb2.SubmitWorkflowResponse(root=self.tasks.answer(request.root))
+
+    def GetWorkflow(self, request: Any, context: Any) -> Any:  # noqa: N802
+        for sent in self.tasks.workflows:
+            if sent.root.task_id == request.task_id:
+                root = task_pb2.Task(
+                    task_id=sent.root.task_id, name=sent.root.name, headers=sent.root.headers
+                )
+                nodes = [
+                    workflow_service_pb2.WorkflowNodeState(
+                        task=task_pb2.Task(task_id=each.task.task_id),
+                        name=each.name,
+                        upstreams=each.upstreams,
+                    )
+                    for each in sent.nodes
+                ]
+                return workflow_service_pb2.GetWorkflowResponse(root=root, nodes=nodes)
+        return refuse(context, grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+
+
 class ScriptedHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # no types in grpc_health
     """Says what the tasks beside it say."""
 
@@ -237,6 +275,9 @@ class Server:
         """Listen."""
         self._server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(self.tasks, self._server)
+        workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(
+            ScriptedWorkflows(self.tasks), self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(ScriptedHealth(self.tasks), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()

@@ -53,7 +53,7 @@ def test_a_stub_has_no_schedule() -> None:
         ({"catch_up": "some"}, "catch_up must be"),
         ({"jitter": -1}, "jitter must be"),
         ({"jitter": 86_401}, "jitter must be"),
-        ({"jitter": 3600, "cron": "@hourly"}, "jitter = '3600': reaches the next slot.* 3600 seconds"),
+        ({"jitter": 3600, "cron": "@hourly"}, "jitter = 3600: reaches the next slot.* 3600 seconds"),
     ],
 )
 def test_put_names_what_is_not_valid(changes: dict[str, Any], words: str) -> None:
