@@ -222,9 +222,6 @@ class HyrexRegistry:
             if kind is RemoteTask:
                 raise TypeError(f"task {name}: cron: a remote stub has no schedule; its own code has")
             check_schedulable(function, name)
-            for key in ("concurrency_key", "fair_key"):
-                if getattr(options, key) is not None:
-                    raise TypeError(f"task {name}: cron: tasks of slots have no {key} yet; leave one out")
         task = kind(function, config, names, options.send_options(name))
         task._stack = self._stack
         task.keys_of = options.keys_of(name, function)

@@ -199,8 +199,8 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     notifications = Notifications(Channel(database.connector))
     upkeep, clock = RetentionStore(database.connector), DatabaseClock()
     rooms, dispatcher.clock = Rooms(DepthStore(database)), clock.steady_since
-    places = LanesAndRooms(directory, rooms, dispatcher)
     hasher = KeyHasher(SecretStore(database))
+    places = LanesAndRooms(directory, rooms, dispatcher, hasher)
     keyed = KeyedSubmits(KeyedStore(database), hasher)
     nodes = Nodes(workflows, dispatcher, promoter, config.payload_limit_bytes)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))

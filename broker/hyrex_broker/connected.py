@@ -80,6 +80,7 @@ def _connect_follow(engine: Engine) -> None:
     engine.cancels.on_blocked = follow.ended
     engine.expiry.on_blocked = follow.ended
     engine.promoter.on_blocked = follow.ended
+    engine.schedules.places.on_blocked = follow.ended
     engine.workflows.on_blocked = follow.ended
     engine.nodes.cancel = engine.cancels.cancel
 

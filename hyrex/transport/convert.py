@@ -144,9 +144,6 @@ def schedule_task(outgoing: Outgoing) -> task_pb2.NewTask:
     options = outgoing.spec.options
     if options.idempotency_key or options.delay is not None or options.run_at is not None:
         raise ValueError("a schedule's call has no idempotency_key, delay or run_at: its slots say when")
-    for key in ("concurrency_key", "fair_key"):
-        if getattr(options, key):
-            raise ValueError(f"a schedule's call has no {key} yet: its slots do not wait for one another")
     task = new_task(outgoing)
     for name in ("task_id", "parent_id", "root_id"):
         task.ClearField(name)

@@ -77,7 +77,8 @@ class ScheduleDefinition(_message.Message):
     def task(self) -> _task_pb2.NewTask:
         """What to store. Its task_id, start, idempotency_key, parent_id and root_id stay empty: each slot makes its own.
         The worker finds the slot in the header "hyrex-scheduled-for" (RFC 3339, UTC), lists find the tasks by the label
-        "hyrex.schedule".
+        "hyrex.schedule". With a concurrency_key a slot whose key is busy waits, or with ON_FULL_REFUSE its task ends at once
+        (CANCEL_CAUSE_KEY_BUSY). No debounce_key.
         """
 
     @_builtins.property

@@ -168,6 +168,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """It did not begin in the time that its sender gave it (NewTask.expires_in)."""
     CANCEL_CAUSE_SKIPPED: _CancelCause.ValueType  # 4
     """It waited for a node of its workflow that did not complete."""
+    CANCEL_CAUSE_KEY_BUSY: _CancelCause.ValueType  # 6
+    """It gave way to another: it was not to wait (NewTask.on_full), and its concurrency key was busy at its slot."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why a task ended as cancelled. There are no further final statuses for that."""
@@ -182,6 +184,8 @@ CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 3
 """It did not begin in the time that its sender gave it (NewTask.expires_in)."""
 CANCEL_CAUSE_SKIPPED: CancelCause.ValueType  # 4
 """It waited for a node of its workflow that did not complete."""
+CANCEL_CAUSE_KEY_BUSY: CancelCause.ValueType  # 6
+"""It gave way to another: it was not to wait (NewTask.on_full), and its concurrency key was busy at its slot."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 @_typing.final

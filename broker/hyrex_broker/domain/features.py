@@ -12,6 +12,7 @@ from typing import Final
 
 from hyrex_broker.domain.errors import FeatureNotReady
 from hyrex_broker.domain.model import Terms
+from hyrex_broker.domain.schedules import ScheduleOptions
 
 
 class Feature(StrEnum):
@@ -23,6 +24,7 @@ class Feature(StrEnum):
     FAIR_KEYS = "fair keys"
     OUTSIDE = "calls from outside"
     WORKFLOWS = "workflows"
+    KEYS_OF_SCHEDULES = "keys of schedules"
 
 
 FEATURES: Final = tuple(Feature)
@@ -37,6 +39,14 @@ def needed_by(terms: Terms) -> Iterator[Feature]:
         yield Feature.EXPIRY
     if extras.is_outside:
         yield Feature.OUTSIDE
+
+
+def needed_by_schedule(options: ScheduleOptions) -> Iterator[Feature]:
+    """What brokers must know that store tasks of a schedule."""
+    if options.expires_in_ms is not None:
+        yield Feature.EXPIRY
+    if options.has_keys:
+        yield Feature.KEYS_OF_SCHEDULES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,19 @@
-"""Idempotency keys: the answer for a task whose key belongs to an earlier task."""
+"""Keys of tasks: what decides their lane, and the answer for one whose idempotency key belongs to another."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hyrex_broker.domain.model import SubmitAnswer, TaskId
 from hyrex_broker.domain.states import TaskState
+
+
+class KeyedName(NamedTuple):
+    """What decides the lane of a task."""
+
+    queue: str
+    task: str
+    concurrency_key: str | None = None
+    fair_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

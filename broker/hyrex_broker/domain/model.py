@@ -35,6 +35,7 @@ class CancelCause(IntEnum):
     PURGED = 2
     EXPIRED = 3
     SKIPPED = 4
+    KEY_BUSY = 6
 
 
 NOT_IN_TIME: Final = "it did not begin in time"

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from hyrex.runtime.cron import Cron
+from hyrex_broker.domain.keys import KeyedName
 from hyrex_broker.domain.model import TaskId
 
 MOST_CAUGHT_UP: Final = 100
@@ -53,6 +54,16 @@ class ScheduleOptions:
     labels: dict[str, str] = field(default_factory=dict)
     expires_in_ms: int | None = None
     """From when a slot's task is stored."""
+    concurrency_key: str | None = None
+    max_per_key: int = 1
+    refuses_to_wait: bool = False
+    """Where its concurrency key has no free seat, the slot's task ends at once."""
+    fair_key: str | None = None
+
+    @property
+    def has_keys(self) -> bool:
+        """True if its tasks have keys that decide their lane."""
+        return self.concurrency_key is not None or self.fair_key is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,11 @@ class ScheduleDefinition:
     source: ScheduleSource
     paused: bool = False
     """For a new one; one that exists stays as it is."""
+
+    @property
+    def named(self) -> KeyedName:
+        """What decides the lane of its tasks."""
+        return KeyedName(self.queue, self.task, self.options.concurrency_key, self.options.fair_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,13 @@ class DueSchedule:
     next_at: datetime
     size_bytes: int = 0
     """What each of its tasks carries."""
+    concurrency_key: str | None = None
+    fair_key: str | None = None
+
+    @property
+    def named(self) -> KeyedName:
+        """What decides the lane of its tasks."""
+        return KeyedName(self.queue, self.task, self.concurrency_key, self.fair_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@ one has gone. Their workers are served meanwhile, and declare nothing again."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.features import Feature, FeatureGate
+from hyrex_broker.domain.features import Feature, FeatureGate, needed_by_schedule
 from hyrex_broker.domain.schedules import ScheduleDefinition
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -17,6 +17,10 @@ Covers = Callable[[str], bool]
 """Tells the queues in which a caller may change schedules."""
 Declares = Callable[[Sequence[ScheduleDefinition], Covers | None], Awaitable[object]]
 LOOK_EVERY_S: Final = 1.0
+
+
+def _needed_by(definitions: Iterable[ScheduleDefinition]) -> list[Feature]:
+    return sorted({feature for each in definitions for feature in needed_by_schedule(each.options)})
 
 
 class DeclaredLater:
@@ -30,22 +34,23 @@ class DeclaredLater:
         self, definitions: Sequence[ScheduleDefinition], covers: Covers | None
     ) -> Sequence[ScheduleDefinition]:
         """Those that may be stored now; the others wait here. Raises StorageUnavailable."""
-        expiring = {each.name: each for each in definitions if each.options.expires_in_ms is not None}
-        error = await self.gate.use([Feature.EXPIRY]) if expiring else None
+        needy = {each.name: each for each in definitions if [*needed_by_schedule(each.options)]}
+        error = await self.gate.use(_needed_by(needy.values())) if needy else None
         if error is None:
             return definitions
         log.warning(
             "schedules of a worker's code wait for an older broker to go",
-            extra={"schedules": sorted(expiring)[:20], "error": error.message},
+            extra={"schedules": sorted(needy)[:20], "error": error.message},
         )
-        self._waiting |= {name: (each, covers) for name, each in expiring.items()}
-        return [each for each in definitions if each.name not in expiring]
+        self._waiting |= {name: (each, covers) for name, each in needy.items()}
+        return [each for each in definitions if each.name not in needy]
 
     async def run(self, declare: Declares) -> None:
         """Store them when they may be, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if not self._waiting or self.gate.refusal([Feature.EXPIRY]) is not None:
+            needed = _needed_by(definition for definition, _ in self._waiting.values())
+            if not self._waiting or self.gate.refusal(needed) is not None:
                 continue
             waiting, self._waiting = self._waiting, {}
             for name, (definition, covers) in waiting.items():

@@ -1,17 +1,18 @@
 """Where tasks of slots are put, and the slots that somebody asks for."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from hyrex_broker.domain.errors import QueueAtMaximum, TooManyQueues
+from hyrex_broker.domain.errors import QueueAtMaximum
 from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.schedules import Cause, StoredSchedule
-from hyrex_broker.engine.growth import AT_ONCE
+from hyrex_broker.engine.keyed_lanes import KeyedLanes
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.schedule_parts import at_once, new_id, refusal
+from hyrex_broker.engine.submit.keyed import KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms, Taken
 from hyrex_broker.storage.schedules import ScheduleStore, SlotTask, StoredSlot
 from hyrex_broker.storage.sqlstates import StatementRefused
@@ -33,6 +34,7 @@ class LanesAndRooms:
     directory: Directory
     rooms: Rooms
     dispatcher: Wakes
+    keys: KeyHasher
 
 
 class SlotPlaces:
@@ -43,19 +45,9 @@ class SlotPlaces:
         self._directory = lanes.directory
         self._rooms = lanes.rooms
         self._dispatcher = lanes.dispatcher
-
-    async def intern(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Make lanes of these (queue, task) pairs, where there are none. Raises StorageUnavailable."""
-        unknown = {pair for pair in pairs if self._directory.find(*pair) is None}
-        if unknown:
-            await self._directory.intern(unknown)
-
-    def lane(self, queue: str, task: str) -> LaneId:
-        """Raises TooManyQueues if it could not be made."""
-        lane = self._directory.find(queue, task)
-        if lane is None:
-            raise TooManyQueues(f"task {task} of queue {queue!r}", AT_ONCE)
-        return lane
+        self.of = KeyedLanes(lanes.directory, lanes.keys).of
+        self.on_blocked: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        """Called with tasks that wait until they are followed, after the commit."""
 
     async def room(self, wanted: Mapping[str, int]) -> Taken:
         """Room for as many of so many tasks of queues as there is. Raises StorageUnavailable."""
@@ -69,7 +61,11 @@ class SlotPlaces:
         """Let it be assigned."""
         if stored:
             self._counters.stored(Counter(each.lane for each in stored))
-            self._dispatcher.wake({(each.lane, each.rank) for each in stored}, local=True)
+            ready = {(each.lane, each.rank) for each in stored if not each.is_blocked}
+            if ready:
+                self._dispatcher.wake(ready, local=True)
+            if blocked := [each.task_id for each in stored if each.is_blocked]:
+                self.on_blocked(blocked)
 
 
 class ExtraSlots:
@@ -89,9 +85,11 @@ class ExtraSlots:
         StatementRefused if the id is that of a task.
         """
         wanted = schedule.definition
-        await self._places.intern([(wanted.queue, wanted.task)])
-        lane, now = self._places.lane(wanted.queue, wanted.task), await self._store.now()
-        tasks = [SlotTask(wanted.name, slot, task_id or new_id(now), lane, cause) for slot in slots]
+        place, now = (await self._places.of([wanted.named]))[wanted.named], await self._store.now()
+        lane = place.known(wanted.queue, wanted.task)
+        tasks = [
+            SlotTask(wanted.name, slot, task_id or new_id(now), lane, cause, place.key_hash) for slot in slots
+        ]
         stored, most = list[StoredSlot](), at_once(len(wanted.payload))
         for start in range(0, len(tasks), most):
             stored += await self._store_part(schedule, tasks[start : start + most])
@@ -99,11 +97,11 @@ class ExtraSlots:
 
     async def _store_part(self, schedule: StoredSchedule, tasks: Sequence[SlotTask]) -> list[StoredSlot]:
         """Raises QueueAtMaximum also where it has stored the first of them."""
-        queue, task = schedule.definition.queue, schedule.definition.task
+        queue = schedule.definition.queue
         taken = await self._places.room({queue: len(tasks)})
         room = taken.counts[0]
         try:
-            found = await self._store.fire_extra(tasks[:room], queue, task) if room else []
+            found = await self._store.fire_extra(tasks[:room], schedule.definition.named) if room else []
         except StatementRefused as error:
             if is_repetition(error):
                 raise

@@ -9,6 +9,7 @@ when a broker starts or has gone. What becomes of the nodes of workflows is `nod
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, TypeVar
@@ -110,7 +111,10 @@ class Follower:
     async def _follow(self, tasks: list[TaskId], keys: list[int]) -> None:
         moved = await self._store.follow(tasks, keys)
         if moved:
-            self._dispatcher.wake({(each.lane, each.rank) for each in moved}, local=True)
+            ready = {(each.lane, each.rank) for each in moved if each.rank is not None}
+            if ready:
+                self._dispatcher.wake(ready, local=True)
+            self._store.counters.cancelled(Counter(each.lane for each in moved if each.rank is None))
             self.on_change([each.task_id for each in moved])
         if tasks:
             self._go_on(await self._nodes.advance(tasks))

@@ -28,6 +28,7 @@ from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.declared_later import Covers, DeclaredLater
 from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, SlotPlaces
 from hyrex_broker.engine.head_mark import HeadMark, look_below
+from hyrex_broker.engine.keyed_lanes import KeyedPlace
 from hyrex_broker.engine.schedule_parts import Firing, ForeignZones, new_id, parts, refusal, with_jitter
 from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
@@ -61,7 +62,7 @@ class ScheduledSubmits:
     ) -> None:
         """`mark`: where the schedules are read from."""
         self._store = store
-        self._places = SlotPlaces(store, lanes)
+        self.places = self._places = SlotPlaces(store, lanes)
         self.extra = ExtraSlots(store, self._places)
         self._clock = clock
         self._jumps_known = clock.jump_count
@@ -127,13 +128,13 @@ class ScheduledSubmits:
 
     async def _fire(self, due: Sequence[DueSchedule], now: datetime) -> bool:
         """Store tasks of these, as far as there is room; True if something has moved."""
-        await self._places.intern({(each.queue, each.task) for each in due})
+        places = await self._places.of(each.named for each in due)
         firings: list[Firing] = []
         unreadable: list[DueSchedule] = []
         foreign = 0
         for each in due:
             try:
-                firings.append(self._firing(each, now))
+                firings.append(self._firing(each, now, places[each.named]))
             except ZoneUnknown as error:
                 self._foreign.add(each.name)
                 log.error(
@@ -155,18 +156,18 @@ class ScheduledSubmits:
             self.mark.keep()
         return bool(unreadable or stored or foreign)
 
-    def _firing(self, due: DueSchedule, now: datetime) -> Firing:
+    def _firing(self, due: DueSchedule, now: datetime, place: KeyedPlace) -> Firing:
         """Raises ValueError if its expression has no next slot, TooManyQueues if its lane cannot be made."""
         cron = Cron(due.cron, due.tz)
         slots = slots_to_fire(due, cron, now)
         next_at = cron.next_after(max(now, due.next_at))
-        lane = self._places.lane(due.queue, due.task)
+        lane = place.known(due.queue, due.task)
         cause = [*[Cause.MISSED] * (len(slots) - 1), Cause.DUE]
         return Firing(
             due,
             Move(due.name, due.revision, due.next_at, next_at, with_jitter(next_at, due.jitter_s)),
             [
-                SlotTask(due.name, slot, new_id(now), lane, why)
+                SlotTask(due.name, slot, new_id(now), lane, why, place.key_hash)
                 for slot, why in zip(slots, cause, strict=True)
             ],
         )

@@ -6,7 +6,7 @@ from typing import Final
 
 from hyrex.runtime.cron import Cron, ScheduleInvalid
 from hyrex.v1 import schedule_pb2, schedule_service_pb2, task_pb2
-from hyrex_broker.domain.errors import InvalidField, PayloadOverLimit, TooManyItems
+from hyrex_broker.domain.errors import BrokerError, InvalidField, PayloadOverLimit, TooManyItems
 from hyrex_broker.domain.model import NOTHING_CARRIED, TaskId, priority_of
 from hyrex_broker.domain.schedules import (
     SCHEDULE_LABEL,
@@ -21,6 +21,7 @@ from hyrex_broker.domain.schedules import (
 )
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.service import fields
+from hyrex_broker.service.key_terms import refuse_without_key
 from hyrex_broker.service.terms import MAP_BYTES, KnownTerms, checked_headers, refuse_unknown
 from hyrex_broker.service.times import duration, duration_if_any, timestamp, timestamp_if_any
 
@@ -29,7 +30,7 @@ NEXT_SLOTS: Final = 3
 MOST_BACKFILLED: Final = 1000
 _SLOT: Final = "2026-01-01T00:00:00.000000Z"
 _OWN: Final = ("task_id", "idempotency_key", "parent_id", "root_id")
-_NOT_YET: Final = ("debounce_key", "concurrency_key", "fair_key", "outside")
+_NOT_YET: Final = ("debounce_key", "outside")
 _WIRE_NAMES: Final = {"tz": "timezone"}
 _CATCH_UPS: Final = {
     schedule_pb2.CATCH_UP_UNSPECIFIED: CatchUp.LATEST,
@@ -96,14 +97,22 @@ def _options(task: task_pb2.NewTask, field: str, name: str) -> ScheduleOptions:
             raise InvalidField(f"{field}.task.{own}", value, "must stay empty: each slot's task has its own")
     for key in _NOT_YET:
         if value := getattr(task, key):
-            words = "must stay empty: the tasks of a schedule have none yet, and do not wait for one another"
+            words = "must stay empty: the tasks of a schedule have none"
             raise InvalidField(f"{field}.task.{key}", value, words)
+    refused: dict[int, BrokerError] = {}
+    refuse_without_key(task, [task.concurrency_key], refused, 1)
+    if refused:
+        raise refused[0]
     if start := task.WhichOneof("start"):
         raise InvalidField(f"{field}.task.{start}", str(start), "must stay empty: the slot says when")
     bare = task_pb2.NewTask()
     bare.CopyFrom(task)
     bare.ClearField("payload")
     bare.ClearField("headers")
+    concurrency_key = fields.short_text(task.concurrency_key, f"{field}.task.concurrency_key")
+    fair_key = fields.short_text(task.fair_key, f"{field}.task.fair_key")
+    bare.ClearField("concurrency_key")
+    bare.ClearField("fair_key")
     terms = KnownTerms().of(bare).terms
     carried = NOTHING_CARRIED if terms.extras is None else terms.extras.carried
     labels = {} if terms.extras is None else terms.extras.labels
@@ -121,6 +130,10 @@ def _options(task: task_pb2.NewTask, field: str, name: str) -> ScheduleOptions:
         headers=headers,
         labels=labels,
         expires_in_ms=None if terms.extras is None else terms.extras.expires_in_ms,
+        concurrency_key=concurrency_key or None,
+        max_per_key=1 if terms.extras is None else terms.extras.max_per_key,
+        refuses_to_wait=terms.extras is not None and terms.extras.refuses_to_wait,
+        fair_key=fair_key or None,
     )
 
 
@@ -161,6 +174,10 @@ def _task(wanted: ScheduleDefinition, *, hidden: bool, brief: bool) -> task_pb2.
         timeout=duration_if_any(options.timeout_ms),
         retry_delay=duration_if_any(options.retry_delay_ms),
         expires_in=duration_if_any(options.expires_in_ms),
+        concurrency_key=options.concurrency_key or "",
+        max_per_key=options.max_per_key if options.concurrency_key else 0,
+        on_full=task_pb2.ON_FULL_REFUSE if options.refuses_to_wait else task_pb2.ON_FULL_UNSPECIFIED,
+        fair_key=options.fair_key or "",
         headers={} if hidden else options.headers,
         labels=options.labels,
     )

@@ -9,7 +9,7 @@ from typing import Final
 from hyrex.v1 import schedule_service_pb2 as pb
 from hyrex.v1 import schedule_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, PeerNotFound, RightMissing, TaskIdConflict
-from hyrex_broker.domain.features import Feature, FeatureGate
+from hyrex_broker.domain.features import FeatureGate, needed_by_schedule
 from hyrex_broker.domain.ids import hex_id
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
@@ -70,8 +70,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         wanted = schedule_convert.definition(request.definition, "definition", source, self._limit)
         caller = current_caller()
         caller.require(Scope.SUBMIT, wanted.queue)
-        if wanted.options.expires_in_ms is not None:
-            await self.gate.require(Feature.EXPIRY)
+        await self.gate.require(*needed_by_schedule(wanted.options))
         before = await self._store.standing(wanted.name)
         if before.queue is not None and not caller.covers(before.queue):
             raise _elsewhere()
@@ -216,7 +215,7 @@ class ScheduleServicer(schedule_service_pb2_grpc.ScheduleServiceServicer):
         """Return True if its tasks are others now. Raises PeerNotFound."""
         was = before.schedule.definition
         now = (await self._found(was.name, Scope.SUBMIT)).schedule.definition
-        return (now.queue, now.task) != (was.queue, was.task)
+        return now.named != was.named
 
     async def _found(self, text: str, scope: Scope) -> Seen:
         """A schedule of a queue for which the caller has this scope. Raises InvalidField, PeerNotFound."""

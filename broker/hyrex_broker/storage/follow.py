@@ -18,11 +18,11 @@ FIRST: Final = lowest_id(0)
 
 @dataclass(frozen=True, slots=True)
 class MovedTask:
-    """A task that became ready."""
+    """A task that became ready; without a rank, one that ended since its key was busy."""
 
     task_id: TaskId
     lane: LaneId
-    rank: int
+    rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,10 @@ class FollowStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.counters = database.counters
 
     async def follow(self, task_ids: Collection[TaskId], keys: Sequence[int] = ()) -> list[MovedTask]:
-        """Go on from the ends of tasks, or from their being blocked; return what became ready."""
+        """Go on from the ends of tasks, or from their being blocked; return what became ready or ended."""
         rows = await self._database.fetch_apart(_SQL["follow"], sorted(task_ids), sorted(keys))
         return [MovedTask(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 

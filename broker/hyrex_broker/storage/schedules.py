@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from hyrex_broker.domain.keys import KeyedName
 from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.schedules import (
     CatchUp,
@@ -61,6 +62,7 @@ class SlotTask:
     task_id: TaskId
     lane: LaneId
     cause: Cause
+    key_hash: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class StoredSlot:
     task_id: TaskId
     lane: LaneId
     rank: int
+    is_blocked: bool
+    """It is not ready yet: it must be followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +153,11 @@ class ScheduleStore:
             [each.task_id for each in tasks],
             [each.lane for each in tasks],
             [each.cause.value for each in tasks],
+            [each.key_hash for each in tasks],
         )
         return [_stored(row) for row in rows]
 
-    async def fire_extra(self, tasks: Sequence[SlotTask], queue: str, task: str) -> list[StoredSlot]:
+    async def fire_extra(self, tasks: Sequence[SlotTask], named: KeyedName) -> list[StoredSlot]:
         """Store tasks for slots of one schedule, which goes on as it would; what was stored: nothing if its
         tasks are others now. Raises StatementRefused."""
         first = tasks[0]
@@ -163,8 +168,8 @@ class ScheduleStore:
             [each.task_id for each in tasks],
             first.lane,
             first.cause.value,
-            queue,
-            task,
+            *named,
+            first.key_hash,
         )
         return [_stored(row) for row in rows]
 
@@ -279,6 +284,11 @@ def _options(options: ScheduleOptions) -> str:
     values = asdict(options)
     if options.expires_in_ms is None:
         del values["expires_in_ms"]
+    if options.concurrency_key is None:
+        for name in ("concurrency_key", "max_per_key", "refuses_to_wait"):
+            del values[name]
+    if options.fair_key is None:
+        del values["fair_key"]
     return json.dumps(values)
 
 
@@ -294,12 +304,14 @@ def _due(row: Any) -> DueSchedule:
         row["jitter_s"],
         row["next_at"],
         row["size_bytes"],
+        row["concurrency_key"],
+        row["fair_key"],
     )
 
 
 def _stored(row: Any) -> StoredSlot:
     task_id = TaskId(str(row["task_id"]))
-    return StoredSlot(row["schedule"], row["slot"], task_id, LaneId(row["lane"]), row["rank"])
+    return StoredSlot(row["schedule"], row["slot"], task_id, LaneId(row["lane"]), row["rank"], row["blocked"])
 
 
 def _fired(row: Any) -> FiredSlot:

@@ -168,15 +168,21 @@ def _rate_info(text: str | None, burst: int | None) -> RateInfo | None:
 
 
 def _schedule_info(task: HyrexTask[..., Any]) -> ScheduleInfo:
-    config, options = task.config, task.options
+    config = task.config
     assert config.cron is not None
+    payload = coder_of(task).encode_arguments()
+    options = task._spec.keyed(payload).options
     return ScheduleInfo(
         task=_task_info(task),
         cron=config.cron,
         tz=config.tz,
-        payload=coder_of(task).encode_arguments(),
+        payload=payload,
         headers=dict(options.headers),
         labels=dict(options.labels),
         retry_delay_s=-1.0 if config.retry_backoff is None else task.retry_delay_s(1),
         expires_in_s=config.expires_in or 0.0,
+        concurrency_key=options.concurrency_key or "",
+        max_per_key=options.max_per_key if options.concurrency_key else 0,
+        refuses=bool(options.concurrency_key) and options.on_full == "refuse",
+        fair_key=options.fair_key or "",
     )

@@ -60,6 +60,10 @@ class ScheduleInfo(Struct, frozen=True, array_like=True):
     labels: dict[str, str]
     retry_delay_s: float = -1.0
     expires_in_s: float = 0.0
+    concurrency_key: str = ""
+    max_per_key: int = 0
+    refuses: bool = False
+    fair_key: str = ""
 
 
 # From the stream process to a child.

@@ -261,6 +261,10 @@ def _schedule(schedule: ScheduleInfo) -> ScheduleDefinition:
             expires_in=_duration(int(schedule.expires_in_s * 1e9)) if schedule.expires_in_s else None,
             headers=schedule.headers,
             labels=schedule.labels,
+            concurrency_key=schedule.concurrency_key,
+            max_per_key=schedule.max_per_key,
+            on_full=task_wire.ON_FULL_REFUSE if schedule.refuses else task_wire.ON_FULL_UNSPECIFIED,
+            fair_key=schedule.fair_key,
         ),
     )
 

@@ -42,6 +42,7 @@ from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.outside import OutsideCalls
 from hyrex_broker.engine.schedules import ScheduledSubmits
+from hyrex_broker.engine.submit.keyed import KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.service.admin import AdminServicer
@@ -259,7 +260,8 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
 
 def _schedule_parts(database: Database, recorded: Recorded, audit: Audit, pages: PageTokens) -> ScheduleParts:
     store = ScheduleStore(database)
-    lanes = LanesAndRooms(Directory(LaneStore(database)), Rooms(DepthStore(database)), recorded)
+    hasher = KeyHasher(SecretStore(database))
+    lanes = LanesAndRooms(Directory(LaneStore(database)), Rooms(DepthStore(database)), recorded, hasher)
     mark = HeadMark(SCHEDULE_HEAD, MarkStore(database))
     schedules = ScheduledSubmits(store, mark, lanes, DatabaseClock(), timedelta(seconds=15))
     return ScheduleParts(store, schedules, TaskReads(database), audit, pages, MIB)

@@ -190,14 +190,31 @@ async def test_each_bad_field_is_named(stubs: Stubs) -> None:
         assert str(caught.value.details()).startswith(f"{field} = "), caught.value.details()
 
 
-@pytest.mark.parametrize("key", ["concurrency_key", "debounce_key"])
-async def test_a_schedule_whose_tasks_have_a_key_is_refused_and_not_stored_without_it(
-    stubs: Stubs, key: str
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"debounce_key": "k"}, "task.debounce_key = 'k': must stay empty"),
+        ({"max_per_key": 2}, "max_per_key = 2: is for tasks with a concurrency_key"),
+        ({"concurrency_key": "k" * 256}, "task.concurrency_key = .*255 bytes"),
+        ({"fair_key": "k" * 256}, "task.fair_key = .*255 bytes"),
+        ({"concurrency_key": "k", "max_per_key": 1001}, "max_per_key = 1001: must lie between 0 and 1000"),
+    ],
+)
+async def test_keys_that_tasks_of_a_schedule_cannot_have_are_refused(
+    stubs: Stubs, said: dict[str, Any], words: str
 ) -> None:
-    wanted = definition(task={key: "k"})
-    with pytest.raises(grpc.aio.AioRpcError, match=f"task.{key} = .*the tasks of a schedule have none yet"):
-        await stubs.schedules.PutSchedule(pb.PutScheduleRequest(definition=wanted))
+    with pytest.raises(grpc.aio.AioRpcError, match=words):
+        await stubs.schedules.PutSchedule(pb.PutScheduleRequest(definition=definition(task=said)))
     assert not (await stubs.schedules.ListSchedules(pb.ListSchedulesRequest())).schedules
+
+
+async def test_keys_of_a_schedule_are_stored_and_shown(stubs: Stubs) -> None:
+    keys: dict[str, Any] = {
+        "concurrency_key": "k", "max_per_key": 2, "on_full": task_pb2.ON_FULL_REFUSE, "fair_key": "ada",
+    }  # fmt: skip
+    answer = await stubs.schedules.PutSchedule(pb.PutScheduleRequest(definition=definition(task=keys)))
+    shown = answer.schedule.definition.task
+    assert {name: getattr(shown, name) for name in keys} == keys
 
 
 async def test_bad_bounds_of_a_backfill_are_refused(stubs: Stubs) -> None:

@@ -102,7 +102,6 @@ def test_what_is_no_key_is_refused_before_anything_is_sent(key: Any, error: type
         ({"concurrency_key": "k", "max_per_key": True}, "max_per_key must be an int"),
         ({"concurrency_key": "k", "on_full": "drop"}, "on_full must be 'wait' or 'refuse', got 'drop'"),
         ({"concurrency_key": "k", "on_full": None}, "on_full must be 'wait' or 'refuse'"),
-        ({"concurrency_key": "k", "cron": "@daily"}, "no concurrency_key yet"),
         ({"max_per_key": 2}, "are for tasks with a concurrency_key; give that too"),
         ({"on_full": "refuse"}, "are for tasks with a concurrency_key; give that too"),
         ({"concurrency_key": b"k"}, "concurrency_key must be a str"),

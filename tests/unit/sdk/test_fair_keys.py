@@ -43,7 +43,6 @@ def test_with_config_says_one_key_and_leaves_the_other_to_the_arguments() -> Non
         ({"fair_key": lambda order: order}, "fair_key is called with the task's arguments"),
         ({"fair_key": b"k"}, "fair_key must be a str"),
         ({"fair_key": "x" * 256}, "fair_key must have 1..255 bytes"),
-        ({"fair_key": "k", "cron": "@daily"}, "no fair_key yet"),
     ],
 )
 def test_bad_keys_are_refused_at_the_decorator(options: dict[str, Any], words: str) -> None:

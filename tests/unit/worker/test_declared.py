@@ -2,6 +2,9 @@
 
 import pytest
 
+from hyrex import HyrexRegistry
+from hyrex.v1 import task_pb2
+from hyrex.worker.child.target import _schedule_info
 from hyrex.worker.shared.child_messages import Imported, ScheduleInfo, TaskInfo
 from hyrex.worker.shared.memory import TrustCell, create_fd
 from hyrex.worker.shared.options import WorkerOptions
@@ -39,3 +42,18 @@ def test_of_two_cells_each_is_told_the_schedules_of_its_own_queues(
     assert (declared("grpc://localhost:3", "*"), declared(REST, "*")) == (["cut"], ["report"])
     assert declared("grpc://localhost:4", "*") == []
     assert "other brokers than grpc://localhost:4 for their queues: cut, report" in caplog.text
+
+
+def test_a_schedule_of_code_has_the_keys_of_its_tasks_arguments() -> None:
+    @HyrexRegistry().task(
+        cron="@daily",
+        concurrency_key=lambda tenant: tenant,
+        max_per_key=2,
+        on_full="refuse",
+        fair_key=lambda tenant: f"{tenant}!",
+    )
+    def report(tenant: str = "ada") -> None: ...
+
+    task = convert._schedule(_schedule_info(report)).task
+    assert (task.concurrency_key, task.fair_key, task.max_per_key) == ("ada", "ada!", 2)
+    assert task.on_full == task_pb2.ON_FULL_REFUSE

@@ -45,6 +45,14 @@ class KeyHasher:
         secret = await self._known()
         return {key: _hash(secret, key) % BUCKETS + 1 for key in keys}
 
+    async def hash(self, key: FairKey) -> int:
+        """The hash of a concurrency key of a queue and name. Raises StorageUnavailable."""
+        return _hash(await self._known(), key)
+
+    async def bucket(self, key: FairKey) -> int:
+        """The bucket of a fair key of a queue and name. Raises StorageUnavailable."""
+        return _hash(await self._known(), key) % BUCKETS + 1
+
     async def _known(self) -> bytes:
         if not self._secret:
             self._secret = await self._secrets.of_keys()

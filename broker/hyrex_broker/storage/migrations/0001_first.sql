@@ -257,6 +257,8 @@ create table blocked (
   kind           smallint check (kind in (1, 2, 3)),
   key            bigint,
   most           integer check ((most is null) = (key is null)),
+  -- A task of a schedule that ends at once where its key has no free seat. Whoever looks at it first decides.
+  drops          boolean not null default false,
   turn           bigint not null default 0,
   since          timestamptz not null default clock_timestamp(),
   run_number     integer not null,
@@ -1065,7 +1067,8 @@ create view holding as
 
 -- Goes on from the ends of tasks in followed lanes, and from tasks that were put into `blocked`: removes the seats of
 -- what has ended, and gives free ones to those that have waited longest. `ids` are those tasks, `more` are keys to look
--- at besides. It may be called at any time and for any task: what is not due stays as it is. Returns what became ready.
+-- at besides. It may be called at any time and for any task: what is not due stays as it is. Returns what became ready, and,
+-- without a rank, what ended since it was to have a seat at once.
 -- Locks stripes in order, then rows of `blocked` in id order; nothing else.
 create function follow(ids uuid[], more bigint[])
 returns table (moved uuid, into_lane integer, at_rank smallint)
@@ -1168,6 +1171,17 @@ begin
       group by m.key
     ) k;
   end loop;
+  if fresh <> '{}' then
+    return query
+      with dropped as (
+        delete from blocked b where b.task_id = any (fresh) and b.drops returning b.*
+      ), recorded as (
+        insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause)
+        select d.task_id, d.run_number, d.attempt_number, 5, true, 'its concurrency key was busy', 6
+        from dropped d order by d.task_id
+      )
+      select d.task_id, d.lane, null::smallint from dropped d;
+  end if;
 end
 $$;
 
@@ -1185,8 +1199,8 @@ as $$
     where b.task_id = t.id and b.key is null and b.kind is null
     returning b.*, t.key_hash, t.max_per_key
   ), again as (
-    insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)
-    select task_id, lane, rank, key_hash, max_per_key,
+    insert into blocked (task_id, lane, rank, key, most, drops, turn, run_number, attempt_number, redeliveries, releases, alone)
+    select task_id, lane, rank, key_hash, max_per_key, drops,
            $2 + row_number() over (partition by key_hash order by task_id) - 1,
            run_number, attempt_number, redeliveries, releases, alone
     from left_it where key_hash is not null order by task_id

@@ -1,6 +1,6 @@
 -- name: follow
 -- See the function of this name (migrations/0001_first.sql). $1 tasks, in the order of their ids, $2 keys.
--- Returns what became ready.
+-- Returns what became ready, and what ended (without a rank).
 select moved, into_lane, at_rank from follow($1::uuid[], $2::bigint[])
 
 -- name: elected

@@ -2,7 +2,8 @@
 -- Schedules that are due, the longest due first, with the size of a task and the database's time. $1 how many.
 -- $2 names that are left out, $3 low-water mark: each slot leaves a dead entry at the head of the index.
 select name, revision, queue, task, cron, tz, catchup, jitter_s, next_at, now() as now,
-       octet_length(payload) + octet_length(options::text) as size_bytes
+       octet_length(payload) + octet_length(options::text) as size_bytes,
+       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key
 from schedule where not paused and due_at >= $3::timestamptz and due_at <= now() and name <> all ($2::text[])
 order by due_at limit $1::integer
 
@@ -25,7 +26,8 @@ select due_at from schedule where not paused and due_at < $1::timestamptz order 
 -- another broker has locked or moved, or that was edited or paused since this one looked. Locks schedules, then slots,
 -- by name. Returns the stored slots.
 -- $1 name, $2 revision, $3 slot that was next, $4 slot that is next now, $5 when that one is due: arrays by name.
--- $6 name, $7 slot, $8 task id, $9 lane, $10 cause: arrays of the slots, by name and slot.
+-- $6 name, $7 slot, $8 task id, $9 lane, $10 cause, $11 hash of the concurrency key or null: arrays of the slots, by name
+-- and slot. A task with such a key is blocked until it is followed.
 with taken as materialized (
   select s.*, w.new_next_at, w.new_due_at
   from unnest($1::text[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
@@ -37,8 +39,8 @@ with taken as materialized (
   ) s
 ), item as materialized (
   select i.*, t.payload, t.options
-  from unnest($6::text[], $7::timestamptz[], $8::uuid[], $9::integer[], $10::text[])
-    as i (name, slot, task_id, lane, cause)
+  from unnest($6::text[], $7::timestamptz[], $8::uuid[], $9::integer[], $10::text[], $11::bigint[])
+    as i (name, slot, task_id, lane, cause, key_hash)
   join taken t on t.name = i.name
 ), fired as (
   insert into schedule_slot (namespace, schedule, slot, task_id, cause)
@@ -47,22 +49,28 @@ with taken as materialized (
   returning schedule, slot, task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload,
-                    content_type, codec, headers, labels, expires_at)
+                    content_type, codec, headers, labels, expires_at, concurrency_key, key_hash, max_per_key, fair_key)
   select i.task_id, i.lane, (i.options->>'rank')::smallint, (i.options->>'max_retries')::integer,
          (i.options->>'timeout_ms')::bigint, (i.options->>'retry_delay_ms')::bigint, 0, i.payload,
          i.options->>'content_type', i.options->>'codec',
          coalesce(i.options->'headers', '{}')
            || jsonb_build_object('hyrex-scheduled-for', to_char(i.slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
          coalesce(i.options->'labels', '{}') || jsonb_build_object('hyrex.schedule', i.name),
-         now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond'
+         now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond',
+         i.options->>'concurrency_key', i.key_hash,
+         case when i.key_hash is not null then coalesce((i.options->>'max_per_key')::integer, 1) end, i.options->>'fair_key'
   from item i where i.task_id = any (array(select task_id from fired)) order by i.task_id
-  returning id, lane, rank, expires_at
+  returning id, lane, rank, expires_at, key_hash
 ), expiring as (
   insert into expiry (look_at, task_id, expires_at)
   select expires_at, id, expires_at from stored where expires_at is not null order by id
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from stored
+  select id, lane, rank, now(), 0, 0, 0, 0, false from stored where key_hash is null
+), waiting as (
+  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
+  select s.id, s.lane, s.rank, coalesce((i.options->>'refuses_to_wait')::boolean, false), 0, 0, 0, 0, false
+  from stored s join item i on i.task_id = s.id where s.key_hash is not null order by s.id
 ), moved as (
   update schedule s
   set next_at = t.new_next_at, due_at = greatest(t.new_due_at, now()),
@@ -71,18 +79,22 @@ with taken as materialized (
                               s.last_task_id)
   from taken t where s.namespace = 0 and s.name = t.name
 )
-select f.schedule, f.slot, s.id as task_id, s.lane, s.rank from fired f join stored s on s.id = f.task_id
+select f.schedule, f.slot, s.id as task_id, s.lane, s.rank, s.key_hash is not null as blocked
+from fired f join stored s on s.id = f.task_id
 
 -- name: fire_extra
 -- `fire` for slots that somebody asks for, whenever the schedule is due next: a trigger, or a backfill. It waits for
 -- nobody who fires, and nobody waits for it. A slot that was stored before is left out.
 -- Nothing of a schedule whose tasks are others now.
--- $1 name, $2 slots, $3 task ids, $4 lane, $5 cause, $6 queue, $7 task.
+-- $1 name, $2 slots, $3 task ids, $4 lane, $5 cause, $6 queue, $7 task, $8 concurrency key and $9 fair key or null, $10 hash
+-- of the concurrency key or null.
 with taken as materialized (
   select name, payload, options from schedule
-  where namespace = 0 and name = $1::text and queue = $6::text and task = $7::text for key share
+  where namespace = 0 and name = $1::text and queue = $6::text and task = $7::text
+    and options->>'concurrency_key' is not distinct from $8::text and options->>'fair_key' is not distinct from $9::text
+  for key share
 ), item as materialized (
-  select i.slot, i.task_id, t.name, t.payload, t.options
+  select i.slot, i.task_id, t.name, t.payload, t.options, $10::bigint as key_hash
   from unnest($2::timestamptz[], $3::uuid[]) as i (slot, task_id) cross join taken t
 ), fired as (
   insert into schedule_slot (namespace, schedule, slot, task_id, cause)
@@ -91,24 +103,31 @@ with taken as materialized (
   returning schedule, slot, task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload,
-                    content_type, codec, headers, labels, expires_at)
+                    content_type, codec, headers, labels, expires_at, concurrency_key, key_hash, max_per_key, fair_key)
   select i.task_id, $4::integer, (i.options->>'rank')::smallint, (i.options->>'max_retries')::integer,
          (i.options->>'timeout_ms')::bigint, (i.options->>'retry_delay_ms')::bigint, 0, i.payload,
          i.options->>'content_type', i.options->>'codec',
          coalesce(i.options->'headers', '{}')
            || jsonb_build_object('hyrex-scheduled-for', to_char(i.slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
          coalesce(i.options->'labels', '{}') || jsonb_build_object('hyrex.schedule', i.name),
-         now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond'
+         now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond',
+         i.options->>'concurrency_key', i.key_hash,
+         case when i.key_hash is not null then coalesce((i.options->>'max_per_key')::integer, 1) end, i.options->>'fair_key'
   from item i where i.task_id = any (array(select task_id from fired)) order by i.task_id
-  returning id, lane, rank, expires_at
+  returning id, lane, rank, expires_at, key_hash
 ), expiring as (
   insert into expiry (look_at, task_id, expires_at)
   select expires_at, id, expires_at from stored where expires_at is not null order by id
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from stored
+  select id, lane, rank, now(), 0, 0, 0, 0, false from stored where key_hash is null
+), waiting as (
+  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
+  select s.id, s.lane, s.rank, coalesce((i.options->>'refuses_to_wait')::boolean, false), 0, 0, 0, 0, false
+  from stored s join item i on i.task_id = s.id where s.key_hash is not null order by s.id
 )
-select f.schedule, f.slot, s.id as task_id, s.lane, s.rank from fired f join stored s on s.id = f.task_id
+select f.schedule, f.slot, s.id as task_id, s.lane, s.rank, s.key_hash is not null as blocked
+from fired f join stored s on s.id = f.task_id
 
 -- name: put_off
 -- Looks at schedules again later: their queue is full, or they cannot be read. Nothing of one that has moved.
