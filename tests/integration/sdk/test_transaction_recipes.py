@@ -10,10 +10,12 @@ from typing import Final
 import pytest
 
 from hyrex import get_task
+from tests.support.eventually import eventually
 from tests.support.postgres import connect, run_apart
 from tests.support.process import ROOT
 from tests.support.processes import RunningBroker, StartWorker
 
+ORDERS: Final = "create table public.orders (id serial primary key, total integer not null)"
 FASTAPI: Final = """
 from fastapi.testclient import TestClient
 import web
@@ -69,9 +71,14 @@ def _run(place: Path, code: str, env: dict[str, str]) -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
-async def _prepare(url: str) -> None:
+def _blocks(kind: str) -> list[str]:
+    page = (ROOT / "docs/howto/transactions.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+async def _execute(url: str, sql: str) -> None:
     connection = await connect(url)
-    await connection.execute("create table public.orders (id serial primary key, total integer not null)")
+    await connection.execute(sql)
     await connection.close()
 
 
@@ -89,11 +96,9 @@ def test_the_recipes_enqueue_what_commits_and_nothing_else(
     start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    page = (ROOT / "docs/howto/transactions.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    for name, code in zip(("tasks", "web", "shop", "elsewhere"), blocks, strict=True):
+    for name, code in zip(("tasks", "send", "web", "shop", "elsewhere"), _blocks("python"), strict=True):
         (tmp_path / f"{name}.py").write_text(code)
-    run_apart(_prepare(database_url))
+    run_apart(_execute(database_url, ORDERS))
     start_worker("tasks:app", cwd=tmp_path)
     monkeypatch.setenv("HYREX_BROKER_URL", broker.url)
     env = {
@@ -101,11 +106,16 @@ def test_the_recipes_enqueue_what_commits_and_nothing_else(
         "PLAIN_URL": database_url,
         "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
     }
+    assert _run(tmp_path, "import send", env | {"DATABASE_URL": database_url}) == ["charged order 7"]
+    (sql,) = _blocks("sql")
+    run_apart(_execute(database_url, sql))
     (first,) = _run(tmp_path, FASTAPI, env)
     second, undone, *told = _run(tmp_path, DJANGO, env)
     assert told == ["NotInTransaction", "UnknownConnection", "rolled back"]
     for number, task_id in enumerate((first, second), 1):
         assert get_task(task_id).result(60) == f"charged order {number}"
     assert run_apart(_count(database_url, f"select count(*) from hyrex.task where id = '{undone}'")) == 0
-    assert run_apart(_count(database_url, "select count(*) from hyrex.task")) == 3
+    done = "select count(*) from hyrex.task join hyrex.task_run on task_id = id where final and outcome = 2"
+    eventually(lambda: run_apart(_count(database_url, done)) == 5)
+    assert run_apart(_count(database_url, "select count(*) from hyrex.task")) == 5
     assert run_apart(_count(database_url, "select count(*) from hyrex.outbox")) == 0
