@@ -14,6 +14,7 @@ from tests.rolling.fleet import BROKERS, WORKERS, Fleet
 from tests.rolling.older import THIS, Version, older
 from tests.support.eventually import eventually
 from tests.support.pairs import value
+from tests.support.postgres import migrate_now
 from tests.support.process import ROOT
 from tests.support.processes import Processes
 
@@ -50,6 +51,9 @@ def test_nothing_is_lost_and_nothing_runs_twice_on_the_way_to_this_version_and_b
 ) -> None:
     with EmbeddedPostgres(durable=False) as server:
         fleet = Fleet(processes, server.url, tmp_path / "runs")
+        if not before.is_release:
+            # The first migration is edited in place until a release has it: no later one makes up for that.
+            migrate_now(server.url)
         fleet.start(before, (before, THIS))
         fleet.until_sent(AT_EACH_STEP)
         known = int(value(server.url, "select max(number) from hyrex.schema_version"))

@@ -23,6 +23,7 @@ class Version:
     name: str
     python: str
     path: str = ""
+    is_release: bool = False
 
 
 THIS: Final = Version("this", sys.executable, str(ROOT))
@@ -38,7 +39,8 @@ def older() -> Version:
     home = ROOT / ".cache" / "older" / commit
     if not (home / "made").exists():
         _make(home, commit)
-    return Version(f"{ref} ({commit[:10]})", str(home / "venv" / "bin" / "python"))
+    is_release = _git("tag", "--list", "v*", "--points-at", commit) != ""
+    return Version(f"{ref} ({commit[:10]})", str(home / "venv/bin/python"), is_release=is_release)
 
 
 def _newest_release() -> str | None:
