@@ -1,11 +1,14 @@
 """The rules of a worker's stream that can be seen on the wire (the list at the end of AGENT.md).
 
 Each broken rule is a sentence in `broken`. What a worker has read cannot be known from outside, only
-what was sent to it: so a heartbeat is compared with what had been sent two heartbeats earlier.
+what was sent to it: so a heartbeat is compared with what had been sent two heartbeats earlier, and two
+intervals before it was made. When that was is estimated: where this process or a cable stands still for a
+moment, heartbeats come late, and several at once.
 """
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +16,8 @@ from hyrex.v1 import worker_service_pb2 as wire
 from tests.support.columns import assigned, told_runs
 
 PATIENCE_S: Final = 1.5  # a loaded machine's hiccup
+_LOOK_BACK: Final = 6
+_APART: Final = 0.9
 
 COUNTED: Final = (
     "hellos", "resumed", "adopted", "revoked", "reports", "repeated_reports", "stale", "duplicate",
@@ -70,6 +75,13 @@ class Rules:
         seen: dict[str, object] = {name: self.counts[name] for name in COUNTED}
         seen["receipted"] = all(session.receipted for session in self.sessions.values())
         return seen | {"broken": self.broken, "sessions": len(self.sessions), "headers": self.headers}
+
+
+def made_at(arrivals: Sequence[float], interval_s: float) -> float:
+    """When the newest heartbeat was made at the earliest, if one of them came without delay: a worker makes
+    them about an interval apart."""
+    steps = reversed(range(len(arrivals)))
+    return min(at + step * _APART * interval_s for at, step in zip(arrivals, steps, strict=True))
 
 
 class StreamRules:
@@ -139,7 +151,8 @@ class StreamRules:
         if self._rules.timely and now - self._beats[-1] > 2 * self._interval_s + PATIENCE_S:
             self._break(f"no heartbeat for {now - self._beats[-1]:.1f} s (interval {self._interval_s} s)")
         if len(self._beats) > 1:
-            session.read_until = self._beats[-2]
+            made = made_at([*self._beats[-_LOOK_BACK:], now], self._interval_s)
+            session.read_until = min(self._beats[-2], made - 2 * self._interval_s)
         self._compare(session, set(beat.held_tokens), beat.received_through, "heartbeat")
         self._beats.append(now)
 
