@@ -46,6 +46,13 @@ def alone_once(number: int, fails: bool) -> int:
 
 
 @hy.task
+def fails() -> None:
+    """Fails."""
+    with execution():
+        raise ValueError
+
+
+@hy.task
 async def hold_async(seconds: float) -> float:
     """Waits for a while beside others."""
     import asyncio
