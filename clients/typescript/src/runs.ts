@@ -75,8 +75,8 @@ function failed(thrown: unknown): Outcome {
 }
 
 function runError(error: unknown) {
-  if (!(error instanceof Error)) return { type: typeof error, message: String(error), traceback: "" };
-  return { type: error.name, message: error.message, traceback: error.stack ?? "" };
+  if (!(error instanceof Error)) return { type: typeof error, message: String(error), traceback: "", place: "" };
+  return { type: error.name, message: error.message, traceback: error.stack ?? "", place: "" };
 }
 
 /** The end of a run that obeyed, or never began. */
