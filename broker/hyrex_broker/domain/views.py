@@ -173,6 +173,9 @@ class RunConditions:
     queue_token_at: datetime | None = None
     """When the queue's rate allows a run again, if not now"""
     task_token_at: datetime | None = None
+    queue_rate: tuple[int, ...] = ()
+    """How many in how many milliseconds, if there is a rate."""
+    task_rate: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

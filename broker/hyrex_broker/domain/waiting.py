@@ -30,17 +30,18 @@ def waiting_for(queue: str, name: str, around: RunConditions) -> str:
 def _next_token(queue: str, name: str, around: RunConditions) -> str:
     """Which rate it waits for, and until when; empty if for none."""
     waits = [
-        (at, what)
-        for at, what in (
-            (around.queue_token_at, f"queue {queue!r}"),
-            (around.task_token_at, f"task {name}"),
+        (at, what, rate)
+        for at, what, rate in (
+            (around.queue_token_at, f"queue {queue!r}", around.queue_rate),
+            (around.task_token_at, f"task {name}", around.task_rate),
         )
         if at is not None
     ]
     if not waits:
         return ""
-    at, what = max(waits)
-    return f"the rate of {what} is used up; the next one may begin at {_at(at, 'milliseconds')}"
+    at, what, rate = max(waits)
+    said = f" ({rate[0]} in {rate[1] / 1000:g} s)" if rate else ""
+    return f"the rate of {what}{said} is used up; the next one may begin at {_at(at, 'milliseconds')}"
 
 
 def waiting_for_another_worker(view: TaskView) -> str:

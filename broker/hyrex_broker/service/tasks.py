@@ -17,6 +17,7 @@ from hyrex_broker.domain.waiting import (
     MOST_NAMED,
     waiting_for,
     waiting_for_another_worker,
+    waiting_for_key,
     waiting_for_nodes,
     waiting_outside,
 )
@@ -305,6 +306,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             return waiting_for_nodes(nodes)
         if view.state is TaskState.BLOCKED and view.is_outside:
             return waiting_outside(view.task_id)
+        if view.state is TaskState.BLOCKED:
+            key, most, holders = await self._parts.reads.key_holders(view.task_id, 1)
+            return waiting_for_key(key, most, holders)
         if view.state is not TaskState.QUEUED:
             return waiting_for_another_worker(view)
         around = await self._parts.reads.run_conditions(view.queue, view.name)

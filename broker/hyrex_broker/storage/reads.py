@@ -168,6 +168,8 @@ class TaskReads:
             task_running=around["task_running"],
             queue_token_at=around["queue_token_at"],
             task_token_at=around["task_token_at"],
+            queue_rate=tuple(around["queue_rate"] or ()),
+            task_rate=tuple(around["task_rate"] or ()),
             services=tuple(
                 [
                     ServingSessions(patterns.known(tuple(row["queue_patterns"]))(queue), row["knows_task"])

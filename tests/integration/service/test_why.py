@@ -3,6 +3,7 @@
 import pytest
 
 from hyrex.v1 import admin_service_pb2 as messages
+from hyrex.v1.task_service_pb2 import GetTaskRequest
 from hyrex_broker.domain.model import TaskId
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import Stubs, reason_of
@@ -45,6 +46,23 @@ async def test_a_full_limit_names_its_holders_the_longest_first(
     assert {holder.worker for holder in answer.holders} == {"worker-7"}
 
 
+async def test_what_waits_for_its_key_names_the_holder_wherever_it_is_shown(stubs: Stubs, seed: Seed) -> None:
+    session = await seed.session(tasks=("greet",))
+    holder, waiting = [await seed.task() for _ in range(2)]
+    await seed.execute("update task set concurrency_key = 'k', key_hash = 7, max_per_key = 1")
+    await seed.lease(holder, session)
+    await seed.execute("insert into seat values ($1, 7, 0, 0, 0)", holder)
+    await seed.execute(
+        "insert into blocked (task_id, lane, rank, key, most, run_number, attempt_number, redeliveries,"
+        " releases, alone) select id, lane, 5, 7, 1, 0, 0, 0, 0, false from task where id = $1",
+        waiting,
+    )
+    said = f"it waits for concurrency key 'k', of which 1 may run at once: task {holder} has held it longest"
+    assert (await why(stubs, waiting)).sentence == said
+    got = await stubs.tasks.GetTask(GetTaskRequest(task_id=waiting))
+    assert got.task.waiting_for == said
+
+
 @pytest.mark.parametrize(("scope", "limited"), [("queue", "queue 'mail'"), ("task", "task send")])
 async def test_a_rate_that_is_used_up_tells_when_its_next_token_comes(
     stubs: Stubs, seed: Seed, scope: str, limited: str
@@ -65,7 +83,9 @@ async def test_a_rate_that_is_used_up_tells_when_its_next_token_comes(
     )
     answer = await why(stubs, waiting)
     told = at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]  # the database's times are in UTC
-    assert answer.sentence == f"the rate of {limited} is used up; the next one may begin at {told} UTC"
+    assert answer.sentence == (
+        f"the rate of {limited} (1 in 3600 s) is used up; the next one may begin at {told} UTC"
+    )
     assert not answer.holders
 
 

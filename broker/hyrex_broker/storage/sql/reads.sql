@@ -123,6 +123,10 @@ select coalesce((select paused from queue where namespace = 0 and name = $1::tex
           and lane = any (array(select id from lane where namespace = 0 and name = $2::text))) as task_running,
        (select next_at from limit_rate where namespace = 0 and scope = 'queue' and name = $1::text and next_at > now())
          as queue_token_at,
+       (select array[rate_count, rate_period_ms] from limit_rate where namespace = 0 and scope = 'queue' and name = $1::text)
+         as queue_rate,
+       (select array[rate_count, rate_period_ms] from limit_rate where namespace = 0 and scope = 'task' and name = $2::text)
+         as task_rate,
        (select next_at from limit_rate where namespace = 0 and scope = 'task' and name = $2::text and next_at > now())
          as task_token_at
 
