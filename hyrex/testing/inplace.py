@@ -17,10 +17,8 @@ from hyrex.backend.encoding import encoded
 from hyrex.backend.known import observe
 from hyrex.backend.origin import origin_here
 from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
-from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.backend.send_spec import SendSpec
-from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.process import replace_backend
 from hyrex.errors import KeyBusy, NotWaiting, TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
@@ -29,7 +27,7 @@ from hyrex.results import result_of
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, RemoteTask
-from hyrex.testing.inline_workflow import InlineWorkflow
+from hyrex.testing.inline_workflow import InlineWorkflow, WorkflowsInPlace
 from hyrex.testing.rounds import InLoop, InThread, Way, run_rounds
 from hyrex.testing.sent_task import SentTask
 from hyrex.worker.shared.runs import NodeOfRun
@@ -56,7 +54,7 @@ def inline(*sources: HyrexApp | HyrexRegistry, raise_failures: bool = True) -> "
 
 
 @dataclass(slots=True)
-class InlineTasks:
+class InlineTasks(WorkflowsInPlace):
     """The tasks that were sent; `sent` are their handles, `calls` tell more, both in the order of sending.
 
     `now` is the clock that delays go by; only `advance` moves it.
@@ -137,10 +135,7 @@ class InlineTasks:
         self.sent.append(task.handle)
         self.calls.append(task)
         if outgoing.spec.task.is_outside:
-            self._outside[outgoing.task_id] = task
-            return self._observe(
-                task, TaskSnapshot(outgoing.task_id, config.name, config.queue, TaskStatus.BLOCKED, ())
-            )
+            return self._put_outside(task)
         if run_at is None or run_at <= self.now:
             return await self._begin(task, way)
         self._scheduled[outgoing.task_id] = task
@@ -197,6 +192,20 @@ class InlineTasks:
         self.calls.append(task)
         return await self._run(task, way)
 
+    def wait_for_call(self, outgoing: Outgoing) -> None:
+        """Have a node wait until complete() ends it."""
+        task = SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing)
+        self.sent.append(task.handle)
+        self.calls.append(task)
+        self._put_outside(task)
+
+    def _put_outside(self, task: SentTask) -> TaskSnapshot:
+        self._outside[task._outgoing.task_id] = task
+        config = task.config
+        return self._observe(
+            task, TaskSnapshot(task._outgoing.task_id, config.name, config.queue, TaskStatus.BLOCKED, ())
+        )
+
     async def _run(self, task: SentTask, way: Way) -> tuple[TaskSnapshot, BaseException | None]:
         if _depth.get() >= DEEPEST:
             raise RecursionError(
@@ -240,6 +249,8 @@ class InlineTasks:
                 raise TimeoutError(f"{task.name} runs at {task.run_at}: move the clock with advance()")
             if task_id in self._outside:
                 raise TimeoutError(f"{self._outside[task_id].name} waits for somebody to complete() it")
+            if task_id in self._workflows and (names := self._workflows[task_id].waits_for):
+                raise TimeoutError(f"it waits for somebody to complete() its {', '.join(names)}")
         return Watched({task_id: self.get(task_id) for task_id in task_ids})
 
     async def watch_async(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
@@ -249,53 +260,28 @@ class InlineTasks:
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
         """Cancel a task that waits, for the clock or a call from outside; all others have ended already."""
         state = self.get(task_id)
+        if task_id in self._workflows and task_id not in self._outside:
+            return self._cancel_workflow(self._workflows[task_id], state)
         task = self._scheduled.pop(task_id, None) or self._outside.pop(task_id, None)
         if task is not None:
-            self._observe(task, replace(state, status=TaskStatus.CANCELLED))
+            ended = self._observe(task, replace(state, status=TaskStatus.CANCELLED))
+            InThread.drive(self._go_on(ended, InThread()))
         return None if task is None else TaskStatus.CANCELLED
+
+    def _cancel_workflow(self, workflow: InlineWorkflow, state: TaskSnapshot) -> TaskStatus | None:
+        if state.status.is_final:
+            return None
+        workflow.cancel_rest()
+        for each in workflow.ends:
+            self._outside.pop(each.task_id, None)
+            self._states[each.task_id] = each
+        self._scheduled.pop(state.task_id, None)
+        self._observe(self._call_of(state.task_id), replace(state, status=TaskStatus.CANCELLED))
+        return TaskStatus.CANCELLED
 
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """As cancel()."""
         return self.cancel(task_id, reason)
-
-    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
-        """Run a workflow's nodes, one after the other."""
-        return InThread.drive(self._store_workflow(workflow, InThread()))
-
-    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
-        """As store_workflow(), coroutines on this loop."""
-        return await self._store_workflow(workflow, InLoop())
-
-    async def _store_workflow(self, workflow: OutgoingWorkflow, way: Way) -> SendResult:
-        made = InlineWorkflow(workflow)
-        for outgoing in workflow.tasks:
-            self._workflows[outgoing.task_id] = made
-        return await self._store(workflow.root, way)
-
-    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
-        """One workflow as it stands."""
-        if task_id not in self._workflows:
-            raise TaskNotFound(f"no workflow has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
-        return self._workflows[task_id].snapshot(self._states)
-
-    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
-        """As get_workflow()."""
-        return self.get_workflow(task_id)
-
-    def retry(self, task_id: str) -> bool:
-        """Run a task again that has ended badly; of a workflow, its nodes that have."""
-        return InThread.drive(self._retry(task_id, InThread()))
-
-    async def retry_async(self, task_id: str) -> bool:
-        """As retry()."""
-        return await self._retry(task_id, InLoop())
-
-    async def _retry(self, task_id: str, way: Way) -> bool:
-        if self.get(task_id).status in (TaskStatus.COMPLETED, TaskStatus.SCHEDULED):
-            return False
-        (call,) = (each for each in self.calls if each._outgoing.task_id == task_id)
-        await self._begin(call, way)
-        return True
 
     def dismiss(self, task_id: str) -> bool:
         """Say whether a task is a dead letter; there is no list of these."""
@@ -306,7 +292,14 @@ class InlineTasks:
         return self.dismiss(task_id)
 
     def complete(self, end: OutsideAnswer) -> bool:
-        """End a task that waits for a call from outside."""
+        """End a task that waits for a call from outside; of a workflow, what waited for it runs."""
+        return InThread.drive(self._complete(end, InThread()))
+
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
+        return await self._complete(end, InLoop())
+
+    async def _complete(self, end: OutsideAnswer, way: Way) -> bool:
         state = self.get(end.task_id)
         task = self._outside.pop(end.task_id, None)
         if task is None:
@@ -318,12 +311,8 @@ class InlineTasks:
         error = TaskError(end.error_type, end.error_message, "") if end.error_type else None
         result = None if error else end.result
         run = RunSnapshot(0, 0, status, result, error, end.reason, None, self.now, "")
-        self._observe(task, replace(state, status=status, runs=(run,)))
+        await self._go_on(self._observe(task, replace(state, status=status, runs=(run,))), way)
         return True
-
-    async def complete_async(self, end: OutsideAnswer) -> bool:
-        """As complete()."""
-        return self.complete(end)
 
     def replay(self, replay: Replay) -> None:
         """Run a task like an earlier one."""

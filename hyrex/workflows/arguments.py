@@ -45,6 +45,12 @@ def spec_of(node: WorkflowNode[Any], payload: bytes) -> SendSpec:
             raise _invalid(
                 node, f"has a {what}, which is for tasks that are sent by themselves; give it to the workflow"
             )
+    if spec.task.is_outside and (node._bindings or options.delay is not None or options.run_at is not None):
+        raise _invalid(
+            node,
+            "is an approval, which no worker runs, so it is given no results and no time; give it values, "
+            "and let it run .after(...) what it waits for",
+        )
     if options.on_full != "wait":
         raise _invalid(node, 'has on_full="refuse", and nodes wait where their key is busy; leave it out')
     for what in spec.task.keys_of:

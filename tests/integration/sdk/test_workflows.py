@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hyrex import TaskFailed, TaskWasCancelled, get_task
+from hyrex import NotWaiting, TaskFailed, TaskHandle, TaskWasCancelled, get_task
 from hyrex.testing.live import LiveHyrex
-from tests.integration.sdk.workflow_app import coded_flow, fan_out, here, late
+from tests.integration.sdk.workflow_app import coded_flow, fan_out, here, late, refunded
+from tests.support.eventually import eventually
 from tests.unit.sdk.workflow_tasks import Order, diamond_of_tasks, fulfil, sum_of_squares
 
 WITHIN_S = 120.0
@@ -81,3 +82,19 @@ def test_codecs_encode_what_goes_from_node_to_node(hyrex_live: LiveHyrex) -> Non
     handle = coded_flow.send("word")
     assert handle.result(WITHIN_S) == "wordword-wordwordword"
     assert coded_flow.handle(handle.id).result(WITHIN_S) == "wordword-wordwordword"
+
+
+def test_an_approval_holds_a_workflow_until_somebody_answers(served: LiveHyrex) -> None:
+    handle = refunded.send(7)
+    assert handle.nodes["square"].result(WITHIN_S) == 1
+    approval = handle.nodes["approve"]
+    eventually(lambda: _completed(approval), WITHIN_S)
+    assert handle.result(WITHIN_S) == "7 refunded"
+
+
+def _completed(approval: TaskHandle[bool]) -> bool:
+    """Whether it is its turn: before, it waits for its upstreams."""
+    try:
+        return approval.complete(True, reason="ada")
+    except NotWaiting:
+        return False

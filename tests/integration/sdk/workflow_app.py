@@ -58,3 +58,19 @@ async def join(texts: list[str], between: str) -> str:
 @coded.workflow
 def coded_flow(word: str) -> str:
     return join.node([repeat.node(word, 2).result, repeat.node(word, 3).result], "-").result
+
+
+@hy.approval
+def approve(amount: int) -> bool:
+    raise NotImplementedError
+
+
+@hy.task
+def refund(amount: int, approved: bool) -> str:
+    return f"{amount} refunded" if approved else "refused"
+
+
+@hy.workflow
+def refunded(amount: int) -> str:
+    answer = approve.node(amount).after(square.node(1))
+    return refund.node(amount, answer.result).result
