@@ -71,13 +71,18 @@ def to_words(selection: Selection) -> dict[str, Any]:
         "names": list(selection.names),
         "labels": dict(selection.labels),
         "error_types": list(selection.error_types),
-        "error_places": list(selection.error_places),
         "older_than_s": selection.older_than_s,
         "younger_than_s": selection.younger_than_s,
         "dead": selection.dead,
         "within": list(selection.within),
         "created_after": None if selection.created_after is None else selection.created_after.isoformat(),
+        **({"error_places": list(selection.error_places)} if selection.error_places else {}),
     }
+
+
+WORDS: Final = (*to_words(Selection()), "error_places")
+"""All that `to_words` may write. What was added later stands there only where it says something: a broker
+leaves an operation with other words to those that know them."""
 
 
 def from_words(words: Mapping[str, Any]) -> Selection:
@@ -91,7 +96,7 @@ def from_words(words: Mapping[str, Any]) -> Selection:
         names=tuple(words["names"]),
         labels=tuple(sorted(words["labels"].items())),
         error_types=tuple(words["error_types"]),
-        error_places=tuple(words["error_places"]),
+        error_places=tuple(words.get("error_places", ())),
         older_than_s=words["older_than_s"],
         younger_than_s=words["younger_than_s"],
         dead=words["dead"],

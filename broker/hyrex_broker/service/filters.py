@@ -12,6 +12,7 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.selection import DEAD, Selection
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.service import fields
+from hyrex_broker.service.terms import refuse_unknown
 from hyrex_broker.service.times import duration
 
 MOST_VALUES: Final = 20
@@ -39,7 +40,9 @@ def selection(request: task_service_pb2.ListTasksRequest) -> Selection:
 
 
 def of_filter(wire: task_service_pb2.TaskFilter) -> Selection:
-    """A filter as the broker works with it. Raises InvalidField."""
+    """A filter as the broker works with it. Raises InvalidField, also for what a later version may mean:
+    more tasks would fit without it."""
+    refuse_unknown(wire, "filter")
     states = frozenset(_state(status) for status in wire.statuses)
     if wire.dead and states and not states & DEAD:
         named = ", ".join(state.name for state in sorted(states))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from hyrex_broker.domain.bulk import BulkAction, BulkOperation, BulkState, from_words, to_words
+from hyrex_broker.domain.bulk import WORDS, BulkAction, BulkOperation, BulkState, from_words, to_words
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.pool import Database, Transaction
@@ -76,7 +76,7 @@ class BulkStore:
 
     async def take_up(self, broker: BrokerId) -> BulkOperation | None:
         """An operation that this broker now works on; None if there is none to take."""
-        row = await self._database.fetchrow(_SQL["take_up"], broker, SILENT_FOR)
+        row = await self._database.fetchrow(_SQL["take_up"], broker, SILENT_FOR, WORDS)
         return None if row is None else _operation(row)
 
     @asynccontextmanager

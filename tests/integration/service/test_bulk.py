@@ -304,3 +304,21 @@ async def test_only_what_ended_badly_can_be_dismissed(stubs: Stubs) -> None:
         messages.StartBulkOperationRequest(action=messages.BULK_ACTION_DISMISS, filter=completed)
     )
     assert await reason_of(call) == "INVALID_FIELD"
+
+
+async def test_an_operation_that_says_what_a_later_version_may_mean_is_left_to_that_one(
+    stubs: Stubs, seed: Seed, database: Database
+) -> None:
+    """Without that word more tasks would fit."""
+    await seed.execute(
+        "insert into bulk_operation (id, namespace, who, action, filter, reason, cursor)"
+        " values ($1, 0, '', 'retry', $2, '', $1)",
+        uuid.uuid4(),
+        '{"moon": "full"}',
+    )
+    assert await BulkStore(database).take_up(OTHER) is None
+    asked = TaskFilter.FromString(b"\xf0\x05\x01")  # field 94
+    asked.MergeFrom(MAIL)
+    wanted = messages.StartBulkOperationRequest(action=CANCEL, filter=asked)
+    assert await reason_of(stubs.admin.StartBulkOperation(wanted)) == "INVALID_FIELD"
+    assert await reason_of(stubs.tasks.ListTasks(ListTasksRequest(filter=asked))) == "INVALID_FIELD"

@@ -19,12 +19,14 @@ order by started_at desc, id desc limit $3::integer
 update bulk_operation set state = 'stopped', ended_at = now() where namespace = 0 and id = $1::uuid and state = 'running'
 
 -- name: take_up
--- Takes a running operation that nobody works on, the longest left alone first, and returns it. $1 broker, $2 how long
--- its broker must have been silent.
+-- Takes a running operation that nobody works on, the longest left alone first, and returns it; none whose filter says
+-- what this broker does not know: it would act on more tasks. $1 broker, $2 how long its broker must have been silent,
+-- $3 the words that it knows.
 update bulk_operation set owner = $1::bigint, seen_at = now()
 where id = (
   select id from bulk_operation
   where state = 'running' and (owner is null or owner = $1 or seen_at < now() - $2::interval)
+    and not exists (select from jsonb_object_keys(filter) as word where word <> all ($3::text[]))
   order by seen_at limit 1
   for update skip locked
 )
