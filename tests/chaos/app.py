@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from typing import Any, Final
 from hyrex import HyrexApp, HyrexQueue, HyrexRegistry, KeyBusy, SubmitUnknown, get_hyrex_context
 from hyrex.errors import BrokerUnavailable
 from hyrex.sent import SentTaskHandle
+from hyrex.workflows.node import WorkflowNode
 from tests.chaos.journal import Journal
+from tests.chaos.workflows import shape
 
 TASK_LIMIT: Final = 3
 QUEUE_LIMIT: Final = 2
@@ -172,6 +175,36 @@ def some_at_once(key: str, seconds: float, failures: int) -> None:
     """Never more than MOST_BY_KEY of a key at once. Fails at first."""
     with execution(key) as attempt:
         _fail_or_work(attempt, seconds, failures)
+
+
+@hy.task(max_retries=1, retry_backoff=0.2)
+def step(number: int, failures: int) -> int:
+    """A node of a workflow. Fails at first."""
+    with execution() as attempt:
+        _fail_or_work(attempt, 0.01, failures)
+        return number
+
+
+def _shape(seed: int) -> None:
+    chance = random.Random(seed)
+    nodes: list[WorkflowNode[int]] = []
+    for place, others in enumerate(shape(seed)):
+        node = step.node(place, chance.choice([0, 0, 0, 0, 1, 2]))
+        for other, runs_anyway in others:
+            node.after(nodes[other], runs_anyway=runs_anyway)
+        nodes.append(node)
+
+
+@hy.workflow
+def shaped(seed: int) -> None:
+    """Nodes that wait for one another as the seed says; what does not wait for a bad end goes on."""
+    _shape(seed)
+
+
+@hy.workflow(fail_fast=True)
+def shaped_fast(seed: int) -> None:
+    """The same; the first bad end cancels the others."""
+    _shape(seed)
 
 
 def _fail_or_work(attempt: int, seconds: float, failures: int) -> None:

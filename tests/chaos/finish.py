@@ -10,6 +10,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.rates import wrong_rates
 from tests.chaos.record import Record, digest
 from tests.chaos.times import wrong_times
+from tests.chaos.workflows import wrong_workflows
 from tests.support.postgres import connect
 
 _QUIET_WITHIN_S: Final = 120.0
@@ -38,7 +39,8 @@ def found_in(cluster: Cluster) -> list[str]:
     found = asyncio.run(verify(cluster.postgres.url)).findings.values()
     late = asyncio.run(wrong_times(cluster.postgres.url))
     fast = asyncio.run(wrong_rates(cluster.postgres.url))
-    return [*[f"verify: {each.count} {each.meaning}: {each.ids}" for each in found], *late, *fast]
+    torn = asyncio.run(wrong_workflows(cluster.postgres.url))
+    return [*[f"verify: {each.count} {each.meaning}: {each.ids}" for each in found], *late, *fast, *torn]
 
 
 def stale_refused(cluster: Cluster) -> int:

@@ -66,6 +66,11 @@ class Producer:
             debounce_key=f"doc-{rnd.randrange(_DOCUMENTS)}", delay=0.3, debounce_max_wait=1
         )
         choices.append((8, "debounced", partial(wait.send, 5)))
+        choices += [
+            (5, "workflow", partial(app.shaped.send, rnd.randrange(10_000))),
+            (2, "workflow", partial(app.shaped_fast.send, rnd.randrange(10_000))),
+            (2, "workflow_to_cancel", partial(app.shaped.send, rnd.randrange(10_000))),
+        ]
         choices += self._bounded()
         weights = [weight for weight, _, _ in choices]
         (_, kind, send), *_ = rnd.choices(choices, weights)
