@@ -45,7 +45,9 @@ def test_the_wheel_ships_the_protos_and_their_descriptors(tmp_path: Path) -> Non
         descriptors = FileDescriptorSet.FromString(archive.read("hyrex/proto/hyrex.binpb"))
     assert {f"hyrex/proto/hyrex/v1/{path.name}" for path in PROTOS} <= names
     services = {service.name for file in descriptors.file for service in file.service}
-    assert services == {"TaskService", "WorkerService", "QueueService", "AdminService", "ScheduleService"}
+    assert services == {
+        "TaskService", "WorkerService", "QueueService", "AdminService", "ScheduleService", "WorkflowService",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
