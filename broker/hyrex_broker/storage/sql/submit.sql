@@ -433,7 +433,7 @@ with item as materialized (
   from item where $13 is null or (select true from claimed) order by id
   returning id
 ), placed as materialized (
-  select i.* from item i where i.id = any (array(select id from stored))
+  select i.* from item i where (select true from stored limit 1)
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from placed
