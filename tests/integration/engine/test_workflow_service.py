@@ -21,8 +21,7 @@ from hyrex.v1.workflow_service_pb2 import GetWorkflowRequest, SubmitWorkflowRequ
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.features import Feature
 from hyrex_broker.domain.model import Outcome
-from hyrex_broker.service.listening import Servicers
-from hyrex_broker.service.server import build_server
+from hyrex_broker.service.listening import Servicers, listen
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.workflows import WorkflowParts, WorkflowServicer
 from hyrex_broker.storage.reads import TaskReads
@@ -34,7 +33,7 @@ from tests.integration.storage.stage import make_id
 
 
 @asynccontextmanager
-async def served(bench: Bench) -> AsyncIterator[Any]:
+async def served(bench: Bench, door: Any = None) -> AsyncIterator[Any]:
     """A stub of WorkflowService."""
     engine, reads = bench.engine, TaskReads(bench.database)
     submits = SubmitChecker(engine.intake, LIMIT, bench.database.availability, reads)
@@ -49,7 +48,7 @@ async def served(bench: Bench) -> AsyncIterator[Any]:
     )
     tasks, workers, queues, admin, schedules = (each() for each in others)
     servicers = Servicers(tasks, workers, queues, admin, schedules, WorkflowServicer(parts))
-    built = build_server(BrokerConfig(database_url=bench.database.url, port=0), servicers)
+    built = listen(BrokerConfig(database_url=bench.database.url, port=0), servicers, door)
     await built.server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{built.port}") as channel:

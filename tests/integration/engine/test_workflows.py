@@ -258,3 +258,24 @@ async def test_it_is_told_for_which_nodes_a_node_and_a_root_wait(bench: Bench) -
     assert await reads.awaited(runs.ids["c"], 10) == [{"a": "b", "b": "a"}[name]]
     assert await reads.awaited(runs.root, 1) == [{"a": "b", "b": "a"}[name]]
     assert await reads.awaited(runs.ids[name], 10) == []
+
+
+async def test_a_workflow_that_lives_is_kept_whole_by_retention(bench: Bench) -> None:
+    """Rule 36: also its nodes that completed. Those of a workflow that has ended are not."""
+    runs = await begun(bench, sent({"a": [], "b": ["a"]}))
+    await runs.step()
+    await runs.next()
+    assert await _kept(bench) == {runs.root, *runs.ids.values()}
+    await bench.engine.cancels.cancel([runs.root], "enough")
+    await runs.end(runs.link.runs[-1])
+    await runs.ended()
+    assert await _kept(bench) == set()
+
+
+async def _kept(bench: Bench) -> set[str]:
+    rows = await bench.database.fetch(
+        "select id::text from survivors($1, '00000000-0000-0000-0000-000000000000', 1000, true, '{}')"
+        " where kept",
+        datetime.now(UTC).date(),
+    )
+    return {row["id"] for row in rows}

@@ -1,0 +1,64 @@
+"""What a token may do with workflows: a right is checked where its effect lands (rule 39)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+
+from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_REJECTED, SUBMIT_OUTCOME_STORED
+from hyrex.v1.workflow_service_pb2 import GetWorkflowRequest
+from hyrex_broker.domain.rights import Caller, Scope
+from hyrex_broker.service.callers import set_caller
+from hyrex_broker.service.entry import Continuation, Handler
+from hyrex_broker.service.receiving import Context
+from tests.integration.engine.bench import Bench
+from tests.integration.engine.test_workflow_service import served
+from tests.integration.engine.workflow_runs import sent
+from tests.integration.service.stubs import reason_of
+
+TEAM = Caller("team", frozenset(Scope), ("team", "team-*"))
+
+
+class OneCaller(grpc.aio.ServerInterceptor):
+    """A door by which each call comes in as one caller."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        return await continuation(handler_call_details)
+
+    async def admit(self, scopes: frozenset[Scope], context: Context) -> None:
+        set_caller(TEAM)
+
+    @asynccontextmanager
+    async def lasting(self) -> AsyncIterator[None]:
+        yield
+
+
+async def test_a_workflow_needs_the_right_to_the_queue_of_its_root_and_of_each_node(bench: Bench) -> None:
+    own, foreign_node, foreign_root = (sent({"a": [], "b": ["a"]}, queue="team") for _ in range(3))
+    own.nodes[1].task.queue = "team-2"
+    foreign_node.nodes[1].task.queue = "others"
+    foreign_root.root.queue = "others"
+    async with served(bench, OneCaller()) as stub:
+        assert (await stub.SubmitWorkflow(own)).root.outcome == SUBMIT_OUTCOME_STORED
+        for request, node in ((foreign_node, "b"), (foreign_root, "")):
+            answer = (await stub.SubmitWorkflow(request)).root
+            assert answer.outcome == SUBMIT_OUTCOME_REJECTED
+            assert (answer.error.reason, answer.error.metadata["queue"]) == ("RIGHT_MISSING", "others")
+            assert answer.error.metadata.get("node", "") == node
+    (count,) = await bench.database.fetch("select count(*) as tasks from task")
+    assert count["tasks"] == 3
+
+
+async def test_nodes_of_queues_that_a_token_may_not_see_are_shown_without_their_task(bench: Bench) -> None:
+    request = sent({"a": [], "b": ["a"]}, queue="team")
+    request.nodes[1].task.queue = "others"
+    async with served(bench) as stub:
+        await stub.SubmitWorkflow(request)
+    async with served(bench, OneCaller()) as stub:
+        shown = await stub.GetWorkflow(GetWorkflowRequest(task_id=request.root.task_id))
+        assert [(each.name, each.HasField("task")) for each in shown.nodes] == [("a", True), ("b", False)]
+        by_node = GetWorkflowRequest(task_id=request.nodes[1].task.task_id)
+        assert await reason_of(stub.GetWorkflow(by_node)) == "TASK_NOT_FOUND"
