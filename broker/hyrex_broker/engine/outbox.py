@@ -28,7 +28,7 @@ from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.growth import AT_ONCE
 from hyrex_broker.engine.looks import Look
-from hyrex_broker.storage.outbox import OutboxStore
+from hyrex_broker.storage.outbox import OutboxStore, is_old
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,10 @@ class OutboxRelay:
         fit = [row for row in rows if self._refusal(row) is None]
         if fit:
             await self._relay_fitting(fit)
-        return await self._store.discard(task_ids) if rows else set()
+        removed = await self._store.discard(task_ids) if rows else set()
+        if any(is_old(row.row_id) for row in fit) and await self._store.of_ids([row.row_id for row in fit]):
+            raise StorageUnavailable("a task of long ago waits in the outbox while days are removed")
+        return removed
 
     async def _relay_full_queues(self) -> int:
         """Make tasks of rows that waited for room; how many."""
@@ -210,13 +213,13 @@ class OutboxRelay:
             await self._directory.intern(unknown)
         made, part, size = 0, list[tuple[OutboxRow, LaneId]](), 0
         refused = list[tuple[OutboxRow, str]]()
-        for row in sorted(rows, key=lambda row: row.has_key):
+        for row in sorted(rows, key=_kind):
             lane = self._directory.find(row.queue, row.task)
             if lane is None:
                 error = TooManyQueues(f"task {row.task} of queue {row.queue!r}", AT_ONCE)
                 refused.append((row, error.message))
                 continue
-            if part and (size + row.size_bytes > _BATCH_BYTES or row.has_key != part[0][0].has_key):
+            if part and (size + row.size_bytes > _BATCH_BYTES or _kind(row) != _kind(part[0][0])):
                 made += await self._store_all(part)
                 part, size = [], 0
             part.append((row, lane))
@@ -290,3 +293,8 @@ class OutboxRelay:
             fit = [row for row in rows if self._refusal(row) is None]
             if fit:
                 await self._relay_with_room(fit)
+
+
+def _kind(row: OutboxRow) -> tuple[bool, bool]:
+    """What one statement stores together: rows with keys apart from others, and those of long ago too."""
+    return is_old(row.row_id), row.has_key

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import asyncpg
+
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.outbox import (
     OPTIONS,
@@ -22,6 +25,8 @@ from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("outbox")
 _DAYS: Final = load("partitions")
+_DAYS_WITHIN: Final = "300ms"
+"""So long a row of long ago waits for retention, which takes minutes where it compacts a day."""
 _FIRST_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -72,11 +77,30 @@ class OutboxStore:
         StatementRefused."""
         pairs = sorted(zip([row.row_id for row in rows], lanes, strict=True))
         sql = _SQL["relay_keyed" if rows[0].has_key else "relay"]
-        made = await self._database.fetch(sql, [row_id for row_id, _ in pairs], [lane for _, lane in pairs])
+        columns = [row_id for row_id, _ in pairs], [lane for _, lane in pairs]
+        if is_old(pairs[0][0]):
+            made = await self._relay_of_old_days(sql, columns)
+        else:
+            made = await self._database.fetch(sql, *columns)
         return [
             RelayedTask(TaskId(str(row["id"])), LaneId(row["lane"]), row["rank"], row["waits"])
             for row in made
         ]
+
+    async def _relay_of_old_days(self, sql: str, columns: tuple[list[TaskId], list[LaneId]]) -> list[Any]:
+        """As `relay`, for rows of days that retention may be removing; nothing while it is: they stay."""
+        days = {partitions.day_of_id(row_id): row_id for row_id in columns[0]}
+        try:
+            async with self._database.transaction() as transaction:
+                await transaction.set_local([f"lock_timeout = '{_DAYS_WITHIN}'"])
+                await transaction.execute(_SQL["keep_days"])
+                for row_id in days.values():
+                    await self.made_day(row_id)
+                return await transaction.fetch(sql, *columns)
+        except StorageUnavailable as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                return []
+            raise
 
     async def hold(self, rows: Sequence[OutboxRow], why: HeldBack, reasons: Sequence[str | None]) -> None:
         """Let rows wait, and say why."""
@@ -125,6 +149,11 @@ class OutboxStore:
         for parent in parents:
             await self._database.execute(_DAYS["make"], parent, day.date())
         return any(row is not None and row["lacks"] for row in made)
+
+
+def is_old(row_id: TaskId) -> bool:
+    """Return True if its day may be one that retention removes: it never looks at today's or yesterday's."""
+    return partitions.day_of_id(row_id) < partitions.day_of(datetime.now(UTC)) - timedelta(days=1)
 
 
 def _row(row: Any, held: HeldBack | None = None) -> OutboxRow:

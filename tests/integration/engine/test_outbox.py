@@ -13,6 +13,7 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import OPTIONS, CommitSnapshot, Cursor
 from hyrex_broker.engine.outbox import BATCH
 from hyrex_broker.storage.columns import integers, texts
+from hyrex_broker.storage.migrate import admit_others, exclude_others
 from hyrex_broker.storage.outbox_views import waiting_tasks
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
@@ -401,6 +402,14 @@ async def test_an_option_of_a_later_version_waits_for_a_broker_that_knows_it(
     assert reason == "this broker does not know option 'expires_in_years'; update the brokers"
 
 
+async def until_relayed(bench: Bench, row_id: str) -> None:
+    """The engine's own retention may be removing days, too."""
+    async with asyncio.timeout(60):
+        while row_id not in await ids(bench):
+            await bench.engine.relay.look_below()
+            await relay_all(bench.engine.relay)
+
+
 async def test_a_row_that_waited_longer_than_days_are_kept_gets_its_day_back(
     bench: Bench, caller: Any
 ) -> None:
@@ -411,9 +420,29 @@ async def test_a_row_that_waited_longer_than_days_are_kept_gets_its_day_back(
     await caller.execute(
         "insert into outbox (id, task, payload, options) values ($1, 'work', '{}', '{}')", old
     )
-    await relay_all(relay)
-    assert old in await ids(bench)
+    await until_relayed(bench, old)
     assert len(await ids(bench, "ready", "task_id")) == 4
+
+
+async def test_a_row_of_long_ago_waits_while_days_are_removed_and_others_do_not(
+    bench: Bench, caller: Any, second: Any
+) -> None:
+    """Its day may have been found empty a moment before, and go with the task that is made of it."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    old = "0190a6f0-0000-7000-8000-000000000000"
+    insert = "insert into outbox (id, task, payload, options) values ($1, 'work', '{}', $2)"
+    await second.execute("set search_path = hyrex, pg_temp")
+    await exclude_others(second)
+    await caller.execute(insert, old, "{}")
+    young = await enqueue(caller)
+    await relay_all(relay)
+    with pytest.raises(StorageUnavailable, match="while days are removed"):
+        await bench.engine.cancels.cancel([TaskId(old)], "")
+    assert (await ids(bench), await ids(bench, "outbox")) == ([young], [old])
+    await admit_others(second)
+    await until_relayed(bench, old)
+    assert (await ids(bench), await ids(bench, "outbox")) == (sorted([old, young]), [])
 
 
 @pytest.mark.parametrize(

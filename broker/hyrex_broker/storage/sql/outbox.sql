@@ -180,6 +180,13 @@ with taken as materialized (
 )
 select id, lane, rank, due > now() as waits from placed
 
+-- name: keep_days
+-- Until the end of this transaction nobody removes or compacts days: a row of long ago becomes a task of its own day, which
+-- might go at this very moment. Waits for whoever does (`try_to_exclude_others`, schema.sql), as long as the transaction's
+-- lock_timeout says.
+select pg_advisory_xact_lock_shared(
+  hashtext('hyrex.schema'), hashtext(trim('"' from split_part(current_setting('search_path'), ',', 1))))
+
 -- name: hold
 -- Replaces rows that cannot become tasks now by rows that say why. $1 ids in order, $2 their queues, $3 reasons (or null):
 -- arrays; $4 'full' or 'refused'.
