@@ -33,7 +33,7 @@ class TransactionalTask(Generic[P, R]):
     def send(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Enqueue the task in the connection's transaction: it exists when that has committed.
 
-        Raises ArgumentInvalid or PayloadTooLarge, ValueError for a concurrency or debounce key,
+        Raises ArgumentInvalid or PayloadTooLarge, ValueError for a debounce key,
         NotInTransaction, OutboxUnavailable if the database has no Hyrex or does not let this role enqueue,
         SendRejected if it refuses the task, and what the library raises. An error of the database's ends the
         transaction.
@@ -42,9 +42,10 @@ class TransactionalTask(Generic[P, R]):
         if not isinstance(user, SyncUser):
             raise TypeError(f"{user.name} is used with `await`: call send_async() instead of send()")
         payload = self._coder.encode_arguments(*args, **kwargs)
-        refuse_keys(self._spec.keyed(payload))
-        task = prepare(self._spec, encoded(self._spec, payload) if CODECS else payload)
-        hooks = hooks_around((self._spec,), tracer_here())
+        spec = self._spec.keyed(payload)
+        refuse_keys(spec)
+        task = prepare(spec, encoded(spec, payload) if CODECS else payload)
+        hooks = hooks_around((spec,), tracer_here())
         if hooks is None:
             user.enqueue(Enqueue.of(task, self._schema))
         else:
@@ -57,11 +58,12 @@ class TransactionalTask(Generic[P, R]):
         if not isinstance(user, AsyncUser):
             raise TypeError(f"{user.name} is used without `await`: call send() instead of send_async()")
         payload = self._coder.encode_arguments(*args, **kwargs)
-        refuse_keys(self._spec.keyed(payload))
+        spec = self._spec.keyed(payload)
+        refuse_keys(spec)
         if CODECS:
-            payload = await off_loop([self._spec], partial(encoded, self._spec, payload))
-        task = prepare(self._spec, payload)
-        hooks = hooks_around((self._spec,), tracer_here())
+            payload = await off_loop([spec], partial(encoded, spec, payload))
+        task = prepare(spec, payload)
+        hooks = hooks_around((spec,), tracer_here())
         if hooks is None:
             await user.enqueue(Enqueue.of(task, self._schema))
         else:

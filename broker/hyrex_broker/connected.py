@@ -81,6 +81,7 @@ def _connect_follow(engine: Engine) -> None:
     engine.expiry.on_blocked = follow.ended
     engine.promoter.on_blocked = follow.ended
     engine.schedules.places.on_blocked = follow.ended
+    engine.relay.on_blocked = follow.ended
     engine.workflows.on_blocked = follow.ended
     engine.nodes.cancel = engine.cancels.cancel
 

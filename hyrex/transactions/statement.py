@@ -72,12 +72,11 @@ def refuse_keys(spec: SendSpec) -> None:
         raise ValueError(
             f"{spec.config.name}: an approval cannot be sent in a transaction yet; send it after the commit"
         )
-    for name in ("concurrency_key", "fair_key", "debounce_key"):
-        if getattr(spec.options, name):
-            raise ValueError(
-                f"{spec.config.name}: a task that is sent in a transaction has no {name} yet; send it after"
-                " the commit, or without the key"
-            )
+    if spec.options.debounce_key:
+        raise ValueError(
+            f"{spec.config.name}: a task that is sent in a transaction has no debounce_key yet; send it after"
+            " the commit, or without the key"
+        )
 
 
 def _options(outgoing: Outgoing) -> dict[str, Any]:
@@ -92,6 +91,10 @@ def _options(outgoing: Outgoing) -> dict[str, Any]:
         "delay_seconds": None if options.delay is None else options.delay.total_seconds(),
         "run_at": None if options.run_at is None else options.run_at.isoformat(),
         "idempotency_key": options.idempotency_key,
+        "concurrency_key": options.concurrency_key or None,
+        "max_per_key": options.max_per_key if options.concurrency_key else None,
+        "on_full": options.on_full if options.concurrency_key and options.on_full != "wait" else None,
+        "fair_key": options.fair_key or None,
         "headers": dict(options.headers) or None,
         "labels": dict(options.labels) or None,
         "parent_id": origin.parent_id or None,

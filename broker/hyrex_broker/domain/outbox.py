@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, assert_never
 
+from hyrex_broker.domain.keys import KeyedName
 from hyrex_broker.domain.model import LaneId, TaskId
 
 OPTIONS: Final = (
     "priority", "max_retries", "timeout_seconds", "retry_delay_seconds", "expires_in_seconds",
     "delay_seconds", "run_at", "idempotency_key", "headers", "labels", "content_type", "codec", "parent_id",
-    "root_id", "trace_context",
+    "root_id", "trace_context", "concurrency_key", "max_per_key", "on_full", "fair_key",
 )  # fmt: skip
 """The options that this broker knows. A row with one of a later version waits for a broker that knows it."""
 ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")
@@ -58,6 +59,13 @@ class OutboxRow:
     has_key: bool
     unknown_option: str | None
     held: HeldBack | None = None
+    concurrency_key: str | None = None
+    fair_key: str | None = None
+
+    @property
+    def named(self) -> KeyedName:
+        """What decides the lane of its task."""
+        return KeyedName(self.queue, self.task, self.concurrency_key, self.fair_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class RelayedTask:
     rank: int
     waits: bool
     """For its time."""
+    is_blocked: bool
+    """It is not ready yet: it must be followed."""
 
 
 @dataclass(slots=True)

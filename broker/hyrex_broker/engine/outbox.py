@@ -9,12 +9,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
-from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import (
     ZERO_ID,
     CommitSnapshot,
@@ -27,8 +27,9 @@ from hyrex_broker.domain.outbox import (
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.growth import AT_ONCE
+from hyrex_broker.engine.keyed_lanes import KeyedLanes
 from hyrex_broker.engine.looks import Look
-from hyrex_broker.storage.outbox import OutboxStore, is_old
+from hyrex_broker.storage.outbox import OutboxStore, RelayPlace, is_old
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,9 @@ class OutboxRelay:
         self._store = store
         self._counters = store.counters
         self._directory = lanes.directory
+        self._lanes = KeyedLanes(lanes.directory, lanes.keys)
+        self.on_blocked: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
+        """Called with tasks that wait until they are followed, after the commit."""
         self._rooms = lanes.rooms
         self._dispatcher = lanes.dispatcher
         self._promoter = promoter
@@ -208,21 +212,19 @@ class OutboxRelay:
 
     async def _relay_fitting(self, rows: Sequence[OutboxRow]) -> int:
         """Make tasks of rows that have room, in parts that one statement stores; how many were made."""
-        unknown = {(row.queue, row.task) for row in rows if self._directory.find(row.queue, row.task) is None}
-        if unknown:
-            await self._directory.intern(unknown)
-        made, part, size = 0, list[tuple[OutboxRow, LaneId]](), 0
+        places = await self._lanes.of(row.named for row in rows)
+        made, part, size = 0, list[tuple[OutboxRow, RelayPlace]](), 0
         refused = list[tuple[OutboxRow, str]]()
         for row in sorted(rows, key=_kind):
-            lane = self._directory.find(row.queue, row.task)
-            if lane is None:
+            place = places[row.named]
+            if place.lane is None:
                 error = TooManyQueues(f"task {row.task} of queue {row.queue!r}", AT_ONCE)
                 refused.append((row, error.message))
                 continue
             if part and (size + row.size_bytes > _BATCH_BYTES or _kind(row) != _kind(part[0][0])):
                 made += await self._store_all(part)
                 part, size = [], 0
-            part.append((row, lane))
+            part.append((row, (place.lane, place.key_hash)))
             size += row.size_bytes
         if part:
             made += await self._store_all(part)
@@ -230,10 +232,10 @@ class OutboxRelay:
             await self._refuse(refused)
         return made
 
-    async def _store_all(self, rows: Sequence[tuple[OutboxRow, LaneId]]) -> int:
+    async def _store_all(self, rows: Sequence[tuple[OutboxRow, RelayPlace]]) -> int:
         """Make tasks together; what the database refuses, or cannot store in time, is put aside (rule 6)."""
         try:
-            made = await self._store.relay([row for row, _ in rows], [lane for _, lane in rows])
+            made = await self._store.relay([row for row, _ in rows], [place for _, place in rows])
         except StatementRefused as error:
             if error.lacks_partition and len(rows) == 1 and await self._store.made_day(rows[0][0].row_id):
                 return await self._store_all(rows)
@@ -245,7 +247,7 @@ class OutboxRelay:
         self._follow(made)
         return len(made)
 
-    async def _store_apart(self, rows: Sequence[tuple[OutboxRow, LaneId]], error: Exception) -> int:
+    async def _store_apart(self, rows: Sequence[tuple[OutboxRow, RelayPlace]], error: Exception) -> int:
         """Make tasks of each half of what could not be stored together; put one row aside."""
         if len(rows) > 1:
             half = len(rows) // 2
@@ -259,9 +261,11 @@ class OutboxRelay:
         if not made:
             return
         self._counters.stored(Counter(each.lane for each in made))
-        ready = {(each.lane, each.rank) for each in made if not each.waits}
+        ready = {(each.lane, each.rank) for each in made if not (each.waits or each.is_blocked)}
         if ready:
             self._dispatcher.wake(ready, local=True)
+        if blocked := [each.task_id for each in made if each.is_blocked]:
+            self.on_blocked(blocked)
         if any(each.waits for each in made):
             self._promoter.expect()
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -28,6 +28,11 @@ _DAYS: Final = load("partitions")
 _DAYS_WITHIN: Final = "300ms"
 """So long a row of long ago waits for retention, which takes minutes where it compacts a day."""
 _FIRST_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+RelayPlace: TypeAlias = tuple[LaneId, int | None]
+"""A lane, and the hash of the concurrency key if there is one."""
+_Columns: TypeAlias = tuple[list[TaskId], list[LaneId], list[int | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +77,28 @@ class OutboxStore:
         row = await self._database.fetchrow(_SQL["below"], str(xid))
         return None if row is None else int(row["xid"])
 
-    async def relay(self, rows: Sequence[OutboxRow], lanes: Sequence[LaneId]) -> list[RelayedTask]:
+    async def relay(self, rows: Sequence[OutboxRow], places: Sequence[RelayPlace]) -> list[RelayedTask]:
         """Make tasks of rows, which all have keys or none; what was made and may run. Raises
         StatementRefused."""
-        pairs = sorted(zip([row.row_id for row in rows], lanes, strict=True))
+        placed = sorted(zip([row.row_id for row in rows], places, strict=True))
         sql = _SQL["relay_keyed" if rows[0].has_key else "relay"]
-        columns = [row_id for row_id, _ in pairs], [lane for _, lane in pairs]
-        if is_old(pairs[0][0]):
+        columns = (
+            [row_id for row_id, _ in placed],
+            [lane for _, (lane, _) in placed],
+            [key_hash for _, (_, key_hash) in placed],
+        )
+        if is_old(placed[0][0]):
             made = await self._relay_of_old_days(sql, columns)
         else:
             made = await self._database.fetch(sql, *columns)
         return [
-            RelayedTask(TaskId(str(row["id"])), LaneId(row["lane"]), row["rank"], row["waits"])
+            RelayedTask(
+                TaskId(str(row["id"])), LaneId(row["lane"]), row["rank"], row["waits"], row["blocked"]
+            )
             for row in made
         ]
 
-    async def _relay_of_old_days(self, sql: str, columns: tuple[list[TaskId], list[LaneId]]) -> list[Any]:
+    async def _relay_of_old_days(self, sql: str, columns: _Columns) -> list[Any]:
         """As `relay`, for rows of days that retention may be removing; nothing while it is: they stay."""
         days = {partitions.day_of_id(row_id): row_id for row_id in columns[0]}
         try:
@@ -168,4 +179,6 @@ def _row(row: Any, held: HeldBack | None = None) -> OutboxRow:
         row["has_key"],
         row["unknown_option"],
         held,
+        row["concurrency_key"],
+        row["fair_key"],
     )

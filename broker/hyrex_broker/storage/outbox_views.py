@@ -54,4 +54,7 @@ def _view(row: Any) -> TaskView:
         runs=(),
         in_outbox=why_waiting(held, row["queue"], row["reason"]),
         trace_context=None if trace is None else bytes.fromhex(trace),
+        concurrency_key=options.get("concurrency_key"),
+        max_per_key=int(options.get("max_per_key", 1)) if "concurrency_key" in options else 0,
+        fair_key=options.get("fair_key"),
     )

@@ -461,6 +461,10 @@ async def test_a_row_of_long_ago_waits_while_days_are_removed_and_others_do_not(
         ("'w', '{}', 'q', '{\"priority\": 11}'", "option priority must be an integer from 1 to 10, got 11"),
         ("'w', '{}', 'q', '{\"priority\": \"1\"}'", 'got "1"'),
         ("'w', '{}', 'q', '{\"max_retries\": 1.5}'", "option max_retries must be an integer"),
+        ("'w', '{}', 'q', '{\"max_per_key\": 2}'", "are for tasks with a concurrency_key"),
+        ("'w', '{}', 'q', '{\"concurrency_key\": \"k\", \"max_per_key\": 1001}'", "from 1 to 1000"),
+        ("'w', '{}', 'q', '{\"concurrency_key\": \"k\", \"on_full\": \"drop\"}'", "must be wait or refuse"),
+        ("'w', '{}', 'q', '{\"fair_key\": 7}'", "option fair_key must be a text"),
         ("'w', '{}', 'q', '{\"timeout_seconds\": 0}'", "option timeout_seconds must be seconds above 0"),
         ("'w', '{}', 'q', '{\"delay_seconds\": -1}'", "option delay_seconds must be seconds from 0"),
         (

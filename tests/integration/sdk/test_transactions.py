@@ -173,20 +173,35 @@ async def test_every_option_of_a_send_arrives(storage_url: str) -> None:
     assert second["run_at"] > second["enqueued_at"]
 
 
-@hy.task(concurrency_key=lambda order: f"order-{order}")
+@hy.task(
+    concurrency_key=lambda order: f"order-{order}",
+    max_per_key=2,
+    on_full="refuse",
+    fair_key=lambda order: order,
+)
 def pack(order: int) -> None: ...
+
+
+async def test_keys_are_made_of_the_arguments_and_enqueued_with_the_task(storage_url: str) -> None:
+    with psycopg.connect(storage_url) as connection:
+        pack.on(connection).send(1)
+    (row,) = await _enqueued(storage_url)
+    said = json.loads(row["options"])
+    assert {name: said[name] for name in ("concurrency_key", "max_per_key", "on_full", "fair_key")} == {
+        "concurrency_key": "order-1", "max_per_key": 2, "on_full": "refuse", "fair_key": "1",
+    }  # fmt: skip
 
 
 def test_what_the_outbox_does_not_carry_is_refused_and_never_dropped(storage_url: str) -> None:
     debounced = charge.with_config(debounce_key="k", delay=10)
     with psycopg.connect(storage_url) as connection:
-        for task, key in ((pack, "concurrency_key"), (debounced, "debounce_key")):
-            with pytest.raises(ValueError, match=f"has no {key} yet"):
-                task.on(connection).send(1)
+        refused = debounced.on(connection)
+        with pytest.raises(ValueError, match="has no debounce_key yet"):
+            refused.send(1)
     carried = {"idempotency_key", "delay", "run_at", "headers", "labels"}
-    of_keys = {"debounce_key", "debounce_max_wait", "concurrency_key", "max_per_key", "on_full"}
+    carried |= {"concurrency_key", "max_per_key", "on_full", "fair_key"}
     # A new option is carried by Enqueue, or refused by refuse_keys.
-    assert {each.name for each in fields(SendOptions)} == carried | of_keys
+    assert {each.name for each in fields(SendOptions)} == carried | {"debounce_key", "debounce_max_wait"}
     assert set(CHANGEABLE) == {"queue", "priority", "max_retries", "timeout_seconds", "expires_in"}
 
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from hyrex import HyrexRegistry, KeyBusy
 from hyrex.backend.outgoing import prepare, prepare_many
 from hyrex.testing import inline
-from hyrex.transactions.statement import refuse_keys
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2
 from tests.support.groups import ungrouped
@@ -137,12 +136,6 @@ def test_a_send_with_a_debounce_key_has_no_concurrency_key() -> None:
         both.send("a")
     (task,) = sent(both.with_config(concurrency_key=None).call("a"))
     assert (task.debounce_key, task.concurrency_key) == ("b", "")
-
-
-def test_a_transaction_does_not_take_tasks_with_keys() -> None:
-    with pytest.raises(ValueError, match="concurrency_key"):
-        refuse_keys(charge.call("a")._spec)
-    refuse_keys(charge.with_config(concurrency_key=None).call("a")._spec)
 
 
 def test_inline_a_task_that_sends_its_own_key_is_refused() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from hyrex import HyrexRegistry
-from hyrex.transactions.statement import refuse_keys
 from tests.unit.sdk.test_concurrency_keys import sent
 
 hy = HyrexRegistry()
@@ -48,8 +47,3 @@ def test_with_config_says_one_key_and_leaves_the_other_to_the_arguments() -> Non
 def test_bad_keys_are_refused_at_the_decorator(options: dict[str, Any], words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         HyrexRegistry().task(**options)(_nothing)
-
-
-def test_a_transaction_does_not_take_tasks_with_fair_keys() -> None:
-    with pytest.raises(ValueError, match="fair_key"):
-        refuse_keys(render.with_config(concurrency_key=None).call("a", 1)._spec)

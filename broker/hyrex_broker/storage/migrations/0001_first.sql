@@ -755,12 +755,20 @@ begin
         elsif options ? 'delay_seconds' then
           rule := 'left out where delay_seconds is given';
         end if;
-      when option in ('idempotency_key', 'content_type', 'codec', 'parent_id', 'root_id') then
+      when option in ('idempotency_key', 'content_type', 'codec', 'parent_id', 'root_id', 'concurrency_key', 'fair_key') then
         if jsonb_typeof(value) <> 'string' or octet_length(value#>>'{}') not between 1 and 255 then
           rule := 'a text of 1 to 255 bytes';
         elsif option in ('parent_id', 'root_id')
               and value#>>'{}' !~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then
           rule := 'a UUID';
+        end if;
+      when option = 'max_per_key' then
+        if amount is null or amount <> trunc(amount) or amount not between 1 and 1000 then
+          rule := 'an integer from 1 to 1000';
+        end if;
+      when option = 'on_full' then
+        if value not in ('"wait"', '"refuse"') then
+          rule := 'wait or refuse';
         end if;
       when option = 'trace_context' then
         if jsonb_typeof(value) <> 'string' or value#>>'{}' !~ '^[0-9a-f]{52}$' then
@@ -781,13 +789,17 @@ begin
         raise exception 'hyrex: no option is called %', quote_literal(left(option, 80))
           using errcode = 'invalid_parameter_value',
                 hint = 'Options are priority, max_retries, timeout_seconds, retry_delay_seconds, expires_in_seconds,'
-                       ' delay_seconds, run_at, idempotency_key, headers and labels.';
+                       ' delay_seconds, run_at, idempotency_key, concurrency_key, max_per_key, on_full, fair_key, headers and labels.';
     end case;
     if rule is not null then
       raise exception 'hyrex: option % must be %, got %', option, rule, left(value::text, 80)
         using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  if (options ? 'max_per_key' or options ? 'on_full') and not options ? 'concurrency_key' then
+    raise exception 'hyrex: options max_per_key and on_full are for tasks with a concurrency_key'
+      using errcode = 'invalid_parameter_value';
+  end if;
 end
 $body$
 $function$, '@schema', quote_ident(current_schema()));

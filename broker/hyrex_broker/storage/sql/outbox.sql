@@ -14,7 +14,7 @@ select pg_current_snapshot()::text as snapshot
 -- $1 transactions in progress at the earlier look, an array as text; $2 transaction and $3 id of the last row seen of those;
 -- $4 transaction and $5 id of the last row seen of later ones; $6 how many of each; $7 the options that this broker knows.
 select s.snapshot::text, f.id, f.xid::text as xid, f.is_late, f.task, coalesce(f.queue, d.queue, 'default') as queue,
-       f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at
+       f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at, f.concurrency_key, f.fair_key
 from (select pg_current_snapshot() as snapshot) s
 left join lateral (
   select true as is_late, n.* from (
@@ -23,7 +23,8 @@ left join lateral (
       select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
              octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
              outbox.options ? 'idempotency_key' as has_key,
-             (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
+             (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option,
+             outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key
       from outbox
       where outbox.xid between late.xid and late.xid and held is null
         and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
@@ -36,7 +37,8 @@ left join lateral (
     select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
            octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
            outbox.options ? 'idempotency_key' as has_key,
-           (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option
+           (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option,
+           outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key
     from outbox
     where held is null and (outbox.xid, outbox.id) > (($4::text)::xid8, $5::uuid)
     order by outbox.xid, outbox.id limit $6::integer
@@ -56,15 +58,16 @@ order by outbox.xid limit 1
 -- Makes tasks of rows without idempotency keys and removes those, in one statement: so each becomes a task once or not at
 -- all, whenever a broker is killed, and no ready row is older than a statement may take (rule 25). What another broker has
 -- locked or taken is left out. Locks rows in id order. Returns the tasks, and whether they wait for their time.
--- $1 ids in order, $2 their lanes.
+-- $1 ids in order, $2 their lanes, $3 the hashes of their concurrency keys or null. What has one and may run is blocked until it
+-- is followed.
 with taken as materialized (
   delete from outbox using (
-    select w.lane, o.place
-    from unnest($1::uuid[], $2::integer[]) as w (id, lane)
+    select w.lane, w.key_hash, o.place
+    from unnest($1::uuid[], $2::integer[], $3::bigint[]) as w (id, lane, key_hash)
     cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
   ) locked
   where outbox.ctid = locked.place
-  returning outbox.*, locked.lane
+  returning outbox.*, locked.lane, locked.key_hash
 ), item as materialized (
   select t.*, t.options->>'idempotency_key' as key,
          coalesce(10 - (t.options->>'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
@@ -78,20 +81,28 @@ with taken as materialized (
   ) d on true
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    submitted_at, content_type, codec, headers, labels, trace_context, expires_at)
+                    submitted_at, content_type, codec, headers, labels, trace_context, expires_at,
+                    concurrency_key, key_hash, max_per_key, fair_key)
   select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
          (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
          options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
-         decode(options->>'trace_context', 'hex'), expires_at
+         decode(options->>'trace_context', 'hex'), expires_at,
+         options->>'concurrency_key', key_hash,
+         case when key_hash is not null then coalesce((options->>'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
   from item order by id
   on conflict (id) do nothing
   returning id
 ), placed as materialized (
-  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at from item i
+  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at, i.key_hash, i.options->>'on_full' as on_full
+  from item i
   where i.id = any (array(select id from stored))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() order by id
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() and key_hash is null order by id
+), keyed as (
+  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, coalesce(on_full = 'refuse', false), 0, 0, 0, 0, false
+  from placed where due <= now() and key_hash is not null order by id
 ), waiting as (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
@@ -99,20 +110,21 @@ with taken as materialized (
   insert into expiry (look_at, task_id, expires_at)
   select expires_at, id, expires_at from placed where expires_at is not null order by id
 )
-select id, lane, rank, due > now() as waits from placed
+select id, lane, rank, due > now() as waits, due <= now() and key_hash is not null as blocked from placed
 
 -- name: relay_keyed
 -- The same for rows with idempotency keys: it may wait for whoever claims the same key, so others have their own
 -- statement. A task whose key belongs to another one ends as cancelled, since its id was given out. A key whose task is
--- gone with its day is free. Keys are locked in (name, key) order, as in `submit_waiting`. $1 ids in order, $2 their lanes.
+-- gone with its day is free. Keys are locked in (name, key) order, as in `submit_waiting`. $1 ids in order, $2 their lanes, $3
+-- the hashes of their concurrency keys or null, as in `relay`.
 with taken as materialized (
   delete from outbox using (
-    select w.lane, o.place
-    from unnest($1::uuid[], $2::integer[]) as w (id, lane)
+    select w.lane, w.key_hash, o.place
+    from unnest($1::uuid[], $2::integer[], $3::bigint[]) as w (id, lane, key_hash)
     cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
   ) locked
   where outbox.ctid = locked.place
-  returning outbox.*, locked.lane
+  returning outbox.*, locked.lane, locked.key_hash
 ), item as materialized (
   select t.*, t.options->>'idempotency_key' as key,
          coalesce(10 - (t.options->>'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
@@ -145,11 +157,14 @@ with taken as materialized (
   returning name, key, task_id
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    submitted_at, content_type, codec, headers, labels, trace_context, expires_at, idempotency_key)
+                    submitted_at, content_type, codec, headers, labels, trace_context, expires_at, idempotency_key,
+                    concurrency_key, key_hash, max_per_key, fair_key)
   select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
          (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
          options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
-         decode(options->>'trace_context', 'hex'), expires_at, case when id = any (array(select task_id from claimed)) then key end
+         decode(options->>'trace_context', 'hex'), expires_at, case when id = any (array(select task_id from claimed)) then key end,
+         options->>'concurrency_key', key_hash,
+         case when key_hash is not null then coalesce((options->>'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
   from item order by id
   on conflict (id) do nothing
   returning id
@@ -166,11 +181,16 @@ with taken as materialized (
   where i.id = any (array(select id from stored)) and i.id <> all (array(select task_id from claimed))
   order by i.id
 ), placed as materialized (
-  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at from item i
+  select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at, i.key_hash, i.options->>'on_full' as on_full
+  from item i
   where i.id = any (array(select id from stored)) and i.id = any (array(select task_id from claimed))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() order by id
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() and key_hash is null order by id
+), keyed as (
+  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, coalesce(on_full = 'refuse', false), 0, 0, 0, 0, false
+  from placed where due <= now() and key_hash is not null order by id
 ), waiting as (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
@@ -178,7 +198,7 @@ with taken as materialized (
   insert into expiry (look_at, task_id, expires_at)
   select expires_at, id, expires_at from placed where expires_at is not null order by id
 )
-select id, lane, rank, due > now() as waits from placed
+select id, lane, rank, due > now() as waits, due <= now() and key_hash is not null as blocked from placed
 
 -- name: keep_days
 -- Until the end of this transaction nobody removes or compacts days: a row of long ago becomes a task of its own day, which
@@ -216,7 +236,8 @@ select queue from each where queue is not null
 -- name: full
 -- Rows that wait for room in a queue; a range, as in `look`. $1 queue, $2 the id before, $3 how many.
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
-       options ? 'idempotency_key' as has_key, null::text as unknown_option, enqueued_at
+       options ? 'idempotency_key' as has_key, null::text as unknown_option, enqueued_at,
+       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key
 from outbox where held = 'full' and (queue, id) > ($1::text, $2::uuid) and queue <= $1::text
 order by queue, id limit $3::integer
 
@@ -224,7 +245,8 @@ order by queue, id limit $3::integer
 -- Rows of which a broker could not make tasks. $1 the id before, $2 how many, $3 the options that this broker knows.
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
        options ? 'idempotency_key' as has_key, enqueued_at,
-       (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option
+       (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option,
+       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key
 from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer
 
 -- name: waiting
@@ -243,7 +265,8 @@ order by o.id
 -- Rows by id, as `look` has them. $1 ids in order, $2 the options that this broker knows.
 select o.id, o.xid::text as xid, true as is_late, o.task, coalesce(o.queue, d.queue, 'default') as queue,
        octet_length(o.payload) + octet_length(o.options::text) as size_bytes, o.options ? 'idempotency_key' as has_key,
-       (select key from jsonb_object_keys(o.options) as key where key <> all ($2::text[]) limit 1) as unknown_option, o.held
+       (select key from jsonb_object_keys(o.options) as key where key <> all ($2::text[]) limit 1) as unknown_option, o.held,
+       o.options->>'concurrency_key' as concurrency_key, o.options->>'fair_key' as fair_key
 from unnest($1::uuid[]) as i (id)
 cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
 left join lateral (select queue from task_definition where namespace = 0 and name = o.task limit 1) d on true
