@@ -24,6 +24,7 @@ _KEEP_AUDIT: Final = timedelta(days=90)
 _AT_A_TIME: Final = 10_000
 _BULK: Final = load("bulk")
 _SCHEDULES: Final = load("schedules")
+_LANES: Final = load("lanes")
 _TIMEOUTS: Final = Timeouts(connect_s=5, command_s=60)
 
 
@@ -62,6 +63,7 @@ class RetentionStore:
         while await connection.fetchval(_AUDIT["forget"], max(keep, _KEEP_AUDIT), _AT_A_TIME) == _AT_A_TIME:
             pass
         await connection.execute(_BULK["forget"], keep)
+        await connection.execute(_LANES["forget_rate_uses"])
         while await connection.fetchval(_SCHEDULES["forget"], keep, _AT_A_TIME) == _AT_A_TIME:
             pass
         await connection.execute(

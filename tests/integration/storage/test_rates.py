@@ -8,6 +8,7 @@ from typing import Any
 from hyrex_broker.domain.model import LaneId, Outcome, TaskExtras
 from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.storage.assign import AssignResult
+from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.sessions import Opened
 from hyrex_broker.storage.statements import load
 from tests.integration.storage.stage import Stage, end_of, new_task
@@ -178,3 +179,17 @@ async def test_under_a_held_snapshot_the_last_use_is_found_as_fast(stage: Stage,
         pages = [await used() for _ in range(600)]
     assert await stage.execute("select count(*) from rate_use") == 1
     assert max(pages[-100:]) <= max(pages[:100]) + 2, "the index may have got one more level"
+
+
+async def test_uses_of_rates_that_are_gone_are_forgotten(stage: Stage, storage_url: str) -> None:
+    await stage.execute(
+        "insert into concurrency_limit (namespace, scope, name, maximum, source, rate_count, rate_period_ms,"
+        " rate_burst) values (0, 'task', 'rated', null, 'code', 5, 1000, 1),"
+        " (0, 'task', 'bare', 1, 'code', null, null, null)"
+    )
+    await stage.execute(
+        "insert into rate_use (namespace, scope, name, full_at)"
+        " select 0, 'task', unnest(array['rated', 'bare', 'gone']), now()"
+    )
+    await RetentionStore(storage_url).maintain(timedelta(days=7))
+    assert await stage.execute("select array_agg(name) from rate_use") == ["rated"]

@@ -133,3 +133,9 @@ set queue = excluded.queue, max_retries = excluded.max_retries, timeout_ms = exc
     priority = excluded.priority, updated_at = now()
 where (task_definition.queue, task_definition.max_retries, task_definition.timeout_ms, task_definition.priority)
   is distinct from (excluded.queue, excluded.max_retries, excluded.timeout_ms, excluded.priority)
+
+-- name: forget_rate_uses
+-- Removes the uses of rates that are gone. One that comes again begins with a full bucket.
+delete from rate_use r
+where (select true from concurrency_limit c
+       where c.namespace = r.namespace and c.scope = r.scope and c.name = r.name and c.rate_count is not null) is null
