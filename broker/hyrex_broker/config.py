@@ -107,7 +107,7 @@ class BrokerConfig(ListenConfig):
 
     database_url: str
     token: str | None = Field(default=None, min_length=1, repr=False)
-    lease_duration_s: float = Field(default=15.0, ge=1.0, le=3600.0)
+    lease_duration_s: float = Field(default=10.0, ge=1.0, le=3600.0)
     """What is away for less than that (a broker, the database, the network) costs no run."""
     processes: int = Field(default=1, ge=1, le=256)
     token_file: Path | None = None  # where `token` was read from, to be read again when it changes

@@ -47,7 +47,7 @@ def run_broker(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen off loopback without TLS and token.")
     ] = False,
-    lease_duration: Annotated[float, typer.Option(help="Seconds that all may be away without harm.")] = 15.0,
+    lease_duration: Annotated[float, typer.Option(help="Seconds that all may be away without harm.")] = 10.0,
     drain_timeout: Annotated[float, typer.Option(help="Seconds to hand workers over at the end.")] = 10.0,
     processes: Annotated[int, typer.Option(help="Broker processes on one port.")] = 1,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,

@@ -19,7 +19,7 @@ def test_flags_win_over_the_environment() -> None:
 
 def test_defaults_are_local_and_named_after_the_process() -> None:
     config = configure([], {"HYREX_DATABASE_URL": URL, "HYREX_TOKEN": ""})
-    assert (config.address, config.token, config.lease_duration_s) == ("127.0.0.1:50051", None, 15.0)
+    assert (config.address, config.token, config.lease_duration_s) == ("127.0.0.1:50051", None, 10.0)
     assert config.name
 
 

@@ -10,7 +10,7 @@ from hyrex_broker.config import BrokerConfig
 NEVER_WAITED_FOR_S = 1e9
 
 
-@pytest.mark.parametrize("lease_duration_s", [4.0, 5.0, 15.0, 90.0, 3600.0])
+@pytest.mark.parametrize("lease_duration_s", [4.0, 5.0, 10.0, 15.0, 90.0, 3600.0])
 def test_what_is_away_for_less_than_the_lease_duration_stops_no_run(lease_duration_s: float) -> None:
     """However unlucky: the heartbeat that was acknowledged last may be an interval old, and its renewal may
     have waited for a tick, when the outage begins."""
