@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from hyrex.v1 import worker_service_pb2 as wire
-from hyrex.worker.shared.runs import Run
+from hyrex.worker.shared.runs import NodeOfRun, Run
 from hyrex.worker.stream.columns import block_from
 from tests.support.columns import packed
 
@@ -78,3 +78,16 @@ def test_trace_context_is_that_of_the_run(packed_traces: bytes, expected: list[b
 def test_columns_that_do_not_fit_each_other_are_not_understood(columns: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="for 3 runs"):
         block_from(group(**columns))
+
+
+def test_nodes_of_workflows_are_a_column_of_which_some_may_be_empty() -> None:
+    result = wire.UpstreamResult(parameter="x", result=b"1", task_name="f")
+    nodes = [
+        wire.NodeRun(workflow="flow", node="a", results=[result], payload=b"{}", codec="zip"),
+        wire.NodeRun(),
+    ]
+    runs = block_from(group(nodes=[*nodes, wire.NodeRun()]))
+    assert runs.node(0) == NodeOfRun("flow", "a", (("x", b"1", "f"),), b"{}", "zip")
+    assert (runs.node(1), runs.run(0).node, runs.run(2).node) == (None, runs.node(0), None)
+    with pytest.raises(ValueError, match="a column of 2 values for 3 runs"):
+        block_from(group(nodes=nodes))
