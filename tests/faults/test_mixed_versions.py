@@ -85,11 +85,14 @@ def _called(call: Callable[[grpc.Channel], Any]) -> Asks:
     return ask
 
 
-def _put(channel: grpc.Channel) -> None:
-    task = task_pb2.NewTask(name="greet", queue="default", payload=b"{}", expires_in=HOUR)
-    definition = schedule_pb2.ScheduleDefinition(name="nightly", cron="0 3 * * *", task=task)
-    put = schedule_service_pb2.PutScheduleRequest(definition=definition)
-    schedule_service_pb2_grpc.ScheduleServiceStub(channel).PutSchedule(put, timeout=60)
+def _put(**options: Any) -> Callable[[grpc.Channel], None]:
+    def put(channel: grpc.Channel) -> None:
+        task = task_pb2.NewTask(name="greet", queue="default", payload=b"{}", **options)
+        definition = schedule_pb2.ScheduleDefinition(name="nightly", cron="0 3 * * *", task=task)
+        request = schedule_service_pb2.PutScheduleRequest(definition=definition)
+        schedule_service_pb2_grpc.ScheduleServiceStub(channel).PutSchedule(request, timeout=60)
+
+    return put
 
 
 def _submitted(channel: grpc.Channel) -> None:
@@ -104,9 +107,10 @@ def _rated(channel: grpc.Channel) -> None:
 
 HOUR: Final = Duration(seconds=3600)
 USES: Final[dict[Feature, list[Asks]]] = {
-    Feature.EXPIRY: [_sent(expires_in=HOUR), _called(_put)],
+    Feature.EXPIRY: [_sent(expires_in=HOUR), _called(_put(expires_in=HOUR))],
     Feature.KEYS: [_sent(concurrency_key="k"), _sent(concurrency_key="k", max_per_key=2)],
     Feature.RATES: [_called(_rated)],
+    Feature.KEYS_OF_SCHEDULES: [_called(_put(concurrency_key="k"))],
     Feature.FAIR_KEYS: [_sent(fair_key="k")],
     Feature.OUTSIDE: [_sent(outside=True)],
     Feature.WORKFLOWS: [_called(_submitted)],
