@@ -13,7 +13,7 @@ from hyrex_broker.engine.fairness import Admission
 from hyrex_broker.service import fields, requests
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.receiving import Context
-from hyrex_broker.service.task_rights import Looks, QueuesOf, TaskRights
+from hyrex_broker.service.task_rights import Looks, QueuesOfTrees, TaskRights
 from hyrex_broker.service.terms import refuse_unknown
 from hyrex_broker.storage.sqlstates import StatementRefused
 
@@ -37,7 +37,7 @@ class CompleteCalls:
     """The RPC CompleteTasks."""
 
     def __init__(
-        self, calls: CompletingTasks, reads: QueuesOf, looks: Looks, payload_limit_bytes: int
+        self, calls: CompletingTasks, reads: QueuesOfTrees, looks: Looks, payload_limit_bytes: int
     ) -> None:
         self._calls = calls
         self._rights = TaskRights(reads, looks)

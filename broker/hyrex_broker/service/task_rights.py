@@ -40,10 +40,18 @@ class QueuesOf(Protocol):
         ...
 
 
+class QueuesOfTrees(QueuesOf, Protocol):
+    """Reads also where an act on a root would land."""
+
+    async def queues_below(self, task_ids: Sequence[TaskId]) -> dict[TaskId, list[str]]:
+        """Of roots of workflows: the queues of their nodes. Raises StorageUnavailable."""
+        ...
+
+
 class TaskRights:
     """Shows tasks as far as the caller of the present call may see them."""
 
-    def __init__(self, reads: QueuesOf, looks: Looks) -> None:
+    def __init__(self, reads: QueuesOfTrees, looks: Looks) -> None:
         self._reads = reads
         self._looks = looks
 
@@ -113,12 +121,15 @@ class TaskRights:
         change: Callable[[Sequence[TaskId]], Awaitable[list[Outcome]]],
         not_found: Outcome,
     ) -> list[Outcome]:
-        """Change those tasks that the caller may change; one outcome for each id."""
+        """Change those tasks that the caller may change; one outcome for each id. To change a workflow's root
+        is to change its nodes, so it takes the right to their queues too (rule 39)."""
         caller = current_caller()
         if caller.unlimited:
             return await change(ids)
         queues = await self._reads.queues_of(ids)
         own = [each for each in ids if (queue := queues.get(each)) is not None and caller.covers(queue)]
+        below = await self._reads.queues_below(own) if own else {}
+        own = [each for each in own if caller.covers_all(below.get(each, ()))]
         outcomes = dict(zip(own, await change(own), strict=True)) if own else {}
         return [outcomes.get(each, not_found) for each in ids]
 

@@ -27,7 +27,7 @@ from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("reads")
-_AWAITED: Final = load("workflows")["awaited"]
+_AWAITED, _QUEUES_BELOW = (load("workflows")[name] for name in ("awaited", "queues_below"))
 IDS_PER_STATEMENT: Final = 1000
 _NO_PROGRESS: Final = (
     "(select task_id, token, 0::float8 as done, 0::float8 as total, '' as text, now() as updated_at"
@@ -139,6 +139,11 @@ class TaskReads:
             found |= await waiting_queues(self._database, list(missing))
             missing -= found.keys()
         return found | (await self._queues_of_stored(list(missing)) if missing else {})
+
+    async def queues_below(self, task_ids: Sequence[TaskId]) -> dict[TaskId, list[str]]:
+        """Of those that are roots of workflows: the queues of their nodes."""
+        rows = await self._database.fetch(_QUEUES_BELOW, sorted(set(task_ids)))
+        return {TaskId(row["id"]): row["queues"] for row in rows}
 
     async def _queues_of_stored(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
         rows = await self._database.fetch(_SQL["queues_of"], sorted(set(task_ids)))

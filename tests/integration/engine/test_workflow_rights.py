@@ -1,6 +1,6 @@
 """What a token may do with workflows: a right is checked where its effect lands (rule 39)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -8,13 +8,16 @@ import grpc.aio
 
 from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_REJECTED, SUBMIT_OUTCOME_STORED
 from hyrex.v1.workflow_service_pb2 import GetWorkflowRequest
-from hyrex_broker.domain.rights import Caller, Scope
+from hyrex_broker.domain.model import CancelOutcome, TaskId
+from hyrex_broker.domain.rights import ANYONE, Caller, Scope
 from hyrex_broker.service.callers import set_caller
 from hyrex_broker.service.entry import Continuation, Handler
 from hyrex_broker.service.receiving import Context
+from hyrex_broker.service.task_rights import TaskRights
+from hyrex_broker.storage.reads import TaskReads
 from tests.integration.engine.bench import Bench
 from tests.integration.engine.test_workflow_service import served
-from tests.integration.engine.workflow_runs import sent
+from tests.integration.engine.workflow_runs import sent, store
 from tests.integration.service.stubs import reason_of
 
 TEAM = Caller("team", frozenset(Scope), ("team", "team-*"))
@@ -62,3 +65,24 @@ async def test_nodes_of_queues_that_a_token_may_not_see_are_shown_without_their_
         assert [(each.name, each.HasField("task")) for each in shown.nodes] == [("a", True), ("b", False)]
         by_node = GetWorkflowRequest(task_id=request.nodes[1].task.task_id)
         assert await reason_of(stub.GetWorkflow(by_node)) == "TASK_NOT_FOUND"
+
+
+async def test_a_cancel_of_a_root_needs_the_right_to_the_queues_of_its_nodes(bench: Bench) -> None:
+    own, foreign = sent({"a": [], "b": ["a"]}, queue="team"), sent({"a": [], "b": ["a"]}, queue="team")
+    foreign.nodes[1].task.queue = "others"
+    for request in (own, foreign):
+        await store(bench, request)
+    rights = TaskRights(TaskReads(bench.database), bench.engine.audit)
+    roots = [TaskId(request.root.task_id) for request in (own, foreign)]
+
+    async def cancel(task_ids: Sequence[TaskId]) -> list[CancelOutcome]:
+        return await bench.engine.cancels.cancel(task_ids, "enough")
+
+    set_caller(TEAM)
+    try:
+        outcomes = await rights.changed(roots, cancel, CancelOutcome.NOT_FOUND)
+    finally:
+        set_caller(ANYONE)
+    assert outcomes == [CancelOutcome.REQUESTED, CancelOutcome.NOT_FOUND]
+    living = await bench.database.fetch("select from live where task_id = $1", foreign.nodes[1].task.task_id)
+    assert len(living) == 1

@@ -128,3 +128,13 @@ cross join lateral (
 cross join lateral old_task(u.id) n
 where b.task_id = $1::uuid and b.kind in (1, 3)
 order by u.place desc
+
+-- name: queues_below
+-- Of those of these tasks that are roots: the queues of their nodes. $1 ids in order, as in `tasks` (reads.sql).
+select t.id::text as id, array_agg(distinct l.queue) as queues
+from task t
+cross join lateral unnest(t.upstreams) as u (id)
+join task n on n.id = u.id
+join lane l on l.id = n.lane
+where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] and t.kind = 1
+group by t.id
