@@ -21,6 +21,7 @@ from hyrex.v1 import (
     queue_service_pb2_grpc,
     schedule_service_pb2_grpc,
     task_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 
 CALL_WITHIN_S: Final = 5.0
@@ -37,6 +38,7 @@ class _Open:
     queues: Any
     admin: Any
     schedules: Any
+    workflows: Any
 
 
 class Brokers:
@@ -119,6 +121,7 @@ class Brokers:
                 queue_service_pb2_grpc.QueueServiceStub(channel),
                 admin_service_pb2_grpc.AdminServiceStub(channel),
                 schedule_service_pb2_grpc.ScheduleServiceStub(channel),
+                workflow_service_pb2_grpc.WorkflowServiceStub(channel),
             )
         return self._open
 

@@ -81,5 +81,56 @@ def fail_with_a_star() -> None:
     raise NonRetryable("starred")
 
 
+@hy.task(queue="reports")
+def export_day(day: int) -> list[int]:
+    """The orders of a day."""
+    return [day * 10 + place for place in range(3)]
+
+
+@hy.task(queue="reports", max_retries=1, retry_backoff=0.3)
+def convert_rates(day: int) -> float:
+    """Fails on each seventh day, every time."""
+    if day % 7 == 0:
+        raise ConnectionError(f"no rates of day {day}")
+    return 1.1
+
+
+@hy.task(queue="images")
+def draw_page(number: int, orders: list[int], seconds: float = 0) -> str:
+    """One of many pages."""
+    time.sleep(seconds)
+    return f"page {number}.png"
+
+
+@hy.task(queue="reports")
+def bind(pages: list[str], rate: float) -> str:
+    """The pages as one."""
+    return f"{len(pages)} pages at {rate}"
+
+
+@hy.task(queue="mail")
+def publish(report: str) -> str:
+    """Send it to everybody."""
+    return report
+
+
+@hy.task(queue="mail")
+def tell_office(day: int, report: str = "no report") -> str:
+    """Tell how it went, whatever became of it."""
+    return f"{day}: {report}"
+
+
+@hy.workflow(queue="reports")
+def daily_report(day: int, pages: int = 12, seconds: float = 0) -> str:
+    """Some steps, many pages, and an end that always runs."""
+    orders = export_day.node(day)
+    rate = convert_rates.node(day)
+    drawn = [draw_page.node(number, orders.result, seconds) for number in range(pages)]
+    report = bind.node([each.result for each in drawn], rate.result)
+    publish.node(report.result)
+    tell_office.node(day, report.result).runs_anyway()
+    return report.result
+
+
 app = HyrexApp("shop")
 app.add_registry(hy)

@@ -253,7 +253,7 @@ def test_a_read_only_dashboard_shows_and_does_nothing(shop: Shop) -> None:
     task_id = shop.send("greet")
     with Reader(make_app(DashboardOptions(shop.url, read_only=True))) as reader:
         for address in SCREENS:
-            if address not in ("/queue", "/task", "/worker", "/operation", "/schedule"):
+            if address not in ("/queue", "/task", "/workflow", "/worker", "/operation", "/schedule"):
                 assert "data-ask" not in reader.text(address)
         assert "data-ask" not in reader.text("/task", id=task_id)
         for address in ACTIONS:

@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hyrex.dashboard.pages import bulk, failures, machines, overview, queues, rights, schedules, task, tasks
+from hyrex.dashboard.pages import (
+    bulk,
+    failures,
+    machines,
+    overview,
+    queues,
+    rights,
+    schedules,
+    task,
+    tasks,
+    workflow,
+)
 from hyrex.dashboard.pages.action import Action
 from hyrex.dashboard.pages.page import View
 from hyrex.dashboard.pages.queue_actions import QUEUE_ACTIONS
@@ -17,6 +28,7 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
         "/queue": queues.one_queue,
         "/tasks": tasks.task_list,
         "/task": task.one_task,
+        "/workflow": workflow.workflow,
         "/failures": failures.failures,
         "/schedules": schedules.schedules,
         "/schedule": schedules.schedule,
@@ -33,6 +45,7 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
     {
         **QUEUE_ACTIONS,
         **TASK_ACTIONS,
+        **workflow.WORKFLOW_ACTIONS,
         **bulk.BULK_ACTIONS,
         **rights.TOKEN_ACTIONS,
         **schedules.SCHEDULE_ACTIONS,

@@ -45,7 +45,7 @@ async def one_task(visit: Visit) -> Page:
         "look": look_of(visit),
         "tabs": TABS,
         "final": task.status in FINAL,
-        "why": await _why(visit, task),
+        "why": await why_it_waits(visit, task),
         "bad": task.status in BAD,
         "kind": line_of_kind(task) if task.status in BAD else "",
         "no_kind": why_no_line(task) if task.status in BAD else "",
@@ -67,8 +67,8 @@ def look_of(visit: Visit) -> str:
     return look if look in LOOKS else LOOKS[0]
 
 
-async def _why(visit: Visit, task: task_pb2.Task) -> admin.WhyResponse | None:
-    """Why it does not run, where it waits."""
+async def why_it_waits(visit: Visit, task: task_pb2.Task) -> admin.WhyResponse | None:
+    """Why it does not run, where it waits. Raises: CallFailed."""
     if task.status in FINAL or task.status == task_pb2.TASK_STATUS_RUNNING:
         return None
     request = admin.WhyRequest(task_id=task.task_id)
