@@ -21,7 +21,19 @@ from hyrex.status import TaskStatus
 __all__ = ["LABEL", "STATUSES", "TASK_ID", "WORDS", "FilterLine", "FilterLineError", "is_sayable", "parse"]
 
 STATUSES: Final = tuple(str(each) for each in TaskStatus if each is not TaskStatus.RELEASED)
-WORDS: Final = ("queue", "name", "status", "dead", "error", "at", "parent", "root", "older", "newer")
+WORDS: Final = (
+    "queue",
+    "name",
+    "status",
+    "dead",
+    "workflow",
+    "error",
+    "at",
+    "parent",
+    "root",
+    "older",
+    "newer",
+)
 """What a word may begin with, beside `label.KEY`."""
 PATTERNS: Final = ("queue", "name", "error", "at")
 """Those of them whose value is a pattern."""
@@ -51,6 +63,7 @@ class FilterLine:
     names: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
     dead: bool = False
+    workflows: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     error_types: tuple[str, ...] = ()
     error_places: tuple[str, ...] = ()
@@ -73,6 +86,8 @@ class FilterLine:
         yield from (f"status:{_quoted(value)}" for value in self.statuses)
         if self.dead:
             yield "dead:yes"
+        if self.workflows:
+            yield "workflow:yes"
         for key, value in sorted(self.labels.items()):
             yield f"{_quoted(LABEL + key)}:{_quoted(value)}"
         yield from (f"error:{_quoted_pattern(value)}" for value in self.error_types)
@@ -108,6 +123,7 @@ def parse(line: str) -> FilterLine:
         names=_distinct(said["name"]),
         statuses=_distinct(said["status"]),
         dead=bool(said["dead"]),
+        workflows=bool(said["workflow"]),
         labels=labels,
         error_types=_distinct(said["error"]),
         error_places=_distinct(said["at"]),
@@ -205,6 +221,12 @@ def _yes(value: str, word: str) -> str:
     return value
 
 
+def _yes_workflow(value: str, word: str) -> str:
+    if value != "yes":
+        raise FilterLineError(word, "write workflow:yes, for runs of workflows only")
+    return value
+
+
 def _id(value: str, word: str) -> str:
     if not TASK_ID.fullmatch(value):
         raise FilterLineError(word, "write a task's whole id, a UUID")
@@ -219,6 +241,7 @@ def _age(value: str, word: str) -> str:
 
 _CHECKS: Final = {
     "queue": _pattern, "name": _pattern, "error": _pattern, "at": _pattern, "status": _status, "dead": _yes,
+    "workflow": _yes_workflow,
     "parent": _id, "root": _id, "older": _age, "newer": _age,
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 from hyrex_broker.embedded import EmbeddedPostgres  # noqa: E402
 from tests.dashboard.chromium import PHONE, chromium, started_dashboard  # noqa: E402
 from tests.dashboard.shop import Shop  # noqa: E402
+from tests.dashboard.shop_app import daily_report  # noqa: E402
 from tests.support.ports import free_port  # noqa: E402
 from tests.support.postgres import migrate_now  # noqa: E402
 from tests.support.processes import Processes  # noqa: E402
@@ -43,14 +44,14 @@ def main() -> None:
             shop = Shop.at(processes, processes.broker(postgres.url, "--name", "broker-1", port=free_port()))
             start_workers(processes, shop.url, Path(folder))
             url = started_dashboard(processes, shop.url)
-            failed = prepare(shop)
+            failed, flow = prepare(shop), workflow(shop)
             over = threading.Event()
             with ThreadPoolExecutor(1) as beside, sync_playwright() as playwright:
                 sending = beside.submit(load, shop, over)
                 time.sleep(LOAD_S)
                 browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
                 try:
-                    take_all(browser, url, failed)
+                    take_all(browser, url, failed, flow)
                 finally:
                     over.set()
                 browser.close()
@@ -68,6 +69,12 @@ def start_workers(processes: Processes, url: str, folder: Path) -> None:
         processes.worker(
             url, "tasks:app", "-p", "3", "--name", name, *served, env={"PYTHONPATH": paths}, cwd=folder
         )
+
+
+def workflow(shop: Shop) -> str:
+    """A workflow of which a part fails; its id."""
+    os.environ["HYREX_BROKER_URL"] = shop.url
+    return str(daily_report.send(7, 24, 0.5).id)
 
 
 def prepare(shop: Shop) -> str:
@@ -104,7 +111,7 @@ def send_one(shop: Shop, draw: random.Random, number: int) -> None:
         shop.send("resize", payload, queue="images", labels=labels)
 
 
-def take_all(browser: Browser, url: str, failed: str) -> None:
+def take_all(browser: Browser, url: str, failed: str, flow: str) -> None:
     """Every picture."""
     IMAGES.mkdir(exist_ok=True)
     for name, address, theme, shape in (
@@ -119,6 +126,8 @@ def take_all(browser: Browser, url: str, failed: str) -> None:
         ("task-dark", f"/task?id={failed}", "dark", DESKTOP),
         ("queue-light", "/queue?name=images&span=15m", "light", DESKTOP),
         ("workers-dark", "/workers", "dark", DESKTOP),
+        ("workflow-light", f"/workflow?id={flow}", "light", DESKTOP),
+        ("workflow-phone", f"/workflow?id={flow}", "dark", PHONE),
     ):
         take(browser, url + address, IMAGES / f"dashboard-{name}.png", theme, shape)
 

@@ -41,6 +41,7 @@ NAVIGATION: Final = (
     ("overview", "/", "Overview", "o"),
     ("queues", "/queues", "Queues", "q"),
     ("tasks", "/tasks", "Tasks", "t"),
+    ("workflows", "/workflows", "Workflows", "l"),
     ("failures", "/failures", "Failures", "f"),
     ("schedules", "/schedules", "Schedules", "s"),
     ("workers", "/workers", "Workers", "w"),

@@ -98,7 +98,7 @@ def _values(key: str, known: Known) -> Iterable[str]:
             return known.errors
         case "status":
             return STATUSES
-        case "dead":
+        case "dead" | "workflow":
             return ("yes",)
         case "older" | "newer":
             return AGES

@@ -600,12 +600,15 @@ class TaskFilter(_message.Message):
     YOUNGER_THAN_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
     ERROR_PLACES_FIELD_NUMBER: _builtins.int
+    WORKFLOWS_FIELD_NUMBER: _builtins.int
     parent_id: _builtins.str
     """Only children of this task."""
     root_id: _builtins.str
     """Only the tree below this root."""
     dead: _builtins.bool
     """Only dead letters: tasks that failed, timed out or were lost, and were neither reopened nor dismissed."""
+    workflows: _builtins.bool
+    """Only runs of workflows: the roots of those (Task.workflow_nodes)."""
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Patterns of queues, up to 20; a task fits if one of them does."""
@@ -652,10 +655,11 @@ class TaskFilter(_message.Message):
         younger_than: _duration_pb2.Duration | None = ...,
         dead: _builtins.bool = ...,
         error_places: _abc.Iterable[_builtins.str] | None = ...,
+        workflows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["older_than", b"older_than", "younger_than", b"younger_than"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "error_places", b"error_places", "error_types", b"error_types", "labels", b"labels", "names", b"names", "older_than", b"older_than", "parent_id", b"parent_id", "queues", b"queues", "root_id", b"root_id", "statuses", b"statuses", "younger_than", b"younger_than"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "error_places", b"error_places", "error_types", b"error_types", "labels", b"labels", "names", b"names", "older_than", b"older_than", "parent_id", b"parent_id", "queues", b"queues", "root_id", b"root_id", "statuses", b"statuses", "workflows", b"workflows", "younger_than", b"younger_than"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

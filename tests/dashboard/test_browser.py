@@ -15,14 +15,15 @@ from hyrex.dashboard.pages.screens import ACTIONS
 from hyrex.dashboard.render.values import query
 from hyrex.v1 import admin_service_pb2_grpc, task_pb2
 from tests.dashboard.chromium import Browsed, Theme
+from tests.dashboard.flows import send_flow
 from tests.dashboard.shop import at, unique
 from tests.support.eventually import eventually
 from tests.support.tokens import wanted
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e ../../etc?a=b&c#d '; DROP"
 SCREENS = (
-    "/", "/queues", "/tasks", "/failures", "/schedules", "/workers", "/brokers", "/operations", "/tokens",
-    "/audit",
+    "/", "/queues", "/tasks", "/workflows", "/failures", "/schedules", "/workers", "/brokers", "/operations",
+    "/tokens", "/audit",
 )  # fmt: skip
 JUDGE = (Path(__file__).parent / "judge.js").read_text(encoding="utf-8")
 
@@ -106,6 +107,26 @@ def test_every_action_of_a_task_is_clicked(browsed: Browsed, page: Page) -> None
     page.get_by_role("link", name="Cancel").click()
     confirm(page, "Cancel", reason="not needed")
     assert shop.task(waiting).status == task_pb2.TASK_STATUS_CANCELLED
+
+
+def test_a_workflow_is_walked_by_keyboard_and_goes_on_from_what_failed(browsed: Browsed, page: Page) -> None:
+    rates = {"name": "convert_rates", "queue": "reports", "payload": b'{"day": 7}', "max_retries": 0}
+    name = unique("walked")
+    ids = send_flow(browsed.shop, {"rates": [], "skipped": ["rates"]}, {"rates": rates}, name=name)
+    browsed.shop.ended(ids[""])
+    page.goto("/workflows")
+    page.get_by_role("link", name=name).click()
+    box = page.locator("a.box.is-failed")
+    expect(box).to_contain_text("rates")
+    box.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#node")).to_contain_text("no rates of day 7")
+    expect(page.locator("a.box[aria-current]")).to_contain_text("rates")
+    page.locator("#node").get_by_role("link", name="Whole task").click()
+    page.get_by_role("link", name="Node rates of its workflow").click()
+    page.get_by_role("link", name="Retry from failed").click()
+    confirm(page, "Retry")
+    eventually(lambda: len(browsed.shop.task(ids["rates"]).runs) == 2, 60)
 
 
 def test_tasks_are_chosen_by_clicks_and_all_that_match_are_retried(browsed: Browsed, page: Page) -> None:
@@ -306,7 +327,9 @@ def test_a_hidden_page_is_paused(page: Page) -> None:
 def test_on_a_phone_nothing_is_cut_off_and_all_is_large_enough(browsed: Browsed, phone: Page) -> None:
     shop = browsed.shop
     task_id = shop.send(HOSTILE, queue=HOSTILE, labels={"tenant": "7"})
-    for address in (*SCREENS, "/queue" + query(name=HOSTILE), "/task" + query(id=task_id)):
+    flow = send_flow(shop, {HOSTILE: [], **{f"{at} {HOSTILE}": [HOSTILE] for at in range(9)}}, {})
+    flows = ["/workflow" + query(id=flow[""], node=node) for node in ("", flow[HOSTILE])]
+    for address in (*SCREENS, "/queue" + query(name=HOSTILE), "/task" + query(id=task_id), *flows):
         phone.goto(address)
         wide = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{address} is {wide} px too wide"
@@ -338,9 +361,13 @@ def test_on_the_narrowest_phone_the_command_of_an_empty_page_fits(phone: Page) -
 def test_every_text_has_enough_contrast(browsed: Browsed, theme: Theme) -> None:
     """WCAG AA: 4.5 to 1, or 3 to 1 for large text."""
     failed = browsed.shop.ended(browsed.shop.send("fail_with", b'{"text": "x"}', queue="reports")).task_id
+    flow = send_flow(browsed.shop, {"a": [], "b": ["a"]}, {})["b"]
     with browsed.page(theme=theme) as page:
-        for address in (*SCREENS, "/task" + query(id=failed), "/task" + query(id=failed, tab="payload"),
-                        "/tasks/cancel" + query(id=failed)):  # fmt: skip
+        pages = [
+            "/workflow" + query(id=flow),
+            *("/task" + query(id=failed, tab=tab) for tab in ("", "payload")),
+        ]
+        for address in (*SCREENS, *pages, "/tasks/cancel" + query(id=failed)):
             page.goto(address)
             assert page.evaluate(JUDGE + "; weakTexts()") == [], address
 

@@ -22,7 +22,18 @@ PAGE_BYTES = 100 * 1024
 
 
 @pytest.mark.parametrize(
-    "address", ["/", "/queues", "/tasks", "/failures", "/schedules", "/workers", "/brokers", "/operations"]
+    "address",
+    [
+        "/",
+        "/queues",
+        "/tasks",
+        "/workflows",
+        "/failures",
+        "/schedules",
+        "/workers",
+        "/brokers",
+        "/operations",
+    ],
 )
 def test_every_screen_is_shown_and_is_small(reader: Reader, address: str) -> None:
     page = reader.text(address)

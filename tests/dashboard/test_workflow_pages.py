@@ -13,6 +13,7 @@ from hyrex.v1 import task_pb2
 from tests.dashboard.flows import send_flow
 from tests.dashboard.shop import TOKEN, Reader, Shop, sign_in, unique
 from tests.dashboard.test_what_users_wrote import HOSTILE, check_only_text
+from tests.support.eventually import eventually
 from tests.support.processes import Processes, RunningBroker
 from tests.support.tokens import bearer, made_by
 
@@ -115,3 +116,25 @@ def test_a_token_sees_of_a_workflow_what_it_may(guarded: RunningBroker, stranger
     assert stranger.get(f"/workflow?id={ids['']}&node={ids['other']}").status_code == 404
     address = f"/workflow/cancel?id={ids['']}"
     assert stranger.post(address, {"csrf": stranger.csrf(address)}).status_code == 403
+
+
+def test_runs_of_workflows_are_listed_with_how_far_they_are(shop: Shop, reader: Reader) -> None:
+    name = unique("listed")
+    ids = send_flow(shop, {"told": [], "waits": ["told"]}, {"told": OFFICE}, name=name)
+    plain = shop.send(name)
+    shop.ended(ids["told"])
+    eventually(lambda: "1 of 2" in row_of(reader.text("/workflows", kind="living"), ids[""]), 60)
+    assert "is-queued" in row_of(reader.text("/workflows"), ids[""])
+    assert plain not in reader.text("/workflows")
+    listed = reader.text("/tasks", filter=f"name:{name} workflow:yes")
+    assert re.findall(r'id="t-([0-9a-f-]+)"', listed) == [ids[""]]
+    reader.act(f"/workflow/cancel?id={ids['']}")
+    shop.ended(ids[""])
+    assert row_of(reader.text("/workflows", kind="bad"), ids[""])
+    assert ids[""] not in reader.text("/workflows", kind="living")
+    assert ids[""] not in reader.text("/workflows", kind="completed")
+
+
+def row_of(page: str, root_id: str) -> str:
+    """The row of a workflow."""
+    return page.partition(f'<tr id="w-{root_id}"')[2].partition("</tr>")[0]

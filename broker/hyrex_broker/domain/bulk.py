@@ -77,10 +77,11 @@ def to_words(selection: Selection) -> dict[str, Any]:
         "within": list(selection.within),
         "created_after": None if selection.created_after is None else selection.created_after.isoformat(),
         **({"error_places": list(selection.error_places)} if selection.error_places else {}),
+        **({"workflows": True} if selection.workflows else {}),
     }
 
 
-WORDS: Final = (*to_words(Selection()), "error_places")
+WORDS: Final = (*to_words(Selection()), "error_places", "workflows")
 """All that `to_words` may write. What was added later stands there only where it says something: a broker
 leaves an operation with other words to those that know them."""
 
@@ -99,6 +100,7 @@ def from_words(words: Mapping[str, Any]) -> Selection:
         error_places=tuple(words.get("error_places", ())),
         older_than_s=words["older_than_s"],
         younger_than_s=words["younger_than_s"],
+        workflows=words.get("workflows", False),
         dead=words["dead"],
         within=tuple(words["within"]),
         created_after=None if after is None else datetime.fromisoformat(after),

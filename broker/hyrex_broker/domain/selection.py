@@ -36,6 +36,8 @@ class Selection:
     younger_than_s: float | None = None
     dead: bool = False
     """Only dead letters: what failed, timed out or was lost, and was not dismissed."""
+    workflows: bool = False
+    """Only roots of workflows."""
     within: tuple[str, ...] = ()
     """Patterns of the queues for which whoever asks has rights; empty: all."""
 
@@ -65,6 +67,7 @@ class Check:
         return (
             (not wanted.states or task.state in wanted.states)
             and not (wanted.dead and task.dismissed)
+            and (not wanted.workflows or task.workflow_nodes > 0)
             and (wanted.root_id is None or task.root_id == wanted.root_id)
             and (not (wanted.error_types or wanted.error_places) or self._has_error(task))
             and all(task.labels.get(key) == value for key, value in wanted.labels)

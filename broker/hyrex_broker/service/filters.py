@@ -56,6 +56,7 @@ def of_filter(wire: task_service_pb2.TaskFilter) -> Selection:
         names=_patterns(wire.names, "filter.names"),
         labels=_labels(wire.labels),
         dead=wire.dead,
+        workflows=wire.workflows,
         error_types=_patterns(wire.error_types, "filter.error_types"),
         error_places=_patterns(wire.error_places, "filter.error_places"),
         older_than_s=fields.milliseconds(wire.older_than, "filter.older_than", least=0) / 1000
@@ -75,6 +76,7 @@ def to_filter(wanted: Selection) -> task_service_pb2.TaskFilter:
         statuses=[task_pb2.TaskStatus.ValueType(state) for state in sorted(wanted.states)],
         labels=dict(wanted.labels),
         dead=wanted.dead,
+        workflows=wanted.workflows,
         error_types=wanted.error_types,
         error_places=wanted.error_places,
         parent_id=wanted.parent_id or "",

@@ -256,6 +256,8 @@ def _sources(selection: Selection) -> list[_Source]:
         return [_Source("scan_children", (selection.parent_id,))]
     if selection.root_id is not None:
         return [_Source("scan_tree", (selection.root_id,))]
+    if selection.workflows:
+        return [_Source("scan_workflows")]
     if not selection.states or len(selection.states) == len(TaskState):
         return [_Source("scan_task")]
     tables = {_TABLES[state] for state in selection.states if state in _TABLES}

@@ -83,6 +83,13 @@ def counted(nodes: Sequence[ShownNode]) -> Counter[str]:
     return Counter(node.word for node in nodes)
 
 
+def standing(root: task_pb2.Task, words: Counter[str]) -> str:
+    """How a workflow stands: its root, which no worker runs, is blocked as long as a node lives."""
+    if root.status in FINAL:
+        return task_word(root.status)
+    return next((word for word in ("running", "retrying", "queued", "scheduled") if words[word]), "blocked")
+
+
 def _word(task: task_pb2.Task) -> str:
     if not task.task_id:
         return UNSEEN

@@ -15,6 +15,7 @@ from hyrex.dashboard.pages import (
     task,
     tasks,
     workflow,
+    workflows,
 )
 from hyrex.dashboard.pages.action import Action
 from hyrex.dashboard.pages.page import View
@@ -28,6 +29,7 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
         "/queue": queues.one_queue,
         "/tasks": tasks.task_list,
         "/task": task.one_task,
+        "/workflows": workflows.workflows,
         "/workflow": workflow.workflow,
         "/failures": failures.failures,
         "/schedules": schedules.schedules,

@@ -9,14 +9,23 @@ from typing import Final
 from markupsafe import Markup
 
 from hyrex.dashboard.graph.drawing import Addresses, Box, boxes_of, drawn_graph
-from hyrex.dashboard.graph.nodes import BAD_ENDS, ENDED, WORST_FIRST, ShownNode, counted, graph_of, nodes_of
+from hyrex.dashboard.graph.nodes import (
+    BAD_ENDS,
+    ENDED,
+    WORST_FIRST,
+    ShownNode,
+    counted,
+    graph_of,
+    nodes_of,
+    standing,
+)
 from hyrex.dashboard.graph.places import Layout, layout_of
 from hyrex.dashboard.graph.waterfall import waterfall_of
 from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, reason_of
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import Missing, Page, Visit
 from hyrex.dashboard.pages.task import why_it_waits
-from hyrex.dashboard.render.values import BAD, FINAL, query, task_word
+from hyrex.dashboard.render.values import BAD, FINAL, query
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
@@ -54,7 +63,7 @@ async def workflow(visit: Visit) -> Page:
     here = {"id": found.root.task_id or wanted, **_choice(chosen)}
     values = {
         "root": found.root,
-        "word": _word(found.root, words),
+        "word": standing(found.root, words),
         "fail_fast": found.fail_fast,
         "final": found.root.status in FINAL,
         "bad": found.root.status in BAD or found.root.status == task_pb2.TASK_STATUS_CANCELLED,
@@ -72,13 +81,6 @@ async def workflow(visit: Visit) -> Page:
     }
     title = found.root.name or "Workflow"
     return Page("workflow.html", title, "workflows", values, live="/workflow" + query(**here))
-
-
-def _word(root: task_pb2.Task, words: Counter[str]) -> str:
-    """How a workflow stands: its root, which no worker runs, is blocked as long as a node lives."""
-    if root.status in FINAL:
-        return task_word(root.status)
-    return next((word for word in ("running", "retrying", "queued", "scheduled") if words[word]), "blocked")
 
 
 def _picture(layout: Layout, boxes: Sequence[Box], opened: int | None, root_id: str) -> object:

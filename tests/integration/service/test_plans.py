@@ -63,6 +63,7 @@ async def test_what_is_in_a_queue_is_counted_by_index(seed: Seed) -> None:
     ("name", "extra", "index"),
     [
         ("scan_task", (), "task_20"),
+        ("scan_workflows", (), "_id_idx"),
         ("scan_ready", (), "ready_pkey"),
         ("scan_delayed", (), "delayed_pkey"),
         ("scan_lease", (), "lease_pkey"),

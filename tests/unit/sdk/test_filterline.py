@@ -16,13 +16,14 @@ ID = "0198a0c4-0000-7000-8000-00000000000a"
 def test_a_line_names_everything_that_can_be_asked() -> None:
     line = (
         f"queue:mail name:send* status:failed dead:yes label.tenant:7 error:Timeout older:1h newer:2w"
-        f" parent:{ID} root:{ID.upper()} queue:post"
+        f" workflow:yes parent:{ID} root:{ID.upper()} queue:post"
     )
     assert parse(line) == FilterLine(
         queues=("mail", "post"),
         names=("send*",),
         statuses=("failed",),
         dead=True,
+        workflows=True,
         labels={"tenant": "7"},
         error_types=("Timeout",),
         parent=ID,
@@ -73,6 +74,7 @@ def test_a_star_stands_for_any_text_unless_a_backslash_takes_it_as_it_is(
         ("queue: mail", "queue:", "without a space"),
         ("status:broken", "status:broken", "failed"),
         ("dead:no", "dead:no", "dead:yes"),
+        ("workflow:no", "workflow:no", "workflow:yes"),
         ("older:yesterday", "older:yesterday", "1h"),
         ("older:0s", "older:0s", "1h"),
         ("older:1h older:2h", "older:2h", "once"),
@@ -102,6 +104,7 @@ _lines = st.builds(
     names=st.lists(_pattern, max_size=3, unique=True).map(tuple),
     statuses=st.lists(st.sampled_from(STATUSES), max_size=3, unique=True).map(tuple),
     dead=st.booleans(),
+    workflows=st.booleans(),
     labels=st.dictionaries(_text, st.text(max_size=8).filter(lambda text: "\0" not in text), max_size=3),
     error_types=st.lists(_pattern, max_size=3, unique=True).map(tuple),
     parent=st.sampled_from(["", ID]),

@@ -160,6 +160,8 @@ create table task (
 -- For people's lookups: a task's children by age, and below, what waits in a queue until a time.
 create index task_by_parent on task (parent_id, id) where parent_id is not null;
 create index task_by_root on task (root_id, id) where root_id is not null;
+-- For lists of workflows' runs. Partial: other tasks pay nothing for it.
+create index task_of_workflows on task (id) where kind = 1;
 -- For lists by label. Partial: tasks without labels pay nothing for it.
 create index task_by_labels on task using gin (labels jsonb_path_ops) where labels is not null;
 

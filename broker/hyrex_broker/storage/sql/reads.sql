@@ -194,6 +194,20 @@ select id, null::bigint as looked_at from fitting
 union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
 
+-- name: scan_workflows
+-- Candidates among roots of workflows.
+with looked as materialized (
+  select id, lane, labels from task
+  where kind = 1 and id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
+), fitting as (
+  select id from looked
+  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
+  order by id desc limit $5::integer
+)
+select id, null::bigint as looked_at from fitting
+union all
+select (select id from looked order by id limit 1), (select count(*) from looked)
+
 -- name: scan_ready
 -- Candidates among queued tasks.
 with looked as materialized (
