@@ -64,6 +64,14 @@ async def test_a_call_ends_it_once(bench: Bench) -> None:
     assert await ids(bench, "blocked", "task_id") == []
 
 
+async def test_what_waits_for_its_key_is_ended_by_no_call(bench: Bench) -> None:
+    first, second = [new_task(concurrency_key="k", extras=TaskExtras(max_per_key=1)) for _ in range(2)]
+    await bench.submit([first])
+    await bench.submit([second])
+    assert await ids(bench, "blocked", "task_id") == [second.task_id]
+    assert await bench.engine.outside.complete([second.task_id], YES) == [CompleteOutcome.NOT_WAITING]
+
+
 async def test_it_is_retried_to_wait_again(bench: Bench) -> None:
     task_id = await asked(bench)
     no = OutsideEnd(Outcome.FAILED, error_type="Refused", error_message="too dear")
