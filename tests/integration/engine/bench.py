@@ -150,7 +150,7 @@ def introduced(
 
 @asynccontextmanager
 async def running_engine(
-    url: str, lease_s: float = 15.0, outbox_url: str | None = None
+    url: str, lease_s: float = 10.0, outbox_url: str | None = None
 ) -> AsyncIterator[Bench]:
     """An engine whose loops run until the block ends."""
     database = Database(url, hot_connections=4, read_connections=1)

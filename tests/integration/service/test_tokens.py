@@ -34,7 +34,7 @@ async def test_any_token_may_ask_what_it_may_do(guarded: Stubs) -> None:
     assert (told.name, list(told.queue_patterns), told.enforced) == ("own", ["own*", "b"], True)
     assert list(told.scopes) == [admin_wire.TOKEN_SCOPE_SUBMIT, admin_wire.TOKEN_SCOPE_WORK]
     everything = await guarded.admin.GetCaller(admin_wire.GetCallerRequest(), metadata=bearer(ROOT))
-    assert (everything.name, len(everything.scopes)) == ("root", 5)
+    assert (everything.name, len(everything.scopes)) == ("root", 6)
     assert await reason_of(guarded.admin.GetCaller(admin_wire.GetCallerRequest())) == "TOKEN_INVALID"
 
 
