@@ -1,4 +1,4 @@
-"""The tasks of the chaos run: short, long, failing, retrying, limited, keyed, rated, asynchronous."""
+"""The tasks of the chaos run: short, long, failing, retrying, limited, keyed, rated, fair, asynchronous."""
 
 import asyncio
 import os
@@ -169,11 +169,19 @@ def one_by_one(key: str, seconds: float, failures: int) -> None:
     max_retries=5,
     retry_backoff=0.2,
     concurrency_key=lambda key, seconds, failures: key,
+    fair_key=lambda key, seconds, failures: key,
     max_per_key=MOST_BY_KEY,
 )
 def some_at_once(key: str, seconds: float, failures: int) -> None:
     """Never more than MOST_BY_KEY of a key at once. Fails at first."""
     with execution(key) as attempt:
+        _fail_or_work(attempt, seconds, failures)
+
+
+@hy.task(max_retries=5, retry_backoff=0.2, fair_key=lambda tenant, seconds, failures: tenant)
+def shared(tenant: str, seconds: float, failures: int) -> None:
+    """Its tenants share the workers. Fails at first."""
+    with execution() as attempt:
         _fail_or_work(attempt, seconds, failures)
 
 

@@ -81,13 +81,15 @@ class Producer:
                 self._to_cancel.append(handle)
 
     def _bounded(self) -> list[tuple[float, str, Send]]:
-        """Sends of keyed and rated tasks. What waits, is refused, cancelled or expires has the same keys."""
+        """Sends of keyed, rated and fair tasks. What waits, is refused, cancelled or expires has the same
+        keys."""
         rnd = self._random
         number = rnd.randrange(_CONCURRENCY_KEYS)
         worked = (rnd.uniform(0.01, 0.15), rnd.choice([0, 0, 0, 1, 2]))
         found: list[tuple[float, str, Send]] = [
             (2, "together_rated", app.rated.send),
             (2, "together_trickle", app.trickle.send),
+            (3, "together_fair", partial(app.shared.send, f"tenant {number}", *worked)),
         ]
         for task, key in ((app.one_by_one, f"one-{number}"), (app.some_at_once, f"some-{number}")):
             refusing = task.with_config(on_full="refuse")
