@@ -4,7 +4,8 @@ const PROTOS: &str = "../../proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={PROTOS}/hyrex/v1");
-    let files = ["error", "task_service", "worker_service"].map(|name| format!("hyrex/v1/{name}.proto"));
+    let files = ["error", "task_service", "worker_service", "workflow_service"]
+        .map(|name| format!("hyrex/v1/{name}.proto"));
     let descriptors = protox::compile(files, [PROTOS])?;
     tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
     Ok(())

@@ -17,6 +17,7 @@ ANSWER_WITHIN_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.05
 AGENT_OPS: Final = frozenset(
     {"submit", "get", "list", "wait", "cancel", "retry", "replay", "dismiss",
+     "complete", "submit_workflow", "get_workflow",
      "schedule_put", "schedule_get", "schedule_pause", "schedule_trigger", "schedule_delete",
      "worker_start", "worker_stats", "worker_drain", "worker_stop"}
 )  # fmt: skip
@@ -69,6 +70,9 @@ def _fields(stage: Stage, step: Step) -> dict[str, Any]:
     queue = stage.variables["queue"]
     if step["do"] == "submit":
         fields["tasks"] = [{"queue": queue} | task for task in fields["tasks"]]
+    if step["do"] == "submit_workflow":
+        fields["root"] = {"queue": queue} | fields["root"]
+        fields["nodes"] = [node | {"task": {"queue": queue} | node["task"]} for node in fields["nodes"]]
     if step["do"] == "schedule_put":
         fields["task"] = {"queue": queue} | fields["task"]
     if step["do"] == "worker_start":

@@ -27,6 +27,9 @@ def task_json(task: task_pb2.Task) -> dict[str, Any]:
         "labels": dict(task.labels),
         "cancel_requested": task.cancel_requested,
         "waiting_for": task.waiting_for,
+        "concurrency_key": task.concurrency_key,  # these are of no agent, only of what the driver looks up
+        "fair_key": task.fair_key,
+        "node": task.node,
         "runs": [run_json(run) for run in task.runs],
     }
 

@@ -23,8 +23,9 @@ const mostItems = 1000
 
 // Client submits tasks and follows them. It is safe for concurrent use; every error is an *Error.
 type Client struct {
-	conn  *grpc.ClientConn
-	tasks hyrexv1.TaskServiceClient
+	conn      *grpc.ClientConn
+	tasks     hyrexv1.TaskServiceClient
+	workflows hyrexv1.WorkflowServiceClient
 }
 
 // NewClient makes a client of the first broker that answers of these, grpc://host:port each, separated
@@ -35,7 +36,7 @@ func NewClient(urls, token string, options ...grpc.DialOption) (*Client, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn, hyrexv1.NewTaskServiceClient(conn)}, nil
+	return &Client{conn, hyrexv1.NewTaskServiceClient(conn), hyrexv1.NewWorkflowServiceClient(conn)}, nil
 }
 
 // Close ends the connection.
@@ -220,6 +221,12 @@ func (c *Client) Retry(ctx context.Context, ids ...string) ([]*hyrexv1.RetryResu
 // Dismiss takes up to 1,000 dead letters off their list.
 func (c *Client) Dismiss(ctx context.Context, ids ...string) ([]*hyrexv1.DismissResult, error) {
 	response, err := c.tasks.DismissTasks(ctx, &hyrexv1.DismissTasksRequest{TaskIds: ids})
+	return response.GetResults(), refusal(err)
+}
+
+// Complete ends up to 1,000 tasks that wait for a call from outside, all in the way that the request says.
+func (c *Client) Complete(ctx context.Context, request *hyrexv1.CompleteTasksRequest) ([]*hyrexv1.CompleteResult, error) {
+	response, err := c.tasks.CompleteTasks(ctx, request)
 	return response.GetResults(), refusal(err)
 }
 

@@ -31,7 +31,8 @@ type Assignment struct {
 	RootID        string
 	SubmittedAt   time.Time
 	Headers       map[string]string
-	Alone         bool // run it with nothing beside it
+	Alone         bool             // run it with nothing beside it
+	Node          *hyrexv1.NodeRun // of a workflow's node: which one; what it is given is in Payload, too; else nil
 }
 
 // runs are those of a group. A column has no value (all have the default), one (all share it), or one for each.
@@ -42,7 +43,7 @@ func runs(group *hyrexv1.AssignmentGroup) ([]*Assignment, error) {
 		return nil, fmt.Errorf("%d ids and %d payloads for %d tokens", len(ids), len(group.Payloads), count)
 	}
 	for _, length := range []int{
-		len(parents), len(roots), len(group.RunNumbers), len(group.AttemptNumbers), len(group.SubmittedAtUs), len(group.Headers),
+		len(parents), len(roots), len(group.RunNumbers), len(group.AttemptNumbers), len(group.SubmittedAtUs), len(group.Headers), len(group.Nodes),
 	} {
 		if length > 1 && length != count {
 			return nil, fmt.Errorf("a column of %d values for %d runs", length, count)
@@ -62,6 +63,9 @@ func runs(group *hyrexv1.AssignmentGroup) ([]*Assignment, error) {
 		}
 		if headers := value(group.Headers, place); headers != nil {
 			run.Headers = headers.Headers
+		}
+		if node := value(group.Nodes, place); node.GetNode() != "" {
+			run.Node = node
 		}
 		made[place] = run
 	}

@@ -27,7 +27,7 @@ type Handler func(ctx context.Context, run *Assignment) ([]byte, error)
 func JSON[A, R any](function func(context.Context, A) (R, error)) Handler {
 	return func(ctx context.Context, run *Assignment) ([]byte, error) {
 		var arguments A
-		if run.Codec != "" || run.ContentType != "" && run.ContentType != "application/json" {
+		if run.Codec != "" || !isJSON(run.ContentType) {
 			return nil, Final(fmt.Errorf("payload of %s is %s %s, not plain JSON", run.Name, run.ContentType, run.Codec))
 		}
 		if err := json.Unmarshal(run.Payload, &arguments); err != nil {
@@ -224,6 +224,9 @@ func call(ctx context.Context, handler Handler, run *Assignment) (result []byte,
 	}()
 	if handler == nil {
 		return nil, "", Final(fmt.Errorf("this worker has no task %q", run.Name))
+	}
+	if err := bind(run); err != nil {
+		return nil, "", Final(err)
 	}
 	result, err = handler(ctx, run)
 	return result, "", err

@@ -14,10 +14,18 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::v1::task_service_client::TaskServiceClient;
+use crate::v1::workflow_service_client::WorkflowServiceClient;
 use crate::v1::*;
 use crate::{endpoints, protect, Bearer, Error, MESSAGE_BYTES};
 
-type Stub = TaskServiceClient<InterceptedService<Channel, Bearer>>;
+type Connection = InterceptedService<Channel, Bearer>;
+
+/// The services of one broker.
+#[derive(Clone)]
+struct Stub {
+    tasks: TaskServiceClient<Connection>,
+    workflows: WorkflowServiceClient<Connection>,
+}
 
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 const MOST_IDS: usize = 1000;
@@ -55,8 +63,11 @@ impl Client {
         protect(brokers, token)?;
         let bearer = Bearer::new(token)?;
         let stub = |channel| {
-            TaskServiceClient::with_interceptor(channel, bearer.clone())
-                .max_decoding_message_size(MESSAGE_BYTES)
+            let connection = InterceptedService::new(channel, bearer.clone());
+            Stub {
+                tasks: TaskServiceClient::new(connection.clone()).max_decoding_message_size(MESSAGE_BYTES),
+                workflows: WorkflowServiceClient::new(connection).max_decoding_message_size(MESSAGE_BYTES),
+            }
         };
         let stubs = endpoints(brokers)?.iter().map(|each| stub(each.connect_lazy())).collect();
         Ok(Self { stubs, current: Arc::default() })
@@ -71,7 +82,7 @@ impl Client {
     /// Stores up to 1,000 tasks; one result for each, in their order. A bad one harms no other.
     pub async fn submit_batch(&self, tasks: Vec<NewTask>) -> Result<Vec<SubmitResult>, Error> {
         let request = SubmitTasksRequest { tasks };
-        let call = |mut stub: Stub, request| async move { stub.submit_tasks(request).await };
+        let call = |mut stub: Stub, request| async move { stub.tasks.submit_tasks(request).await };
         Ok(self.repeat(request, call).await?.results)
     }
 
@@ -87,7 +98,7 @@ impl Client {
         }
         let mut request = Request::new(tokio_stream::iter(requests));
         request.set_timeout(CALL_DEADLINE);
-        let mut answers = self.stub().stream_submit(request).await?.into_inner();
+        let mut answers = self.stub().tasks.stream_submit(request).await?.into_inner();
         while let Some(answer) = answers.message().await? {
             let frame = answer.sequence as usize;
             results[frame] = in_place(&frames[frame], &orders[frame], answer);
@@ -98,20 +109,21 @@ impl Client {
     /// One task with its runs and payload.
     pub async fn get(&self, task_id: &str) -> Result<Task, Error> {
         let request = GetTaskRequest { task_id: task_id.to_owned() };
-        let call = |mut stub: Stub, request| async move { stub.get_task(request).await };
+        let call = |mut stub: Stub, request| async move { stub.tasks.get_task(request).await };
         let answer = self.repeat(request, call).await?;
         answer.task.ok_or_else(|| Status::internal("an answer without its task").into())
     }
 
     /// Tasks, newest first, page by page.
     pub async fn list(&self, request: ListTasksRequest) -> Result<ListTasksResponse, Error> {
-        self.repeat(request, |mut stub: Stub, request| async move { stub.list_tasks(request).await }).await
+        let call = |mut stub: Stub, request| async move { stub.tasks.list_tasks(request).await };
+        self.repeat(request, call).await
     }
 
     /// Asks for tasks to end. Once answered, a cancelled task never runs again.
     pub async fn cancel(&self, task_ids: &[String], reason: &str) -> Result<Vec<CancelResult>, Error> {
         let request = CancelTasksRequest { task_ids: task_ids.to_vec(), reason: reason.to_owned() };
-        let call = |mut stub: Stub, request| async move { stub.cancel_tasks(request).await };
+        let call = |mut stub: Stub, request| async move { stub.tasks.cancel_tasks(request).await };
         Ok(self.repeat(request, call).await?.results)
     }
 
@@ -119,21 +131,40 @@ impl Client {
     pub async fn retry(&self, task_ids: &[String]) -> Result<Vec<RetryResult>, Error> {
         let mut request = Request::new(RetryTasksRequest { task_ids: task_ids.to_vec() });
         request.set_timeout(CALL_DEADLINE);
-        Ok(self.stub().retry_tasks(request).await?.into_inner().results)
+        Ok(self.stub().tasks.retry_tasks(request).await?.into_inner().results)
     }
 
     /// Takes dead letters off their list.
     pub async fn dismiss(&self, task_ids: &[String]) -> Result<Vec<DismissResult>, Error> {
         let mut request = Request::new(DismissTasksRequest { task_ids: task_ids.to_vec() });
         request.set_timeout(CALL_DEADLINE);
-        Ok(self.stub().dismiss_tasks(request).await?.into_inner().results)
+        Ok(self.stub().tasks.dismiss_tasks(request).await?.into_inner().results)
+    }
+
+    /// Ends up to 1,000 tasks that wait for a call from outside, all in the way that the request says.
+    pub async fn complete(&self, request: CompleteTasksRequest) -> Result<Vec<CompleteResult>, Error> {
+        let call = |mut stub: Stub, request| async move { stub.tasks.complete_tasks(request).await };
+        Ok(self.repeat(request, call).await?.results)
+    }
+
+    /// Stores a root and its nodes, or nothing; its result may be a refusal, whose metadata name the node.
+    pub async fn submit_workflow(&self, request: SubmitWorkflowRequest) -> Result<SubmitResult, Error> {
+        let call = |mut stub: Stub, request| async move { stub.workflows.submit_workflow(request).await };
+        Ok(self.repeat(request, call).await?.root.unwrap_or_default())
+    }
+
+    /// A workflow by the id of its root or of any node: the graph and how each node stands.
+    pub async fn get_workflow(&self, task_id: &str) -> Result<GetWorkflowResponse, Error> {
+        let request = GetWorkflowRequest { task_id: task_id.to_owned() };
+        let call = |mut stub: Stub, request| async move { stub.workflows.get_workflow(request).await };
+        self.repeat(request, call).await
     }
 
     /// Stores a new task like an earlier one; its result may be a refusal.
     pub async fn replay(&self, request: ReplayTaskRequest) -> Result<SubmitResult, Error> {
         let mut request = Request::new(request);
         request.set_timeout(CALL_DEADLINE);
-        Ok(self.stub().replay_task(request).await?.into_inner().result.unwrap_or_default())
+        Ok(self.stub().tasks.replay_task(request).await?.into_inner().result.unwrap_or_default())
     }
 
     /// Watches tasks until all are final or time is up; returns them as they stand, in the order asked.
@@ -175,7 +206,7 @@ impl Client {
 
     async fn watch_once(&self, ids: &[String], seen: &mut HashMap<String, Task>) -> Result<(), Status> {
         let request = WatchTasksRequest { task_ids: ids.to_vec(), ..Default::default() };
-        let mut changes = self.stub().watch_tasks(request).await?.into_inner();
+        let mut changes = self.stub().tasks.watch_tasks(request).await?.into_inner();
         while let Some(change) = changes.message().await? {
             seen.extend(change.tasks.into_iter().map(|task| (task.task_id.clone(), task)));
         }

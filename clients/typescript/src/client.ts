@@ -2,10 +2,11 @@
 import { type CallOptions as GrpcOptions, type ClientUnaryCall, type Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { Headers, NewTask, type Task, TaskStatus } from "../gen/hyrex/v1/task.js";
 import {
-  type CancelTasksResponse, type DismissTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, ReplayTaskRequest,
+  type CancelTasksResponse, CompleteTasksRequest, type CompleteTasksResponse, type DismissTasksResponse, type GetTaskResponse, ListTasksRequest, type ListTasksResponse, ReplayTaskRequest,
   type ReplayTaskResponse, type RetryTasksResponse,
   type PlacedResult, SubmitOutcome, SubmitResult, type SubmitTasksResponse, TaskGroup, TaskServiceClient,
 } from "../gen/hyrex/v1/task_service.js";
+import { type GetWorkflowResponse, SubmitWorkflowRequest, type SubmitWorkflowResponse, WorkflowServiceClient } from "../gen/hyrex/v1/workflow_service.js";
 import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, mayPass, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
 
 export interface CallOptions {
@@ -59,11 +60,13 @@ export interface ClientOptions extends Brokers {
 /** Every error is a HyrexError, or the reason of the caller's signal. */
 export class Client {
   #clients: TaskServiceClient[];
+  #workflows: WorkflowServiceClient[];
   #metadata: Metadata;
   #current = 0;
 
   constructor(readonly options: ClientOptions) {
     this.#clients = addresses(options).map((address) => new TaskServiceClient(...address, CHANNEL_OPTIONS));
+    this.#workflows = addresses(options).map((address) => new WorkflowServiceClient(...address, CHANNEL_OPTIONS));
     this.#metadata = bearer(options);
   }
 
@@ -71,8 +74,12 @@ export class Client {
     return this.#clients[this.#current % this.#clients.length]!;
   }
 
+  get #workflowClient() {
+    return this.#workflows[this.#current % this.#workflows.length]!;
+  }
+
   close(): void {
-    for (const client of this.#clients) client.close();
+    for (const client of [...this.#clients, ...this.#workflows]) client.close();
   }
 
   /** Store one task durably; its id: that of the first task, where its idempotency key had been used. */
@@ -115,6 +122,24 @@ export class Client {
   /** Take up to 1,000 dead letters off their list. */
   async dismiss(taskIds: string[], options?: CallOptions) {
     return (await this.#call<DismissTasksResponse>((client, ...rest) => client.dismissTasks({ taskIds }, ...rest), options)).results;
+  }
+
+  /** End up to 1,000 tasks that wait for a call from outside, all in the way that the request says. */
+  async complete(request: Parameters<typeof CompleteTasksRequest.fromPartial>[0], options?: CallOptions) {
+    const full = CompleteTasksRequest.fromPartial(request);
+    return (await this.#call<CompleteTasksResponse>((client, ...rest) => client.completeTasks(full, ...rest), options)).results;
+  }
+
+  /** Store a root and its nodes, or nothing; see itemError for the result, whose metadata name the node that was refused. */
+  async submitWorkflow(request: Parameters<typeof SubmitWorkflowRequest.fromPartial>[0], options?: CallOptions): Promise<SubmitResult> {
+    const full = SubmitWorkflowRequest.fromPartial(request);
+    const start: Start<SubmitWorkflowResponse> = (_, ...rest) => this.#workflowClient.submitWorkflow(full, ...rest);
+    return (await this.#call(start, options)).root!;
+  }
+
+  /** A workflow by the id of its root or of any node: the graph and how each node stands. */
+  async getWorkflow(taskId: string, options?: CallOptions): Promise<GetWorkflowResponse> {
+    return this.#call<GetWorkflowResponse>((_, ...rest) => this.#workflowClient.getWorkflow({ taskId }, ...rest), options);
   }
 
   /** Store a new task like an earlier one; see itemError for the result. */

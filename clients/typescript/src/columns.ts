@@ -1,5 +1,5 @@
 // Groups of runs on the wire: columns to runs, and ends of runs to a report.
-import { type AssignmentGroup, CompletedRuns, type Report, RunReport } from "../gen/hyrex/v1/worker_service.js";
+import { type AssignmentGroup, CompletedRuns, type NodeRun, type Report, RunReport } from "../gen/hyrex/v1/worker_service.js";
 import { milliseconds } from "./wire.js";
 
 const ID_BYTES = 16;
@@ -30,6 +30,8 @@ export interface Assignment {
   headers: Readonly<Record<string, string>>;
   /** Run it with nothing beside it. */
   alone: boolean;
+  /** Of a workflow's node: which one it is, and the results that it is given; a handler has them among its arguments. */
+  node: NodeRun | undefined;
 }
 
 /** The runs of a group. A column has no value (all have the default), one (all share it), or one for each. */
@@ -43,12 +45,13 @@ export function runsOf(group: AssignmentGroup): Assignment[] {
   const roots = column(unpacked(group.rootIds), count, "");
   const times = column(group.submittedAtUs, count, 0n);
   const headers = column(group.headers.map((one) => one.headers), count, {});
+  const nodes = column<NodeRun | undefined>(group.nodes.map((one) => (one.node ? one : undefined)), count, undefined);
   return group.tokens.map((token, place) => ({
     taskId: ids[place]!, token, name: group.name, queue: group.queue, payload: group.payloads[place]!,
     contentType: group.contentType, codec: group.codec, runNumber: runNumbers(place), attemptNumber: attemptNumbers(place),
     maxRetries: group.maxRetries, priority: group.priority, timeoutMs: group.timeout && milliseconds(group.timeout),
     parentId: parents(place), rootId: roots(place) || ids[place]!, submittedAt: new Date(Number(times(place) / 1000n)),
-    headers: headers(place), alone: group.alone,
+    headers: headers(place), alone: group.alone, node: nodes(place),
   }));
 }
 

@@ -1,4 +1,5 @@
 // Runs: user code under an AbortSignal, and its end in words of the protocol.
+import type { NodeRun } from "../gen/hyrex/v1/worker_service.js";
 import type { Assignment, Outcome } from "./columns.js";
 import { duration, MESSAGE_BYTES } from "./wire.js";
 
@@ -49,11 +50,27 @@ async function call(assignment: Assignment, handler: Handler | undefined, signal
   if (codec || !["", "application/json"].includes(contentType)) throw final(new TypeError(`a payload of ${contentType} ${codec}`));
   let args: unknown;
   try {
-    args = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(assignment.payload));
+    args = bound(parsed(assignment.payload), assignment.node);
   } catch (error) {
     throw final(error);
   }
   return handler(args, { ...assignment, signal });
+}
+
+const parsed = (json: Uint8Array): unknown => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json));
+
+/** The arguments with the results that a node is given. Throws where there are some and the payload is no object. */
+function bound(args: unknown, node: NodeRun | undefined): unknown {
+  if (!node?.results.length) return args;
+  if (typeof args !== "object" || args === null || Array.isArray(args)) throw new TypeError("the payload of a node must be a JSON object");
+  const given = new Map<string, unknown>();
+  for (const { parameter, result, contentType, taskName } of node.results) {
+    if (!["", "application/json"].includes(contentType)) throw new TypeError(`a result of ${taskName} of ${contentType}`);
+    const name = parameter.replace(/\[\]$/, "");
+    if (name === parameter) given.set(name, parsed(result));
+    else given.set(name, [...((given.get(name) as unknown[]) ?? []), parsed(result)]);
+  }
+  return { ...args, ...Object.fromEntries(given) };
 }
 
 /** A returned value counts, whatever was asked meanwhile. */

@@ -43,6 +43,12 @@ async def echo(value: Any = None) -> Any:
     return value
 
 
+async def pair(a: Any, b: Any) -> list[Any]:
+    """Return both."""
+    begun()
+    return [a, b]
+
+
 async def fail(message: str, retry_delay_ms: int | None = None) -> None:
     """Raise, to be retried."""
     begun()
@@ -86,7 +92,8 @@ async def headers() -> dict[str, str]:
 
 
 BEHAVIOURS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (echo, fail, fail_final, retry_after, sleep, attempt, headers)
+    function.__name__: function
+    for function in (echo, pair, fail, fail_final, retry_after, sleep, attempt, headers)
 }
 
 app = HyrexRegistry()

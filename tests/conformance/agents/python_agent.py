@@ -27,9 +27,11 @@ from hyrex.v1 import (
     schedule_service_pb2_grpc,
     task_pb2,
     task_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 from hyrex.v1 import schedule_service_pb2 as schedules
 from hyrex.v1 import task_service_pb2 as pb
+from hyrex.v1 import workflow_service_pb2 as workflows
 from tests.conformance.agents.python_worker import PythonWorker
 from tests.conformance.task_json import task_json
 from tests.support.groups import grouped
@@ -44,8 +46,9 @@ TEXTS: Final = (
     "root_id",
     "debounce_key",
     "concurrency_key",
+    "fair_key",
 )
-NUMBERS: Final = ("priority", "max_retries", "max_per_key")
+PLAIN: Final = ("priority", "max_retries", "max_per_key", "outside")
 DURATIONS: Final = {
     "timeout_ms": "timeout",
     "delay_ms": "delay",
@@ -67,6 +70,7 @@ class Agent:
         self._channel = open_channel(settings.broker_url, settings.token)
         self._stub: Any = task_service_pb2_grpc.TaskServiceStub(self._channel)
         self._admin: Any = admin_service_pb2_grpc.AdminServiceStub(self._channel)
+        self._workflows: Any = workflow_service_pb2_grpc.WorkflowServiceStub(self._channel)
         self._schedules: Any = schedule_service_pb2_grpc.ScheduleServiceStub(self._channel)
         self._backend = RemoteBackend(settings)
         self._worker: PythonWorker | None = None
@@ -159,6 +163,31 @@ class Agent:
             request.payload = json.dumps(command["payload"], ensure_ascii=False).encode()
         return {"result": result_json((await self._stub.ReplayTask(request, timeout=CALL_WITHIN_S)).result)}
 
+    async def complete(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = pb.CompleteTasksRequest(task_ids=command["task_ids"], reason=command.get("reason", ""))
+        if "error" in command:
+            request.error.CopyFrom(task_pb2.RunError(**command["error"]))
+        else:
+            request.result.result = json.dumps(command["result"], ensure_ascii=False).encode()
+        results = (await self._stub.CompleteTasks(request, timeout=CALL_WITHIN_S)).results
+        return {"results": [outcome_json(pb.CompleteOutcome, "COMPLETE_OUTCOME_", one) for one in results]}
+
+    async def submit_workflow(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = workflows.SubmitWorkflowRequest(
+            root=new_task(command["root"]),
+            nodes=[new_node(node) for node in command["nodes"]],
+            fail_fast=command.get("fail_fast", False),
+        )
+        return {
+            "result": result_json((await self._workflows.SubmitWorkflow(request, timeout=CALL_WITHIN_S)).root)
+        }
+
+    async def get_workflow(self, command: dict[str, Any]) -> dict[str, Any]:
+        request = workflows.GetWorkflowRequest(task_id=command["task_id"])
+        answer = await self._workflows.GetWorkflow(request, timeout=CALL_WITHIN_S)
+        nodes = [node_json(node) for node in answer.nodes]
+        return {"root": task_json(answer.root), "nodes": nodes, "fail_fast": answer.fail_fast}
+
     async def schedule_put(self, command: dict[str, Any]) -> dict[str, Any]:
         task = new_task(command["task"])
         task.ClearField("task_id")
@@ -224,6 +253,7 @@ OPS: Final[dict[str, Op]] = {
     name: getattr(Agent, name)
     for name in (
         "submit", "get", "list", "wait", "cancel", "retry", "replay", "dismiss",
+        "complete", "submit_workflow", "get_workflow",
         "schedule_put", "schedule_get", "schedule_pause", "schedule_trigger", "schedule_delete",
         "worker_start", "worker_stats", "worker_drain", "worker_stop",
     )
@@ -244,7 +274,7 @@ def new_task(task: dict[str, Any]) -> task_pb2.NewTask:
         headers=task.get("headers", {}),
         labels=task.get("labels", {}),
     )
-    for field in (*TEXTS, *NUMBERS):
+    for field in (*TEXTS, *PLAIN):
         if field in task:
             setattr(made, field, task[field])
     if task.get("refuses"):
@@ -255,6 +285,26 @@ def new_task(task: dict[str, Any]) -> task_pb2.NewTask:
                 Duration(seconds=task[field] // 1000, nanos=task[field] % 1000 * 10**6)
             )
     return made
+
+
+def new_node(node: dict[str, Any]) -> workflows.WorkflowNode:
+    """N of AGENT.md on the wire."""
+    return workflows.WorkflowNode(
+        task=new_task(node["task"]),
+        name=node["name"],
+        upstreams=[workflows.Upstream(**upstream) for upstream in node.get("upstreams", [])],
+        approval=node.get("approval", False),
+    )
+
+
+def node_json(node: workflows.WorkflowNodeState) -> dict[str, Any]:
+    """How a node stands."""
+    upstreams = [
+        {"node": each.node, "parameter": each.parameter, "runs_anyway": each.runs_anyway}
+        for each in node.upstreams
+    ]
+    task = task_json(node.task)
+    return {"task": task, "name": node.name, "upstreams": upstreams, "approval": node.approval}
 
 
 def error_json(code: str, reason: str, message: str, metadata: dict[str, str]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ func (e ConformanceError) Error() string { return e.message }
 // arguments are what the behaviours look for in their payload.
 type arguments struct {
 	Value        json.RawMessage `json:"value"`
+	A            json.RawMessage `json:"a"`
+	B            json.RawMessage `json:"b"`
 	Message      string          `json:"message"`
 	RetryDelayMs int64           `json:"retry_delay_ms"`
 	DelayMs      int64           `json:"delay_ms"`
@@ -45,6 +47,9 @@ var behaviours = map[string]func(context.Context, arguments) (any, error){
 			return nil, nil
 		}
 		return given.Value, nil
+	},
+	"pair": func(_ context.Context, given arguments) (any, error) {
+		return []json.RawMessage{given.A, given.B}, nil
 	},
 	"fail": func(_ context.Context, given arguments) (any, error) {
 		return nil, hyrex.RetryAfter(ConformanceError{given.Message}, time.Duration(given.RetryDelayMs)*time.Millisecond)

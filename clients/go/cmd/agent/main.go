@@ -100,6 +100,12 @@ func (a *agent) obey(told command, line []byte) (any, error) {
 	case "dismiss":
 		results, err := a.client.Dismiss(ctx, told.TaskIDs...)
 		return object{"results": outcomes(results)}, err
+	case "complete":
+		return a.complete(ctx, told, line)
+	case "submit_workflow":
+		return a.submitWorkflow(ctx, line)
+	case "get_workflow":
+		return a.getWorkflow(ctx, told)
 	case "replay":
 		return a.replay(ctx, told, line)
 	case "schedule_put", "schedule_get", "schedule_pause", "schedule_trigger", "schedule_delete":

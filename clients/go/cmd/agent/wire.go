@@ -46,6 +46,8 @@ type submitted struct {
 	ConcurrencyKey string            `json:"concurrency_key"`
 	MaxPerKey      int32             `json:"max_per_key"`
 	Refuses        bool              `json:"refuses"`
+	FairKey        string            `json:"fair_key"`
+	Outside        bool              `json:"outside"`
 }
 
 func parseTasks(line []byte) ([]*hyrexv1.NewTask, error) {
@@ -90,6 +92,7 @@ func (s submitted) task() (*hyrexv1.NewTask, error) {
 	task.Timeout, task.RetryDelay = milliseconds(s.TimeoutMs), milliseconds(s.RetryDelayMs)
 	task.ExpiresIn, task.DebounceKey, task.DebounceMaxWait = milliseconds(s.ExpiresInMs), s.DebounceKey, milliseconds(s.MaxWaitMs)
 	task.ConcurrencyKey, task.MaxPerKey = s.ConcurrencyKey, s.MaxPerKey
+	task.FairKey, task.Outside = s.FairKey, s.Outside
 	if s.Refuses {
 		task.OnFull = hyrexv1.OnFull_ON_FULL_REFUSE
 	}
@@ -109,7 +112,7 @@ func milliseconds(number *int64) *durationpb.Duration {
 // short is an enum value's name without its prefix.
 func short(value fmt.Stringer) string {
 	name := value.String()
-	for _, prefix := range []string{"SUBMIT_OUTCOME_", "CANCEL_OUTCOME_", "RETRY_OUTCOME_", "DISMISS_OUTCOME_", "SLOT_CAUSE_", "TASK_STATUS_", "RUN_STATUS_"} {
+	for _, prefix := range []string{"SUBMIT_OUTCOME_", "CANCEL_OUTCOME_", "RETRY_OUTCOME_", "DISMISS_OUTCOME_", "COMPLETE_OUTCOME_", "SLOT_CAUSE_", "TASK_STATUS_", "RUN_STATUS_"} {
 		name = strings.TrimPrefix(name, prefix)
 	}
 	return name

@@ -77,6 +77,14 @@ impl Agent {
                     (each.task_id, outcome)
                 }))
             }
+            "complete" => self.complete(ids(), command).await,
+            "submit_workflow" => self.submit_workflow(command).await,
+            "get_workflow" => {
+                let found = self.client.get_workflow(text(&command["task_id"])).await?;
+                let nodes: Vec<Value> = found.nodes.into_iter().map(node_json).collect();
+                let root = found.root.map(task_json);
+                Ok(json!({"root": root, "nodes": nodes, "fail_fast": found.fail_fast}))
+            }
             "replay" => self.replay(command).await,
             "worker_start" => self.start(command).await,
             "worker_stats" => {
@@ -109,6 +117,36 @@ impl Agent {
             _ => self.client.submit_batch(tasks).await?,
         };
         Ok(json!({"results": results.into_iter().map(submitted_json).collect::<Vec<_>>()}))
+    }
+
+    async fn complete(&self, task_ids: Vec<String>, command: &Value) -> Answer {
+        let error = |told: &Value| RunError {
+            r#type: text(&told["type"]).to_owned(),
+            message: text(&told["message"]).to_owned(),
+            ..Default::default()
+        };
+        let result =
+            |told: &Value| OutsideResult { result: told.to_string().into_bytes(), ..Default::default() };
+        let end = Some(match command.get("error") {
+            Some(told) => complete_tasks_request::End::Error(error(told)),
+            None => complete_tasks_request::End::Result(result(&command["result"])),
+        });
+        let reason = text(&command["reason"]).to_owned();
+        let results = self.client.complete(CompleteTasksRequest { task_ids, end, reason }).await?;
+        outcomes(results.into_iter().map(|each| {
+            let outcome = short(each.outcome().as_str_name(), "COMPLETE_OUTCOME_");
+            (each.task_id, outcome)
+        }))
+    }
+
+    async fn submit_workflow(&self, command: &Value) -> Answer {
+        let request = SubmitWorkflowRequest {
+            root: Some(task_from(&command["root"])),
+            nodes: command["nodes"].as_array().into_iter().flatten().map(node_from).collect(),
+            fail_fast: command["fail_fast"] == json!(true),
+            ..Default::default()
+        };
+        Ok(json!({"result": submitted_json(self.client.submit_workflow(request).await?)}))
     }
 
     async fn replay(&self, command: &Value) -> Answer {
@@ -166,6 +204,7 @@ async fn behave(behaviour: String, payload: Value, run: Run) -> Result<Value, Fa
     };
     match behaviour.as_str() {
         "echo" => Ok(payload["value"].clone()),
+        "pair" => Ok(json!([payload["a"], payload["b"]])),
         "fail" => Err(failure(text(&payload["message"]), &payload["retry_delay_ms"])),
         "fail_final" => Err(failure(text(&payload["message"]), &payload["retry_delay_ms"]).last()),
         "retry_after" if run.attempt_number == 0 => Err(failure("not yet", &payload["delay_ms"])),
@@ -209,9 +248,31 @@ fn task_from(task: &Value) -> NewTask {
         debounce_max_wait: span("debounce_max_wait_ms"),
         concurrency_key: text_or("concurrency_key", ""),
         max_per_key: number(&task["max_per_key"]),
+        fair_key: text_or("fair_key", ""),
+        outside: task["outside"] == json!(true),
         on_full: if task["refuses"] == json!(true) { OnFull::Refuse.into() } else { 0 },
         ..Default::default()
     }
+}
+
+fn node_from(node: &Value) -> WorkflowNode {
+    let upstream = |told: &Value| Upstream {
+        node: number(&told["node"]),
+        parameter: text(&told["parameter"]).to_owned(),
+        runs_anyway: told["runs_anyway"] == json!(true),
+    };
+    WorkflowNode {
+        task: Some(task_from(&node["task"])),
+        name: text(&node["name"]).to_owned(),
+        upstreams: node["upstreams"].as_array().into_iter().flatten().map(upstream).collect(),
+        approval: node["approval"] == json!(true),
+    }
+}
+
+fn node_json(node: WorkflowNodeState) -> Value {
+    let upstream = |told: Upstream| json!({"node": told.node, "parameter": told.parameter, "runs_anyway": told.runs_anyway});
+    let upstreams: Vec<Value> = node.upstreams.into_iter().map(upstream).collect();
+    json!({"task": node.task.map(task_json), "name": node.name, "upstreams": upstreams, "approval": node.approval})
 }
 
 fn task_json(task: Task) -> Value {

@@ -6,7 +6,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::v1::run_report::Outcome;
-use crate::v1::{AssignmentGroup, CompletedRuns, Report, RunReport};
+use crate::v1::{AssignmentGroup, CompletedRuns, NodeRun, Report, RunReport};
 
 const ID_BYTES: usize = 16;
 /// What a run that returned takes in a report beside its result.
@@ -29,6 +29,7 @@ pub(crate) struct Assignment {
     pub root_id: String,
     pub headers: HashMap<String, String>,
     pub alone: bool,
+    pub node: Option<NodeRun>,
 }
 
 /// The runs of a group; none where its columns do not fit each other. A column has no value (all have the
@@ -42,7 +43,7 @@ pub(crate) fn runs(group: AssignmentGroup) -> Option<Vec<Assignment>> {
     if ids.len() != count || group.payloads.len() != count {
         return None;
     }
-    if !columns.into_iter().chain([group.headers.len()]).all(fits) {
+    if !columns.into_iter().chain([group.headers.len(), group.nodes.len()]).all(fits) {
         return None;
     }
     let mut made = Vec::with_capacity(count);
@@ -65,6 +66,7 @@ pub(crate) fn runs(group: AssignmentGroup) -> Option<Vec<Assignment>> {
             root_id,
             headers: value(&group.headers, place).headers,
             alone: group.alone,
+            node: Some(value::<NodeRun>(&group.nodes, place)).filter(|node| !node.node.is_empty()),
         });
     }
     Some(made)

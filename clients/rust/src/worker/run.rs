@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::sync::{oneshot, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, Instant};
@@ -12,7 +13,7 @@ use tokio::time::{sleep, Instant};
 use super::columns::{Assignment, End, Ended};
 use super::{Function, Outcome};
 use crate::v1::run_report::Outcome as Ending;
-use crate::v1::{Cancelled, Failed, Released, RunError, TimedOut};
+use crate::v1::{Cancelled, Failed, NodeRun, Released, RunError, TimedOut, UpstreamResult};
 
 /// What a function may know of its run.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Run {
     pub parent_id: String,
     pub root_id: String,
     pub headers: HashMap<String, String>,
+    /// Of a workflow's node: which one it is, and the results that are among its arguments.
+    pub node: Option<NodeRun>,
 }
 
 /// Why a run failed. Any error becomes one with `?`, and is retried while retries remain.
@@ -76,13 +79,35 @@ pub(super) fn decode<A: DeserializeOwned>(assignment: Assignment) -> Result<(A, 
     if !assignment.codec.is_empty() {
         return Err(refuse("UnknownCodec", &assignment.codec));
     }
-    let arguments = serde_json::from_slice(&assignment.payload);
-    let arguments = arguments.map_err(|e| refuse("ArgumentsInvalid", &e.to_string()))?;
+    let results = assignment.node.as_ref().map_or(&[][..], |node| &node.results);
+    let arguments = match results {
+        [] => serde_json::from_slice(&assignment.payload).map_err(|e| e.to_string()),
+        _ => bound(&assignment.payload, results),
+    };
+    let arguments = arguments.map_err(|why| refuse("ArgumentsInvalid", &why))?;
     let Assignment { task_id, name, queue, run_number, attempt_number, max_retries, .. } = assignment;
-    let Assignment { parent_id, root_id, headers, .. } = assignment;
+    let Assignment { parent_id, root_id, headers, node, .. } = assignment;
     let run =
-        Run { task_id, name, queue, run_number, attempt_number, max_retries, parent_id, root_id, headers };
+        Run { task_id, name, queue, run_number, attempt_number, max_retries, parent_id, root_id, headers, node };
     Ok((arguments, run))
+}
+
+/// The payload with the results that a workflow's node is given among its members.
+fn bound<A: DeserializeOwned>(payload: &[u8], results: &[UpstreamResult]) -> Result<A, String> {
+    let mut members: Map<String, Value> = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+    let mut lists: HashMap<&str, Vec<Value>> = HashMap::new();
+    for UpstreamResult { parameter, result, content_type, task_name } in results {
+        if !["", "application/json"].contains(&content_type.as_str()) {
+            return Err(format!("a result of {task_name} is {content_type}"));
+        }
+        let value = serde_json::from_slice(result).map_err(|e| format!("a result of {task_name}: {e}"))?;
+        match parameter.strip_suffix("[]") {
+            Some(name) => lists.entry(name).or_default().push(value),
+            None => drop(members.insert(parameter.clone(), value)),
+        }
+    }
+    members.extend(lists.into_iter().map(|(name, values)| (name.to_owned(), values.into())));
+    serde_json::from_value(members.into()).map_err(|e| e.to_string())
 }
 
 /// Executes a run; returns its report when nothing of it is left running.

@@ -9,6 +9,7 @@ class ConformanceError extends Error {
 
 const behaviours: Record<string, Handler> = {
   echo: ({ value }) => value,
+  pair: ({ a, b }) => [a, b],
   fail({ message, retry_delay_ms }) {
     const error = new ConformanceError(message);
     throw retry_delay_ms === undefined ? error : retryAfter(error, retry_delay_ms);

@@ -1,7 +1,7 @@
 // The conformance agent of this client: tests/conformance/AGENT.md is its contract.
 import { createInterface } from "node:readline";
 import { status } from "@grpc/grpc-js";
-import { CancelOutcome, Client, DismissOutcome, HyrexError, isFinal, itemError, RetryOutcome, SubmitOutcome, type SubmitResult, type Task, TaskStatus } from "../index.js";
+import { CancelOutcome, Client, CompleteOutcome, DismissOutcome, HyrexError, isFinal, itemError, RetryOutcome, SubmitOutcome, type SubmitResult, type Task, TaskStatus } from "../index.js";
 import { VERSION } from "../wire.js";
 import { Crew } from "./crew.js";
 import { taskFrom, taskObject } from "./wire.js";
@@ -45,6 +45,28 @@ const operations: Record<string, (told: any) => Promise<object>> = {
   async dismiss({ task_ids }) {
     const results = await client.dismiss(task_ids);
     return { results: results.map(({ taskId, outcome }) => ({ task_id: taskId, outcome: DismissOutcome[outcome] })) };
+  },
+  async complete({ task_ids, result, error, reason }) {
+    const end = error
+      ? ({ $case: "error", value: error } as const)
+      : ({ $case: "result", value: { result: Buffer.from(JSON.stringify(result)) } } as const);
+    const results = await client.complete({ taskIds: task_ids, reason, end });
+    return { results: results.map(({ taskId, outcome }) => ({ task_id: taskId, outcome: CompleteOutcome[outcome] })) };
+  },
+  async submit_workflow({ root, nodes, fail_fast }) {
+    const sent = nodes.map((node: any) => ({
+      name: node.name, task: taskFrom(node.task), approval: node.approval,
+      upstreams: (node.upstreams ?? []).map((one: any) => ({ node: one.node, parameter: one.parameter, runsAnyway: one.runs_anyway })),
+    }));
+    return { result: submitted(await client.submitWorkflow({ root: taskFrom(root), nodes: sent, failFast: fail_fast })) };
+  },
+  async get_workflow({ task_id }) {
+    const found = await client.getWorkflow(task_id);
+    const nodes = found.nodes.map(({ task, name, upstreams, approval }) => ({
+      task: taskObject(task!), name, approval,
+      upstreams: upstreams.map(({ node, parameter, runsAnyway }) => ({ node, parameter, runs_anyway: runsAnyway })),
+    }));
+    return { root: taskObject(found.root!), nodes, fail_fast: found.failFast };
   },
   async replay({ task_id, new_task_id, payload }) {
     const edited = payload === undefined ? undefined : Buffer.from(JSON.stringify(payload));

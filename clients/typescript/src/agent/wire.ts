@@ -25,6 +25,8 @@ export function taskFrom(told: any): NewTask {
     debounceMaxWait: duration_or(told.debounce_max_wait_ms),
     concurrencyKey: told.concurrency_key,
     maxPerKey: told.max_per_key,
+    fairKey: told.fair_key,
+    outside: told.outside,
     onFull: told.refuses ? OnFull.REFUSE : undefined,
   });
 }

@@ -4,6 +4,7 @@ import com.google.protobuf.ByteString;
 import com.google.protobuf.util.Durations;
 import dev.hyrex.v1.AssignmentGroup;
 import dev.hyrex.v1.Headers;
+import dev.hyrex.v1.NodeRun;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
@@ -14,12 +15,14 @@ import java.util.Map;
 /**
  * One run to execute, with its lease. {@code runNumber} counts every run of the task from 0, {@code attemptNumber}
  * failed and timed-out runs before this one; {@code timeout} is null where there is no limit; {@code parentId} is
- * empty at the root; {@code alone} asks for nothing beside it.
+ * empty at the root; {@code alone} asks for nothing beside it. {@code node} says which node of a workflow it is
+ * and which results it is given, which are among its function's arguments; its default instance for other tasks.
  */
 public record Assignment(
     String taskId, long token, String name, String queue, ByteString payload, String contentType, String codec,
     int runNumber, int attemptNumber, int maxRetries, int priority, Duration timeout, String parentId,
-    String rootId, Instant submittedAt, Map<String, String> headers, boolean alone) {
+    String rootId, Instant submittedAt, Map<String, String> headers, boolean alone,
+    NodeRun node) {
 
   /** The runs of a group. A column has no value (all have the default), one (all share it), or one for each. */
   static List<Assignment> of(AssignmentGroup group) {
@@ -42,7 +45,8 @@ public record Assignment(
           group.getContentType(), group.getCodec(), value(group.getRunNumbersList(), place, count, 0),
           value(group.getAttemptNumbersList(), place, count, 0), group.getMaxRetries(), group.getPriority(),
           timeout, value(parents, place, count, ""), root.isEmpty() ? id : root,
-          Instant.EPOCH.plus(submitted, ChronoUnit.MICROS), headers.getHeadersMap(), group.getAlone()));
+          Instant.EPOCH.plus(submitted, ChronoUnit.MICROS), headers.getHeadersMap(), group.getAlone(),
+          value(group.getNodesList(), place, count, NodeRun.getDefaultInstance())));
     }
     return runs;
   }

@@ -3,9 +3,13 @@ package dev.hyrex;
 import com.google.protobuf.ByteString;
 import dev.hyrex.v1.CancelResult;
 import dev.hyrex.v1.CancelTasksRequest;
+import dev.hyrex.v1.CompleteResult;
+import dev.hyrex.v1.CompleteTasksRequest;
 import dev.hyrex.v1.DismissResult;
 import dev.hyrex.v1.DismissTasksRequest;
 import dev.hyrex.v1.GetTaskRequest;
+import dev.hyrex.v1.GetWorkflowRequest;
+import dev.hyrex.v1.GetWorkflowResponse;
 import dev.hyrex.v1.ListTasksRequest;
 import dev.hyrex.v1.ListTasksResponse;
 import dev.hyrex.v1.NewTask;
@@ -15,10 +19,13 @@ import dev.hyrex.v1.RetryTasksRequest;
 import dev.hyrex.v1.StreamSubmitResponse;
 import dev.hyrex.v1.SubmitResult;
 import dev.hyrex.v1.SubmitTasksRequest;
+import dev.hyrex.v1.SubmitWorkflowRequest;
 import dev.hyrex.v1.Task;
 import dev.hyrex.v1.TaskServiceGrpc.TaskServiceBlockingStub;
 import dev.hyrex.v1.TaskServiceGrpc;
 import dev.hyrex.v1.WatchTasksRequest;
+import dev.hyrex.v1.WorkflowServiceGrpc;
+import dev.hyrex.v1.WorkflowServiceGrpc.WorkflowServiceBlockingStub;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
@@ -150,6 +157,22 @@ public final class HyrexClient implements AutoCloseable {
     return repeat(stub -> stub.dismissTasks(request)).getResultsList();
   }
 
+  /** Ends up to 1,000 tasks that wait for a call from outside, all in the way that the request says. */
+  public List<CompleteResult> complete(CompleteTasksRequest request) {
+    return repeat(stub -> stub.completeTasks(request)).getResultsList();
+  }
+
+  /** Stores a root and its nodes, or nothing; its result may be a refusal, whose metadata name the node. */
+  public SubmitResult submitWorkflow(SubmitWorkflowRequest request) {
+    return repeat(stub -> workflows(stub).submitWorkflow(request)).getRoot();
+  }
+
+  /** A workflow by the id of its root or of any node: the graph and how each node stands. */
+  public GetWorkflowResponse getWorkflow(String taskId) {
+    var request = GetWorkflowRequest.newBuilder().setTaskId(taskId).build();
+    return repeat(stub -> workflows(stub).getWorkflow(request));
+  }
+
   /** Stores a new task like an earlier one; its result may be a refusal. */
   public SubmitResult replay(ReplayTaskRequest request) {
     return repeat(stub -> stub.replayTask(request)).getResult();
@@ -216,6 +239,11 @@ public final class HyrexClient implements AutoCloseable {
   private TaskServiceBlockingStub stub(long leftNs) {
     return brokers.withToken(TaskServiceGrpc.newBlockingStub(channel()))
         .withDeadlineAfter(leftNs, TimeUnit.NANOSECONDS);
+  }
+
+  /** The same channel, token and deadline for calls of workflows. */
+  private static WorkflowServiceBlockingStub workflows(TaskServiceBlockingStub stub) {
+    return WorkflowServiceGrpc.newBlockingStub(stub.getChannel()).withDeadline(stub.getCallOptions().getDeadline());
   }
 
   private static void join(CompletableFuture<Void> future) {

@@ -48,7 +48,7 @@ public final class Worker implements AutoCloseable {
     functions.put(taskName, run -> {
       A decoded;
       try {
-        decoded = Json.decode(run.payload(), arguments);
+        decoded = Json.decode(run.payload(), run.node().getResultsList(), arguments);
       } catch (JsonParseException unreadable) {
         throw new TaskFailure("the payload cannot be read: " + unreadable.getMessage()).last();
       }

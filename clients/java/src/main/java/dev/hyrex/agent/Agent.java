@@ -14,14 +14,21 @@ import dev.hyrex.HyrexException;
 import dev.hyrex.TaskFailure;
 import dev.hyrex.Worker;
 import dev.hyrex.Assignment;
+import dev.hyrex.v1.CompleteTasksRequest;
 import dev.hyrex.v1.ListTasksRequest;
 import dev.hyrex.v1.NewTask;
 import dev.hyrex.v1.OnFull;
+import dev.hyrex.v1.OutsideResult;
 import dev.hyrex.v1.ReplayTaskRequest;
+import dev.hyrex.v1.RunError;
 import dev.hyrex.v1.SubmitResult;
+import dev.hyrex.v1.SubmitWorkflowRequest;
 import dev.hyrex.v1.Task;
 import dev.hyrex.v1.TaskRun;
 import dev.hyrex.v1.TaskStatus;
+import dev.hyrex.v1.Upstream;
+import dev.hyrex.v1.WorkflowNode;
+import dev.hyrex.v1.WorkflowNodeState;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
@@ -103,6 +110,14 @@ public final class Agent {
       case "dismiss":
         return object("results", array(client.dismiss(strings(command, "task_ids")),
             each -> object("task_id", each.getTaskId(), "outcome", name(each.getOutcome()))));
+      case "complete":
+        return complete(command);
+      case "submit_workflow":
+        return submitWorkflow(command);
+      case "get_workflow":
+        var found = client.getWorkflow(text(command, "task_id"));
+        return object("root", task(found.getRoot()), "nodes", array(found.getNodesList(), Agent::nodeState),
+            "fail_fast", found.getFailFast());
       case "replay":
         return replay(command);
       case "worker_start":
@@ -131,6 +146,46 @@ public final class Agent {
   private static JsonObject submitted(SubmitResult each) {
     return object("task_id", each.getTaskId(), "outcome", name(each.getOutcome()),
         "error", each.hasError() ? error(HyrexException.of(each.getError())) : JsonNull.INSTANCE);
+  }
+
+  private JsonElement complete(JsonObject command) {
+    var request = CompleteTasksRequest.newBuilder()
+        .addAllTaskIds(strings(command, "task_ids")).setReason(text(command, "reason"));
+    if (command.has("error")) {
+      JsonObject error = command.getAsJsonObject("error");
+      request.setError(RunError.newBuilder().setType(text(error, "type")).setMessage(text(error, "message")));
+    } else {
+      ByteString result = ByteString.copyFromUtf8(GSON.toJson(command.get("result")));
+      request.setResult(OutsideResult.newBuilder().setResult(result));
+    }
+    return object("results", array(client.complete(request.build()),
+        each -> object("task_id", each.getTaskId(), "outcome", name(each.getOutcome()))));
+  }
+
+  private JsonElement submitWorkflow(JsonObject command) {
+    var request = SubmitWorkflowRequest.newBuilder()
+        .setRoot(newTask(command.getAsJsonObject("root"))).setFailFast(flag(command, "fail_fast"));
+    command.getAsJsonArray("nodes").forEach(each -> request.addNodes(node(each.getAsJsonObject())));
+    return object("result", submitted(client.submitWorkflow(request.build())));
+  }
+
+  private static WorkflowNode node(JsonObject told) {
+    var node = WorkflowNode.newBuilder().setName(text(told, "name"))
+        .setTask(newTask(told.getAsJsonObject("task"))).setApproval(flag(told, "approval"));
+    if (told.has("upstreams")) {
+      told.getAsJsonArray("upstreams").forEach(each -> {
+        JsonObject upstream = each.getAsJsonObject();
+        node.addUpstreams(Upstream.newBuilder().setNode(upstream.get("node").getAsInt())
+            .setParameter(text(upstream, "parameter")).setRunsAnyway(flag(upstream, "runs_anyway")));
+      });
+    }
+    return node.build();
+  }
+
+  private static JsonObject nodeState(WorkflowNodeState node) {
+    return object("task", task(node.getTask()), "name", node.getName(), "approval", node.getApproval(),
+        "upstreams", array(node.getUpstreamsList(), each -> object("node", each.getNode(),
+            "parameter", each.getParameter(), "runs_anyway", each.getRunsAnyway())));
   }
 
   private JsonElement replay(JsonObject command) {
@@ -172,6 +227,8 @@ public final class Agent {
     switch (behaviour) {
       case "echo":
         return payload.has("value") ? payload.get("value") : JsonNull.INSTANCE;
+      case "pair":
+        return array(List.of("a", "b"), payload::get);
       case "fail":
         throw failure(text(payload, "message"), payload, "retry_delay_ms");
       case "fail_final":
@@ -205,7 +262,8 @@ public final class Agent {
         .setQueue(task.has("queue") ? text(task, "queue") : "default").setContentType(text(task, "content_type"))
         .setIdempotencyKey(text(task, "idempotency_key")).setParentId(text(task, "parent_id"))
         .setRootId(text(task, "root_id")).putAllHeaders(map(task, "headers")).putAllLabels(map(task, "labels"))
-        .setDebounceKey(text(task, "debounce_key")).setConcurrencyKey(text(task, "concurrency_key"));
+        .setDebounceKey(text(task, "debounce_key")).setConcurrencyKey(text(task, "concurrency_key"))
+        .setFairKey(text(task, "fair_key")).setOutside(flag(task, "outside"));
     if (task.has("refuses")) {
       made.setOnFull(OnFull.ON_FULL_REFUSE);
     }
@@ -285,6 +343,10 @@ public final class Agent {
       object.getAsJsonArray(key).forEach(each -> strings.add(each.getAsString()));
     }
     return strings;
+  }
+
+  private static boolean flag(JsonObject object, String key) {
+    return object.has(key) && object.get(key).getAsBoolean();
   }
 
   private static Stream<Long> number(JsonObject object, String key) {
