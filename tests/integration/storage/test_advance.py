@@ -137,3 +137,18 @@ async def test_two_that_follow_the_same_end_decide_it_once(
         following = asyncio.create_task(_advanced(rival, ids, "a"))
         await until_blocked(connection)
     assert await following == {}
+
+
+async def test_a_root_ends_by_its_own_word_after_all_of_its_nodes(
+    stage: Stage, rival: Stage, connection: Any
+) -> None:
+    """Also where the transaction that ends it began before the last node ended."""
+    ids = await _stored(stage, {"a": []})
+    (run,) = await _taken(stage)
+    async with connection.transaction():
+        await connection.execute("set search_path = hyrex")
+        await connection.execute("select now()")
+        await rival.end(run, Outcome.COMPLETED)
+        assert len(await connection.fetch("select * from advance(array[$1::uuid], 1000)", ids["a"])) == 1
+    ends = "select finished_at from task_run where task_id = $1"
+    assert await stage.execute(ends, ids[""]) > await stage.execute(ends, ids["a"])

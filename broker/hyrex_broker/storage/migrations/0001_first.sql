@@ -1443,8 +1443,10 @@ begin
   ), expiring as (
     insert into expiry (look_at, task_id, expires_at) select i.expires_at, i.task_id, i.expires_at from in_time i order by 2
   ), recorded as (
-    insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause, result, error_type, error_message)
-    select task_id, run_number, attempt_number, decision - 10, true,
+    -- Not now(): what it looked at may have ended since it began.
+    insert into task_run (task_id, run_number, attempt_number, outcome, final, finished_at, reason, cause, result, error_type,
+                          error_message)
+    select task_id, run_number, attempt_number, decision - 10, true, clock_timestamp(),
            case when decision = 15 then case when kind = 1 then cancel_reason
              else format('it waited for %s', array_to_string(names, ', ')) end end,
            case when decision = 15 and kind = 3 then 4 end,
