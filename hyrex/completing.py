@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from hyrex.arguments.jsonvalues import is_json
 from hyrex.arguments.limits import checked_payload
+from hyrex.backend.ids import given_id
 from hyrex.backend.protocol import OutsideAnswer
 from hyrex.errors import ArgumentInvalid, ResultInvalid, loaded
 from hyrex.runtime.callsite import warn_if_on_loop
@@ -40,7 +40,7 @@ def checked_end(
 ) -> OutsideAnswer:
     """How a task is to end. `decode`: what reads its result, and says whether it can. Raises
     ArgumentInvalid."""
-    known_id = str(UUID(task_id))
+    known_id = str(given_id(task_id))
     if error is None:
         return OutsideAnswer(known_id, _encoded(known_id, result, decode), reason=reason)
     if result is not None:

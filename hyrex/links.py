@@ -20,6 +20,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from hyrex.backend.ids import given_id
+
 __all__ = ["LinkAnswer", "link", "opened", "read_keys"]
 
 PATH: Final = "/answer"
@@ -64,7 +66,7 @@ def link(
     it that of the file that HYREX_LINK_KEY_FILE names. Raises ValueError for what no link can have.
     """
     answer = LinkAnswer(
-        str(UUID(str(task_id))),
+        str(given_id(task_id)),
         _json(result) if error is None else None,
         _text("error", error, LONGEST_RESULT) if error is not None else None,
         _text("label", label or ("Refuse" if error is not None else "Confirm"), LONGEST_LABEL),

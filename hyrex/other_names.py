@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Final, ParamSpec, TypeVar
 
-__all__ = ["OF_HANDLES", "OF_OPTIONS", "OF_TASKS", "knows_its_options", "meant", "missing"]
+__all__ = ["OF_HANDLES", "OF_OPTIONS", "OF_TASKS", "OF_WORKFLOWS", "knows_its_options", "meant", "missing"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +24,14 @@ OF_TASKS: Final = MappingProxyType(
         "send_with_options": "with_config",
         "si": "call",
         "signature": "call",
+    }
+)
+OF_WORKFLOWS: Final = MappingProxyType(
+    {
+        "apply_async": "with_config",
+        "delay": "send",
+        "enqueue": "send",
+        "send_with_options": "with_config",
     }
 )
 OF_HANDLES: Final = MappingProxyType(

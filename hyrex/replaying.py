@@ -7,7 +7,7 @@ from uuid import UUID
 
 from hyrex.arguments.jsonvalues import is_json
 from hyrex.arguments.limits import checked_payload
-from hyrex.backend.ids import new_task_id
+from hyrex.backend.ids import given_id, new_task_id
 from hyrex.backend.protocol import Replay
 from hyrex.errors import ArgumentInvalid, loaded
 from hyrex.runtime.callsite import warn_if_on_loop
@@ -35,7 +35,7 @@ async def begin_async(task_id: UUID | str, payload: Mapping[str, Any] | None) ->
 
 def _checked(task_id: UUID | str, payload: Mapping[str, Any] | None) -> Replay:
     encoded = None if payload is None else _encoded(str(task_id), payload)
-    return Replay(str(UUID(str(task_id))), new_task_id(), encoded)
+    return Replay(str(given_id(task_id)), new_task_id(), encoded)
 
 
 def _encoded(task_id: str, payload: Mapping[str, Any]) -> bytes:

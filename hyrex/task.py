@@ -10,6 +10,7 @@ from uuid import UUID
 from hyrex.arguments.coder import TaskCoder
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.arguments.signature import TaskSignature, place_of
+from hyrex.backend.ids import given_id
 from hyrex.backend.send_spec import SendSpec
 from hyrex.codec import RESULT_MARK
 from hyrex.errors import PayloadUnavailable
@@ -101,7 +102,7 @@ class HyrexTask(Sendable[P, R], Generic[P, R]):
         """The handle of an earlier sent task of this name; no I/O."""
         from hyrex.handle import TaskHandle
 
-        return TaskHandle(UUID(str(task_id)), self.name, decode=self._decode_result)
+        return TaskHandle(given_id(task_id), self.name, decode=self._decode_result)
 
     def retry_delay_s(self, retry_number: int) -> float:
         """Seconds before retry number 1, 2, ...; never raises."""

@@ -11,8 +11,9 @@ import time
 from array import array
 from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
-__all__ = ["ID_BYTES", "IdSource", "new_task_id", "task_ids"]
+__all__ = ["ID_BYTES", "IdSource", "given_id", "new_task_id", "task_ids"]
 
 VERSION: Final = 7 << 12
 VARIANT: Final = 0b10 << 62
@@ -107,3 +108,11 @@ class Moment:
 task_ids: Final = IdSource()
 new_task_id: Final = task_ids.new
 os.register_at_fork(after_in_child=task_ids.begin_anew)
+
+
+def given_id(task_id: UUID | str) -> UUID:
+    """A task's id as a user gives it. Raises ValueError."""
+    try:
+        return UUID(str(task_id))
+    except ValueError:
+        raise ValueError(f"the id of a task is a UUID, as in handle.id, got {task_id!r:.200}") from None

@@ -1,7 +1,7 @@
 """The arguments of a node: those that are known as bytes, and the results that come later checked by their
 types."""
 
-from typing import Any
+from typing import Any, Final
 
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import ArgumentInvalid, WorkflowInvalid
@@ -11,6 +11,8 @@ from hyrex.workflows.references import refuse_results_in
 from hyrex.workflows.typefit import fits, fits_in_list, shown
 
 __all__ = ["checked_payload_of", "spec_of"]
+
+_ALONE: Final = "which is for tasks that are sent by themselves"
 
 
 def checked_payload_of(node: WorkflowNode[Any]) -> bytes:
@@ -40,11 +42,10 @@ def spec_of(node: WorkflowNode[Any], payload: bytes) -> SendSpec:
     """What is sent of its task, with the concurrency key of these arguments. Raises WorkflowInvalid."""
     spec = node._task._spec
     options = spec.options
-    for what in ("idempotency_key", "debounce_key"):
-        if getattr(options, what) is not None:
-            raise _invalid(
-                node, f"has a {what}, which is for tasks that are sent by themselves; give it to the workflow"
-            )
+    if options.idempotency_key is not None:
+        raise _invalid(node, f"has an idempotency_key, {_ALONE}; give it to the workflow")
+    if options.debounce_key is not None:
+        raise _invalid(node, f"has a debounce_key, {_ALONE}; give it to a task that sends the workflow")
     if spec.task.is_outside and (node._bindings or options.delay is not None or options.run_at is not None):
         raise _invalid(
             node,

@@ -7,7 +7,7 @@ from typing import Any
 
 from hyrex.errors import WorkflowInvalid
 from hyrex.workflows.node import Binding, NodeTask, WorkflowNode
-from hyrex.workflows.references import ResultOf, results_in
+from hyrex.workflows.references import ResultOf, refuse_nodes_in, results_in
 
 __all__ = ["Building", "bare_node", "building", "current_building", "link", "made_node"]
 
@@ -30,6 +30,7 @@ class Building:
             elif (listed := results_in(value)) is not None:
                 bindings += [Binding(name, each.node, listed=True) for each in listed]
             else:
+                refuse_nodes_in(value, task._spec.config.name, name)
                 given[name] = value
         node: WorkflowNode[Any] = WorkflowNode(self, task, given, bindings)
         for binding in bindings:
@@ -63,13 +64,11 @@ def building(name: str) -> Iterator[Building]:
         _current.reset(before)
 
 
-def current_building(what: str) -> Building:
-    """The graph whose workflow's body runs now. Raises WorkflowInvalid."""
+def current_building(what: str, instead: str = "write it in a function with @hy.workflow") -> Building:
+    """The graph whose workflow's body runs now. Raises WorkflowInvalid, which says what to do `instead`."""
     found = _current.get()
     if found is None:
-        raise WorkflowInvalid(
-            f"{what} stands outside of a workflow's body; write it in a function with @hy.workflow"
-        )
+        raise WorkflowInvalid(f"{what} stands outside of a workflow's body; {instead}")
     return found
 
 

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from hyrex.arguments.signature import local_names
 from hyrex.options import DEFAULT_QUEUE, UNSET, SendOptions, TaskConfig, Unset, checked_name
+from hyrex.other_names import meant
 from hyrex.queue import HyrexQueue
 from hyrex.workflows.options import WorkflowOptions, checked_flag
 from hyrex.workflows.workflow import HyrexWorkflow
@@ -71,6 +72,12 @@ def definition_of(options: Mapping[str, Any]) -> WorkflowDefinition:
     for option, remedy in _ELSEWHERE.items():
         if option in options:
             raise TypeError(f"hy.workflow has no option {option}: {remedy}")
+    known = [each.name for each in fields(WorkflowDefinition)]
+    for option in options:
+        if option not in known:
+            near = meant(option, known)
+            told = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
+            raise TypeError(f"hy.workflow has no option {option}: {told}")
     return WorkflowDefinition(**options)
 
 

@@ -20,7 +20,7 @@ MOST_NODES: Final = 1000
 """As the broker's own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Graph:
     """What a workflow's body made: the nodes' names, tasks and arguments, and what each waits for.
 
@@ -34,6 +34,14 @@ class Graph:
     upstreams: tuple[tuple[Upstream, ...], ...]
     result: Template
 
+    def __repr__(self) -> str:
+        """Each node with what it waits for."""
+        lines = []
+        for name, upstreams in zip(self.names, self.upstreams, strict=True):
+            before = dict.fromkeys(self.names[each.node] for each in upstreams)
+            lines.append(f"{name} after {', '.join(before)}" if before else name)
+        return f"<graph: {'; '.join(lines)}>"
+
     @property
     def sinks(self) -> tuple[str, ...]:
         """The names of the nodes that no other one waits for."""
@@ -45,7 +53,8 @@ def graph_of(made: Building, returned: object) -> Graph:
     """The graph of a body that has run, and what it returned. Raises WorkflowInvalid, ArgumentInvalid."""
     if not made.nodes:
         raise WorkflowInvalid(
-            f"workflow {made.name} has no nodes; its body wires some, for instance with a >> b or a.node(...)"
+            f"workflow {made.name} has no nodes; its body wires some, for instance with a >> b or "
+            "a.node(...); a call, a(...), runs the function here, and a.send(...) sends a task of its own"
         )
     if len(made.nodes) > MOST_NODES:
         raise WorkflowInvalid(

@@ -1,10 +1,10 @@
 """The handle of a workflow that was sent: a task's, which knows its nodes too."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import MappingProxyType
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from hyrex.backend.known import observe
@@ -26,6 +26,39 @@ from hyrex.workflows.results import RESULT_HEADER, Template, composed, names_in,
 __all__ = ["WorkflowHandle"]
 
 R = TypeVar("R")
+TOLD: Final = 10
+"""As many names stand in the error for one that is not there."""
+
+
+class NodesByName(Mapping[str, TaskHandle[Any]]):
+    """What `handle.nodes` returns: a name that is not there raises a KeyError that says which are."""
+
+    __slots__ = ("_known", "_workflow")
+
+    def __init__(self, workflow: str, known: Mapping[str, TaskHandle[Any]]) -> None:
+        self._workflow = workflow
+        self._known = known
+
+    def __getitem__(self, name: str) -> TaskHandle[Any]:
+        found = self._known.get(name)
+        if found is None:
+            raise KeyError(f"workflow {self._workflow} has no node {name!r}; {self._told()}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return repr(dict(self._known))
+
+    def _told(self) -> str:
+        if not self._known:
+            return "its nodes are not known here yet: call refresh() or await refresh_async()"
+        more = ", ..." if len(self._known) > TOLD else ""
+        return f"its nodes are {', '.join(islice(self._known, TOLD))}{more}"
 
 
 class WorkflowHandle(TaskHandle[R]):
@@ -59,7 +92,7 @@ class WorkflowHandle(TaskHandle[R]):
     def nodes(self) -> Mapping[str, TaskHandle[Any]]:
         """The handles of its nodes by their names, as of the last refresh(); empty before that if another
         process has sent it."""
-        return MappingProxyType(self._nodes)
+        return NodesByName(self.task_name, self._nodes)
 
     # Methods that ask a broker.
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from hyrex.errors import WorkflowInvalid
+from hyrex.workflows.linkable import Linkable
 
-__all__ = ["ResultOf", "refuse_results_in", "results_in"]
+__all__ = ["ResultOf", "refuse_nodes_in", "refuse_results_in", "results_in"]
 
 
 class ResultOf:
@@ -68,6 +69,16 @@ def refuse_results_in(value: object) -> None:
             raise WorkflowInvalid(
                 f"{each!r} is within a {type(value).__name__}: a result can be an argument or one of a "
                 "list; give it to a parameter of its own"
+            )
+
+
+def refuse_nodes_in(value: object, task: str, parameter: str) -> None:
+    """Raise WorkflowInvalid if an argument is a node or a task, or has one within it, and not its result."""
+    for each in (value, *_parts(value)):
+        if isinstance(each, Linkable):
+            raise WorkflowInvalid(
+                f"{task}.node() is given {each!r} for {parameter!r}, and wants what it returns; give the "
+                ".result of its .node(...)"
             )
 
 

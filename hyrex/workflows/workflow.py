@@ -12,10 +12,12 @@ from uuid import UUID
 from hyrex.arguments.coder import TaskCoder
 from hyrex.arguments.limits import PAYLOAD_LIMIT_BYTES
 from hyrex.arguments.signature import TaskSignature, place_of
+from hyrex.backend.ids import given_id
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import WorkflowInvalid, loaded
 from hyrex.middleware import NOTHING, Stack
 from hyrex.options import UNSET, KeyOf, SendOptions, TaskConfig, Unset
+from hyrex.other_names import OF_WORKFLOWS, knows_its_options, missing
 from hyrex.queue import HyrexQueue
 from hyrex.runtime.portable import imported, is_importable
 from hyrex.workflows.options import WorkflowOptions, checked_flag
@@ -58,6 +60,13 @@ class SendableWorkflow(Generic[P, R]):
         send()."""
         return self._workflow._made(args, kwargs)[1]
 
+    if not TYPE_CHECKING:  # a checker finds such a name by itself
+
+        def __getattr__(self, name: str) -> object:
+            """Called for what is not there: say what another library's name is called here."""
+            raise missing(self, name, OF_WORKFLOWS)
+
+    @knows_its_options
     def with_config(
         self,
         *,
@@ -142,13 +151,15 @@ class HyrexWorkflow(SendableWorkflow[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """In another workflow's body: make its nodes there. Elsewhere it raises WorkflowInvalid: use
         send()."""
+        name = self.config.name
+        loaded("hyrex.workflows.building").current_building(f"{name}()", f"send it with {name}.send(...)")
         result: R = self.function(*args, **kwargs)
         return result
 
     def handle(self, task_id: UUID | str) -> "WorkflowHandle[R]":
         """The handle of an earlier sent run of this workflow; no I/O."""
         made: WorkflowHandle[R] = loaded("hyrex.workflows.handle").WorkflowHandle(
-            UUID(str(task_id)), self.name, decode=self._decode_result
+            given_id(task_id), self.name, decode=self._decode_result
         )
         return made
 

@@ -1,12 +1,15 @@
 """Handles: attributes without I/O, watches instead of polls, results or the error that fits."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import grpc
 import pytest
 
+import hyrex
 from hyrex import (
     ResultInvalid,
     TaskCancelled,
@@ -19,6 +22,7 @@ from hyrex import (
     get_task_async,
 )
 from hyrex.errors import HyrexError, ResultUnavailable
+from hyrex.links import link
 from hyrex.v1.task_pb2 import RunError, TaskRun
 from tests.support.scripted_tasks import ScriptedTasks, Server, refuse
 from tests.unit.sdk.parsed_tasks import COMPLETED, parse, run, wire
@@ -158,3 +162,19 @@ def test_async_twins_await_on_the_callers_loop(
 
     asyncio.run(main())
     assert len(tasks.submitted) == 2
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        get_task,
+        hyrex.complete,
+        hyrex.dismiss,
+        hyrex.replay,
+        parse.handle,
+        partial(link, result=True, url="https://tasks.example", key="a" * 64),
+    ],
+)
+def test_an_id_that_is_none_is_named(asked: Callable[[str], object]) -> None:
+    with pytest.raises(ValueError, match=r"the id of a task is a UUID, as in handle\.id, got '17'"):
+        asked("17")

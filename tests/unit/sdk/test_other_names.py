@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from hyrex import HyrexRegistry, HyrexTask, TaskHandle
+from hyrex import HyrexRegistry, HyrexTask, HyrexWorkflow, TaskHandle
 from hyrex.definition import TaskOptions
-from hyrex.other_names import OF_HANDLES, OF_OPTIONS, OF_TASKS
+from hyrex.other_names import OF_HANDLES, OF_OPTIONS, OF_TASKS, OF_WORKFLOWS
 
 hy = HyrexRegistry()
 ID = "01900000-0000-7000-8000-000000000000"
@@ -19,7 +19,16 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-@pytest.mark.parametrize("of", [add, add.with_config(priority=7)], ids=["task", "configured"])
+@hy.workflow
+def both() -> int:
+    return add.node(1, 2).result
+
+
+@pytest.mark.parametrize(
+    "of",
+    [add, add.with_config(priority=7), both, both.with_config(priority=7)],
+    ids=["task", "configured", "workflow", "configured workflow"],
+)
 def test_a_task_says_what_celerys_delay_is_called(of: object) -> None:
     with pytest.raises(AttributeError, match=r"has no attribute 'delay'; .* elsewhere is 'send' here$"):
         of.delay(1, 2)  # type: ignore[attr-defined]
@@ -48,6 +57,13 @@ def test_with_config_says_which_option_may_be_meant(option: str, told: str) -> N
         add.with_config(**{option: 3})  # type: ignore[arg-type]
 
 
+def test_a_workflow_says_which_option_may_be_meant() -> None:
+    with pytest.raises(TypeError, match=r"^with_config has no option 'eta'; did you mean run_at\?"):
+        both.with_config(eta=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^with_config has no option 'max_retries'; it has delay, fail_fast"):
+        both.with_config(max_retries=3)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     ("option", "told"),
     [
@@ -64,6 +80,7 @@ def test_a_decorator_says_which_option_may_be_meant(option: str, told: str) -> N
     ("names", "there"),
     [
         (OF_TASKS, set(dir(HyrexTask))),
+        (OF_WORKFLOWS, set(dir(HyrexWorkflow))),
         (OF_HANDLES, set(dir(TaskHandle))),
         (
             OF_OPTIONS,
@@ -71,7 +88,7 @@ def test_a_decorator_says_which_option_may_be_meant(option: str, told: str) -> N
             | set(inspect.signature(TaskOptions).parameters),
         ),
     ],
-    ids=["tasks", "handles", "options"],
+    ids=["tasks", "workflows", "handles", "options"],
 )
 def test_what_is_named_is_there_and_what_others_call_so_is_not(
     names: Mapping[str, str], there: set[str]

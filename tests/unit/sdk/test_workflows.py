@@ -7,6 +7,7 @@ import pytest
 
 from hyrex import ArgumentInvalid, DuplicateTask, HyrexApp, HyrexRegistry, HyrexWorkflow, WorkflowInvalid
 from hyrex.errors import DefinitionError
+from hyrex.testing import inline
 from hyrex.workflows.node import WorkflowNode
 from tests.unit.sdk.workflow_tasks import (
     Order,
@@ -230,8 +231,24 @@ def returns_a_node() -> Any:
     return one.node()
 
 
+def node_for_its_result() -> None:
+    square.node(one.node())  # type: ignore[arg-type]
+
+
+def nodes_for_their_results() -> None:
+    total.node([one.node(), one.node()])  # type: ignore[list-item]
+
+
+def task_for_its_result() -> None:
+    square.node(one)  # type: ignore[arg-type]
+
+
 def with_a_key() -> None:
     one.with_config(idempotency_key="k").node()
+
+
+def with_a_debounce_key() -> None:
+    one.with_config(debounce_key="k", delay=3).node()
 
 
 def no_node() -> None:
@@ -241,7 +258,7 @@ def no_node() -> None:
 REFUSED = [
     (circle, "has a circle: two >> three >> two; take one of these edges away"),
     (itself, "has a circle: one >> one"),
-    (nothing, "has no nodes; its body wires some"),
+    (nothing, r"has no nodes; its body wires some.* a call, a\(\.\.\.\), runs the function here"),
     (lacking, r"node 'charge' has no argument 'order'; write charge\.node\(order=\.\.\.\)"),
     (lacking_in_a_call, r"charge\(\): missing a required argument: 'order'; write charge\.node"),
     (unknown_argument, r"charge\(\): got an unexpected keyword argument 'gift'"),
@@ -263,7 +280,15 @@ REFUSED = [
     (too_many, "has 1,001 nodes, and at most 1,000 are sent together"),
     (returns_a_value, "returns 3, which is no result of its nodes"),
     (returns_a_node, r"returns node 'one'; return its \.result"),
-    (with_a_key, "node 'one' has a idempotency_key, which is for tasks that are sent by themselves"),
+    (
+        node_for_its_result,
+        r"square\.node\(\) is given <node one of workflow .*> for 'number', and wants what it returns; give "
+        r"the \.result of its \.node",
+    ),
+    (nodes_for_their_results, r"total\.node\(\) is given <node one of workflow .*> for 'numbers'"),
+    (task_for_its_result, r"square\.node\(\) is given <task one .*> for 'number'"),
+    (with_a_key, "node 'one' has an idempotency_key, which is for tasks that are sent by themselves"),
+    (with_a_debounce_key, "has a debounce_key, .*; give it to a task that sends the workflow"),
     (no_node, "wants tasks and nodes in its list, got <built-in function print>"),
 ]
 
@@ -296,9 +321,32 @@ def test_nodes_of_another_workflow_are_refused() -> None:
 
 
 def test_outside_of_a_body_nothing_is_wired() -> None:
-    for wiring in (lambda: one >> two, lambda: [one] >> two, one.node, lambda: sum_of_squares([1])):
-        with pytest.raises(WorkflowInvalid, match="outside of a workflow's body"):
+    for wiring in (lambda: one >> two, lambda: [one] >> two, one.node):
+        with pytest.raises(WorkflowInvalid, match="outside of a workflow's body; write it in a function"):
             wiring()
+
+
+def test_a_workflow_that_is_called_elsewhere_says_how_it_is_sent() -> None:
+    called = r"sum_of_squares\(\) stands outside of a workflow's body; send it with sum_of_squares\.send\("
+    with pytest.raises(WorkflowInvalid, match=called):
+        sum_of_squares([1])
+
+
+def test_a_graph_is_read_at_a_look() -> None:
+    said = "<graph: charge; weigh; weigh-2; ship after charge, weigh, weigh-2; tell after ship>"
+    assert repr(fulfil.graph(Order(number=7, items=["lamp", "table"]))) == said
+
+
+def test_a_handle_says_which_nodes_there_are() -> None:
+    with inline():
+        handle = fulfil.send(Order(number=7, items=["lamp"]))
+    assert list(handle.nodes) == ["charge", "weigh", "ship", "tell"]
+    with pytest.raises(
+        KeyError, match=r"fulfil has no node 'shop'; its nodes are charge, weigh, ship, tell\""
+    ):
+        handle.nodes["shop"]
+    with pytest.raises(KeyError, match=r"has no node 'ship'; its nodes are not known here yet: call refresh"):
+        fulfil.handle(handle.id).nodes["ship"]
 
 
 def test_a_workflow_of_which_a_hint_is_defined_later_is_built_when_it_is_sent() -> None:
@@ -339,6 +387,8 @@ def test_options_are_the_decorators_the_registrys_and_those_of_the_call() -> Non
     ("options", "text"),
     [
         ({"workflow_arg_schema": Order}, r"no option workflow_arg_schema: give its function a parameter"),
+        ({"priorty": 3}, r"hy\.workflow has no option priorty: did you mean priority\?"),
+        ({"colour": 3}, r"hy\.workflow has no option colour: it has name, queue, priority, fail_fast"),
         ({"cron": "@daily"}, "no option cron: give cron to a task that sends the workflow"),
         ({"priority": 11}, "workflow one_node: priority must be 1..10, got 11"),
         ({"fail_fast": 1}, "workflow one_node: fail_fast must be True or False, got 1"),
