@@ -35,7 +35,8 @@ def test_a_workflow_shows_how_each_node_stands_and_goes_on_from_what_failed(
         assert re.search(rf'<a id="b-\d" class="box {look}"', page)
     assert page.count('class="line is-anyway') == 1
     assert page.count('class="stretch is-completed"') == 2
-    assert "WorkflowFailed" in page
+    assert "2 of 4 nodes did not complete: rates (failed), left out (skipped)" in page
+    assert "Dashed lines" in page
     beside = reader.text("/workflow", id=ids[""], node=ids["rates"])
     assert "no rates of day 7" in beside
     assert "After" in beside
@@ -50,6 +51,7 @@ def test_a_workflow_that_waits_is_cancelled(shop: Shop, reader: Reader) -> None:
     ids = send_flow(shop, {"first": [], "second": ["first"]}, {})
     page = reader.text("/workflow", id=ids["second"])
     assert "0 of 2 ended" in page
+    assert "Dashed lines" not in page, "there is none"
     assert "<h2>second</h2>" in page, "the id of a node leads to it"
     assert reader.act(f"/workflow/cancel?id={ids['']}", reason="not needed") == "It is being cancelled."
     shop.ended(ids[""])
@@ -130,7 +132,7 @@ def test_runs_of_workflows_are_listed_with_how_far_they_are(shop: Shop, reader: 
     assert re.findall(r'id="t-([0-9a-f-]+)"', listed) == [ids[""]]
     reader.act(f"/workflow/cancel?id={ids['']}")
     shop.ended(ids[""])
-    assert row_of(reader.text("/workflows", kind="bad"), ids[""])
+    assert "2 of 2" in row_of(reader.text("/workflows", kind="bad"), ids[""])
     assert ids[""] not in reader.text("/workflows", kind="living")
     assert ids[""] not in reader.text("/workflows", kind="completed")
 

@@ -73,6 +73,7 @@ async def workflow(visit: Visit) -> Page:
         "states": [(word, words[word]) for word in WORST_FIRST if words[word]],
         "ended": sum(words[word] for word in ENDED),
         "picture": _picture(layout, boxes, opened, here["id"]),
+        "dashed": any(layout.folded.lines.values()),
         "left_out": layout.folded.left_out,
         "waterfall": waterfall_of(boxes, opened),
         "chosen": chosen,

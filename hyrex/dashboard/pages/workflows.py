@@ -38,11 +38,16 @@ class FlowRow:
         return sum(many for word, many in self.states if word in ENDED)
 
     @property
+    def is_final(self) -> bool:
+        """True if it has ended, and with it all of its nodes."""
+        return self.root.status in FINAL
+
+    @property
     def took(self) -> timedelta | None:
         """From its sending to its end."""
         sent = moment(self.root, "submitted_at")
         end = moment(self.root.runs[-1], "finished_at") if self.root.runs else None
-        return end - sent if sent is not None and end is not None and self.root.status in FINAL else None
+        return end - sent if sent is not None and end is not None and self.is_final else None
 
 
 async def workflows(visit: Visit) -> Page:

@@ -56,7 +56,7 @@ async def test_a_bad_end_skips_what_follows_and_the_root_names_it(bench: Bench) 
     assert await runs.ended() == FAILED
     skipped = (CANCELLED, CancelCause.SKIPPED)
     assert (await runs.state("b"), await runs.state("c")) == (skipped, skipped)
-    message = "3 of 4 nodes did not complete: a (failed), b (cancelled), c (cancelled)"
+    message = "3 of 4 nodes did not complete: a (failed), b (skipped), c (skipped)"
     assert await runs.result() == ("WorkflowFailed", message)
 
 

@@ -1397,7 +1397,8 @@ begin
       ) e
       left join lateral (
         select task_run.outcome, task_run.cause, octet_length(task_run.result) as size,
-               (array['completed', 'failed', 'timed out', 'cancelled', 'lost', 'lost'])[task_run.outcome - 1] as word
+               case when task_run.cause = 4 then 'skipped'
+                 else (array['completed', 'failed', 'timed out', 'cancelled', 'lost', 'lost'])[task_run.outcome - 1] end as word
         from task_run where task_run.task_id = e.id and task_run.task_id between lowest and highest
         order by run_number desc limit 1
       ) r on true
