@@ -10,6 +10,7 @@ from hyrex_broker.domain.model import TaskExtras, TaskId
 from hyrex_broker.domain.node_runs import NodeRun, UpstreamValue
 from hyrex_broker.domain.workflows import (
     Decided,
+    Edge,
     SentNode,
     StoredGraph,
     StoredNode,
@@ -68,34 +69,40 @@ class WorkflowStore:
             [TaskId(str(row["id"])) for row in found], None if last is None else TaskId(str(last))
         )
 
-    async def runs_of(self, task_ids: Sequence[HexId]) -> dict[HexId, NodeRun]:
-        """What runs of these tasks are given, of those that are nodes."""
-        nodes = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
+    async def runs_of(
+        self, task_ids: Sequence[HexId], most_bytes: int
+    ) -> tuple[dict[HexId, NodeRun], int]:
+        """What runs of these tasks are given, of those that are nodes; and for how many tasks, from the first
+        one on, this was looked up: at least for one, and for no more than have so many bytes of results."""
+        rows = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
+        nodes = {hex_id(row["id"]): row for row in rows}
         if not nodes:
-            return {}
-        roots = {row["root"] for row in nodes}
-        edges = {row["id"]: [edge for edge in edges_of(row["workflow"]) if edge.parameter] for row in nodes}
-        wanted = {edge.task_id for each in edges.values() for edge in each}
-        of_roots = {row["id"]: row for row in await self._database.fetch(_SQL["roots"], sorted(roots))}
-        results = (
-            {row["id"]: row for row in await self._database.fetch(_SQL["results"], sorted(wanted))}
-            if wanted
-            else {}
-        )
+            return {}, len(task_ids)
+        edges = {digits: _bound(row["workflow"]) for digits, row in nodes.items()}
+        results, count = await self._results([edges.get(each, ()) for each in task_ids], most_bytes)
+        wanted = sorted({nodes[each]["root"] for each in task_ids[:count] if each in nodes})
+        roots = {row["id"]: row for row in await self._database.fetch(_SQL["roots"], wanted)}
         return {
-            hex_id(row["id"]): _run(
-                row,
-                of_roots.get(row["root"]),
-                [
-                    UpstreamValue(
-                        edge.parameter, found["result"] or b"", found["content_type"], found["name"]
-                    )
-                    for edge in edges[row["id"]]
-                    if (found := results.get(edge.task_id)) is not None
-                ],
-            )
-            for row in nodes
-        }
+            digits: _run(nodes[digits], roots.get(nodes[digits]["root"]), _values(edges[digits], results))
+            for digits in task_ids[:count]
+            if digits in nodes
+        }, count
+
+    async def _results(
+        self, edges: Sequence[Sequence[Edge]], most_bytes: int
+    ) -> tuple[dict[TaskId, Any], int]:
+        """The results that nodes are given, and for how many of them, from the first one on, these are all."""
+        wanted = {edge.task_id for each in edges for edge in each}
+        if not wanted:
+            return {}, len(edges)
+        rows = await self._database.fetch(_SQL["results"], sorted(wanted), most_bytes)
+        sizes = {row["id"]: row["size"] for row in rows if row["left_out"]}
+        found = {row["id"]: row for row in rows if not row["left_out"]}
+        count, more = _fitting(edges, sizes, most_bytes)
+        if more:
+            rows = await self._database.fetch(_SQL["results"], sorted(more), None)
+            found |= {row["id"]: row for row in rows}
+        return found, count
 
     async def graph(self, task_id: TaskId) -> StoredGraph | None:
         """The workflow of which this is the root or a node; None if of none."""
@@ -114,6 +121,34 @@ def _node(task_id: TaskId, row: Any) -> SentNode:
         return SentNode(task_id, "", ())
     words = row["workflow"]
     return SentNode(task_id, json.loads(words)["node"], edges_of(words), row["kind"] == TaskKind.OUTSIDE)
+
+
+def _bound(words: str) -> list[Edge]:
+    """The edges of a node whose results it is given."""
+    return [edge for edge in edges_of(words) if edge.parameter]
+
+
+def _fitting(
+    edges: Sequence[Sequence[Edge]], sizes: Mapping[TaskId, int], most_bytes: int
+) -> tuple[int, set[TaskId]]:
+    """How many nodes, from the first one on, need no more of what has these sizes than so many bytes, or are
+    the first one that needs any; and what they need."""
+    total, needed = 0, set[TaskId]()
+    for place, each in enumerate(edges):
+        more = {edge.task_id for edge in each if edge.task_id in sizes} - needed
+        total += sum(sizes[task_id] for task_id in more)
+        if needed and total > most_bytes:
+            return place, needed
+        needed |= more
+    return len(edges), needed
+
+
+def _values(edges: Sequence[Edge], results: Mapping[TaskId, Any]) -> list[UpstreamValue]:
+    return [
+        UpstreamValue(edge.parameter, found["result"] or b"", found["content_type"], found["name"])
+        for edge in edges
+        if (found := results.get(edge.task_id)) is not None
+    ]
 
 
 def _run(row: Any, root: Any, results: Sequence[UpstreamValue]) -> NodeRun:

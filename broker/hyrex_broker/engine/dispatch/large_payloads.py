@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SLICE_BYTES: Final = 8 * 1024 * 1024
 """How much one statement reads at most, except a single larger payload: more might exceed its timeout."""
+_NODES_AT_ONCE: Final = 200
+"""For how many runs one statement reads what nodes are given: each may have a thousand upstreams."""
 _AT_ONCE: Final = 2
 """How many statements read payloads at once: the other connections are for short statements."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
@@ -92,14 +94,16 @@ class LargePayloads:
                 continue
             part, rest = _cut(unsent.left, most_bytes)
             try:
-                blocks = [await self._with_nodes(await self._with_payloads(block)) for block in part]
+                blocks, later = await self._whole(part, most_bytes)
             except StorageUnavailable as error:
                 log.debug("payloads wait for the database", extra={"error": str(error)})
                 if error.timed_out:
                     most_bytes = most_bytes // 2
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
                 continue
-            unsent.left = rest
+            # Many nodes may be given one result, each in its own run.
+            blocks, more = _cut(blocks, SLICE_BYTES)
+            unsent.left = [*more, *later, *rest]
             self._send(unsent, blocks)
         del self._open[unsent]
 
@@ -117,13 +121,30 @@ class LargePayloads:
         whole = replace(block, payloads=payloads, sizes=())
         return whole.taking([place for place in range(len(block)) if place not in gone]) if gone else whole
 
-    async def _with_nodes(self, block: AssignedBlock) -> AssignedBlock:
-        """The block with what those of its runs are given that are nodes."""
-        if not (len(block) and self._may_be_nodes(block)):
-            return block
+    async def _with_nodes(
+        self, block: AssignedBlock, most_bytes: int
+    ) -> tuple[AssignedBlock, AssignedBlock | None]:
+        """The block with what those of its runs are given that are nodes, and what is left of it if that is
+        too much for one statement."""
+        if block.nodes or not (len(block) and self._may_be_nodes(block)):
+            return block, None
+        asked = block.task_ids[: max(1, _NODES_AT_ONCE * most_bytes // SLICE_BYTES)]
         async with self._statements:
-            found = await self._workflows.runs_of(block.task_ids)
-        return replace(block, nodes=[found.get(each) for each in block.task_ids]) if found else block
+            found, count = await self._workflows.runs_of(asked, most_bytes)
+        done, left = block.part(0, count), block.part(count, len(block)) if count < len(block) else None
+        return (replace(done, nodes=[found.get(each) for each in done.task_ids]) if found else done), left
+
+    async def _whole(
+        self, part: Sequence[AssignedBlock], most_bytes: int
+    ) -> tuple[list[AssignedBlock], list[AssignedBlock]]:
+        """These runs with all that they are given, and those for which a further statement is needed."""
+        whole: list[AssignedBlock] = []
+        for number, read in enumerate(part):
+            block, left = await self._with_nodes(await self._with_payloads(read), most_bytes)
+            whole.append(block)
+            if left is not None:
+                return whole, [left, *part[number + 1 :]]
+        return whole, []
 
     def _send(self, unsent: UnsentRuns, blocks: Sequence[AssignedBlock]) -> None:
         session = unsent.session
@@ -142,12 +163,13 @@ def _held(block: AssignedBlock, session: ServedSession) -> AssignedBlock:
 
 
 def _cut(blocks: Sequence[AssignedBlock], most_bytes: int) -> tuple[list[AssignedBlock], list[AssignedBlock]]:
-    """Split blocks: the first runs with payloads of no more than `most_bytes` together, at least one run, and
-    the rest."""
+    """Split blocks: the first runs with no more than `most_bytes` together of payloads that are to be read and
+    of what nodes are given, at least one run, and the rest."""
     total = 0
     for number, block in enumerate(blocks):
-        for place, size in enumerate(each(block.sizes, len(block), 0)):
-            total += size
+        nodes = each(block.nodes, len(block), None)
+        for place, (size, node) in enumerate(zip(each(block.sizes, len(block), 0), nodes, strict=True)):
+            total += size + (node.size_bytes if node else 0)
             if total > most_bytes and (number or place):
                 first = [*blocks[:number], *([block.part(0, place)] if place else [])]
                 return first, [block.part(place, len(block)), *blocks[number + 1 :]]

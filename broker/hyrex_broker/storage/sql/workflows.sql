@@ -94,20 +94,26 @@ from task t cross join lateral (select name from lane where lane.id = t.lane lim
 where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
 
 -- name: results
--- The results of tasks that completed. $1 ids in order, as in `tasks` (reads.sql).
-select i.id::text, l.name, r.result, r.content_type
-from unnest($1::uuid[]) as i (id)
-cross join lateral (
-  select lane from task
-  where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
-) t
-cross join lateral (select name from lane where lane.id = t.lane limit 1) l
-cross join lateral (
-  select outcome, result, content_type from task_run
-  where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
-  order by run_number desc limit 1
-) r
-where r.outcome = 2
+-- The results of tasks that completed, as long as they have no more than so many bytes together; those above it are
+-- left out, with their sizes. $1 ids in order, as in `tasks` (reads.sql), $2 how many bytes; null: all.
+select f.id::text, f.name, f.content_type, f.size, f.together > $2::bigint as left_out,
+       case when f.together > $2 then null else f.result end as result
+from (
+  select i.id, l.name, r.content_type, r.result, octet_length(r.result) as size,
+         sum(octet_length(r.result)) over (order by i.id rows unbounded preceding) as together
+  from unnest($1::uuid[]) as i (id)
+  cross join lateral (
+    select lane from task
+    where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+  ) t
+  cross join lateral (select name from lane where lane.id = t.lane limit 1) l
+  cross join lateral (
+    select outcome, result, content_type from task_run
+    where task_id = i.id and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+    order by run_number desc limit 1
+  ) r
+  where r.outcome = 2
+) f
 
 -- name: graph
 -- The graph of a workflow: its root's id, its nodes (the last one first) and what was said of it. $1 its root or a node.
