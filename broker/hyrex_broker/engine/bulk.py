@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
+from hyrex.runtime import patterns
 from hyrex_broker.domain.bulk import BulkAction, BulkOperation, as_searched
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import BrokerId
+from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.domain.views import TaskPage
 from hyrex_broker.storage.bulk import Advance, BulkStore, NotOursError
 from hyrex_broker.storage.cancel import FoundByCancel, Requeued
@@ -90,6 +91,8 @@ class BulkOperations:
     async def _act(self, operation: BulkOperation, page: TaskPage) -> None:
         """Act on a page in one transaction. Raises NotOursError, StorageUnavailable."""
         ids = [task.task_id for task in page.tasks]
+        if operation.action is not BulkAction.DISMISS:
+            ids = await self._within(operation, ids)
         if operation.action is BulkAction.CANCEL:
             async with self._store.step(operation, self._broker) as step:
                 found = await step.store.cancel_wherever(ids, operation.reason) if ids else []
@@ -102,5 +105,16 @@ class BulkOperations:
         else:
             async with self._store.step(operation, self._broker) as step:
                 requeued = await step.store.retry(ids) if ids else []
-                step.progress = Advance(page.before, len(ids), len(requeued))
+                # Of a workflow more is put back than was asked for.
+                done = {*ids} & {each.task_id for each in requeued}
+                step.progress = Advance(page.before, len(ids), len(done))
             self._cancels.follow_retries(requeued)
+
+    async def _within(self, operation: BulkOperation, ids: list[TaskId]) -> list[TaskId]:
+        """Those of these tasks where whoever began it may act on all nodes too, if they are roots (rule 39).
+        Raises StorageUnavailable."""
+        if not (ids and operation.selection.within):
+            return ids
+        below = await self._store.queues_below(ids)
+        covers = patterns.known(operation.selection.within)
+        return [each for each in ids if all(map(covers, below.get(each, ())))]

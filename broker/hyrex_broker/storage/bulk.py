@@ -1,7 +1,7 @@
 """Bulk operations: stored so that any broker can go on with one."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("bulk")
+_QUEUES_BELOW: Final = load("workflows")["queues_below"]
 NEWEST: Final = (datetime(9999, 1, 1, tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
 SILENT_FOR: Final = timedelta(seconds=10)
 """A broker that has not moved an operation on for so long does not work on it any more."""
@@ -78,6 +79,11 @@ class BulkStore:
         """An operation that this broker now works on; None if there is none to take."""
         row = await self._database.fetchrow(_SQL["take_up"], broker, SILENT_FOR, WORDS)
         return None if row is None else _operation(row)
+
+    async def queues_below(self, task_ids: Sequence[TaskId]) -> dict[TaskId, list[str]]:
+        """Of those that are roots of workflows: the queues of their nodes."""
+        rows = await self._database.fetch(_QUEUES_BELOW, sorted(set(task_ids)))
+        return {TaskId(row["id"]): row["queues"] for row in rows}
 
     @asynccontextmanager
     async def step(self, operation: BulkOperation, broker: BrokerId) -> AsyncIterator[Step]:

@@ -1,14 +1,16 @@
 """What a token may do with workflows: a right is checked where its effect lands (rule 39)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
 
-from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_REJECTED, SUBMIT_OUTCOME_STORED
+from hyrex.v1 import admin_service_pb2 as admin
+from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_REJECTED, SUBMIT_OUTCOME_STORED, TaskFilter
 from hyrex.v1.workflow_service_pb2 import GetWorkflowRequest
-from hyrex_broker.domain.model import CancelOutcome, TaskId
+from hyrex_broker.domain.model import CancelOutcome, Outcome, TaskId
 from hyrex_broker.domain.rights import ANYONE, Caller, Scope
 from hyrex_broker.service.callers import set_caller
 from hyrex_broker.service.entry import Continuation, Handler
@@ -17,7 +19,7 @@ from hyrex_broker.service.task_rights import TaskRights
 from hyrex_broker.storage.reads import TaskReads
 from tests.integration.engine.bench import Bench
 from tests.integration.engine.test_workflow_service import served
-from tests.integration.engine.workflow_runs import sent, store
+from tests.integration.engine.workflow_runs import begun, sent, store
 from tests.integration.service.stubs import reason_of
 
 TEAM = Caller("team", frozenset(Scope), ("team", "team-*"))
@@ -86,3 +88,37 @@ async def test_a_cancel_of_a_root_needs_the_right_to_the_queues_of_its_nodes(ben
     assert outcomes == [CancelOutcome.REQUESTED, CancelOutcome.NOT_FOUND]
     living = await bench.database.fetch("select from live where task_id = $1", foreign.nodes[1].task.task_id)
     assert len(living) == 1
+
+
+async def acted(bench: Bench, action: admin.BulkAction) -> admin.BulkOperation:
+    """What a bulk operation of the team on runs of workflows has done."""
+    bulk = bench.engine.steering.parts.bulk
+    wanted = admin.StartBulkOperationRequest(action=action, filter=TaskFilter(names=["flow"]))
+    operation = (await bulk.start(wanted, TEAM)).operation
+    async with asyncio.timeout(60):
+        while operation.state == admin.BULK_STATE_RUNNING:
+            await asyncio.sleep(0.01)
+            request = admin.GetBulkOperationRequest(operation_id=operation.operation_id)
+            operation = (await bulk.get(request, TEAM)).operation
+    return operation
+
+
+async def test_a_bulk_operation_on_roots_needs_the_right_to_the_queues_of_their_nodes(bench: Bench) -> None:
+    own, foreign = sent({"a": [], "b": ["a"]}, queue="team"), sent({"a": [], "b": ["a"]}, queue="team")
+    foreign.nodes[1].task.queue = "others"
+    stored = [await begun(bench, request, capacity=0) for request in (own, foreign)]
+    operation = await acted(bench, admin.BULK_ACTION_CANCEL)
+    assert (operation.matched, operation.done) == (1, 1)
+    assert await stored[0].ended() == Outcome.CANCELLED
+    assert await stored[0].left() == []
+    assert await stored[1].left() == ["", "a", "b"]
+
+    await bench.engine.cancels.cancel([stored[1].ids["a"]], "enough")
+    assert await stored[1].ended() == Outcome.FAILED
+    failed = await begun(bench, sent({"a": [], "b": ["a"]}, queue="team"), capacity=0)
+    await bench.engine.cancels.cancel([failed.ids["a"]], "enough")
+    assert await failed.ended() == Outcome.FAILED
+    operation = await acted(bench, admin.BULK_ACTION_RETRY)
+    assert (operation.matched, operation.done) == (1, 1)
+    assert await failed.left() == ["", "a", "b"]
+    assert await stored[1].left() == []
