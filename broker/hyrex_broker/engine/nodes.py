@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import islice
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
@@ -85,7 +86,7 @@ class Nodes:
             await self._told.wait()
             self._told.clear()
             while self._given_up:
-                portion = list(self._given_up)[:_CANCELLED_TOGETHER]
+                portion = list(islice(self._given_up, _CANCELLED_TOGETHER))
                 try:
                     await self.cancel(portion, _REASON)
                 except StorageUnavailable as error:

@@ -73,8 +73,8 @@ class CancelStore:
 
     async def cancel_wherever(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
         """Cancel what waits or is blocked, and flag what runs. What ceases to be blocked meanwhile is found
-        too. Of workflows only the root is flagged: its nodes are cancelled when it is followed, since they may
-        be a thousand times as many as one transaction is to hold."""
+        too. Of workflows only the root is flagged: its nodes are cancelled when it is followed, since they
+        may be a thousand times as many as one transaction is to hold."""
         found = await self.cancel(task_ids, reason)
         for look in (self.cancel_blocked, self.cancel):
             rest = [*{*task_ids} - {each.task_id for each in found}]

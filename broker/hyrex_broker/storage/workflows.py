@@ -69,9 +69,7 @@ class WorkflowStore:
             [TaskId(str(row["id"])) for row in found], None if last is None else TaskId(str(last))
         )
 
-    async def runs_of(
-        self, task_ids: Sequence[HexId], most_bytes: int
-    ) -> tuple[dict[HexId, NodeRun], int]:
+    async def runs_of(self, task_ids: Sequence[HexId], most_bytes: int) -> tuple[dict[HexId, NodeRun], int]:
         """What runs of these tasks are given, of those that are nodes; and for how many tasks, from the first
         one on, this was looked up: at least for one, and for no more than have so many bytes of results."""
         rows = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
@@ -91,7 +89,8 @@ class WorkflowStore:
     async def _results(
         self, edges: Sequence[Sequence[Edge]], most_bytes: int
     ) -> tuple[dict[TaskId, Any], int]:
-        """The results that nodes are given, and for how many of them, from the first one on, these are all."""
+        """The results that nodes are given, and for how many of them, from the first one on, these are
+        all."""
         wanted = {edge.task_id for each in edges for edge in each}
         if not wanted:
             return {}, len(edges)

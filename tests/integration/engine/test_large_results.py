@@ -45,7 +45,8 @@ async def test_results_of_many_nodes_are_read_in_portions(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     covered = portions(monkeypatch)
-    graph: dict[str, list[str]] = {f"a{number}": [] for number in range(6)} | {"last": []}
+    graph: dict[str, list[str]] = {"last": []}
+    graph |= {f"a{number}": [] for number in range(6)}
     graph |= {f"b{number}": ["last", f"a{number}=x", "a0=y"] for number in range(6)}
     runs = await begun(bench, sent(graph), 10)
     names = [(await runs.next()) for _ in range(7)]

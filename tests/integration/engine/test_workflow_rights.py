@@ -90,7 +90,7 @@ async def test_a_cancel_of_a_root_needs_the_right_to_the_queues_of_its_nodes(ben
     assert len(living) == 1
 
 
-async def acted(bench: Bench, action: admin.BulkAction) -> admin.BulkOperation:
+async def acted(bench: Bench, action: admin.BulkAction.ValueType) -> admin.BulkOperation:
     """What a bulk operation of the team on runs of workflows has done."""
     bulk = bench.engine.steering.parts.bulk
     wanted = admin.StartBulkOperationRequest(action=action, filter=TaskFilter(names=["flow"]))

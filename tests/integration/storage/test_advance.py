@@ -1,13 +1,19 @@
 """What becomes of workflows when tasks end, played with two connections: rules 23 to 28."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from hyrex_broker.domain.blocks import batch_of
+from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.workflows import ENDED, Became
 from hyrex_broker.service.graphs import GraphReader
 from hyrex_broker.service.groups import SubmitReader
+from hyrex_broker.storage import workflow_retries
+from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.workflow_retries import put_back
 from hyrex_broker.storage.workflows import WorkflowStore
@@ -152,3 +158,46 @@ async def test_a_root_ends_by_its_own_word_after_all_of_its_nodes(
         assert len(await connection.fetch("select * from advance(array[$1::uuid], 1000)", ids["a"])) == 1
     ends = "select finished_at from task_run where task_id = $1"
     assert await stage.execute(ends, ids[""]) > await stage.execute(ends, ids["a"])
+
+
+async def _failed(stage: Stage) -> Ids:
+    """A workflow of three nodes that ended badly."""
+    ids = await _stored(stage, {"a": [], "b": ["a"], "c": ["b"]})
+    (run,) = await _taken(stage)
+    await stage.end(run, Outcome.FAILED)
+    for name in "abc":
+        await _advanced(stage, ids, name)
+    return ids
+
+
+async def test_many_workflows_are_put_back_by_a_statement_for_a_few_at_a_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for twelve workflows of a thousand nodes ran into its timeout, however often it was asked for."""
+    monkeypatch.setattr(workflow_retries, "AT_ONCE", 9)
+    stored = [await _failed(stage) for _ in range(5)]
+    asked = [ids[""] for ids in stored] + [stored[0]["a"]]
+    real, looked = workflow_retries._put_back, []
+
+    async def watched(database: Database | Transaction, rows: Sequence[Any]) -> Any:
+        looked.append(len(workflow_retries._ids(rows)))
+        return await real(database, rows)
+
+    monkeypatch.setattr(workflow_retries, "_put_back", watched)
+    found = await put_back(stage.database, asked)
+    assert {each for each, _, _ in found} == {task_id for ids in stored for task_id in ids.values()}
+    assert looked == [8, 8, 4]
+
+
+async def test_a_transaction_puts_back_no_more_than_it_may_hold(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bulk operation goes on with fewer tasks then, as after a timeout."""
+    monkeypatch.setattr(workflow_retries, "TOGETHER", 7)
+    stored = [await _failed(stage) for _ in range(2)]
+    with pytest.raises(StorageUnavailable) as refused:
+        async with stage.database.transaction() as transaction:
+            await put_back(transaction, [ids[""] for ids in stored])
+    assert refused.value.timed_out
+    async with stage.database.transaction() as transaction:
+        assert len(await put_back(transaction, [stored[0][""]])) == 4

@@ -163,8 +163,8 @@ def _held(block: AssignedBlock, session: ServedSession) -> AssignedBlock:
 
 
 def _cut(blocks: Sequence[AssignedBlock], most_bytes: int) -> tuple[list[AssignedBlock], list[AssignedBlock]]:
-    """Split blocks: the first runs with no more than `most_bytes` together of payloads that are to be read and
-    of what nodes are given, at least one run, and the rest."""
+    """Split blocks: the first runs with no more than `most_bytes` together of payloads that are to be read
+    and of what nodes are given, at least one run, and the rest."""
     total = 0
     for number, block in enumerate(blocks):
         nodes = each(block.nodes, len(block), None)
