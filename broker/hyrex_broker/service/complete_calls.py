@@ -79,27 +79,29 @@ class CompleteCalls:
             case "result":
                 return self._returned(request.result, count, reason)
             case "error":
-                return _failed(request.error, reason)
+                return self._failed(request.error, count, reason)
             case _:
                 raise InvalidField("end", None, "say how they end: set result or error")
 
     def _returned(self, said: pb.OutsideResult, count: int, reason: str) -> OutsideEnd:
-        size = len(said.result)
-        if size > self._limit_bytes:
-            raise PayloadOverLimit("result.result", size, self._limit_bytes)
-        if size * count > _PAYLOADS * self._limit_bytes:
-            raise PayloadOverLimit(
-                f"result.result for {count} tasks", size * count, _PAYLOADS * self._limit_bytes
-            )
+        self._require_size("result.result", len(said.result), count)
         content_type = fields.short_text(said.content_type, "result.content_type")
         return OutsideEnd(Outcome.COMPLETED, said.result, content_type, reason=reason)
 
+    def _failed(self, said: task_pb2.RunError, count: int, reason: str) -> OutsideEnd:
+        end = OutsideEnd(
+            Outcome.FAILED,
+            error_type=fields.name(said.type, "error.type"),
+            error_message=fields.short_text(said.message, "error.message", _TEXT_BYTES),
+            traceback=fields.short_text(said.traceback, "error.traceback", _TEXT_BYTES),
+            reason=reason,
+        )
+        self._require_size("error", said.ByteSize(), count)
+        return end
 
-def _failed(said: task_pb2.RunError, reason: str) -> OutsideEnd:
-    return OutsideEnd(
-        Outcome.FAILED,
-        error_type=fields.name(said.type, "error.type"),
-        error_message=fields.short_text(said.message, "error.message", _TEXT_BYTES),
-        traceback=fields.short_text(said.traceback, "error.traceback", _TEXT_BYTES),
-        reason=reason,
-    )
+    def _require_size(self, what: str, size: int, count: int) -> None:
+        """Raises PayloadOverLimit for an end that is too large for one task, or for so many."""
+        if size > self._limit_bytes:
+            raise PayloadOverLimit(what, size, self._limit_bytes)
+        if size * count > _PAYLOADS * self._limit_bytes:
+            raise PayloadOverLimit(f"{what} for {count} tasks", size * count, _PAYLOADS * self._limit_bytes)

@@ -98,6 +98,10 @@ async def test_only_tasks_of_own_queues_are_ended_and_the_audit_names_them(
         ({"task_ids": ["no id"]}, "INVALID_FIELD"),
         ({"task_ids": [make_id()] * 1001}, "TOO_MANY_ITEMS"),
         ({"task_ids": [make_id()] * 5, "result": PB.OutsideResult(result=b"x" * MIB)}, "PAYLOAD_TOO_LARGE"),
+        (
+            {"task_ids": [make_id()] * 100, "error": task_pb2.RunError(type="T", message="x" * 65_000)},
+            "PAYLOAD_TOO_LARGE",
+        ),
     ],
 )
 async def test_what_is_out_of_bounds_is_refused_and_nothing_ends(
