@@ -120,6 +120,22 @@ def test_a_token_sees_of_a_workflow_what_it_may(guarded: RunningBroker, stranger
     assert stranger.post(address, {"csrf": stranger.csrf(address)}).status_code == 403
 
 
+def test_graphs_of_which_little_is_to_be_seen_are_told_apart(
+    guarded: RunningBroker, stranger: Reader
+) -> None:
+    """Neither their roots nor their first nodes are to be seen, and the others have the same names."""
+    queue = unique("eve")
+    admin = Shop.at(Processes(), guarded)
+    admin.metadata = bearer(TOKEN)
+    with grpc.insecure_channel(guarded.address) as channel:
+        secret = made_by(channel, TOKEN, queue, "read", queue)
+    assert sign_in(stranger, secret) == 303
+    for upstreams in (["other"], []):
+        ids = send_flow(admin, {"other": [], "mine": upstreams}, {"mine": {"queue": queue}})
+        page = stranger.text("/workflow", id=ids["mine"])
+        assert page.count('<path class="line') == len(upstreams)
+
+
 def test_runs_of_workflows_are_listed_with_how_far_they_are(shop: Shop, reader: Reader) -> None:
     name = unique("listed")
     ids = send_flow(shop, {"told": [], "waits": ["told"]}, {"told": OFFICE}, name=name)

@@ -52,9 +52,9 @@ class ShownNode:
 
 
 def graph_of(found: wire.GetWorkflowResponse) -> WorkflowShape:
-    """What the picture's shape depends on."""
+    """What the picture's shape depends on. Where the root is not to be seen, any node that is tells its id."""
     return WorkflowShape(
-        found.root.task_id or found.nodes[0].task.root_id,
+        found.root.task_id or next((each.task.root_id for each in found.nodes if each.task.task_id), ""),
         tuple(each.task.name for each in found.nodes),
         tuple(each.name for each in found.nodes),
         tuple(tuple((edge.node, edge.runs_anyway) for edge in each.upstreams) for each in found.nodes),
