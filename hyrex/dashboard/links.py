@@ -64,15 +64,17 @@ class Links:
         return self._page(request, name, status, answer if name != "unusable" else None)
 
     def _opened(self, request: Request, text: str) -> LinkAnswer | Response:
+        """What a link does. A good one is obeyed however many wrong ones came from its address: a whole
+        office may share that, and nobody guesses a signature."""
         options = self._shared.options
+        answer = None if options.read_only else links.opened(text, options.link_keys)
+        if answer is not None:
+            return answer
         client = self._shared.entry.browser_of(request)
         if not self._attempts.may_try(client):
             return self._page(request, "slower", 429)
-        answer = None if options.read_only else links.opened(text, options.link_keys)
-        if answer is None:
-            self._attempts.note_failure(client)
-            return self._page(request, *_UNUSABLE)
-        return answer
+        self._attempts.note_failure(client)
+        return self._page(request, *_UNUSABLE)
 
     def _page(
         self, request: Request, state: str, status: int, answer: LinkAnswer | None = None, text: str = ""
