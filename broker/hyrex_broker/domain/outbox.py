@@ -14,6 +14,8 @@ OPTIONS: Final = (
 )  # fmt: skip
 """The options that this broker knows. A row with one of a later version waits for a broker that knows it."""
 ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")
+ID_OF_2200: Final = TaskId("0699e991-a800-0000-0000-000000000000")
+"""The first one with a time of that year: those after it have none that a day can be made of."""
 
 
 class HeldBack(StrEnum):

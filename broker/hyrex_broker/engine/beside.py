@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from hyrex_broker.domain.carried_rows import why_unfit
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position
 from hyrex_broker.engine.looks import Look
-from hyrex_broker.storage.beside import CarriedStore, OutboxBeside
+from hyrex_broker.storage.beside import CarriedRow, CarriedStore, OutboxBeside
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Carrier:
         """Carry rows together; what is refused is put aside there, alone (rule 6)."""
         try:
             async with self._beside.taking(row_ids) as rows:
+                _require_fit(rows)
                 if rows:
                     await self._store.carry(rows)
         except StatementRefused as error:
@@ -122,7 +124,7 @@ class Carrier:
                 return
             told = {"id": row_ids[0], "error": str(error)}
             log.error("a row of the outbox beside the database cannot be carried; it waits apart", extra=told)
-            await self._beside.refuse(row_ids[0], f"the database refused it ({error})")
+            await self._beside.refuse(row_ids[0], f"it cannot be carried ({error})")
 
     async def _look_elsewhere(self) -> None:
         below, forget = Look(LOOK_BELOW_S, self.look_below), Look(FORGET_EVERY_S, self.forget)
@@ -167,6 +169,14 @@ class Carrier:
             told = {"place": self._beside.place, "error": str(error)}
             log.warning("the outbox beside the database does not answer; what it has waits", extra=told)
         self.is_away = True
+
+
+def _require_fit(rows: Sequence[CarriedRow]) -> None:
+    """Raises StatementRefused, as the database does, where one is none that a task can be made of."""
+    for row in rows:
+        reason = why_unfit(row.row_id, row.task, row.queue, row.run_at, row.options)
+        if reason is not None:
+            raise StatementRefused(ValueError(reason))
 
 
 def _parts(sized: Sequence[tuple[TaskId, int]]) -> Iterator[list[TaskId]]:

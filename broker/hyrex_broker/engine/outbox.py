@@ -16,6 +16,7 @@ from typing import Final
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import (
+    ID_OF_2200,
     ZERO_ID,
     CommitSnapshot,
     Cursor,
@@ -165,6 +166,8 @@ class OutboxRelay:
         """Why no task can be made of a row; None if one can."""
         if row.unknown_option is not None:
             return f"this broker does not know option {row.unknown_option!r}; update the brokers"
+        if row.row_id >= ID_OF_2200:
+            return f"its id {row.row_id} has a time after the year 2200"
         if row.size_bytes > self._limit_bytes + 256 * 1024:
             return f"it has {row.size_bytes} bytes, the limit of this broker is {self._limit_bytes}"
         return None

@@ -24,7 +24,7 @@ from hyrex_broker.storage.connect import Connector, Timeouts, place
 from hyrex_broker.storage.connections import Connections
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.settings import HOT_SETTINGS
-from hyrex_broker.storage.sqlstates import NOT_ANSWERED, translated
+from hyrex_broker.storage.sqlstates import NOT_ANSWERED, StatementRefused, translated
 from hyrex_broker.storage.statements import NAMES, load
 
 _SQL: Final = load("beside")
@@ -146,11 +146,14 @@ class OutboxBeside:
     @asynccontextmanager
     async def taking(self, row_ids: Sequence[TaskId]) -> AsyncIterator[list[CarriedRow]]:
         """Rows, without those that another broker takes. They are removed when the block ends without an
-        error."""
+        error. Raises StatementRefused where one has a time that cannot be read."""
         with _unavailable(self.place):
             pool = await self._opened()
             async with pool.one() as connection, connection.transaction():
-                rows = await self._answered(connection, _SQL["take"], sorted(row_ids))
+                try:
+                    rows = await self._answered(connection, _SQL["take"], sorted(row_ids))
+                except OverflowError as error:  # Postgres has years that Python has not
+                    raise StatementRefused(error) from error
                 yield [CarriedRow(TaskId(str(row["id"])), *[row[name] for name in _COLUMNS]) for row in rows]
 
     async def _fetch(self, sql: str, *args: object) -> list[Any]:

@@ -363,6 +363,32 @@ async def _counts(bench: Bench) -> list[Any]:
     )
 
 
+@pytest.mark.parametrize("option", ["timeout_seconds", "priority", "max_retries", "retry_delay_seconds"])
+async def test_a_text_where_a_number_belongs_holds_up_no_other_row(
+    bench: Bench, caller: Any, option: str
+) -> None:
+    """Postgres makes a number of 'NaN' and refuses to go on with an error that is not one of data."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    bad, good = await enqueue(caller), await enqueue(caller)
+    await caller.execute(
+        "update outbox set options = jsonb_build_object($2::text, 'NaN') where id = $1", bad, option
+    )
+    await relay_all(relay)
+    assert (await ids(bench), await ids(bench, "outbox")) == ([good], [bad])
+
+
+async def test_an_id_of_no_day_holds_up_no_other_row(bench: Bench, caller: Any) -> None:
+    relay = await stilled(bench)
+    await relay.relay_next()
+    bad, good = await enqueue(caller), await enqueue(caller)
+    far = "ffffffff-ffff-7fff-bfff-ffffffffffff"
+    await caller.execute("update outbox set id = $2 where id = $1", bad, far)
+    await relay_all(relay)
+    assert (await ids(bench), await ids(bench, "outbox")) == ([good], [far])
+    assert await relay.relay_now([TaskId(far)]) == {TaskId(far)}
+
+
 async def test_a_row_that_the_database_refuses_is_put_aside_alone(bench: Bench, caller: Any) -> None:
     """Rule 6. What is put aside is tried again: it may have been mended."""
     relay = await stilled(bench)

@@ -1,6 +1,7 @@
 """An outbox in a database beside the broker's: each row becomes a task once, whatever is lost in between."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -294,3 +295,43 @@ async def test_options_that_are_no_object_are_refused_by_the_table_itself(caller
         await caller.execute(row)
     with pytest.raises(StatementRefused):
         await both.bench.database.execute(row)
+
+
+NESTED = "(repeat('{\"labels\":', 3000) || '1' || repeat('}', 3000))::jsonb"
+
+
+async def test_a_row_that_its_owner_inserted_himself_harms_no_other(both: Both, caller: Any) -> None:
+    """No task can be made of any of these, and some ended the broker, or held up the rows of everybody."""
+    await both.carrier.carry_next()
+    row = (
+        "insert into hyrex.outbox (id, task, queue, payload, options, run_at) values ($1, $2, $3, '', $4, {})"
+    )
+    bad = [
+        *[(None, {}, time) for time in ("'20000-01-01'", "'4000-01-01 BC'", "'infinity'", "'-infinity'")],
+        ("ffffffff-ffff-ffff-ffff-ffffffffffff", {}, "null"),
+        (None, {"task": ""}, "null"),
+        (None, {"task": "x" * 256}, "null"),
+        (None, {"queue": ""}, "null"),
+        (None, {"timeout_seconds": "NaN"}, "null"),
+        (None, {"priority": 1.5}, "null"),
+        (None, {"max_retries": True}, "null"),
+        (None, {"headers": []}, "null"),
+        (None, {"labels": {"a": 1}}, "null"),
+        (None, {"parent_id": "none"}, "null"),
+        (None, {"trace_context": "zz"}, "null"),
+        (None, {"concurrency_key": []}, "null"),
+    ]
+    for row_id, said, run_at in bad:
+        options = {**said}
+        named = options.pop("task", "work"), options.pop("queue", None)
+        await caller.execute(row.format(run_at), row_id or make_id(), *named, json.dumps(options))
+    await caller.execute(row.format("null").replace("$4", NESTED), make_id(), "work", None)
+    good = [await enqueue(caller) for _ in range(2)]
+    await both.carry_all()
+    await relay_all(both.bench.engine.relay)
+    assert await ids(both.bench) == sorted(good)
+    assert await ids(both.bench, "outbox") == []
+    held = await caller.fetch("select held, reason from hyrex.outbox")
+    assert len(held) == len(bad) + 1
+    assert {each["held"] for each in held} == {"refused"}
+    assert all(each["reason"].startswith("it cannot be carried") for each in held)

@@ -70,9 +70,9 @@ with taken as materialized (
   returning outbox.*, locked.lane, locked.key_hash
 ), item as materialized (
   select t.*, t.options->>'idempotency_key' as key,
-         coalesce(10 - (t.options->>'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
-         coalesce((t.options->>'max_retries')::numeric::integer, d.max_retries, 0) as retries,
-         coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
+         coalesce(10 - (t.options->'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
+         coalesce((t.options->'max_retries')::numeric::integer, d.max_retries, 0) as retries,
+         coalesce(ceil((t.options->'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
          greatest(t.run_at, t.enqueued_at)
            + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
   from taken t
@@ -83,12 +83,12 @@ with taken as materialized (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     submitted_at, content_type, codec, headers, labels, trace_context, expires_at,
                     concurrency_key, key_hash, max_per_key, fair_key)
-  select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
+  select id, lane, rank, retries, timeout_ms, ceil((options->'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
          (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
          options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
          decode(options->>'trace_context', 'hex'), expires_at,
          options->>'concurrency_key', key_hash,
-         case when key_hash is not null then coalesce((options->>'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
+         case when key_hash is not null then coalesce((options->'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
   from item order by id
   on conflict (id) do nothing
   returning id
@@ -127,9 +127,9 @@ with taken as materialized (
   returning outbox.*, locked.lane, locked.key_hash
 ), item as materialized (
   select t.*, t.options->>'idempotency_key' as key,
-         coalesce(10 - (t.options->>'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
-         coalesce((t.options->>'max_retries')::numeric::integer, d.max_retries, 0) as retries,
-         coalesce(ceil((t.options->>'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
+         coalesce(10 - (t.options->'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
+         coalesce((t.options->'max_retries')::numeric::integer, d.max_retries, 0) as retries,
+         coalesce(ceil((t.options->'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
          greatest(t.run_at, t.enqueued_at)
            + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
   from taken t
@@ -159,12 +159,12 @@ with taken as materialized (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     submitted_at, content_type, codec, headers, labels, trace_context, expires_at, idempotency_key,
                     concurrency_key, key_hash, max_per_key, fair_key)
-  select id, lane, rank, retries, timeout_ms, ceil((options->>'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
+  select id, lane, rank, retries, timeout_ms, ceil((options->'retry_delay_seconds')::numeric * 1000)::bigint, 0, payload,
          (options->>'parent_id')::uuid, (options->>'root_id')::uuid, enqueued_at, options->>'content_type',
          options->>'codec', nullif(options->'headers', '{}'), nullif(options->'labels', '{}'),
          decode(options->>'trace_context', 'hex'), expires_at, case when id = any (array(select task_id from claimed)) then key end,
          options->>'concurrency_key', key_hash,
-         case when key_hash is not null then coalesce((options->>'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
+         case when key_hash is not null then coalesce((options->'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
   from item order by id
   on conflict (id) do nothing
   returning id
