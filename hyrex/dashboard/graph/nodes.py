@@ -52,7 +52,7 @@ class ShownNode:
 
 
 def graph_of(found: wire.GetWorkflowResponse) -> WorkflowShape:
-    """What the picture's shape depends on. Where the root is not to be seen, any node that is tells its id."""
+    """What the picture's shape depends on. Any node that is to be seen tells the root's id."""
     return WorkflowShape(
         found.root.task_id or next((each.task.root_id for each in found.nodes if each.task.task_id), ""),
         tuple(each.task.name for each in found.nodes),
