@@ -17,7 +17,9 @@ from hyrex.sendable import Sendable
 from hyrex.transport import convert
 from hyrex.v1 import task_pb2, task_service_pb2, worker_service_pb2
 from hyrex.worker.shared.runs import RunTerms
+from hyrex_broker.domain.carried_rows import RULES
 from hyrex_broker.domain.model import CARRIED
+from hyrex_broker.domain.outbox import OPTIONS as OUTBOX_OPTIONS
 from hyrex_broker.storage.statements import load
 from tests.support.groups import ungrouped
 from tests.support.pages import read, section
@@ -198,6 +200,10 @@ def test_carried_option_touches_at_most_20_files() -> None:
     beside = re.findall(r"`([\w/-]+\.(?:py|md))`", below.split("\n\n")[0].split("If ")[0])
     assert len(beside) == 4
     assert len(code | {*beside}) <= MOST_FILES
+
+
+def test_rows_from_a_database_beside_have_a_rule_for_each_option_of_the_outbox() -> None:
+    assert {*RULES} == {*OUTBOX_OPTIONS}
 
 
 @pytest.mark.parametrize("message", [task_pb2.NewTask, task_pb2.Task, worker_service_pb2.AssignmentGroup])

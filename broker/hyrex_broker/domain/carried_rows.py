@@ -44,7 +44,7 @@ def _why_unfit_options(text: str) -> str | None:
     if not isinstance(options, dict):
         return f"its options must be an object, got {text[:80]}"
     for name, value in options.items():
-        fits = _RULES.get(name)
+        fits = RULES.get(name)
         if fits is not None and not fits(value):
             return f"its option {name} has a value that hyrex.enqueue refuses: {json.dumps(value)[:80]}"
     return None
@@ -90,7 +90,7 @@ def _are_texts(value: Any) -> bool:
     return sum(len(part.encode(errors="replace")) for part in parts) <= _TEXTS_BYTES
 
 
-_RULES: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
+RULES: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
     {
         "priority": _whole(1, 10),
         "max_retries": _whole(0, 1_000_000),
@@ -113,4 +113,4 @@ _RULES: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         "labels": _are_texts,
     }
 )
-"""As `checked_enqueue_options` has them."""
+"""What each option may be, as `checked_enqueue_options` has it."""
