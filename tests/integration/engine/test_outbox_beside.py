@@ -306,7 +306,7 @@ async def test_a_row_that_its_owner_inserted_himself_harms_no_other(both: Both, 
     row = (
         "insert into hyrex.outbox (id, task, queue, payload, options, run_at) values ($1, $2, $3, '', $4, {})"
     )
-    bad = [
+    bad: list[tuple[str | None, dict[str, Any], str]] = [
         *[(None, {}, time) for time in ("'20000-01-01'", "'4000-01-01 BC'", "'infinity'", "'-infinity'")],
         ("ffffffff-ffff-ffff-ffff-ffffffffffff", {}, "null"),
         (None, {"task": ""}, "null"),
