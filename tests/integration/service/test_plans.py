@@ -117,7 +117,7 @@ async def test_rare_labels_are_found_by_their_own_index(seed: Seed) -> None:
         ("reads", "holders", ("'queue'", "'mail'", "20"), ("lease_by_lane",)),
         ("bulk", "find", ("gen_random_uuid()",), ("bulk_operation_pkey",)),
         ("bulk", "page", ("now()", "gen_random_uuid()", "50"), ("bulk_operation_by_time",)),
-        ("bulk", "take_up", ("1", "interval '10 seconds'"), ("bulk_operation_pkey",)),
+        ("bulk", "take_up", ("1", "interval '10 seconds'", "array['queues']"), ("bulk_operation_pkey",)),
         ("stats", "points", ("''", "now()", "now()", "interval '10 seconds'", "true"), ("_queue_at_idx",)),
         (
             "stats",
