@@ -215,8 +215,10 @@ class TaskHandle(KnownTask, Generic[R]):
     def _known(self, began: float) -> TaskSnapshot:
         if not self.is_final or self._state is None:
             waited = time.monotonic() - began
+            told = f"; hyrex task why {self._id} says for what" if self._status == TaskStatus.BLOCKED else ""
             raise TimeoutError(
-                f"{self.task_name} {self._id} is {self._status or 'of unknown status'} after {waited:.3g} s"
+                f"{self.task_name} {self._id} is {self._status or 'of unknown status'} after "
+                f"{round(waited, 3):.3g} s{told}"
             )
         return self._state
 
