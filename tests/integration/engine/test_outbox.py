@@ -290,9 +290,10 @@ async def test_a_look_reads_no_dead_rows_of_the_past(bench: Bench, caller: Any, 
     cursor = relay._cursor
     assert cursor is not None
     plain = await _pages_of_a_look(bench, cursor)
-    assert plain < 50, "a look passed the dead rows of what was relayed"
     whole = await _pages_of_a_look(bench, Cursor(CommitSnapshot((), 0)))
-    assert whole > 3 * plain  # so there are dead rows to pass
+    assert whole > 300, "there are no dead rows to pass"
+    # Some pages of them may be looked at: of what was enqueued while transactions of other databases went on.
+    assert plain < whole / 3, "a look passed the dead rows of what was relayed"
     await relay_all(relay)
     assert last in await ids(bench)
     await held.rollback()
