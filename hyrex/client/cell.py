@@ -5,27 +5,25 @@ other. Calls that concern one cell only are RemoteBackend's own.
 """
 
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.protocol import Watched
 from hyrex.cells import Cell
 from hyrex.client.outbox import Parcel
 from hyrex.client.remote import RemoteBackend
+from hyrex.client.unary import Ask
 from hyrex.client.waiters import ThreadWaiter
 from hyrex.client.watchlist import Subscription
 from hyrex.config import Settings
-from hyrex.transport.calls import Calls
 from hyrex.transport.convert import sizes_in_frame
 
-__all__ = ["Ask", "CellClient", "Posted", "Subscribed"]
+__all__ = ["CellClient", "Posted", "Subscribed"]
 
 T = TypeVar("T")
-Ask = Callable[[Calls], Coroutine[Any, Any, T]]
 
 
 class Posted:
@@ -89,7 +87,7 @@ class CellClient(RemoteBackend):
                     self._outbox.abandon(parcel)
                 if self._outbox.returned():
                     self._wake()
-            self._end_if_brief()
+            self.end_if_brief()
 
     async def stored(self, tasks: Sequence[Outgoing], within_s: float) -> list[SendResult]:
         """Store tasks once; what the cell has no room for is not sent again."""
@@ -110,14 +108,6 @@ class CellClient(RemoteBackend):
         """What was seen of watched tasks. Raises BrokerUnavailable if the cell is away and nothing was."""
         return self._seen(subscribed.subscription, subscribed.is_done)
 
-    def begin(self, make: Ask[T]) -> "Future[T]":
-        """Make a unary call; if its future is cancelled, the process made way for a fork: begin it again."""
-        return self._begin(make)
-
     async def asked(self, make: Ask[T]) -> T:
         """Make a unary call. Raises BrokerUnavailable after the send timeout."""
-        return await self._call_async(make)
-
-    def end_if_brief(self) -> None:
-        """To be called at the end of what was begun."""
-        self._end_if_brief()
+        return await self._calls.ask_async(make)

@@ -8,8 +8,9 @@ from typing import Final, TypeVar
 
 from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
 from hyrex.backend.workflow_state import WorkflowSnapshot
-from hyrex.client.cell import Ask, CellClient, Subscribed
+from hyrex.client.cell import CellClient, Subscribed
 from hyrex.client.search import Misses, Search
+from hyrex.client.unary import Ask
 from hyrex.errors import BrokerUnavailable, HyrexError
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
@@ -35,112 +36,96 @@ class Finder:
 
     def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands. Raises BrokerUnavailable while a cell is silent that may have it."""
-        home = self._home(task_id)
-        return home.get(task_id) if home else self._find(lambda each: each.get(task_id), self._get(task_id))
+        return self._ask(task_id, lambda each: each.get(task_id), self._get(task_id))
 
     async def get_async(self, task_id: str) -> TaskSnapshot:
         """As get()."""
-        home = self._home(task_id)
-        return await (home.get_async(task_id) if home else self._find_async(self._get(task_id)))
-
-    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
-        """Cancel a task. Raises as get()."""
-        home = self._home(task_id)
-        if home is not None:
-            return home.cancel(task_id, reason)
-        return self._find(lambda each: each.cancel(task_id, reason), self._cancel(task_id, reason))
-
-    async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
-        """As cancel()."""
-        home = self._home(task_id)
-        if home is not None:
-            return await home.cancel_async(task_id, reason)
-        return await self._find_async(self._cancel(task_id, reason))
-
-    def dismiss(self, task_id: str) -> bool:
-        """Dismiss a dead letter. Raises as get()."""
-        home = self._home(task_id)
-        if home is not None:
-            return home.dismiss(task_id)
-        return self._find(lambda each: each.dismiss(task_id), self._dismiss(task_id))
-
-    async def dismiss_async(self, task_id: str) -> bool:
-        """As dismiss()."""
-        home = self._home(task_id)
-        return await (home.dismiss_async(task_id) if home else self._find_async(self._dismiss(task_id)))
-
-    def complete(self, end: OutsideAnswer) -> bool:
-        """End a task that waits for a call from outside. Raises as get(), NotWaiting."""
-        home = self._home(end.task_id)
-        if home is not None:
-            return home.complete(end)
-        return self._find(lambda each: each.complete(end), self._complete(end))
-
-    async def complete_async(self, end: OutsideAnswer) -> bool:
-        """As complete()."""
-        home = self._home(end.task_id)
-        return await (home.complete_async(end) if home else self._find_async(self._complete(end)))
-
-    def _complete(self, end: OutsideAnswer) -> Ask[bool]:
-        return lambda calls: calls.complete(end, self._within_s)
-
-    def replay(self, replay: Replay) -> None:
-        """Store a task like an earlier one, in the cell of that one. Raises as get()."""
-        home = self._home(replay.task_id)
-        if home is not None:
-            return home.replay(replay)
-        return self._find(lambda each: each.replay(replay), self._replay(replay))
-
-    async def replay_async(self, replay: Replay) -> None:
-        """As replay()."""
-        home = self._home(replay.task_id)
-        await (home.replay_async(replay) if home else self._find_async(self._replay(replay)))
+        return await self._ask_async(task_id, lambda each: each.get_async(task_id), self._get(task_id))
 
     def get_workflow(self, task_id: str) -> WorkflowSnapshot:
         """One workflow as it stands. Raises as get()."""
-        home = self._home(task_id)
-        if home is not None:
-            return home.get_workflow(task_id)
-        return self._find(lambda each: each.get_workflow(task_id), self._get_workflow(task_id))
+        return self._ask(task_id, lambda each: each.get_workflow(task_id), self._get_workflow(task_id))
 
     async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
         """As get_workflow()."""
-        home = self._home(task_id)
-        if home is not None:
-            return await home.get_workflow_async(task_id)
-        return await self._find_async(self._get_workflow(task_id))
+        return await self._ask_async(
+            task_id, lambda each: each.get_workflow_async(task_id), self._get_workflow(task_id)
+        )
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
+        """Cancel a task. Raises as get()."""
+        return self._ask(task_id, lambda each: each.cancel(task_id, reason), self._cancel(task_id, reason))
+
+    async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
+        """As cancel()."""
+        return await self._ask_async(
+            task_id, lambda each: each.cancel_async(task_id, reason), self._cancel(task_id, reason)
+        )
+
+    def dismiss(self, task_id: str) -> bool:
+        """Dismiss a dead letter. Raises as get()."""
+        return self._ask(task_id, lambda each: each.dismiss(task_id), self._dismiss(task_id))
+
+    async def dismiss_async(self, task_id: str) -> bool:
+        """As dismiss()."""
+        return await self._ask_async(
+            task_id, lambda each: each.dismiss_async(task_id), self._dismiss(task_id)
+        )
 
     def retry(self, task_id: str) -> bool:
         """Have a task run again. Raises as get()."""
-        home = self._home(task_id)
-        return (
-            home.retry(task_id)
-            if home
-            else self._find(lambda each: each.retry(task_id), self._retry(task_id))
-        )
+        return self._ask(task_id, lambda each: each.retry(task_id), self._retry(task_id))
 
     async def retry_async(self, task_id: str) -> bool:
         """As retry()."""
-        home = self._home(task_id)
-        return await (home.retry_async(task_id) if home else self._find_async(self._retry(task_id)))
+        return await self._ask_async(task_id, lambda each: each.retry_async(task_id), self._retry(task_id))
 
-    def _get_workflow(self, task_id: str) -> Ask[WorkflowSnapshot]:
-        return lambda calls: calls.get_workflow(task_id, self._within_s)
+    def complete(self, end: OutsideAnswer) -> bool:
+        """End a task that waits for a call from outside. Raises as get(), NotWaiting."""
+        return self._ask(end.task_id, lambda each: each.complete(end), self._complete(end))
 
-    def _retry(self, task_id: str) -> Ask[bool]:
-        return lambda calls: calls.retry(task_id, self._within_s)
+    async def complete_async(self, end: OutsideAnswer) -> bool:
+        """As complete()."""
+        return await self._ask_async(end.task_id, lambda each: each.complete_async(end), self._complete(end))
 
-    def _replay(self, replay: Replay) -> Ask[None]:
-        return lambda calls: calls.replay(replay, self._within_s)
+    def replay(self, replay: Replay) -> None:
+        """Store a task like an earlier one, in the cell of that one. Raises as get()."""
+        self._ask(replay.task_id, lambda each: each.replay(replay), self._replay(replay))
+
+    async def replay_async(self, replay: Replay) -> None:
+        """As replay()."""
+        await self._ask_async(replay.task_id, lambda each: each.replay_async(replay), self._replay(replay))
 
     def _get(self, task_id: str) -> Ask[TaskSnapshot]:
         return lambda calls: calls.get(task_id, self._within_s)
+
+    def _get_workflow(self, task_id: str) -> Ask[WorkflowSnapshot]:
+        return lambda calls: calls.get_workflow(task_id, self._within_s)
 
     def _cancel(self, task_id: str, reason: str) -> Ask[TaskStatus | None]:
         return lambda calls: calls.cancel(task_id, reason, self._within_s)
 
     def _dismiss(self, task_id: str) -> Ask[bool]:
         return lambda calls: calls.dismiss(task_id, self._within_s)
+
+    def _retry(self, task_id: str) -> Ask[bool]:
+        return lambda calls: calls.retry(task_id, self._within_s)
+
+    def _complete(self, end: OutsideAnswer) -> Ask[bool]:
+        return lambda calls: calls.complete(end, self._within_s)
+
+    def _replay(self, replay: Replay) -> Ask[None]:
+        return lambda calls: calls.replay(replay, self._within_s)
+
+    def _ask(self, task_id: str, call: Callable[[CellClient], T], make: Ask[T]) -> T:
+        """Ask the task's cell by `call`; if it is not known, all cells by `make`."""
+        home = self._home(task_id)
+        return self._find(call, make) if home is None else call(home)
+
+    async def _ask_async(self, task_id: str, call: Callable[[CellClient], Awaitable[T]], make: Ask[T]) -> T:
+        """As _ask()."""
+        home = self._home(task_id)
+        return await (self._find_async(make) if home is None else call(home))
 
     def _find(self, call: Callable[[CellClient], T], make: Ask[T]) -> T:
         if any(client.is_interrupted for client in self._clients):

@@ -1,28 +1,29 @@
 """The backend for a broker: callers block or await here while the client's thread works."""
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError, Future
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Final, TypeVar
 
 from hyrex.address import trusted_url
 from hyrex.backend.outgoing import Outgoing, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.direct import DirectBackend
 from hyrex.client.inside import Inside
 from hyrex.client.life import ClientLoop
 from hyrex.client.outbox import Parcel, SendQueue
 from hyrex.client.postponed import persist, persist_async
+from hyrex.client.unary import Ask, UnaryCalls
 from hyrex.client.waiters import LoopWaiter, ThreadWaiter
 from hyrex.client.watchlist import Subscription, Watchlist
-from hyrex.client.workflows import WorkflowCalls
+from hyrex.client.workflows import WorkflowSends
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable, refuse_at_the_end
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.transport.calls import Calls
 from hyrex.transport.convert import sizes_in_frame
 
 __all__ = ["RemoteBackend"]
@@ -31,7 +32,7 @@ T = TypeVar("T")
 BEFORE_A_FORK_S: Final = 30.0
 
 
-class RemoteBackend(WorkflowCalls):
+class RemoteBackend:
     """Calls of one process to its broker. Threads and event loops may share it; the child of a fork may not.
 
     A signal handler or a finalizer may send at any moment: in the client's thread, which then cannot answer,
@@ -47,6 +48,8 @@ class RemoteBackend(WorkflowCalls):
         self._life: ClientLoop | None = None
         self._inside = Inside()
         self._direct = DirectBackend(settings)
+        self._calls = UnaryCalls(self)
+        self._workflows = WorkflowSends(self._calls, settings.send_timeout_s)
         self._is_paused = False
         # Made after the main thread ended: nobody will close it later.
         self._is_brief = not threading.main_thread().is_alive()
@@ -161,7 +164,7 @@ class RemoteBackend(WorkflowCalls):
                     self._outbox.abandon(parcel)
                 if self._outbox.returned():
                     self._wake()
-            self._end_if_brief()
+            self.end_if_brief()
         return list(parcel.outcomes)
 
     async def store_async(self, tasks: Sequence[Outgoing]) -> list[SendResult]:
@@ -180,8 +183,18 @@ class RemoteBackend(WorkflowCalls):
             if parcel.remaining:
                 with self._inside:
                     self._outbox.abandon(parcel)
-            self._end_if_brief()
+            self.end_if_brief()
         return list(parcel.outcomes)
+
+    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Store a workflow, blocking the calling thread."""
+        if self._is_interrupted:
+            return self._direct.store_workflow(workflow)
+        return self._workflows.store(workflow)
+
+    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Store a workflow, awaiting on the caller's loop."""
+        return await self._workflows.store_async(workflow)
 
     # Watching
 
@@ -230,7 +243,7 @@ class RemoteBackend(WorkflowCalls):
             with self._inside:
                 self._watchlist.remove(subscription)
                 self._wake()
-        self._end_if_brief()
+        self.end_if_brief()
 
     def _seen(self, subscription: Subscription, done: bool) -> Watched:
         life = self._life
@@ -238,96 +251,87 @@ class RemoteBackend(WorkflowCalls):
             raise BrokerUnavailable(f"no answer from {self.settings.broker_url}")
         return Watched(subscription.states, subscription.failures)
 
-    # Reading and cancelling
+    # Unary calls about what is stored
 
     def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         if self._is_interrupted:
             return self._direct.get(task_id)
-        return self._call(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
+        return self._calls.ask(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
 
     async def get_async(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
-        return await self._call_async(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
+        return await self._calls.ask_async(lambda calls: calls.get(task_id, self.settings.send_timeout_s))
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """One workflow as it stands."""
+        if self._is_interrupted:
+            return self._direct.get_workflow(task_id)
+        return self._calls.ask(lambda calls: calls.get_workflow(task_id, self.settings.send_timeout_s))
+
+    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
+        """As get_workflow()."""
+        within_s = self.settings.send_timeout_s
+        return await self._calls.ask_async(lambda calls: calls.get_workflow(task_id, within_s))
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
         """Ask for a task to end."""
         if self._is_interrupted:
             return self._direct.cancel(task_id, reason)
-        return self._call(lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s))
+        return self._calls.ask(lambda calls: calls.cancel(task_id, reason, self.settings.send_timeout_s))
 
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
         """Ask for a task to end."""
         within_s = self.settings.send_timeout_s
-        return await self._call_async(lambda calls: calls.cancel(task_id, reason, within_s))
+        return await self._calls.ask_async(lambda calls: calls.cancel(task_id, reason, within_s))
 
     def dismiss(self, task_id: str) -> bool:
         """Dismiss a dead letter."""
         if self._is_interrupted:
             return self._direct.dismiss(task_id)
-        return self._call(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
+        return self._calls.ask(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
 
     async def dismiss_async(self, task_id: str) -> bool:
         """As dismiss()."""
-        return await self._call_async(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
+        return await self._calls.ask_async(lambda calls: calls.dismiss(task_id, self.settings.send_timeout_s))
 
     def complete(self, end: OutsideAnswer) -> bool:
         """End a task that waits for a call from outside."""
         if self._is_interrupted:
             return self._direct.complete(end)
-        return self._call(lambda calls: calls.complete(end, self.settings.send_timeout_s))
+        return self._calls.ask(lambda calls: calls.complete(end, self.settings.send_timeout_s))
 
     async def complete_async(self, end: OutsideAnswer) -> bool:
         """As complete()."""
-        return await self._call_async(lambda calls: calls.complete(end, self.settings.send_timeout_s))
+        return await self._calls.ask_async(lambda calls: calls.complete(end, self.settings.send_timeout_s))
+
+    def retry(self, task_id: str) -> bool:
+        """Have a task run again that has ended."""
+        if self._is_interrupted:
+            return self._direct.retry(task_id)
+        return self._calls.ask(lambda calls: calls.retry(task_id, self.settings.send_timeout_s))
+
+    async def retry_async(self, task_id: str) -> bool:
+        """As retry()."""
+        return await self._calls.ask_async(lambda calls: calls.retry(task_id, self.settings.send_timeout_s))
 
     def replay(self, replay: Replay) -> None:
         """Store a task like an earlier one."""
         if self._is_interrupted:
             return self._direct.replay(replay)
-        return self._call(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
+        return self._calls.ask(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
 
     async def replay_async(self, replay: Replay) -> None:
         """As replay()."""
-        await self._call_async(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
+        await self._calls.ask_async(lambda calls: calls.replay(replay, self.settings.send_timeout_s))
 
-    def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]], within_s: float | None = None) -> T:
-        ends = time.monotonic() + (self.settings.send_timeout_s if within_s is None else within_s)
-        while True:
-            future = self._begin(make)
-            try:
-                return future.result(ends - time.monotonic())
-            except TimeoutError:
-                raise BrokerUnavailable(self.silence) from None
-            except CancelledError:
-                pass  # the client's thread made way for a fork
-            finally:
-                future.cancel()
-                self._end_if_brief()
-
-    async def _call_async(
-        self, make: Callable[[Calls], Coroutine[Any, Any, T]], within_s: float | None = None
-    ) -> T:
-        try:
-            async with asyncio.timeout(self.settings.send_timeout_s if within_s is None else within_s):
-                while True:
-                    try:
-                        return await asyncio.wrap_future(self._begin(make))
-                    except asyncio.CancelledError:
-                        task = asyncio.current_task()
-                        if task is None or task.cancelling():
-                            raise
-                        # nobody cancelled the caller: the client's thread made way for a fork
-        except TimeoutError:
-            raise BrokerUnavailable(self.silence) from None
-        finally:
-            self._end_if_brief()
-
-    def _begin(self, make: Callable[[Calls], Coroutine[Any, Any, T]]) -> "Future[T]":
+    def begin(self, make: Ask[T]) -> "Future[T]":
+        """Make a unary call; if its future is cancelled, the process made way for a fork: begin it again."""
         with self._inside:
             return self._living().call(make)
 
-    def _end_if_brief(self) -> None:
-        """The main thread has ended: what lives on when the interpreter goes may abort it."""
+    def end_if_brief(self) -> None:
+        """To be called at the end of what was begun: once the main thread has ended, what lives on when the
+        interpreter goes may abort it."""
         if self._is_brief:
             self.retire()

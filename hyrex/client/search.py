@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Generic, TypeVar
 
-from hyrex.client.cell import Ask, CellClient
+from hyrex.client.cell import CellClient
+from hyrex.client.unary import Ask
 from hyrex.errors import BrokerUnavailable, HyrexError, TaskNotFound
 
 __all__ = ["Misses", "Search"]

@@ -1,90 +1,50 @@
-"""The calls of one process to its broker that are about workflows: one unary call each."""
+"""Sends of workflows: one unary call each, repeated until it is answered or its time is over."""
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
-from hyrex.backend.workflow_state import WorkflowSnapshot
-from hyrex.client.direct import DirectBackend
 from hyrex.client.postponed import persist, persist_async
 from hyrex.client.submitter import as_known
-from hyrex.config import Settings
+from hyrex.client.unary import UnaryCalls
 from hyrex.errors import BrokerUnavailable, HyrexError
 from hyrex.transport.calls import Calls
 from hyrex.transport.workflows import refusal_of
 
-__all__ = ["WorkflowCalls"]
-
-T = TypeVar("T")
+__all__ = ["WorkflowSends"]
 
 
-class WorkflowCalls:
-    """What RemoteBackend does with workflows."""
+class WorkflowSends:
+    """Sends of workflows, repeated as those of tasks are: by `calls`, for `within_s` seconds."""
 
-    settings: Settings
-    _direct: DirectBackend
+    def __init__(self, calls: UnaryCalls, within_s: float) -> None:
+        self._calls = calls
+        self._within_s = within_s
 
-    @property
-    def _is_interrupted(self) -> bool:
-        raise NotImplementedError
-
-    def _call(self, make: Callable[[Calls], Coroutine[Any, Any, T]], within_s: float | None = None) -> T:
-        raise NotImplementedError
-
-    async def _call_async(
-        self, make: Callable[[Calls], Coroutine[Any, Any, T]], within_s: float | None = None
-    ) -> T:
-        raise NotImplementedError
-
-    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+    def store(self, workflow: OutgoingWorkflow) -> SendResult:
         """Store a workflow, blocking the calling thread."""
-        if self._is_interrupted:
-            return self._direct.store_workflow(workflow)
         submit = _Submit(workflow)
 
         def store(_: Sequence[Outgoing], within_s: float) -> list[SendResult]:
             try:
-                return [submit.answered(self._call(lambda calls: submit.by(calls, within_s), within_s))]
+                return [submit.answered(self._calls.ask(lambda calls: submit.by(calls, within_s), within_s))]
             except HyrexError as error:
                 return [submit.failed(error)]
 
-        return persist(store, [workflow.root], self.settings.send_timeout_s)[0]
+        return persist(store, [workflow.root], self._within_s)[0]
 
-    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
+    async def store_async(self, workflow: OutgoingWorkflow) -> SendResult:
         """Store a workflow, awaiting on the caller's loop."""
         submit = _Submit(workflow)
 
         async def store(_: Sequence[Outgoing], within_s: float) -> list[SendResult]:
             try:
-                answer = await self._call_async(lambda calls: submit.by(calls, within_s), within_s)
+                answer = await self._calls.ask_async(lambda calls: submit.by(calls, within_s), within_s)
                 return [submit.answered(answer)]
             except HyrexError as error:
                 return [submit.failed(error)]
 
-        return (await persist_async(store, [workflow.root], self.settings.send_timeout_s))[0]
-
-    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
-        """One workflow as it stands."""
-        if self._is_interrupted:
-            return self._direct.get_workflow(task_id)
-        return self._call(lambda calls: calls.get_workflow(task_id, self.settings.send_timeout_s))
-
-    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
-        """As get_workflow()."""
-        within_s = self.settings.send_timeout_s
-        return await self._call_async(lambda calls: calls.get_workflow(task_id, within_s))
-
-    def retry(self, task_id: str) -> bool:
-        """Have a task run again that has ended."""
-        if self._is_interrupted:
-            return self._direct.retry(task_id)
-        return self._call(lambda calls: calls.retry(task_id, self.settings.send_timeout_s))
-
-    async def retry_async(self, task_id: str) -> bool:
-        """As retry()."""
-        within_s = self.settings.send_timeout_s
-        return await self._call_async(lambda calls: calls.retry(task_id, within_s))
+        return (await persist_async(store, [workflow.root], self._within_s))[0]
 
 
 class _Submit:
