@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hyrex.backend.outgoing import Outgoing, OutgoingBatch
 
-__all__ = ["OutgoingWorkflow", "Upstream"]
+__all__ = ["OutgoingWorkflow", "Upstream", "sinks_of"]
 
 
 class Upstream(NamedTuple):
@@ -15,6 +15,12 @@ class Upstream(NamedTuple):
     node: int
     parameter: str = ""
     runs_anyway: bool = False
+
+
+def sinks_of(upstreams: Sequence[Sequence[Upstream]]) -> list[int]:
+    """The places of the nodes that no other one waits for."""
+    waited_for = {each.node for waits in upstreams for each in waits}
+    return [at for at in range(len(upstreams)) if at not in waited_for]
 
 
 class OutgoingWorkflow:

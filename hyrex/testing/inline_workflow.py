@@ -8,17 +8,16 @@ from typing import Final, Protocol
 
 from hyrex.backend.encoding import codec_name
 from hyrex.backend.origin import Origin
-from hyrex.backend.outgoing import Outgoing, SendResult
-from hyrex.backend.outgoing_workflow import OutgoingWorkflow
+from hyrex.backend.outgoing import Outgoing
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow, sinks_of
 from hyrex.backend.workflow_state import NodeSnapshot, WorkflowSnapshot
-from hyrex.errors import TaskNotFound
 from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
 from hyrex.status import TaskStatus
-from hyrex.testing.rounds import InLoop, InThread, Way
-from hyrex.testing.sent_task import SentTask
+from hyrex.testing.rounds import Way
+from hyrex.testing.sent_task import state_without_runs
 from hyrex.worker.shared.runs import NodeOfRun
 
-__all__ = ["InlineWorkflow", "WorkflowsInPlace"]
+__all__ = ["InlineWorkflow"]
 
 _SKIPPED: Final = "skipped"
 
@@ -93,11 +92,13 @@ class InlineWorkflow:
         """How it stands; `states` has that of its own task."""
         nodes = [
             NodeSnapshot(
-                name, self._ends.get(at) or _state(self._task(at), TaskStatus.BLOCKED), self._before(at)
+                name,
+                self._ends.get(at) or state_without_runs(self._task(at), TaskStatus.BLOCKED),
+                self._before(at),
             )
             for at, name in enumerate(self._outgoing.names)
         ]
-        root = self._outgoing.root
+        root = self.root
         return WorkflowSnapshot(states[root.task_id], tuple(nodes), dict(root.spec.options.headers))
 
     @property
@@ -140,22 +141,16 @@ class InlineWorkflow:
     def _state(self) -> TaskSnapshot:
         names = self._outgoing.names
         if len(self._ends) < len(names):
-            return _state(self.root, TaskStatus.BLOCKED)
+            return state_without_runs(self.root, TaskStatus.BLOCKED)
         bad = [f"{names[at]} ({end.status})" for at, end in self._ends.items() if _is_bad(end)]
         if bad:
             return _ended(self.root, TaskStatus.FAILED, error=TaskError("WorkflowFailed", ", ".join(bad), ""))
-        waited_for = {each.node for upstreams in self._outgoing.upstreams for each in upstreams}
-        sinks = {names[at]: end.task_id for at, end in self._ends.items() if at not in waited_for}
-        return _ended(self._outgoing.root, TaskStatus.COMPLETED, result=json.dumps({"sinks": sinks}).encode())
+        sinks = {names[at]: self._ends[at].task_id for at in sinks_of(self._outgoing.upstreams)}
+        return _ended(self.root, TaskStatus.COMPLETED, result=json.dumps({"sinks": sinks}).encode())
 
 
 def _is_bad(end: TaskSnapshot) -> bool:
     return end.status is not TaskStatus.COMPLETED
-
-
-def _state(task: Outgoing, status: TaskStatus) -> TaskSnapshot:
-    config = task.spec.config
-    return TaskSnapshot(task.task_id, config.name, config.queue, status, ())
 
 
 def _ended(
@@ -163,77 +158,9 @@ def _ended(
 ) -> TaskSnapshot:
     now = datetime.now(UTC)
     run = RunSnapshot(0, 0, status, result, error, "", now, now, "")
-    return replace(_state(task, status), runs=(run,))
+    return replace(state_without_runs(task, status), runs=(run,))
 
 
 def _cancelled(task: Outgoing, cause: str) -> TaskSnapshot:
     ended = _ended(task, TaskStatus.CANCELLED)
     return replace(ended, runs=(replace(ended.runs[0], cause=cause),))
-
-
-class WorkflowsInPlace:
-    """What InlineTasks does with workflows."""
-
-    calls: list[SentTask]
-    _states: dict[str, TaskSnapshot]
-    _workflows: dict[str, InlineWorkflow]
-
-    async def _store(self, outgoing: Outgoing, way: Way) -> SendResult:
-        raise NotImplementedError
-
-    async def _begin(self, task: SentTask, way: Way) -> TaskSnapshot:
-        raise NotImplementedError
-
-    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
-        """Run a workflow's nodes, one after the other."""
-        return InThread.drive(self._store_workflow(workflow, InThread()))
-
-    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
-        """As store_workflow(), coroutines on this loop."""
-        return await self._store_workflow(workflow, InLoop())
-
-    async def _store_workflow(self, workflow: OutgoingWorkflow, way: Way) -> SendResult:
-        made = InlineWorkflow(workflow)
-        for outgoing in workflow.tasks:
-            self._workflows[outgoing.task_id] = made
-        return await self._store(workflow.root, way)
-
-    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
-        """One workflow as it stands."""
-        if task_id not in self._workflows:
-            raise TaskNotFound(f"no workflow has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
-        return self._workflows[task_id].snapshot(self._states)
-
-    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
-        """As get_workflow()."""
-        return self.get_workflow(task_id)
-
-    def retry(self, task_id: str) -> bool:
-        """Run a task again that has ended badly; of a workflow, its nodes that have."""
-        return InThread.drive(self._retry(task_id, InThread()))
-
-    async def retry_async(self, task_id: str) -> bool:
-        """As retry()."""
-        return await self._retry(task_id, InLoop())
-
-    async def _retry(self, task_id: str, way: Way) -> bool:
-        call = self._call_of(task_id)
-        if not _is_bad(self._states[task_id]) or not self._states[task_id].status.is_final:
-            return False
-        if task_id in self._workflows:
-            self._workflows[task_id].reopen()
-        await self._begin(call, way)
-        return True
-
-    async def _go_on(self, ended: TaskSnapshot, way: Way) -> None:
-        """Run what waited for a node that a call from outside has ended."""
-        workflow = self._workflows.get(ended.task_id)
-        if workflow is not None and workflow.root.task_id != ended.task_id:
-            workflow.ended(ended)
-            await self._begin(self._call_of(workflow.root.task_id), way)
-
-    def _call_of(self, task_id: str) -> SentTask:
-        for call in self.calls:
-            if call._outgoing.task_id == task_id:
-                return call
-        raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")

@@ -13,23 +13,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex.app import HyrexApp
-from hyrex.backend.encoding import encoded
 from hyrex.backend.known import observe
-from hyrex.backend.origin import origin_here
 from hyrex.backend.outgoing import Deduplicated, Outgoing, SendResult
+from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
-from hyrex.backend.send_spec import SendSpec
+from hyrex.backend.workflow_state import WorkflowSnapshot
 from hyrex.client.process import replace_backend
-from hyrex.errors import KeyBusy, NotWaiting, TaskNotFound
+from hyrex.errors import NotWaiting, TaskNotFound
 from hyrex.handle import TaskHandle, handle_of
 from hyrex.registry import HyrexRegistry
 from hyrex.results import result_of
-from hyrex.runs import RunSnapshot, TaskError, TaskSnapshot
+from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.task import HyrexTask, RemoteTask
-from hyrex.testing.inline_workflow import InlineWorkflow, WorkflowsInPlace
+from hyrex.testing.held_keys import HeldKeys
+from hyrex.testing.inline_workflow import InlineWorkflow
 from hyrex.testing.rounds import InLoop, InThread, Way, run_rounds
-from hyrex.testing.sent_task import SentTask
+from hyrex.testing.sent_task import SentTask, ended_by, state_without_runs
 from hyrex.worker.shared.runs import NodeOfRun
 
 __all__ = ["InlineTasks", "SentTask", "inline"]
@@ -54,7 +54,7 @@ def inline(*sources: HyrexApp | HyrexRegistry, raise_failures: bool = True) -> "
 
 
 @dataclass(slots=True)
-class InlineTasks(WorkflowsInPlace):
+class InlineTasks:
     """The tasks that were sent; `sent` are their handles, `calls` tell more, both in the order of sending.
 
     `now` is the clock that delays go by; only `advance` moves it.
@@ -69,7 +69,7 @@ class InlineTasks(WorkflowsInPlace):
     _outside: dict[str, SentTask] = field(default_factory=dict)
     _states: dict[str, TaskSnapshot] = field(default_factory=dict)
     _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
-    _running: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    _keys: HeldKeys = field(default_factory=HeldKeys)
     _workflows: dict[str, InlineWorkflow] = field(default_factory=dict)
     """By the id of the workflow's task, and of each of its nodes."""
 
@@ -119,6 +119,19 @@ class InlineTasks(WorkflowsInPlace):
         """Run the tasks, one after the other, coroutines on this loop."""
         return [await self._store(task, InLoop()) for task in tasks]
 
+    def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
+        """Run a workflow's nodes, one after the other."""
+        return InThread.drive(self._store_workflow(workflow, InThread()))
+
+    async def store_workflow_async(self, workflow: OutgoingWorkflow) -> SendResult:
+        """As store_workflow(), coroutines on this loop."""
+        return await self._store_workflow(workflow, InLoop())
+
+    async def _store_workflow(self, workflow: OutgoingWorkflow, way: Way) -> SendResult:
+        made = InlineWorkflow(workflow)
+        self._workflows.update({outgoing.task_id: made for outgoing in workflow.tasks})
+        return await self._store(workflow.root, way)
+
     async def _store(self, outgoing: Outgoing, way: Way) -> SendResult:
         if outgoing.task_id in self._states:
             return self._states[outgoing.task_id]
@@ -128,35 +141,27 @@ class InlineTasks(WorkflowsInPlace):
             first = self._firsts.setdefault(key, outgoing)
             if first.task_id != outgoing.task_id:
                 return self._deduplicated(first, outgoing)
-        if (busy := self._busy(outgoing)) is not None:
+        if (busy := self._keys.refusal(outgoing)) is not None:
             return busy
         run_at = self.now + options.delay if options.delay else options.run_at
-        task = SentTask(handle_of(outgoing), config, run_at, outgoing)
-        self.sent.append(task.handle)
-        self.calls.append(task)
+        task = self._enter(SentTask(handle_of(outgoing), config, run_at, outgoing))
         if outgoing.spec.task.is_outside:
             return self._put_outside(task)
         if run_at is None or run_at <= self.now:
             return await self._begin(task, way)
         self._scheduled[outgoing.task_id] = task
-        return self._observe(
-            task, TaskSnapshot(outgoing.task_id, config.name, config.queue, TaskStatus.SCHEDULED, ())
-        )
+        return self._observe(task, state_without_runs(outgoing, TaskStatus.SCHEDULED))
 
-    def _busy(self, outgoing: Outgoing) -> KeyBusy | None:
-        """The refusal of a task whose key has its maximum: of those that run, which send it. One that would
-        wait runs all the same, since they wait for it."""
-        key, options = _key(outgoing), outgoing.spec.options
-        holders = [task_id for held, task_id in self._running if held == key]
-        if options.on_full != "refuse" or not options.concurrency_key or len(holders) < options.max_per_key:
-            return None
-        name, most = outgoing.spec.config.name, options.max_per_key
-        return KeyBusy(
-            f"concurrency key {options.concurrency_key!r} of {name} has its maximum of {most}, and task"
-            f" {holders[0]} holds it",
-            "KEY_BUSY",
-            {"key": options.concurrency_key, "limit": str(most), "holder": holders[0]},
-        )
+    def _enter(self, task: SentTask) -> SentTask:
+        self.sent.append(task.handle)
+        self.calls.append(task)
+        return task
+
+    def _call_of(self, task_id: str) -> SentTask:
+        for call in self.calls:
+            if call._outgoing.task_id == task_id:
+                return call
+        raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
 
     def _deduplicated(self, first: Outgoing, outgoing: Outgoing) -> Deduplicated:
         state = self._states.get(first.task_id)
@@ -188,23 +193,15 @@ class InlineTasks(WorkflowsInPlace):
     ) -> tuple[TaskSnapshot, BaseException | None]:
         """Run one node of a workflow; return its end and its last run's error."""
         task = SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing, node)
-        self.sent.append(task.handle)
-        self.calls.append(task)
-        return await self._run(task, way)
+        return await self._run(self._enter(task), way)
 
     def wait_for_call(self, outgoing: Outgoing) -> None:
         """Have a node wait until complete() ends it."""
-        task = SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing)
-        self.sent.append(task.handle)
-        self.calls.append(task)
-        self._put_outside(task)
+        self._put_outside(self._enter(SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing)))
 
     def _put_outside(self, task: SentTask) -> TaskSnapshot:
         self._outside[task._outgoing.task_id] = task
-        config = task.config
-        return self._observe(
-            task, TaskSnapshot(task._outgoing.task_id, config.name, config.queue, TaskStatus.BLOCKED, ())
-        )
+        return self._observe(task, state_without_runs(task._outgoing, TaskStatus.BLOCKED))
 
     async def _run(self, task: SentTask, way: Way) -> tuple[TaskSnapshot, BaseException | None]:
         if _depth.get() >= DEEPEST:
@@ -212,13 +209,12 @@ class InlineTasks(WorkflowsInPlace):
                 f"{task.name} was sent {DEEPEST} runs deep, each by the one before; "
                 "a task that sends itself again waits for advance() if it does so with a delay"
             )
-        before, key = _depth.set(_depth.get() + 1), _key(task._outgoing)
-        self._running.append((key, task._outgoing.task_id))
+        before = _depth.set(_depth.get() + 1)
         try:
-            function = self._function(task._outgoing)
-            state, error = await run_rounds(task._outgoing, function, way, task._node)
+            with self._keys.held(task._outgoing):
+                function = self._function(task._outgoing)
+                state, error = await run_rounds(task._outgoing, function, way, task._node)
         finally:
-            self._running.remove((key, task._outgoing.task_id))
             _depth.reset(before)
         return self._observe(task, state), error
 
@@ -240,6 +236,16 @@ class InlineTasks(WorkflowsInPlace):
     async def get_async(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
         return self.get(task_id)
+
+    def get_workflow(self, task_id: str) -> WorkflowSnapshot:
+        """One workflow as it stands."""
+        if task_id not in self._workflows:
+            raise TaskNotFound(f"no workflow has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+        return self._workflows[task_id].snapshot(self._states)
+
+    async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
+        """As get_workflow()."""
+        return self.get_workflow(task_id)
 
     def watch(self, task_ids: Sequence[str], timeout_s: float | None) -> Watched:
         """The present states of tasks. Raises TimeoutError if one waits for the clock, which stands still."""
@@ -307,31 +313,37 @@ class InlineTasks(WorkflowsInPlace):
             if any(outgoing.spec.task.is_outside for outgoing in sent):
                 return False
             raise NotWaiting(f"task {end.task_id} waits for no call from outside")
-        status = TaskStatus.FAILED if end.error_type else TaskStatus.COMPLETED
-        error = TaskError(end.error_type, end.error_message, "") if end.error_type else None
-        result = None if error else end.result
-        run = RunSnapshot(0, 0, status, result, error, end.reason, None, self.now, "")
-        await self._go_on(self._observe(task, replace(state, status=status, runs=(run,))), way)
+        await self._go_on(self._observe(task, ended_by(end, state, self.now)), way)
+        return True
+
+    async def _go_on(self, ended: TaskSnapshot, way: Way) -> None:
+        """Run what waited for a node that a call from outside has ended."""
+        workflow = self._workflows.get(ended.task_id)
+        if workflow is not None and workflow.root.task_id != ended.task_id:
+            workflow.ended(ended)
+            await self._begin(self._call_of(workflow.root.task_id), way)
+
+    def retry(self, task_id: str) -> bool:
+        """Run a task again that has ended badly; of a workflow, its nodes that have."""
+        return InThread.drive(self._retry(task_id, InThread()))
+
+    async def retry_async(self, task_id: str) -> bool:
+        """As retry()."""
+        return await self._retry(task_id, InLoop())
+
+    async def _retry(self, task_id: str, way: Way) -> bool:
+        call, status = self._call_of(task_id), self._states[task_id].status
+        if status is TaskStatus.COMPLETED or not status.is_final:
+            return False
+        if task_id in self._workflows:
+            self._workflows[task_id].reopen()
+        await self._begin(call, way)
         return True
 
     def replay(self, replay: Replay) -> None:
         """Run a task like an earlier one."""
-        self.store([self._replayed(replay)])
+        self.store([self._call_of(replay.task_id).replayed(replay)])
 
     async def replay_async(self, replay: Replay) -> None:
         """As replay()."""
-        await self.store_async([self._replayed(replay)])
-
-    def _replayed(self, replay: Replay) -> Outgoing:
-        self.get(replay.task_id)
-        (earlier,) = (each._outgoing for each in self.calls if each._outgoing.task_id == replay.task_id)
-        options = replace(earlier.spec.options, idempotency_key=None, delay=None, run_at=None)
-        spec = SendSpec(earlier.spec.task, earlier.spec.config, options)
-        payload = earlier.payload if replay.payload is None else encoded(spec, replay.payload)
-        return Outgoing(replay.new_id, spec, payload, origin_here())
-
-
-def _key(outgoing: Outgoing) -> tuple[str, ...]:
-    """The concurrency key of a task, with the queue and the name that it belongs to."""
-    config, key = outgoing.spec.config, outgoing.spec.options.concurrency_key
-    return (config.queue, config.name, key) if isinstance(key, str) else ()
+        await self.store_async([self._call_of(replay.task_id).replayed(replay)])

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
-from hyrex.backend.outgoing_workflow import Upstream
+from hyrex.backend.outgoing_workflow import Upstream, sinks_of
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import WorkflowInvalid
 from hyrex.workflows.arguments import checked_payload_of, spec_of
@@ -45,8 +45,7 @@ class Graph:
     @property
     def sinks(self) -> tuple[str, ...]:
         """The names of the nodes that no other one waits for."""
-        waited_for = {each.node for upstreams in self.upstreams for each in upstreams}
-        return tuple(name for at, name in enumerate(self.names) if at not in waited_for)
+        return tuple(self.names[at] for at in sinks_of(self.upstreams))
 
 
 def graph_of(made: Building, returned: object) -> Graph:
