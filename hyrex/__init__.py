@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from hyrex import errors
     from hyrex.app import HyrexApp
+    from hyrex.by_id import (
+        complete,
+        complete_async,
+        dismiss,
+        dismiss_async,
+        get_task,
+        get_task_async,
+        replay,
+        replay_async,
+    )
     from hyrex.call import TaskCall
     from hyrex.codec import Codec, PayloadInfo
     from hyrex.context import (
@@ -56,17 +66,7 @@ if TYPE_CHECKING:
         WouldDeadlock,
     )
     from hyrex.gather import wait_all, wait_all_async
-    from hyrex.handle import (
-        TaskHandle,
-        complete,
-        complete_async,
-        dismiss,
-        dismiss_async,
-        get_task,
-        get_task_async,
-        replay,
-        replay_async,
-    )
+    from hyrex.handle import TaskHandle
     from hyrex.middleware import Middleware, RunInfo, SendInfo
     from hyrex.options import TaskConfig
     from hyrex.progress import RunProgress
@@ -175,16 +175,16 @@ _HOMES: Final = {
     "TaskStatus": "status",
     "WorkflowHandle": "workflows.handle",
     "WorkflowNode": "workflows.node",
-    "complete": "handle",
-    "complete_async": "handle",
-    "dismiss": "handle",
-    "dismiss_async": "handle",
+    "complete": "by_id",
+    "complete_async": "by_id",
+    "dismiss": "by_id",
+    "dismiss_async": "by_id",
     "get_hyrex_context": "context",
     "get_hyrex_workflow_context": "context",
-    "get_task": "handle",
-    "get_task_async": "handle",
-    "replay": "handle",
-    "replay_async": "handle",
+    "get_task": "by_id",
+    "get_task_async": "by_id",
+    "replay": "by_id",
+    "replay_async": "by_id",
     "send_many": "sending",
     "send_many_async": "sending",
     "wait_all": "gather",

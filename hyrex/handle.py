@@ -1,16 +1,14 @@
 """The handle of a sent task. Attributes never do I/O; methods do."""
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from hyrex.backend.ids import given_id
-from hyrex.backend.known import KnownTask, acknowledge, learn, observe, outgoing_of, supersede
-from hyrex.backend.outgoing import Deduplicated, Outgoing, Postponed, Progress, SendResult, Untimely
+from hyrex.backend.known import KnownTask, learn, observe, outgoing_of
+from hyrex.backend.outgoing import Outgoing
 from hyrex.codec import CODECS, waits
-from hyrex.errors import BrokerUnavailable, HyrexError, SendManyFailed, SubmitUnknown, loaded
+from hyrex.errors import loaded
 from hyrex.options import Timeout, checked_wait
 from hyrex.other_names import OF_HANDLES, missing
 from hyrex.progress import RunProgress
@@ -23,22 +21,9 @@ from hyrex.status import TaskStatus
 if TYPE_CHECKING:
     from hyrex.backend.protocol import Backend
 
-__all__ = [
-    "TaskHandle",
-    "complete",
-    "complete_async",
-    "conclude",
-    "dismiss",
-    "dismiss_async",
-    "get_task",
-    "get_task_async",
-    "handle_of",
-    "replay",
-    "replay_async",
-]
+__all__ = ["TaskHandle", "handle_of"]
 
 R = TypeVar("R")
-log = logging.getLogger("hyrex")
 
 
 class TaskHandle(KnownTask, Generic[R]):
@@ -155,12 +140,14 @@ class TaskHandle(KnownTask, Generic[R]):
     def resend(self) -> None:
         """Repeat the send under the same id, so that the task is stored only once. Raises as send()."""
         backend = _backend()
-        conclude(backend, [self], backend.store([outgoing_of(self)]))
+        outcomes = backend.store([outgoing_of(self)])
+        loaded("hyrex.concluding").conclude(backend, [self], outcomes)
 
     async def resend_async(self) -> None:
         """As resend(), without blocking the running loop."""
         backend = _backend()
-        conclude(backend, [self], await backend.store_async([outgoing_of(self)]))
+        outcomes = await backend.store_async([outgoing_of(self)])
+        loaded("hyrex.concluding").conclude(backend, [self], outcomes)
 
     def replay(self, payload: Mapping[str, Any] | None = None) -> "TaskHandle[R]":
         """Send a new task like this one, which stays as it is, and return its handle.
@@ -239,135 +226,6 @@ def handle_of(outgoing: Outgoing) -> TaskHandle[Any]:
     return handle
 
 
-def get_task(task_id: UUID | str) -> TaskHandle[Any]:
-    """The handle of any task, with its present status. Raises TaskNotFound."""
-    handle: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    handle.refresh()
-    return handle
-
-
-async def get_task_async(task_id: UUID | str) -> TaskHandle[Any]:
-    """As get_task(), without blocking the running loop."""
-    handle: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    await handle.refresh_async()
-    return handle
-
-
-def complete(
-    task_id: UUID | str, result: Any = None, *, error: str | BaseException | None = None, reason: str = ""
-) -> bool:
-    """End any task that no worker runs: see TaskHandle.complete()."""
-    waiting: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    return waiting.complete(result, error=error, reason=reason)
-
-
-async def complete_async(
-    task_id: UUID | str, result: Any = None, *, error: str | BaseException | None = None, reason: str = ""
-) -> bool:
-    """As complete(), without blocking the running loop."""
-    waiting: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    return await waiting.complete_async(result, error=error, reason=reason)
-
-
-def dismiss(task_id: UUID | str) -> bool:
-    """Take any task off the list of dead letters: see TaskHandle.dismiss()."""
-    dead: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    return dead.dismiss()
-
-
-async def dismiss_async(task_id: UUID | str) -> bool:
-    """As dismiss(), without blocking the running loop."""
-    dead: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    return await dead.dismiss_async()
-
-
-def replay(task_id: UUID | str, payload: Mapping[str, Any] | None = None) -> TaskHandle[Any]:
-    """Send a new task like any earlier one, and return its handle: see TaskHandle.replay()."""
-    earlier: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    return earlier.replay(payload)
-
-
-async def replay_async(task_id: UUID | str, payload: Mapping[str, Any] | None = None) -> TaskHandle[Any]:
-    """As replay(), without blocking the running loop."""
-    earlier: TaskHandle[Any] = TaskHandle(given_id(task_id), "")
-    return await earlier.replay_async(payload)
-
-
 def _backend() -> "Backend":
     backend: Backend = loaded("hyrex.client.process").current_backend()
     return backend
-
-
-def conclude(backend: "Backend", handles: Sequence[TaskHandle[Any]], outcomes: Sequence[SendResult]) -> None:
-    """Note in the handles what became of their tasks; raise if not all are acknowledged."""
-    failures: dict[int, HyrexError] = {}
-    others: list[TaskHandle[Any]] = []
-    for at, (handle, outcome) in enumerate(zip(handles, outcomes, strict=True)):
-        match outcome:
-            case Progress.STORED:
-                acknowledge(handle)
-            case Deduplicated():
-                # A debounce key gathers calls on purpose, whatever their arguments are.
-                if outcome.arguments_differ and not handle.arguments_differ and _has_key(handle):
-                    others.append(handle)
-                supersede(handle, outcome)
-            case TaskSnapshot():
-                observe(handle, outcome)
-            case HyrexError():
-                failures[at] = outcome
-            case Postponed(error, may_be_stored=True):
-                failures[at] = _may_be_stored(handle, error)
-            case Untimely(error) | Postponed(error):
-                failures[at] = error
-            case _:
-                failures[at] = _unanswered(backend, handle, outcome)
-    if others:
-        _warn_of_other_arguments(others)
-    if not failures:
-        return
-    if len(handles) == 1:
-        raise failures[0]
-    if len(failures) == len(handles) and all(isinstance(e, BrokerUnavailable) for e in failures.values()):
-        raise failures[0]
-    raise SendManyFailed(list(handles), failures)
-
-
-def _has_key(handle: TaskHandle[Any]) -> bool:
-    return outgoing_of(handle).spec.options.idempotency_key is not None
-
-
-def _warn_of_other_arguments(handles: Sequence[TaskHandle[Any]]) -> None:
-    """Warn once for a call, however many tasks it has: name the first, and count the others."""
-    handle, more = handles[0], len(handles) - 1
-    sent = outgoing_of(handle)
-    log.warning(
-        "%s was not stored%s: its idempotency key %r belongs to a task with other arguments. Not stored: %s; "
-        "stands: %s (%s). Put what makes two calls different into the key",
-        handle.task_name,
-        f" (nor {more} more of this call)" if more else "",
-        sent.spec.options.idempotency_key,
-        sent.task_id,
-        handle.id,
-        handle.status or "status not told",
-    )
-
-
-def _may_be_stored(handle: TaskHandle[Any], refusal: HyrexError) -> SubmitUnknown:
-    return SubmitUnknown(
-        f"an earlier attempt to store {handle.task_name} {handle.id} had no answer, and then there was "
-        f"no room ({refusal}): it may be stored or not; handle.resend() repeats it under the same id",
-        handle,
-    )
-
-
-def _unanswered(backend: "Backend", handle: TaskHandle[Any], outcome: SendResult) -> HyrexError:
-    if outcome is Progress.WAITING:
-        advice = "It was tried again until HYREX_SEND_TIMEOUT was over."
-        if backend.is_silent:
-            advice = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
-        return BrokerUnavailable(f"{backend.silence}. {advice}", handle)
-    return SubmitUnknown(
-        f"{backend.silence} for {handle.task_name} {handle.id}: it may be stored or not; "
-        "handle.resend() repeats it under the same id",
-        handle,
-    )

@@ -14,7 +14,8 @@ from hyrex.backend.tracing import tracer_here
 from hyrex.call import TaskCall
 from hyrex.client.process import current_backend
 from hyrex.codec import CODECS
-from hyrex.handle import TaskHandle, conclude, handle_of
+from hyrex.concluding import conclude
+from hyrex.handle import TaskHandle, handle_of
 from hyrex.middleware import CHANGES
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.sent_handles import SentHandles

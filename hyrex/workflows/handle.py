@@ -14,8 +14,9 @@ from hyrex.backend.protocol import Backend, Watched
 from hyrex.backend.workflow_state import INTERNAL, NodeSnapshot, WorkflowSnapshot
 from hyrex.client.process import current_backend
 from hyrex.codec import CODECS, RESULT_MARK
+from hyrex.concluding import conclude
 from hyrex.errors import CallRejected, HyrexError, SubmitUnknown, loaded
-from hyrex.handle import TaskHandle, conclude, handle_of
+from hyrex.handle import TaskHandle, handle_of
 from hyrex.options import Timeout
 from hyrex.results import result_of
 from hyrex.runs import decode_freely

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from hyrex import CallRejected, HyrexRegistry
+from hyrex.by_id import get_task
 from hyrex.cli.program import program
 from hyrex.client.process import close_client
-from hyrex.handle import get_task
 from tests.integration.sdk.test_documented_code import blocks
 from tests.support.eventually import eventually
 from tests.support.processes import StartBroker, StartWorker

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 
 from hyrex.app import HyrexApp
+from hyrex.by_id import get_task
 from hyrex.context import get_hyrex_context
 from hyrex.errors import WouldDeadlock
-from hyrex.handle import TaskHandle, get_task
+from hyrex.handle import TaskHandle
 from hyrex.registry import HyrexRegistry
 
 hy = HyrexRegistry(queue="waits")
