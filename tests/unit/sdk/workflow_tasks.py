@@ -1,10 +1,11 @@
 """Tasks and workflows for tests, found under their names by other processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
-from hyrex import HyrexApp, HyrexRegistry, get_hyrex_context
+from hyrex import HyrexApp, HyrexRegistry, HyrexWorkflow, get_hyrex_context
 
 hy = HyrexRegistry()
 app = HyrexApp("workflows")
@@ -96,3 +97,7 @@ def sum_of_squares(numbers: list[int]) -> int:
 @hy.workflow(name="diamond", queue="shapes", priority=7, labels={"team": "a"})
 def diamond_of_tasks() -> None:
     one >> [two, three] >> total
+
+
+def made(body: Callable[[], Any]) -> HyrexWorkflow[..., Any]:
+    return HyrexRegistry().workflow(body)
