@@ -119,6 +119,14 @@ def test_pipelines_that_are_alike_are_one_and_no_node_of_another_task_is_in_them
     assert found.lines == {(0, 1): False, (1, 2): False}
 
 
+def test_nodes_of_one_task_in_two_places_are_two_boxes() -> None:
+    def upstreams(at: int) -> Sequence[int]:
+        return [] if at < 10 else range(10) if at == 10 else [10]
+
+    found = folded(graph(21, upstreams, lambda at: "join" if at == 10 else "page"))
+    assert found.boxes == (tuple(range(10)), (10,), tuple(range(11, 21)))
+
+
 def test_lines_that_others_imply_are_left_out_and_no_other() -> None:
     lines = {(0, 1): False, (1, 2): True, (0, 2): False, (0, 3): False}
     found = without_implied(Folded(((0,), (1,), (2,), (3,)), lines))

@@ -80,7 +80,7 @@ def test_a_workflow_of_a_thousand_nodes_has_a_small_page(shop: Shop, reader: Rea
 
 def test_names_of_nodes_are_text_however_long_they_are(shop: Shop, reader: Reader) -> None:
     name = HOSTILE.ljust(200, "ｗ")[:200].encode()[:255].decode(errors="ignore")
-    ids = send_flow(shop, {name: [], "b": [name]}, {}, name=name, queue=HOSTILE)
+    ids = send_flow(shop, {name: [], "\u202eb": [name]}, {}, name=name, queue=HOSTILE)
     check_only_text([reader.text("/workflow", id=ids[""]), reader.text("/workflow", id=ids[name])])
     many = send_flow(shop, {f"{at} {HOSTILE}": [] for at in range(20)}, {})
     check_only_text([reader.text("/workflow", id=many[""], box="0")])

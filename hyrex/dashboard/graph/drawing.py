@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from hyrex.dashboard.graph.nodes import ENDED, ShownNode, counted, worst
+from hyrex.dashboard.graph.nodes import ENDED, ShownNode, counted, ended_of, worst
 from hyrex.dashboard.graph.places import BOX_HEIGHT, BOX_WIDTH, Layout
 from hyrex.dashboard.render.text import shortened, visible
 
@@ -82,11 +82,10 @@ def _state(node: ShownNode) -> str:
 
 
 def _counts(words: Counter[str], count: int) -> str:
-    ended = sum(words[word] for word in ENDED)
     look = worst(words)
     if words[look] == count:
         return f"all {look.replace('_', ' ')}"
-    return f"{ended} ended, {words[look]} {look.replace('_', ' ')}"
+    return f"{ended_of(words)} ended, {words[look]} {look.replace('_', ' ')}"
 
 
 def _summary(boxes: Sequence[Box]) -> str:

@@ -7,7 +7,7 @@ neighbouring layers.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -42,6 +42,13 @@ class Folded:
     lines: dict[Line, bool]
     left_out: int = 0
     """Lines that others imply."""
+
+    def before(self) -> dict[int, list[int]]:
+        """For each box those from which lines lead to it."""
+        before: dict[int, list[int]] = {box: [] for box in range(len(self.boxes))}
+        for begin, end in self.lines:
+            before[end].append(begin)
+        return before
 
 
 def folded(graph: WorkflowShape) -> Folded:
@@ -117,10 +124,8 @@ def _grouped(graph: WorkflowShape, key: Callable[[int], Hashable]) -> Folded:
 
 def without_implied(found: Folded) -> Folded:
     """The same without lines between boxes that are connected by way of others, too."""
-    before: dict[int, list[int]] = defaultdict(list)
-    for begin, end in found.lines:
-        before[end].append(begin)
-    order = _ordered(len(found.boxes), before)
+    before = found.before()
+    order = ordered(len(found.boxes), before)
     rank = {box: place for place, box in enumerate(order)}
     reached, kept = [0] * len(found.boxes), dict[Line, bool]()
     for box in order:
@@ -131,7 +136,7 @@ def without_implied(found: Folded) -> Folded:
     return Folded(found.boxes, kept, len(found.lines) - len(kept))
 
 
-def _ordered(count: int, before: dict[int, list[int]]) -> list[int]:
+def ordered(count: int, before: Mapping[int, Sequence[int]]) -> list[int]:
     """Every box after those from which lines lead to it."""
     after: dict[int, list[int]] = defaultdict(list)
     for end, begins in before.items():

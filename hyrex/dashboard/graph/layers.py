@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from hyrex.dashboard.graph.folding import Folded, Line
+from hyrex.dashboard.graph.folding import Folded, Line, ordered
 
 MOST_BENDS: Final = 2000
 SWEEPS: Final = 8
@@ -46,20 +46,9 @@ def layers_of(found: Folded) -> Layers:
 
 
 def _depths(found: Folded) -> list[int]:
-    before: dict[int, list[int]] = defaultdict(list)
-    for begin, end in found.lines:
-        before[end].append(begin)
-    depths = [-1] * len(found.boxes)
-    for start in range(len(found.boxes)):
-        waiting = [start]
-        while waiting:
-            box = waiting[-1]
-            unknown = [each for each in before[box] if depths[each] < 0]
-            if unknown:
-                waiting += unknown
-                continue
-            depths[box] = 1 + max((depths[each] for each in before[box]), default=-1)
-            waiting.pop()
+    before, depths = found.before(), [0] * len(found.boxes)
+    for box in ordered(len(found.boxes), before):
+        depths[box] = 1 + max((depths[each] for each in before[box]), default=-1)
     return depths
 
 

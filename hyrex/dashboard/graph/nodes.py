@@ -83,6 +83,16 @@ def counted(nodes: Sequence[ShownNode]) -> Counter[str]:
     return Counter(node.word for node in nodes)
 
 
+def by_state(words: Counter[str]) -> list[tuple[str, int]]:
+    """The same as a list, the worst first."""
+    return [(word, words[word]) for word in WORST_FIRST if words[word]]
+
+
+def ended_of(words: Counter[str]) -> int:
+    """How many have ended."""
+    return sum(words[word] for word in ENDED)
+
+
 def standing(root: task_pb2.Task, words: Counter[str]) -> str:
     """How a workflow stands: its root, which no worker runs, is blocked as long as a node lives."""
     if root.status in FINAL:

@@ -11,10 +11,11 @@ from markupsafe import Markup
 from hyrex.dashboard.graph.drawing import Addresses, Box, boxes_of, drawn_graph
 from hyrex.dashboard.graph.nodes import (
     BAD_ENDS,
-    ENDED,
     WORST_FIRST,
     ShownNode,
+    by_state,
     counted,
+    ended_of,
     graph_of,
     nodes_of,
     standing,
@@ -70,8 +71,8 @@ async def workflow(visit: Visit) -> Page:
         "hidden_root": not found.root.task_id,
         "workflow_id": here["id"],
         "count": len(nodes),
-        "states": [(word, words[word]) for word in WORST_FIRST if words[word]],
-        "ended": sum(words[word] for word in ENDED),
+        "states": by_state(words),
+        "ended": ended_of(words),
         "picture": _picture(layout, boxes, opened, here["id"]),
         "dashed": any(layout.folded.lines.values()),
         "left_out": layout.folded.left_out,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from hyrex.dashboard.graph.nodes import ENDED, WORST_FIRST, counted, nodes_of, standing
+from hyrex.dashboard.graph.nodes import ENDED, by_state, counted, nodes_of, standing
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.values import FINAL, moment, query, task_word
 from hyrex.transport.errors import CallFailed
@@ -89,8 +89,7 @@ async def _look(visit: Visit, task_id: str) -> FlowRow | None:
     with suppress(CallFailed):
         found = await visit.cluster.kept(visit.token, "workflows", "GetWorkflow", request)
         words = counted(nodes_of(found))
-        states = [(word, words[word]) for word in WORST_FIRST if words[word]]
-        return FlowRow(found.root, standing(found.root, words), states)
+        return FlowRow(found.root, standing(found.root, words), by_state(words))
     return None
 
 
