@@ -1,6 +1,5 @@
 """`hyrex task complete`: ends a task that no worker runs, with a result or an error."""
 
-import json
 from typing import Annotated, Any, Final
 
 import typer
@@ -9,6 +8,7 @@ from hyrex.cli.cells import url_for_task
 from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, say
+from hyrex.runtime.content import compact_json
 
 _SAID: Final = {
     "ended": "ended",
@@ -39,7 +39,7 @@ def complete(
         raise CommandError("say how it ends: --result JSON, or --error TEXT", status=2)
     request = pb.CompleteTasksRequest(task_ids=[task_id], reason=reason)
     if result is not None:
-        request.result.result = encoded(json_result(result))
+        request.result.result = json_result(result)
     else:
         request.error.type, request.error.message = REFUSED, error or ""
 
@@ -56,19 +56,10 @@ def complete(
         raise typer.Exit(1)
 
 
-def json_result(text: str) -> Any:
+def json_result(text: str) -> bytes:
     """The value of --result. Raises: CommandError."""
     try:
-        return json.loads(text, parse_constant=_no_json)
-    except (ValueError, RecursionError) as error:
+        return compact_json(text)
+    except ValueError as error:
         remedy = "must be a JSON value, for instance true or '\"text\"'"
         raise CommandError(f"--result {remedy}: {error}", status=2) from None
-
-
-def encoded(value: Any) -> bytes:
-    """As the SDKs write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _no_json(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

@@ -1,5 +1,6 @@
 """`hyrex task link`: makes a signed link, on which a person ends a task that no worker runs."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def link(
     try:
         made = links.link(
             task_id,
-            None if result is None else json_result(result),
+            None if result is None else json.loads(json_result(result)),
             url=url,
             error=error,
             label=label,

@@ -93,7 +93,7 @@ def _link_token(file: Path | None, environment: Mapping[str, str]) -> str | None
     if path is None:
         return None
     try:
-        return usable_token(f"--link-token-file {path}", Path(path).read_text(encoding="utf-8").strip())
+        return usable_token("the token", Path(path).read_text(encoding="utf-8").strip())
     except (OSError, ValueError) as error:
         raise OptionsUnusable(f"--link-token-file {path}: {error}") from None
 

@@ -16,12 +16,12 @@ from hyrex.dashboard.access.attempts import Attempts
 from hyrex.dashboard.answers import Answers
 from hyrex.dashboard.brokers import is_away
 from hyrex.dashboard.forms import form_of
+from hyrex.dashboard.pages.task_actions import REFUSED
 from hyrex.dashboard.shared import Shared
 from hyrex.links import LinkAnswer
 from hyrex.transport.errors import CallFailed
 from hyrex.v1 import task_service_pb2 as tasks
 
-ERROR_TYPE: Final = "Refused"
 _UNUSABLE: Final = ("unusable", 404)
 _LATER: Final = ("later", 503)
 _PAGES: Final = {
@@ -86,7 +86,7 @@ class Links:
 def _request(answer: LinkAnswer) -> tasks.CompleteTasksRequest:
     request = tasks.CompleteTasksRequest(task_ids=[answer.task_id], reason=f"by a link: {answer.label}")
     if answer.error is not None:
-        request.error.type, request.error.message = ERROR_TYPE, answer.error
+        request.error.type, request.error.message = REFUSED, answer.error
     else:
         request.result.result = (answer.result or "null").encode()
     return request

@@ -190,7 +190,8 @@ def test_a_task_that_no_worker_runs_is_ended_by_a_call(broker_url: str, hyrex: H
     command = ["task", "complete", asked, "--error", "no", "--broker-url", broker_url]
     again = CliRunner().invoke(program, command)
     assert (again.exit_code, "nothing changed" in again.output) == (1, True)
-    for wrong in (["--result", "yes"], ["--result", "NaN"], [], ["--result", "1", "--error", "no"]):
+    unusable = [["--result", each] for each in ("yes", "NaN", "1e999")]
+    for wrong in (*unusable, [], ["--result", "1", "--error", "no"]):
         with pytest.raises(CommandError, match="--result"):
             hyrex("task", "complete", asked, *wrong)
 

@@ -226,7 +226,8 @@ def test_a_person_with_the_scope_answers_on_the_page_of_the_task(desk: Desk) -> 
     assert (desk.task(first).runs[0].result, desk.task(first).runs[0].reason) == (b'{"ok":1}', "bea")
     assert "/task/complete" not in desk.reader.text("/task", id=first)
     assert desk.reader.act(address, result="true") == "It had ended already: nothing was changed."
-    fields = {"csrf": desk.reader.csrf(address), "result": "NaN"}
-    assert desk.reader.post(f"/task/complete?id={second}", fields).status_code == 400
+    for wrong in ("NaN", "1e999", "yes", "[" * 20_000):
+        fields = {"csrf": desk.reader.csrf(address), "result": wrong}
+        assert desk.reader.post(f"/task/complete?id={second}", fields).status_code == 400
     assert desk.reader.act(f"/task/complete?id={second}", result="", error="no") == "Answered."
     assert desk.task(second).runs[0].error.message == "no"

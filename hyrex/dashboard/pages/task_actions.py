@@ -12,7 +12,7 @@ from hyrex.dashboard.pages.bulk import SENTENCES
 from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import FormRefused, Visit
 from hyrex.dashboard.render.values import query
-from hyrex.runtime.content import is_json
+from hyrex.runtime.content import compact_json, is_json
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
@@ -32,6 +32,8 @@ DISMISS_WORDS: Final = MappingProxyType(
         tasks.DISMISS_OUTCOME_NOT_FOUND: "not found",
     }
 )
+REFUSED: Final = "Refused"
+"""The type of an error that a person gives as a text, as `handle.complete(error=...)` has it."""
 COMPLETE_WORDS: Final = MappingProxyType(
     {
         tasks.COMPLETE_OUTCOME_ENDED: "Answered.",
@@ -146,25 +148,20 @@ async def _complete(visit: Visit, form: Form) -> Done:
     wanted, text = valid_id(visit.wanted("id")), form.get("result", "")
     request = tasks.CompleteTasksRequest(task_ids=[wanted], reason=reason_of(form))
     if error := form.get("error", "").strip():
-        request.error.type, request.error.message = "Refused", error
+        request.error.type, request.error.message = REFUSED, error
     else:
-        request.result.result = _compact(text)
+        request.result.result = _result(text)
     outcome = (await visit.calls.act("tasks", "CompleteTasks", request)).results[0].outcome
     bad = outcome != tasks.COMPLETE_OUTCOME_ENDED
     return Done(COMPLETE_WORDS.get(outcome, "Unknown."), "/task" + query(id=wanted), bad=bad)
 
 
-def _compact(text: str) -> bytes:
-    """A JSON value as the SDKs write it. Raises: FormRefused."""
+def _result(text: str) -> bytes:
+    """The result that the form says. Raises: FormRefused."""
     try:
-        value = json.loads(text, parse_constant=_no_json)
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except (ValueError, RecursionError) as error:
+        return compact_json(text)
+    except ValueError as error:
         raise FormRefused(f"the result is no JSON: {error}") from None
-
-
-def _no_json(name: str) -> None:
-    raise ValueError(f"{name} is none")
 
 
 async def _ask_drain(visit: Visit) -> Question:
