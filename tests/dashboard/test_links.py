@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from hyrex import links
 from hyrex.backend.ids import new_task_id
+from hyrex.dashboard.__main__ import _parser, options_of
 from hyrex.dashboard.app import make_app
-from hyrex.dashboard.options import DashboardOptions
+from hyrex.dashboard.options import DashboardOptions, OptionsUnusable
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1.task_service_pb2_grpc import TaskServiceStub
@@ -214,6 +216,24 @@ def test_keys_are_lines_of_a_file_of_which_the_first_signs(
             links.read_keys(file)
     with pytest.raises(ValueError, match="cannot be read"):
         links.read_keys(tmp_path / "none")
+
+
+def test_the_dashboard_is_given_keys_and_token_by_files(tmp_path: Path) -> None:
+    keys, token = tmp_path / "keys", tmp_path / "token"
+    keys.write_text(f"{KEY}\n")
+    token.write_text("secret\n")
+    environment = {"HYREX_LINK_KEY_FILE": str(keys), "HYREX_LINK_TOKEN_FILE": str(token)}
+    given = _parser().parse_args(["--link-key-file", str(keys), "--link-token-file", str(token)])
+    for found in (options_of(given, {}), options_of(_parser().parse_args([]), environment)):
+        assert (found.link_keys, found.link_token) == ((KEY,), "secret")
+    for file, option in ((keys, "--link-key-file"), (token, "--link-token-file")):
+        text = file.read_text()
+        for change in (partial(file.write_text, "\n"), file.unlink):
+            change()
+            with pytest.raises(OptionsUnusable, match=re.escape(f"{option} {file}: ")) as caught:
+                options_of(given, {})
+            assert str(caught.value).count(option) == 1
+        file.write_text(text)
 
 
 def test_a_person_with_the_scope_answers_on_the_page_of_the_task(desk: Desk) -> None:
