@@ -98,6 +98,16 @@ class Browsed:
         self.broker = self.processes.broker(self.database_url, port=self.port).process
 
 
+def confirm(page: Page, button: str, **fields: str) -> None:
+    """Answer the question that is open."""
+    box = page.locator("#question")
+    expect(box).to_be_visible()
+    for label, value in fields.items():
+        box.locator(f"[name={label}]").fill(value)
+    box.get_by_role("button", name=button, exact=True).click()
+    expect(page.locator("main > .said")).to_be_visible()
+
+
 def started_dashboard(processes: Processes, broker_url: str, *options: str) -> str:
     """Start the dashboard of a broker; its address."""
     command = [sys.executable, "-m", "hyrex.dashboard", "--listen", "127.0.0.1:0", "--broker-url", broker_url]

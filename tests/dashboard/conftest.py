@@ -4,9 +4,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Page
 
 from hyrex.dashboard.app import make_app
 from hyrex.dashboard.options import DashboardOptions
+from tests.dashboard.chromium import Browsed
 from tests.dashboard.shop import TOKEN, Reader, Shop
 from tests.support.postgres import copied_database
 from tests.support.processes import Processes, RunningBroker
@@ -54,3 +56,24 @@ def nobody() -> Iterator[Reader]:
     """A browser at a dashboard whose broker is away."""
     with Reader(make_app(DashboardOptions("grpc://127.0.0.1:1"))) as reader:
         yield reader
+
+
+@pytest.fixture(scope="module")
+def browsed(postgres_url: str, template_database: str) -> Iterator[Browsed]:
+    """A shop, its dashboard and a Chromium, for all tests of a file. Some end its broker or worker."""
+    with Browsed.opened(postgres_url, template_database) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browsed: Browsed) -> Iterator[Page]:
+    """A page that must load nothing from elsewhere, raise no error and open no dialog of the browser's."""
+    with browsed.page() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def phone(browsed: Browsed) -> Iterator[Page]:
+    """The same on a phone."""
+    with browsed.page(phone=True) as fresh:
+        yield fresh
