@@ -1346,13 +1346,8 @@ begin
     select t.id from task t
     where t.id = any (waiting) and t.id between waiting[1] and waiting[cardinality(waiting)]
       -- As `waits_for_any` says, without a call for each.
-      and (
-        select true from unnest(t.upstreams) as u (id)
-        where coalesce((select true from blocked where blocked.task_id = u.id limit 1),
-                       (select true from lease where lease.task_id = u.id limit 1),
-                       (select true from ready where ready.task_id = u.id limit 1),
-                       (select true from delayed where delayed.task_id = u.id limit 1))
-        limit 1) is null
+      and (select true from unnest(t.upstreams) as u (id)
+           where (select true from live where live.task_id = u.id limit 1) limit 1) is null
     order by 1);
   return query select * from given_up(array(
     select b.task_id from blocked b where b.task_id = any (waiting) and b.kind = 1 order by 1));
@@ -1408,13 +1403,9 @@ begin
         where task.id = e.id and task.id between lowest and highest and (b.kind = 1 or r.outcome is distinct from 2) limit 1
       ) n on true
     ) o
-    where b.task_id = any (due) and b.kind in (1, 3) and (
-      select true from unnest(t.upstreams) as u (id)
-      where coalesce((select true from blocked where blocked.task_id = u.id limit 1),
-                     (select true from lease where lease.task_id = u.id limit 1),
-                     (select true from ready where ready.task_id = u.id limit 1),
-                     (select true from delayed where delayed.task_id = u.id limit 1))
-      limit 1) is null
+    where b.task_id = any (due) and b.kind in (1, 3)
+      and (select true from unnest(t.upstreams) as u (id)
+           where (select true from live where live.task_id = u.id limit 1) limit 1) is null
   ), left_it as (
     delete from blocked b using judged j where b.task_id = j.task_id
     returning b.*, j.task_kind, j.workflow, j.key_hash, j.bad, j.names, j.sinks, j.decision, j.bytes
@@ -1471,13 +1462,8 @@ create function waits_for_any(upstreams uuid[]) returns boolean
 language sql stable
 set search_path from current
 as $$
-  select (
-    select true from unnest($1) as u (id)
-    where coalesce((select true from blocked where blocked.task_id = u.id limit 1),
-                   (select true from lease where lease.task_id = u.id limit 1),
-                   (select true from ready where ready.task_id = u.id limit 1),
-                   (select true from delayed where delayed.task_id = u.id limit 1))
-    limit 1) is not null
+  select (select true from unnest($1) as u (id)
+          where (select true from live where live.task_id = u.id limit 1) limit 1) is not null
 $$;
 
 -- The nodes that live of those of these roots (in order) that were cancelled, or that are given up at the first bad end, with
