@@ -47,16 +47,10 @@ class TaskBlock:
 
     @property
     def may_wait(self) -> bool:
-        """True if storing them may wait for another submit, or they for their time: they have statements of
-        their own."""
+        """True if storing them may wait for another submit, or they for their time or a call from outside:
+        they have statements of their own."""
         extras = self.terms.extras
-        return self.keys is not None or (extras is not None and extras.has_times)
-
-    @property
-    def is_outside(self) -> bool:
-        """True if no worker runs them: calls from outside end them."""
-        extras = self.terms.extras
-        return extras is not None and extras.is_outside
+        return self.keys is not None or (extras is not None and (extras.has_times or extras.is_outside))
 
     @property
     def is_debounced(self) -> bool:

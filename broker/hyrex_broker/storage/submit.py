@@ -11,6 +11,7 @@ from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.keys import KeyHolder
 from hyrex_broker.domain.model import CARRIED, LaneId, SessionId, TaskExtras, TaskId
 from hyrex_broker.domain.states import standing
+from hyrex_broker.domain.workflows import TaskKind
 from hyrex_broker.storage.assign import Plan
 from hyrex_broker.storage.columns import ids, integers, shared, texts
 from hyrex_broker.storage.pool import Database
@@ -66,21 +67,15 @@ class SubmitStore:
         return stored or ()
 
     async def submit_waiting(self, batch: TaskBatch) -> dict[HexId, bool]:
-        """Store tasks with keys, delays or run times; return those stored now, and whether they wait.
+        """Store tasks with keys, delays or run times, or that no worker runs; return those stored now, and
+        whether they wait.
 
         What is missing was stored before, or lost its key: see `classify`.
         """
         rows = await self._database.fetch(
-            _SQL["submit_waiting"], *task_columns(batch), *waiting_columns(batch)
+            _SQL["submit_waiting"], *task_columns(batch), *waiting_columns(batch), _kinds(batch)
         )
         return {HexId(row[0]): row[1] for row in rows}
-
-    async def submit_outside(self, batch: TaskBatch) -> list[HexId]:
-        """Store tasks that wait for calls from outside; return those stored now. See `submit_waiting`."""
-        rows = await self._database.fetch(
-            _SQL["submit_outside"], *task_columns(batch), *waiting_columns(batch)
-        )
-        return [HexId(row[0]) for row in rows]
 
     async def submit_handing_off(
         self, batch: TaskBatch, plan: Plan, slots: Sequence[int | None]
@@ -178,6 +173,11 @@ def _places(plan: Plan, sessions: Sequence[SessionId], slots: Sequence[int | Non
     places = {session: place for place, session in enumerate(sessions, 1)}
     of_slots = [places[session] for quota in plan.quotas for session in quota.slots]
     return [None if slot is None else of_slots[slot] for slot in slots]
+
+
+def _kinds(batch: TaskBatch) -> Sequence[int | None] | None:
+    outside = [each.extras is not None and each.extras.is_outside for each in batch.terms]
+    return each_or_none([TaskKind.OUTSIDE if each else None for each in outside], len(batch))
 
 
 def waiting_columns(batch: TaskBatch) -> tuple[object, ...]:

@@ -21,7 +21,6 @@ HOT = [
     ("submit", "submit"),
     ("submit", "submit_again"),
     ("submit", "submit_waiting"),
-    ("submit", "submit_outside"),
     ("submit", "submit_handing_off"),
     ("submit", "classify"),
     ("assign", "assign"),

@@ -85,9 +85,6 @@ class Intake:
             self._store_keyed, self._refuse, size_bytes, cutting, self._counters.merged("submit_keyed")
         )
         """What may wait for the stripe of a concurrency key shares no statement with either (rule 42)."""
-        self._outside = Batcher(
-            self._store_outside, self._refuse, size_bytes, cutting, self._counters.merged("submit_outside")
-        )
         self._bounded = Bounded(rooms, self._submit, self._classify, self._refuse)
 
     def sizes(self) -> dict[str, int]:
@@ -97,7 +94,6 @@ class Intake:
             ("keyed or delayed, ", self._waiting),
             ("debounced, ", self._debounced),
             ("concurrency keys, ", self._keyed),
-            ("outside, ", self._outside),
         )
         return {f"{kind}{what}": n for kind, batcher in each for what, n in batcher.sizes().items()}
 
@@ -108,7 +104,6 @@ class Intake:
             group.create_task(self._waiting.run())
             group.create_task(self._debounced.run())
             group.create_task(self._keyed.run())
-            group.create_task(self._outside.run())
             group.create_task(self._bounded.run())
 
     def submission(
@@ -142,7 +137,6 @@ class Intake:
         waiting: list[BlockPart] = []
         debounced: list[BlockPart] = []
         keyed: list[BlockPart] = []
-        outside: list[BlockPart] = []
         for whole in wholes:
             lane = lanes[lane_of(whole.block)]
             if lane is None:
@@ -152,9 +146,6 @@ class Intake:
             if whole.block.concurrency_keys is not None:
                 keyed.append(whole)
                 continue
-            if whole.block.is_outside:
-                outside.append(whole)
-                continue
             for part in parted(whole):
                 apart = debounced if part.block.is_debounced else waiting
                 (apart if part.block.may_wait else now).append(part)
@@ -163,7 +154,6 @@ class Intake:
             (waiting, self._waiting),
             (debounced, self._debounced),
             (keyed, self._keyed),
-            (outside, self._outside),
         )
         added = [
             batcher.add([part.block for part in mine], caller, has_little=has_little)
@@ -171,7 +161,7 @@ class Intake:
             if mine
         ]
         stored = await answered(added if until is None else list(map(until, added)))
-        parts = [*now, *waiting, *debounced, *keyed, *outside]
+        parts = [*now, *waiting, *debounced, *keyed]
         for part, others in zip(parts, chain.from_iterable(stored), strict=True):
             if others:
                 answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
@@ -223,14 +213,6 @@ class Intake:
             return done.stored
 
         return await self._store_all(blocks, store, moved)
-
-    async def _store_outside(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
-        async def store(batch: TaskBatch) -> Collection[HexId]:
-            stored = await self._store.submit_outside(batch)
-            await statement.pass_on()
-            return stored
-
-        return await self._store_all(blocks, store)
 
     async def _store_keyed(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
         refused: dict[HexId, Answer] = {}

@@ -45,89 +45,27 @@ select array_agg(replace(id::text, '-', '')) from stored
 
 -- name: submit_waiting
 -- The same for tasks with delays, run times or idempotency keys: it may wait for whoever claims the same key,
--- so others have their own statement. A task whose key is taken is not stored.
--- Returns id and whether the task waits for its time.
+-- so others have their own statement. A task whose key is taken is not stored. Also for those that no worker runs: they
+-- wait for a call from outside (`complete`, outside.sql).
+-- Returns id and whether the task waits, for its time or for a call.
 -- $1..$16 as in `submit`; $17 delay_ms, $18 run_at, $19 idempotency_key, $20 name (of the task, for the key),
--- $21 expires_in_ms, from when it may first run.
+-- $21 expires_in_ms, from when it may first run, $22 kind: 2 where no worker runs it.
 -- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
 -- first; ids in id order.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
          t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
-         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key,
+         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key, t.kind,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
          greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
-              $17::bigint[], $18::timestamptz[], $19::text[], $20::text[], $21::bigint[])
+              $17::bigint[], $18::timestamptz[], $19::text[], $20::text[], $21::bigint[], $22::smallint[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms)
-), freed as (
-  -- Key and task are stored together, so one snapshot never shows a key before its task.
-  delete from idempotency where ctid = any (array(
-    select k.place
-    from (select name, idempotency_key as key from item where idempotency_key is not null order by 1, 2) i
-    cross join lateral (
-      select ctid as place from idempotency
-      where namespace = 0 and idempotency.name = i.name and idempotency.key = i.key
-        and (select true from task where task.id = idempotency.task_id limit 1) is null
-      for update
-    ) k))
-  returning task_id
-), claimed as (
-  insert into idempotency (namespace, name, key, task_id)
-  select 0, name, idempotency_key, id from item
-  where idempotency_key is not null and (select true from task where task.id = item.id limit 1) is null
-    -- Always true; it makes this wait for `freed`.
-    and (select count(*) from freed) >= 0
-  order by name, idempotency_key, id
-  on conflict (namespace, name, key) do nothing
-  returning task_id
-), stored as (
-  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at)
-  select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at
-  from item
-  where idempotency_key is null or id = any (array(select task_id from claimed))
-  order by id
-  on conflict (id) do nothing
-  returning id
-), placed as materialized (
-  select i.id, i.lane, i.rank, i.due, i.expires_at from item i where i.id = any (array(select id from stored))
-), queued as (
-  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() order by id
-), waiting as (
-  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
-), expiring as (
-  insert into expiry (look_at, task_id, expires_at)
-  select expires_at, id, expires_at from placed where expires_at is not null order by id
-)
-select replace(id::text, '-', ''), due > now() as waits from placed
-
--- name: submit_outside
--- As `submit_waiting`, for tasks that no worker runs: they wait for a call from outside (`complete`, outside.sql).
--- $1..$16 as in `submit`; $17 delay_ms, $18 run_at, $19 idempotency_key, $20 name (of the task, for the key),
--- $21 expires_in_ms, from when it may first run.
--- A key whose task is gone with its day is free. Keys are locked in (name, key) order, those to be freed
--- first; ids in id order.
-with item as materialized (
-  select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
-         coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
-         t.timeout_ms, t.retry_delay_ms, t.digest, t.payload, t.parent_id, t.root_id, t.idempotency_key,
-         t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key,
-         coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
-         greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at
-  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
-              $17::bigint[], $18::timestamptz[], $19::text[], $20::text[], $21::bigint[])
-    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms)
+          content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms,
+          kind)
 ), freed as (
   -- Key and task are stored together, so one snapshot never shows a key before its task.
   delete from idempotency where ctid = any (array(
@@ -153,22 +91,28 @@ with item as materialized (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at, kind)
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at, 2
+         idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at, kind
   from item
   where idempotency_key is null or id = any (array(select task_id from claimed))
   order by id
   on conflict (id) do nothing
   returning id
 ), placed as materialized (
-  select i.id, i.lane, i.rank, i.due, i.expires_at from item i where i.id = any (array(select id from stored))
+  select i.id, i.lane, i.rank, i.due, i.expires_at, i.kind from item i where i.id = any (array(select id from stored))
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() and kind is null order by id
 ), waiting as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() and kind is null order by id
+), held as (
   insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, 2, 0, 0, 0, 0, false from placed order by id
+  select id, lane, rank, kind, 0, 0, 0, 0, false from placed where kind is not null order by id
 ), expiring as (
   insert into expiry (look_at, task_id, expires_at)
   select expires_at, id, expires_at from placed where expires_at is not null order by id
 )
-select replace(id::text, '-', '') from placed
+select replace(id::text, '-', ''), due > now() or kind is not null as waits from placed
 
 -- name: submit_keyed
 -- Stores tasks with concurrency keys, some with delays, run times or idempotency keys: those that may run at once are
