@@ -31,7 +31,8 @@ class TaskState(IntEnum):
     CANCELLED = 8
     LOST = 9
     BLOCKED = 10
-    """Not final. Moved out by ADMIT, CANCEL."""
+    """Not final. Moved out by ADMIT, CANCEL; a node also by DELAY, SKIP, FAIL, and what no worker runs by
+    COMPLETE, FAIL, STOP."""
 
     @property
     def final(self) -> bool:
@@ -50,23 +51,31 @@ class Event(StrEnum):
     DUE = "due"
     """Its run_at has come; by the promoter."""
     WAIT = "wait"
-    """Its run_at has come, and it has a concurrency key: it waits for a seat."""
+    """Its run_at has come, or its upstreams have ended, and it waits for a seat of its concurrency key or for
+    a call from outside."""
     ADMIT = "admit"
-    """Its concurrency key has a free seat for it."""
+    """Its concurrency key has a free seat for it, or all of its upstreams have ended."""
+    DELAY = "delay"
+    """All of its upstreams have ended, and it has a delay or a run_at."""
+    SKIP = "skip"
+    """An upstream of it ended badly."""
     ASSIGN = "assign"
     """A worker session takes its lease."""
     CANCEL = "cancel"
     """Somebody cancels it; a running task is only flagged."""
+    CANCEL_NODES = "cancel nodes"
+    """Somebody cancels a workflow: its root is flagged, and waits until its nodes have ended."""
     COMPLETE = "complete"
-    """Its run returned a result."""
+    """Its run returned a result; where no worker runs it: a call from outside did, or all nodes completed."""
     FAIL = "fail"
-    """Its run failed and no retry is due."""
+    """Its run failed and no retry is due; where no worker runs it: a call from outside says so, or nodes did
+    not complete. A node also where the results for it are too large."""
     TIME_OUT = "time out"
     """Its run exceeded the timeout and no retry is due."""
     LOSE = "lose"
     """Its run was lost, or given back, once more than allowed."""
     STOP = "stop"
-    """Its run ended without a result after a cancel request."""
+    """Its run ended without a result after a cancel request, or the nodes of a workflow did."""
     REPEAT = "repeat"
     """Its run failed, timed out, was lost or was given back; it runs again at once."""
     BACK_OFF = "back off"
@@ -74,7 +83,8 @@ class Event(StrEnum):
     REOPEN = "reopen"
     """Somebody asks for an ended task to run once more."""
     REOPEN_BLOCKED = "reopen, blocked"
-    """The same for one with a concurrency key: it waits for a seat."""
+    """The same for one that has something to wait for: a seat of its concurrency key, upstreams, nodes, a
+    call from outside."""
 
 
 _S, _E = TaskState, Event
@@ -85,7 +95,14 @@ TRANSITIONS: Final[Mapping[tuple[TaskState, Event], TaskState]] = MappingProxyTy
         (_S.RETRYING, _E.DUE): _S.QUEUED,
         (_S.SCHEDULED, _E.WAIT): _S.BLOCKED,
         (_S.BLOCKED, _E.ADMIT): _S.QUEUED,
+        (_S.BLOCKED, _E.WAIT): _S.BLOCKED,
+        (_S.BLOCKED, _E.DELAY): _S.SCHEDULED,
+        (_S.BLOCKED, _E.SKIP): _S.CANCELLED,
         (_S.BLOCKED, _E.CANCEL): _S.CANCELLED,
+        (_S.BLOCKED, _E.CANCEL_NODES): _S.BLOCKED,
+        (_S.BLOCKED, _E.COMPLETE): _S.COMPLETED,
+        (_S.BLOCKED, _E.FAIL): _S.FAILED,
+        (_S.BLOCKED, _E.STOP): _S.CANCELLED,
         (_S.QUEUED, _E.ASSIGN): _S.RUNNING,
         (_S.QUEUED, _E.CANCEL): _S.CANCELLED,
         (_S.SCHEDULED, _E.CANCEL): _S.CANCELLED,

@@ -6,33 +6,22 @@ from typing import Any
 
 import pytest
 
-from hyrex_broker.domain.blocks import batch_of
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.workflows import ENDED, Became
-from hyrex_broker.service.graphs import GraphReader
-from hyrex_broker.service.groups import SubmitReader
 from hyrex_broker.storage import workflow_retries
 from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.workflow_retries import put_back
 from hyrex_broker.storage.workflows import WorkflowStore
-from tests.integration.engine.workflow_runs import LIMIT, sent
+from tests.integration.engine.workflow_runs import LIMIT
 from tests.integration.storage.stage import Stage
+from tests.integration.storage.stored_workflows import stored_workflow
 from tests.integration.storage.waits import until_blocked
 from tests.support.assigned import AssignedRun
 
 Ids = dict[str, TaskId]
 FAILED, COMPLETED = ENDED + Outcome.FAILED, ENDED + Outcome.COMPLETED
-
-
-async def _stored(stage: Stage, graph: dict[str, list[str]]) -> Ids:
-    """A workflow; the ids of its nodes by name, and of its root by ""."""
-    workflow = GraphReader(SubmitReader(LIMIT)).read(sent(graph))
-    for block in workflow.blocks:
-        block.lane = await stage.lane(block.terms.queue, block.terms.name, followed=True)
-    assert await WorkflowStore(stage.database).submit(workflow, batch_of(workflow.blocks), {})
-    return {node.name: node.task_id for node in workflow.nodes} | {"": workflow.root_id}
 
 
 async def _taken(stage: Stage, count: int = 1) -> list[AssignedRun]:
@@ -53,7 +42,7 @@ async def _retry_in(connection: Any, ids: Ids, node: str) -> None:
 
 
 async def test_a_node_goes_on_when_the_last_of_its_upstreams_has_ended(stage: Stage) -> None:
-    ids = await _stored(stage, {"a": [], "b": [], "c": ["a", "b"]})
+    ids = await stored_workflow(stage, {"a": [], "b": [], "c": ["a", "b"]})
     for run in await _taken(stage, 2):
         assert "c" not in await _advanced(stage, ids, "a", "b")
         await stage.end(run, Outcome.COMPLETED)
@@ -65,7 +54,7 @@ async def test_ends_of_two_upstreams_beside_each_other_let_their_node_go_on(
 ) -> None:
     """Rule 23: each is followed after its commit, so whoever commits last sees both. The first one here is
     not committed while the other is followed."""
-    ids = await _stored(stage, {"a": [], "b": [], "c": ["a", "b"]})
+    ids = await stored_workflow(stage, {"a": [], "b": [], "c": ["a", "b"]})
     first, second = await _taken(stage, 2)
     async with connection.transaction():
         await connection.execute("set search_path = hyrex")
@@ -85,7 +74,7 @@ async def test_a_node_that_is_put_back_beside_the_end_of_its_root_keeps_it(
 ) -> None:
     """Rule 27. The last node has ended and nobody has followed it yet, when somebody puts it back: advance
     waits for that, looks again, and finds the node live."""
-    ids = await _stored(stage, {"a": []})
+    ids = await stored_workflow(stage, {"a": []})
     (run,) = await _taken(stage)
     await stage.end(run, Outcome.FAILED)
     async with connection.transaction():
@@ -103,7 +92,7 @@ async def test_a_node_that_is_put_back_beside_the_decision_on_its_follower_holds
     stage: Stage, rival: Stage, connection: Any
 ) -> None:
     """The same of a node that waits for it: it is neither skipped nor run while the other one lives again."""
-    ids = await _stored(stage, {"a": [], "b": ["a"], "e": []})
+    ids = await stored_workflow(stage, {"a": [], "b": ["a"], "e": []})
     for run in await _taken(stage, 2):
         await stage.end(run, Outcome.FAILED if run.task_id == ids["a"] else Outcome.COMPLETED)
     async with connection.transaction():
@@ -119,7 +108,7 @@ async def test_a_retry_beside_the_end_of_the_root_puts_back_both(
 ) -> None:
     """The other way round: the retry waits for the end of the root, finds none that lives, leaves the node,
     and at the next look puts back both."""
-    ids = await _stored(stage, {"a": []})
+    ids = await stored_workflow(stage, {"a": []})
     (run,) = await _taken(stage)
     await stage.end(run, Outcome.FAILED)
     async with connection.transaction():
@@ -134,7 +123,7 @@ async def test_a_retry_beside_the_end_of_the_root_puts_back_both(
 async def test_two_that_follow_the_same_end_decide_it_once(
     stage: Stage, rival: Stage, connection: Any
 ) -> None:
-    ids = await _stored(stage, {"a": []})
+    ids = await stored_workflow(stage, {"a": []})
     (run,) = await _taken(stage)
     await stage.end(run, Outcome.FAILED)
     async with connection.transaction():
@@ -149,7 +138,7 @@ async def test_a_root_ends_by_its_own_word_after_all_of_its_nodes(
     stage: Stage, rival: Stage, connection: Any
 ) -> None:
     """Also where the transaction that ends it began before the last node ended."""
-    ids = await _stored(stage, {"a": []})
+    ids = await stored_workflow(stage, {"a": []})
     (run,) = await _taken(stage)
     async with connection.transaction():
         await connection.execute("set search_path = hyrex")
@@ -162,7 +151,7 @@ async def test_a_root_ends_by_its_own_word_after_all_of_its_nodes(
 
 async def _failed(stage: Stage) -> Ids:
     """A workflow of three nodes that ended badly."""
-    ids = await _stored(stage, {"a": [], "b": ["a"], "c": ["b"]})
+    ids = await stored_workflow(stage, {"a": [], "b": ["a"], "c": ["b"]})
     (run,) = await _taken(stage)
     await stage.end(run, Outcome.FAILED)
     for name in "abc":
