@@ -4,7 +4,7 @@ Precedence: the task's options, then those of its registry, then the defaults of
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -33,7 +33,7 @@ from hyrex.options import (
     checked_texts,
     checked_timeout,
 )
-from hyrex.other_names import OF_OPTIONS, meant
+from hyrex.other_names import OF_OPTIONS, advice
 from hyrex.queue import HyrexQueue, queue_name
 from hyrex.rate import checked_rate
 from hyrex.retry import checked_backoff
@@ -56,12 +56,11 @@ def _naming(task: str) -> Iterator[None]:
         raise ValueError(f"task {task}: {error}") from None
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _meant(name: str, known: Sequence[str]) -> str:
     send = [each.name for each in fields(SendOptions)]
     if (ours := OF_OPTIONS.get(name, name)) in send and ours not in known:
         return f": it is one of a send, task.with_config({ours}=...).send(...)"
-    near = meant(name, known)
-    return f"; did you mean {near}?" if near else f"; it has {', '.join(known)}"
+    return f"; {advice(name, known)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

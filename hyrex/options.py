@@ -7,11 +7,14 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from uuid import UUID
 
 __all__ = [
     "CHANGEABLE",
+    "CHECKS",
     "DEFAULT_QUEUE",
     "MAX_RETRIES",
     "UNSET",
@@ -151,6 +154,13 @@ def checked_count(what: str, value: object, *, minimum: int, maximum: int = 2**3
     return int(value)
 
 
+def checked_flag(what: str, value: object) -> bool:
+    """True or False, or TypeError."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, got {value!r}")
+    return value
+
+
 def checked_priority(value: object) -> int:
     """1..10, higher first."""
     return checked_count("priority", value, minimum=1, maximum=10)
@@ -282,3 +292,33 @@ def _as_float(number: float) -> float:
         return float(number)
     except OverflowError:  # an int that no float holds
         return math.copysign(math.inf, number > 0 or -1)
+
+
+def _or_none(check: Callable[[str, Any], Any], what: str) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(what, value)
+
+
+def _checked_delay(what: str, value: object) -> timedelta:
+    return timedelta(seconds=checked_seconds(what, value))
+
+
+CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "priority": checked_priority,
+        "max_retries": checked_retries,
+        "timeout_seconds": checked_timeout,
+        "expires_in": checked_expiry,
+        "idempotency_key": _or_none(checked_name, "idempotency_key"),
+        "delay": _or_none(_checked_delay, "delay"),
+        "run_at": lambda value: None if value is None else checked_run_at(value),
+        "debounce_key": _or_none(checked_name, "debounce_key"),
+        "debounce_max_wait": _or_none(_checked_delay, "debounce_max_wait"),
+        "headers": partial(checked_texts, "headers"),
+        "labels": partial(checked_texts, "labels"),
+        "concurrency_key": partial(checked_key, "concurrency_key"),
+        "max_per_key": checked_max_per_key,
+        "on_full": checked_on_full,
+        "fair_key": partial(checked_key, "fair_key"),
+    }
+)
+"""What with_config has options pass; the queue is of a type that is not known here."""

@@ -4,11 +4,19 @@ Celery, Dramatiq, RQ and Hyrex 0.10; docs/howto has a page for each.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Final, ParamSpec, TypeVar
 
-__all__ = ["OF_HANDLES", "OF_OPTIONS", "OF_TASKS", "OF_WORKFLOWS", "knows_its_options", "meant", "missing"]
+__all__ = [
+    "OF_HANDLES",
+    "OF_OPTIONS",
+    "OF_TASKS",
+    "OF_WORKFLOWS",
+    "advice",
+    "knows_its_options",
+    "missing",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,13 +82,13 @@ OF_OPTIONS: Final = MappingProxyType(
 )
 
 
-def meant(name: str, known: Iterable[str]) -> str | None:
-    """The known option that a name may stand for: what another library calls so, or the most similar one."""
+def advice(name: str, known: Sequence[str]) -> str:
+    """What to write for an unknown option, as the end of a sentence: the known one that it may stand for
+    (what another library calls so, or the most similar one), else all."""
     from difflib import get_close_matches  # only where something is wrong
 
-    known = list(known)
     near = [other for other in (OF_OPTIONS.get(name),) if other in known] or get_close_matches(name, known, 1)
-    return near[0] if near else None
+    return f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
 
 
 def knows_its_options(method: Callable[P, R]) -> Callable[P, R]:
@@ -90,9 +98,7 @@ def knows_its_options(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs.keys() - known:
-            near = meant(name, sorted(known))
-            told = f"did you mean {near}?" if near else f"it has {', '.join(sorted(known))}"
-            raise TypeError(f"{method.__name__} has no option {name!r}; {told}")
+            raise TypeError(f"{method.__name__} has no option {name!r}; {advice(name, sorted(known))}")
         return method(*args, **kwargs)
 
     return checked

@@ -4,8 +4,7 @@ Nothing here knows how a task reaches a broker.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from uuid import UUID
@@ -14,26 +13,10 @@ from hyrex.arguments.coder import TaskCoder
 from hyrex.backend.send_spec import SendSpec
 from hyrex.call import TaskCall
 from hyrex.errors import loaded
-from hyrex.options import (
-    UNSET,
-    OnFull,
-    SendOptions,
-    TaskConfig,
-    Unset,
-    checked_expiry,
-    checked_key,
-    checked_max_per_key,
-    checked_name,
-    checked_on_full,
-    checked_priority,
-    checked_retries,
-    checked_run_at,
-    checked_seconds,
-    checked_texts,
-    checked_timeout,
-)
+from hyrex.given_options import with_given
+from hyrex.options import UNSET, OnFull, SendOptions, TaskConfig, Unset
 from hyrex.other_names import OF_TASKS, knows_its_options, missing
-from hyrex.queue import HyrexQueue, queue_name
+from hyrex.queue import HyrexQueue
 from hyrex.workflows.linkable import Linkable
 
 if TYPE_CHECKING:
@@ -132,29 +115,25 @@ class Sendable(Linkable, Generic[P, R]):
         fair_key: str | int | UUID | Unset | None = UNSET,
     ) -> "ConfiguredTask[P, R]":
         """Return a wrapper that sends this task with these options; options left out stay as they are."""
-        said: dict[str, Any] = {
-            "queue": _given(queue, queue_name),
-            "priority": _given(priority, checked_priority),
-            "max_retries": _given(max_retries, checked_retries),
-            "timeout_seconds": _given(timeout_seconds, checked_timeout),
-            "expires_in": _given(expires_in, checked_expiry),
+        given = {
+            "queue": queue,
+            "priority": priority,
+            "max_retries": max_retries,
+            "timeout_seconds": timeout_seconds,
+            "expires_in": expires_in,
+            "idempotency_key": idempotency_key,
+            "delay": delay,
+            "run_at": run_at,
+            "debounce_key": debounce_key,
+            "debounce_max_wait": debounce_max_wait,
+            "headers": headers,
+            "labels": labels,
+            "concurrency_key": concurrency_key,
+            "max_per_key": max_per_key,
+            "on_full": on_full,
+            "fair_key": fair_key,
         }
-        options = {
-            "idempotency_key": _given(idempotency_key, functools.partial(_checked_key, "idempotency_key")),
-            "delay": _given(delay, functools.partial(_checked_delay, "delay")),
-            "run_at": _given(run_at, lambda value: None if value is None else checked_run_at(value)),
-            "debounce_key": _given(debounce_key, functools.partial(_checked_key, "debounce_key")),
-            "debounce_max_wait": _given(
-                debounce_max_wait, functools.partial(_checked_delay, "debounce_max_wait")
-            ),
-            "headers": _given(headers, functools.partial(checked_texts, "headers")),
-            "labels": _given(labels, functools.partial(checked_texts, "labels")),
-            "concurrency_key": _given(concurrency_key, functools.partial(checked_key, "concurrency_key")),
-            "max_per_key": _given(max_per_key, checked_max_per_key),
-            "on_full": _given(on_full, checked_on_full),
-            "fair_key": _given(fair_key, functools.partial(checked_key, "fair_key")),
-        }
-        config, sent = replace(self.config, **_said(said)), replace(self.options, **_said(options))
+        config, sent = with_given(self.config, self.options, given)
         if sent.debounce_key is not None and config.expires_in is not None:
             raise ValueError(
                 "give debounce_key or expires_in, not both; expires_in=None takes that of the task away"
@@ -186,19 +165,3 @@ class ConfiguredTask(Sendable[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.config.name} with {self.config} {self.options}>"
-
-
-def _given(value: Any, check: Callable[[Any], Any]) -> Any:
-    return value if isinstance(value, Unset) else check(value)
-
-
-def _said(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if not isinstance(value, Unset)}
-
-
-def _checked_key(what: str, value: object) -> str | None:
-    return None if value is None else checked_name(what, value)
-
-
-def _checked_delay(what: str, value: object) -> timedelta | None:
-    return None if value is None else timedelta(seconds=checked_seconds(what, value))

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from hyrex.arguments.signature import local_names
-from hyrex.options import DEFAULT_QUEUE, UNSET, SendOptions, TaskConfig, Unset, checked_name
-from hyrex.other_names import meant
+from hyrex.given_options import with_given
+from hyrex.options import DEFAULT_QUEUE, UNSET, SendOptions, TaskConfig, Unset, checked_flag, checked_name
+from hyrex.other_names import advice
 from hyrex.queue import HyrexQueue
-from hyrex.workflows.options import WorkflowOptions, checked_flag
 from hyrex.workflows.workflow import HyrexWorkflow
 
 __all__ = ["WorkflowDecorator", "WorkflowDefinition", "definition_of"]
@@ -52,14 +52,15 @@ class WorkflowDefinition:
         ValueError, WorkflowInvalid."""
         name = checked_name("name", self.name or getattr(body, "__name__", ""))
         _check_body(body, name)
-        defaults = WorkflowOptions(
-            queue=DEFAULT_QUEUE if isinstance(queue, Unset) else queue, priority=priority
-        )
-        given = WorkflowOptions(
-            queue=self.queue, priority=self.priority, headers=self.headers, labels=self.labels
-        )
+        defaults = {"queue": DEFAULT_QUEUE if isinstance(queue, Unset) else queue, "priority": priority}
+        given = {
+            "queue": self.queue,
+            "priority": self.priority,
+            "headers": self.headers,
+            "labels": self.labels,
+        }
         try:
-            config, options = given.applied(*defaults.applied(TaskConfig(name), SendOptions()))
+            config, options = with_given(*with_given(TaskConfig(name), SendOptions(), defaults), given)
             fail_fast = checked_flag("fail_fast", self.fail_fast)
         except (TypeError, ValueError) as error:
             raise type(error)(f"workflow {name}: {error}") from None
@@ -75,9 +76,7 @@ def definition_of(options: Mapping[str, Any]) -> WorkflowDefinition:
     known = [each.name for each in fields(WorkflowDefinition)]
     for option in options:
         if option not in known:
-            near = meant(option, known)
-            told = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
-            raise TypeError(f"hy.workflow has no option {option}: {told}")
+            raise TypeError(f"hy.workflow has no option {option}: {advice(option, known)}")
     return WorkflowDefinition(**options)
 
 

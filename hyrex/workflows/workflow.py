@@ -15,12 +15,12 @@ from hyrex.arguments.signature import TaskSignature, place_of
 from hyrex.backend.ids import given_id
 from hyrex.backend.send_spec import SendSpec
 from hyrex.errors import WorkflowInvalid, loaded
+from hyrex.given_options import with_given
 from hyrex.middleware import NOTHING, Stack
-from hyrex.options import UNSET, KeyOf, SendOptions, TaskConfig, Unset
+from hyrex.options import UNSET, KeyOf, SendOptions, TaskConfig, Unset, checked_flag
 from hyrex.other_names import OF_WORKFLOWS, knows_its_options, missing
 from hyrex.queue import HyrexQueue
 from hyrex.runtime.portable import imported, is_importable
-from hyrex.workflows.options import WorkflowOptions, checked_flag
 
 if TYPE_CHECKING:
     from hyrex.workflows.graph import Graph
@@ -84,17 +84,17 @@ class SendableWorkflow(Generic[P, R]):
         They are those of the workflow: its nodes have their tasks' own. `delay` and `run_at` hold for the
         nodes that wait for no other.
         """
-        said = WorkflowOptions(
-            queue=queue,
-            priority=priority,
-            idempotency_key=idempotency_key,
-            delay=delay,
-            run_at=run_at,
-            headers=headers,
-            labels=labels,
-        )
+        given = {
+            "queue": queue,
+            "priority": priority,
+            "idempotency_key": idempotency_key,
+            "delay": delay,
+            "run_at": run_at,
+            "headers": headers,
+            "labels": labels,
+        }
         fast = self.fail_fast if isinstance(fail_fast, Unset) else checked_flag("fail_fast", fail_fast)
-        spec = SendSpec(self._workflow, *said.applied(self._spec.config, self._spec.options))
+        spec = SendSpec(self._workflow, *with_given(self._spec.config, self._spec.options, given))
         return ConfiguredWorkflow(self._workflow, spec, fail_fast=fast)
 
     def on(self, connection: object, *, schema: str | None = None) -> NoReturn:
