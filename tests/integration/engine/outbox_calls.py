@@ -6,6 +6,7 @@ from typing import Any
 
 from hyrex_broker.engine.outbox import OutboxRelay
 from tests.integration.engine.bench import Bench
+from tests.integration.engine.stored_rows import rows
 
 
 async def enqueue(connection: Any, task: str = "work", queue: str | None = None, **options: Any) -> str:
@@ -40,10 +41,6 @@ async def relay_all(relay: OutboxRelay) -> None:
     """OutboxRelay until a look finds nothing."""
     while await relay.relay_next():
         pass
-
-
-async def rows(bench: Bench, sql: str, *args: object) -> list[Any]:
-    return [tuple(row) for row in await bench.database.fetch(sql, *args)]
 
 
 async def ids(bench: Bench, table: str = "task", column: str = "id") -> list[str]:

@@ -9,6 +9,7 @@ from hyrex_broker.domain.schedules import CatchUp, ScheduleDefinition, ScheduleO
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.storage.schedules import ScheduleStore
 from tests.integration.engine.bench import Bench
+from tests.integration.engine.stored_rows import rows
 
 MANY = (
     "insert into schedule (namespace, name, task, queue, cron, tz, payload, options, catchup, jitter_s,"
@@ -37,10 +38,6 @@ def definition(name: str = "nightly", cron: str = LEAP_DAY, **changes: Any) -> S
 
 def next_leap_day() -> datetime:
     return Cron(LEAP_DAY, "UTC").next_after(datetime.now(UTC))
-
-
-async def rows(bench: Bench, sql: str, *args: object) -> list[Any]:
-    return [tuple(row) for row in await bench.database.fetch(sql, *args)]
 
 
 async def paused(bench: Bench) -> ScheduledSubmits:

@@ -12,7 +12,8 @@ from hyrex_broker.engine.schedules import ScheduleElsewhere
 from hyrex_broker.service.work_rights import within_rights
 from hyrex_broker.storage.schedules import ScheduleStore
 from tests.integration.engine.bench import Bench, Link, introduced
-from tests.integration.engine.scheduled import definition, rows
+from tests.integration.engine.scheduled import definition
+from tests.integration.engine.stored_rows import rows
 
 
 async def test_a_workers_code_takes_over_no_schedule_of_a_queue_that_its_token_is_not_for(

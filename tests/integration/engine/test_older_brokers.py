@@ -7,15 +7,10 @@ import pytest
 from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.domain.schedules import ScheduleOptions, ScheduleSource
 from tests.integration.engine.bench import Bench
-from tests.integration.engine.scheduled import definition, rows
+from tests.integration.engine.scheduled import definition
+from tests.integration.engine.stored_rows import rows, until_rows
 
 LIMITS = "select name, maximum, rate_count from concurrency_limit order by name"
-
-
-async def _until(bench: Bench, sql: str, expected: list[tuple[object, ...]]) -> None:
-    async with asyncio.timeout(60):
-        while await rows(bench, sql) != expected:
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ async def test_rates_in_code_wait_for_an_older_broker_to_go_and_their_maxima_do_
     assert await rows(bench, LIMITS) == [("both", 3, None)]
     assert "wait for an older broker to go" in caplog.text
     await _gone(bench)
-    await _until(bench, LIMITS, [("both", 3, 5), ("rated", None, 7)])
+    await until_rows(bench, LIMITS, [("both", 3, 5), ("rated", None, 7)])
     assert await rows(bench, "select name from used_feature") == [("rates",)]
 
 
@@ -59,5 +54,5 @@ async def test_a_declared_schedule_of_tasks_that_expire_waits_for_an_older_broke
     names = "select name from schedule order by name"
     assert await rows(bench, names) == [("plain",)]
     await _gone(bench)
-    await _until(bench, names, [("expiring",), ("plain",)])
+    await until_rows(bench, names, [("expiring",), ("plain",)])
     assert await rows(bench, "select name from used_feature") == [("expiry",)]

@@ -17,7 +17,8 @@ from hyrex_broker.storage.migrate import admit_others, exclude_others
 from hyrex_broker.storage.outbox_views import waiting_tasks
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
-from tests.integration.engine.outbox_calls import enqueue, enqueue_many, ids, relay_all, rows, stilled
+from tests.integration.engine.outbox_calls import enqueue, enqueue_many, ids, relay_all, stilled
+from tests.integration.engine.stored_rows import rows
 from tests.integration.storage.stage import make_id
 from tests.support.postgres import connect
 

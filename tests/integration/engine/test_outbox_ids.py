@@ -11,7 +11,8 @@ from hyrex_broker.domain.model import CancelOutcome, Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.reads import FULL, TaskReads
 from tests.integration.engine.bench import Bench
-from tests.integration.engine.outbox_calls import enqueue, ids, relay_all, rows, stilled
+from tests.integration.engine.outbox_calls import enqueue, ids, relay_all, stilled
+from tests.integration.engine.stored_rows import rows
 from tests.integration.storage.stage import Ended
 from tests.support.postgres import connect
 

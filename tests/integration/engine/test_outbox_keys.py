@@ -1,6 +1,5 @@
 """Tasks with keys that are enqueued in a caller's transaction: they wait, give way and share as others do."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +8,8 @@ import pytest
 from hyrex_broker.domain.model import CancelCause, Outcome, TaskId
 from hyrex_broker.storage.outbox_views import waiting_tasks
 from tests.integration.engine.bench import Bench
-from tests.integration.engine.outbox_calls import enqueue, ids, relay_all, rows, stilled
+from tests.integration.engine.outbox_calls import enqueue, ids, relay_all, stilled
+from tests.integration.engine.stored_rows import rows, until_rows
 from tests.integration.storage.keys import keyed
 from tests.integration.storage.stage import end_of, new_task
 from tests.support.postgres import connect
@@ -22,12 +22,6 @@ async def caller(storage_url: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
-async def _until(bench: Bench, sql: str, expected: list[Any]) -> None:
-    async with asyncio.timeout(60):
-        while await rows(bench, sql) != expected:
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("more", [{}, {"idempotency_key": "once"}, {"delay_seconds": 0.001}])
 async def test_an_enqueued_task_waits_for_a_seat_of_its_key(
     bench: Bench, caller: Any, more: dict[str, Any]
@@ -36,7 +30,7 @@ async def test_an_enqueued_task_waits_for_a_seat_of_its_key(
     await bench.submit([keyed("k")])
     (first,) = await link.until_runs(1)
     waiting = await enqueue(caller, concurrency_key="k", **more)
-    await _until(bench, "select task_id::text, key is null from blocked", [(waiting, False)])
+    await until_rows(bench, "select task_id::text, key is null from blocked", [(waiting, False)])
     await bench.report([end_of(first, Outcome.COMPLETED)])
     assert (await link.until_runs(2))[1].task_id == waiting
 
@@ -46,7 +40,7 @@ async def test_an_enqueued_task_that_is_not_to_wait_ends_and_says_why(bench: Ben
     await bench.submit([keyed("k")])
     await link.until_runs(1)
     dropped = await enqueue(caller, concurrency_key="k", on_full="refuse")
-    await _until(bench, "select task_id::text, cause from task_run", [(dropped, CancelCause.KEY_BUSY)])
+    await until_rows(bench, "select task_id::text, cause from task_run", [(dropped, CancelCause.KEY_BUSY)])
 
 
 async def test_an_enqueued_task_goes_to_the_lane_of_its_fair_key_and_shows_its_keys(

@@ -19,7 +19,8 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.follow import FIRST
 from hyrex_broker.storage.reads import TaskReads
 from tests.integration.engine.bench import Bench
-from tests.integration.engine.outbox_calls import ids, rows
+from tests.integration.engine.outbox_calls import ids
+from tests.integration.engine.stored_rows import rows
 from tests.integration.storage.stage import new_task
 
 YES = OutsideEnd(Outcome.COMPLETED, b"true", reason="ada")

@@ -11,7 +11,8 @@ from hyrex_broker.storage import pool
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.schedules import ScheduleStore
 from tests.integration.engine.bench import Bench, running_engine
-from tests.integration.engine.scheduled import HOURLY, definition, paused, put_back, rows, slots
+from tests.integration.engine.scheduled import HOURLY, definition, paused, put_back, slots
+from tests.integration.engine.stored_rows import rows
 from tests.support.postgres import connect
 
 MIB = 1024 * 1024

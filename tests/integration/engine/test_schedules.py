@@ -28,9 +28,9 @@ from tests.integration.engine.scheduled import (
     pause,
     paused,
     put_back,
-    rows,
     slots,
 )
+from tests.integration.engine.stored_rows import rows
 from tests.support.postgres import connect
 
 
