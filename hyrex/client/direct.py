@@ -94,9 +94,16 @@ class DirectBackend:
 
     def store_workflow(self, workflow: OutgoingWorkflow) -> SendResult:
         """Store a workflow."""
+
+        def store(_: Sequence[Outgoing], within_s: float) -> list[SendResult]:
+            return [self._submit_workflow(workflow, within_s)]
+
+        return persist(store, [workflow.root], self._settings.send_timeout_s)[0]
+
+    def _submit_workflow(self, workflow: OutgoingWorkflow, within_s: float) -> SendResult:
         try:
             with self._calling:
-                outcome, is_first = self._calls.submit_workflow(workflow)
+                outcome, is_first = self._calls.submit_workflow(workflow, within_s)
         except CallFailed as error:
             return Progress.UNANSWERED if error.failure.repeatable else refusal_of(error.failure.exception())
         return as_known(outcome, is_first=is_first)

@@ -81,11 +81,11 @@ class BlockingCalls:
         answer = self._call("DismissTasks", request, pb.DismissTasksResponse)[1]
         return dismissed(task_id, answer.results[0].outcome)
 
-    def submit_workflow(self, workflow: OutgoingWorkflow) -> tuple[SendResult, bool]:
+    def submit_workflow(self, workflow: OutgoingWorkflow, within_s: float) -> tuple[SendResult, bool]:
         """What became of a workflow, and whether no earlier attempt may have stored it. Raises CallFailed."""
         request = submit_workflow_request(workflow).SerializeToString()
         answer = workflow_service_pb2.SubmitWorkflowResponse
-        attempts, found = self._call("SubmitWorkflow", request, answer, service=WORKFLOWS)
+        attempts, found = self._call("SubmitWorkflow", request, answer, within_s, service=WORKFLOWS)
         return workflow_outcome(workflow, found), attempts == 1
 
     def get_workflow(self, task_id: str) -> WorkflowSnapshot:

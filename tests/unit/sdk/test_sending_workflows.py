@@ -20,7 +20,7 @@ from hyrex.backend.outgoing import Progress
 from hyrex.client.direct import DirectBackend
 from hyrex.config import read_settings
 from hyrex.v1 import task_pb2, task_service_pb2
-from tests.support.scripted_tasks import ScriptedTasks, Server, refuse, rejected, stored
+from tests.support.scripted_tasks import Answer, ScriptedTasks, Server, refuse, rejected, stored
 from tests.unit.sdk.sent_tasks import unavailable
 from tests.unit.sdk.test_sending_to_cells import Pair, pair
 from tests.unit.sdk.workflow_tasks import Order, diamond_of_tasks, fulfil, one, sum_of_squares, two
@@ -122,17 +122,23 @@ def test_a_refusal_is_told_with_its_reason(server: Server, tasks: ScriptedTasks,
     assert caught.value.reason == "UNIMPLEMENTED"
 
 
+def full_until_attempt(number: int, tasks: ScriptedTasks) -> Answer:
+    """There is room at this attempt alone."""
+
+    def answer(task: task_pb2.NewTask) -> task_service_pb2.SubmitResult:
+        if len(tasks.workflows) == number:
+            return stored(task)
+        result = rejected("QUOTA_EXCEEDED", queue="default", limit="1")(task)
+        result.error.retry_delay.FromMilliseconds(1)
+        return result
+
+    return answer
+
+
 def test_a_full_queue_is_waited_for_as_long_as_the_send_may_last(
     server: Server, tasks: ScriptedTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(task: task_pb2.NewTask) -> task_service_pb2.SubmitResult:
-        result = rejected("QUOTA_EXCEEDED", queue="default", limit="1")(task)
-        result.error.retry_delay.FromMilliseconds(1)
-        if len(tasks.workflows) == 2:
-            return stored(task)
-        return result
-
-    tasks.answer = full
+    tasks.answer = full_until_attempt(2, tasks)
     sum_of_squares.send([1])
     assert len(tasks.workflows) == 2
     monkeypatch.setenv("HYREX_SEND_TIMEOUT", "3")
@@ -158,6 +164,13 @@ def test_a_caller_that_may_not_wait_for_the_clients_thread_stores_it_too(
     assert [node.name for node in direct.get_workflow(str(handle.id)).nodes] == ["square", "total"]
     tasks.failures = [lambda context: refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")]
     assert isinstance(direct.store_workflow(handle._as_sent()), SendRejected)
+
+
+def test_such_a_caller_waits_for_room_in_a_full_queue_too(server: Server, tasks: ScriptedTasks) -> None:
+    handle = sum_of_squares.send([1])
+    tasks.answer = full_until_attempt(3, tasks)
+    assert DirectBackend(read_settings()).store_workflow(handle._as_sent()) is Progress.STORED
+    assert tasks.workflows[1:] == [tasks.workflows[0]] * 2
 
 
 def test_a_workflow_is_stored_in_one_cell_and_found_there(pair: Pair) -> None:
