@@ -20,9 +20,9 @@ PAGES = (
 HYREX = (sys.executable, "-m", "hyrex.cli")
 
 
-def blocks(page: str) -> list[str]:
+def blocks(page: str, kind: str = "python") -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def run(place: Path, *command: str) -> str:
@@ -66,9 +66,23 @@ def test_the_code_of_the_guide_to_testing_runs(shop: Path) -> None:
     assert f"{len(found) - 1} passed" in said
 
 
-def test_the_tests_of_the_guide_to_workflows_run(tmp_path: Path) -> None:
-    made, _, testing = blocks("docs/howto/workflows.md")
-    (tmp_path / "orders.py").write_text(made.partition("\nhandle = ")[0])
+def as_script(place: Path, name: str, code: str) -> str:
+    """What `python NAME.py` prints, its tasks run in place."""
+    (place / f"{name}.py").write_text(code)
+    start = "import runpy\nfrom hyrex.testing import inline\nwith inline():\n"
+    return run(
+        place,
+        sys.executable,
+        "-c",
+        f"{start}    runpy.run_module({name!r}, None, '__main__', alter_sys=True)",
+    )
+
+
+def test_the_code_of_the_guide_to_workflows_runs(tmp_path: Path) -> None:
+    made, edges, testing = blocks("docs/howto/workflows.md")
+    (printed,) = blocks("docs/howto/workflows.md", "text")
+    assert as_script(tmp_path, "orders", made) == printed
+    as_script(tmp_path, "nightly", edges)
     (tmp_path / "test_orders.py").write_text(f"from orders import Order, fulfil\n{testing}")
     assert "2 passed" in run(tmp_path, sys.executable, "-m", "pytest", "-q", "test_orders.py")
 
