@@ -11,6 +11,8 @@ from typing import Final
 from hyrex.cli.errors import CommandError
 
 CHECK_WITHIN_S: Final = 60.0
+AT_IMPORT: Final = 'write what sends tasks and waits for them below `if __name__ == "__main__":`'
+"""What to do with code that runs while a worker imports its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ async def check(target: str) -> Broken | None:
     except TimeoutError:
         process.kill()
         await process.wait()
-        return Broken("", f"importing {target} took longer than {CHECK_WITHIN_S:.0f} s")
+        return Broken("", f"importing {target} took longer than {CHECK_WITHIN_S:.0f} s; {AT_IMPORT}")
     return _judge(target, answer, said.decode("utf-8", "replace"), process.returncode)
 
 
